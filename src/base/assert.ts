@@ -1,0 +1,19 @@
+/**
+ * Asserts for programmer errors. They stay on in release: a wrong invariant must never write to a disk image.
+ * Bad input is not an assert; it gets a BlockError or ImageError.
+ */
+
+/** A broken invariant of Blockwright itself; never the user's fault. */
+export class AssertionError extends Error {
+  override readonly name = "AssertionError";
+}
+
+/** Throws AssertionError unless `condition` holds. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}
+
+/** Marks a branch that the types exclude. */
+export function unreachable(value: never): never {
+  throw new AssertionError(`unreachable: ${String(value)}`);
+}

@@ -1,0 +1,96 @@
+/**
+ * The error types of the library. `code` (errno) alone drives the error policy; `message` is in QEMU's words where
+ * QEMU has them; the QMP class is attached here and put on the wire at one boundary (server/monitor).
+ */
+import { type Errno, errnoFromNumber, isErrno, strerror } from "./errno.ts";
+
+/** QMP's error classes (QAPI `QapiErrorClass`). */
+export type QmpErrorClass =
+  | "GenericError"
+  | "CommandNotFound"
+  | "DeviceNotActive"
+  | "DeviceNotFound"
+  | "KVMMissingCap";
+
+/** What a BlockError says beside its message. `offset` and `bytes` are in bytes of the node named. */
+export interface BlockErrorDetails {
+  code: Errno;
+  /** The operation that failed: a driver verb (`pread`, `flush` …) or `open`, `create`, `arena` … */
+  op: string;
+  /** Default: strerror(code). */
+  message?: string;
+  node?: string;
+  offset?: number;
+  bytes?: number;
+  cause?: unknown;
+}
+
+/** A failed block operation. */
+export class BlockError extends Error {
+  override readonly name: string = "BlockError";
+  readonly code: Errno;
+  readonly op: string;
+  readonly node: string | undefined;
+  readonly offset: number | undefined;
+  readonly bytes: number | undefined;
+
+  constructor(details: BlockErrorDetails) {
+    super(details.message ?? strerror(details.code), details.cause === undefined ? {} : { cause: details.cause });
+    this.code = details.code;
+    this.op = details.op;
+    this.node = details.node;
+    this.offset = details.offset;
+    this.bytes = details.bytes;
+  }
+}
+
+/** A malformed or unsupported image. */
+export class ImageError extends BlockError {
+  override readonly name = "ImageError";
+  /** The structure that is wrong (`header`, `L1 table`, …). */
+  readonly structure: string;
+  /** The field in it, if one. */
+  readonly field: string | undefined;
+
+  constructor(details: Omit<BlockErrorDetails, "code" | "op"> & { code?: Errno; op?: string; structure: string; field?: string }) {
+    super({ ...details, code: details.code ?? "EINVAL", op: details.op ?? "open" });
+    this.structure = details.structure;
+    this.field = details.field;
+  }
+}
+
+/** A refused command or option: the message is the answer that QMP shows. */
+export class CommandError extends Error {
+  override readonly name: string = "CommandError";
+  readonly qmpClass: QmpErrorClass;
+
+  constructor(message: string, options: { qmpClass?: QmpErrorClass; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.qmpClass = options.qmpClass ?? "GenericError";
+  }
+}
+
+/** The errno of anything thrown: BlockError's own, a platform error's `code`, else EIO. */
+export function errnoOf(error: unknown): Errno {
+  if (error instanceof BlockError) return error.code;
+  if (typeof error === "object" && error !== null) {
+    if ("code" in error && isErrno(error.code)) return error.code;
+    if ("errno" in error && typeof error.errno === "number") return errnoFromNumber(Math.abs(error.errno));
+  }
+  return "EIO";
+}
+
+/** The message of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether `error` says that an operation is not supported, so that a caller may take a slower way. */
+export function isUnsupported(error: unknown): boolean {
+  return errnoOf(error) === "ENOTSUP";
+}
+
+/** A BlockError for `code` in one call. */
+export function blockError(code: Errno, op: string, message?: string): BlockError {
+  return new BlockError(message === undefined ? { code, op } : { code, op, message });
+}

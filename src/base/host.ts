@@ -1,0 +1,151 @@
+/**
+ * The Host: everything that waits, draws a random number, reads a clock or touches the outside goes through this
+ * interface. platform/node and platform/browser implement it; test/sim implements it in virtual time, so that one seed
+ * replays one run exactly.
+ */
+
+/** Time. Both clocks only ever go forward within one run. */
+export interface Clock {
+  /** Monotonic milliseconds (fractions allowed) since some start. */
+  nowMs(): number;
+  /** Wall-clock microseconds since 1970, for event timestamps. */
+  wallMicroseconds(): number;
+  /** Calls `callback` once after `delayMs` (>= 0); the returned function cancels it. Keeps no process alive by itself. */
+  timer(delayMs: number, callback: () => void): () => void;
+  /** Lets other tasks (I/O completions, timers) run before it resolves. */
+  turn(): Promise<void>;
+}
+
+/** Randomness, for names and jitter; not for cryptography. */
+export interface Random {
+  /** An integer 0 <= n < limit, limit <= 2^32. */
+  below(limit: number): number;
+}
+
+/** How a file is opened. */
+export interface FileOpenOptions {
+  /** Opens for writing too. */
+  write: boolean;
+  /** Bypasses the page cache where the platform can (O_DIRECT); raises `alignment`. */
+  direct?: boolean;
+}
+
+/** The permissions that an image file is used with (as block/permissions.ts; bits 1 consistent-read, 2 write, 4 write-unchanged, 8 resize). */
+export interface FileLockRequest {
+  /** Bits that this user needs. */
+  perm: number;
+  /** Bits that this user lets others have. */
+  shared: number;
+}
+
+/** A run of bytes in a file that is data, or a hole that reads as zeroes. */
+export interface FileExtent {
+  data: boolean;
+  /** From the offset asked for, bytes >= 1. */
+  bytes: number;
+}
+
+/** An open file. Errors are BlockErrors with the platform's errno. Reads and writes may be in flight together. */
+export interface HostFile {
+  /** Buffers, offsets and lengths must be multiples of this many bytes (1 for buffered files). */
+  readonly alignment: number;
+  /** Fills `buffer` from `offset`; returns the bytes read, fewer only at the end of the file. */
+  read(buffer: Uint8Array, offset: number): Promise<number>;
+  /** Writes all of `buffer` at `offset`, extending the file as needed. */
+  write(buffer: Uint8Array, offset: number): Promise<void>;
+  /** Makes all completed writes durable (fdatasync). */
+  flush(): Promise<void>;
+  /** The length in bytes. */
+  size(): Promise<number>;
+  /** Bytes that the file takes on disk, if the platform knows. */
+  allocatedBytes(): Promise<number | undefined>;
+  /** Sets the length. `preallocation`: off = sparse; falloc = blocks reserved; full = zeroes written. */
+  truncate(size: number, preallocation?: "off" | "falloc" | "full"): Promise<void>;
+  /** Frees the blocks of the range, which then reads as zeroes; ENOTSUP where the platform can't. */
+  punchHole(offset: number, bytes: number): Promise<void>;
+  /** What lies at `offset`; undefined where the platform can't tell. Beyond the end: undefined. */
+  extentAt(offset: number): Promise<FileExtent | undefined>;
+  /** Takes or changes the image locks; EAGAIN names a conflict. Does nothing where the platform has none. */
+  lock(request: FileLockRequest): Promise<void>;
+  /** Switches between read-only and read-write without losing the locks. */
+  setWritable(write: boolean): Promise<void>;
+  /** Closes; an error of the last write-back is reported here. */
+  close(): Promise<void>;
+}
+
+/** What a path names. */
+export interface FileInfo {
+  kind: "file" | "directory" | "block-device" | "character-device" | "other";
+  size: number;
+  /** The same for two names of one file (device and inode, or the like). */
+  identity: string;
+}
+
+/** The files of a platform. Paths are the platform's own. */
+export interface HostFiles {
+  open(path: string, options: FileOpenOptions): Promise<HostFile>;
+  /** Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. */
+  create(path: string, options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean }): Promise<void>;
+  info(path: string): Promise<FileInfo>;
+  remove(path: string): Promise<void>;
+  /** Resolves `path` against the directory of the file `base`; absolute paths stay. */
+  resolve(base: string, path: string): string;
+}
+
+/** A duplex byte connection. */
+export interface HostConnection {
+  /** Bytes as they come; ends at the peer's close. */
+  readonly incoming: AsyncIterable<Uint8Array>;
+  /** Resolves when the bytes are handed over and the peer keeps up (backpressure). */
+  write(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A listening socket. */
+export interface HostListener {
+  readonly connections: AsyncIterable<HostConnection>;
+  close(): Promise<void>;
+}
+
+/** Where to connect or listen. */
+export type SocketAddress = { type: "unix"; path: string } | { type: "inet"; host: string; port: number };
+
+/** Sockets; absent where the platform has none. A Unix socket is created with mode 0600. */
+export interface HostSockets {
+  connect(address: SocketAddress): Promise<HostConnection>;
+  listen(address: SocketAddress): Promise<HostListener>;
+}
+
+/** Raw DEFLATE (RFC 1951), for compressed clusters. */
+export interface HostCodecs {
+  /** Inflates `input` into `output`, stopping when `output` is full; trailing input is ignored. Returns the bytes written. */
+  inflateRaw(input: Uint8Array, output: Uint8Array): Promise<number>;
+  /** Deflates; undefined if the result would not be smaller than `limit` bytes. */
+  deflateRaw(input: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
+}
+
+/** All of the outside. */
+export interface Host {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly files: HostFiles;
+  readonly codecs: HostCodecs;
+  readonly sockets?: HostSockets;
+}
+
+/** Resolves after `delayMs`, or rejects with the signal's reason. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason as Error);
+    const done = (): void => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    };
+    const cancel = clock.timer(delayMs, done);
+    const abort = (): void => {
+      cancel();
+      reject(signal?.reason as Error);
+    };
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}

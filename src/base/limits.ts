@@ -1,0 +1,36 @@
+/**
+ * Every limit of the library, named, in one place. They are checked before anything is allocated.
+ * Where QEMU has the limit, its value is taken; the rest are ours (see docs/ARCHITECTURE.md).
+ */
+
+export const KiB = 1024;
+export const MiB = 1024 * KiB;
+export const GiB = 1024 * MiB;
+
+/** The unit of request bookkeeping in QEMU: 512 bytes. */
+export const SECTOR_SIZE = 512;
+
+export const limits = {
+  /** Largest virtual size: 2^53 - 2^33 bytes rounded down to 64 KiB, so that every end offset is a safe integer. */
+  maxImageBytes: 2 ** 53 - 2 ** 33,
+  /** Longest backing chain that is opened. */
+  maxChainDepth: 200,
+  /** Longest file name taken from an image's header, bytes (QEMU: 1023). */
+  maxBackingNameBytes: 1023,
+  /** Longest node name (QEMU: 31). */
+  maxNodeNameLength: 31,
+  /** Smallest and largest dirty-bitmap granularity, bytes. */
+  minGranularity: SECTOR_SIZE,
+  maxGranularity: 64 * MiB,
+  /** Most memory that one dirty bitmap may take, bytes. */
+  maxBitmapBytes: 256 * MiB,
+  /** Longest bitmap name, bytes. */
+  maxBitmapNameBytes: 1023,
+  /** Default size of the I/O arena, bytes. */
+  arenaBytes: 64 * MiB,
+  /** Longest QMP line and deepest nesting that a monitor takes. */
+  maxQmpMessageBytes: 64 * MiB,
+  maxQmpDepth: 1024,
+  /** Commands that a monitor queues before it stops reading. */
+  maxQmpQueue: 8,
+} as const;

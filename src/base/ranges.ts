@@ -1,0 +1,41 @@
+/** Arithmetic on byte ranges and alignments. All values are safe integers; alignments are powers of two or any integer >= 1. */
+import { assert } from "./assert.ts";
+
+/** `bytes` bytes from `offset`. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** `value` rounded down to a multiple of `unit`. */
+export function alignDown(value: number, unit: number): number {
+  return value - (value % unit);
+}
+
+/** `value` rounded up to a multiple of `unit`. */
+export function alignUp(value: number, unit: number): number {
+  const rest = value % unit;
+  return rest === 0 ? value : value + (unit - rest);
+}
+
+/** Whether `value` is a multiple of `unit`. */
+export function isAligned(value: number, unit: number): boolean {
+  return value % unit === 0;
+}
+
+/** Whether `value` is 2^k for an integer k >= 0. */
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 1 && Number.isInteger(Math.log2(value));
+}
+
+/** Whether two ranges share a byte. */
+export function overlaps(a: ByteRange, b: ByteRange): boolean {
+  return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+}
+
+/** A u64 read from disk, narrowed to a number. Fails when it is no safe integer; check for that before (limits.ts). */
+export function narrow(value: bigint): number {
+  const number = Number(value);
+  assert(Number.isSafeInteger(number), `${value} is not a safe integer`);
+  return number;
+}

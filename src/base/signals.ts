@@ -1,0 +1,94 @@
+/**
+ * Small asynchronous building blocks: a promise with its handles outside, a wait that an AbortSignal ends, a FIFO mutex
+ * and a counter that can be awaited. None of them reads a clock.
+ */
+import { assert } from "./assert.ts";
+
+/** A promise together with its settling functions. */
+export interface Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
+  reject(reason: unknown): void;
+}
+
+/** Makes a Deferred. */
+export function deferred<T = void>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (reason: unknown) => void;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
+
+/** Waits for `promise`, or rejects with `signal.reason` when the signal aborts first. */
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  if (signal.aborted) return Promise.reject(signal.reason as Error);
+  return new Promise<T>((resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** A FIFO mutex. `await using held = await mutex.lock()` or lock()/unlock by the returned function. */
+export class Mutex {
+  #locked = false;
+  readonly #waiters: (() => void)[] = [];
+
+  get locked(): boolean {
+    return this.#locked;
+  }
+
+  /** Waits for the lock and returns the function that gives it back. */
+  async lock(): Promise<() => void> {
+    if (this.#locked) {
+      const turn = deferred();
+      this.#waiters.push(turn.resolve);
+      await turn.promise;
+    }
+    this.#locked = true;
+    let held = true;
+    return () => {
+      assert(held, "mutex unlocked twice");
+      held = false;
+      const next = this.#waiters.shift();
+      if (next) next();
+      else this.#locked = false;
+    };
+  }
+
+  /** Runs `body` under the lock. */
+  async run<T>(body: () => Promise<T>): Promise<T> {
+    const unlock = await this.lock();
+    try {
+      return await body();
+    } finally {
+      unlock();
+    }
+  }
+}
+
+/** Wakes everyone who waits for "something changed"; waiters check their own condition again. */
+export class Wakeup {
+  #waiting: Deferred<void> | undefined;
+
+  /** Resolves at the next wake(). */
+  wait(): Promise<void> {
+    this.#waiting ??= deferred();
+    return this.#waiting.promise;
+  }
+
+  wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.resolve();
+  }
+
+  /** Waits until `condition` holds; it is tested now and after each wake(). */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await this.wait();
+  }
+}
