@@ -1,0 +1,4 @@
+/**
+ * The browser entry: the portable library with the browser platform.
+ */
+export {};

@@ -1,0 +1,4 @@
+/**
+ * The portable entry: what runs in Node and in browsers alike.
+ */
+export {};

@@ -1,0 +1,4 @@
+/**
+ * The Node entry: the portable library with the Node platform.
+ */
+export {};

@@ -1,0 +1,88 @@
+// The test projects, one per suite folder. `vitest run --project unit` runs one; a suite without files passes.
+// At most two files run at once (the CI machine has two cores), and heavy suites run theirs one by one.
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+
+const CHROMIUM = process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium";
+
+const CHROMIUM_ARGUMENTS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-default-apps",
+  "--disable-dev-shm-usage",
+  "--disable-domain-reliability",
+  "--disable-sync",
+  "--metrics-recording-only",
+  "--no-first-run",
+];
+
+/** Makes the test page cross-origin isolated, so that SharedArrayBuffer and precise clocks exist. */
+const crossOriginIsolation = {
+  name: "cross-origin-isolation",
+  configureServer(server: { middlewares: { use(handler: unknown): unknown } }): void {
+    server.middlewares.use(
+      (_request: unknown, response: { setHeader(name: string, value: string): void }, next: () => void) => {
+        response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+        response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+        next();
+      },
+    );
+  },
+};
+
+/** A suite that runs in Node. `heavy` suites start processes or long stories and run one file at a time. */
+function suite(name: string, timeoutSeconds: number, heavy = false): TestProjectInlineConfiguration {
+  return {
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      environment: "node",
+      testTimeout: timeoutSeconds * 1000,
+      hookTimeout: timeoutSeconds * 1000,
+      fileParallelism: !heavy,
+    },
+  };
+}
+
+/** The tests that must hold in Chromium too: everything below test/browser, the kernels' and the jobs' unit tests. */
+const browser: TestProjectInlineConfiguration = {
+  plugins: [crossOriginIsolation],
+  optimizeDeps: { include: ["fast-check", "@assemblyscript/loader"] },
+  test: {
+    name: "browser",
+    include: [
+      "test/browser/**/*.test.ts",
+      "test/unit/base/**/*.test.ts",
+      "test/unit/kernels/**/*.test.ts",
+      "test/unit/job/**/*.test.ts",
+    ],
+    exclude: ["**/*.node.test.ts"],
+    testTimeout: 60_000,
+    fileParallelism: false,
+    browser: {
+      enabled: true,
+      headless: true,
+      screenshotFailures: false,
+      provider: playwright({ launchOptions: { executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS } }),
+      instances: [{ browser: "chromium" }],
+    },
+  },
+};
+
+export default defineConfig({
+  test: {
+    passWithNoTests: true,
+    maxWorkers: 2,
+    projects: [
+      suite("unit", 30),
+      browser,
+      suite("tidy", 60),
+      suite("sim", 600, true),
+      suite("interop", 300, true),
+      suite("conformance", 600, true),
+      suite("crash", 900, true),
+    ],
+  },
+});
