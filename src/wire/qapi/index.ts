@@ -1,0 +1,24 @@
+/**
+ * The schema module's face: types of the table, validation, option strings, introspection and JSON.
+ */
+export { QapiError } from "./errors.ts";
+export { introspect, type SchemaInfo } from "./introspect.ts";
+export { isJsonObject, JsonFraction, stringifyJson, type Json, type JsonObject } from "./json.ts";
+export { JsonStream, parseJson, type JsonItem, type JsonLimits } from "./json-parser.ts";
+export { parseKeyval, parseOption, splitOptions, type OptionPair } from "./keyval.ts";
+export {
+  isCommandName,
+  schema,
+  type ArgsOf,
+  type BlockdevOptions,
+  type BlockdevRef,
+  type CommandName,
+  type EventDataOf,
+  type EventName,
+  type ObjectOptions,
+  type ReturnOf,
+  type TransactionAction,
+  type TypeName,
+  type TypeOf,
+} from "./table.ts";
+export { validate, validateArguments, validateOptions } from "./validate.ts";

@@ -1,0 +1,76 @@
+/**
+ * The whole schema, put together, and the TypeScript types of every command's arguments, every answer and every event.
+ * Invariant (tested): every name that the table uses is defined in it.
+ */
+import { blockCommands } from "./commands-block.ts";
+import { controlCommands } from "./commands-control.ts";
+import { eventTable } from "./events.ts";
+import type {
+  CommandDef,
+  CommandTable,
+  EventTable,
+  Members,
+  MembersOf,
+  TypeTable,
+  ValueOf,
+} from "./schema.ts";
+import { blockdevTypes } from "./types-blockdev.ts";
+import { commonTypes } from "./types-common.ts";
+import { jobTypes } from "./types-job.ts";
+import { queryTypes } from "./types-query.ts";
+
+const typeTable = { ...commonTypes, ...blockdevTypes, ...jobTypes, ...queryTypes } as const;
+const commandTable = { ...blockCommands, ...controlCommands } as const;
+
+type Types = typeof typeTable;
+type Commands = typeof commandTable;
+type Events = typeof eventTable;
+
+/** A command's name. */
+export type CommandName = keyof Commands;
+/** An event's name. */
+export type EventName = keyof Events;
+/** A defined type's name. */
+export type TypeName = keyof Types;
+
+/** The values of a type of the table, for instance `TypeOf<"BlockdevOptions">`. */
+export type TypeOf<N extends TypeName> = ValueOf<Types, N>;
+
+type DataOf<D> = D extends string ? ValueOf<Types, D> : D extends Members ? MembersOf<Types, D> : never;
+
+/** The arguments of a command. */
+export type ArgsOf<N extends CommandName> =
+  Commands[N] extends CommandDef<infer A, infer _> ? DataOf<A> : never;
+
+type ReturnType<C> =
+  C extends CommandDef<infer _, infer R> ? ([R] extends [never] ? void : ValueOf<Types, R>) : never;
+
+/** What a command answers; `void` is `{}` on the wire. */
+export type ReturnOf<N extends CommandName> = ReturnType<Commands[N]>;
+
+/** The `data` of an event. */
+export type EventDataOf<N extends EventName> = MembersOf<Types, Events[N]>;
+
+/** A node's description: the arguments of blockdev-add. */
+export type BlockdevOptions = TypeOf<"BlockdevOptions">;
+/** A child: a node's name or its description. */
+export type BlockdevRef = TypeOf<"BlockdevRef">;
+/** An object's description: the arguments of object-add. */
+export type ObjectOptions = TypeOf<"ObjectOptions">;
+/** One action of a transaction. */
+export type TransactionAction = TypeOf<"TransactionAction">;
+
+/** The schema as the validator and the introspection read it. */
+export interface Schema {
+  readonly types: TypeTable;
+  readonly commands: CommandTable;
+  readonly events: EventTable;
+}
+
+/** The schema. */
+export const schema: Schema = { types: typeTable, commands: commandTable, events: eventTable };
+
+/** Whether the schema has a command of this name. */
+export function isCommandName(name: string): name is CommandName {
+  return Object.hasOwn(commandTable, name);
+}
