@@ -35,7 +35,10 @@ export class BlockError extends Error {
   readonly bytes: number | undefined;
 
   constructor(details: BlockErrorDetails) {
-    super(details.message ?? strerror(details.code), details.cause === undefined ? {} : { cause: details.cause });
+    super(
+      details.message ?? strerror(details.code),
+      details.cause === undefined ? {} : { cause: details.cause },
+    );
     this.code = details.code;
     this.op = details.op;
     this.node = details.node;
@@ -52,7 +55,14 @@ export class ImageError extends BlockError {
   /** The field in it, if one. */
   readonly field: string | undefined;
 
-  constructor(details: Omit<BlockErrorDetails, "code" | "op"> & { code?: Errno; op?: string; structure: string; field?: string }) {
+  constructor(
+    details: Omit<BlockErrorDetails, "code" | "op"> & {
+      code?: Errno;
+      op?: string;
+      structure: string;
+      field?: string;
+    },
+  ) {
     super({ ...details, code: details.code ?? "EINVAL", op: details.op ?? "open" });
     this.structure = details.structure;
     this.field = details.field;

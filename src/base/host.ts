@@ -85,7 +85,10 @@ export interface FileInfo {
 export interface HostFiles {
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
   /** Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. */
-  create(path: string, options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean }): Promise<void>;
+  create(
+    path: string,
+    options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
+  ): Promise<void>;
   info(path: string): Promise<FileInfo>;
   remove(path: string): Promise<void>;
   /** Resolves `path` against the directory of the file `base`; absolute paths stay. */

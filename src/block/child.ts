@@ -92,17 +92,21 @@ export class Child {
 
   /** Changes the node's length; needs resize. */
   truncate(size: number, options: TruncateOptions): Promise<void> {
-    assert(this.perm & Perm.resize, `${this.parent.describe()} has no resize permission on '${this.node.name}'`);
+    assert(
+      this.perm & Perm.resize,
+      `${this.parent.describe()} has no resize permission on '${this.node.name}'`,
+    );
     return io.truncate(this.node, size, options);
   }
 
   #checkWrite(offset: number, bytes: number, flags: RequestFlags): void {
     const enough = flags & Req.writeUnchanged ? Perm.write | Perm.writeUnchanged : Perm.write;
-    if (!(this.perm & enough)) {
-      throw new Error(`${this.parent.describe()} writes to '${this.node.name}' without permission`);
-    }
+    assert(this.perm & enough, `${this.parent.describe()} writes to '${this.node.name}' without permission`);
     if (offset + bytes > this.node.length) {
-      assert(this.perm & Perm.resize, `write beyond the end of '${this.node.name}' without resize permission`);
+      assert(
+        this.perm & Perm.resize,
+        `write beyond the end of '${this.node.name}' without resize permission`,
+      );
     }
   }
 }

@@ -1,0 +1,31 @@
+/** Loading and saving persistent dirty bitmaps through a format's store. */
+import type { BitmapStore } from "./driver.ts";
+import { createDirtyBitmap } from "./dirty-bitmap.ts";
+import type { BlockNode } from "./node.ts";
+
+/** Makes the node's bitmaps from its store. */
+export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promise<void> {
+  for (const stored of (await store.load()).toReversed()) {
+    const bitmap = createDirtyBitmap(node, { name: stored.name, granularity: stored.granularity });
+    bitmap.persistent = true;
+    bitmap.enabled = stored.auto && !stored.inconsistent;
+    bitmap.inconsistent = stored.inconsistent;
+    if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
+  }
+}
+
+/** Writes the persistent bitmaps of a writable node back, before it closes. */
+export async function saveBitmaps(node: BlockNode): Promise<void> {
+  const store = node.driver.bitmapStore?.();
+  if (!store || node.readOnly) return;
+  const persistent = node.dirtyBitmaps.filter((bitmap) => bitmap.persistent && bitmap.name !== undefined);
+  await store.save(
+    persistent.map((bitmap) => ({
+      name: bitmap.name ?? "",
+      granularity: bitmap.granularity,
+      auto: bitmap.enabled,
+      inconsistent: bitmap.inconsistent,
+      bits: bitmap.inconsistent ? new Uint8Array(0) : bitmap.bitmap.serialize(),
+    })),
+  );
+}

@@ -1,0 +1,74 @@
+/**
+ * Walks along a backing chain: filters present their child, formats lie over their backing file.
+ * Source: QEMU's bdrv_filter_or_cow_bs and its relatives.
+ */
+import { CommandError } from "../base/errors.ts";
+import type { Child } from "./child.ts";
+import type { BlockNode } from "./node.ts";
+
+/** The edge to the next layer: a filter's child or the backing file. */
+export function filterOrCowChild(node: BlockNode): Child | undefined {
+  return node.isFilter ? node.filtered : node.backing;
+}
+
+/** The next layer. */
+export function filterOrCow(node: BlockNode): BlockNode | undefined {
+  return filterOrCowChild(node)?.node;
+}
+
+/** The first node that is no filter, from `node` down. */
+export function skipFilters(node: BlockNode): BlockNode {
+  let at = node;
+  while (at.isFilter && at.filtered) at = at.filtered.node;
+  return at;
+}
+
+/** The first node that the layer itself did not put there (a job's filter), from `node` down. */
+export function skipImplicitFilters(node: BlockNode): BlockNode {
+  let at = node;
+  while (at.implicit && at.isFilter && at.filtered) at = at.filtered.node;
+  return at;
+}
+
+/** The image's backing image, filters on both sides skipped. */
+export function backingChainNext(node: BlockNode): BlockNode | undefined {
+  const next = skipFilters(node).backing?.node;
+  return next && skipFilters(next);
+}
+
+/** All layers from `top` (included) down. */
+export function* layers(top: BlockNode): Generator<BlockNode> {
+  for (let node: BlockNode | undefined = top; node; node = filterOrCow(node)) yield node;
+}
+
+/** Whether `node` is `top` or lies below it in the chain. */
+export function chainContains(top: BlockNode, node: BlockNode): boolean {
+  for (const layer of layers(top)) if (layer === node) return true;
+  return false;
+}
+
+/** The layer of `top`'s chain whose next layer is `node`. */
+export function findOverlay(top: BlockNode, node: BlockNode): BlockNode | undefined {
+  for (const layer of layers(top)) if (filterOrCow(layer) === node) return layer;
+  return undefined;
+}
+
+/** Freezes the links from `top` down to `base` (not the one below it). Throws if one is frozen already. */
+export function freezeChain(top: BlockNode, base: BlockNode | undefined): () => void {
+  const frozen: Child[] = [];
+  const undo = (): void => {
+    for (const child of frozen) child.frozen = false;
+  };
+  for (let node: BlockNode | undefined = top; node && node !== base;) {
+    const child = filterOrCowChild(node);
+    if (!child) break;
+    if (child.frozen) {
+      undo();
+      throw new CommandError(`Cannot freeze '${child.name}' link to '${child.node.name}'`);
+    }
+    child.frozen = true;
+    frozen.push(child);
+    node = child.node;
+  }
+  return undo;
+}

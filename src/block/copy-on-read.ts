@@ -1,0 +1,79 @@
+/**
+ * Copy on read: what a read takes from the backing chain is written into the node, so that the next read finds it
+ * there. The request is serialising already. Source: behaviour of QEMU's block/io.c.
+ */
+import { isUnsupported } from "../base/errors.ts";
+import { alignDown, alignUp } from "../base/ranges.ts";
+import { Req, type RequestFlags } from "./driver.ts";
+import { readWithinEnd } from "./io.ts";
+import type { BlockNode } from "./node.ts";
+import { isAllocated } from "./status.ts";
+
+const MAX_BOUNCE_BYTES = 1 << 20;
+
+/** Reads the range and populates the node with whatever part of it is not allocated there. */
+export async function copyOnRead(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const end = Math.min(offset + buffer.byteLength, alignUp(node.length, node.limits.requestAlignment));
+  if (end < offset + buffer.byteLength) buffer.fill(0, Math.max(0, end - offset));
+  for (let at = offset; at < end;) {
+    const status = await isAllocated(node, at, end - at);
+    const part = buffer.subarray(at - offset, at - offset + status.bytes);
+    if (status.allocated) {
+      if (!(flags & Req.prefetch)) await readWithinEnd(node, at, part, 0);
+    } else {
+      await populate(node, at, part, flags);
+    }
+    at += status.bytes;
+  }
+}
+
+async function populate(
+  node: BlockNode,
+  offset: number,
+  part: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const cluster = Math.max(node.driver.getInfo?.().clusterSize ?? 0, node.limits.requestAlignment);
+  const start = alignDown(offset, cluster);
+  const stop = Math.min(
+    alignUp(offset + part.byteLength, cluster),
+    alignUp(node.length, node.limits.requestAlignment),
+  );
+  for (let at = start; at < stop; at += MAX_BOUNCE_BYTES) {
+    const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
+    const slot = await node.graph.arena.acquire(bytes);
+    try {
+      await populateChunk(node, at, slot.bytes);
+      if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
+    } finally {
+      slot.release();
+    }
+  }
+}
+
+async function populateChunk(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
+  const { driver } = node;
+  await driver.pread(offset, bytes, 0);
+  if (driver.pwriteZeroes && node.graph.kernels.isZero(bytes)) {
+    try {
+      await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
+      node.writeGeneration += 1;
+      return;
+    } catch (error) {
+      if (!isUnsupported(error)) throw error;
+    }
+  }
+  await driver.pwrite?.(offset, bytes, Req.writeUnchanged);
+  node.writeGeneration += 1;
+}
+
+function copyOverlap(from: Uint8Array, fromOffset: number, to: Uint8Array, toOffset: number): void {
+  const start = Math.max(fromOffset, toOffset);
+  const end = Math.min(fromOffset + from.byteLength, toOffset + to.byteLength);
+  if (start < end) to.set(from.subarray(start - fromOffset, end - fromOffset), start - toOffset);
+}

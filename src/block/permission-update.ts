@@ -1,0 +1,118 @@
+/**
+ * Recomputes permissions below nodes whose parents changed: parents first, each node's conflicts checked, nothing
+ * applied unless all of it is legal. Source: behaviour of QEMU's bdrv_refresh_perms.
+ */
+import { BlockError } from "../base/errors.ts";
+import type { Child } from "./child.ts";
+import type { BlockNode } from "./node.ts";
+import { Perm, type Permissions, defaultPermissions, permissionNames } from "./permissions.ts";
+
+type Plan = Map<Child, Permissions>;
+
+/** Checks and applies. Throws EPERM with QEMU's words on a conflict; then nothing has changed. */
+export async function refreshPermissions(roots: readonly BlockNode[]): Promise<void> {
+  const order = parentsFirst(roots);
+  const plan: Plan = new Map();
+  const totals = new Map<BlockNode, Permissions>();
+  for (const node of order) {
+    const total = cumulative(node, plan);
+    checkConflicts(node, plan);
+    checkWritable(node, total);
+    totals.set(node, total);
+    for (const child of node.children) plan.set(child, permissionsOn(node, child, total));
+  }
+  await tellDrivers(totals);
+  for (const [child, permissions] of plan) Object.assign(child, permissions);
+}
+
+async function tellDrivers(totals: Map<BlockNode, Permissions>): Promise<void> {
+  const told: BlockNode[] = [];
+  try {
+    for (const [node, total] of totals) {
+      if (!node.isOpen || !node.driver.setPermissions) continue;
+      await node.driver.setPermissions(total);
+      told.push(node);
+    }
+  } catch (error) {
+    // The edges still hold the old permissions: give them back to the drivers that took the new ones.
+    for (const node of told)
+      await node.driver.setPermissions?.(node.cumulativePermissions()).catch(() => undefined);
+    throw error;
+  }
+}
+
+function parentsFirst(roots: readonly BlockNode[]): BlockNode[] {
+  const seen = new Set<BlockNode>();
+  const order: BlockNode[] = [];
+  const visit = (node: BlockNode): void => {
+    if (seen.has(node)) return;
+    seen.add(node);
+    for (const child of node.children) visit(child.node);
+    order.push(node);
+  };
+  for (const root of roots) visit(root);
+  return order.reverse();
+}
+
+function permissionsOf(child: Child, plan: Plan): Permissions {
+  return plan.get(child) ?? child;
+}
+
+function cumulative(node: BlockNode, plan: Plan): Permissions {
+  let perm = 0;
+  let shared: number = Perm.all;
+  for (const parent of node.parents) {
+    const own = permissionsOf(parent, plan);
+    perm |= own.perm;
+    shared &= own.shared;
+  }
+  return { perm, shared };
+}
+
+function checkConflicts(node: BlockNode, plan: Plan): void {
+  for (const a of node.parents) {
+    for (const b of node.parents) {
+      if (a === b) continue;
+      const conflict = permissionsOf(a, plan).perm & ~permissionsOf(b, plan).shared;
+      if (conflict) throw conflictError({ node, conflict, user: a, owner: b });
+    }
+  }
+}
+
+function conflictError({
+  node,
+  conflict,
+  user,
+  owner,
+}: {
+  node: BlockNode;
+  conflict: number;
+  user: Child;
+  owner: Child;
+}): BlockError {
+  const uses = (child: Child): string =>
+    `${child.parent.describe()} (uses node '${node.name}' as '${child.name}' child)`;
+  return new BlockError({
+    code: "EPERM",
+    op: "permissions",
+    node: node.name,
+    message:
+      `Permission conflict on node '${node.name}': permissions '${permissionNames(conflict)}' are both ` +
+      `required by ${uses(user)} and unshared by ${uses(owner)}.`,
+  });
+}
+
+function checkWritable(node: BlockNode, total: Permissions): void {
+  if (!(total.perm & (Perm.write | Perm.writeUnchanged)) || !node.readOnly) return;
+  throw new BlockError({
+    code: "EPERM",
+    op: "permissions",
+    node: node.name,
+    message: "Block node is read-only",
+  });
+}
+
+function permissionsOn(node: BlockNode, child: Child, total: Permissions): Permissions {
+  if (node.isOpen && node.driver.childPermissions) return node.driver.childPermissions(child, total);
+  return defaultPermissions(total, child.role, !node.readOnly);
+}

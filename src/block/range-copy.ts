@@ -1,0 +1,225 @@
+/**
+ * Copies one range from one edge to another: block status first (holes and zeroes are never read), data through one
+ * slot of the arena (read into it, looked at there, written from it). Used by every job that copies.
+ *
+ * Invariants: a slot is given back whatever happens; an error says which side failed; requests of one call run one
+ * after the other, so a call holds one slot at most. Source: behaviour of QEMU 7.2's block-copy and mirror.
+ */
+import { type Errno } from "../base/errno.ts";
+import { errnoOf, messageOf } from "../base/errors.ts";
+import { MiB } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
+import type { Arena, Slot } from "../kernels/arena.ts";
+import type { Kernels } from "../kernels/kernels.ts";
+import type { Child } from "./child.ts";
+import { Req, type RequestFlags } from "./driver.ts";
+import { blockStatusAbove } from "./status.ts";
+
+/** Largest piece that is read and written at once, bytes. */
+export const MAX_COPY_BUFFER = MiB;
+
+/** A copy that failed on one side. `code` and `cause` are those of the request that failed. */
+export class CopyError extends Error {
+  override readonly name = "CopyError";
+  /** read: the source; write: the target. */
+  readonly operation: "read" | "write";
+  readonly code: Errno;
+
+  constructor(operation: "read" | "write", cause: unknown) {
+    super(messageOf(cause), { cause });
+    this.operation = operation;
+    this.code = errnoOf(cause);
+  }
+}
+
+/** What a run of bytes of the source is. */
+export interface CopyExtent {
+  /** From the offset asked for, 1 … the bytes asked for. */
+  bytes: number;
+  /** data: must be read; zero: reads as zeroes; unknown: neither (content does not matter, reading it works). */
+  kind: "data" | "zero" | "unknown";
+  /** The source's own layer (not its backing file) decides it. */
+  allocated: boolean;
+}
+
+/** How a RangeCopier works. */
+export interface RangeCopierOptions {
+  source: Child;
+  target: Child;
+  arena: Arena;
+  kernels: Kernels;
+  /** Looks for zeroes in what was read and writes them as zeroes. */
+  detectZeroes?: boolean;
+  /** Zeroes may be unmapped on the target (if its node allows discards). */
+  unmap?: boolean;
+  /** Unknown content is discarded on the target instead of copied (mirror). */
+  discardUnknown?: boolean;
+  /** Stores compressed, a cluster at a time. */
+  compress?: boolean;
+  /** Added to every write. */
+  writeFlags?: RequestFlags;
+  /** Unit of compressed writes and of zero detection, bytes, a power of two >= 512; default 64 KiB. */
+  clusterSize?: number;
+  /** Largest request, bytes; default MAX_COPY_BUFFER. */
+  maxTransfer?: number;
+}
+
+/** Copies ranges from source to target. All offsets and lengths are in bytes of both. */
+export class RangeCopier {
+  readonly source: Child;
+  readonly target: Child;
+  readonly compress: boolean;
+  readonly #arena: Arena;
+  readonly #kernels: Kernels;
+  readonly #detectZeroes: boolean;
+  readonly #discardUnknown: boolean;
+  readonly #dataFlags: RequestFlags;
+  readonly #zeroFlags: RequestFlags;
+  readonly #clusterSize: number;
+  readonly #maxTransfer: number;
+
+  constructor(options: RangeCopierOptions) {
+    this.source = options.source;
+    this.target = options.target;
+    this.compress = options.compress ?? false;
+    this.#arena = options.arena;
+    this.#kernels = options.kernels;
+    this.#detectZeroes = options.detectZeroes ?? false;
+    this.#discardUnknown = options.discardUnknown ?? false;
+    this.#clusterSize = options.clusterSize ?? 65536;
+    const flags = options.writeFlags ?? 0;
+    this.#dataFlags = flags | (this.compress ? Req.compressed : 0);
+    this.#zeroFlags = flags | (options.unmap ? Req.mayUnmap : 0);
+    const most = Math.min(options.maxTransfer ?? MAX_COPY_BUFFER, this.#arena.size);
+    this.#maxTransfer = this.compress ? this.#clusterSize : most;
+  }
+
+  /** Whether zeroes cost the target nothing, and so are not charged to a rate limit. */
+  get zeroesAreFree(): boolean {
+    return (this.#zeroFlags & Req.mayUnmap) !== 0;
+  }
+
+  /**
+   * Copies a range. `charged` are the bytes that a rate limit should count: all but zeroes that may be unmapped.
+   * Rejects with a CopyError; what was copied before stays copied.
+   */
+  async copy(offset: number, bytes: number): Promise<{ charged: number }> {
+    const end = offset + bytes;
+    let charged = 0;
+    for (let at = offset; at < end;) {
+      const extent = await this.status(at, end - at);
+      if (extent.kind === "zero") await this.writeZeroes(at, extent.bytes);
+      else if (extent.kind === "unknown" && this.#discardUnknown) await this.discard(at, extent.bytes);
+      else await this.copyData(at, extent.bytes);
+      if (extent.kind === "data" || !this.zeroesAreFree) charged += extent.bytes;
+      at += extent.bytes;
+    }
+    return { charged };
+  }
+
+  /** What lies at `offset` of the source, its whole backing chain included. A failure counts as data. */
+  async status(offset: number, bytes: number): Promise<CopyExtent> {
+    try {
+      const status = await blockStatusAbove(this.source.node, offset, bytes);
+      const kind = status.zero ? "zero" : status.data ? "data" : "unknown";
+      return { bytes: Math.min(status.bytes, bytes), kind, allocated: status.depth === 1 };
+    } catch {
+      return { bytes, kind: "data", allocated: true };
+    }
+  }
+
+  /** Makes the range read as zeroes on the target. Rejects with a CopyError of the write side. */
+  async writeZeroes(offset: number, bytes: number): Promise<void> {
+    try {
+      await this.target.pwriteZeroes(offset, bytes, this.#zeroFlags);
+    } catch (error) {
+      throw new CopyError("write", error);
+    }
+  }
+
+  /** Drops the range on the target. Rejects with a CopyError of the write side. */
+  async discard(offset: number, bytes: number): Promise<void> {
+    try {
+      await this.target.pdiscard(offset, bytes);
+    } catch (error) {
+      throw new CopyError("write", error);
+    }
+  }
+
+  /** Reads a range and writes it, without asking for its status. Rejects with a CopyError. */
+  async copyData(offset: number, bytes: number): Promise<void> {
+    const slot = await this.#slot(Math.min(bytes, this.#maxTransfer));
+    try {
+      for (let done = 0; done < bytes; done += this.#maxTransfer) {
+        const length = Math.min(bytes - done, this.#maxTransfer);
+        const buffer = length === slot.bytes.byteLength ? slot.bytes : slot.bytes.subarray(0, length);
+        await this.#read(offset + done, buffer);
+        await this.#write(offset + done, buffer);
+      }
+    } finally {
+      slot.release();
+    }
+  }
+
+  async #slot(bytes: number): Promise<Slot> {
+    return this.#arena.tryAcquire(bytes) ?? (await this.#arena.acquire(bytes));
+  }
+
+  async #read(offset: number, buffer: Uint8Array): Promise<void> {
+    try {
+      await this.source.pread(offset, buffer);
+    } catch (error) {
+      throw new CopyError("read", error);
+    }
+  }
+
+  async #write(offset: number, buffer: Uint8Array): Promise<void> {
+    try {
+      if (this.#detectZeroes) await this.#writeDetecting(offset, buffer);
+      else await this.target.pwrite(offset, buffer, this.#dataFlags);
+    } catch (error) {
+      throw error instanceof CopyError ? error : new CopyError("write", error);
+    }
+  }
+
+  /** Writes runs of data and runs of zero clusters, told apart by one kernel call. */
+  async #writeDetecting(offset: number, buffer: Uint8Array): Promise<void> {
+    const most = Math.ceil(buffer.byteLength / this.#clusterSize / 2) + 1;
+    const runs = new Uint32Array(2 * most);
+    const count = this.#kernels.zeroRuns(buffer, this.#clusterSize, runs);
+    let done = 0;
+    for (let i = 0; i < count; i++) {
+      const start = runs[2 * i]!;
+      if (start > done)
+        await this.target.pwrite(offset + done, buffer.subarray(done, start), this.#dataFlags);
+      await this.writeZeroes(offset + start, runs[2 * i + 1]!);
+      done = start + runs[2 * i + 1]!;
+    }
+    if (done < buffer.byteLength)
+      await this.target.pwrite(offset + done, buffer.subarray(done), this.#dataFlags);
+  }
+}
+
+/** The cluster size that copies into a node work with, and whether the node told one. */
+export interface CopyClusterSize {
+  bytes: number;
+  known: boolean;
+}
+
+/** Copies go by clusters of at least this many bytes. */
+export const MIN_COPY_CLUSTER = 65536;
+
+/**
+ * The unit in which `target` can be written without touching what it did not get: its cluster size, at least 64 KiB. A
+ * target that does not tell (known = false) and has no backing file deserves a warning: with larger clusters than that,
+ * a partly written one would hide what lies beside it.
+ */
+export function copyClusterSize(target: Child): CopyClusterSize {
+  let node = target.node;
+  while (!node.driver.getInfo && node.isFilter && node.filtered) node = node.filtered.node;
+  const info = node.driver.getInfo?.();
+  return {
+    bytes: Math.max(MIN_COPY_CLUSTER, alignUp(info?.clusterSize ?? 0, 512)),
+    known: info !== undefined,
+  };
+}

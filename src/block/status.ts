@@ -1,0 +1,166 @@
+/**
+ * Block status of one node and down a backing chain: what is data, what reads as zeroes, which layer decides.
+ * Source: behaviour of QEMU's block/io.c and docs of `block status`.
+ */
+import { assert } from "../base/assert.ts";
+import { blockError } from "../base/errors.ts";
+import { alignDown, alignUp } from "../base/ranges.ts";
+import { filterOrCow } from "./chain.ts";
+import type { BlockStatus } from "./driver.ts";
+import { checkRange, inFlight } from "./io.ts";
+import type { BlockNode } from "./node.ts";
+
+/**
+ * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is
+ * `eof` and reads as zeroes.
+ */
+export async function blockStatus(
+  node: BlockNode,
+  offset: number,
+  bytes: number,
+  wantZero = true,
+): Promise<BlockStatus> {
+  if (!node.isOpen) throw blockError("ENOMEDIUM", "blockStatus");
+  checkRange(node, "blockStatus", offset, bytes);
+  assert(bytes > 0, "block status of an empty range");
+  const left = node.length - offset;
+  if (left <= 0) return { bytes, data: false, zero: true, allocated: false, eof: true };
+  const wanted = Math.min(bytes, left);
+  const status = await inFlight(node, () => ownStatus(node, offset, wanted, wantZero));
+  if (offset + status.bytes >= node.length) status.eof = true;
+  return status;
+}
+
+async function ownStatus(
+  node: BlockNode,
+  offset: number,
+  bytes: number,
+  wantZero: boolean,
+): Promise<BlockStatus> {
+  if (!node.driver.blockStatus) return statusWithoutHook(node, offset, bytes, wantZero);
+  const align = node.limits.requestAlignment;
+  const start = alignDown(offset, align);
+  const status = await node.driver.blockStatus(start, alignUp(offset + bytes, align) - start, wantZero);
+  const skipped = offset - start;
+  status.bytes = Math.min(status.bytes - skipped, bytes);
+  assert(status.bytes > 0, `driver '${node.type.name}' answered an empty block status`);
+  if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };
+  if (status.recurse && status.map && status.map.node !== node) return mergeBelow(node, status, wantZero);
+  if (status.data || status.zero) status.allocated = true;
+  else if (!status.allocated && node.type.supportsBacking) readsZeroWithoutBacking(node, offset, status);
+  return status;
+}
+
+async function statusWithoutHook(
+  node: BlockNode,
+  offset: number,
+  bytes: number,
+  wantZero: boolean,
+): Promise<BlockStatus> {
+  const below = node.filtered;
+  if (below) {
+    const status = await blockStatus(below.node, offset, bytes, wantZero);
+    return status.bytes > bytes ? { ...status, bytes } : status;
+  }
+  return { bytes, data: true, zero: false, allocated: true, map: { node, offset } };
+}
+
+/** Asks the node that holds the bytes: it may know that they are a hole. */
+async function mergeBelow(node: BlockNode, status: BlockStatus, wantZero: boolean): Promise<BlockStatus> {
+  const { map } = status;
+  assert(map, "recursion without a map");
+  const below = await blockStatus(map.node, map.offset, status.bytes, wantZero);
+  const merged: BlockStatus = { ...status, bytes: Math.min(status.bytes, below.bytes), allocated: true };
+  delete merged.recurse;
+  if (below.zero) merged.zero = true;
+  // A format without a backing file shows what lies below as it is.
+  if (!node.type.supportsBacking) {
+    merged.data = below.data;
+    if (below.map) merged.map = below.map;
+  }
+  return merged;
+}
+
+function readsZeroWithoutBacking(node: BlockNode, offset: number, status: BlockStatus): void {
+  const backing = node.backing?.node;
+  if (!backing || offset >= backing.length) status.zero = true;
+  else status.bytes = Math.min(status.bytes, backing.length - offset);
+}
+
+/** A status together with the layer that decided it. */
+export interface ChainStatus extends BlockStatus {
+  /** 0 = not allocated in the layers looked at; 1 = the top node, 2 = the next … */
+  depth: number;
+}
+
+/** Which layers are asked. */
+export interface ChainOptions {
+  /** The layer to stop at; undefined = the whole chain. */
+  base?: BlockNode | undefined;
+  /** Whether the base itself is asked. */
+  includeBase?: boolean;
+  wantZero?: boolean;
+}
+
+/** Status of a range in the chain from `top` down. Where no layer decides, it reads as zeroes unless a base was left out. */
+export async function blockStatusAbove(
+  top: BlockNode,
+  offset: number,
+  bytes: number,
+  options: ChainOptions = {},
+): Promise<ChainStatus> {
+  const wantZero = options.wantZero ?? true;
+  if (top === options.base && !options.includeBase)
+    return { bytes, data: false, zero: false, allocated: false, depth: 0 };
+  let status = await blockStatus(top, offset, bytes, wantZero);
+  let depth = 1;
+  const topEof = status.eof === true;
+  if (status.allocated || (status.eof && offset >= top.length))
+    return { ...status, depth: status.allocated ? depth : 0 };
+  let reach = status.bytes;
+  for (
+    let node = filterOrCow(top);
+    node && (node !== options.base || options.includeBase);
+    node = filterOrCow(node)
+  ) {
+    depth += 1;
+    if (offset >= node.length) {
+      // The layers above are longer: beyond the end of a backing file there are zeroes, and they belong to that layer.
+      return { bytes: reach, data: false, zero: true, allocated: true, depth, eof: topEof };
+    }
+    status = await blockStatus(node, offset, reach, wantZero);
+    reach = status.bytes;
+    if (status.allocated) return { ...status, depth, eof: topEof };
+    if (node === options.base) break;
+  }
+  return {
+    ...status,
+    bytes: reach,
+    data: false,
+    zero: options.base === undefined,
+    allocated: false,
+    depth: 0,
+    eof: topEof,
+  };
+}
+
+/** Whether the node itself (filters skipped) decides the range. */
+export async function isAllocated(
+  node: BlockNode,
+  offset: number,
+  bytes: number,
+): Promise<{ allocated: boolean; bytes: number }> {
+  const status = await blockStatus(node, offset, bytes, false);
+  return { allocated: status.allocated, bytes: status.bytes };
+}
+
+/** Whether a layer from `top` down to `base` decides the range, and which (depth as in ChainStatus). */
+export async function isAllocatedAbove(
+  top: BlockNode,
+  offset: number,
+  bytes: number,
+  options: ChainOptions = {},
+): Promise<{ allocated: boolean; bytes: number; depth: number }> {
+  const status = await blockStatusAbove(top, offset, bytes, { ...options, wantZero: false });
+  return { allocated: status.allocated, bytes: status.bytes, depth: status.depth };
+}
