@@ -1,0 +1,122 @@
+/**
+ * The layers of src/ and the rule over them (docs/ARCHITECTURE.md): imports run downward only, type imports included;
+ * units within a row do not know each other; each outside package has one home.
+ */
+import { type Breach, lineOf, type Source, type SyntaxNode, walk } from "./source.ts";
+
+/** The folders of src/, lowest first. The entries (src/*.ts and src/cli) stand above them all. */
+const ROWS = ["base", "platform", "kernels", "wire", "block", "drivers", "job", "machine", "server"];
+const ENTRY = ROWS.length;
+
+/** How many folders below src/ name one unit that its siblings must not import; absent: the layer is one unit. */
+const UNIT_DEPTH: Readonly<Record<string, number>> = { platform: 2, wire: 2, drivers: 3, server: 2 };
+
+/** Layers that reach the drivers only through the registry (jobs own filters, hence the finer line). */
+const BARRED: readonly (readonly [from: RegExp, to: RegExp, why: string])[] = [
+  [/^src\/(job|machine)\//, /^src\/drivers\/(format|protocol)\//, "never names a format or a protocol"],
+  [/^src\/server\//, /^src\/drivers\//, "never names a driver"],
+];
+
+/** Packages and who may import them. Everything else that is not relative is refused in src/. */
+const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
+  [/^node:/, /^src\/(platform\/node|cli)\//],
+  [/^commander$/, /^src\/cli\//],
+  [/^koffi$/, /^src\/platform\/node\//],
+  [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
+];
+
+/** An import, however it is spelt: import, export from, import(), or a type's import(). */
+interface Import {
+  readonly specifier: string;
+  readonly line: number;
+}
+
+/** All imports of a file. */
+function importsOf(source: Source): Import[] {
+  const found: Import[] = [];
+  walk(source.program, (node) => {
+    if (!/^(Import|ExportNamed|ExportAll)(Declaration|Expression)$|^TSImportType$/.test(node.type)) return;
+    const literal = node["source"] as SyntaxNode | null;
+    if (typeof literal?.["value"] === "string") {
+      found.push({ specifier: literal["value"], line: lineOf(source, node.start) });
+    }
+  });
+  return found;
+}
+
+/** The rank of a file's layer; undefined when its folder is not in the table. */
+function rankOf(path: string): number | undefined {
+  if (/^src\/[^/]+$/.test(path) || path.startsWith("src/cli/")) return ENTRY;
+  const rank = ROWS.indexOf(path.split("/")[1] ?? "");
+  return rank < 0 ? undefined : rank;
+}
+
+/** The unit of a file: files that stand directly in a layer's folder are shared by its units and have none. */
+function unitOf(path: string): string | undefined {
+  const parts = path.replace(/\.ts$/, "").split("/").slice(1);
+  const depth = UNIT_DEPTH[parts[0] ?? ""];
+  if (depth === undefined || parts.length < depth) return undefined;
+  return depth === 2 && parts.length === 2 ? undefined : parts.slice(0, depth).join("/");
+}
+
+/** Resolves `./` and `../` against the importing file. */
+function resolve(from: string, specifier: string): string {
+  return new URL(specifier, `file:///${from}`).pathname.slice(1);
+}
+
+/** Why `from` must not import `specifier`; undefined when it may. */
+function refusal(from: string, specifier: string): string | undefined {
+  if (!specifier.startsWith(".")) {
+    const home = HOMES.find(([pattern]) => pattern.test(specifier))?.[1];
+    return home?.test(from) ? undefined : `'${specifier}' has no business here`;
+  }
+  const to = resolve(from, specifier);
+  const [low, high] = [rankOf(to), rankOf(from)];
+  if (low === undefined) return `'${to}' is in no layer`;
+  if (high === undefined) return undefined;
+  if (low > high) return `imports upward: '${to}'`;
+  if (to.startsWith("src/platform/") && high !== ENTRY && ROWS[high] !== "platform") {
+    return `only entries import '${to}': take the Host`;
+  }
+  const barred = BARRED.find(([one, other]) => one.test(from) && other.test(to));
+  if (barred) return `${barred[2]}: '${to}'`;
+  const [unit, own] = [unitOf(to), unitOf(from)];
+  if (low === high && unit !== undefined && own !== undefined && unit !== own)
+    return `imports its sibling '${to}'`;
+  return undefined;
+}
+
+/** The layer rule. */
+export function layerBreaches(source: Source): Breach[] {
+  const breaches = importsOf(source).flatMap(({ specifier, line }) => {
+    const what = refusal(source.path, specifier);
+    return what === undefined ? [] : [{ line, what }];
+  });
+  if (rankOf(source.path) === undefined) breaches.unshift({ line: 1, what: "its folder is in no layer" });
+  return breaches;
+}
+
+const FORMAT_NAMES = new Set([
+  "qcow2",
+  "qcow",
+  "qed",
+  "vmdk",
+  "vhdx",
+  "vpc",
+  "vdi",
+  "parallels",
+  "luks",
+  "null-co",
+]);
+
+/** Jobs and servers learn a format's name from their caller: no literal in job/ or server/ spells one. */
+export function formatNameBreaches(source: Source): Breach[] {
+  const found: Breach[] = [];
+  if (!/^src\/(job|server)\//.test(source.path)) return found;
+  walk(source.program, (node) => {
+    const value = node["value"];
+    if (node.type !== "Literal" || typeof value !== "string" || !FORMAT_NAMES.has(value)) return;
+    found.push({ line: lineOf(source, node.start), what: `names the format '${value}'` });
+  });
+  return found;
+}

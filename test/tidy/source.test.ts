@@ -1,0 +1,127 @@
+/**
+ * The rules over the sources: first that each rule catches what it is for, then that the repository obeys it.
+ */
+import { describe, expect, it } from "vitest";
+import { formatNameBreaches, layerBreaches } from "./layers.ts";
+import { bannedBreaches, docstringBreaches, headerBreaches, sizeBreaches } from "./rules.ts";
+import { head, parse, report, type Rule, sources } from "./source.ts";
+
+const library = sources(/^src\/.*\.ts$/);
+const everything = sources(/^(src|test|assembly|\.ci)\/.*\.(ts|mjs)$|^[^/]+\.ts$/);
+
+/** The breaches of a snippet, as text. */
+function breaches(rule: Rule, path: string, text: string): string[] {
+  return rule(parse(path, text)).map(({ what }) => what);
+}
+
+const long = (lines: number): string => "\n".repeat(lines - 1);
+
+describe("the rules catch", () => {
+  it.each([
+    ["an import upward", "src/base/a.ts", 'import { b } from "../block/b.ts";'],
+    ["a type import upward", "src/base/a.ts", 'import type { B } from "../block/b.ts";'],
+    ["a type's import()", "src/base/a.ts", 'type B = import("../block/b.ts").B;'],
+    ["an import() upward", "src/base/a.ts", 'void import("../block/b.ts");'],
+    ["a re-export upward", "src/base/a.ts", 'export * from "../block/b.ts";'],
+    ["an import of an entry", "src/job/a.ts", 'import { b } from "../index.ts";'],
+    ["a sibling driver", "src/drivers/format/raw.ts", 'import { b } from "../format/qcow2/b.ts";'],
+    [
+      "a sibling of another kind",
+      "src/drivers/filter/throttle.ts",
+      'import { b } from "../protocol/file.ts";',
+    ],
+    ["a sibling server", "src/server/monitor/a.ts", 'import { b } from "../export/b.ts";'],
+    ["the platform, below the entries", "src/job/a.ts", 'import { b } from "../platform/node/b.ts";'],
+    ["the other platform", "src/platform/browser/a.ts", 'import { b } from "../node/b.ts";'],
+    ["a format in a job", "src/job/a.ts", 'import { b } from "../drivers/format/raw.ts";'],
+    ["a driver in a server", "src/server/monitor/a.ts", 'import { b } from "../../drivers/filter/b.ts";'],
+    ["node: outside its homes", "src/node.ts", 'import { b } from "node:fs";'],
+    ["a package that has no home", "src/cli/a.ts", 'import { b } from "left-pad";'],
+    ["a folder that is in no layer", "src/utils/a.ts", "export {};"],
+  ])("%s", (_what, path, text) => {
+    expect(breaches(layerBreaches, path, text)).toHaveLength(1);
+  });
+
+  it.each([
+    ["downward", "src/block/a.ts", 'import { b } from "../base/b.ts";'],
+    ["within a unit", "src/drivers/format/qcow2/a.ts", 'import { b } from "./b.ts";'],
+    ["what a layer's units share", "src/drivers/format/raw.ts", 'import { b } from "../options.ts";'],
+    ["a job's own filter", "src/job/a.ts", 'import { b } from "../drivers/filter/b.ts";'],
+    ["the platform, from an entry", "src/node.ts", 'import { b } from "./platform/node/b.ts";'],
+    ["node: at home", "src/platform/node/a.ts", 'import { b } from "node:fs";'],
+  ])("no import %s", (_what, path, text) => {
+    expect(breaches(layerBreaches, path, text)).toEqual([]);
+  });
+
+  it.each([
+    ["Date.now()", "const now = Date.now();"],
+    ["new Date()", "const now = new Date();"],
+    ["Math.random()", "const one = Math.random();"],
+    ["performance.now()", "const now = performance.now();"],
+    ["setTimeout", "setTimeout(() => {}, 1);"],
+    ["console", "console.log(1);"],
+    ["process", "const { pid } = process;"],
+    ["Buffer", "const bytes = Buffer.alloc(1);"],
+    ["Buffer as a type", "function read(bytes: Buffer) {}"],
+    ["any", "let anything: any;"],
+  ])("%s in a portable layer", (_what, text) => {
+    expect(breaches(bannedBreaches, "src/block/a.ts", text)).toHaveLength(1);
+  });
+
+  it("no clock of the Host, no date of a given time, and the platform's own calls", () => {
+    const portable =
+      "host.setTimeout(1); const when = new Date(5); const x = { process: 1, now: host.clock.now() };";
+    expect(breaches(bannedBreaches, "src/block/a.ts", portable)).toEqual([]);
+    expect(
+      breaches(bannedBreaches, "src/platform/node/a.ts", "setTimeout(run, Date.now()); Buffer;"),
+    ).toEqual([]);
+  });
+
+  it("long files and functions, but not long suites", () => {
+    expect(breaches(sizeBreaches, "src/a.ts", `${long(501)};`)).toHaveLength(1);
+    expect(breaches(sizeBreaches, "src/a.ts", `${long(500)};\n`)).toEqual([]);
+    expect(breaches(sizeBreaches, "src/a.ts", `function f() {${long(71)}}`)).toHaveLength(1);
+    expect(breaches(sizeBreaches, "src/a.ts", `const f = () => {${long(70)}};`)).toEqual([]);
+    expect(breaches(sizeBreaches, "src/a.ts", `class A { m() {${long(71)}} }`)).toHaveLength(1);
+    expect(breaches(sizeBreaches, "test/a.ts", `describe.each([1])("a", () => {${long(90)}});`)).toEqual([]);
+    expect(breaches(sizeBreaches, "test/a.ts", `it("a", () => {${long(90)}});`)).toHaveLength(1);
+  });
+
+  it("missing headers and docstrings", () => {
+    expect(breaches(headerBreaches, "src/a.ts", "export {};")).toHaveLength(1);
+    expect(breaches(headerBreaches, "src/a.ts", "// What this file is for: a test.\nexport {};")).toEqual([]);
+    const undocumented = "export const a = 1; export type B = 1; export class C {} export function d() {}";
+    expect(breaches(docstringBreaches, "src/a.ts", undocumented)).toHaveLength(4);
+    expect(breaches(docstringBreaches, "src/a.ts", "/** One. */\nexport const a = 1;\n// Two.\n")).toEqual(
+      [],
+    );
+  });
+
+  it("a format's name in a job", () => {
+    expect(breaches(formatNameBreaches, "src/job/a.ts", 'const driver = "qcow2";')).toHaveLength(1);
+    expect(breaches(formatNameBreaches, "src/drivers/format/a.ts", 'const driver = "qcow2";')).toEqual([]);
+  });
+
+  it("a rule that looked at nothing", () => {
+    expect(() => report([], layerBreaches)).toThrow("no file");
+  });
+});
+
+describe("the sources", () => {
+  it.each([
+    ["import downward only", layerBreaches],
+    ["name no format in jobs and servers", formatNameBreaches],
+    ["leave clock, chance and output to the Host", bannedBreaches],
+    ["have a docstring on every export", docstringBreaches],
+  ])("%s", (_what, rule) => {
+    expect(report(library, rule)).toBe(head(library.length));
+  });
+
+  it("keep files and functions short", () => {
+    expect(report(everything, sizeBreaches)).toBe(head(everything.length));
+  });
+
+  it("open with a comment on their purpose", () => {
+    expect(report(everything, headerBreaches)).toBe(head(everything.length));
+  });
+});
