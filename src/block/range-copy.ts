@@ -8,8 +8,8 @@
 import { type Errno } from "../base/errno.ts";
 import { errnoOf, messageOf } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
-import { alignUp } from "../base/ranges.ts";
-import type { Arena, Slot } from "../kernels/arena.ts";
+import { Mutex } from "../base/signals.ts";
+import type { Arena } from "../kernels/arena.ts";
 import type { Kernels } from "../kernels/kernels.ts";
 import type { Child } from "./child.ts";
 import { Req, type RequestFlags } from "./driver.ts";
@@ -40,6 +40,11 @@ export interface CopyExtent {
   kind: "data" | "zero" | "unknown";
   /** The source's own layer (not its backing file) decides it. */
   allocated: boolean;
+}
+
+interface CopyBuffer {
+  readonly bytes: Uint8Array;
+  release(): void;
 }
 
 /** How a RangeCopier works. */
@@ -77,6 +82,9 @@ export class RangeCopier {
   readonly #zeroFlags: RequestFlags;
   readonly #clusterSize: number;
   readonly #maxTransfer: number;
+  // One buffer outside of the arena, for urgent copies when the arena is full.
+  readonly #spareLock = new Mutex();
+  #spare: Uint8Array | undefined;
 
   constructor(options: RangeCopierOptions) {
     this.source = options.source;
@@ -146,9 +154,12 @@ export class RangeCopier {
     }
   }
 
-  /** Reads a range and writes it, without asking for its status. Rejects with a CopyError. */
-  async copyData(offset: number, bytes: number): Promise<void> {
-    const slot = await this.#slot(Math.min(bytes, this.#maxTransfer));
+  /**
+   * Reads a range and writes it, without asking for its status. Rejects with a CopyError. `urgent` is for copies that a
+   * request waits for which may itself hold arena memory: they never wait for the arena.
+   */
+  async copyData(offset: number, bytes: number, urgent = false): Promise<void> {
+    const slot = await this.#slot(Math.min(bytes, this.#maxTransfer), urgent);
     try {
       for (let done = 0; done < bytes; done += this.#maxTransfer) {
         const length = Math.min(bytes - done, this.#maxTransfer);
@@ -161,8 +172,13 @@ export class RangeCopier {
     }
   }
 
-  async #slot(bytes: number): Promise<Slot> {
-    return this.#arena.tryAcquire(bytes) ?? (await this.#arena.acquire(bytes));
+  async #slot(bytes: number, urgent: boolean): Promise<CopyBuffer> {
+    const slot = this.#arena.tryAcquire(bytes);
+    if (slot) return slot;
+    if (!urgent) return this.#arena.acquire(bytes);
+    const release = await this.#spareLock.lock();
+    this.#spare ??= new Uint8Array(this.#maxTransfer);
+    return { bytes: this.#spare.subarray(0, bytes), release };
   }
 
   async #read(offset: number, buffer: Uint8Array): Promise<void> {
@@ -200,7 +216,7 @@ export class RangeCopier {
   }
 }
 
-/** The cluster size that copies into a node work with, and whether the node told one. */
+/** The cluster size (a power of two) that copies into a node work with, and whether the node told one. */
 export interface CopyClusterSize {
   bytes: number;
   known: boolean;
@@ -218,8 +234,7 @@ export function copyClusterSize(target: Child): CopyClusterSize {
   let node = target.node;
   while (!node.driver.getInfo && node.isFilter && node.filtered) node = node.filtered.node;
   const info = node.driver.getInfo?.();
-  return {
-    bytes: Math.max(MIN_COPY_CLUSTER, alignUp(info?.clusterSize ?? 0, 512)),
-    known: info !== undefined,
-  };
+  let bytes = MIN_COPY_CLUSTER;
+  while (bytes < (info?.clusterSize ?? 0)) bytes *= 2;
+  return { bytes, known: info !== undefined };
 }
