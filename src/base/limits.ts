@@ -24,6 +24,8 @@ export const limits = {
   maxGranularity: 64 * MiB,
   /** Most memory that one dirty bitmap may take, bytes. */
   maxBitmapBytes: 256 * MiB,
+  /** Most memory that all dirty bitmaps together may take, bytes. */
+  maxBitmapPoolBytes: GiB,
   /** Longest bitmap name, bytes. */
   maxBitmapNameBytes: 1023,
   /** Default size of the I/O arena, bytes. */
@@ -33,4 +35,10 @@ export const limits = {
   maxQmpDepth: 1024,
   /** Commands that a monitor queues before it stops reading. */
   maxQmpQueue: 8,
+  /** qcow2: cluster_bits, bytes of the L1 and of the refcount table, snapshots (QEMU's values). */
+  qcow2MinClusterBits: 9,
+  qcow2MaxClusterBits: 21,
+  qcow2MaxL1Bytes: 32 * MiB,
+  qcow2MaxRefcountTableBytes: 8 * MiB,
+  qcow2MaxSnapshots: 65536,
 } as const;

@@ -1,0 +1,80 @@
+/**
+ * Loads the kernels: the WebAssembly binary that is inlined in the bundle where the platform has SIMD, else the twin.
+ * Synchronous, so that constructors and workers can use it. (Before 2023 Chrome refused to compile more than 4 KiB
+ * synchronously outside a worker; there, or where a page's CSP forbids WebAssembly, the twin serves.)
+ */
+import { instantiateSync } from "@assemblyscript/loader";
+import { kernelsBase64 } from "#kernels-binary";
+import { assert } from "../base/assert.ts";
+import { BlockError } from "../base/errors.ts";
+import { KiB, limits } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
+import type { KernelExports } from "./abi.ts";
+import type { Kernels } from "./kernels.ts";
+import { reservedBytes, SimdKernels } from "./simd.ts";
+import { TwinKernels } from "./twin.ts";
+
+const WASM_PAGE = 64 * KiB;
+/** Addresses and lengths stay below 2^31. */
+const MAX_ARENA = 2 ** 30;
+/** Upper bound of what the binary keeps for itself; checked when it is instantiated. */
+const MAX_OWN_DATA = 64 * KiB;
+
+/** What loadKernels() takes. */
+export interface KernelOptions {
+  /** Size of the arena's area, bytes, up to 1 GiB; rounded up to 64 KiB. Default: limits.arenaBytes. */
+  readonly arenaBytes?: number;
+}
+
+/** The compiled binary; null where it cannot be compiled. */
+let compiled: WebAssembly.Module | null | undefined;
+
+function compile(): WebAssembly.Module | null {
+  try {
+    if (typeof WebAssembly !== "object") return null;
+    const binary = Uint8Array.from(atob(kernelsBase64), (char) => char.charCodeAt(0));
+    return WebAssembly.validate(binary) ? new WebAssembly.Module(binary) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A memory of fixed size. Throws BlockError ENOMEM. */
+function fixedMemory(bytes: number): WebAssembly.Memory {
+  const pages = Math.ceil(bytes / WASM_PAGE);
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+  } catch (cause) {
+    const message = `Cannot allocate ${bytes} bytes for the I/O arena`;
+    throw new BlockError({ code: "ENOMEM", op: "arena", message, cause });
+  }
+}
+
+function arenaSize(options: KernelOptions): number {
+  const bytes = options.arenaBytes ?? limits.arenaBytes;
+  assert(Number.isSafeInteger(bytes) && bytes > 0 && bytes <= MAX_ARENA, "the arena's size is out of range");
+  return alignUp(bytes, WASM_PAGE);
+}
+
+/** The fastest kernels that the platform can run, with their own memory. Throws BlockError ENOMEM. */
+export function loadKernels(options: KernelOptions = {}): Kernels {
+  compiled ??= compile();
+  const module = compiled;
+  if (!module) return loadTwinKernels(options);
+  const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaSize(options));
+  return new SimdKernels(memory, (over) => {
+    // The raw exports: the loader's own wrappers only serve functions with optional arguments.
+    const { instance } = instantiateSync<KernelExports>(module, { env: { memory: over } });
+    const wasm = instance.exports as unknown as KernelExports;
+    assert(wasm.dataStart() <= MAX_OWN_DATA, "the kernels' own data outgrew their place");
+    return wasm;
+  });
+}
+
+/** The plain-TypeScript kernels: the test oracle, and the choice of those who want no WebAssembly. */
+export function loadTwinKernels(options: KernelOptions = {}): Kernels {
+  const bytes = arenaSize(options);
+  // WebAssembly's memory is page-aligned, as O_DIRECT wants it.
+  const buffer = typeof WebAssembly === "object" ? fixedMemory(bytes).buffer : new ArrayBuffer(bytes);
+  return new TwinKernels({ buffer, start: 0, bytes });
+}
