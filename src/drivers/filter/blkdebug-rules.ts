@@ -1,0 +1,190 @@
+/**
+ * blkdebug's rules: errors injected into requests, a small state machine driven by the events of the format above, and
+ * breakpoints that hold requests back.
+ *
+ * Invariants: the state starts at 1; a rule of state 0 holds in every state. The event `none` fires once, at open. An
+ * event with at least one inject-error rule for the current state replaces all active rules; they stay active until the
+ * next such event. Rules match in the order in which they were given.
+ * Source: QAPI BlkdebugInjectErrorOptions and BlkdebugSetStateOptions; behaviour of QEMU 7.2.
+ */
+import { type Deferred, deferred } from "../../base/signals.ts";
+
+/** The kinds of request that a rule can choose. */
+export const blkdebugIoTypes = ["read", "write", "write-zeroes", "discard", "flush", "block-status"] as const;
+/** One of them. */
+export type BlkdebugIoType = (typeof blkdebugIoTypes)[number];
+
+const defaultIoTypes: readonly BlkdebugIoType[] = ["read", "write", "write-zeroes", "discard", "flush"];
+
+/** The events, as QAPI's BlkdebugEvent names them. */
+export const blkdebugEvents: ReadonlySet<string> = new Set(
+  (
+    "l1_update l1_grow_alloc_table l1_grow_write_table l1_grow_activate_table l2_load l2_update " +
+    "l2_update_compressed l2_alloc_cow_read l2_alloc_write read_aio read_backing_aio read_compressed write_aio " +
+    "write_compressed vmstate_load vmstate_save cow_read cow_write reftable_load reftable_grow reftable_update " +
+    "refblock_load refblock_update refblock_update_part refblock_alloc refblock_alloc_hookup refblock_alloc_write " +
+    "refblock_alloc_write_blocks refblock_alloc_write_table refblock_alloc_switch_table cluster_alloc " +
+    "cluster_alloc_bytes cluster_free flush_to_os flush_to_disk pwritev_rmw_head pwritev_rmw_after_head " +
+    "pwritev_rmw_tail pwritev_rmw_after_tail pwritev pwritev_zero pwritev_done empty_image_prepare " +
+    "l1_shrink_write_table l1_shrink_free_l2_clusters cor_write cluster_alloc_space none"
+  ).split(" "),
+);
+
+/** An error to inject; numbers as on the wire. */
+export interface InjectErrorRule {
+  event: string;
+  /** The state in which the rule holds; 0 = any. */
+  state: number;
+  /** Undefined: every type but block-status. */
+  iotype: BlkdebugIoType | undefined;
+  /** A Linux errno number; 0 stops the search without an error. */
+  errno: number;
+  /** Sector (512 bytes) that the request must contain; -1 = any request. */
+  sector: number;
+  /** Goes away once it has hit. */
+  once: boolean;
+  /** Fails before anything else runs. */
+  immediately: boolean;
+}
+
+/** A step of the state machine. */
+export interface SetStateRule {
+  event: string;
+  state: number;
+  newState: number;
+}
+
+/** All rules of one node. */
+export interface BlkdebugRules {
+  injectError: InjectErrorRule[];
+  setState: SetStateRule[];
+}
+
+/** A rule with nothing chosen. */
+export const injectErrorDefaults: Omit<InjectErrorRule, "event"> = {
+  state: 0,
+  iotype: undefined,
+  errno: 5,
+  sector: -1,
+  once: false,
+  immediately: false,
+};
+
+interface Breakpoint {
+  event: string;
+  tag: string;
+}
+
+interface Suspended {
+  tag: string;
+  resumed: Deferred<void>;
+}
+
+/** A request as rules see it; both in bytes. A flush has none. */
+export interface RuleRequest {
+  iotype: BlkdebugIoType;
+  offset: number;
+  bytes: number;
+}
+
+function matches(rule: InjectErrorRule, { iotype, offset, bytes }: RuleRequest): boolean {
+  const typed = rule.iotype === undefined ? defaultIoTypes.includes(iotype) : rule.iotype === iotype;
+  if (!typed) return false;
+  if (rule.sector === -1) return true;
+  const at = rule.sector * 512;
+  return bytes > 0 && at >= offset && at < offset + bytes;
+}
+
+/** The rules of one node at work. */
+export class RuleEngine {
+  #state = 1;
+  #injectError: InjectErrorRule[];
+  readonly #setState: SetStateRule[];
+  #active: InjectErrorRule[] = [];
+  /** Newest first. */
+  readonly #breakpoints: Breakpoint[] = [];
+  readonly #suspended: Suspended[] = [];
+
+  constructor(rules: BlkdebugRules) {
+    this.#injectError = [...rules.injectError];
+    // Of several steps on one event QEMU lets the first one given win, since it looks at the newest first.
+    this.#setState = rules.setState.toReversed();
+    this.fire("none");
+  }
+
+  /** The current state. */
+  get state(): number {
+    return this.#state;
+  }
+
+  /** An event of the format above. The promise, if any, resolves when every breakpoint hit has been resumed. */
+  fire(event: string): Promise<void> | undefined {
+    const state = this.#state;
+    const here = (rule: { event: string; state: number }): boolean =>
+      rule.event === event && (rule.state === 0 || rule.state === state);
+    const activated = this.#injectError.filter(here);
+    if (activated.length > 0) this.#active = activated;
+    for (const rule of this.#setState) if (here(rule)) this.#state = rule.newState;
+    return this.#suspend(event);
+  }
+
+  /** The rule that hits the request; a `once` rule is gone afterwards. */
+  hit(request: RuleRequest): InjectErrorRule | undefined {
+    const rule = this.#active.find((candidate) => matches(candidate, request));
+    if (!rule || rule.errno === 0) return undefined;
+    if (rule.once) {
+      this.#active = this.#active.filter((other) => other !== rule);
+      this.#injectError = this.#injectError.filter((other) => other !== rule);
+    }
+    return rule;
+  }
+
+  /** The next request that fires `event` waits under this tag. */
+  breakpoint(event: string, tag: string): void {
+    this.#breakpoints.unshift({ event, tag });
+  }
+
+  /** Takes back the breakpoints of a tag, and lets all its requests go on. False if there was neither. */
+  removeBreakpoint(tag: string): boolean {
+    let found = false;
+    for (let i = this.#breakpoints.length - 1; i >= 0; i--) {
+      if (this.#breakpoints[i]?.tag !== tag) continue;
+      this.#breakpoints.splice(i, 1);
+      found = true;
+    }
+    while (this.resume(tag)) found = true;
+    return found;
+  }
+
+  /** Lets the newest request that waits under this tag go on. False if none does. */
+  resume(tag: string): boolean {
+    const at = this.#suspended.findIndex((suspended) => suspended.tag === tag);
+    if (at < 0) return false;
+    const [suspended] = this.#suspended.splice(at, 1);
+    suspended?.resumed.resolve();
+    return true;
+  }
+
+  /** Whether a request waits under this tag. */
+  isSuspended(tag: string): boolean {
+    return this.#suspended.some((suspended) => suspended.tag === tag);
+  }
+
+  /** Lets everything go on. */
+  resumeAll(): void {
+    for (const { resumed } of this.#suspended.splice(0)) resumed.resolve();
+  }
+
+  /** Each breakpoint holds one request, once. */
+  #suspend(event: string): Promise<void> | undefined {
+    const hits = this.#breakpoints.filter((breakpoint) => breakpoint.event === event);
+    if (hits.length === 0) return undefined;
+    const waits = hits.map(({ tag }) => {
+      const resumed = deferred();
+      this.#suspended.unshift({ tag, resumed });
+      return resumed.promise;
+    });
+    for (const hit of hits) this.#breakpoints.splice(this.#breakpoints.indexOf(hit), 1);
+    return Promise.all(waits).then(() => undefined);
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * raw: the guest's bytes lie in the file as they are, from `offset` on, `size` bytes of them. Formats are never guessed
+ * here, so a write to the first sector needs no guard.
+ * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
+ */
+import { BlockError } from "../../base/errors.ts";
+import { SECTOR_SIZE, limits } from "../../base/limits.ts";
+import type { Child } from "../../block/child.ts";
+import { Role } from "../../block/driver.ts";
+import type {
+  BlockDriver,
+  BlockStatus,
+  DriverInfo,
+  DriverType,
+  RequestFlags,
+  TruncateOptions,
+} from "../../block/driver.ts";
+import type { BlockNode } from "../../block/node.ts";
+import { childOption, optionError, sizeOption } from "../../block/options.ts";
+import { Perm, type Permissions, defaultPermissions } from "../../block/permissions.ts";
+
+class RawDriver implements BlockDriver {
+  readonly #node: BlockNode;
+  readonly #file: Child;
+  readonly #offset: number;
+  /** The option `size`: the disk does not grow. */
+  readonly #fixedSize: number | undefined;
+
+  constructor(init: { node: BlockNode; file: Child; offset: number; size: number | undefined }) {
+    this.#node = init.node;
+    this.#file = init.file;
+    this.#offset = init.offset;
+    this.#fixedSize = init.size;
+  }
+
+  length(): number {
+    const available = Math.max(this.#file.length - this.#offset, 0);
+    return Math.min(this.#fixedSize ?? available, available);
+  }
+
+  async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    const below = this.#place("pread", offset, buffer.byteLength);
+    const suspended = this.#file.node.debugEvent("read_aio");
+    if (suspended) await suspended;
+    await this.#file.pread(below, buffer, flags);
+  }
+
+  async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    const below = this.#place("pwrite", offset, buffer.byteLength);
+    const suspended = this.#file.node.debugEvent("write_aio");
+    if (suspended) await suspended;
+    await this.#file.pwrite(below, buffer, flags);
+  }
+
+  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    await this.#file.pwriteZeroes(this.#place("pwriteZeroes", offset, bytes), bytes, flags);
+  }
+
+  async pdiscard(offset: number, bytes: number): Promise<void> {
+    await this.#file.pdiscard(this.#place("pdiscard", offset, bytes), bytes);
+  }
+
+  /** The file's own answer: raw adds nothing to it. */
+  blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+    return this.#file.blockStatus(this.#offset + offset, bytes, wantZero);
+  }
+
+  async truncate(size: number, options: TruncateOptions): Promise<void> {
+    if (this.#fixedSize !== undefined) throw this.#error("ENOTSUP", "Cannot resize fixed-size raw disks");
+    if (size > limits.maxImageBytes - this.#offset) {
+      throw this.#error("EINVAL", "Disk size too large for the chosen offset");
+    }
+    await this.#file.truncate(this.#offset + size, options);
+  }
+
+  getInfo(): DriverInfo {
+    return this.#file.node.driver.getInfo?.() ?? { clusterSize: 0 };
+  }
+
+  hasZeroInit(): boolean {
+    return this.#file.node.driver.hasZeroInit?.() ?? false;
+  }
+
+  /** As by role, but without the write and resize that a format takes for its metadata: raw has none. */
+  childPermissions(child: Child, parent: Permissions): Permissions {
+    const { perm, shared } = defaultPermissions(parent, child.role, !this.#node.readOnly);
+    return {
+      perm: (perm & ~(Perm.write | Perm.resize)) | (parent.perm & (Perm.write | Perm.resize)),
+      shared,
+    };
+  }
+
+  /** The range's offset in the file; never outside of what the option `size` allows. */
+  #place(op: string, offset: number, bytes: number): number {
+    if (this.#fixedSize !== undefined && offset + bytes > this.#fixedSize) {
+      throw new BlockError({
+        code: op === "pread" ? "EINVAL" : "ENOSPC",
+        op,
+        node: this.#node.name,
+        offset,
+        bytes,
+      });
+    }
+    return offset + this.#offset;
+  }
+
+  #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {
+    return new BlockError({ code, op: "truncate", node: this.#node.name, message });
+  }
+}
+
+function checkRange(available: number, offset: number, size: number | undefined): void {
+  if (offset > available) {
+    throw optionError(`Offset (${offset}) cannot be greater than size of the containing file (${available})`);
+  }
+  if (size === undefined) return;
+  if (available - offset < size) {
+    throw optionError(
+      `The sum of offset (${offset}) and size (${size}) has to be smaller or equal to the ` +
+        ` actual size of the containing file (${available})`,
+    );
+  }
+  if (size % SECTOR_SIZE !== 0) throw optionError(`Specified size is not multiple of ${SECTOR_SIZE}`);
+}
+
+/** Options: `file`, `offset` (bytes, default 0), `size` (bytes, a multiple of 512; default: to the file's end). */
+export const raw: DriverType = {
+  name: "raw",
+  kind: "format",
+  async open(context, spec) {
+    const offset = sizeOption(spec, "offset") ?? 0;
+    const size = sizeOption(spec, "size");
+    // A window into the file is no filter of it: other parents may see more.
+    const role = (offset > 0 || size !== undefined ? Role.data : Role.filtered) | Role.primary;
+    const file = await context.openChild(childOption(spec, "file"), "file", role);
+    checkRange(file.length, offset, size);
+    return new RawDriver({ node: context.node, file, offset, size });
+  },
+};

@@ -1,0 +1,70 @@
+/**
+ * null-co: a disk that takes every write and forgets it. Writes cost nothing, so it measures the layers above.
+ * Invariant: without `read-zeroes` a read leaves the caller's buffer as it was, and no range counts as allocated.
+ * Source: QAPI BlockdevOptionsNull, behaviour of QEMU 7.2.
+ */
+import { GiB } from "../../base/limits.ts";
+import { type Clock, sleep } from "../../base/host.ts";
+import type { BlockDriver, BlockStatus, DriverType } from "../../block/driver.ts";
+import type { BlockNode } from "../../block/node.ts";
+import { booleanOption, sizeOption } from "../../block/options.ts";
+
+const NANOSECONDS_PER_MILLISECOND = 1e6;
+
+class NullDriver implements BlockDriver {
+  readonly #node: BlockNode;
+  readonly #clock: Clock;
+  readonly #size: number;
+  readonly #latencyMs: number;
+  readonly #readZeroes: boolean;
+
+  constructor(init: { node: BlockNode; clock: Clock; size: number; latencyMs: number; readZeroes: boolean }) {
+    this.#node = init.node;
+    this.#clock = init.clock;
+    this.#size = init.size;
+    this.#latencyMs = init.latencyMs;
+    this.#readZeroes = init.readZeroes;
+  }
+
+  length(): number {
+    return this.#size;
+  }
+
+  async pread(_offset: number, buffer: Uint8Array): Promise<void> {
+    if (this.#readZeroes) buffer.fill(0);
+    await this.#wait();
+  }
+
+  pwrite(): Promise<void> {
+    return this.#wait();
+  }
+
+  flush(): Promise<void> {
+    return this.#wait();
+  }
+
+  blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
+    const zero = this.#readZeroes;
+    return Promise.resolve({ bytes, data: false, zero, allocated: zero, map: { node: this.#node, offset } });
+  }
+
+  allocatedBytes(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
+  #wait(): Promise<void> {
+    return this.#latencyMs > 0 ? sleep(this.#clock, this.#latencyMs) : Promise.resolve();
+  }
+}
+
+/** Options: `size` (bytes, default 1 GiB), `latency-ns` (of every request), `read-zeroes`. */
+export const nullCo: DriverType = {
+  name: "null-co",
+  kind: "protocol",
+  open({ node, host }, spec) {
+    const size = sizeOption(spec, "size") ?? GiB;
+    const latencyMs = (sizeOption(spec, "latency-ns") ?? 0) / NANOSECONDS_PER_MILLISECOND;
+    const readZeroes = booleanOption(spec, "read-zeroes") ?? false;
+    return Promise.resolve(new NullDriver({ node, clock: host.clock, size, latencyMs, readZeroes }));
+  },
+};
