@@ -48,8 +48,8 @@ export function splitOptions(text: string, impliedKey?: string): OptionPair[] {
   return splitAtCommas(text).map((part, index) => {
     const at = part.indexOf("=");
     if (at >= 0) return { key: part.slice(0, at), value: part.slice(at + 1) };
-    if (index === 0 && impliedKey !== undefined && part !== "") return { key: impliedKey, value: part };
     if (part === "help" || part === "?") throw new QapiError("Help is not available for this option");
+    if (index === 0 && impliedKey !== undefined && part !== "") return { key: impliedKey, value: part };
     if (part === "") throw new QapiError("Invalid parameter ''");
     throw new QapiError(`Expected '=' after parameter '${part}'`);
   });

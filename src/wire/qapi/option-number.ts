@@ -4,7 +4,7 @@
  */
 
 const INTEGER = /^\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$/;
-const SIZE = /^([0-9]+)(?:\.([0-9]+))?([bBkKmMgGtTpPeE]?)$/;
+const SIZE = /^\s*([0-9]+)(?:\.([0-9]*))?([bBkKmMgGtTpPeE]?)$/;
 const HEX_SIZE = /^0[xX][0-9a-fA-F]+$/;
 const SUFFIXES = "bkmgtpe";
 
