@@ -136,6 +136,8 @@ export interface BlockDriver {
   writeBack?(): Promise<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
   flush?(): Promise<void>;
+  /** Whether the node's flush includes this child (default: every child that it writes to). */
+  flushes?(child: Child): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus>;
   truncate?(size: number, options: TruncateOptions): Promise<void>;

@@ -1,0 +1,222 @@
+/**
+ * copy-before-write: a filter that keeps a point-in-time image. Before a guest write, zero write or discard reaches
+ * `file`, the clusters it touches are copied to `target` unless they have been already. A backup job works on the same
+ * BlockCopy, so that both never copy a cluster twice.
+ *
+ * Invariants: the source is written only when its old content is on the target, or the filter has been told to give the
+ * snapshot up (on-cbw-error=break-snapshot) and has. A failed copy emits no event: the guest's write fails.
+ * Source: QAPI BlockdevOptionsCbw; behaviour of QEMU 7.2.
+ */
+import { BlockError, CommandError } from "../../base/errors.ts";
+import type { Errno } from "../../base/errno.ts";
+import { BlockCopy, type CopyError, type CopyPass } from "../../block/block-copy.ts";
+import { chainContains } from "../../block/chain.ts";
+import type { Child } from "../../block/child.ts";
+import { type DirtyBitmap, findDirtyBitmap } from "../../block/dirty-bitmap.ts";
+import {
+  type BlockDriver,
+  type DriverType,
+  type NodeSpec,
+  type OpenContext,
+  Req,
+  type RequestFlags,
+  Role,
+} from "../../block/driver.ts";
+import type { BlockNode } from "../../block/node.ts";
+import { childOption, optionError, sizeOption, stringOption } from "../../block/options.ts";
+import { Perm, type Permissions, filterPermissions } from "../../block/permissions.ts";
+
+interface CopyBeforeWriteInit {
+  node: BlockNode;
+  file: Child;
+  target: Child;
+  copy: BlockCopy;
+  /** Fails the guest's write when the copy fails; otherwise the snapshot is given up. */
+  breakGuestWrite: boolean;
+  /** How long a guest write waits for its copy, ms; 0 = as long as it takes. */
+  timeoutMs: number;
+}
+
+/** The filter's driver instance. */
+export class CopyBeforeWrite implements BlockDriver {
+  /** What is still to be copied; shared with the backup job. */
+  readonly copy: BlockCopy;
+  readonly target: Child;
+  readonly #node: BlockNode;
+  readonly #file: Child;
+  readonly #breakGuestWrite: boolean;
+  readonly #timeoutMs: number;
+  #snapshotError: Errno | undefined;
+  /** Copies whose guest write has timed out. */
+  #abandoned = 0;
+
+  constructor(init: CopyBeforeWriteInit) {
+    this.copy = init.copy;
+    this.target = init.target;
+    this.#node = init.node;
+    this.#file = init.file;
+    this.#breakGuestWrite = init.breakGuestWrite;
+    this.#timeoutMs = init.timeoutMs;
+  }
+
+  /** Why the target is no point-in-time image any more (break-snapshot). */
+  get snapshotError(): Errno | undefined {
+    return this.#snapshotError;
+  }
+
+  length(): number {
+    return this.#file.length;
+  }
+
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    return this.#file.pread(offset, buffer, flags);
+  }
+
+  async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    await this.#copyBefore("pwrite", { offset, bytes: buffer.byteLength, flags });
+    await this.#file.pwrite(offset, buffer, flags);
+  }
+
+  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    await this.#copyBefore("pwriteZeroes", { offset, bytes, flags });
+    await this.#file.pwriteZeroes(offset, bytes, flags);
+  }
+
+  async pdiscard(offset: number, bytes: number): Promise<void> {
+    await this.#copyBefore("pdiscard", { offset, bytes, flags: 0 });
+    await this.#file.pdiscard(offset, bytes);
+  }
+
+  /** The guest's flush is no business of the target's. */
+  flushes(child: Child): boolean {
+    return child === this.#file;
+  }
+
+  childPermissions(child: Child, parent: Permissions): Permissions {
+    if (child.role & Role.filtered) {
+      const { perm, shared } = filterPermissions(parent);
+      if (this.#node.parents.size === 0) return { perm, shared };
+      // Whoever writes past the filter would change what has not been copied yet.
+      const reads = perm & Perm.write ? Perm.consistentRead : 0;
+      return { perm: perm | reads, shared: shared & ~(Perm.write | Perm.resize) };
+    }
+    // Others may write the target: it may be an overlay of the guest's disk. Its size was checked once, so it stays.
+    return { perm: Perm.write, shared: Perm.all & ~Perm.resize };
+  }
+
+  drainBusy(): boolean {
+    return this.#abandoned > 0;
+  }
+
+  close(): Promise<void> {
+    this.copy.free();
+    return Promise.resolve();
+  }
+
+  async #copyBefore(
+    op: string,
+    request: { offset: number; bytes: number; flags: RequestFlags },
+  ): Promise<void> {
+    if (request.flags & Req.writeUnchanged || this.#snapshotError !== undefined) return;
+    try {
+      await this.#copyRange(request);
+    } catch (error) {
+      const { code } = error as CopyError | BlockError;
+      if (this.#breakGuestWrite) throw this.#failed(op, request, error as CopyError | BlockError);
+      this.#snapshotError ??= code;
+    }
+  }
+
+  #failed(op: string, range: { offset: number; bytes: number }, cause: CopyError | BlockError): BlockError {
+    const { offset, bytes } = range;
+    return new BlockError({ code: cause.code, op, node: this.#node.name, offset, bytes, cause });
+  }
+
+  async #copyRange(range: { offset: number; bytes: number }): Promise<void> {
+    if (this.#timeoutMs === 0) return this.copy.copyRange(range, { urgent: true });
+    const pass = this.copy.start(range, { urgent: true });
+    if (await this.#timedOut(pass)) throw new BlockError({ code: "ETIMEDOUT", op: "pwrite" });
+    if (pass.error) throw pass.error;
+    return undefined;
+  }
+
+  /** Waits for a pass; when the time is up first, the pass goes on and a drain waits for it. */
+  #timedOut(pass: CopyPass): Promise<boolean> {
+    return new Promise((resolve) => {
+      const stopTimer = this.copy.clock.timer(this.#timeoutMs, () => {
+        this.#abandoned += 1;
+        pass.cancel();
+        void pass.done.then(() => {
+          this.#abandoned -= 1;
+          this.#node.graph.changes.wake();
+        });
+        resolve(true);
+      });
+      void pass.done.then(() => {
+        stopTimer();
+        resolve(false);
+      });
+    });
+  }
+}
+
+/** The option `bitmap`: `{ node, name }`. */
+function bitmapOption(context: OpenContext, spec: NodeSpec): DirtyBitmap | undefined {
+  const value = spec["bitmap"] as { node?: unknown; name?: unknown } | undefined;
+  if (value === undefined) return undefined;
+  if (typeof value !== "object" || typeof value.node !== "string" || typeof value.name !== "string") {
+    throw optionError("Invalid parameter type for 'bitmap', expected: BlockDirtyBitmap");
+  }
+  const bitmap = findDirtyBitmap(context.graph.lookup(value.node), value.name);
+  if (!bitmap) throw new CommandError(`Dirty bitmap '${value.name}' not found`);
+  bitmap.check({ readOnly: true });
+  return bitmap;
+}
+
+function onError(spec: NodeSpec): boolean {
+  const value = stringOption(spec, "on-cbw-error") ?? "break-guest-write";
+  if (value !== "break-guest-write" && value !== "break-snapshot") {
+    throw optionError(`Parameter 'on-cbw-error' does not accept value '${value}'`);
+  }
+  return value === "break-guest-write";
+}
+
+/** Makes the copy state over two edges, as the filter and jobs without one need it. */
+function blockCopyOf(
+  context: OpenContext,
+  edges: { source: Child; target: Child; bitmap?: DirtyBitmap | undefined },
+): BlockCopy {
+  const { source, target, bitmap } = edges;
+  if (bitmap && bitmap.bitmap.length !== source.length) {
+    throw optionError("The bitmap does not fit the size of 'file'");
+  }
+  // A target that lies over the source (fleecing) must not see a cluster while it is being copied.
+  const fleecing = chainContains(target.node, source.node);
+  return new BlockCopy({
+    source,
+    target,
+    arena: context.arena,
+    kernels: context.kernels,
+    clock: context.host.clock,
+    unmap: true,
+    ...(fleecing ? { writeFlags: Req.serialising } : {}),
+    ...(bitmap ? { bitmap: bitmap.bitmap } : {}),
+  });
+}
+
+/**
+ * Options: `file`, `target`, `bitmap` ({ node, name }: what to copy; default everything), `on-cbw-error`
+ * (break-guest-write, the default, or break-snapshot), `cbw-timeout` (seconds, default 0 = none).
+ */
+export const copyBeforeWrite: DriverType = {
+  name: "copy-before-write",
+  kind: "filter",
+  async open(context, spec) {
+    const breakGuestWrite = onError(spec);
+    const timeoutMs = (sizeOption(spec, "cbw-timeout") ?? 0) * 1000;
+    const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
+    const target = await context.openChild(childOption(spec, "target"), "target", Role.data);
+    const copy = blockCopyOf(context, { source: file, target, bitmap: bitmapOption(context, spec) });
+    return new CopyBeforeWrite({ node: context.node, file, target, copy, breakGuestWrite, timeoutMs });
+  },
+};
