@@ -19,17 +19,9 @@ const CHROMIUM_ARGUMENTS = [
 ];
 
 /** Makes the test page cross-origin isolated, so that SharedArrayBuffer and precise clocks exist. */
-const crossOriginIsolation = {
-  name: "cross-origin-isolation",
-  configureServer(server: { middlewares: { use(handler: unknown): unknown } }): void {
-    server.middlewares.use(
-      (_request: unknown, response: { setHeader(name: string, value: string): void }, next: () => void) => {
-        response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-        response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-        next();
-      },
-    );
-  },
+const ISOLATION = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
 /** A suite that runs in Node. `heavy` suites start processes or long stories and run one file at a time. */
@@ -48,7 +40,7 @@ function suite(name: string, timeoutSeconds: number, heavy = false): TestProject
 
 /** The tests that must hold in Chromium too: everything below test/browser, the kernels' and the jobs' unit tests. */
 const browser: TestProjectInlineConfiguration = {
-  plugins: [crossOriginIsolation],
+  server: { headers: ISOLATION },
   optimizeDeps: { include: ["fast-check", "@assemblyscript/loader"] },
   test: {
     name: "browser",

@@ -31,6 +31,8 @@ export const target = ["node20.19", "chrome120", "firefox121", "safari17.2"];
 /** Compiles the AssemblyScript kernels and writes the module that carries their bytes. */
 async function buildKernels() {
   mkdirSync(join(out, "generated"), { recursive: true });
+  // npm packs by build/.gitignore, hence nothing, unless a file of its own says otherwise.
+  writeFileSync(join(out, ".npmignore"), "");
   const { error, stderr } = await asc([
     "--config",
     "asconfig.json",

@@ -1,0 +1,81 @@
+// Checks the package as users get it; run it after a build.
+//
+//   1. The portable entries, bundled for browsers, reach no node: module (proved from esbuild's metafile).
+//   2. The size of each entry, minified and gzipped, printed.
+//   3. publint and attw (ESM only) over the very tarball that npm packs.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { build as esbuild } from "esbuild";
+import { entries, root, target } from "./build.mjs";
+
+const portable = ["index", "browser"];
+
+/** Bundles one entry alone; gives its gzipped size and the modules that it leaves to the runtime. */
+async function bundleAlone(name) {
+  const forBrowser = portable.includes(name);
+  const { metafile, outputFiles } = await esbuild({
+    absWorkingDir: root,
+    entryPoints: [entries[name]],
+    bundle: true,
+    write: false,
+    minify: true,
+    format: "esm",
+    platform: forBrowser ? "browser" : "node",
+    target,
+    // In the browser's bundle node: stays an import too: so the proof can say who imports it.
+    external: ["node:*", "koffi", ...(forBrowser ? [] : ["commander"])],
+    metafile: true,
+    logLevel: "error",
+  });
+  const foreign = Object.entries(metafile.inputs).flatMap(([file, { imports }]) =>
+    imports.filter(({ external }) => external).map(({ path }) => `${file} imports ${path}`),
+  );
+  return {
+    foreign,
+    inputs: Object.keys(metafile.inputs).length,
+    bytes: gzipSync(outputFiles[0].contents).length,
+  };
+}
+
+/** Runs a tool of node_modules; true when it is content. What it says is shown only when it is not. */
+function run(command, ...args) {
+  const program = join(root, "node_modules", ".bin", command);
+  const { status, stdout, stderr } = spawnSync(program, args, { cwd: root, encoding: "utf8" });
+  console.log(`${command} ${status === 0 ? "is content" : `complains:\n${stdout}${stderr}`}`);
+  return status === 0;
+}
+
+/** Packs the package into a folder of its own; the path of the tarball. */
+function pack(folder) {
+  const args = ["pack", "--ignore-scripts", "--json", "--pack-destination", folder];
+  const { status, stdout } = spawnSync("npm", args, { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error("npm pack failed");
+  const parsed = JSON.parse(stdout);
+  const [packed] = Array.isArray(parsed) ? parsed : Object.values(parsed);
+  console.log(
+    `${packed.filename}: ${packed.entryCount} files, ${(packed.unpackedSize / 1024).toFixed(0)} KiB unpacked`,
+  );
+  return join(folder, packed.filename);
+}
+
+let failures = 0;
+for (const name of Object.keys(entries)) {
+  const { foreign, inputs, bytes } = await bundleAlone(name);
+  console.log(`${name}: ${(bytes / 1024).toFixed(1)} KiB gzipped, ${inputs} modules`);
+  if (!portable.includes(name) || foreign.length === 0) continue;
+  failures += 1;
+  console.error(`${name} is not fit for browsers:\n  ${foreign.join("\n  ")}`);
+}
+
+const folder = mkdtempSync(join(tmpdir(), "blockwright-pack-"));
+try {
+  const tarball = pack(folder);
+  if (!run("publint", "--strict", tarball)) failures += 1;
+  if (!run("attw", "--profile", "esm-only", "--exclude-entrypoints", "./wasm", "--", tarball)) failures += 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+process.exitCode = failures === 0 ? 0 : 1;
