@@ -61,8 +61,9 @@ export function loadKernels(options: KernelOptions = {}): Kernels {
   compiled ??= compile();
   const module = compiled;
   if (!module) return loadTwinKernels(options);
-  const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaSize(options));
-  return new SimdKernels(memory, (over) => {
+  const arenaBytes = arenaSize(options);
+  const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaBytes);
+  return new SimdKernels(memory, arenaBytes, (over) => {
     // The raw exports: the loader's own wrappers only serve functions with optional arguments.
     const { instance } = instantiateSync<KernelExports>(module, { env: { memory: over } });
     const wasm = instance.exports as unknown as KernelExports;

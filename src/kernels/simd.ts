@@ -39,8 +39,8 @@ export class SimdKernels implements Kernels {
   readonly #stageB: number;
   #pool: BitPool | undefined;
 
-  /** `memory` has its full size and is never grown; what lies above reservedBytes() becomes `area`. */
-  constructor(memory: WebAssembly.Memory, instantiate: Instantiate) {
+  /** `memory` is never grown; its `arenaBytes` from reservedBytes() on become `area`. */
+  constructor(memory: WebAssembly.Memory, arenaBytes: number, instantiate: Instantiate) {
     this.#instantiate = instantiate;
     this.#wasm = instantiate(memory);
     this.#buffer = memory.buffer;
@@ -50,7 +50,7 @@ export class SimdKernels implements Kernels {
     this.#pairs = new Uint32Array(memory.buffer, base, PAIRS * 2);
     this.#stageB = start - STAGE;
     this.#stageA = this.#stageB - STAGE;
-    this.area = { buffer: memory.buffer, start, bytes: memory.buffer.byteLength - start };
+    this.area = { buffer: memory.buffer, start, bytes: arenaBytes };
   }
 
   isZero(bytes: Uint8Array): boolean {

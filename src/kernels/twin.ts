@@ -8,9 +8,12 @@ import { TwinBits } from "./twin-bits.ts";
 import { twinCrc32c } from "./twin-crc32c.ts";
 import { twinXxh3 } from "./twin-xxh3.ts";
 
+const NO_WORDS = new Int32Array(0);
+
 /** A view's 4-aligned middle as words, and where it begins. */
 function wordsOf(bytes: Uint8Array): { words: Int32Array; head: number } {
-  const head = Math.min(bytes.length, -bytes.byteOffset & 3);
+  const head = -bytes.byteOffset & 3;
+  if (bytes.length < head) return { words: NO_WORDS, head: bytes.length };
   const words = new Int32Array(bytes.buffer, bytes.byteOffset + head, (bytes.length - head) >>> 2);
   return { words, head };
 }

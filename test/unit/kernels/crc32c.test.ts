@@ -1,3 +1,4 @@
+/** CRC-32C: published vectors, and the SIMD kernel against its twin. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { loadKernels, loadTwinKernels } from "../../../src/kernels/load.ts";
