@@ -35,6 +35,12 @@ export const limits = {
   maxQmpDepth: 1024,
   /** Commands that a monitor queues before it stops reading. */
   maxQmpQueue: 8,
+  /** Most tokens in one QMP message. */
+  maxQmpTokens: 2 ** 20,
+  /** Bytes that wait for a QMP client that does not read; one that is behind by more is dropped. */
+  maxQmpOutputBytes: 16 * MiB,
+  /** Events that wait in a client for an iterator that does not take them. */
+  maxQmpClientEvents: 65_536,
   /** qcow2: cluster_bits, bytes of the L1 and of the refcount table, snapshots (QEMU's values). */
   qcow2MinClusterBits: 9,
   qcow2MaxClusterBits: 21,

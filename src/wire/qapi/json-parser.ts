@@ -25,7 +25,7 @@ export interface JsonLimits {
 const DEFAULT_LIMITS: JsonLimits = {
   maxBytes: limits.maxQmpMessageBytes,
   maxDepth: limits.maxQmpDepth,
-  maxTokens: 2 ** 20,
+  maxTokens: limits.maxQmpTokens,
 };
 
 class ParseError extends QapiError {

@@ -49,14 +49,43 @@ function numberText(value: number): string {
   return Number.isNaN(value) ? "0" : value > 0 ? "1e999" : "-1e999";
 }
 
-/** `value` as JSON on one line. Members that are `undefined` are left out. Accepts plain data beside Json. */
-export function stringifyJson(value: unknown): string {
+/** The text of a value without parts; undefined for lists and objects. */
+function scalarText(value: unknown): string | undefined {
   if (value === undefined || value === null) return "null";
   if (typeof value === "bigint") return value.toString();
   if (typeof value === "number") return numberText(value);
   if (value instanceof JsonFraction) return numberText(value.value);
-  if (Array.isArray(value)) return `[${value.map(stringifyJson).join(", ")}]`;
-  if (typeof value !== "object") return JSON.stringify(value);
-  const members = Object.entries(value).filter(([, member]) => member !== undefined);
-  return `{${members.map(([key, member]) => `${JSON.stringify(key)}: ${stringifyJson(member)}`).join(", ")}}`;
+  return typeof value === "object" ? undefined : JSON.stringify(value);
+}
+
+function stringifyAt(value: unknown, indent: number, level: number): string {
+  const scalar = scalarText(value);
+  if (scalar !== undefined) return scalar;
+  const isList = Array.isArray(value);
+  const parts = isList
+    ? value.map((item: unknown) => stringifyAt(item, indent, level + 1))
+    : Object.entries(value as object)
+        .filter(([, member]) => member !== undefined)
+        .map(([key, member]) => `${JSON.stringify(key)}: ${stringifyAt(member, indent, level + 1)}`);
+  const [open, close] = isList ? ["[", "]"] : ["{", "}"];
+  if (indent === 0 || parts.length === 0) return `${open}${parts.join(", ")}${close}`;
+  const inner = `\n${" ".repeat(indent * (level + 1))}`;
+  return `${open}${inner}${parts.join(`,${inner}`)}\n${" ".repeat(indent * level)}${close}`;
+}
+
+/**
+ * `value` as JSON, on one line unless `indent` (spaces a level) is given. Members that are `undefined` are left out.
+ * Takes plain data beside Json.
+ */
+export function stringifyJson(value: unknown, indent = 0): string {
+  return stringifyAt(value, indent, 0);
+}
+
+/** `value` as plain data: every number is a `number` (64-bit integers may lose low bits). */
+export function plainJson(value: Json): unknown {
+  if (typeof value === "bigint") return Number(value);
+  if (value instanceof JsonFraction) return value.value;
+  if (Array.isArray(value)) return value.map(plainJson);
+  if (!isJsonObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, plainJson(member)]));
 }

@@ -89,7 +89,8 @@ class Reader {
   #union(definition: UnionDef, input: Json, place: Place): Json {
     return this.#object(input, place, (taken) => {
       this.#take(definition.base, taken, place);
-      const branch = definition.branches[String(taken.output[definition.tag])];
+      const tag = taken.output[definition.tag];
+      const branch = typeof tag === "string" ? definition.branches[tag] : undefined;
       if (typeof branch !== "string") return;
       const struct = schema.types[branch];
       assert(struct?.kind === "struct", `branch ${branch} is no struct`);

@@ -14,7 +14,8 @@ import { recorded } from "./recorded.ts";
 
 function refusalOf(message: string): string | null {
   const request = parseJson(message) as JsonObject;
-  const name = String(request["execute"]);
+  const name = request["execute"];
+  if (typeof name !== "string") return "no execute";
   if (!isCommandName(name)) return "no such command";
   try {
     validateArguments(name, request["arguments"] ?? {});
