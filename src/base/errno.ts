@@ -35,6 +35,8 @@ const table = {
   EOVERFLOW: [75, "Value too large for defined data type"],
   EPROTO: [71, "Protocol error"],
   EBADMSG: [74, "Bad message"],
+  EADDRINUSE: [98, "Address already in use"],
+  EADDRNOTAVAIL: [99, "Cannot assign requested address"],
   ENOTSUP: [95, "Operation not supported"],
   ECONNREFUSED: [111, "Connection refused"],
   ECONNRESET: [104, "Connection reset by peer"],

@@ -49,6 +49,8 @@ export interface FileExtent {
 export interface HostFile {
   /** Buffers, offsets and lengths must be multiples of this many bytes (1 for buffered files). */
   readonly alignment: number;
+  /** Whether `lock` keeps other users out; absent: no. */
+  readonly canLock?: boolean;
   /** Fills `buffer` from `offset`; returns the bytes read, fewer only at the end of the file. */
   read(buffer: Uint8Array, offset: number): Promise<number>;
   /** Writes all of `buffer` at `offset`, extending the file as needed. */
@@ -63,6 +65,8 @@ export interface HostFile {
   truncate(size: number, preallocation?: "off" | "falloc" | "full"): Promise<void>;
   /** Frees the blocks of the range, which then reads as zeroes; ENOTSUP where the platform can't. */
   punchHole(offset: number, bytes: number): Promise<void>;
+  /** Makes the range, also beyond the end, read as zeroes in reserved blocks; absent or ENOTSUP where the platform can't. */
+  zeroRange?(offset: number, bytes: number): Promise<void>;
   /** What lies at `offset`; undefined where the platform can't tell. Beyond the end: undefined. */
   extentAt(offset: number): Promise<FileExtent | undefined>;
   /** Takes or changes the image locks; EAGAIN names a conflict. Does nothing where the platform has none. */

@@ -1,0 +1,264 @@
+/**
+ * file: a regular file of the host. Image locks and the writable mode follow the permissions that parents take; holes
+ * read as zeroes and are made by discards. Invariants: a file is opened for writing only when the node is writable and,
+ * with auto-read-only, a writer is attached; the length known here never shrinks while writes grow the file.
+ * Source: QAPI BlockdevOptionsFile and BlockdevCreateOptionsFile, behaviour of QEMU 7.2.
+ */
+import { strerror } from "../../base/errno.ts";
+import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
+import type { FileLockRequest, HostFile } from "../../base/host.ts";
+import { limits } from "../../base/limits.ts";
+import { alignDown, alignUp } from "../../base/ranges.ts";
+import {
+  type BlockDriver,
+  type BlockLimits,
+  type BlockStatus,
+  type CreateContext,
+  type DriverType,
+  type NodeSpec,
+  type OpenContext,
+  Req,
+  type RequestFlags,
+  type TruncateOptions,
+} from "../../block/driver.ts";
+import type { BlockNode } from "../../block/node.ts";
+import { optionError, stringOption } from "../../block/options.ts";
+import { Perm, type Permissions } from "../../block/permissions.ts";
+
+const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
+const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
+
+class FileDriver implements BlockDriver {
+  readonly #node: BlockNode;
+  readonly #file: HostFile;
+  readonly #locking: boolean;
+  #length: number;
+  #permissions: Permissions = unlocked;
+
+  constructor(init: { node: BlockNode; file: HostFile; locking: boolean; length: number }) {
+    this.#node = init.node;
+    this.#file = init.file;
+    this.#locking = init.locking;
+    this.#length = init.length;
+  }
+
+  length(): number {
+    return this.#length;
+  }
+
+  async refreshLength(): Promise<void> {
+    this.#length = await this.#file.size();
+  }
+
+  limits(): Partial<BlockLimits> {
+    return { requestAlignment: this.#file.alignment };
+  }
+
+  async pread(offset: number, buffer: Uint8Array): Promise<void> {
+    const count = await this.#file.read(buffer, offset);
+    // The file ends earlier than when it was last measured, or within the last aligned block.
+    if (count < buffer.byteLength) buffer.fill(0, count);
+  }
+
+  async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
+    await this.#file.write(buffer, offset);
+    this.#grew(offset + buffer.byteLength);
+  }
+
+  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    const within = Math.max(0, Math.min(bytes, this.#length - offset));
+    if (within > 0) await this.#zeroWithin(offset, within, flags);
+    if (within < bytes) await this.#extendTo(offset + bytes);
+  }
+
+  pdiscard(offset: number, bytes: number): Promise<void> {
+    const within = Math.min(bytes, this.#length - offset);
+    return within > 0 ? this.#file.punchHole(offset, within) : Promise.resolve();
+  }
+
+  flush(): Promise<void> {
+    return this.#file.flush();
+  }
+
+  async blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+    const map = { node: this.#node, offset };
+    const data: BlockStatus = { bytes, data: true, zero: false, allocated: true, map };
+    if (!wantZero) return data;
+    const extent = await this.#file.extentAt(offset);
+    if (!extent) return data;
+    const align = this.#file.alignment;
+    if (extent.data) return { ...data, bytes: Math.min(bytes, alignUp(extent.bytes, align)) };
+    const reachesEnd = offset + extent.bytes >= this.#length;
+    const hole = Math.min(bytes, reachesEnd ? bytes : alignDown(extent.bytes, align));
+    // A hole smaller than the alignment is no use: count its block as data.
+    if (hole === 0) return { ...data, bytes: Math.min(bytes, align) };
+    return { bytes: hole, data: false, zero: true, allocated: true, map };
+  }
+
+  async truncate(size: number, options: TruncateOptions): Promise<void> {
+    const { preallocation } = options;
+    if (preallocation === "metadata") throw unsupportedPreallocation(preallocation);
+    await this.#file.truncate(size, preallocation);
+    this.#length = size;
+  }
+
+  allocatedBytes(): Promise<number | undefined> {
+    return this.#file.allocatedBytes();
+  }
+
+  hasZeroInit(): boolean {
+    return true;
+  }
+
+  /** Takes more locks before, and gives locks back after, the file changes between read-only and writable. */
+  async setPermissions(permissions: Permissions): Promise<void> {
+    const before = this.#permissions;
+    await this.#lock({ perm: before.perm | permissions.perm, shared: permissions.shared & before.shared });
+    try {
+      await this.#file.setWritable(this.#wantsWritable(permissions, this.#node.readOnly));
+      await this.#lock(permissions);
+    } catch (error) {
+      await this.#lock(before);
+      throw error;
+    }
+    this.#permissions = permissions;
+  }
+
+  setReadOnly(readOnly: boolean): Promise<void> {
+    return this.#file.setWritable(this.#wantsWritable(this.#permissions, readOnly));
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  #wantsWritable({ perm }: Permissions, readOnly: boolean): boolean {
+    if (readOnly) return false;
+    return !this.#node.options.autoReadOnly || (perm & writers) !== 0;
+  }
+
+  #lock({ perm, shared }: Permissions): Promise<void> {
+    if (!this.#locking) return Promise.resolve();
+    return this.#file.lock({ perm, shared: this.#node.options.forceShare ? Perm.all : shared });
+  }
+
+  #grew(end: number): void {
+    if (end > this.#length) this.#length = end;
+  }
+
+  async #zeroWithin(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    if (flags & Req.mayUnmap) {
+      try {
+        return await this.#file.punchHole(offset, bytes);
+      } catch (error) {
+        if (!isUnsupported(error)) throw error;
+      }
+    }
+    if (!this.#file.zeroRange) throw blockError("ENOTSUP", "pwriteZeroes");
+    await this.#file.zeroRange(offset, bytes);
+  }
+
+  /** Zeroes up to `end` beyond the file: its last block alone is written, which can't cut off what another write appends. */
+  async #extendTo(end: number): Promise<void> {
+    const block = new Uint8Array(this.#file.alignment);
+    await this.#file.write(block, end - block.byteLength);
+    this.#grew(end);
+  }
+}
+
+function unsupportedPreallocation(mode: string): BlockError {
+  return blockError("ENOTSUP", "truncate", `Unsupported preallocation mode: ${mode}`);
+}
+
+function enumOption(spec: NodeSpec, name: string, values: readonly string[]): string | undefined {
+  const value = stringOption(spec, name);
+  if (value !== undefined && !values.includes(value)) {
+    throw optionError(`Parameter '${name}' does not accept value '${value}'`);
+  }
+  return value;
+}
+
+function requiredFilename(options: NodeSpec): string {
+  const filename = stringOption(options, "filename");
+  if (filename === undefined) throw optionError("Parameter 'filename' is missing");
+  if (filename === "") throw optionError("The 'file' block driver requires a file name");
+  return filename;
+}
+
+function checkAio(spec: NodeSpec, direct: boolean): void {
+  const aio = enumOption(spec, "aio", ["threads", "native", "io_uring"]);
+  if (aio === "native" && !direct) {
+    throw optionError("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+  }
+}
+
+/** `Could not <verb> 'name': why`, with the errno of the cause. */
+function couldNot(verb: "open" | "create", filename: string, error: unknown): BlockError {
+  const message = `Could not ${verb} '${filename}': ${messageOf(error)}`;
+  return new BlockError({ code: errnoOf(error), op: verb, message, cause: error });
+}
+
+async function checkOpened(
+  { host, node }: OpenContext,
+  opened: { file: HostFile; filename: string; locking: string },
+): Promise<FileDriver> {
+  const { file, filename, locking } = opened;
+  const info = await host.files.info(filename);
+  if (info.kind !== "file") {
+    throw blockError("EINVAL", "open", `'file' driver requires '${filename}' to be a regular file`);
+  }
+  if (locking === "on" && !file.canLock) {
+    throw blockError("ENOTSUP", "open", "locking=on was specified, but image locks are not available here");
+  }
+  const length = await file.size();
+  if (length > limits.maxImageBytes) {
+    throw blockError("EFBIG", "open", `Could not open '${filename}': ${strerror("EFBIG")}`);
+  }
+  return new FileDriver({ node, file, locking: locking !== "off", length });
+}
+
+async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
+  const { node, host } = context;
+  const filename = requiredFilename(spec);
+  const locking = enumOption(spec, "locking", ["on", "off", "auto"]) ?? "auto";
+  const direct = node.options.cacheDirect;
+  checkAio(spec, direct);
+  const write = !node.readOnly && !node.options.autoReadOnly;
+  let file: HostFile;
+  try {
+    file = await host.files.open(filename, { write, direct });
+  } catch (error) {
+    throw couldNot("open", filename, error);
+  }
+  try {
+    return await checkOpened(context, { file, filename, locking });
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+async function create({ host }: CreateContext, options: Record<string, unknown>): Promise<void> {
+  const spec: NodeSpec = { driver: "file", ...options };
+  const filename = requiredFilename(spec);
+  const size = options["size"];
+  if (typeof size !== "number") throw optionError("Parameter 'size' is missing");
+  const preallocation = enumOption(spec, "preallocation", ["off", "metadata", "falloc", "full"]) ?? "off";
+  if (preallocation === "metadata") throw unsupportedPreallocation(preallocation);
+  if (!Number.isSafeInteger(size) || size < 0 || size > limits.maxImageBytes) {
+    const code = size > 0 ? "EFBIG" : "EINVAL";
+    throw blockError(code, "create", `Could not resize file: ${strerror(code)}`);
+  }
+  try {
+    await host.files.create(filename, { size, preallocation: preallocation as "off" | "falloc" | "full" });
+  } catch (error) {
+    const opened = error instanceof BlockError && (error.op === "truncate" || error.op === "lock");
+    throw opened ? error : couldNot("create", filename, error);
+  }
+}
+
+/**
+ * Options: `filename`, `locking` (on, off, auto: image locks where the platform has them), `aio` (accepted, one way of I/O
+ * serves all). Errors of open: EACCES, ENOENT … with `Could not open '…'`; EINVAL for what is no regular file.
+ */
+export const file: DriverType = { name: "file", kind: "protocol", open, create };

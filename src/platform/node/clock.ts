@@ -1,0 +1,34 @@
+/**
+ * Time in Node. Timers are unreferenced: a waiting job does not keep a process alive, its owner does (a daemon by its
+ * sockets or stdin, a foreground command by its `keepAlive`).
+ */
+import { performance } from "node:perf_hooks";
+import type { Clock } from "../../base/host.ts";
+
+/** The longest delay that setTimeout takes, ms; a longer one would fire at once. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
+/** The clock of this process. */
+export const nodeClock: Clock = {
+  nowMs: () => performance.now(),
+  // Start time plus monotonic time: unlike Date, it never goes back within a run.
+  wallMicroseconds: () => Math.floor((performance.timeOrigin + performance.now()) * 1000),
+  timer(delayMs, callback) {
+    const due = performance.now() + delayMs;
+    let timeout: NodeJS.Timeout;
+    const arm = (): void => {
+      const left = Math.max(0, Math.ceil(due - performance.now()));
+      timeout = setTimeout(left > MAX_DELAY_MS ? arm : callback, Math.min(left, MAX_DELAY_MS));
+      timeout.unref();
+    };
+    arm();
+    return () => clearTimeout(timeout);
+  },
+  turn: () => new Promise((resolve) => setImmediate(resolve)),
+};
+
+/** Keeps the process alive until the returned function is called; for foreground commands whose work waits on timers. */
+export function keepAlive(): () => void {
+  const timeout = setInterval(() => undefined, MAX_DELAY_MS);
+  return () => clearInterval(timeout);
+}

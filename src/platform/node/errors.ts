@@ -1,0 +1,34 @@
+/**
+ * Turns the errors of Node's fs, net and zlib into BlockErrors. The real errno is kept (EDQUOT stays EDQUOT); Node's own
+ * argument errors (`ERR_*`) have none and become EINVAL, everything else unknown becomes EIO.
+ */
+import { type Errno, errnoFromNumber } from "../../base/errno.ts";
+import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
+
+function isArgumentError(error: unknown): boolean {
+  return error instanceof TypeError || error instanceof RangeError;
+}
+
+/** A BlockError for what a Node call of operation `op` threw or passed to its callback. */
+export function nodeError(error: unknown, op: string): BlockError {
+  if (error instanceof BlockError) return error;
+  const code: Errno = isArgumentError(error) ? "EINVAL" : errnoOf(error);
+  return new BlockError({ code, op, cause: error });
+}
+
+/** A BlockError for a (positive) errno number of a native call. */
+export function nativeError(errno: number, op: string): BlockError {
+  return blockError(errnoFromNumber(errno), op);
+}
+
+/** Settles a promise from a Node callback without a result. */
+export function settle(
+  op: string,
+  resolve: () => void,
+  reject: (reason: BlockError) => void,
+): (error: Error | null | undefined) => void {
+  return (error) => {
+    if (error) reject(nodeError(error, op));
+    else resolve();
+  };
+}

@@ -1,0 +1,86 @@
+/**
+ * Finds data and holes of a file by SEEK_DATA and SEEK_HOLE. The last answer is kept so that one extent costs one pair of
+ * calls: a data extent always (calling data what has become a hole is only slower), a hole only while nobody else may
+ * write to the file, because reading a stale hole as zeroes would lose what another process wrote.
+ * Source: lseek(2).
+ */
+import * as fs from "node:fs";
+import type { FileExtent } from "../../base/host.ts";
+import { nativeError, nodeError } from "./errors.ts";
+import type { NativeCalls } from "./native.ts";
+
+const ENXIO = 6;
+/** -errno values by which a filesystem says that it has no SEEK_DATA. */
+const cannotSeek: ReadonlySet<number> = new Set([-22, -95, -38, -29]);
+
+interface Known {
+  start: number;
+  end: number;
+  data: boolean;
+}
+
+/** The holes of one open file. */
+export class ExtentFinder {
+  /** No other process can write: holes may be remembered. */
+  exclusive = false;
+  readonly #native: NativeCalls | undefined;
+  #known: Known | undefined;
+  #supported = true;
+
+  constructor(native: NativeCalls | undefined) {
+    this.#native = native;
+  }
+
+  /** What lies at `offset`; undefined beyond the end or where it can't be known. */
+  find(fd: number, offset: number): FileExtent | undefined {
+    if (!this.#native || !this.#supported) return fullyAllocated(fd, offset);
+    const known = this.#known;
+    if (known && offset >= known.start && offset < known.end) {
+      return { data: known.data, bytes: known.end - offset };
+    }
+    const found = this.#seek(this.#native, fd, offset);
+    if (!found) return undefined;
+    this.#known = found.data || this.exclusive ? found : undefined;
+    return { data: found.data, bytes: found.end - found.start };
+  }
+
+  /** Bytes start … end were written: what was a hole there may be data now. */
+  written(start: number, end: number): void {
+    const known = this.#known;
+    if (known && !known.data && start < known.end && end > known.start) this.#known = undefined;
+  }
+
+  /** Blocks were freed or the size changed. */
+  forget(): void {
+    this.#known = undefined;
+  }
+
+  #seek(native: NativeCalls, fd: number, start: number): Known | undefined {
+    const data = native.seek(fd, start, "data");
+    if (data > start) return { start, end: data, data: false };
+    if (data === start) {
+      const hole = native.seek(fd, start, "hole");
+      if (hole > start) return { start, end: hole, data: true };
+      return hole < 0 && hole !== -ENXIO ? this.#failed(hole) : undefined;
+    }
+    if (data !== -ENXIO) return this.#failed(data);
+    const end = native.seek(fd, 0, "end");
+    return end > start ? { start, end, data: false } : undefined;
+  }
+
+  #failed(result: number): undefined {
+    if (!cannotSeek.has(result)) throw nativeError(-result, "blockStatus");
+    this.#supported = false;
+    return undefined;
+  }
+}
+
+/** Without SEEK_DATA: a file with a block for every byte has no holes; of others nothing is known. */
+function fullyAllocated(fd: number, offset: number): FileExtent | undefined {
+  try {
+    const { blocks, size } = fs.fstatSync(fd);
+    return offset < size && blocks * 512 >= size ? { data: true, bytes: size - offset } : undefined;
+  } catch (error) {
+    throw nodeError(error, "blockStatus");
+  }
+}

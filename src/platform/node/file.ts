@@ -1,0 +1,317 @@
+/**
+ * An open file of Node: callback fs calls on a descriptor, wrapped in one promise a request and nothing else, because
+ * FileHandle's promises cost twice the CPU below 512 KiB. Short transfers are continued here. Buffers may be views of a
+ * WebAssembly memory. Invariant: a descriptor is closed only when no request uses it any more.
+ */
+import * as fs from "node:fs";
+import { BlockError, blockError } from "../../base/errors.ts";
+import type { FileExtent, FileLockRequest, HostFile } from "../../base/host.ts";
+import { BounceBuffer } from "./bounce.ts";
+import { nativeError, nodeError, settle } from "./errors.ts";
+import { ExtentFinder } from "./extents.ts";
+import { ImageLock } from "./image-lock.ts";
+import { Fallocate, type NativeCalls } from "./native.ts";
+import { resizeFile } from "./preallocate.ts";
+
+/** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
+const MAX_TRANSFER = 1 << 30;
+
+/** What an open file is made of. */
+export interface NodeFileInit {
+  fd: number;
+  path: string;
+  /** Multiple of all offsets, lengths and addresses; above 1 only for O_DIRECT. */
+  alignment: number;
+  direct: boolean;
+  write: boolean;
+  /** Absent: no locks, no hole punching, little knowledge of holes. */
+  native: NativeCalls | undefined;
+}
+
+/** Opens flags of fs.constants for a file: never blocks on a FIFO, never makes a terminal ours. */
+export function openFlags({ write, direct }: { write: boolean; direct: boolean }): number {
+  const { O_RDWR, O_RDONLY, O_DIRECT, O_NONBLOCK, O_NOCTTY } = fs.constants;
+  return (write ? O_RDWR : O_RDONLY) | (direct ? (O_DIRECT ?? 0) : 0) | (O_NONBLOCK ?? 0) | (O_NOCTTY ?? 0);
+}
+
+/** fs.open as a promise; fails with a BlockError. */
+export function openDescriptor(path: string, flags: number, op: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    try {
+      fs.open(path, flags, 0o644, (error, fd) => (error ? reject(nodeError(error, op)) : resolve(fd)));
+    } catch (error) {
+      reject(nodeError(error, op));
+    }
+  });
+}
+
+/** fs.close as a promise; fails with a BlockError. */
+export function closeDescriptor(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => fs.close(fd, settle("close", resolve, reject)));
+}
+
+/** HostFile on a descriptor. */
+export class NodeFile implements HostFile {
+  readonly alignment: number;
+  readonly canLock: boolean;
+  readonly #path: string;
+  readonly #direct: boolean;
+  readonly #native: NativeCalls | undefined;
+  readonly #extents: ExtentFinder;
+  readonly #lock: ImageLock | undefined;
+  readonly #bounce = new BounceBuffer();
+  #fd: number;
+  #write: boolean;
+  #inFlight = 0;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(init: NodeFileInit) {
+    this.alignment = init.alignment;
+    this.canLock = init.native !== undefined;
+    this.#path = init.path;
+    this.#direct = init.direct;
+    this.#native = init.native;
+    this.#extents = new ExtentFinder(init.native);
+    this.#lock = init.native && new ImageLock(init.native, init.path);
+    this.#fd = init.fd;
+    this.#write = init.write;
+  }
+
+  read(buffer: Uint8Array, offset: number): Promise<number> {
+    const reading = this.#read(buffer, offset);
+    if (!this.#direct) return reading;
+    return reading.catch((error: BlockError) => {
+      if (error.code !== "EINVAL") throw error;
+      return this.#readBounced(buffer, offset);
+    });
+  }
+
+  write(buffer: Uint8Array, offset: number): Promise<void> {
+    const writing = this.#writeAll(buffer, offset);
+    if (!this.#direct) return writing;
+    return writing.catch((error: BlockError) => {
+      if (error.code !== "EINVAL") throw error;
+      return this.#bounce.transfer(buffer.byteLength, async (aligned, start) => {
+        aligned.set(buffer.subarray(start, start + aligned.byteLength));
+        await this.#writeAll(aligned, offset + start);
+        return "more";
+      });
+    });
+  }
+
+  async #readBounced(buffer: Uint8Array, offset: number): Promise<number> {
+    let done = 0;
+    await this.#bounce.transfer(buffer.byteLength, async (aligned, start) => {
+      const count = await this.#read(aligned, offset + start);
+      buffer.set(aligned.subarray(0, count), start);
+      done += count;
+      return count < aligned.byteLength ? "end" : "more";
+    });
+    return done;
+  }
+
+  #read(buffer: Uint8Array, offset: number): Promise<number> {
+    const fd = this.#begin();
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const next = (): void => {
+        const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
+        fs.read(fd, buffer, done, bytes, offset + done, (error, count) => {
+          if (error) return finish(error);
+          done += count;
+          const atEnd = count === 0 || count % this.alignment !== 0;
+          if (done === buffer.byteLength || atEnd) finish(null);
+          else next();
+        });
+      };
+      const finish = (error: unknown): void => {
+        this.#end();
+        if (error) reject(nodeError(error, "pread"));
+        else resolve(done);
+      };
+      this.#start(next, finish);
+    });
+  }
+
+  #writeAll(buffer: Uint8Array, offset: number): Promise<void> {
+    const fd = this.#begin();
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const next = (): void => {
+        const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
+        fs.write(fd, buffer, done, bytes, offset + done, (error, count) => {
+          if (error) return finish(error);
+          done += count;
+          if (done === buffer.byteLength) finish(null);
+          else if (count === 0) finish(blockError("EIO", "pwrite"));
+          else next();
+        });
+      };
+      const finish = (error: unknown): void => {
+        this.#extents.written(offset, offset + buffer.byteLength);
+        this.#end();
+        if (error) reject(nodeError(error, "pwrite"));
+        else resolve();
+      };
+      this.#start(next, finish);
+    });
+  }
+
+  flush(): Promise<void> {
+    return this.#call("flush", (fd, callback) => fs.fdatasync(fd, callback));
+  }
+
+  async size(): Promise<number> {
+    return (await this.#stat()).size;
+  }
+
+  async allocatedBytes(): Promise<number | undefined> {
+    return (await this.#stat()).blocks * 512;
+  }
+
+  async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
+    const fd = this.#begin();
+    try {
+      await resizeFile({ fd, size, preallocation, native: this.#native, alignment: this.alignment });
+    } finally {
+      this.#extents.forget();
+      this.#end();
+    }
+  }
+
+  punchHole(offset: number, bytes: number): Promise<void> {
+    return this.#fallocate(Fallocate.punchHole | Fallocate.keepSize, offset, bytes, "pdiscard");
+  }
+
+  zeroRange(offset: number, bytes: number): Promise<void> {
+    return this.#fallocate(Fallocate.zeroRange, offset, bytes, "pwriteZeroes");
+  }
+
+  extentAt(offset: number): Promise<FileExtent | undefined> {
+    try {
+      return Promise.resolve(this.#extents.find(this.#fd, offset));
+    } catch (error) {
+      return Promise.reject(nodeError(error, "blockStatus"));
+    }
+  }
+
+  lock(request: FileLockRequest): Promise<void> {
+    if (!this.#lock) return Promise.resolve();
+    try {
+      this.#lock.change(this.#fd, request);
+      this.#extents.exclusive = (request.shared & 2) === 0;
+      return Promise.resolve();
+    } catch (error) {
+      return Promise.reject(nodeError(error, "lock"));
+    }
+  }
+
+  async setWritable(write: boolean): Promise<void> {
+    if (write === this.#write) return;
+    const fd = await this.#reopen(write);
+    try {
+      this.#lock?.copyTo(fd);
+    } catch (error) {
+      await closeDescriptor(fd);
+      throw error;
+    }
+    const old = this.#fd;
+    this.#fd = fd;
+    this.#write = write;
+    await this.#idle();
+    await closeDescriptor(old);
+  }
+
+  async close(): Promise<void> {
+    await this.#idle();
+    await closeDescriptor(this.#fd);
+  }
+
+  /** Opens the very same file again: by its descriptor where /proc has it, else by name if that still means it. */
+  async #reopen(write: boolean): Promise<number> {
+    const flags = openFlags({ write, direct: this.#direct });
+    const alias = `/proc/self/fd/${this.#fd}`;
+    const byDescriptor = process.platform === "linux" && fs.existsSync(alias);
+    const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open").catch(
+      (error: BlockError) => Promise.reject(this.#openError(error)),
+    );
+    if (byDescriptor) return fd;
+    const [now, before] = [fs.fstatSync(fd), fs.fstatSync(this.#fd)];
+    if (now.ino === before.ino && now.dev === before.dev) return fd;
+    await closeDescriptor(fd);
+    throw this.#openError(blockError("ESTALE", "open"));
+  }
+
+  #openError(error: BlockError): BlockError {
+    const message = `Could not open '${this.#path}': ${error.message}`;
+    return new BlockError({ code: error.code, op: "open", message, cause: error });
+  }
+
+  async #fallocate(mode: number, offset: number, bytes: number, op: string): Promise<void> {
+    if (!this.#native) throw blockError("ENOTSUP", op);
+    const fd = this.#begin();
+    try {
+      const result = await this.#native.fallocate(fd, mode, offset, bytes);
+      if (result < 0) throw fallocateError(-result, op);
+    } finally {
+      this.#extents.forget();
+      this.#end();
+    }
+  }
+
+  #stat(): Promise<fs.Stats> {
+    const fd = this.#begin();
+    return new Promise((resolve, reject) => {
+      fs.fstat(fd, (error, stats) => {
+        this.#end();
+        if (error) reject(nodeError(error, "stat"));
+        else resolve(stats);
+      });
+    });
+  }
+
+  #call(op: string, body: (fd: number, callback: (error: Error | null) => void) => void): Promise<void> {
+    const fd = this.#begin();
+    return new Promise((resolve, reject) => {
+      body(fd, (error) => {
+        this.#end();
+        if (error) reject(nodeError(error, op));
+        else resolve();
+      });
+    });
+  }
+
+  /** Starts a transfer; an argument that Node refuses ends it like any other error. */
+  #start(next: () => void, finish: (error: unknown) => void): void {
+    try {
+      next();
+    } catch (error) {
+      finish(error);
+    }
+  }
+
+  #begin(): number {
+    this.#inFlight++;
+    return this.#fd;
+  }
+
+  #end(): void {
+    this.#inFlight--;
+    if (this.#inFlight > 0 || this.#whenIdle.length === 0) return;
+    const waiting = this.#whenIdle;
+    this.#whenIdle = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  #idle(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+}
+
+/** Filesystems say EOPNOTSUPP, old kernels ENOSYS, and EINVAL or EPERM for files that have no such operation. */
+function fallocateError(errno: number, op: string): BlockError {
+  const error = nativeError(errno, op);
+  const absent = ["ENOSYS", "EINVAL", "EPERM", "ENODEV"].includes(error.code);
+  return absent ? blockError("ENOTSUP", op) : error;
+}

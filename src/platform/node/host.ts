@@ -1,0 +1,25 @@
+/** The Host of Node: its clock, randomness, files, sockets and codecs behind src/base/host.ts. */
+import type { Host } from "../../base/host.ts";
+import { nodeClock } from "./clock.ts";
+import { nodeCodecs } from "./codecs.ts";
+import { NodeFiles } from "./files.ts";
+import { loadNativeCalls } from "./native.ts";
+import { nodeSockets } from "./sockets.ts";
+
+/** How the Host is made. */
+export interface NodeHostOptions {
+  /** `auto` (default) uses the optional package koffi if it loads; `off` never loads it. */
+  native?: "auto" | "off";
+}
+
+/** A Host for this process; cheap, holds nothing open. */
+export function nodeHost(options: NodeHostOptions = {}): Host {
+  const native = options.native === "off" ? () => undefined : loadNativeCalls;
+  return {
+    clock: nodeClock,
+    random: { below: (limit) => Math.floor(Math.random() * limit) },
+    files: new NodeFiles(native),
+    sockets: nodeSockets,
+    codecs: nodeCodecs,
+  };
+}

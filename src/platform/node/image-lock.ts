@@ -1,0 +1,92 @@
+/**
+ * Image locks, compatible with QEMU's: byte 100 + bit is locked for each permission taken, byte 200 + bit for each one
+ * that is not shared. Every lock is a shared (read) OFD lock; a conflict is found by asking afterwards whether another
+ * open file holds the opposite byte, so two users that lock at once may both fail but never both win.
+ * Source: QEMU's documented lock bytes of file-posix and the behaviour of 7.2.
+ */
+import { BlockError } from "../../base/errors.ts";
+import { errnoFromNumber } from "../../base/errno.ts";
+import type { FileLockRequest } from "../../base/host.ts";
+import type { NativeCalls } from "./native.ts";
+
+const TAKEN_BASE = 100;
+const UNSHARED_BASE = 200;
+const ALL = 15;
+
+/** Bit index → QEMU's name of the permission. */
+const permissionNames = ["consistent read", "write", "write unchanged", "resize"] as const;
+
+/** The state before anything is locked. */
+export const unlocked: FileLockRequest = { perm: 0, shared: ALL };
+
+/** The locks of one open file. All calls are synchronous. */
+export class ImageLock {
+  readonly #native: NativeCalls;
+  readonly #path: string;
+  #held: FileLockRequest = unlocked;
+
+  constructor(native: NativeCalls, path: string) {
+    this.#native = native;
+    this.#path = path;
+  }
+
+  /** What is locked now. */
+  get held(): FileLockRequest {
+    return this.#held;
+  }
+
+  /** Changes from what is held to `wanted`; on a conflict throws EAGAIN and keeps what was held. */
+  change(fd: number, wanted: FileLockRequest): void {
+    const before = this.#held;
+    const union = { perm: before.perm | wanted.perm, shared: before.shared & wanted.shared };
+    try {
+      this.#apply(fd, before, union);
+      this.#check(fd, wanted);
+    } catch (error) {
+      this.#apply(fd, union, before);
+      throw error;
+    }
+    this.#apply(fd, union, wanted);
+    this.#held = wanted;
+  }
+
+  /** Takes what is held on another open file of the same image too, before it replaces this one. */
+  copyTo(fd: number): void {
+    this.#apply(fd, unlocked, this.#held);
+  }
+
+  #apply(fd: number, from: FileLockRequest, to: FileLockRequest): void {
+    for (let bit = 0; bit < permissionNames.length; bit++) {
+      const mask = 1 << bit;
+      this.#setByte(fd, TAKEN_BASE + bit, (from.perm & mask) !== 0, (to.perm & mask) !== 0);
+      this.#setByte(fd, UNSHARED_BASE + bit, (from.shared & mask) === 0, (to.shared & mask) === 0);
+    }
+  }
+
+  #setByte(fd: number, offset: number, from: boolean, to: boolean): void {
+    if (from === to) return;
+    const result = this.#native.lockByte(fd, offset, to ? "shared" : "none");
+    if (result >= 0) return;
+    if (to) throw this.#conflict(-result, `Failed to lock byte ${offset}`);
+  }
+
+  #check(fd: number, { perm, shared }: FileLockRequest): void {
+    permissionNames.forEach((name, bit) => {
+      const mask = 1 << bit;
+      if (perm & mask) this.#checkByte(fd, UNSHARED_BASE + bit, `Failed to get "${name}" lock`);
+      if (!(shared & mask)) this.#checkByte(fd, TAKEN_BASE + bit, `Failed to get shared "${name}" lock`);
+    });
+  }
+
+  #checkByte(fd: number, offset: number, message: string): void {
+    const result = this.#native.isByteLocked(fd, offset);
+    if (result === 0) return;
+    throw this.#conflict(result > 0 ? 11 : -result, message);
+  }
+
+  /** QEMU's message; its hint is the cause, since QMP shows the message alone. */
+  #conflict(errno: number, message: string): BlockError {
+    const hint = new Error(`Is another process using the image [${this.#path}]?`);
+    return new BlockError({ code: errnoFromNumber(errno), op: "lock", message, cause: hint });
+  }
+}

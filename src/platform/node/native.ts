@@ -1,0 +1,123 @@
+/**
+ * The few system calls that Node lacks, through the optional package koffi: lseek(SEEK_DATA/SEEK_HOLE), fallocate,
+ * posix_fallocate and open-file-description locks. Everything works without them, only with less knowledge of holes and
+ * without image locks. 64-bit little-endian Linux only, since structs and constants are laid out here.
+ * Source: lseek(2), fallocate(2), fcntl(2).
+ */
+import { createRequire } from "node:module";
+
+/** A byte-range lock on an open file: shared or none. */
+export type ByteLock = "shared" | "none";
+
+/** Where `seek` looks. */
+export type SeekKind = "data" | "hole" | "end";
+
+/** The native calls. Numbers returned are results >= 0, or negated errno numbers. */
+export interface NativeCalls {
+  /** The next offset >= `offset` of that kind, or -errno (ENXIO: none before the end of the file). Moves the fd's position. */
+  seek(fd: number, offset: number, kind: SeekKind): number;
+  /** fallocate(2) of a range with FALLOC_FL_* bits, on a worker thread; 0 or -errno. */
+  fallocate(fd: number, mode: number, offset: number, bytes: number): Promise<number>;
+  /** Reserves blocks and grows the file, on a worker thread; 0 or -errno. */
+  posixFallocate(fd: number, offset: number, bytes: number): Promise<number>;
+  /** Sets or drops a shared OFD lock on one byte, never waiting; 0 or -errno. */
+  lockByte(fd: number, offset: number, lock: ByteLock): number;
+  /** Whether another open file holds any lock on the byte: 1, 0, or -errno. */
+  isByteLocked(fd: number, offset: number): number;
+}
+
+/** FALLOC_FL_* bits of fallocate(2). */
+export const Fallocate = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
+
+type Argument = number | string | Uint8Array;
+type NativeFunction = ((...args: Argument[]) => number | bigint) & {
+  async(...args: (Argument | ((error: Error | null, result: number) => void))[]): void;
+};
+
+/** The part of koffi that is used. */
+interface Koffi {
+  load(path: string | null): { func(definition: string): NativeFunction };
+  errno(): number;
+}
+
+const seekNumbers: Record<SeekKind, number> = { end: 2, data: 3, hole: 4 };
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+/** sizeof(struct flock): l_type, l_whence: 16 bits at 0 and 2; l_start, l_len: 64 bits at 8 and 16; l_pid at 24. */
+const FLOCK_BYTES = 32;
+
+/** `call` on one of koffi's threads. errno stays on that thread, so a failed call is repeated here to learn it. */
+function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<number> {
+  const direct = (): number => (Number(call(...args)) < 0 ? -koffi.errno() : 0);
+  return new Promise((resolve, reject) => {
+    try {
+      call.async(...args, (error, result) => {
+        if (error) reject(error);
+        else resolve(result < 0 ? direct() : 0);
+      });
+    } catch {
+      resolve(direct());
+    }
+  });
+}
+
+function bind(koffi: Koffi): NativeCalls {
+  const libc = koffi.load(null);
+  const lseek = libc.func("int64_t lseek(int fd, int64_t offset, int whence)");
+  const fallocate = libc.func("int fallocate(int fd, int mode, int64_t offset, int64_t bytes)");
+  const posixFallocate = libc.func("int posix_fallocate(int fd, int64_t offset, int64_t bytes)");
+  const fcntl = libc.func("int fcntl(int fd, int command, _Inout_ uint8_t *lock)");
+  const flock = new Uint8Array(FLOCK_BYTES);
+  const view = new DataView(flock.buffer);
+
+  const lockCall = (fd: number, command: number, type: number, offset: number): number => {
+    flock.fill(0);
+    view.setInt16(0, type, true);
+    view.setBigInt64(8, BigInt(offset), true);
+    view.setBigInt64(16, 1n, true);
+    return Number(fcntl(fd, command, flock)) < 0 ? -koffi.errno() : 0;
+  };
+
+  return {
+    seek(fd, offset, kind) {
+      const result = Number(lseek(fd, offset, seekNumbers[kind]));
+      return result < 0 ? -koffi.errno() : result;
+    },
+    fallocate: (fd, mode, offset, bytes) => onThread(koffi, fallocate, [fd, mode, offset, bytes]),
+    posixFallocate: (fd, offset, bytes) =>
+      new Promise((resolve, reject) => {
+        posixFallocate.async(fd, offset, bytes, (error, result) => {
+          if (error) reject(error);
+          else resolve(-result);
+        });
+      }),
+    lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, lock === "shared" ? F_RDLCK : F_UNLCK, offset),
+    isByteLocked(fd, offset) {
+      const result = lockCall(fd, F_OFD_GETLK, F_WRLCK, offset);
+      if (result < 0) return result;
+      return view.getInt16(0, true) === F_UNLCK ? 0 : 1;
+    },
+  };
+}
+
+let loaded: { calls: NativeCalls | undefined } | undefined;
+
+/** The native calls, loaded on first use; undefined where koffi or the platform lacks them. */
+export function loadNativeCalls(): NativeCalls | undefined {
+  loaded ??= { calls: tryLoad() };
+  return loaded.calls;
+}
+
+function tryLoad(): NativeCalls | undefined {
+  const supported = process.platform === "linux" && ["x64", "arm64"].includes(process.arch);
+  if (!supported) return undefined;
+  try {
+    return bind(createRequire(import.meta.url)("koffi") as Koffi);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * Unix and TCP sockets of Node. A Unix socket gets mode 0600 at the moment it is bound, and a socket file left behind by
+ * an earlier run is replaced, as QEMU does; anything else at that path is left alone. Whether an inet address may be
+ * listened on is the caller's decision.
+ */
+import * as fs from "node:fs";
+import * as net from "node:net";
+import { type BlockError, blockError } from "../../base/errors.ts";
+import type { HostConnection, HostListener, HostSockets, SocketAddress } from "../../base/host.ts";
+import { nodeError } from "./errors.ts";
+
+/** Longest path in sockaddr_un, bytes, without the final NUL. */
+const MAX_UNIX_PATH = 107;
+/** How long close() waits for a peer that reads no more, ms. */
+const CLOSE_GRACE_MS = 2000;
+
+class NodeConnection implements HostConnection {
+  readonly incoming: AsyncIterable<Uint8Array>;
+  readonly #socket: net.Socket;
+
+  constructor(socket: net.Socket) {
+    this.#socket = socket;
+    this.incoming = receive(socket);
+    // Errors reach the reader and the writers; without a listener they would end the process.
+    socket.on("error", () => undefined);
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.write(bytes, (error) => {
+        if (error) reject(writeError(error));
+        else resolve();
+      });
+    });
+  }
+
+  close(): Promise<void> {
+    const socket = this.#socket;
+    if (socket.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const grace = setTimeout(() => socket.destroy(), CLOSE_GRACE_MS);
+      socket.once("close", () => {
+        clearTimeout(grace);
+        resolve();
+      });
+      socket.destroySoon();
+    });
+  }
+}
+
+/** Node reports a write after the end of a socket with a code of its own. */
+function writeError(error: Error): BlockError {
+  const ended = "code" in error && typeof error.code === "string" && error.code.startsWith("ERR_");
+  return ended ? blockError("EPIPE", "send") : nodeError(error, "send");
+}
+
+async function* receive(socket: net.Socket): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk as Uint8Array;
+  } catch (error) {
+    // Closed by ourselves while waiting: an end, not an error.
+    const closedHere =
+      error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE";
+    if (!closedHere) throw nodeError(error, "receive");
+  }
+}
+
+class NodeListener implements HostListener {
+  readonly connections: AsyncIterable<HostConnection>;
+  readonly #server: net.Server;
+  #waiting: HostConnection[] = [];
+  #wake: (() => void) | undefined;
+  #closed = false;
+
+  constructor(server: net.Server) {
+    this.#server = server;
+    this.connections = this.#accept();
+    server.on("connection", (socket) => {
+      this.#waiting.push(new NodeConnection(socket));
+      this.#wake?.();
+    });
+  }
+
+  /** Stops listening and drops connections that nobody accepted; accepted ones stay open. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#server.close();
+    this.#wake?.();
+    const dropped = this.#waiting;
+    this.#waiting = [];
+    await Promise.all(dropped.map((connection) => connection.close()));
+  }
+
+  async *#accept(): AsyncGenerator<HostConnection, void, undefined> {
+    while (!this.#closed) {
+      const connection = this.#waiting.shift();
+      if (connection) yield connection;
+      else await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+}
+
+function checkPath(path: string): void {
+  if (Buffer.byteLength(path) <= MAX_UNIX_PATH) return;
+  throw blockError("EINVAL", "listen", `UNIX socket path '${path}' is too long`);
+}
+
+function removeStale(path: string): void {
+  const stats = fs.lstatSync(path, { throwIfNoEntry: false });
+  if (stats?.isSocket()) fs.unlinkSync(path);
+}
+
+/** Binds under a umask, so that the socket is never open to others; a worker thread has no umask and needs chmod. */
+function bindPrivately(server: net.Server, path: string): void {
+  let before: number | undefined;
+  try {
+    before = process.umask(0o177);
+  } catch {
+    server.once("listening", () => fs.chmodSync(path, 0o600));
+  }
+  try {
+    server.listen({ path });
+  } finally {
+    if (before !== undefined) process.umask(before);
+  }
+}
+
+/** QEMU's words for a failed connect or listen. */
+function socketError(error: unknown, address: SocketAddress, op: "connect" | "listen"): BlockError {
+  const { code, message } = nodeError(error, op);
+  const isUnix = address.type === "unix";
+  const verb = op === "connect" ? "connect to" : isUnix ? "bind socket to" : "listen on socket at";
+  const where = isUnix ? address.path : `${address.host}:${address.port}`;
+  return blockError(code, op, `Failed to ${verb} ${op === "connect" ? `'${where}'` : where}: ${message}`);
+}
+
+/** The sockets of Node. Both ends may close their direction alone. */
+export const nodeSockets: HostSockets = {
+  connect(address) {
+    return new Promise((resolve, reject) => {
+      const target =
+        address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
+      const socket = net.connect({ ...target, allowHalfOpen: true, noDelay: true });
+      const fail = (error: unknown): void => reject(socketError(error, address, "connect"));
+      socket.once("error", fail);
+      socket.once("connect", () => {
+        socket.off("error", fail);
+        resolve(new NodeConnection(socket));
+      });
+    });
+  },
+  listen(address) {
+    return new Promise((resolve, reject) => {
+      if (address.type === "unix") checkPath(address.path);
+      const server = net.createServer({ allowHalfOpen: true, noDelay: true });
+      server.once("error", (error) => reject(socketError(error, address, "listen")));
+      server.once("listening", () => resolve(new NodeListener(server)));
+      if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
+      removeStale(address.path);
+      bindPrivately(server, address.path);
+    });
+  },
+};
