@@ -21,8 +21,9 @@ import type { ChildRole, DriverType, NodeSpec } from "./driver.ts";
 import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "./gate.ts";
 import type { BlockNode } from "./node.ts";
-import { openNode } from "./open.ts";
+import { openBackingFromHeader, openNode } from "./open.ts";
 import type { Permissions } from "./permissions.ts";
+import { ThrottleGroups } from "./throttle.ts";
 
 /** What an engine is made of. */
 export interface GraphInit {
@@ -46,6 +47,8 @@ export class BlockGraph {
   readonly changes = new Wakeup();
   /** Named block backends (guest devices). */
   readonly backends = new Map<string, BlockBackend>();
+  /** Throttle groups by name (`object-add qom-type=throttle-group`). */
+  readonly throttleGroups: ThrottleGroups;
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
 
@@ -55,6 +58,7 @@ export class BlockGraph {
     this.arena = init.arena ?? new Arena(init.kernels);
     this.gate = init.gate ?? denyGate;
     this.strictErrorPolicy = init.strictErrorPolicy ?? false;
+    this.throttleGroups = new ThrottleGroups(init.host.clock);
   }
 
   // Drivers.
@@ -276,6 +280,12 @@ export class BlockGraph {
   /** Begins and ends a drained section of every node. */
   async drainAll(): Promise<void> {
     await drained(this.nodes, () => undefined);
+  }
+
+  /** Opens the backing file that the node's header names, through the gate (drive-mirror into an existing image). */
+  async openBackingOf(node: BlockNode): Promise<void> {
+    await drained([node], () => openBackingFromHeader(this, node));
+    node.childrenChanged();
   }
 
   /** Switches a node and the storage that it opened itself between read-only and writable. */

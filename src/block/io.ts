@@ -3,17 +3,15 @@
  * overlaps, splitting by limits, zero detection, dirty bitmaps and growth. Everything that reads or writes a node goes
  * through here. Source: behaviour of QEMU's block/io.c.
  */
-import { blockError } from "../base/errors.ts";
-import { BlockError, isUnsupported } from "../base/errors.ts";
+import { BlockError, blockError, isUnsupported } from "../base/errors.ts";
 import { limits } from "../base/limits.ts";
-import { alignDown, alignUp } from "../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp } from "../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordWrite } from "./dirty-bitmap.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "./driver.ts";
 import type { BlockNode } from "./node.ts";
 import { Perm } from "./permissions.ts";
 import type { TrackedRequest } from "./request.ts";
-import { pwriteZeroes } from "./zeroes.ts";
 
 /** Throws EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
 export function checkRange(node: BlockNode, op: string, offset: number, bytes: number): void {
@@ -168,15 +166,20 @@ async function alignedWrite(
 ): Promise<void> {
   const bytes = buffer.byteLength;
   await prepareWrite(node, request, offset, bytes, flags);
-  if (node.options.detectZeroes !== "off" && node.driver.pwriteZeroes && node.graph.kernels.isZero(buffer)) {
-    const unmap =
-      node.options.detectZeroes === "unmap" && node.options.discard === "unmap" ? Req.mayUnmap : 0;
-    await writeZeroesOnce(node, offset, bytes, (flags & ~Req.compressed) | unmap);
-  } else {
-    await writeSplit(node, offset, buffer, flags);
-  }
-  if (flags & Req.fua) await flush(node);
-  finishWrite(node, offset, bytes);
+  await changing(node, { offset, bytes }, async () => {
+    if (
+      node.options.detectZeroes !== "off" &&
+      node.driver.pwriteZeroes &&
+      node.graph.kernels.isZero(buffer)
+    ) {
+      const unmap =
+        node.options.detectZeroes === "unmap" && node.options.discard === "unmap" ? Req.mayUnmap : 0;
+      await writeZeroesOnce(node, offset, bytes, (flags & ~Req.compressed) | unmap);
+    } else {
+      await writeSplit(node, offset, buffer, flags);
+    }
+    if (flags & Req.fua) await flush(node);
+  });
 }
 
 async function writeZeroesOnce(
@@ -230,11 +233,23 @@ export async function prepareWrite(
   }
 }
 
-/** Bookkeeping after a change of a node's data: bitmaps, growth, generation. */
-export function finishWrite(node: BlockNode, offset: number, bytes: number, discard = false): void {
-  node.writeGeneration += 1;
-  if (!discard && offset + bytes > node.length) node.grew(offset + bytes);
-  recordWrite(node, offset, bytes);
+/**
+ * Runs the part of a request that changes data, then does the bookkeeping: bitmaps, growth, generation. A failed change
+ * may have happened in part, so it counts as dirty too.
+ */
+export async function changing(
+  node: BlockNode,
+  range: ByteRange & { discard?: boolean },
+  body: () => Promise<void>,
+): Promise<void> {
+  const end = range.offset + range.bytes;
+  try {
+    await body();
+    if (!range.discard && end > node.length) node.grew(end);
+  } finally {
+    node.writeGeneration += 1;
+    recordWrite(node, range.offset, range.bytes);
+  }
 }
 
 /** Makes all completed writes durable, metadata included, down to the protocol. */
@@ -263,7 +278,8 @@ async function flushOnce(node: BlockNode): Promise<void> {
     await node.driver.flush?.();
   }
   for (const child of [...node.children]) {
-    if (child.perm & (Perm.write | Perm.writeUnchanged)) await flush(child.node);
+    if (!(child.perm & (Perm.write | Perm.writeUnchanged))) continue;
+    if (node.driver.flushes?.(child) ?? true) await flush(child.node);
   }
   node.flushedGeneration = generation;
 }
@@ -285,7 +301,8 @@ export async function truncate(node: BlockNode, size: number, options: TruncateO
       }
       await truncateDriver(node, size, options);
       node.updateLength();
-      finishWrite(node, Math.min(old, size), 0);
+      node.writeGeneration += 1;
+      if (grown > 0) recordWrite(node, old, grown);
     } finally {
       node.requests.end(request);
     }
@@ -307,5 +324,3 @@ async function truncateDriver(node: BlockNode, size: number, options: TruncateOp
     message: "Image format driver does not support resize",
   });
 }
-
-export { pwriteZeroes };

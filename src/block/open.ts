@@ -128,6 +128,11 @@ async function openBacking(graph: BlockGraph, node: BlockNode, spec: NodeSpec): 
     await attachRef(node, { ref: given, name: "backing", role: Role.cow });
     return;
   }
+  await openBackingFromHeader(graph, node);
+}
+
+/** Attaches the backing file that the header names, if it names one and the gate allows it. */
+export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode): Promise<void> {
   const filename = node.driver.backingFilename?.();
   if (!filename) return;
   checkDepth(node);

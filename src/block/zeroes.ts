@@ -5,7 +5,7 @@
 import { BlockError, blockError, isUnsupported } from "../base/errors.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { Req, type RequestFlags } from "./driver.ts";
-import { checkRange, finishWrite, flush, inFlight, prepareWrite, readWithinEnd } from "./io.ts";
+import { changing, checkRange, flush, inFlight, prepareWrite, readWithinEnd } from "./io.ts";
 import type { BlockNode } from "./node.ts";
 
 const MAX_ZERO_BUFFER = 1 << 20;
@@ -41,9 +41,10 @@ export async function pwriteZeroes(
         await node.requests.waitSerialising(request);
       }
       await prepareWrite(node, request, offset, bytes, effective);
-      await zeroWithEdges(node, offset, bytes, effective);
-      if (effective & Req.fua) await flush(node);
-      finishWrite(node, offset, bytes);
+      await changing(node, { offset, bytes }, async () => {
+        await zeroWithEdges(node, offset, bytes, effective);
+        if (effective & Req.fua) await flush(node);
+      });
     } finally {
       node.requests.end(request);
     }
@@ -136,8 +137,7 @@ export async function pdiscard(node: BlockNode, offset: number, bytes: number): 
     const request = node.requests.begin("discard", offset, bytes);
     try {
       await prepareWrite(node, request, offset, bytes, 0);
-      await discardAligned(node, offset, bytes);
-      finishWrite(node, offset, bytes, true);
+      await changing(node, { offset, bytes, discard: true }, () => discardAligned(node, offset, bytes));
     } finally {
       node.requests.end(request);
     }
