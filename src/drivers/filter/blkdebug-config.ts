@@ -159,8 +159,8 @@ function addRule(rules: BlkdebugRules, group: string, fields: Fields): void {
 }
 
 function ioType(name: unknown): BlkdebugIoType | undefined {
-  if (name === undefined) return undefined;
+  if (typeof name !== "string") return undefined;
   const type = blkdebugIoTypes.find((known) => known === name);
-  if (type === undefined) throw optionError(`invalid parameter value: ${String(name)}`);
+  if (type === undefined) throw optionError(`invalid parameter value: ${name}`);
   return type;
 }

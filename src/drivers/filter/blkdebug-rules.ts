@@ -109,7 +109,7 @@ export class RuleEngine {
     this.#injectError = [...rules.injectError];
     // Of several steps on one event QEMU lets the first one given win, since it looks at the newest first.
     this.#setState = rules.setState.toReversed();
-    this.fire("none");
+    void this.fire("none");
   }
 
   /** The current state. */

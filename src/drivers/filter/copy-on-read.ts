@@ -1,0 +1,91 @@
+/**
+ * copy-on-read: every read also writes what came from the backing chain into the node below, so that the next read
+ * finds it there. With `bottom` only what lies in the chain down to that node (included) is copied.
+ * Invariant: the links from the filter down to `bottom` are frozen while the filter is open.
+ * Source: QAPI BlockdevOptionsCor; behaviour and words of QEMU 7.2.
+ */
+import { backingChainNext, chainContains, freezeChain } from "../../block/chain.ts";
+import type { Child } from "../../block/child.ts";
+import { type DriverType, Req, type RequestFlags, Role } from "../../block/driver.ts";
+import { FilterDriver } from "../../block/filter-driver.ts";
+import type { BlockGraph } from "../../block/graph.ts";
+import type { BlockNode } from "../../block/node.ts";
+import { childOption, optionError, stringOption } from "../../block/options.ts";
+import { Perm, type Permissions, filterPermissions } from "../../block/permissions.ts";
+import { isAllocated, isAllocatedAbove } from "../../block/status.ts";
+
+class CopyOnReadDriver extends FilterDriver {
+  readonly #bottom: BlockNode | undefined;
+  readonly #unfreeze: (() => void) | undefined;
+
+  constructor(init: { file: Child; bottom: BlockNode | undefined; unfreeze: (() => void) | undefined }) {
+    super(init.file);
+    this.#bottom = init.bottom;
+    this.#unfreeze = init.unfreeze;
+  }
+
+  override async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    const bottom = this.#bottom;
+    if (!bottom) return this.below.pread(offset, buffer, flags | Req.copyOnRead);
+    for (let done = 0; done < buffer.byteLength;) {
+      const { bytes, copy } = await this.#look(bottom, offset + done, buffer.byteLength - done);
+      const wanted = copy ? flags | Req.copyOnRead : flags;
+      // A prefetch of what needs no copy is nothing at all.
+      if ((wanted & (Req.prefetch | Req.copyOnRead)) !== Req.prefetch) {
+        await this.below.pread(offset + done, buffer.subarray(done, done + bytes), wanted);
+      }
+      done += bytes;
+    }
+  }
+
+  /** Besides what the parents ask for: writes that leave the content as it is. */
+  childPermissions(_child: Child, parent: Permissions): Permissions {
+    const { perm, shared } = filterPermissions(parent);
+    return { perm: perm | Perm.writeUnchanged, shared: shared | Perm.writeUnchanged };
+  }
+
+  close(): Promise<void> {
+    this.#unfreeze?.();
+    return Promise.resolve();
+  }
+
+  /** How far the answer reaches and whether that much is copied. What cannot be told is copied. */
+  async #look(bottom: BlockNode, offset: number, bytes: number): Promise<{ bytes: number; copy: boolean }> {
+    let reach = bytes;
+    try {
+      const own = await isAllocated(this.below.node, offset, bytes);
+      if (own.allocated) return { bytes: own.bytes, copy: false };
+      reach = own.bytes;
+      const next = backingChainNext(this.below.node);
+      if (!next || this.below.node === bottom) return { bytes: reach, copy: false };
+      const above = await isAllocatedAbove(next, offset, reach, { base: bottom, includeBase: true });
+      return { bytes: above.bytes, copy: above.allocated };
+    } catch {
+      return { bytes: reach, copy: true };
+    }
+  }
+}
+
+function findBottom(graph: BlockGraph, file: BlockNode, name: string): BlockNode {
+  const bottom = graph.findNode(name);
+  if (!bottom) throw optionError(`Bottom node '${name}' not found`);
+  if (!bottom.isOpen) throw optionError(`Bottom node '${name}' not opened`);
+  if (bottom.isFilter) throw optionError(`Bottom node '${name}' is a filter`);
+  if (!chainContains(file, bottom)) {
+    throw optionError(`Bottom node '${name}' is not in the backing chain of '${file.name}'`);
+  }
+  return bottom;
+}
+
+/** Options: `file`, `bottom` (the name of a node in its backing chain). */
+export const copyOnRead: DriverType = {
+  name: "copy-on-read",
+  kind: "filter",
+  async open(context, spec) {
+    const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
+    const name = stringOption(spec, "bottom");
+    const bottom = name === undefined ? undefined : findBottom(context.graph, file.node, name);
+    const unfreeze = bottom && freezeChain(context.node, bottom);
+    return new CopyOnReadDriver({ file, bottom, unfreeze });
+  },
+};

@@ -1,0 +1,66 @@
+/**
+ * throttle: holds requests back as the limits of its throttle group say. Flushes and questions pass.
+ * Invariant: while the node is drained the limits do not hold, and nothing waits.
+ * Source: QAPI BlockdevOptionsThrottle; behaviour and words of QEMU 7.2.
+ */
+import type { Child } from "../../block/child.ts";
+import { type DriverType, type RequestFlags, Role } from "../../block/driver.ts";
+import { FilterDriver } from "../../block/filter-driver.ts";
+import { childOption, optionError, stringOption } from "../../block/options.ts";
+import type { ThrottleMember } from "../../block/throttle.ts";
+
+class ThrottleDriver extends FilterDriver {
+  readonly #member: ThrottleMember;
+
+  constructor(file: Child, member: ThrottleMember) {
+    super(file);
+    this.#member = member;
+  }
+
+  override async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    await this.#member.intercept("read", buffer.byteLength);
+    await this.below.pread(offset, buffer, flags);
+  }
+
+  override async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    await this.#member.intercept("write", buffer.byteLength);
+    await this.below.pwrite(offset, buffer, flags);
+  }
+
+  override async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    await this.#member.intercept("write", bytes);
+    await this.below.pwriteZeroes(offset, bytes, flags);
+  }
+
+  override async pdiscard(offset: number, bytes: number): Promise<void> {
+    await this.#member.intercept("write", bytes);
+    await this.below.pdiscard(offset, bytes);
+  }
+
+  drainBegin(): void {
+    this.#member.disable();
+  }
+
+  drainEnd(): void {
+    this.#member.enable();
+  }
+
+  close(): Promise<void> {
+    this.#member.leave();
+    return Promise.resolve();
+  }
+}
+
+/** Options: `file`, `throttle-group` (the name of a group that exists). */
+export const throttle: DriverType = {
+  name: "throttle",
+  kind: "filter",
+  async open(context, spec) {
+    const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
+    const name = stringOption(spec, "throttle-group");
+    if (name === undefined) throw optionError("Parameter 'throttle-group' is missing");
+    const group = context.graph.throttleGroups.get(name);
+    if (!group) throw optionError(`Throttle group '${name}' does not exist`);
+    return new ThrottleDriver(file, group.join());
+  },
+};
