@@ -27,8 +27,11 @@ export interface CopyProgress {
   remaining(bytes: number): void;
 }
 
-/** A rate limit: counts `bytes` and answers how long to wait before the next request, ms (0: not at all). */
+/** A rate limit. */
 export interface CopyRateLimit {
+  /** Whether there is a limit now. */
+  readonly active: boolean;
+  /** Counts `bytes` and answers how long to wait before the next request, ms (0: not at all). */
   delayMs(bytes: number): number;
 }
 

@@ -179,7 +179,7 @@ export class CopyPass {
   }
 
   get #limited(): boolean {
-    return !this.#urgent && this.#copy.rateLimit !== undefined;
+    return !this.#urgent && (this.#copy.rateLimit?.active ?? false);
   }
 
   async #work(range: ByteRange, zero: boolean): Promise<void> {

@@ -1,0 +1,98 @@
+// A Host for tests, in Node and in browsers: virtual time, repeatable randomness, no files. Timers fire only while
+// `settle` waits for something, in order of their time, when nothing else has anything left to do.
+import { BlockError } from "../../../src/base/errors.ts";
+import type { Clock, Host, HostFiles } from "../../../src/base/host.ts";
+
+interface Timer {
+  atMs: number;
+  callback: () => void;
+}
+
+/** Time that goes forward only when everybody waits for it. */
+export class VirtualClock implements Clock {
+  #nowMs = 0;
+  readonly #timers = new Set<Timer>();
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMicroseconds(): number {
+    return this.#nowMs * 1000;
+  }
+
+  timer(delayMs: number, callback: () => void): () => void {
+    const timer = { atMs: this.#nowMs + delayMs, callback };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  turn(): Promise<void> {
+    return new Promise((resolve) => {
+      setTimeout(resolve, 0);
+    });
+  }
+
+  /** Timers that wait. */
+  get pending(): number {
+    return this.#timers.size;
+  }
+
+  /** Lets all that needs no time happen. */
+  async idle(): Promise<void> {
+    for (let i = 0; i < 3; i++) await this.turn();
+  }
+
+  /** Goes to the next timer and fires it; false if there is none. */
+  async step(): Promise<boolean> {
+    await this.idle();
+    let next: Timer | undefined;
+    for (const timer of this.#timers) if (!next || timer.atMs < next.atMs) next = timer;
+    if (!next) return false;
+    this.#timers.delete(next);
+    this.#nowMs = Math.max(this.#nowMs, next.atMs);
+    next.callback();
+    return true;
+  }
+
+  /** Waits for `promise`, time going forward as needed. Rejects when nothing is left that could settle it. */
+  async settle<T>(promise: Promise<T>): Promise<T> {
+    let settled = false;
+    const mark = (): void => {
+      settled = true;
+    };
+    promise.then(mark, mark);
+    for (let idle = 0; !settled && idle < 50;) idle = (await this.step()) ? 0 : idle + 1;
+    if (!settled) throw new Error("nothing is left to do, but the promise has not settled");
+    return promise;
+  }
+}
+
+function unavailable(): Promise<never> {
+  return Promise.reject(new BlockError({ code: "ENOENT", op: "open" }));
+}
+
+const files: HostFiles = {
+  open: unavailable,
+  create: unavailable,
+  info: unavailable,
+  remove: unavailable,
+  resolve: (_base, path) => path,
+};
+
+/** A host in virtual time. */
+export class VirtualHost implements Host {
+  readonly clock = new VirtualClock();
+  readonly files = files;
+  readonly codecs = {
+    inflateRaw: unavailable,
+    deflateRaw: () => Promise.resolve(undefined),
+  };
+  #seed = 1;
+  readonly random = {
+    below: (limit: number): number => {
+      this.#seed = (Math.imul(this.#seed, 1103515245) + 12345) >>> 0;
+      return Math.floor((this.#seed / 2 ** 32) * limit);
+    },
+  };
+}
