@@ -1,0 +1,310 @@
+/**
+ * The qcow2 header: parsing with every check that needs no other I/O, and the bytes of the first cluster for writing.
+ * Limits are checked here, before anything is allocated. Source: qcow2.txt, "Header"; messages as QEMU 7.2.
+ */
+import { type Errno } from "../../../base/errno.ts";
+import { ImageError } from "../../../base/errors.ts";
+import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
+import {
+  Extension,
+  type HeaderExtension,
+  parseExtensions,
+  parseFeatureNames,
+  serializeExtensions,
+  unsupportedFeatures,
+} from "./header-extensions.ts";
+import {
+  HEADER_BYTES_V2,
+  HEADER_BYTES_V3,
+  HEADER_BYTES_WRITTEN,
+  Incompatible,
+  MAGIC,
+  readU64,
+  writeU64,
+} from "./layout.ts";
+
+/** The header in memory. Offsets and sizes in bytes. */
+export interface Header {
+  version: 2 | 3;
+  backingFile: string | undefined;
+  backingFormat: string | undefined;
+  /** Where the backing name lies in the first cluster; 0 = none. */
+  backingOffset: number;
+  clusterBits: number;
+  /** Virtual size as stored. */
+  size: number;
+  l1Size: number;
+  l1Offset: number;
+  refcountTableOffset: number;
+  refcountTableClusters: number;
+  snapshotCount: number;
+  snapshotsOffset: number;
+  incompatible: bigint;
+  compatible: bigint;
+  autoclear: bigint;
+  refcountOrder: number;
+  headerLength: number;
+  /** Header bytes after those that we know, kept. */
+  readonly unknownFields: Uint8Array;
+  extensions: HeaderExtension[];
+}
+
+function fail(field: string, message: string, code: Errno = "EINVAL"): never {
+  throw new ImageError({ structure: "header", field, message, code });
+}
+
+/** Cluster bits of the header in `head` (>= 24 bytes), checked; enough to know how much to read for `parseHeader`. */
+export function headerClusterBits(head: Uint8Array): number {
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  if (head.byteLength < HEADER_BYTES_V2 || view.getUint32(0) !== MAGIC) {
+    fail("magic", "Image is not in qcow2 format");
+  }
+  const version = view.getUint32(4);
+  if (version !== 2 && version !== 3) fail("version", `Unsupported qcow2 version ${version}`, "ENOTSUP");
+  const clusterBits = view.getUint32(20);
+  if (clusterBits < limits.qcow2MinClusterBits || clusterBits > limits.qcow2MaxClusterBits) {
+    fail("cluster_bits", `Unsupported cluster size: 2^${clusterBits}`);
+  }
+  return clusterBits;
+}
+
+/** Parses the first cluster of an image (or the whole file, if shorter). Throws ImageError in QEMU's words. */
+export function parseHeader(cluster: Uint8Array): Header {
+  const clusterBits = headerClusterBits(cluster);
+  const view = new DataView(cluster.buffer, cluster.byteOffset, cluster.byteLength);
+  const version = view.getUint32(4) as 2 | 3;
+  const v3 = version === 3 ? parseVersion3(view, clusterBits) : version2Fields;
+  const header: Header = {
+    version,
+    backingFile: undefined,
+    backingFormat: undefined,
+    backingOffset: readU64(view, 8),
+    clusterBits,
+    size: readU64(view, 24),
+    l1Size: view.getUint32(36),
+    l1Offset: readU64(view, 40),
+    refcountTableOffset: readU64(view, 48),
+    refcountTableClusters: view.getUint32(56),
+    snapshotCount: view.getUint32(60),
+    snapshotsOffset: readU64(view, 64),
+    ...v3,
+    unknownFields: cluster.slice(HEADER_BYTES_WRITTEN, Math.max(v3.headerLength, HEADER_BYTES_WRITTEN)),
+    extensions: [],
+  };
+  readVariablePart(header, cluster);
+  checkFeatures(header, view);
+  checkTables(header);
+  return header;
+}
+
+type VersionFields = Pick<
+  Header,
+  "incompatible" | "compatible" | "autoclear" | "refcountOrder" | "headerLength"
+>;
+
+const version2Fields: VersionFields = {
+  incompatible: 0n,
+  compatible: 0n,
+  autoclear: 0n,
+  refcountOrder: 4,
+  headerLength: HEADER_BYTES_V2,
+};
+
+function parseVersion3(view: DataView, clusterBits: number): VersionFields {
+  if (view.byteLength < HEADER_BYTES_V3) fail("header_length", "qcow2 header too short");
+  const headerLength = view.getUint32(100);
+  if (headerLength < HEADER_BYTES_V3) fail("header_length", "qcow2 header too short");
+  if (headerLength > 2 ** clusterBits) fail("header_length", "qcow2 header exceeds cluster size");
+  return {
+    incompatible: view.getBigUint64(72),
+    compatible: view.getBigUint64(80),
+    autoclear: view.getBigUint64(88),
+    refcountOrder: view.getUint32(96),
+    headerLength,
+  };
+}
+
+function readVariablePart(header: Header, cluster: Uint8Array): void {
+  const clusterSize = 2 ** header.clusterBits;
+  const { backingOffset, headerLength } = header;
+  if (backingOffset > clusterSize) fail("backing_file_offset", "Invalid backing file offset");
+  const areaEnd = Math.min(backingOffset || clusterSize, cluster.byteLength);
+  header.extensions = parseExtensions(cluster.subarray(Math.min(headerLength, areaEnd), areaEnd));
+  const format = header.extensions.find(({ type }) => type === Extension.backingFormat);
+  if (format) header.backingFormat = text(format.data);
+  if (backingOffset === 0) return;
+  const view = new DataView(cluster.buffer, cluster.byteOffset, cluster.byteLength);
+  const bytes = view.getUint32(16);
+  if (bytes > Math.min(limits.maxBackingNameBytes, clusterSize - backingOffset)) {
+    fail("backing_file_size", "Backing file name too long");
+  }
+  if (backingOffset + bytes > cluster.byteLength)
+    fail("backing_file_offset", "Could not read backing file name", "EIO");
+  const name = text(cluster.subarray(backingOffset, backingOffset + bytes));
+  if (name !== "") header.backingFile = name;
+}
+
+/** A name as QEMU takes it: up to the first NUL. */
+function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
+const KNOWN_INCOMPATIBLE = BigInt(
+  Incompatible.dirty |
+    Incompatible.corrupt |
+    Incompatible.dataFile |
+    Incompatible.compressionType |
+    Incompatible.extendedL2,
+);
+
+function checkFeatures(header: Header, view: DataView): void {
+  const unknown = header.incompatible & ~KNOWN_INCOMPATIBLE;
+  if (unknown) {
+    const table = header.extensions.find(({ type }) => type === Extension.featureNames);
+    const names = table ? parseFeatureNames(table.data) : [];
+    fail("incompatible_features", unsupportedFeatures(unknown, names), "ENOTSUP");
+  }
+  const bits = Number(header.incompatible);
+  const refuse = (name: string): never =>
+    fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
+  if (bits & Incompatible.dataFile) refuse("external data file");
+  if (bits & Incompatible.extendedL2) refuse("extended L2 entries");
+  const compression = header.headerLength > HEADER_BYTES_V3 ? view.getUint8(104) : 0;
+  if (compression > 1)
+    fail("compression_type", "qcow2: unknown compression type: " + String(compression), "ENOTSUP");
+  if (compression === 1 && !(bits & Incompatible.compressionType)) {
+    fail("compression_type", "qcow2: Compression type incompatible feature bit must be set");
+  }
+  if (bits & Incompatible.compressionType) {
+    if (compression === 0)
+      fail("compression_type", "qcow2: Compression type incompatible feature bit must not be set");
+    refuse("compression type (zstd)");
+  }
+  if (header.refcountOrder > 6) {
+    fail("refcount_order", "Reference count entry width too large; may not exceed 64 bits");
+  }
+  const encryption = view.getUint32(32);
+  if (encryption === 1 || encryption === 2) {
+    refuse(encryption === 1 ? "AES encryption" : "LUKS encryption");
+  }
+  if (encryption !== 0) fail("crypt_method", `Unsupported encryption method ${encryption}`);
+}
+
+function checkTables(header: Header): void {
+  const clusterSize = 2 ** header.clusterBits;
+  if (header.size > limits.maxImageBytes) fail("size", "Image is too big", "EFBIG");
+  if (header.refcountTableClusters === 0) {
+    fail("refcount_table_clusters", "Image does not contain a reference count table");
+  }
+  const check = (
+    name: string,
+    table: { field: string; offset: number; bytes: number; limit: number },
+  ): void => {
+    if (table.bytes > table.limit) fail(table.field, `${name} too large`, "EFBIG");
+    const aligned = table.offset % clusterSize === 0;
+    const inRange = table.offset + table.bytes <= limits.maxImageBytes;
+    const present = table.bytes === 0 || table.offset >= clusterSize;
+    if (!aligned || !inRange || !present) fail(table.field, `${name} offset invalid`);
+  };
+  const refcountTableBytes = header.refcountTableClusters * clusterSize;
+  check("Reference count table", {
+    field: "refcount_table_offset",
+    offset: header.refcountTableOffset,
+    bytes: refcountTableBytes,
+    limit: limits.qcow2MaxRefcountTableBytes,
+  });
+  if (header.snapshotCount > limits.qcow2MaxSnapshots)
+    fail("nb_snapshots", "Snapshot table too large", "EFBIG");
+  check("Snapshot table", {
+    field: "snapshots_offset",
+    offset: header.snapshotsOffset,
+    bytes: header.snapshotCount * 40,
+    limit: limits.qcow2MaxSnapshots * 40,
+  });
+  check("Active L1 table", {
+    field: "l1_table_offset",
+    offset: header.l1Offset,
+    bytes: header.l1Size * 8,
+    limit: limits.qcow2MaxL1Bytes,
+  });
+  const needed = Math.ceil(header.size / (clusterSize * (clusterSize / 8)));
+  if (needed > 2 ** 31 - 1) fail("size", "Image is too big", "EFBIG");
+  if (header.l1Size < needed) fail("l1_size", "L1 table is too small");
+  checkDistinct(header, refcountTableBytes, clusterSize);
+}
+
+/** The L1 table and the refcount table may not share a byte: updating one would destroy the other. */
+function checkDistinct(header: Header, refcountTableBytes: number, clusterSize: number): void {
+  const l1End = header.l1Offset + Math.ceil((header.l1Size * 8) / clusterSize) * clusterSize;
+  const tableEnd = header.refcountTableOffset + refcountTableBytes;
+  if (header.l1Size > 0 && header.l1Offset < tableEnd && header.refcountTableOffset < l1End) {
+    fail("l1_table_offset", "Active L1 table overlaps with the reference count table");
+  }
+}
+
+/** The virtual size in whole sectors, bytes. */
+export function virtualSize(header: Header): number {
+  return header.size - (header.size % SECTOR_SIZE);
+}
+
+/** Sets, replaces or (undefined) removes the backing format, in the header and among its extensions. */
+export function setBackingFormat(header: Header, format: string | undefined): void {
+  header.backingFormat = format;
+  const others = header.extensions.filter(({ type }) => type !== Extension.backingFormat);
+  const own = { type: Extension.backingFormat, data: new TextEncoder().encode(format) };
+  header.extensions = format === undefined ? others : [own, ...others];
+}
+
+/** What the variable part of a header takes; throws ENOSPC if the cluster can't hold it. */
+export interface HeaderImage {
+  /** From offset 0 of the file, up to the end of the variable part. */
+  readonly bytes: Uint8Array;
+  /** Where the backing name lies in them; 0 = none. */
+  readonly backingOffset: number;
+}
+
+/** The header as it is to be written. `backingAt` puts the backing name there rather than right after the extensions. */
+export function serializeHeader(header: Header, backingAt = 0): HeaderImage {
+  const clusterSize = 2 ** header.clusterBits;
+  const headerBytes =
+    header.version === 2 ? HEADER_BYTES_V2 : HEADER_BYTES_WRITTEN + header.unknownFields.byteLength;
+  const extensions = serializeExtensions(header.extensions);
+  const name = new TextEncoder().encode(header.backingFile ?? "");
+  const nameAt = name.byteLength === 0 ? 0 : Math.max(backingAt, headerBytes + extensions.byteLength);
+  const total = name.byteLength === 0 ? headerBytes + extensions.byteLength : nameAt + name.byteLength;
+  if (total > clusterSize || name.byteLength > limits.maxBackingNameBytes) {
+    throw new ImageError({ structure: "header", field: "backing_file", code: "ENOSPC", op: "write" });
+  }
+  const bytes = new Uint8Array(total);
+  writeFixedPart(header, new DataView(bytes.buffer), { nameAt, nameBytes: name.byteLength, headerBytes });
+  bytes.set(extensions, headerBytes);
+  if (nameAt > 0) bytes.set(name, nameAt);
+  return { bytes, backingOffset: nameAt };
+}
+
+function writeFixedPart(
+  header: Header,
+  view: DataView,
+  { nameAt, nameBytes, headerBytes }: { nameAt: number; nameBytes: number; headerBytes: number },
+): void {
+  view.setUint32(0, MAGIC);
+  view.setUint32(4, header.version);
+  writeU64(view, 8, nameAt);
+  view.setUint32(16, nameBytes);
+  view.setUint32(20, header.clusterBits);
+  writeU64(view, 24, header.size);
+  view.setUint32(36, header.l1Size);
+  writeU64(view, 40, header.l1Offset);
+  writeU64(view, 48, header.refcountTableOffset);
+  view.setUint32(56, header.refcountTableClusters);
+  view.setUint32(60, header.snapshotCount);
+  writeU64(view, 64, header.snapshotsOffset);
+  if (header.version === 2) return;
+  view.setBigUint64(72, header.incompatible);
+  view.setBigUint64(80, header.compatible);
+  view.setBigUint64(88, header.autoclear);
+  view.setUint32(96, header.refcountOrder);
+  view.setUint32(100, headerBytes);
+  new Uint8Array(view.buffer, HEADER_BYTES_WRITTEN).set(header.unknownFields);
+}

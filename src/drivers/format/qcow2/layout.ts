@@ -1,0 +1,139 @@
+/**
+ * Constants of the qcow2 format and the pure arithmetic on its table entries. Table entries are big-endian u64; they are
+ * handled as two u32 words (`high`, `low`) so that no bigint is on the hot path.
+ * Source: QEMU docs/interop/qcow2.txt, "Header", "Cluster mapping", "Host cluster management".
+ */
+
+/** "QFI\xfb". */
+export const MAGIC = 0x514649fb;
+/** Bytes of a version 2 header, and of the smallest version 3 header. */
+export const HEADER_BYTES_V2 = 72;
+export const HEADER_BYTES_V3 = 104;
+/** Bytes of the version 3 header that we write (with compression_type and padding). */
+export const HEADER_BYTES_WRITTEN = 112;
+
+/** Bits of `incompatible_features`. */
+export const Incompatible = {
+  dirty: 1,
+  corrupt: 2,
+  dataFile: 4,
+  compressionType: 8,
+  extendedL2: 16,
+} as const;
+/** Bits of `compatible_features`. */
+export const Compatible = { lazyRefcounts: 1 } as const;
+/** Bits of `autoclear_features`. */
+export const Autoclear = { bitmaps: 1, dataFileRaw: 2 } as const;
+
+/** High word: the refcount of what the entry points to is exactly one. */
+export const COPIED_HIGH = 0x80000000;
+/** High word: the entry describes a compressed cluster. */
+export const COMPRESSED_HIGH = 0x40000000;
+/** Low word: the cluster reads as zeroes (version 3). */
+export const ZERO_LOW = 1;
+
+const TWO_32 = 2 ** 32;
+const OFFSET_HIGH = 0x00ffffff;
+const OFFSET_LOW = 0xfffffe00;
+
+/** What an L2 entry says of its cluster. */
+export const Kind = { unallocated: 0, normal: 1, zeroPlain: 2, zeroAllocated: 3, compressed: 4 } as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+/** The host offset in an L1 or L2 entry (bits 9 … 55), bytes. Exact, though it may exceed a safe integer; see isHostOffset. */
+export function entryOffset(high: number, low: number): number {
+  return (high & OFFSET_HIGH) * TWO_32 + ((low & OFFSET_LOW) >>> 0);
+}
+
+/** The kind of an ordinary L2 entry. */
+export function entryKind(high: number, low: number): Kind {
+  if (high & COMPRESSED_HIGH) return Kind.compressed;
+  const hasOffset = (high & OFFSET_HIGH) !== 0 || (low & OFFSET_LOW) !== 0;
+  if (low & ZERO_LOW) return hasOffset ? Kind.zeroAllocated : Kind.zeroPlain;
+  return hasOffset ? Kind.normal : Kind.unallocated;
+}
+
+/** The words of an offset, with `flagsHigh` in the high one. */
+export function writeEntry(view: DataView, at: number, offset: number, flagsHigh: number): void {
+  view.setUint32(at, (Math.floor(offset / TWO_32) | flagsHigh) >>> 0);
+  view.setUint32(at + 4, offset >>> 0);
+}
+
+/** Reads a u64 as a number; exact only up to 2^53, larger ones stay larger. */
+export function readU64(view: DataView, at: number): number {
+  return view.getUint32(at) * TWO_32 + view.getUint32(at + 4);
+}
+
+/** Writes a safe integer as u64. */
+export function writeU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, Math.floor(value / TWO_32));
+  view.setUint32(at + 4, value >>> 0);
+}
+
+/** Where a compressed cluster lies. */
+export interface CompressedExtent {
+  /** First byte in the file; any alignment. */
+  offset: number;
+  /** Bytes up to the end of the last sector that the entry names; the stream may end earlier. */
+  bytes: number;
+}
+
+/** Decodes the entry of a compressed cluster. */
+export function compressedExtent(high: number, low: number, clusterBits: number): CompressedExtent {
+  const shift = 62 - (clusterBits - 8) - 32;
+  const offset = (high & (2 ** shift - 1)) * TWO_32 + low;
+  const sectors = ((high >>> shift) & (2 ** (clusterBits - 8) - 1)) + 1;
+  return { offset, bytes: sectors * 512 - (offset % 512) };
+}
+
+/** Encodes the entry of a compressed cluster: `bytes` of stream at `offset`. Returns [high, low]. */
+export function compressedEntry(extent: CompressedExtent, clusterBits: number): [number, number] {
+  const shift = 62 - (clusterBits - 8) - 32;
+  const { offset, bytes } = extent;
+  const sectors = Math.floor((offset + bytes - 1) / 512) - Math.floor(offset / 512);
+  const high = (COMPRESSED_HIGH | (sectors << shift) | Math.floor(offset / TWO_32)) >>> 0;
+  return [high, offset >>> 0];
+}
+
+/** Sizes that follow from the header. All in bytes unless named otherwise. */
+export interface Geometry {
+  readonly clusterBits: number;
+  readonly clusterSize: number;
+  /** Entries of an L2 table. */
+  readonly l2Entries: number;
+  /** Guest bytes that one L2 table maps. */
+  readonly l2Coverage: number;
+  /** Bytes of a slice: the unit in which tables are cached. */
+  readonly sliceBytes: number;
+  readonly sliceEntries: number;
+  /** Refcount width is 2^order bits. */
+  readonly refcountOrder: number;
+  /** Refcounts in one refcount block. */
+  readonly blockEntries: number;
+}
+
+/** Derives the sizes. */
+export function makeGeometry(clusterBits: number, refcountOrder: number): Geometry {
+  const clusterSize = 2 ** clusterBits;
+  const sliceBytes = Math.min(clusterSize, 65536);
+  return {
+    clusterBits,
+    clusterSize,
+    l2Entries: clusterSize / 8,
+    l2Coverage: (clusterSize / 8) * clusterSize,
+    sliceBytes,
+    sliceEntries: sliceBytes / 8,
+    refcountOrder,
+    blockEntries: (clusterSize * 8) / 2 ** refcountOrder,
+  };
+}
+
+/** Entries that the L1 table of a disk of `size` bytes needs. */
+export function l1EntriesFor(size: number, geometry: Geometry): number {
+  return Math.ceil(size / geometry.l2Coverage);
+}
+
+/** Whether `value` is a power of two and min <= value <= max. */
+export function isPowerOfTwoBetween(value: number, min: number, max: number): boolean {
+  return value >= min && value <= max && Number.isInteger(Math.log2(value));
+}

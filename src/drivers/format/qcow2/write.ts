@@ -1,0 +1,276 @@
+/**
+ * Writing guest data. Clusters that belong to the image alone are written in place. For all others a request gets one
+ * adjacent run of new clusters per L2 slice: allocated under the lock, filled without it (one write for the caller's
+ * buffer, copy on write only at a ragged head or tail), then entered in the L2 table in one update.
+ *
+ * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
+ * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
+ */
+import type { Claim } from "./in-flight.ts";
+import type { Image } from "./image.ts";
+import { allocate, free, unallocate } from "./allocate.ts";
+import { freeCompressed } from "./compressed.ts";
+import { COPIED_HIGH, entryKind, entryOffset, Kind, writeEntry } from "./layout.ts";
+import {
+  entryPlace,
+  type Extent,
+  extentAt,
+  isImpossible,
+  loadSlice,
+  peekSlice,
+  refuseExtent,
+} from "./mapping.ts";
+import type { CachedTable } from "./metadata-cache.ts";
+import { readGuest } from "./read.ts";
+import { writableSlice } from "./tables.ts";
+import { makeRoom } from "./write-back.ts";
+
+/** A part of a write that goes to adjacent bytes of the file. */
+interface Segment {
+  readonly guest: number;
+  readonly bytes: number;
+  /** Where the first byte goes. */
+  readonly host: number;
+  /** in-place: nothing else to do. new: clusters to enter. reuse: allocated zero clusters, to enter without the zero flag. */
+  readonly action: "in-place" | "new" | "reuse";
+  /** The rest of the first and last cluster must be filled: the bytes before and after, 0 where nothing is to be done. */
+  readonly head: number;
+  readonly tail: number;
+}
+
+/** Up to this many bytes a ragged write is assembled into one request. */
+const MERGE_BYTES = 256 * 1024;
+
+/** Writes `buffer` at `offset`; the range lies within the virtual disk. */
+export async function writeGuest(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+  image.checkAlive();
+  if (peekSlice(image, offset) === undefined) await loadSlice(image, offset);
+  const direct = planInPlace(image, offset, buffer.byteLength);
+  if (direct) {
+    const { from, to } = clusterRange(image, offset, buffer.byteLength);
+    const claim = image.claims.tryShared(from, to);
+    if (claim) return writeClaimed(image, claim, () => writeSegments(image, direct, { offset, buffer }));
+  }
+  const { from, to } = clusterRange(image, offset, buffer.byteLength);
+  const claim = await image.claims.exclusive(from, to);
+  await writeClaimed(image, claim, () => writeAllocating(image, offset, buffer));
+}
+
+async function writeClaimed(image: Image, claim: Claim, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } finally {
+    image.claims.end(claim);
+  }
+}
+
+function clusterRange(image: Image, offset: number, bytes: number): { from: number; to: number } {
+  const { clusterSize } = image.geometry;
+  const from = offset - (offset % clusterSize);
+  return { from, to: Math.ceil((offset + bytes) / clusterSize) * clusterSize };
+}
+
+/** The segments if every cluster can be written in place and is known to be so without I/O. */
+function planInPlace(image: Image, offset: number, bytes: number): Segment[] | undefined {
+  const segments: Segment[] = [];
+  for (let done = 0; done < bytes;) {
+    const guest = offset + done;
+    const slice = peekSlice(image, guest);
+    if (!slice) return undefined;
+    const extent = extentAt(image, slice, guest, bytes - done);
+    if (extent.kind !== Kind.normal || !extent.copied || isImpossible(image, extent, guest)) return undefined;
+    segments.push({ guest, bytes: extent.bytes, host: extent.host, action: "in-place", head: 0, tail: 0 });
+    done += extent.bytes;
+  }
+  return segments;
+}
+
+/** Allocates, writes, links. Clusters whose write failed are given back; the first error is thrown. */
+async function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+  const segments: Segment[] = [];
+  await image.locked(async () => {
+    try {
+      await makeRoom(image);
+      await plan(image, { offset, bytes: buffer.byteLength, segments });
+    } catch (error) {
+      for (const segment of segments) await giveBack(image, segment);
+      throw error;
+    }
+  });
+  const writes = segments.map((segment) => writeSegment(image, segment, { offset, buffer }));
+  const results = await Promise.allSettled(writes);
+  await image.locked(async () => {
+    for (const [index, segment] of segments.entries()) {
+      if (segment.action === "in-place") continue;
+      if (results[index]?.status === "fulfilled") await link(image, segment);
+      else await giveBack(image, segment);
+    }
+  });
+  for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+}
+
+async function plan(
+  image: Image,
+  { offset, bytes, segments }: { offset: number; bytes: number; segments: Segment[] },
+): Promise<void> {
+  for (let done = 0; done < bytes;) {
+    const segment = await planSegment(image, offset + done, bytes - done);
+    segments.push(segment);
+    done += segment.bytes;
+  }
+}
+
+/** Plans the next part of a write. The L2 table is made here, so that nothing can fail for want of space after the write. */
+async function planSegment(image: Image, guest: number, bytes: number): Promise<Segment> {
+  const slice = await writableSlice(image, guest);
+  const first = await checkedExtent(image, slice, guest, bytes);
+  if (first.kind === Kind.normal && first.copied) {
+    return { guest, bytes: first.bytes, host: first.host, action: "in-place", head: 0, tail: 0 };
+  }
+  const { clusterSize } = image.geometry;
+  const inCluster = guest % clusterSize;
+  if (isReusable(first)) {
+    const rest = (clusterSize - ((guest + first.bytes) % clusterSize)) % clusterSize;
+    return { guest, bytes: first.bytes, host: first.host, action: "reuse", head: inCluster, tail: rest };
+  }
+  let last = first;
+  let length = first.bytes;
+  while (length < bytes && entryPlace(image, guest + length) !== 0) {
+    const next = await checkedExtent(image, slice, guest + length, bytes - length);
+    if ((next.kind === Kind.normal && next.copied) || isReusable(next)) break;
+    last = next;
+    length += next.bytes;
+  }
+  const count = Math.ceil((inCluster + length) / clusterSize);
+  const { cluster, fresh } = await allocate(image, count);
+  const tail = count * clusterSize - inCluster - length;
+  return {
+    guest,
+    bytes: length,
+    host: cluster * clusterSize + inCluster,
+    action: "new",
+    head: fresh && readsZero(image, first, guest - inCluster) ? 0 : inCluster,
+    tail: fresh && readsZero(image, last, guest + length) ? 0 : tail,
+  };
+}
+
+function isReusable(extent: Extent): boolean {
+  return extent.kind === Kind.zeroAllocated && extent.copied;
+}
+
+/** Whether the part of a cluster from `guest` on reads as zeroes, judged by the kind of its extent. */
+function readsZero(image: Image, extent: Extent, guest: number): boolean {
+  if (extent.kind === Kind.zeroPlain || extent.kind === Kind.zeroAllocated) return true;
+  if (extent.kind !== Kind.unallocated) return false;
+  const { backing } = image.node;
+  return !backing || guest >= backing.length;
+}
+
+async function checkedExtent(
+  image: Image,
+  slice: CachedTable,
+  guest: number,
+  bytes: number,
+): Promise<Extent> {
+  const extent = extentAt(image, slice, guest, bytes);
+  if (isImpossible(image, extent, guest)) await refuseExtent(image, extent, guest);
+  return extent;
+}
+
+interface Source {
+  readonly offset: number;
+  readonly buffer: Uint8Array;
+}
+
+async function writeSegments(image: Image, segments: readonly Segment[], source: Source): Promise<void> {
+  const only = segments.length === 1 ? segments[0] : undefined;
+  if (only) return writeSegment(image, only, source);
+  const results = await Promise.allSettled(segments.map((segment) => writeSegment(image, segment, source)));
+  for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+}
+
+async function writeSegment(image: Image, segment: Segment, { offset, buffer }: Source): Promise<void> {
+  const { guest, bytes, host, head, tail } = segment;
+  const start = guest - offset;
+  const whole = start === 0 && bytes === buffer.byteLength;
+  const data = whole ? buffer : buffer.subarray(start, start + bytes);
+  if (head === 0 && tail === 0) return writeData(image, host, data);
+  if (head + bytes + tail <= MERGE_BYTES) {
+    const merged = new Uint8Array(head + bytes + tail);
+    merged.set(data, head);
+    const reads = [
+      copyOnWriteRead(image, guest - head, merged.subarray(0, head)),
+      copyOnWriteRead(image, guest + bytes, merged.subarray(head + bytes)),
+    ];
+    await settle(reads);
+    return writeData(image, host - head, merged);
+  }
+  await settle([
+    copyOnWrite(image, { guest: guest - head, host: host - head, bytes: head }),
+    writeData(image, host, data),
+    copyOnWrite(image, { guest: guest + bytes, host: host + bytes, bytes: tail }),
+  ]);
+}
+
+async function copyOnWrite(
+  image: Image,
+  { guest, host, bytes }: { guest: number; host: number; bytes: number },
+): Promise<void> {
+  if (bytes === 0) return;
+  const buffer = new Uint8Array(bytes);
+  await copyOnWriteRead(image, guest, buffer);
+  await image.event("cow_write");
+  await image.checkOverlap(host, bytes);
+  await image.file.pwrite(host, buffer);
+}
+
+/** The old content around a write; beyond the end of the disk it is zeroes. */
+async function copyOnWriteRead(image: Image, guest: number, buffer: Uint8Array): Promise<void> {
+  const bytes = Math.min(buffer.byteLength, Math.max(0, image.size - guest));
+  if (bytes === 0) return;
+  await image.event("cow_read");
+  await readGuest(image, guest, buffer.subarray(0, bytes));
+}
+
+async function settle(parts: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(parts);
+  await Promise.all(parts);
+}
+
+function writeData(image: Image, host: number, data: Uint8Array): Promise<void> {
+  const wait = image.checkOverlap(host, data.byteLength) ?? image.event("write_aio");
+  return wait ? wait.then(() => image.file.pwrite(host, data)) : image.file.pwrite(host, data);
+}
+
+async function giveBack(image: Image, segment: Segment): Promise<void> {
+  if (segment.action !== "new") return;
+  const { clusterSize } = image.geometry;
+  const inCluster = segment.host % clusterSize;
+  const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
+  await unallocate(image, { cluster: (segment.host - inCluster) / clusterSize, count });
+}
+
+/** Enters a segment's clusters in the L2 table and drops what was there. Runs under the lock. */
+async function link(image: Image, segment: Segment): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const slice = await writableSlice(image, segment.guest);
+  const inCluster = segment.host % clusterSize;
+  const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
+  const first = entryPlace(image, segment.guest);
+  for (let index = 0; index < count; index++) {
+    const at = first + index * 8;
+    const high = slice.view.getUint32(at);
+    const low = slice.view.getUint32(at + 4);
+    if (segment.action === "new" && (high | low) !== 0) dropEntry(image, high, low);
+    writeEntry(slice.view, at, segment.host - inCluster + index * clusterSize, COPIED_HIGH);
+  }
+  image.l2.markDirty(slice, first, first + count * 8);
+  image.barrierBeforeL2 = true;
+}
+
+function dropEntry(image: Image, high: number, low: number): void {
+  const kind = entryKind(high, low);
+  if (kind === Kind.compressed) freeCompressed(image, { high, low }, "never");
+  if (kind !== Kind.normal && kind !== Kind.zeroAllocated) return;
+  free(image, { cluster: entryOffset(high, low) / image.geometry.clusterSize, count: 1 }, "never");
+}

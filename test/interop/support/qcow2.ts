@@ -1,0 +1,92 @@
+// Opens qcow2 images with our own driver over real files, and runs qemu-img and qemu-io on them.
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { BlockBackend } from "../../../src/block/backend.ts";
+import type { NodeSpec } from "../../../src/block/driver.ts";
+import { fileGate } from "../../../src/block/gate.ts";
+import { BlockGraph } from "../../../src/block/graph.ts";
+import { Perm } from "../../../src/block/permissions.ts";
+import { qcow2 } from "../../../src/drivers/format/qcow2/index.ts";
+import { raw } from "../../../src/drivers/format/raw.ts";
+import { file } from "../../../src/drivers/protocol/file.ts";
+import { loadKernels } from "../../../src/kernels/load.ts";
+import { nodeHost } from "../../../src/platform/node/host.ts";
+
+const run = promisify(execFile);
+
+/** An open image and its engine. */
+export interface OpenImage {
+  readonly graph: BlockGraph;
+  readonly disk: BlockBackend;
+  close(): Promise<void>;
+}
+
+/** A graph over this machine's files, which opens what images name in their directory. */
+export function fileGraph(): BlockGraph {
+  const host = nodeHost();
+  const kernels = loadKernels({ arenaBytes: 2 ** 22 });
+  const graph = new BlockGraph({ host, kernels, gate: fileGate("local", host) });
+  graph.register(file, raw, qcow2);
+  return graph;
+}
+
+/** Opens an image through the real graph; `options` go into the qcow2 node's spec. */
+export async function openImage(path: string, options: Partial<NodeSpec> = {}): Promise<OpenImage> {
+  const graph = fileGraph();
+  try {
+    const spec = {
+      driver: "qcow2",
+      "node-name": "disk",
+      file: { driver: "file", filename: path },
+      ...options,
+    };
+    const node = await graph.add(spec);
+    const disk = new BlockBackend(graph);
+    const perm = options["read-only"] ? Perm.consistentRead : Perm.consistentRead | Perm.write | Perm.resize;
+    await disk.attach(node, { perm, shared: Perm.all });
+    return { graph, disk, close: () => disk.close().finally(() => graph.close()) };
+  } catch (error) {
+    await graph.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Reads a whole disk, 1 MiB at a time. */
+export async function readDisk(image: OpenImage): Promise<Uint8Array> {
+  const content = new Uint8Array(image.disk.length);
+  for (let at = 0; at < content.length; at += 2 ** 20) {
+    await image.disk.pread(at, content.subarray(at, Math.min(at + 2 ** 20, content.length)));
+  }
+  return content;
+}
+
+/** Runs a tool; resolves with its output whatever its exit code. */
+export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {
+  try {
+    const { stdout, stderr } = await run(name, words, { maxBuffer: 2 ** 26 });
+    return { code: 0, output: stdout + stderr };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+    return { code, output: `${stdout}${stderr}` };
+  }
+}
+
+/** Runs a tool that must succeed. */
+export async function must(name: string, ...words: string[]): Promise<string> {
+  const { code, output } = await tool(name, ...words);
+  if (code !== 0) throw new Error(`${name} ${words.join(" ")}: exit ${code}\n${output}`);
+  return output;
+}
+
+/** Makes a directory for one test and removes it afterwards. */
+export async function inDirectory<T>(body: (directory: string) => Promise<T>): Promise<T> {
+  const directory = await mkdtemp(join(tmpdir(), "blockwright-qcow2-"));
+  try {
+    return await body(directory);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
