@@ -42,6 +42,16 @@ describe("the repository", () => {
     expect(entries.filter(([, entry]) => "resolved" in entry).map(([name]) => name)).toEqual([]);
   });
 
+  it("locks the packages of every platform, without which npm ci refuses (.ci/complete-lock.mjs adds them)", () => {
+    const { packages } = JSON.parse(readText("package-lock.json")) as {
+      packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+    };
+    const names = new Set(Object.keys(packages).map((path) => path.replace(/^.*node_modules\//, "")));
+    const wanted = Object.values(packages).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {}));
+    expect(wanted.length).toBeGreaterThan(50);
+    expect(wanted.filter((name) => !names.has(name))).toEqual([]);
+  });
+
   it("names no machine's folders", () => {
     const texts = files.filter((path) => TEXT.test(path) && path !== "package-lock.json");
     expect(texts.length).toBeGreaterThan(20);
