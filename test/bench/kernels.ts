@@ -1,0 +1,277 @@
+/**
+ * Speed of the kernels beside what Node and npm offer: GB/s of CPU time (10^9 bytes), medians of interleaved slices.
+ * CPU time and not the clock, since a shared machine makes the clock lie; ratios between lines of one block are what
+ * counts. A program without asserts: `npm run bench:kernels [-- MILLISECONDS_PER_SLICE]`.
+ */
+import { crc32c as nodeRsCrc32c } from "@node-rs/crc32";
+import { createCRC32, createXXHash3 } from "hash-wasm";
+import createXxhashWasm from "xxhash-wasm";
+import { Arena } from "../../src/kernels/arena.ts";
+import { Bitmap } from "../../src/kernels/bitmap.ts";
+import type { Kernels } from "../../src/kernels/kernels.ts";
+import { loadKernels, loadTwinKernels } from "../../src/kernels/load.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const SIZES = [64 * KiB, 256 * KiB, MiB, 16 * MiB];
+const ROUNDS = 7;
+const sliceMs = Number(process.argv[2] ?? 12);
+
+interface Line {
+  readonly name: string;
+  /** Ours, by WebAssembly and in place: the line that the others are held against. */
+  readonly ours?: boolean;
+  /** Prepares a run over `bytes` bytes. */
+  readonly over: (bytes: number) => () => unknown;
+}
+
+let sink: unknown;
+
+/** CPU microseconds that this process has used. */
+function cpuMicroseconds(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
+/** Microseconds of CPU for one call, in a slice of about sliceMs. */
+function slice(run: () => unknown, calls: number): number {
+  const start = cpuMicroseconds();
+  for (let i = 0; i < calls; i++) sink = run();
+  return (cpuMicroseconds() - start) / calls;
+}
+
+/** How many calls fill a slice; warms up at the same time. */
+function calibrate(run: () => unknown): number {
+  let calls = 1;
+  while (slice(run, calls) * calls < sliceMs * 500 && calls < 2 ** 28) calls *= 2;
+  return calls * 2;
+}
+
+function median(values: number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+}
+
+/** Median microseconds of each line's call, the lines taking turns. */
+function measure(runs: (() => unknown)[]): number[] {
+  const calls = runs.map(calibrate);
+  const times: number[][] = runs.map(() => []);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (let i = 0; i < runs.length; i++) {
+      const at = (i + round) % runs.length;
+      times[at]!.push(slice(runs[at]!, calls[at]!));
+    }
+  }
+  return times.map(median);
+}
+
+/** Prints a block: a column of GB/s for each size, and how often as fast our first line is at 256 KiB and 1 MiB. */
+function block(title: string, lines: Line[], sizes: number[] = SIZES): void {
+  const table = sizes.map((bytes) => {
+    const times = measure(lines.map((line) => line.over(bytes)));
+    return times.map((microseconds) => bytes / microseconds / 1000);
+  });
+  const head = sizes
+    .map((bytes) => (bytes < MiB ? `${bytes / KiB}K` : `${bytes / MiB}M`).padStart(8))
+    .join("");
+  console.log(`\n${title.padEnd(44)}${head}   GB/s; ours/this by column`);
+  const ours = Math.max(
+    0,
+    lines.findIndex((line) => line.ours),
+  );
+  lines.forEach((line, i) => {
+    const speeds = table.map((column) => column[i]!.toFixed(1).padStart(8)).join("");
+    const ratios = table.map((column) => (column[ours]! / column[i]!).toFixed(2).padStart(6)).join("");
+    console.log(`  ${line.name.padEnd(42)}${speeds}  ${i === ours ? "" : ratios}`);
+  });
+}
+
+const kernels = loadKernels({ arenaBytes: 40 * MiB });
+const twin = loadTwinKernels({ arenaBytes: 64 * KiB });
+const arena = new Arena(kernels);
+const inA = arena.tryAcquire(16 * MiB)!.bytes;
+const inB = arena.tryAcquire(16 * MiB)!.bytes;
+const heapA = Buffer.alloc(16 * MiB);
+const heapB = Buffer.alloc(16 * MiB);
+
+/** Fills a buffer with reproducible noise. */
+function scramble(bytes: Uint8Array): void {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
+  let state = 88172645;
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    words[i] = state ^= state << 5;
+  }
+}
+
+function fill(how: "zeros" | "noise"): void {
+  for (const bytes of [inA, inB, heapA, heapB]) {
+    if (how === "zeros") bytes.fill(0);
+    else scramble(bytes);
+  }
+}
+
+/** A plain loop over bytes: what small packages do. */
+function equalByteLoop(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+function onHeap(run: (set: Kernels, bytes: Uint8Array) => unknown, set: Kernels): Line["over"] {
+  return (bytes) => {
+    const view = new Uint8Array(heapA.buffer, heapA.byteOffset, bytes);
+    return () => run(set, view);
+  };
+}
+
+/** The three lines of one of our kernels over one buffer: in place, from the heap, and the twin's. */
+function ourLines(name: string, run: (set: Kernels, bytes: Uint8Array) => unknown): Line[] {
+  const inPlace = (bytes: number): (() => unknown) => {
+    const view = inA.subarray(0, bytes);
+    return () => run(kernels, view);
+  };
+  return [
+    { name: `${name}, in the arena`, ours: true, over: inPlace },
+    { name: `${name}, staged from the heap`, over: onHeap(run, kernels) },
+    { name: `${name}, twin`, over: onHeap(run, twin) },
+  ];
+}
+
+function zeroBlocks(): void {
+  fill("zeros");
+  const list = new Uint32Array(2048);
+  block("zero test", [
+    ...ourLines("isZero", (set, bytes) => set.isZero(bytes)),
+    {
+      name: "Buffer.equals(zeros)",
+      over: (bytes) => {
+        const [a, b] = [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
+        return () => a.equals(b);
+      },
+    },
+    {
+      name: "byte loop",
+      over: (bytes) => {
+        const [a, b] = [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
+        return () => equalByteLoop(a, b);
+      },
+    },
+  ]);
+  block("zero runs", [
+    ...ourLines("zeroRuns 4 KiB", (set, bytes) => set.zeroRuns(bytes, 4096, list)),
+    ...ourLines("zeroRuns 512 B", (set, bytes) => set.zeroRuns(bytes, 512, list)).slice(0, 1),
+    ...ourLines("zeroRuns 64 KiB", (set, bytes) => set.zeroRuns(bytes, 65536, list)).slice(0, 1),
+  ]);
+}
+
+function compareBlock(): void {
+  const list = new Uint32Array(2048);
+  const pair = (bytes: number, inside: boolean): [Uint8Array, Uint8Array] =>
+    inside
+      ? [inA.subarray(0, bytes), inB.subarray(0, bytes)]
+      : [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
+  const line = (name: string, inside: boolean, run: (a: Uint8Array, b: Uint8Array) => unknown): Line => ({
+    name,
+    ours: inside,
+    over: (bytes) => {
+      const [a, b] = pair(bytes, inside);
+      return () => run(a, b);
+    },
+  });
+  block("compare, equal noise", [
+    line("firstDifference, in the arena", true, (a, b) => kernels.firstDifference(a, b)),
+    line("firstDifference, staged from the heap", false, (a, b) => kernels.firstDifference(a, b)),
+    line("firstDifference, twin", false, (a, b) => twin.firstDifference(a, b)),
+    line("differenceRuns 64 KiB, in the arena", true, (a, b) => kernels.differenceRuns(a, b, 65536, list)),
+    line("differenceRuns 512 B, in the arena", true, (a, b) => kernels.differenceRuns(a, b, 512, list)),
+    line("Buffer.compare", false, (a, b) => Buffer.compare(a, b)),
+    line("Buffer.equals", false, (a, b) => (a as Buffer).equals(b)),
+    line("byte loop", false, equalByteLoop),
+  ]);
+  block("copy", [
+    line("copyAndTestZero, zeros, in the arena", true, (a, b) => kernels.copyAndTestZero(b.fill(0, 0, 0), a)),
+    line("copy, in the arena", true, (a, b) => kernels.copy(b, a)),
+    line("TypedArray.set on the heap", false, (a, b) => b.set(a)),
+  ]);
+}
+
+async function hashBlocks(): Promise<void> {
+  const wasmCrc = await createCRC32(0x82f63b78);
+  const wasmXxh3 = await createXXHash3();
+  const xxhashWasm = await createXxhashWasm();
+  const heap =
+    (run: (bytes: Uint8Array) => unknown): Line["over"] =>
+    (bytes) => {
+      const view = heapA.subarray(0, bytes);
+      return () => run(view);
+    };
+  block("CRC-32C", [
+    ...ourLines("crc32c", (set, bytes) => set.crc32c(bytes)),
+    { name: "@node-rs/crc32 (native add-on)", over: heap((bytes) => nodeRsCrc32c(bytes)) },
+    { name: "hash-wasm", over: heap((bytes) => wasmCrc.init().update(bytes).digest("binary")) },
+  ]);
+  block("XXH3-64", [
+    ...ourLines("xxh3", (set, bytes) => set.xxh3(bytes)),
+    { name: "hash-wasm (XXH3)", over: heap((bytes) => wasmXxh3.init().update(bytes).digest("binary")) },
+    { name: "xxhash-wasm (XXH64, another hash)", over: heap((bytes) => xxhashWasm.h64Raw(bytes)) },
+  ]);
+}
+
+/** Full scans of 16 Mi bits at some densities, and single sets, in nanoseconds. */
+function bitmapBlock(): void {
+  const granules = 16 * MiB;
+  const length = granules * 65536;
+  console.log(
+    `\nbitmap of ${granules / MiB} Mi bits${" ".repeat(20)}scan, us   ns/extent    (ours, then the twin)`,
+  );
+  for (const every of [0, 1_000_000, 1000, 2, 1]) {
+    const cells = [kernels, twin].map((set) => {
+      const bitmap = new Bitmap(length, 65536, set);
+      if (every === 1) bitmap.setAll();
+      else if (every > 0) for (let i = 0; i < granules; i += every) bitmap.set(i * 65536, 1);
+      const pairs = new Float64Array(2 * 256);
+      let found = 0;
+      const [scan] = measure([
+        (): void => {
+          found = 0;
+          for (let at = 0; ;) {
+            const count = bitmap.writeExtents(at, length, pairs);
+            found += count;
+            if (count < 256) break;
+            at = pairs[510]! + pairs[511]!;
+          }
+        },
+      ]);
+      bitmap.free();
+      const each = found > 0 ? ((scan! * 1000) / found).toFixed(1) : "-";
+      return `${scan!.toFixed(1).padStart(10)}${each.padStart(12)}`;
+    });
+    const title = every === 0 ? "clean" : every === 1 ? "all dirty" : `one bit in ${every}`;
+    console.log(`  ${title.padEnd(34)}${cells.join("  ")}`);
+  }
+  for (const bytes of [1, 16 * 65536, 1024 * 65536]) {
+    const cells = [kernels, twin].map((set) => {
+      const bitmap = new Bitmap(length, 65536, set);
+      let at = 0;
+      const [time] = measure([
+        (): void => {
+          for (let i = 0; i < 1000; i++) {
+            bitmap.set(at, bytes);
+            at = (at + 7_919 * 65536) % (length - 1024 * 65536);
+          }
+        },
+      ]);
+      bitmap.free();
+      return `${time!.toFixed(1).padStart(10)} ns`;
+    });
+    console.log(`  ${`set ${Math.ceil(bytes / 65536)} granules`.padEnd(34)}${cells.join("  ")}`);
+  }
+}
+
+console.log(`kernels: ${kernels.kind}; Node ${process.version}; slices of ${sliceMs} ms, ${ROUNDS} rounds`);
+zeroBlocks();
+fill("noise");
+compareBlock();
+await hashBlocks();
+bitmapBlock();
+if (sink === kernels) console.log();
