@@ -1,0 +1,13 @@
+/**
+ * The monitor's face: sessions, the registry of commands, and the client.
+ */
+export { QmpClient, QmpClientEvent, type AnyClientEvent, type ClientEvent } from "./client.ts";
+export {
+  CommandRegistry,
+  type CommandContext,
+  type CommandHandler,
+  type CommandHandlers,
+} from "./registry.ts";
+export { formatEvent, formatReply, toQmpError } from "./reply.ts";
+export { serveMonitor } from "./serve.ts";
+export { QmpSession, type QmpSessionOptions, type QmpSessionState } from "./session.ts";

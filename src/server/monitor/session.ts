@@ -1,0 +1,186 @@
+/**
+ * One QMP client: bytes in, lines out, no transport.
+ *
+ * States: negotiating (only qmp_capabilities) → ready → closed. Commands run strictly one after another; `feed` does not
+ * resolve while the queue is full, so the transport stops reading. Events go to clients that have negotiated only.
+ * A byte that no JSON holds ends the connection (a browser can be made to send HTTP to this port), unless the session is
+ * told to resume, as QEMU does. Source: QEMU's QMP specification; behaviour of qemu-storage-daemon 7.2.
+ */
+import type { EventBus } from "../../base/event-bus.ts";
+import type { Clock } from "../../base/host.ts";
+import { CommandError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import { Wakeup } from "../../base/signals.ts";
+import {
+  JsonStream,
+  validateArguments,
+  type Json,
+  type JsonItem,
+  type JsonLimits,
+} from "../../wire/qapi/index.ts";
+import { OutputQueue, type WriteBytes } from "./output.ts";
+import {
+  formatError,
+  formatEvent,
+  formatGreeting,
+  formatReply,
+  isProgramFault,
+  toQmpError,
+  type RequestId,
+} from "./reply.ts";
+import type { CommandContext, CommandRegistry } from "./registry.ts";
+import { idOf, parseRequest } from "./request.ts";
+
+/** What a session needs. */
+export interface QmpSessionOptions<E> {
+  readonly registry: CommandRegistry<E>;
+  readonly engine: E;
+  readonly events: EventBus;
+  readonly clock: Clock;
+  readonly write: WriteBytes;
+  /** Called once, when the session has ended from this side. */
+  readonly onClose?: (reason: string) => void;
+  /** Told of faults of the program (broken invariants in handlers). */
+  readonly onFault?: (error: unknown) => void;
+  /** After input that is no JSON at all: `close` (default), or `resume` as QEMU does (for a person at a terminal). */
+  readonly onLexicalError?: "close" | "resume";
+  /** Spaces of indentation a level, 0 (default) for one line a message. */
+  readonly indent?: number;
+  /** Commands that may wait. */
+  readonly maxQueue?: number;
+  /** Bytes that may wait for the client. */
+  readonly maxOutputBytes?: number;
+  readonly jsonLimits?: JsonLimits;
+}
+
+/** The states of a session. */
+export type QmpSessionState = "negotiating" | "ready" | "closed";
+
+/** The session. */
+export class QmpSession<E> {
+  readonly #options: QmpSessionOptions<E>;
+  readonly #input: JsonStream;
+  readonly #output: OutputQueue;
+  readonly #style: { readonly indent: number };
+  readonly #queue: JsonItem[] = [];
+  readonly #changed = new Wakeup();
+  readonly #unsubscribe: () => void;
+  #state: QmpSessionState = "negotiating";
+  #isRunning = false;
+
+  /** Sends the greeting at once. */
+  constructor(options: QmpSessionOptions<E>) {
+    this.#options = options;
+    this.#input = new JsonStream(options.jsonLimits);
+    this.#output = new OutputQueue({
+      write: options.write,
+      onFailure: (reason) => this.close(reason.message),
+      ...(options.maxOutputBytes === undefined ? {} : { limitBytes: options.maxOutputBytes }),
+    });
+    this.#style = { indent: options.indent ?? 0 };
+    this.#unsubscribe = options.events.subscribe((event) => {
+      if (this.#state !== "ready") return;
+      this.#send(formatEvent(event, options.clock.wallMicroseconds(), this.#style));
+    });
+    this.#send(formatGreeting(options.registry.version, this.#style));
+  }
+
+  get state(): QmpSessionState {
+    return this.#state;
+  }
+
+  /** Takes bytes from the client. Resolves when the session has room for more, or has closed. Not re-entrant. */
+  async feed(bytes: Uint8Array): Promise<void> {
+    const room = this.#options.maxQueue ?? limits.maxQmpQueue;
+    for (const item of this.#input.feed(bytes)) {
+      if (this.#state === "closed") return;
+      this.#queue.push(item);
+      if (!this.#isRunning) void this.#run();
+      await this.#changed.until(() => this.#queue.length < room || this.#state === "closed");
+    }
+  }
+
+  /** Waits until every command taken so far is answered and the answers are handed over. */
+  async idle(): Promise<void> {
+    await this.#changed.until(
+      () => (!this.#isRunning && this.#queue.length === 0) || this.#state === "closed",
+    );
+    await this.#output.flushed();
+  }
+
+  /** Ends the session; a command that is running ends unanswered. May be called in any state. */
+  close(reason = "closed"): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#unsubscribe();
+    this.#queue.length = 0;
+    this.#changed.wake();
+    this.#options.onClose?.(reason);
+  }
+
+  #send(line: string): void {
+    if (this.#state !== "closed") this.#output.push(line);
+  }
+
+  async #run(): Promise<void> {
+    this.#isRunning = true;
+    for (let item = this.#queue[0]; item; item = this.#queue[0]) {
+      await this.#answer(item);
+      if (this.#state === "closed") break;
+      this.#queue.shift();
+      this.#changed.wake();
+    }
+    this.#isRunning = false;
+    this.#changed.wake();
+  }
+
+  async #answer(item: JsonItem): Promise<void> {
+    if (item.kind === "error") {
+      this.#sendError(new CommandError(item.message), undefined);
+      if (!item.lexical || this.#options.onLexicalError === "resume") return;
+      await this.#output.flushed();
+      return this.close("input that is not JSON");
+    }
+    const id = idOf(item.value);
+    const callbacks: (() => void)[] = [];
+    const context: CommandContext<E> = {
+      engine: this.#options.engine,
+      afterReply: (callback) => callbacks.push(callback),
+    };
+    try {
+      const value = await this.#execute(item.value, context);
+      this.#send(formatReply(value, id, this.#style));
+    } catch (error) {
+      if (isProgramFault(error)) this.#options.onFault?.(error);
+      this.#sendError(error, id);
+    }
+    await this.#output.flushed();
+    for (const callback of callbacks) callback();
+  }
+
+  #sendError(error: unknown, id: RequestId): void {
+    this.#send(formatError(toQmpError(error), id, this.#style));
+  }
+
+  async #execute(message: Json, context: CommandContext<E>): Promise<unknown> {
+    const { command, args } = parseRequest(message);
+    if (command === "qmp_capabilities") return this.#negotiate(args);
+    if (this.#state === "negotiating") {
+      throw new CommandError("Expecting capabilities negotiation with 'qmp_capabilities'", {
+        qmpClass: "CommandNotFound",
+      });
+    }
+    return await this.#options.registry.run(command, args, context);
+  }
+
+  #negotiate(args: Json): void {
+    const { enable = [] } = validateArguments("qmp_capabilities", args);
+    if (this.#state !== "negotiating") {
+      throw new CommandError("Capabilities negotiation is already complete, command ignored", {
+        qmpClass: "CommandNotFound",
+      });
+    }
+    if (enable.length > 0) throw new CommandError(`Capability ${enable.join(", ")} not available`);
+    this.#state = "ready";
+  }
+}
