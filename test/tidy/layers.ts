@@ -2,7 +2,7 @@
  * The layers of src/ and the rule over them (docs/ARCHITECTURE.md): imports run downward only, type imports included;
  * units within a row do not know each other; each outside package has one home.
  */
-import { type Breach, lineOf, type Source, type SyntaxNode, walk } from "./source.ts";
+import { type Breach, lineOf, repositoryFiles, type Source, type SyntaxNode, walk } from "./source.ts";
 
 /** The folders of src/, lowest first. The entries (src/*.ts and src/cli) stand above them all. */
 const ROWS = ["base", "platform", "kernels", "wire", "block", "drivers", "job", "machine", "server"];
@@ -51,12 +51,21 @@ function rankOf(path: string): number | undefined {
   return rank < 0 ? undefined : rank;
 }
 
-/** The unit of a file: files that stand directly in a layer's folder are shared by its units and have none. */
+const FILES = new Set(repositoryFiles(/^src\//));
+
+/**
+ * The unit of a file: files that stand directly in a layer's folder are shared by its units and have none. A driver of
+ * several files is a folder, or `name.ts` with its parts beside it as `name-part.ts`.
+ */
 function unitOf(path: string): string | undefined {
   const parts = path.replace(/\.ts$/, "").split("/").slice(1);
   const depth = UNIT_DEPTH[parts[0] ?? ""];
   if (depth === undefined || parts.length < depth) return undefined;
-  return depth === 2 && parts.length === 2 ? undefined : parts.slice(0, depth).join("/");
+  if (depth === 2 && parts.length === 2) return undefined;
+  const unit = parts.slice(0, depth).join("/");
+  const words = unit.split("-");
+  const stems = words.map((_word, count) => words.slice(0, count + 1).join("-"));
+  return stems.find((stem) => FILES.has(`src/${stem}.ts`)) ?? unit;
 }
 
 /** Resolves `./` and `../` against the importing file. */
