@@ -1,0 +1,101 @@
+import * as fs from "node:fs";
+import { describe, expect, test } from "vitest";
+import type { HostFile } from "../../../../src/base/host.ts";
+import { nodeHost } from "../../../../src/platform/node/host.ts";
+import { hasNative, temporaryDirectory } from "./support.ts";
+
+const path = temporaryDirectory();
+const READ = 1;
+const WRITE = 2;
+const RESIZE = 8;
+const ALL = 15;
+
+async function pair(name: string): Promise<[HostFile, HostFile]> {
+  const { files } = nodeHost();
+  await files.create(path(name), { size: 4096 });
+  return [await files.open(path(name), { write: true }), await files.open(path(name), { write: false })];
+}
+
+describe.skipIf(!hasNative)("image locks", () => {
+  test("a writer that shares no writing keeps other writers out, and gives the lock back", async () => {
+    const [first, second] = await pair("writers");
+    await first.lock({ perm: READ | WRITE, shared: READ });
+    const refused = second.lock({ perm: WRITE, shared: ALL });
+    await expect(refused).rejects.toMatchObject({
+      code: "EAGAIN",
+      message: 'Failed to get "write" lock',
+      cause: { message: `Is another process using the image [${path("writers")}]?` },
+    });
+    await second.lock({ perm: READ, shared: ALL });
+    await first.lock({ perm: 0, shared: ALL });
+    await second.lock({ perm: WRITE, shared: ALL });
+    await first.close();
+    await second.close();
+  });
+
+  test("who shares no writing is refused beside a writer", async () => {
+    const [first, second] = await pair("shared");
+    await first.lock({ perm: WRITE | RESIZE, shared: ALL });
+    await expect(second.lock({ perm: READ, shared: READ })).rejects.toThrow(
+      'Failed to get shared "write" lock',
+    );
+    await expect(second.lock({ perm: READ, shared: READ | WRITE })).rejects.toThrow(
+      'Failed to get shared "resize" lock',
+    );
+    // The refused attempts left nothing behind: the first may still change what it has.
+    await first.lock({ perm: READ | WRITE | RESIZE, shared: ALL });
+    await first.close();
+    await second.close();
+  });
+
+  test("a refused change keeps what was held", async () => {
+    const [first, second] = await pair("kept");
+    await first.lock({ perm: READ, shared: READ });
+    await second.lock({ perm: READ, shared: ALL });
+    await expect(second.lock({ perm: READ | WRITE, shared: ALL })).rejects.toThrow('"write" lock');
+    await first.lock({ perm: READ | WRITE, shared: READ });
+    await expect(first.lock({ perm: READ, shared: 0 })).rejects.toThrow(
+      'Failed to get shared "consistent read" lock',
+    );
+    await first.close();
+    await second.close();
+  });
+
+  test("locks survive the switch between read-only and writable", async () => {
+    const [first, second] = await pair("reopened");
+    await second.lock({ perm: READ, shared: READ });
+    await second.setWritable(true);
+    await expect(first.lock({ perm: WRITE, shared: ALL })).rejects.toThrow('Failed to get "write" lock');
+    await second.setWritable(false);
+    await expect(first.lock({ perm: WRITE, shared: ALL })).rejects.toThrow('Failed to get "write" lock');
+    await second.close();
+    await first.lock({ perm: WRITE, shared: ALL });
+    await first.close();
+  });
+
+  test("create does not empty an image in use", async () => {
+    const { files } = nodeHost();
+    const [first, second] = await pair("in-use");
+    await first.write(new Uint8Array([1, 2, 3]), 0);
+    await first.lock({ perm: READ, shared: READ });
+    await expect(files.create(path("in-use"), { size: 1 })).rejects.toThrow('Failed to get "write" lock');
+    expect(fs.readFileSync(path("in-use")).subarray(0, 3)).toEqual(Buffer.from([1, 2, 3]));
+    expect(fs.statSync(path("in-use")).size).toBe(4096);
+    await first.close();
+    await second.close();
+  });
+});
+
+test("without native calls a file says that it cannot lock, and lock does nothing", async () => {
+  const { files } = nodeHost({ native: "off" });
+  await files.create(path("none"), { size: 0 });
+  const [first, second] = [
+    await files.open(path("none"), { write: true }),
+    await files.open(path("none"), { write: true }),
+  ];
+  expect(first.canLock).toBe(false);
+  await first.lock({ perm: WRITE, shared: 0 });
+  await second.lock({ perm: WRITE, shared: 0 });
+  await first.close();
+  await second.close();
+});

@@ -1,0 +1,123 @@
+import * as fs from "node:fs";
+import * as net from "node:net";
+import { describe, expect, test } from "vitest";
+import type { HostConnection, HostListener } from "../../../../src/base/host.ts";
+import { nodeSockets } from "../../../../src/platform/node/sockets.ts";
+import { codeOf, pattern, temporaryDirectory } from "./support.ts";
+
+const path = temporaryDirectory();
+
+async function accept(listener: HostListener): Promise<HostConnection> {
+  for await (const connection of listener.connections) return connection;
+  throw new Error("the listener closed");
+}
+
+async function collect(connection: HostConnection): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of connection.incoming) chunks.push(chunk);
+  return new Uint8Array(Buffer.concat(chunks));
+}
+
+describe("Unix sockets", () => {
+  test("carry bytes both ways under backpressure", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("both") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("both") });
+    const server = await accept(listener);
+    const bytes = pattern(1 << 20);
+    const received = collect(server);
+    await client.write(bytes);
+    await client.write(bytes);
+    await server.write(pattern(3));
+    await client.close();
+    expect(Buffer.concat([bytes, bytes]).equals(await received)).toBe(true);
+    await server.close();
+    await listener.close();
+  });
+
+  test("are open to their owner only from the start", async () => {
+    const before = process.umask();
+    const listener = await nodeSockets.listen({ type: "unix", path: path("mode") });
+    expect(fs.statSync(path("mode")).mode & 0o777).toBe(0o600);
+    expect(process.umask()).toBe(before);
+    await listener.close();
+    expect(fs.existsSync(path("mode"))).toBe(false);
+  });
+
+  test("replace a socket file left behind, and nothing else", async () => {
+    const crashed = net.createServer();
+    await new Promise<void>((resolve) => crashed.listen(path("stale-first"), resolve));
+    fs.renameSync(path("stale-first"), path("stale"));
+    await new Promise((resolve) => crashed.close(resolve));
+    expect(fs.lstatSync(path("stale")).isSocket()).toBe(true);
+    await (await nodeSockets.listen({ type: "unix", path: path("stale") })).close();
+
+    fs.writeFileSync(path("precious"), "content");
+    await expect(nodeSockets.listen({ type: "unix", path: path("precious") })).rejects.toThrow(
+      `Failed to bind socket to ${path("precious")}: Address already in use`,
+    );
+    expect(fs.readFileSync(path("precious"), "utf8")).toBe("content");
+  });
+
+  test("refuse a path that the kernel would cut", async () => {
+    const long = path("x".repeat(120));
+    await expect(nodeSockets.listen({ type: "unix", path: long })).rejects.toThrow(
+      `UNIX socket path '${long}' is too long`,
+    );
+  });
+
+  test("tell why connecting failed", async () => {
+    const connecting = nodeSockets.connect({ type: "unix", path: path("nobody") });
+    await expect(connecting).rejects.toThrow(`Failed to connect to '${path("nobody")}': No such file`);
+  });
+
+  test("a half-closed peer still gets its answer", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("half") });
+    const peer = net.connect({ path: path("half"), allowHalfOpen: true });
+    peer.end("question");
+    const server = await accept(listener);
+    expect(Buffer.from(await collect(server)).toString()).toBe("question");
+    await server.write(new TextEncoder().encode("answer"));
+    await server.close();
+    const answer = await new Promise<string>((resolve) => {
+      let text = "";
+      peer.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      peer.on("end", () => resolve(text));
+    });
+    expect(answer).toBe("answer");
+    await listener.close();
+  });
+
+  test("closing ends the reader and the iteration of connections; writing then is EPIPE", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("close") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("close") });
+    const server = await accept(listener);
+    const reading = collect(client);
+    await client.close();
+    expect(await reading).toHaveLength(0);
+    expect(await codeOf(client.write(new Uint8Array(1)))).toBe("EPIPE");
+    await client.close();
+    await server.close();
+    const accepting = accept(listener);
+    await listener.close();
+    await expect(accepting).rejects.toThrow("the listener closed");
+  });
+});
+
+test("inet sockets connect, and a refused connection is ECONNREFUSED", async () => {
+  const probe = net.createServer();
+  const port = await new Promise<number>((resolve) =>
+    probe.listen(0, "127.0.0.1", () => resolve((probe.address() as net.AddressInfo).port)),
+  );
+  await new Promise((resolve) => probe.close(resolve));
+  const address = { type: "inet", host: "127.0.0.1", port } as const;
+  expect(await codeOf(nodeSockets.connect(address))).toBe("ECONNREFUSED");
+  const listener = await nodeSockets.listen(address);
+  expect(await codeOf(nodeSockets.listen(address))).toBe("EADDRINUSE");
+  const client = await nodeSockets.connect(address);
+  const server = await accept(listener);
+  await client.write(pattern(5));
+  await client.close();
+  expect(await collect(server)).toEqual(pattern(5));
+  await server.close();
+  await listener.close();
+});
