@@ -21,11 +21,15 @@ export interface CommandContext<E> {
   afterReply(callback: () => void): void;
 }
 
+/** What a handler may return: a command without an answer may return nothing, or `{}`. */
+type Answer<N extends CommandName> =
+  ReturnOf<N> extends infer R ? (R extends void ? void | Record<string, never> : R) : never;
+
 /** A command's handler. */
 export type CommandHandler<N extends CommandName, E> = (
   args: ArgsOf<N>,
   context: CommandContext<E>,
-) => ReturnOf<N> | Promise<ReturnOf<N>>;
+) => Answer<N> | Promise<Answer<N>>;
 
 /** Handlers by command name; a command without one does not exist for clients. */
 export type CommandHandlers<E> = { readonly [N in CommandName]?: CommandHandler<N, E> };

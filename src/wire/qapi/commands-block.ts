@@ -4,6 +4,7 @@
  */
 import { command } from "./schema.ts";
 
+/** The commands on nodes, snapshots, bitmaps and block jobs. */
 export const blockCommands = {
   "query-block": command({ returns: ["BlockInfo"] }),
   "query-blockstats": command({ data: { "*query-nodes": "bool" }, returns: ["BlockStats"] }),

@@ -5,6 +5,7 @@
  */
 import { command } from "./schema.ts";
 
+/** The commands on jobs, transactions, objects, the run state and the monitor. */
 export const controlCommands = {
   "job-pause": command({ data: { id: "str" } }),
   "job-resume": command({ data: { id: "str" } }),

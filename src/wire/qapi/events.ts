@@ -6,6 +6,7 @@ import type { EventTable } from "./schema.ts";
 
 const jobEnd = { type: "JobType", device: "str", len: "int", offset: "int", speed: "int" } as const;
 
+/** The events. */
 export const eventTable = {
   BLOCK_IMAGE_CORRUPTED: {
     device: "str",

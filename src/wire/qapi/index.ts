@@ -1,6 +1,7 @@
 /**
  * The schema module's face: types of the table, validation, option strings, introspection and JSON.
  */
+export { parseChardev, type ChardevOptions } from "./chardev.ts";
 export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
 export { isJsonObject, JsonFraction, plainJson, stringifyJson, type Json, type JsonObject } from "./json.ts";

@@ -63,6 +63,8 @@ const TOKEN_OF: { readonly [S in State]?: TokenKind } = {
   keyword: "keyword",
 };
 
+const NONE: readonly Token[] = [];
+
 const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 const isSmallLetter = (byte: number): boolean => byte >= 0x61 && byte <= 0x7a;
 const isExponent = (byte: number): boolean => byte === 0x65 || byte === 0x45;
@@ -84,21 +86,19 @@ export class JsonLexer {
   }
 
   /** Takes the next byte; returns the tokens that it finishes (two at most). */
-  push(byte: number): Token[] {
-    const tokens: Token[] = [];
+  push(byte: number): readonly Token[] {
     const step = this.#step(byte);
     if (step === "end") {
-      tokens.push(this.#take(TOKEN_OF[this.#state] ?? "error"));
+      const token = this.#take(TOKEN_OF[this.#state] ?? "error");
       this.#state = "start";
-      tokens.push(...this.push(byte));
-    } else if (step === "error") {
-      this.#append(byte);
-      tokens.push(this.#take("error"));
-      this.#state = "recovery";
-    } else {
-      this.#enter(step, byte, tokens);
+      return [token, ...this.push(byte)];
     }
-    return tokens;
+    if (step === "error") {
+      this.#append(byte);
+      this.#state = "recovery";
+      return [this.#take("error")];
+    }
+    return this.#enter(step, byte);
   }
 
   /** Ends the input: an unfinished number or keyword is finished, anything else unfinished is an error. */
@@ -115,22 +115,21 @@ export class JsonLexer {
     this.#length = 0;
   }
 
-  #enter(step: State, byte: number, tokens: Token[]): void {
+  #enter(step: State, byte: number): readonly Token[] {
     const before = this.#state;
     this.#state = step;
-    if (step === "recovery") return;
+    if (step === "recovery") return NONE;
     if (step === "start") {
       if (before === "string") {
         this.#append(byte);
-        tokens.push(this.#take("string"));
-        return;
+        return [this.#take("string")];
       }
       const kind = STRUCTURE.get(byte);
-      if (kind) tokens.push({ kind, text: kind, malformed: false });
-      return;
+      return kind ? [{ kind, text: kind, malformed: false }] : NONE;
     }
     if (before === "start" && step === "string") this.#quote = byte;
     this.#append(byte);
+    return NONE;
   }
 
   #step(byte: number): Step {

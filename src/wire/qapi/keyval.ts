@@ -21,8 +21,8 @@ export interface OptionPair {
   readonly value: string;
 }
 
-/** Cuts an option string at its single commas. */
-function splitAtCommas(text: string): string[] {
+/** Cuts an option string at its single commas; a doubled one stands for a comma. */
+export function splitAtCommas(text: string): string[] {
   const parts: string[] = [];
   let part = "";
   for (let at = 0; at < text.length; at++) {

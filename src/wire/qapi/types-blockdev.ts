@@ -56,6 +56,7 @@ const blkdebugEvents = enumOf(
   "none",
 );
 
+/** The types of node descriptions and of blockdev-create. */
 export const blockdevTypes = {
   BlockdevDriver: enumOf(
     "blkdebug",

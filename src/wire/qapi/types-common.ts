@@ -4,6 +4,7 @@
  */
 import { enumOf, enumWith, struct, union } from "./schema.ts";
 
+/** The types that several subjects share. */
 export const commonTypes = {
   OnOffAuto: enumOf("auto", "on", "off"),
   Empty: struct({}),

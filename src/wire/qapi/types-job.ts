@@ -4,6 +4,7 @@
  */
 import { alternate, enumOf, enumWith, extend, struct, union } from "./schema.ts";
 
+/** The types of jobs, bitmaps, snapshots and transactions. */
 export const jobTypes = {
   JobType: enumOf(
     "commit",

@@ -4,6 +4,7 @@
  */
 import { enumOf, struct, union } from "./schema.ts";
 
+/** The types of the block queries' answers. */
 export const queryTypes = {
   BlockInfo: struct({
     device: "str",

@@ -10,6 +10,7 @@ import {
 } from "../../../../src/wire/qapi/index.ts";
 import type { JsonObject } from "../../../../src/wire/qapi/index.ts";
 import { schema } from "../../../../src/wire/qapi/table.ts";
+import { recordedBlockdev } from "./recorded-blockdev.ts";
 import { recorded } from "./recorded.ts";
 
 function refusalOf(message: string): string | null {
@@ -27,12 +28,12 @@ function refusalOf(message: string): string | null {
 }
 
 describe("arguments", () => {
-  it.each(recorded)("%s", (message, refusal) => {
+  it.each([...recorded, ...recordedBlockdev])("%s", (message, refusal) => {
     expect(refusalOf(message)).toBe(refusal);
   });
 
   it("has a full list of recordings", () => {
-    expect(recorded.length).toBeGreaterThan(130);
+    expect(recorded.length + recordedBlockdev.length).toBeGreaterThan(130);
   });
 
   it("names the conformance suite's refusals", () => {

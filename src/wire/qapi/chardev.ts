@@ -1,0 +1,87 @@
+/**
+ * The argument of --chardev: `socket,id=mon,path=P,server=on,wait=off`, `socket,host=H,port=N,…`, `stdio,id=…`,
+ * `null,id=…`. It is older than key=value options: a bare flag means `on`, one with `no` before it means `off`.
+ * Source: behaviour of qemu-storage-daemon 7.2's command line.
+ */
+import type { SocketAddress } from "../../base/host.ts";
+import { QapiError } from "./errors.ts";
+import { integerFromOption } from "./option-number.ts";
+import { splitAtCommas, type OptionPair } from "./keyval.ts";
+
+/** A character device that a monitor may use. */
+export type ChardevOptions =
+  | {
+      readonly backend: "socket";
+      readonly id: string;
+      readonly address: SocketAddress;
+      /** Listens instead of connecting. */
+      readonly server: boolean;
+      /** A server waits for its first client before anything else starts. */
+      readonly wait: boolean;
+    }
+  | { readonly backend: "stdio" | "null"; readonly id: string };
+
+const TEXT_KEYS = ["backend", "id", "path", "host", "port"];
+const FLAG_KEYS = ["server", "wait", "signal", "mux", "ipv4", "ipv6", "nodelay"];
+const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
+
+function pairOf(part: string, index: number): OptionPair {
+  const at = part.indexOf("=");
+  if (at >= 0) return { key: part.slice(0, at), value: part.slice(at + 1) };
+  if (index === 0) return { key: "backend", value: part };
+  const isOff = part.startsWith("no") && FLAG_KEYS.includes(part.slice(2));
+  return isOff ? { key: part.slice(2), value: "off" } : { key: part, value: "on" };
+}
+
+function pairsOf(text: string): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const { key, value } of splitAtCommas(text).map(pairOf)) {
+    if (!TEXT_KEYS.includes(key) && !FLAG_KEYS.includes(key)) {
+      throw new QapiError(`Invalid parameter '${key}'`);
+    }
+    if (key === "id" && !IDENTIFIER.test(value)) throw new QapiError("Parameter 'id' expects an identifier");
+    values.set(key, value);
+  }
+  return values;
+}
+
+function flag(values: Map<string, string>, key: string, otherwise: boolean): boolean {
+  const value = values.get(key);
+  if (value === undefined) return otherwise;
+  if (["on", "yes", "true", "y"].includes(value)) return true;
+  if (["off", "no", "false", "n"].includes(value)) return false;
+  throw new QapiError(`Parameter '${key}' expects 'on' or 'off'`);
+}
+
+function addressOf(values: Map<string, string>): SocketAddress {
+  const path = values.get("path");
+  const host = values.get("host");
+  const port = values.get("port");
+  if ((path === undefined) === (host === undefined)) {
+    throw new QapiError("None or one of 'path', 'fd' or 'host' option required.");
+  }
+  if (path !== undefined) return { type: "unix", path };
+  if (port === undefined) throw new QapiError("chardev: socket: no port given");
+  const number = integerFromOption(port, true);
+  if (number === undefined || number > 65_535n) throw new QapiError("Parameter 'port' expects a port number");
+  return { type: "inet", host: host ?? "", port: Number(number) };
+}
+
+/** Reads the argument of --chardev. Throws QapiError. */
+export function parseChardev(text: string): ChardevOptions {
+  const values = pairsOf(text);
+  const id = values.get("id");
+  const backend = values.get("backend") ?? "";
+  const server = flag(values, "server", false);
+  const wait = flag(values, "wait", true);
+  if (id === undefined) throw new QapiError("chardev: no id specified");
+  switch (backend) {
+    case "socket":
+      return { backend, id, address: addressOf(values), server, wait };
+    case "stdio":
+    case "null":
+      return { backend, id };
+    default:
+      throw new QapiError(`'${backend}' is not a valid char driver name`);
+  }
+}
