@@ -204,20 +204,20 @@ function allOnes(block: usize): bool {
 /** Runs of ones in from … end, clipped to it, as (first, count) pairs; at most `max`. */
 export function bitmapExtents(map: usize, n: u32, from: u32, end: u32, out: usize, max: u32): u32 {
   let count: u32 = 0;
-  while (count < max) {
-    const first = bitmapNextOne(map, n, from, end);
-    if (first >= end) break;
-    // Most runs end within their word.
-    const rest = ~(load<u64>(wordAt(map, first)) >>> (first & 63));
-    const length = <u32>ctz(rest);
-    let stop = first + length;
-    if ((first & 63) + length >= 64) stop = bitmapNextZero(map, n, stop, end);
+  if (!max) return 0;
+  let first = bitmapNextOne(map, n, from, end);
+  while (first < end) {
+    // Most runs end within their word, and the next begins there.
+    const ones = <u32>ctz(~(load<u64>(wordAt(map, first)) >>> (first & 63)));
+    let stop = first + ones;
+    if ((first & 63) + ones >= 64) stop = bitmapNextZero(map, n, stop, end);
     if (stop > end) stop = end;
     const pair = out + ((<usize>count) << 3);
     store<u32>(pair, first);
     store<u32>(pair, stop - first, 4);
-    count++;
-    from = stop;
+    if (++count == max || stop == end) break;
+    const rest = load<u64>(wordAt(map, stop)) >>> (stop & 63);
+    first = rest ? stop + <u32>ctz(rest) : bitmapNextOne(map, n, stop, end);
   }
   return count;
 }

@@ -42,32 +42,33 @@ export function isZero(p: usize, bytes: usize): bool {
   return zeroTail(p, bytes & 255);
 }
 
+/** Where zeros that begin at `offset` certainly still hold: up to the 256 bytes with the first other byte, or `bytes`. */
+function zerosUntil(p: usize, offset: u32, bytes: u32): u32 {
+  while (bytes - offset >= 256) {
+    if (!zero256(p + offset)) return offset;
+    offset += 256;
+  }
+  return zeroTail(p + offset, bytes - offset) ? bytes : offset;
+}
+
 /** Zero granules of 2^shift bytes, joined to (offset, bytes) pairs; the last granule may be short. Returns the pairs. */
 export function zeroRuns(p: usize, bytes: u32, shift: u32, out: usize, max: u32): u32 {
   const granule: u32 = 1 << shift;
   let count: u32 = 0;
   let start: u32 = 0;
-  let inRun = false;
-  for (let offset: u32 = 0; offset < bytes; offset += granule) {
-    const rest = bytes - offset;
-    const zero = isZero(p + offset, rest < granule ? rest : granule);
-    if (zero == inRun) continue;
-    inRun = zero;
-    if (zero) {
-      if (count == max) return count;
-      start = offset;
-    } else {
+  while (start < bytes && count < max) {
+    // Through the zeros at full speed, whatever the granule; then back to the granule that ends them.
+    const zeros = zerosUntil(p, start, bytes);
+    const end = zeros == bytes ? bytes : zeros & ~(granule - 1);
+    if (end > start) {
       const pair = out + ((<usize>count) << 3);
       store<u32>(pair, start);
-      store<u32>(pair, offset - start, 4);
+      store<u32>(pair, end - start, 4);
       count++;
     }
-  }
-  if (inRun) {
-    const pair = out + ((<usize>count) << 3);
-    store<u32>(pair, start);
-    store<u32>(pair, bytes - start, 4);
-    count++;
+    // Over granules whose first word is not zero: most data.
+    start = end + granule;
+    while (start + 8 <= bytes && load<u64>(p + start)) start += granule;
   }
   return count;
 }

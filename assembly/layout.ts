@@ -6,10 +6,10 @@ const BASE: usize = (__heap_base + 63) & ~63;
 
 /** 16 tables of 256 u32, built at start. */
 export const CRC_TABLES: usize = BASE;
-/** 209 vectors of history and a batch of 512. */
+/** 209 vectors of history and a batch of 1024. */
 export const CRC_SCRATCH: usize = CRC_TABLES + 16 * 256 * 4;
 /** 209 vectors. */
-export const CRC_REMAINDER: usize = CRC_SCRATCH + (209 + 512) * 16;
+export const CRC_REMAINDER: usize = CRC_SCRATCH + (209 + 1024) * 16;
 /** Eight u64 lanes. */
 export const XXH3_LANES: usize = (CRC_REMAINDER + 209 * 16 + 63) & ~63;
 /** The first address that is the caller's. */

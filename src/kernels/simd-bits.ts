@@ -127,8 +127,7 @@ export class SimdBits implements Bits {
     for (let at = from; count < max;) {
       const wanted = Math.min(PAIRS, max - count);
       const got = this.#wasm.bitmapExtents(this.#map, this.length, at, end, list, wanted);
-      const offset = 2 * count;
-      for (let i = 0; i < 2 * got; i++) out[offset + i] = pairs[i]!;
+      out.set(pairs.subarray(0, 2 * got), 2 * count);
       count += got;
       if (got < wanted) break;
       at = pairs[2 * got - 2]! + pairs[2 * got - 1]!;
