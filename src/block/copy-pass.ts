@@ -74,6 +74,11 @@ export class CopyPass {
     this.kick();
   }
 
+  /** Cancels a pass that still runs. */
+  cancelUnlessFinished(): void {
+    if (!this.finished) this.cancel();
+  }
+
   /** Looks at the rate limit again. */
   kick(): void {
     this.#changed.wake();

@@ -239,6 +239,8 @@ export interface DriverType {
   readonly kind: "protocol" | "format" | "filter";
   /** May have a `backing` child. */
   readonly supportsBacking?: boolean;
+  /** Can store compressed writes (Req.compressed). */
+  readonly compressedWrites?: boolean;
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
   /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
   create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;

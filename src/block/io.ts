@@ -248,6 +248,7 @@ export async function changing(
     if (!range.discard && end > node.length) node.grew(end);
   } finally {
     node.writeGeneration += 1;
+    if (!range.discard && end > node.highestWrite) node.highestWrite = end;
     recordWrite(node, range.offset, range.bytes);
   }
 }

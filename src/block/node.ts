@@ -69,6 +69,8 @@ export class BlockNode implements ChildParent {
   /** Requests under way. */
   inFlight = 0;
   quiesceCounter = 0;
+  /** End of the highest write so far, bytes. */
+  highestWrite = 0;
   /** Grows with each completed write; flush() compares. */
   writeGeneration = 0;
   flushedGeneration = 0;

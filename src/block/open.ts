@@ -7,7 +7,7 @@ import { limits } from "../base/limits.ts";
 import { restoreBitmaps } from "./bitmap-persistence.ts";
 import type { Child } from "./child.ts";
 import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "./driver.ts";
-import { attachChild, detachChild } from "./edges.ts";
+import { attachChild, detachChild, refresh } from "./edges.ts";
 import type { BlockGraph } from "./graph.ts";
 import { BlockNode, type NodeOptions } from "./node.ts";
 import { Perm } from "./permissions.ts";
@@ -27,6 +27,8 @@ export async function openNode(graph: BlockGraph, spec: NodeSpec, inherited?: In
   try {
     const driver = await type.open(openContext(graph, node), spec);
     node.setDriver(driver);
+    // Until now the children were held by the rules of their roles.
+    if (driver.childPermissions) await refresh([node]);
     if (type.supportsBacking) await openBacking(graph, node, spec);
     node.childrenChanged();
     await loadBitmaps(node);

@@ -24,6 +24,7 @@ import { type OnError, checkErrorPolicy } from "./error-policy.ts";
 import { devicePolicyOf } from "./device-policy.ts";
 import { type BackingMode, MirrorJob } from "./mirror-job.ts";
 import type { MirrorTop } from "./mirror-top.ts";
+import { deviceNameOf } from "./job-arguments.ts";
 import { jobsOf } from "./job-registry.ts";
 
 const DEFAULT_BUF_BYTES = 16 * MiB;
@@ -107,7 +108,7 @@ export async function startChecked(
     device: devicePolicyOf(source),
   });
   return startMirrorJob(graph, {
-    id: args["job-id"] ?? "",
+    id: args["job-id"] ?? deviceNameOf(source),
     type: "mirror",
     source,
     target,
@@ -131,7 +132,7 @@ export async function startChecked(
 }
 
 /** A node that no other node uses. Throws `Need a root block node`. */
-function rootNode(graph: BlockGraph, name: string): BlockNode {
+export function rootNode(graph: BlockGraph, name: string): BlockNode {
   const node = graph.lookup(name);
   for (const edge of node.parents)
     if (edge.parent.parentNode) throw new CommandError("Need a root block node");

@@ -1,0 +1,202 @@
+/**
+ * Changes that commands make to a graph that is in use: reopening with other options, external snapshots, the backing
+ * link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
+ */
+import { CommandError, messageOf } from "../base/errors.ts";
+import { chainContains } from "./chain.ts";
+import { drained } from "./drain.ts";
+import { type NodeSpec, Role } from "./driver.ts";
+import type { BlockGraph } from "./graph.ts";
+import { flush } from "./io.ts";
+import type { BlockNode } from "./node.ts";
+import { imageFilename } from "./open.ts";
+
+/** A change in a transaction: made by commit or taken back by abort, then cleaned up. */
+export interface PreparedChange {
+  commit(): Promise<void> | void;
+  abort(): Promise<void> | void;
+}
+
+const reopenable = new Set([
+  "driver",
+  "node-name",
+  "read-only",
+  "auto-read-only",
+  "detect-zeroes",
+  "discard",
+  "backing",
+]);
+
+/** blockdev-reopen of one node: read-only, detect-zeroes, discard and backing may change, nothing else. */
+export async function reopen(graph: BlockGraph, spec: NodeSpec): Promise<void> {
+  const name = spec["node-name"];
+  if (name === undefined) throw new CommandError("node-name not specified");
+  const node = graph.node(name);
+  if (spec.driver !== node.type.name) throw new CommandError("Cannot change the option 'driver'");
+  checkUnchanged(node, spec);
+  const backing = spec["backing"];
+  if (node.type.supportsBacking && backing === undefined && node.backing) {
+    throw new CommandError(`backing is missing for '${name}'`);
+  }
+  await graph.setReadOnly(node, spec["read-only"] ?? false);
+  node.options = {
+    ...node.options,
+    autoReadOnly: spec["auto-read-only"] ?? false,
+    detectZeroes: spec["detect-zeroes"] ?? "off",
+    discard: spec.discard ?? "ignore",
+  };
+  if (backing === undefined || !node.type.supportsBacking) return;
+  const target = typeof backing === "string" ? graph.node(backing) : null;
+  if ((node.backing?.node ?? null) !== target) await graph.setBacking(node, target, Role.cow);
+}
+
+function checkUnchanged(node: BlockNode, spec: NodeSpec): void {
+  for (const option of new Set([...Object.keys(spec), ...Object.keys(node.spec)])) {
+    if (reopenable.has(option)) continue;
+    const [before, after] = [node.spec[option], spec[option]];
+    const sameChild = typeof after === "string" && node.child(option)?.node.name === after;
+    if (!sameChild && JSON.stringify(before) !== JSON.stringify(after)) {
+      throw new CommandError(`Cannot change the option '${option}'`);
+    }
+  }
+}
+
+/** change-backing-file: rewrites the name in the header of an image of the device's chain; the graph stays. */
+export async function changeBackingFile(
+  graph: BlockGraph,
+  args: { device: string; node: string; backingFile: string },
+): Promise<void> {
+  const top = graph.lookup(args.device);
+  const node = graph.findNode(args.node);
+  if (!node) throw new CommandError(`Cannot find device='' nor node-name='${args.node}'`);
+  if (!node.backing) {
+    throw new CommandError("not allowing backing file change on an image without a backing file");
+  }
+  if (!chainContains(top, node))
+    throw new CommandError(`'${args.device}' and image file are not in the same chain`);
+  const backing = node.backing.node;
+  const wasReadOnly = node.readOnly;
+  if (wasReadOnly) await graph.setReadOnly(node, false);
+  try {
+    await drained([node], () =>
+      rewriteBacking(node, { filename: args.backingFile, format: backing.type.name }),
+    );
+  } catch (error) {
+    throw new CommandError(`Could not change backing file to '${args.backingFile}': ${messageOf(error)}`, {
+      cause: error,
+    });
+  } finally {
+    if (wasReadOnly) await graph.setReadOnly(node, true);
+  }
+}
+
+/**
+ * Changes the link in an image's header, in an order that survives a kill: what the link's change makes necessary (the
+ * data that was copied up) is durable before, the header after.
+ */
+export async function rewriteBacking(
+  node: BlockNode,
+  backing: { filename: string; format?: string } | null,
+): Promise<void> {
+  if (!node.driver.changeBackingFile) throw new CommandError("Operation not supported");
+  await flush(node);
+  await node.driver.changeBackingFile(backing);
+  node.writeGeneration += 1;
+  await flush(node);
+}
+
+/** blockdev-snapshot: an overlay that is open already takes the node's place above it. */
+export async function prepareSnapshot(
+  graph: BlockGraph,
+  args: { node: string; overlay: string },
+): Promise<PreparedChange> {
+  const node = graph.lookup(args.node);
+  const overlay = graph.node(args.overlay);
+  node.checkBlocked("external-snapshot");
+  if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
+  if (overlay.parents.size > 0) throw new CommandError("The overlay is already in use");
+  if (overlay.backing) throw new CommandError("The overlay already has a backing image");
+  overlay.checkBlocked("external-snapshot");
+  return installOverlay(graph, node, overlay);
+}
+
+async function installOverlay(
+  graph: BlockGraph,
+  node: BlockNode,
+  overlay: BlockNode,
+): Promise<PreparedChange> {
+  await drained([node], async () => {
+    if (!node.readOnly) await flush(node);
+    await graph.setBacking(overlay, node, Role.cow);
+    try {
+      await graph.replace(node, overlay);
+    } catch (error) {
+      await graph.setBacking(overlay, null, Role.cow);
+      throw error;
+    }
+  });
+  return {
+    commit: () => undefined,
+    abort: async () => {
+      graph.reference(overlay);
+      await graph.replace(overlay, node);
+      await graph.setBacking(overlay, null, Role.cow);
+      await graph.release(overlay);
+    },
+  };
+}
+
+/** Arguments of blockdev-snapshot-sync. */
+export interface SnapshotSyncArgs {
+  device?: string;
+  "node-name"?: string;
+  "snapshot-file": string;
+  "snapshot-node-name"?: string;
+  format?: string;
+  mode?: "existing" | "absolute-paths";
+}
+
+/** blockdev-snapshot-sync: makes the overlay file (unless it exists), opens it and puts it on top. */
+export async function prepareSnapshotSync(
+  graph: BlockGraph,
+  args: SnapshotSyncArgs,
+): Promise<PreparedChange> {
+  const node = graph.lookup(args["node-name"] ?? args.device ?? "");
+  node.checkBlocked("external-snapshot");
+  const name = args["snapshot-node-name"];
+  if (args["node-name"] !== undefined && name === undefined)
+    throw new CommandError("New overlay node-name missing");
+  if (name !== undefined && graph.findNode(name))
+    throw new CommandError("New overlay node-name already in use");
+  const format = args.format ?? "qcow2";
+  const file: NodeSpec = { driver: "file", filename: args["snapshot-file"] };
+  if (args.mode !== "existing") await createOverlay(graph, { node, format, file });
+  const overlay = await graph.open({
+    driver: format,
+    file,
+    backing: null,
+    ...(name === undefined ? {} : { "node-name": name }),
+  });
+  try {
+    if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
+    return await installOverlay(graph, node, overlay);
+  } finally {
+    await graph.release(overlay);
+  }
+}
+
+async function createOverlay(
+  graph: BlockGraph,
+  { node, format, file }: { node: BlockNode; format: string; file: NodeSpec },
+): Promise<void> {
+  const context = { graph, host: graph.host };
+  const filename = file["filename"] as string;
+  await graph.driver("file").create?.(context, { driver: "file", filename, size: 0 });
+  await graph.driver(format).create?.(context, {
+    driver: format,
+    file,
+    size: node.length,
+    "backing-file": imageFilename(node),
+    "backing-fmt": node.type.name,
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * The name by which an image is written into an overlay's header: a plain file name where that opens the same image, else
+ * a `json:` description with the options that matter, in QEMU's order of keys. Source: behaviour of QEMU 7.2's
+ * bdrv_refresh_filename; the order of keys is that of its dictionary's hash buckets.
+ */
+import type { BlockNode } from "./node.ts";
+
+/** Options that say how a node is used and not what it shows. */
+const weakOptions = new Set([
+  "driver",
+  "node-name",
+  "read-only",
+  "auto-read-only",
+  "force-share",
+  "detect-zeroes",
+  "discard",
+  "cache",
+]);
+
+/** The image's name for a header: plain, or `json:{…}`; empty only if nothing names it. */
+export function nodeFilename(node: BlockNode): string {
+  return plainFilename(node) ?? `json:${stringify(description(node))}`;
+}
+
+/** The file name that alone opens the same image, if one does. */
+function plainFilename(node: BlockNode): string | undefined {
+  if (node.implicit && node.filtered) return plainFilename(node.filtered.node);
+  if (node.type.kind === "protocol") {
+    const name = node.spec["filename"];
+    return typeof name === "string" ? name : undefined;
+  }
+  const below = node.file;
+  if (node.type.kind !== "format" || !below || Object.keys(strongOptions(node)).length > 0) return undefined;
+  return plainFilename(below.node);
+}
+
+function strongOptions(node: BlockNode): Record<string, unknown> {
+  const childNames = new Set([...node.children.map((child) => child.name), "backing"]);
+  const strong = Object.entries(node.spec).filter(
+    ([name]) => !weakOptions.has(name) && !childNames.has(name),
+  );
+  return flatten(Object.fromEntries(strong));
+}
+
+function description(node: BlockNode): Record<string, unknown> {
+  if (node.implicit && node.filtered) return description(node.filtered.node);
+  const all: Record<string, unknown> = { ...strongOptions(node), driver: node.type.name };
+  for (const child of node.children) {
+    if (child.name !== "backing" || node.isFilter) all[child.name] = description(child.node);
+  }
+  return all;
+}
+
+/** `{"a": [{"b": 1}]}` becomes `{"a.0.b": 1}`. */
+function flatten(value: Record<string, unknown>, prefix = ""): Record<string, unknown> {
+  const flat: Record<string, unknown> = {};
+  for (const [name, item] of Object.entries(value)) {
+    if (typeof item === "object" && item !== null)
+      Object.assign(flat, flatten(item as Record<string, unknown>, `${prefix}${name}.`));
+    else if (item !== undefined) flat[prefix + name] = item;
+  }
+  return flat;
+}
+
+function stringify(value: unknown): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const items = Object.entries(value)
+    .map(([name, item], index) => ({ name, item: item as unknown, index, bucket: bucketOf(name) }))
+    .toSorted((a, b) => a.bucket - b.bucket || a.index - b.index)
+    .map(({ name, item }) => `${JSON.stringify(name)}: ${stringify(item)}`);
+  return `{${items.join(", ")}}`;
+}
+
+/** The hash bucket of a key, 0 … 511. */
+function bucketOf(key: string): number {
+  const bytes = new TextEncoder().encode(key);
+  let hash = Math.imul(0x238f13af, bytes.length) >>> 0;
+  bytes.forEach((byte, i) => {
+    hash = (hash + (byte << ((i * 5) % 24))) >>> 0;
+  });
+  hash = (Math.imul(1103515243, hash) + 12345) >>> 0;
+  return hash % 512;
+}

@@ -1,0 +1,56 @@
+/**
+ * An engine: one block graph with its jobs, objects and machine. The monitor and the library's API work on it alike.
+ */
+import { BlockGraph, type GraphInit } from "../block/graph.ts";
+import { drained } from "../block/drain.ts";
+import type { DriverType } from "../block/driver.ts";
+import { commitTop } from "../job/commit-top.ts";
+import { type JobRegistry, jobsOf } from "../job/job-registry.ts";
+import { mirrorTop } from "../job/mirror-top.ts";
+import { Machine, type RunState } from "./machine.ts";
+import { ObjectRegistry } from "./objects.ts";
+
+/** What an engine is made of; entries give the host and the drivers. */
+export interface EngineInit extends GraphInit {
+  drivers: readonly DriverType[];
+  /** The machine's state at first; default running. */
+  state?: RunState;
+}
+
+/** Everything that one process or worker runs over one host. */
+export class Engine {
+  readonly graph: BlockGraph;
+  readonly jobs: JobRegistry;
+  readonly machine: Machine;
+  readonly objects: ObjectRegistry;
+  #closed: Promise<void> | undefined;
+
+  constructor(init: EngineInit) {
+    this.graph = new BlockGraph(init);
+    this.graph.register(...init.drivers, mirrorTop, commitTop);
+    this.jobs = jobsOf(this.graph);
+    this.machine = new Machine({
+      graph: this.graph,
+      jobs: this.jobs,
+      ...(init.state ? { state: init.state } : {}),
+    });
+    this.objects = new ObjectRegistry(this.graph);
+  }
+
+  /** Cancels all jobs, closes all images. Reports the first failed flush. May be called again. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await drained(this.graph.nodes, () => undefined);
+    await this.jobs.cancelAll();
+    for (const device of [...this.machine.devices.values()]) await device.unplug();
+    await this.graph.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * The machine: run state and guest devices. An I/O error whose policy is stop stops it; cont clears every io-status
+ * (jobs' too, which stay paused) and retries what waits. Source: behaviour of QEMU 7.2 (`stop`, `cont`, `query-status`).
+ *
+ * Invariants: while not running, no device issues a request; stopping drains once and flushes; jobs go on.
+ */
+import { messageOf } from "../base/errors.ts";
+import { Wakeup } from "../base/signals.ts";
+import { drained } from "../block/drain.ts";
+import type { BlockGraph } from "../block/graph.ts";
+import { flush } from "../block/io.ts";
+import type { JobRegistry } from "../job/job-registry.ts";
+import { BlockJob } from "../job/block-job.ts";
+import type { GuestDevice } from "./device.ts";
+
+/** QAPI's RunState, as far as storage brings it about. */
+export type RunState = "running" | "paused" | "io-error" | "prelaunch" | "shutdown";
+
+/** Run state, and the devices that depend on it. */
+export class Machine {
+  readonly graph: BlockGraph;
+  readonly jobs: JobRegistry;
+  readonly devices = new Map<string, GuestDevice>();
+  readonly #resumed = new Wakeup();
+  #state: RunState;
+  #stopRequested = false;
+  #stopping: Promise<void> | undefined;
+
+  constructor(init: { graph: BlockGraph; jobs: JobRegistry; state?: RunState }) {
+    this.graph = init.graph;
+    this.jobs = init.jobs;
+    this.#state = init.state ?? "running";
+  }
+
+  get state(): RunState {
+    return this.#state;
+  }
+
+  get isRunning(): boolean {
+    return this.#state === "running" && !this.#stopRequested;
+  }
+
+  /** The answer of query-status. */
+  query(): { status: RunState; running: boolean; singlestep: boolean } {
+    return { status: this.#state, running: this.#state === "running", singlestep: false };
+  }
+
+  /** Resolves when the machine runs. */
+  async untilRunning(): Promise<void> {
+    while (!this.isRunning) await this.#resumed.wait();
+  }
+
+  /** Stops the machine: STOP, then all requests finish and images are flushed. */
+  async stop(state: RunState = "paused"): Promise<void> {
+    this.#stopRequested = false;
+    if (this.#state !== "running") {
+      if (state === "paused" && this.#state === "io-error") return;
+      this.#state = state;
+      return;
+    }
+    this.#state = state;
+    this.graph.events.emit("STOP");
+    this.#stopping = this.#quiet();
+    await this.#stopping;
+  }
+
+  /** A device met an error whose policy is stop: the machine stops as soon as the present work lets it. */
+  requestStop(): void {
+    if (this.#stopRequested || this.#state !== "running") return;
+    this.#stopRequested = true;
+    void this.graph.host.clock.turn().then(() => (this.#stopRequested ? this.stop("io-error") : undefined));
+  }
+
+  /** Runs again: every io-status is reset, RESUME is sent, requests that waited are issued again. */
+  async cont(): Promise<void> {
+    await this.#stopping;
+    for (const device of this.devices.values()) device.resetIoStatus();
+    for (const job of this.jobs.jobs) if (job instanceof BlockJob) job.resetIoStatus();
+    if (this.#state === "running") {
+      // A stop was asked for and not carried out yet: clients see the pair.
+      if (this.#stopRequested) {
+        this.#stopRequested = false;
+        this.graph.events.emit("STOP");
+        this.graph.events.emit("RESUME");
+        this.#resumed.wake();
+      }
+      return;
+    }
+    this.#state = "running";
+    this.graph.events.emit("RESUME");
+    this.#resumed.wake();
+  }
+
+  /** Drains once and flushes; a flush that fails is reported by the next one that the guest asks for. */
+  async #quiet(): Promise<void> {
+    await drained(this.graph.nodes, () => undefined);
+    for (const node of this.graph.nodes) {
+      if (node.isOpen && node.parents.size > 0)
+        await flush(node).catch((error: unknown) => void messageOf(error));
+    }
+  }
+}

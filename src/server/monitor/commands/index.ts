@@ -1,0 +1,32 @@
+/** All commands that a monitor over an engine serves. */
+import type { Engine } from "../../../machine/engine.ts";
+import type { TypeOf } from "../../../wire/qapi/index.ts";
+import { CommandRegistry } from "../registry.ts";
+import { bitmapCommands } from "./bitmaps.ts";
+import { controlCommands } from "./control.ts";
+import { jobCommands } from "./jobs.ts";
+import { nodeCommands } from "./nodes.ts";
+import { queryCommands } from "./query.ts";
+import { transactionCommands } from "./transaction.ts";
+
+/** What the commands need beside the engine. */
+export interface EngineCommandsOptions {
+  version: TypeOf<"VersionInfo">;
+  /** A client sent quit; its reply is on its way. */
+  onQuit: () => void;
+}
+
+/** The registry of an engine's monitors. */
+export function engineCommands(options: EngineCommandsOptions): CommandRegistry<Engine> {
+  return new CommandRegistry<Engine>(
+    {
+      ...nodeCommands,
+      ...queryCommands,
+      ...jobCommands,
+      ...bitmapCommands,
+      ...transactionCommands,
+      ...controlCommands(options.onQuit),
+    },
+    options.version,
+  );
+}

@@ -1,0 +1,61 @@
+/**
+ * The commands on nodes: add, delete, reopen, resize, snapshot, backing link.
+ * Source: QAPI block-core schema, QEMU 7.2.
+ */
+import { CommandError } from "../../../base/errors.ts";
+import * as change from "../../../block/change.ts";
+import { truncate } from "../../../block/io.ts";
+import type { NodeSpec } from "../../../block/driver.ts";
+import { drained } from "../../../block/drain.ts";
+import type { Engine } from "../../../machine/engine.ts";
+import type { ArgsOf } from "../../../wire/qapi/index.ts";
+import type { CommandHandlers } from "../registry.ts";
+
+async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<void> {
+  const node = engine.graph.lookup(args["node-name"] ?? args.device ?? "");
+  const size = Number(args.size);
+  if (size < 0) throw new CommandError("Parameter 'size' expects a >0 size");
+  // The device's name is missing in QEMU's words here.
+  if (node.blockedBy("resize")) throw new CommandError(`Device '${args.device ?? "(null)"}' is in use`);
+  await drained([node], () => truncate(node, size, { exact: true, preallocation: "off" }));
+}
+
+/** Handlers. */
+export const nodeCommands: CommandHandlers<Engine> = {
+  "blockdev-add": async (args, { engine }) => {
+    await engine.graph.add(args as NodeSpec);
+    return {};
+  },
+  "blockdev-del": async (args, { engine }) => {
+    await engine.graph.remove(args["node-name"]);
+    return {};
+  },
+  "blockdev-reopen": async (args, { engine }) => {
+    for (const options of args.options) await change.reopen(engine.graph, options as NodeSpec);
+    return {};
+  },
+  block_resize: async (args, { engine }) => {
+    await resize(engine, args);
+    return {};
+  },
+  "change-backing-file": async (args, { engine }) => {
+    await change.changeBackingFile(engine.graph, {
+      device: args.device,
+      node: args["image-node-name"],
+      backingFile: args["backing-file"],
+    });
+    return {};
+  },
+  "blockdev-snapshot": async (args, { engine }) => {
+    await (await change.prepareSnapshot(engine.graph, args)).commit();
+    return {};
+  },
+  "blockdev-snapshot-sync": async (args, { engine }) => {
+    await (await change.prepareSnapshotSync(engine.graph, args)).commit();
+    return {};
+  },
+  "block-set-write-threshold": (args, { engine }) => {
+    engine.graph.node(args["node-name"]).writeThreshold = Number(args["write-threshold"]);
+    return {};
+  },
+};

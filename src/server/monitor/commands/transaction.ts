@@ -1,0 +1,95 @@
+/**
+ * The transaction command: all of its actions happen, or none. Actions are prepared in order; one that can't be makes
+ * those before it be undone in reverse. Source: QAPI transaction schema and behaviour of QEMU 7.2.
+ */
+import { CommandError } from "../../../base/errors.ts";
+import * as bitmaps from "../../../block/bitmap-commands.ts";
+import { prepareSnapshot, prepareSnapshotSync } from "../../../block/change.ts";
+import type { BlockGraph } from "../../../block/graph.ts";
+import { backupAction, driveBackupAction } from "../../../job/backup.ts";
+import { JobTransaction } from "../../../job/job-transaction.ts";
+import type { Engine } from "../../../machine/engine.ts";
+import type { ArgsOf, TransactionAction } from "../../../wire/qapi/index.ts";
+import type { CommandHandlers } from "../registry.ts";
+
+/** One action that is prepared. */
+interface Prepared {
+  commit?: () => Promise<void> | void;
+  abort?: () => Promise<void> | void;
+  clean?: () => Promise<void> | void;
+}
+
+const undoable = (undo: () => void): Prepared => ({ abort: undo });
+
+async function prepare(
+  graph: BlockGraph,
+  action: TransactionAction,
+  group: JobTransaction | undefined,
+): Promise<Prepared> {
+  switch (action.type) {
+    case "abort":
+      throw new CommandError("Transaction aborted using Abort action");
+    case "block-dirty-bitmap-add":
+      return undoable(bitmaps.addBitmap(graph, action.data));
+    case "block-dirty-bitmap-clear":
+      return undoable(bitmaps.clearBitmap(graph, action.data));
+    case "block-dirty-bitmap-enable":
+      return undoable(bitmaps.enableBitmap(graph, action.data, true));
+    case "block-dirty-bitmap-disable":
+      return undoable(bitmaps.enableBitmap(graph, action.data, false));
+    case "block-dirty-bitmap-merge":
+      return undoable(bitmaps.mergeBitmaps(graph, action.data));
+    case "block-dirty-bitmap-remove": {
+      const bitmap = bitmaps.lookupBitmap(graph, action.data);
+      bitmap.check({ readOnly: true, inconsistent: true });
+      return { commit: () => bitmap.release() };
+    }
+    case "blockdev-snapshot":
+      return prepareSnapshot(graph, action.data);
+    case "blockdev-snapshot-sync":
+      return prepareSnapshotSync(graph, action.data);
+    case "blockdev-backup":
+      return prepareBackup(backupAction(graph, action.data, { transaction: group }));
+    case "drive-backup":
+      return prepareBackup(driveBackupAction(graph, action.data, { transaction: group }));
+  }
+}
+
+/** A job's action also cleans up when its own preparation failed. */
+async function prepareBackup(
+  action: Required<Prepared> & { prepare(): Promise<unknown> },
+): Promise<Prepared> {
+  try {
+    await action.prepare();
+  } catch (error) {
+    await action.abort();
+    await action.clean();
+    throw error;
+  }
+  return action;
+}
+
+/** Runs a transaction. Rejects with the error of the action that could not be prepared. */
+async function runTransaction(engine: Engine, args: ArgsOf<"transaction">): Promise<void> {
+  const group = args.properties?.["completion-mode"] === "grouped" ? new JobTransaction() : undefined;
+  await engine.graph.drainAll();
+  const prepared: Prepared[] = [];
+  try {
+    for (const action of args.actions) prepared.push(await prepare(engine.graph, action, group));
+  } catch (error) {
+    for (const action of prepared.toReversed()) await action.abort?.();
+    for (const action of prepared) await action.clean?.();
+    throw error;
+  }
+  for (const action of prepared) await action.commit?.();
+  for (const action of prepared) await action.clean?.();
+}
+
+/** Handlers. */
+export const transactionCommands: CommandHandlers<Engine> = {
+  transaction: async (args, { engine }) => {
+    await engine.jobs.settled();
+    await runTransaction(engine, args);
+    return {};
+  },
+};
