@@ -119,7 +119,7 @@ export async function blockStatusAbove(
     return { ...status, depth: status.allocated ? depth : 0 };
   let reach = status.bytes;
   for (
-    let node = filterOrCow(top);
+    let node = top === options.base ? undefined : filterOrCow(top);
     node && (node !== options.base || options.includeBase);
     node = filterOrCow(node)
   ) {
