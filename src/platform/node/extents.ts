@@ -21,14 +21,19 @@ interface Known {
 
 /** The holes of one open file. */
 export class ExtentFinder {
-  /** No other process can write: holes may be remembered. */
-  exclusive = false;
   readonly #native: NativeCalls | undefined;
   #known: Known | undefined;
   #supported = true;
+  #exclusive = false;
 
   constructor(native: NativeCalls | undefined) {
     this.#native = native;
+  }
+
+  /** Whether nobody else can write, so that holes may be remembered. */
+  setExclusive(exclusive: boolean): void {
+    this.#exclusive = exclusive;
+    this.forget();
   }
 
   /** What lies at `offset`; undefined beyond the end or where it can't be known. */
@@ -40,7 +45,7 @@ export class ExtentFinder {
     }
     const found = this.#seek(this.#native, fd, offset);
     if (!found) return undefined;
-    this.#known = found.data || this.exclusive ? found : undefined;
+    this.#known = found.data || this.#exclusive ? found : undefined;
     return { data: found.data, bytes: found.end - found.start };
   }
 

@@ -1,13 +1,14 @@
 /**
  * An open file of Node: callback fs calls on a descriptor, wrapped in one promise a request and nothing else, because
  * FileHandle's promises cost twice the CPU below 512 KiB. Short transfers are continued here. Buffers may be views of a
- * WebAssembly memory. Invariant: a descriptor is closed only when no request uses it any more.
+ * WebAssembly memory.
  */
 import * as fs from "node:fs";
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { FileExtent, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
-import { nativeError, nodeError, settle } from "./errors.ts";
+import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
+import { nativeError, nodeError } from "./errors.ts";
 import { ExtentFinder } from "./extents.ts";
 import { ImageLock } from "./image-lock.ts";
 import { Fallocate, type NativeCalls } from "./native.ts";
@@ -15,6 +16,9 @@ import { resizeFile } from "./preallocate.ts";
 
 /** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
 const MAX_TRANSFER = 1 << 30;
+
+/** The bit of FileLockRequest for writing. */
+const SHARES_WRITING = 2;
 
 /** What an open file is made of. */
 export interface NodeFileInit {
@@ -28,28 +32,6 @@ export interface NodeFileInit {
   native: NativeCalls | undefined;
 }
 
-/** Opens flags of fs.constants for a file: never blocks on a FIFO, never makes a terminal ours. */
-export function openFlags({ write, direct }: { write: boolean; direct: boolean }): number {
-  const { O_RDWR, O_RDONLY, O_DIRECT, O_NONBLOCK, O_NOCTTY } = fs.constants;
-  return (write ? O_RDWR : O_RDONLY) | (direct ? (O_DIRECT ?? 0) : 0) | (O_NONBLOCK ?? 0) | (O_NOCTTY ?? 0);
-}
-
-/** fs.open as a promise; fails with a BlockError. */
-export function openDescriptor(path: string, flags: number, op: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    try {
-      fs.open(path, flags, 0o644, (error, fd) => (error ? reject(nodeError(error, op)) : resolve(fd)));
-    } catch (error) {
-      reject(nodeError(error, op));
-    }
-  });
-}
-
-/** fs.close as a promise; fails with a BlockError. */
-export function closeDescriptor(fd: number): Promise<void> {
-  return new Promise((resolve, reject) => fs.close(fd, settle("close", resolve, reject)));
-}
-
 /** HostFile on a descriptor. */
 export class NodeFile implements HostFile {
   readonly alignment: number;
@@ -60,10 +42,8 @@ export class NodeFile implements HostFile {
   readonly #extents: ExtentFinder;
   readonly #lock: ImageLock | undefined;
   readonly #bounce = new BounceBuffer();
-  #fd: number;
+  #descriptor: Descriptor;
   #write: boolean;
-  #inFlight = 0;
-  #whenIdle: (() => void)[] = [];
 
   constructor(init: NodeFileInit) {
     this.alignment = init.alignment;
@@ -73,7 +53,7 @@ export class NodeFile implements HostFile {
     this.#native = init.native;
     this.#extents = new ExtentFinder(init.native);
     this.#lock = init.native && new ImageLock(init.native, init.path);
-    this.#fd = init.fd;
+    this.#descriptor = new Descriptor(init.fd);
     this.#write = init.write;
   }
 
@@ -111,12 +91,12 @@ export class NodeFile implements HostFile {
   }
 
   #read(buffer: Uint8Array, offset: number): Promise<number> {
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     return new Promise((resolve, reject) => {
       let done = 0;
       const next = (): void => {
         const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
-        fs.read(fd, buffer, done, bytes, offset + done, (error, count) => {
+        fs.read(used.fd, buffer, done, bytes, offset + done, (error, count) => {
           if (error) return finish(error);
           done += count;
           const atEnd = count === 0 || count % this.alignment !== 0;
@@ -125,7 +105,7 @@ export class NodeFile implements HostFile {
         });
       };
       const finish = (error: unknown): void => {
-        this.#end();
+        used.release();
         if (error) reject(nodeError(error, "pread"));
         else resolve(done);
       };
@@ -134,12 +114,12 @@ export class NodeFile implements HostFile {
   }
 
   #writeAll(buffer: Uint8Array, offset: number): Promise<void> {
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     return new Promise((resolve, reject) => {
       let done = 0;
       const next = (): void => {
         const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
-        fs.write(fd, buffer, done, bytes, offset + done, (error, count) => {
+        fs.write(used.fd, buffer, done, bytes, offset + done, (error, count) => {
           if (error) return finish(error);
           done += count;
           if (done === buffer.byteLength) finish(null);
@@ -149,7 +129,7 @@ export class NodeFile implements HostFile {
       };
       const finish = (error: unknown): void => {
         this.#extents.written(offset, offset + buffer.byteLength);
-        this.#end();
+        used.release();
         if (error) reject(nodeError(error, "pwrite"));
         else resolve();
       };
@@ -170,12 +150,12 @@ export class NodeFile implements HostFile {
   }
 
   async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     try {
-      await resizeFile({ fd, size, preallocation, native: this.#native, alignment: this.alignment });
+      await resizeFile({ fd: used.fd, size, preallocation, native: this.#native, alignment: this.alignment });
     } finally {
       this.#extents.forget();
-      this.#end();
+      used.release();
     }
   }
 
@@ -189,7 +169,7 @@ export class NodeFile implements HostFile {
 
   extentAt(offset: number): Promise<FileExtent | undefined> {
     try {
-      return Promise.resolve(this.#extents.find(this.#fd, offset));
+      return Promise.resolve(this.#extents.find(this.#descriptor.fd, offset));
     } catch (error) {
       return Promise.reject(nodeError(error, "blockStatus"));
     }
@@ -198,8 +178,8 @@ export class NodeFile implements HostFile {
   lock(request: FileLockRequest): Promise<void> {
     if (!this.#lock) return Promise.resolve();
     try {
-      this.#lock.change(this.#fd, request);
-      this.#extents.exclusive = (request.shared & 2) === 0;
+      this.#lock.change(this.#descriptor.fd, request);
+      this.#extents.setExclusive((request.shared & SHARES_WRITING) === 0);
       return Promise.resolve();
     } catch (error) {
       return Promise.reject(nodeError(error, "lock"));
@@ -208,37 +188,35 @@ export class NodeFile implements HostFile {
 
   async setWritable(write: boolean): Promise<void> {
     if (write === this.#write) return;
-    const fd = await this.#reopen(write);
+    const old = this.#descriptor;
+    const reopened = new Descriptor(await this.#reopen(write));
     try {
-      this.#lock?.copyTo(fd);
+      this.#lock?.copyTo(reopened.fd);
     } catch (error) {
-      await closeDescriptor(fd);
+      await reopened.close();
       throw error;
     }
-    const old = this.#fd;
-    this.#fd = fd;
+    this.#descriptor = reopened;
     this.#write = write;
-    await this.#idle();
-    await closeDescriptor(old);
+    await old.close();
   }
 
-  async close(): Promise<void> {
-    await this.#idle();
-    await closeDescriptor(this.#fd);
+  close(): Promise<void> {
+    return this.#descriptor.close();
   }
 
   /** Opens the very same file again: by its descriptor where /proc has it, else by name if that still means it. */
   async #reopen(write: boolean): Promise<number> {
     const flags = openFlags({ write, direct: this.#direct });
-    const alias = `/proc/self/fd/${this.#fd}`;
+    const alias = `/proc/self/fd/${this.#descriptor.fd}`;
     const byDescriptor = process.platform === "linux" && fs.existsSync(alias);
     const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open").catch(
       (error: BlockError) => Promise.reject(this.#openError(error)),
     );
     if (byDescriptor) return fd;
-    const [now, before] = [fs.fstatSync(fd), fs.fstatSync(this.#fd)];
+    const [now, before] = [fs.fstatSync(fd), fs.fstatSync(this.#descriptor.fd)];
     if (now.ino === before.ino && now.dev === before.dev) return fd;
-    await closeDescriptor(fd);
+    await new Descriptor(fd).close();
     throw this.#openError(blockError("ESTALE", "open"));
   }
 
@@ -249,21 +227,21 @@ export class NodeFile implements HostFile {
 
   async #fallocate(mode: number, offset: number, bytes: number, op: string): Promise<void> {
     if (!this.#native) throw blockError("ENOTSUP", op);
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     try {
-      const result = await this.#native.fallocate(fd, mode, offset, bytes);
+      const result = await this.#native.fallocate(used.fd, mode, offset, bytes);
       if (result < 0) throw fallocateError(-result, op);
     } finally {
       this.#extents.forget();
-      this.#end();
+      used.release();
     }
   }
 
   #stat(): Promise<fs.Stats> {
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     return new Promise((resolve, reject) => {
-      fs.fstat(fd, (error, stats) => {
-        this.#end();
+      fs.fstat(used.fd, (error, stats) => {
+        used.release();
         if (error) reject(nodeError(error, "stat"));
         else resolve(stats);
       });
@@ -271,10 +249,10 @@ export class NodeFile implements HostFile {
   }
 
   #call(op: string, body: (fd: number, callback: (error: Error | null) => void) => void): Promise<void> {
-    const fd = this.#begin();
+    const used = this.#descriptor.acquire();
     return new Promise((resolve, reject) => {
-      body(fd, (error) => {
-        this.#end();
+      body(used.fd, (error) => {
+        used.release();
         if (error) reject(nodeError(error, op));
         else resolve();
       });
@@ -288,24 +266,6 @@ export class NodeFile implements HostFile {
     } catch (error) {
       finish(error);
     }
-  }
-
-  #begin(): number {
-    this.#inFlight++;
-    return this.#fd;
-  }
-
-  #end(): void {
-    this.#inFlight--;
-    if (this.#inFlight > 0 || this.#whenIdle.length === 0) return;
-    const waiting = this.#whenIdle;
-    this.#whenIdle = [];
-    for (const resolve of waiting) resolve();
-  }
-
-  #idle(): Promise<void> {
-    if (this.#inFlight === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 }
 

@@ -7,8 +7,9 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type { FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
+import { openDescriptor, openFlags } from "./descriptor.ts";
 import { nodeError, settle } from "./errors.ts";
-import { NodeFile, openDescriptor, openFlags } from "./file.ts";
+import { NodeFile } from "./file.ts";
 import type { NativeCalls } from "./native.ts";
 
 /** Alignments to try for O_DIRECT, smallest first; the last one is taken untried. */

@@ -72,9 +72,11 @@ export class ImageLock {
 
   #check(fd: number, { perm, shared }: FileLockRequest): void {
     permissionNames.forEach((name, bit) => {
-      const mask = 1 << bit;
-      if (perm & mask) this.#checkByte(fd, UNSHARED_BASE + bit, `Failed to get "${name}" lock`);
-      if (!(shared & mask)) this.#checkByte(fd, TAKEN_BASE + bit, `Failed to get shared "${name}" lock`);
+      if (perm & (1 << bit)) this.#checkByte(fd, UNSHARED_BASE + bit, `Failed to get "${name}" lock`);
+    });
+    permissionNames.forEach((name, bit) => {
+      if (!(shared & (1 << bit)))
+        this.#checkByte(fd, TAKEN_BASE + bit, `Failed to get shared "${name}" lock`);
     });
   }
 

@@ -43,7 +43,7 @@ async function reserve(request: ResizeRequest, before: number): Promise<void> {
   const result = await request.native.posixFallocate(request.fd, before, request.size - before);
   if (result === 0) return;
   const cause = nativeError(-result, "truncate");
-  throw described(cause, "Could not preallocate data for the new file");
+  throw described(cause, "Could not preallocate new data");
 }
 
 async function writeZeroes({ fd, size, alignment }: ResizeRequest, before: number): Promise<void> {

@@ -20,7 +20,7 @@ class NodeConnection implements HostConnection {
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
-    this.incoming = receive(socket);
+    this.incoming = { [Symbol.asyncIterator]: () => receive(socket) };
     // Errors reach the reader and the writers; without a listener they would end the process.
     socket.on("error", () => undefined);
   }
@@ -74,7 +74,7 @@ class NodeListener implements HostListener {
 
   constructor(server: net.Server) {
     this.#server = server;
-    this.connections = this.#accept();
+    this.connections = { [Symbol.asyncIterator]: () => this.#accept() };
     server.on("connection", (socket) => {
       this.#waiting.push(new NodeConnection(socket));
       this.#wake?.();
