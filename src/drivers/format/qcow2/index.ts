@@ -14,10 +14,14 @@ import {
   type FormatSpecific,
   type NodeSpec,
   type OpenContext,
+  Req,
   type RequestFlags,
   Role,
+  type TruncateOptions,
 } from "../../../block/driver.ts";
 import type { Child } from "../../../block/child.ts";
+import { type BackingLink, changeBackingFile } from "./backing-link.ts";
+import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
 import { Image } from "./image.ts";
@@ -25,8 +29,10 @@ import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layo
 import { parseOptions } from "./options.ts";
 import { readGuest } from "./read.ts";
 import { statusAt } from "./status.ts";
+import { truncate } from "./truncate.ts";
 import { isDirty, writeBack } from "./write-back.ts";
-import { writeGuest } from "./write.ts";
+import { writeCompressed, writeGuest } from "./write.ts";
+import { discard, writeZeroes } from "./zeroes-discard.ts";
 
 /** Enough for a version 3 header and its usual extensions. */
 const HEAD_BYTES = 512;
@@ -47,8 +53,30 @@ export class Qcow2 implements BlockDriver {
     return readGuest(this.#image, offset, buffer);
   }
 
-  pwrite(offset: number, buffer: Uint8Array, _flags: RequestFlags): Promise<void> {
-    return writeGuest(this.#image, offset, buffer);
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
+  }
+
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    return writeZeroes(this.#image, offset, bytes, flags);
+  }
+
+  pdiscard(offset: number, bytes: number): Promise<void> {
+    return discard(this.#image, offset, bytes);
+  }
+
+  truncate(size: number, options: TruncateOptions): Promise<void> {
+    return truncate(this.#image, size, options);
+  }
+
+  changeBackingFile(backing: BackingLink | null): Promise<void> {
+    return changeBackingFile(this.#image, backing);
+  }
+
+  async setReadOnly(readOnly: boolean): Promise<void> {
+    if (!readOnly) return prepareWritable(this.#image);
+    await writeBack(this.#image);
+    await this.#image.file.flush();
   }
 
   writeBack(): Promise<void> {
@@ -176,4 +204,11 @@ function probe(head: Uint8Array): number {
 }
 
 /** The driver type, to be registered with a graph. */
-export const qcow2: DriverType = { name: "qcow2", kind: "format", supportsBacking: true, open, probe };
+export const qcow2: DriverType = {
+  name: "qcow2",
+  kind: "format",
+  supportsBacking: true,
+  open,
+  create,
+  probe,
+};

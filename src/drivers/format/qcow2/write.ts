@@ -6,10 +6,11 @@
  * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
  * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
  */
+import { blockError } from "../../../base/errors.ts";
 import type { Claim } from "./in-flight.ts";
 import type { Image } from "./image.ts";
 import { allocate, free, unallocate } from "./allocate.ts";
-import { freeCompressed } from "./compressed.ts";
+import { freeCompressed, writeCompressedCluster } from "./compressed.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, writeEntry } from "./layout.ts";
 import {
   entryPlace,
@@ -68,6 +69,33 @@ function clusterRange(image: Image, offset: number, bytes: number): { from: numb
   const { clusterSize } = image.geometry;
   const from = offset - (offset % clusterSize);
   return { from, to: Math.ceil((offset + bytes) / clusterSize) * clusterSize };
+}
+
+/**
+ * Stores `buffer` compressed, cluster by cluster; `offset` is at a cluster's start and the end at one's end or the disk's.
+ * What does not get smaller, or overwrites data, is written as it is. Errors: EINVAL if not whole clusters.
+ */
+export async function writeCompressed(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+  image.checkAlive();
+  const { clusterSize } = image.geometry;
+  const end = offset + buffer.byteLength;
+  if (offset % clusterSize !== 0 || (end % clusterSize !== 0 && end !== image.size)) {
+    throw blockError("EINVAL", "pwrite", "compressed writes must cover whole clusters");
+  }
+  for (let at = offset; at < end; at += clusterSize) {
+    const part = buffer.subarray(at - offset, Math.min(at + clusterSize, end) - offset);
+    const claim = await image.claims.exclusive(at, at + clusterSize);
+    await writeClaimed(image, claim, async () => {
+      const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
+      if (!(await writeCompressedCluster(image, at, whole))) await writeAllocating(image, at, part);
+    });
+  }
+}
+
+function padded(part: Uint8Array, bytes: number): Uint8Array {
+  const whole = new Uint8Array(bytes);
+  whole.set(part);
+  return whole;
 }
 
 /** The segments if every cluster can be written in place and is known to be so without I/O. */

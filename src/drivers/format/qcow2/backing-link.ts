@@ -1,0 +1,82 @@
+/**
+ * Rewriting the link to the backing file. The data and metadata that replace the old backing file's content are durable
+ * before the header lets go of it, and the header is durable when the change returns; a crash leaves either link.
+ * Source: qcow2.txt, "Header", "Header extensions".
+ */
+import { ImageError } from "../../../base/errors.ts";
+import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
+import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
+import type { Image } from "./image.ts";
+import { writeBackLocked } from "./write-back.ts";
+
+/** The new link. */
+export interface BackingLink {
+  readonly filename: string;
+  readonly format?: string | undefined;
+}
+
+/** Sets or (null) removes the link. On an error the header in memory is as before. */
+export async function changeBackingFile(image: Image, link: BackingLink | null): Promise<void> {
+  checkName(link);
+  await image.locked(async () => {
+    await writeBackLocked(image);
+    await image.file.flush();
+    const before = { ...image.header };
+    try {
+      image.header.backingFile = link?.filename;
+      if (link) setBackingFormat(image.header, link.format);
+      else await removeFormat(image);
+      await writeLink(image);
+      await image.file.flush();
+    } catch (error) {
+      Object.assign(image.header, before);
+      throw error;
+    }
+  });
+}
+
+function checkName(link: BackingLink | null): void {
+  if (!link) return;
+  if (new TextEncoder().encode(link.filename).byteLength > limits.maxBackingNameBytes) {
+    const message = "Backing file name too long";
+    throw new ImageError({ structure: "header", field: "backing_file", op: "changeBackingFile", message });
+  }
+}
+
+/** Whether the header with its extensions fits the sector that a disk writes at once. */
+function isAtomic(header: Header): boolean {
+  return serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength <= SECTOR_SIZE;
+}
+
+/** Drops the format's extension, unless that would move extensions in later sectors; without a name it says nothing. */
+async function removeFormat(image: Image): Promise<void> {
+  if (isAtomic(image.header)) setBackingFormat(image.header, undefined);
+  else image.header.backingFormat = undefined;
+}
+
+/**
+ * Writes the header: what lies behind the first sector first, then the first sector, which switches. The new name goes
+ * where the old one is not, if there is room, so that the old link stays whole until the switch.
+ */
+async function writeLink(image: Image): Promise<void> {
+  const { header } = image;
+  const { clusterSize } = image.geometry;
+  const name = new TextEncoder().encode(header.backingFile ?? "");
+  const plain = serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength;
+  const oldEnd = header.backingOffset + limits.maxBackingNameBytes;
+  const candidates = [Math.max(plain, SECTOR_SIZE), Math.ceil(oldEnd / SECTOR_SIZE) * SECTOR_SIZE];
+  const clear = candidates.find(
+    (at) =>
+      at + name.byteLength <= clusterSize &&
+      (header.backingOffset === 0 || at + name.byteLength <= header.backingOffset || at >= oldEnd),
+  );
+  const { bytes, backingOffset } = serializeHeader(header, clear ?? 0);
+  const sector = new Uint8Array(SECTOR_SIZE);
+  sector.set(bytes.subarray(0, SECTOR_SIZE));
+  // Only what is needed: the bytes between the extensions and the new name may hold the old one.
+  if (plain > SECTOR_SIZE) await image.file.pwrite(SECTOR_SIZE, bytes.subarray(SECTOR_SIZE, plain));
+  if (backingOffset + name.byteLength > SECTOR_SIZE) await image.file.pwrite(backingOffset, name);
+  if (bytes.byteLength > SECTOR_SIZE) await image.file.flush();
+  await image.file.pwrite(0, sector);
+  header.backingOffset = backingOffset;
+}

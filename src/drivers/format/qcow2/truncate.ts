@@ -1,0 +1,218 @@
+/**
+ * Changing the virtual size: the L1 table grows into new clusters, the header names the new size last; shrinking drops the
+ * clusters beyond the end first. Each step is durable before the next one relies on it. Source: qcow2.txt, "Header".
+ */
+import { BlockError, blockError } from "../../../base/errors.ts";
+import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
+import type { TruncateOptions } from "../../../block/driver.ts";
+import { allocate, free, lastUsedCluster, unallocate } from "./allocate.ts";
+import { updateHeader } from "./header-update.ts";
+import type { Image } from "./image.ts";
+import { COPIED_HIGH, entryOffset, Kind, l1EntriesFor, writeEntry } from "./layout.ts";
+import { entryPlace, findExtent, loadL1Slot } from "./mapping.ts";
+import { addRefcounts } from "./refcounts.ts";
+import { writableSlice } from "./tables.ts";
+import { makeRoom, writeBackLocked } from "./write-back.ts";
+import { writeGuest } from "./write.ts";
+import { discardFully, zeroClusters } from "./zeroes-discard.ts";
+
+function refuse(message: string, code: "EINVAL" | "ENOTSUP" | "EFBIG" = "EINVAL"): never {
+  throw new BlockError({ code, op: "truncate", message });
+}
+
+/** Sets the virtual size, bytes. Errors in QEMU's words; the size is unchanged after one. */
+export async function truncate(image: Image, size: number, options: TruncateOptions): Promise<void> {
+  image.checkAlive();
+  if (size % SECTOR_SIZE !== 0) refuse("The new size must be a multiple of 512");
+  if (size > limits.maxImageBytes) refuse("The new size is too big", "EFBIG");
+  if (image.header.snapshotCount > 0 && image.header.version < 3) {
+    refuse("Can't resize a v2 image which has snapshots", "ENOTSUP");
+  }
+  const { clusterSize } = image.geometry;
+  const first = Math.min(size, image.size);
+  const claim = await image.claims.exclusive(first - (first % clusterSize), Infinity);
+  let grown: { from: number; to: number } | undefined;
+  try {
+    if (size < image.size) await shrink(image, size, options);
+    else grown = await grow(image, size, options);
+  } finally {
+    image.claims.end(claim);
+  }
+  if (grown) await clearOldTail(image, grown);
+}
+
+async function shrink(image: Image, size: number, options: TruncateOptions): Promise<void> {
+  if (options.preallocation !== "off") refuse("Preallocation can't be used for shrinking an image");
+  const { clusterSize, l2Coverage } = image.geometry;
+  const keep = Math.ceil(size / clusterSize) * clusterSize;
+  const oldSize = image.size;
+  const end = Math.ceil(oldSize / clusterSize) * clusterSize;
+  if (keep < end) await discardFully(image, keep, end);
+  await image.locked(async () => {
+    await dropTables(image, Math.ceil(keep / l2Coverage), Math.ceil(end / l2Coverage));
+    await writeBackLocked(image);
+    await setSize(image, size);
+    await image.file.flush();
+    await cutFile(image);
+  });
+}
+
+/** Gives up the L2 tables of L1 entries `from` … `to - 1`, which map nothing any more. */
+async function dropTables(image: Image, from: number, to: number): Promise<void> {
+  const { clusterSize, l2Coverage } = image.geometry;
+  for (let index = from; index < to; index++) {
+    const { table, at } = await loadL1Slot(image, index * l2Coverage);
+    const offset = entryOffset(table.view.getUint32(at), table.view.getUint32(at + 4));
+    if (offset === 0) continue;
+    writeEntry(table.view, at, 0, 0);
+    image.l1.markDirty(table, at, at + 8);
+    image.l2.drop(offset, clusterSize);
+    image.metadata.removeTable(offset);
+    free(image, { cluster: offset / clusterSize, count: 1 }, "never");
+  }
+}
+
+/** Shortens the file to its last cluster in use. A file that can't be shortened stays long. */
+async function cutFile(image: Image): Promise<void> {
+  const end = (await lastUsedCluster(image)) * image.geometry.clusterSize;
+  if (end >= image.file.length) return;
+  try {
+    await image.file.truncate(end, { exact: false, preallocation: "off" });
+    image.untouchedFrom = end;
+    image.freeHint = Math.min(image.freeHint, end / image.geometry.clusterSize);
+  } catch {
+    // Only space is lost.
+  }
+}
+
+async function grow(
+  image: Image,
+  size: number,
+  options: TruncateOptions,
+): Promise<{ from: number; to: number } | undefined> {
+  const old = image.size;
+  const { clusterSize } = image.geometry;
+  await image.locked(async () => {
+    await makeRoom(image);
+    await growL1(image, l1EntriesFor(size, image.geometry));
+  });
+  const from = Math.ceil(old / clusterSize) * clusterSize;
+  const to = Math.ceil(size / clusterSize) * clusterSize;
+  if (options.zeroNew && from < to) {
+    if (image.header.version < 3)
+      refuse("Failed to zero out the new area: Operation not supported", "ENOTSUP");
+    await zeroClusters(image, from, to);
+  }
+  if (options.preallocation !== "off") await preallocate(image, { from, to, mode: options.preallocation });
+  await image.locked(async () => {
+    await writeBackLocked(image);
+    await setSize(image, size);
+  });
+  return old % clusterSize === 0 ? undefined : { from: old, to: Math.min(size, from) };
+}
+
+async function setSize(image: Image, size: number): Promise<void> {
+  await image.file.flush();
+  await updateHeader(image, (header) => {
+    header.size = size;
+  });
+  image.size = size;
+}
+
+/** What was beyond the end of the disk in its last cluster becomes visible by growing: it must read as zeroes. */
+async function clearOldTail(image: Image, { from, to }: { from: number; to: number }): Promise<void> {
+  if (from >= to) return;
+  const { kind } = await findExtent(image, from, to - from);
+  const backed = kind === Kind.unallocated && image.node.backing && image.node.backing.length > from;
+  if (kind === Kind.normal || kind === Kind.compressed || backed) {
+    await writeGuest(image, from, new Uint8Array(to - from));
+  }
+}
+
+/** Moves the L1 table to a larger place if it has fewer than `entries` entries. */
+async function growL1(image: Image, entries: number): Promise<void> {
+  const { header, geometry } = image;
+  if (entries <= header.l1Size) return;
+  if (entries * 8 > limits.qcow2MaxL1Bytes) refuse("Failed to grow the L1 table: File too large", "EFBIG");
+  const { clusterSize } = geometry;
+  await image.event("l1_grow_alloc_table");
+  const count = Math.ceil((entries * 8) / clusterSize);
+  const { cluster } = await allocate(image, count);
+  const offset = cluster * clusterSize;
+  try {
+    // The entries in the cache go along; what they point to must be in the file before them.
+    await writeBackLocked(image);
+    await image.event("l1_grow_write_table");
+    await image.checkOverlap(offset, count * clusterSize);
+    await copyL1(image, offset, count * clusterSize);
+    await image.file.flush();
+  } catch (error) {
+    await unallocate(image, { cluster, count });
+    throw error;
+  }
+  await image.event("l1_grow_activate_table");
+  const old = { cluster: header.l1Offset / clusterSize, count: Math.ceil((header.l1Size * 8) / clusterSize) };
+  await updateHeader(image, (changed) => {
+    changed.l1Offset = offset;
+    changed.l1Size = entries;
+  });
+  await image.file.flush();
+  image.l1.clear();
+  image.noteL1();
+  if (old.count > 0) await addRefcounts(image, old, -1);
+}
+
+async function copyL1(image: Image, to: number, bytes: number): Promise<void> {
+  const old = image.header.l1Size * 8;
+  const chunk = new Uint8Array(Math.min(bytes, image.l1.tableBytes));
+  for (let done = 0; done < bytes; done += chunk.byteLength) {
+    const part = chunk.subarray(0, Math.min(chunk.byteLength, bytes - done));
+    part.fill(0);
+    if (done < old) {
+      const table = await image.l1.load(image.header.l1Offset + done);
+      part.set(table.bytes.subarray(0, Math.min(part.byteLength, old - done)));
+    }
+    await image.file.pwrite(to + done, part);
+  }
+}
+
+/** Gives every cluster of the range a place in the file; falloc and full reserve the space below too. */
+async function preallocate(
+  image: Image,
+  { from, to, mode }: { from: number; to: number; mode: TruncateOptions["preallocation"] },
+): Promise<void> {
+  const { clusterSize, sliceEntries } = image.geometry;
+  const sliceCoverage = sliceEntries * clusterSize;
+  for (let at = from; at < to;) {
+    const end = Math.min(to, at - (at % sliceCoverage) + sliceCoverage);
+    await image.locked(async () => {
+      await makeRoom(image);
+      await preallocateSlice(image, at, end);
+    });
+    at = end;
+  }
+  const end = image.untouchedFrom;
+  if (end <= image.file.length && mode === "metadata") return;
+  const below = mode === "metadata" ? "off" : mode;
+  await image.file.truncate(Math.max(end, image.file.length), { exact: false, preallocation: below });
+}
+
+async function preallocateSlice(image: Image, from: number, to: number): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const slice = await writableSlice(image, from);
+  const count = (to - from) / clusterSize;
+  const { cluster, fresh } = await allocate(image, count);
+  if (!fresh) {
+    const used = Math.min((cluster + count) * clusterSize, image.file.length) - cluster * clusterSize;
+    if (used > 0) await image.file.pwriteZeroes(cluster * clusterSize, used);
+  }
+  const at = entryPlace(image, from);
+  for (let index = 0; index < count; index++) {
+    if (slice.view.getUint32(at + index * 8 + 4) !== 0 || slice.view.getUint32(at + index * 8) !== 0) {
+      throw blockError("EIO", "truncate", "clusters beyond the end of the disk are mapped");
+    }
+    writeEntry(slice.view, at + index * 8, (cluster + index) * clusterSize, COPIED_HIGH);
+  }
+  image.l2.markDirty(slice, at, at + count * 8);
+  image.barrierBeforeL2 = true;
+}
