@@ -30,7 +30,7 @@ export interface CopyProgress {
 /** A rate limit. */
 export interface CopyRateLimit {
   /** Whether there is a limit now. */
-  readonly active: boolean;
+  isActive(): boolean;
   /** Counts `bytes` and answers how long to wait before the next request, ms (0: not at all). */
   delayMs(bytes: number): number;
 }

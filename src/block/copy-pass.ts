@@ -184,7 +184,7 @@ export class CopyPass {
   }
 
   get #limited(): boolean {
-    return !this.#urgent && (this.#copy.rateLimit?.active ?? false);
+    return !this.#urgent && (this.#copy.rateLimit?.isActive() ?? false);
   }
 
   async #work(range: ByteRange, zero: boolean): Promise<void> {

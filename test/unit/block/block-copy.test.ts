@@ -262,7 +262,7 @@ describe("BlockCopy", () => {
     let charged = 0;
     let open = MiB;
     copy.rateLimit = {
-      active: true,
+      isActive: () => true,
       delayMs: (bytes) => {
         charged += bytes;
         return charged >= open ? 1000 : 0;
@@ -285,7 +285,7 @@ describe("BlockCopy", () => {
     await s.test.fill("src", 0, 8 * MiB);
     const copy = blockCopy(s);
     let charged = 0;
-    copy.rateLimit = { active: true, delayMs: (bytes) => ((charged += bytes), charged > 0 ? 1e6 : 0) };
+    copy.rateLimit = { isActive: () => true, delayMs: (bytes) => ((charged += bytes), charged > 0 ? 1e6 : 0) };
     const pass = copy.start({ offset: 0, bytes: 8 * MiB });
     await s.test.host.clock.idle();
     pass.cancel();

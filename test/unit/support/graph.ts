@@ -38,8 +38,8 @@ export class TestGraph {
 
   /** Adds a memory node of `size` bytes; `faults` puts a blkdebug with these inject-error rules above it. */
   async disk(name: string, size: number, faults?: readonly Record<string, unknown>[]): Promise<BlockNode> {
-    if (!faults) return this.graph.add({ driver: "memory", "node-name": name, size });
-    await this.graph.add({ driver: "memory", "node-name": `${name}-memory`, size });
+    if (!faults) return this.graph.add({ driver: "memory", "node-name": name, size, discard: "unmap" });
+    await this.graph.add({ driver: "memory", "node-name": `${name}-memory`, size, discard: "unmap" });
     const image = { driver: "blkdebug", "node-name": name, image: `${name}-memory`, "inject-error": faults };
     return this.graph.add(image);
   }
@@ -63,6 +63,11 @@ export class TestGraph {
     const node = this.graph.findNode(`${name}-memory`) ?? this.graph.node(name);
     await node.driver.pwrite!(offset, pattern(bytes, value), 0);
   }
+}
+
+/** Whether two byte strings are equal; much faster than a matcher, which looks at each byte. */
+export function same(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
 }
 
 /** Bytes that differ from block to block and from value to value. */
