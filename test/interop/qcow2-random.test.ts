@@ -27,6 +27,7 @@ interface Story {
   clusterSize: number;
   version: 2 | 3;
   backed: boolean;
+  canSnapshot: boolean;
   model: Uint8Array;
   image: OpenImage;
 }
@@ -65,7 +66,8 @@ async function begin(random: Story["random"], directory: string): Promise<Omit<S
     { ...options, file: { driver: "file", filename: path } },
   );
   await graph.close();
-  return { random, path, clusterSize, version, backed, model };
+  const canSnapshot = version === 3 && Number(options["refcount-bits"]) >= 8;
+  return { random, path, clusterSize, version, backed, canSnapshot, model };
 }
 
 function range({ random, model }: Story): { offset: number; bytes: number } {
@@ -138,8 +140,8 @@ async function volley(story: Story): Promise<void> {
 
 async function reopen(story: Story): Promise<void> {
   await story.image.close();
-  if (story.random(2) && !story.backed && story.version === 3)
-    await must("qemu-img", "snapshot", "-c", "s", story.path).catch(() => undefined);
+  // With narrow refcounts qemu-img itself leaks clusters when a snapshot fails.
+  if (story.random(2) && story.canSnapshot) await must("qemu-img", "snapshot", "-c", "s", story.path);
   story.image = await open(story.path);
 }
 

@@ -47,7 +47,11 @@ export async function openImage(path: string, options: Partial<NodeSpec> = {}): 
     const disk = new BlockBackend(graph);
     const perm = options["read-only"] ? Perm.consistentRead : Perm.consistentRead | Perm.write | Perm.resize;
     await disk.attach(node, { perm, shared: Perm.all });
-    return { graph, disk, close: () => disk.close().finally(() => graph.close()) };
+    const close = async (): Promise<void> => {
+      await disk.close();
+      await graph.close();
+    };
+    return { graph, disk, close };
   } catch (error) {
     await graph.close().catch(() => undefined);
     throw error;
