@@ -130,12 +130,18 @@ export abstract class BlockJob extends Job implements ChildParent {
     return child;
   }
 
+  /** Lets one node go. */
+  async removeNode(child: Child): Promise<void> {
+    const at = this.nodes.indexOf(child);
+    assert(at >= 0, "the job does not hold this edge");
+    this.nodes.splice(at, 1);
+    child.node.unblock(this.blockReason);
+    await this.graph.detach(child);
+  }
+
   /** Lets all nodes go. */
   async removeAllNodes(): Promise<void> {
-    for (let child = this.nodes.shift(); child; child = this.nodes.shift()) {
-      child.node.unblock(this.blockReason);
-      await this.graph.detach(child);
-    }
+    for (let child = this.nodes[0]; child; child = this.nodes[0]) await this.removeNode(child);
   }
 
   /** Decides on an I/O error, says so by BLOCK_JOB_ERROR and, for stop, pauses the job in the user's name. */
