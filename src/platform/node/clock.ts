@@ -17,9 +17,14 @@ export const nodeClock: Clock = {
     const due = performance.now() + delayMs;
     let timeout: NodeJS.Timeout;
     const arm = (): void => {
-      const left = Math.max(0, Math.ceil(due - performance.now()));
-      timeout = setTimeout(left > MAX_DELAY_MS ? arm : callback, Math.min(left, MAX_DELAY_MS));
+      const left = Math.ceil(due - performance.now());
+      timeout = setTimeout(fire, Math.min(Math.max(left, 0), MAX_DELAY_MS));
       timeout.unref();
+    };
+    // setTimeout may fire a fraction of a millisecond early, and cannot wait longer than its limit.
+    const fire = (): void => {
+      if (performance.now() < due) arm();
+      else callback();
     };
     arm();
     return () => clearTimeout(timeout);

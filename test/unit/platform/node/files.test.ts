@@ -189,12 +189,15 @@ describe.each(nativeModes)("files of Node %s", (_mode, native) => {
       expect(await file.extentAt(0)).toEqual({ data: false, bytes: 4 * MiB });
       await file.write(pattern(4096), MiB);
       expect(await file.extentAt(0)).toEqual({ data: false, bytes: MiB });
-      await file.lock({ perm: 3, shared: 3 });
       expect(await file.extentAt(2 * MiB)).toEqual({ data: false, bytes: 2 * MiB });
+      await file.lock({ perm: 3, shared: 3 });
       const other = fs.openSync(own("cache"), "r+");
       fs.writeSync(other, pattern(4096), 0, 4096, 2 * MiB);
       fs.closeSync(other);
       expect(await file.extentAt(2 * MiB)).toEqual({ data: true, bytes: 4096 });
+      expect(await file.extentAt(3 * MiB)).toEqual({ data: false, bytes: MiB });
+      fs.writeFileSync(own("cache"), pattern(4 * MiB));
+      expect(await file.extentAt(3 * MiB)).toMatchObject({ data: true });
       await file.close();
     },
   );

@@ -98,8 +98,12 @@ describe("Unix sockets", () => {
     await client.close();
     await server.close();
     const accepting = accept(listener);
+    const again = await nodeSockets.connect({ type: "unix", path: path("close") });
+    await (await accepting).close();
+    await again.close();
+    const waiting = accept(listener);
     await listener.close();
-    await expect(accepting).rejects.toThrow("the listener closed");
+    await expect(waiting).rejects.toThrow("the listener closed");
   });
 });
 

@@ -1,0 +1,81 @@
+import * as fs from "node:fs";
+import { expect, test } from "vitest";
+import { ExtentFinder } from "../../../../src/platform/node/extents.ts";
+import type { NativeCalls, SeekKind } from "../../../../src/platform/node/native.ts";
+import { temporaryDirectory } from "./support.ts";
+
+const path = temporaryDirectory();
+
+/** Seeks in a file of `size` bytes with the data extents given, counting calls. */
+function fakeNative(size: number, data: [number, number][]): { native: NativeCalls; calls: SeekKind[] } {
+  const calls: SeekKind[] = [];
+  const seek = (_fd: number, offset: number, kind: SeekKind): number => {
+    calls.push(kind);
+    if (kind === "end") return size;
+    if (offset >= size) return -6;
+    const next = data.find(([, end]) => end > offset);
+    if (kind === "hole") return next && next[0] <= offset ? next[1] : offset;
+    return next ? Math.max(offset, next[0]) : -6;
+  };
+  return { native: { seek } as unknown as NativeCalls, calls };
+}
+
+test("one data extent costs one pair of calls, however often it is asked for", () => {
+  const { native, calls } = fakeNative(1000, [[100, 500]]);
+  const finder = new ExtentFinder(native);
+  expect(finder.find(0, 100)).toEqual({ data: true, bytes: 400 });
+  for (let at = 101; at < 500; at++) expect(finder.find(0, at)).toEqual({ data: true, bytes: 500 - at });
+  expect(calls).toEqual(["data", "hole"]);
+});
+
+test("one hole costs one call while nobody else can write, and is asked for anew otherwise", () => {
+  const { native, calls } = fakeNative(1000, [[800, 900]]);
+  const finder = new ExtentFinder(native);
+  finder.find(0, 0);
+  finder.find(0, 10);
+  expect(calls.splice(0)).toEqual(["data", "data"]);
+  finder.setExclusive(true);
+  for (let at = 0; at < 800; at++) expect(finder.find(0, at)).toEqual({ data: false, bytes: 800 - at });
+  expect(calls.splice(0)).toEqual(["data"]);
+  finder.setExclusive(false);
+  finder.find(0, 10);
+  expect(calls).toEqual(["data"]);
+});
+
+test("a write forgets a hole that it touches, and nothing else", () => {
+  const { native, calls } = fakeNative(1000, [[800, 900]]);
+  const finder = new ExtentFinder(native);
+  finder.setExclusive(true);
+  finder.find(0, 100);
+  finder.written(0, 100);
+  finder.written(800, 1000);
+  finder.find(0, 100);
+  expect(calls.splice(0)).toEqual(["data"]);
+  finder.written(799, 801);
+  finder.find(0, 100);
+  expect(calls).toEqual(["data"]);
+});
+
+test("the hole at the end reaches the end, and beyond it nothing is known", () => {
+  const finder = new ExtentFinder(fakeNative(1000, [[0, 10]]).native);
+  expect(finder.find(0, 10)).toEqual({ data: false, bytes: 990 });
+  expect(finder.find(0, 1000)).toBeUndefined();
+});
+
+test("a filesystem without SEEK_DATA is asked once, then the block count decides", () => {
+  fs.writeFileSync(path("full"), new Uint8Array(8192).fill(1));
+  const fd = fs.openSync(path("full"), "r");
+  fs.fsyncSync(fd);
+  let calls = 0;
+  const native = { seek: () => (calls++, -22) } as unknown as NativeCalls;
+  const finder = new ExtentFinder(native);
+  expect(finder.find(fd, 0)).toBeUndefined();
+  expect(finder.find(fd, 96)).toEqual({ data: true, bytes: 8096 });
+  expect(calls).toBe(1);
+  fs.closeSync(fd);
+});
+
+test("other errors are reported", () => {
+  const finder = new ExtentFinder({ seek: () => -5 } as unknown as NativeCalls);
+  expect(() => finder.find(0, 0)).toThrow(expect.objectContaining({ code: "EIO" }));
+});
