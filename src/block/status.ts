@@ -38,7 +38,8 @@ async function ownStatus(
   wantZero: boolean,
 ): Promise<BlockStatus> {
   if (!node.driver.blockStatus) return statusWithoutHook(node, offset, bytes, wantZero);
-  const align = node.limits.requestAlignment;
+  // A filter hands on what it is told, which may be finer than its own alignment.
+  const align = node.isFilter ? 1 : node.limits.requestAlignment;
   const start = alignDown(offset, align);
   const status = await node.driver.blockStatus(start, alignUp(offset + bytes, align) - start, wantZero);
   const skipped = offset - start;

@@ -92,16 +92,19 @@ export class MemoryDriver implements BlockDriver {
   }
 
   blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
-    let reach = 0;
-    let data: boolean | undefined;
-    for (const part of parts(offset, bytes)) {
-      const present = this.#pages.has(part.page);
-      if (data !== undefined && present !== data) break;
-      data = present;
-      reach += part.bytes;
-    }
-    const map = { node: this.#node, offset };
-    return Promise.resolve({ bytes: reach, data: data === true, zero: data !== true, allocated: true, map });
+    const page = Math.floor(offset / MEMORY_PAGE_BYTES);
+    const data = this.#pages.has(page);
+    const stop = data
+      ? this.#endOfData(page)
+      : this.#endOfHole(page, Math.ceil((offset + bytes) / MEMORY_PAGE_BYTES));
+    const reach = Math.min(stop * MEMORY_PAGE_BYTES - offset, bytes);
+    return Promise.resolve({
+      bytes: reach,
+      data,
+      zero: !data,
+      allocated: true,
+      map: { node: this.#node, offset },
+    });
   }
 
   async truncate(size: number): Promise<void> {
@@ -116,6 +119,24 @@ export class MemoryDriver implements BlockDriver {
 
   hasZeroInit(): boolean {
     return true;
+  }
+
+  #endOfData(from: number): number {
+    let page = from;
+    while (this.#pages.has(page)) page += 1;
+    return page;
+  }
+
+  /** The first page from `from` on that exists, `limit` if none does. Looks at no more than the pages that exist. */
+  #endOfHole(from: number, limit: number): number {
+    let page = from;
+    if (limit - from <= this.#pages.size) {
+      while (page < limit && !this.#pages.has(page)) page += 1;
+      return page;
+    }
+    page = limit;
+    for (const present of this.#pages.keys()) if (present > from && present < page) page = present;
+    return page;
   }
 
   #clear(offset: number, bytes: number, free: boolean): void {

@@ -1,3 +1,4 @@
+// Throttle groups in virtual time: rates, bursts, fairness, drain, and the limits that are refused.
 import { describe, expect, it } from "vitest";
 import {
   type ThrottleDirection,

@@ -1,3 +1,4 @@
+// blkdebug's config files and options: what is read, and what is refused in which words.
 import { describe, expect, it } from "vitest";
 import { BlockError } from "../../../../src/base/errors.ts";
 import type { HostFiles } from "../../../../src/base/host.ts";

@@ -1,3 +1,4 @@
+// blkdebug in a graph: rules, states, breakpoints and limits. What it answers was compared with qemu-io 7.2.
 import { describe, expect, it } from "vitest";
 import type { Child } from "../../../../src/block/child.ts";
 import { Perm } from "../../../../src/block/permissions.ts";
@@ -197,6 +198,18 @@ describe("blkdebug limits", () => {
     );
     expect(await outcome(edge.pread(0, block()))).toBe("EIO");
     expect(await outcome(edge.pread(4096, block()))).toBe("ok");
+  });
+
+  it("passes a status on that is finer than align", async () => {
+    const test = new TestGraph(MiB);
+    await test.disk("disk", MiB);
+    await test.fill("disk", 64 * KiB, 64 * KiB);
+    await test.graph.add({ driver: "raw", "node-name": "shifted", file: "disk", offset: 512 });
+    await test.graph.add({ driver: "blkdebug", "node-name": "coarse", image: "shifted", align: 4096 });
+    const status = await (await test.edge("coarse", 1)).blockStatus(64 * KiB - 256, 4096);
+    expect(status).toMatchObject({ bytes: 4096, data: true });
+    const before = await (await test.edge("coarse", 1)).blockStatus(64 * KiB - 768, 4096);
+    expect(before).toMatchObject({ bytes: 256, data: false, zero: true });
   });
 
   it("splits by max-transfer", async () => {

@@ -1,3 +1,4 @@
+// The copy-on-read filter over a small format with a backing file.
 import { describe, expect, it } from "vitest";
 import type { Child } from "../../../../src/block/child.ts";
 import {

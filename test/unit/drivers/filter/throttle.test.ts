@@ -1,3 +1,4 @@
+// The throttle filter in a graph, in virtual time.
 import { describe, expect, it } from "vitest";
 import { drained } from "../../../../src/block/drain.ts";
 import { throttle } from "../../../../src/drivers/filter/throttle.ts";

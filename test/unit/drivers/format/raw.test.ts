@@ -1,3 +1,4 @@
+// raw: windows into a file, refusals in QEMU's words, status, resize and permissions.
 import { describe, expect, it } from "vitest";
 import { Perm } from "../../../../src/block/permissions.ts";
 import { KiB, MiB, pattern, TestGraph } from "../../support/graph.ts";

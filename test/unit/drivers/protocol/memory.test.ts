@@ -1,3 +1,4 @@
+// memory: content against a model, holes, the limit of max-bytes, and a buffer handed in.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Req } from "../../../../src/block/driver.ts";
@@ -99,9 +100,11 @@ describe("memory", () => {
     expect(driver.length()).toBe(2 * PAGE);
   });
 
-  it("clears a petabyte at the cost of its pages only", async () => {
+  it("walks and clears a petabyte at the cost of its pages only", async () => {
     const driver = await memoryDriver(new TestGraph(MiB), { size: 2 ** 50 });
     await driver.pwrite(2 ** 49, new Uint8Array(10).fill(1));
+    expect(await driver.blockStatus(0, 2 ** 50)).toMatchObject({ bytes: 2 ** 49, zero: true });
+    expect(await driver.blockStatus(2 ** 49 + PAGE, 2 ** 40)).toMatchObject({ bytes: 2 ** 40, zero: true });
     await driver.pwriteZeroes(0, 2 ** 50, Req.mayUnmap);
     expect(await driver.allocatedBytes()).toBe(0);
   });

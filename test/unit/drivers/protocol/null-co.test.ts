@@ -1,3 +1,4 @@
+// null-co: size, reads, status and latency.
 import { describe, expect, it } from "vitest";
 import { nullCo } from "../../../../src/drivers/protocol/null-co.ts";
 import { MiB, TestGraph } from "../../support/graph.ts";
