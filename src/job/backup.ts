@@ -1,60 +1,37 @@
 /**
- * Starting a backup, as a transaction action: prepare drains the source, checks the arguments in QEMU's order and words,
- * inserts the copy-before-write filter and makes the job; commit starts it; clean ends the drain. So every backup shows
- * a paused state at its start. Source: behaviour of QEMU 7.2's blockdev.c and block/backup.c.
+ * Starting a backup, as a transaction action: prepare drains the source and makes the job (backup-create.ts), commit
+ * starts it, clean ends the drain. So every backup shows a paused state at its start.
+ * Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { assert } from "../base/assert.ts";
-import { CommandError } from "../base/errors.ts";
-import type { BlockCopy } from "../block/block-copy.ts";
-import { skipFilters } from "../block/chain.ts";
-import { type DirtyBitmap, findDirtyBitmap } from "../block/dirty-bitmap.ts";
 import { drainedBegin, drainedEnd } from "../block/drain.ts";
+import { Role } from "../block/driver.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
-import { Perm } from "../block/permissions.ts";
-import { type CopyBeforeWrite, copyBeforeWrite } from "../drivers/filter/copy-before-write.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
-import { BackupJob, type BackupPlan, type BackupSync, type BitmapMode } from "./backup-job.ts";
-import { devicePolicyOf } from "./device-policy.ts";
-import { checkErrorPolicy } from "./error-policy.ts";
-import { jobsOf } from "./job-registry.ts";
-import type { JobTransaction } from "./job-transaction.ts";
-
-const MAX_INT = 2 ** 31 - 1;
+import { createBackup } from "./backup-create.ts";
+import type { BackupJob } from "./backup-job.ts";
+import type { StartOptions } from "./job-arguments.ts";
+import { rootNode } from "./mirror.ts";
+import { openTargetImage } from "./target-image.ts";
 
 /** blockdev-backup's arguments as the wire has them. */
 export type BackupArgs = ArgsOf<"blockdev-backup">;
 
-/** What a caller may add to the wire's arguments. */
-export interface BackupStartOptions {
-  /** The jobs that this one ends with (completion-mode grouped). */
-  transaction?: JobTransaction | undefined;
-  /** Cancels the job when it aborts. */
-  signal?: AbortSignal | undefined;
-}
+/** drive-backup's arguments as the wire has them. */
+export type DriveBackupArgs = ArgsOf<"drive-backup">;
 
-/** One action of a transaction. clean() always comes last, also when prepare() has thrown. */
-export interface TransactionAction {
-  /** Does all that can fail. Throws CommandError; then abort() is not needed. */
-  prepare(): Promise<void>;
-  commit(): Promise<void>;
-  /** Undoes a prepare() that succeeded. */
-  abort(): Promise<void>;
-  clean(): Promise<void>;
-}
+/** Finds or makes the source, drains it by `drain`, and creates the job, not started. */
+type CreateJob = (drain: (source: BlockNode) => Promise<void>) => Promise<BackupJob>;
 
-/** blockdev-backup as an action. */
-export class BackupAction implements TransactionAction {
-  readonly #graph: BlockGraph;
-  readonly #args: BackupArgs;
-  readonly #options: BackupStartOptions;
+/** A backup as one action of a transaction. clean() always comes last, also when prepare() has thrown. */
+export class BackupAction {
+  readonly #create: CreateJob;
   #drained: BlockNode | undefined;
   #job: BackupJob | undefined;
 
-  constructor(graph: BlockGraph, args: BackupArgs, options: BackupStartOptions = {}) {
-    this.#graph = graph;
-    this.#args = args;
-    this.#options = options;
+  constructor(create: CreateJob) {
+    this.#create = create;
   }
 
   /** The job, from prepare() on. */
@@ -63,220 +40,90 @@ export class BackupAction implements TransactionAction {
     return this.#job;
   }
 
+  /** Does all that can fail. Throws CommandError in QEMU's words; then nothing but the drain is left. */
   async prepare(): Promise<void> {
-    const source = this.#graph.lookup(this.#args.device);
-    const target = this.#graph.lookup(this.#args.target);
-    this.#drained = source;
-    await drainedBegin(source);
-    this.#job = await createBackup(this.#graph, { source, target, args: this.#args, options: this.#options });
+    this.#job = await this.#create(async (source) => {
+      this.#drained = source;
+      await drainedBegin(source);
+    });
   }
 
-  commit(): Promise<void> {
+  /** Starts the job: running, then paused until clean(). */
+  commit(): void {
     this.job.start();
-    return Promise.resolve();
   }
 
+  /** Cancels the job that was not started; does nothing if there is none. */
   async abort(): Promise<void> {
     await this.#job?.cancel({ force: true });
   }
 
-  clean(): Promise<void> {
+  /** Ends the drain. */
+  clean(): void {
     const node = this.#drained;
     this.#drained = undefined;
     if (node) drainedEnd(node);
-    return Promise.resolve();
   }
+}
+
+/** blockdev-backup as an action. */
+export function backupAction(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}): BackupAction {
+  return new BackupAction(async (drain) => {
+    const source = graph.lookup(args.device);
+    const target = graph.lookup(args.target);
+    await drain(source);
+    return createBackup(graph, { source, target, args, options });
+  });
+}
+
+/** drive-backup as an action: makes or opens the target image itself. */
+export function driveBackupAction(
+  graph: BlockGraph,
+  args: DriveBackupArgs,
+  options: StartOptions = {},
+): BackupAction {
+  return new BackupAction(async (drain) => {
+    const source = rootNode(graph, args.device);
+    await drain(source);
+    source.checkBlocked("backup-source");
+    const { sync, format, mode = "absolute-paths" } = args;
+    const target = await openTargetImage(graph, { source, target: args.target, format, sync, mode });
+    try {
+      // The target of sync=none shows the moment of the start at once: what was not copied comes from the source.
+      if (sync === "none") await graph.setBacking(target, source, Role.cow);
+      return await createBackup(graph, { source, target, args, options });
+    } finally {
+      await graph.release(target);
+    }
+  });
 }
 
 /** blockdev-backup. Throws CommandError in QEMU's words; resolves with the running job. */
-export async function startBackup(
+export function startBackup(
   graph: BlockGraph,
   args: BackupArgs,
-  options: BackupStartOptions = {},
+  options: StartOptions = {},
 ): Promise<BackupJob> {
-  const action = new BackupAction(graph, args, options);
+  return runAlone(graph, backupAction(graph, args, options));
+}
+
+/** drive-backup. Throws CommandError in QEMU's words; resolves with the running job. */
+export function startDriveBackup(
+  graph: BlockGraph,
+  args: DriveBackupArgs,
+  options: StartOptions = {},
+): Promise<BackupJob> {
+  return runAlone(graph, driveBackupAction(graph, args, options));
+}
+
+/** A transaction of one action; like every transaction it drains everything first. */
+async function runAlone(graph: BlockGraph, action: BackupAction): Promise<BackupJob> {
+  await graph.drainAll();
   try {
     await action.prepare();
-    await action.commit();
+    action.commit();
     return action.job;
   } finally {
-    await action.clean();
-  }
-}
-
-/** The arguments that backups of both commands share. */
-export type CommonBackupArgs = Omit<BackupArgs, "device" | "target">;
-
-/** A backup between nodes that are known. */
-export interface BackupRequest {
-  source: BlockNode;
-  target: BlockNode;
-  args: CommonBackupArgs;
-  options: BackupStartOptions;
-}
-
-interface BitmapChoice {
-  sync: BackupSync;
-  bitmap: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
-}
-
-/** Checks everything and makes the job, not started. `source` is drained. Nothing stays behind on failure. */
-export async function createBackup(graph: BlockGraph, request: BackupRequest): Promise<BackupJob> {
-  const { source, target, args } = request;
-  const choice = chooseBitmap(source, args);
-  const plan = checkNodes(graph, request, choice.sync);
-  const { bitmap } = choice;
-  if (bitmap) {
-    if (bitmap.mode !== "never") bitmap.bitmap.check();
-    bitmap.bitmap.createSuccessor();
-  }
-  try {
-    if (source.length !== target.length) {
-      throw new CommandError("Source and target image have different sizes");
-    }
-    return await withFilter(graph, request, (filter, copy) =>
-      makeJob(graph, { ...request, plan, bitmap, filter, copy }),
-    );
-  } catch (error) {
-    bitmap?.bitmap.reclaim();
-    throw error;
-  }
-}
-
-/** What the arguments on bitmaps say together. */
-function chooseBitmap(source: BlockNode, args: CommonBackupArgs): BitmapChoice {
-  const { sync } = args;
-  let mode = args["bitmap-mode"];
-  if ((sync === "bitmap" || sync === "incremental") && args.bitmap === undefined) {
-    throw new CommandError(`must provide a valid bitmap name for '${sync}' sync mode`);
-  }
-  if (sync === "incremental") {
-    if (mode !== undefined && mode !== "on-success") {
-      throw new CommandError("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
-    }
-    mode = "on-success";
-  }
-  const effective: BackupSync = sync === "incremental" ? "bitmap" : sync;
-  if (args.bitmap === undefined) {
-    if (mode !== undefined) throw new CommandError("Cannot specify bitmap sync mode without a bitmap");
-    return { sync: effective, bitmap: undefined };
-  }
-  return { sync: effective, bitmap: findBitmap(source, { name: args.bitmap, mode, sync: effective }) };
-}
-
-function findBitmap(
-  source: BlockNode,
-  { name, mode, sync }: { name: string; mode: BitmapMode | undefined; sync: BackupSync },
-): { bitmap: DirtyBitmap; mode: BitmapMode } {
-  const bitmap = findDirtyBitmap(source, name);
-  if (!bitmap) throw new CommandError(`Bitmap '${name}' could not be found`);
-  if (mode === undefined) throw new CommandError("Bitmap sync mode must be given when providing a bitmap");
-  bitmap.check({ readOnly: true });
-  if (sync === "none") {
-    throw new CommandError("sync mode 'none' does not produce meaningful bitmap outputs");
-  }
-  if (mode === "never" && sync !== "bitmap") {
-    throw new CommandError(
-      `Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '${sync}'`,
-    );
-  }
-  return { bitmap, mode };
-}
-
-function checkNodes(
-  graph: BlockGraph,
-  { source, target, args }: BackupRequest,
-  sync: BackupSync,
-): BackupPlan {
-  if (source === target) throw new CommandError("Source and target cannot be the same");
-  const onSourceError = args["on-source-error"] ?? "report";
-  const device = devicePolicyOf(source);
-  const strict = graph.strictErrorPolicy;
-  checkErrorPolicy({ strict, jobType: "backup", policy: onSourceError, argument: "on-source-error", device });
-  const compress = args.compress ?? false;
-  if (compress && !skipFilters(target).type.compressedWrites) {
-    throw new CommandError(`Compression is not supported for this drive ${deviceName(graph, target)}`);
-  }
-  source.checkBlocked("backup-source");
-  target.checkBlocked("backup-target");
-  const { "max-workers": maxWorkers = 64, "max-chunk": maxChunk = 0 } = args["x-perf"] ?? {};
-  if (maxWorkers < 1 || maxWorkers > MAX_INT) {
-    throw new CommandError(`max-workers must be between 1 and ${MAX_INT}`);
-  }
-  if (maxChunk < 0) {
-    throw new CommandError("max-chunk must be zero (which means no limit) or positive");
-  }
-  const onTargetError = args["on-target-error"] ?? "report";
-  return { sync, onSourceError, onTargetError, maxWorkers, maxChunk, compress };
-}
-
-/** The name of the device whose root the node is; empty where it is none's. */
-function deviceName(graph: BlockGraph, node: BlockNode): string {
-  for (const [name, backend] of graph.backends) if (backend.root?.node === node) return name;
-  return "";
-}
-
-/** Inserts the filter above the source; it goes again if `body` fails. */
-async function withFilter<T>(
-  graph: BlockGraph,
-  { source, target, args }: BackupRequest,
-  body: (filter: BlockNode, copy: BlockCopy) => Promise<T>,
-): Promise<T> {
-  const name = args["filter-node-name"];
-  // The job needs this driver, whatever the caller has registered.
-  graph.register(copyBeforeWrite);
-  const spec = {
-    driver: copyBeforeWrite.name,
-    file: source.name,
-    target: target.name,
-    discard: "unmap" as const,
-    ...(name === undefined ? {} : { "node-name": name }),
-  };
-  const filter = await graph.insertFilter(spec, source, { implicit: name === undefined });
-  try {
-    return await body(filter, (filter.driver as CopyBeforeWrite).copy);
-  } catch (error) {
-    await graph.removeFilter(filter);
-    throw error;
-  }
-}
-
-interface JobParts extends BackupRequest {
-  plan: BackupPlan;
-  bitmap: BitmapChoice["bitmap"];
-  filter: BlockNode;
-  copy: BlockCopy;
-}
-
-async function makeJob(graph: BlockGraph, parts: JobParts): Promise<BackupJob> {
-  const { args, plan, copy, filter, options } = parts;
-  if (plan.maxChunk > 0 && plan.maxChunk < copy.clusterSize) {
-    throw new CommandError(
-      `Required max-chunk (${plan.maxChunk}) is less than backup cluster size (${copy.clusterSize})`,
-    );
-  }
-  const job = new BackupJob({
-    graph,
-    registry: jobsOf(graph),
-    id: args["job-id"] ?? deviceName(graph, parts.source),
-    type: "backup",
-    plan,
-    filter,
-    copy,
-    bitmap: parts.bitmap,
-    transaction: options.transaction,
-    signal: options.signal,
-    autoFinalize: args["auto-finalize"],
-    autoDismiss: args["auto-dismiss"],
-  });
-  try {
-    await job.addNode(filter, "main node", { perm: 0, shared: Perm.all });
-    job.setSpeed(args.speed ?? 0);
-    copy.configure({ compress: plan.compress });
-    await job.addNode(parts.target, "target", { perm: 0, shared: Perm.all });
-    return job;
-  } catch (error) {
-    await job.earlyFail(error);
-    throw error;
+    action.clean();
   }
 }

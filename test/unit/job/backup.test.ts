@@ -1,62 +1,24 @@
-// The backup job over memory nodes: events, progress, error policy, bitmaps, refusals. Recorded expectations are those
-// of the real daemon (conformance suite); here they hold in browsers too.
+// The backup job over memory nodes: events, progress, error policy, bitmaps. Recorded expectations are those of the
+// real daemon (conformance suite); here they hold in browsers too.
 import { describe, expect, it } from "vitest";
 import type { Child } from "../../../src/block/child.ts";
 import { type DirtyBitmap, createDirtyBitmap, findDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { BackupAction, type BackupArgs, startBackup } from "../../../src/job/backup.ts";
+import type { BackupArgs } from "../../../src/job/backup.ts";
 import { jobsOf } from "../../../src/job/job-registry.ts";
-import { JobTransaction } from "../../../src/job/job-transaction.ts";
-import { KiB, MiB, TestGraph, pattern, same } from "../support/graph.ts";
-
-const EIO = 5;
-const ENOSPC = 28;
-
-interface Setup {
-  test: TestGraph;
-  events: string[];
-  start: (args?: Partial<BackupArgs>) => ReturnType<typeof startBackup>;
-  settle: <T>(promise: Promise<T>) => Promise<T>;
-}
-
-interface Faults {
-  source?: Record<string, unknown>[];
-  target?: Record<string, unknown>[];
-}
-
-/** A source of 4 MiB, full of data, and a target; `events` lists statuses and block job events. */
-async function setup({ size = 4 * MiB, faults = {} as Faults } = {}): Promise<Setup> {
-  const test = new TestGraph();
-  await test.disk("src", size, faults.source);
-  await test.disk("dst", size, faults.target);
-  await test.fill("src", 0, size, 1);
-  const events: string[] = [];
-  test.graph.events.subscribe(({ event, data }) => {
-    const status = data["status"] as string | undefined;
-    if (status) events.push(status);
-    else if (event === "BLOCK_JOB_ERROR")
-      events.push(`error ${String(data["operation"])} ${String(data["action"])}`);
-    else if (event === "BLOCK_JOB_PENDING") events.push(event);
-    else {
-      const error = data["error"] === undefined ? "" : ` ${String(data["error"])}`;
-      events.push(`${event.slice(10)} ${String(data["offset"])}/${String(data["len"])}${error}`);
-    }
-  });
-  const start: Setup["start"] = (args = {}) =>
-    startBackup(test.graph, { "job-id": "j", device: "src", target: "dst", sync: "full", ...args });
-  return { test, events, start, settle: (promise) => test.host.clock.settle(promise) };
-}
-
-const beginning = ["created", "running", "paused", "running"];
-const ending = ["waiting", "pending"];
-const full = `COMPLETED ${4 * MiB}/${4 * MiB}`;
-
-/** Asserts that no trace of the job is left. */
-function expectGone({ test }: Setup): void {
-  expect(jobsOf(test.graph).jobs).toEqual([]);
-  expect(test.graph.nodes.filter((node) => node.type.name === "copy-before-write")).toEqual([]);
-  expect(test.graph.node("src").parents.size).toBe(0);
-  expect(test.graph.arena.inUse).toBe(0);
-}
+import { KiB, MiB, pattern, same } from "../support/graph.ts";
+import {
+  EIO,
+  ENOSPC,
+  type Faults,
+  type Setup,
+  always,
+  beginning,
+  ending,
+  expectGone,
+  full,
+  once,
+  setup,
+} from "./backup-support.ts";
 
 describe("a backup", () => {
   it("copies everything, shows its pause at the start, and leaves nothing behind", async () => {
@@ -184,20 +146,12 @@ describe("a backup", () => {
   });
 });
 
-const once = (iotype: string, errno: number): Record<string, unknown>[] => [
-  { event: "none", iotype, errno, sector: 512, once: true },
-];
-const always = (iotype: string, errno: number): Record<string, unknown>[] => [
-  { event: "none", iotype, errno, sector: 512, once: false },
-];
-
 describe.each([
   ["source", "read"],
   ["target", "write"],
 ] as const)("an error of the %s", (side, operation) => {
   const faulty = (rules: Record<string, unknown>[]): Promise<Setup> => setup({ faults: { [side]: rules } });
-  const policy = (value: string): Partial<BackupArgs> =>
-    ({ [`on-${side}-error`]: value }) as Partial<BackupArgs>;
+  const policy = (value: string): Partial<BackupArgs> => ({ [`on-${side}-error`]: value });
 
   it.each([
     ["report", EIO, "EIO", "Input/output error"],
@@ -385,138 +339,5 @@ describe("a backup by bitmap", () => {
       Promise.reject(Object.assign(new Error("gone"), { code: "EIO" }));
     await s.settle(job.cancel());
     expect(s.bitmap.dirtyBytes).toBe(192 * KiB);
-  });
-});
-
-describe("a refused backup", () => {
-  async function refused(args: Partial<BackupArgs>): Promise<{ message: string; s: Setup }> {
-    const s = await setup();
-    await s.test.disk("small", MiB);
-    createDirtyBitmap(s.test.graph.node("src"), { name: "b0" });
-    const error = await s.start(args).then(
-      () => undefined,
-      (e: unknown) => e as Error,
-    );
-    return { message: error?.message ?? "", s };
-  }
-
-  it.each([
-    [{ target: "src" }, "Source and target cannot be the same"],
-    [{ device: "nope" }, "Cannot find device='nope' nor node-name='nope'"],
-    [{ target: "nope" }, "Cannot find device='nope' nor node-name='nope'"],
-    [{ target: "small" }, "Source and target image have different sizes"],
-    [{ sync: "incremental" }, "must provide a valid bitmap name for 'incremental' sync mode"],
-    [{ sync: "bitmap" }, "must provide a valid bitmap name for 'bitmap' sync mode"],
-    [
-      { sync: "incremental", bitmap: "b0", "bitmap-mode": "never" },
-      "Bitmap sync mode must be 'on-success' when using sync mode 'incremental'",
-    ],
-    [{ sync: "incremental", bitmap: "nope" }, "Bitmap 'nope' could not be found"],
-    [{ sync: "bitmap", bitmap: "b0" }, "Bitmap sync mode must be given when providing a bitmap"],
-    [{ sync: "full", bitmap: "b0" }, "Bitmap sync mode must be given when providing a bitmap"],
-    [
-      { sync: "none", bitmap: "b0", "bitmap-mode": "always" },
-      "sync mode 'none' does not produce meaningful bitmap outputs",
-    ],
-    [
-      { bitmap: "b0", "bitmap-mode": "never" },
-      "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode 'full'",
-    ],
-    [{ "bitmap-mode": "always" }, "Cannot specify bitmap sync mode without a bitmap"],
-    [{ compress: true }, "Compression is not supported for this drive "],
-    [{ "x-perf": { "max-workers": 0 } }, "max-workers must be between 1 and 2147483647"],
-    [{ "x-perf": { "max-chunk": -1 } }, "max-chunk must be zero (which means no limit) or positive"],
-    [
-      { "x-perf": { "max-chunk": 4096 } },
-      "Required max-chunk (4096) is less than backup cluster size (65536)",
-    ],
-    [{ "job-id": "1bad id" }, "Invalid job ID '1bad id'"],
-  ] as [Partial<BackupArgs>, string][])("says why: %o", async (args, message) => {
-    const answer = await refused(args);
-    expect(answer.message).toBe(message);
-    expect(answer.s.events).toEqual([]);
-    expectGone(answer.s);
-    expect(findDirtyBitmap(answer.s.test.graph.node("src"), "b0")?.busy).toBe(false);
-  });
-
-  it("because of its speed has existed for a moment", async () => {
-    const { message, s } = await refused({ speed: -1 });
-    expect(message).toBe("Parameter 'speed' expects a non-negative value");
-    expect(s.events).toEqual(["created", "null"]);
-    expectGone(s);
-  });
-
-  it("because of another job names that job's kind", async () => {
-    const s = await setup();
-    const job = await s.start({ sync: "none" });
-    await s.test.disk("other", 4 * MiB);
-    await expect(s.start({ "job-id": "k", device: "other" })).rejects.toThrow(
-      "Node 'dst' is busy: block device is in use by block job: backup",
-    );
-    await s.settle(job.cancel());
-    expectGone(s);
-  });
-});
-
-describe("backups in a transaction", () => {
-  it("show their states in the order of the actions, and cancel each other when grouped", async () => {
-    const s = await setup({ faults: { source: once("read", EIO) } });
-    await s.test.disk("src2", 4 * MiB);
-    await s.test.disk("dst2", 4 * MiB);
-    const transaction = new JobTransaction();
-    const names: string[] = [];
-    s.test.graph.events.subscribe(({ data }) => {
-      if (data["status"]) names.push(`${String(data["id"])} ${String(data["status"])}`);
-    });
-    const args = (id: string, device: string, target: string): BackupArgs => ({
-      "job-id": id,
-      device,
-      target,
-      sync: "full",
-      speed: 256 * KiB,
-    });
-    const actions = [
-      new BackupAction(s.test.graph, args("ja", "src2", "dst2"), { transaction }),
-      new BackupAction(s.test.graph, { ...args("jb", "src", "dst"), speed: 0 }, { transaction }),
-    ];
-    for (const action of actions) await action.prepare();
-    for (const action of actions) await action.commit();
-    for (const action of actions) await action.clean();
-    expect(names).toEqual([
-      "ja created",
-      "jb created",
-      "ja running",
-      "ja paused",
-      "jb running",
-      "jb paused",
-      "ja running",
-      "jb running",
-    ]);
-    const [ja, jb] = actions.map((action) => action.job.done);
-    await expect(s.settle(jb!)).rejects.toMatchObject({ code: "EIO" });
-    await expect(s.settle(ja!)).rejects.toMatchObject({ code: "ECANCELED" });
-    expect(names.slice(8)).toEqual([
-      "jb aborting",
-      "jb concluded",
-      "jb null",
-      "ja aborting",
-      "ja concluded",
-      "ja null",
-    ]);
-  });
-
-  it("are taken back when a later action fails", async () => {
-    const s = await setup();
-    const action = new BackupAction(s.test.graph, {
-      "job-id": "j",
-      device: "src",
-      target: "dst",
-      sync: "full",
-    });
-    await action.prepare();
-    await s.settle(action.abort());
-    await action.clean();
-    expect(s.events).toEqual(["created", "aborting", "concluded", "null"]);
-    expectGone(s);
   });
 });
