@@ -99,6 +99,21 @@ describe.each([
     }
   });
 
+  test("copying sees a single byte at every place of every length", () => {
+    for (let length = 0; length < 300; length += length < 40 ? 1 : 37) {
+      const source = view(kernels, inside, { place: 0, offset: length % 19, length });
+      const target = view(kernels, inside, { place: 1, offset: length % 5, length });
+      for (let at = 0; at < length; at++) {
+        source[at] = 0x80 >> (at & 7);
+        expect(kernels.copyAndTestZero(target, source), `byte ${at} of ${length}`).toBe(false);
+        expect(target.indexOf(source[at]!)).toBe(at);
+        source[at] = 0;
+      }
+      expect(kernels.copyAndTestZero(target, source)).toBe(true);
+      expect(isZeroModel(target)).toBe(true);
+    }
+  });
+
   test("zero runs", () => {
     fc.assert(
       fc.property(
