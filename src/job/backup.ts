@@ -5,34 +5,38 @@
  */
 import { assert } from "../base/assert.ts";
 import { drainedBegin, drainedEnd } from "../block/drain.ts";
-import { Role } from "../block/driver.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
 import { createBackup } from "./backup-create.ts";
 import type { BackupJob } from "./backup-job.ts";
 import type { StartOptions } from "./job-arguments.ts";
-import { rootNode } from "./mirror.ts";
-import { openTargetImage } from "./target-image.ts";
 
 /** blockdev-backup's arguments as the wire has them. */
 export type BackupArgs = ArgsOf<"blockdev-backup">;
 
-/** drive-backup's arguments as the wire has them. */
-export type DriveBackupArgs = ArgsOf<"drive-backup">;
+/** One action of a transaction. clean() always comes last, also when prepare() has thrown. */
+export interface TransactionAction {
+  /** Does all that can fail. Throws CommandError in QEMU's words; then there is nothing to abort. */
+  prepare(): Promise<void>;
+  commit(): Promise<void>;
+  /** Undoes a prepare() that succeeded. */
+  abort(): Promise<void>;
+  clean(): Promise<void>;
+}
 
-/** Finds or makes the source, drains it by `drain`, and creates the job, not started. */
-type CreateJob = (drain: (source: BlockNode) => Promise<void>) => Promise<BackupJob>;
-
-/** A backup as one action of a transaction. clean() always comes last, also when prepare() has thrown. */
-export class BackupAction {
-  readonly #create: CreateJob;
+/** An action that makes a backup job; subclasses find or make its nodes. */
+export abstract class BackupActionBase implements TransactionAction {
+  readonly graph: BlockGraph;
   #drained: BlockNode | undefined;
   #job: BackupJob | undefined;
 
-  constructor(create: CreateJob) {
-    this.#create = create;
+  constructor(graph: BlockGraph) {
+    this.graph = graph;
   }
+
+  /** Drains the source by drain() and creates the job, not started. */
+  protected abstract create(): Promise<BackupJob>;
 
   /** The job, from prepare() on. */
   get job(): BackupJob {
@@ -40,62 +44,63 @@ export class BackupAction {
     return this.#job;
   }
 
-  /** Does all that can fail. Throws CommandError in QEMU's words; then nothing but the drain is left. */
   async prepare(): Promise<void> {
-    this.#job = await this.#create(async (source) => {
-      this.#drained = source;
-      await drainedBegin(source);
-    });
+    this.#job = await this.create();
+  }
+
+  /** Keeps the source drained until clean(). */
+  protected async drain(source: BlockNode): Promise<void> {
+    this.#drained = source;
+    await drainedBegin(source);
   }
 
   /** Starts the job: running, then paused until clean(). */
-  commit(): void {
+  commit(): Promise<void> {
     this.job.start();
+    return Promise.resolve();
   }
 
-  /** Cancels the job that was not started; does nothing if there is none. */
   async abort(): Promise<void> {
     await this.#job?.cancel({ force: true });
   }
 
-  /** Ends the drain. */
-  clean(): void {
+  clean(): Promise<void> {
     const node = this.#drained;
     this.#drained = undefined;
     if (node) drainedEnd(node);
+    return Promise.resolve();
+  }
+
+  /** Runs the action as a transaction of its own; like every transaction it drains everything first. */
+  async run(): Promise<BackupJob> {
+    await this.graph.drainAll();
+    try {
+      await this.prepare();
+      await this.commit();
+      return this.job;
+    } finally {
+      await this.clean();
+    }
   }
 }
 
 /** blockdev-backup as an action. */
-export function backupAction(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}): BackupAction {
-  return new BackupAction(async (drain) => {
-    const source = graph.lookup(args.device);
-    const target = graph.lookup(args.target);
-    await drain(source);
-    return createBackup(graph, { source, target, args, options });
-  });
-}
+export class BackupAction extends BackupActionBase {
+  readonly #args: BackupArgs;
+  readonly #options: StartOptions;
 
-/** drive-backup as an action: makes or opens the target image itself. */
-export function driveBackupAction(
-  graph: BlockGraph,
-  args: DriveBackupArgs,
-  options: StartOptions = {},
-): BackupAction {
-  return new BackupAction(async (drain) => {
-    const source = rootNode(graph, args.device);
-    await drain(source);
-    source.checkBlocked("backup-source");
-    const { sync, format, mode = "absolute-paths" } = args;
-    const target = await openTargetImage(graph, { source, target: args.target, format, sync, mode });
-    try {
-      // The target of sync=none shows the moment of the start at once: what was not copied comes from the source.
-      if (sync === "none") await graph.setBacking(target, source, Role.cow);
-      return await createBackup(graph, { source, target, args, options });
-    } finally {
-      await graph.release(target);
-    }
-  });
+  constructor(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}) {
+    super(graph);
+    this.#args = args;
+    this.#options = options;
+  }
+
+  protected override async create(): Promise<BackupJob> {
+    const source = this.graph.lookup(this.#args.device);
+    const target = this.graph.lookup(this.#args.target);
+    await this.drain(source);
+    return createBackup(this.graph, { source, target, args: this.#args, options: this.#options });
+  }
 }
 
 /** blockdev-backup. Throws CommandError in QEMU's words; resolves with the running job. */
@@ -104,26 +109,5 @@ export function startBackup(
   args: BackupArgs,
   options: StartOptions = {},
 ): Promise<BackupJob> {
-  return runAlone(graph, backupAction(graph, args, options));
-}
-
-/** drive-backup. Throws CommandError in QEMU's words; resolves with the running job. */
-export function startDriveBackup(
-  graph: BlockGraph,
-  args: DriveBackupArgs,
-  options: StartOptions = {},
-): Promise<BackupJob> {
-  return runAlone(graph, driveBackupAction(graph, args, options));
-}
-
-/** A transaction of one action; like every transaction it drains everything first. */
-async function runAlone(graph: BlockGraph, action: BackupAction): Promise<BackupJob> {
-  await graph.drainAll();
-  try {
-    await action.prepare();
-    action.commit();
-    return action.job;
-  } finally {
-    action.clean();
-  }
+  return new BackupAction(graph, args, options).run();
 }

@@ -1,0 +1,58 @@
+/**
+ * drive-backup: a backup whose target image the command makes or opens itself.
+ * Source: behaviour of QEMU 7.2's drive_backup_prepare.
+ */
+import { Role } from "../block/driver.ts";
+import type { BlockGraph } from "../block/graph.ts";
+import type { ArgsOf } from "../wire/qapi/index.ts";
+import { BackupActionBase } from "./backup.ts";
+import { createBackup } from "./backup-create.ts";
+import type { BackupJob } from "./backup-job.ts";
+import type { StartOptions } from "./job-arguments.ts";
+import { rootNode } from "./mirror.ts";
+import { openTargetImage } from "./target-image.ts";
+
+/** drive-backup's arguments as the wire has them. */
+export type DriveBackupArgs = ArgsOf<"drive-backup">;
+
+/** drive-backup as an action of a transaction. */
+export class DriveBackupAction extends BackupActionBase {
+  readonly #args: DriveBackupArgs;
+  readonly #options: StartOptions;
+
+  constructor(graph: BlockGraph, args: DriveBackupArgs, options: StartOptions = {}) {
+    super(graph);
+    this.#args = args;
+    this.#options = options;
+  }
+
+  protected override async create(): Promise<BackupJob> {
+    const { device, target: filename, format, mode, ...args } = this.#args;
+    const source = rootNode(this.graph, device);
+    await this.drain(source);
+    source.checkBlocked("backup-source");
+    const target = await openTargetImage(this.graph, {
+      source,
+      target: filename,
+      format,
+      sync: args.sync,
+      mode: mode ?? "absolute-paths",
+    });
+    try {
+      // What a backup of sync=none has not copied is read through the target from the source.
+      if (args.sync === "none") await this.graph.setBacking(target, source, Role.cow);
+      return await createBackup(this.graph, { source, target, args, options: this.#options });
+    } finally {
+      await this.graph.release(target);
+    }
+  }
+}
+
+/** drive-backup. Throws CommandError in QEMU's words; resolves with the running job. */
+export function startDriveBackup(
+  graph: BlockGraph,
+  args: DriveBackupArgs,
+  options: StartOptions = {},
+): Promise<BackupJob> {
+  return new DriveBackupAction(graph, args, options).run();
+}
