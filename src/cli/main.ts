@@ -1,5 +1,29 @@
 #!/usr/bin/env node
 /**
- * The command line program blockwright.
+ * The command line program blockwright. Each verb is loaded when it is asked for, so that --help stays fast.
  */
-export {};
+import { Command } from "commander";
+import { version } from "../version.ts";
+
+const program = new Command("blockwright")
+  .description(
+    "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",
+  )
+  .version(version, "-V, --version")
+  .showHelpAfterError()
+  .enablePositionalOptions();
+
+// The daemon has qemu-storage-daemon's command line, whose options are carried out in their order.
+program
+  .command("daemon")
+  .description("run block jobs over QMP, with the command line of qemu-storage-daemon")
+  .helpOption(false)
+  .allowUnknownOption()
+  .passThroughOptions()
+  .argument("[options...]")
+  .action(async (args: string[]) => {
+    const { daemon } = await import("./daemon.ts");
+    process.exit(await daemon(args));
+  });
+
+await program.parseAsync();

@@ -37,7 +37,7 @@ async function onBlockJob(
   return {};
 }
 
-async function started(job: Promise<Job>): Promise<Record<string, never>> {
+async function started(job: Promise<Job> | Job): Promise<Record<string, never>> {
   await job;
   return {};
 }

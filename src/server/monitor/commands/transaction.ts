@@ -6,7 +6,7 @@ import { CommandError } from "../../../base/errors.ts";
 import * as bitmaps from "../../../block/bitmap-commands.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../../../block/change.ts";
 import type { BlockGraph } from "../../../block/graph.ts";
-import { backupAction, driveBackupAction } from "../../../job/backup.ts";
+import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup.ts";
 import { JobTransaction } from "../../../job/job-transaction.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf, TransactionAction } from "../../../wire/qapi/index.ts";
@@ -49,24 +49,21 @@ async function prepare(
     case "blockdev-snapshot-sync":
       return prepareSnapshotSync(graph, action.data);
     case "blockdev-backup":
-      return prepareBackup(backupAction(graph, action.data, { transaction: group }));
+      return prepareJob(backupAction(graph, action.data, { transaction: group }));
     case "drive-backup":
-      return prepareBackup(driveBackupAction(graph, action.data, { transaction: group }));
+      return prepareJob(driveBackupAction(graph, action.data, { transaction: group }));
   }
 }
 
-/** A job's action also cleans up when its own preparation failed. */
-async function prepareBackup(
-  action: Required<Prepared> & { prepare(): Promise<unknown> },
-): Promise<Prepared> {
+/** A job's action cleans up also when its own preparation failed. */
+async function prepareJob(action: BackupAction): Promise<Prepared> {
   try {
     await action.prepare();
   } catch (error) {
-    await action.abort();
     await action.clean();
     throw error;
   }
-  return action;
+  return { commit: () => action.commit(), abort: () => action.abort(), clean: () => action.clean() };
 }
 
 /** Runs a transaction. Rejects with the error of the action that could not be prepared. */

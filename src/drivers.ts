@@ -1,0 +1,24 @@
+/**
+ * The composition of drivers: what every entry can open. Entries add the protocols of their platform.
+ */
+import type { DriverType } from "./block/driver.ts";
+import { blkdebug } from "./drivers/filter/blkdebug.ts";
+import { copyBeforeWrite } from "./drivers/filter/copy-before-write.ts";
+import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
+import { throttle } from "./drivers/filter/throttle.ts";
+import { qcow2 } from "./drivers/format/qcow2/index.ts";
+import { raw } from "./drivers/format/raw.ts";
+import { memory } from "./drivers/protocol/memory.ts";
+import { nullCo } from "./drivers/protocol/null-co.ts";
+
+/** Drivers that need nothing of the platform. */
+export const portableDrivers: readonly DriverType[] = [
+  raw,
+  qcow2,
+  memory,
+  nullCo,
+  blkdebug,
+  throttle,
+  copyOnRead,
+  copyBeforeWrite,
+];
