@@ -5,7 +5,7 @@
 import { Role } from "../block/driver.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
-import { BackupActionBase } from "./backup.ts";
+import { BackupActionBase } from "./backup-action.ts";
 import { createBackup } from "./backup-create.ts";
 import type { BackupJob } from "./backup-job.ts";
 import type { StartOptions } from "./job-arguments.ts";
@@ -15,8 +15,8 @@ import { openTargetImage } from "./target-image.ts";
 /** drive-backup's arguments as the wire has them. */
 export type DriveBackupArgs = ArgsOf<"drive-backup">;
 
-/** drive-backup as an action of a transaction. */
-export class DriveBackupAction extends BackupActionBase {
+/** Makes or opens the target. */
+class DriveBackupAction extends BackupActionBase {
   readonly #args: DriveBackupArgs;
   readonly #options: StartOptions;
 
@@ -46,6 +46,15 @@ export class DriveBackupAction extends BackupActionBase {
       await this.graph.release(target);
     }
   }
+}
+
+/** drive-backup as an action of a transaction. */
+export function driveBackupAction(
+  graph: BlockGraph,
+  args: DriveBackupArgs,
+  options: StartOptions = {},
+): BackupActionBase {
+  return new DriveBackupAction(graph, args, options);
 }
 
 /** drive-backup. Throws CommandError in QEMU's words; resolves with the running job. */

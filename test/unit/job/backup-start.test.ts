@@ -1,7 +1,7 @@
 // Starting backups: what is refused and in which words, and several in one transaction.
 import { describe, expect, it } from "vitest";
 import { createDirtyBitmap, findDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { BackupAction, type BackupArgs } from "../../../src/job/backup.ts";
+import { type BackupArgs, backupAction } from "../../../src/job/backup.ts";
 import { JobTransaction } from "../../../src/job/job-transaction.ts";
 import { KiB, MiB } from "../support/graph.ts";
 import { EIO, type Setup, expectGone, once, setup } from "./backup-support.ts";
@@ -94,8 +94,8 @@ describe("backups in a transaction", () => {
       speed: 256 * KiB,
     });
     const actions = [
-      new BackupAction(s.test.graph, args("ja", "src2", "dst2"), { transaction }),
-      new BackupAction(s.test.graph, { ...args("jb", "src", "dst"), speed: 0 }, { transaction }),
+      backupAction(s.test.graph, args("ja", "src2", "dst2"), { transaction }),
+      backupAction(s.test.graph, { ...args("jb", "src", "dst"), speed: 0 }, { transaction }),
     ];
     for (const action of actions) await action.prepare();
     for (const action of actions) await action.commit();
@@ -125,7 +125,7 @@ describe("backups in a transaction", () => {
 
   it("are taken back when a later action fails", async () => {
     const s = await setup();
-    const action = new BackupAction(s.test.graph, {
+    const action = backupAction(s.test.graph, {
       "job-id": "j",
       device: "src",
       target: "dst",
