@@ -19,7 +19,7 @@ export interface TransactionAction {
 }
 
 /** An action that makes a backup job; subclasses find or make its nodes. */
-export abstract class BackupActionBase implements TransactionAction {
+export abstract class BackupAction implements TransactionAction {
   readonly graph: BlockGraph;
   #drained: BlockNode | undefined;
   #job: BackupJob | undefined;

@@ -4,19 +4,19 @@
  */
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
-import { BackupActionBase } from "./backup-action.ts";
+import { BackupAction } from "./backup-action.ts";
 import { createBackup } from "./backup-create.ts";
 import type { BackupJob } from "./backup-job.ts";
 import type { StartOptions } from "./job-arguments.ts";
 
-export type { TransactionAction } from "./backup-action.ts";
+export type { BackupAction, TransactionAction } from "./backup-action.ts";
 export { driveBackupAction, startDriveBackup } from "./drive-backup.ts";
 
 /** blockdev-backup's arguments as the wire has them. */
 export type BackupArgs = ArgsOf<"blockdev-backup">;
 
 /** blockdev-backup as an action. */
-class BackupAction extends BackupActionBase {
+class BlockdevBackupAction extends BackupAction {
   readonly #args: BackupArgs;
   readonly #options: StartOptions;
 
@@ -35,12 +35,8 @@ class BackupAction extends BackupActionBase {
 }
 
 /** blockdev-backup as an action of a transaction. */
-export function backupAction(
-  graph: BlockGraph,
-  args: BackupArgs,
-  options: StartOptions = {},
-): BackupActionBase {
-  return new BackupAction(graph, args, options);
+export function backupAction(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}): BackupAction {
+  return new BlockdevBackupAction(graph, args, options);
 }
 
 /** blockdev-backup. Throws CommandError in QEMU's words; resolves with the running job. */
@@ -49,5 +45,5 @@ export function startBackup(
   args: BackupArgs,
   options: StartOptions = {},
 ): Promise<BackupJob> {
-  return new BackupAction(graph, args, options).run();
+  return new BlockdevBackupAction(graph, args, options).run();
 }

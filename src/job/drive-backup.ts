@@ -5,7 +5,7 @@
 import { Role } from "../block/driver.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
-import { BackupActionBase } from "./backup-action.ts";
+import { BackupAction } from "./backup-action.ts";
 import { createBackup } from "./backup-create.ts";
 import type { BackupJob } from "./backup-job.ts";
 import type { StartOptions } from "./job-arguments.ts";
@@ -16,7 +16,7 @@ import { openTargetImage } from "./target-image.ts";
 export type DriveBackupArgs = ArgsOf<"drive-backup">;
 
 /** Makes or opens the target. */
-class DriveBackupAction extends BackupActionBase {
+class DriveBackupAction extends BackupAction {
   readonly #args: DriveBackupArgs;
   readonly #options: StartOptions;
 
@@ -53,7 +53,7 @@ export function driveBackupAction(
   graph: BlockGraph,
   args: DriveBackupArgs,
   options: StartOptions = {},
-): BackupActionBase {
+): BackupAction {
   return new DriveBackupAction(graph, args, options);
 }
 
