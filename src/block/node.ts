@@ -167,7 +167,7 @@ export class BlockNode implements ChildParent {
     if (below) {
       limits.requestAlignment = this.isFilter ? below.node.limits.requestAlignment : 1;
       limits.optTransfer = below.node.limits.optTransfer;
-      limits.maxTransfer = this.isFilter ? below.node.limits.maxTransfer : 0;
+      limits.maxTransfer = below.node.limits.maxTransfer;
     }
     Object.assign(limits, this.driver.limits?.());
     this.limits = limits;

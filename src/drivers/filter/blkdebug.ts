@@ -74,9 +74,9 @@ export class BlkdebugDriver extends FilterDriver {
     await this.below.pwriteZeroes(offset, bytes, flags);
   }
 
-  /** Pieces smaller than the discard alignment are left out. */
+  /** Unlike zeroes, discards smaller than `opt-discard` come here and are passed on. */
   override async pdiscard(offset: number, bytes: number): Promise<void> {
-    if (bytes < this.#node.limits.pdiscardAlignment) throw this.#tooSmall("pdiscard", offset, bytes);
+    if (bytes < this.#node.limits.requestAlignment) throw this.#tooSmall("pdiscard", offset, bytes);
     await this.#check("pdiscard", { iotype: "discard", offset, bytes });
     await this.below.pdiscard(offset, bytes);
   }
