@@ -12,7 +12,7 @@ import { type BlockNode, type BlockOperation, allOperations } from "./node.ts";
 import { refreshPermissions } from "./permission-update.ts";
 import type { Permissions } from "./permissions.ts";
 
-const backingAllows: readonly BlockOperation[] = ["commit-target", "backup-source", "backup-target"];
+const backingAllows: readonly BlockOperation[] = ["commit-target", "stream", "backup-source", "backup-target"];
 const backingBlocks = allOperations.filter((operation) => !backingAllows.includes(operation));
 
 function backingReason(parent: BlockNode): string {
