@@ -1,0 +1,405 @@
+// Stream and intermediate commit on a chain of three images: contents, graph, headers, errors, refusals.
+import { describe, expect, test } from "vitest";
+import type { BlockNode } from "../../../src/block/node.ts";
+import { Perm } from "../../../src/block/permissions.ts";
+import { copyOnRead } from "../../../src/drivers/filter/copy-on-read.ts";
+import type { BlockJob } from "../../../src/job/block-job.ts";
+import { startCommit } from "../../../src/job/commit.ts";
+import type { OnError } from "../../../src/job/error-policy.ts";
+import { jobsOf } from "../../../src/job/job-registry.ts";
+import { startStream } from "../../../src/job/stream.ts";
+import { KiB, MiB, TestGraph, pattern } from "../support/graph.ts";
+import { type CowImage, clusterBytes, cow, images, makeImage } from "./cow-format.ts";
+
+/** base <- mid <- top, 2 MiB each (base: `baseBytes`), with data in each, and what a guest sees in top. */
+class Chain {
+  readonly test = new TestGraph();
+  readonly log: string[] = [];
+  readonly base: CowImage;
+  readonly mid: CowImage;
+  readonly top: CowImage;
+  readonly seen = new Uint8Array(2 * MiB);
+
+  constructor(baseBytes = 2 * MiB) {
+    images.clear();
+    this.base = makeImage("base", baseBytes);
+    this.mid = makeImage("mid", 2 * MiB, "base");
+    this.top = makeImage("top", 2 * MiB, "mid");
+    this.test.graph.register(cow, copyOnRead);
+    this.test.graph.events.subscribe(({ event, data }) => {
+      this.log.push(event === "JOB_STATUS_CHANGE" ? (data["status"] as string) : event);
+    });
+    this.#put(this.base, [0, 1, 2, 3], 0x11);
+    this.#put(this.mid, [2, 9], 0x22);
+    this.#put(this.top, [3, 31], 0x33);
+  }
+
+  #put(image: CowImage, clusters: readonly number[], value: number): void {
+    for (const cluster of clusters) {
+      const bytes = pattern(clusterBytes, value + cluster);
+      image.clusters.set(cluster, bytes);
+      this.seen.set(bytes, cluster * clusterBytes);
+    }
+  }
+
+  async open(): Promise<this> {
+    const { graph } = this.test;
+    await graph.add({ driver: "cow", "node-name": "base", backing: null });
+    await graph.add({ driver: "cow", "node-name": "mid", backing: "base" });
+    await graph.add({ driver: "cow", "node-name": "top", backing: "mid" });
+    return this;
+  }
+
+  node(name: string): BlockNode {
+    return this.test.graph.node(name);
+  }
+
+  run(job: BlockJob): Promise<unknown> {
+    return this.test.host.clock.settle(job.done.catch((error: unknown) => error));
+  }
+
+  async idle(): Promise<void> {
+    for (let i = 0; i < 10; i++) await this.test.host.clock.idle();
+  }
+
+  /** Offset of the first byte in which top differs from what the guest had written; -1 if none does. */
+  async firstDifference(): Promise<number> {
+    const edge = await this.test.edge("top", Perm.consistentRead);
+    const buffer = new Uint8Array(2 * MiB);
+    await edge.pread(0, buffer);
+    await this.test.graph.detach(edge);
+    return buffer.findIndex((byte, i) => byte !== this.seen[i]);
+  }
+
+  stream(args: Record<string, unknown> = {}): ReturnType<typeof startStream> {
+    return startStream(this.test.graph, { "job-id": "j", device: "top", ...args });
+  }
+
+  commit(args: Record<string, unknown> = {}): Promise<BlockJob> {
+    const command = { "job-id": "j", device: "top", "top-node": "mid", "base-node": "base", ...args };
+    return startCommit(this.test.graph, command);
+  }
+}
+
+const well = ["created", "running", "waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"];
+const badly = ["aborting", "BLOCK_JOB_COMPLETED", "concluded", "null"];
+
+describe("stream", () => {
+  test("of the whole chain leaves the node alone with its data", async () => {
+    const chain = await new Chain().open();
+    await chain.run(await chain.stream());
+    await chain.idle();
+    expect(chain.log).toEqual(well);
+    expect(chain.top.header).toBeNull();
+    expect(chain.node("top").backing).toBeUndefined();
+    expect(await chain.firstDifference()).toBe(-1);
+    expect([...chain.top.clusters.keys()].toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 9, 31]);
+    expect(chain.test.graph.nodes.map((node) => node.name)).toEqual(["top", "mid", "base"]);
+    expect(jobsOf(chain.test.graph).jobs).toEqual([]);
+  });
+
+  test("the old link goes only after the data is durable, and the new one is durable at the end", async () => {
+    const chain = await new Chain().open();
+    await chain.run(await chain.stream());
+    const header = chain.top.log.indexOf("header");
+    expect(chain.top.log.slice(header - 1, header)).toEqual(["flush"]);
+    expect(chain.top.log.lastIndexOf("write")).toBeLessThan(header - 1);
+  });
+
+  test.each([{ "base-node": "base" }, { bottom: "mid" }, { base: "base" }])(
+    "down to a base (%o) keeps the base",
+    async (args) => {
+      const chain = await new Chain().open();
+      await chain.run(await chain.stream(args));
+      await chain.idle();
+      expect(chain.node("top").backing?.node.name).toBe("base");
+      expect([...chain.top.clusters.keys()].toSorted((a, b) => a - b)).toEqual([2, 3, 9, 31]);
+      expect(await chain.firstDifference()).toBe(-1);
+      expect(chain.top.header?.format).toBe("cow");
+    },
+  );
+
+  test("the backing-file argument goes into the header", async () => {
+    const chain = await new Chain().open();
+    await chain.run(await chain.stream({ "base-node": "base", "backing-file": "elsewhere.img" }));
+    expect(chain.top.header).toEqual({ filename: "elsewhere.img", format: "cow" });
+  });
+
+  test.each([
+    ["report", "EIO", "part"],
+    ["ignore", "EIO", "all"],
+    ["auto", "EIO", "part"],
+    ["enospc", "EIO", "part"],
+    ["ignore", "ENOSPC", "all"],
+    ["report", "ENOSPC", "part"],
+  ] as const)("%s on %s ends with the error and keeps the link", async (policy, code, progress) => {
+    const chain = await new Chain().open();
+    chain.top.faults.push({ op: "write", code, once: true });
+    const job = await chain.stream({ "on-error": policy });
+    expect(await chain.run(job)).toMatchObject({ code });
+    await chain.idle();
+    expect(chain.log.filter((line) => line === "BLOCK_JOB_ERROR")).toHaveLength(1);
+    expect(chain.log.slice(-4)).toEqual(badly);
+    expect(job.offset === job.length ? "all" : "part").toBe(progress);
+    expect(chain.top.header).toEqual({ filename: "mid", format: "cow" });
+    expect(chain.node("top").backing?.node.name).toBe("mid");
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test.each([
+    ["stop", "EIO", "failed"],
+    ["stop", "ENOSPC", "nospace"],
+    ["enospc", "ENOSPC", "nospace"],
+    ["auto", "ENOSPC", "nospace"],
+  ] as const)("%s on %s pauses with io-status %s, and a resume retries", async (on, code, ioStatus) => {
+    const chain = await new Chain().open();
+    const errors: unknown[] = [];
+    chain.test.graph.events.subscribe(({ event, data }) => {
+      if (event === "BLOCK_JOB_ERROR") errors.push(data);
+    });
+    chain.base.faults.push({ op: "read", code, once: true });
+    const policy: OnError = on;
+    const job = await chain.stream({ "on-error": policy });
+    await chain.idle();
+    expect(job).toMatchObject({ status: "paused", ioStatus, busy: false, userPaused: true });
+    expect(errors).toEqual([{ device: "j", operation: "read", action: "stop" }]);
+    job.resume();
+    expect(job).toMatchObject({ status: "running", ioStatus: "ok" });
+    await chain.run(job);
+    await chain.idle();
+    expect(chain.log.slice(-5)).toEqual(well.slice(-5));
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test("a failed status counts as a read error", async () => {
+    const chain = await new Chain().open();
+    chain.mid.faults.push({ op: "status", code: "EIO", once: true });
+    expect(await chain.run(await chain.stream())).toMatchObject({ code: "EIO" });
+    expect(chain.log).toContain("BLOCK_JOB_ERROR");
+  });
+
+  test("a header that cannot be written fails the job", async () => {
+    const chain = await new Chain().open();
+    chain.top.faults.push({ op: "header", code: "ENOSPC", once: true });
+    expect(await chain.run(await chain.stream())).toMatchObject({ code: "ENOSPC" });
+    await chain.idle();
+    expect(chain.log.slice(-4)).toEqual(badly);
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test("cancelled, it leaves the chain as it was", async () => {
+    const chain = await new Chain().open();
+    const job = await chain.stream({ speed: 64 * KiB });
+    await chain.idle();
+    await job.cancel({ force: false });
+    await chain.idle();
+    expect(chain.log.slice(-4)).toEqual(["aborting", "BLOCK_JOB_CANCELLED", "concluded", "null"]);
+    expect(chain.node("top").backing?.node.name).toBe("mid");
+    expect(await chain.firstDifference()).toBe(-1);
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
+  test("a speed limit takes its time, and lifting it ends the wait", async () => {
+    const chain = await new Chain().open();
+    const { clock } = chain.test.host;
+    const job = await chain.stream({ speed: 64 * KiB });
+    await chain.run(job);
+    const limited = clock.nowMs();
+    expect(limited).toBeGreaterThan(4000);
+    const again = await new Chain().open();
+    const quick = await again.stream({ speed: 64 * KiB });
+    await again.idle();
+    quick.setSpeed(0);
+    await again.run(quick);
+    expect(again.test.host.clock.nowMs()).toBeLessThan(limited / 2);
+  });
+
+  test("a drain pauses it and waits for its requests", async () => {
+    const chain = await new Chain().open();
+    const job = await chain.stream();
+    await chain.test.graph.drainAll();
+    expect(chain.log).toContain("paused");
+    await chain.run(job);
+    await chain.idle();
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test("a second job on the chain is refused, and leaves nothing behind", async () => {
+    const chain = await new Chain().open();
+    const job = await chain.stream({ speed: 1 });
+    await expect(chain.stream({ "job-id": "k" })).rejects.toThrow(
+      "Node 'top' is busy: block device is in use by block job: stream",
+    );
+    await job.cancel();
+    await chain.idle();
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
+  test.each([
+    [{ "job-id": undefined }, "Invalid job ID ''"],
+    [{ "job-id": "1bad id" }, "Invalid job ID '1bad id'"],
+    [{ device: "nope" }, "Cannot find device='nope' nor node-name='nope'"],
+    [{ "base-node": "nope" }, "Cannot find device='' nor node-name='nope'"],
+    [{ "base-node": "other" }, "Node 'other' is not a backing image of 'top'"],
+    [{ "base-node": "top" }, "Node 'top' is not a backing image of 'top'"],
+    [{ base: "x.img" }, "Can't find 'x.img' in the backing chain"],
+    [{ base: "mid", "base-node": "mid" }, "'base' and 'base-node' cannot be specified at the same time"],
+    [{ base: "mid", bottom: "mid" }, "'base' and 'bottom' cannot be specified at the same time"],
+    [{ bottom: "mid", "base-node": "mid" }, "'bottom' and 'base-node' cannot be specified at the same time"],
+    [{ bottom: "other" }, "Node 'other' is not in a chain starting from 'top'"],
+    [{ "backing-file": "x" }, "backing file specified, but streaming the entire chain"],
+  ])("%o is refused: %s", async (args, words) => {
+    const chain = await new Chain().open();
+    await chain.test.disk("other", MiB);
+    await expect(chain.stream(args)).rejects.toThrow(words);
+    expect(chain.log).toEqual([]);
+    expect(chain.test.graph.nodes).toHaveLength(4);
+  });
+
+  test("a negative speed is found after the job exists", async () => {
+    const chain = await new Chain().open();
+    await expect(chain.stream({ speed: -1 })).rejects.toThrow(
+      "Parameter 'speed' expects a non-negative value",
+    );
+    expect(chain.log).toEqual(["created", "null"]);
+    expect(chain.test.graph.nodes).toHaveLength(3);
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+});
+
+describe("commit of an intermediate image", () => {
+  test("moves its data into the base and links the overlay to it", async () => {
+    const chain = await new Chain().open();
+    await chain.run(await chain.commit());
+    await chain.idle();
+    expect(chain.log).toEqual(well);
+    expect(chain.node("top").backing?.node.name).toBe("base");
+    expect(chain.top.header?.format).toBe("cow");
+    expect([...chain.base.clusters.keys()].toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 9]);
+    expect(await chain.firstDifference()).toBe(-1);
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
+  test("the base is durable before the overlay names it", async () => {
+    const chain = await new Chain().open();
+    chain.test.graph.events.subscribe(({ data }) => {
+      if (data["status"] === "concluded") chain.base.log.push("concluded");
+    });
+    const order: string[] = [];
+    chain.base.log.push = (...items) => order.push(...items.map((item) => `base ${item}`));
+    chain.top.log.push = (...items) => order.push(...items.map((item) => `top ${item}`));
+    await chain.run(await chain.commit());
+    const header = order.indexOf("top header");
+    expect(order.slice(0, header).at(-1)).toBe("base flush");
+    expect(order.slice(header)).not.toContain("base write");
+  });
+
+  test("a shorter base grows", async () => {
+    const chain = await new Chain(512 * KiB).open();
+    await chain.run(await chain.commit());
+    await chain.idle();
+    expect(chain.base.size).toBe(2 * MiB);
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test.each([
+    ["read", "report", "EIO"],
+    ["write", "report", "ENOSPC"],
+    ["write", "auto", "EIO"],
+    ["read", "enospc", "EIO"],
+  ] as const)("a failed %s under %s (%s) ends it and keeps the chain", async (op, policy, code) => {
+    const chain = await new Chain().open();
+    const errors: unknown[] = [];
+    chain.test.graph.events.subscribe(({ event, data }) => {
+      if (event === "BLOCK_JOB_ERROR") errors.push(data);
+    });
+    (op === "read" ? chain.mid : chain.base).faults.push({ op, code, once: true });
+    const job = await chain.commit({ "on-error": policy });
+    expect(await chain.run(job)).toMatchObject({ code });
+    await chain.idle();
+    expect(errors).toEqual([{ device: "j", operation: op, action: "report" }]);
+    expect(chain.log.slice(-4)).toEqual(badly);
+    expect(chain.node("top").backing?.node.name).toBe("mid");
+    expect(chain.top.header).toEqual({ filename: "mid", format: "cow" });
+    expect(await chain.firstDifference()).toBe(-1);
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
+  test.each([
+    ["read", "stop", "EIO", "failed"],
+    ["write", "enospc", "ENOSPC", "nospace"],
+    ["write", "auto", "ENOSPC", "nospace"],
+  ] as const)(
+    "a failed %s under %s (%s) pauses with %s and is retried",
+    async (op, policy, code, ioStatus) => {
+      const chain = await new Chain().open();
+      (op === "read" ? chain.mid : chain.base).faults.push({ op, code, once: true });
+      const job = await chain.commit({ "on-error": policy });
+      await chain.idle();
+      expect(job).toMatchObject({ status: "paused", ioStatus, busy: false });
+      expect(job.offset).toBeLessThan(job.length);
+      job.resume();
+      await chain.run(job);
+      await chain.idle();
+      expect(await chain.firstDifference()).toBe(-1);
+      expect(chain.node("top").backing?.node.name).toBe("base");
+    },
+  );
+
+  test("ignore retries for ever, less and less often, and is cancelled at once", async () => {
+    const chain = await new Chain().open();
+    chain.base.faults.push({ op: "write", code: "EIO", once: false });
+    const job = await chain.commit({ "on-error": "ignore" });
+    const { clock } = chain.test.host;
+    for (let i = 0; i < 30; i++) await clock.step();
+    const errors = chain.log.filter((line) => line === "BLOCK_JOB_ERROR").length;
+    expect(errors).toBeGreaterThan(5);
+    expect(clock.nowMs()).toBeGreaterThan((errors - 15) * 1000);
+    const before = clock.nowMs();
+    await job.cancel();
+    await chain.idle();
+    expect(clock.nowMs()).toBe(before);
+    expect(chain.log.at(-1)).toBe("null");
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test("ignore succeeds if the error goes away", async () => {
+    const chain = await new Chain().open();
+    chain.mid.faults.push({ op: "read", code: "EIO", once: true });
+    await chain.run(await chain.commit({ "on-error": "ignore" }));
+    await chain.idle();
+    expect(chain.log.slice(-5)).toEqual(well.slice(-5));
+    expect(await chain.firstDifference()).toBe(-1);
+  });
+
+  test("cancelled, it leaves the chain as it was", async () => {
+    const chain = await new Chain().open();
+    const job = await chain.commit({ speed: 64 * KiB });
+    await chain.idle();
+    await job.cancel();
+    await chain.idle();
+    expect(chain.node("top").backing?.node.name).toBe("mid");
+    expect(await chain.firstDifference()).toBe(-1);
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
+  test.each([
+    [{ device: "nope" }, "Device 'nope' not found"],
+    [{ device: "mid" }, "Need a root block node"],
+    [{ "top-node": "other" }, "'other' is not in this backing file chain"],
+    [{ "top-node": "base", "base-node": "mid" }, "'mid' is not in this backing file chain"],
+    [{ "top-node": "mid", "base-node": "mid" }, "cannot commit an image into itself"],
+    [{ top: "mid" }, "'top-node' and 'top' are mutually exclusive"],
+    [{ base: "base" }, "'base-node' and 'base' are mutually exclusive"],
+    [{ "top-node": undefined, top: "x.img" }, "Top image file x.img not found"],
+    [{ "base-node": undefined, base: "x.img" }, "Can't find 'x.img' in the backing chain"],
+    [{ "top-node": "top", "backing-file": "x" }, "'backing-file' specified, but 'top' is the active layer"],
+    [{ "job-id": undefined }, "Invalid job ID ''"],
+  ])("%o is refused: %s", async (args, words) => {
+    const chain = await new Chain().open();
+    await chain.test.disk("other", MiB);
+    await expect(chain.commit(args)).rejects.toThrow(words);
+    expect(chain.log).toEqual([]);
+    expect(chain.test.graph.nodes).toHaveLength(4);
+  });
+});
