@@ -8,20 +8,12 @@ import { nodeFilename } from "../block/filename.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm } from "../block/permissions.ts";
+import type { ArgsOf } from "../wire/qapi/index.ts";
 import type { OnError } from "./error-policy.ts";
-import { type CommonJobArguments, findBackingImage, lookupNode } from "./job-arguments.ts";
+import { findBackingImage, lookupNode } from "./job-arguments.ts";
 
 /** Arguments of block-commit. */
-export interface BlockCommitArguments extends CommonJobArguments {
-  device: string;
-  top?: string | undefined;
-  "top-node"?: string | undefined;
-  base?: string | undefined;
-  "base-node"?: string | undefined;
-  "backing-file"?: string | undefined;
-  "on-error"?: OnError | undefined;
-  "filter-node-name"?: string | undefined;
-}
+export type BlockCommitArguments = ArgsOf<"block-commit">;
 
 /** A checked block-commit. */
 export interface CommitPlan {

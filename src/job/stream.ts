@@ -15,28 +15,15 @@ import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm } from "../block/permissions.ts";
 import { isAllocated, isAllocatedAbove } from "../block/status.ts";
+import type { ArgsOf } from "../wire/qapi/index.ts";
 import type { BlockJobOptions } from "./block-job.ts";
 import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "./chunk-copy.ts";
 import { devicePolicyOf } from "./device-policy.ts";
 import { type OnError, checkErrorPolicy } from "./error-policy.ts";
-import {
-  type CommonJobArguments,
-  type StartOptions,
-  findBackingImage,
-  jobOptions,
-  lookupNode,
-} from "./job-arguments.ts";
+import { type StartOptions, findBackingImage, jobOptions, lookupNode } from "./job-arguments.ts";
 
 /** Arguments of block-stream. */
-export interface BlockStreamArguments extends CommonJobArguments {
-  device: string;
-  base?: string | undefined;
-  "base-node"?: string | undefined;
-  bottom?: string | undefined;
-  "backing-file"?: string | undefined;
-  "on-error"?: OnError | undefined;
-  "filter-node-name"?: string | undefined;
-}
+export type BlockStreamArguments = ArgsOf<"block-stream">;
 
 /** Which images are streamed. */
 interface StreamRange {
