@@ -49,6 +49,8 @@ const browser: TestProjectInlineConfiguration = {
       "test/unit/base/**/*.test.ts",
       "test/unit/kernels/**/*.test.ts",
       "test/unit/job/**/*.test.ts",
+      "test/unit/api/**/*.test.ts",
+      "test/unit/platform/browser/**/*.test.ts",
       "test/unit/block/throttle.test.ts",
       "test/unit/drivers/filter/{blkdebug,blkdebug-config,copy-on-read,throttle}.test.ts",
       "test/unit/drivers/format/raw.test.ts",

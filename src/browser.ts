@@ -1,4 +1,54 @@
 /**
- * The browser entry: the portable library with the browser platform.
+ * The browser entry: the portable library with the browser's clock, randomness and codecs, and one engine that everybody
+ * shares who brings none of their own. Disks live in memory or behind drivers of the caller's.
  */
-export {};
+import { type EngineOptions, makeEngine } from "./api/engine.ts";
+import type { Node } from "./api/node.ts";
+import {
+  type CreateImageOptions,
+  type CreateImageSpec,
+  type OpenOptions,
+  type OpenSpec,
+  createImageIn,
+  openNodeIn,
+} from "./api/open.ts";
+import type { DriverType } from "./block/driver.ts";
+import { portableDrivers } from "./drivers.ts";
+import type { Engine } from "./machine/engine.ts";
+import { browserHost } from "./platform/browser/host.ts";
+
+export * from "./index.ts";
+export { browserHost } from "./platform/browser/host.ts";
+
+/** How an engine of a page or worker is made. */
+export interface BrowserEngineOptions extends EngineOptions {
+  /** Drivers beside Blockwright's own. */
+  drivers?: readonly DriverType[];
+}
+
+/** An engine over the browser's Host. Close it with `await using` or close(). */
+export function createEngine(options: BrowserEngineOptions = {}): Engine {
+  const drivers = [...portableDrivers, ...(options.drivers ?? [])];
+  return makeEngine({ host: browserHost(), drivers }, options);
+}
+
+let shared: Engine | undefined;
+
+/** The engine of those who bring none; made when it is first asked for. */
+export function defaultEngine(): Engine {
+  shared ??= createEngine();
+  return shared;
+}
+
+/** Opens a node, as in `await using disk = await openNode({ driver: "memory", buffer })`. */
+export function openNode(spec: OpenSpec, options: OpenOptions & { engine?: Engine } = {}): Promise<Node> {
+  return openNodeIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** Makes an image in an open node; see CreateImageSpec. */
+export function createImage(
+  spec: CreateImageSpec,
+  options: CreateImageOptions & { engine?: Engine } = {},
+): Promise<void> {
+  return createImageIn(options.engine ?? defaultEngine(), spec, options);
+}

@@ -130,9 +130,9 @@ export class BlockGraph {
 
   // Opening and closing.
 
-  /** Opens a node for a caller who holds a reference on it: release with `release`. */
-  async open(spec: NodeSpec): Promise<BlockNode> {
-    const node = await openNode(this, spec);
+  /** Opens a node for a caller who holds a reference on it: release with `release`. `gate` stands in for the graph's. */
+  async open(spec: NodeSpec, options: { gate?: Gate } = {}): Promise<BlockNode> {
+    const node = await openNode(this, spec, options);
     node.references += 1;
     return node;
   }

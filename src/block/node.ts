@@ -18,6 +18,7 @@ import {
   Role,
   defaultLimits,
 } from "./driver.ts";
+import type { Gate } from "./gate.ts";
 import type { BlockGraph } from "./graph.ts";
 import { Perm, type Permissions } from "./permissions.ts";
 import { RequestTracker } from "./request.ts";
@@ -81,6 +82,8 @@ export class BlockNode implements ChildParent {
   implicit = false;
   /** The node whose inline option opened this one. */
   inheritsFrom: BlockNode | undefined;
+  /** Asked for the files that this node's image names. */
+  gate: Gate;
   references = 0;
   closed = false;
   /** BLOCK_WRITE_THRESHOLD, bytes; 0 = off. */
@@ -98,6 +101,7 @@ export class BlockNode implements ChildParent {
     options: NodeOptions;
   }) {
     this.graph = init.graph;
+    this.gate = init.graph.gate;
     this.name = init.name;
     this.type = init.type;
     this.spec = init.spec;

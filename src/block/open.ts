@@ -8,6 +8,7 @@ import { restoreBitmaps } from "./bitmap-persistence.ts";
 import type { Child } from "./child.ts";
 import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "./driver.ts";
 import { attachChild, detachChild, refresh } from "./edges.ts";
+import type { Gate } from "./gate.ts";
 import type { BlockGraph } from "./graph.ts";
 import { BlockNode, type NodeOptions } from "./node.ts";
 import { Perm } from "./permissions.ts";
@@ -17,12 +18,17 @@ interface Inherited {
   role: ChildRole;
 }
 
+/** Who opens a node: a parent, or a caller who may bring a gate. */
+type Opener = Inherited | { gate?: Gate };
+
 /** Opens a node and its children. The caller takes a reference or an edge at once. */
-export async function openNode(graph: BlockGraph, spec: NodeSpec, inherited?: Inherited): Promise<BlockNode> {
+export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener = {}): Promise<BlockNode> {
+  const inherited = "parent" in opener ? opener : undefined;
   const type = graph.driver(spec.driver);
   const name = graph.claimName(spec["node-name"]);
   const node = new BlockNode({ graph, name, type, spec, options: nodeOptions(spec, inherited) });
   node.inheritsFrom = inherited?.parent;
+  node.gate = "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate);
   graph.addNode(node);
   try {
     const driver = await type.open(openContext(graph, node), spec);
@@ -138,7 +144,7 @@ export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode):
   const filename = node.driver.backingFilename?.();
   if (!filename) return;
   checkDepth(node);
-  const answer = await graph.gate({
+  const answer = await node.gate({
     kind: "backing",
     image: imageFilename(node),
     name: filename,

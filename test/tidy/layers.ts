@@ -5,7 +5,7 @@
 import { type Breach, lineOf, repositoryFiles, type Source, type SyntaxNode, walk } from "./source.ts";
 
 /** The folders of src/, lowest first. The entries (src/*.ts and src/cli) stand above them all. */
-const ROWS = ["base", "platform", "kernels", "wire", "block", "drivers", "job", "machine", "server"];
+const ROWS = ["base", "platform", "kernels", "wire", "block", "drivers", "job", "machine", "server", "api"];
 const ENTRY = ROWS.length;
 
 /** How many folders below src/ name one unit that its siblings must not import; absent: the layer is one unit. */

@@ -1,0 +1,38 @@
+/**
+ * Making engines for library callers: the host and the drivers come from the entry, everything else has a default.
+ */
+import type { Host } from "../base/host.ts";
+import type { DriverType } from "../block/driver.ts";
+import type { Gate } from "../block/gate.ts";
+import { loadKernels, loadTwinKernels } from "../kernels/load.ts";
+import { Engine } from "../machine/engine.ts";
+
+/** How an engine is made. */
+export interface EngineOptions {
+  /** Asked before a file that an image names is opened. Default: nothing is allowed. */
+  gate?: Gate;
+  /** Refuses `stop` and `enospc` unless the guest device stops too (QEMU's rule of 2012). Default false. */
+  strictErrorPolicy?: boolean;
+  /** Size of the I/O arena, bytes; default 64 MiB. It bounds the data that all jobs have in flight. */
+  arenaBytes?: number;
+  /** `twin` does without WebAssembly. Default `auto`. */
+  kernels?: "auto" | "twin";
+}
+
+/** What an entry adds. */
+export interface EnginePlatform {
+  host: Host;
+  drivers: readonly DriverType[];
+}
+
+/** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */
+export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
+  const { arenaBytes, gate, strictErrorPolicy } = options;
+  const size = arenaBytes === undefined ? {} : { arenaBytes };
+  return new Engine({
+    ...platform,
+    kernels: options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size),
+    ...(gate === undefined ? {} : { gate }),
+    ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),
+  });
+}

@@ -1,0 +1,85 @@
+/**
+ * The library's face, as far as it is the same on every platform; the entries add a way to make engines.
+ */
+export { BlockError, CommandError, ImageError, errnoOf, type QmpErrorClass } from "../base/errors.ts";
+export { type Errno, strerror } from "../base/errno.ts";
+export type { QmpEvent } from "../base/event-bus.ts";
+export type * from "../base/host.ts";
+export { limits } from "../base/limits.ts";
+export type {
+  BlockDriver,
+  BlockLimits,
+  BlockStatus,
+  DriverType,
+  NodeSpec,
+  OpenContext,
+} from "../block/driver.ts";
+export {
+  type Gate,
+  type GateAnswer,
+  type GatePolicy,
+  type GateRequest,
+  denyGate,
+  fileGate,
+} from "../block/gate.ts";
+export type { BlockNode } from "../block/node.ts";
+export { BackupJob } from "../job/backup-job.ts";
+export { BlockJob } from "../job/block-job.ts";
+export { CommitJob } from "../job/commit.ts";
+export type { BlockErrorAction, IoStatus, OnError } from "../job/error-policy.ts";
+export { JobEvent } from "../job/job-events.ts";
+export type { JobStatus, JobVerb } from "../job/job-verbs.ts";
+export { Job, JobCancelledError, type JobResult } from "../job/job.ts";
+export { MirrorJob } from "../job/mirror-job.ts";
+export { StreamJob } from "../job/stream.ts";
+export { GuestDevice, type GuestDeviceOptions } from "../machine/device.ts";
+export { Engine } from "../machine/engine.ts";
+export type { RunState } from "../machine/machine.ts";
+export { type EngineCommandsOptions, engineCommands } from "../server/monitor/commands/index.ts";
+export {
+  type AnyClientEvent,
+  type ClientEvent,
+  type CommandHandlers,
+  CommandRegistry,
+  QmpClient,
+  QmpClientEvent,
+  QmpSession,
+  type QmpSessionOptions,
+} from "../server/monitor/index.ts";
+export type {
+  ArgsOf,
+  BlockdevOptions,
+  BlockdevRef,
+  CommandName,
+  EventDataOf,
+  EventName,
+  ObjectOptions,
+  ReturnOf,
+} from "../wire/qapi/index.ts";
+export type { EngineOptions, EnginePlatform } from "./engine.ts";
+export {
+  type BackupOptions,
+  type CommitOptions,
+  type JobOptions,
+  type MirrorOptions,
+  type NodeRef,
+  type StreamOptions,
+  backup,
+  commit,
+  mirror,
+  stream,
+  whenReady,
+} from "./jobs.ts";
+export type { MapExtent, MapRange } from "./map.ts";
+export { type MonitorOptions, serveMonitor } from "./monitor.ts";
+export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
+export type {
+  CreateImageOptions,
+  CreateImageSpec,
+  CreateQcow2Options,
+  CreateRawOptions,
+  MemoryBufferOptions,
+  OpenOptions,
+  OpenSpec,
+} from "./open.ts";
+export { STREAM_CHUNK_BYTES, type StreamRange } from "./streams.ts";

@@ -1,0 +1,229 @@
+/**
+ * Starting block jobs from library code: typed options in TypeScript's case over the functions that the monitor calls.
+ * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
+ */
+import { BlockError } from "../base/errors.ts";
+import { startBackup } from "../job/backup.ts";
+import type { BackupJob } from "../job/backup-job.ts";
+import type { BlockJob } from "../job/block-job.ts";
+import { startCommit } from "../job/commit.ts";
+import type { OnError } from "../job/error-policy.ts";
+import type { MirrorJob } from "../job/mirror-job.ts";
+import { startMirror } from "../job/mirror.ts";
+import { type StreamJob, startStream } from "../job/stream.ts";
+import type { Engine } from "../machine/engine.ts";
+import type { Node } from "./node.ts";
+
+/** A node: its handle or its name. */
+export type NodeRef = Node | string;
+
+/** Options of every job. */
+export interface JobOptions {
+  /** Default: the job's type and a number (`mirror0`). */
+  jobId?: string | undefined;
+  /** Bytes per second; 0 (default): no limit. */
+  speedBytesPerSecond?: number | undefined;
+  /** False: the job waits in `pending` for finalize(). Default true. */
+  autoFinalize?: boolean | undefined;
+  /** False: the job stays `concluded` until dismiss(). Default true. */
+  autoDismiss?: boolean | undefined;
+  /** Name of the job's filter node. */
+  filterNodeName?: string | undefined;
+  /** Force-cancels the job when it aborts; `done` then rejects with a JobCancelledError. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of mirror(). */
+export interface MirrorOptions extends JobOptions {
+  /** full (default): everything; top: what the source's own image holds; none: only what is written from now on. */
+  sync?: "full" | "top" | "none" | undefined;
+  /** write-blocking copies guest writes as they happen. Default background. */
+  copyMode?: "background" | "write-blocking" | undefined;
+  /** Bytes of a bit of the dirty bitmap: a power of two, 512 … 64 MiB. Default: the target's cluster size. */
+  granularity?: number | undefined;
+  /** Most bytes in flight; default 16 MiB. */
+  bufferBytes?: number | undefined;
+  /** The node to replace on completion; default: the source. */
+  replaces?: NodeRef | undefined;
+  /** On a failed read of the source; default report. */
+  onSourceError?: OnError | undefined;
+  /** On a failed write to the target; default report. */
+  onTargetError?: OnError | undefined;
+}
+
+/** Options of backup(). */
+export interface BackupOptions extends JobOptions {
+  /** full (default), top, none, or what a bitmap says. */
+  sync?: "full" | "top" | "none" | "incremental" | "bitmap" | undefined;
+  /** Name of a dirty bitmap of the source. */
+  bitmap?: string | undefined;
+  bitmapMode?: "on-success" | "never" | "always" | undefined;
+  /** Stores compressed clusters; the target's format must be able to. */
+  compress?: boolean | undefined;
+  /** Copies at once; default 64. */
+  maxWorkers?: number | undefined;
+  /** Largest request, bytes; 0 (default): no limit. */
+  maxChunkBytes?: number | undefined;
+  onSourceError?: OnError | undefined;
+  onTargetError?: OnError | undefined;
+}
+
+/** Options of stream(). */
+export interface StreamOptions extends JobOptions {
+  /** The image (file name) that stays below; default: none, the node becomes independent. */
+  base?: string | undefined;
+  /** The same by node. */
+  baseNode?: NodeRef | undefined;
+  /** The lowest node to be streamed; its backing file stays. */
+  bottom?: NodeRef | undefined;
+  /** What the header shall say instead of the base's own name. */
+  backingFile?: string | undefined;
+  onError?: OnError | undefined;
+}
+
+/** Options of commit(). */
+export interface CommitOptions extends JobOptions {
+  /** The image (file name) to commit from; default: the node itself, and the job waits to be completed. */
+  top?: string | undefined;
+  topNode?: NodeRef | undefined;
+  /** The image to commit into; default: the lowest. */
+  base?: string | undefined;
+  baseNode?: NodeRef | undefined;
+  /** What the image above `top` shall name as its backing file. */
+  backingFile?: string | undefined;
+  onError?: OnError | undefined;
+}
+
+/**
+ * Copies `source` to `target` and keeps them the same. When the job is ready (whenReady()), complete() makes the target
+ * take the source's place, and `cancel({ force: false })` leaves it as a consistent copy.
+ */
+export async function mirror(source: Node, target: Node, options: MirrorOptions = {}): Promise<MirrorJob> {
+  const engine = await prepare({ source, target, options });
+  const args = {
+    ...commonArguments(engine, "mirror", options),
+    ...given({
+      granularity: options.granularity,
+      "buf-size": options.bufferBytes,
+      "copy-mode": options.copyMode,
+      replaces: nameOf(options.replaces),
+      "on-source-error": options.onSourceError,
+      "on-target-error": options.onTargetError,
+    }),
+    device: source.name,
+    target: target.name,
+    sync: options.sync ?? "full",
+  };
+  return startMirror(engine.graph, args, { signal: options.signal });
+}
+
+/** Copies the state that `source` has now to `target`, whatever is written to `source` meanwhile. */
+export async function backup(source: Node, target: Node, options: BackupOptions = {}): Promise<BackupJob> {
+  const engine = await prepare({ source, target, options });
+  const perf = given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes });
+  const args = {
+    ...commonArguments(engine, "backup", options),
+    ...given({
+      bitmap: options.bitmap,
+      "bitmap-mode": options.bitmapMode,
+      compress: options.compress,
+      "on-source-error": options.onSourceError,
+      "on-target-error": options.onTargetError,
+    }),
+    "x-perf": perf,
+    device: source.name,
+    target: target.name,
+    sync: options.sync ?? "full",
+  };
+  return startBackup(engine.graph, args, { signal: options.signal });
+}
+
+/** Copies what `node` takes from its backing chain into `node`, and drops the images between. */
+export async function stream(node: Node, options: StreamOptions = {}): Promise<StreamJob> {
+  const engine = await prepare({ source: node, options });
+  const args = {
+    ...commonArguments(engine, "stream", options),
+    device: node.name,
+    base: options.base,
+    "base-node": nameOf(options.baseNode),
+    bottom: nameOf(options.bottom),
+    "backing-file": options.backingFile,
+    "on-error": options.onError,
+  };
+  return startStream(engine.graph, args, { signal: options.signal });
+}
+
+/** Commits images of the node's chain into one below. Of the active image: a MirrorJob, to be completed when ready. */
+export async function commit(node: Node, options: CommitOptions = {}): Promise<BlockJob> {
+  const engine = await prepare({ source: node, options });
+  const args = {
+    ...commonArguments(engine, "commit", options),
+    device: node.name,
+    top: options.top,
+    "top-node": nameOf(options.topNode),
+    base: options.base,
+    "base-node": nameOf(options.baseNode),
+    "backing-file": options.backingFile,
+    "on-error": options.onError,
+  };
+  return startCommit(engine.graph, args, { signal: options.signal });
+}
+
+/** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
+export async function whenReady(job: BlockJob, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+  signal?.throwIfAborted();
+  if (job.isReady) return;
+  await new Promise<void>((resolve, reject) => {
+    const settle = (act: () => void) => (): void => {
+      job.removeEventListener("BLOCK_JOB_READY", ready);
+      signal?.removeEventListener("abort", aborted);
+      act();
+    };
+    const ready = settle(resolve);
+    const aborted = settle(() => reject(signal?.reason as Error));
+    job.addEventListener("BLOCK_JOB_READY", ready);
+    signal?.addEventListener("abort", aborted);
+    job.done.then(ready, (error: Error) => settle(() => reject(error))());
+  });
+}
+
+/** Checks that the nodes are of one engine, and gives the handles' permissions on what the job writes back. */
+async function prepare(nodes: { source: Node; target?: Node; options: JobOptions }): Promise<Engine> {
+  const { source, target, options } = nodes;
+  options.signal?.throwIfAborted();
+  if (target && target.engine !== source.engine) {
+    const message = "source and target are open in different engines";
+    throw new BlockError({ code: "EINVAL", op: "job", message });
+  }
+  await target?.release();
+  return source.engine;
+}
+
+function commonArguments(engine: Engine, type: string, options: JobOptions): { "job-id": string } {
+  return {
+    "job-id": options.jobId ?? freeId(engine, type),
+    ...given({
+      speed: options.speedBytesPerSecond,
+      "auto-finalize": options.autoFinalize,
+      "auto-dismiss": options.autoDismiss,
+      "filter-node-name": options.filterNodeName,
+    }),
+  };
+}
+
+function freeId(engine: Engine, type: string): string {
+  for (let number = 0; ; number++) {
+    const id = `${type}${number}`;
+    if (!engine.jobs.find(id)) return id;
+  }
+}
+
+function nameOf(node: NodeRef | undefined): string | undefined {
+  return typeof node === "object" ? node.name : node;
+}
+
+/** The members that have a value. */
+function given<T extends object>(members: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(members).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}

@@ -1,0 +1,199 @@
+/**
+ * A node of the block graph in the hands of a library caller.
+ *
+ * Invariants: an idle handle takes no permission, so that jobs and other handles may use the node; the first read takes
+ * consistent-read, the first write takes write, and they are kept until a job writes to the node (jobs.ts) or the handle
+ * is closed. A permission that somebody else refuses is BlockError EPERM in QEMU's words. The node lives until the last
+ * handle and job let it go. After a mirror was completed, the source's handle shows the target, as QEMU's devices do.
+ */
+import { BlockError } from "../base/errors.ts";
+import { Mutex, abortable } from "../base/signals.ts";
+import { BlockBackend } from "../block/backend.ts";
+import { layers } from "../block/chain.ts";
+import { Req } from "../block/driver.ts";
+import type { BlockNode } from "../block/node.ts";
+import { imageFilename } from "../block/open.ts";
+import { Perm } from "../block/permissions.ts";
+import type { Engine } from "../machine/engine.ts";
+import { imageInfo } from "../server/monitor/commands/query.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
+import { type MapExtent, type MapRange, extentAt, mapExtents } from "./map.ts";
+import { type StreamRange, readableOf, writableOf } from "./streams.ts";
+
+/** What every call takes. */
+export interface CallOptions {
+  /** Ends the wait with `signal.reason`; a request that is under way goes on and may still use its buffer. */
+  signal?: AbortSignal;
+}
+
+/** One image or filter of a disk's chain. */
+export interface ChainLayer {
+  /** Node name. */
+  name: string;
+  driver: string;
+  /** The file that holds it; empty if it is no file. */
+  filename: string;
+  /** Virtual size, bytes. */
+  length: number;
+  readOnly: boolean;
+}
+
+/** What an image's header says, as qemu-img info has it (wire names). */
+export type ImageInfo = TypeOf<"ImageInfo">;
+
+/** A disk, image or filter that is open. Made by openNode(). */
+export class Node implements AsyncDisposable {
+  readonly engine: Engine;
+  readonly #backend: BlockBackend;
+  readonly #permissions = new Mutex();
+  #held = 0;
+  #closed: Promise<void> | undefined;
+
+  private constructor(engine: Engine, backend: BlockBackend) {
+    this.engine = engine;
+    this.#backend = backend;
+  }
+
+  /** A handle of its own on a node of the engine's graph. */
+  static async attach(engine: Engine, node: BlockNode): Promise<Node> {
+    const backend = new BlockBackend(engine.graph);
+    await backend.attach(node, { perm: 0, shared: Perm.all });
+    return new Node(engine, backend);
+  }
+
+  /** The node of the block layer that the handle shows now. Throws ENOMEDIUM after close(). */
+  get blockNode(): BlockNode {
+    const { node } = this.#backend;
+    if (!node) throw new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
+    return node;
+  }
+
+  /** The node's name, given or made (`#block…`). */
+  get name(): string {
+    return this.blockNode.name;
+  }
+
+  /** Length of the disk, bytes. */
+  get length(): number {
+    return this.blockNode.length;
+  }
+
+  get readOnly(): boolean {
+    return this.blockNode.readOnly;
+  }
+
+  /** The disk's images and filters from the top down to the lowest backing file. */
+  get chain(): ChainLayer[] {
+    return [...layers(this.blockNode)].map((node) => ({
+      name: node.name,
+      driver: node.type.name,
+      filename: imageFilename(node),
+      length: node.length,
+      readOnly: node.readOnly,
+    }));
+  }
+
+  /** Reads `bytes` bytes into a new buffer, or fills a given one, and returns it. Outside the disk: EIO. */
+  async read(
+    offset: number,
+    into: number | Uint8Array<ArrayBuffer>,
+    options?: CallOptions,
+  ): Promise<Uint8Array<ArrayBuffer>>;
+  async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
+  async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
+    const buffer = typeof into === "number" ? new Uint8Array(into) : into;
+    await this.#request(Perm.consistentRead, options, () => this.#backend.pread(offset, buffer));
+    return buffer;
+  }
+
+  /** Writes; not durable before flush(). The buffer must stay as it is until the call has resolved. */
+  async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
+    await this.#request(Perm.write, options, () => this.#backend.pwrite(offset, data));
+  }
+
+  /** Makes a range read as zeroes; `unmap` allows to free its storage. */
+  async writeZeroes(
+    offset: number,
+    bytes: number,
+    options: CallOptions & { unmap?: boolean } = {},
+  ): Promise<void> {
+    const flags = options.unmap ? Req.mayUnmap : 0;
+    await this.#request(Perm.write, options, () => this.#backend.pwriteZeroes(offset, bytes, flags));
+  }
+
+  /** Drops a range's content, if the node was opened with `discard: "unmap"`; what it reads as is then up to the format. */
+  async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
+    await this.#request(Perm.write, options, () => this.#backend.pdiscard(offset, bytes));
+  }
+
+  /** Makes completed writes durable. */
+  async flush(options: CallOptions = {}): Promise<void> {
+    await this.#request(0, options, () => this.#backend.flush());
+  }
+
+  /** A range as a byte stream, in chunks of 1 MiB. */
+  readable(range: StreamRange = {}): ReadableStream<Uint8Array> {
+    return readableOf(this, range);
+  }
+
+  /** A stream that writes from `offset` on and flushes when it is closed. */
+  writable(range: Omit<StreamRange, "length"> = {}): WritableStream<Uint8Array> {
+    return writableOf(this, range);
+  }
+
+  /** What lies at `offset`, seen through the whole chain: one extent of 1 … `bytes` bytes. */
+  blockStatus(offset: number, bytes: number, options: CallOptions = {}): Promise<MapExtent> {
+    options.signal?.throwIfAborted();
+    return abortable(extentAt(this.blockNode, offset, bytes), options.signal);
+  }
+
+  /** The extents of the disk in order, neighbours joined. */
+  map(range: MapRange = {}): AsyncGenerator<MapExtent> {
+    return mapExtents(this.blockNode, range);
+  }
+
+  /** What `qemu-img info` says of the image; with `backingChain` also of those below it. */
+  async info(options: CallOptions & { backingChain?: boolean } = {}): Promise<ImageInfo> {
+    options.signal?.throwIfAborted();
+    return abortable(imageInfo(this.blockNode, options.backingChain ?? false), options.signal);
+  }
+
+  /** Gives all permissions back, so that a job may write to the node. They are taken again when they are needed. */
+  async release(): Promise<void> {
+    await this.#permissions.run(() => this.#setPermissions(0));
+  }
+
+  /**
+   * Waits for the handle's requests and lets the node go; nobody else using it, it is flushed and closed. Rejects with
+   * the first error of that, the node being closed all the same. May be called again.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#backend.close();
+    return this.#closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #request(perm: number, { signal }: CallOptions, body: () => Promise<void>): Promise<void> {
+    signal?.throwIfAborted();
+    if ((this.#held & perm) !== perm) await this.#take(perm);
+    await abortable(body(), signal);
+  }
+
+  async #take(perm: number): Promise<void> {
+    await this.#permissions.run(async () => {
+      if ((this.#held & perm) !== perm) await this.#setPermissions(this.#held | perm);
+    });
+  }
+
+  async #setPermissions(perm: number): Promise<void> {
+    const { root } = this.#backend;
+    if (!root || perm === this.#held) return;
+    // A writer keeps other writers out; a reader minds nobody.
+    const shared = perm & Perm.write ? Perm.consistentRead | Perm.writeUnchanged : Perm.all;
+    await this.engine.graph.setPermissions(root, { perm, shared });
+    this.#held = perm;
+  }
+}

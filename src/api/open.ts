@@ -1,0 +1,125 @@
+/**
+ * Opening nodes and making images for library callers, over a given engine.
+ */
+import { BlockError } from "../base/errors.ts";
+import type { NodeSpec } from "../block/driver.ts";
+import type { Gate } from "../block/gate.ts";
+import type { Engine } from "../machine/engine.ts";
+import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
+import { type CallOptions, Node } from "./node.ts";
+
+/** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
+export interface MemoryBufferOptions {
+  driver: "memory";
+  buffer: Uint8Array;
+  "node-name"?: string;
+  "read-only"?: boolean;
+  discard?: "ignore" | "unmap";
+  "detect-zeroes"?: "off" | "on" | "unmap";
+}
+
+/** What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer. */
+export type OpenSpec = BlockdevOptions | MemoryBufferOptions;
+
+/** Options of openNode(). */
+export interface OpenOptions extends CallOptions {
+  /** Asked for the files that this node's images name; default: the engine's gate. */
+  gate?: Gate;
+}
+
+/**
+ * Opens a node. Throws BlockError (errno), ImageError (a malformed image), CommandError (a refused option); then nothing
+ * stays open. A child may be a spec of its own or the name of a node that is open in the same engine.
+ */
+export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOptions = {}): Promise<Node> {
+  const { gate, signal } = options;
+  signal?.throwIfAborted();
+  // QAPI's descriptions and those of the block layer differ in their types only.
+  const node = await engine.graph.open(spec as NodeSpec, gate ? { gate } : {});
+  try {
+    signal?.throwIfAborted();
+    return await Node.attach(engine, node);
+  } finally {
+    await engine.graph.release(node);
+  }
+}
+
+/** A raw image in a new file. */
+export interface CreateRawOptions {
+  driver: "raw";
+  file: { driver: "file"; filename: string };
+  /** Bytes. */
+  size: number;
+  preallocation?: "off" | "falloc" | "full";
+}
+
+/** A qcow2 image as QAPI's BlockdevCreateOptionsQcow2: into a new file, an open node (by name) or a spec. */
+export type CreateQcow2Options = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "qcow2" }>;
+
+/** What createImage() makes. */
+export type CreateImageSpec = CreateRawOptions | CreateQcow2Options;
+
+/** Options of createImage(). */
+export interface CreateImageOptions extends CallOptions {
+  /** Replaces a file that exists; default: EEXIST. */
+  overwrite?: boolean;
+}
+
+/**
+ * Makes an image. An inline `file` of driver file is created (EEXIST if it is there, unless `overwrite`) and removed
+ * again if the image could not be made. Throws BlockError or CommandError in QEMU's words.
+ */
+export async function createImageIn(
+  engine: Engine,
+  spec: CreateImageSpec,
+  options: CreateImageOptions = {},
+): Promise<void> {
+  options.signal?.throwIfAborted();
+  const { graph } = engine;
+  const { files } = graph.host;
+  const filename = filenameOf(spec);
+  if (filename === undefined) return formatImage(engine, spec, options.signal);
+  const preallocation = spec.driver === "raw" ? spec.preallocation : undefined;
+  await createFile(engine, filename, {
+    size: spec.driver === "raw" ? spec.size : 0,
+    exclusive: !options.overwrite,
+    ...(preallocation === undefined ? {} : { preallocation }),
+  });
+  if (spec.driver === "raw") return;
+  try {
+    await formatImage(engine, spec, options.signal);
+  } catch (error) {
+    await files.remove(filename).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** The file that is to be made, if the storage is described as one. */
+function filenameOf(spec: CreateImageSpec): string | undefined {
+  const { file } = spec;
+  return typeof file === "object" && file.driver === "file" ? file.filename : undefined;
+}
+
+async function createFile(
+  engine: Engine,
+  filename: string,
+  how: { size: number; exclusive: boolean; preallocation?: "off" | "falloc" | "full" },
+): Promise<void> {
+  try {
+    await engine.graph.host.files.create(filename, how);
+  } catch (error) {
+    if (!(error instanceof BlockError)) throw error;
+    const message = `Could not create '${filename}': ${error.message}`;
+    throw new BlockError({ code: error.code, op: "create", message, cause: error });
+  }
+}
+
+async function formatImage(engine: Engine, spec: CreateImageSpec, signal?: AbortSignal): Promise<void> {
+  const { graph } = engine;
+  const { create } = graph.driver(spec.driver);
+  if (!create) {
+    const message = `A new ${spec.driver} image needs a file to be made`;
+    throw new BlockError({ code: "EINVAL", op: "create", message });
+  }
+  await create({ graph, host: graph.host, ...(signal ? { signal } : {}) }, { ...spec });
+}

@@ -1,0 +1,36 @@
+// The codecs by compression streams; in Node 20 and in Chromium, which differ about bytes behind the end of the stream.
+import { describe, expect, it } from "vitest";
+import { streamCodecs } from "../../../../src/platform/browser/codecs.ts";
+import { pattern, same } from "../../support/graph.ts";
+
+describe("raw DEFLATE by streams", () => {
+  it("gives back what it packed, and ignores what follows the end", async () => {
+    const data = pattern(65536, 3);
+    const packed = await streamCodecs.deflateRaw(data, data.byteLength);
+    expect(packed!.byteLength).toBeLessThan(10_000);
+    const sectors = new Uint8Array(Math.ceil(packed!.byteLength / 512) * 512 + 512).fill(0xee);
+    sectors.set(packed!);
+    const out = new Uint8Array(65536);
+    expect(await streamCodecs.inflateRaw(sectors, out)).toBe(65536);
+    expect(same(out, data)).toBe(true);
+  });
+
+  it("stops when the output is full", async () => {
+    const data = pattern(65536, 3);
+    const packed = await streamCodecs.deflateRaw(data, data.byteLength);
+    const out = new Uint8Array(1000);
+    expect(await streamCodecs.inflateRaw(packed!, out)).toBe(1000);
+    expect(same(out, data.subarray(0, 1000))).toBe(true);
+  });
+
+  it("says when packing does not pay", async () => {
+    expect(await streamCodecs.deflateRaw(pattern(65536, 3), 20)).toBeUndefined();
+  });
+
+  it("fails with EIO on input that is no DEFLATE", async () => {
+    const garbage = new Uint8Array(4096).fill(0xff);
+    await expect(streamCodecs.inflateRaw(garbage, new Uint8Array(65536))).rejects.toMatchObject({
+      code: "EIO",
+    });
+  });
+});
