@@ -4,7 +4,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { limits } from "../base/limits.ts";
-import { isPowerOfTwo } from "../base/ranges.ts";
+import { alignUp, isPowerOfTwo } from "../base/ranges.ts";
 import { type DirtyBitmap, createDirtyBitmap, defaultGranularity, findDirtyBitmap } from "./dirty-bitmap.ts";
 import type { BlockGraph } from "./graph.ts";
 import type { BlockNode } from "./node.ts";
@@ -121,9 +121,11 @@ export function mergeBitmaps(graph: BlockGraph, args: BitmapsToMerge): Undo {
   };
 }
 
-/** SHA-256 of the serialised bits, hex. */
+/** SHA-256 of the bits in 64-bit words, little endian, hex; what QEMU hashes. */
 export async function bitmapSha256(graph: BlockGraph, args: BitmapName): Promise<string> {
   const bits = lookupBitmap(graph, args).bitmap.serialize();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bits.slice()));
+  const words = new Uint8Array(Math.max(8, alignUp(bits.byteLength, 8)));
+  words.set(bits);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", words));
   return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -20,6 +20,11 @@ export class InFlightRanges {
     return this.#entries.size;
   }
 
+  /** The ranges held, in the order in which they were added. */
+  get ranges(): ByteRange[] {
+    return [...this.#entries].map(({ offset, bytes }) => ({ offset, bytes }));
+  }
+
   /** Bytes held. */
   get bytes(): number {
     return this.#bytes;

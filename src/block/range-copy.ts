@@ -18,15 +18,25 @@ import { blockStatusAbove } from "./status.ts";
 /** Largest piece that is read and written at once, bytes. */
 export const MAX_COPY_BUFFER = MiB;
 
+/** Where a copy failed: the node, and the range of it in bytes. */
+export interface CopyRange {
+  node: string;
+  offset: number;
+  bytes: number;
+}
+
 /** A copy that failed on one side. `code` and `cause` are those of the request that failed. */
 export class CopyError extends Error {
   override readonly name = "CopyError";
   /** read: the source; write: the target. */
   readonly operation: "read" | "write";
   readonly code: Errno;
+  /** Where it failed, if that is known. */
+  readonly range: CopyRange | undefined;
 
-  constructor(operation: "read" | "write", cause: unknown) {
+  constructor(operation: "read" | "write", cause: unknown, range?: CopyRange) {
     super(messageOf(cause), { cause });
+    this.range = range;
     this.operation = operation;
     this.code = errnoOf(cause);
   }
@@ -141,7 +151,7 @@ export class RangeCopier {
     try {
       await this.target.pwriteZeroes(offset, bytes, this.#zeroFlags);
     } catch (error) {
-      throw new CopyError("write", error);
+      throw new CopyError("write", error, { node: this.target.node.name, offset, bytes });
     }
   }
 
@@ -150,7 +160,7 @@ export class RangeCopier {
     try {
       await this.target.pdiscard(offset, bytes);
     } catch (error) {
-      throw new CopyError("write", error);
+      throw new CopyError("write", error, { node: this.target.node.name, offset, bytes });
     }
   }
 
@@ -185,7 +195,8 @@ export class RangeCopier {
     try {
       await this.source.pread(offset, buffer);
     } catch (error) {
-      throw new CopyError("read", error);
+      const range = { node: this.source.node.name, offset, bytes: buffer.byteLength };
+      throw new CopyError("read", error, range);
     }
   }
 
@@ -194,7 +205,8 @@ export class RangeCopier {
       if (this.#detectZeroes) await this.#writeDetecting(offset, buffer);
       else await this.target.pwrite(offset, buffer, this.#dataFlags);
     } catch (error) {
-      throw error instanceof CopyError ? error : new CopyError("write", error);
+      const range = { node: this.target.node.name, offset, bytes: buffer.byteLength };
+      throw error instanceof CopyError ? error : new CopyError("write", error, range);
     }
   }
 

@@ -72,6 +72,8 @@ class Daemon {
   readonly #stop = new AbortController();
   readonly #listeners: { close(): Promise<void> }[] = [];
   readonly #waiters: (() => Promise<void>)[] = [];
+  readonly #early: (() => void)[] = [];
+  #isSetUp = false;
   #quit!: () => void;
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
@@ -157,7 +159,19 @@ class Daemon {
     }
   }
 
-  #serve(
+  /** Clients are answered once every option was carried out, as QEMU's main loop starts last. */
+  #serve(connection: HostConnection, style: { indent: number; interactive: boolean }): void {
+    if (this.#isSetUp) this.#serveNow(connection, style);
+    else this.#early.push(() => this.#serveNow(connection, style));
+  }
+
+  /** All options were carried out: answers those who have connected. */
+  setUp(): void {
+    this.#isSetUp = true;
+    for (const serve of this.#early.splice(0)) serve();
+  }
+
+  #serveNow(
     connection: HostConnection,
     { indent, interactive }: { indent: number; interactive: boolean },
   ): void {
@@ -259,6 +273,7 @@ async function run(
     return 1;
   }
   const alive = setInterval(() => undefined, 2 ** 30);
+  instance.setUp();
   await instance.untilConnected();
   process.send?.("ready");
   await instance.quitRequested;
