@@ -21,6 +21,7 @@ import {
 } from "../../../block/driver.ts";
 import type { Child } from "../../../block/child.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
+import { checkImage, type CheckResult } from "./check.ts";
 import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
@@ -28,6 +29,7 @@ import { Image } from "./image.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest } from "./read.ts";
+import { rebuildRefcounts } from "./repair.ts";
 import { statusAt } from "./status.ts";
 import { truncate } from "./truncate.ts";
 import { isDirty, writeBack } from "./write-back.ts";
@@ -132,6 +134,12 @@ export class Qcow2 implements BlockDriver {
     return true;
   }
 
+  /** Compares refcounts with references; writes cached metadata back first. Errors: those of the file. */
+  async check(): Promise<CheckResult> {
+    await this.writeBack();
+    return checkImage(this.#image);
+  }
+
   async close(): Promise<void> {
     if (this.#image.node.readOnly || this.#image.dead) return;
     await writeBack(this.#image);
@@ -159,11 +167,7 @@ async function prepareWritable(image: Image): Promise<void> {
     const message = "qcow2: Image is corrupt; cannot be opened read/write";
     throw new ImageError({ structure: "header", field: "incompatible_features", code: "EACCES", message });
   }
-  if (bits & Incompatible.dirty) {
-    const message =
-      "qcow2: Image was not closed properly and its reference counts must be rebuilt; cannot be opened read/write";
-    throw new ImageError({ structure: "header", field: "incompatible_features", code: "EACCES", message });
-  }
+  if (bits & Incompatible.dirty) await rebuildRefcounts(image);
   const keep = BigInt(Autoclear.dataFileRaw) & 0n;
   if ((image.header.autoclear & ~keep) !== 0n) {
     await updateHeader(image, (header) => {

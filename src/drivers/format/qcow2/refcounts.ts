@@ -79,12 +79,18 @@ export async function addRefcounts(
     for (let index = first; index < first + length; index++) {
       const value = readRefcount(block, index, refcountOrder) + delta;
       writeRefcount(block, index, refcountOrder, value);
-      if (value === 0 && at - first + index < image.freeHint) image.freeHint = at - first + index;
+      if (value === 0) noteFree(image, at - first + index);
     }
     const { from, to } = refcountBytes(first, length, refcountOrder);
     image.refcountBlocks.markDirty(block, from, to);
     at += length;
   }
+}
+
+/** A cluster is free again: it may be handed out, and no compressed data is added to it any more. */
+function noteFree(image: Image, cluster: number): void {
+  if (cluster < image.freeHint) image.freeHint = cluster;
+  if (Math.floor(image.compressedTail / image.geometry.clusterSize) === cluster) image.compressedTail = 0;
 }
 
 /** Clusters of the runs whose refcount is 0, as runs of file bytes: what may be discarded below. */
