@@ -47,4 +47,6 @@ export const limits = {
   qcow2MaxL1Bytes: 32 * MiB,
   qcow2MaxRefcountTableBytes: 8 * MiB,
   qcow2MaxSnapshots: 65536,
+  /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
+  qcow2MaxRepairClusters: 2 ** 24,
 } as const;
