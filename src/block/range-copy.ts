@@ -11,6 +11,7 @@ import { MiB } from "../base/limits.ts";
 import { Mutex } from "../base/signals.ts";
 import type { Arena } from "../kernels/arena.ts";
 import type { Kernels } from "../kernels/kernels.ts";
+import { skipFilters } from "./chain.ts";
 import type { Child } from "./child.ts";
 import { Req, type RequestFlags } from "./driver.ts";
 import { blockStatusAbove } from "./status.ts";
@@ -67,6 +68,8 @@ export interface RangeCopierOptions {
   detectZeroes?: boolean;
   /** Zeroes may be unmapped on the target (if its node allows discards). */
   unmap?: boolean;
+  /** Zeroes are not written where the target has them already, in its own layer. */
+  skipZeroed?: boolean;
   /** Unknown content is discarded on the target instead of copied (mirror). */
   discardUnknown?: boolean;
   /** Stores compressed, a cluster at a time. */
@@ -87,6 +90,7 @@ export class RangeCopier {
   readonly #arena: Arena;
   readonly #kernels: Kernels;
   readonly #detectZeroes: boolean;
+  readonly #skipZeroed: boolean;
   readonly #discardUnknown: boolean;
   readonly #dataFlags: RequestFlags;
   readonly #zeroFlags: RequestFlags;
@@ -103,6 +107,7 @@ export class RangeCopier {
     this.#arena = options.arena;
     this.#kernels = options.kernels;
     this.#detectZeroes = options.detectZeroes ?? false;
+    this.#skipZeroed = options.skipZeroed ?? false;
     this.#discardUnknown = options.discardUnknown ?? false;
     this.#clusterSize = options.clusterSize ?? 65536;
     const flags = options.writeFlags ?? 0;
@@ -148,6 +153,26 @@ export class RangeCopier {
 
   /** Makes the range read as zeroes on the target. Rejects with a CopyError of the write side. */
   async writeZeroes(offset: number, bytes: number): Promise<void> {
+    const end = offset + bytes;
+    for (let at = offset; at < end;) {
+      const there = this.#skipZeroed ? await this.#zeroed(at, end - at) : { bytes, zero: false };
+      if (!there.zero) await this.#writeZeroes(at, there.bytes);
+      at += there.bytes;
+    }
+  }
+
+  /** Whether the target reads as zeroes there whatever becomes of its backing file. */
+  async #zeroed(offset: number, bytes: number): Promise<{ bytes: number; zero: boolean }> {
+    try {
+      const status = await this.target.blockStatus(offset, bytes);
+      const own = status.allocated || !skipFilters(this.target.node).backing;
+      return { bytes: Math.min(status.bytes, bytes), zero: status.zero && own };
+    } catch {
+      return { bytes, zero: false };
+    }
+  }
+
+  async #writeZeroes(offset: number, bytes: number): Promise<void> {
     try {
       await this.target.pwriteZeroes(offset, bytes, this.#zeroFlags);
     } catch (error) {

@@ -199,6 +199,7 @@ function blockCopyOf(
     kernels: context.kernels,
     clock: context.host.clock,
     unmap: true,
+    skipZeroed: true,
     ...(fleecing ? { writeFlags: Req.serialising } : {}),
     ...(bitmap ? { bitmap: bitmap.bitmap } : {}),
   });
