@@ -212,6 +212,7 @@ export const qcow2: DriverType = {
   name: "qcow2",
   kind: "format",
   supportsBacking: true,
+  compressedWrites: true,
   open,
   create,
   probe,
