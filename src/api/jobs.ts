@@ -12,7 +12,7 @@ import type { MirrorJob } from "../job/mirror-job.ts";
 import { startMirror } from "../job/mirror.ts";
 import { type StreamJob, startStream } from "../job/stream.ts";
 import type { Engine } from "../machine/engine.ts";
-import type { Node } from "./node.ts";
+import { type Node, releaseIdle } from "./node.ts";
 
 /** A node: its handle or its name. */
 export type NodeRef = Node | string;
@@ -143,12 +143,14 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
   const engine = await prepare({ source: node, options });
   const args = {
     ...commonArguments(engine, "stream", options),
+    ...given({
+      base: options.base,
+      "base-node": nameOf(options.baseNode),
+      bottom: nameOf(options.bottom),
+      "backing-file": options.backingFile,
+      "on-error": options.onError,
+    }),
     device: node.name,
-    base: options.base,
-    "base-node": nameOf(options.baseNode),
-    bottom: nameOf(options.bottom),
-    "backing-file": options.backingFile,
-    "on-error": options.onError,
   };
   return startStream(engine.graph, args, { signal: options.signal });
 }
@@ -158,13 +160,15 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
   const engine = await prepare({ source: node, options });
   const args = {
     ...commonArguments(engine, "commit", options),
+    ...given({
+      top: options.top,
+      "top-node": nameOf(options.topNode),
+      base: options.base,
+      "base-node": nameOf(options.baseNode),
+      "backing-file": options.backingFile,
+      "on-error": options.onError,
+    }),
     device: node.name,
-    top: options.top,
-    "top-node": nameOf(options.topNode),
-    base: options.base,
-    "base-node": nameOf(options.baseNode),
-    "backing-file": options.backingFile,
-    "on-error": options.onError,
   };
   return startCommit(engine.graph, args, { signal: options.signal });
 }
@@ -187,7 +191,7 @@ export async function whenReady(job: BlockJob, { signal }: { signal?: AbortSigna
   });
 }
 
-/** Checks that the nodes are of one engine, and gives the handles' permissions on what the job writes back. */
+/** Checks that the nodes are of one engine, and takes back the permissions that handles hold. */
 async function prepare(nodes: { source: Node; target?: Node; options: JobOptions }): Promise<Engine> {
   const { source, target, options } = nodes;
   options.signal?.throwIfAborted();
@@ -195,7 +199,7 @@ async function prepare(nodes: { source: Node; target?: Node; options: JobOptions
     const message = "source and target are open in different engines";
     throw new BlockError({ code: "EINVAL", op: "job", message });
   }
-  await target?.release();
+  await releaseIdle(source.engine);
   return source.engine;
 }
 

@@ -2,9 +2,9 @@
  * A node of the block graph in the hands of a library caller.
  *
  * Invariants: an idle handle takes no permission, so that jobs and other handles may use the node; the first read takes
- * consistent-read, the first write takes write, and they are kept until a job writes to the node (jobs.ts) or the handle
- * is closed. A permission that somebody else refuses is BlockError EPERM in QEMU's words. The node lives until the last
- * handle and job let it go. After a mirror was completed, the source's handle shows the target, as QEMU's devices do.
+ * consistent-read, the first write takes write, and both are kept until the next node is opened or job started in the
+ * engine (releaseIdle) or the handle is closed. A permission that somebody else refuses is BlockError EPERM in QEMU's
+ * words. The node lives until the last handle and job let it go. After a mirror was completed, the source's handle shows the target, as QEMU's devices do.
  */
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
@@ -41,12 +41,21 @@ export interface ChainLayer {
 /** What an image's header says, as qemu-img info has it (wire names). */
 export type ImageInfo = TypeOf<"ImageInfo">;
 
+/** The open handles of each engine. */
+const handles = new WeakMap<Engine, Set<Node>>();
+
+/** Takes the permissions of all handles without requests under way back, so that nodes can be opened over them. */
+export async function releaseIdle(engine: Engine): Promise<void> {
+  for (const node of handles.get(engine) ?? []) if (!node.busy) await node.release();
+}
+
 /** A disk, image or filter that is open. Made by openNode(). */
 export class Node implements AsyncDisposable {
   readonly engine: Engine;
   readonly #backend: BlockBackend;
   readonly #permissions = new Mutex();
   #held = 0;
+  #inFlight = 0;
   #closed: Promise<void> | undefined;
 
   private constructor(engine: Engine, backend: BlockBackend) {
@@ -58,7 +67,10 @@ export class Node implements AsyncDisposable {
   static async attach(engine: Engine, node: BlockNode): Promise<Node> {
     const backend = new BlockBackend(engine.graph);
     await backend.attach(node, { perm: 0, shared: Perm.all });
-    return new Node(engine, backend);
+    const made = new Node(engine, backend);
+    const all = handles.get(engine) ?? new Set();
+    handles.set(engine, all.add(made));
+    return made;
   }
 
   /** The node of the block layer that the handle shows now. Throws ENOMEDIUM after close(). */
@@ -158,7 +170,15 @@ export class Node implements AsyncDisposable {
     return abortable(imageInfo(this.blockNode, options.backingChain ?? false), options.signal);
   }
 
-  /** Gives all permissions back, so that a job may write to the node. They are taken again when they are needed. */
+  /** Requests of this handle are under way. */
+  get busy(): boolean {
+    return this.#inFlight > 0;
+  }
+
+  /**
+   * Gives all permissions back, so that others may write to the node; they are taken again when they are needed. Opening
+   * a node and starting a job do it for all handles that are not busy.
+   */
   async release(): Promise<void> {
     await this.#permissions.run(() => this.#setPermissions(0));
   }
@@ -168,6 +188,7 @@ export class Node implements AsyncDisposable {
    * the first error of that, the node being closed all the same. May be called again.
    */
   close(): Promise<void> {
+    handles.get(this.engine)?.delete(this);
     this.#closed ??= this.#backend.close();
     return this.#closed;
   }
@@ -178,8 +199,16 @@ export class Node implements AsyncDisposable {
 
   async #request(perm: number, { signal }: CallOptions, body: () => Promise<void>): Promise<void> {
     signal?.throwIfAborted();
+    this.#inFlight += 1;
+    const request = this.#perform(perm, body).finally(() => {
+      this.#inFlight -= 1;
+    });
+    await abortable(request, signal);
+  }
+
+  async #perform(perm: number, body: () => Promise<void>): Promise<void> {
     if ((this.#held & perm) !== perm) await this.#take(perm);
-    await abortable(body(), signal);
+    await body();
   }
 
   async #take(perm: number): Promise<void> {

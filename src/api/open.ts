@@ -6,7 +6,7 @@ import type { NodeSpec } from "../block/driver.ts";
 import type { Gate } from "../block/gate.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
-import { type CallOptions, Node } from "./node.ts";
+import { type CallOptions, Node, releaseIdle } from "./node.ts";
 
 /** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
 export interface MemoryBufferOptions {
@@ -34,6 +34,7 @@ export interface OpenOptions extends CallOptions {
 export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOptions = {}): Promise<Node> {
   const { gate, signal } = options;
   signal?.throwIfAborted();
+  await releaseIdle(engine);
   // QAPI's descriptions and those of the block layer differ in their types only.
   const node = await engine.graph.open(spec as NodeSpec, gate ? { gate } : {});
   try {
@@ -77,6 +78,7 @@ export async function createImageIn(
   options.signal?.throwIfAborted();
   const { graph } = engine;
   const { files } = graph.host;
+  await releaseIdle(engine);
   const filename = filenameOf(spec);
   if (filename === undefined) return formatImage(engine, spec, options.signal);
   const preallocation = spec.driver === "raw" ? spec.preallocation : undefined;
@@ -116,10 +118,10 @@ async function createFile(
 
 async function formatImage(engine: Engine, spec: CreateImageSpec, signal?: AbortSignal): Promise<void> {
   const { graph } = engine;
-  const { create } = graph.driver(spec.driver);
-  if (!create) {
+  const type = graph.driver(spec.driver);
+  if (!type.create) {
     const message = `A new ${spec.driver} image needs a file to be made`;
     throw new BlockError({ code: "EINVAL", op: "create", message });
   }
-  await create({ graph, host: graph.host, ...(signal ? { signal } : {}) }, { ...spec });
+  await type.create({ graph, host: graph.host, ...(signal ? { signal } : {}) }, { ...spec });
 }

@@ -9,6 +9,7 @@ import { assert } from "../base/assert.ts";
 import type { Errno } from "../base/errno.ts";
 import { BlockError, CommandError, errnoOf, messageOf } from "../base/errors.ts";
 import type { Child, ChildParent } from "../block/child.ts";
+import { CopyError } from "../block/range-copy.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import type { Permissions } from "../block/permissions.ts";
@@ -37,6 +38,19 @@ export interface JobIoError {
   error: unknown;
 }
 
+/** The I/O error that a block job met last. */
+export interface JobFailure {
+  operation: "read" | "write";
+  code: Errno;
+  /** The node that failed, if known, and the range of it, bytes. */
+  node: string | undefined;
+  offset: number | undefined;
+  bytes: number | undefined;
+  /** What was decided. */
+  action: BlockErrorAction;
+  error: unknown;
+}
+
 /** Any block job. */
 export abstract class BlockJob extends Job implements ChildParent {
   override readonly isBlockJob: boolean = true;
@@ -49,7 +63,10 @@ export abstract class BlockJob extends Job implements ChildParent {
   readonly nodes: Child[] = [];
   /** Delays retries that get nowhere. */
   protected readonly backoff = new Backoff();
+  /** The range that the job works on, for errors that do not tell theirs, bytes. */
+  protected failingRange: { offset: number; bytes: number } | undefined;
   readonly #rateLimit: RateLimit;
+  #lastFailure: JobFailure | undefined;
   #speed = 0;
   #ioStatus: IoStatus = "ok";
 
@@ -84,6 +101,11 @@ export abstract class BlockJob extends Job implements ChildParent {
     this.#speed = bytesPerSecond;
     this.setSpeedHook?.(bytesPerSecond);
     if (bytesPerSecond === 0 || bytesPerSecond > old) this.wakeSleep();
+  }
+
+  /** The I/O error that the job met last, whatever the policy made of it. */
+  get lastFailure(): JobFailure | undefined {
+    return this.#lastFailure;
   }
 
   /** Clears the io-status and leaves the job as it is (the machine's `cont`). */
@@ -148,6 +170,16 @@ export abstract class BlockJob extends Job implements ChildParent {
   errorAction({ policy, isRead, error }: JobIoError): BlockErrorAction {
     const code = errnoOf(error);
     const action = decideErrorAction(policy, code);
+    const range = rangeOf(error) ?? this.failingRange;
+    this.#lastFailure = {
+      operation: isRead ? "read" : "write",
+      code,
+      node: rangeOf(error)?.node,
+      offset: range?.offset,
+      bytes: range?.bytes,
+      action,
+      error,
+    };
     this.publish("BLOCK_JOB_ERROR", { device: this.id, operation: isRead ? "read" : "write", action });
     if (action === "stop") this.#stopFor(code);
     return action;
@@ -209,4 +241,12 @@ export abstract class BlockJob extends Job implements ChildParent {
     assert(this.userPaused, "stop pauses");
     if (this.#ioStatus === "ok") this.#ioStatus = ioStatusFor(code);
   }
+}
+
+/** Where a failed request lies, if its error says. */
+function rangeOf(error: unknown): { node: string | undefined; offset: number; bytes: number } | undefined {
+  if (error instanceof CopyError) return error.range;
+  if (!(error instanceof BlockError) || error.offset === undefined || error.bytes === undefined)
+    return undefined;
+  return { node: error.node, offset: error.offset, bytes: error.bytes };
 }

@@ -54,7 +54,7 @@ export abstract class ChunkJob extends BlockJob {
         const error = await chunk.result;
         delayMs = 0;
         if (error !== undefined && this.isCancelled) return;
-        if (error !== undefined && (await this.#decide(error)) === "retry") {
+        if (error !== undefined && (await this.#decide(error, chunk)) === "retry") {
           if (!this.userPaused) delayMs = this.backoff.failed();
           continue;
         }
@@ -102,7 +102,8 @@ export abstract class ChunkJob extends BlockJob {
   }
 
   /** Before a chunk is tried again, those behind it are waited for and forgotten. */
-  async #decide(error: unknown): Promise<ChunkVerdict> {
+  async #decide(error: unknown, { offset, bytes }: Chunk): Promise<ChunkVerdict> {
+    this.failingRange = { offset, bytes };
     const verdict = this.failed(error);
     if (verdict === "retry") {
       await this.#settle();

@@ -51,7 +51,7 @@ export abstract class Job extends JobCore {
   readonly autoFinalize: boolean;
   readonly autoDismiss: boolean;
   readonly progress = new JobProgress();
-  /** Resolves when the job has concluded; rejects with the job's error (JobCancelledError after a force-cancel). */
+  /** Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error (JobCancelledError after a force-cancel). */
   readonly done: Promise<JobResult>;
   /** A block job is listed by query-block-jobs. */
   readonly isBlockJob: boolean = false;
@@ -285,8 +285,9 @@ export abstract class Job extends JobCore {
   async #conclude(): Promise<void> {
     this.transition("concluded");
     this.#outerSignal?.removeEventListener("abort", this.#onOuterAbort);
-    this.#settleDone();
+    // A job that dismisses itself is done when its nodes and its id are free again.
     if (this.autoDismiss || !this.isStarted) await this.#dismiss();
+    else this.#settleDone();
   }
 
   #settleDone(): void {

@@ -8,7 +8,7 @@
  */
 import { BlockError, blockError } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
-import { alignDown, alignUp } from "../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp } from "../base/ranges.ts";
 import { Wakeup } from "../base/signals.ts";
 import type { Child } from "../block/child.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../block/dirty-bitmap.ts";
@@ -105,6 +105,11 @@ export class MirrorJob extends BlockJob implements MirrorSink {
 
   get source(): BlockNode {
     return this.init.top.source;
+  }
+
+  /** The ranges that are being copied now, bytes of the source. They may overlap. */
+  get rangesInFlight(): ByteRange[] {
+    return this.#ranges.ranges;
   }
 
   /** Copies under way. */
