@@ -1,5 +1,7 @@
 // Power cuts under the qcow2 driver: whatever set of unflushed 512-byte sectors is lost, at any instant, the image opens,
 // every reference is counted (leaks are allowed), and the guest finds what it had flushed, or something it wrote later.
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { BlockBackend } from "../../src/block/backend.ts";
 import { Req } from "../../src/block/driver.ts";
@@ -9,11 +11,12 @@ import { type Qcow2, qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { memory } from "../../src/drivers/protocol/memory.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
+import { inDirectory, must, tool } from "../interop/support/qcow2.ts";
 import { Journal, journalType } from "./support/journal.ts";
 
 const only = process.env["POWERCUT_SEED"];
 const seeds = only ? [Number(only)] : Array.from({ length: 24 }, (_, index) => index + 1);
-const CUTS = 24;
+const CUTS = Number(process.env["POWERCUT_CUTS"] ?? 60);
 const SECTOR = 512;
 const kernels = loadKernels({ arenaBytes: 2 ** 20 });
 
@@ -47,12 +50,13 @@ class Story {
     journal: Journal;
     size: number;
     clusterSize: number;
+    value: number;
   }) {
     this.random = init.random;
     this.journal = init.journal;
     this.clusterSize = init.clusterSize;
     this.sectors = Array.from({ length: init.size / SECTOR }, () => [
-      { value: 0, issued: -1, completed: -1 },
+      { value: init.value, issued: -1, completed: -1 },
     ]);
   }
 
@@ -72,6 +76,13 @@ class Story {
     else if (kind === "discard") await disk.pdiscard(offset, bytes);
     else await disk.pwrite(offset, data, kind === "compress" ? Req.compressed : 0);
     change.completed = this.journal.now++;
+  }
+
+  /** Makes the disk larger. */
+  async grow(disk: BlockBackend): Promise<void> {
+    const count = this.sectors.length + 1 + this.random(600);
+    while (this.sectors.length < count) this.sectors.push([{ value: 0, issued: -1, completed: -1 }]);
+    await disk.root!.truncate(count * SECTOR, { exact: true, preallocation: "off" });
   }
 
   async flush(disk: BlockBackend): Promise<void> {
@@ -97,6 +108,41 @@ class Story {
       return values;
     };
   }
+}
+
+/** An image of the real tools, full of one pattern that an internal snapshot shares. */
+async function snapshottedImage(size: number, clusterSize: number): Promise<Uint8Array> {
+  return inDirectory(async (directory) => {
+    const path = join(directory, "base.qcow2");
+    await must(
+      "qemu-img",
+      "create",
+      "-q",
+      "-f",
+      "qcow2",
+      "-o",
+      `cluster_size=${clusterSize}`,
+      path,
+      String(size),
+    );
+    await must("qemu-io", "-f", "qcow2", "-c", `write -P 1 0 ${size}`, path);
+    await must("qemu-img", "snapshot", "-c", "s", path);
+    return readFile(path);
+  });
+}
+
+/** Throws unless the snapshot still holds its pattern. */
+async function checkSnapshot(image: Uint8Array, size: number): Promise<void> {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "a.qcow2");
+    await writeFile(path, image);
+    await must("qemu-img", "convert", "-l", "s", "-O", "raw", path, join(directory, "s.raw"));
+    const content = await readFile(join(directory, "s.raw"));
+    const damaged = content.subarray(0, size).findIndex((byte) => byte !== 1);
+    expect(damaged, `snapshot of ${content.length} bytes`).toBe(-1);
+    const { output } = await tool("qemu-img", "check", path);
+    expect(output).not.toContain("ERROR");
+  });
 }
 
 async function freshImage(options: Record<string, unknown>): Promise<Uint8Array> {
@@ -128,6 +174,7 @@ async function open(journal: Journal): Promise<{ graph: BlockGraph; disk: BlockB
 
 async function act(story: Story, disk: BlockBackend): Promise<void> {
   const { random, clusterSize, sectors } = story;
+  if (random(12) === 0) await story.grow(disk);
   const kind = (["write", "write", "write", "write", "zero", "discard", "compress"] as const)[random(7)]!;
   const unit = kind === "discard" || kind === "compress" ? clusterSize / SECTOR : 1;
   const lanes = 1 + random(6);
@@ -157,7 +204,7 @@ async function judge(story: Story, at: number): Promise<void> {
   await disk.pread(0, content);
   const words = new Uint32Array(content.buffer);
   const allowed = story.allowed(at);
-  for (let sector = 0; sector < story.sectors.length; sector++) {
+  for (let sector = 0; sector < content.length / SECTOR; sector++) {
     const first = words[(sector * SECTOR) / 4]!;
     const whole = words
       .subarray((sector * SECTOR) / 4, ((sector + 1) * SECTOR) / 4)
@@ -170,7 +217,7 @@ async function judge(story: Story, at: number): Promise<void> {
   }
   // What survived must also be safe to go on with.
   const next = new Uint8Array(3 * story.clusterSize + SECTOR).fill(0xee);
-  await disk.pwrite(SECTOR * story.random(story.sectors.length - next.length / SECTOR), next);
+  await disk.pwrite(SECTOR * story.random((content.length - next.length) / SECTOR), next);
   expect((await driver.check()).corruptions, `written to after a cut at ${at}`).toEqual([]);
   await disk.close();
   await graph.close();
@@ -179,15 +226,20 @@ async function judge(story: Story, at: number): Promise<void> {
 async function play(seed: number): Promise<void> {
   const random = randomness(seed);
   const clusterSize = [512, 1024, 4096, 65536][seed % 4]!;
-  const size = clusterSize === 512 ? 2 ** 19 : 2 ** 21;
+  const size = 2 ** 21;
   const version = seed % 7 === 6 ? "v2" : "v3";
-  const bits = version === "v2" ? 16 : [16, 8, 64, 16, 32][seed % 5]!;
-  const base = await freshImage({ size, "cluster-size": clusterSize, version, "refcount-bits": bits });
-  const story = new Story({ random, journal: new Journal(base, random), size, clusterSize });
+  const bits = version === "v2" ? 16 : [16, 8, 64, 64, 32][seed % 5]!;
+  const shared = seed % 3 === 0;
+  const base = shared
+    ? await snapshottedImage(size, clusterSize)
+    : await freshImage({ size, "cluster-size": clusterSize, version, "refcount-bits": bits });
+  const value = shared ? 0x01010101 : 0;
+  const story = new Story({ random, journal: new Journal(base, random), size, clusterSize, value });
   const { graph, disk } = await open(story.journal);
   for (let index = 0; index < 40; index++) await act(story, disk);
   await disk.close();
   await graph.close();
+  if (shared) await checkSnapshot(story.journal.crash(story.journal.now, 0), size);
   for (let cut = 0; cut < CUTS; cut++) await judge(story, random(story.journal.now + 1));
 }
 

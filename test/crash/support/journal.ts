@@ -58,7 +58,11 @@ export class Journal {
     for (const entry of this.entries) {
       if (entry.kind === "flush" && entry.completed <= at) barrier = Math.max(barrier, entry.issued);
     }
-    let disk: Uint8Array = this.#base.slice();
+    const disk = new Uint8Array(
+      this.entries.reduce((end, { offset, data }) => Math.max(end, offset + data.length), this.#base.length),
+    );
+    disk.set(this.#base);
+    let length = this.#base.length;
     for (const entry of this.entries) {
       if (entry.kind !== "write" || entry.issued > at) continue;
       const durable = entry.completed < barrier;
@@ -66,19 +70,19 @@ export class Journal {
       for (let from = entry.offset; from < end;) {
         const to = Math.min(end, from - (from % SECTOR) + SECTOR);
         if (durable || this.#random(100) < keep) {
-          disk = grown(disk, to);
+          length = Math.max(length, to);
           disk.set(entry.data.subarray(from - entry.offset, to - entry.offset), from);
         }
         from = to;
       }
     }
-    return disk;
+    return disk.subarray(0, length);
   }
 }
 
 function grown(bytes: Uint8Array, length: number): Uint8Array {
   if (length <= bytes.byteLength) return bytes;
-  const next = new Uint8Array(length);
+  const next = new Uint8Array(length * 2);
   next.set(bytes);
   return next;
 }
