@@ -73,6 +73,7 @@ export default defineConfig({
   test: {
     passWithNoTests: true,
     maxWorkers: 2,
+    maxConcurrency: 2,
     projects: [
       suite("unit", 30),
       browser,
