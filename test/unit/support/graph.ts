@@ -25,8 +25,8 @@ export class TestGraph {
   readonly host = new VirtualHost();
   readonly graph: BlockGraph;
 
-  constructor(arenaBytes = 16 * MiB) {
-    this.graph = new BlockGraph({ host: this.host, kernels: loadKernels({ arenaBytes }) });
+  constructor(arenaBytes = 16 * MiB, options: { strictErrorPolicy?: boolean } = {}) {
+    this.graph = new BlockGraph({ host: this.host, kernels: loadKernels({ arenaBytes }), ...options });
     this.graph.register(memory, raw, blkdebug, copyBeforeWrite);
   }
 
