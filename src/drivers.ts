@@ -5,6 +5,7 @@ import type { DriverType } from "./block/driver.ts";
 import { blkdebug } from "./drivers/filter/blkdebug.ts";
 import { copyBeforeWrite } from "./drivers/filter/copy-before-write.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
+import { snapshotAccess } from "./drivers/filter/snapshot-access.ts";
 import { throttle } from "./drivers/filter/throttle.ts";
 import { qcow2 } from "./drivers/format/qcow2/index.ts";
 import { raw } from "./drivers/format/raw.ts";
@@ -21,4 +22,5 @@ export const portableDrivers: readonly DriverType[] = [
   throttle,
   copyOnRead,
   copyBeforeWrite,
+  snapshotAccess,
 ];

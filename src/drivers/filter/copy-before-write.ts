@@ -9,12 +9,16 @@
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
-import { BlockCopy, type CopyError, type CopyPass } from "../../block/block-copy.ts";
+import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/block-copy.ts";
 import { chainContains } from "../../block/chain.ts";
 import type { Child } from "../../block/child.ts";
+import { blockStatusAbove } from "../../block/status.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { Bitmap } from "../../kernels/bitmap.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../../block/dirty-bitmap.ts";
 import {
   type BlockDriver,
+  type BlockStatus,
   type DriverType,
   type NodeSpec,
   type OpenContext,
@@ -47,6 +51,12 @@ export class CopyBeforeWrite implements BlockDriver {
   readonly #breakGuestWrite: boolean;
   readonly #timeoutMs: number;
   #snapshotError: Errno | undefined;
+  /** Clusters that the source may not hold any more: they are read from the target. */
+  readonly #done: Bitmap;
+  /** What belongs to the snapshot: the option `bitmap`, less what was discarded. */
+  readonly #access: Bitmap;
+  /** Snapshot reads of the source under way; guest writes wait for them. */
+  readonly #frozen = new InFlightRanges();
   /** Copies whose guest write has timed out. */
   #abandoned = 0;
 
@@ -57,6 +67,8 @@ export class CopyBeforeWrite implements BlockDriver {
     this.#file = init.file;
     this.#breakGuestWrite = init.breakGuestWrite;
     this.#timeoutMs = init.timeoutMs;
+    this.#done = new Bitmap(init.copy.length, init.copy.clusterSize, init.node.graph.kernels);
+    this.#access = init.copy.bitmap.clone();
   }
 
   /** Why the target is no point-in-time image any more (break-snapshot). */
@@ -110,29 +122,99 @@ export class CopyBeforeWrite implements BlockDriver {
 
   close(): Promise<void> {
     this.copy.free();
+    this.#done.free();
+    this.#access.free();
     return Promise.resolve();
+  }
+
+  /** Reads the source's content of the moment when the filter was opened. EACCES for what does not belong to it. */
+  async preadSnapshot(offset: number, buffer: Uint8Array): Promise<void> {
+    const end = offset + buffer.byteLength;
+    for (let at = offset; at < end;) {
+      const held = this.#holdSnapshot(at, end - at);
+      try {
+        await held.child.pread(at, buffer.subarray(at - offset, at - offset + held.bytes));
+      } finally {
+        held.release();
+      }
+      at += held.bytes;
+    }
+  }
+
+  /** Block status of what preadSnapshot() reads; all of it counts as allocated. */
+  async snapshotStatus(offset: number, bytes: number): Promise<BlockStatus> {
+    const held = this.#holdSnapshot(offset, bytes);
+    try {
+      const { data, zero, bytes: reach } = await blockStatusAbove(held.child.node, offset, held.bytes);
+      return { bytes: reach, data, zero, allocated: true };
+    } finally {
+      held.release();
+    }
+  }
+
+  /** The reader is done with a range: whole clusters of it leave the snapshot and are not copied any more. */
+  async discardSnapshot(offset: number, bytes: number): Promise<void> {
+    const { clusterSize, length } = this.copy;
+    const start = alignUp(offset, clusterSize);
+    const end = offset + bytes >= length ? length : alignDown(offset + bytes, clusterSize);
+    if (start >= end) return;
+    const range = { offset: start, bytes: end - start };
+    this.#access.reset(range.offset, range.bytes);
+    this.copy.markClean(range);
+    await this.copy.inFlight.waitOverlap(range);
+    await this.target.pdiscard(range.offset, range.bytes);
+  }
+
+  /** Finds where a run of the snapshot lies, and keeps the guest from writing it there until it is released. */
+  #holdSnapshot(offset: number, bytes: number): { child: Child; bytes: number; release: () => void } {
+    const end = Math.min(offset + bytes, this.copy.length);
+    if (this.#snapshotError !== undefined || this.#access.nextZero(offset, end) >= 0) {
+      throw new BlockError({ code: "EACCES", op: "pread", node: this.#node.name, offset, bytes });
+    }
+    const done = this.#done.get(offset);
+    const change = done ? this.#done.nextZero(offset, end) : this.#done.nextDirty(offset, end);
+    const reach = (change < 0 ? end : change) - offset;
+    if (done) return { child: this.target, bytes: reach, release: () => undefined };
+    return { child: this.#file, bytes: reach, release: this.#frozen.add({ offset, bytes: reach }) };
   }
 
   async #copyBefore(
     op: string,
     request: { offset: number; bytes: number; flags: RequestFlags },
   ): Promise<void> {
-    if (request.flags & Req.writeUnchanged || this.#snapshotError !== undefined) return;
+    if (request.flags & Req.writeUnchanged) return;
+    const { offset, end } = this.#clusters(request);
+    if (end <= offset) return;
+    const range = { offset, bytes: end - offset };
+    if (this.#snapshotError === undefined) await this.#copyOrBreak(op, range);
+    // From now on the clusters are read from the target; those who still read them from the source come first.
+    this.#done.set(range.offset, range.bytes);
+    await this.#frozen.waitOverlap(range);
+  }
+
+  async #copyOrBreak(op: string, range: ByteRange): Promise<void> {
     try {
-      await this.#copyRange(request);
+      await this.#copyRange(range);
     } catch (error) {
-      const { code } = error as CopyError | BlockError;
-      if (this.#breakGuestWrite) throw this.#failed(op, request, error as CopyError | BlockError);
-      this.#snapshotError ??= code;
+      const cause = error as CopyError | BlockError;
+      if (this.#breakGuestWrite) throw this.#failed(op, range, cause);
+      this.#snapshotError ??= cause.code;
     }
   }
 
-  #failed(op: string, range: { offset: number; bytes: number }, cause: CopyError | BlockError): BlockError {
+  /** The clusters that a range touches, within the disk. */
+  #clusters({ offset, bytes }: ByteRange): { offset: number; end: number } {
+    const { clusterSize, length } = this.copy;
+    const end = Math.min(alignUp(offset + bytes, clusterSize), length);
+    return { offset: Math.min(alignDown(offset, clusterSize), length), end };
+  }
+
+  #failed(op: string, range: ByteRange, cause: CopyError | BlockError): BlockError {
     const { offset, bytes } = range;
     return new BlockError({ code: cause.code, op, node: this.#node.name, offset, bytes, cause });
   }
 
-  async #copyRange(range: { offset: number; bytes: number }): Promise<void> {
+  async #copyRange(range: ByteRange): Promise<void> {
     if (this.#timeoutMs === 0) return this.copy.copyRange(range, { urgent: true });
     const pass = this.copy.start(range, { urgent: true });
     if (await this.#timedOut(pass)) throw new BlockError({ code: "ETIMEDOUT", op: "pwrite" });

@@ -5,6 +5,7 @@ import type { BlockNode } from "../../../src/block/node.ts";
 import { Perm } from "../../../src/block/permissions.ts";
 import { blkdebug } from "../../../src/drivers/filter/blkdebug.ts";
 import { copyBeforeWrite } from "../../../src/drivers/filter/copy-before-write.ts";
+import { snapshotAccess } from "../../../src/drivers/filter/snapshot-access.ts";
 import { raw } from "../../../src/drivers/format/raw.ts";
 import { memory } from "../../../src/drivers/protocol/memory.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";
@@ -27,7 +28,7 @@ export class TestGraph {
 
   constructor(arenaBytes = 16 * MiB, options: { strictErrorPolicy?: boolean } = {}) {
     this.graph = new BlockGraph({ host: this.host, kernels: loadKernels({ arenaBytes }), ...options });
-    this.graph.register(memory, raw, blkdebug, copyBeforeWrite);
+    this.graph.register(memory, raw, blkdebug, copyBeforeWrite, snapshotAccess);
   }
 
   /** An edge with all permissions that a test may want. */

@@ -1,0 +1,62 @@
+/**
+ * snapshot-access: shows the point-in-time image that a copy-before-write filter below keeps, without copying anything
+ * itself: what the guest has overwritten is read from the filter's target, the rest from its source. Read-only.
+ * Source: QAPI BlockdevOptions `snapshot-access`; behaviour of QEMU 7.2.
+ */
+import { blockError } from "../../base/errors.ts";
+import type { Child } from "../../block/child.ts";
+import {
+  type BlockDriver,
+  type BlockStatus,
+  type DriverType,
+  type OpenContext,
+  Role,
+} from "../../block/driver.ts";
+import { childOption } from "../../block/options.ts";
+import { Perm, type Permissions } from "../../block/permissions.ts";
+import { CopyBeforeWrite } from "./copy-before-write.ts";
+
+class SnapshotAccess implements BlockDriver {
+  readonly #file: Child;
+
+  constructor(file: Child) {
+    this.#file = file;
+  }
+
+  length(): number {
+    return this.#file.length;
+  }
+
+  async pread(offset: number, buffer: Uint8Array): Promise<void> {
+    await this.#filter.preadSnapshot(offset, buffer);
+  }
+
+  async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
+    return this.#filter.snapshotStatus(offset, bytes);
+  }
+
+  async pdiscard(offset: number, bytes: number): Promise<void> {
+    await this.#filter.discardSnapshot(offset, bytes);
+  }
+
+  /** The filter reads through edges of its own, so nothing is taken here. */
+  childPermissions(): Permissions {
+    return { perm: 0, shared: Perm.all };
+  }
+
+  get #filter(): CopyBeforeWrite {
+    const { driver } = this.#file.node;
+    if (!(driver instanceof CopyBeforeWrite)) throw blockError("ENOTSUP", "pread");
+    return driver;
+  }
+}
+
+/** Option: `file`, a copy-before-write node. */
+export const snapshotAccess: DriverType = {
+  name: "snapshot-access",
+  kind: "format",
+  async open(context: OpenContext, spec) {
+    const file = await context.openChild(childOption(spec, "file"), "file", Role.data | Role.primary);
+    return new SnapshotAccess(file);
+  },
+};
