@@ -12,6 +12,7 @@ import type { Errno } from "../../base/errno.ts";
 import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/block-copy.ts";
 import { chainContains } from "../../block/chain.ts";
 import type { Child } from "../../block/child.ts";
+import type { SnapshotSource } from "../../block/snapshot-source.ts";
 import { blockStatusAbove } from "../../block/status.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
@@ -42,7 +43,7 @@ interface CopyBeforeWriteInit {
 }
 
 /** The filter's driver instance. */
-export class CopyBeforeWrite implements BlockDriver {
+export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   /** What is still to be copied; shared with the backup job. */
   readonly copy: BlockCopy;
   readonly target: Child;

@@ -14,7 +14,7 @@ import {
 } from "../../block/driver.ts";
 import { childOption } from "../../block/options.ts";
 import { Perm, type Permissions } from "../../block/permissions.ts";
-import { CopyBeforeWrite } from "./copy-before-write.ts";
+import { type SnapshotSource, hasSnapshot } from "../../block/snapshot-source.ts";
 
 class SnapshotAccess implements BlockDriver {
   readonly #file: Child;
@@ -44,9 +44,9 @@ class SnapshotAccess implements BlockDriver {
     return { perm: 0, shared: Perm.all };
   }
 
-  get #filter(): CopyBeforeWrite {
+  get #filter(): SnapshotSource {
     const { driver } = this.#file.node;
-    if (!(driver instanceof CopyBeforeWrite)) throw blockError("ENOTSUP", "pread");
+    if (!hasSnapshot(driver)) throw blockError("ENOTSUP", "pread");
     return driver;
   }
 }
