@@ -4,6 +4,11 @@
  */
 import { Command } from "commander";
 import { version } from "../version.ts";
+import { addBackup } from "./commands/backup.ts";
+import { addCommit } from "./commands/commit.ts";
+import { addInfo } from "./commands/info.ts";
+import { addMirror } from "./commands/mirror.ts";
+import { addStream } from "./commands/stream.ts";
 
 const program = new Command("blockwright")
   .description(
@@ -25,5 +30,11 @@ program
     const { daemon } = await import("./daemon.ts");
     process.exit(await daemon(args));
   });
+
+addInfo(program);
+addMirror(program);
+addBackup(program);
+addStream(program);
+addCommit(program);
 
 await program.parseAsync();

@@ -1,0 +1,73 @@
+/**
+ * The progress of a foreground job: one line that is drawn again and again on a terminal, and the numbers behind it.
+ */
+import { formatBytes, formatRate, formatSeconds } from "./units.ts";
+
+/** What is shown of a job. */
+export interface JobView {
+  readonly type: string;
+  readonly status: string;
+  /** Bytes done and bytes in all, as far as they are known. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Rates are means over this long. */
+const WINDOW_MS = 3000;
+
+/** Watches how a job gets on. */
+export class RateMeter {
+  readonly #samples: { atMs: number; offset: number }[] = [];
+
+  /** Takes a look. */
+  sample(offset: number): void {
+    const atMs = performance.now();
+    this.#samples.push({ atMs, offset });
+    while (this.#samples.length > 2 && atMs - this.#samples[0]!.atMs > WINDOW_MS) this.#samples.shift();
+  }
+
+  /** Bytes per second of late. */
+  get rate(): number {
+    const [first, last] = [this.#samples[0], this.#samples.at(-1)];
+    if (!first || !last || last.atMs <= first.atMs) return 0;
+    return Math.max(0, ((last.offset - first.offset) * 1000) / (last.atMs - first.atMs));
+  }
+
+  /** Seconds that are left at this rate; undefined where nothing moves. */
+  secondsLeft(view: JobView): number | undefined {
+    return this.rate > 0 ? (view.length - view.offset) / this.rate : undefined;
+  }
+}
+
+/** `mirror   42.3%  1.2 GiB of 2.9 GiB  812 MiB/s  ETA 0:03`. */
+export function progressLine(view: JobView, meter: RateMeter): string {
+  const percent = view.length > 0 ? (100 * view.offset) / view.length : 100;
+  const left = meter.secondsLeft(view);
+  const eta = left === undefined ? "ETA -:--" : `ETA ${formatSeconds(left)}`;
+  const stalled = view.status === "running" || view.status === "ready" ? "" : `  ${view.status}`;
+  const amount = `${formatBytes(view.offset)} of ${formatBytes(view.length)}`;
+  return `${view.type} ${percent.toFixed(1).padStart(5)}%  ${amount}  ${formatRate(meter.rate)}  ${eta}${stalled}`;
+}
+
+/** Draws the line on stderr, in place. */
+export class ProgressBar {
+  #drawn = false;
+
+  draw(line: string): void {
+    const width = process.stderr.columns || 80;
+    process.stderr.write(`\r\u001B[K${line.slice(0, width - 1)}`);
+    this.#drawn = true;
+  }
+
+  /** Takes the line away, so that other text can be written. */
+  clear(): void {
+    if (this.#drawn) process.stderr.write("\r\u001B[K");
+    this.#drawn = false;
+  }
+
+  /** Leaves the line as it stands. */
+  finish(): void {
+    if (this.#drawn) process.stderr.write("\n");
+    this.#drawn = false;
+  }
+}
