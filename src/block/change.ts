@@ -46,7 +46,8 @@ export async function reopen(graph: BlockGraph, spec: NodeSpec): Promise<void> {
     discard: spec.discard ?? "ignore",
   };
   if (backing === undefined || !node.type.supportsBacking) return;
-  const target = typeof backing === "string" ? graph.node(backing) : null;
+  // An empty name is the old way to say null.
+  const target = typeof backing === "string" && backing !== "" ? graph.node(backing) : null;
   if ((node.backing?.node ?? null) !== target) await graph.setBacking(node, target, Role.cow);
 }
 

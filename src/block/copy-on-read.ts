@@ -5,8 +5,8 @@
 import { isUnsupported } from "../base/errors.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { Req, type RequestFlags } from "./driver.ts";
-import { readWithinEnd } from "./io.ts";
 import type { BlockNode } from "./node.ts";
+import { copyUnit, readWithinEnd, writeSplit } from "./request-path.ts";
 import { isAllocated } from "./status.ts";
 
 const MAX_BOUNCE_BYTES = 1 << 20;
@@ -19,7 +19,7 @@ export async function copyOnRead(
   flags: RequestFlags,
 ): Promise<void> {
   const end = Math.min(offset + buffer.byteLength, alignUp(node.length, node.limits.requestAlignment));
-  if (end < offset + buffer.byteLength) buffer.fill(0, Math.max(0, end - offset));
+  if (end < offset + buffer.byteLength && !(flags & Req.prefetch)) buffer.fill(0, Math.max(0, end - offset));
   for (let at = offset; at < end;) {
     const status = await isAllocated(node, at, end - at);
     const part = buffer.subarray(at - offset, at - offset + status.bytes);
@@ -38,7 +38,7 @@ async function populate(
   part: Uint8Array,
   flags: RequestFlags,
 ): Promise<void> {
-  const cluster = Math.max(node.driver.getInfo?.().clusterSize ?? 0, node.limits.requestAlignment);
+  const cluster = copyUnit(node);
   const start = alignDown(offset, cluster);
   const stop = Math.min(
     alignUp(offset + part.byteLength, cluster),
@@ -57,19 +57,23 @@ async function populate(
 }
 
 async function populateChunk(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
+  await readWithinEnd(node, offset, bytes, 0);
+  await node.debugEvent("cor_write");
+  await writeCopy(node, offset, bytes);
+  node.writeGeneration += 1;
+}
+
+/** Writes what the backing chain holds. The content of the node does not change, so no bitmap is told. */
+async function writeCopy(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
   const { driver } = node;
-  await driver.pread(offset, bytes, 0);
   if (driver.pwriteZeroes && node.graph.kernels.isZero(bytes)) {
     try {
-      await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
-      node.writeGeneration += 1;
-      return;
+      return await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
     } catch (error) {
       if (!isUnsupported(error)) throw error;
     }
   }
-  await driver.pwrite?.(offset, bytes, Req.writeUnchanged);
-  node.writeGeneration += 1;
+  await writeSplit(node, offset, bytes, Req.writeUnchanged);
 }
 
 function copyOverlap(from: Uint8Array, fromOffset: number, to: Uint8Array, toOffset: number): void {

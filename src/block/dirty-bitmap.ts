@@ -48,9 +48,10 @@ export class DirtyBitmap {
     return this.bitmap.count();
   }
 
-  /** A write to the node changed the range. */
+  /** A write to the node changed the range. What lies beyond the end (a failed write that would have grown) is left out. */
   recordWrite(offset: number, bytes: number): void {
-    if (this.enabled) this.bitmap.set(offset, bytes);
+    const within = Math.min(bytes, this.bitmap.length - offset);
+    if (this.enabled && within > 0) this.bitmap.set(offset, within);
     this.successor?.recordWrite(offset, bytes);
   }
 

@@ -7,7 +7,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { CommandError } from "../base/errors.ts";
-import { Child, type ChildParent } from "./child.ts";
+import type { Child, ChildParent } from "./child.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import * as drain from "./drain.ts";
 import {

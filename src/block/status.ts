@@ -3,12 +3,11 @@
  * Source: behaviour of QEMU's block/io.c and docs of `block status`.
  */
 import { assert } from "../base/assert.ts";
-import { blockError } from "../base/errors.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { filterOrCow } from "./chain.ts";
 import type { BlockStatus } from "./driver.ts";
-import { checkRange, inFlight } from "./io.ts";
 import type { BlockNode } from "./node.ts";
+import { checkOpen, checkRange, inFlight } from "./request-path.ts";
 
 /**
  * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is
@@ -20,7 +19,7 @@ export async function blockStatus(
   bytes: number,
   wantZero = true,
 ): Promise<BlockStatus> {
-  if (!node.isOpen) throw blockError("ENOMEDIUM", "blockStatus");
+  checkOpen(node, "blockStatus");
   checkRange(node, "blockStatus", offset, bytes);
   assert(bytes > 0, "block status of an empty range");
   const left = node.length - offset;
