@@ -71,13 +71,13 @@ function parse(options: Record<string, unknown>): CreateOptions {
       "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)",
     );
   }
-  checkUnsupported(options);
+  checkUnsupported(options, parsed);
   return parsed;
 }
 
 function checkTogether(parsed: CreateOptions, options: Record<string, unknown>): void {
   if (parsed.preallocation !== "off" && parsed.backingFile !== undefined) {
-    refuse("Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
+    refuse("Backing file and preallocation can only be used at the same time if extended_l2 is on");
   }
   if (parsed.backingFormat !== undefined && parsed.backingFile === undefined) {
     refuse("Backing format cannot be used without backing file");
@@ -89,16 +89,33 @@ function checkTogether(parsed: CreateOptions, options: Record<string, unknown>):
   }
 }
 
-function checkUnsupported(options: Record<string, unknown>): void {
+const EXTENDED_L2_MIN_CLUSTER = 16 * KiB;
+
+/** Refuses what is not built yet; combinations that QEMU refuses too, in its words. */
+function checkUnsupported(options: Record<string, unknown>, { version, clusterBits }: CreateOptions): void {
+  const needsV3 = "are only supported with compatibility level 1.1 and above (use version=v3 or greater)";
   const unsupported = (what: string): never => {
     throw new BlockError({ code: "ENOTSUP", op: "create", message: `qcow2: ${what} is not supported yet` });
   };
   if (options["encrypt"] !== undefined) unsupported("encryption");
-  if (options["data-file"] !== undefined || options["data-file-raw"] === true)
+  const dataFile = options["data-file"];
+  if (dataFile === undefined && options["data-file-raw"] === true) refuse("data-file-raw requires data-file");
+  if (dataFile !== undefined) {
+    if (version < 3) refuse(`External data files ${needsV3}`);
     unsupported("an external data file");
-  if (options["extended-l2"] === true) unsupported("extended-l2");
+  }
+  if (options["extended-l2"] === true) {
+    if (version < 3) refuse(`Extended L2 entries ${needsV3}`);
+    if (2 ** clusterBits < EXTENDED_L2_MIN_CLUSTER) {
+      const least = `${EXTENDED_L2_MIN_CLUSTER} bytes`;
+      refuse(`Extended L2 entries are only supported with cluster sizes of at least ${least}`);
+    }
+    unsupported("extended-l2");
+  }
   const compression = options["compression-type"];
-  if (compression !== undefined && compression !== "zlib") unsupported("compression type zstd");
+  if (compression === undefined || compression === "zlib") return;
+  if (version < 3) refuse(`Non-zlib compression type ${needsV3.replace("are", "is")}`);
+  unsupported(`compression type ${JSON.stringify(compression)}`);
 }
 
 /** Creates an image in `options.file`. Errors in QEMU's words; the file may then hold an image of size 0. */
@@ -109,6 +126,7 @@ export async function create(context: CreateContext, options: Record<string, unk
   if (typeof parsed.file === "string") graph.reference(file);
   try {
     const header = makeHeader(parsed);
+    headerBytes(header);
     const parent: ChildParent = {
       describe: () => "an unnamed block device",
       drainedBegin: () => undefined,
@@ -163,7 +181,7 @@ function makeHeader(options: CreateOptions): Header {
 /** Writes header, refcount table and the first refcount block; the header last, so that a crash leaves no half image. */
 async function writeEmptyImage(child: Child, header: Header): Promise<void> {
   const clusterSize = 2 ** header.clusterBits;
-  const { bytes } = serializeHeader(header);
+  const bytes = headerBytes(header);
   const tables = new Uint8Array(2 * clusterSize);
   writeU64(new DataView(tables.buffer), 0, 2 * clusterSize);
   const block = tables.subarray(clusterSize);
@@ -178,6 +196,19 @@ async function writeEmptyImage(child: Child, header: Header): Promise<void> {
   await child.flush();
 }
 
+/** The header's bytes, or QEMU's words for a backing file name that does not fit. */
+function headerBytes(header: Header): Uint8Array {
+  try {
+    return serializeHeader(header).bytes;
+  } catch (cause) {
+    const { backingFile = "", backingFormat = "(null)" } = header;
+    const tooLong = new TextEncoder().encode(backingFile).byteLength > limits.maxBackingNameBytes;
+    const code = tooLong ? "EINVAL" : errnoOf(cause);
+    const message = `Could not assign backing file '${backingFile}' with format '${backingFormat}': ${strerror(code)}`;
+    throw new BlockError({ code, op: "create", message, cause });
+  }
+}
+
 async function growToSize(
   { graph }: CreateContext,
   { file, parsed }: { file: string; parsed: CreateOptions },
@@ -188,8 +219,7 @@ async function growToSize(
     await node.driver.truncate(parsed.size, { exact: true, preallocation: parsed.preallocation });
     node.updateLength();
   } catch (cause) {
-    const reason = messageOf(cause);
-    const message = reason === strerror(errnoOf(cause)) ? `Could not resize image: ${reason}` : reason;
+    const message = `Could not resize image: ${messageOf(cause)}`;
     throw new BlockError({ code: errnoOf(cause), op: "create", message, cause });
   } finally {
     await graph.release(node);

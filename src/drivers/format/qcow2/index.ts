@@ -147,17 +147,13 @@ export class Qcow2 implements BlockDriver {
   }
 }
 
-/** Reads and checks the header. */
+/** Reads and checks the header. What a short file lacks reads as zeroes. */
 async function readHeader(file: Child): Promise<Header> {
-  const head = await readAt(file, Math.min(HEAD_BYTES, file.length));
-  const clusterSize = 2 ** headerClusterBits(head);
-  return parseHeader(await readAt(file, Math.min(clusterSize, file.length)));
-}
-
-async function readAt(file: Child, bytes: number): Promise<Uint8Array> {
-  const buffer = new Uint8Array(bytes);
-  await file.pread(0, buffer);
-  return buffer;
+  const head = new Uint8Array(HEAD_BYTES);
+  await file.pread(0, head);
+  const cluster = new Uint8Array(2 ** headerClusterBits(head));
+  await file.pread(0, cluster);
+  return parseHeader(cluster);
 }
 
 /** What a writable open demands and changes: no corrupt or dirty image, and unknown autoclear bits are cleared. */

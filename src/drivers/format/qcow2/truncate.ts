@@ -24,7 +24,8 @@ function refuse(message: string, code: "EINVAL" | "ENOTSUP" | "EFBIG" = "EINVAL"
 export async function truncate(image: Image, size: number, options: TruncateOptions): Promise<void> {
   image.checkAlive();
   if (size % SECTOR_SIZE !== 0) refuse("The new size must be a multiple of 512");
-  if (size > limits.maxImageBytes) refuse("The new size is too big", "EFBIG");
+  if (size > limits.maxImageBytes)
+    refuse(`offset(${size}) exceeds maximum(${limits.maxImageBytes})`, "EFBIG");
   if (image.header.snapshotCount > 0 && image.header.version < 3) {
     refuse("Can't resize a v2 image which has snapshots", "ENOTSUP");
   }
