@@ -28,6 +28,9 @@ export const limits = {
   maxBitmapPoolBytes: GiB,
   /** Longest bitmap name, bytes. */
   maxBitmapNameBytes: 1023,
+  /** Most bitmaps in a qcow2 image, and bytes of their directory (QEMU's). */
+  qcow2MaxBitmaps: 65_535,
+  qcow2MaxBitmapDirectoryBytes: 64 * MiB,
   /** Default size of the I/O arena, bytes. */
   arenaBytes: 64 * MiB,
   /** Longest QMP line and deepest nesting that a monitor takes. */

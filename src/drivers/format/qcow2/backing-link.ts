@@ -26,7 +26,7 @@ export async function changeBackingFile(image: Image, link: BackingLink | null):
       image.header.backingFile = link?.filename;
       if (link) setBackingFormat(image.header, link.format);
       else await removeFormat(image);
-      await writeLink(image);
+      await writeHeader(image);
       await image.file.flush();
     } catch (error) {
       Object.assign(image.header, before);
@@ -55,10 +55,10 @@ async function removeFormat(image: Image): Promise<void> {
 }
 
 /**
- * Writes the header: what lies behind the first sector first, then the first sector, which switches. The new name goes
+ * Writes the whole header: what lies behind the first sector first, then the first sector, which switches. The new name goes
  * where the old one is not, if there is room, so that the old link stays whole until the switch.
  */
-async function writeLink(image: Image): Promise<void> {
+export async function writeHeader(image: Image): Promise<void> {
   const { header } = image;
   const { clusterSize } = image.geometry;
   const name = new TextEncoder().encode(header.backingFile ?? "");

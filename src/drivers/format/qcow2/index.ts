@@ -22,6 +22,7 @@ import {
 import type { Child } from "../../../block/child.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
 import { checkImage, type CheckResult } from "./check.ts";
+import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
@@ -42,9 +43,11 @@ const HEAD_BYTES = 512;
 /** An open qcow2 image. */
 export class Qcow2 implements BlockDriver {
   readonly #image: Image;
+  readonly #bitmaps: Qcow2Bitmaps;
 
   constructor(image: Image) {
     this.#image = image;
+    this.#bitmaps = new Qcow2Bitmaps(image);
   }
 
   length(): number {
@@ -76,7 +79,10 @@ export class Qcow2 implements BlockDriver {
   }
 
   async setReadOnly(readOnly: boolean): Promise<void> {
-    if (!readOnly) return prepareWritable(this.#image);
+    if (!readOnly) {
+      await prepareWritable(this.#image);
+      return this.#bitmaps.markInUse();
+    }
     await writeBack(this.#image);
     await this.#image.file.flush();
   }
@@ -104,6 +110,7 @@ export class Qcow2 implements BlockDriver {
     if (header.version === 2) {
       return { type: "qcow2", data: { compat: "0.10", "compression-type": "zlib", "refcount-bits": 16 } };
     }
+    const bitmaps = this.#bitmaps.info();
     return {
       type: "qcow2",
       data: {
@@ -113,6 +120,7 @@ export class Qcow2 implements BlockDriver {
         corrupt: (header.incompatible & BigInt(Incompatible.corrupt)) !== 0n,
         "compression-type": "zlib",
         "extended-l2": false,
+        ...(bitmaps.length > 0 ? { bitmaps } : {}),
       },
     };
   }
@@ -128,6 +136,10 @@ export class Qcow2 implements BlockDriver {
 
   backingFormat(): string | undefined {
     return this.#image.header.backingFormat;
+  }
+
+  bitmapStore(): Qcow2Bitmaps {
+    return this.#bitmaps;
   }
 
   hasZeroInit(): boolean {
@@ -164,7 +176,8 @@ async function prepareWritable(image: Image): Promise<void> {
     throw new ImageError({ structure: "header", field: "incompatible_features", code: "EACCES", message });
   }
   if (bits & Incompatible.dirty) await rebuildRefcounts(image);
-  const keep = BigInt(Autoclear.dataFileRaw) & 0n;
+  // Bitmaps are kept up to date by us; what we don't know may be stale once we write.
+  const keep = BigInt(Autoclear.bitmaps);
   if ((image.header.autoclear & ~keep) !== 0n) {
     await updateHeader(image, (header) => {
       header.autoclear &= keep;
