@@ -303,14 +303,18 @@ export class BlockGraph {
       if (readOnly) {
         await node.driver.writeBack?.();
         await node.driver.setReadOnly?.(true);
+        // First the node gives up its write permission on the storage, then the storage can follow.
+        node.options = { ...node.options, readOnly };
+        await edges.refresh([node]);
       }
       for (const child of node.children) {
         if (child.node.inheritsFrom === node && child.name !== "backing")
           await this.setReadOnly(child.node, readOnly);
       }
+      if (readOnly) return;
       node.options = { ...node.options, readOnly };
       await edges.refresh([node]);
-      if (!readOnly) await node.driver.setReadOnly?.(false);
+      await node.driver.setReadOnly?.(false);
     });
   }
 }
