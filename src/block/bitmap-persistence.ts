@@ -5,7 +5,7 @@ import type { BlockNode } from "./node.ts";
 
 /** Makes the node's bitmaps from its store. */
 export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promise<void> {
-  for (const stored of (await store.load()).toReversed()) {
+  for (const stored of await store.load()) {
     const bitmap = createDirtyBitmap(node, { name: stored.name, granularity: stored.granularity });
     bitmap.persistent = true;
     bitmap.enabled = stored.auto && !stored.inconsistent;
@@ -20,7 +20,8 @@ export async function saveBitmaps(node: BlockNode): Promise<void> {
   if (!store || node.readOnly) return;
   const persistent = node.dirtyBitmaps.filter((bitmap) => bitmap.persistent && bitmap.name !== undefined);
   await store.save(
-    persistent.map((bitmap) => ({
+    // Oldest first, as they were loaded.
+    persistent.toReversed().map((bitmap) => ({
       name: bitmap.name ?? "",
       granularity: bitmap.granularity,
       auto: bitmap.enabled,
