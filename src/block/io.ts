@@ -103,7 +103,8 @@ async function paddedWrite(node: BlockNode, write: DataWrite): Promise<void> {
   const align = node.limits.requestAlignment;
   const start = alignDown(offset, align);
   const end = offset + buffer.byteLength;
-  node.requests.makeSerialising(request, align);
+  // All that the request will ever keep out, before it reads: a request at work can't be widened safely.
+  node.requests.makeSerialising(request, flags & Req.serialising ? copyUnit(node) : align);
   await node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
   await withBounce(node, alignUp(end, align) - start, async (padded) => {
     await readPadding(node, padded, { start, head: offset !== start, tail: end % align !== 0 });

@@ -1,6 +1,9 @@
 /**
  * Request tracking: which requests of a node are under way, and the rule that a serialising request (read-modify-write,
- * copy-on-read, a job that asks for it) overlaps no other request. Requests that came earlier go first.
+ * copy-on-read, a job that asks for it) overlaps no other request.
+ *
+ * Invariant: of two requests that conflict, one waits. A request that waits is never waited for: it has done nothing
+ * yet, and looks for conflicts again when it wakes; so nothing waits in a circle.
  */
 import { blockError } from "../base/errors.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
@@ -18,8 +21,8 @@ export class TrackedRequest {
   overlapOffset: number;
   overlapBytes: number;
   serialising = false;
-  /** The request that this one waits for, so that two never wait for each other. */
-  waitingFor: TrackedRequest | undefined;
+  /** Waits for another request, and so has not begun its work. */
+  waiting = false;
   #ended: Deferred<void> | undefined;
 
   constructor(kind: RequestKind, offset: number, bytes: number) {
@@ -59,7 +62,10 @@ export class RequestTracker {
     request.settle();
   }
 
-  /** Marks `request` as serialising over its range widened to `alignment`. Wait with `waitSerialising` afterwards. */
+  /**
+   * Marks `request` as serialising over its range widened to `alignment`. Wait with `waitSerialising` afterwards. A
+   * request that has begun its work must not be widened any more.
+   */
   makeSerialising(request: TrackedRequest, alignment: number): void {
     const offset = alignDown(request.offset, alignment);
     const end = alignUp(request.offset + request.bytes, alignment);
@@ -72,30 +78,25 @@ export class RequestTracker {
     request.overlapBytes = Math.max(oldEnd, end) - request.overlapOffset;
   }
 
-  /** Waits until no earlier conflicting request overlaps. With `noWait`, EBUSY instead of waiting. */
+  /** Waits until no conflicting request that has begun overlaps. With `noWait`, EBUSY instead of waiting. */
   async waitSerialising(request: TrackedRequest, noWait = false): Promise<void> {
     if (this.#serialising === 0) return;
     for (let other = this.#conflict(request); other; other = this.#conflict(request)) {
       if (noWait) throw blockError("EBUSY", "pwrite");
-      request.waitingFor = other;
+      request.waiting = true;
       await other.ended();
-      request.waitingFor = undefined;
+      request.waiting = false;
     }
   }
 
   #conflict(request: TrackedRequest): TrackedRequest | undefined {
     for (const other of this.#requests) {
-      if (other === request || (!request.serialising && !other.serialising)) continue;
+      if (other === request || other.waiting || (!request.serialising && !other.serialising)) continue;
       const apart =
         other.overlapOffset + other.overlapBytes <= request.overlapOffset ||
         request.overlapOffset + request.overlapBytes <= other.overlapOffset;
-      if (!apart && !waitsFor(other, request)) return other;
+      if (!apart) return other;
     }
     return undefined;
   }
-}
-
-function waitsFor(start: TrackedRequest, target: TrackedRequest): boolean {
-  for (let at = start.waitingFor; at; at = at.waitingFor) if (at === target) return true;
-  return false;
 }
