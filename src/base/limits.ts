@@ -3,13 +3,17 @@
  * Where QEMU has the limit, its value is taken; the rest are ours (see docs/ARCHITECTURE.md).
  */
 
+/** 2^10. */
 export const KiB = 1024;
+/** 2^20. */
 export const MiB = 1024 * KiB;
+/** 2^30. */
 export const GiB = 1024 * MiB;
 
 /** The unit of request bookkeeping in QEMU: 512 bytes. */
 export const SECTOR_SIZE = 512;
 
+/** All limits; the unit is in the name, bytes where none is. */
 export const limits = {
   /** Largest virtual size: 2^53 - 2^33 bytes rounded down to 64 KiB, so that every end offset is a safe integer. */
   maxImageBytes: 2 ** 53 - 2 ** 33,

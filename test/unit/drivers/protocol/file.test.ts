@@ -1,3 +1,4 @@
+// The file driver over real files: opening, holes, growth, creation, errors in QEMU's words.
 import * as fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Host, HostFile } from "../../../../src/base/host.ts";

@@ -1,3 +1,4 @@
+// Time in Node: monotone, timers never early.
 import { expect, test } from "vitest";
 import { keepAlive, nodeClock } from "../../../../src/platform/node/clock.ts";
 import { nodeHost } from "../../../../src/platform/node/host.ts";

@@ -1,3 +1,4 @@
+// Raw DEFLATE as qcow2 needs it: output bounded, trailing input ignored.
 import * as zlib from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { nodeCodecs } from "../../../../src/platform/node/codecs.ts";

@@ -1,3 +1,4 @@
+// Data and holes of real files, and what is remembered of them.
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
 import { ExtentFinder } from "../../../../src/platform/node/extents.ts";

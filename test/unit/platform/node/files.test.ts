@@ -1,3 +1,4 @@
+// Files of the Node host: reads, writes, O_DIRECT, creation, with and without native calls.
 import * as fs from "node:fs";
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";

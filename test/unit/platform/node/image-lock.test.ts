@@ -1,3 +1,4 @@
+// Image locks on open file descriptions: who excludes whom.
 import * as fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { HostFile } from "../../../../src/base/host.ts";

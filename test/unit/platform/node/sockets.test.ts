@@ -1,3 +1,4 @@
+// Unix sockets: modes, stale files, half-close, backpressure.
 import * as fs from "node:fs";
 import * as net from "node:net";
 import { describe, expect, test } from "vitest";
