@@ -55,11 +55,6 @@ const byNumber = new Map<number, Errno>(
   Object.entries(table).map(([name, [number]]) => [number, name as Errno]),
 );
 
-/** The Linux number of an errno, a positive integer. */
-export function errnoNumber(code: Errno): number {
-  return table[code][0];
-}
-
 /** The text that strerror(3) gives for it. */
 export function strerror(code: Errno): string {
   return table[code][1];

@@ -1,5 +1,4 @@
 /** Arithmetic on byte ranges and alignments. All values are safe integers; alignments are powers of two or any integer >= 1. */
-import { assert } from "./assert.ts";
 
 /** `bytes` bytes from `offset`. */
 export interface ByteRange {
@@ -31,11 +30,4 @@ export function isPowerOfTwo(value: number): boolean {
 /** Whether two ranges share a byte. */
 export function overlaps(a: ByteRange, b: ByteRange): boolean {
   return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-}
-
-/** A u64 read from disk, narrowed to a number. Fails when it is no safe integer; check for that before (limits.ts). */
-export function narrow(value: bigint): number {
-  const number = Number(value);
-  assert(Number.isSafeInteger(number), `${value} is not a safe integer`);
-  return number;
 }

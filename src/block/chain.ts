@@ -47,12 +47,6 @@ export function chainContains(top: BlockNode, node: BlockNode): boolean {
   return false;
 }
 
-/** The layer of `top`'s chain whose next layer is `node`. */
-export function findOverlay(top: BlockNode, node: BlockNode): BlockNode | undefined {
-  for (const layer of layers(top)) if (filterOrCow(layer) === node) return layer;
-  return undefined;
-}
-
 /** Freezes the links from `top` down to `base` (not the one below it). Throws if one is frozen already. */
 export function freezeChain(top: BlockNode, base: BlockNode | undefined): () => void {
   const frozen: Child[] = [];
