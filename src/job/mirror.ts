@@ -16,6 +16,7 @@ import {
 } from "../block/chain.ts";
 import type { ChildParent } from "../block/child.ts";
 import { defaultGranularity } from "../block/dirty-bitmap.ts";
+import { refresh } from "../block/edges.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm, type Permissions } from "../block/permissions.ts";
@@ -200,6 +201,8 @@ export async function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promi
 async function createJob(graph: BlockGraph, plan: MirrorPlan, filter: BlockNode): Promise<MirrorJob> {
   const top = filter.driver as MirrorTop;
   top.isCommit = plan.type === "commit";
+  // Its edge shares more from now on.
+  if (top.isCommit) await refresh([filter]);
   const { owner, setJob } = targetOwner();
   const target = await graph.attach(owner, plan.target, { name: "root", ...targetPermissions(plan) });
   try {
