@@ -55,6 +55,8 @@ function description(node: BlockNode): Record<string, unknown> {
 function flatten(value: Record<string, unknown>, prefix = ""): Record<string, unknown> {
   const flat: Record<string, unknown> = {};
   for (const [name, item] of Object.entries(value)) {
+    // Memory that a caller lends has no name.
+    if (ArrayBuffer.isView(item)) continue;
     if (typeof item === "object" && item !== null)
       Object.assign(flat, flatten(item as Record<string, unknown>, `${prefix}${name}.`));
     else if (item !== undefined) flat[prefix + name] = item;
