@@ -163,6 +163,7 @@ async function open(journal: Journal): Promise<{ graph: BlockGraph; disk: BlockB
   const node = await graph.add({
     driver: "qcow2",
     "node-name": "disk",
+    backing: null,
     discard: "unmap",
     file,
     "cache-size": 2 ** 16,
@@ -255,3 +256,39 @@ for (const seed of seeds) {
     }
   });
 }
+
+test("power cuts while the backing link changes leave one of the links, and its data", async () => {
+  const random = randomness(99);
+  for (const clusterSize of [512, 4096, 65536]) {
+    const options = {
+      size: 2 ** 20,
+      "cluster-size": clusterSize,
+      "backing-file": "one.raw",
+      "backing-fmt": "raw",
+    };
+    const journal = new Journal(await freshImage(options), random);
+    const { graph, disk, driver } = await open(journal);
+    const links = [{ filename: "one.raw" }, { filename: "a/longer/name.qcow2", format: "qcow2" }, null];
+    for (const [index, link] of links.entries()) {
+      if (index === 0) continue;
+      await disk.pwrite(0, new Uint8Array(65536).fill(index));
+      await driver.changeBackingFile(link);
+    }
+    await disk.close();
+    await graph.close();
+    const names = links.map((link) => link?.filename);
+    for (let cut = 0; cut < 400; cut++) {
+      const at = random(journal.now);
+      const left = await open(new Journal(journal.crash(at, [0, 50, 100][cut % 3]!), random));
+      const name = left.driver.backingFilename();
+      const sector = new Uint8Array(512);
+      await left.disk.pread(0, sector);
+      expect(names, `cut at ${at}`).toContain(name);
+      // The link that lets go of the old file comes after the data that replaces it.
+      expect(sector[0]).toBeGreaterThanOrEqual(names.indexOf(name));
+      expect((await left.driver.check()).corruptions).toEqual([]);
+      await left.disk.close();
+      await left.graph.close();
+    }
+  }
+});

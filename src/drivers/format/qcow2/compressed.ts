@@ -98,6 +98,7 @@ function clustersOf(image: Image, { offset, bytes }: CompressedExtent): { cluste
 /** Finds room for `bytes` (< a cluster) of stream: behind the previous one where its cluster has room left. */
 async function allocateBytes(image: Image, bytes: number): Promise<CompressedExtent> {
   const { clusterSize, refcountOrder } = image.geometry;
+  await image.event("cluster_alloc_bytes");
   const tail = image.compressedTail;
   if (tail > 0 && tail % clusterSize > 0 && (tail % clusterSize) + bytes <= clusterSize) {
     const cluster = Math.floor(tail / clusterSize);

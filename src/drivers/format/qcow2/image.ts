@@ -11,7 +11,7 @@ import { Mutex } from "../../../base/signals.ts";
 import type { Child } from "../../../block/child.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import { type Header, virtualSize } from "./header.ts";
-import { Claims } from "./in-flight.ts";
+import { Claims, Readers } from "./in-flight.ts";
 import { entryOffset, type Geometry, Incompatible, makeGeometry, readU64 } from "./layout.ts";
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
@@ -53,6 +53,7 @@ export class Image {
   readonly refcountBlocks: MetadataCache;
   readonly mutex = new Mutex();
   readonly claims = new Claims();
+  readonly readers = new Readers();
   readonly metadata: MetadataMap;
   /** Where the search for free clusters starts, a cluster index. */
   freeHint = 0;

@@ -5,7 +5,7 @@
  *
  * Invariant: ranges are registered before the metadata lock is taken, never while it is held; so nobody waits in a circle.
  */
-import { type Deferred, deferred } from "../../../base/signals.ts";
+import { type Deferred, deferred, Wakeup } from "../../../base/signals.ts";
 
 /** A registered range, [from, to) in guest bytes. */
 export interface Claim {
@@ -57,5 +57,36 @@ export class Claims {
       if (claim.from < to && from < claim.to && (exclusive || claim.exclusive)) return claim;
     }
     return undefined;
+  }
+}
+
+/**
+ * Reads under way, so that a freed cluster is handed out again only after the reads that may still look at it. Reads come
+ * in two generations: waiting for the older one never waits for newcomers.
+ */
+export class Readers {
+  #generation = 0;
+  readonly #counts = [0, 0];
+  readonly #drained = new Wakeup();
+
+  /** Notes a read; give the result to `end`. */
+  begin(): number {
+    const generation = this.#generation;
+    this.#counts[generation] = (this.#counts[generation] ?? 0) + 1;
+    return generation;
+  }
+
+  end(generation: number): void {
+    const left = (this.#counts[generation] ?? 0) - 1;
+    this.#counts[generation] = left;
+    if (left === 0) this.#drained.wake();
+  }
+
+  /** Resolves when every read that had begun before is over. One caller at a time (it holds the metadata lock). */
+  async settle(): Promise<void> {
+    const old = this.#generation;
+    await this.#drained.until(() => this.#counts[1 - old] === 0);
+    this.#generation = 1 - old;
+    await this.#drained.until(() => this.#counts[old] === 0);
   }
 }

@@ -6,8 +6,9 @@
 
 /** "QFI\xfb". */
 export const MAGIC = 0x514649fb;
-/** Bytes of a version 2 header, and of the smallest version 3 header. */
+/** Bytes of a version 2 header. */
 export const HEADER_BYTES_V2 = 72;
+/** Bytes of the smallest version 3 header. */
 export const HEADER_BYTES_V3 = 104;
 /** Bytes of the version 3 header that we write (with compression_type and padding). */
 export const HEADER_BYTES_WRITTEN = 112;

@@ -9,12 +9,18 @@ import { type Extent, extentAt, findExtent, isImpossible, peekSlice } from "./ma
 
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
 export async function readGuest(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
-  const bytes = buffer.byteLength;
-  const whole = peekWhole(image, offset, bytes);
-  if (whole) {
-    await readExtent(image, whole, offset, buffer);
-    return;
+  const reader = image.readers.begin();
+  try {
+    const whole = peekWhole(image, offset, buffer.byteLength);
+    if (whole) await readExtent(image, whole, offset, buffer);
+    else await readExtents(image, offset, buffer);
+  } finally {
+    image.readers.end(reader);
   }
+}
+
+async function readExtents(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+  const bytes = buffer.byteLength;
   const reads: Promise<void>[] = [];
   try {
     for (let done = 0; done < bytes;) {

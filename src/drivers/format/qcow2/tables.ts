@@ -28,6 +28,7 @@ async function newTable(image: Image, slot: L1Slot, old: number): Promise<void> 
   const { offset } = await allocateTable(image);
   try {
     for (let at = 0; at < clusterSize; at += sliceBytes) {
+      if (old !== 0) await image.event("l2_alloc_cow_read");
       const source = old === 0 ? undefined : await image.l2.load(old + at);
       const slice = image.l2.create(offset + at);
       if (source) slice.bytes.set(source.bytes);

@@ -62,11 +62,13 @@ async function barrier(image: Image): Promise<void> {
 /** Lowers the refcounts of what was freed. The tables that referred to it are made durable first. */
 async function applyFrees(image: Image): Promise<void> {
   await barrier(image);
+  await image.readers.settle();
   const runs = image.freed;
   image.freed = [];
   image.freedClusters = 0;
   const { clusterSize } = image.geometry;
   for (const [index, run] of runs.entries()) {
+    await image.event("cluster_free");
     try {
       await addRefcounts(image, run, -1);
     } catch (error) {

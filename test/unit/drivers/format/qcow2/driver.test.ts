@@ -1,5 +1,6 @@
 // The driver over memory nodes, through the real graph.
 import { expect, test } from "vitest";
+import { deferred } from "../../../../../src/base/signals.ts";
 import type { Child } from "../../../../../src/block/child.ts";
 import { Req } from "../../../../../src/block/driver.ts";
 import type { BlockNode } from "../../../../../src/block/node.ts";
@@ -228,4 +229,24 @@ test("growing shows zeroes, shrinking gives the space back", async () => {
   expectSame(content.subarray(0, MiB + 512), filled(MiB + 512, 4));
   expectSame(content.subarray(MiB + 512), new Uint8Array(MiB - 512));
   expect(await check(node)).toEqual({ corruptions: [], leaks: 0 });
+});
+
+test("a cluster is not handed out again while a read still looks at it", async () => {
+  const { test: bench, edge } = await image();
+  await edge.pwrite(0, filled(64 * KiB, 7));
+  await edge.flush();
+  const file = bench.graph.node("m");
+  const original = file.driver.pread.bind(file.driver);
+  const gate = deferred();
+  file.driver.pread = async (offset, buffer, flags) => {
+    if (buffer.byteLength === 64 * KiB) await gate.promise;
+    return original(offset, buffer, flags);
+  };
+  const reading = bytes(edge, 0, 64 * KiB);
+  await edge.pdiscard(0, 64 * KiB);
+  const rest = edge.flush().then(() => edge.pwrite(MiB, filled(64 * KiB, 9)));
+  await bench.host.clock.idle();
+  gate.resolve();
+  await rest;
+  expectSame(await reading, filled(64 * KiB, 7));
 });

@@ -1,3 +1,4 @@
+// The header: what is written is read back, and each broken field is refused by name in QEMU's words.
 import { expect, test } from "vitest";
 import { ImageError } from "../../../../../src/base/errors.ts";
 import {

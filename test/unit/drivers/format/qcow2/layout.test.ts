@@ -1,3 +1,4 @@
+// Table entries and the sizes that follow from the header.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {

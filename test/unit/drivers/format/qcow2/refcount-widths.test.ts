@@ -1,3 +1,4 @@
+// Refcounts of every width in a block.
 import { expect, test } from "vitest";
 import {
   maxRefcount,
