@@ -14,7 +14,7 @@ import { imageFilename } from "../block/open.ts";
 import { type BlockJob, type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { JobFlags } from "./flags.ts";
-import { ProgressBar, RateMeter, progressLine } from "./progress.ts";
+import { type Display, ProgressBar, RateMeter, progressLine } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 import { formatBytes } from "./units.ts";
 
@@ -29,7 +29,7 @@ export class Session {
   readonly engine: Engine;
   readonly #flags: JobFlags;
   readonly #abort = new AbortController();
-  readonly #bar = new ProgressBar();
+  readonly #display: Display;
   readonly #meter = new RateMeter();
   readonly #undo: (() => Promise<void>)[] = [];
   #signal: "SIGINT" | "SIGTERM" | undefined;
@@ -37,9 +37,10 @@ export class Session {
   #deciding = false;
   #givenUp: string | undefined;
 
-  constructor(flags: JobFlags) {
+  constructor(flags: JobFlags, display?: Display) {
     const host = nodeHost();
     this.#flags = flags;
+    this.#display = display ?? new ProgressBar(!flags.json && (flags.progress ?? isWatched()));
     this.engine = createEngine({ gate: fileGate(flags.gate, host) });
   }
 
@@ -50,7 +51,7 @@ export class Session {
 
   /** Writes a note to stderr. */
   readonly note = (text: string): void => {
-    this.#bar.clear();
+    this.#display.clear();
     process.stderr.write(`${text}\n`);
   };
 
@@ -69,13 +70,13 @@ export class Session {
       this.#tick();
       await job.done;
       this.#tick();
-      this.#bar.finish();
+      this.#display.finish();
     } catch (error) {
       throw this.#reasonOf(error, job);
     } finally {
       clearInterval(timer);
       this.#job = undefined;
-      this.#bar.finish();
+      this.#display.finish();
     }
   }
 
@@ -152,9 +153,8 @@ export class Session {
       const { status, offset, length, ioStatus } = job;
       const rate = Math.round(this.#meter.rate);
       this.#json({ progress: { status, "io-status": ioStatus, offset, length, "bytes-per-second": rate } });
-    } else if (!this.#deciding && (this.#flags.progress ?? isWatched())) {
-      this.#bar.draw(progressLine(job, this.#meter));
     }
+    if (!this.#deciding) this.#display.draw(job, this.#meter);
   }
 
   #json(value: object): void {
@@ -189,6 +189,7 @@ export class Session {
     await this.engine.graph.changes.until(() => job.paused || job.isCompleted);
     if (job.isCompleted) return;
     this.note(`${job.type} stopped: ${this.#describe(job)}`);
+    this.#display.stopped?.(job, this.#meter);
     const resume = await this.#askWhetherToResume();
     if (job.isCompleted) return;
     this.#deciding = false;
@@ -217,14 +218,19 @@ export class Session {
   }
 
   async #prompt(): Promise<boolean> {
-    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    const { signal } = this;
+    const terminal = createInterface({ input: process.stdin, output: process.stderr, signal });
     terminal.on("SIGINT", () => process.kill(process.pid, "SIGINT"));
+    terminal.setPrompt("[r]esume, [c]ancel? ");
+    terminal.prompt();
     try {
-      for (;;) {
-        const answer = await terminal.question("[r]esume, [c]ancel? ", { signal: this.signal });
-        if (/^r(esume)?$/i.test(answer.trim())) return true;
-        if (/^c(ancel)?$/i.test(answer.trim())) return false;
+      // Lines that were typed ahead count too; the end of the input is a no.
+      for await (const line of terminal) {
+        if (/^r(esume)?$/i.test(line.trim())) return true;
+        if (/^c(ancel)?$/i.test(line.trim())) return false;
+        terminal.prompt();
       }
+      return false;
     } finally {
       terminal.close();
     }

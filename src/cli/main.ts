@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { version } from "../version.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCommit } from "./commands/commit.ts";
+import { addDemo } from "./commands/demo.ts";
 import { addInfo } from "./commands/info.ts";
 import { addMirror } from "./commands/mirror.ts";
 import { addStream } from "./commands/stream.ts";
@@ -36,5 +37,6 @@ addMirror(program);
 addBackup(program);
 addStream(program);
 addCommit(program);
+addDemo(program);
 
 await program.parseAsync();

@@ -1,6 +1,7 @@
 /**
  * The progress of a foreground job: one line that is drawn again and again on a terminal, and the numbers behind it.
  */
+import type { BlockJob } from "../node.ts";
 import { formatBytes, formatRate, formatSeconds } from "./units.ts";
 
 /** What is shown of a job. */
@@ -44,28 +45,44 @@ export function progressLine(view: JobView, meter: RateMeter): string {
   const percent = view.length > 0 ? (100 * view.offset) / view.length : 100;
   const left = meter.secondsLeft(view);
   const eta = left === undefined ? "ETA -:--" : `ETA ${formatSeconds(left)}`;
-  const stalled = view.status === "running" || view.status === "ready" ? "" : `  ${view.status}`;
+  const stalled = view.status === "paused" || view.status === "standby" ? `  ${view.status}` : "";
   const amount = `${formatBytes(view.offset)} of ${formatBytes(view.length)}`;
   return `${view.type} ${percent.toFixed(1).padStart(5)}%  ${amount}  ${formatRate(meter.rate)}  ${eta}${stalled}`;
 }
 
-/** Draws the line on stderr, in place. */
-export class ProgressBar {
+/** Shows how a job gets on, on stderr. */
+export interface Display {
+  /** Draws the present state, in place of the last one. */
+  draw(job: BlockJob, meter: RateMeter): void;
+  /** Takes it away, so that other text can be written. */
+  clear(): void;
+  /** Leaves it as it stands. */
+  finish(): void;
+  /** An error has stopped the job. */
+  stopped?(job: BlockJob, meter: RateMeter): void;
+}
+
+/** One line. */
+export class ProgressBar implements Display {
+  readonly #enabled: boolean;
   #drawn = false;
 
-  draw(line: string): void {
+  constructor(enabled: boolean) {
+    this.#enabled = enabled;
+  }
+
+  draw(job: BlockJob, meter: RateMeter): void {
+    if (!this.#enabled) return;
     const width = process.stderr.columns || 80;
-    process.stderr.write(`\r\u001B[K${line.slice(0, width - 1)}`);
+    process.stderr.write(`\r\u001B[K${progressLine(job, meter).slice(0, width - 1)}`);
     this.#drawn = true;
   }
 
-  /** Takes the line away, so that other text can be written. */
   clear(): void {
     if (this.#drawn) process.stderr.write("\r\u001B[K");
     this.#drawn = false;
   }
 
-  /** Leaves the line as it stands. */
   finish(): void {
     if (this.#drawn) process.stderr.write("\n");
     this.#drawn = false;

@@ -6,7 +6,6 @@ import {
   JobCancelledError,
   MirrorJob,
   type Node,
-  type OpenSpec,
   QmpClient,
   backup,
   commit,
@@ -41,7 +40,7 @@ async function failingDisk(name: string, errno: number): Promise<Node> {
   await engine.graph.add({ driver: "memory", size: SIZE, discard: "unmap", "node-name": `${name}-memory` });
   const rule = { event: "none", iotype: "write", errno, sector: MiB / 512, once: true } as const;
   return openNode(
-    { driver: "blkdebug", "node-name": name, image: `${name}-memory`, "inject-error": [rule] } as OpenSpec,
+    { driver: "blkdebug", "node-name": name, image: `${name}-memory`, "inject-error": [rule] },
     { engine },
   );
 }

@@ -2,6 +2,8 @@
  * The block queries: nodes, devices, the graph, statistics.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
+import { SECTOR_SIZE } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
 import { backingChainNext, filterOrCow, skipFilters } from "../../../block/chain.ts";
 import type { Child } from "../../../block/child.ts";
 import { dirtyBitmapInfo } from "../../../block/dirty-bitmap.ts";
@@ -55,7 +57,8 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
   return {
     filename: imageFilename(node),
     format: node.type.name,
-    "virtual-size": node.length,
+    // Told in whole sectors, as QEMU counts them.
+    "virtual-size": alignUp(node.length, SECTOR_SIZE),
     ...(actual === undefined ? {} : { "actual-size": actual }),
     ...(info && info.clusterSize > 0 ? { "cluster-size": info.clusterSize } : {}),
     "dirty-flag": info?.isDirty ?? false,
