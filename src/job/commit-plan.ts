@@ -9,6 +9,7 @@ import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm } from "../block/permissions.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
+import { BlockJob } from "./block-job.ts";
 import type { OnError } from "./error-policy.ts";
 import { findBackingImage, lookupNode } from "./job-arguments.ts";
 
@@ -63,12 +64,13 @@ export function planCommit(graph: BlockGraph, args: BlockCommitArguments): Commi
   };
 }
 
-/** A root node: nothing but backends and the monitor use it. */
+/** A root node: nothing but backends and the monitor use it, no node and no job. */
 function rootNode(graph: BlockGraph, name: string): BlockNode {
   const node = graph.backends.get(name)?.root?.node ?? graph.findNode(name);
   if (!node) throw new CommandError(`Device '${name}' not found`, { qmpClass: "DeviceNotFound" });
   for (const edge of node.parents)
-    if (edge.parent.parentNode) throw new CommandError("Need a root block node");
+    if (edge.parent.parentNode || edge.parent instanceof BlockJob)
+      throw new CommandError("Need a root block node");
   return node;
 }
 

@@ -5,7 +5,7 @@
  * ignored keeps the link and fails the job at its end. Every error is reported as a read. Source: behaviour of QEMU
  * 7.2's block-stream; the order of flush and header is ours (QEMU's loses data when it is killed).
  */
-import { BlockError, CommandError } from "../base/errors.ts";
+import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import { chainContains, filterOrCow, layers, skipFilters } from "../block/chain.ts";
 import type { Child } from "../block/child.ts";
 import { drained } from "../block/drain.ts";
@@ -153,7 +153,7 @@ export async function startStream(
   options: StartOptions = {},
 ): Promise<StreamJob> {
   const range = findRange(graph, args);
-  const { top, baseOverlay } = range;
+  const { top } = range;
   const onError = args["on-error"] ?? "report";
   checkErrorPolicy({
     strict: graph.strictErrorPolicy,
@@ -165,11 +165,7 @@ export async function startStream(
   const created = jobOptions(top, args, { ...options, type: "stream" });
   const wasReadOnly = top.readOnly;
   if (wasReadOnly) await graph.setReadOnly(top, false);
-  const name = args["filter-node-name"];
-  const spec = { driver: "copy-on-read", file: top.name, bottom: baseOverlay.name };
-  const filter = await graph.insertFilter(name === undefined ? spec : { ...spec, "node-name": name }, top, {
-    implicit: name === undefined,
-  });
+  const filter = await insertFilter(range, args["filter-node-name"]);
   const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
   let job: StreamJob | undefined;
   try {
@@ -184,6 +180,17 @@ export async function startStream(
   }
   job.start();
   return job;
+}
+
+/** Puts the copy-on-read filter above the node. */
+async function insertFilter({ top, baseOverlay }: StreamRange, name: string | undefined): Promise<BlockNode> {
+  const spec = { driver: "copy-on-read", file: top.name, bottom: baseOverlay.name };
+  const named = name === undefined ? spec : { ...spec, "node-name": name };
+  try {
+    return await top.graph.insertFilter(named, top, { implicit: name === undefined });
+  } catch (error) {
+    throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 function checkExclusive(args: BlockStreamArguments): void {

@@ -171,6 +171,7 @@ describe("stream", () => {
     [{ base: "mid", bottom: "mid" }, "'base' and 'bottom' cannot be specified at the same time"],
     [{ bottom: "mid", "base-node": "mid" }, "'bottom' and 'base-node' cannot be specified at the same time"],
     [{ bottom: "other" }, "Node 'other' is not in a chain starting from 'top'"],
+    [{ "filter-node-name": "1x" }, "Could not create node: Invalid node-name: '1x'"],
     [{ "backing-file": "x" }, "backing file specified, but streaming the entire chain"],
   ])("%o is refused: %s", async (args, words) => {
     const chain = await new Chain().open();
@@ -192,6 +193,18 @@ describe("stream", () => {
 });
 
 describe("commit of an intermediate image", () => {
+  test("a second one is refused, and so is a stream", async () => {
+    const chain = await new Chain().open();
+    const job = await chain.commit({ speed: 1 });
+    await expect(chain.commit({ "job-id": "k" })).rejects.toThrow("Need a root block node");
+    await expect(chain.stream({ "job-id": "k" })).rejects.toThrow(
+      "Node 'top' is busy: block device is in use by block job: commit",
+    );
+    await job.cancel();
+    await chain.idle();
+    expect(chain.test.graph.nodes).toHaveLength(3);
+  });
+
   test("moves its data into the base and links the overlay to it", async () => {
     const chain = await new Chain().open();
     await chain.run(await chain.commit());
