@@ -182,6 +182,8 @@ async function prepareWritable(image: Image): Promise<void> {
     await updateHeader(image, (header) => {
       header.autoclear &= keep;
     });
+    // Durable before anything that makes it necessary.
+    await image.file.flush();
   }
 }
 

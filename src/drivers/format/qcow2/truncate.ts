@@ -138,14 +138,14 @@ async function growL1(image: Image, entries: number): Promise<void> {
   const { clusterSize } = geometry;
   await image.event("l1_grow_alloc_table");
   const count = Math.ceil((entries * 8) / clusterSize);
-  const { cluster } = await allocate(image, count);
+  const { cluster, fresh } = await allocate(image, count);
   const offset = cluster * clusterSize;
   try {
     // The entries in the cache go along; what they point to must be in the file before them.
     await writeBackLocked(image);
     await image.event("l1_grow_write_table");
     await image.checkOverlap(offset, count * clusterSize);
-    await copyL1(image, offset, count * clusterSize);
+    await copyL1(image, { to: offset, bytes: count * clusterSize, fresh });
     await image.file.flush();
   } catch (error) {
     await unallocate(image, { cluster, count });
@@ -163,11 +163,17 @@ async function growL1(image: Image, entries: number): Promise<void> {
   if (old.count > 0) await addRefcounts(image, old, -1);
 }
 
-async function copyL1(image: Image, to: number, bytes: number): Promise<void> {
+/** Copies the table and fills the rest with zeroes; of clusters that are zeroes already only the last part, for the file's length. */
+async function copyL1(
+  image: Image,
+  { to, bytes, fresh }: { to: number; bytes: number; fresh: boolean },
+): Promise<void> {
   const old = image.header.l1Size * 8;
   const chunk = new Uint8Array(Math.min(bytes, image.l1.tableBytes));
   for (let done = 0; done < bytes; done += chunk.byteLength) {
     const part = chunk.subarray(0, Math.min(chunk.byteLength, bytes - done));
+    const isLast = done + part.byteLength === bytes;
+    if (done >= old && fresh && !isLast) continue;
     part.fill(0);
     if (done < old) {
       const table = await image.l1.load(image.header.l1Offset + done);

@@ -250,3 +250,23 @@ test("a cluster is not handed out again while a read still looks at it", async (
   await rest;
   expectSame(await reading, filled(64 * KiB, 7));
 });
+
+test("a petabyte image is made, opened and written by touching little", async () => {
+  const { test: bench, node, edge } = await image({ size: 2 ** 50 });
+  const file = bench.graph.node("m");
+  await edge.pwrite(2 ** 50 - 4096, filled(4096, 1));
+  await edge.flush();
+  await bench.graph.detach(edge);
+  await bench.graph.remove(node.name);
+  const original = file.driver.pread.bind(file.driver);
+  let bytesRead = 0;
+  file.driver.pread = (offset, buffer, flags) => {
+    bytesRead += buffer.byteLength;
+    return original(offset, buffer, flags);
+  };
+  const again = await bench.graph.add({ driver: "qcow2", "node-name": "q", file: "m" });
+  const top = await bench.edge(again);
+  expect(bytesRead).toBeLessThan(MiB);
+  expectSame(await bytes(top, 2 ** 50 - 4096, 4096), filled(4096, 1));
+  expect(bytesRead).toBeLessThan(MiB);
+});
