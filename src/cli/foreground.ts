@@ -85,6 +85,9 @@ export class Session {
     const alive = keepAlive();
     const unsubscribe = this.engine.graph.events.subscribe((event) => this.#onEvent(event));
     const handlers = this.#installHandlers();
+    // Whoever read the JSON lines has gone: the job ends as by SIGINT, and with it what it made.
+    const deaf = (): void => this.#abort.abort(new Error("nobody reads stdout any more"));
+    process.stdout.on("error", deaf);
     try {
       const status = await this.#attempt(body);
       return status;
@@ -257,7 +260,7 @@ export class Session {
 
   /** The error to show for a job that failed. */
   #reasonOf(error: unknown, job: BlockJob): unknown {
-    if (this.#signal) return error;
+    if (this.signal.aborted) return this.signal.reason;
     if (this.#givenUp !== undefined) return new GivenUp(`${job.type} ${this.#givenUp}`, { cause: error });
     const failure = job.lastFailure;
     if (failure?.action !== "report") return error;

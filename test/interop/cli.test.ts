@@ -350,6 +350,16 @@ describe("signals", () => {
     expect(qemuImg("info", "top.qcow2")).toContain("backing file: base.qcow2");
   });
 
+  it("a reader of JSON lines that goes away cancels too", async () => {
+    makeChain();
+    const run = new Running("mirror", "top.qcow2", "copy", ...slow);
+    await run.until(() => underWay(run));
+    run.child.stdout?.destroy();
+    const { status, stderr } = await run.ended();
+    expect([status, stderr]).toEqual([1, "blockwright: nobody reads stdout any more\n"]);
+    expect(existsSync(join(directory, "copy"))).toBe(false);
+  });
+
   it("SIGUSR1 prints a line of progress and nothing else happens", async () => {
     makeChain();
     const run = new Running("mirror", "top.qcow2", "copy", ...slow);

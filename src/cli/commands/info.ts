@@ -32,6 +32,8 @@ async function info(image: string, flags: InfoFlags): Promise<number> {
   const { imageSpec, openImage } = await import("../images.ts");
   const { keepAlive } = await import("../../platform/node/clock.ts");
   const alive = keepAlive();
+  // As a program that SIGPIPE ends: who reads no more wants no message.
+  process.stdout.on("error", () => process.exit(1));
   try {
     await using engine = createEngine({ gate: fileGate(flags.gate, nodeHost()) });
     const spec = await imageSpec(engine, { image, format: flags.format, note: () => undefined });
