@@ -3,6 +3,7 @@
  * node is drained, and counts what is in flight. Source: QEMU's BlockBackend.
  */
 import { BlockError, blockError } from "../base/errors.ts";
+import type { ByteRange } from "../base/ranges.ts";
 import type { Child, ChildParent } from "./child.ts";
 import { type RequestFlags, Req, Role } from "./driver.ts";
 import type { BlockGraph } from "./graph.ts";
@@ -26,6 +27,8 @@ export class BlockBackend implements ChildParent {
   /** Without write-back each write is flushed before it completes. */
   writeCache = true;
   root: Child | undefined;
+  /** While it answers true, requests wait as during a drain (the machine is stopped). Wake `graph.changes` afterwards. */
+  held: (() => boolean) | undefined;
   #quiesced = false;
   #inFlight = 0;
 
@@ -80,22 +83,22 @@ export class BlockBackend implements ChildParent {
   }
 
   async pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
-    this.#checkRange("pread", offset, buffer.byteLength);
+    this.checkRange("pread", { offset, bytes: buffer.byteLength });
     await this.#request((root) => root.pread(offset, buffer, flags));
   }
 
   async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
-    this.#checkRange("pwrite", offset, buffer.byteLength);
+    this.checkRange("pwrite", { offset, bytes: buffer.byteLength });
     await this.#request((root) => root.pwrite(offset, buffer, this.#withCacheMode(flags)));
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
-    this.#checkRange("pwriteZeroes", offset, bytes);
+    this.checkRange("pwriteZeroes", { offset, bytes });
     await this.#request((root) => root.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)));
   }
 
   async pdiscard(offset: number, bytes: number): Promise<void> {
-    this.#checkRange("pdiscard", offset, bytes);
+    this.checkRange("pdiscard", { offset, bytes });
     await this.#request((root) => root.pdiscard(offset, bytes));
   }
 
@@ -112,7 +115,8 @@ export class BlockBackend implements ChildParent {
     return this.root.node;
   }
 
-  #checkRange(op: string, offset: number, bytes: number): void {
+  /** Throws EIO unless the range lies on the disk, ENOMEDIUM when nothing is attached. */
+  checkRange(op: string, { offset, bytes }: ByteRange): void {
     const { length, name } = this.#node();
     if (offset >= 0 && bytes >= 0 && offset + bytes <= length) return;
     throw new BlockError({
@@ -126,7 +130,7 @@ export class BlockBackend implements ChildParent {
   }
 
   async #request(body: (root: Child) => Promise<void>): Promise<void> {
-    while (this.#quiesced) await this.graph.changes.wait();
+    while (this.#quiesced || this.held?.()) await this.graph.changes.wait();
     const { root } = this;
     if (!root) throw blockError("ENOMEDIUM", "backend");
     this.#inFlight += 1;

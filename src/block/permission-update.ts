@@ -70,11 +70,13 @@ function cumulative(node: BlockNode, plan: Plan): Permissions {
 }
 
 function checkConflicts(node: BlockNode, plan: Plan): void {
-  for (const a of node.parents) {
-    for (const b of node.parents) {
-      if (a === b) continue;
-      const conflict = permissionsOf(a, plan).perm & ~permissionsOf(b, plan).shared;
-      if (conflict) throw conflictError({ node, conflict, user: a, owner: b });
+  // Newest first: of several conflicts QEMU names this one.
+  const parents = [...node.parents].reverse();
+  for (const owner of parents) {
+    for (const user of parents) {
+      if (user === owner) continue;
+      const conflict = permissionsOf(user, plan).perm & ~permissionsOf(owner, plan).shared;
+      if (conflict) throw conflictError({ node, conflict, user, owner });
     }
   }
 }

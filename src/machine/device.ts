@@ -5,7 +5,9 @@
  */
 import { CommandError, errnoOf } from "../base/errors.ts";
 import { strerror } from "../base/errno.ts";
+import type { ByteRange } from "../base/ranges.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../block/backend.ts";
+import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { announceDevicePolicy } from "../job/device-policy.ts";
 import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/error-policy.ts";
@@ -36,7 +38,7 @@ export class GuestDevice {
   readonly #keepsIoStatus: boolean;
   #ioStatus: IoStatus = "ok";
 
-  private constructor(options: GuestDeviceOptions, backend: BlockBackend) {
+  private constructor(options: GuestDeviceOptions) {
     this.#machine = options.machine;
     this.name = options.name;
     this.rerror = checkPolicy("rerror", normalise(options.rerror, "report"), ["ignore", "report", "stop"]);
@@ -46,14 +48,16 @@ export class GuestDevice {
       "stop",
       "enospc",
     ]);
-    this.backend = backend;
     this.#keepsIoStatus = options.keepsIoStatus ?? true;
+    const { graph } = options.node;
+    checkName(graph, options.name);
+    this.backend = new BlockBackend(graph, options.name);
   }
 
-  /** Plugs a disk in. Throws CommandError for a bad policy, EPERM where the node's other users don't allow it. */
+  /** Plugs a disk in. Throws CommandError for a bad policy or a name that is taken, EPERM where the node's other users don't allow it. */
   static async plug(options: GuestDeviceOptions): Promise<GuestDevice> {
     const { machine, node, name } = options;
-    const device = new GuestDevice(options, new BlockBackend(node.graph, name));
+    const device = new GuestDevice(options);
     const permissions = options.readOnly || node.readOnly ? readerPermissions : guestPermissions;
     try {
       await device.backend.attach(node, permissions);
@@ -61,6 +65,8 @@ export class GuestDevice {
       await device.backend.close();
       throw error;
     }
+    // A request that came during a drain must not go on in a machine that has been stopped meanwhile.
+    device.backend.held = () => machine.devices.get(name) === device && !machine.isRunning;
     announceDevicePolicy(device.backend, device);
     machine.devices.set(name, device);
     return device;
@@ -93,25 +99,35 @@ export class GuestDevice {
 
   /** Reads; under rerror=ignore a failed read succeeds with unspecified bytes. Rejects only under report. */
   read(offset: number, buffer: Uint8Array): Promise<void> {
-    return this.#request("read", () => this.backend.pread(offset, buffer));
+    return this.#ranged("read", { offset, bytes: buffer.byteLength }, () =>
+      this.backend.pread(offset, buffer),
+    );
   }
 
   /** Writes. Rejects only under report (and enospc for other errors). */
   write(offset: number, buffer: Uint8Array): Promise<void> {
-    return this.#request("write", () => this.backend.pwrite(offset, buffer));
+    return this.#ranged("write", { offset, bytes: buffer.byteLength }, () =>
+      this.backend.pwrite(offset, buffer),
+    );
   }
 
   writeZeroes(offset: number, bytes: number, flags = 0): Promise<void> {
-    return this.#request("write", () => this.backend.pwriteZeroes(offset, bytes, flags));
+    return this.#ranged("write", { offset, bytes }, () => this.backend.pwriteZeroes(offset, bytes, flags));
   }
 
   discard(offset: number, bytes: number): Promise<void> {
-    return this.#request("write", () => this.backend.pdiscard(offset, bytes));
+    return this.#ranged("write", { offset, bytes }, () => this.backend.pdiscard(offset, bytes));
   }
 
   /** Makes completed writes durable; its errors follow werror. */
   flush(): Promise<void> {
     return this.#request("write", () => this.backend.flush());
+  }
+
+  /** A request outside of the disk is the guest's fault: it is refused with EIO, and no policy is asked. */
+  async #ranged(operation: "read" | "write", range: ByteRange, issue: () => Promise<void>): Promise<void> {
+    this.backend.checkRange(operation, range);
+    await this.#request(operation, issue);
   }
 
   /** Issues a request while the machine runs, and again after each error that stopped it. */
@@ -121,6 +137,7 @@ export class GuestDevice {
       try {
         return await issue();
       } catch (error) {
+        if (this.#machine.devices.get(this.name) !== this) throw error;
         const action = this.#decide(operation, error);
         if (action === "report") throw error;
         if (action === "ignore") return;
@@ -145,6 +162,12 @@ export class GuestDevice {
     if (action === "stop") this.#machine.requestStop();
     return action;
   }
+}
+
+function checkName(graph: BlockGraph, name: string): void {
+  if (graph.backends.has(name)) throw new CommandError(`Device with id '${name}' already exists`);
+  if (graph.findNode(name))
+    throw new CommandError(`Device name '${name}' conflicts with an existing node name`);
 }
 
 /** `auto` is the backend's default. */

@@ -50,12 +50,11 @@ export class Machine {
     while (!this.isRunning) await this.#resumed.wait();
   }
 
-  /** Stops the machine: STOP, then all requests finish and images are flushed. */
+  /** Stops the machine: STOP, then all requests finish and images are flushed. One that does not run keeps its state. */
   async stop(state: RunState = "paused"): Promise<void> {
     this.#stopRequested = false;
     if (this.#state !== "running") {
-      if (state === "paused" && this.#state === "io-error") return;
-      this.#state = state;
+      await this.#stopping;
       return;
     }
     this.#state = state;
@@ -82,13 +81,19 @@ export class Machine {
         this.#stopRequested = false;
         this.graph.events.emit("STOP");
         this.graph.events.emit("RESUME");
-        this.#resumed.wake();
+        this.#wakeDevices();
       }
       return;
     }
     this.#state = "running";
     this.graph.events.emit("RESUME");
+    this.#wakeDevices();
+  }
+
+  /** Requests wait here, and in their backends when they came during a drain. */
+  #wakeDevices(): void {
     this.#resumed.wake();
+    this.graph.changes.wake();
   }
 
   /** Drains once and flushes; a flush that fails is reported by the next one that the guest asks for. */
