@@ -88,7 +88,9 @@ export class Qcow2 implements BlockDriver {
   }
 
   writeBack(): Promise<void> {
-    return isDirty(this.#image) || this.#image.mutex.locked ? writeBack(this.#image) : Promise.resolve();
+    // A pass under way may be writing what this caller waits for.
+    const due = isDirty(this.#image) || this.#image.mutex.locked;
+    return due && !this.#image.dead ? writeBack(this.#image) : Promise.resolve();
   }
 
   blockStatus(offset: number, bytes: number, _wantZero: boolean): Promise<BlockStatus> {
