@@ -270,3 +270,17 @@ test("a petabyte image is made, opened and written by touching little", async ()
   expectSame(await bytes(top, 2 ** 50 - 4096, 4096), filled(4096, 1));
   expect(bytesRead).toBeLessThan(MiB);
 });
+
+test("the refcount table and the L1 table grow with the file", async () => {
+  const { test: bench, node, edge } = await image({ "cluster-size": 512, "refcount-bits": 64, size: MiB });
+  const header = async (): Promise<Header> => parseHeader(await bench.content("m", 0, 512));
+  const before = await header();
+  await edge.truncate(6 * MiB, { exact: true, preallocation: "off" });
+  for (let at = 0; at < 6 * MiB; at += MiB) await edge.pwrite(at, filled(MiB, 1 + at / MiB));
+  await edge.flush();
+  const after = await header();
+  expect(after.refcountTableClusters).toBeGreaterThan(before.refcountTableClusters);
+  expect(after.l1Size).toBe(192);
+  expect(await check(node)).toEqual({ corruptions: [], leaks: 0 });
+  expectSame(await bytes(edge, 5 * MiB, MiB), filled(MiB, 6));
+});
