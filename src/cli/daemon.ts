@@ -3,7 +3,7 @@
  * in which they are given; an error ends the program with status 1 before anything is served.
  */
 import { spawn } from "node:child_process";
-import { rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../base/errors.ts";
 import type { Host, HostConnection } from "../base/host.ts";
@@ -275,12 +275,20 @@ async function run(
   const alive = setInterval(() => undefined, 2 ** 30);
   instance.setUp();
   await instance.untilConnected();
-  process.send?.("ready");
+  if (process.send) enterBackground();
   await instance.quitRequested;
   const status = await instance.close();
   if (init.pidfile !== undefined) rmSync(init.pidfile, { force: true });
   clearInterval(alive);
   return status;
+}
+
+/** The parent may go: what it shared with us (its standard error) is let go of too. */
+function enterBackground(): void {
+  closeSync(2);
+  // The lowest free descriptor: standard error from now on.
+  openSync("/dev/null", "w");
+  process.send?.("ready");
 }
 
 function writePid(path: string): boolean {

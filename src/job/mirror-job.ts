@@ -343,13 +343,14 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     return { offset: first, bytes: end - first };
   }
 
+  /** What was begun is finished, cancelled or not, as in QEMU: at most a buffer's worth. */
   async #startPieces(run: { offset: number; bytes: number }): Promise<number> {
     const end = run.offset + run.bytes;
     let delay = 0;
     for (let at = run.offset; at < end;) {
       await this.#freeSlot();
-      const extent = this.#failure || this.isCancelled ? undefined : await this.#copier.status(at, end - at);
-      if (!extent || this.#failure || this.isCancelled) {
+      const extent = this.#failure ? undefined : await this.#copier.status(at, end - at);
+      if (!extent || this.#failure) {
         this.bitmap.bitmap.set(at, end - at);
         break;
       }
