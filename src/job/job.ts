@@ -51,7 +51,10 @@ export abstract class Job extends JobCore {
   readonly autoFinalize: boolean;
   readonly autoDismiss: boolean;
   readonly progress = new JobProgress();
-  /** Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error (JobCancelledError after a force-cancel). */
+  /**
+   * Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error
+   * (JobCancelledError after a force-cancel).
+   */
   readonly done: Promise<JobResult>;
   /** A block job is listed by query-block-jobs. */
   readonly isBlockJob: boolean = false;
