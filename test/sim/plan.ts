@@ -1,0 +1,243 @@
+// A story as its seed tells it: images, guest, job, faults, and what its user does. Pure data, printed when it fails.
+import type { Errno } from "../../src/base/errno.ts";
+import type { OnError } from "../../src/job/error-policy.ts";
+import type { Dice } from "./dice.ts";
+import type { FaultRule, FileVerb, Latency } from "./files.ts";
+import type { GuestPlan } from "./guest.ts";
+
+const KiB = 1024;
+
+/** One image. */
+export interface ImagePlan {
+  name: string;
+  format: "raw" | "qcow2";
+  /** Bytes of the virtual disk. */
+  size: number;
+  clusterSize: number;
+  version: "v2" | "v3";
+  refcountBits: number;
+  lazyRefcounts: boolean;
+  /** Of a memory node rather than a file. */
+  memory: boolean;
+  discard: "unmap" | "ignore";
+  detectZeroes: "off" | "on" | "unmap";
+  /** Requests that fill it before the story begins. */
+  fill: number;
+}
+
+/** Which job, and how. */
+export interface JobPlan {
+  kind: "stream" | "commit" | "active-commit" | "mirror" | "backup";
+  sync: "full" | "top" | "none" | "incremental";
+  /** Layers of the chain, 0 = lowest: the image that is streamed or committed, and what it is streamed or committed to. */
+  top: number;
+  base: number;
+  onSourceError: OnError;
+  onTargetError: OnError;
+  writeBlocking: boolean;
+  granularity: number;
+  bufBytes: number;
+  speed: number;
+  maxWorkers: number;
+  maxChunk: number;
+  autoFinalize: boolean;
+  autoDismiss: boolean;
+  /** What the user wants at the end: for a ready mirror complete or a soft cancel. */
+  ending: "complete" | "cancel";
+  startMs: number;
+}
+
+/** Space for a file that is too small at first. */
+export interface SpacePlan {
+  path: string;
+  bytes: number;
+}
+
+/** A whole story. */
+export interface StoryPlan {
+  seed: number;
+  chain: ImagePlan[];
+  target: ImagePlan | undefined;
+  arenaBytes: number;
+  alignment: number;
+  latency: Latency;
+  guest: GuestPlan;
+  job: JobPlan;
+  faults: FaultRule[];
+  space: SpacePlan[];
+  /** When faults end, ms. */
+  calmMs: number;
+  /** Mean time between two acts of the user, ms; 0: the user does nothing before the calm. */
+  userMs: number;
+  /** The user may force-cancel. */
+  mayCancel: boolean;
+}
+
+/** The path of an image's file. */
+export function pathOf(name: string): string {
+  return `/sim/${name}.img`;
+}
+
+const clusterSizes = [512, 4 * KiB, 4 * KiB, 64 * KiB, 64 * KiB, 16 * KiB, 256 * KiB, 1024 * KiB];
+const policies: readonly OnError[] = ["report", "ignore", "stop", "enospc", "auto"];
+
+/** The story of a seed. */
+export function planStory(seed: number, dice: Dice): StoryPlan {
+  const alignment = dice.pick([1, 1, 1, 512, 4096]);
+  const chain = planChain(dice, Math.max(512, alignment));
+  const job = planJob(dice, chain);
+  const target = job.kind === "mirror" || job.kind === "backup" ? planTarget(dice, chain, job) : undefined;
+  const calmMs = 200 + dice.below(1500);
+  const images = target ? [...chain, target] : chain;
+  const quiet = dice.oneIn(5);
+  return {
+    seed,
+    chain,
+    target,
+    arenaBytes: dice.pick([1024, 2048, 4096]) * KiB,
+    alignment,
+    latency: { usualMs: dice.pick([0.05, 0.5, 2, 8, 20]), slowOneIn: dice.pick([0, 0, 20, 200]) },
+    guest: planGuest(dice, chain),
+    job,
+    faults: quiet ? [] : planFaults(dice, { images, calmMs, job, target }),
+    space: quiet || !dice.oneIn(3) ? [] : planSpace(dice, { chain, target, job }),
+    calmMs,
+    userMs: dice.pick([0, 5, 20, 80, 300]),
+    mayCancel: dice.oneIn(4),
+  };
+}
+
+/** Sizes are whole units: what is written to a file of unaligned size with O_DIRECT makes it larger. */
+function planChain(dice: Dice, unit: number): ImagePlan[] {
+  const depth = dice.pick([1, 2, 2, 3, 3, 4]);
+  const size = Math.ceil((512 * dice.between(1, dice.pick([16, 512, 2048, 4096, 8192]))) / unit) * unit;
+  const chain: ImagePlan[] = [];
+  for (let layer = 0; layer < depth; layer++) {
+    const image = planImage(dice, `disk${layer}`, size);
+    if (layer > 0) image.format = "qcow2";
+    if (layer < depth - 1 && dice.oneIn(5)) image.size = unit * dice.between(1, size / unit);
+    const below = chain.at(-1);
+    if (below) image.size = Math.max(image.size, below.size);
+    image.memory = layer === 0 && dice.oneIn(10);
+    if (image.memory) image.size = size;
+    chain.push(image);
+  }
+  return chain;
+}
+
+function planImage(dice: Dice, name: string, size: number): ImagePlan {
+  const version = dice.oneIn(6) ? "v2" : "v3";
+  return {
+    name,
+    format: dice.oneIn(2) ? "raw" : "qcow2",
+    size,
+    clusterSize: dice.pick(clusterSizes),
+    version,
+    refcountBits: version === "v3" ? dice.pick([16, 16, 1, 8, 64]) : 16,
+    lazyRefcounts: version === "v3" && dice.oneIn(8),
+    memory: false,
+    discard: dice.oneIn(3) ? "ignore" : "unmap",
+    detectZeroes: dice.pick(["off", "off", "on"]),
+    fill: dice.between(0, 10),
+  };
+}
+
+function planJob(dice: Dice, chain: readonly ImagePlan[]): JobPlan {
+  const depth = chain.length;
+  const kinds: JobPlan["kind"][] = ["mirror", "mirror", "backup", "backup"];
+  if (depth >= 2) kinds.push("stream", "stream", "active-commit", "active-commit");
+  if (depth >= 3) kinds.push("commit", "commit", "commit");
+  const kind = dice.pick(kinds);
+  const syncs: JobPlan["sync"][] =
+    kind === "backup" ? ["full", "top", "none", "incremental"] : ["full", "top", "none"];
+  let sync = dice.pick(syncs);
+  if (sync === "top" && depth < 2) sync = "full";
+  let top = depth - 1;
+  let base = -1;
+  if (kind === "active-commit") base = dice.below(top);
+  if (kind === "commit") {
+    top = dice.between(1, depth - 2);
+    base = dice.below(top);
+  }
+  if (kind === "stream") {
+    if (depth > 2 && dice.oneIn(3)) top = dice.between(1, depth - 1);
+    base = dice.oneIn(2) ? -1 : dice.below(top);
+  }
+  return {
+    kind,
+    sync,
+    top,
+    base,
+    onSourceError: dice.pick(policies),
+    onTargetError: dice.pick(policies),
+    writeBlocking: dice.oneIn(2),
+    granularity: dice.pick([0, 0, 512, 4096, 65536, 1024 * KiB]),
+    bufBytes: dice.pick([0, 0, 512, 64 * KiB, 1024 * KiB]),
+    speed: dice.pick([0, 0, 64 * KiB, 1024 * KiB, 16 * 1024 * KiB]),
+    maxWorkers: dice.pick([64, 1, 3]),
+    maxChunk: dice.oneIn(3) ? 1024 * KiB : 0,
+    autoFinalize: !dice.oneIn(4),
+    autoDismiss: !dice.oneIn(4),
+    ending: dice.oneIn(3) ? "cancel" : "complete",
+    startMs: dice.below(200),
+  };
+}
+
+function planTarget(dice: Dice, chain: readonly ImagePlan[], job: JobPlan): ImagePlan {
+  const target = planImage(dice, "target", chain.at(-1)!.size);
+  if (job.sync === "top") target.format = "qcow2";
+  target.memory = job.sync !== "top" && dice.oneIn(6);
+  target.fill = job.sync === "full" ? dice.pick([0, 4]) : 0;
+  return target;
+}
+
+function planGuest(dice: Dice, chain: readonly ImagePlan[]): GuestPlan {
+  const size = chain.at(-1)!.size;
+  return {
+    rerror: dice.pick(["report", "ignore", "stop"]),
+    werror: dice.pick(["report", "ignore", "stop", "enospc"]),
+    lanes: dice.pick([0, 1, 2, 2, 4, 8]),
+    pauseMs: dice.pick([5, 20, 60]),
+    maxBytes: Math.min(size, dice.pick([4 * KiB, 16 * KiB, 64 * KiB])),
+    unaligned: dice.oneIn(4),
+    vagueDiscard: chain.some((image) => image.version === "v2"),
+  };
+}
+
+interface FaultScope {
+  images: readonly ImagePlan[];
+  calmMs: number;
+  job: JobPlan;
+  target: ImagePlan | undefined;
+}
+
+function planFaults(dice: Dice, { images, calmMs, job, target }: FaultScope): FaultRule[] {
+  const faults: FaultRule[] = [];
+  const verbs: readonly (readonly FileVerb[])[] = [
+    ["read"],
+    ["read"],
+    ["write"],
+    ["write"],
+    ["flush"],
+    ["write", "flush", "zeroRange", "punchHole"],
+    ["read", "write", "flush", "truncate", "punchHole", "zeroRange"],
+  ];
+  const busy = [images[job.top]!, images[job.base] ?? images[job.top]!];
+  for (let count = dice.between(1, 4); count > 0; count--) {
+    const image = target && dice.oneIn(2) ? target : dice.oneIn(6) ? dice.pick(images) : dice.pick(busy);
+    const fromMs = dice.oneIn(3) ? dice.below(calmMs) : Math.max(0, job.startMs + dice.between(-5, 60));
+    const errno: Errno = dice.pick(["EIO", "ENOSPC"]);
+    const perMille = dice.pick([10, 30, 100, 300, 1000]);
+    const toMs = dice.oneIn(3) ? calmMs : Math.min(calmMs, fromMs + dice.between(10, 600));
+    faults.push({ path: pathOf(image.name), verbs: dice.pick(verbs), errno, perMille, fromMs, toMs });
+  }
+  return faults;
+}
+
+function planSpace(
+  dice: Dice,
+  { chain, target, job }: { chain: readonly ImagePlan[]; target: ImagePlan | undefined; job: JobPlan },
+): SpacePlan[] {
+  const written = target ?? chain[job.kind === "stream" ? job.top : job.base] ?? chain.at(-1)!;
+  return [{ path: pathOf(written.name), bytes: dice.below(written.size) }];
+}

@@ -1,0 +1,4 @@
+// Stories 1 to 250.
+import { tellStories } from "./tell.ts";
+
+tellStories(1, 250);

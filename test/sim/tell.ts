@@ -1,0 +1,18 @@
+// Runs a chunk of seeds, one test each. With BLOCKWRIGHT_SIM_SEED only that seed is told (replay.test.ts).
+import { describe, expect, it } from "vitest";
+import { report } from "./report.ts";
+import { runStory } from "./story.ts";
+
+/** Makes a test of each seed from `first` on. */
+export function tellStories(first: number, count: number): void {
+  const seeds = Array.from({ length: count }, (_, index) => first + index);
+  describe.runIf(process.env["BLOCKWRIGHT_SIM_SEED"] === undefined)(
+    `stories ${first} to ${first + count - 1}`,
+    () => {
+      it.each(seeds)("story %i", async (seed) => {
+        const result = await runStory(seed);
+        if (result.violations.length > 0) expect.fail(report(result));
+      });
+    },
+  );
+}
