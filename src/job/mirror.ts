@@ -132,11 +132,10 @@ export async function startChecked(
   });
 }
 
-/** A node that no other node uses. Throws `Need a root block node`. */
+/** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
 export function rootNode(graph: BlockGraph, name: string): BlockNode {
   const node = graph.lookup(name);
-  for (const edge of node.parents)
-    if (edge.parent.parentNode) throw new CommandError("Need a root block node");
+  for (const edge of node.parents) if (edge.name !== "root") throw new CommandError("Need a root block node");
   return node;
 }
 
