@@ -26,7 +26,11 @@ async function readExtents(image: Image, offset: number, buffer: Uint8Array): Pr
     for (let done = 0; done < bytes;) {
       const extent = await findExtent(image, offset + done, bytes - done);
       const read = readExtent(image, extent, offset + done, buffer.subarray(done, done + extent.bytes));
-      if (read) reads.push(read);
+      if (read) {
+        reads.push(read);
+        // It may fail while the next extent is still looked up; it is reported below.
+        read.catch(() => undefined);
+      }
       done += extent.bytes;
     }
   } finally {
