@@ -8,8 +8,8 @@ import { drained } from "./drain.ts";
 import { type NodeSpec, Role } from "./driver.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "./io.ts";
-import type { BlockNode } from "./node.ts";
-import { imageFilename } from "./open.ts";
+import type { BlockNode, NodeOptions } from "./node.ts";
+import { checkDetectZeroes, imageFilename } from "./open.ts";
 
 /** A change in a transaction: made by commit or taken back by abort, then cleaned up. */
 export interface PreparedChange {
@@ -27,8 +27,34 @@ const reopenable = new Set([
   "backing",
 ]);
 
-/** blockdev-reopen of one node: read-only, detect-zeroes, discard and backing may change, nothing else. */
-export async function reopen(graph: BlockGraph, spec: NodeSpec): Promise<void> {
+/** blockdev-reopen: read-only, detect-zeroes, discard and backing may change, nothing else. All nodes or none. */
+export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Promise<void> {
+  const changes = specs.map((spec) => checkReopen(graph, spec));
+  // Backing files that are let go are kept until all is done, so that they can be put back.
+  const held = changes.flatMap(({ node, backing }) =>
+    backing !== undefined && node.backing ? [node.backing.node] : [],
+  );
+  for (const node of held) graph.reference(node);
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    for (const change of changes) await applyReopen(change, undo);
+  } catch (error) {
+    for (const step of undo.toReversed()) await step().catch(() => undefined);
+    throw error;
+  } finally {
+    for (const node of held) await graph.release(node);
+  }
+}
+
+interface Reopening {
+  node: BlockNode;
+  readOnly: boolean;
+  options: Pick<NodeOptions, "autoReadOnly" | "detectZeroes" | "discard">;
+  /** The new backing file; undefined: it stays. */
+  backing: BlockNode | null | undefined;
+}
+
+function checkReopen(graph: BlockGraph, spec: NodeSpec): Reopening {
   const name = spec["node-name"];
   if (name === undefined) throw new CommandError("node-name not specified");
   const node = graph.node(name);
@@ -38,17 +64,43 @@ export async function reopen(graph: BlockGraph, spec: NodeSpec): Promise<void> {
   if (node.type.supportsBacking && backing === undefined && node.backing) {
     throw new CommandError(`backing is missing for '${name}'`);
   }
-  await graph.setReadOnly(node, spec["read-only"] ?? false);
-  node.options = {
-    ...node.options,
+  const options = {
     autoReadOnly: spec["auto-read-only"] ?? false,
     detectZeroes: spec["detect-zeroes"] ?? "off",
     discard: spec.discard ?? "ignore",
+  } as const;
+  checkDetectZeroes(options);
+  return {
+    node,
+    readOnly: spec["read-only"] ?? false,
+    options,
+    backing: newBacking(node, backing),
   };
-  if (backing === undefined || !node.type.supportsBacking) return;
+}
+
+function newBacking(node: BlockNode, backing: unknown): BlockNode | null | undefined {
+  if (backing === undefined || !node.type.supportsBacking) return undefined;
   // An empty name is the old way to say null.
-  const target = typeof backing === "string" && backing !== "" ? graph.node(backing) : null;
-  if ((node.backing?.node ?? null) !== target) await graph.setBacking(node, target, Role.cow);
+  const target = typeof backing === "string" && backing !== "" ? node.graph.node(backing) : null;
+  if (target === (node.backing?.node ?? null)) return undefined;
+  if (target && chainContains(target, node))
+    throw new CommandError(`Making '${target.name}' a backing child of '${node.name}' would create a cycle`);
+  return target;
+}
+
+async function applyReopen(change: Reopening, undo: (() => Promise<void>)[]): Promise<void> {
+  const { node, readOnly, options, backing } = change;
+  const { graph, options: before } = node;
+  await graph.setReadOnly(node, readOnly);
+  undo.push(async () => {
+    node.options = { ...before, readOnly };
+    await graph.setReadOnly(node, before.readOnly);
+  });
+  node.options = { ...node.options, ...options };
+  if (backing === undefined) return;
+  const old = node.backing?.node ?? null;
+  await graph.setBacking(node, backing, Role.cow);
+  undo.push(() => graph.setBacking(node, old, Role.cow));
 }
 
 function checkUnchanged(node: BlockNode, spec: NodeSpec): void {

@@ -9,10 +9,15 @@ import { quiesceParent, unquiesceParent } from "./drain.ts";
 import type { ChildRole } from "./driver.ts";
 import { Role } from "./driver.ts";
 import { type BlockNode, type BlockOperation, allOperations } from "./node.ts";
-import { refreshPermissions } from "./permission-update.ts";
+import { refreshPermissions, restorePermissions } from "./permission-update.ts";
 import type { Permissions } from "./permissions.ts";
 
-const backingAllows: readonly BlockOperation[] = ["commit-target", "stream", "backup-source", "backup-target"];
+const backingAllows: readonly BlockOperation[] = [
+  "commit-target",
+  "stream",
+  "backup-source",
+  "backup-target",
+];
 const backingBlocks = allOperations.filter((operation) => !backingAllows.includes(operation));
 
 function backingReason(parent: BlockNode): string {
@@ -59,6 +64,7 @@ export async function attachChild(
     await refreshPermissions([child.parent.parentNode ?? child.node]);
   } catch (error) {
     unlink(child);
+    await restorePermissions([child.parent.parentNode ?? child.node, child.node]);
     throw error;
   }
   return child;
@@ -84,6 +90,7 @@ export async function setChildPermissions(child: Child, permissions: Permissions
     await refreshPermissions([child.node]);
   } catch (error) {
     Object.assign(child, old);
+    await restorePermissions([child.node]);
     throw error;
   }
 }
@@ -114,6 +121,7 @@ async function moveEdges(edges: readonly Child[], to: BlockNode): Promise<void> 
     await refreshPermissions([...touched]);
   } catch (error) {
     for (const { edge, node } of before) relink(edge, node);
+    await restorePermissions([...touched]);
     throw error;
   }
   for (const edge of edges) edge.parent.replaced?.(edge);

@@ -33,7 +33,8 @@ export const denyGate: Gate = (request) =>
 
 /**
  * The gate of a policy over local files. `local`: regular files named by a path. `same-dir`: those in the image's own
- * directory, no symlink tricks by `..`. `all`: also devices. Names with a protocol (`json:`, `nbd:` …) are refused by all.
+ * directory, no symlink tricks by `..`. `all`: also devices. Names with a protocol (`json:`, `nbd:` …: a colon
+ * before the first slash, as QEMU reads them) are refused by all.
  */
 export function fileGate(policy: GatePolicy, host: Host): Gate {
   if (policy === "deny") return denyGate;
@@ -42,7 +43,7 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
       refuse: `${request.kind} name '${request.name}' refused: ${why}`,
     });
     if (request.name.includes("\0")) return refuse("it holds a NUL byte");
-    if (/^[A-Za-z][A-Za-z0-9+.-]*:/.test(request.name))
+    if (/^[^/\\]*:/.test(request.name))
       return refuse("names with a protocol are not opened out of an image's header");
     if (policy === "same-dir" && /[/\\]/.test(request.name)) return refuse("it leaves the image's directory");
     const filename = host.files.resolve(request.image, request.name);

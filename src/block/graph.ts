@@ -6,7 +6,7 @@
  * edges change only here and in edges.ts, with the nodes concerned drained.
  */
 import { assert } from "../base/assert.ts";
-import { BlockError, CommandError } from "../base/errors.ts";
+import { CommandError } from "../base/errors.ts";
 import { EventBus } from "../base/event-bus.ts";
 import type { Host } from "../base/host.ts";
 import { limits } from "../base/limits.ts";
@@ -23,6 +23,7 @@ import { type Gate, denyGate } from "./gate.ts";
 import type { BlockNode } from "./node.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import type { Permissions } from "./permissions.ts";
+import { switchReadOnly } from "./read-only.ts";
 import { ThrottleGroups } from "./throttle.ts";
 
 /** What an engine is made of. */
@@ -149,7 +150,8 @@ export class BlockGraph {
   /** blockdev-del, with QEMU's refusals. */
   async remove(name: string): Promise<void> {
     const node = this.node(name);
-    if ([...node.parents].some((edge) => this.#isNamedBackend(edge.parent)))
+    // The edge of a backend, a guest's or a job's, is called root.
+    if ([...node.parents].some((edge) => edge.name === "root"))
       throw new CommandError(`Node ${name} is in use`);
     node.checkBlocked("drive-del");
     if (!node.monitorOwned) throw new CommandError(`Node ${name} is not owned by the monitor`);
@@ -157,11 +159,6 @@ export class BlockGraph {
       throw new CommandError(`Block device ${name} is in use`);
     node.monitorOwned = false;
     await this.releaseIfUnused(node);
-  }
-
-  #isNamedBackend(parent: ChildParent): boolean {
-    for (const backend of this.backends.values()) if (backend === parent) return true;
-    return false;
   }
 
   /** Takes a reference. */
@@ -178,7 +175,8 @@ export class BlockGraph {
 
   async releaseIfUnused(node: BlockNode): Promise<void> {
     if (node.closed || node.monitorOwned || node.references > 0 || node.parents.size > 0) return;
-    await closeNode(node);
+    node.closing ??= closeNode(node);
+    await node.closing;
   }
 
   /** Closes everything: roots first. The first error is reported after all are closed. */
@@ -291,30 +289,6 @@ export class BlockGraph {
   /** Switches a node and the storage that it opened itself between read-only and writable. */
   async setReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
     if (node.readOnly === readOnly) return;
-    if (readOnly && node.cumulativePermissions().perm & 2) {
-      throw new BlockError({
-        code: "EBUSY",
-        op: "reopen",
-        node: node.name,
-        message: `Node '${node.name}' is in use by a writer`,
-      });
-    }
-    await drained([node], async () => {
-      if (readOnly) {
-        await node.driver.writeBack?.();
-        await node.driver.setReadOnly?.(true);
-        // First the node gives up its write permission on the storage, then the storage can follow.
-        node.options = { ...node.options, readOnly };
-        await edges.refresh([node]);
-      }
-      for (const child of node.children) {
-        if (child.node.inheritsFrom === node && child.name !== "backing")
-          await this.setReadOnly(child.node, readOnly);
-      }
-      if (readOnly) return;
-      node.options = { ...node.options, readOnly };
-      await edges.refresh([node]);
-      await node.driver.setReadOnly?.(false);
-    });
+    await drained([node], () => switchReadOnly(node, readOnly));
   }
 }

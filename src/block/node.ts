@@ -86,6 +86,8 @@ export class BlockNode implements ChildParent {
   gate: Gate;
   references = 0;
   closed = false;
+  /** Its closing, once that has begun: nobody may take the node up again. */
+  closing: Promise<void> | undefined;
   /** BLOCK_WRITE_THRESHOLD, bytes; 0 = off. */
   writeThreshold = 0;
   readonly #blockers = new Map<BlockOperation, string[]>();

@@ -10,6 +10,7 @@ import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } 
 import { attachChild, detachChild, refresh } from "./edges.ts";
 import type { Gate } from "./gate.ts";
 import type { BlockGraph } from "./graph.ts";
+import { pread } from "./io.ts";
 import { BlockNode, type NodeOptions } from "./node.ts";
 import { Perm } from "./permissions.ts";
 
@@ -68,11 +69,7 @@ function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOpti
       : inherited && inherited.role & Role.filtered
         ? (from?.discard ?? "ignore")
         : "ignore");
-  if (detectZeroes === "unmap" && discard !== "unmap") {
-    throw new CommandError(
-      "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
-    );
-  }
+  checkDetectZeroes({ detectZeroes, discard });
   return {
     readOnly: spec["read-only"] ?? (backing || (from?.readOnly ?? false)),
     autoReadOnly: spec["auto-read-only"] ?? (backing ? false : (from?.autoReadOnly ?? false)),
@@ -82,6 +79,14 @@ function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOpti
     cacheDirect: spec.cache?.direct ?? from?.cacheDirect ?? false,
     cacheNoFlush: spec.cache?.["no-flush"] ?? from?.cacheNoFlush ?? false,
   };
+}
+
+/** Throws where zeroes are to be unmapped on a node that ignores discards. */
+export function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "discard">): void {
+  if (options.detectZeroes !== "unmap" || options.discard === "unmap") return;
+  throw new CommandError(
+    "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
+  );
 }
 
 function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
@@ -204,7 +209,7 @@ export async function probeFormat(graph: BlockGraph, file: NodeSpec): Promise<st
   const node = await graph.open({ ...file, "read-only": true });
   try {
     const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));
-    await node.driver.pread(0, head, 0).catch(() => undefined);
+    await pread(node, 0, head).catch(() => undefined);
     let best = { name: "raw", score: 0 };
     for (const type of graph.drivers) {
       const score = type.probe?.(head) ?? 0;

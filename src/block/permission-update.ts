@@ -3,6 +3,8 @@
  * applied unless all of it is legal. Source: behaviour of QEMU's bdrv_refresh_perms.
  */
 import { BlockError } from "../base/errors.ts";
+import { SECTOR_SIZE } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
 import type { Child } from "./child.ts";
 import type { BlockNode } from "./node.ts";
 import { Perm, type Permissions, defaultPermissions, permissionNames } from "./permissions.ts";
@@ -25,20 +27,14 @@ export async function refreshPermissions(roots: readonly BlockNode[]): Promise<v
   for (const [child, permissions] of plan) Object.assign(child, permissions);
 }
 
+/** A failure leaves some drivers told: whoever undoes the change calls refreshPermissions again, which tells them all. */
 async function tellDrivers(totals: Map<BlockNode, Permissions>): Promise<void> {
-  const told: BlockNode[] = [];
-  try {
-    for (const [node, total] of totals) {
-      if (!node.isOpen || !node.driver.setPermissions) continue;
-      await node.driver.setPermissions(total);
-      told.push(node);
-    }
-  } catch (error) {
-    // The edges still hold the old permissions: give them back to the drivers that took the new ones.
-    for (const node of told)
-      await node.driver.setPermissions?.(node.cumulativePermissions()).catch(() => undefined);
-    throw error;
-  }
+  for (const [node, total] of totals) if (node.isOpen) await node.driver.setPermissions?.(total);
+}
+
+/** After a change that was refused and undone: drivers that took the new permissions get the old ones back. */
+export async function restorePermissions(roots: readonly BlockNode[]): Promise<void> {
+  await refreshPermissions(roots.filter((node) => !node.closed)).catch(() => undefined);
 }
 
 function parentsFirst(roots: readonly BlockNode[]): BlockNode[] {
@@ -104,14 +100,17 @@ function conflictError({
   });
 }
 
-function checkWritable(node: BlockNode, total: Permissions): void {
-  if (!(total.perm & (Perm.write | Perm.writeUnchanged)) || !node.readOnly) return;
-  throw new BlockError({
-    code: "EPERM",
-    op: "permissions",
-    node: node.name,
-    message: "Block node is read-only",
-  });
+function checkWritable(node: BlockNode, { perm }: Permissions): void {
+  const refuse = (message: string): BlockError =>
+    new BlockError({ code: "EPERM", op: "permissions", node: node.name, message });
+  if (perm & (Perm.write | Perm.writeUnchanged) && node.readOnly) throw refuse("Block node is read-only");
+  // The padding of a write to the last block would make the image longer.
+  const sectors = alignUp(node.length, SECTOR_SIZE);
+  if (perm & Perm.write && !(perm & Perm.resize) && sectors % node.limits.requestAlignment !== 0) {
+    throw refuse(
+      "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment",
+    );
+  }
 }
 
 function permissionsOn(node: BlockNode, child: Child, total: Permissions): Permissions {

@@ -23,7 +23,7 @@ const matrix = (["read", "write"] as const).flatMap((op) =>
 function expected(op: "read" | "write", policy: OnError, code: string): "report" | "ignore" | "stop" {
   const effective = policy === "auto" ? (op === "read" ? "report" : "enospc") : policy;
   if (effective === "enospc") return code === "ENOSPC" ? "stop" : "report";
-  return effective as "report" | "ignore" | "stop";
+  return effective;
 }
 
 describe("policies", () => {

@@ -36,9 +36,9 @@ export class ProbeDriver implements BlockDriver {
   before: ((call: ProbeCall) => Promise<void> | void) | undefined;
   readonly own: Partial<BlockLimits>;
   /** The optional hooks; a test removes what its driver shall not have. */
-  pwriteZeroes?: BlockDriver["pwriteZeroes"];
-  pdiscard?: BlockDriver["pdiscard"];
-  debugEvent?: BlockDriver["debugEvent"];
+  pwriteZeroes?: NonNullable<BlockDriver["pwriteZeroes"]>;
+  pdiscard?: NonNullable<BlockDriver["pdiscard"]>;
+  debugEvent?: NonNullable<BlockDriver["debugEvent"]>;
 
   constructor(size: number, limits: Partial<BlockLimits>) {
     this.bytes = new Uint8Array(size);
@@ -137,7 +137,7 @@ const probeType: DriverType = {
   name: "probe",
   kind: "protocol",
   open({ node }, spec) {
-    const driver = new ProbeDriver(spec["size"] as number, (spec["limits"] ?? {}) as Partial<BlockLimits>);
+    const driver = new ProbeDriver(spec["size"] as number, spec["limits"] ?? {});
     driver.node = node;
     return Promise.resolve(driver);
   },

@@ -31,7 +31,7 @@ export const nodeCommands: CommandHandlers<Engine> = {
     return {};
   },
   "blockdev-reopen": async (args, { engine }) => {
-    for (const options of args.options) await change.reopen(engine.graph, options as NodeSpec);
+    await change.reopen(engine.graph, args.options);
     return {};
   },
   block_resize: async (args, { engine }) => {
