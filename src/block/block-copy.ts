@@ -12,7 +12,7 @@ import { type ByteRange, alignDown, alignUp } from "../base/ranges.ts";
 import { Bitmap } from "../kernels/bitmap.ts";
 import { CopyPass, type CopyPassOptions } from "./copy-pass.ts";
 import { InFlightRanges } from "./in-flight-ranges.ts";
-import { RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
+import { CopyError, RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
 import { isAllocated } from "./status.ts";
 
 export { CopyPass, type CopyPassOptions } from "./copy-pass.ts";
@@ -101,6 +101,16 @@ export class BlockCopy {
   markDirty(range: ByteRange): void {
     this.#generation += 1;
     this.bitmap.set(range.offset, range.bytes);
+  }
+
+  /** Makes all that was copied durable; resolves with what went wrong, as an error of the target. */
+  async flush(): Promise<CopyError | undefined> {
+    try {
+      await this.#base.target.flush();
+      return undefined;
+    } catch (error) {
+      return new CopyError("write", error);
+    }
   }
 
   /** `range` must be whole clusters. */

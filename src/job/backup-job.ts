@@ -3,7 +3,8 @@
  * BlockCopy, so a guest write in between moves the job's progress on.
  *
  * Invariants: the job only starts passes and decides what follows an error; pausing and cancelling end the running pass,
- * and what it left dirty is taken up by the next. A failed copy of the filter never reaches the job.
+ * and what it left dirty is taken up by the next. A failed copy of the filter never reaches the job. The job ends well
+ * only after the target was flushed; a failed flush is an error of the target.
  * Source: behaviour of QEMU 7.2's block/backup.c.
  */
 import type { BlockCopy, CopyPass } from "../block/block-copy.ts";
@@ -105,7 +106,8 @@ export class BackupJob extends BlockJob {
       if (this.isCancelled) return;
       // Cancelled without the job: it was paused, and goes on with a new pass.
       if (pass.cancelled) continue;
-      const { error } = pass;
+      // A backup that is reported complete is on stable storage (QEMU's may be in its caches still).
+      const error = pass.error ?? (await this.#copy.flush());
       if (!error) return;
       const isRead = error.operation === "read";
       const policy = isRead ? this.#plan.onSourceError : this.#plan.onTargetError;

@@ -1,0 +1,31 @@
+// Runs the real tools (qemu-img, qemu-io …) and looks at what is left of images.
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** Runs a tool; resolves with its output whatever its exit code. */
+export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {
+  try {
+    const { stdout, stderr } = await run(name, words, { maxBuffer: 2 ** 26 });
+    return { code: 0, output: stdout + stderr };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number | string; stdout?: string; stderr?: string };
+    if (typeof code !== "number") throw error;
+    return { code, output: `${stdout ?? ""}${stderr ?? ""}` };
+  }
+}
+
+/** Runs a tool that must succeed. */
+export async function must(name: string, ...words: string[]): Promise<string> {
+  const { code, output } = await tool(name, ...words);
+  if (code !== 0) throw new Error(`${name} ${words.join(" ")}: exit ${code}\n${output}`);
+  return output;
+}
+
+/** `qemu-img check` of a qcow2 image: what it says unless it is clean (`leaks`: or has leaks only). */
+export async function checkFaults(path: string, leaks: "allowed" | "refused"): Promise<string | undefined> {
+  const { code, output } = await tool("qemu-img", "check", "-f", "qcow2", path);
+  const good = code === 0 || (code === 3 && leaks === "allowed");
+  return good ? undefined : `qemu-img check ${path}: exit ${code}\n${output}`;
+}
