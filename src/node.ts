@@ -16,6 +16,7 @@ import type { DriverType } from "./block/driver.ts";
 import { portableDrivers } from "./drivers.ts";
 import { file } from "./drivers/protocol/file.ts";
 import type { Engine } from "./machine/engine.ts";
+import { sameBytes } from "./platform/node/compare.ts";
 import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 
 export * from "./index.ts";
@@ -31,7 +32,7 @@ export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {
   const drivers = [...portableDrivers, file, ...(options.drivers ?? [])];
-  return makeEngine({ host: nodeHost(options), drivers }, options);
+  return makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
 }
 
 let shared: Engine | undefined;

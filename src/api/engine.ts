@@ -23,14 +23,18 @@ export interface EngineOptions {
 export interface EnginePlatform {
   host: Host;
   drivers: readonly DriverType[];
+  /** The platform's own comparison of bytes; see KernelOptions. */
+  equals?: (a: Uint8Array, b: Uint8Array) => boolean;
 }
 
 /** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */
 export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
   const { arenaBytes, gate, strictErrorPolicy } = options;
-  const size = arenaBytes === undefined ? {} : { arenaBytes };
+  const { host, drivers, equals } = platform;
+  const size = { ...(arenaBytes === undefined ? {} : { arenaBytes }), ...(equals ? { equals } : {}) };
   return new Engine({
-    ...platform,
+    host,
+    drivers,
     kernels: options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size),
     ...(gate === undefined ? {} : { gate }),
     ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),

@@ -14,6 +14,7 @@ import { portableDrivers } from "../drivers.ts";
 import { file } from "../drivers/protocol/file.ts";
 import { loadKernels } from "../kernels/load.ts";
 import { Engine } from "../machine/engine.ts";
+import { sameBytes } from "../platform/node/compare.ts";
 import { nodeHost } from "../platform/node/host.ts";
 import { stdioConnection } from "../platform/node/stdio.ts";
 import { engineCommands } from "../server/monitor/commands/index.ts";
@@ -84,7 +85,7 @@ class Daemon {
     });
     this.#engine = new Engine({
       host: this.#host,
-      kernels: loadKernels(),
+      kernels: loadKernels({ equals: sameBytes }),
       drivers: [...portableDrivers, file],
       gate: fileGate(gate, this.#host),
       strictErrorPolicy: strict,

@@ -24,6 +24,8 @@ const MAX_OWN_DATA = 64 * KiB;
 export interface KernelOptions {
   /** Size of the arena's area, bytes, up to 1 GiB; rounded up to 64 KiB. Default: limits.arenaBytes. */
   readonly arenaBytes?: number;
+  /** The platform's own comparison of views of one length (Node's is memcmp). Default: none. */
+  readonly equals?: (a: Uint8Array, b: Uint8Array) => boolean;
 }
 
 /** The compiled binary; null where it cannot be compiled. */
@@ -63,13 +65,14 @@ export function loadKernels(options: KernelOptions = {}): Kernels {
   if (!module) return loadTwinKernels(options);
   const arenaBytes = arenaSize(options);
   const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaBytes);
-  return new SimdKernels(memory, arenaBytes, (over) => {
+  const instantiate = (over: WebAssembly.Memory): KernelExports => {
     // The raw exports: the loader's own wrappers only serve functions with optional arguments.
     const { instance } = instantiateSync<KernelExports>(module, { env: { memory: over } });
     const wasm = instance.exports as unknown as KernelExports;
     assert(wasm.dataStart() <= MAX_OWN_DATA, "the kernels' own data outgrew their place");
     return wasm;
-  });
+  };
+  return new SimdKernels(memory, arenaBytes, { instantiate, equals: options.equals });
 }
 
 /** The plain-TypeScript kernels: the test oracle, and the choice of those who want no WebAssembly. */

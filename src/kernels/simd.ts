@@ -35,12 +35,19 @@ export class SimdKernels implements Kernels {
   readonly #buffer: ArrayBuffer;
   readonly #memory: Uint8Array;
   readonly #pairs: Uint32Array;
+  readonly #equals: ((a: Uint8Array, b: Uint8Array) => boolean) | undefined;
   readonly #stageA: number;
   readonly #stageB: number;
   #pool: BitPool | undefined;
 
   /** `memory` is never grown; its `arenaBytes` from reservedBytes() on become `area`. */
-  constructor(memory: WebAssembly.Memory, arenaBytes: number, instantiate: Instantiate) {
+  constructor(
+    memory: WebAssembly.Memory,
+    arenaBytes: number,
+    platform: { instantiate: Instantiate; equals?: ((a: Uint8Array, b: Uint8Array) => boolean) | undefined },
+  ) {
+    const { instantiate } = platform;
+    this.#equals = platform.equals;
     this.#instantiate = instantiate;
     this.#wasm = instantiate(memory);
     this.#buffer = memory.buffer;
@@ -80,6 +87,8 @@ export class SimdKernels implements Kernels {
 
   firstDifference(a: Uint8Array, b: Uint8Array): number {
     checkLengths(a, b);
+    // Equal is the common answer, and the platform's memcmp gives it faster than 128-bit lanes can.
+    if (this.#equals?.(a, b)) return -1;
     if (a.buffer === this.#buffer && b.buffer === this.#buffer) {
       return this.#wasm.firstDifference(a.byteOffset, b.byteOffset, a.length);
     }

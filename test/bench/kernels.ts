@@ -3,6 +3,7 @@
  * CPU time and not the clock, since a shared machine makes the clock lie; ratios between lines of one block are what
  * counts. A program without asserts: `npm run bench:kernels [-- MILLISECONDS_PER_SLICE]`.
  */
+import { sameBytes } from "../../src/platform/node/compare.ts";
 import { crc32c as nodeRsCrc32c } from "@node-rs/crc32";
 import { createCRC32, createXXHash3 } from "hash-wasm";
 import createXxhashWasm from "xxhash-wasm";
@@ -85,7 +86,7 @@ function block(title: string, lines: Line[], sizes: number[] = SIZES): void {
   });
 }
 
-const kernels = loadKernels({ arenaBytes: 40 * MiB });
+const kernels = loadKernels({ arenaBytes: 40 * MiB, equals: sameBytes });
 const twin = loadTwinKernels({ arenaBytes: 64 * KiB });
 const arena = new Arena(kernels);
 const inA = arena.tryAcquire(16 * MiB)!.bytes;

@@ -1,5 +1,6 @@
 /** Loading: which kernels are chosen, and the memory that they come with. (Resets modules, which browsers cannot.) */
 import { afterEach, expect, test, vi } from "vitest";
+import { sameBytes } from "../../../src/platform/node/compare.ts";
 import { loadKernels, loadTwinKernels } from "../../../src/kernels/load.ts";
 
 afterEach(() => {
@@ -59,4 +60,18 @@ test("an absurd arena is refused, an unobtainable one is ENOMEM", () => {
   expect(() => loadKernels({ arenaBytes: 1 })).toThrow(
     expect.objectContaining({ code: "ENOMEM", op: "arena" }),
   );
+});
+
+test("with the platform's comparison the first difference is the same", () => {
+  const kernels = loadKernels({ arenaBytes: 1 << 20, equals: sameBytes });
+  const plain = loadTwinKernels({ arenaBytes: 1 });
+  const area = new Uint8Array(kernels.area.buffer, kernels.area.start, kernels.area.bytes);
+  const a = area.subarray(0, 100_000).fill(7);
+  const b = area.subarray(200_000, 300_000).fill(7);
+  expect(kernels.firstDifference(a, b)).toBe(-1);
+  for (const at of [99_999, 65_536, 511, 0]) {
+    b[at] = 8;
+    expect(kernels.firstDifference(a, b)).toBe(at);
+    expect(kernels.firstDifference(a.slice(), b)).toBe(plain.firstDifference(a, b));
+  }
 });
