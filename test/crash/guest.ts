@@ -8,16 +8,12 @@ import { fileGate } from "../../src/block/gate.ts";
 import { portableDrivers } from "../../src/drivers.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
 import { whenReady } from "../../src/api/jobs.ts";
-import { startBackup } from "../../src/job/backup.ts";
-import type { BlockJob } from "../../src/job/block-job.ts";
-import { startCommit } from "../../src/job/commit.ts";
-import { startMirror } from "../../src/job/mirror.ts";
-import { startStream } from "../../src/job/stream.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { GuestDevice } from "../../src/machine/device.ts";
 import { Engine } from "../../src/machine/engine.ts";
 import { randomness } from "../support/random.ts";
 import { type Death, killingHost } from "./support/killing-host.ts";
+import { startJob } from "./support/start-job.ts";
 
 /** What this process is told to do. */
 export interface GuestStory {
@@ -102,15 +98,6 @@ class Lane {
   }
 }
 
-function start(engine: Engine, { execute, arguments: args }: GuestStory["command"]): Promise<BlockJob> {
-  const given = args as never;
-  if (execute === "block-stream") return startStream(engine.graph, given);
-  if (execute === "block-commit") return startCommit(engine.graph, given);
-  if (execute === "blockdev-mirror") return startMirror(engine.graph, given);
-  if (execute === "blockdev-backup") return startBackup(engine.graph, given);
-  throw new Error(`no job is started by ${execute}`);
-}
-
 async function play(story: GuestStory): Promise<void> {
   const { host, changes } = killingHost(story.death);
   const drivers = [...portableDrivers, file];
@@ -124,7 +111,7 @@ async function play(story: GuestStory): Promise<void> {
   const node = engine.graph.node("disk");
   const device = await GuestDevice.plug({ machine: engine.machine, name: "guest", node });
   engine.graph.events.subscribe(({ event, data }) => say({ say: "event", event, data }));
-  const job = await start(engine, story.command);
+  const job = await startJob(engine, story.command);
   let goesOn = true;
   let last = 0;
   const sectors = Math.floor(device.length / SECTOR / Math.max(1, story.lanes));

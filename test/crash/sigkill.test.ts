@@ -107,7 +107,7 @@ function replay(kind: JobKind, place: string, seed: number): string {
   return `${variables} npx vitest run --project crash test/crash/sigkill.test.ts -t '^${kind.name} ${place}$'`;
 }
 
-describe.each(kinds)("$name", (kind) => {
+describe.each(kinds.map((kind) => [kind.name, kind] as const))("%s", (_name, kind) => {
   test("daemon", async () => {
     let longest = 40;
     const tally = await playAll(kind, "daemon", async (init, seed) => {

@@ -1,0 +1,156 @@
+// HostFiles in memory that record every write, truncate and flush of several files in one order, and build the disks that
+// a power cut could leave: of each file every change before its last flush, of the later ones any set of 512-byte sectors.
+import { BlockError } from "../../../src/base/errors.ts";
+import type { HostFile, HostFiles } from "../../../src/base/host.ts";
+
+const SECTOR = 512;
+
+interface Entry {
+  path: string;
+  kind: "write" | "zero" | "truncate" | "flush";
+  offset: number;
+  bytes: number;
+  data: Uint8Array;
+  issued: number;
+  /** Infinity while under way. */
+  completed: number;
+}
+
+/** A file's content and length, growing by doubling. */
+class Content {
+  #bytes: Uint8Array;
+  length: number;
+
+  constructor(bytes: Uint8Array) {
+    // Not slice(): a Buffer would share its memory.
+    this.#bytes = new Uint8Array(bytes);
+    this.length = bytes.byteLength;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.length);
+  }
+
+  apply(entry: Entry, from = entry.offset, to = entry.offset + entry.bytes): void {
+    if (entry.kind === "truncate") return this.#resize(entry.bytes);
+    this.#resize(Math.max(this.length, to));
+    const part = this.#bytes.subarray(from, to);
+    if (entry.kind === "zero") part.fill(0);
+    else part.set(entry.data.subarray(from - entry.offset, to - entry.offset));
+  }
+
+  #resize(length: number): void {
+    if (length > this.#bytes.byteLength) {
+      const more = new Uint8Array(length * 2);
+      more.set(this.bytes);
+      this.#bytes = more;
+    }
+    if (length < this.length) this.#bytes.fill(0, length, this.length);
+    this.length = length;
+  }
+}
+
+/** The files of one story. */
+export class RecordedFiles implements HostFiles {
+  /** Counts issues and completions: the instants at which the power can fail. */
+  now = 0;
+  readonly #entries: Entry[] = [];
+  readonly #start = new Map<string, Uint8Array>();
+  readonly #files = new Map<string, Content>();
+  readonly #random: (limit: number) => number;
+
+  constructor(files: ReadonlyMap<string, Uint8Array>, random: (limit: number) => number) {
+    this.#random = random;
+    for (const [path, bytes] of files) {
+      this.#start.set(path, bytes);
+      this.#files.set(path, new Content(bytes));
+    }
+  }
+
+  open(path: string): Promise<HostFile> {
+    const content = this.#files.get(path);
+    if (!content) return Promise.reject(new BlockError({ code: "ENOENT", op: "open" }));
+    const change = (kind: Entry["kind"], offset: number, bytes: number, data?: Uint8Array) =>
+      this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
+    return Promise.resolve({
+      alignment: 1,
+      read: (buffer, offset) => {
+        const part = content.bytes.subarray(offset, offset + buffer.byteLength);
+        buffer.set(part);
+        return Promise.resolve(part.byteLength);
+      },
+      write: (buffer, offset) => change("write", offset, buffer.byteLength, buffer),
+      flush: () => change("flush", 0, 0),
+      size: () => Promise.resolve(content.length),
+      allocatedBytes: () => Promise.resolve(undefined),
+      truncate: (size) => change("truncate", 0, size),
+      punchHole: (offset, bytes) =>
+        change("zero", offset, Math.max(0, Math.min(bytes, content.length - offset))),
+      extentAt: () => Promise.resolve(undefined),
+      lock: () => Promise.resolve(),
+      setWritable: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    });
+  }
+
+  create(): Promise<void> {
+    return Promise.reject(new BlockError({ code: "EACCES", op: "create" }));
+  }
+
+  info(path: string): ReturnType<HostFiles["info"]> {
+    const content = this.#files.get(path);
+    if (!content) return Promise.reject(new BlockError({ code: "ENOENT", op: "stat" }));
+    return Promise.resolve({ kind: "file", size: content.length, identity: path });
+  }
+
+  remove(): Promise<void> {
+    return Promise.reject(new BlockError({ code: "EACCES", op: "remove" }));
+  }
+
+  resolve(base: string, path: string): string {
+    return path.startsWith("/") ? path : base.slice(0, base.lastIndexOf("/") + 1) + path;
+  }
+
+  /** The files as a cut at instant `at` could leave them; `keep` of 100 unflushed sectors survive. */
+  crash(at: number, keep: number): Map<string, Uint8Array> {
+    const left = new Map<string, Uint8Array>();
+    for (const [path, bytes] of this.#start)
+      left.set(path, this.#crashed(path, new Content(bytes), { at, keep }));
+    return left;
+  }
+
+  #crashed(path: string, content: Content, { at, keep }: { at: number; keep: number }): Uint8Array {
+    const entries = this.#entries.filter((entry) => entry.path === path && entry.issued <= at);
+    let barrier = -1;
+    for (const { kind, completed, issued } of entries)
+      if (kind === "flush" && completed <= at) barrier = Math.max(barrier, issued);
+    for (const entry of entries) {
+      if (entry.kind === "flush") continue;
+      const durable = entry.completed < barrier;
+      if (durable) content.apply(entry);
+      else if (entry.kind === "truncate") {
+        if (this.#random(100) < keep) content.apply(entry);
+      } else this.#tear(content, entry, keep);
+    }
+    return content.bytes;
+  }
+
+  #tear(content: Content, entry: Entry, keep: number): void {
+    const end = entry.offset + entry.bytes;
+    for (let from = entry.offset; from < end;) {
+      const to = Math.min(end, from - (from % SECTOR) + SECTOR);
+      if (this.#random(100) < keep) content.apply(entry, from, to);
+      from = to;
+    }
+  }
+
+  async #change(change: Omit<Entry, "issued" | "completed">): Promise<void> {
+    const entry: Entry = { ...change, issued: this.now++, completed: Infinity };
+    this.#entries.push(entry);
+    // Other requests may overtake, some of the time.
+    for (let turns = this.#random(3); turns > 0; turns--)
+      await new Promise((resolve) => setImmediate(resolve));
+    if (entry.kind !== "flush") this.#files.get(entry.path)!.apply(entry);
+    entry.completed = this.now++;
+  }
+}
