@@ -56,7 +56,16 @@ export class InFlightRanges {
     return true;
   }
 
-  /** Waits until no range overlaps. Nothing else runs between that moment and the caller's next synchronous step. */
+  /** Waits until no range overlaps, and adds this one in the same step, so that nobody comes in between. */
+  async take(range: ByteRange): Promise<() => void> {
+    for (let entry = this.#find(range); entry; entry = this.#find(range)) {
+      entry.ended ??= deferred();
+      await entry.ended.promise;
+    }
+    return this.add(range);
+  }
+
+  /** Waits until no range overlaps. When the caller goes on, others may have added one: see take(). */
   async waitOverlap(range: ByteRange): Promise<void> {
     while (await this.waitOne(range));
   }

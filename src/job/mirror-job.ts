@@ -434,12 +434,10 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     return this.init.writeBlocking && !this.#failure && !this.isCancelled;
   }
 
-  async beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
+  beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
     const unit = this.init.granularity;
     const start = alignDown(offset, unit);
-    const range = { offset: start, bytes: alignUp(offset + bytes, unit) - start };
-    await this.#ranges.waitOverlap(range);
-    return this.#ranges.add(range);
+    return this.#ranges.take({ offset: start, bytes: alignUp(offset + bytes, unit) - start });
   }
 
   async writeToTarget(change: GuestChange): Promise<void> {
