@@ -51,7 +51,7 @@ export class Guest {
   readonly device: GuestDevice;
   readonly model: Model;
   readonly violations: string[] = [];
-  /** Told of each range that the guest changed, or tried to. */
+  /** Told of each range that the guest changed. */
   onChange: ((range: Range) => void) | undefined;
   readonly #host: SimHost;
   readonly #dice: Dice;
@@ -179,7 +179,7 @@ export class Guest {
         model.discard(offset, bytes, this.#plan.vagueDiscard);
       }
       if (failed()) model.forget(offset, bytes);
-      this.onChange?.({ offset, bytes });
+      else this.onChange?.({ offset, bytes });
     } catch (error) {
       model.forget(offset, bytes);
       throw error;
@@ -195,12 +195,14 @@ export class Guest {
   /** Notes failures below the device. Called once, after plugging in. */
   spy(): this {
     const { backend } = this.device;
-    const note = async (offset: number, attempt: Promise<void>): Promise<void> => {
+    const note = async (offset: number, attempt: Promise<void>, changed = 0): Promise<void> => {
       this.#failed.delete(offset);
       try {
         await attempt;
       } catch (error) {
         this.#failed.add(offset);
+        // Until it is tried again with success, nobody knows what is there.
+        this.model.forget(offset, changed);
         throw error;
       }
     };
@@ -209,9 +211,10 @@ export class Guest {
     const pwriteZeroes = backend.pwriteZeroes.bind(backend);
     const pdiscard = backend.pdiscard.bind(backend);
     backend.pread = (offset, buffer, flags) => note(offset, pread(offset, buffer, flags));
-    backend.pwrite = (offset, buffer, flags) => note(offset, pwrite(offset, buffer, flags));
-    backend.pwriteZeroes = (offset, bytes, flags) => note(offset, pwriteZeroes(offset, bytes, flags));
-    backend.pdiscard = (offset, bytes) => note(offset, pdiscard(offset, bytes));
+    backend.pwrite = (offset, buffer, flags) =>
+      note(offset, pwrite(offset, buffer, flags), buffer.byteLength);
+    backend.pwriteZeroes = (offset, bytes, flags) => note(offset, pwriteZeroes(offset, bytes, flags), bytes);
+    backend.pdiscard = (offset, bytes) => note(offset, pdiscard(offset, bytes), bytes);
     return this;
   }
 }

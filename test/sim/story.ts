@@ -47,6 +47,7 @@ export async function runStory(seed: number, options: StoryOptions = {}): Promis
   const host = new SimHost(seed, { keepIo: options.keepIo ?? false });
   const story = new Story(host, plan, dice);
   const rejected = (reason: unknown): void => {
+    host.trace.add("VIOLATION unhandled rejection");
     story.violations.push(`unhandled rejection: ${describe(reason)}`);
   };
   const { process } = globalThis as { process?: NodeJS.Process };
