@@ -46,7 +46,7 @@ export class Mutex {
   async lock(): Promise<() => void> {
     if (this.#locked) {
       const turn = deferred();
-      this.#waiters.push(turn.resolve);
+      this.#waiters.push(() => turn.resolve());
       await turn.promise;
     }
     this.#locked = true;

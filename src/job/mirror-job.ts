@@ -228,7 +228,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     }
     await this.#waitForAll();
     this.#zeroing = false;
-    if (this.#failure) throw this.#failure;
+    this.#checkFailure();
   }
 
   /** Lets others run once a slice. */
@@ -243,10 +243,10 @@ export class MirrorJob extends BlockJob implements MirrorSink {
   async #loop(): Promise<boolean> {
     this.#lastYield = this.graph.host.clock.nowMs();
     for (;;) {
-      if (this.#failure) throw this.#failure;
+      this.#checkFailure();
       await this.pausePoint();
       if (this.isCancelled) return false;
-      if (this.#failure) throw this.#failure;
+      this.#checkFailure();
       const dirty = this.#updateRemaining();
       let delay = 0;
       if (this.#mayCopy()) {
@@ -267,6 +267,10 @@ export class MirrorJob extends BlockJob implements MirrorSink {
       await this.sleep(Math.max(delay, this.#retryMs));
       this.#lastYield = this.graph.host.clock.nowMs();
     }
+  }
+
+  #checkFailure(): void {
+    if (this.#failure) throw this.#failure;
   }
 
   /** Copying goes on for a slice, and not after an error that stopped the job. */

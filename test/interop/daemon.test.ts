@@ -91,10 +91,9 @@ describe("refused options are refused in the same words", () => {
 });
 
 test("what is not there yet is refused clearly", async () => {
-  expect(await run(ours, "--nbd-server", "addr.type=unix,addr.path=n.sock")).toMatchObject({
-    status: 1,
-    stderr: expect.stringContaining("NBD exports are not supported"),
-  });
+  const server = await run(ours, "--nbd-server", "addr.type=unix,addr.path=n.sock");
+  expect(server.status).toBe(1);
+  expect(server.stderr).toContain("NBD exports are not supported");
   expect((await run(ours, "--export", "nbd,id=e,node-name=x")).stderr).toContain(
     "NBD exports are not supported",
   );
@@ -201,8 +200,6 @@ test("--daemonize returns once the images are open; the pid file names the daemo
   await client.execute("quit");
   await until(() => !existsSync(pidfile));
   const failed = await run(ours, "--daemonize", "--blockdev", "file,node-name=f,filename=missing.raw");
-  expect(failed).toMatchObject({
-    status: 1,
-    stderr: expect.stringContaining("Could not open 'missing.raw'"),
-  });
+  expect(failed.status).toBe(1);
+  expect(failed.stderr).toContain("Could not open 'missing.raw'");
 });
