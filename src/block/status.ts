@@ -46,6 +46,8 @@ async function ownStatus(
   assert(status.bytes > 0, `driver '${node.type.name}' answered an empty block status`);
   if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };
   if (status.recurse && status.map && status.map.node !== node) return mergeBelow(node, status, wantZero);
+  // What a filter shows is allocated where its child says so.
+  if (node.isFilter) return status;
   if (status.data || status.zero) status.allocated = true;
   else if (!status.allocated && node.type.supportsBacking) readsZeroWithoutBacking(node, offset, status);
   return status;
@@ -114,7 +116,8 @@ export async function blockStatusAbove(
     return { bytes, data: false, zero: false, allocated: false, depth: 0 };
   let status = await blockStatus(top, offset, bytes, wantZero);
   let depth = 1;
-  const topEof = status.eof === true;
+  const topEof = status.eof === true ? offset + status.bytes : undefined;
+  const withEnd = (found: ChainStatus): ChainStatus => ({ ...found, eof: offset + found.bytes === topEof });
   if (status.allocated || (status.eof && offset >= top.length))
     return { ...status, depth: status.allocated ? depth : 0 };
   let reach = status.bytes;
@@ -126,22 +129,21 @@ export async function blockStatusAbove(
     depth += 1;
     if (offset >= node.length) {
       // The layers above are longer: beyond the end of a backing file there are zeroes, and they belong to that layer.
-      return { bytes: reach, data: false, zero: true, allocated: true, depth, eof: topEof };
+      return withEnd({ bytes: reach, data: false, zero: true, allocated: true, depth });
     }
     status = await blockStatus(node, offset, reach, wantZero);
     reach = status.bytes;
-    if (status.allocated) return { ...status, depth, eof: topEof };
+    if (status.allocated) return withEnd({ ...status, depth });
     if (node === options.base) break;
   }
-  return {
+  return withEnd({
     ...status,
     bytes: reach,
     data: false,
     zero: options.base === undefined,
     allocated: false,
     depth: 0,
-    eof: topEof,
-  };
+  });
 }
 
 /** Whether the node itself (filters skipped) decides the range. */

@@ -23,7 +23,7 @@ async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<voi
 /** Handlers. */
 export const nodeCommands: CommandHandlers<Engine> = {
   "blockdev-add": async (args, { engine }) => {
-    await engine.graph.add(args as NodeSpec);
+    await engine.graph.add(args);
     return {};
   },
   "blockdev-del": async (args, { engine }) => {

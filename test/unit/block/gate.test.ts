@@ -1,0 +1,92 @@
+// The open gate: what each policy lets an image open.
+import { describe, expect, test } from "vitest";
+import type { FileInfo, Host } from "../../../src/base/host.ts";
+import { type GateRequest, denyGate, fileGate } from "../../../src/block/gate.ts";
+import { VirtualHost } from "../support/virtual-host.ts";
+
+const kinds: Record<string, FileInfo["kind"]> = {
+  "/images/base.raw": "file",
+  "/other/base.raw": "file",
+  "/images": "directory",
+  "/dev/sda": "block-device",
+  "/dev/null": "character-device",
+  "/run/pipe": "other",
+};
+
+const host: Host = Object.assign(new VirtualHost(), {
+  files: {
+    ...new VirtualHost().files,
+    info: (path: string) =>
+      kinds[path]
+        ? Promise.resolve({ kind: kinds[path], size: 0, identity: path })
+        : Promise.reject(new Error("ENOENT")),
+    resolve: (base: string, path: string) =>
+      path.startsWith("/") ? path : `${base.slice(0, base.lastIndexOf("/") + 1)}${path}`.replace(/\/\.$/, ""),
+  },
+});
+
+const ask = (name: string, format?: string): GateRequest => ({
+  kind: "backing",
+  image: "/images/top.qcow2",
+  name,
+  format,
+});
+
+test("nothing is opened by default", async () => {
+  expect(await denyGate(ask("base.raw"))).toEqual({
+    refuse: "the image's backing name 'base.raw' was not opened: no gate allows it",
+  });
+  expect(fileGate("deny", host)).toBe(denyGate);
+});
+
+describe.each(["same-dir", "local", "all"] as const)("%s", (policy) => {
+  const gate = fileGate(policy, host);
+
+  test("a file beside the image is opened, in the format that the image names", async () => {
+    const file = { driver: "file", filename: "/images/base.raw" };
+    expect(await gate(ask("base.raw", "raw"))).toEqual({ allow: { driver: "raw", file } });
+    // The layer probes where the image names no format.
+    expect(await gate(ask("base.raw"))).toEqual({ allow: { driver: "", file } });
+  });
+
+  test.each([
+    "json:{}",
+    "nbd://host/x",
+    "nbd:unix:/x",
+    "http://x",
+    "1weird:x",
+    "a b:c",
+    ":x",
+    "C:\\x",
+    "fat:/etc",
+  ])("the protocol name '%s' is refused", async (name) => {
+    expect(await gate(ask(name))).toEqual({
+      refuse: `backing name '${name}' refused: names with a protocol are not opened out of an image's header`,
+    });
+  });
+
+  test("a NUL byte is refused", async () => {
+    expect(await gate(ask("base.raw\0.txt"))).toHaveProperty("refuse", expect.stringContaining("NUL"));
+  });
+
+  test.each(["/other/base.raw", "../other/base.raw", "sub/base.raw", "..\\x"])(
+    "another directory: '%s'",
+    async (name) => {
+      const answer = await gate(ask(name));
+      expect("allow" in answer).toBe(policy !== "same-dir");
+    },
+  );
+
+  test.each(["/dev/sda", "/dev/null", "/images", "/run/pipe"])("no regular file: '%s'", async (name) => {
+    const answer = await gate(ask(name));
+    expect("allow" in answer).toBe(policy === "all");
+  });
+
+  test("a file that is not there is left to the open, which says so", async () => {
+    expect(await gate(ask("missing.raw", "raw"))).toHaveProperty("allow");
+  });
+
+  test("a colon behind a slash belongs to the name", async () => {
+    expect("allow" in (await gate(ask("./a:b", "raw")))).toBe(policy !== "same-dir");
+  });
+});
