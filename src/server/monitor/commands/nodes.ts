@@ -5,7 +5,6 @@
 import { CommandError } from "../../../base/errors.ts";
 import * as change from "../../../block/change.ts";
 import { truncate } from "../../../block/io.ts";
-import type { NodeSpec } from "../../../block/driver.ts";
 import { drained } from "../../../block/drain.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf } from "../../../wire/qapi/index.ts";
