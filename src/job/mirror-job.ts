@@ -86,8 +86,6 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     this.init = init;
     const source = init.top.source;
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
-    // In write-blocking mode the filter says what is dirty.
-    if (init.writeBlocking) this.bitmap.enabled = false;
     const below = init.top.node.filtered;
     if (!below) throw blockError("ENOMEDIUM", "mirror");
     this.#copier = new RangeCopier({
@@ -166,6 +164,8 @@ export class MirrorJob extends BlockJob implements MirrorSink {
         if (!this.init.syncNone) await this.#markInitial();
         if (!this.isCancelled) {
           this.init.top.sink = this;
+          // In write-blocking mode the filter says what is dirty, now that it has somebody to say it to.
+          if (this.init.writeBlocking) this.bitmap.enabled = false;
           drainHeld = await this.#loop();
         }
       }
