@@ -70,6 +70,14 @@ export async function allocateTable(image: Image): Promise<{ offset: number; fre
   return { offset: cluster * image.geometry.clusterSize, fresh };
 }
 
+/**
+ * Takes the room of a new table on the disk below, before anything refers to it: a full disk fails the request that needs
+ * the table, under its policy, and not the write-back, with all that the table maps by then.
+ */
+export async function reserveTable(image: Image, offset: number): Promise<void> {
+  await image.file.pwrite(offset, new Uint8Array(image.geometry.clusterSize));
+}
+
 /** Removes one reference of each cluster once that is safe: after the tables without them are durable. */
 export function free(image: Image, run: { cluster: number; count: number }, reason: FreeReason): void {
   const last = image.freed.at(-1);
@@ -140,6 +148,7 @@ async function createBlock(image: Image, block: number): Promise<void> {
   if (home >= refcountTableEntries(image)) return growRefcountTable(image, home + 1);
   if (home !== block && (await blockOffset(image, home)) === 0) return createBlock(image, home);
   const offset = cluster * clusterSize;
+  await reserveTable(image, offset);
   await image.event("refblock_alloc_hookup");
   if (home !== block) await addRefcounts(image, { cluster, count: 1 }, 1);
   const table = image.refcountBlocks.create(offset);

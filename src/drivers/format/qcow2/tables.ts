@@ -3,7 +3,7 @@
  * A table that a snapshot shares is copied first. Source: qcow2.txt, "Cluster mapping", "Snapshots".
  */
 import { assert } from "../../../base/assert.ts";
-import { allocateTable, free, unallocate } from "./allocate.ts";
+import { allocateTable, free, reserveTable, unallocate } from "./allocate.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryOffset, writeEntry } from "./layout.ts";
 import { checkL2Offset, entryPlace, type L1Slot, loadL1Slot, loadSlice } from "./mapping.ts";
@@ -27,6 +27,7 @@ async function newTable(image: Image, slot: L1Slot, old: number): Promise<void> 
   await image.event("l2_alloc_write");
   const { offset } = await allocateTable(image);
   try {
+    await reserveTable(image, offset);
     for (let at = 0; at < clusterSize; at += sliceBytes) {
       if (old !== 0) await image.event("l2_alloc_cow_read");
       const source = old === 0 ? undefined : await image.l2.load(old + at);
