@@ -1,6 +1,8 @@
 // The judgement at the end of a story: contents, chain, target, leaks, images on disk.
+import { lookupBitmap } from "../../src/block/bitmap-commands.ts";
 import { layers } from "../../src/block/chain.ts";
 import { JobCancelledError } from "../../src/job/job.ts";
+import { Model } from "./model.ts";
 import { type ImagePlan, pathOf } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
 import type { Story } from "./story.ts";
@@ -65,6 +67,7 @@ export class Judge {
     const node = plan.target && engine.graph.findNode(plan.target.name);
     if (!node || !job || guest.device.backend.node === node) return;
     if (plan.job.kind === "backup" && plan.job.sync === "none") return this.#judgeOldContent();
+    if (plan.job.sync === "incremental") await this.#judgeBitmap();
     if (!this.#succeeded) return;
     const model = plan.job.kind === "backup" ? atStart! : atEnd!;
     const at = model.difference(0, await contentOf(node));
@@ -88,6 +91,19 @@ export class Judge {
       if (touched[at] === 0) continue;
       if (expected.difference(at, content.subarray(at, at + 512)) < 0) continue;
       return this.#bad(`the target does not hold the old content at ${at}`);
+    }
+  }
+
+  /** Where disk and target differ, the bitmap is dirty, whatever became of the backup: the next one can mend it. */
+  async #judgeBitmap(): Promise<void> {
+    const { engine, guest } = this.#story;
+    const node = guest.device.backend.node!;
+    const { bitmap } = lookupBitmap(engine.graph, { node: node.name, name: "bitmap" });
+    const disk = await contentOf(node);
+    const target = new Model(await contentOf(engine.graph.node("target")));
+    for (let at = 0; at < disk.byteLength; at += 512) {
+      if (bitmap.get(at) || target.difference(at, disk.subarray(at, at + 512)) < 0) continue;
+      return this.#bad(`disk and target differ at ${at}, but the bitmap is clean there`);
     }
   }
 
@@ -132,7 +148,11 @@ export class Judge {
   #judgeNodes(): void {
     const { engine, plan } = this.#story;
     const known = new Set(
-      [...plan.chain, ...(plan.target ? [plan.target] : [])].flatMap(({ name }) => [name, `${name}-file`]),
+      [...plan.chain, ...(plan.target ? [plan.target] : [])].flatMap(({ name }) => [
+        name,
+        `${name}-file`,
+        `${name}-shape`,
+      ]),
     );
     for (const node of engine.graph.nodes) {
       if (!known.has(node.name)) this.#bad(`the node ${node.name} (${node.type.name}) is left`);

@@ -21,6 +21,8 @@ export interface ImagePlan {
   memory: boolean;
   discard: "unmap" | "ignore";
   detectZeroes: "off" | "on" | "unmap";
+  /** Limits of its storage, as options of a blkdebug node between; undefined: none. */
+  shape: Readonly<Record<string, number>> | undefined;
   /** Requests that fill it before the story begins. */
   fill: number;
 }
@@ -86,7 +88,8 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
   const alignment = dice.pick([1, 1, 1, 512, 4096]);
   const chain = planChain(dice, Math.max(512, alignment));
   const job = planJob(dice, chain);
-  const target = job.kind === "mirror" || job.kind === "backup" ? planTarget(dice, chain, job) : undefined;
+  const target =
+    job.kind === "mirror" || job.kind === "backup" ? planTarget(dice, { chain, job, alignment }) : undefined;
   const calmMs = 200 + dice.below(1500);
   const images = target ? [...chain, target] : chain;
   const quiet = dice.oneIn(5);
@@ -122,11 +125,13 @@ function planChain(dice: Dice, unit: number): ImagePlan[] {
     if (image.memory) image.size = size;
     chain.push(image);
   }
+  chain.at(-1)!.shape = planShape(dice, size, unit);
   return chain;
 }
 
 function planImage(dice: Dice, name: string, size: number): ImagePlan {
   const version = dice.oneIn(6) ? "v2" : "v3";
+  const discard = dice.oneIn(3) ? "ignore" : "unmap";
   return {
     name,
     format: dice.oneIn(2) ? "raw" : "qcow2",
@@ -136,10 +141,24 @@ function planImage(dice: Dice, name: string, size: number): ImagePlan {
     refcountBits: version === "v3" ? dice.pick([16, 16, 1, 8, 64]) : 16,
     lazyRefcounts: version === "v3" && dice.oneIn(8),
     memory: false,
-    discard: dice.oneIn(3) ? "ignore" : "unmap",
-    detectZeroes: dice.pick(["off", "off", "on"]),
+    discard,
+    detectZeroes: dice.pick(["off", "off", "on", discard === "unmap" ? "unmap" : "on"]),
+    shape: undefined,
     fill: dice.between(0, 10),
   };
+}
+
+/** Limits for the storage of an image that no header names. */
+function planShape(dice: Dice, size: number, alignment: number): ImagePlan["shape"] {
+  if (!dice.oneIn(5)) return undefined;
+  const align = Math.max(alignment, size % 4096 === 0 ? dice.pick([512, 4096]) : 512);
+  const shape: Record<string, number> = { align };
+  if (dice.oneIn(2)) shape["max-transfer"] = align * dice.between(16, 80);
+  if (dice.oneIn(2)) shape["opt-write-zero"] = align * dice.pick([1, 4, 16]);
+  if (dice.oneIn(3)) shape["max-write-zero"] = (shape["opt-write-zero"] ?? align) * dice.pick([1, 3]);
+  if (dice.oneIn(2)) shape["opt-discard"] = align * dice.pick([1, 4, 16]);
+  if (dice.oneIn(3)) shape["max-discard"] = (shape["opt-discard"] ?? align) * dice.pick([1, 3]);
+  return shape;
 }
 
 function planJob(dice: Dice, chain: readonly ImagePlan[]): JobPlan {
@@ -183,10 +202,14 @@ function planJob(dice: Dice, chain: readonly ImagePlan[]): JobPlan {
   };
 }
 
-function planTarget(dice: Dice, chain: readonly ImagePlan[], job: JobPlan): ImagePlan {
+function planTarget(
+  dice: Dice,
+  { chain, job, alignment }: { chain: readonly ImagePlan[]; job: JobPlan; alignment: number },
+): ImagePlan {
   const target = planImage(dice, "target", chain.at(-1)!.size);
   if (job.sync === "top") target.format = "qcow2";
   target.memory = job.sync !== "top" && dice.oneIn(6);
+  if (job.sync !== "top") target.shape = planShape(dice, target.size, alignment);
   target.fill = job.sync === "full" ? dice.pick([0, 4]) : 0;
   return target;
 }

@@ -65,6 +65,7 @@ export class User {
   cancelled = false;
   /** Told before a cancel is asked for. */
   onCancel: (() => void) | undefined;
+  #dismissed = false;
   readonly #engine: Engine;
   readonly #host: SimHost;
   readonly #plan: StoryPlan;
@@ -82,8 +83,20 @@ export class User {
     const dice = this.#dice;
     const { machine, graph } = this.#engine;
     const choice = dice.below(this.#plan.mayCancel ? 13 : 12);
-    if (choice <= 1) await this.#verb(job, "pause", () => job.pause(), job.userPaused);
-    else if (choice <= 4) await this.#verb(job, "resume", () => job.resume(), !job.userPaused);
+    if (choice <= 1)
+      await this.#verb(
+        job,
+        "pause",
+        () => job.pause(),
+        () => job.userPaused,
+      );
+    else if (choice <= 4)
+      await this.#verb(
+        job,
+        "resume",
+        () => job.resume(),
+        () => !job.userPaused,
+      );
     else if (choice <= 6) {
       const speed = dice.pick([0, 64 * 1024, 2 ** 20, 2 ** 24]);
       await this.#verb(job, "set-speed", () => job.setSpeed(speed));
@@ -100,7 +113,12 @@ export class User {
     const { machine } = this.#engine;
     if (!machine.isRunning) await this.#note("cont", () => machine.cont());
     if (job.userPaused && acceptsVerb(job.status, "resume"))
-      await this.#verb(job, "resume", () => job.resume());
+      await this.#verb(
+        job,
+        "resume",
+        () => job.resume(),
+        () => !job.userPaused,
+      );
     if (job.speed > 0 && acceptsVerb(job.status, "set-speed"))
       await this.#verb(job, "set-speed", () => job.setSpeed(0));
     await this.#end(job);
@@ -122,8 +140,10 @@ export class User {
     if (job.transaction.settling) return;
     if (job.status === "pending" && !job.autoFinalize)
       await this.#verb(job, "finalize", () => job.finalize());
-    else if (job.status === "concluded" && !job.autoDismiss)
+    else if (job.status === "concluded" && !job.autoDismiss && !this.#dismissed) {
+      this.#dismissed = true;
       await this.#verb(job, "dismiss", () => job.dismiss());
+    }
   }
 
   async #cancel(job: BlockJob, force: boolean): Promise<void> {
@@ -138,10 +158,10 @@ export class User {
     job: BlockJob,
     verb: JobVerb,
     body: () => Promise<void> | void,
-    refused = false,
+    refused: () => boolean = () => false,
   ): Promise<void> {
     await this.#engine.jobs.settled();
-    const legal = acceptsVerb(job.status, verb) && !refused;
+    const legal = acceptsVerb(job.status, verb) && !refused();
     this.#host.trace.add(`user ${verb} in ${job.status}`);
     try {
       await body();

@@ -175,10 +175,13 @@ export class World {
     const storage: NodeSpec = image.memory
       ? { driver: "memory", buffer: this.#buffers.get(image.name) }
       : { driver: "file", filename: pathOf(image.name) };
+    let file: NodeSpec = { ...storage, "node-name": `${image.name}-file` };
+    if (image.shape)
+      file = { driver: "blkdebug", "node-name": `${image.name}-shape`, image: file, ...image.shape };
     return {
       driver: image.format,
       "node-name": image.name,
-      file: { ...storage, "node-name": `${image.name}-file` },
+      file,
       discard: image.discard,
       "detect-zeroes": image.detectZeroes,
       ...(image.format === "qcow2" ? { backing } : {}),
