@@ -86,6 +86,17 @@ describe("README's matrix", () => {
   });
 });
 
+describe("README's numbers", () => {
+  it("are those of the recordings", () => {
+    const recordings = repositoryFiles(/^test\/conformance\/expected\/.*\.json$/);
+    const count = recordings.reduce(
+      (sum, path) => sum + Object.keys(JSON.parse(readText(path)) as object).length,
+      0,
+    );
+    expect(readText("README.md")).toContain(`${count} recorded scenarios`);
+  });
+});
+
 describe("README's examples", () => {
   let directory: string;
 
