@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { version } from "../version.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCommit } from "./commands/commit.ts";
+import { addCreate } from "./commands/create.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addInfo } from "./commands/info.ts";
 import { addMirror } from "./commands/mirror.ts";
@@ -32,6 +33,7 @@ program
     process.exit(await daemon(args));
   });
 
+addCreate(program);
 addInfo(program);
 addMirror(program);
 addBackup(program);

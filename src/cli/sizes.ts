@@ -1,0 +1,48 @@
+/**
+ * Sizes as qemu-img reads them: decimal or 0x-hexadecimal, a fraction only before a suffix, one suffix letter (B k M G T P
+ * E). Source: behaviour of qemu-img 7.2.
+ */
+
+const INT64_MAX = 2n ** 63n - 1n;
+const UINT64_MAX = 2n ** 64n - 1n;
+const SUFFIXES = "bkmgtpe";
+
+/** A number of bytes; `invalid` where the text is none, `range` where it is more than fits. */
+export type ParsedSize = bigint | "invalid" | "range";
+
+/** Reads a size that fits into 64 bits. */
+export function parseSize(text: string): ParsedSize {
+  const match = /^\s*(?:0x([0-9a-f]+)|(\d+)(?:\.(\d*))?)([bkmgtpe])?$/i.exec(text);
+  if (!match) return "invalid";
+  const [, hex, whole, fraction, suffix] = match;
+  const unit = 1024n ** BigInt(SUFFIXES.indexOf((suffix ?? "b").toLowerCase()));
+  if (hex !== undefined) return inRange(BigInt(`0x${hex}`) * unit);
+  const digits = (fraction ?? "").replace(/0+$/, "");
+  if (digits !== "" && unit === 1n) return "invalid";
+  return inRange(BigInt(whole!) * unit + (BigInt(digits || 0) * unit) / 10n ** BigInt(digits.length));
+}
+
+function inRange(value: bigint): ParsedSize {
+  return value > UINT64_MAX ? "range" : value;
+}
+
+/** Reads a size given on the command line, `what` names it: QEMU's words for what is wrong. At most 2^63 - 1. */
+export function sizeArgument(what: string, text: string): { bytes: bigint } | { refusal: string[] } {
+  const value = parseSize(text);
+  if (value === "invalid") {
+    return {
+      refusal: [
+        `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,
+        "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.",
+      ],
+    };
+  }
+  if (value === "range" || value > INT64_MAX)
+    return { refusal: [`Invalid ${what} specified. Must be between 0 and ${INT64_MAX}.`] };
+  return { bytes: value };
+}
+
+/** A count of bytes as a safe integer; what is larger becomes the largest one, which every limit then refuses. */
+export function safeBytes(bytes: bigint): number {
+  return bytes > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(bytes);
+}

@@ -1,0 +1,80 @@
+// Two directories with the same files: in one works qemu-img, in the other Blockwright's program. Every command is run in
+// both, and what they print, their exit codes and the files they leave are compared.
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const program =
+  process.env["BLOCKWRIGHT_PROGRAM"] ?? fileURLToPath(new URL("../../../build/cli/main.js", import.meta.url));
+
+/** What one run gave. */
+export interface Outcome {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A pair of directories. */
+export class Twins {
+  readonly #root = mkdtempSync(join(tmpdir(), "blockwright-twins-"));
+  readonly theirs = join(this.#root, "theirs");
+  readonly ours = join(this.#root, "ours");
+
+  constructor() {
+    mkdirSync(this.theirs);
+    mkdirSync(this.ours);
+  }
+
+  /** Removes both. */
+  remove(): void {
+    rmSync(this.#root, { recursive: true, force: true });
+  }
+
+  /** Runs a tool in both directories, to make the same files there. */
+  prepare(tool: string, ...words: string[]): void {
+    execFileSync(tool, words, { cwd: this.theirs });
+    this.same();
+  }
+
+  /** Makes our directory a copy of theirs. */
+  same(): void {
+    rmSync(this.ours, { recursive: true, force: true });
+    cpSync(this.theirs, this.ours, { recursive: true });
+  }
+
+  /** What qemu-img says, in our program's name. */
+  qemuImg(...words: string[]): Outcome {
+    return outcome(spawnSync("qemu-img", words, { cwd: this.theirs, encoding: "utf8" }));
+  }
+
+  /** What our program says. */
+  blockwright(...words: string[]): Outcome {
+    const env = { ...process.env, NO_COLOR: "1", CI: "1" };
+    return outcome(
+      spawnSync(process.execPath, [program, ...words], { cwd: this.ours, encoding: "utf8", env, input: "" }),
+    );
+  }
+
+  /** Both outcomes of one command. */
+  both(...words: string[]): { theirs: Outcome; ours: Outcome } {
+    return { theirs: this.qemuImg(...words), ours: this.blockwright(...words) };
+  }
+
+  /** `qemu-img info` of a file in either directory; undefined where there is none. Space on disk is left out. */
+  info(directory: string, file: string): unknown {
+    const { status, stdout } = spawnSync("qemu-img", ["info", "--output=json", file], {
+      cwd: directory,
+      encoding: "utf8",
+    });
+    if (status !== 0) return undefined;
+    const { "actual-size": _, ...info } = JSON.parse(stdout) as Record<string, unknown>;
+    return info;
+  }
+}
+
+function outcome({ status, stdout, stderr }: Outcome): Outcome {
+  const words = stderr.replaceAll(/^qemu-img: /gm, "blockwright: ");
+  return { status, stdout, stderr: words.replace(/^Try 'qemu-img --help' .*\n/m, "").trimEnd() };
+}
