@@ -52,7 +52,7 @@ export function addBitmap(graph: BlockGraph, args: BitmapToAdd): Undo {
     throw new CommandError("Granularity must be power of 2 and at least 512");
   }
   if (new TextEncoder().encode(args.name).byteLength > limits.maxBitmapNameBytes) {
-    throw new CommandError("Bitmap name too long");
+    throw new CommandError(`Bitmap name too long: ${args.name}`);
   }
   if (args.persistent) checkStore(node, args.name, granularity);
   const bitmap = createDirtyBitmap(node, { name: args.name, granularity });
@@ -109,7 +109,8 @@ export function mergeBitmaps(graph: BlockGraph, args: BitmapsToMerge): Undo {
     source.check({ readOnly: true });
     if (source.bitmap.length !== target.bitmap.length) {
       throw new CommandError(
-        `Bitmaps are of different sizes (destination size is ${target.bitmap.length}) and can't be merged`,
+        `Bitmaps are of different sizes (destination size is ${target.bitmap.length}, source size is ` +
+          `${source.bitmap.length}) and can't be merged`,
       );
     }
   }

@@ -4,7 +4,15 @@
  */
 import { CommandError } from "../base/errors.ts";
 import type { Child } from "./child.ts";
+import type { BlockGraph } from "./graph.ts";
 import type { BlockNode } from "./node.ts";
+
+/** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
+export function rootNode(graph: BlockGraph, name: string): BlockNode {
+  const node = graph.lookup(name);
+  for (const edge of node.parents) if (edge.name !== "root") throw new CommandError("Need a root block node");
+  return node;
+}
 
 /** The edge to the next layer: a filter's child or the backing file. */
 export function filterOrCowChild(node: BlockNode): Child | undefined {

@@ -3,7 +3,7 @@
  * link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { CommandError, messageOf } from "../base/errors.ts";
-import { chainContains } from "./chain.ts";
+import { chainContains, rootNode } from "./chain.ts";
 import { drained } from "./drain.ts";
 import { type NodeSpec, Role } from "./driver.ts";
 import type { BlockGraph } from "./graph.ts";
@@ -80,12 +80,15 @@ function checkReopen(graph: BlockGraph, spec: NodeSpec): Reopening {
 
 function newBacking(node: BlockNode, backing: unknown): BlockNode | null | undefined {
   if (backing === undefined || !node.type.supportsBacking) return undefined;
-  // An empty name is the old way to say null.
-  const target = typeof backing === "string" && backing !== "" ? node.graph.node(backing) : null;
+  const target = typeof backing === "string" ? node.graph.nodeOrDevice({ node: backing }) : null;
   if (target === (node.backing?.node ?? null)) return undefined;
-  if (target && chainContains(target, node))
-    throw new CommandError(`Making '${target.name}' a backing child of '${node.name}' would create a cycle`);
+  if (target) checkCycle(node, target);
   return target;
+}
+
+function checkCycle(node: BlockNode, backing: BlockNode): void {
+  if (!chainContains(backing, node)) return;
+  throw new CommandError(`Making '${backing.name}' a backing child of '${node.name}' would create a cycle`);
 }
 
 async function applyReopen(change: Reopening, undo: (() => Promise<void>)[]): Promise<void> {
@@ -108,10 +111,24 @@ function checkUnchanged(node: BlockNode, spec: NodeSpec): void {
     if (reopenable.has(option)) continue;
     const [before, after] = [node.spec[option], spec[option]];
     const sameChild = typeof after === "string" && node.child(option)?.node.name === after;
-    if (!sameChild && JSON.stringify(before) !== JSON.stringify(after)) {
-      throw new CommandError(`Cannot change the option '${option}'`);
-    }
+    const changed = sameChild ? undefined : changedOption(option, before, after);
+    if (changed !== undefined) throw new CommandError(`Cannot change the option '${changed}'`);
   }
+}
+
+/** The innermost option that differs; undefined if none does. */
+function changedOption(option: string, before: unknown, after: unknown): string | undefined {
+  if (JSON.stringify(before) === JSON.stringify(after)) return undefined;
+  if (!isRecord(before) || !isRecord(after)) return option;
+  for (const inner of new Set([...Object.keys(after), ...Object.keys(before)])) {
+    const changed = changedOption(inner, before[inner], after[inner]);
+    if (changed !== undefined) return changed;
+  }
+  return undefined;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** change-backing-file: rewrites the name in the header of an image of the device's chain; the graph stays. */
@@ -119,9 +136,8 @@ export async function changeBackingFile(
   graph: BlockGraph,
   args: { device: string; node: string; backingFile: string },
 ): Promise<void> {
-  const top = graph.lookup(args.device);
-  const node = graph.findNode(args.node);
-  if (!node) throw new CommandError(`Cannot find device='' nor node-name='${args.node}'`);
+  const top = rootNode(graph, args.device);
+  const node = graph.nodeOrDevice({ node: args.node });
   if (!node.backing) {
     throw new CommandError("not allowing backing file change on an image without a backing file");
   }
@@ -164,12 +180,13 @@ export async function prepareSnapshot(
   args: { node: string; overlay: string },
 ): Promise<PreparedChange> {
   const node = graph.lookup(args.node);
-  const overlay = graph.node(args.overlay);
+  const overlay = graph.lookup(args.overlay);
   node.checkBlocked("external-snapshot");
   if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
-  if (overlay.parents.size > 0) throw new CommandError("The overlay is already in use");
+  if ([...overlay.parents].some((edge) => edge.name === "root"))
+    throw new CommandError("The overlay is already in use");
   if (overlay.backing) throw new CommandError("The overlay already has a backing image");
-  overlay.checkBlocked("external-snapshot");
+  checkCycle(overlay, node);
   return installOverlay(graph, node, overlay);
 }
 

@@ -97,6 +97,13 @@ export class BlockGraph {
     return node;
   }
 
+  /** A device's node, or the node of that name if no device is named. Throws `Cannot find device='x' nor node-name='y'`. */
+  nodeOrDevice({ device = "", node = "" }: { device?: string; node?: string }): BlockNode {
+    const found = device ? this.backends.get(device)?.root?.node : this.#nodes.get(node);
+    if (!found) throw new CommandError(`Cannot find device='${device}' nor node-name='${node}'`);
+    return found;
+  }
+
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): BlockNode {
     const node = this.backends.get(name)?.root?.node ?? this.#nodes.get(name);

@@ -3,13 +3,13 @@
  * Source: behaviour of QEMU 7.2's drive_backup_prepare.
  */
 import { Role } from "../block/driver.ts";
+import { rootNode } from "../block/chain.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
 import { BackupAction } from "./backup-action.ts";
 import { createBackup } from "./backup-create.ts";
 import type { BackupJob } from "./backup-job.ts";
 import type { StartOptions } from "./job-arguments.ts";
-import { rootNode } from "./mirror.ts";
 import { openTargetImage } from "./target-image.ts";
 
 /** drive-backup's arguments as the wire has them. */

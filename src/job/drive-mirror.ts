@@ -3,9 +3,10 @@
  * Source: behaviour of QEMU 7.2's qmp_drive_mirror.
  */
 import { CommandError } from "../base/errors.ts";
+import { rootNode } from "../block/chain.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
-import { type JobStartOptions, rootNode, startChecked } from "./mirror.ts";
+import { type JobStartOptions, startChecked } from "./mirror.ts";
 import type { MirrorJob } from "./mirror-job.ts";
 import { openTargetImage } from "./target-image.ts";
 

@@ -11,6 +11,7 @@ import {
   chainContains,
   filterOrCow,
   freezeChain,
+  rootNode,
   skipFilters,
   skipImplicitFilters,
 } from "../block/chain.ts";
@@ -130,13 +131,6 @@ export async function startChecked(
     autoDismiss: args["auto-dismiss"],
     signal: given.signal,
   });
-}
-
-/** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
-export function rootNode(graph: BlockGraph, name: string): BlockNode {
-  const node = graph.lookup(name);
-  for (const edge of node.parents) if (edge.name !== "root") throw new CommandError("Need a root block node");
-  return node;
 }
 
 function checkGranularity(granularity: number): number {

@@ -141,7 +141,7 @@ describe("commands", () => {
     [{ name: "x", granularity: 256 }, "Granularity must be power of 2 and at least 512"],
     [{ name: "x", granularity: 1000 }, "Granularity must be power of 2 and at least 512"],
     [{ name: "b" }, "Bitmap already exists: b"],
-    [{ name: "x".repeat(1024) }, "Bitmap name too long"],
+    [{ name: "x".repeat(1024) }, `Bitmap name too long: ${"x".repeat(1024)}`],
     [{ name: "x", persistent: true }, "Can't store persistent bitmaps to n: Operation not supported"],
     [{ name: "x", node: "nope" }, "Cannot find device='nope' nor node-name='nope'"],
   ])("add %o is refused", async (args, message) => {
@@ -205,7 +205,7 @@ describe("commands", () => {
     createDirtyBitmap(other, { name: "d" });
     const bitmaps = ["c", { node: "m", name: "d" }];
     expect(() => commands.mergeBitmaps(made.graph, { node: "n", target: "b", bitmaps })).toThrow(
-      `Bitmaps are of different sizes (destination size is ${SIZE}`,
+      `Bitmaps are of different sizes (destination size is ${SIZE}, source size is 4096) and can't be merged`,
     );
     expect(() =>
       commands.mergeBitmaps(made.graph, { node: "n", target: "b", bitmaps: ["c", "nope"] }),

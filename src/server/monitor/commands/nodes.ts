@@ -11,7 +11,10 @@ import type { ArgsOf } from "../../../wire/qapi/index.ts";
 import type { CommandHandlers } from "../registry.ts";
 
 async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<void> {
-  const node = engine.graph.lookup(args["node-name"] ?? args.device ?? "");
+  const node = engine.graph.nodeOrDevice({
+    ...(args.device === undefined ? {} : { device: args.device }),
+    ...(args["node-name"] === undefined ? {} : { node: args["node-name"] }),
+  });
   const size = Number(args.size);
   if (size < 0) throw new CommandError("Parameter 'size' expects a >0 size");
   // The device's name is missing in QEMU's words here.
@@ -54,7 +57,10 @@ export const nodeCommands: CommandHandlers<Engine> = {
     return {};
   },
   "block-set-write-threshold": (args, { engine }) => {
-    engine.graph.node(args["node-name"]).writeThreshold = Number(args["write-threshold"]);
+    const name = args["node-name"];
+    const node = engine.graph.findNode(name);
+    if (!node) throw new CommandError(`Device '${name}' not found`);
+    node.writeThreshold = Number(args["write-threshold"]);
     return {};
   },
 };
