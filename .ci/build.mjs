@@ -51,6 +51,8 @@ async function buildKernels() {
   writeFileSync(`${module}.d.ts`, `${header}export declare const kernelsBase64: string;\n`);
 }
 
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
 /** Bundles the entries; then removes chunks of earlier builds. */
 async function bundle() {
   const { metafile } = await esbuild({
@@ -66,6 +68,7 @@ async function bundle() {
     target,
     sourcemap: true,
     external: ["node:*", "commander", "koffi"],
+    define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
     metafile: true,
     logLevel: "warning",
   });

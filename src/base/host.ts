@@ -10,7 +10,7 @@ export interface Clock {
   nowMs(): number;
   /** Wall-clock microseconds since 1970, for event timestamps. */
   wallMicroseconds(): number;
-  /** Calls `callback` once after `delayMs` (>= 0); the returned function cancels it. Keeps no process alive by itself. */
+  /** Calls `callback` once after `delayMs` (>= 0); the returned function cancels it. Where the platform knows such a thing, a timer that waits keeps the process alive. */
   timer(delayMs: number, callback: () => void): () => void;
   /** Lets other tasks (I/O completions, timers) run before it resolves. */
   turn(): Promise<void>;
@@ -138,21 +138,4 @@ export interface Host {
   readonly files: HostFiles;
   readonly codecs: HostCodecs;
   readonly sockets?: HostSockets;
-}
-
-/** Resolves after `delayMs`, or rejects with the signal's reason. */
-export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason as Error);
-    const done = (): void => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    };
-    const cancel = clock.timer(delayMs, done);
-    const abort = (): void => {
-      cancel();
-      reject(signal?.reason as Error);
-    };
-    signal?.addEventListener("abort", abort, { once: true });
-  });
 }

@@ -54,6 +54,10 @@ export const limits = {
   qcow2MaxL1Bytes: 32 * MiB,
   qcow2MaxRefcountTableBytes: 8 * MiB,
   qcow2MaxSnapshots: 65536,
+  /** qcow2: bytes of the snapshot table, of one snapshot's extra data and name (QEMU's values). */
+  qcow2MaxSnapshotTableBytes: 64 * MiB,
+  qcow2MaxSnapshotExtraBytes: 1024,
+  maxSnapshotNameBytes: 255,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
 } as const;

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline/promises";
 import type { QmpEvent } from "../base/event-bus.ts";
 import { strerror } from "../base/errno.ts";
 import { errnoOf, messageOf } from "../base/errors.ts";
-import { sleep } from "../base/host.ts";
+import { sleep } from "../base/sleep.ts";
 import { fileGate } from "../block/gate.ts";
 import { imageFilename } from "../block/open.ts";
 import { type BlockJob, type Engine, createEngine, nodeHost } from "../node.ts";

@@ -4,7 +4,8 @@
  * Source: QAPI BlockdevOptionsNull, behaviour of QEMU 7.2.
  */
 import { GiB } from "../../base/limits.ts";
-import { type Clock, sleep } from "../../base/host.ts";
+import type { Clock } from "../../base/host.ts";
+import { sleep } from "../../base/sleep.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/driver.ts";
 import type { BlockNode } from "../../block/node.ts";
 import { booleanOption, sizeOption } from "../../block/options.ts";

@@ -1,6 +1,6 @@
 /**
- * Time in Node. Timers are unreferenced: a waiting job does not keep a process alive, its owner does (a daemon by its
- * sockets or stdin, a foreground command by its `keepAlive`).
+ * Time in Node. A timer keeps the process alive, as it stands for work that somebody waits for (a job between two chunks,
+ * a throttled request); a job that is paused by its user has none, so a foreground command holds its process itself.
  */
 import { performance } from "node:perf_hooks";
 import type { Clock } from "../../base/host.ts";
@@ -19,7 +19,6 @@ export const nodeClock: Clock = {
     const arm = (): void => {
       const left = Math.ceil(due - performance.now());
       timeout = setTimeout(fire, Math.min(Math.max(left, 0), MAX_DELAY_MS));
-      timeout.unref();
     };
     // setTimeout may fire a fraction of a millisecond early, and cannot wait longer than its limit.
     const fire = (): void => {
