@@ -171,8 +171,51 @@ export interface BlockDriver {
   hasZeroInit?(): boolean;
   /** Persistent dirty bitmaps: a store is an interface so that formats can add one. */
   bitmapStore?(): BitmapStore | undefined;
+  /** Internal snapshots, of formats that have them. */
+  snapshots?(): SnapshotStore | undefined;
   /** Writes back what is left; called once, after the last request, before the children are closed. */
   close?(): Promise<void>;
+}
+
+/** An internal snapshot, as lists show it. */
+export interface SnapshotInfo {
+  /** Unique in its image; formats choose decimal numbers. */
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of a saved machine; 0: only the disk. */
+  readonly vmStateBytes: number;
+  /** When it was taken, since 1970. */
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  /** The guest's clock. */
+  readonly vmClockSeconds: number;
+  readonly vmClockNanoseconds: number;
+  /** Instructions that a replayed guest had run, if it was one. */
+  readonly icount?: number;
+  /** Length of the disk, bytes. */
+  readonly diskBytes: number;
+}
+
+/** What a new snapshot is called; the rest is the machine's, 0 or absent where there is none. */
+export interface NewSnapshot {
+  /** At most 255 bytes of UTF-8. */
+  readonly name: string;
+  readonly vmClockSeconds?: number;
+  readonly vmClockNanoseconds?: number;
+  readonly icount?: number;
+}
+
+/** The internal snapshots of an image (qcow2's snapshot table). Ids are those of `list`. */
+export interface SnapshotStore {
+  list(): readonly SnapshotInfo[];
+  /** Keeps the disk as it is now; requests that were accepted before are in it. Writable nodes only. */
+  create(snapshot: NewSnapshot): Promise<SnapshotInfo>;
+  /** Makes the disk, with its length, what it was; ENOENT without such a snapshot. Writable nodes only. */
+  apply(id: string): Promise<void>;
+  /** Forgets a snapshot; ENOENT without one. Writable nodes only. */
+  remove(id: string): Promise<void>;
+  /** Shows the snapshot's content instead of the disk's from now on, at the disk's length. Read-only nodes only (EINVAL). */
+  show(id: string): Promise<void>;
 }
 
 /** Where persistent dirty bitmaps are kept (qcow2's bitmap directory). */

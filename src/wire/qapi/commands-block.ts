@@ -91,4 +91,9 @@ export const blockCommands = {
   "blockdev-del": command({ data: { "node-name": "str" } }),
   "blockdev-create": command({ data: { "job-id": "str", options: "BlockdevCreateOptions" } }),
   "block-set-write-threshold": command({ data: { "node-name": "str", "write-threshold": "uint64" } }),
+  "blockdev-snapshot-internal-sync": command({ data: "BlockdevSnapshotInternal" }),
+  "blockdev-snapshot-delete-internal-sync": command({
+    data: { device: "str", "*id": "str", "*name": "str" },
+    returns: "SnapshotInfo",
+  }),
 } as const;

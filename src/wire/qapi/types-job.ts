@@ -109,6 +109,7 @@ export const jobTypes = {
     "*mode": "NewImageMode",
   }),
   BlockdevSnapshot: struct({ node: "str", overlay: "str" }),
+  BlockdevSnapshotInternal: struct({ device: "str", name: "str" }),
 
   BlockDirtyBitmap: struct({ node: "str", name: "str" }),
   BlockDirtyBitmapAdd: struct({
@@ -134,6 +135,7 @@ export const jobTypes = {
       "block-dirty-bitmap-merge",
       "blockdev-backup",
       "blockdev-snapshot",
+      "blockdev-snapshot-internal-sync",
       "blockdev-snapshot-sync",
       "drive-backup",
     ],
@@ -145,6 +147,7 @@ export const jobTypes = {
   BlockDirtyBitmapMergeWrapper: struct({ data: "BlockDirtyBitmapMerge" }),
   BlockdevBackupWrapper: struct({ data: "BlockdevBackup" }),
   BlockdevSnapshotWrapper: struct({ data: "BlockdevSnapshot" }),
+  BlockdevSnapshotInternalWrapper: struct({ data: "BlockdevSnapshotInternal" }),
   BlockdevSnapshotSyncWrapper: struct({ data: "BlockdevSnapshotSync" }),
   DriveBackupWrapper: struct({ data: "DriveBackup" }),
   TransactionAction: union({
@@ -160,6 +163,7 @@ export const jobTypes = {
       "block-dirty-bitmap-merge": "BlockDirtyBitmapMergeWrapper",
       "blockdev-backup": "BlockdevBackupWrapper",
       "blockdev-snapshot": "BlockdevSnapshotWrapper",
+      "blockdev-snapshot-internal-sync": "BlockdevSnapshotInternalWrapper",
       "blockdev-snapshot-sync": "BlockdevSnapshotSyncWrapper",
       "drive-backup": "DriveBackupWrapper",
     },

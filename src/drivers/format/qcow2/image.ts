@@ -5,6 +5,7 @@
  * Invariants: metadata changes only under `lock`; no guest data is read or written while it is held, save for the flushes
  * of an ordered write-back. Nothing is written to the file once `dead` is set.
  */
+import { assert } from "../../../base/assert.ts";
 import { BlockError } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
 import { Mutex } from "../../../base/signals.ts";
@@ -12,7 +13,7 @@ import type { Child } from "../../../block/child.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import { type Header, virtualSize } from "./header.ts";
 import { Claims, Readers } from "./in-flight.ts";
-import { entryOffset, type Geometry, Incompatible, makeGeometry, readU64 } from "./layout.ts";
+import { entryOffset, type Geometry, Incompatible, l1EntriesFor, makeGeometry, readU64 } from "./layout.ts";
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
 import { MetadataMap, type Section } from "./overlap.ts";
@@ -70,6 +71,8 @@ export class Image {
   /** The image turned out corrupt while it was written to: nothing more is done with it. */
   dead = false;
   #reportedCorruption = false;
+  /** The end of the L1 table of a snapshot that is shown instead of the disk. */
+  #shownL1End: number | undefined;
 
   constructor({ node, file, host, header, options }: ImageInit) {
     this.node = node;
@@ -83,7 +86,10 @@ export class Image {
     this.metadata = new MetadataMap(this.geometry.clusterSize);
     this.metadata.enabled = options.overlapCheck;
     const { sliceBytes, clusterSize } = this.geometry;
-    this.l1 = this.#topTable("active L1 table", () => header.l1Offset + header.l1Size * 8);
+    this.l1 = this.#topTable(
+      "active L1 table",
+      () => this.#shownL1End ?? header.l1Offset + header.l1Size * 8,
+    );
     this.refcountTable = this.#topTable(
       "refcount table",
       () => header.refcountTableOffset + header.refcountTableClusters * clusterSize,
@@ -172,7 +178,8 @@ export class Image {
       maxTables: Number.MAX_SAFE_INTEGER,
       read: async (offset, bytes) => {
         if (!isL1) await this.event("reftable_load");
-        await this.file.pread(offset, bytes.subarray(0, Math.min(bytes.byteLength, end() - offset)));
+        const held = Math.max(0, Math.min(bytes.byteLength, end() - offset));
+        if (held > 0) await this.file.pread(offset, bytes.subarray(0, held));
       },
       write: async (offset, bytes) => {
         if (isL1) await this.event("l1_update");
@@ -215,11 +222,24 @@ export class Image {
   }
 
   #noteTables(): void {
-    const { header, metadata } = this;
+    const { metadata } = this;
     metadata.addRange("qcow2_header", 0, this.geometry.clusterSize);
     this.noteL1();
     this.noteRefcountTable();
-    metadata.addRange("snapshot table", header.snapshotsOffset, header.snapshotCount > 0 ? 1 : 0);
+  }
+
+  /** Whether a snapshot is shown instead of the disk. */
+  get showsSnapshot(): boolean {
+    return this.#shownL1End !== undefined;
+  }
+
+  /** Maps by another L1 table from now on, whose missing entries count as empty. Only while nothing can be written. */
+  showL1(offset: number, entries: number): void {
+    assert(this.node.readOnly, "a writable image shows its disk");
+    this.header.l1Offset = offset;
+    this.header.l1Size = Math.max(entries, l1EntriesFor(this.size, this.geometry));
+    this.#shownL1End = offset + entries * 8;
+    this.l1.clear();
   }
 
   /** Enters the place of the L1 table after it was opened or moved. */

@@ -1,9 +1,9 @@
 /**
  * The qcow2 format driver: versions 2 and 3, every cluster size and refcount width, backing files, zero and compressed
- * clusters, internal snapshots kept intact. External data files, extended L2 entries, zstd and encryption are refused by
+ * clusters, internal snapshots. External data files, extended L2 entries, zstd and encryption are refused by
  * name. Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
-import { BlockError, ImageError } from "../../../base/errors.ts";
+import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
 import {
   type BlockDriver,
   type BlockLimits,
@@ -31,6 +31,7 @@ import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layo
 import { parseOptions } from "./options.ts";
 import { readGuest } from "./read.ts";
 import { rebuildRefcounts } from "./repair.ts";
+import { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt } from "./status.ts";
 import { truncate } from "./truncate.ts";
 import { isDirty, writeBack } from "./write-back.ts";
@@ -44,10 +45,12 @@ const HEAD_BYTES = 512;
 export class Qcow2 implements BlockDriver {
   readonly #image: Image;
   readonly #bitmaps: Qcow2Bitmaps;
+  readonly #snapshots: Qcow2Snapshots;
 
-  constructor(image: Image) {
+  constructor(image: Image, snapshots: Qcow2Snapshots) {
     this.#image = image;
     this.#bitmaps = new Qcow2Bitmaps(image);
+    this.#snapshots = snapshots;
   }
 
   length(): number {
@@ -80,6 +83,7 @@ export class Qcow2 implements BlockDriver {
 
   async setReadOnly(readOnly: boolean): Promise<void> {
     if (!readOnly) {
+      if (this.#image.showsSnapshot) throw blockError("EACCES", "open", "A snapshot can't be written to");
       await prepareWritable(this.#image);
       return this.#bitmaps.markInUse();
     }
@@ -144,12 +148,17 @@ export class Qcow2 implements BlockDriver {
     return this.#bitmaps;
   }
 
+  snapshots(): Qcow2Snapshots {
+    return this.#snapshots;
+  }
+
   hasZeroInit(): boolean {
     return true;
   }
 
   /** Compares refcounts with references; writes cached metadata back first. Errors: those of the file. */
   async check(): Promise<CheckResult> {
+    if (this.#image.showsSnapshot) throw blockError("ENOTSUP", "check");
     await this.writeBack();
     return checkImage(this.#image);
   }
@@ -210,8 +219,9 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
     discard: context.node.options.discard === "unmap",
   });
   const image = new Image({ node: context.node, file, host: context.host, header, options });
+  const snapshots = await Qcow2Snapshots.open(image);
   if (!context.readOnly) await prepareWritable(image);
-  return new Qcow2(image);
+  return new Qcow2(image, snapshots);
 }
 
 function probe(head: Uint8Array): number {

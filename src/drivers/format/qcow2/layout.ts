@@ -100,6 +100,8 @@ export function compressedEntry(extent: CompressedExtent, clusterBits: number): 
 export interface Geometry {
   readonly clusterBits: number;
   readonly clusterSize: number;
+  /** Bytes of an L2 entry: 8, or 16 with subclusters. */
+  readonly entryBytes: number;
   /** Entries of an L2 table. */
   readonly l2Entries: number;
   /** Guest bytes that one L2 table maps. */
@@ -116,14 +118,16 @@ export interface Geometry {
 /** Derives the sizes. */
 export function makeGeometry(clusterBits: number, refcountOrder: number): Geometry {
   const clusterSize = 2 ** clusterBits;
+  const entryBytes = 8;
   const sliceBytes = Math.min(clusterSize, 65536);
   return {
     clusterBits,
     clusterSize,
-    l2Entries: clusterSize / 8,
-    l2Coverage: (clusterSize / 8) * clusterSize,
+    entryBytes,
+    l2Entries: clusterSize / entryBytes,
+    l2Coverage: (clusterSize / entryBytes) * clusterSize,
     sliceBytes,
-    sliceEntries: sliceBytes / 8,
+    sliceEntries: sliceBytes / entryBytes,
     refcountOrder,
     blockEntries: (clusterSize * 8) / 2 ** refcountOrder,
   };

@@ -52,6 +52,11 @@ export class MetadataMap {
     this.#tables.delete(offset);
   }
 
+  /** Forgets all tables of a section. */
+  removeTables(section: Section): void {
+    for (const [offset, other] of this.#tables) if (other === section) this.#tables.delete(offset);
+  }
+
   /** The section that the range would overwrite, other than `allowed`. */
   overlap(offset: number, bytes: number, allowed?: Section): Section | undefined {
     if (!this.enabled || bytes === 0) return undefined;

@@ -53,6 +53,18 @@ export async function getRefcount(image: Image, cluster: number): Promise<number
   return table ? readRefcount(table, cluster % blockEntries, refcountOrder) : 0;
 }
 
+/** The refcount of a cluster if its block is in memory. */
+export function peekRefcount(image: Image, cluster: number): number | undefined {
+  const { blockEntries, refcountOrder } = image.geometry;
+  const number = Math.floor(cluster / blockEntries);
+  if (number >= refcountTableEntries(image)) return 0;
+  const at = (number * 8) % image.refcountTable.tableBytes;
+  const table = image.refcountTable.peek(image.header.refcountTableOffset + number * 8 - at);
+  const offset = table && readU64(table.view, at);
+  const block = offset ? image.refcountBlocks.peek(offset) : undefined;
+  return block && readRefcount(block, cluster % blockEntries, refcountOrder);
+}
+
 /**
  * Adds `delta` (+1 or -1) to the refcounts of `count` clusters. Their blocks must exist for +1. Errors: EINVAL where a
  * count would leave its range (nothing of that block is changed then).

@@ -6,9 +6,11 @@ import { CommandError } from "../../../base/errors.ts";
 import * as change from "../../../block/change.ts";
 import { truncate } from "../../../block/io.ts";
 import { drained } from "../../../block/drain.ts";
+import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/internal-snapshots.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf } from "../../../wire/qapi/index.ts";
 import type { CommandHandlers } from "../registry.ts";
+import { snapshotInfo } from "./query.ts";
 
 async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<void> {
   const node = engine.graph.nodeOrDevice({
@@ -56,6 +58,12 @@ export const nodeCommands: CommandHandlers<Engine> = {
     await (await change.prepareSnapshotSync(engine.graph, args)).commit();
     return {};
   },
+  "blockdev-snapshot-internal-sync": async (args, { engine }) => {
+    await (await prepareInternalSnapshot(engine.graph, args)).commit();
+    return {};
+  },
+  "blockdev-snapshot-delete-internal-sync": async (args, { engine }) =>
+    snapshotInfo(await removeInternalSnapshot(engine.graph, args)),
   "block-set-write-threshold": (args, { engine }) => {
     const name = args["node-name"];
     const node = engine.graph.findNode(name);

@@ -7,6 +7,7 @@ import { alignUp } from "../../../base/ranges.ts";
 import { backingChainNext, filterOrCow, skipFilters } from "../../../block/chain.ts";
 import type { Child } from "../../../block/child.ts";
 import { dirtyBitmapInfo } from "../../../block/dirty-bitmap.ts";
+import type { SnapshotInfo } from "../../../block/driver.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import { imageFilename } from "../../../block/open.ts";
 import { Perm } from "../../../block/permissions.ts";
@@ -54,6 +55,7 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
   const actual = await allocatedBytes(node);
   const specific = node.driver.formatSpecific?.() as TypeOf<"ImageInfoSpecific"> | undefined;
   const backing = chain ? backingChainNext(node) : undefined;
+  const snapshots = node.driver.snapshots?.()?.list() ?? [];
   return {
     filename: imageFilename(node),
     format: node.type.name,
@@ -63,8 +65,23 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
     ...(info && info.clusterSize > 0 ? { "cluster-size": info.clusterSize } : {}),
     "dirty-flag": info?.isDirty ?? false,
     ...backingNames(node),
+    ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),
     ...(backing ? { "backing-image": await imageInfo(backing, true) } : {}),
     ...(specific ? { "format-specific": specific } : {}),
+  };
+}
+
+/** A snapshot as lists show it. */
+export function snapshotInfo(snapshot: SnapshotInfo): TypeOf<"SnapshotInfo"> {
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    "vm-state-size": snapshot.vmStateBytes,
+    "date-sec": snapshot.dateSeconds,
+    "date-nsec": snapshot.dateNanoseconds,
+    "vm-clock-sec": snapshot.vmClockSeconds,
+    "vm-clock-nsec": snapshot.vmClockNanoseconds,
+    ...(snapshot.icount === undefined ? {} : { icount: snapshot.icount }),
   };
 }
 

@@ -6,6 +6,7 @@ import { CommandError } from "../../../base/errors.ts";
 import * as bitmaps from "../../../block/bitmap-commands.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../../../block/change.ts";
 import type { BlockGraph } from "../../../block/graph.ts";
+import { prepareInternalSnapshot } from "../../../block/internal-snapshots.ts";
 import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup.ts";
 import { JobTransaction } from "../../../job/job-transaction.ts";
 import type { Engine } from "../../../machine/engine.ts";
@@ -46,6 +47,8 @@ async function prepare(
     }
     case "blockdev-snapshot":
       return prepareSnapshot(graph, action.data);
+    case "blockdev-snapshot-internal-sync":
+      return prepareInternalSnapshot(graph, action.data);
     case "blockdev-snapshot-sync":
       return prepareSnapshotSync(graph, action.data);
     case "blockdev-backup":

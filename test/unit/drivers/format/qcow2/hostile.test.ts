@@ -27,6 +27,8 @@ async function template(clusterSize: number): Promise<Uint8Array> {
   const edge = await bench.edge(node);
   await edge.pwrite(1000, new Uint8Array(100 * KiB).fill(1));
   await edge.pwriteZeroes(8 * KiB, 16 * KiB);
+  await (node.driver as Qcow2).snapshots().create({ name: "one" });
+  await edge.pwrite(5000, new Uint8Array(10 * KiB).fill(3));
   await bench.graph.detach(edge);
   await bench.graph.remove("q");
   return bench.content("m");
@@ -37,6 +39,7 @@ function targets(image: Uint8Array): number[] {
   const view = new DataView(image.buffer);
   const l1 = view.getUint32(44);
   const table = view.getUint32(52);
+  const snapshots = view.getUint32(68);
   return [
     0,
     8,
@@ -54,6 +57,10 @@ function targets(image: Uint8Array): number[] {
     100,
     112,
     l1,
+    snapshots,
+    snapshots + 8,
+    snapshots + 36,
+    view.getUint32(snapshots + 4),
     view.getUint32(l1 + 4),
     table,
     view.getUint32(table + 4),
@@ -102,6 +109,10 @@ async function play(image: Uint8Array): Promise<boolean> {
     await survive(() => edge.pwriteZeroes(0, Math.min(bytes, 64 * KiB), Req.mayUnmap));
     await survive(() => edge.flush());
     await survive(() => (node.driver as Qcow2).check());
+    const snapshots = (node.driver as Qcow2).snapshots();
+    await survive(() => snapshots.create({ name: "two" }));
+    await survive(() => snapshots.apply("1"));
+    await survive(() => snapshots.remove("1"));
     await survive(() => bench.graph.detach(edge));
   });
   await survive(() => bench.graph.close());
