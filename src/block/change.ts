@@ -11,7 +11,10 @@ import { flush } from "./io.ts";
 import type { BlockNode, NodeOptions } from "./node.ts";
 import { checkDetectZeroes, imageFilename } from "./open.ts";
 
-/** A change in a transaction: made by commit or taken back by abort, then cleaned up. */
+/**
+ * A change in a transaction: made, and kept by commit or taken back by abort. Whoever may abort it keeps the nodes drained
+ * until then, since an overlay that goes takes along what was written to it.
+ */
 export interface PreparedChange {
   commit(): Promise<void> | void;
   abort(): Promise<void> | void;

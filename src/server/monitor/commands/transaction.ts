@@ -5,6 +5,7 @@
 import { CommandError } from "../../../base/errors.ts";
 import * as bitmaps from "../../../block/bitmap-commands.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../../../block/change.ts";
+import { drained } from "../../../block/drain.ts";
 import type { BlockGraph } from "../../../block/graph.ts";
 import { prepareInternalSnapshot } from "../../../block/internal-snapshots.ts";
 import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup.ts";
@@ -69,18 +70,22 @@ async function prepareJob(action: BackupAction): Promise<Prepared> {
   return { commit: () => action.commit(), abort: () => action.abort(), clean: () => action.clean() };
 }
 
-/** Runs a transaction. Rejects with the error of the action that could not be prepared. */
+/**
+ * Runs a transaction. Rejects with the error of the action that could not be prepared. Until it is decided, all nodes are
+ * drained: what a guest wrote after an action and before it is undone would be lost with it.
+ */
 async function runTransaction(engine: Engine, args: ArgsOf<"transaction">): Promise<void> {
   const group = args.properties?.["completion-mode"] === "grouped" ? new JobTransaction() : undefined;
-  await engine.graph.drainAll();
   const prepared: Prepared[] = [];
-  try {
-    for (const action of args.actions) prepared.push(await prepare(engine.graph, action, group));
-  } catch (error) {
-    for (const action of prepared.toReversed()) await action.abort?.();
-    for (const action of prepared) await action.clean?.();
-    throw error;
-  }
+  await drained(engine.graph.nodes, async () => {
+    try {
+      for (const action of args.actions) prepared.push(await prepare(engine.graph, action, group));
+    } catch (error) {
+      for (const action of prepared.toReversed()) await action.abort?.();
+      for (const action of prepared) await action.clean?.();
+      throw error;
+    }
+  });
   for (const action of prepared) await action.commit?.();
   for (const action of prepared) await action.clean?.();
 }

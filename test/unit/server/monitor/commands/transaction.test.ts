@@ -3,7 +3,6 @@ import { describe, expect, test } from "vitest";
 import { findDirtyBitmap } from "../../../../../src/block/dirty-bitmap.ts";
 import { Daemon } from "./daemon.ts";
 
-const MiB = 1 << 20;
 const action = (type: string, data: Record<string, unknown> = {}): Record<string, unknown> => ({
   type,
   data,
@@ -141,7 +140,29 @@ describe("a transaction that succeeds", () => {
   });
 });
 
-test("sizes survive", async () => {
+test("a guest that writes meanwhile loses nothing with what is undone", async () => {
   const daemon = await bench();
-  expect(daemon.engine.graph.node("n").length).toBe(MiB);
+  const guest = await daemon.guest("d0", "n");
+  await daemon.run("block-dirty-bitmap-clear", bitmap("old"));
+  let failed = false;
+  const actions = [
+    action("block-dirty-bitmap-disable", bitmap("old")),
+    action("blockdev-snapshot", { node: "d0", overlay: "m" }),
+    action("abort"),
+  ];
+  const running = daemon.run("transaction", { actions }).catch(() => (failed = true));
+  const writes: Promise<void>[] = [];
+  for (let i = 0; i < 12; i++) {
+    writes.push(guest.write(i * 65536, new Uint8Array(512).fill(i + 1)));
+    await Promise.resolve();
+  }
+  await running;
+  await Promise.all(writes);
+  expect([failed, guest.backend.node?.name]).toEqual([true, "n"]);
+  const buffer = new Uint8Array(512);
+  for (let i = 0; i < 12; i++) {
+    await guest.read(i * 65536, buffer);
+    expect(buffer[0]).toBe(i + 1);
+  }
+  expect(findDirtyBitmap(daemon.engine.graph.node("n"), "old")!.dirtyBytes).toBe(12 * 65536);
 });
