@@ -56,6 +56,17 @@ export type {
   ObjectOptions,
   ReturnOf,
 } from "../wire/qapi/index.ts";
+export {
+  type AddBitmapOptions,
+  type BitmapInfo,
+  addBitmap,
+  bitmaps,
+  clearBitmap,
+  dirtyRanges,
+  enableBitmap,
+  mergeBitmaps,
+  removeBitmap,
+} from "./bitmaps.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";
 export {
   type BackupOptions,

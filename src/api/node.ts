@@ -9,7 +9,7 @@
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/backend.ts";
-import { layers } from "../block/chain.ts";
+import { layers, skipImplicitFilters } from "../block/chain.ts";
 import { Req } from "../block/driver.ts";
 import type { BlockNode } from "../block/node.ts";
 import { imageFilename } from "../block/open.ts";
@@ -80,9 +80,9 @@ export class Node implements AsyncDisposable {
     return node;
   }
 
-  /** The node's name, given or made (`#block…`). */
+  /** The node's name, given or made (`#block…`); filters of running jobs above it are not meant. */
   get name(): string {
-    return this.blockNode.name;
+    return skipImplicitFilters(this.blockNode).name;
   }
 
   /** Length of the disk, bytes. */

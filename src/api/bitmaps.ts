@@ -1,0 +1,79 @@
+/**
+ * Dirty bitmaps for library callers: they record which parts of a node are written, for incremental backups
+ * (`backup(..., { sync: "incremental", bitmap })`). Refusals are CommandErrors in QEMU's words.
+ */
+import * as commands from "../block/bitmap-commands.ts";
+import { skipImplicitFilters } from "../block/chain.ts";
+import { findDirtyBitmap } from "../block/dirty-bitmap.ts";
+import type { Node } from "./node.ts";
+
+/** What a bitmap is and holds. */
+export interface BitmapInfo {
+  name: string;
+  /** Bytes for which one bit stands. */
+  granularity: number;
+  /** Bytes that are dirty, in whole granules. */
+  dirtyBytes: number;
+  /** Writes set bits now. */
+  recording: boolean;
+  /** A job uses it. */
+  busy: boolean;
+  /** It is kept in the image. */
+  persistent: boolean;
+  /** The image was not closed well: the bits are not known. It can only be removed. */
+  inconsistent: boolean;
+}
+
+/** Options of addBitmap(). */
+export interface AddBitmapOptions {
+  /** A power of two, 512 or more, bytes. Default: the cluster size within 4 KiB … 64 KiB, else 64 KiB. */
+  granularity?: number;
+  /** Kept in the image when it is closed; the format must be able to (qcow2 version 3). Default false. */
+  persistent?: boolean;
+  /** Does not record until enableBitmap(). Default false. */
+  disabled?: boolean;
+}
+
+/** The node's bitmaps, newest first. */
+export function bitmaps(node: Node): BitmapInfo[] {
+  return skipImplicitFilters(node.blockNode).dirtyBitmaps.flatMap((bitmap) => {
+    if (bitmap.name === undefined) return [];
+    const { name, granularity, dirtyBytes, recording, busy, persistent, inconsistent } = bitmap;
+    return [{ name, granularity, dirtyBytes, recording, busy, persistent, inconsistent }];
+  });
+}
+
+/** Adds a bitmap, all clean, that records from now on. Throws when the name is taken or the format can't keep it. */
+export function addBitmap(node: Node, name: string, options: AddBitmapOptions = {}): void {
+  commands.addBitmap(node.engine.graph, { node: node.name, name, ...options });
+}
+
+/** Removes a bitmap. Throws when there is none or a job uses it. */
+export function removeBitmap(node: Node, name: string): void {
+  commands.removeBitmap(node.engine.graph, { node: node.name, name });
+}
+
+/** Marks everything clean. Throws when a job uses the bitmap. */
+export function clearBitmap(node: Node, name: string): void {
+  commands.clearBitmap(node.engine.graph, { node: node.name, name });
+}
+
+/** Switches recording on, or off with `enabled` false. Throws when a job uses the bitmap. */
+export function enableBitmap(node: Node, name: string, enabled = true): void {
+  commands.enableBitmap(node.engine.graph, { node: node.name, name }, enabled);
+}
+
+/** Adds the bits of other bitmaps of the node to one; all or none. Throws when a job uses one of them. */
+export function mergeBitmaps(node: Node, target: string, sources: readonly string[]): void {
+  commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps: sources });
+}
+
+/** The dirty ranges, up to `most` of them from `offset` on, bytes. Undefined where there is no such bitmap. */
+export function dirtyRanges(
+  node: Node,
+  name: string,
+  { offset = 0, most = 1024 }: { offset?: number; most?: number } = {},
+): { offset: number; bytes: number }[] | undefined {
+  const bitmap = findDirtyBitmap(skipImplicitFilters(node.blockNode), name)?.bitmap;
+  return bitmap?.extents(offset, bitmap.length, most);
+}
