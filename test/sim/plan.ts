@@ -25,6 +25,8 @@ export interface ImagePlan {
   shape: Readonly<Record<string, number>> | undefined;
   /** Requests that fill it before the story begins. */
   fill: number;
+  /** The largest of them, in sectors. */
+  fillSectors: number;
 }
 
 /** Which job, and how. */
@@ -92,6 +94,13 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
     job.kind === "mirror" || job.kind === "backup" ? planTarget(dice, { chain, job, alignment }) : undefined;
   const calmMs = 200 + dice.below(1500);
   const images = target ? [...chain, target] : chain;
+  const guest = planGuest(dice, chain);
+  const latency: Latency = {
+    usualMs: dice.pick([0.05, 0.5, 2, 8, 20]),
+    slowOneIn: dice.pick([0, 0, 20, 200]),
+  };
+  if (job.kind === "mirror" && job.writeBlocking && dice.oneIn(2))
+    crowd(dice, { chain, job, guest, latency });
   const quiet = dice.oneIn(5);
   return {
     seed,
@@ -99,8 +108,8 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
     target,
     arenaBytes: dice.pick([1024, 2048, 4096]) * KiB,
     alignment,
-    latency: { usualMs: dice.pick([0.05, 0.5, 2, 8, 20]), slowOneIn: dice.pick([0, 0, 20, 200]) },
-    guest: planGuest(dice, chain),
+    latency,
+    guest,
     job,
     faults: quiet ? [] : planFaults(dice, { images, calmMs, job, target }),
     space: quiet || !dice.oneIn(3) ? [] : planSpace(dice, { chain, target, job }),
@@ -145,6 +154,7 @@ function planImage(dice: Dice, name: string, size: number): ImagePlan {
     detectZeroes: dice.pick(["off", "off", "on", discard === "unmap" ? "unmap" : "on"]),
     shape: undefined,
     fill: dice.between(0, 10),
+    fillSectors: 512,
   };
 }
 
@@ -225,6 +235,24 @@ function planGuest(dice: Dice, chain: readonly ImagePlan[]): GuestPlan {
     unaligned: dice.oneIn(4),
     vagueDiscard: chain.some((image) => image.version === "v2"),
   };
+}
+
+/**
+ * Has a guest write all the time to where a write-blocking mirror is at work: on few granules, or on a sparse image whose tables take
+ * long to read. */
+function crowd(
+  dice: Dice,
+  plan: { chain: readonly ImagePlan[]; job: JobPlan; guest: GuestPlan; latency: Latency },
+): void {
+  const { chain, job, guest, latency } = plan;
+  Object.assign(guest, { lanes: 8, pauseMs: dice.pick([1, 4]), maxBytes: 8 * KiB });
+  Object.assign(job, { speed: 0, startMs: dice.below(30) });
+  if (dice.oneIn(2)) job.sync = "full";
+  latency.usualMs = dice.pick([2, 8, 20]);
+  if (dice.oneIn(2)) job.granularity = dice.pick([64, 256, 1024]) * KiB;
+  else
+    for (const image of chain)
+      Object.assign(image, { clusterSize: dice.pick([512, 4096]), fill: dice.below(3) });
 }
 
 interface FaultScope {

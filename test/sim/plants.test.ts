@@ -8,6 +8,7 @@ import { SimHost } from "./host.ts";
 import { Model } from "./model.ts";
 import { type JobPlan, type StoryPlan, pathOf, planStory } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
+import { sparseMirror } from "./seeds.ts";
 import { runStory } from "./story.ts";
 import { World } from "./world.ts";
 
@@ -104,6 +105,16 @@ describe("stories notice", () => {
       });
     };
     expect(await firstViolation(deafen, mirror)).toMatch(/wrong/);
+  });
+
+  it("a write-blocking mirror that is deaf until it has found its data", async () => {
+    const deafen = (engine: Engine): void => {
+      engine.graph.events.subscribe(({ data }) => {
+        const job = engine.jobs.find("job");
+        if (data["status"] === "running" && job instanceof MirrorJob) job.bitmap.enabled = false;
+      });
+    };
+    expect(await firstViolation(deafen, sparseMirror)).toMatch(/wrong/);
   });
 
   it("a backup without copies before writes", async () => {

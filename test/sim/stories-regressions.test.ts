@@ -1,12 +1,17 @@
 // Stories that found bugs once.
 import { describe, expect, it } from "vitest";
 import { report } from "./report.ts";
-import { regressions } from "./seeds.ts";
+import { regressions, sparseMirror } from "./seeds.ts";
 import { runStory } from "./story.ts";
 
 describe.runIf(process.env["BLOCKWRIGHT_SIM_SEED"] === undefined)("what went wrong once", () => {
   it.each(regressions)("story %i", async (seed) => {
     const result = await runStory(seed);
+    if (result.violations.length > 0) expect.fail(report(result));
+  });
+
+  it.each([1, 2, 3, 4, 5, 6])("a sparse mirror, %i", async (seed) => {
+    const result = await runStory(seed, { adjust: sparseMirror });
     if (result.violations.length > 0) expect.fail(report(result));
   });
 });

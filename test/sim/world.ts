@@ -138,7 +138,7 @@ export class World {
   async #fill(node: BlockNode, image: ImagePlan, model: Model): Promise<void> {
     const dice = this.#dice;
     for (let count = image.fill; count > 0; count--) {
-      const bytes = 512 * dice.between(1, Math.min(image.size / 512, 512));
+      const bytes = 512 * dice.between(1, Math.min(image.size / 512, image.fillSectors));
       const offset = 512 * dice.between(0, (image.size - bytes) / 512);
       const backend = new BlockBackend(node.graph);
       await backend.attach(node, anyone);
