@@ -58,6 +58,8 @@ export function unlink(child: Child, moved = false): void {
 export async function attachChild(
   init: { name: string; role: ChildRole; parent: ChildParent; node: BlockNode } & Permissions,
 ): Promise<Child> {
+  // It still waits for its last requests, but is as good as gone.
+  if (init.node.closing) throw new CommandError(`Failed to find node with node-name='${init.node.name}'`);
   const child = new Child(init);
   link(child);
   try {

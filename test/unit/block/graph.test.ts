@@ -183,6 +183,20 @@ describe("closing", () => {
     expect(driver.take()).toEqual(["close"]);
   });
 
+  test("a node that is being closed is not taken up again", async () => {
+    const made = new TestGraph();
+    const { driver } = await addProbe(made.graph, { "node-name": "n", size: 512 });
+    let release = (): void => undefined;
+    driver.before = () => new Promise<void>((resolve) => (release = resolve));
+    const removing = made.graph.remove("n");
+    await made.host.clock.idle();
+    await expect(made.graph.add({ driver: "raw", "node-name": "r", file: "n" })).rejects.toThrow("'n'");
+    await expect(made.disk("n", 512)).rejects.toThrow("Duplicate nodes with node-name='n'");
+    release();
+    await removing;
+    expect(names(made)).toEqual([]);
+  });
+
   test("close() closes everything and reports the first error", async () => {
     const made = new TestGraph();
     const { node, driver } = await addProbe(made.graph, { "node-name": "n", size: 512 });
