@@ -162,11 +162,13 @@ export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode):
       node: node.name,
       message: `Could not open backing file: ${answer.refuse}`,
     });
+  checkLoop(node, answer.allow);
   const ref = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
   try {
     await attachRef(node, { ref, name: "backing", role: Role.cow });
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    // A chain without an end is told once, and not by each of its images.
+    if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;
     throw new BlockError({
       code: error instanceof BlockError ? error.code : "EINVAL",
       op: "open",
@@ -177,13 +179,27 @@ export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode):
   }
 }
 
+/** The operation that errors about the chain as a whole name. */
+const chainOp = "open chain";
+
+/** Throws if the file that a header names is one of those that led to it. Two spellings of a name only show in the depth. */
+function checkLoop(node: BlockNode, { file }: NodeSpec): void {
+  const filename = typeof file === "object" && file !== null ? (file as NodeSpec)["filename"] : undefined;
+  if (typeof filename !== "string") return;
+  for (let at: BlockNode | undefined = node; at; at = at.inheritsFrom) {
+    if (imageFilename(at) !== filename) continue;
+    const message = `Backing file '${filename}' creates an infinite loop.`;
+    throw new BlockError({ code: "ELOOP", op: chainOp, node: node.name, message });
+  }
+}
+
 function checkDepth(node: BlockNode): void {
   let depth = 1;
   for (let at = node.inheritsFrom; at; at = at.inheritsFrom) depth += 1;
   if (depth > limits.maxChainDepth) {
     throw new BlockError({
       code: "ELOOP",
-      op: "open",
+      op: chainOp,
       node: node.name,
       message: `Backing chain is deeper than ${limits.maxChainDepth} images (limits.maxChainDepth)`,
     });

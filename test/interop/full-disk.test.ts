@@ -201,7 +201,7 @@ test.skipIf(reason !== undefined).each<Format>(["raw", "qcow2"])(
     disk.free();
     const ready = whenReady(job);
     while (job.status !== "paused") await new Promise((resolve) => setTimeout(resolve, 1));
-    await job.resume();
+    job.resume();
     await ready;
     expect(job.ioStatus).toBe("ok");
     await job.complete();
