@@ -2,6 +2,7 @@
  * The browser entry: the portable library with the browser's clock, randomness and codecs, and one engine that everybody
  * shares who brings none of their own. Disks live in memory or behind drivers of the caller's.
  */
+import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
 import {
@@ -51,4 +52,12 @@ export function createImage(
   options: CreateImageOptions & { engine?: Engine } = {},
 ): Promise<void> {
   return createImageIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** Checks an image for damage, and repairs it if asked; see CheckOptions. */
+export function check(
+  spec: OpenSpec,
+  options: CheckOptions & { engine?: Engine } = {},
+): Promise<CheckReport> {
+  return checkIn(options.engine ?? defaultEngine(), spec, options);
 }

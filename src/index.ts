@@ -2,6 +2,7 @@
  * The portable entry: what runs in Node and in browsers alike, over a Host that the caller brings. The entries `./node`
  * and `./browser` bring their platform's.
  */
+import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
 import {
@@ -46,4 +47,9 @@ export function createImage(
   options: CreateImageOptions & { engine: Engine },
 ): Promise<void> {
   return createImageIn(options.engine, spec, options);
+}
+
+/** Checks an image for damage, and repairs it if asked; see CheckOptions. */
+export function check(spec: OpenSpec, options: CheckOptions & { engine: Engine }): Promise<CheckReport> {
+  return checkIn(options.engine, spec, options);
 }

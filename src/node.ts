@@ -2,6 +2,7 @@
  * The Node entry: the portable library with the Node platform, the file driver and one engine that everybody shares who
  * brings none of their own.
  */
+import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
 import {
@@ -57,4 +58,12 @@ export function createImage(
   options: CreateImageOptions & { engine?: Engine } = {},
 ): Promise<void> {
   return createImageIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** Checks an image for damage, and repairs it if asked; see CheckOptions. */
+export function check(
+  spec: OpenSpec,
+  options: CheckOptions & { engine?: Engine } = {},
+): Promise<CheckReport> {
+  return checkIn(options.engine ?? defaultEngine(), spec, options);
 }

@@ -56,6 +56,7 @@ export type {
   ObjectOptions,
   ReturnOf,
 } from "../wire/qapi/index.ts";
+export type { CheckOptions, CheckReport } from "./check.ts";
 export {
   type AddBitmapOptions,
   type BitmapInfo,

@@ -276,6 +276,34 @@ export interface CreateContext {
   readonly signal?: AbortSignal;
 }
 
+/** What a check of an image found. All members are counts save `imageEndOffset` (bytes). */
+export interface ImageCheck {
+  /** What can destroy data, as far as it is left. */
+  corruptions: number;
+  /** Clusters that are counted but not used, as far as they are left. */
+  leaks: number;
+  /** Questions that the check could not answer. */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  /** Behind the last cluster in use. */
+  imageEndOffset: number;
+  /** Clusters of the disk; those of them that are in the image, that do not follow their neighbour, and that are compressed. */
+  totalClusters: number;
+  allocatedClusters: number;
+  fragmentedClusters: number;
+  compressedClusters: number;
+}
+
+/** What `check` does. */
+export interface CheckRequest {
+  /** Where the image lies; opened for writing if something is to be repaired. */
+  file: ChildRef;
+  fix: { leaks: boolean; errors: boolean };
+  /** Told of each problem, in words. */
+  message: (text: string) => void;
+}
+
 /** A kind of driver, registered with the graph by an entry. */
 export interface DriverType {
   readonly name: string;
@@ -287,6 +315,8 @@ export interface DriverType {
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
   /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
   create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */
+  check?(context: CreateContext, request: CheckRequest): Promise<ImageCheck>;
   /** 0 … 100: how sure the format is that a file starting with `head` (>= 512 bytes or whole) is its own. */
   probe?(head: Uint8Array): number;
 }

@@ -5,6 +5,7 @@
 import { Command } from "commander";
 import { version } from "../version.ts";
 import { addBackup } from "./commands/backup.ts";
+import { addCheck } from "./commands/check.ts";
 import { addCommit } from "./commands/commit.ts";
 import { addCreate } from "./commands/create.ts";
 import { addDemo } from "./commands/demo.ts";
@@ -34,6 +35,7 @@ program
   });
 
 addCreate(program);
+addCheck(program);
 addInfo(program);
 addMirror(program);
 addBackup(program);

@@ -46,3 +46,12 @@ export function sizeArgument(what: string, text: string): { bytes: bigint } | { 
 export function safeBytes(bytes: bigint): number {
   return bytes > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(bytes);
 }
+
+/** A number with two digits behind the point, ties to the even digit as C's printf has it. */
+export function twoDigits(value: number): string {
+  const eighths = value * 8;
+  // Only odd eighths lie exactly between two hundredths.
+  if (eighths % 2 !== 1) return value.toFixed(2);
+  const below = Math.floor(value * 100);
+  return ((below + (below % 2)) / 100).toFixed(2);
+}

@@ -30,6 +30,12 @@ export class Refusal extends Error {
   }
 }
 
+/** Throws unless `output` is one of the ways to print. */
+export function checkOutput(output: string, status?: number): void {
+  if (output !== "human" && output !== "json")
+    throw new Refusal("--output must be used with human or json as argument.", status);
+}
+
 /** How a verb ends that throws. */
 export interface VerbEnds {
   /** Exit status of a failure; default 1. */

@@ -27,6 +27,7 @@ import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
 import { Image } from "./image.ts";
+import { inspectImage } from "./inspect.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest } from "./read.ts";
@@ -238,5 +239,6 @@ export const qcow2: DriverType = {
   compressedWrites: true,
   open,
   create,
+  check: inspectImage,
   probe,
 };

@@ -1,0 +1,76 @@
+/**
+ * Checking images for library callers and the command line: what `qemu-img check` finds and repairs.
+ */
+import { BlockError } from "../base/errors.ts";
+import type { ImageCheck, NodeSpec } from "../block/driver.ts";
+import type { Engine } from "../machine/engine.ts";
+import { Node, releaseIdle } from "./node.ts";
+import type { OpenSpec } from "./open.ts";
+
+/** Options of check(). */
+export interface CheckOptions {
+  /** leaks: frees what nothing uses; all: mends errors too. Default: nothing is written. */
+  repair?: "leaks" | "all";
+  /** Told of each problem, in QEMU's words. */
+  onMessage?: (text: string) => void;
+  /** Ends the check between two tables; what was repaired by then stays so. */
+  signal?: AbortSignal;
+}
+
+/**
+ * What a check found. Counts save `imageEndOffset` (bytes). With a repair, `corruptions` and `leaks` are what a second look
+ * still found.
+ */
+export type CheckReport = Readonly<ImageCheck>;
+
+/**
+ * Checks the image that `spec` describes, which must open (its backing file too). Throws BlockError ENOTSUP for formats
+ * without a check, the errors of opening, EIO for damage that this kind of repair can't mend.
+ */
+export async function checkIn(
+  engine: Engine,
+  spec: OpenSpec,
+  options: CheckOptions = {},
+): Promise<CheckReport> {
+  const { graph } = engine;
+  const { repair, signal } = options;
+  signal?.throwIfAborted();
+  const described = spec as NodeSpec;
+  await releaseIdle(engine);
+  const type = graph.driver(described.driver);
+  await openOnce(engine, described);
+  if (!type.check) throw new BlockError({ code: "ENOTSUP", op: "check" });
+  const context = { graph, host: graph.host, ...(signal ? { signal } : {}) };
+  const run = (fix: { leaks: boolean; errors: boolean }): Promise<ImageCheck> =>
+    type.check!(context, {
+      file: storage(described, fix.leaks || fix.errors),
+      fix,
+      message: (text) => options.onMessage?.(text),
+    });
+  const first = await run({ leaks: repair !== undefined, errors: repair === "all" });
+  if (first.corruptionsFixed + first.leaksFixed === 0) return first;
+  const { corruptionsFixed, leaksFixed } = first;
+  return { ...(await run({ leaks: false, errors: false })), corruptionsFixed, leaksFixed };
+}
+
+/** Whether the image opens is its drivers' business: the errors are theirs. */
+async function openOnce(engine: Engine, spec: NodeSpec): Promise<void> {
+  const node = await engine.graph.open({ ...spec, "read-only": true });
+  try {
+    await (await Node.attach(engine, node)).close();
+  } finally {
+    await engine.graph.release(node);
+  }
+}
+
+/** The file that an image's description names, with the options that it would inherit. */
+function storage(spec: NodeSpec, write: boolean): NodeSpec | string {
+  const file = spec["file"];
+  if (typeof file === "string") return file;
+  const inherited = {
+    "read-only": !write,
+    ...(spec["force-share"] ? { "force-share": true } : {}),
+    ...(spec.cache ? { cache: spec.cache } : {}),
+  };
+  return { ...inherited, ...(file as NodeSpec) };
+}
