@@ -23,12 +23,11 @@ import { MirrorExit } from "./mirror-exit.ts";
 import type { GuestChange, MirrorSink, MirrorTop } from "./mirror-top.ts";
 import { sliceMs } from "./rate-limit.ts";
 
-/** Most copies under way at once; more make the page cache no faster and the arena colder. */
+/** A buffer is copied in this many pieces, all of them in flight; more make the page cache no faster. */
 const MAX_IN_FLIGHT = 4;
-/** A buffer is copied in this many pieces; 2 MiB each with the default buffer measured best into qcow2. */
-const BUFFER_PIECES = 8;
-/** Smallest limit for one copy, bytes. */
+/** Limits of one piece, bytes: 4 MiB each of the default buffer measured best, into qcow2 above all. */
 const MIN_PIECE_BYTES = MiB;
+const MAX_PIECE_BYTES = 4 * MiB;
 /** Zeroes are written in pieces of at most this much. */
 const MAX_ZERO_BYTES = 1024 * MiB;
 
@@ -95,10 +94,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
       kernels: this.graph.kernels,
       unmap: init.unmap,
       discardUnknown: true,
-      maxTransfer: Math.max(
-        alignDown(Math.floor(init.bufBytes / BUFFER_PIECES), init.granularity),
-        MIN_PIECE_BYTES,
-      ),
+      maxTransfer: this.#mostPerPiece(),
     });
     this.#exit = new MirrorExit(this);
   }
@@ -368,10 +364,16 @@ export class MirrorJob extends BlockJob implements MirrorSink {
 
   #pieceBytes(extent: CopyExtent, left: number): number {
     const unit = this.init.granularity;
-    const most =
-      extent.kind === "data" ? Math.max(this.init.bufBytes / BUFFER_PIECES, MIN_PIECE_BYTES) : extent.bytes;
+    const most = extent.kind === "data" ? this.#mostPerPiece() : extent.bytes;
     const wanted = Math.min(extent.bytes, most, left);
     return Math.min(left, Math.max(unit, alignDown(wanted, unit)));
+  }
+
+  #mostPerPiece(): number {
+    return Math.min(
+      Math.max(Math.floor(this.init.bufBytes / MAX_IN_FLIGHT), MIN_PIECE_BYTES),
+      MAX_PIECE_BYTES,
+    );
   }
 
   async #freeSlot(): Promise<void> {

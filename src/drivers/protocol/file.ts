@@ -7,7 +7,7 @@
 import { strerror } from "../../base/errno.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
 import type { FileLockRequest, HostFile } from "../../base/host.ts";
-import { limits } from "../../base/limits.ts";
+import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import {
   type BlockDriver,
@@ -42,8 +42,9 @@ class FileDriver implements BlockDriver {
     this.#length = init.length;
   }
 
+  /** In whole sectors, as QEMU has it; what the last one lacks in the file reads as zeroes. */
   length(): number {
-    return this.#length;
+    return alignUp(this.#length, SECTOR_SIZE);
   }
 
   async refreshLength(): Promise<void> {

@@ -175,12 +175,24 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
       [100, "off"],
     ] as const) {
       await child.truncate(size, { exact: true, preallocation });
-      expect(node.length).toBe(size);
+      expect(node.length).toBe(Math.ceil(size / 512) * 512);
       expect(fs.statSync(own("truncate")).size).toBe(size);
     }
     await expect(child.truncate(MiB, { exact: true, preallocation: "metadata" })).rejects.toThrow(
       "Unsupported preallocation mode: metadata",
     );
+  });
+
+  test("a file that ends within a sector is a disk of whole sectors", async () => {
+    const { node, child } = await disk("odd", 1000);
+    await child.pwrite(600, pattern(400));
+    expect(node.length).toBe(1024);
+    expect((await readAll(child, 1000, 24)).every((byte) => byte === 0)).toBe(true);
+    expect(fs.statSync(own("odd")).size).toBe(1000);
+    await child.pwrite(512, pattern(512));
+    expect(node.length).toBe(1024);
+    expect(fs.statSync(own("odd")).size).toBe(1024);
+    expect((await readAll(child, 512, 512)).equals(pattern(512))).toBe(true);
   });
 
   test("direct I/O serves requests of any alignment", async () => {
