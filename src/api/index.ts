@@ -82,7 +82,7 @@ export {
   stream,
   whenReady,
 } from "./jobs.ts";
-export type { MapExtent, MapRange } from "./map.ts";
+export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
 export type {

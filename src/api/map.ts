@@ -1,8 +1,12 @@
 /**
  * The map of a disk: which ranges are data, which read as zeroes, and which layer of the backing chain decides.
  */
+import { SECTOR_SIZE } from "../base/limits.ts";
+import { skipFilters } from "../block/chain.ts";
 import type { BlockNode } from "../block/node.ts";
-import { blockStatusAbove } from "../block/status.ts";
+import { imageFilename } from "../block/open.ts";
+import { blockStatus, blockStatusAbove } from "../block/status.ts";
+import type { Node } from "./node.ts";
 
 /** One run of bytes of a disk that are all alike. */
 export interface MapExtent {
@@ -61,4 +65,72 @@ export async function* mapExtents(node: BlockNode, range: MapRange = {}): AsyncG
 
 function alike(a: MapExtent, b: MapExtent): boolean {
   return a.data === b.data && a.zero === b.zero && a.present === b.present && a.depth === b.depth;
+}
+
+/** One entry of map(): as MapExtent, in the words of `qemu-img map`. */
+export interface ImageMapEntry extends MapExtent {
+  /** Where the bytes lie in `file`, if they lie there as they are read. */
+  fileOffset?: number;
+  /** Name of the file that holds them; empty for what is no file. */
+  file?: string;
+}
+
+/**
+ * The map of an image as `qemu-img map` draws it: which layer of the chain decides each range, and where its bytes lie.
+ * Neighbours are joined where they also lie next to each other. The length counts in sectors of 512 bytes. Rejects with
+ * BlockError when metadata can't be read.
+ */
+export async function* map(node: Node, range: MapRange = {}): AsyncGenerator<ImageMapEntry> {
+  const { blockNode } = node;
+  const start = range.offset ?? 0;
+  const sectors = Math.ceil(blockNode.length / SECTOR_SIZE) * SECTOR_SIZE;
+  const end = Math.min(sectors, start + (range.length ?? sectors));
+  let joined: ImageMapEntry | undefined;
+  for (let at = start; at < end;) {
+    range.signal?.throwIfAborted();
+    const entry = await entryAt(blockNode, at, end - at);
+    at += entry.bytes;
+    if (joined && isContinued(joined, entry)) joined.bytes += entry.bytes;
+    else {
+      if (joined) yield joined;
+      joined = entry;
+    }
+  }
+  if (joined) yield joined;
+}
+
+async function entryAt(top: BlockNode, offset: number, bytes: number): Promise<ImageMapEntry> {
+  let reach = bytes;
+  let depth = 0;
+  for (let node = skipFilters(top); ; depth++) {
+    const left = node.length - offset;
+    const status = await blockStatus(node, offset, Math.max(1, Math.min(reach, left)));
+    // The last sector belongs to the disk as a whole.
+    const atEnd = left > 0 && status.bytes === left && left % SECTOR_SIZE !== 0;
+    reach = Math.min(
+      reach,
+      atEnd ? Math.ceil((offset + left) / SECTOR_SIZE) * SECTOR_SIZE - offset : status.bytes,
+    );
+    const below = status.zero || status.data ? undefined : node.backing;
+    if (below) {
+      node = skipFilters(below.node);
+      continue;
+    }
+    const decided = status.zero || status.data;
+    const entry = {
+      offset,
+      bytes: reach,
+      data: status.data,
+      zero: status.zero,
+      present: decided && status.allocated,
+      depth,
+    };
+    if (!decided || !status.map) return entry;
+    return { ...entry, fileOffset: status.map.offset, file: imageFilename(status.map.node) };
+  }
+}
+
+function isContinued(a: ImageMapEntry, b: ImageMapEntry): boolean {
+  if (!alike(a, b) || a.file !== b.file) return false;
+  return a.fileOffset === undefined ? b.fileOffset === undefined : a.fileOffset + a.bytes === b.fileOffset;
 }

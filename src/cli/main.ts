@@ -10,6 +10,7 @@ import { addCommit } from "./commands/commit.ts";
 import { addCreate } from "./commands/create.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addInfo } from "./commands/info.ts";
+import { addMap } from "./commands/map.ts";
 import { addMirror } from "./commands/mirror.ts";
 import { addStream } from "./commands/stream.ts";
 
@@ -37,6 +38,7 @@ program
 addCreate(program);
 addCheck(program);
 addInfo(program);
+addMap(program);
 addMirror(program);
 addBackup(program);
 addStream(program);

@@ -1,7 +1,7 @@
 // Two directories with the same files: in one works qemu-img, in the other Blockwright's program. Every command is run in
 // both, and what they print, their exit codes and the files they leave are compared.
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -41,7 +41,8 @@ export class Twins {
   /** Makes our directory a copy of theirs. */
   same(): void {
     rmSync(this.ours, { recursive: true, force: true });
-    cpSync(this.theirs, this.ours, { recursive: true });
+    // Holes stay holes.
+    execFileSync("cp", ["-a", "--sparse=auto", this.theirs, this.ours]);
   }
 
   /** What qemu-img says, in our program's name. */
