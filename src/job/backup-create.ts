@@ -2,7 +2,7 @@
  * Making a backup job between two nodes: arguments checked in QEMU's order and words, the bitmap frozen, the
  * copy-before-write filter inserted. Source: behaviour of QEMU 7.2's blockdev.c and block/backup.c.
  */
-import { CommandError } from "../base/errors.ts";
+import { CommandError, messageOf } from "../base/errors.ts";
 import type { BlockCopy } from "../block/block-copy.ts";
 import { skipFilters } from "../block/chain.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../block/dirty-bitmap.ts";
@@ -140,7 +140,11 @@ async function withFilter<T>(
     discard: "unmap" as const,
     ...(name === undefined ? {} : { "node-name": name }),
   };
-  const filter = await graph.insertFilter(spec, source, { implicit: name === undefined });
+  const filter = await graph
+    .insertFilter(spec, source, { implicit: name === undefined })
+    .catch((error: unknown) => {
+      throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
+    });
   try {
     return await body(filter, (filter.driver as CopyBeforeWrite).copy);
   } catch (error) {
