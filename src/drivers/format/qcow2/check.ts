@@ -72,7 +72,7 @@ async function checkFlags(image: Image, corruptions: string[]): Promise<void> {
     const l2Offset = entryOffset(high, low);
     if (l2Offset === 0) continue;
     await check("L2 table", high, low);
-    for (let slice = 0; slice < clusterSize; slice += sliceBytes) {
+    for (let slice = 0; slice < clusterSize && !image.hasDataFile; slice += sliceBytes) {
       const { view } = await image.l2.load(l2Offset + slice);
       for (let entry = 0; entry < sliceBytes; entry += 8) {
         const kind = entryKind(view.getUint32(entry), view.getUint32(entry + 4));

@@ -7,14 +7,19 @@ import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import type { Child, ChildParent } from "../../../block/child.ts";
-import type { ChildRef, CreateContext, Preallocation } from "../../../block/driver.ts";
+import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../block/driver.ts";
+import type { BlockGraph } from "../../../block/graph.ts";
+import type { BlockNode } from "../../../block/node.ts";
+import { imageFilename } from "../../../block/open.ts";
 import { Perm } from "../../../block/permissions.ts";
 import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
 import { Extension, knownFeatures, serializeFeatureNames } from "./header-extensions.ts";
 import {
+  Autoclear,
   Compatible,
   HEADER_BYTES_V2,
   HEADER_BYTES_WRITTEN,
+  Incompatible,
   isPowerOfTwoBetween,
   writeU64,
 } from "./layout.ts";
@@ -31,6 +36,8 @@ interface CreateOptions {
   readonly preallocation: Preallocation;
   readonly backingFile: string | undefined;
   readonly backingFormat: string | undefined;
+  readonly dataFile: ChildRef | undefined;
+  readonly dataFileRaw: boolean;
 }
 
 const DEFAULT_CLUSTER_SIZE = 64 * KiB;
@@ -61,6 +68,8 @@ function parse(options: Record<string, unknown>): CreateOptions {
     preallocation: (options["preallocation"] as Preallocation | undefined) ?? "off",
     backingFile: options["backing-file"] as string | undefined,
     backingFormat: options["backing-fmt"] as string | undefined,
+    dataFile: options["data-file"] as ChildRef | undefined,
+    dataFileRaw: options["data-file-raw"] === true,
   };
   checkTogether(parsed, options);
   if (!isPowerOfTwoBetween(bits, 1, 64)) {
@@ -98,12 +107,13 @@ function checkUnsupported(options: Record<string, unknown>, { version, clusterBi
     throw new BlockError({ code: "ENOTSUP", op: "create", message: `qcow2: ${what} is not supported yet` });
   };
   if (options["encrypt"] !== undefined) unsupported("encryption");
-  const dataFile = options["data-file"];
-  if (dataFile === undefined && options["data-file-raw"] === true) refuse("data-file-raw requires data-file");
-  if (dataFile !== undefined) {
-    if (version < 3) refuse(`External data files ${needsV3}`);
-    unsupported("an external data file");
+  if (options["data-file"] === undefined && options["data-file-raw"] === true) {
+    refuse("data-file-raw requires data-file");
   }
+  if (options["data-file-raw"] === true && options["backing-file"] !== undefined) {
+    refuse("Backing file and data-file-raw cannot be used at the same time");
+  }
+  if (options["data-file"] !== undefined && version < 3) refuse(`External data files ${needsV3}`);
   if (options["extended-l2"] === true) {
     if (version < 3) refuse(`Extended L2 entries ${needsV3}`);
     if (2 ** clusterBits < EXTENDED_L2_MIN_CLUSTER) {
@@ -122,31 +132,50 @@ function checkUnsupported(options: Record<string, unknown>, { version, clusterBi
 export async function create(context: CreateContext, options: Record<string, unknown>): Promise<void> {
   const parsed = parse(options);
   const { graph } = context;
-  const file = typeof parsed.file === "string" ? graph.lookup(parsed.file) : await graph.open(parsed.file);
-  if (typeof parsed.file === "string") graph.reference(file);
+  const file = await take(graph, parsed.file);
+  let dataFile: BlockNode | undefined;
   try {
-    const header = makeHeader(parsed);
+    dataFile = parsed.dataFile === undefined ? undefined : await take(graph, parsed.dataFile);
+    const header = makeHeader(parsed, dataFile && imageFilename(dataFile));
     headerBytes(header);
-    const parent: ChildParent = {
-      describe: () => "an unnamed block device",
-      drainedBegin: () => undefined,
-      drainedEnd: () => undefined,
-      drainedBusy: () => false,
-    };
-    const perm = Perm.write | Perm.resize;
-    const child = await graph.attach(parent, file, { name: "root", perm, shared: Perm.all });
-    try {
-      await writeEmptyImage(child, header);
-    } finally {
-      await graph.detach(child);
-    }
-    await growToSize(context, { file: file.name, parsed });
+    await withRoot(graph, file, (child) => writeEmptyImage(child, header));
+    await growToSize(context, { file: file.name, dataFile: dataFile?.name, parsed });
   } finally {
+    if (dataFile) await graph.release(dataFile);
     await graph.release(file);
   }
 }
 
-function makeHeader(options: CreateOptions): Header {
+/** A node by its name or a spec, with a reference on it. */
+async function take(graph: BlockGraph, ref: ChildRef): Promise<BlockNode> {
+  if (typeof ref !== "string") return graph.open(ref);
+  const node = graph.lookup(ref);
+  graph.reference(node);
+  return node;
+}
+
+/** Runs `body` as the one who writes to a node. */
+async function withRoot<T>(
+  graph: BlockGraph,
+  node: BlockNode,
+  body: (child: Child) => Promise<T>,
+): Promise<T> {
+  const parent: ChildParent = {
+    describe: () => "an unnamed block device",
+    drainedBegin: () => undefined,
+    drainedEnd: () => undefined,
+    drainedBusy: () => false,
+  };
+  const perm = Perm.write | Perm.resize;
+  const child = await graph.attach(parent, node, { name: "root", perm, shared: Perm.all });
+  try {
+    return await body(child);
+  } finally {
+    await graph.detach(child);
+  }
+}
+
+function makeHeader(options: CreateOptions, dataFileName: string | undefined): Header {
   const clusterSize = 2 ** options.clusterBits;
   const v3 = options.version >= 3;
   const header: Header = {
@@ -162,9 +191,9 @@ function makeHeader(options: CreateOptions): Header {
     refcountTableClusters: 1,
     snapshotCount: 0,
     snapshotsOffset: 0,
-    incompatible: 0n,
+    incompatible: dataFileName === undefined ? 0n : BigInt(Incompatible.dataFile),
     compatible: options.lazyRefcounts ? BigInt(Compatible.lazyRefcounts) : 0n,
-    autoclear: 0n,
+    autoclear: options.dataFileRaw ? BigInt(Autoclear.dataFileRaw) : 0n,
     refcountOrder: options.refcountOrder,
     headerLength: v3 ? HEADER_BYTES_WRITTEN : HEADER_BYTES_V2,
     unknownFields: new Uint8Array(0),
@@ -174,6 +203,9 @@ function makeHeader(options: CreateOptions): Header {
         ? [{ type: Extension.featureNames, data: serializeFeatureNames(knownFeatures) }]
         : [],
   };
+  if (dataFileName) {
+    header.extensions.unshift({ type: Extension.dataFile, data: new TextEncoder().encode(dataFileName) });
+  }
   setBackingFormat(header, options.backingFormat);
   return header;
 }
@@ -211,12 +243,16 @@ function headerBytes(header: Header): Uint8Array {
 
 async function growToSize(
   { graph }: CreateContext,
-  { file, parsed }: { file: string; parsed: CreateOptions },
+  { file, dataFile, parsed }: { file: string; dataFile: string | undefined; parsed: CreateOptions },
 ): Promise<void> {
-  const node = await graph.open({ driver: "qcow2", file, backing: null, "read-only": false });
+  const spec: NodeSpec = { driver: "qcow2", file, backing: null, "read-only": false };
+  const node = await graph.open(dataFile === undefined ? spec : { ...spec, "data-file": dataFile });
   try {
-    if (!node.driver.truncate) return;
-    await node.driver.truncate(parsed.size, { exact: true, preallocation: parsed.preallocation });
+    const { preallocation } = parsed;
+    // With the edge's permissions, which reach the data file; without the node's own check of the size.
+    await withRoot(graph, node, async () =>
+      node.driver.truncate?.(parsed.size, { exact: true, preallocation }),
+    );
     node.updateLength();
   } catch (cause) {
     const message = `Could not resize image: ${messageOf(cause)}`;

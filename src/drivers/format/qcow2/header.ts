@@ -165,7 +165,6 @@ function checkFeatures(header: Header, view: DataView): void {
   const bits = Number(header.incompatible);
   const refuse = (name: string): never =>
     fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
-  if (bits & Incompatible.dataFile) refuse("external data file");
   if (bits & Incompatible.extendedL2) refuse("extended L2 entries");
   const compression = header.headerLength > HEADER_BYTES_V3 ? view.getUint8(104) : 0;
   if (compression > 1)

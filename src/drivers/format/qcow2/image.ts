@@ -29,6 +29,8 @@ export interface FreedRun {
 export interface ImageInit {
   readonly node: BlockNode;
   readonly file: Child;
+  /** Where the data lies, if not in `file`. */
+  readonly dataFile?: Child | undefined;
   readonly host: Host;
   readonly header: Header;
   readonly options: Qcow2Options;
@@ -42,6 +44,9 @@ const MIN_TABLES = 4;
 export class Image {
   readonly node: BlockNode;
   readonly file: Child;
+  /** Where clusters of guest data lie: `file`, or the external data file, in which they lie at their guest offset. */
+  readonly data: Child;
+  readonly hasDataFile: boolean;
   readonly host: Host;
   readonly header: Header;
   readonly options: Qcow2Options;
@@ -74,9 +79,11 @@ export class Image {
   /** The end of the L1 table of a snapshot that is shown instead of the disk. */
   #shownL1End: number | undefined;
 
-  constructor({ node, file, host, header, options }: ImageInit) {
+  constructor({ node, file, dataFile, host, header, options }: ImageInit) {
     this.node = node;
     this.file = file;
+    this.data = dataFile ?? file;
+    this.hasDataFile = dataFile !== undefined;
     this.host = host;
     this.header = header;
     this.options = options;
@@ -125,6 +132,11 @@ export class Image {
   /** Tells blkdebug below; await what comes back. */
   event(name: string): Promise<void> | undefined {
     return this.file.node.debugEvent(name);
+  }
+
+  /** The same as `checkOverlap` for guest data, which an external data file keeps away from all metadata. */
+  checkDataOverlap(offset: number, bytes: number): Promise<void> | undefined {
+    return this.hasDataFile ? undefined : this.checkOverlap(offset, bytes);
   }
 
   /** Throws, and marks the image corrupt, if a write would land on metadata other than `allowed`. */

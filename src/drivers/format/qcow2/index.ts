@@ -1,7 +1,7 @@
 /**
  * The qcow2 format driver: versions 2 and 3, every cluster size and refcount width, backing files, zero and compressed
- * clusters, internal snapshots. External data files, extended L2 entries, zstd and encryption are refused by
- * name. Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
+ * clusters, internal snapshots, external data files. Extended L2 entries, zstd and encryption are refused by name.
+ * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
 import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
 import {
@@ -20,9 +20,11 @@ import {
   type TruncateOptions,
 } from "../../../block/driver.ts";
 import type { Child } from "../../../block/child.ts";
+import { imageFilename } from "../../../block/open.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
 import { checkImage, type CheckResult } from "./check.ts";
 import { Qcow2Bitmaps } from "./bitmaps.ts";
+import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
 import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
@@ -122,6 +124,9 @@ export class Qcow2 implements BlockDriver {
       type: "qcow2",
       data: {
         compat: "1.1",
+        ...(this.#image.hasDataFile
+          ? { "data-file": dataFileName(header) ?? "", "data-file-raw": isRawDataFile(header) }
+          : {}),
         "lazy-refcounts": (header.compatible & BigInt(Compatible.lazyRefcounts)) !== 0n,
         "refcount-bits": 2 ** geometry.refcountOrder,
         corrupt: (header.incompatible & BigInt(Incompatible.corrupt)) !== 0n,
@@ -189,7 +194,7 @@ async function prepareWritable(image: Image): Promise<void> {
   }
   if (bits & Incompatible.dirty) await rebuildRefcounts(image);
   // Bitmaps are kept up to date by us; what we don't know may be stale once we write.
-  const keep = BigInt(Autoclear.bitmaps);
+  const keep = BigInt(Autoclear.bitmaps | (image.hasDataFile ? Autoclear.dataFileRaw : 0));
   if ((image.header.autoclear & ~keep) !== 0n) {
     await updateHeader(image, (header) => {
       header.autoclear &= keep;
@@ -219,7 +224,8 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
     version: header.version,
     discard: context.node.options.discard === "unmap",
   });
-  const image = new Image({ node: context.node, file, host: context.host, header, options });
+  const dataFile = await openDataFile(context, spec, { header, filename: imageFilename(file.node) });
+  const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options });
   const snapshots = await Qcow2Snapshots.open(image);
   if (!context.readOnly) await prepareWritable(image);
   return new Qcow2(image, snapshots);

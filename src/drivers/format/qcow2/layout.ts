@@ -46,10 +46,11 @@ export function entryOffset(high: number, low: number): number {
   return (high & OFFSET_HIGH) * TWO_32 + ((low & OFFSET_LOW) >>> 0);
 }
 
-/** The kind of an ordinary L2 entry. */
-export function entryKind(high: number, low: number): Kind {
+/** The kind of an ordinary L2 entry. In an external data file offset 0 is a place too, which COPIED tells from none. */
+export function entryKind(high: number, low: number, hasDataFile = false): Kind {
   if (high & COMPRESSED_HIGH) return Kind.compressed;
   const hasOffset = (high & OFFSET_HIGH) !== 0 || (low & OFFSET_LOW) !== 0;
+  if (!hasOffset && hasDataFile && !(low & ZERO_LOW) && high & COPIED_HIGH) return Kind.normal;
   if (low & ZERO_LOW) return hasOffset ? Kind.zeroAllocated : Kind.zeroPlain;
   return hasOffset ? Kind.normal : Kind.unallocated;
 }

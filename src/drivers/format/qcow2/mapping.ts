@@ -101,7 +101,7 @@ export function extentAt(image: Image, slice: CachedTable | null, guest: number,
   const { view } = slice;
   const high = view.getUint32(at);
   const low = view.getUint32(at + 4);
-  const kind = entryKind(high, low);
+  const kind = entryKind(high, low, image.hasDataFile);
   const inCluster = guest % clusterSize;
   const mapped = kind === Kind.normal || kind === Kind.zeroAllocated;
   const clusters =
@@ -109,6 +109,7 @@ export function extentAt(image: Image, slice: CachedTable | null, guest: number,
       ? 1
       : runLength(view, at, Math.ceil((inCluster + limit) / clusterSize), {
           kind,
+          hasDataFile: image.hasDataFile,
           step: mapped ? clusterSize : 0,
         });
   return {
@@ -126,7 +127,7 @@ function runLength(
   view: DataView,
   at: number,
   max: number,
-  { kind, step }: { kind: Kind; step: number },
+  { kind, hasDataFile, step }: { kind: Kind; hasDataFile: boolean; step: number },
 ): number {
   const high = view.getUint32(at);
   let low = view.getUint32(at + 4);
@@ -137,7 +138,7 @@ function runLength(
     if (step > 0) {
       low += step;
       if (nextHigh !== high || nextLow !== low) break;
-    } else if (entryKind(nextHigh, nextLow) !== kind) {
+    } else if (entryKind(nextHigh, nextLow, hasDataFile) !== kind) {
       break;
     }
     count += 1;
@@ -148,9 +149,11 @@ function runLength(
 /** Whether an extent's entry is impossible; checked on every lookup, so cheap. */
 export function isImpossible(image: Image, extent: Extent, guest: number): boolean {
   const { kind, host } = extent;
-  if (kind === Kind.unallocated || kind === Kind.compressed) return false;
+  if (kind === Kind.unallocated) return false;
+  if (kind === Kind.compressed) return image.hasDataFile;
   if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) return true;
   if (kind === Kind.zeroPlain) return false;
+  if (image.hasDataFile && host !== guest) return true;
   return (host - guest) % image.geometry.clusterSize !== 0 || !Number.isSafeInteger(host + extent.bytes);
 }
 
@@ -160,6 +163,15 @@ export async function refuseExtent(image: Image, extent: Extent, guest: number):
   const where = `L2 index: 0x${(Math.floor(guest / clusterSize) % l2Entries).toString(16)}`;
   if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) {
     return image.corrupted(`Zero cluster entry found in pre-v3 image (${where})`, { fatal: true });
+  }
+  if (extent.kind === Kind.compressed) {
+    const words = `Compressed cluster entry found in image with external data file (${where})`;
+    return image.corrupted(words, { fatal: true });
+  }
+  if (image.hasDataFile) {
+    const [host, wanted] = [extent.host, guest].map((at) => (at - (guest % clusterSize)).toString(16));
+    const words = `External data file host cluster offset 0x${host} does not match guest cluster offset: 0x${wanted}`;
+    return image.corrupted(`${words} (${where})`, { fatal: true });
   }
   const what = extent.kind === Kind.normal ? "Cluster allocation" : "Preallocated zero cluster";
   const offset = (extent.host - (guest % clusterSize)).toString(16);

@@ -73,9 +73,6 @@ export function parseOptions(
     const format = String(encrypt.format);
     throw new CommandError(`No encryption in image header, but options specified format '${format}'`);
   }
-  if (spec["data-file"] !== undefined) {
-    throw new CommandError("'data-file' can only be set for images with an external data file");
-  }
   const overlap = spec["overlap-check"];
   const template =
     typeof overlap === "object" && overlap !== null && "template" in overlap ? overlap.template : overlap;

@@ -70,7 +70,7 @@ function readExtent(
 
 function readData(image: Image, host: number, buffer: Uint8Array): Promise<void> {
   const event = image.event("read_aio");
-  return event ? event.then(() => image.file.pread(host, buffer)) : image.file.pread(host, buffer);
+  return event ? event.then(() => image.data.pread(host, buffer)) : image.data.pread(host, buffer);
 }
 
 /** Beyond the end of a shorter backing file the disk reads as zeroes; the child's edge takes care of that. */

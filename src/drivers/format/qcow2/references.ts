@@ -82,6 +82,7 @@ class Walk {
   }
 
   #cluster(high: number, low: number): void {
+    if (this.#image.hasDataFile) return;
     const { clusterBits, clusterSize } = this.#image.geometry;
     const kind = entryKind(high, low);
     if (kind === Kind.normal || kind === Kind.zeroAllocated) {

@@ -95,7 +95,8 @@ async function fixFlags(image: Image, refcountOf: RefcountOf): Promise<void> {
       table.view.setUint32(at, wanted);
       image.l1.markDirty(table, at, at + 8);
     }
-    for (let slice = 0; slice < clusterSize; slice += sliceBytes)
+    // What lies in a data file of its own has no refcounts.
+    for (let slice = 0; slice < clusterSize && !image.hasDataFile; slice += sliceBytes)
       await fixSlice(image, l2Offset + slice, refcountOf);
   }
 }

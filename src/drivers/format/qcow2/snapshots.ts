@@ -75,7 +75,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     return info;
   }
 
-  /** Errors: ENOENT; EBUSY with dirty bitmaps, which would not know what changed; EIO for corrupt tables. */
+  /** Errors: ENOENT; ENOTSUP with a data file; EBUSY with dirty bitmaps, which would not know what changed; EIO for corrupt tables. */
   async apply(id: string): Promise<void> {
     const image = this.#image;
     if (image.node.dirtyBitmaps.length > 0) {
@@ -151,6 +151,7 @@ export class Qcow2Snapshots implements SnapshotStore {
   /** Runs `body` with the disk to itself, nothing cached that the file lacks, and the dirty bit set. */
   async #change(body: () => Promise<void>): Promise<void> {
     const image = this.#image;
+    if (image.hasDataFile) throw blockError("ENOTSUP", "snapshot");
     if (image.node.readOnly) throw blockError("EACCES", "snapshot", "Image is read-only");
     const claim = await image.claims.exclusive(0, Infinity);
     try {

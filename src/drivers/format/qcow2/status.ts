@@ -21,9 +21,10 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
   };
   if (first.kind === Kind.compressed) status.compressed = true;
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
-    status.map = { node: image.file.node, offset: first.host };
+    status.map = { node: image.data.node, offset: first.host };
   }
-  if (first.kind === Kind.normal && (await isPreallocated(image))) status.recurse = true;
+  if (first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
+    status.recurse = true;
   return status;
 }
 

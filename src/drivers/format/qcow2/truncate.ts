@@ -6,6 +6,7 @@ import { BlockError, blockError } from "../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import type { TruncateOptions } from "../../../block/driver.ts";
 import { allocate, free, lastUsedCluster, unallocate } from "./allocate.ts";
+import { isRawDataFile } from "./data-file.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryOffset, Kind, l1EntriesFor, writeEntry } from "./layout.ts";
@@ -35,11 +36,25 @@ export async function truncate(image: Image, size: number, options: TruncateOpti
   let grown: { from: number; to: number } | undefined;
   try {
     if (size < image.size) await shrink(image, size, options);
-    else grown = await grow(image, size, options);
+    else grown = await grow(image, size, growOptions(image, options));
+    await truncateDataFile(image, options);
   } finally {
     image.claims.end(claim);
   }
   if (grown) await clearOldTail(image, grown);
+}
+
+/** A raw data file is of use only if all of it is mapped. */
+function growOptions(image: Image, options: TruncateOptions): TruncateOptions {
+  const isRaw = options.preallocation === "off" && isRawDataFile(image.header);
+  return isRaw ? { ...options, preallocation: "metadata" } : options;
+}
+
+/** The data file gets the disk's length; one that must be met only if the data file stands for the disk. */
+async function truncateDataFile(image: Image, options: TruncateOptions): Promise<void> {
+  if (!image.hasDataFile || options.preallocation === "falloc" || options.preallocation === "full") return;
+  const exact = options.exact && isRawDataFile(image.header);
+  await image.data.truncate(image.size, { exact, preallocation: "off" });
 }
 
 async function shrink(image: Image, size: number, options: TruncateOptions): Promise<void> {
@@ -198,20 +213,22 @@ async function preallocate(
     });
     at = end;
   }
-  const end = image.untouchedFrom;
-  if (end <= image.file.length && mode === "metadata") return;
+  const end = image.hasDataFile ? to : image.untouchedFrom;
+  if (end <= image.data.length && mode === "metadata") return;
   const below = mode === "metadata" ? "off" : mode;
-  await image.file.truncate(Math.max(end, image.file.length), { exact: false, preallocation: below });
+  await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation: below });
 }
 
 async function preallocateSlice(image: Image, from: number, to: number): Promise<void> {
   const { clusterSize } = image.geometry;
   const slice = await writableSlice(image, from);
   const count = (to - from) / clusterSize;
-  const { cluster, fresh } = await allocate(image, count);
+  const { cluster, fresh } = image.hasDataFile
+    ? { cluster: from / clusterSize, fresh: isRawDataFile(image.header) }
+    : await allocate(image, count);
   if (!fresh) {
-    const used = Math.min((cluster + count) * clusterSize, image.file.length) - cluster * clusterSize;
-    if (used > 0) await image.file.pwriteZeroes(cluster * clusterSize, used);
+    const used = Math.min((cluster + count) * clusterSize, image.data.length) - cluster * clusterSize;
+    if (used > 0) await image.data.pwriteZeroes(cluster * clusterSize, used);
   }
   const at = entryPlace(image, from);
   for (let index = 0; index < count; index++) {

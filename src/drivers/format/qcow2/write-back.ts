@@ -56,6 +56,7 @@ export async function makeRoom(image: Image): Promise<void> {
 }
 
 async function barrier(image: Image): Promise<void> {
+  if (image.hasDataFile) await image.data.flush();
   await image.file.flush();
 }
 

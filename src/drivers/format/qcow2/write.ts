@@ -77,6 +77,7 @@ function clusterRange(image: Image, offset: number, bytes: number): { from: numb
  */
 export async function writeCompressed(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
   image.checkAlive();
+  if (image.hasDataFile) throw blockError("ENOTSUP", "pwrite");
   const { clusterSize } = image.geometry;
   const end = offset + buffer.byteLength;
   if (offset % clusterSize !== 0 || (end % clusterSize !== 0 && end !== image.size)) {
@@ -170,7 +171,9 @@ async function planSegment(image: Image, guest: number, bytes: number): Promise<
     length += next.bytes;
   }
   const count = Math.ceil((inCluster + length) / clusterSize);
-  const { cluster, fresh } = await allocate(image, count);
+  const { cluster, fresh } = image.hasDataFile
+    ? { cluster: (guest - inCluster) / clusterSize, fresh: false }
+    : await allocate(image, count);
   const tail = count * clusterSize - inCluster - length;
   return {
     guest,
@@ -248,8 +251,8 @@ async function copyOnWrite(
   const buffer = new Uint8Array(bytes);
   await copyOnWriteRead(image, guest, buffer);
   await image.event("cow_write");
-  await image.checkOverlap(host, bytes);
-  await image.file.pwrite(host, buffer);
+  await image.checkDataOverlap(host, bytes);
+  await image.data.pwrite(host, buffer);
 }
 
 /** The old content around a write; beyond the end of the disk it is zeroes. */
@@ -266,12 +269,12 @@ async function settle(parts: readonly Promise<void>[]): Promise<void> {
 }
 
 function writeData(image: Image, host: number, data: Uint8Array): Promise<void> {
-  const wait = image.checkOverlap(host, data.byteLength) ?? image.event("write_aio");
-  return wait ? wait.then(() => image.file.pwrite(host, data)) : image.file.pwrite(host, data);
+  const wait = image.checkDataOverlap(host, data.byteLength) ?? image.event("write_aio");
+  return wait ? wait.then(() => image.data.pwrite(host, data)) : image.data.pwrite(host, data);
 }
 
 async function giveBack(image: Image, segment: Segment): Promise<void> {
-  if (segment.action !== "new") return;
+  if (segment.action !== "new" || image.hasDataFile) return;
   const { clusterSize } = image.geometry;
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
@@ -297,6 +300,7 @@ async function link(image: Image, segment: Segment): Promise<void> {
 }
 
 function dropEntry(image: Image, high: number, low: number): void {
+  if (image.hasDataFile) return;
   const kind = entryKind(high, low);
   if (kind === Kind.compressed) freeCompressed(image, { high, low }, "never");
   if (kind !== Kind.normal && kind !== Kind.zeroAllocated) return;

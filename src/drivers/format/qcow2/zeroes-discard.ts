@@ -5,6 +5,7 @@
  */
 import { blockError } from "../../../base/errors.ts";
 import { Req, type RequestFlags } from "../../../block/driver.ts";
+import { discardData, zeroRawData } from "./data-file.ts";
 import { free } from "./allocate.ts";
 import { freeCompressed } from "./compressed.ts";
 import type { Image } from "./image.ts";
@@ -41,6 +42,7 @@ export async function writeZeroes(
   try {
     if (from < offset) await checkEdge(image, from);
     if (end < to && end < image.size) await checkEdge(image, to - clusterSize);
+    await zeroRawData(image, { from, to, flags });
     const change: Change =
       image.header.version < 3 ? { to: "discard", full: false, reason: "request" } : { to: "zero", unmap };
     await changeEntries(image, { from, to, change });
@@ -69,6 +71,7 @@ export async function discard(image: Image, offset: number, bytes: number): Prom
     throw blockError("ENOTSUP", "pdiscard");
   const claim = await image.claims.exclusive(offset, to);
   try {
+    await zeroRawData(image, { from: offset, to, flags: Req.mayUnmap });
     await changeEntries(image, {
       from: offset,
       to,
@@ -95,10 +98,14 @@ interface Work {
   readonly change: Change;
 }
 
+/** Ranges of an external data file that are of no use any more. */
+type Discards = { offset: number; bytes: number }[];
+
 /** Takes the lock per slice, so that a large request does not keep others out. */
 async function changeEntries(image: Image, { from, to, change }: Work): Promise<void> {
   const { clusterSize, l2Coverage, sliceEntries } = image.geometry;
   const sliceCoverage = sliceEntries * clusterSize;
+  const discards: Discards = [];
   for (let at = from; at < to;) {
     const start = at;
     at = await image.locked(async () => {
@@ -109,10 +116,11 @@ async function changeEntries(image: Image, { from, to, change }: Work): Promise<
       }
       const end = Math.min(to, start - (start % sliceCoverage) + sliceCoverage);
       const slice = await writableSlice(image, start);
-      changeSlice(image, slice, { from: start, to: end, change });
+      changeSlice(image, slice, { from: start, to: end, change }, discards);
       return end;
     });
   }
+  if (discards.length > 0) await discardData(image, discards);
 }
 
 /** Whether the change leaves unallocated clusters as they are. */
@@ -121,36 +129,66 @@ function isNothingToDo(image: Image, change: Change): boolean {
   return change.full || !image.node.backing;
 }
 
-function changeSlice(image: Image, slice: CachedTable, { from, to, change }: Work): void {
+function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Discards): void {
   const { clusterSize } = image.geometry;
+  const { from, to, change } = work;
   let dirtyFrom = -1;
   let dirtyTo = 0;
   for (let guest = from; guest < to; guest += clusterSize) {
     const at = entryPlace(image, guest);
-    if (!changeEntry(image, slice, at, change)) continue;
+    const entry = { high: slice.view.getUint32(at), low: slice.view.getUint32(at + 4) };
+    const next = changedEntry(image, entry, change);
+    if (!next) continue;
+    slice.view.setUint32(at, next.high);
+    slice.view.setUint32(at + 4, next.low);
+    if (next.drops) dropCluster(image, { guest, ...entry, reason: reasonOf(change) }, discards);
     if (dirtyFrom < 0) dirtyFrom = at;
     dirtyTo = at + 8;
   }
   if (dirtyFrom >= 0) image.l2.markDirty(slice, dirtyFrom, dirtyTo);
 }
 
-function changeEntry(image: Image, slice: CachedTable, at: number, change: Change): boolean {
-  const high = slice.view.getUint32(at);
-  const low = slice.view.getUint32(at + 4);
-  const kind = entryKind(high, low);
+function reasonOf(change: Change): FreeReason {
+  return change.to === "zero" ? "request" : change.reason;
+}
+
+interface Entry {
+  readonly high: number;
+  readonly low: number;
+}
+
+/** What an entry becomes, and whether it lets go of what it refers to; undefined: it stays. */
+function changedEntry(
+  image: Image,
+  { high, low }: Entry,
+  change: Change,
+): (Entry & { drops: boolean }) | undefined {
+  const kind = entryKind(high, low, image.hasDataFile);
   const hasCluster = kind === Kind.normal || kind === Kind.zeroAllocated;
   if (change.to === "zero" && hasCluster && !change.unmap) {
-    slice.view.setUint32(at + 4, (low | ZERO_LOW) >>> 0);
-    return kind === Kind.normal;
+    return kind === Kind.normal ? { high, low: (low | ZERO_LOW) >>> 0, drops: false } : undefined;
   }
-  if (kind === Kind.unallocated && isNothingToDo(image, change)) return false;
+  if (kind === Kind.unallocated && isNothingToDo(image, change)) return undefined;
   const toZero = change.to === "zero" || (!change.full && image.header.version >= 3);
-  if (kind === Kind.zeroPlain && toZero) return false;
-  slice.view.setUint32(at, 0);
-  slice.view.setUint32(at + 4, toZero ? ZERO_LOW : 0);
-  const reason = change.to === "zero" ? "request" : change.reason;
-  if (kind === Kind.compressed) freeCompressed(image, { high, low }, reason);
-  if (hasCluster)
-    free(image, { cluster: entryOffset(high, low) / image.geometry.clusterSize, count: 1 }, reason);
-  return true;
+  if (kind === Kind.zeroPlain && toZero) return undefined;
+  return { high: 0, low: toZero ? ZERO_LOW : 0, drops: hasCluster || kind === Kind.compressed };
+}
+
+/** Gives up what an entry referred to. */
+function dropCluster(
+  image: Image,
+  { guest, high, low, reason }: Entry & { guest: number; reason: FreeReason },
+  discards: Discards,
+): void {
+  const { clusterSize } = image.geometry;
+  if (image.hasDataFile) {
+    const last = discards.at(-1);
+    if (!image.options.passDiscard[reason]) return;
+    if (last && last.offset + last.bytes === guest) last.bytes += clusterSize;
+    else discards.push({ offset: guest, bytes: clusterSize });
+  } else if (entryKind(high, low) === Kind.compressed) {
+    freeCompressed(image, { high, low }, reason);
+  } else {
+    free(image, { cluster: entryOffset(high, low) / clusterSize, count: 1 }, reason);
+  }
 }
