@@ -86,12 +86,12 @@ export class Watch {
     const expected = policy === "enospc" || policy === "auto" ? stops : policy;
     if (action !== expected) this.#bad(`action ${String(action)} for ${failure.code} under ${policy}`);
     if (action !== "stop") return;
-    const before = running!.ioStatus;
+    const before = running.ioStatus;
     queueMicrotask(() => {
-      const now = running!.ioStatus;
+      const now = running.ioStatus;
       const wanted = before === "ok" ? (failure.code === "ENOSPC" ? "nospace" : "failed") : before;
       if (now !== wanted) this.#bad(`io-status ${now} after a stop for ${failure.code}, was ${before}`);
-      if (!running!.userPaused) this.#bad("stop did not pause the job");
+      if (!running.userPaused) this.#bad("stop did not pause the job");
     });
   }
 

@@ -8,6 +8,5 @@ export {
   type CommandHandler,
   type CommandHandlers,
 } from "./registry.ts";
-export { formatEvent, formatReply, toQmpError } from "./reply.ts";
 export { serveMonitor } from "./serve.ts";
 export { QmpSession, type QmpSessionOptions, type QmpSessionState } from "./session.ts";

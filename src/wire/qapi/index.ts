@@ -6,7 +6,7 @@ export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
 export { isJsonObject, JsonFraction, plainJson, stringifyJson, type Json, type JsonObject } from "./json.ts";
 export { JsonStream, parseJson, type JsonItem, type JsonLimits } from "./json-parser.ts";
-export { parseKeyval, parseOption, splitOptions, type OptionPair } from "./keyval.ts";
+export { parseKeyval, parseOption, type OptionPair } from "./keyval.ts";
 export {
   isCommandName,
   schema,

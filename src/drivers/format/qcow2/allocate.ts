@@ -12,7 +12,7 @@ import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "./layout.ts";
 import type { FreeReason } from "./options.ts";
-import { readRefcount, writeRefcount } from "./refcount-widths.ts";
+import { writeRefcount } from "./refcount-widths.ts";
 import {
   addRefcounts,
   blockOffset,
@@ -41,19 +41,6 @@ export async function allocate(image: Image, count: number): Promise<Allocation>
     await addRefcounts(image, { cluster, count }, 1);
     image.freeHint = cluster + count;
     return takeFresh(image, cluster, count);
-  }
-}
-
-/** Takes up to `count` clusters starting exactly at `cluster`, as many as are free there. */
-export async function allocateAt(image: Image, cluster: number, count: number): Promise<number> {
-  for (;;) {
-    let free = 0;
-    while (free < count && (await isFree(image, cluster + free))) free += 1;
-    if (free === 0) return 0;
-    if (!(await ensureBlocks(image, cluster, free))) continue;
-    await addRefcounts(image, { cluster, count: free }, 1);
-    takeFresh(image, cluster, free);
-    return free;
   }
 }
 
@@ -92,12 +79,6 @@ export function free(image: Image, run: { cluster: number; count: number }, reas
 /** Gives back clusters that no table ever pointed to. */
 export async function unallocate(image: Image, run: { cluster: number; count: number }): Promise<void> {
   await addRefcounts(image, run, -1);
-}
-
-async function isFree(image: Image, cluster: number): Promise<boolean> {
-  const { blockEntries, refcountOrder } = image.geometry;
-  const block = await loadBlock(image, Math.floor(cluster / blockEntries));
-  return !block || readRefcount(block, cluster % blockEntries, refcountOrder) === 0;
 }
 
 /** The first index >= `from` at which `count` clusters are free. Clusters without a refcount block are free. */
