@@ -68,6 +68,7 @@ export {
   mergeBitmaps,
   removeBitmap,
 } from "./bitmaps.ts";
+export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";
 export {
   type BackupOptions,

@@ -26,7 +26,7 @@ beforeAll(() => {
   writeFileSync(join(twins.theirs, "odd.raw"), new Uint8Array(70_001).fill(1));
   truncateSync(join(twins.theirs, "odd.raw"), 200_001);
   writeFileSync(join(twins.theirs, "empty.raw"), "");
-  twins.same();
+  twins.share();
 });
 
 afterAll(() => twins.remove());

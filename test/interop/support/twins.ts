@@ -20,7 +20,7 @@ export interface Outcome {
 export class Twins {
   readonly #root = mkdtempSync(join(tmpdir(), "blockwright-twins-"));
   readonly theirs = join(this.#root, "theirs");
-  readonly ours = join(this.#root, "ours");
+  ours = join(this.#root, "ours");
 
   constructor() {
     mkdirSync(this.theirs);
@@ -36,6 +36,11 @@ export class Twins {
   prepare(tool: string, ...words: string[]): void {
     execFileSync(tool, words, { cwd: this.theirs });
     this.same();
+  }
+
+  /** For commands that only read: our program works in their directory too. */
+  share(): void {
+    this.ours = this.theirs;
   }
 
   /** Makes our directory a copy of theirs. */

@@ -1,0 +1,48 @@
+/**
+ * A few tasks at once, their results in order: what compare and convert are made of. Invariant: when `drain` or `push` has
+ * rejected, no task is under way any more.
+ */
+
+/** Runs tasks with bounded parallelism. */
+export class Pipeline<T> {
+  readonly #depth: number;
+  readonly #take: (result: T) => void;
+  #running: Promise<T>[] = [];
+
+  /** At most `depth` (>= 1) tasks at once; `take` gets each result in the order of pushing. */
+  constructor(depth: number, take: (result: T) => void) {
+    this.#depth = depth;
+    this.#take = take;
+  }
+
+  /** Starts a task when there is room. Rejects with the first failure, in order, or what `take` threw. */
+  async push(task: () => Promise<T>): Promise<void> {
+    if (this.#running.length >= this.#depth) await this.#next();
+    const running = task();
+    // It is looked at in its turn.
+    running.catch(() => undefined);
+    this.#running.push(running);
+  }
+
+  /** Waits for all tasks. Rejects as push(). */
+  async drain(): Promise<void> {
+    while (this.#running.length > 0) await this.#next();
+  }
+
+  /** Waits for all tasks whatever becomes of them. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#running);
+    this.#running = [];
+  }
+
+  async #next(): Promise<void> {
+    try {
+      const result = await this.#running[0]!;
+      this.#running = this.#running.slice(1);
+      this.#take(result);
+    } catch (error) {
+      await this.settle();
+      throw error;
+    }
+  }
+}
