@@ -1,4 +1,4 @@
-// Live jobs beside qemu-storage-daemon, through one QMP client: `npm run bench:jobs [-- MIB [RUNS [FOLDER]]]`.
+// Live jobs beside qemu-storage-daemon, through one QMP client: `npm run bench:jobs [-- MIB [RUNS [FOLDER [JOB]]]]`.
 // Each job is timed from its command to READY or COMPLETED, the two programs in turn, and the minima are compared:
 // ratio = the peer's time / ours, above 1 is faster than the peer. The images lie on a tmpfs where there is one.
 import { execFileSync, spawn } from "node:child_process";
@@ -16,7 +16,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const [mib = "1024", runs = "5", folder] = process.argv.slice(2);
+const [mib = "1024", runs = "5", folder = "", only = ""] = process.argv.slice(2);
 const MIB = Number(mib);
 const cli = join(process.cwd(), "build", "cli", "main.js");
 const shm = "/dev/shm";
@@ -32,8 +32,8 @@ const programs: Program[] = [
 
 interface Job {
   name: string;
-  /** Issue's floor for the ratio. */
-  floor: number;
+  /** The ratio that the data path must reach, where one is set. */
+  floor?: number;
   prepare(dir: string): void;
   nodes: object[];
   command: { execute: string; arguments: object };
@@ -67,6 +67,20 @@ const newOverlay = (dir: string): void => {
   rmSync(join(dir, "top.qcow2"), { force: true });
   img(dir, "create", "-f", "qcow2", "-b", "src.raw", "-F", "raw", "top.qcow2");
 };
+const newChain = (dir: string): void => {
+  for (const name of ["base.raw", "mid.qcow2", "top.qcow2"]) rmSync(join(dir, name), { force: true });
+  img(dir, "create", "-f", "raw", "base.raw", `${MIB}M`);
+  img(dir, "convert", "-f", "raw", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "src.raw", "mid.qcow2");
+  img(dir, "create", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2");
+};
+const chain = [
+  file("bf", "base.raw"),
+  raw("base", "bf"),
+  file("mf", "mid.qcow2"),
+  qcow2("mid", "mf", "base"),
+  file("tf", "top.qcow2"),
+  qcow2("top", "tf", "mid"),
+];
 const job = (execute: string, args: object): Job["command"] => ({
   execute,
   arguments: { "job-id": "j", ...args },
@@ -113,6 +127,13 @@ const jobs: Job[] = [
     prepare: newOverlay,
     nodes: [...source, file("tf", "top.qcow2"), qcow2("top", "tf", "src")],
     command: job("block-stream", { device: "top" }),
+    until: "BLOCK_JOB_COMPLETED",
+  },
+  {
+    name: "commit a qcow2 into a raw base",
+    prepare: newChain,
+    nodes: chain,
+    command: job("block-commit", { device: "top", "top-node": "mid", "base-node": "base" }),
     until: "BLOCK_JOB_COMPLETED",
   },
 ];
@@ -216,13 +237,13 @@ function roomOn(path: string): number {
   return (bavail * bsize) / 2 ** 20;
 }
 
-const where = folder ?? (existsSync(shm) && roomOn(shm) > 3 * MIB ? shm : tmpdir());
+const where = folder || (existsSync(shm) && roomOn(shm) > 3 * MIB ? shm : tmpdir());
 const dir = mkdtempSync(join(where, "blockwright-bench-"));
 try {
   makeSource(join(dir, "src.raw"));
   console.log(`${MIB} MiB of incompressible data on ${where}, minima of ${runs} runs in turn\n`);
   console.log("job                            peer s   ours s   ratio  floor  our peak MiB");
-  for (const each of jobs) {
+  for (const each of jobs.filter((job) => job.name.includes(only))) {
     const best = new Map<string, Measured>();
     for (let run = 0; run < Number(runs); run++) {
       for (const program of run % 2 === 0 ? programs : programs.toReversed()) {
@@ -240,7 +261,7 @@ try {
     const ratio = theirs.seconds / ours.seconds;
     console.log(
       `${each.name.padEnd(28)} ${theirs.seconds.toFixed(3).padStart(8)} ${ours.seconds.toFixed(3).padStart(8)} ` +
-        `${ratio.toFixed(2).padStart(7)} ${each.floor.toFixed(1).padStart(6)} ${ours.peakMiB.toFixed(0).padStart(13)}`,
+        `${ratio.toFixed(2).padStart(7)} ${(each.floor?.toFixed(1) ?? "").padStart(6)} ${ours.peakMiB.toFixed(0).padStart(13)}`,
     );
   }
 } finally {
