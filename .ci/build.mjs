@@ -67,7 +67,7 @@ async function bundle() {
     mainFields: ["module", "main"],
     target,
     sourcemap: true,
-    external: ["node:*", "commander", "koffi"],
+    external: ["node:*", "commander", "koffi", "fzstd", "@bokuweb/zstd-wasm"],
     define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
     metafile: true,
     logLevel: "warning",

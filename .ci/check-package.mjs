@@ -26,7 +26,7 @@ async function bundleAlone(name) {
     platform: forBrowser ? "browser" : "node",
     target,
     // In the browser's bundle node: stays an import too: so the proof can say who imports it.
-    external: ["node:*", "koffi", ...(forBrowser ? [] : ["commander"])],
+    external: ["node:*", "koffi", "fzstd", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["commander"])],
     metafile: true,
     logLevel: "error",
   });

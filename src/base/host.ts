@@ -123,12 +123,16 @@ export interface HostSockets {
   listen(address: SocketAddress): Promise<HostListener>;
 }
 
-/** Raw DEFLATE (RFC 1951), for compressed clusters. */
+/** Raw DEFLATE (RFC 1951) and, where the platform has it, zstd (RFC 8878), for compressed clusters. */
 export interface HostCodecs {
   /** Inflates `input` into `output`, stopping when `output` is full; trailing input is ignored. Returns the bytes written. */
   inflateRaw(input: Uint8Array, output: Uint8Array): Promise<number>;
   /** Deflates; undefined if the result would not be smaller than `limit` bytes. */
   deflateRaw(input: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
+  /** Decompresses `input`, exactly one frame, into `output`; EIO if it holds more. Returns the bytes written. */
+  decompressZstd?: (input: Uint8Array, output: Uint8Array) => Promise<number>;
+  /** Makes one frame; undefined if it would not be smaller than `limit` bytes. ENOTSUP without a compressor. */
+  compressZstd?: (input: Uint8Array, limit: number) => Promise<Uint8Array | undefined>;
 }
 
 /** All of the outside. */

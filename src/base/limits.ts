@@ -58,6 +58,8 @@ export const limits = {
   qcow2MaxSnapshotTableBytes: 64 * MiB,
   qcow2MaxSnapshotExtraBytes: 1024,
   maxSnapshotNameBytes: 255,
+  /** Window of a zstd frame, bytes: what every decoder is advised to take. */
+  zstdMaxWindowBytes: 8 * MiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
 } as const;

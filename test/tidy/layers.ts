@@ -21,7 +21,7 @@ const BARRED: readonly (readonly [from: RegExp, to: RegExp, why: string])[] = [
 const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
-  [/^koffi$/, /^src\/platform\/node\//],
+  [/^(koffi|fzstd|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
 ];
 

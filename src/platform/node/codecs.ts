@@ -1,10 +1,11 @@
 /**
- * Raw DEFLATE by node:zlib, on its thread pool. Deflating uses QEMU's parameters for compressed clusters: a window of
+ * zstd (see zstd.ts), and raw DEFLATE by node:zlib, on its thread pool. Deflating uses QEMU's parameters for compressed clusters: a window of
  * 4 KiB, the largest memory level, the default compression level. Source: RFC 1951, qcow2's compressed clusters.
  */
 import * as zlib from "node:zlib";
 import type { HostCodecs } from "../../base/host.ts";
 import { nodeError } from "./errors.ts";
+import { nodeZstd } from "./zstd.ts";
 
 const WINDOW_BITS = 12;
 const MEMORY_LEVEL = 9;
@@ -36,6 +37,7 @@ function inflateUntilFull(input: Uint8Array, output: Uint8Array): Promise<number
 
 /** The codecs of Node. Malformed input is EIO. */
 export const nodeCodecs: HostCodecs = {
+  ...nodeZstd,
   inflateRaw(input, output) {
     const options = {
       chunkSize: Math.max(MIN_CHUNK, output.byteLength),

@@ -1,8 +1,8 @@
 /**
- * Compressed clusters: raw DEFLATE streams at any byte of the file. The entry names whole sectors, so a stream is usually
+ * Compressed clusters: raw DEFLATE streams or zstd frames at any byte of the file. The entry names whole sectors, so a stream is usually
  * followed by junk; it must give exactly one cluster. Source: qcow2.txt, "Compressed Clusters Descriptor".
  */
-import { BlockError, blockError } from "../../../base/errors.ts";
+import { BlockError, blockError, isUnsupported } from "../../../base/errors.ts";
 import { allocate, free, unallocate } from "./allocate.ts";
 import type { Image } from "./image.ts";
 import { compressedEntry, type CompressedExtent, compressedExtent, Kind } from "./layout.ts";
@@ -12,6 +12,7 @@ import { maxRefcount } from "./refcount-widths.ts";
 import type { FreeReason } from "./options.ts";
 import { setEntry, writableSlice } from "./tables.ts";
 import { makeRoom } from "./write-back.ts";
+import { zstdFrameBytes } from "./zstd-frame.ts";
 
 /** Fills `buffer` from the compressed cluster at `extent`; the range lies within it. Errors: EIO for a bad stream. */
 export async function readCompressed(
@@ -36,11 +37,23 @@ export async function readCompressed(
 
 async function inflate(image: Image, input: Uint8Array, output: Uint8Array): Promise<number> {
   try {
-    return await image.host.codecs.inflateRaw(input, output);
+    if (image.header.compressionType === 0) return await image.host.codecs.inflateRaw(input, output);
+    const frame = input.subarray(0, zstdFrameBytes(input, output.byteLength));
+    const { decompressZstd } = image.host.codecs;
+    if (decompressZstd) return await decompressZstd(frame, output);
   } catch (cause) {
     const message = "a compressed cluster is damaged";
+    if (isUnsupported(cause)) throw cause;
     throw new BlockError({ code: "EIO", op: "pread", node: image.node.name, message, cause });
   }
+  throw blockError("ENOTSUP", "pread", "this platform has no decoder for zstd clusters");
+}
+
+function deflate(image: Image, data: Uint8Array, limit: number): Promise<Uint8Array | undefined> {
+  const { codecs } = image.host;
+  if (image.header.compressionType === 0) return codecs.deflateRaw(data, limit);
+  if (codecs.compressZstd) return codecs.compressZstd(data, limit);
+  throw blockError("ENOTSUP", "pwrite", "this platform has no encoder for zstd clusters");
 }
 
 /** Frees what the entry of a compressed cluster refers to: every host cluster that it touches loses one reference. */
@@ -62,7 +75,7 @@ export async function writeCompressedCluster(
   data: Uint8Array,
 ): Promise<boolean> {
   const { clusterSize } = image.geometry;
-  const stream = await image.host.codecs.deflateRaw(data, clusterSize);
+  const stream = await deflate(image, data, clusterSize);
   if (!stream || stream.byteLength >= clusterSize) return false;
   const place = await image.locked(async () => {
     await makeRoom(image);

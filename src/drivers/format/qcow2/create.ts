@@ -38,6 +38,7 @@ interface CreateOptions {
   readonly backingFormat: string | undefined;
   readonly dataFile: ChildRef | undefined;
   readonly dataFileRaw: boolean;
+  readonly compression: "zlib" | "zstd";
 }
 
 const DEFAULT_CLUSTER_SIZE = 64 * KiB;
@@ -70,6 +71,7 @@ function parse(options: Record<string, unknown>): CreateOptions {
     backingFormat: options["backing-fmt"] as string | undefined,
     dataFile: options["data-file"] as ChildRef | undefined,
     dataFileRaw: options["data-file-raw"] === true,
+    compression: options["compression-type"] === "zstd" ? "zstd" : "zlib",
   };
   checkTogether(parsed, options);
   if (!isPowerOfTwoBetween(bits, 1, 64)) {
@@ -101,7 +103,10 @@ function checkTogether(parsed: CreateOptions, options: Record<string, unknown>):
 const EXTENDED_L2_MIN_CLUSTER = 16 * KiB;
 
 /** Refuses what is not built yet; combinations that QEMU refuses too, in its words. */
-function checkUnsupported(options: Record<string, unknown>, { version, clusterBits }: CreateOptions): void {
+function checkUnsupported(
+  options: Record<string, unknown>,
+  { version, clusterBits, compression }: CreateOptions,
+): void {
   const needsV3 = "are only supported with compatibility level 1.1 and above (use version=v3 or greater)";
   const unsupported = (what: string): never => {
     throw new BlockError({ code: "ENOTSUP", op: "create", message: `qcow2: ${what} is not supported yet` });
@@ -122,10 +127,9 @@ function checkUnsupported(options: Record<string, unknown>, { version, clusterBi
     }
     unsupported("extended-l2");
   }
-  const compression = options["compression-type"];
-  if (compression === undefined || compression === "zlib") return;
-  if (version < 3) refuse(`Non-zlib compression type ${needsV3.replace("are", "is")}`);
-  unsupported(`compression type ${JSON.stringify(compression)}`);
+  if (compression === "zstd" && version < 3) {
+    refuse(`Non-zlib compression type ${needsV3.replace("are", "is")}`);
+  }
 }
 
 /** Creates an image in `options.file`. Errors in QEMU's words; the file may then hold an image of size 0. */
@@ -191,7 +195,11 @@ function makeHeader(options: CreateOptions, dataFileName: string | undefined): H
     refcountTableClusters: 1,
     snapshotCount: 0,
     snapshotsOffset: 0,
-    incompatible: dataFileName === undefined ? 0n : BigInt(Incompatible.dataFile),
+    incompatible: BigInt(
+      (dataFileName === undefined ? 0 : Incompatible.dataFile) |
+        (options.compression === "zstd" ? Incompatible.compressionType : 0),
+    ),
+    compressionType: options.compression === "zstd" ? 1 : 0,
     compatible: options.lazyRefcounts ? BigInt(Compatible.lazyRefcounts) : 0n,
     autoclear: options.dataFileRaw ? BigInt(Autoclear.dataFileRaw) : 0n,
     refcountOrder: options.refcountOrder,

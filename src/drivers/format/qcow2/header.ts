@@ -43,6 +43,8 @@ export interface Header {
   compatible: bigint;
   autoclear: bigint;
   refcountOrder: number;
+  /** 0 zlib, 1 zstd. */
+  compressionType: number;
   headerLength: number;
   /** Header bytes after those that we know, kept. */
   readonly unknownFields: Uint8Array;
@@ -88,11 +90,12 @@ export function parseHeader(cluster: Uint8Array): Header {
     snapshotCount: view.getUint32(60),
     snapshotsOffset: readU64(view, 64),
     ...v3,
+    compressionType: v3.headerLength > HEADER_BYTES_V3 ? view.getUint8(HEADER_BYTES_V3) : 0,
     unknownFields: cluster.slice(HEADER_BYTES_WRITTEN, Math.max(v3.headerLength, HEADER_BYTES_WRITTEN)),
     extensions: [],
   };
   readVariablePart(header, cluster);
-  checkFeatures(header, view);
+  checkFeatures(header, view.getUint32(32));
   checkTables(header);
   return header;
 }
@@ -155,7 +158,7 @@ const KNOWN_INCOMPATIBLE = BigInt(
     Incompatible.extendedL2,
 );
 
-function checkFeatures(header: Header, view: DataView): void {
+function checkFeatures(header: Header, encryption: number): void {
   const unknown = header.incompatible & ~KNOWN_INCOMPATIBLE;
   if (unknown) {
     const table = header.extensions.find(({ type }) => type === Extension.featureNames);
@@ -166,21 +169,18 @@ function checkFeatures(header: Header, view: DataView): void {
   const refuse = (name: string): never =>
     fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
   if (bits & Incompatible.extendedL2) refuse("extended L2 entries");
-  const compression = header.headerLength > HEADER_BYTES_V3 ? view.getUint8(104) : 0;
+  const compression = header.compressionType;
   if (compression > 1)
     fail("compression_type", "qcow2: unknown compression type: " + String(compression), "ENOTSUP");
   if (compression === 1 && !(bits & Incompatible.compressionType)) {
     fail("compression_type", "qcow2: Compression type incompatible feature bit must be set");
   }
-  if (bits & Incompatible.compressionType) {
-    if (compression === 0)
-      fail("compression_type", "qcow2: Compression type incompatible feature bit must not be set");
-    refuse("compression type (zstd)");
+  if (compression === 0 && bits & Incompatible.compressionType) {
+    fail("compression_type", "qcow2: Compression type incompatible feature bit must not be set");
   }
   if (header.refcountOrder > 6) {
     fail("refcount_order", "Reference count entry width too large; may not exceed 64 bits");
   }
-  const encryption = view.getUint32(32);
   if (encryption === 1 || encryption === 2) {
     refuse(encryption === 1 ? "AES encryption" : "LUKS encryption");
   }
@@ -302,5 +302,6 @@ function writeFixedPart(
   view.setBigUint64(88, header.autoclear);
   view.setUint32(96, header.refcountOrder);
   view.setUint32(100, headerBytes);
+  view.setUint8(HEADER_BYTES_V3, header.compressionType);
   new Uint8Array(view.buffer, HEADER_BYTES_WRITTEN).set(header.unknownFields);
 }

@@ -1,6 +1,6 @@
 /**
  * The qcow2 format driver: versions 2 and 3, every cluster size and refcount width, backing files, zero and compressed
- * clusters, internal snapshots, external data files. Extended L2 entries, zstd and encryption are refused by name.
+ * clusters, internal snapshots, external data files. Extended L2 entries and encryption are refused by name.
  * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
 import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
@@ -130,7 +130,7 @@ export class Qcow2 implements BlockDriver {
         "lazy-refcounts": (header.compatible & BigInt(Compatible.lazyRefcounts)) !== 0n,
         "refcount-bits": 2 ** geometry.refcountOrder,
         corrupt: (header.incompatible & BigInt(Incompatible.corrupt)) !== 0n,
-        "compression-type": "zlib",
+        "compression-type": header.compressionType === 1 ? "zstd" : "zlib",
         "extended-l2": false,
         ...(bitmaps.length > 0 ? { bitmaps } : {}),
       },

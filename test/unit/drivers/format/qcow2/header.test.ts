@@ -32,6 +32,7 @@ function valid(): Header {
     compatible: 1n,
     autoclear: 0n,
     refcountOrder: 4,
+    compressionType: 0,
     headerLength: 112,
     unknownFields: new Uint8Array(0),
     extensions: [

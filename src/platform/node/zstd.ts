@@ -1,0 +1,96 @@
+/**
+ * zstd by what there is: node:zlib where it has it (Node 22.15 on), else the optional packages fzstd (reading) and
+ * @bokuweb/zstd-wasm (writing). Source: RFC 8878.
+ */
+import * as zlib from "node:zlib";
+import type * as Fzstd from "fzstd";
+import { BlockError, blockError } from "../../base/errors.ts";
+import type { HostCodecs } from "../../base/host.ts";
+
+type Callback = (error: Error | null, result: Uint8Array) => void;
+
+/** The part of node:zlib that older versions lack. */
+interface Builtin {
+  zstdDecompress?: (input: Uint8Array, options: { maxOutputLength: number }, done: Callback) => void;
+  zstdCompress?: (input: Uint8Array, done: Callback) => void;
+}
+
+const builtin = zlib as unknown as Builtin;
+/** The level that libzstd calls its default, and QEMU uses. */
+const LEVEL = 3;
+
+function missing(name: string, cause: unknown): BlockError {
+  const message = `zstd needs the optional package ${name}, which is not installed`;
+  return new BlockError({ code: "ENOTSUP", op: "zstd", message, cause });
+}
+
+let reader: Promise<typeof Fzstd> | undefined;
+
+/** Decompresses with fzstd; stops as soon as there is more than `output` takes. */
+async function decompressByPackage(input: Uint8Array, output: Uint8Array): Promise<number> {
+  reader ??= import("fzstd").catch((cause: unknown) => {
+    throw missing("fzstd", cause);
+  });
+  const { Decompress } = await reader;
+  let done = 0;
+  const stream = new Decompress((chunk) => {
+    if (done + chunk.byteLength > output.byteLength) throw new Error("the frame is longer than it may be");
+    output.set(chunk, done);
+    done += chunk.byteLength;
+  });
+  try {
+    stream.push(input, true);
+  } catch (cause) {
+    throw new BlockError({ code: "EIO", op: "decompress", message: String(cause), cause });
+  }
+  return done;
+}
+
+function decompressByNode(
+  decompress: NonNullable<Builtin["zstdDecompress"]>,
+  input: Uint8Array,
+  output: Uint8Array,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    decompress(input, { maxOutputLength: Math.max(1, output.byteLength) }, (error, result) => {
+      if (error) return reject(blockError("EIO", "decompress", error.message));
+      output.set(result);
+      resolve(result.byteLength);
+    });
+  });
+}
+
+let writer: Promise<(input: Uint8Array) => Uint8Array> | undefined;
+
+async function loadWriter(): Promise<(input: Uint8Array) => Uint8Array> {
+  const { compress, init } = await import("@bokuweb/zstd-wasm").catch((cause: unknown) => {
+    throw missing("@bokuweb/zstd-wasm", cause);
+  });
+  await init();
+  return (input) => compress(input, LEVEL);
+}
+
+async function compressBySomething(input: Uint8Array): Promise<Uint8Array> {
+  const { zstdCompress } = builtin;
+  if (!zstdCompress) return (await (writer ??= loadWriter()))(input);
+  return new Promise((resolve, reject) => {
+    zstdCompress(input, (error, result) => {
+      if (error) reject(blockError("EIO", "compress", error.message));
+      else resolve(new Uint8Array(result.buffer, result.byteOffset, result.byteLength));
+    });
+  });
+}
+
+/** The zstd half of Node's codecs. Malformed input is EIO; ENOTSUP where a package is missing. */
+export const nodeZstd: Required<Pick<HostCodecs, "compressZstd" | "decompressZstd">> = {
+  decompressZstd(input, output) {
+    const { zstdDecompress } = builtin;
+    return zstdDecompress
+      ? decompressByNode(zstdDecompress, input, output)
+      : decompressByPackage(input, output);
+  },
+  async compressZstd(input, limit) {
+    const result = await compressBySomething(input);
+    return result.byteLength < limit ? result : undefined;
+  },
+};
