@@ -69,6 +69,7 @@ export {
   removeBitmap,
 } from "./bitmaps.ts";
 export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
+export { type ConvertOptions, CopyError, convert } from "./convert.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";
 export {
   type BackupOptions,

@@ -110,7 +110,8 @@ async function createFile(
   try {
     await engine.graph.host.files.create(filename, how);
   } catch (error) {
-    if (!(error instanceof BlockError)) throw error;
+    // A file that is there but in use, or that can't grow, has been opened.
+    if (!(error instanceof BlockError) || error.op === "lock") throw error;
     const message = `Could not create '${filename}': ${error.message}`;
     throw new BlockError({ code: error.code, op: "create", message, cause: error });
   }

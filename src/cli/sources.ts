@@ -8,7 +8,7 @@ import { probeFormat } from "../block/open.ts";
 import type { Node } from "../node.ts";
 import { isJsonObject, parseKeyval, parseOption, validateOptions } from "../wire/qapi/index.ts";
 import { openImage } from "./images.ts";
-import { Refusal, type Verb } from "./verb.ts";
+import { lockHint, Refusal, type Verb } from "./verb.ts";
 
 /** How an image is opened. */
 export interface SourceOptions {
@@ -108,6 +108,6 @@ export async function openSource(verb: Verb, name: string, options: SourceOption
     );
   } catch (error) {
     if (error instanceof Refusal || verb.signal.aborted) throw error;
-    throw new Refusal(`Could not open '${name}': ${messageOf(error)}`);
+    throw new Refusal(`Could not open '${name}': ${lockHint(messageOf(error), name)}`);
   }
 }

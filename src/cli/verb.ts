@@ -36,6 +36,13 @@ export function checkOutput(output: string, status?: number): void {
     throw new Refusal("--output must be used with human or json as argument.", status);
 }
 
+/** The message of anything thrown; who else may hold a lock is named as qemu-img does. */
+export function lockHint(message: string, file: string): string {
+  return /Failed to get ".*" lock$/.test(message)
+    ? `${message}\nIs another process using the image [${file}]?`
+    : message;
+}
+
 /** How a verb ends that throws. */
 export interface VerbEnds {
   /** Exit status of a failure; default 1. */

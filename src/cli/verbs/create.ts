@@ -7,7 +7,7 @@ import type { CreateFlags } from "../commands/create.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../create-options.ts";
 import { safeBytes, sizeArgument } from "../sizes.ts";
 import { localFile, openSource } from "../sources.ts";
-import { Refusal, Verb } from "../verb.ts";
+import { lockHint, Refusal, Verb } from "../verb.ts";
 
 /** Runs the verb; resolves with the exit status. */
 export function create(
@@ -34,7 +34,7 @@ async function named(file: string, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
-    throw new Refusal(`${file}: ${messageOf(error)}`);
+    throw new Refusal(`${file}: ${lockHint(messageOf(error), file)}`);
   }
 }
 

@@ -1,0 +1,71 @@
+/**
+ * `blockwright convert SOURCE TARGET`: copies an image into a new one of another format or with other options, as qemu-img
+ * convert does.
+ */
+import type { Command } from "commander";
+import {
+  addImageFlags,
+  addProgressFlag,
+  addQuietFlag,
+  type ImageVerbFlags,
+  repeatable,
+} from "../verb-flags.ts";
+
+/** Options of the verb. */
+export interface ConvertFlags extends ImageVerbFlags {
+  targetFormat: string;
+  option?: string[];
+  backing?: string;
+  backingFormat?: string;
+  /** False: -n. */
+  create: boolean;
+  targetIsZero?: boolean;
+  targetImageOpts?: boolean;
+  compress?: boolean;
+  sparse?: string;
+  parallel?: string;
+  outOfOrder?: boolean;
+  cache?: string;
+  sourceCache?: string;
+  snapshot?: string;
+  rateLimit?: string;
+  salvage?: boolean;
+  bitmaps?: boolean;
+  offload?: boolean;
+}
+
+/** Adds the verb. */
+export function addConvert(program: Command): void {
+  const command = program
+    .command("convert")
+    .description("copy an image into a new one of another format or with other options")
+    .argument("[files...]", "the source and the target: image files, or json:{…} as for --blockdev")
+    .option("-f, --format <format>", "format of the source; default: probed")
+    .option("-O, --target-format <format>", "format of the target: raw, qcow2", "raw")
+    .option("-o, --option <options>", "options of the target: name=value,…; `help` lists them", repeatable)
+    .option(
+      "-B, --backing <file>",
+      "backing file of the target; only what the source has above its own is copied",
+    )
+    .option("-F, --backing-format <format>", "format of the backing file")
+    .option("-n, --no-create", "write into an image that is there")
+    .option("--target-is-zero", "with -n: the target reads as zeroes")
+    .option("--target-image-opts", "with -n: the target is named by key=value options")
+    .option("-c, --compress", "store compressed clusters")
+    .option("-S, --sparse <bytes>", "runs of zeroes that are not stored; 0: store everything", "4k")
+    .option("-m, --parallel <count>", "pieces under way at once, 1 to 16")
+    .option("-W, --out-of-order", "accepted: pieces are written out of order anyway")
+    .option("-t, --cache <mode>", "caching of the target; default: unsafe")
+    .option("-T, --source-cache <mode>", "caching of the source; default: writeback")
+    .option("-l, --snapshot <name>", "not supported yet")
+    .option("-r, --rate-limit <rate>", "not supported yet")
+    .option("-C, --offload", "not supported yet")
+    .option("--salvage", "not supported yet")
+    .option("--bitmaps", "not supported yet");
+  addProgressFlag(addQuietFlag(addImageFlags(command, { share: true }))).action(
+    async (files: string[], flags: ConvertFlags) => {
+      const { convert } = await import("../verbs/convert.ts");
+      process.exitCode = await convert(files, flags);
+    },
+  );
+}

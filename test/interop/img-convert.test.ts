@@ -1,0 +1,168 @@
+// convert beside qemu-img convert: the same words and exit codes; the images that ours makes are equal to the source and
+// clean in the real compare and check, take no more space than the original's, and a failed run leaves no target behind.
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { Twins } from "./support/twins.ts";
+
+let twins: Twins;
+
+beforeAll(() => {
+  twins = new Twins();
+  const img = (...words: string[]): unknown => execFileSync("qemu-img", words, { cwd: twins.theirs });
+  const io = (image: string, ...commands: string[]): unknown =>
+    execFileSync("qemu-io", [...commands.flatMap((command) => ["-c", command]), image], {
+      cwd: twins.theirs,
+    });
+  img("create", "-q", "-f", "qcow2", "base.qcow2", "12M");
+  io("base.qcow2", "write -P 1 0 3M", "write -P 2 3500k 100k", "write -P 0 5M 1M", "write -P 3 7000k 3M");
+  img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2", "14M");
+  io(
+    "top.qcow2",
+    "write -P 4 64k 64k",
+    "write -z 512k 128k",
+    "write -P 5 12800k 10k",
+    "write -P 6 1234567 8",
+  );
+  img("convert", "-O", "raw", "top.qcow2", "top.raw");
+  img("convert", "-c", "-O", "qcow2", "top.qcow2", "packed.qcow2");
+  img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", "tiny.qcow2", "3M");
+  io("tiny.qcow2", "write -P 7 100 2000", "write -P 8 1M 700k");
+  const odd = new Uint8Array(70_001).fill(1).fill(0, 20_000, 40_000);
+  writeFileSync(join(twins.theirs, "odd.raw"), odd);
+  writeFileSync(join(twins.theirs, "empty.raw"), "");
+  writeFileSync(join(twins.theirs, "small.raw"), new Uint8Array(1000));
+  writeFileSync(join(twins.theirs, "big.raw"), new Uint8Array(2 ** 24).fill(9));
+});
+
+beforeEach(() => {
+  rmSync(join(twins.theirs, "out"), { force: true });
+  twins.same();
+});
+
+afterAll(() => twins.remove());
+
+const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
+
+function real(...line: string[]): string {
+  const { status, stdout, stderr } = spawnSync("qemu-img", line, { cwd: twins.ours, encoding: "utf8" });
+  return `${status} ${stdout}${stderr}`;
+}
+
+describe("convert", () => {
+  it.each([
+    ["top.qcow2", "-O raw top.qcow2 out"],
+    ["top.qcow2", "top.qcow2 out"],
+    ["top.raw", "-f raw -O qcow2 top.raw out"],
+    ["top.qcow2", "-q -O qcow2 top.qcow2 out"],
+    ["top.qcow2", "-p -O qcow2 -W -m 8 top.qcow2 out"],
+    ["top.qcow2", "-c -O qcow2 top.qcow2 out"],
+    ["top.qcow2", "-c -O qcow2 -o cluster_size=4k,compat=0.10 top.qcow2 out"],
+    ["top.qcow2", "-c -S 64k -O qcow2 packed.qcow2 out"],
+    ["top.qcow2", "-O qcow2 -o cluster_size=512 top.qcow2 out"],
+    ["top.qcow2", "-O qcow2 -o cluster_size=2M,lazy_refcounts=on top.qcow2 out"],
+    ["top.qcow2", "-O qcow2 -o preallocation=metadata top.qcow2 out"],
+    ["top.qcow2", "-S 0 -O qcow2 top.qcow2 out"],
+    ["top.qcow2", "-S 1M -O raw top.qcow2 out"],
+    ["top.qcow2", "-S 512 -t none -T none -O raw packed.qcow2 out"],
+    ["top.qcow2", "-B base.qcow2 -F qcow2 -O qcow2 top.qcow2 out"],
+    ["top.qcow2", "-B base.qcow2 -F qcow2 -O qcow2 packed.qcow2 out"],
+    ["top.qcow2", "-c -O qcow2 -o backing_file=base.qcow2,backing_fmt=qcow2 top.qcow2 out"],
+    ["tiny.qcow2", "-O qcow2 tiny.qcow2 out"],
+    ["tiny.qcow2", "-U -O raw tiny.qcow2 out"],
+    ["odd.raw", "-f raw -O qcow2 odd.raw out"],
+    ["odd.raw", "-f raw -O raw odd.raw out"],
+    ["odd.raw", "-c -f raw -O qcow2 odd.raw out"],
+    ["empty.raw", "-f raw -O qcow2 empty.raw out"],
+    ["top.qcow2", "-O qcow2 -o size=1M top.qcow2 out"],
+    ["top.qcow2", "--image-opts driver=qcow2,file.filename=top.qcow2 out"],
+  ])("copies %s: %s", (source, line) => {
+    const { ours, theirs } = twins.both("convert", ...words(line));
+    expect(theirs.status).toBe(0);
+    expect({ ...ours, stderr: "" }).toMatchObject({ status: 0, stderr: "", stdout: "" });
+    expect(real("compare", "-s", source, source)).toContain("identical");
+    expect(real("compare", source, "out")).toMatch(/^0 Images are identical/);
+    expect(twins.info(twins.ours, "out")).toEqual(twins.info(twins.theirs, "out"));
+    if (/-O qcow2/.test(line)) expect(real("check", "out")).toMatch(/^0 No errors/);
+    const blocks = (directory: string): number => statSync(join(directory, "out")).blocks * 512;
+    expect(blocks(twins.ours)).toBeLessThanOrEqual(blocks(twins.theirs) * 1.02 + 262_144);
+  });
+
+  it.each(["-n", "-n -S 0"])("writes into an image that holds something else: %s", (flags) => {
+    const { ours, theirs } = twins.both("convert", ...words(flags), "top.qcow2", "big.raw");
+    expect(ours).toEqual(theirs);
+    expect(real("compare", "top.qcow2", "big.raw").replace(/^. Warning.*\n/, "")).toContain(
+      "Content mismatch",
+    );
+    truncateSync(join(twins.ours, "big.raw"), 14 * 2 ** 20);
+    expect(real("compare", "top.qcow2", "big.raw")).toMatch(/^0 Images are identical/);
+    copyFileSync(join(twins.theirs, "base.qcow2"), join(twins.ours, "base.qcow2"));
+  });
+
+  it("writes into a qcow2 image that reads as zeroes", () => {
+    execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", "zero.qcow2", "14M"], { cwd: twins.ours });
+    const line = "-n --target-is-zero --target-image-opts top.qcow2 driver=qcow2,file.filename=zero.qcow2";
+    expect(twins.blockwright("convert", ...words(line))).toMatchObject({ status: 0, stderr: "" });
+    expect(real("compare", "top.qcow2", "zero.qcow2")).toMatch(/^0 Images are identical/);
+  });
+
+  it.each([
+    "",
+    "top.qcow2",
+    "-O nope top.qcow2 out",
+    "-O qcow2 -o foo=1 top.qcow2 out",
+    "-O qcow2 -o cluster_size=3k top.qcow2 out",
+    "-O raw -c top.qcow2 out",
+    "-O qcow2 -c -o preallocation=full top.qcow2 out",
+    "-f nope top.qcow2 out",
+    "-f qcow2 top.raw out",
+    "none.raw out",
+    "-S x top.qcow2 out",
+    "-S 1000 top.qcow2 out",
+    "-m 0 top.qcow2 out",
+    "-m 17 top.qcow2 out",
+    "-t nope top.qcow2 out",
+    "-T nope top.qcow2 out",
+    "-n top.qcow2 missing.raw",
+    "-n -f qcow2 top.qcow2 small.raw",
+    "-n -O qcow2 top.qcow2 big.raw",
+    "-n -o size=1M top.qcow2 big.raw",
+    "--target-is-zero top.qcow2 out",
+    "-B base.qcow2 -O qcow2 top.qcow2 out",
+    "-B none.qcow2 -F qcow2 -O qcow2 top.qcow2 out",
+    "-B base.qcow2 -F qcow2 -O raw top.qcow2 out",
+    "-F qcow2 -O qcow2 top.qcow2 out",
+    "-O qcow2 top.qcow2 nowhere/out",
+    "-O qcow2 top.qcow2 top.qcow2",
+  ])("refuses in qemu-img's words: %s", (line) => {
+    const { ours, theirs } = twins.both("convert", ...words(line));
+    expect(theirs.status).toBe(1);
+    expect(ours).toEqual(theirs);
+    expect(readdirSync(twins.ours)).not.toContain("out");
+  });
+
+  it.each(["-l x", "-r 1M", "--salvage", "--bitmaps", "-C"])("refuses %s by name", (flag) => {
+    const ours = twins.blockwright("convert", ...words(flag), "top.qcow2", "out");
+    expect(ours.status).toBe(1);
+    expect(ours.stderr).toBe(`blockwright: ${flag.split(" ")[0]} is not supported yet`);
+  });
+
+  it("leaves no target when reading or writing fails, and says where", () => {
+    const rules = [{ event: "none", iotype: "read", errno: 5, sector: 2048, once: false }];
+    const below = { driver: "raw", file: { driver: "file", filename: "top.raw" } };
+    const source = `json:${JSON.stringify({ driver: "blkdebug", image: below, "inject-error": rules })}`;
+    const ours = twins.blockwright("convert", "-O", "qcow2", source, "out");
+    expect(ours.status).toBe(1);
+    expect(ours.stderr).toMatch(/^blockwright: error while reading at byte \d+: Input\/output error$/);
+    expect(existsSync(join(twins.ours, "out"))).toBe(false);
+  });
+});
