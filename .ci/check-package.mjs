@@ -31,7 +31,10 @@ async function bundleAlone(name) {
     logLevel: "error",
   });
   const foreign = Object.entries(metafile.inputs).flatMap(([file, { imports }]) =>
-    imports.filter(({ external }) => external).map(({ path }) => `${file} imports ${path}`),
+    // "<runtime>" is esbuild's own helper code, which is in the bundle.
+    imports
+      .filter(({ external, path }) => external && path !== "<runtime>")
+      .map(({ path }) => `${file} imports ${path}`),
   );
   return {
     foreign,
