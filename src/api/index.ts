@@ -85,6 +85,7 @@ export {
   whenReady,
 } from "./jobs.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
+export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
 export type {
@@ -96,4 +97,5 @@ export type {
   OpenOptions,
   OpenSpec,
 } from "./open.ts";
+export { type ResizeOptions, resize } from "./resize.ts";
 export { STREAM_CHUNK_BYTES, type StreamRange } from "./streams.ts";

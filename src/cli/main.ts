@@ -13,7 +13,9 @@ import { addCreate } from "./commands/create.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addInfo } from "./commands/info.ts";
 import { addMap } from "./commands/map.ts";
+import { addMeasure } from "./commands/measure.ts";
 import { addMirror } from "./commands/mirror.ts";
+import { addResize } from "./commands/resize.ts";
 import { addStream } from "./commands/stream.ts";
 
 const program = new Command("blockwright")
@@ -43,6 +45,8 @@ addInfo(program);
 addMap(program);
 addCompare(program);
 addConvert(program);
+addResize(program);
+addMeasure(program);
 addMirror(program);
 addBackup(program);
 addStream(program);

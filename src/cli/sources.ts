@@ -92,6 +92,8 @@ export async function openSource(verb: Verb, name: string, options: SourceOption
   try {
     const spec = await describeSource(verb, name, options);
     const { cache, write, unmap, nodeName, forceShare, backing } = options;
+    const guessed = options.format === undefined && !options.imageOpts && !name.startsWith("json:");
+    if (write && guessed && spec.driver === "raw") warnOfRaw(name);
     const supportsBacking = verb.engine.graph.driver(spec.driver).supportsBacking ?? false;
     return await openImage(
       verb.engine,
@@ -110,4 +112,12 @@ export async function openSource(verb: Verb, name: string, options: SourceOption
     if (error instanceof Refusal || verb.signal.aborted) throw error;
     throw new Refusal(`Could not open '${name}': ${lockHint(messageOf(error), name)}`);
   }
+}
+
+function warnOfRaw(name: string): void {
+  process.stderr.write(
+    `WARNING: Image format was not specified for '${name}' and probing guessed raw.\n` +
+      "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n" +
+      "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+  );
 }

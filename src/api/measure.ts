@@ -1,0 +1,145 @@
+/**
+ * How large an image would become, without making it. Source: qcow2.txt; behaviour of qemu-img measure 7.2, which counts
+ * the metadata of a fully allocated image whatever is required.
+ */
+import { BlockError } from "../base/errors.ts";
+import { KiB, limits, SECTOR_SIZE } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
+import { blockStatusAbove } from "../block/status.ts";
+import type { Node } from "./node.ts";
+
+const BITMAP_ENTRY_BYTES = 24;
+
+/** What is to be measured. */
+export interface MeasureOptions {
+  format: "raw" | "qcow2";
+  /** The disk that shall be copied; its length counts. */
+  source?: Node;
+  /** Length of the disk without a source, bytes. */
+  bytes?: number;
+  /** qcow2: default 65536. */
+  clusterSize?: number;
+  /** qcow2: default 16. */
+  refcountBits?: number;
+  extendedL2?: boolean;
+  /** qcow2: default 1.1. */
+  compat?: "0.10" | "1.1";
+  /** The image will have a backing file: then all of the source may have to be stored. */
+  backing?: boolean;
+  preallocation?: "off" | "metadata" | "falloc" | "full";
+  signal?: AbortSignal;
+}
+
+/** What a new image takes, bytes. */
+export interface MeasureResult {
+  requiredBytes: number;
+  fullyAllocatedBytes: number;
+  /** For the source's persistent bitmaps; absent where the target or the source can't keep any. */
+  bitmapsBytes?: number;
+}
+
+/** Measures. Throws BlockError EINVAL in QEMU's words, EFBIG's words for a disk that the format can't hold. */
+export async function measure(options: MeasureOptions): Promise<MeasureResult> {
+  const { source, format } = options;
+  options.signal?.throwIfAborted();
+  const bytes = alignUp(source?.length ?? options.bytes ?? 0, SECTOR_SIZE);
+  if (format === "raw") return { requiredBytes: bytes, fullyAllocatedBytes: bytes };
+  const { clusterSize, entryBytes, refcountOrder } = geometry(options);
+  const l2Tables = Math.ceil(bytes / clusterSize / (clusterSize / entryBytes));
+  if (bytes > limits.maxImageBytes || l2Tables * 8 > limits.qcow2MaxL1Bytes)
+    refuse("The image size is too large (try using a larger cluster size)");
+  const virtual = alignUp(bytes, clusterSize);
+  const all = options.preallocation === "full" || options.preallocation === "falloc";
+  let required = all || (source && options.backing) ? virtual : 0;
+  if (required === 0 && source)
+    required = await dataBytes(source, { bytes, clusterSize, signal: options.signal });
+  const fullyAllocatedBytes = virtual + metadataBytes(virtual, { clusterSize, entryBytes, refcountOrder });
+  const result = { requiredBytes: fullyAllocatedBytes - virtual + required, fullyAllocatedBytes };
+  const keepsBitmaps = options.compat !== "0.10" && source && canKeepBitmaps(source);
+  return keepsBitmaps ? { ...result, bitmapsBytes: bitmapsBytes(source, clusterSize) } : result;
+}
+
+function refuse(message: string): never {
+  throw new BlockError({ code: "EINVAL", op: "measure", message });
+}
+
+interface Geometry {
+  clusterSize: number;
+  entryBytes: number;
+  refcountOrder: number;
+}
+
+function geometry(options: MeasureOptions): Geometry {
+  const { clusterSize = 64 * KiB, refcountBits = 16, extendedL2 = false } = options;
+  const old = options.compat === "0.10";
+  const least = 2 ** limits.qcow2MinClusterBits;
+  const most = 2 ** limits.qcow2MaxClusterBits;
+  const isPower = (value: number): boolean => Number.isInteger(Math.log2(value));
+  if (!isPower(clusterSize) || clusterSize < least || clusterSize > most)
+    refuse(`Cluster size must be a power of two between ${least} and ${most / KiB}k`);
+  if (extendedL2 && clusterSize < 16 * KiB)
+    refuse(`Extended L2 entries are only supported with cluster sizes of at least ${16 * KiB} bytes`);
+  if (!isPower(refcountBits) || refcountBits < 1 || refcountBits > 64)
+    refuse("Refcount width must be a power of two and may not exceed 64 bits");
+  if (old && refcountBits !== 16) {
+    refuse(
+      "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)",
+    );
+  }
+  return { clusterSize, entryBytes: extendedL2 ? 16 : 8, refcountOrder: Math.log2(refcountBits) };
+}
+
+/** Metadata of an image that is full. */
+function metadataBytes(virtual: number, { clusterSize, entryBytes, refcountOrder }: Geometry): number {
+  const l2Bytes = alignUp(virtual / clusterSize, clusterSize / entryBytes) * entryBytes;
+  const l1Bytes = alignUp(l2Bytes / clusterSize, clusterSize / 8) * 8;
+  const bytes = clusterSize + l2Bytes + l1Bytes;
+  const clusters = (bytes + virtual) / clusterSize;
+  const perBlock = (clusterSize * 8) / 2 ** refcountOrder;
+  let blocks = 0;
+  let table = 0;
+  // Blocks and table are counted by blocks too.
+  for (let last = -1, all = 0; all !== last;) {
+    last = all;
+    blocks = Math.ceil((clusters + table + blocks) / perBlock);
+    table = Math.ceil(blocks / (clusterSize / 8));
+    all = clusters + blocks + table;
+  }
+  return bytes + (blocks + table) * clusterSize;
+}
+
+/** Bytes of all clusters that hold data. */
+async function dataBytes(
+  source: Node,
+  { bytes, clusterSize, signal }: { bytes: number; clusterSize: number; signal: AbortSignal | undefined },
+): Promise<number> {
+  let required = 0;
+  for (let at = 0; at < bytes;) {
+    signal?.throwIfAborted();
+    const status = await blockStatusAbove(source.blockNode, at, bytes - at);
+    let reach = status.bytes;
+    if (!status.zero && status.data && status.allocated) {
+      reach = alignUp(at + reach, clusterSize) - at;
+      required += (at % clusterSize) + reach;
+    }
+    at += reach;
+  }
+  return required;
+}
+
+function canKeepBitmaps(source: Node): boolean {
+  const { driver } = source.blockNode;
+  return driver.bitmapStore?.() !== undefined && driver.formatSpecific?.()?.data["compat"] !== "0.10";
+}
+
+function bitmapsBytes(source: Node, clusterSize: number): number {
+  let bytes = 0;
+  let directory = 0;
+  for (const bitmap of source.blockNode.dirtyBitmaps) {
+    if (!bitmap.persistent || bitmap.inconsistent) continue;
+    const clusters = Math.ceil(Math.ceil(Math.ceil(source.length / bitmap.granularity) / 8) / clusterSize);
+    bytes += clusters * clusterSize + alignUp(clusters * 8, clusterSize);
+    directory += alignUp(BITMAP_ENTRY_BYTES + new TextEncoder().encode(bitmap.name).byteLength, 8);
+  }
+  return bytes + alignUp(directory, clusterSize);
+}

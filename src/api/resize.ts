@@ -1,0 +1,31 @@
+/**
+ * Changing the length of a disk.
+ */
+import { BlockBackend } from "../block/backend.ts";
+import type { Preallocation } from "../block/driver.ts";
+import { Perm } from "../block/permissions.ts";
+import { type Node, releaseIdle } from "./node.ts";
+
+/** Options of resize(). */
+export interface ResizeOptions {
+  /** How the new part is prepared; only for growing. Default off. */
+  preallocation?: Preallocation;
+  signal?: AbortSignal;
+}
+
+/**
+ * Sets the length of an open, writable disk to `bytes` (a multiple of 512 for formats). What lies beyond a smaller length is
+ * lost. Throws BlockError in QEMU's words.
+ */
+export async function resize(node: Node, bytes: number, options: ResizeOptions = {}): Promise<void> {
+  const { preallocation = "off", signal } = options;
+  signal?.throwIfAborted();
+  await releaseIdle(node.engine);
+  const backend = new BlockBackend(node.engine.graph);
+  try {
+    await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all & ~Perm.resize });
+    await backend.root!.truncate(bytes, { exact: false, preallocation });
+  } finally {
+    await backend.close();
+  }
+}
