@@ -1,6 +1,7 @@
 /**
  * Opening nodes and making images for library callers, over a given engine.
  */
+import { limits } from "../base/limits.ts";
 import { BlockError } from "../base/errors.ts";
 import type { NodeSpec } from "../block/driver.ts";
 import type { Gate } from "../block/gate.ts";
@@ -76,6 +77,7 @@ export async function createImageIn(
   options: CreateImageOptions = {},
 ): Promise<void> {
   options.signal?.throwIfAborted();
+  checkSize(spec.size);
   const { graph } = engine;
   const { files } = graph.host;
   await releaseIdle(engine);
@@ -94,6 +96,13 @@ export async function createImageIn(
     await files.remove(filename).catch(() => undefined);
     throw error;
   }
+}
+
+function checkSize(size: number): void {
+  if (Number.isSafeInteger(size) && size >= 0 && size <= limits.maxImageBytes) return;
+  const code = size > 0 && Number.isInteger(size) ? "EFBIG" : "EINVAL";
+  const message = `Image size ${size} is no whole number of bytes from 0 to ${limits.maxImageBytes} (limits.maxImageBytes)`;
+  throw new BlockError({ code, op: "create", message });
 }
 
 /** The file that is to be made, if the storage is described as one. */
