@@ -3,7 +3,7 @@
  * from prepare or from abort, while the source is still drained. Source: behaviour of QEMU 7.2's mirror_exit_common.
  */
 import { BlockError, CommandError } from "../base/errors.ts";
-import { chainContains, skipFilters } from "../block/chain.ts";
+import { skipFilters } from "../block/chain.ts";
 import { drainedBegin, drainedEnd } from "../block/drain.ts";
 import { Role } from "../block/driver.ts";
 import type { BlockNode } from "../block/node.ts";
@@ -81,7 +81,7 @@ export class MirrorExit {
     if (!shouldComplete) return;
     const replaced = this.#toReplace ?? source;
     if (replaced.readOnly !== target.readOnly) await graph.setReadOnly(target, replaced.readOnly);
-    if (!chainContains(source, replaced) && !canReplaceAbove(replaced, source)) {
+    if (!presentsSame(replaced, source)) {
       throw new CommandError(
         `Can no longer replace '${init.top.source.name}' by '${target.name}', because it can no longer be ` +
           "guaranteed that doing so would not lead to an abrupt change of visible data",
@@ -111,7 +111,7 @@ export class MirrorExit {
   }
 }
 
-/** Whether `node` presents what `source` holds: a filter (or a chain of them) over it. */
-function canReplaceAbove(node: BlockNode, source: BlockNode): boolean {
+/** Whether one node presents what the other holds: they are the same, or filters lie between them. */
+function presentsSame(node: BlockNode, source: BlockNode): boolean {
   return skipFilters(node) === skipFilters(source);
 }
