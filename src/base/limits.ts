@@ -51,6 +51,8 @@ export const limits = {
   /** qcow2: cluster_bits, bytes of the L1 and of the refcount table, snapshots (QEMU's values). */
   qcow2MinClusterBits: 9,
   qcow2MaxClusterBits: 21,
+  /** qcow2: the least cluster_bits with subclusters, which are sectors at least (QEMU's). */
+  qcow2MinExtendedClusterBits: 14,
   qcow2MaxL1Bytes: 32 * MiB,
   qcow2MaxRefcountTableBytes: 8 * MiB,
   qcow2MaxSnapshots: 65536,

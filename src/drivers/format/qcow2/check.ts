@@ -56,7 +56,7 @@ async function compareCounts(image: Image, counts: Uint32Array, corruptions: str
 }
 
 async function checkFlags(image: Image, corruptions: string[]): Promise<void> {
-  const { clusterSize, l2Coverage, sliceBytes } = image.geometry;
+  const { clusterSize, entryBytes, l2Coverage, sliceBytes } = image.geometry;
   const check = async (what: string, high: number, low: number): Promise<void> => {
     const offset = entryOffset(high, low);
     const count = await getRefcount(image, Math.floor(offset / clusterSize));
@@ -74,7 +74,7 @@ async function checkFlags(image: Image, corruptions: string[]): Promise<void> {
     await check("L2 table", high, low);
     for (let slice = 0; slice < clusterSize && !image.hasDataFile; slice += sliceBytes) {
       const { view } = await image.l2.load(l2Offset + slice);
-      for (let entry = 0; entry < sliceBytes; entry += 8) {
+      for (let entry = 0; entry < sliceBytes; entry += entryBytes) {
         const kind = entryKind(view.getUint32(entry), view.getUint32(entry + 4));
         if (kind !== Kind.normal && kind !== Kind.zeroAllocated) continue;
         await check("data cluster", view.getUint32(entry), view.getUint32(entry + 4));

@@ -39,6 +39,7 @@ interface CreateOptions {
   readonly dataFile: ChildRef | undefined;
   readonly dataFileRaw: boolean;
   readonly compression: "zlib" | "zstd";
+  readonly extended: boolean;
 }
 
 const DEFAULT_CLUSTER_SIZE = 64 * KiB;
@@ -72,6 +73,7 @@ function parse(options: Record<string, unknown>): CreateOptions {
     dataFile: options["data-file"] as ChildRef | undefined,
     dataFileRaw: options["data-file-raw"] === true,
     compression: options["compression-type"] === "zstd" ? "zstd" : "zlib",
+    extended: options["extended-l2"] === true,
   };
   checkTogether(parsed, options);
   if (!isPowerOfTwoBetween(bits, 1, 64)) {
@@ -87,7 +89,7 @@ function parse(options: Record<string, unknown>): CreateOptions {
 }
 
 function checkTogether(parsed: CreateOptions, options: Record<string, unknown>): void {
-  if (parsed.preallocation !== "off" && parsed.backingFile !== undefined) {
+  if (parsed.preallocation !== "off" && parsed.backingFile !== undefined && !parsed.extended) {
     refuse("Backing file and preallocation can only be used at the same time if extended_l2 is on");
   }
   if (parsed.backingFormat !== undefined && parsed.backingFile === undefined) {
@@ -125,7 +127,6 @@ function checkUnsupported(
       const least = `${EXTENDED_L2_MIN_CLUSTER} bytes`;
       refuse(`Extended L2 entries are only supported with cluster sizes of at least ${least}`);
     }
-    unsupported("extended-l2");
   }
   if (compression === "zstd" && version < 3) {
     refuse(`Non-zlib compression type ${needsV3.replace("are", "is")}`);
@@ -197,6 +198,7 @@ function makeHeader(options: CreateOptions, dataFileName: string | undefined): H
     snapshotsOffset: 0,
     incompatible: BigInt(
       (dataFileName === undefined ? 0 : Incompatible.dataFile) |
+        (options.extended ? Incompatible.extendedL2 : 0) |
         (options.compression === "zstd" ? Incompatible.compressionType : 0),
     ),
     compressionType: options.compression === "zstd" ? 1 : 0,

@@ -168,7 +168,9 @@ function checkFeatures(header: Header, encryption: number): void {
   const bits = Number(header.incompatible);
   const refuse = (name: string): never =>
     fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
-  if (bits & Incompatible.extendedL2) refuse("extended L2 entries");
+  if (hasSubclusters(header) && header.clusterBits < limits.qcow2MinExtendedClusterBits) {
+    fail("cluster_bits", `Unsupported subcluster size: ${2 ** header.clusterBits / 32}`);
+  }
   const compression = header.compressionType;
   if (compression > 1)
     fail("compression_type", "qcow2: unknown compression type: " + String(compression), "ENOTSUP");
@@ -224,7 +226,8 @@ function checkTables(header: Header): void {
     bytes: header.l1Size * 8,
     limit: limits.qcow2MaxL1Bytes,
   });
-  const needed = Math.ceil(header.size / (clusterSize * (clusterSize / 8)));
+  const entryBytes = hasSubclusters(header) ? 16 : 8;
+  const needed = Math.ceil(header.size / (clusterSize * (clusterSize / entryBytes)));
   if (needed > 2 ** 31 - 1) fail("size", "Image is too big", "EFBIG");
   if (header.l1Size < needed) fail("l1_size", "L1 table is too small");
   checkDistinct(header, refcountTableBytes, clusterSize);
@@ -237,6 +240,11 @@ function checkDistinct(header: Header, refcountTableBytes: number, clusterSize: 
   if (header.l1Size > 0 && header.l1Offset < tableEnd && header.refcountTableOffset < l1End) {
     fail("l1_table_offset", "Active L1 table overlaps with the reference count table");
   }
+}
+
+/** Whether L2 entries are extended. */
+export function hasSubclusters(header: Header): boolean {
+  return (Number(header.incompatible) & Incompatible.extendedL2) !== 0;
 }
 
 /** The virtual size in whole sectors, bytes. */

@@ -11,7 +11,7 @@ import type { Host } from "../../../base/host.ts";
 import { Mutex } from "../../../base/signals.ts";
 import type { Child } from "../../../block/child.ts";
 import type { BlockNode } from "../../../block/node.ts";
-import { type Header, virtualSize } from "./header.ts";
+import { hasSubclusters, type Header, virtualSize } from "./header.ts";
 import { Claims, Readers } from "./in-flight.ts";
 import { entryOffset, type Geometry, Incompatible, l1EntriesFor, makeGeometry, readU64 } from "./layout.ts";
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
@@ -87,7 +87,7 @@ export class Image {
     this.host = host;
     this.header = header;
     this.options = options;
-    this.geometry = makeGeometry(header.clusterBits, header.refcountOrder);
+    this.geometry = makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header));
     this.size = virtualSize(header);
     this.untouchedFrom = Math.ceil(file.length / this.geometry.clusterSize) * this.geometry.clusterSize;
     this.metadata = new MetadataMap(this.geometry.clusterSize);

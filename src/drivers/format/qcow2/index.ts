@@ -1,6 +1,6 @@
 /**
  * The qcow2 format driver: versions 2 and 3, every cluster size and refcount width, backing files, zero and compressed
- * clusters, internal snapshots, external data files. Extended L2 entries and encryption are refused by name.
+ * clusters, subclusters, internal snapshots, external data files. Encryption is refused by name.
  * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
 import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
@@ -27,7 +27,7 @@ import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
 import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
-import { type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
+import { hasSubclusters, type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
 import { Image } from "./image.ts";
 import { inspectImage } from "./inspect.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
@@ -105,8 +105,8 @@ export class Qcow2 implements BlockDriver {
   }
 
   limits(): Partial<BlockLimits> {
-    const { clusterSize } = this.#image.geometry;
-    return { requestAlignment: 1, pwriteZeroesAlignment: clusterSize, pdiscardAlignment: clusterSize };
+    const { clusterSize, subclusterSize } = this.#image.geometry;
+    return { requestAlignment: 1, pwriteZeroesAlignment: subclusterSize, pdiscardAlignment: clusterSize };
   }
 
   getInfo(): DriverInfo {
@@ -131,7 +131,7 @@ export class Qcow2 implements BlockDriver {
         "refcount-bits": 2 ** geometry.refcountOrder,
         corrupt: (header.incompatible & BigInt(Incompatible.corrupt)) !== 0n,
         "compression-type": header.compressionType === 1 ? "zstd" : "zlib",
-        "extended-l2": false,
+        "extended-l2": hasSubclusters(header),
         ...(bitmaps.length > 0 ? { bitmaps } : {}),
       },
     };
@@ -219,7 +219,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
     });
   }
   const options = parseOptions(spec, {
-    geometry: makeGeometry(header.clusterBits, header.refcountOrder),
+    geometry: makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header)),
     size: virtualSize(header),
     version: header.version,
     discard: context.node.options.discard === "unmap",

@@ -38,7 +38,17 @@ const OFFSET_HIGH = 0x00ffffff;
 const OFFSET_LOW = 0xfffffe00;
 
 /** What an L2 entry says of its cluster. */
-export const Kind = { unallocated: 0, normal: 1, zeroPlain: 2, zeroAllocated: 3, compressed: 4 } as const;
+export const Kind = {
+  unallocated: 0,
+  normal: 1,
+  zeroPlain: 2,
+  zeroAllocated: 3,
+  compressed: 4,
+  /** A subcluster without content of its own in a cluster that the file holds. */
+  reserved: 5,
+  /** Bits that contradict each other. */
+  invalid: 6,
+} as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** The host offset in an L1 or L2 entry (bits 9 … 55), bytes. Exact, though it may exceed a safe integer; see isHostOffset. */
@@ -103,6 +113,8 @@ export interface Geometry {
   readonly clusterSize: number;
   /** Bytes of an L2 entry: 8, or 16 with subclusters. */
   readonly entryBytes: number;
+  /** Bytes that are mapped one by one: a cluster, or one of its 32 subclusters. */
+  readonly subclusterSize: number;
   /** Entries of an L2 table. */
   readonly l2Entries: number;
   /** Guest bytes that one L2 table maps. */
@@ -117,14 +129,15 @@ export interface Geometry {
 }
 
 /** Derives the sizes. */
-export function makeGeometry(clusterBits: number, refcountOrder: number): Geometry {
+export function makeGeometry(clusterBits: number, refcountOrder: number, extended = false): Geometry {
   const clusterSize = 2 ** clusterBits;
-  const entryBytes = 8;
+  const entryBytes = extended ? 16 : 8;
   const sliceBytes = Math.min(clusterSize, 65536);
   return {
     clusterBits,
     clusterSize,
     entryBytes,
+    subclusterSize: extended ? clusterSize / 32 : clusterSize,
     l2Entries: clusterSize / entryBytes,
     l2Coverage: (clusterSize / entryBytes) * clusterSize,
     sliceBytes,

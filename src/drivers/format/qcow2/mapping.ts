@@ -6,13 +6,14 @@ import { assert } from "../../../base/assert.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "./layout.ts";
 import type { CachedTable } from "./metadata-cache.ts";
+import { extendedRun } from "./subclusters.ts";
 
 /** A run of guest bytes that are mapped alike. */
 export interface Extent {
   readonly kind: Kind;
   /** Guest bytes from the offset asked for. */
   readonly bytes: number;
-  /** Where the first byte lies in the file (normal, zeroAllocated); else 0. */
+  /** Where the first byte lies in the file (normal, zeroAllocated, reserved); else 0. */
   readonly host: number;
   /** The clusters are referenced once: they may be written in place. */
   readonly copied: boolean;
@@ -44,9 +45,9 @@ export async function loadL1Slot(image: Image, guest: number): Promise<L1Slot> {
 
 /** The offset of the L2 slice for `guest` in its L2 table at `l2Offset`. */
 function sliceOffset(image: Image, l2Offset: number, guest: number): number {
-  const { clusterSize, l2Coverage, sliceBytes } = image.geometry;
+  const { clusterSize, entryBytes, l2Coverage, sliceBytes } = image.geometry;
   const index = Math.floor((guest % l2Coverage) / clusterSize);
-  const byte = index * 8;
+  const byte = index * entryBytes;
   return l2Offset + byte - (byte % sliceBytes);
 }
 
@@ -81,12 +82,12 @@ export async function checkL2Offset(image: Image, l2Offset: number, index: numbe
 
 /** The byte of the entry for `guest` in its slice. */
 export function entryPlace(image: Image, guest: number): number {
-  const { clusterSize, sliceEntries } = image.geometry;
-  return (Math.floor(guest / clusterSize) % sliceEntries) * 8;
+  const { clusterSize, entryBytes, sliceEntries } = image.geometry;
+  return (Math.floor(guest / clusterSize) % sliceEntries) * entryBytes;
 }
 
 /** How far the L2 slice that maps `guest` reaches, in guest bytes from `guest`. */
-function sliceReach(image: Image, guest: number): number {
+export function sliceReach(image: Image, guest: number): number {
   const coverage = image.geometry.sliceEntries * image.geometry.clusterSize;
   return coverage - (guest % coverage);
 }
@@ -96,7 +97,8 @@ export function extentAt(image: Image, slice: CachedTable | null, guest: number,
   const limit = Math.min(maxBytes, sliceReach(image, guest));
   if (slice === null)
     return { kind: Kind.unallocated, bytes: limit, host: 0, copied: false, high: 0, low: 0 };
-  const { clusterSize } = image.geometry;
+  const { clusterSize, entryBytes } = image.geometry;
+  if (entryBytes > 8) return extendedExtentAt(image, slice, guest, limit);
   const at = entryPlace(image, guest);
   const { view } = slice;
   const high = view.getUint32(at);
@@ -120,6 +122,15 @@ export function extentAt(image: Image, slice: CachedTable | null, guest: number,
     high,
     low,
   };
+}
+
+function extendedExtentAt(image: Image, slice: CachedTable, guest: number, limit: number): Extent {
+  const inCluster = guest % image.geometry.clusterSize;
+  const at = entryPlace(image, guest);
+  const { entry, kind, bytes } = extendedRun(image, slice.view, { at, inCluster, limit });
+  const { high, low, hasCluster } = entry;
+  const host = hasCluster ? entryOffset(high, low) + inCluster : 0;
+  return { kind, bytes, host, copied: (high & COPIED_HIGH) !== 0, high, low };
 }
 
 /** How many entries from `at` on continue the first one: the same flags, and offsets `step` apart. */
@@ -151,6 +162,7 @@ export function isImpossible(image: Image, extent: Extent, guest: number): boole
   const { kind, host } = extent;
   if (kind === Kind.unallocated) return false;
   if (kind === Kind.compressed) return image.hasDataFile;
+  if (kind === Kind.invalid) return true;
   if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) return true;
   if (kind === Kind.zeroPlain) return false;
   if (image.hasDataFile && host !== guest) return true;
@@ -163,6 +175,9 @@ export async function refuseExtent(image: Image, extent: Extent, guest: number):
   const where = `L2 index: 0x${(Math.floor(guest / clusterSize) % l2Entries).toString(16)}`;
   if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) {
     return image.corrupted(`Zero cluster entry found in pre-v3 image (${where})`, { fatal: true });
+  }
+  if (extent.kind === Kind.invalid) {
+    return image.corrupted(`Invalid cluster entry found (${where})`, { fatal: true });
   }
   if (extent.kind === Kind.compressed) {
     const words = `Compressed cluster entry found in image with external data file (${where})`;

@@ -51,7 +51,7 @@ function cacheSizes(spec: NodeSpec, geometry: Geometry, size: number): { l2: num
     const limit = `between 512 and the cluster size (${geometry.clusterSize})`;
     throw new CommandError(`L2 cache entry size must be a power of two ${limit}`);
   }
-  const tables = Math.max(1, Math.ceil(size / geometry.clusterSize)) * 8;
+  const tables = Math.max(1, Math.ceil(size / geometry.clusterSize)) * geometry.entryBytes;
   const minRefcount = MIN_TABLES * geometry.clusterSize;
   refcount ??= total === undefined || l2 === undefined ? minRefcount : total - l2;
   l2 ??= total === undefined ? Math.min(DEFAULT_L2_CACHE, tables) : Math.max(0, total - refcount);

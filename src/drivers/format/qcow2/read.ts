@@ -5,7 +5,7 @@
 import { readCompressed } from "./compressed.ts";
 import type { Image } from "./image.ts";
 import { Kind } from "./layout.ts";
-import { type Extent, extentAt, findExtent, isImpossible, peekSlice } from "./mapping.ts";
+import { type Extent, extentAt, findExtent, isImpossible, peekSlice, refuseExtent } from "./mapping.ts";
 
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
 export async function readGuest(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
@@ -60,11 +60,14 @@ function readExtent(
       buffer.fill(0);
       return undefined;
     case Kind.unallocated:
+    case Kind.reserved:
       return readBacking(image, offset, buffer);
     case Kind.compressed:
       return readCompressed(image, extent, offset, buffer);
     case Kind.normal:
       return readData(image, extent.host, buffer);
+    case Kind.invalid:
+      return refuseExtent(image, extent, offset);
   }
 }
 

@@ -73,11 +73,12 @@ class Walk {
   async #l1(offset: number, entries: number): Promise<void> {
     if (entries === 0) return;
     this.#add("L1 table", offset, entries * 8);
+    const { entryBytes } = this.#image.geometry;
     await this.#table(offset, entries, async (high, low) => {
       const l2 = entryOffset(high, low);
       if (l2 === 0) return;
       this.#add("L2 table", l2, this.#image.geometry.clusterSize);
-      await this.#table(l2, this.#image.geometry.l2Entries, (h, l) => this.#cluster(h, l));
+      await this.#table(l2, this.#image.geometry.l2Entries, (h, l) => this.#cluster(h, l), entryBytes);
     });
   }
 
@@ -98,13 +99,14 @@ class Walk {
     offset: number,
     entries: number,
     entry: (high: number, low: number) => Promise<void> | void,
+    entryBytes = 8,
   ): Promise<void> {
-    const bytes = new Uint8Array(Math.min(CHUNK_BYTES, entries * 8));
+    const bytes = new Uint8Array(Math.min(CHUNK_BYTES, entries * entryBytes));
     const view = new DataView(bytes.buffer);
-    for (let done = 0; done < entries * 8; done += bytes.byteLength) {
-      const part = Math.min(bytes.byteLength, entries * 8 - done);
+    for (let done = 0; done < entries * entryBytes; done += bytes.byteLength) {
+      const part = Math.min(bytes.byteLength, entries * entryBytes - done);
       await this.#image.file.pread(offset + done, bytes.subarray(0, part));
-      for (let at = 0; at < part; at += 8) {
+      for (let at = 0; at < part; at += entryBytes) {
         const waiting = entry(view.getUint32(at), view.getUint32(at + 4));
         if (waiting) await waiting;
       }

@@ -17,7 +17,7 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
     bytes: length,
     data: first.kind === Kind.normal || first.kind === Kind.compressed,
     zero: first.kind === Kind.zeroPlain || first.kind === Kind.zeroAllocated,
-    allocated: first.kind !== Kind.unallocated,
+    allocated: !isUnallocated(first.kind),
   };
   if (first.kind === Kind.compressed) status.compressed = true;
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
@@ -28,7 +28,12 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
   return status;
 }
 
+function isUnallocated(kind: Kind): boolean {
+  return kind === Kind.unallocated || kind === Kind.reserved;
+}
+
 function continues(first: Extent, next: Extent, length: number): boolean {
+  if (isUnallocated(first.kind)) return isUnallocated(next.kind);
   if (next.kind !== first.kind) return false;
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated)
     return next.host === first.host + length;

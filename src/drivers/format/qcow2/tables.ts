@@ -8,6 +8,7 @@ import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryOffset, writeEntry } from "./layout.ts";
 import { checkL2Offset, entryPlace, type L1Slot, loadL1Slot, loadSlice } from "./mapping.ts";
 import type { CachedTable } from "./metadata-cache.ts";
+import { writeBits } from "./subclusters.ts";
 
 /** The slice that maps `guest`, in a table that only the active L1 table refers to; made if there is none. */
 export async function writableSlice(image: Image, guest: number): Promise<CachedTable> {
@@ -48,7 +49,7 @@ async function newTable(image: Image, slot: L1Slot, old: number): Promise<void> 
   free(image, { cluster: old / clusterSize, count: 1 }, "other");
 }
 
-/** Sets the entry for `guest`. */
+/** Sets the entry for `guest`, without bits for subclusters. */
 export function setEntry(
   image: Image,
   { slice, guest, high, low }: { slice: CachedTable; guest: number; high: number; low: number },
@@ -56,5 +57,6 @@ export function setEntry(
   const at = entryPlace(image, guest);
   slice.view.setUint32(at, high);
   slice.view.setUint32(at + 4, low);
-  image.l2.markDirty(slice, at, at + 8);
+  if (image.geometry.entryBytes > 8) writeBits(slice.view, at, { zero: 0, allocated: 0 });
+  image.l2.markDirty(slice, at, at + image.geometry.entryBytes);
 }

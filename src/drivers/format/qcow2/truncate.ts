@@ -139,7 +139,8 @@ async function setSize(image: Image, size: number): Promise<void> {
 async function clearOldTail(image: Image, { from, to }: { from: number; to: number }): Promise<void> {
   if (from >= to) return;
   const { kind } = await findExtent(image, from, to - from);
-  const backed = kind === Kind.unallocated && image.node.backing && image.node.backing.length > from;
+  const isUnallocated = kind === Kind.unallocated || kind === Kind.reserved;
+  const backed = isUnallocated && image.node.backing && image.node.backing.length > from;
   if (kind === Kind.normal || kind === Kind.compressed || backed) {
     await writeGuest(image, from, new Uint8Array(to - from));
   }
@@ -220,7 +221,7 @@ async function preallocate(
 }
 
 async function preallocateSlice(image: Image, from: number, to: number): Promise<void> {
-  const { clusterSize } = image.geometry;
+  const { clusterSize, entryBytes } = image.geometry;
   const slice = await writableSlice(image, from);
   const count = (to - from) / clusterSize;
   const { cluster, fresh } = image.hasDataFile
@@ -232,11 +233,13 @@ async function preallocateSlice(image: Image, from: number, to: number): Promise
   }
   const at = entryPlace(image, from);
   for (let index = 0; index < count; index++) {
-    if (slice.view.getUint32(at + index * 8 + 4) !== 0 || slice.view.getUint32(at + index * 8) !== 0) {
+    const place = at + index * entryBytes;
+    if (slice.view.getUint32(place + 4) !== 0 || slice.view.getUint32(place) !== 0) {
       throw blockError("EIO", "truncate", "clusters beyond the end of the disk are mapped");
     }
-    writeEntry(slice.view, at + index * 8, (cluster + index) * clusterSize, COPIED_HIGH);
+    // With subclusters the clusters are reserved only: they may stand before a backing file.
+    writeEntry(slice.view, place, (cluster + index) * clusterSize, COPIED_HIGH);
   }
-  image.l2.markDirty(slice, at, at + count * 8);
+  image.l2.markDirty(slice, at, at + count * entryBytes);
   image.barrierBeforeL2 = true;
 }

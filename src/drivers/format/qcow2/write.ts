@@ -20,9 +20,11 @@ import {
   loadSlice,
   peekSlice,
   refuseExtent,
+  sliceReach,
 } from "./mapping.ts";
 import type { CachedTable } from "./metadata-cache.ts";
 import { readGuest } from "./read.ts";
+import { ALL, readExtended, subclusterMask, writeBits } from "./subclusters.ts";
 import { writableSlice } from "./tables.ts";
 import { makeRoom } from "./write-back.ts";
 
@@ -156,15 +158,16 @@ async function planSegment(image: Image, guest: number, bytes: number): Promise<
   if (first.kind === Kind.normal && first.copied) {
     return { guest, bytes: first.bytes, host: first.host, action: "in-place", head: 0, tail: 0 };
   }
-  const { clusterSize } = image.geometry;
+  const { clusterSize, subclusterSize } = image.geometry;
   const inCluster = guest % clusterSize;
   if (isReusable(first)) {
-    const rest = (clusterSize - ((guest + first.bytes) % clusterSize)) % clusterSize;
-    return { guest, bytes: first.bytes, host: first.host, action: "reuse", head: inCluster, tail: rest };
+    const rest = (subclusterSize - ((guest + first.bytes) % subclusterSize)) % subclusterSize;
+    const head = guest % subclusterSize;
+    return { guest, bytes: first.bytes, host: first.host, action: "reuse", head, tail: rest };
   }
   let last = first;
   let length = first.bytes;
-  while (length < bytes && entryPlace(image, guest + length) !== 0) {
+  while (length < bytes && length < sliceReach(image, guest)) {
     const next = await checkedExtent(image, slice, guest + length, bytes - length);
     if ((next.kind === Kind.normal && next.copied) || isReusable(next)) break;
     last = next;
@@ -174,24 +177,34 @@ async function planSegment(image: Image, guest: number, bytes: number): Promise<
   const { cluster, fresh } = image.hasDataFile
     ? { cluster: (guest - inCluster) / clusterSize, fresh: false }
     : await allocate(image, count);
-  const tail = count * clusterSize - inCluster - length;
+  const head = guest % copyUnit(image, first);
+  const end = guest + length;
+  const tail = Math.ceil(end / copyUnit(image, last)) * copyUnit(image, last) - end;
   return {
     guest,
     bytes: length,
     host: cluster * clusterSize + inCluster,
     action: "new",
-    head: fresh && readsZero(image, first, guest - inCluster) ? 0 : inCluster,
-    tail: fresh && readsZero(image, last, guest + length) ? 0 : tail,
+    head: fresh && readsZero(image, first, guest - head) ? 0 : head,
+    tail: fresh && readsZero(image, last, end) ? 0 : tail,
   };
 }
 
+/** What of a cluster goes along into a new one: all of it if it held anything, else the subclusters that are touched. */
+function copyUnit(image: Image, { kind }: Extent): number {
+  const { clusterSize, subclusterSize } = image.geometry;
+  return kind === Kind.unallocated || kind === Kind.zeroPlain ? subclusterSize : clusterSize;
+}
+
 function isReusable(extent: Extent): boolean {
-  return extent.kind === Kind.zeroAllocated && extent.copied;
+  return (extent.kind === Kind.zeroAllocated || extent.kind === Kind.reserved) && extent.copied;
 }
 
 /** Whether the part of a cluster from `guest` on reads as zeroes, judged by the kind of its extent. */
 function readsZero(image: Image, extent: Extent, guest: number): boolean {
-  if (extent.kind === Kind.zeroPlain || extent.kind === Kind.zeroAllocated) return true;
+  if (extent.kind === Kind.zeroPlain) return true;
+  // Other subclusters of the cluster may hold data.
+  if (extent.kind === Kind.zeroAllocated) return image.geometry.entryBytes === 8;
   if (extent.kind !== Kind.unallocated) return false;
   const { backing } = image.node;
   return !backing || guest >= backing.length;
@@ -283,20 +296,36 @@ async function giveBack(image: Image, segment: Segment): Promise<void> {
 
 /** Enters a segment's clusters in the L2 table and drops what was there. Runs under the lock. */
 async function link(image: Image, segment: Segment): Promise<void> {
-  const { clusterSize } = image.geometry;
+  const { clusterSize, entryBytes } = image.geometry;
   const slice = await writableSlice(image, segment.guest);
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
   const first = entryPlace(image, segment.guest);
   for (let index = 0; index < count; index++) {
-    const at = first + index * 8;
+    const at = first + index * entryBytes;
+    if (entryBytes > 8) linkSubclusters(image, { slice, segment, at, from: index * clusterSize - inCluster });
     const high = slice.view.getUint32(at);
     const low = slice.view.getUint32(at + 4);
     if (segment.action === "new" && (high | low) !== 0) dropEntry(image, high, low);
     writeEntry(slice.view, at, segment.host - inCluster + index * clusterSize, COPIED_HIGH);
   }
-  image.l2.markDirty(slice, first, first + count * 8);
+  image.l2.markDirty(slice, first, first + count * entryBytes);
   image.barrierBeforeL2 = true;
+}
+
+/** Sets the bits of the entry at `at`, whose cluster begins `from` bytes after the segment. Comes before the entry's words. */
+function linkSubclusters(
+  image: Image,
+  { slice, segment, at, from }: { slice: CachedTable; segment: Segment; at: number; from: number },
+): void {
+  const { clusterSize } = image.geometry;
+  const old = readExtended(image, slice.view, at);
+  const isCopied = segment.action === "new" && (old.hasCluster || old.compressed);
+  const covered = isCopied
+    ? ALL
+    : subclusterMask(image, Math.max(0, -from), Math.min(clusterSize, segment.bytes - from));
+  const allocated = segment.action === "new" ? covered : old.allocated | covered;
+  writeBits(slice.view, at, { zero: old.zero & ~covered, allocated });
 }
 
 function dropEntry(image: Image, high: number, low: number): void {

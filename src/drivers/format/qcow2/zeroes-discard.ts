@@ -13,6 +13,7 @@ import { entryKind, entryOffset, Kind, ZERO_LOW } from "./layout.ts";
 import { entryPlace, findExtent, loadSlice } from "./mapping.ts";
 import type { CachedTable } from "./metadata-cache.ts";
 import type { FreeReason } from "./options.ts";
+import { ALL, readExtended, subclusterMask, writeBits } from "./subclusters.ts";
 import { writableSlice } from "./tables.ts";
 import { makeRoom } from "./write-back.ts";
 
@@ -31,17 +32,22 @@ export async function writeZeroes(
   flags: RequestFlags,
 ): Promise<void> {
   image.checkAlive();
-  const { clusterSize } = image.geometry;
+  const { clusterSize, subclusterSize } = image.geometry;
   const unmap = (flags & Req.mayUnmap) !== 0;
   const canUnmapV2 = unmap && !image.node.backing;
   if (image.header.version < 3 && !canUnmapV2) throw blockError("ENOTSUP", "pwriteZeroes");
-  const from = offset - (offset % clusterSize);
+  const from = offset - (offset % subclusterSize);
   const end = offset + bytes;
-  const to = Math.ceil(end / clusterSize) * clusterSize;
-  const claim = await image.claims.exclusive(from, to);
+  const to = Math.ceil(end / subclusterSize) * subclusterSize;
+  const claim = await image.claims.exclusive(
+    from - (from % clusterSize),
+    Math.ceil(to / clusterSize) * clusterSize,
+  );
   try {
     if (from < offset) await checkEdge(image, from);
-    if (end < to && end < image.size) await checkEdge(image, to - clusterSize);
+    if (end < to && end < image.size) await checkEdge(image, to - subclusterSize);
+    if (from % clusterSize !== 0) await checkPart(image, from);
+    if (to % clusterSize !== 0) await checkPart(image, to);
     await zeroRawData(image, { from, to, flags });
     const change: Change =
       image.header.version < 3 ? { to: "discard", full: false, reason: "request" } : { to: "zero", unmap };
@@ -51,12 +57,19 @@ export async function writeZeroes(
   }
 }
 
-/** Throws ENOTSUP unless the whole cluster reads as zeroes, so that making it zero changes nothing outside the request. */
+/** Throws ENOTSUP for a part of a compressed cluster, which has no subclusters. */
+async function checkPart(image: Image, guest: number): Promise<void> {
+  const { kind } = await findExtent(image, guest, 1);
+  if (kind === Kind.compressed) throw blockError("ENOTSUP", "pwriteZeroes");
+}
+
+/** Throws ENOTSUP unless the whole cluster (or subcluster) reads as zeroes, so that making it zero changes nothing outside the request. */
 async function checkEdge(image: Image, cluster: number): Promise<void> {
-  const { kind } = await findExtent(image, cluster, image.geometry.clusterSize);
+  const { kind } = await findExtent(image, cluster, image.geometry.subclusterSize);
   if (kind === Kind.zeroPlain || kind === Kind.zeroAllocated) return;
   const { backing } = image.node;
-  if (kind === Kind.unallocated && (!backing || cluster >= backing.length)) return;
+  if ((kind === Kind.unallocated || kind === Kind.reserved) && (!backing || cluster >= backing.length))
+    return;
   throw blockError("ENOTSUP", "pwriteZeroes");
 }
 
@@ -130,20 +143,23 @@ function isNothingToDo(image: Image, change: Change): boolean {
 }
 
 function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Discards): void {
-  const { clusterSize } = image.geometry;
+  const { clusterSize, entryBytes } = image.geometry;
   const { from, to, change } = work;
   let dirtyFrom = -1;
   let dirtyTo = 0;
-  for (let guest = from; guest < to; guest += clusterSize) {
+  for (let guest = from; guest < to; guest += clusterSize - (guest % clusterSize)) {
     const at = entryPlace(image, guest);
     const entry = { high: slice.view.getUint32(at), low: slice.view.getUint32(at + 4) };
-    const next = changedEntry(image, entry, change);
+    const next =
+      entryBytes > 8
+        ? changeSubclusters(image, { slice, at, guest, to }, change)
+        : changedEntry(image, entry, change);
     if (!next) continue;
     slice.view.setUint32(at, next.high);
     slice.view.setUint32(at + 4, next.low);
     if (next.drops) dropCluster(image, { guest, ...entry, reason: reasonOf(change) }, discards);
     if (dirtyFrom < 0) dirtyFrom = at;
-    dirtyTo = at + 8;
+    dirtyTo = at + entryBytes;
   }
   if (dirtyFrom >= 0) image.l2.markDirty(slice, dirtyFrom, dirtyTo);
 }
@@ -155,6 +171,32 @@ function reasonOf(change: Change): FreeReason {
 interface Entry {
   readonly high: number;
   readonly low: number;
+}
+
+/** Changes the bits of the subclusters of [guest, to) in one cluster; gives what the entry's words become, as changedEntry. */
+function changeSubclusters(
+  image: Image,
+  { slice, at, guest, to }: { slice: CachedTable; at: number; guest: number; to: number },
+  change: Change,
+): (Entry & { drops: boolean }) | undefined {
+  const { clusterSize } = image.geometry;
+  const { view } = slice;
+  const entry = readExtended(image, view, at);
+  const { high, low, zero, allocated, hasCluster } = entry;
+  const inCluster = guest % clusterSize;
+  const mask = subclusterMask(image, inCluster, Math.min(clusterSize, inCluster + to - guest));
+  if (mask !== ALL || (change.to === "zero" && hasCluster && !change.unmap)) {
+    if ((zero & mask) >>> 0 === mask && (allocated & mask) === 0) return undefined;
+    writeBits(view, at, { zero: zero | mask, allocated: allocated & ~mask });
+    return { high, low, drops: false };
+  }
+  const drops = hasCluster || entry.compressed;
+  const isEmpty = !drops && zero === 0;
+  if (isEmpty && isNothingToDo(image, change)) return undefined;
+  const toZero = change.to === "zero" || !change.full;
+  if (!drops && zero === ALL && toZero) return undefined;
+  writeBits(view, at, { zero: toZero ? ALL : 0, allocated: 0 });
+  return { high: 0, low: 0, drops };
 }
 
 /** What an entry becomes, and whether it lets go of what it refers to; undefined: it stays. */

@@ -117,12 +117,7 @@ const refused: [string, Uint8Array, string, string][] = [
     "incompatible_features",
     "Unsupported qcow2 feature(s): Unknown incompatible feature: 8000000000000000",
   ],
-  [
-    "extended L2",
-    changed(79, 16),
-    "incompatible_features",
-    "Unsupported qcow2 feature(s): extended L2 entries",
-  ],
+  ["tiny subclusters", changed(79, 16).fill(13, 23, 24), "cluster_bits", "Unsupported subcluster size: 256"],
   [
     "refcount width",
     changed(99, 7),
