@@ -1,0 +1,230 @@
+// convert, compare, map, check, measure and resize over disks in memory; runs in Node and in Chromium.
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  type Engine,
+  type ImageMapEntry,
+  type Node,
+  BlockError,
+  check,
+  compare,
+  convert,
+  CopyError,
+  createEngine,
+  createImage,
+  map,
+  measure,
+  openNode,
+  resize,
+} from "../../../src/browser.ts";
+import { Pipeline } from "../../../src/api/pipeline.ts";
+import { KiB, MiB, pattern, same } from "../support/graph.ts";
+
+let engine: Engine;
+
+beforeEach(() => {
+  engine = createEngine({ arenaBytes: 24 * MiB });
+});
+
+afterEach(() => engine.close());
+
+function disk(size: number, name: string): Promise<Node> {
+  return openNode({ driver: "memory", size, discard: "unmap", "node-name": name }, { engine });
+}
+
+/** An open qcow2 image in memory; `name` is that of the image, `name`-file that of its storage. */
+async function qcow2(size: number, name: string): Promise<Node> {
+  await disk(0, `${name}-file`);
+  await createImage({ driver: "qcow2", file: `${name}-file`, size }, { engine });
+  return openNode({ driver: "qcow2", file: `${name}-file`, "node-name": name, discard: "unmap" }, { engine });
+}
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
+
+describe("convert", () => {
+  it("copies data, skips zeroes, and compresses", async () => {
+    const source = await disk(9 * MiB, "source");
+    const data = pattern(3 * MiB, 5);
+    data.fill(0, MiB, 2 * MiB);
+    await source.write(2 * MiB + 1, data);
+    for (const compress of [false, true]) {
+      const target = await qcow2(9 * MiB, `target-${compress}`);
+      const seen: number[] = [];
+      await convert(source, target, { targetIsZero: true, compress, onProgress: (done) => seen.push(done) });
+      expect(await compare(source, target)).toEqual({ identical: true, sizesDiffer: false });
+      expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+      expect(seen.at(-1)).toBe(9 * MiB);
+      const stored = (await all(target.map())).filter((extent) => extent.data);
+      expect(stored.reduce((sum, extent) => sum + extent.bytes, 0)).toBeLessThanOrEqual(2 * MiB + 192 * KiB);
+    }
+  });
+
+  it("overwrites what the target held, with zeroes too", async () => {
+    const source = await disk(MiB, "source");
+    await source.write(300 * KiB, pattern(5000, 3));
+    const target = await disk(2 * MiB, "target");
+    await target.write(0, pattern(2 * MiB, 9));
+    await convert(source, target);
+    expect(same(await target.read(0, MiB), await source.read(0, MiB))).toBe(true);
+    expect(same(await target.read(MiB, MiB), pattern(2 * MiB, 9).subarray(MiB))).toBe(true);
+  });
+
+  it("refuses a target that is too short or cannot compress", async () => {
+    const source = await disk(2 * MiB, "source");
+    const target = await disk(MiB, "target");
+    await expect(convert(source, target)).rejects.toMatchObject({ code: "ENOSPC" });
+    await expect(convert(target, source, { compress: true })).rejects.toMatchObject({ code: "ENOTSUP" });
+  });
+
+  it("says which side failed and where, and leaves nothing in flight", async () => {
+    await (await disk(8 * MiB, "below")).write(0, pattern(8 * MiB, 1));
+    const sector = (5 * MiB) / 512;
+    const source = await openNode(
+      {
+        driver: "blkdebug",
+        image: "below",
+        "inject-error": [{ event: "none", iotype: "read", errno: 5, sector, once: false }],
+      },
+      { engine },
+    );
+    const target = await disk(8 * MiB, "target");
+    const error = await convert(source, target).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(CopyError);
+    expect(error).toMatchObject({ operation: "read", code: "EIO", range: { offset: 4 * MiB } });
+    expect(engine.graph.arena.inUse).toBe(0);
+  });
+
+  it("stops when it is aborted", async () => {
+    const source = await disk(16 * MiB, "source");
+    await source.write(0, pattern(16 * MiB, 1));
+    const target = await disk(16 * MiB, "target");
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    const onProgress = (done: number): void => {
+      if (done > 0) controller.abort(reason);
+    };
+    const { signal } = controller;
+    await expect(convert(source, target, { parallel: 1, signal, onProgress })).rejects.toBe(reason);
+    expect(engine.graph.arena.inUse).toBe(0);
+  });
+});
+
+describe("compare", () => {
+  it("finds the first sector that differs, beyond the shorter end too", async () => {
+    const a = await disk(8 * MiB, "a");
+    const b = await disk(6 * MiB, "b");
+    expect(await compare(a, b)).toEqual({ identical: true, sizesDiffer: true });
+    await a.write(7 * MiB + 700, pattern(1, 9));
+    expect(await compare(b, a)).toEqual({
+      identical: false,
+      mismatch: "content",
+      offset: 7 * MiB + 512,
+      sizesDiffer: true,
+    });
+    await b.write(5 * MiB + 1, new Uint8Array([1]));
+    await b.write(3 * MiB + 1, new Uint8Array([1]));
+    expect(await compare(a, b)).toMatchObject({ mismatch: "content", offset: 3 * MiB });
+    expect(await compare(a, b, { strict: true })).toMatchObject({ identical: false, mismatch: "size" });
+  });
+});
+
+describe("map", () => {
+  it("says where the bytes lie", async () => {
+    const image = await qcow2(4 * MiB, "image");
+    await image.write(MiB, pattern(128 * KiB, 1));
+    const entries: ImageMapEntry[] = await all(map(image));
+    expect(entries.map(({ offset, bytes, data, depth }) => [offset, bytes, data, depth])).toEqual([
+      [0, MiB, false, 0],
+      [MiB, 128 * KiB, true, 0],
+      [MiB + 128 * KiB, 3 * MiB - 128 * KiB, false, 0],
+    ]);
+    const place = entries[1]?.fileOffset ?? -1;
+    await image.flush();
+    const file = await openNode({ driver: "raw", file: "image-file", "read-only": true }, { engine });
+    expect(same(await file.read(place, 1000), pattern(128 * KiB, 1).subarray(0, 1000))).toBe(true);
+    expect(await all(map(image, { offset: MiB, length: 10 }))).toMatchObject([{ bytes: 10 }]);
+  });
+});
+
+describe("check", () => {
+  it("finds a leak, writes nothing unless asked, and repairs", async () => {
+    const image = await qcow2(MiB, "image");
+    await image.write(0, pattern(64 * KiB, 1));
+    await image.close();
+    const file = await openNode({ driver: "raw", file: "image-file" }, { engine });
+    const head = await file.read(48, 8);
+    const table = Number(new DataView(head.buffer).getBigUint64(0));
+    const block = Number(new DataView((await file.read(table, 8)).buffer).getBigUint64(0));
+    // The header's cluster is counted twice.
+    await file.write(block, new Uint8Array([0, 2]));
+    await file.close();
+    const spec = { driver: "qcow2", file: "image-file" } as const;
+    const words: string[] = [];
+    const onMessage = (text: string): void => void words.push(text);
+    expect(await check(spec, { engine, onMessage })).toMatchObject({
+      leaks: 1,
+      corruptions: 0,
+      leaksFixed: 0,
+    });
+    expect(words).toEqual(["Leaked cluster 0 refcount=2 reference=1"]);
+    expect(await check(spec, { engine, repair: "leaks" })).toMatchObject({ leaks: 0, leaksFixed: 1 });
+    expect(await check(spec, { engine })).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 1 });
+    await expect(check({ driver: "raw", file: "image-file" }, { engine })).rejects.toMatchObject({
+      code: "ENOTSUP",
+    });
+  });
+});
+
+describe("measure and resize", () => {
+  it("tells what a new image takes", async () => {
+    const source = await disk(MiB, "source");
+    await source.write(70_000, pattern(10, 1));
+    const empty = await measure({ format: "qcow2", bytes: MiB });
+    const filled = await measure({ format: "qcow2", source });
+    expect(filled.requiredBytes - empty.requiredBytes).toBe(64 * KiB);
+    expect(filled.fullyAllocatedBytes).toBe(empty.requiredBytes + MiB);
+    expect(await measure({ format: "raw", bytes: 1000 })).toEqual({
+      requiredBytes: 1024,
+      fullyAllocatedBytes: 1024,
+    });
+    await expect(measure({ format: "qcow2", bytes: 1, clusterSize: 1000 })).rejects.toBeInstanceOf(
+      BlockError,
+    );
+  });
+
+  it("makes a disk longer and shorter", async () => {
+    const image = await qcow2(MiB, "image");
+    await resize(image, 3 * MiB, { preallocation: "metadata" });
+    expect(image.length).toBe(3 * MiB);
+    await resize(image, 512);
+    expect(image.length).toBe(512);
+    await expect(resize(image, 100)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+});
+
+describe("a pipeline", () => {
+  it("keeps the order, bounds what runs, and waits for the rest after a failure", async () => {
+    const taken: number[] = [];
+    let running = 0;
+    let most = 0;
+    const pipeline = new Pipeline<number>(3, (value) => taken.push(value));
+    const task = (value: number, turns: number) => async (): Promise<number> => {
+      most = Math.max(most, ++running);
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      running -= 1;
+      if (value === 7) throw new Error("seven");
+      return value;
+    };
+    for (let value = 0; value < 7; value++) await pipeline.push(task(value, 20 - 2 * value));
+    await pipeline.drain();
+    expect(taken).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect(most).toBe(3);
+    await pipeline.push(task(7, 1));
+    await pipeline.push(task(8, 50));
+    await expect(pipeline.drain()).rejects.toThrow("seven");
+    expect([running, taken.length]).toEqual([0, 7]);
+  });
+});
