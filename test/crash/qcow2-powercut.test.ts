@@ -233,7 +233,13 @@ async function play(seed: number): Promise<void> {
   const shared = seed % 3 === 0;
   const base = shared
     ? await snapshottedImage(size, clusterSize)
-    : await freshImage({ size, "cluster-size": clusterSize, version, "refcount-bits": bits });
+    : await freshImage({
+        size,
+        "cluster-size": clusterSize,
+        version,
+        "refcount-bits": bits,
+        "extended-l2": version === "v3" && clusterSize === 65536,
+      });
   const value = shared ? 0x01010101 : 0;
   const story = new Story({ random, journal: new Journal(base, random), size, clusterSize, value });
   const { graph, disk } = await open(story.journal);

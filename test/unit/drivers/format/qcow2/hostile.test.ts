@@ -17,12 +17,17 @@ function randomness(seed: number): (limit: number) => number {
   };
 }
 
-async function template(clusterSize: number): Promise<Uint8Array> {
+async function template(clusterSize: number, extended: boolean): Promise<Uint8Array> {
   const bench = new TestGraph();
   bench.graph.register(qcow2);
   await bench.graph.add({ driver: "memory", "node-name": "m", size: 0 });
   const context = { graph: bench.graph, host: bench.host };
-  await qcow2.create!(context, { size: SIZE, "cluster-size": clusterSize, file: "m" });
+  await qcow2.create!(context, {
+    size: SIZE,
+    "cluster-size": clusterSize,
+    "extended-l2": extended,
+    file: "m",
+  });
   const node = await bench.graph.add({ driver: "qcow2", "node-name": "q", file: "m" });
   const edge = await bench.edge(node);
   await edge.pwrite(1000, new Uint8Array(100 * KiB).fill(1));
@@ -120,9 +125,15 @@ async function play(image: Uint8Array): Promise<boolean> {
   return opened;
 }
 
-for (const clusterSize of [512, 4096, 65536]) {
-  test(`mutated images with clusters of ${clusterSize} are survived`, { timeout: 60_000 }, async () => {
-    const image = await template(clusterSize);
+for (const [clusterSize, extended] of [
+  [512, false],
+  [4096, false],
+  [65536, false],
+  [16384, true],
+] as const) {
+  const what = `clusters of ${clusterSize}${extended ? " and subclusters" : ""}`;
+  test(`mutated images with ${what} are survived`, { timeout: 60_000 }, async () => {
+    const image = await template(clusterSize, extended);
     let opened = 0;
     for (let seed = 1; seed <= 250; seed++) {
       const broken = mutate(image, randomness(seed * 31 + clusterSize));
