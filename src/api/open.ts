@@ -77,7 +77,7 @@ export async function createImageIn(
   options: CreateImageOptions = {},
 ): Promise<void> {
   options.signal?.throwIfAborted();
-  checkSize(spec.size);
+  checkSize(spec);
   const { graph } = engine;
   const { files } = graph.host;
   await releaseIdle(engine);
@@ -98,11 +98,16 @@ export async function createImageIn(
   }
 }
 
-function checkSize(size: number): void {
-  if (Number.isSafeInteger(size) && size >= 0 && size <= limits.maxImageBytes) return;
-  const code = size > 0 && Number.isInteger(size) ? "EFBIG" : "EINVAL";
-  const message = `Image size ${size} is no whole number of bytes from 0 to ${limits.maxImageBytes} (limits.maxImageBytes)`;
-  throw new BlockError({ code, op: "create", message });
+/** What is too large for a format is told by its driver. */
+function checkSize({ driver, size }: CreateImageSpec): void {
+  if (!Number.isInteger(size) || size < 0) {
+    const message = `Image size ${size} is no whole number of bytes`;
+    throw new BlockError({ code: "EINVAL", op: "create", message });
+  }
+  if (driver === "raw" && size > limits.maxImageBytes) {
+    const message = `Image size ${size} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
+    throw new BlockError({ code: "EFBIG", op: "create", message });
+  }
 }
 
 /** The file that is to be made, if the storage is described as one. */

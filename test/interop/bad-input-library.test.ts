@@ -100,7 +100,7 @@ test("an image that cannot be made leaves no file, and one that is there is left
   const spec = (name: string, size: number) =>
     ({ driver: "qcow2", size, file: { driver: "file", filename: path(name) } }) as const;
   for (const size of [2 ** 62, -512, 1.5, Number.NaN]) {
-    await expect(createImage(spec("huge", size), { engine })).rejects.toThrow(/limits\.maxImageBytes/);
+    await expect(createImage(spec("huge", size), { engine })).rejects.toThrow(/Image size|exceeds maximum/);
     await expect(createImage({ ...spec("huge", size), driver: "raw" }, { engine })).rejects.toThrow(
       /Image size/,
     );
