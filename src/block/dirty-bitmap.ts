@@ -9,13 +9,6 @@ import { isPowerOfTwo } from "../base/ranges.ts";
 import { Bitmap } from "../kernels/bitmap.ts";
 import type { BlockNode } from "./node.ts";
 
-/** What may forbid the use of a bitmap. */
-export interface BitmapUse {
-  busy?: boolean;
-  readOnly?: boolean;
-  inconsistent?: boolean;
-}
-
 /** A dirty bitmap. Anonymous ones (no name) belong to jobs and are not published. */
 export class DirtyBitmap {
   readonly node: BlockNode;
@@ -28,8 +21,6 @@ export class DirtyBitmap {
   readOnly = false;
   inconsistent = false;
   successor: DirtyBitmap | undefined;
-  /** Writes are not recorded for jobs that see them themselves (write-blocking mirror). */
-  disabledByJob = false;
 
   constructor(node: BlockNode, name: string | undefined, granularity: number) {
     this.node = node;
