@@ -395,6 +395,11 @@ describe("demo", () => {
     expect([injected.status, injected.stderr]).toEqual([0, expect.stringContaining("mirror stopped")]);
     expectSame("top.qcow2", "copy2.qcow2");
     expect(blockwright("demo", "top.qcow2", "copy.qcow2").status).toBe(1);
+    expect(blockwright("demo", "top.qcow2", "copy.raw").status).toBe(0);
+    const { "virtual-size": size } = JSON.parse(qemuImg("info", "--output=json", "top.qcow2")) as {
+      "virtual-size": number;
+    };
+    expect(statSync(join(directory, "copy.raw")).size).toBe(size);
     expect(blockwright("demo", "top.qcow2").status).toBe(1);
   });
 });

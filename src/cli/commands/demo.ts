@@ -8,7 +8,7 @@ import { type ImageFlags, gateFlag } from "../flags.ts";
 /** Options of the demo. */
 export interface DemoFlags extends ImageFlags {
   sourceFormat?: string;
-  targetFormat: string;
+  targetFormat?: string;
   force?: boolean;
   inject?: boolean;
   keep?: boolean;
@@ -22,7 +22,10 @@ export function addDemo(program: Command): void {
     .argument("[source]", "an image of yours; default: a chain made for the purpose")
     .argument("[target]", "its copy, made if it is missing")
     .option("-f, --source-format <format>", "format of the source; default: probed")
-    .option("-O, --target-format <format>", "format of a target that is made: raw, qcow2", "qcow2")
+    .option(
+      "-O, --target-format <format>",
+      "format of a target that is made: raw, qcow2; default: raw for a name that ends in .raw or .img, else qcow2",
+    )
     .option("--force", "replace a target file that exists")
     .option("--inject", "let a write of your target fail once, as if the disk were full")
     .option("--keep", "keep the images that the demo made")

@@ -87,7 +87,7 @@ class Demo {
     const source = await openImage(this.#engine, { ...spec, "read-only": true }, signal);
     const prepared = await prepareTarget(this.#engine, {
       image: names.target,
-      format: this.#flags.targetFormat,
+      format: this.#flags.targetFormat ?? (/\.(raw|img)$/.test(names.target) ? "raw" : "qcow2"),
       size: source.length,
       force: this.#flags.force ?? false,
       source,
