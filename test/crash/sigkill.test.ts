@@ -1,9 +1,9 @@
 // SIGKILL at 200 and more moments before, during and right after each kind of job, in the storage daemon and under a
 // guest that writes: every image checks clean (leaks are allowed), and the guest finds what it had flushed.
 //
-// CRASH_KILLS: kills per kind and place (default 100, so 200 of each kind). CRASH_SEED: the first seed. CRASH_PROGRAM: another storage daemon (the
-// real one loses a completed stream here). CRASH_KEEP: keeps the images of failures. A failure prints how to run it again;
-// the moment is drawn from the seed, but the machine's own timing plays along.
+// CRASH_KILLS: kills per kind and place (default 100, so 200 of each kind). CRASH_SEED: the first seed. CRASH_PROGRAM:
+// another storage daemon (the real one loses a completed stream here). CRASH_KEEP: keeps the images of failures. A
+// failure prints how to run it again; the moment is drawn from the seed, but the machine's own timing plays along.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
