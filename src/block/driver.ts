@@ -244,13 +244,8 @@ export interface OpenContext {
   readonly kernels: Kernels;
   readonly arena: Arena;
   readonly readOnly: boolean;
-  /** Opens or references a child: a node name, an inline spec, or undefined (an error naming `name` unless optional). */
-  openChild(
-    ref: ChildRef | undefined,
-    name: string,
-    role: ChildRole,
-    options?: { optional?: boolean },
-  ): Promise<Child>;
+  /** Opens or references a child: a node name, an inline spec, or undefined (an error naming `name`). */
+  openChild(ref: ChildRef | undefined, name: string, role: ChildRole): Promise<Child>;
 }
 
 /** A node by name, or a spec to open. */

@@ -99,16 +99,14 @@ function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
     get readOnly() {
       return node.readOnly;
     },
-    openChild: (ref, name, role, options) =>
-      openChild(node, { ref, name, role, optional: options?.optional ?? false }),
+    openChild: (ref, name, role) => openChild(node, { ref, name, role }),
   };
 }
 
 async function openChild(
   parent: BlockNode,
-  want: { ref: ChildRef | undefined; name: string; role: ChildRole; optional: boolean },
+  { ref, name, role }: { ref: ChildRef | undefined; name: string; role: ChildRole },
 ): Promise<Child> {
-  const { ref, name, role } = want;
   if (ref === undefined) throw new CommandError(`A block device must be specified for "${name}"`);
   return attachRef(parent, { ref, name, role });
 }

@@ -3,25 +3,8 @@
  * Source: QAPI's JobStatus and JobVerb, behaviour of QEMU 7.2.
  */
 
-/** A job's state, as QAPI's JobStatus spells it. */
-export type JobStatus =
-  | "undefined"
-  | "created"
-  | "running"
-  | "paused"
-  | "ready"
-  | "standby"
-  | "waiting"
-  | "pending"
-  | "aborting"
-  | "concluded"
-  | "null";
-
-/** What a user may ask of a job, as QAPI's JobVerb spells it. */
-export type JobVerb = "cancel" | "pause" | "resume" | "set-speed" | "complete" | "finalize" | "dismiss";
-
 /** Every state, in the order of a job's life. */
-export const jobStatuses: readonly JobStatus[] = [
+export const jobStatuses = [
   "undefined",
   "created",
   "running",
@@ -33,10 +16,13 @@ export const jobStatuses: readonly JobStatus[] = [
   "aborting",
   "concluded",
   "null",
-];
+] as const;
+
+/** A job's state, as QAPI's JobStatus spells it. */
+export type JobStatus = (typeof jobStatuses)[number];
 
 /** Every verb. */
-export const jobVerbs: readonly JobVerb[] = [
+export const jobVerbs = [
   "cancel",
   "pause",
   "resume",
@@ -44,7 +30,10 @@ export const jobVerbs: readonly JobVerb[] = [
   "complete",
   "finalize",
   "dismiss",
-];
+] as const;
+
+/** What a user may ask of a job, as QAPI's JobVerb spells it. */
+export type JobVerb = (typeof jobVerbs)[number];
 
 const transitions: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   undefined: ["created"],

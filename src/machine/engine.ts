@@ -2,7 +2,6 @@
  * An engine: one block graph with its jobs, objects and machine. The monitor and the library's API work on it alike.
  */
 import { BlockGraph, type GraphInit } from "../block/graph.ts";
-import { drained } from "../block/drain.ts";
 import type { DriverType } from "../block/driver.ts";
 import { commitTop } from "../job/commit-top.ts";
 import { type JobRegistry, jobsOf } from "../job/job-registry.ts";
@@ -44,7 +43,7 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    await drained(this.graph.nodes, () => undefined);
+    await this.graph.drainAll();
     await this.jobs.cancelAll();
     for (const device of [...this.machine.devices.values()]) await device.unplug();
     await this.graph.close();

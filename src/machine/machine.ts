@@ -6,7 +6,6 @@
  */
 import { messageOf } from "../base/errors.ts";
 import { Wakeup } from "../base/signals.ts";
-import { drained } from "../block/drain.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import { flush } from "../block/io.ts";
 import type { JobRegistry } from "../job/job-registry.ts";
@@ -98,7 +97,7 @@ export class Machine {
 
   /** Drains once and flushes; a flush that fails is reported by the next one that the guest asks for. */
   async #quiet(): Promise<void> {
-    await drained(this.graph.nodes, () => undefined);
+    await this.graph.drainAll();
     for (const node of this.graph.nodes) {
       if (node.isOpen && node.parents.size > 0)
         await flush(node).catch((error: unknown) => void messageOf(error));
