@@ -56,7 +56,7 @@ const browser: TestProjectInlineConfiguration = {
       "test/unit/server/monitor/commands/**/*.test.ts",
       "test/unit/drivers/filter/{blkdebug,blkdebug-config,copy-on-read,throttle}.test.ts",
       "test/unit/drivers/format/raw.test.ts",
-      "test/unit/drivers/protocol/{memory,null-co}.test.ts",
+      "test/unit/drivers/protocol/{memory,null-co,blob}.test.ts",
     ],
     exclude: ["**/*.node.test.ts"],
     testTimeout: 60_000,

@@ -2,6 +2,7 @@
  * The browser entry: the portable library with the browser's clock, randomness and codecs, and one engine that everybody
  * shares who brings none of their own. Disks live in memory or behind drivers of the caller's.
  */
+import { type FromBlobOptions, fromBlobIn } from "./api/blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
@@ -60,4 +61,9 @@ export function check(
   options: CheckOptions & { engine?: Engine } = {},
 ): Promise<CheckReport> {
   return checkIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
+export function fromBlob(blob: Blob, options: FromBlobOptions & { engine?: Engine } = {}): Promise<Node> {
+  return fromBlobIn(options.engine ?? defaultEngine(), blob, options);
 }

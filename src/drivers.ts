@@ -9,6 +9,7 @@ import { snapshotAccess } from "./drivers/filter/snapshot-access.ts";
 import { throttle } from "./drivers/filter/throttle.ts";
 import { qcow2 } from "./drivers/format/qcow2/index.ts";
 import { raw } from "./drivers/format/raw.ts";
+import { blob } from "./drivers/protocol/blob.ts";
 import { memory } from "./drivers/protocol/memory.ts";
 import { nullCo } from "./drivers/protocol/null-co.ts";
 
@@ -17,6 +18,7 @@ export const portableDrivers: readonly DriverType[] = [
   raw,
   qcow2,
   memory,
+  blob,
   nullCo,
   blkdebug,
   throttle,

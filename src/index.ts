@@ -2,6 +2,7 @@
  * The portable entry: what runs in Node and in browsers alike, over a Host that the caller brings. The entries `./node`
  * and `./browser` bring their platform's.
  */
+import { type FromBlobOptions, fromBlobIn } from "./api/blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
@@ -52,4 +53,9 @@ export function createImage(
 /** Checks an image for damage, and repairs it if asked; see CheckOptions. */
 export function check(spec: OpenSpec, options: CheckOptions & { engine: Engine }): Promise<CheckReport> {
   return checkIn(options.engine, spec, options);
+}
+
+/** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
+export function fromBlob(blob: Blob, options: FromBlobOptions & { engine: Engine }): Promise<Node> {
+  return fromBlobIn(options.engine, blob, options);
 }

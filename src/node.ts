@@ -2,6 +2,7 @@
  * The Node entry: the portable library with the Node platform, the file driver and one engine that everybody shares who
  * brings none of their own.
  */
+import { type FromBlobOptions, fromBlobIn } from "./api/blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
@@ -66,4 +67,9 @@ export function check(
   options: CheckOptions & { engine?: Engine } = {},
 ): Promise<CheckReport> {
   return checkIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
+export function fromBlob(blob: Blob, options: FromBlobOptions & { engine?: Engine } = {}): Promise<Node> {
+  return fromBlobIn(options.engine ?? defaultEngine(), blob, options);
 }

@@ -57,6 +57,7 @@ export type {
   ReturnOf,
 } from "../wire/qapi/index.ts";
 export type { CheckOptions, CheckReport } from "./check.ts";
+export type { FromBlobOptions } from "./blob.ts";
 export {
   type AddBitmapOptions,
   type BitmapInfo,
@@ -89,6 +90,7 @@ export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
 export type {
+  BlobOptions,
   CreateImageOptions,
   CreateImageSpec,
   CreateQcow2Options,

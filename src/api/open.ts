@@ -19,8 +19,16 @@ export interface MemoryBufferOptions {
   "detect-zeroes"?: "off" | "on" | "unmap";
 }
 
-/** What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer. */
-export type OpenSpec = BlockdevOptions | MemoryBufferOptions;
+/** A Blob or File as a read-only disk. */
+export interface BlobOptions {
+  driver: "blob";
+  blob: Blob;
+  "node-name"?: string;
+  "read-only": true;
+}
+
+/** What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer, and `blob` is the library's own. */
+export type OpenSpec = BlockdevOptions | MemoryBufferOptions | BlobOptions;
 
 /** Options of openNode(). */
 export interface OpenOptions extends CallOptions {

@@ -1,0 +1,26 @@
+/**
+ * fromBlob(): what a user picked in a page, or `fs.openAsBlob()` gave, as a node.
+ */
+import type { Engine } from "../machine/engine.ts";
+import type { Node } from "./node.ts";
+import { type OpenOptions, type OpenSpec, openNodeIn } from "./open.ts";
+
+/** Options of fromBlob(). */
+export interface FromBlobOptions extends OpenOptions {
+  /** Format of the image that the Blob holds (`qcow2` …); default: the Blob's bytes are the disk. Never guessed. */
+  format?: string;
+  /** The node's name; default: one is made. */
+  nodeName?: string;
+}
+
+/** Opens a Blob read-only. Its bytes are read as they are asked for. Throws what openNode() throws. */
+export function fromBlobIn(engine: Engine, blob: Blob, options: FromBlobOptions = {}): Promise<Node> {
+  const { format, nodeName } = options;
+  const storage = { driver: "blob", blob, "read-only": true } as const;
+  const spec = {
+    ...(format === undefined ? storage : { driver: format, file: storage, "read-only": true }),
+    ...(nodeName === undefined ? {} : { "node-name": nodeName }),
+  };
+  // A child that only the library knows has no place in QAPI's types.
+  return openNodeIn(engine, spec as unknown as OpenSpec, options);
+}
