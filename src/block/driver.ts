@@ -123,6 +123,23 @@ export interface FormatSpecific {
   data: Record<string, unknown>;
 }
 
+/**
+ * What `amend` changes: members of the driver's creation options (QAPI's BlockdevCreateOptions, wire names), those that
+ * change and no other, `undefined` never among them; for encryption `encrypt`, or for luks the members themselves, as
+ * QAPI's BlockdevAmendOptions.
+ */
+export type AmendOptions = Readonly<Record<string, unknown>>;
+
+/** How `amend` works. */
+export interface AmendContext {
+  /** Does what may lose access to data (erasing the last key slot). Default false. */
+  readonly force?: boolean;
+  /** Ends it early, with the signal's reason, where the image can be left whole. */
+  readonly signal?: AbortSignal;
+  /** Told how far it is; `total` may grow. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
 /** One open image, file or filter. One instance per node; the hooks may run concurrently. */
 export interface BlockDriver {
   /** Length of the virtual disk in bytes, cheap and synchronous. The node caches it; see `BlockNode.refreshLength`. */
@@ -157,6 +174,8 @@ export interface BlockDriver {
   setReadOnly?(readOnly: boolean): Promise<void>;
   /** Rewrites the backing link in the image's header: crash-safe order is the caller's (flush first). `null` removes it. */
   changeBackingFile?(backing: { filename: string; format?: string } | null): Promise<void>;
+  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
+  amend?(options: AmendOptions, context: AmendContext): Promise<void>;
   /** The names in the image's header. */
   backingFilename?(): string | undefined;
   backingFormat?(): string | undefined;

@@ -90,6 +90,12 @@ export const blockCommands = {
   "blockdev-reopen": command({ data: { options: ["BlockdevOptions"] } }),
   "blockdev-del": command({ data: { "node-name": "str" } }),
   "blockdev-create": command({ data: { "job-id": "str", options: "BlockdevCreateOptions" } }),
+  "x-blockdev-amend": command(
+    {
+      data: { "job-id": "str", "node-name": "str", options: "BlockdevAmendOptions", "*force": "bool" },
+    },
+    "unstable",
+  ),
   "block-set-write-threshold": command({ data: { "node-name": "str", "write-threshold": "uint64" } }),
   "blockdev-snapshot-internal-sync": command({ data: "BlockdevSnapshotInternal" }),
   "blockdev-snapshot-delete-internal-sync": command({

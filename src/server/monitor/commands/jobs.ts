@@ -2,6 +2,7 @@
  * The commands that start jobs and those that control them. Commands on jobs wait until no job's end is being carried
  * out, since QEMU takes no command in that stretch. Source: QAPI job and block-core schemas, QEMU 7.2.
  */
+import { startAmend } from "../../../job/amend.ts";
 import type { BlockJob } from "../../../job/block-job.ts";
 import { startBackup, startDriveBackup } from "../../../job/backup.ts";
 import { startCommit } from "../../../job/commit.ts";
@@ -51,6 +52,7 @@ export const jobCommands: CommandHandlers<Engine> = {
   "blockdev-backup": (args, { engine }) => started(startBackup(engine.graph, args)),
   "drive-backup": (args, { engine }) => started(startDriveBackup(engine.graph, args)),
   "blockdev-create": (args, { engine }) => started(startCreate(engine.graph, args)),
+  "x-blockdev-amend": (args, { engine }) => started(startAmend(engine.graph, args)),
 
   "job-pause": ({ id }, context) => onJob(context, id, (job) => job.pause()),
   "job-resume": ({ id }, context) => onJob(context, id, (job) => job.resume()),

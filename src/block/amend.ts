@@ -1,0 +1,26 @@
+/**
+ * Amending: changing what was chosen when an image was made, while it is open. The driver's hook does the work.
+ * Source: behaviour of QEMU 7.2 (`x-blockdev-amend`, `qemu-img amend`).
+ */
+import { BlockError, CommandError } from "../base/errors.ts";
+import type { AmendContext, AmendOptions } from "./driver.ts";
+import type { BlockNode } from "./node.ts";
+
+/** Throws CommandError in QEMU's words unless the node's driver amends images. */
+export function checkAmendable(node: BlockNode): void {
+  if (!node.driver.amend) throw new CommandError("Driver does not support x-blockdev-amend");
+}
+
+/** Changes options of an open image. Errors: EACCES for a read-only node, those of the driver; CommandError without a hook. */
+export async function amend(
+  node: BlockNode,
+  options: AmendOptions,
+  context: AmendContext = {},
+): Promise<void> {
+  checkAmendable(node);
+  if (node.readOnly) {
+    const message = `Block node '${node.name}' is read-only`;
+    throw new BlockError({ code: "EACCES", op: "amend", node: node.name, message });
+  }
+  await node.driver.amend?.(options, context);
+}
