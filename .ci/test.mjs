@@ -1,8 +1,20 @@
-// `npm test`: every check and every suite, one after the other, each with its time; the last line is
-// `N passed, N failed` over all of them. A check such as the linter counts as one test. A suite without files is
-// skipped with a line that says so. `npm test -- lint unit` runs only the stages named (the build always runs).
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+// `npm test`: every check, then every suite, each with its time; the last line is `N passed, N failed` over all of
+// them. A check such as the linter counts as one test. A suite without files is skipped with a line that says so.
+// `npm test -- lint unit` runs only the stages named (the build always runs).
+//
+// Suites run two at a time with one test file each, so that two cores are busy while a suite waits for a program or a
+// clock; what a suite prints is kept and shown when it ends.
+import { spawn, spawnSync } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,22 +33,44 @@ const PROGRAMS = {
   chromium: "chromium",
 };
 
+/** What is left of the budget. */
+function limits() {
+  return { cwd: root, timeout: Math.max(1, started + BUDGET_MS - Date.now()), killSignal: "SIGKILL" };
+}
+
 /** Runs a program with our output; true when it exits with 0 within the budget. */
 function run(command, ...args) {
-  const timeout = Math.max(1, started + BUDGET_MS - Date.now());
   const { status, error } = spawnSync(command, args, {
-    cwd: root,
+    ...limits(),
     stdio: ["ignore", "inherit", "inherit"],
-    timeout,
-    killSignal: "SIGKILL",
   });
   if (error) console.error(`${command}: ${error.message}`);
   return status === 0;
 }
 
-/** A program of node_modules/.bin. */
+/** Runs a program while others run, its output into a file; true when it exits with 0 within the budget. */
+async function runBeside(output, command, ...args) {
+  const file = openSync(output, "w");
+  const child = spawn(command, args, { ...limits(), stdio: ["ignore", file, file] });
+  const status = await new Promise((resolve) => {
+    child.on("error", (error) => {
+      writeSync(file, `${command}: ${error.message}\n`);
+      resolve(undefined);
+    });
+    child.on("close", resolve);
+  });
+  closeSync(file);
+  return status === 0;
+}
+
+/** The path of a program of node_modules/.bin. */
+function bin(name) {
+  return join(root, "node_modules", ".bin", name);
+}
+
+/** Runs a program of node_modules/.bin. */
 function tool(name, ...args) {
-  return run(process.execPath, join(root, "node_modules", ".bin", name), ...args);
+  return run(process.execPath, bin(name), ...args);
 }
 
 /** Whether a program can be found. */
@@ -66,10 +100,13 @@ function check(ok) {
 }
 
 /** Runs one vitest project and counts its tests; a file that does not even load counts as a failed test. */
-function suite(project) {
+async function suite(project) {
   const file = join(reports, `${project}.json`);
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
-  const ok = tool("vitest", "run", "--project", project, ...reporters);
+  const args = ["run", "--project", project, "--maxWorkers=1", ...reporters];
+  const output = join(reports, `${project}.txt`);
+  const ok = await runBeside(output, process.execPath, bin("vitest"), ...args);
+  process.stdout.write(readFileSync(output));
   if (!existsSync(file)) return check(false);
   const { numPassedTests, numFailedTests, numPendingTests, testResults } = JSON.parse(
     readFileSync(file, "utf8"),
@@ -98,22 +135,20 @@ const checks = {
   knip: () => tool("knip"),
   package: () => run(process.execPath, ".ci/check-package.mjs"),
 };
-/** Suites and the folders of which one must hold tests. */
+/** Suites, the longest first, and the folders of which one must hold tests. */
 const suites = {
-  tidy: ["tidy"],
-  unit: ["unit"],
-  browser: ["browser", "unit/kernels", "unit/job"],
-  sim: ["sim"],
-  conformance: ["conformance"],
   interop: ["interop"],
   crash: ["crash"],
+  sim: ["sim"],
+  browser: ["browser", "unit/kernels", "unit/job"],
+  unit: ["unit"],
+  conformance: ["conformance"],
+  tidy: ["tidy"],
 };
+const SUITES_AT_ONCE = 2;
 
-/** Runs one stage, prints and returns its line. */
-function stage(name, work) {
-  const begin = Date.now();
-  console.log(`\n--- ${name}`);
-  const { passed, failed, skipped = 0 } = work();
+/** The line of a stage that began at `begin`; printed, and returned with its counts. */
+function conclude(name, begin, { passed, failed, skipped = 0 }) {
   const seconds = ((Date.now() - begin) / 1000).toFixed(1).padStart(7);
   const counts = `${passed} ok${failed ? `, ${failed} NOT OK` : ""}${skipped ? `, ${skipped} skipped` : ""}`;
   const line = `${name.padEnd(12)} ${seconds} s   ${counts}`;
@@ -121,25 +156,42 @@ function stage(name, work) {
   return { passed, failed, line };
 }
 
+/** Runs a check. */
+function checkStage(name, work) {
+  const begin = Date.now();
+  console.log(`\n--- ${name}`);
+  return conclude(name, begin, check(work()));
+}
+
+/** Runs a suite; what it prints appears when it is over. */
+async function suiteStage(name) {
+  const begin = Date.now();
+  const counts = await suite(name);
+  console.log(`\n--- ${name} (above)`);
+  return conclude(name, begin, counts);
+}
+
 /** Runs the stages; gives their results. */
-function stages(only) {
-  const results = [stage("programs", () => check(packages()))];
-  results.push(stage("build", () => check(run(process.execPath, ".ci/build.mjs"))));
+async function stages(only) {
+  const results = [checkStage("programs", packages)];
+  results.push(checkStage("build", () => run(process.execPath, ".ci/build.mjs")));
   if (results[1].failed) return results;
-  for (const [name, work] of Object.entries(checks)) {
-    if (only.length === 0 || only.includes(name)) results.push(stage(name, () => check(work())));
-  }
-  for (const [name, folders] of Object.entries(suites)) {
-    if (only.length > 0 && !only.includes(name)) continue;
-    if (folders.some(hasTests)) results.push(stage(name, () => suite(name)));
-    else console.log(`\n--- ${name}: skipped, test/${name} holds no test yet`);
-  }
+  const wanted = (name) => only.length === 0 || only.includes(name);
+  for (const [name, work] of Object.entries(checks)) if (wanted(name)) results.push(checkStage(name, work));
+  const queue = Object.keys(suites).filter(wanted);
+  const lane = async () => {
+    for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
+      if (suites[name].some(hasTests)) results.push(await suiteStage(name));
+      else console.log(`\n--- ${name}: skipped, test/${name} holds no test yet`);
+    }
+  };
+  await Promise.all(Array.from({ length: SUITES_AT_ONCE }, lane));
   return results;
 }
 
 let results = [];
 try {
-  results = stages(process.argv.slice(2));
+  results = await stages(process.argv.slice(2));
 } catch (error) {
   console.error(error);
   results.push({ ...check(false), line: "the runner itself failed" });
