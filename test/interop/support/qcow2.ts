@@ -33,10 +33,15 @@ export function fileGraph(): BlockGraph {
   return graph;
 }
 
-/** Opens an image through the real graph; `options` go into the qcow2 node's spec. */
-export async function openImage(path: string, options: Partial<NodeSpec> = {}): Promise<OpenImage> {
+/** Opens an image through the real graph; `options` go into the node's spec (`driver` too), `prepare` readies the graph. */
+export async function openImage(
+  path: string,
+  options: Partial<NodeSpec> = {},
+  prepare?: (graph: BlockGraph) => Promise<void> | void,
+): Promise<OpenImage> {
   const graph = fileGraph();
   try {
+    await prepare?.(graph);
     const spec = {
       driver: "qcow2",
       "node-name": "disk",
