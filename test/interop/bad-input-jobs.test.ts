@@ -182,7 +182,9 @@ async function underWay(
   return withDaemon({}, async (daemon) => {
     await daemon.execute("blockdev-add", node("disk", sourceFormat, "source"));
     await daemon.execute("blockdev-add", node("target", "qcow2", "copy"));
-    await daemon.execute(`blockdev-${kind}`, { ...copy, speed: 4 * MiB });
+    // A buffer's worth goes at once, whatever the speed: it must not reach the part that is harmed.
+    const buffer = kind === "mirror" ? { "buf-size": MiB } : {};
+    await daemon.execute(`blockdev-${kind}`, { ...copy, ...buffer, speed: 65536 });
     await daemon.event("JOB_STATUS_CHANGE", { status: "running" });
     harm();
     await daemon.execute("block-job-set-speed", { device: "job", speed: 0 });
