@@ -22,6 +22,7 @@ export const entries = {
   index: "src/index.ts",
   node: "src/node.ts",
   browser: "src/browser.ts",
+  v86: "src/v86.ts",
   "cli/main": "src/cli/main.ts",
 };
 

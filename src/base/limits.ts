@@ -62,6 +62,8 @@ export const limits = {
   maxSnapshotNameBytes: 255,
   /** Window of a zstd frame, bytes: what every decoder is advised to take. */
   zstdMaxWindowBytes: 8 * MiB,
+  /** Bytes of writes that v86 was told are done and that wait for the disk; above it the emulator waits. */
+  v86MaxPendingBytes: 16 * MiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
 } as const;

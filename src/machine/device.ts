@@ -1,17 +1,28 @@
 /**
  * A guest device's disk: requests of the guest under rerror and werror. An error is ignored, reported to the guest, or
- * stops the machine and is tried again by `cont`; BLOCK_IO_ERROR says which, always.
- * Source: behaviour of QEMU 7.2's block backends and of its disk models.
+ * stops the machine and is tried again by `cont`; BLOCK_IO_ERROR says which, always. A request that takes longer than
+ * the deadline stops the machine too, before the guest's own driver gives the disk up.
+ * Source: behaviour of QEMU 7.2's block backends and of its disk models; the deadline is ours.
  */
 import { CommandError, errnoOf } from "../base/errors.ts";
-import { strerror } from "../base/errno.ts";
+import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
+import { abortable } from "../base/signals.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../block/backend.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import { announceDevicePolicy } from "../job/device-policy.ts";
 import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/error-policy.ts";
+import { Deadline } from "./deadline.ts";
 import type { Machine } from "./machine.ts";
+
+type Operation = "read" | "write";
+
+/** Options of a read or write of a guest. */
+export interface GuestRequestOptions {
+  /** The guest gave the request up: it rejects with `signal.reason`, and is not tried again. */
+  signal?: AbortSignal | undefined;
+}
 
 /** Options of a device. */
 export interface GuestDeviceOptions {
@@ -26,6 +37,14 @@ export interface GuestDeviceOptions {
   readOnly?: boolean;
   /** Whether the device model keeps an io-status (virtio-blk, scsi-disk and IDE do). Default true. */
   keepsIoStatus?: boolean;
+  /** A request that has no answer after so many milliseconds stops the machine, and is waited for on. Default 0: never. */
+  deadlineMs?: number;
+}
+
+/** The error that a guest's request met last. */
+export interface GuestFailure extends ByteRange {
+  operation: "read" | "write";
+  code: Errno;
 }
 
 /** One disk of the guest. */
@@ -36,7 +55,9 @@ export class GuestDevice {
   readonly backend: BlockBackend;
   readonly #machine: Machine;
   readonly #keepsIoStatus: boolean;
+  readonly #deadline: Deadline<Operation>;
   #ioStatus: IoStatus = "ok";
+  #lastFailure: GuestFailure | undefined;
 
   private constructor(options: GuestDeviceOptions) {
     this.#machine = options.machine;
@@ -51,6 +72,9 @@ export class GuestDevice {
     this.#keepsIoStatus = options.keepsIoStatus ?? true;
     const { graph } = options.node;
     checkName(graph, options.name);
+    this.#deadline = new Deadline(graph.host.clock, options.deadlineMs ?? 0, (operation) =>
+      this.#late(operation),
+    );
     this.backend = new BlockBackend(graph, options.name);
   }
 
@@ -75,6 +99,7 @@ export class GuestDevice {
   /** Takes the disk out; requests that wait for the machine are not waited for. */
   async unplug(): Promise<void> {
     this.#machine.devices.delete(this.name);
+    this.#deadline.stop();
     await this.backend.close();
   }
 
@@ -88,8 +113,20 @@ export class GuestDevice {
     return this.#ioStatus;
   }
 
+  /** The machine goes on: errors are forgotten, and requests under way get their full time again. */
   resetIoStatus(): void {
     this.#ioStatus = "ok";
+    this.#deadline.restart();
+  }
+
+  /** The machine's graph and run state. */
+  get machine(): Machine {
+    return this.#machine;
+  }
+
+  /** The last request that failed, whatever the policy made of it. */
+  get lastFailure(): GuestFailure | undefined {
+    return this.#lastFailure;
   }
 
   /** Length of the disk, bytes. */
@@ -98,17 +135,15 @@ export class GuestDevice {
   }
 
   /** Reads; under rerror=ignore a failed read succeeds with unspecified bytes. Rejects only under report. */
-  read(offset: number, buffer: Uint8Array): Promise<void> {
-    return this.#ranged("read", { offset, bytes: buffer.byteLength }, () =>
-      this.backend.pread(offset, buffer),
-    );
+  read(offset: number, buffer: Uint8Array, options: GuestRequestOptions = {}): Promise<void> {
+    const range = { offset, bytes: buffer.byteLength };
+    return this.#ranged("read", range, () => this.backend.pread(offset, buffer), options.signal);
   }
 
   /** Writes. Rejects only under report (and enospc for other errors). */
   write(offset: number, buffer: Uint8Array): Promise<void> {
-    return this.#ranged("write", { offset, bytes: buffer.byteLength }, () =>
-      this.backend.pwrite(offset, buffer),
-    );
+    const range = { offset, bytes: buffer.byteLength };
+    return this.#ranged("write", range, () => this.backend.pwrite(offset, buffer));
   }
 
   writeZeroes(offset: number, bytes: number, flags = 0): Promise<void> {
@@ -121,33 +156,53 @@ export class GuestDevice {
 
   /** Makes completed writes durable; its errors follow werror. */
   flush(): Promise<void> {
-    return this.#request("write", () => this.backend.flush());
+    return this.#request({ operation: "write", offset: 0, bytes: 0 }, () => this.backend.flush());
   }
 
   /** A request outside of the disk is the guest's fault: it is refused with EIO, and no policy is asked. */
-  async #ranged(operation: "read" | "write", range: ByteRange, issue: () => Promise<void>): Promise<void> {
+  async #ranged(
+    operation: Operation,
+    range: ByteRange,
+    issue: () => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     this.backend.checkRange(operation, range);
-    await this.#request(operation, issue);
+    await this.#request({ operation, ...range }, issue, signal);
   }
 
   /** Issues a request while the machine runs, and again after each error that stopped it. */
-  async #request(operation: "read" | "write", issue: () => Promise<void>): Promise<void> {
+  async #request(
+    request: { operation: Operation } & ByteRange,
+    issue: () => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     for (;;) {
-      await this.#machine.untilRunning();
+      if (!this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
       try {
-        return await issue();
+        return await this.#deadline.watch(request.operation, issue());
       } catch (error) {
+        signal?.throwIfAborted();
         if (this.#machine.devices.get(this.name) !== this) throw error;
-        const action = this.#decide(operation, error);
+        const code = errnoOf(error);
+        this.#lastFailure = { ...request, code };
+        const action = decideErrorAction(request.operation === "read" ? this.rerror : this.werror, code);
+        this.#announce(request.operation, { code, action });
         if (action === "report") throw error;
         if (action === "ignore") return;
       }
     }
   }
 
-  #decide(operation: "read" | "write", error: unknown): "report" | "ignore" | "stop" {
-    const code = errnoOf(error);
-    const action = decideErrorAction(operation === "read" ? this.rerror : this.werror, code);
+  /** A request took too long: the machine stops, whatever the policy is. */
+  #late(operation: Operation): void {
+    if (this.#machine.isRunning) this.#announce(operation, { code: "ETIMEDOUT", action: "stop" });
+  }
+
+  /** Says what is done about an error, and stops the machine if it is that. */
+  #announce(
+    operation: Operation,
+    { code, action }: { code: Errno; action: "report" | "ignore" | "stop" },
+  ): void {
     if (action === "stop" && this.iostatusEnabled && this.#ioStatus === "ok")
       this.#ioStatus = ioStatusFor(code);
     const node = this.backend.node?.name;
@@ -160,7 +215,6 @@ export class GuestDevice {
       reason: strerror(code),
     });
     if (action === "stop") this.#machine.requestStop();
-    return action;
   }
 }
 

@@ -89,6 +89,13 @@ export class Machine {
     this.#wakeDevices();
   }
 
+  /** Tells of every STOP (false) and RESUME (true), as they happen, until the returned function is called. */
+  watch(listener: (running: boolean) => void): () => void {
+    return this.graph.events.subscribe(({ event }) => {
+      if (event === "STOP" || event === "RESUME") listener(event === "RESUME");
+    });
+  }
+
   /** Requests wait here, and in their backends when they came during a drain. */
   #wakeDevices(): void {
     this.#resumed.wake();

@@ -1,0 +1,70 @@
+/**
+ * Disks for v86 out of nodes and out of disks of a remote engine.
+ */
+import { type GuestDisk, guestDiskOf } from "../machine/guest-disk.ts";
+import { GuestDevice } from "../machine/device.ts";
+import { V86Disk } from "../machine/v86/disk.ts";
+import { DiskState, type GenerationKeeper } from "../machine/v86/state.ts";
+import type { OnError } from "../job/error-policy.ts";
+import { type Node, releaseIdle } from "./node.ts";
+
+/** Most time that a guest's request may take by default, ms: Linux gives a disk up after 30 s. */
+const DEADLINE_MS = 20_000;
+
+/** Options of toV86Disk() that do not depend on where the disk is. */
+export interface V86StateOptions {
+  /** Names the disk in the states of v86's save_state(); a state of a disk of another name is refused. Default: the image's file name, or the device's. */
+  identity?: string;
+  /** Keeps the generation of the content over reloads, so that states can be restored after one. Default: not kept. */
+  generation?: GenerationKeeper;
+  /** Makes each write durable before it completes. Default false: flush() is yours to call, or the storage's. */
+  flushWrites?: boolean;
+}
+
+/** Options of toV86Disk() for a node. */
+export interface V86DiskOptions extends V86StateOptions {
+  /** Name of the guest's device in events and in QMP; default `hda`. */
+  device?: string;
+  /** On a failed read: stop (default), report, ignore. */
+  rerror?: OnError;
+  /** On a failed write: stop (default), enospc, report, ignore. */
+  werror?: OnError;
+  /** A request that takes longer stops the machine, and is waited for; milliseconds, 0: none. Default 20 000. */
+  deadlineMs?: number;
+}
+
+/**
+ * A disk for v86 over a node, which stays open for it: `new V86({ hda: disk, … })`, then `disk.attach(emulator)`. Errors
+ * that the policies make stop, and requests that miss the deadline, stop the emulator; the machine's cont() (or the
+ * emulator's run()) tries again and lets it run. Throws CommandError for a bad policy or a name that is taken, EPERM
+ * where others write to the node, EINVAL for a length that is no whole number of sectors.
+ */
+export async function toV86Disk(node: Node, options?: V86DiskOptions): Promise<V86Disk>;
+/** The same over a disk of a remote engine, whose policies and deadline were set there. */
+export async function toV86Disk(disk: GuestDisk, options?: V86StateOptions): Promise<V86Disk>;
+export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions = {}): Promise<V86Disk> {
+  const disk = "engine" in from ? await plug(from, options) : from;
+  try {
+    const identity = options.identity ?? identityOf(from, options);
+    const state = await DiskState.load(identity, disk.session, options.generation);
+    return new V86Disk({ disk, state, flushWrites: options.flushWrites ?? false });
+  } catch (error) {
+    if (disk !== from) await disk.close();
+    throw error;
+  }
+}
+
+async function plug(node: Node, options: V86DiskOptions): Promise<GuestDisk> {
+  const { device = "hda", rerror = "stop", werror = "stop", deadlineMs = DEADLINE_MS } = options;
+  await releaseIdle(node.engine);
+  const { machine } = node.engine;
+  const root = node.blockNode;
+  return guestDiskOf(
+    await GuestDevice.plug({ machine, name: device, node: root, rerror, werror, deadlineMs }),
+  );
+}
+
+function identityOf(from: Node | GuestDisk, { device = "hda" }: V86DiskOptions): string {
+  const filename = "engine" in from ? from.chain[0]?.filename : undefined;
+  return filename || device;
+}

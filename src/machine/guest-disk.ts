@@ -1,0 +1,58 @@
+/**
+ * What an emulator's adapter needs of a disk and of the machine that the disk belongs to. The disk may be in this thread (a
+ * GuestDevice) or behind a port, in the worker that runs the engine.
+ *
+ * Invariants: rerror, werror and the deadline are settled behind this interface, by the GuestDevice; a request that they
+ * keep waiting just stays unanswered, and the machine says that it stopped.
+ */
+import type { GuestDevice, GuestRequestOptions } from "./device.ts";
+
+/** The run state of the machine. `Machine` is one; a client of a remote engine makes one of `stop`, `cont` and the events. */
+export interface GuestMachine {
+  /** False from STOP to RESUME. */
+  readonly isRunning: boolean;
+  /** Stops it; resolves when requests under way are done. Where the state cannot be told, `paused` is meant. */
+  stop(state?: "paused" | "io-error"): Promise<void>;
+  /** Lets it run on; requests that waited are issued again. */
+  cont(): Promise<void>;
+  /** Tells of every STOP (false) and RESUME (true), in order, until the returned function is called. */
+  watch(listener: (running: boolean) => void): () => void;
+}
+
+/** One disk of a guest. */
+export interface GuestDisk {
+  /** Bytes; does not change. */
+  readonly length: number;
+  readonly readOnly: boolean;
+  /** A whole number that no other opening of the disk has; the next 2^20 are its own too. */
+  readonly session: number;
+  /** The same object for all disks of one machine. */
+  readonly machine: GuestMachine;
+  /** Reads exactly `bytes` bytes. Rejects only with what the guest is to be told, or `signal.reason` once that aborts. */
+  read(offset: number, bytes: number, options?: GuestRequestOptions): Promise<Uint8Array>;
+  /** Writes. `data` stays the caller's, who does not change it until the end: no transfer. Rejects as read(). */
+  write(offset: number, data: Uint8Array): Promise<void>;
+  /** Makes completed writes durable. */
+  flush(): Promise<void>;
+  /** Takes the disk out of the machine. */
+  close(): Promise<void>;
+}
+
+/** A guest device of this thread as a GuestDisk. */
+export function guestDiskOf(device: GuestDevice): GuestDisk {
+  const { random } = device.machine.graph.host;
+  return {
+    session: random.below(2 ** 32) * 2 ** 20,
+    length: device.length,
+    readOnly: device.backend.node?.readOnly ?? true,
+    machine: device.machine,
+    read: async (offset, bytes, options) => {
+      const buffer = new Uint8Array(bytes);
+      await device.read(offset, buffer, options);
+      return buffer;
+    },
+    write: (offset, data) => device.write(offset, data),
+    flush: () => device.flush(),
+    close: () => device.unplug(),
+  };
+}

@@ -1,0 +1,30 @@
+/**
+ * The v86 entry: a node as a disk of v86, and an engine with the drivers that its user chooses, so that a bundle holds
+ * nothing else: no monitor, no table of commands, no job that is not imported. The jobs and drivers come from here too.
+ */
+import { type EngineOptions, makeEngine } from "./api/engine.ts";
+import type { DriverType } from "./block/driver.ts";
+import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
+import type { Engine } from "./machine/engine.ts";
+import { browserHost } from "./platform/browser/host.ts";
+
+export { BlockError, CommandError } from "./base/errors.ts";
+export { createImageIn as createImage, openNodeIn as openNode } from "./api/open.ts";
+export { stream } from "./api/jobs.ts";
+export type { StreamOptions } from "./api/jobs.ts";
+export { type V86DiskOptions, type V86StateOptions, toV86Disk } from "./api/v86.ts";
+export { qcow2 } from "./drivers/format/qcow2/index.ts";
+export { raw } from "./drivers/format/raw.ts";
+export { memory } from "./drivers/protocol/memory.ts";
+export type { Node } from "./api/node.ts";
+export type { Engine } from "./machine/engine.ts";
+export type { GuestDisk, GuestMachine } from "./machine/guest-disk.ts";
+export type { V86Disk } from "./machine/v86/disk.ts";
+export type { V86Emulator } from "./machine/v86/emulator.ts";
+export type { GenerationKeeper } from "./machine/v86/state.ts";
+
+/** An engine over the browser's Host with just these drivers (and copy-on-read, which stream jobs need). */
+export function createEngine(options: EngineOptions & { drivers: readonly DriverType[] }): Engine {
+  const drivers = [...new Set([copyOnRead, ...options.drivers])];
+  return makeEngine({ host: browserHost(), drivers }, options);
+}
