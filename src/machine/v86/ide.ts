@@ -79,7 +79,7 @@ export class IdePort {
     const command = this.#command(ErrorBit.aborted);
     const busy = drive.status_reg;
     return {
-      fail: command.fail,
+      fail: () => command.fail(),
       finish: () => {
         if (drive.status_reg !== busy) return;
         drive.status_reg = idle;

@@ -26,6 +26,7 @@ export async function v86Bench(
     flushWrites?: boolean;
     identity?: string;
     keeper?: GenerationKeeper;
+    session?: number;
   } = {},
 ): Promise<Bench> {
   const { size = 64 * 1024, flushWrites = false, identity = "disk", keeper, session, ...policy } = options;
