@@ -101,3 +101,8 @@ export type {
 } from "./open.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
 export { STREAM_CHUNK_BYTES, type StreamRange } from "./streams.ts";
+export type { PortLike } from "./worker/port.ts";
+export { portConnection } from "./worker/port-connection.ts";
+export { RemoteDisk, type RemoteDiskOptions } from "./worker/remote-disk.ts";
+export { RemoteEngine, connectEngine } from "./worker/remote-engine.ts";
+export { type ServeEngineOptions, serveEngine } from "./worker/serve.ts";

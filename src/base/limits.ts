@@ -48,6 +48,9 @@ export const limits = {
   maxQmpOutputBytes: 16 * MiB,
   /** Events that wait in a client for an iterator that does not take them. */
   maxQmpClientEvents: 65_536,
+  /** Bytes of one request, and extents of one answer, between a page and the engine in its worker. */
+  maxRemoteBytes: 4 * MiB,
+  maxRemoteExtents: 4096,
   /** qcow2: cluster_bits, bytes of the L1 and of the refcount table, snapshots (QEMU's values). */
   qcow2MinClusterBits: 9,
   qcow2MaxClusterBits: 21,

@@ -1,0 +1,64 @@
+/**
+ * What a page asks of an engine in a worker: the calls of the engine's port and of a disk's port. Control of nodes and
+ * jobs is QMP's, over a port of its own (`monitor`); these calls are for data and for what JSON can't carry.
+ */
+import type { MapExtent } from "../map.ts";
+import type { ImageInfo } from "../node.ts";
+import type { CreateImageSpec, OpenSpec } from "../open.ts";
+
+/** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
+export interface SharedSlots {
+  buffer: SharedArrayBuffer;
+  /** Bytes of a slot. */
+  slotBytes: number;
+}
+
+/** What is told of a disk when it is opened. */
+export interface DiskFacts {
+  name: string;
+  /** Bytes. */
+  length: number;
+  readOnly: boolean;
+}
+
+/** Where a disk's calls go. */
+interface DiskPort {
+  port: MessagePort;
+  shared: SharedSlots | undefined;
+}
+
+/** The calls of the engine's port. */
+export type EngineCalls = {
+  /** Serves QMP on `port`. */
+  monitor: { args: { port: MessagePort }; value: void };
+  /** Opens a node, as openNode(); it lives as long as its handle. */
+  open: { args: { spec: OpenSpec } & DiskPort; value: DiskFacts };
+  /** A handle on a node that is there. */
+  disk: { args: { node: string } & DiskPort; value: DiskFacts };
+  createImage: { args: { spec: CreateImageSpec; overwrite: boolean }; value: void };
+  /** Flushes all that is open. */
+  flush: { args: object; value: void };
+  /** Closes the engine: jobs are cancelled, images closed. */
+  close: { args: object; value: void };
+};
+
+/** A range of bytes and, if it is so, the slot that holds them. */
+interface Place {
+  offset: number;
+  bytes: number;
+  slot?: number;
+}
+
+/** The calls of a disk's port. Each answer of `length` is the disk's length now. */
+export type DiskCalls = {
+  /** Without a slot the bytes come with the answer. */
+  read: { args: Place; value: { length: number; data?: Uint8Array<ArrayBuffer> } };
+  write: { args: Place & { data?: Uint8Array }; value: { length: number } };
+  zeroes: { args: Place & { unmap: boolean }; value: { length: number } };
+  discard: { args: Place; value: { length: number } };
+  flush: { args: object; value: { length: number } };
+  info: { args: { backingChain: boolean }; value: ImageInfo };
+  /** Extents from `offset` on, at most `most` of them. */
+  map: { args: { offset: number; bytes: number; most: number }; value: MapExtent[] };
+  close: { args: object; value: void };
+};

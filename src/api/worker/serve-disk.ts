@@ -1,0 +1,159 @@
+/**
+ * One disk, served to the other end of a port.
+ *
+ * Invariants: a request begins when no earlier one that it could disagree with is under way (a write and anything that
+ * overlaps it; a flush and every change before it), so that the port's order is the order of effects; others run
+ * together. A request of more than limits.maxRemoteBytes is refused before anything is allocated.
+ */
+import { blockError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import type { Node } from "../node.ts";
+import type { DiskCalls, SharedSlots } from "./calls.ts";
+import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
+
+interface Entry {
+  offset: number;
+  end: number;
+  changes: boolean;
+  done: Promise<unknown>;
+}
+
+/** The requests under way, in their order. */
+class InOrder {
+  readonly #entries = new Set<Entry>();
+
+  /** Runs `body` after the earlier requests that it depends on. */
+  async run<T>(
+    range: { offset: number; bytes: number; changes: boolean },
+    body: () => Promise<T>,
+  ): Promise<T> {
+    const { offset, bytes, changes } = range;
+    const end = offset + bytes;
+    const before = [...this.#entries].filter(
+      (entry) => entry.offset < end && offset < entry.end && (changes || entry.changes),
+    );
+    const done = Promise.all(before.map((entry) => entry.done)).then(body);
+    // Who waits for it minds its end and not its outcome.
+    const entry = { offset, end, changes, done: done.catch(() => undefined) };
+    this.#entries.add(entry);
+    try {
+      return await done;
+    } finally {
+      this.#entries.delete(entry);
+    }
+  }
+}
+
+/** The handlers of a disk's calls. */
+class ServedDisk {
+  readonly node: Node;
+  readonly #shared: SharedSlots | undefined;
+  readonly #order = new InOrder();
+
+  constructor(node: Node, shared: SharedSlots | undefined) {
+    this.node = node;
+    this.#shared = shared;
+  }
+
+  handlers(onClose: () => Promise<void>): CallHandlers<DiskCalls> {
+    return {
+      read: (args, context) => this.#read(args, context),
+      write: (args, { signal }) => {
+        const data = this.#dataOf(args);
+        return this.#change(args, () => this.node.write(args.offset, data, { signal }));
+      },
+      zeroes: ({ offset, bytes, unmap }, { signal }) =>
+        this.#change({ offset, bytes }, () => this.node.writeZeroes(offset, bytes, { unmap, signal })),
+      discard: ({ offset, bytes }, { signal }) =>
+        this.#change({ offset, bytes }, () => this.node.discard(offset, bytes, { signal })),
+      flush: (_args, { signal }) => this.#flush(signal),
+      info: ({ backingChain }, { signal }) => this.node.info({ backingChain, signal }),
+      map: async ({ offset, bytes, most }, { signal }) => {
+        const extents = [];
+        for await (const extent of this.node.map({ offset, length: bytes, signal })) {
+          if (extents.push(extent) >= Math.min(most, limits.maxRemoteExtents)) break;
+        }
+        return extents;
+      },
+      close: () => this.#order.run({ offset: 0, bytes: Infinity, changes: true }, onClose),
+    };
+  }
+
+  async #read(
+    args: DiskCalls["read"]["args"],
+    { signal, transfer }: CallContext,
+  ): Promise<DiskCalls["read"]["value"]> {
+    const { offset, bytes, slot } = args;
+    this.#check(bytes);
+    return this.#order.run({ offset, bytes, changes: false }, async () => {
+      // Not into the slot itself: an answer gives it back, and after an abort the read may still go on.
+      const data = new Uint8Array(bytes);
+      await this.node.read(offset, data, { signal });
+      const { length } = this.node;
+      if (slot === undefined) {
+        transfer.push(data.buffer);
+        return { length, data };
+      }
+      this.#slot(slot, bytes).set(data);
+      return { length };
+    });
+  }
+
+  async #change(
+    range: { offset: number; bytes: number },
+    body: () => Promise<void>,
+  ): Promise<{ length: number }> {
+    return this.#order.run({ offset: range.offset, bytes: range.bytes, changes: true }, async () => {
+      await body();
+      return { length: this.node.length };
+    });
+  }
+
+  /** As a read of everything: it waits for every change before it, and reads do not wait for it. */
+  async #flush(signal: AbortSignal): Promise<{ length: number }> {
+    return this.#order.run({ offset: 0, bytes: Infinity, changes: false }, async () => {
+      await this.node.flush({ signal });
+      return { length: this.node.length };
+    });
+  }
+
+  #dataOf({ bytes, data, slot }: DiskCalls["write"]["args"]): Uint8Array {
+    this.#check(bytes);
+    if (data) return data;
+    if (slot === undefined) throw blockError("EINVAL", "pwrite", "a write came without its data");
+    return this.#slot(slot, bytes).slice();
+  }
+
+  #slot(slot: number, bytes: number): Uint8Array {
+    const { buffer, slotBytes } = this.#shared!;
+    if (bytes > slotBytes) throw blockError("EINVAL", "remote", "the request is larger than its slot");
+    return new Uint8Array(buffer, slot * slotBytes, bytes);
+  }
+
+  #check(bytes: number): void {
+    if (bytes >= 0 && bytes <= limits.maxRemoteBytes) return;
+    throw blockError("EINVAL", "remote", `a request of ${bytes} bytes is above ${limits.maxRemoteBytes}`);
+  }
+}
+
+/** Serves `node` until the other end closes or `signal` aborts. Rejects with a failed flush that the other end was not told of. */
+export async function serveDisk(
+  node: Node,
+  { port, shared }: { port: PortLike; shared: SharedSlots | undefined },
+  signal: AbortSignal,
+): Promise<void> {
+  let isAsked = false;
+  const close = async (): Promise<void> => {
+    isAsked = true;
+    await node.close();
+  };
+  const served = new ServedDisk(node, shared);
+  const server = new PortServer<DiskCalls>(port, served.handlers(close));
+  signal.addEventListener("abort", server.end, { once: true });
+  if (signal.aborted) server.end();
+  await server.ended;
+  signal.removeEventListener("abort", server.end);
+  await node.close().catch((error: unknown) => {
+    if (!isAsked) throw error;
+  });
+}

@@ -1,0 +1,110 @@
+/**
+ * Serving an engine to whoever holds the other end of a port: QMP monitors, disks, new images, the engine's end.
+ *
+ * Invariants: what a client opened is closed when it goes, after its requests; unless told otherwise the engine is closed
+ * with it. Nothing here knows a browser: the port may be one of Node's.
+ */
+import { Wakeup } from "../../base/signals.ts";
+import type { Engine } from "../../machine/engine.ts";
+import { serveMonitor } from "../monitor.ts";
+import { Node } from "../node.ts";
+import { createImageIn, openNodeIn } from "../open.ts";
+import type { DiskFacts, EngineCalls, SharedSlots } from "./calls.ts";
+import { type CallHandlers, type PortLike, PortServer } from "./port.ts";
+import { portConnection } from "./port-connection.ts";
+import { serveDisk } from "./serve-disk.ts";
+
+/** Options of serveEngine(). */
+export interface ServeEngineOptions {
+  /** The engine stays open when the client goes. Default false. */
+  keepEngine?: boolean;
+  /** Ends the service, as if the client had gone. */
+  signal?: AbortSignal;
+  /** Told of what nobody waits for: broken invariants, failed flushes of handles that a client left open. */
+  onFault?: (error: unknown) => void;
+}
+
+/** One client's service. */
+class Service {
+  readonly #engine: Engine;
+  #onFault: (error: unknown) => void;
+  readonly #stop = new AbortController();
+  readonly #disks = new Set<Node>();
+  readonly #changed = new Wakeup();
+  /** Monitors and disks that are served. */
+  #serving = 0;
+
+  constructor(engine: Engine, onFault: (error: unknown) => void) {
+    this.#engine = engine;
+    this.#onFault = onFault;
+  }
+
+  handlers(): CallHandlers<EngineCalls> {
+    return {
+      monitor: async ({ port }) => {
+        const { signal } = this.#stop;
+        const onFault = this.#onFault;
+        this.#track(serveMonitor(portConnection(port), this.#engine, { signal, onFault }));
+      },
+      open: async ({ spec, port, shared }, { signal }) =>
+        this.#serve(await openNodeIn(this.#engine, spec, { signal }), { port, shared }),
+      disk: async ({ node, port, shared }) =>
+        this.#serve(await Node.attach(this.#engine, this.#engine.graph.lookup(node)), { port, shared }),
+      createImage: ({ spec, overwrite }, { signal }) =>
+        createImageIn(this.#engine, spec, { overwrite, signal }),
+      flush: async () => {
+        await Promise.all([...this.#disks].map((disk) => disk.flush()));
+      },
+      close: async () => {
+        const failures: unknown[] = [];
+        this.#onFault = (error) => failures.push(error);
+        await this.end();
+        await this.#engine.close();
+        if (failures.length > 0) throw failures[0];
+      },
+    };
+  }
+
+  /** Waits until all that the client had open is closed. */
+  async end(): Promise<void> {
+    this.#stop.abort(new Error("the service ends"));
+    await this.#changed.until(() => this.#serving === 0);
+  }
+
+  #serve(node: Node, ends: { port: PortLike; shared: SharedSlots | undefined }): DiskFacts {
+    const { name, length, readOnly } = node;
+    this.#disks.add(node);
+    const over = serveDisk(node, ends, this.#stop.signal);
+    this.#track(over.finally(() => this.#disks.delete(node)));
+    return { name, length, readOnly };
+  }
+
+  #track(service: Promise<void>): void {
+    this.#serving += 1;
+    const over = (): void => {
+      this.#serving -= 1;
+      this.#changed.wake();
+    };
+    void service.catch((error: unknown) => this.#onFault(error)).finally(over);
+  }
+}
+
+/**
+ * Serves `engine` to the client at the other end of `port` (see connectEngine()) until it goes or `signal` aborts. Then
+ * its disks are closed, and the engine too unless `keepEngine`. Rejects only with the engine's failed flush at its end.
+ */
+export async function serveEngine(
+  port: PortLike,
+  engine: Engine,
+  options: ServeEngineOptions = {},
+): Promise<void> {
+  const { signal, keepEngine = false, onFault = () => undefined } = options;
+  const service = new Service(engine, onFault);
+  const server = new PortServer<EngineCalls>(port, service.handlers());
+  signal?.addEventListener("abort", server.end, { once: true });
+  if (signal?.aborted) server.end();
+  await server.ended;
+  signal?.removeEventListener("abort", server.end);
+  await service.end();
+  if (!keepEngine) await engine.close();
+}
