@@ -2,7 +2,7 @@
 //
 //   assembly/  --asc-->      build/kernels.wasm
 //   the binary --base64-->   build/generated/kernels-binary.{js,d.ts}   (imported as "#kernels-binary")
-//   src/       --esbuild-->  build/{index,node,browser}.js, build/cli/main.js, build/chunks/
+//   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/cli/main.js, build/chunks/
 //   src/       --tsc-->      build/types/**/*.d.ts
 //
 // All entries are bundled in one go with shared chunks, so a class such as BlockError is the same object whichever
@@ -23,6 +23,7 @@ export const entries = {
   node: "src/node.ts",
   browser: "src/browser.ts",
   v86: "src/v86.ts",
+  worker: "src/worker.ts",
   "cli/main": "src/cli/main.ts",
 };
 

@@ -11,7 +11,7 @@ import { gzipSync } from "node:zlib";
 import { build as esbuild } from "esbuild";
 import { entries, root, target } from "./build.mjs";
 
-const portable = ["index", "browser", "v86"];
+const portable = ["index", "browser", "worker", "v86"];
 
 /** Bundles one entry alone; gives its gzipped size and the modules that it leaves to the runtime. */
 async function bundleAlone(name) {

@@ -4,7 +4,6 @@
  */
 import { type FromBlobOptions, fromBlobIn } from "./api/blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./api/check.ts";
-import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { Node } from "./api/node.ts";
 import {
   type CreateImageOptions,
@@ -14,25 +13,14 @@ import {
   createImageIn,
   openNodeIn,
 } from "./api/open.ts";
-import type { DriverType } from "./block/driver.ts";
-import { portableDrivers } from "./drivers.ts";
+import { createEngine } from "./browser-engine.ts";
 import type { Engine } from "./machine/engine.ts";
-import { browserHost } from "./platform/browser/host.ts";
 
 export * from "./index.ts";
+export { type BrowserEngineOptions, createEngine } from "./browser-engine.ts";
+export { type ConnectWorkerOptions, connectWorker } from "./browser-worker.ts";
+export { type StorageStatus, persistStorage, storageStatus } from "./platform/browser/storage.ts";
 export { browserHost } from "./platform/browser/host.ts";
-
-/** How an engine of a page or worker is made. */
-export interface BrowserEngineOptions extends EngineOptions {
-  /** Drivers beside Blockwright's own. */
-  drivers?: readonly DriverType[];
-}
-
-/** An engine over the browser's Host. Close it with `await using` or close(). */
-export function createEngine(options: BrowserEngineOptions = {}): Engine {
-  const drivers = [...portableDrivers, ...(options.drivers ?? [])];
-  return makeEngine({ host: browserHost(), drivers }, options);
-}
 
 let shared: Engine | undefined;
 

@@ -206,6 +206,12 @@ describe("docs/API.md", () => {
     expect(missing("docs/API.md", names)).toEqual([]);
   });
 
+  it("mentions every export of the entry worker", () => {
+    const names = exportsOf("build/types/worker.d.ts");
+    expect(names.size).toBeGreaterThan(3);
+    expect(missing("docs/API.md", names)).toEqual([]);
+  });
+
   it("mentions every command that a monitor serves, and no other of the table", () => {
     const version = { qemu: { major: 7, minor: 2, micro: 0 }, package: "" };
     const served = engineCommands({ version, onQuit: () => undefined }).names();

@@ -1,0 +1,21 @@
+/**
+ * The composition of an engine for pages and workers: the browser's Host and the drivers that fit it. A file of its own,
+ * since the entries `./browser` and `./worker` share it.
+ */
+import { type EngineOptions, makeEngine } from "./api/engine.ts";
+import type { DriverType } from "./block/driver.ts";
+import { portableDrivers } from "./drivers.ts";
+import type { Engine } from "./machine/engine.ts";
+import { browserHost } from "./platform/browser/host.ts";
+
+/** How an engine of a page or worker is made. */
+export interface BrowserEngineOptions extends EngineOptions {
+  /** Drivers beside Blockwright's own. */
+  drivers?: readonly DriverType[];
+}
+
+/** An engine over the browser's Host. Close it with `await using` or close(). */
+export function createEngine(options: BrowserEngineOptions = {}): Engine {
+  const drivers = [...portableDrivers, ...(options.drivers ?? [])];
+  return makeEngine({ host: browserHost(), drivers }, options);
+}
