@@ -63,9 +63,15 @@ export function enableBitmap(node: Node, name: string, enabled = true): void {
   commands.enableBitmap(node.engine.graph, { node: node.name, name }, enabled);
 }
 
-/** Adds the bits of other bitmaps of the node to one; all or none. Throws when a job uses one of them. */
-export function mergeBitmaps(node: Node, target: string, sources: readonly string[]): void {
-  commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps: sources });
+/** A bitmap of the same node (its name), or of another one of the same engine. */
+export type BitmapSource = string | { node: Node; name: string };
+
+/** Adds the bits of other bitmaps to one of the node; all or none. Throws when a job uses one of them. */
+export function mergeBitmaps(node: Node, target: string, sources: readonly BitmapSource[]): void {
+  const bitmaps = sources.map((source) =>
+    typeof source === "string" ? source : { node: source.node.name, name: source.name },
+  );
+  commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps });
 }
 
 /** The dirty ranges, up to `most` of them from `offset` on, bytes. Undefined where there is no such bitmap. */

@@ -8,12 +8,16 @@
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown } from "../base/ranges.ts";
+import { sleep } from "../base/sleep.ts";
 import { BlockBackend, readerPermissions } from "../block/backend.ts";
 import { skipFilters } from "../block/chain.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm } from "../block/permissions.ts";
-import { CopyError, RangeCopier, type RangeCopierOptions } from "../block/range-copy.ts";
-import { blockStatusAbove } from "../block/status.ts";
+import { CopyError, RangeCopier, type RangeCopierOptions, type UnreadRange } from "../block/range-copy.ts";
+import { type ChainStatus, blockStatusAbove } from "../block/status.ts";
+import { RateLimit } from "../job/rate-limit.ts";
+import type { Engine } from "../machine/engine.ts";
+import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { Pipeline } from "./pipeline.ts";
 
@@ -35,13 +39,23 @@ export interface ConvertOptions {
   sparseBytes?: number;
   /** Pieces of 2 MiB under way at once, >= 1; default 4. */
   parallel?: number;
+  /** Data copied per second, bytes; 0 (default): no limit. */
+  speedBytesPerSecond?: number;
+  /**
+   * Copies what can be read of a damaged source: each sector that can't be reads as zeroes in the target, and is told
+   * here. Without it the first such sector ends the copying.
+   */
+  salvage?: (unread: UnreadRange) => void;
   /** Told how far it is: bytes done and in all. */
   onProgress?: (done: number, total: number) => void;
   /** Ends the copying between two pieces; the target is then half written. */
   signal?: AbortSignal;
 }
 
-export { CopyError };
+export { CopyError, type UnreadRange };
+
+/** A copy that failed since the source's block status could not be told. */
+export class CopyStatusError extends CopyError {}
 
 type Kind = "data" | "zero" | "backing";
 
@@ -51,25 +65,36 @@ interface Piece {
 }
 
 /**
- * Copies the disk `source` into the open, writable `target`, which must be as long at least (ENOSPC). Not durable before the
- * target is flushed or closed. Throws CopyError, which says which side failed and where; EINVAL for disks of two engines.
+ * Copies the disk `source`, or several end to end (each padded to 512 bytes), into the open, writable `target`, which must be
+ * as long at least (ENOSPC). Not durable before the target is flushed or closed. Throws CopyError, which says which side
+ * failed and where; EINVAL for disks of two engines, no disk, or several with `targetHasBacking`.
  */
-export async function convert(source: Node, target: Node, options: ConvertOptions = {}): Promise<void> {
+export async function convert(
+  source: Node | readonly Node[],
+  target: Node,
+  options: ConvertOptions = {},
+): Promise<void> {
   options.signal?.throwIfAborted();
   const refuse = (code: "EINVAL" | "ENOSPC" | "ENOTSUP", message: string): never => {
     throw new BlockError({ code, op: "convert", message });
   };
-  if (source.engine !== target.engine) refuse("EINVAL", "the disks are open in different engines");
+  const sources: readonly Node[] = Array.isArray(source) ? source : [source as Node];
+  if (sources.length === 0) refuse("EINVAL", "there is no disk to copy");
+  if (sources.some(({ engine }) => engine !== target.engine))
+    refuse("EINVAL", "the disks are open in different engines");
+  if (sources.length > 1 && options.targetHasBacking)
+    refuse("EINVAL", "a target of several disks can't have a backing file that holds theirs");
   const sectors = (node: Node): number => Math.ceil(node.length / SECTOR_SIZE);
-  if (sectors(target) < sectors(source)) refuse("ENOSPC", "output file is smaller than input file");
+  if (sectors(target) < sources.reduce((sum, node) => sum + sectors(node), 0))
+    refuse("ENOSPC", "output file is smaller than input file");
   if (options.compress && !target.blockNode.type.compressedWrites)
     refuse("ENOTSUP", "Compression not supported for this file format");
-  const { engine } = source;
+  const { engine } = target;
   await releaseIdle(engine);
   const from = new BlockBackend(engine.graph);
   const to = new BlockBackend(engine.graph);
   try {
-    await from.attach(source.blockNode, readerPermissions);
+    await attachSources(from, engine, sources);
     await to.attach(target.blockNode, {
       perm: Perm.write,
       shared: Perm.consistentRead | Perm.writeUnchanged,
@@ -78,6 +103,20 @@ export async function convert(source: Node, target: Node, options: ConvertOption
   } finally {
     await to.close();
     await from.close();
+  }
+}
+
+async function attachSources(from: BlockBackend, engine: Engine, sources: readonly Node[]): Promise<void> {
+  const [only] = sources;
+  if (only && sources.length === 1) return from.attach(only.blockNode, readerPermissions);
+  const { graph } = engine;
+  graph.register(concat);
+  const disks = sources.map(({ blockNode }) => blockNode.name);
+  const node = await graph.open({ driver: concat.name, disks, "read-only": true });
+  try {
+    await from.attach(node, readerPermissions);
+  } finally {
+    await graph.release(node);
   }
 }
 
@@ -100,6 +139,8 @@ class Conversion {
   /** Pieces are multiples of this. */
   readonly #unit: number;
   readonly #pipeline: Pipeline<number>;
+  readonly #rate: RateLimit;
+  readonly #wait: (delayMs: number) => Promise<void>;
   #piece: Piece | undefined;
 
   constructor({ from, to, options }: { from: BlockBackend; to: BlockBackend; options: ConvertOptions }) {
@@ -134,11 +175,16 @@ class Conversion {
       compress,
       clusterSize: compress ? cluster : granule,
       maxTransfer: PIECE_BYTES,
+      ...(options.salvage ? { salvage: options.salvage } : {}),
     };
     this.#copier = options.targetIsZero ? new ZeroTargetCopier(how) : new RangeCopier(how);
     this.#pipeline = new Pipeline(Math.max(1, options.parallel ?? PIECES), (done) =>
       options.onProgress?.(done, this.#length),
     );
+    const { clock } = graph.host;
+    this.#rate = new RateLimit(clock);
+    this.#rate.setSpeed(options.speedBytesPerSecond ?? 0);
+    this.#wait = (delayMs) => sleep(clock, delayMs, options.signal);
   }
 
   async run(): Promise<void> {
@@ -168,16 +214,28 @@ class Conversion {
   }
 
   async #status(offset: number, bytes: number): Promise<{ kind: Kind; bytes: number }> {
-    const base = this.#base;
-    const status = await blockStatusAbove(this.#source, offset, bytes, { base }).catch((error: unknown) => {
-      throw new CopyError("read", error, { node: this.#source.name, offset, bytes });
-    });
+    const status = await this.#sourceStatus(offset, bytes);
     const backed = this.#options.targetHasBacking ?? false;
     const known = status.zero || status.data;
     if (!known) return { kind: backed ? "backing" : "data", bytes: status.bytes };
     if (!status.zero) return { kind: "data", bytes: status.bytes };
     if (this.#options.sparseBytes === 0) return { kind: "data", bytes: status.bytes };
     return { kind: backed && offset >= this.#backingBytes ? "backing" : "zero", bytes: status.bytes };
+  }
+
+  /** When salvaging, less and less is asked for, and a sector of which nothing can be told counts as data. */
+  async #sourceStatus(offset: number, bytes: number): Promise<ChainStatus> {
+    const { salvage } = this.#options;
+    for (let reach = bytes; ; reach = Math.max(alignDown(reach / 2, SECTOR_SIZE), SECTOR_SIZE)) {
+      try {
+        return await blockStatusAbove(this.#source, offset, reach, { base: this.#base });
+      } catch (error) {
+        if (!salvage) throw new CopyStatusError("read", error, { node: this.#source.name, offset, bytes });
+        if (reach > SECTOR_SIZE) continue;
+        salvage({ step: "status", offset, error });
+        return { bytes: reach, data: true, zero: false, allocated: true, depth: 1 };
+      }
+    }
   }
 
   /** Gathers adjacent data into pieces. */
@@ -201,6 +259,8 @@ class Conversion {
       await this.#copier.copyData(piece.offset, piece.bytes);
       return piece.offset + piece.bytes;
     });
+    const delayMs = this.#rate.delayMs(piece.bytes);
+    if (delayMs > 0) await this.#wait(delayMs);
   }
 
   async #zeroes(offset: number, bytes: number, kind: Kind): Promise<void> {

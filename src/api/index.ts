@@ -61,6 +61,7 @@ export type { FromBlobOptions } from "./blob.ts";
 export {
   type AddBitmapOptions,
   type BitmapInfo,
+  type BitmapSource,
   addBitmap,
   bitmaps,
   clearBitmap,
@@ -70,7 +71,7 @@ export {
   removeBitmap,
 } from "./bitmaps.ts";
 export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
-export { type ConvertOptions, CopyError, convert } from "./convert.ts";
+export { type ConvertOptions, CopyError, CopyStatusError, type UnreadRange, convert } from "./convert.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";
 export {
   type BackupOptions,
@@ -100,6 +101,15 @@ export type {
   OpenSpec,
 } from "./open.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
+export {
+  type SnapshotInfo,
+  type SnapshotRef,
+  applySnapshot,
+  createSnapshot,
+  removeSnapshot,
+  showSnapshot,
+  snapshots,
+} from "./snapshots.ts";
 export { STREAM_CHUNK_BYTES, type StreamRange } from "./streams.ts";
 export type { PortLike } from "./worker/port.ts";
 export { portConnection } from "./worker/port-connection.ts";

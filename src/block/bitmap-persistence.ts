@@ -8,6 +8,7 @@ export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promi
   for (const stored of await store.load()) {
     const bitmap = createDirtyBitmap(node, { name: stored.name, granularity: stored.granularity });
     bitmap.persistent = true;
+    bitmap.stored = true;
     bitmap.enabled = stored.auto && !stored.inconsistent;
     bitmap.inconsistent = stored.inconsistent;
     if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
@@ -19,9 +20,11 @@ export async function saveBitmaps(node: BlockNode): Promise<void> {
   const store = node.driver.bitmapStore?.();
   if (!store || node.readOnly) return;
   const persistent = node.dirtyBitmaps.filter((bitmap) => bitmap.persistent && bitmap.name !== undefined);
+  // Those that are in the image keep their order, and new ones follow, the newest first, as QEMU has it.
+  const kept = persistent.filter((bitmap) => bitmap.stored).toReversed();
+  const added = persistent.filter((bitmap) => !bitmap.stored);
   await store.save(
-    // Oldest first, as they were loaded.
-    persistent.toReversed().map((bitmap) => ({
+    [...kept, ...added].map((bitmap) => ({
       name: bitmap.name ?? "",
       granularity: bitmap.granularity,
       auto: bitmap.enabled,

@@ -17,6 +17,8 @@ export class DirtyBitmap {
   bitmap: Bitmap;
   enabled = true;
   persistent = false;
+  /** It came out of the image, where it has its place. */
+  stored = false;
   busy = false;
   readOnly = false;
   inconsistent = false;

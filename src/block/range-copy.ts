@@ -7,7 +7,7 @@
  */
 import { type Errno } from "../base/errno.ts";
 import { errnoOf, messageOf } from "../base/errors.ts";
-import { MiB } from "../base/limits.ts";
+import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { Mutex } from "../base/signals.ts";
 import type { Arena } from "../kernels/arena.ts";
 import type { Kernels } from "../kernels/kernels.ts";
@@ -53,6 +53,13 @@ export interface CopyExtent {
   allocated: boolean;
 }
 
+/** What of a damaged source was passed over: at `offset` a sector could not be read, or its status not be told. */
+export interface UnreadRange {
+  step: "read" | "status";
+  offset: number;
+  error: unknown;
+}
+
 interface CopyBuffer {
   readonly bytes: Uint8Array;
   release(): void;
@@ -80,6 +87,8 @@ export interface RangeCopierOptions {
   clusterSize?: number;
   /** Largest request, bytes; default MAX_COPY_BUFFER. */
   maxTransfer?: number;
+  /** Sectors that can't be read are told here, and count as zeroes; default: they end the copy. */
+  salvage?: (unread: UnreadRange) => void;
 }
 
 /** Copies ranges from source to target. All offsets and lengths are in bytes of both. */
@@ -96,6 +105,7 @@ export class RangeCopier {
   readonly #zeroFlags: RequestFlags;
   readonly #clusterSize: number;
   readonly #maxTransfer: number;
+  readonly #salvage: ((unread: UnreadRange) => void) | undefined;
   // One buffer outside of the arena, for urgent copies when the arena is full.
   readonly #spareLock = new Mutex();
   #spare: Uint8Array | undefined;
@@ -110,6 +120,7 @@ export class RangeCopier {
     this.#skipZeroed = options.skipZeroed ?? false;
     this.#discardUnknown = options.discardUnknown ?? false;
     this.#clusterSize = options.clusterSize ?? 65536;
+    this.#salvage = options.salvage;
     const flags = options.writeFlags ?? 0;
     this.#dataFlags = flags | (this.compress ? Req.compressed : 0);
     this.#zeroFlags = flags | (options.unmap ? Req.mayUnmap : 0);
@@ -220,8 +231,26 @@ export class RangeCopier {
     try {
       await this.source.pread(offset, buffer);
     } catch (error) {
+      if (this.#salvage) return this.#readSectors(offset, buffer, this.#salvage);
       const range = { node: this.source.node.name, offset, bytes: buffer.byteLength };
       throw new CopyError("read", error, range);
+    }
+  }
+
+  /** Reads what can be read, sector by sector. */
+  async #readSectors(
+    offset: number,
+    buffer: Uint8Array,
+    salvage: (unread: UnreadRange) => void,
+  ): Promise<void> {
+    for (let at = 0; at < buffer.byteLength; at += SECTOR_SIZE) {
+      const sector = buffer.subarray(at, at + SECTOR_SIZE);
+      try {
+        await this.source.pread(offset + at, sector);
+      } catch (error) {
+        sector.fill(0);
+        salvage({ step: "read", offset: offset + at, error });
+      }
     }
   }
 

@@ -16,6 +16,7 @@ import { addMap } from "./commands/map.ts";
 import { addMeasure } from "./commands/measure.ts";
 import { addMirror } from "./commands/mirror.ts";
 import { addResize } from "./commands/resize.ts";
+import { addSnapshot } from "./commands/snapshot.ts";
 import { addStream } from "./commands/stream.ts";
 
 const program = new Command("blockwright")
@@ -45,6 +46,7 @@ addInfo(program);
 addMap(program);
 addCompare(program);
 addConvert(program);
+addSnapshot(program);
 addResize(program);
 addMeasure(program);
 addMirror(program);

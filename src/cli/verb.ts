@@ -57,16 +57,22 @@ export class Verb {
   readonly engine: Engine;
   readonly #abort = new AbortController();
   readonly #quiet: boolean;
-  readonly #shows: boolean;
+  /** The user asked for progress. */
+  readonly #asked: boolean;
+  /** Somebody may like to see it. */
+  readonly #watched: boolean;
   readonly #undo: (() => Promise<void>)[] = [];
   #signal: "SIGINT" | "SIGTERM" | undefined;
   #drawnMs = -Infinity;
   #percent = 0;
   #drawn = false;
+  #written = 0;
+  #begun = false;
 
   constructor(flags: VerbFlags) {
     this.#quiet = flags.quiet ?? false;
-    this.#shows = !this.#quiet && (flags.progress ?? isWatched());
+    this.#asked = !this.#quiet && (flags.progress ?? false);
+    this.#watched = !this.#quiet && isWatched();
     this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()) });
   }
 
@@ -95,16 +101,49 @@ export class Verb {
   /** Writes a warning to stderr. */
   readonly warn = (text: string): void => this.note(`warning: ${text}`);
 
-  /** Shows how far the verb is, as qemu-img does, on stderr. */
+  /** From here on progress is shown, if it is to be. */
+  beginProgress(): void {
+    if (this.#asked && !this.#begun) this.#write();
+    this.#begun = true;
+  }
+
+  /** Shows how far the verb is: as qemu-img does on stdout where the user asked for it, else on the terminal's stderr. */
   readonly progress = (done: number, total: number): void => {
     this.#percent = total > 0 ? (100 * done) / total : 100;
-    if (!this.#shows || performance.now() - this.#drawnMs < DRAW_MS) return;
-    this.#draw();
+    if (this.#asked) {
+      this.beginProgress();
+      const skipped = Math.abs(this.#percent - this.#written);
+      if (skipped >= 1 || (skipped > 0 && this.#percent === 100)) this.#write();
+    } else if (this.#watched && performance.now() - this.#drawnMs >= DRAW_MS) this.#draw();
   };
+
+  /** Leaves the progress as it stands; everything is done if `whole`. */
+  endProgress(whole: boolean): void {
+    if (whole) this.#percent = 100;
+    if (this.#asked && this.#begun) {
+      if (whole) this.#write();
+      process.stdout.write("\n");
+    }
+    if (this.#drawn && whole) {
+      this.#draw();
+      process.stderr.write("\n");
+      this.#drawn = false;
+    }
+    this.#begun = false;
+  }
+
+  get #line(): string {
+    return `    (${this.#percent.toFixed(2)}/100%)\r`;
+  }
+
+  #write(): void {
+    this.#written = this.#percent;
+    process.stdout.write(this.#line);
+  }
 
   #draw(): void {
     this.#drawnMs = performance.now();
-    process.stderr.write(`    (${this.#percent.toFixed(2)}/100%)\r`);
+    process.stderr.write(this.#line);
     this.#drawn = true;
   }
 
@@ -147,10 +186,7 @@ export class Verb {
       () => this.engine.close(),
     ];
     for (const step of steps) await step().catch((error: unknown) => (failures = [...failures, error]));
-    if (this.#drawn && failures.length === 0) {
-      this.#draw();
-      process.stderr.write("\n");
-    }
+    this.endProgress(failures.length === 0);
     if (failures.length === 0) return status;
     for (const undo of this.#undo) await undo();
     return this.#fail(failures[0], ends.failure ?? 1);

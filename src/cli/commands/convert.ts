@@ -31,6 +31,7 @@ export interface ConvertFlags extends ImageVerbFlags {
   rateLimit?: string;
   salvage?: boolean;
   bitmaps?: boolean;
+  skipBrokenBitmaps?: boolean;
   offload?: boolean;
 }
 
@@ -39,7 +40,7 @@ export function addConvert(program: Command): void {
   const command = program
     .command("convert")
     .description("copy an image into a new one of another format or with other options")
-    .argument("[files...]", "the source and the target: image files, or json:{…} as for --blockdev")
+    .argument("[files...]", "sources, which are joined, and the target: image files, or json:{…}")
     .option("-f, --format <format>", "format of the source; default: probed")
     .option("-O, --target-format <format>", "format of the target: raw, qcow2", "raw")
     .option("-o, --option <options>", "options of the target: name=value,…; `help` lists them", repeatable)
@@ -52,16 +53,23 @@ export function addConvert(program: Command): void {
     .option("--target-is-zero", "with -n: the target reads as zeroes")
     .option("--target-image-opts", "with -n: the target is named by key=value options")
     .option("-c, --compress", "store compressed clusters")
-    .option("-S, --sparse <bytes>", "runs of zeroes that are not stored; 0: store everything", "4k")
+    .option("-S, --sparse <bytes>", "runs of zeroes that are not stored; 0: store everything; default: 4k")
     .option("-m, --parallel <count>", "pieces under way at once, 1 to 16")
     .option("-W, --out-of-order", "accepted: pieces are written out of order anyway")
     .option("-t, --cache <mode>", "caching of the target; default: unsafe")
     .option("-T, --source-cache <mode>", "caching of the source; default: writeback")
-    .option("-l, --snapshot <name>", "not supported yet")
-    .option("-r, --rate-limit <rate>", "not supported yet")
-    .option("-C, --offload", "not supported yet")
-    .option("--salvage", "not supported yet")
-    .option("--bitmaps", "not supported yet");
+    .option(
+      "-l, --snapshot <snapshot>",
+      "copy an internal snapshot: its id or name, or snapshot.id=…,snapshot.name=…",
+    )
+    .option("-r, --rate-limit <rate>", "data copied per second at most (64k, 10M …)")
+    .option(
+      "-C, --offload",
+      "accepted: data always goes through the program, and zeroes are looked for as by default",
+    )
+    .option("--salvage", "go on where the source can't be read: what is missing becomes zeroes")
+    .option("--bitmaps", "copy the source's persistent bitmaps too")
+    .option("--skip-broken-bitmaps", "with --bitmaps: leave inconsistent ones out");
   addProgressFlag(addQuietFlag(addImageFlags(command, { share: true }))).action(
     async (files: string[], flags: ConvertFlags) => {
       const { convert } = await import("../verbs/convert.ts");

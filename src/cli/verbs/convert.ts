@@ -5,58 +5,89 @@
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
-import { convert as convertNode, CopyError, type Node } from "../../node.ts";
+import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../node.ts";
+import { CopyError, CopyStatusError } from "../../node.ts";
 import type { ConvertFlags } from "../commands/convert.ts";
-import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../create-options.ts";
-import { sizeArgument } from "../sizes.ts";
+import { asksForHelp, CreateOptions, optionsHelp } from "../create-options.ts";
+import { snapshotParameter, loadSnapshot } from "../snapshot-param.ts";
 import { cacheMode, localFile, openSource } from "../sources.ts";
 import { lockHint, Refusal, Verb } from "../verb.ts";
+import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./convert-bitmaps.ts";
+import { type ConvertNumbers, convertNumbers } from "./convert-numbers.ts";
 import { makeImage } from "./create.ts";
-
-const MAX_SPARSE = 16_777_216n;
-const MAX_PARALLEL = 16;
 
 /** Runs the verb; resolves with the exit status. */
 export function convert(files: readonly string[], flags: ConvertFlags): Promise<number> {
   return new Verb(flags).run(async (verb) => {
-    const lists = optionLists(flags.option);
-    const sparseBytes = sparse(flags.sparse ?? "4k");
-    const parallel = parallelism(flags.parallel);
-    refuseLater(flags);
-    if (!flags.create && lists.length > 0) throw new Refusal("-o has no effect when skipping image creation");
-    if (flags.create && flags.targetImageOpts)
-      throw new Refusal("--target-image-opts requires use of -n flag");
-    if (flags.create && flags.targetIsZero) throw new Refusal("--target-is-zero requires use of -n flag");
-    if (asksForHelp(lists)) {
+    const numbers = convertNumbers(flags);
+    checkUse(flags, numbers);
+    verb.beginProgress();
+    if (asksForHelp(numbers.lists)) {
       verb.print(optionsHelp(flags.targetFormat));
       return 0;
     }
     const target = files.at(-1);
-    const [sourceName] = files;
-    if (sourceName === undefined || target === undefined || files.length < 2)
-      throw new Refusal("Must specify image file name");
-    if (files.length > 2) throw new Refusal("Several sources are not supported yet");
-    const { format, imageOpts, forceShare } = flags;
-    const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
-    await using source = await openSource(verb, sourceName, { format, imageOpts, forceShare, cache });
-    await copyInto(verb, source, { target, lists, flags, sparseBytes, parallel });
+    if (target === undefined || files.length < 2) throw new Refusal("Must specify image file name");
+    const sources: Node[] = [];
+    try {
+      await openSources(verb, { files: files.slice(0, -1), sources, flags });
+      await copyInto(verb, { sources, target, flags, numbers });
+    } finally {
+      for (const source of sources) await source.close();
+    }
     return 0;
   });
 }
 
-interface Wanted {
-  target: string;
-  lists: readonly string[];
-  flags: ConvertFlags;
-  sparseBytes: number;
-  parallel: number | undefined;
+function checkUse(flags: ConvertFlags, { lists, sparseBytes }: ConvertNumbers): void {
+  const refuse = (condition: boolean | undefined, words: string): void => {
+    if (condition) throw new Refusal(words);
+  };
+  refuse(!flags.create && lists.length > 0, "-o has no effect when skipping image creation");
+  if (flags.create && flags.targetImageOpts) throw new Refusal("--target-image-opts requires use of -n flag");
+  refuse(flags.imageOpts && flags.format !== undefined, "--image-opts and --format are mutually exclusive");
+  refuse(flags.offload && flags.compress, "Cannot enable copy offloading when -c is used");
+  refuse(flags.offload && sparseBytes !== undefined, "Cannot enable copy offloading when -S is used");
+  refuse(flags.offload && flags.salvage, "Cannot use copy offloading in salvaging mode");
+  refuse(flags.create && flags.targetIsZero, "--target-is-zero requires use of -n flag");
+  refuse(flags.skipBrokenBitmaps && !flags.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps");
 }
 
-async function copyInto(verb: Verb, source: Node, wanted: Wanted): Promise<void> {
-  const { target, flags, sparseBytes, parallel } = wanted;
-  const options = flags.create ? targetOptions(source, wanted) : undefined;
+/** Opens the images that are copied; `sources` gets each as soon as it is open. */
+async function openSources(
+  verb: Verb,
+  { files, sources, flags }: { files: readonly string[]; sources: Node[]; flags: ConvertFlags },
+): Promise<void> {
+  const { format, imageOpts, forceShare } = flags;
+  const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
+  const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
+  if (flags.bitmaps && files.length > 1)
+    throw new Refusal("Copying bitmaps only possible with single source");
+  for (const file of files)
+    sources.push(await openSource(verb, file, { format, imageOpts, forceShare, cache }));
+  if (which === undefined) return;
+  if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
+  await loadSnapshot(sources[0]!, which);
+}
+
+interface Wanted {
+  sources: readonly Node[];
+  target: string;
+  flags: ConvertFlags;
+  numbers: ConvertNumbers;
+}
+
+async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
+  const { sources, target, flags } = wanted;
+  const options = flags.create ? targetOptions(wanted) : undefined;
   const backing = options?.get("backing_file") ?? flags.backing;
+  if (sources.length > 1 && backing !== undefined) {
+    throw new Refusal(
+      "Having a backing file for the target makes no sense when concatenating multiple input images",
+    );
+  }
   checkCompression(verb, flags, options);
+  if (flags.bitmaps) checkSourceBitmaps(sources[0]!, { skipBroken: flags.skipBrokenBitmaps ?? false });
   const cache = cacheMode(flags.cache ?? "unsafe", "cache");
   if (options) await makeTarget(verb, options, target);
   const node = await openSource(verb, target, {
@@ -67,15 +98,14 @@ async function copyInto(verb: Verb, source: Node, wanted: Wanted): Promise<void>
     cache,
   });
   try {
-    await convertNode(source, node, {
-      sparseBytes,
-      ...(parallel === undefined ? {} : { parallel }),
-      compress: flags.compress ?? false,
+    if (flags.bitmaps) checkTargetBitmaps(node);
+    const fresh = options !== undefined && backing === undefined;
+    await convertNode(sources, node, {
+      ...copyOptions(verb, wanted),
       targetHasBacking: backing !== undefined,
-      targetIsZero: (flags.targetIsZero ?? false) || (options !== undefined && backing === undefined),
-      onProgress: verb.progress,
-      signal: verb.signal,
+      targetIsZero: (flags.targetIsZero ?? false) || fresh,
     });
+    if (flags.bitmaps) copyBitmaps(verb, sources[0]!, node);
   } catch (error) {
     await node.close().catch(() => undefined);
     throw reason(error);
@@ -83,12 +113,32 @@ async function copyInto(verb: Verb, source: Node, wanted: Wanted): Promise<void>
   await node.close();
 }
 
+function copyOptions(verb: Verb, { flags, numbers }: Wanted): ConvertOptions {
+  const { sparseBytes, parallel, speedBytesPerSecond } = numbers;
+  return {
+    ...(sparseBytes === undefined ? {} : { sparseBytes }),
+    ...(parallel === undefined ? {} : { parallel }),
+    ...(flags.salvage ? { salvage: (unread) => tellUnread(verb, flags, unread) } : {}),
+    speedBytesPerSecond,
+    compress: flags.compress ?? false,
+    onProgress: verb.progress,
+    signal: verb.signal,
+  };
+}
+
+function tellUnread(verb: Verb, { quiet }: ConvertFlags, { step, offset, error }: UnreadRange): void {
+  if (quiet) return;
+  const what = step === "read" ? "offset" : "block status at offset";
+  verb.warn(`error while reading ${what} ${offset}: ${strerror(errnoOf(error))}`);
+}
+
 /** The options of the image to make. Throws Refusal. */
-function targetOptions(source: Node, { lists, flags }: Wanted): CreateOptions {
+function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
   const options = new CreateOptions(flags.targetFormat);
-  for (const list of lists) options.parse(list);
+  for (const list of numbers.lists) options.parse(list);
+  const sectors = sources.reduce((sum, { length }) => sum + Math.ceil(length / SECTOR_SIZE), 0);
   // A size of the user's own counts for nothing, as in qemu-img.
-  options.set("size", String(Math.ceil(source.length / SECTOR_SIZE) * SECTOR_SIZE));
+  options.set("size", String(sectors * SECTOR_SIZE));
   for (const [name, value] of [
     ["backing_file", flags.backing],
     ["backing_fmt", flags.backingFormat],
@@ -129,36 +179,13 @@ async function makeTarget(verb: Verb, options: CreateOptions, target: string): P
   if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));
 }
 
-function sparse(text: string): number {
-  const value = sizeArgument("buffer size for sparse output", text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  if (value.bytes % 512n === 0n && value.bytes <= MAX_SPARSE) return Number(value.bytes);
-  throw new Refusal(
-    "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to " +
-      `${MAX_SPARSE}. Select 0 to disable sparse detection (fully allocates output).`,
-  );
-}
-
-function parallelism(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const count = /^\d+$/.test(text) ? Number(text) : 0;
-  if (count >= 1 && count <= MAX_PARALLEL) return count;
-  throw new Refusal(
-    `Invalid number of coroutines. Allowed number of coroutines is between 1 and ${MAX_PARALLEL}`,
-  );
-}
-
-const later = ["snapshot", "rateLimit", "salvage", "bitmaps", "offload"] as const;
-const shown = { snapshot: "-l", rateLimit: "-r", salvage: "--salvage", bitmaps: "--bitmaps", offload: "-C" };
-
-function refuseLater(flags: ConvertFlags): void {
-  for (const name of later)
-    if (flags[name] !== undefined) throw new Refusal(`${shown[name]} is not supported yet`);
-}
-
 /** What failed, in qemu-img's words. */
 function reason(error: unknown): unknown {
   if (!(error instanceof CopyError)) return error;
-  const verb = error.operation === "read" ? "reading" : "writing";
-  return new Refusal(`error while ${verb} at byte ${error.range?.offset ?? 0}: ${strerror(errnoOf(error))}`);
+  const { range, operation } = error;
+  const offset = range?.offset ?? 0;
+  const why = strerror(errnoOf(error));
+  if (error instanceof CopyStatusError)
+    return new Refusal(`error while reading block status at offset ${offset}: ${why}`);
+  return new Refusal(`error while ${operation === "read" ? "reading" : "writing"} at byte ${offset}: ${why}`);
 }

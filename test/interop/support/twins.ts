@@ -1,6 +1,6 @@
 // Two directories with the same files: in one works qemu-img, in the other Blockwright's program. Every command is run in
 // both, and what they print, their exit codes and the files they leave are compared.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -68,6 +68,16 @@ export class Twins {
     return { theirs: this.qemuImg(...words), ours: this.blockwright(...words) };
   }
 
+  /** Both outcomes of one command, the two programs at work at the same time. For verbs that print progress too. */
+  async pair(...words: string[]): Promise<{ theirs: Outcome; ours: Outcome }> {
+    const env = { ...process.env, NO_COLOR: "1", CI: "1" };
+    const [theirs, ours] = await Promise.all([
+      started("qemu-img", words, { cwd: this.theirs }),
+      started(process.execPath, [program, ...words], { cwd: this.ours, env }),
+    ]);
+    return { theirs, ours };
+  }
+
   /** `qemu-img info` of a file in either directory; undefined where there is none. Space on disk is left out. */
   info(directory: string, file: string): unknown {
     const { status, stdout } = spawnSync("qemu-img", ["info", "--output=json", file], {
@@ -78,6 +88,30 @@ export class Twins {
     const { "actual-size": _, ...info } = JSON.parse(stdout) as Record<string, unknown>;
     return info;
   }
+}
+
+function started(
+  command: string,
+  words: readonly string[],
+  options: { cwd: string; env?: NodeJS.ProcessEnv },
+): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, words, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    child.once("error", reject);
+    child.once("close", (status) => resolve(outcome({ status, stdout: withoutSteps(stdout), stderr })));
+  });
+}
+
+/** Progress without the steps between its start and its end, which follow from how a program cuts its work. */
+function withoutSteps(text: string): string {
+  return text.replaceAll(/(?: {4}\(\d+\.\d\d\/100%\)\r)+/g, (lines) => {
+    const all = lines.split("\r");
+    return `${all[0]}\r${all.at(-2)}\r`;
+  });
 }
 
 function outcome({ status, stdout, stderr }: Outcome): Outcome {

@@ -5,16 +5,22 @@ import {
   type ImageMapEntry,
   type Node,
   BlockError,
+  applySnapshot,
   check,
   compare,
   convert,
   CopyError,
+  CopyStatusError,
   createEngine,
   createImage,
+  createSnapshot,
   map,
   measure,
   openNode,
+  removeSnapshot,
   resize,
+  showSnapshot,
+  snapshots,
 } from "../../../src/browser.ts";
 import { Pipeline } from "../../../src/api/pipeline.ts";
 import { KiB, MiB, pattern, same } from "../support/graph.ts";
@@ -97,6 +103,68 @@ describe("convert", () => {
     expect(engine.graph.arena.inUse).toBe(0);
   });
 
+  it("copies several disks end to end, into compressed clusters too", async () => {
+    const lengths = [MiB + 700, 0, 300 * KiB, 2 * MiB];
+    const sources: Node[] = [];
+    const whole = new Uint8Array(lengths.reduce((sum, length) => sum + Math.ceil(length / 512) * 512, 0));
+    let at = 0;
+    for (const [index, length] of lengths.entries()) {
+      const source = await disk(length, `source${index}`);
+      const data = pattern(length, index + 1);
+      data.fill(0, 0, length / 2);
+      if (length > 0) await source.write(0, data);
+      whole.set(data, at);
+      at += Math.ceil(length / 512) * 512;
+      sources.push(source);
+    }
+    for (const compress of [false, true]) {
+      const target = await qcow2(whole.byteLength, `target-${compress}`);
+      await convert(sources, target, { targetIsZero: true, compress });
+      expect(same(await target.read(0, whole.byteLength), whole)).toBe(true);
+    }
+    const target = await disk(whole.byteLength - 512, "short");
+    await expect(convert(sources, target)).rejects.toMatchObject({ code: "ENOSPC" });
+    await expect(convert([], target)).rejects.toMatchObject({ code: "EINVAL" });
+    const options = { targetHasBacking: true };
+    await expect(convert(sources, target, options)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
+  it("salvages what can be read, sector by sector", async () => {
+    const data = pattern(3 * MiB, 1);
+    await (await disk(3 * MiB, "below")).write(0, data);
+    const rule = (iotype: "read" | "block-status", sector: number): object => ({
+      event: "none",
+      iotype,
+      errno: 5,
+      sector,
+      once: false,
+    });
+    const rules = [rule("read", 100), rule("read", 4097), rule("block-status", 5000)];
+    const source = await openNode(
+      { driver: "blkdebug", image: "below", "inject-error": rules as [] },
+      { engine },
+    );
+    const target = await disk(3 * MiB, "target");
+    await expect(convert(source, target)).rejects.toBeInstanceOf(CopyStatusError);
+    const unread: string[] = [];
+    await convert(source, target, { salvage: ({ step, offset }) => unread.push(`${step} ${offset / 512}`) });
+    expect(new Set(unread)).toEqual(new Set(["read 100", "read 4097", "status 5000"]));
+    for (const sector of [100, 4097]) data.fill(0, sector * 512, sector * 512 + 512);
+    expect(same(await target.read(0, 3 * MiB), data)).toBe(true);
+  });
+
+  it("keeps to a speed", async () => {
+    const source = await disk(6 * MiB, "source");
+    await source.write(0, pattern(6 * MiB, 1));
+    const target = await disk(6 * MiB, "target");
+    const { clock } = engine.graph.host;
+    const started = clock.nowMs();
+    await convert(source, target, { speedBytesPerSecond: 20 * MiB });
+    // Three pieces of 100 ms each.
+    expect(clock.nowMs() - started).toBeGreaterThan(250);
+    expect(same(await target.read(0, 6 * MiB), await source.read(0, 6 * MiB))).toBe(true);
+  });
+
   it("stops when it is aborted", async () => {
     const source = await disk(16 * MiB, "source");
     await source.write(0, pattern(16 * MiB, 1));
@@ -109,6 +177,36 @@ describe("convert", () => {
     const { signal } = controller;
     await expect(convert(source, target, { parallel: 1, signal, onProgress })).rejects.toBe(reason);
     expect(engine.graph.arena.inUse).toBe(0);
+  });
+});
+
+describe("snapshots", () => {
+  it("are made, listed, shown, applied and removed", async () => {
+    const image = await qcow2(MiB, "image");
+    await image.write(0, pattern(MiB, 1));
+    const first = await createSnapshot(image, "first");
+    expect(first).toMatchObject({ id: "1", name: "first", icount: 0, diskBytes: MiB });
+    await image.write(0, pattern(MiB, 2));
+    await createSnapshot(image, "1");
+    await image.write(0, pattern(MiB, 3));
+    expect(snapshots(image).map(({ id, name }) => `${id} ${name}`)).toEqual(["1 first", "2 1"]);
+    await expect(showSnapshot(image, "1")).rejects.toMatchObject({ code: "EINVAL" });
+    await applySnapshot(image, { name: "1" });
+    expect(same(await image.read(0, MiB), pattern(MiB, 2))).toBe(true);
+    await applySnapshot(image, "1");
+    expect(same(await image.read(0, MiB), pattern(MiB, 1))).toBe(true);
+    await expect(applySnapshot(image, { id: "2", name: "first" })).rejects.toMatchObject({ code: "ENOENT" });
+    await removeSnapshot(image, "first");
+    await expect(removeSnapshot(image, "first")).rejects.toMatchObject({ code: "ENOENT" });
+    await image.close();
+    const spec = { driver: "qcow2", file: "image-file", "read-only": true } as const;
+    const reader = await openNode(spec, { engine });
+    await showSnapshot(reader, "1");
+    expect(same(await reader.read(0, MiB), pattern(MiB, 2))).toBe(true);
+    await expect(createSnapshot(reader, "x")).rejects.toMatchObject({ code: "EACCES" });
+    const plain = await disk(MiB, "plain");
+    expect(snapshots(plain)).toEqual([]);
+    await expect(createSnapshot(plain, "x")).rejects.toMatchObject({ code: "ENOTSUP" });
   });
 });
 

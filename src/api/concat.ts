@@ -1,0 +1,66 @@
+/**
+ * Several disks as one, end to end: what convert() copies of several sources. Each starts where the one before it ends, at
+ * a multiple of 512 bytes; what is missing to that reads as zeroes. Read only, and its disks must keep their lengths.
+ * Source: behaviour of qemu-img convert 7.2 with several sources.
+ */
+import { SECTOR_SIZE } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
+import type { Child } from "../block/child.ts";
+import { type BlockDriver, type BlockStatus, type DriverType, Role } from "../block/driver.ts";
+import { blockStatusAbove } from "../block/status.ts";
+
+interface Part {
+  child: Child;
+  start: number;
+  end: number;
+}
+
+class Concat implements BlockDriver {
+  readonly #parts: readonly Part[];
+
+  constructor(children: readonly Child[]) {
+    let at = 0;
+    this.#parts = children.map((child) => {
+      const start = at;
+      at += alignUp(child.length, SECTOR_SIZE);
+      return { child, start, end: at };
+    });
+  }
+
+  length(): number {
+    return this.#parts.at(-1)?.end ?? 0;
+  }
+
+  async pread(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
+    const end = offset + buffer.byteLength;
+    for (const part of this.#parts) {
+      const from = Math.max(offset, part.start);
+      const to = Math.min(end, part.end);
+      // Beyond the end of a disk that is no multiple of sectors there are zeroes.
+      if (from < to)
+        await part.child.pread(from - part.start, buffer.subarray(from - offset, to - offset), flags);
+    }
+  }
+
+  async blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+    const part = this.#parts.find(({ end }) => offset < end)!;
+    const wanted = Math.min(bytes, part.end - offset);
+    const status = await blockStatusAbove(part.child.node, offset - part.start, wanted, { wantZero });
+    const left = part.child.length - (offset - part.start);
+    const atEnd = left > 0 && status.bytes >= left;
+    const reach = atEnd ? wanted : status.bytes;
+    return { bytes: reach, data: status.data, zero: status.zero, allocated: true };
+  }
+}
+
+/** Only convert() opens it; QAPI does not offer it. Option: `disks`, names of open nodes. */
+export const concat: DriverType = {
+  name: "concat",
+  kind: "format",
+  async open(context, spec) {
+    const children: Child[] = [];
+    for (const [index, name] of (spec["disks"] as readonly string[]).entries())
+      children.push(await context.openChild(name, `disk${index}`, Role.data));
+    return new Concat(children);
+  },
+};
