@@ -6,7 +6,14 @@ import { CommandError, messageOf } from "../base/errors.ts";
 import type { NodeSpec } from "../block/driver.ts";
 import { probeFormat } from "../block/open.ts";
 import type { Node } from "../node.ts";
-import { isJsonObject, parseKeyval, parseOption, validateOptions } from "../wire/qapi/index.ts";
+import {
+  isJsonObject,
+  type JsonObject,
+  parseJson,
+  parseKeyval,
+  validate,
+  validateOptions,
+} from "../wire/qapi/index.ts";
 import { openImage } from "./images.ts";
 import { lockHint, Refusal, type Verb } from "./verb.ts";
 
@@ -56,33 +63,83 @@ export function localFile(name: string): string {
 
 /** Describes an image. Throws Refusal, CommandError, BlockError. */
 export async function describeSource(verb: Verb, name: string, options: SourceOptions): Promise<NodeSpec> {
-  if (options.imageOpts) return describeOptions(verb, name);
+  if (options.imageOpts) return describeObject(verb, parseKeyval(name, "file"), { strings: true });
   const { format } = options;
   if (name.startsWith("json:")) {
-    const spec = parseOption("BlockdevOptions", name.slice("json:".length), "driver") as NodeSpec;
+    const spec = await describeObject(verb, jsonOptions(name.slice("json:".length)), { strings: false });
     return format === undefined ? spec : { driver: format, file: spec };
   }
   const file: NodeSpec = { driver: "file", filename: localFile(name) };
   if (format === undefined) return { driver: await probe(verb, file, options), file };
-  const known = [...verb.engine.graph.drivers].some((type) => type.name === format);
-  if (!known) throw new CommandError(`Unknown driver '${format}'`);
+  checkDriver(verb, format);
   return format === "file" ? file : { driver: format, file };
+}
+
+function checkDriver(verb: Verb, name: string): void {
+  const known = [...verb.engine.graph.drivers].some((type) => type.name === name);
+  if (!known) throw new CommandError(`Unknown driver '${name}'`);
 }
 
 function probe(verb: Verb, file: NodeSpec, { forceShare }: SourceOptions): Promise<string> {
   return probeFormat(verb.engine.graph, forceShare ? { ...file, "force-share": true } : file);
 }
 
-/** `driver=qcow2,file.filename=x`: without a driver the file's name tells it, or its first bytes. */
-async function describeOptions(verb: Verb, text: string): Promise<NodeSpec> {
-  const given = parseKeyval(text);
-  const below = isJsonObject(given["file"]) ? given["file"] : undefined;
-  if (below && below["driver"] === undefined && typeof below["filename"] === "string")
-    below["driver"] = "file";
-  if (given["driver"] === undefined && below)
-    given["driver"] = await probe(verb, { ...below } as unknown as NodeSpec, {});
-  if (given["driver"] === undefined && typeof given["filename"] === "string") given["driver"] = "file";
-  return validateOptions("BlockdevOptions", given) as NodeSpec;
+/** The object behind `json:`; its keys may have dots, as `file.filename`. */
+function jsonOptions(text: string): JsonObject {
+  let parsed: unknown;
+  try {
+    parsed = parseJson(text);
+  } catch (error) {
+    throw new CommandError(`Could not parse the JSON options: ${messageOf(error)}`);
+  }
+  if (!isJsonObject(parsed)) throw new CommandError("Invalid JSON object given");
+  return nestKeys(parsed);
+}
+
+function nestKeys(object: JsonObject): JsonObject {
+  const nested = Object.create(null) as JsonObject;
+  for (const [key, value] of Object.entries(object)) {
+    const dot = key.indexOf(".");
+    const inner = isJsonObject(value) ? nestKeys(value) : value;
+    if (dot < 0) nested[key] = inner;
+    else {
+      const name = key.slice(0, dot);
+      const before = nested[name];
+      nested[name] = nestKeys({ ...(isJsonObject(before) ? before : {}), [key.slice(dot + 1)]: inner });
+    }
+  }
+  return nested;
+}
+
+/** An image as an object of options: without a driver the first bytes of its file tell it. */
+async function describeObject(
+  verb: Verb,
+  given: JsonObject,
+  { strings }: { strings: boolean },
+): Promise<NodeSpec> {
+  const below = given["file"];
+  if (typeof below === "string")
+    throw new CommandError(`Cannot find device='${below}' nor node-name='${below}'`);
+  if (isJsonObject(below)) {
+    const { filename } = below;
+    if (below["driver"] === undefined && typeof filename === "string") below["driver"] = "file";
+    if (below["driver"] === "file" && typeof filename !== "string")
+      throw new CommandError("The 'file' block driver requires a file name");
+    given["driver"] ??= await probe(verb, { ...below } as unknown as NodeSpec, {});
+  }
+  const { driver } = given;
+  if (typeof driver !== "string") throw new CommandError("Must specify either driver or file");
+  checkDriver(verb, driver);
+  const { kind } = verb.engine.graph.driver(driver);
+  if (kind === "format" && below === undefined)
+    throw new CommandError('A block device must be specified for "file"');
+  try {
+    return (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
+  } catch (error) {
+    const unknown = /^Parameter '([^.']+)' is unexpected$/.exec(messageOf(error))?.[1];
+    if (unknown === undefined) throw error;
+    throw new CommandError(`Block format '${driver}' does not support the option '${unknown}'`);
+  }
 }
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */

@@ -77,13 +77,14 @@ describe("snapshot", () => {
   it.each([
     "-l full.qcow2",
     "full.qcow2",
+    '-l json:{"file.filename":"full.qcow2"}',
     "-q -U -l full.qcow2",
     "-l old.qcow2",
     "-l sub.qcow2",
     "-l top.qcow2",
     "-l odd.raw",
     "--image-opts -l driver=qcow2,file.filename=full.qcow2",
-    'json:{"driver":"qcow2","file":{"driver":"file","filename":"full.qcow2"}}',
+    '-l json:{"driver":"qcow2","file":{"driver":"file","filename":"full.qcow2"}}',
   ])("lists as qemu-img does: %s", async (line) => {
     const { ours, theirs } = await twins.pair("snapshot", ...words(line));
     expect(theirs.status).toBe(0);
@@ -137,6 +138,15 @@ describe("snapshot", () => {
     "-d x odd.raw",
     "-c x none.qcow2",
     "-c x json:{x",
+    "-c x json:{}",
+    "-c x json:[]",
+    '-l json:{"driver":"nope","file":{"driver":"file","filename":"full.qcow2"}}',
+    '-l json:{"driver":"qcow2","file":{"driver":"file"}}',
+    "--image-opts -l full.qcow2",
+    "--image-opts -l filename=full.qcow2",
+    "--image-opts -l driver=nope,file.filename=full.qcow2",
+    "--image-opts -l driver=qcow2,x=1,file.filename=full.qcow2",
+    "--image-opts -c x driver=qcow2",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("snapshot", ...words(line));
     expect(theirs.status).toBe(1);
