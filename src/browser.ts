@@ -8,10 +8,12 @@ import type { Node } from "./api/node.ts";
 import {
   type CreateImageOptions,
   type CreateImageSpec,
+  type NewFile,
   type OpenOptions,
   type OpenSpec,
   createImageIn,
   openNodeIn,
+  removeImageIn,
 } from "./api/open.ts";
 import { createEngine } from "./browser-engine.ts";
 import type { Engine } from "./machine/engine.ts";
@@ -41,6 +43,11 @@ export function createImage(
   options: CreateImageOptions & { engine?: Engine } = {},
 ): Promise<void> {
   return createImageIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** Removes an image's file; ENOENT, EAGAIN while it is open (opfs). */
+export function removeImage(file: NewFile, options: { engine?: Engine } = {}): Promise<void> {
+  return removeImageIn(options.engine ?? defaultEngine(), file);
 }
 
 /** Checks an image for damage, and repairs it if asked; see CheckOptions. */

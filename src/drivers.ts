@@ -10,6 +10,7 @@ import { throttle } from "./drivers/filter/throttle.ts";
 import { qcow2 } from "./drivers/format/qcow2/index.ts";
 import { raw } from "./drivers/format/raw.ts";
 import { blob } from "./drivers/protocol/blob.ts";
+import { http, https } from "./drivers/protocol/http/index.ts";
 import { memory } from "./drivers/protocol/memory.ts";
 import { nullCo } from "./drivers/protocol/null-co.ts";
 
@@ -20,6 +21,8 @@ export const portableDrivers: readonly DriverType[] = [
   memory,
   blob,
   nullCo,
+  http,
+  https,
   blkdebug,
   throttle,
   copyOnRead,

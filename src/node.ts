@@ -9,10 +9,12 @@ import type { Node } from "./api/node.ts";
 import {
   type CreateImageOptions,
   type CreateImageSpec,
+  type NewFile,
   type OpenOptions,
   type OpenSpec,
   createImageIn,
   openNodeIn,
+  removeImageIn,
 } from "./api/open.ts";
 import type { DriverType } from "./block/driver.ts";
 import { portableDrivers } from "./drivers.ts";
@@ -59,6 +61,11 @@ export function createImage(
   options: CreateImageOptions & { engine?: Engine } = {},
 ): Promise<void> {
   return createImageIn(options.engine ?? defaultEngine(), spec, options);
+}
+
+/** Removes an image's file; ENOENT, EAGAIN while it is open (opfs). */
+export function removeImage(file: NewFile, options: { engine?: Engine } = {}): Promise<void> {
+  return removeImageIn(options.engine ?? defaultEngine(), file);
 }
 
 /** Checks an image for damage, and repairs it if asked; see CheckOptions. */

@@ -96,6 +96,7 @@ export type {
   CreateImageSpec,
   CreateQcow2Options,
   CreateRawOptions,
+  NewFile,
   MemoryBufferOptions,
   OpenOptions,
   OpenSpec,

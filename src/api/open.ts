@@ -54,10 +54,16 @@ export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOp
   }
 }
 
+/** A new file: of the host, or of the browser's private file system. */
+export interface NewFile {
+  driver: "file" | "opfs";
+  filename: string;
+}
+
 /** A raw image in a new file. */
 export interface CreateRawOptions {
   driver: "raw";
-  file: { driver: "file"; filename: string };
+  file: NewFile;
   /** Bytes. */
   size: number;
   preallocation?: "off" | "falloc" | "full";
@@ -86,13 +92,11 @@ export async function createImageIn(
 ): Promise<void> {
   options.signal?.throwIfAborted();
   checkSize(spec);
-  const { graph } = engine;
-  const { files } = graph.host;
   await releaseIdle(engine);
-  const filename = filenameOf(spec);
-  if (filename === undefined) return formatImage(engine, spec, options.signal);
+  const file = newFileOf(spec);
+  if (file === undefined) return formatImage(engine, spec, options.signal);
   const preallocation = spec.driver === "raw" ? spec.preallocation : undefined;
-  await createFile(engine, filename, {
+  await createFile(engine, file, {
     size: spec.driver === "raw" ? spec.size : 0,
     exclusive: !options.overwrite,
     ...(preallocation === undefined ? {} : { preallocation }),
@@ -101,9 +105,15 @@ export async function createImageIn(
   try {
     await formatImage(engine, spec, options.signal);
   } catch (error) {
-    await files.remove(filename).catch(() => undefined);
+    await removeFile(engine, file).catch(() => undefined);
     throw error;
   }
+}
+
+/** Removes an image's file. Errors: ENOENT, EAGAIN while it is open (opfs). */
+export async function removeImageIn(engine: Engine, file: NewFile): Promise<void> {
+  await releaseIdle(engine);
+  await removeFile(engine, file);
 }
 
 /** What is too large for a format is told by its driver. */
@@ -119,24 +129,37 @@ function checkSize({ driver, size }: CreateImageSpec): void {
 }
 
 /** The file that is to be made, if the storage is described as one. */
-function filenameOf(spec: CreateImageSpec): string | undefined {
+function newFileOf(spec: CreateImageSpec): NewFile | undefined {
   const { file } = spec;
-  return typeof file === "object" && file.driver === "file" ? file.filename : undefined;
+  const isNew = typeof file === "object" && (file.driver === "file" || file.driver === "opfs");
+  return isNew ? { driver: file.driver, filename: file.filename } : undefined;
 }
 
 async function createFile(
-  engine: Engine,
-  filename: string,
+  { graph }: Engine,
+  file: NewFile,
   how: { size: number; exclusive: boolean; preallocation?: "off" | "falloc" | "full" },
 ): Promise<void> {
+  const { driver, filename } = file;
+  // Files of the host have a way that never replaces one; blockdev-create, as QEMU's, always does.
+  if (driver !== "file") {
+    await graph.driver(driver).create!({ graph, host: graph.host }, { ...file, ...how });
+    return;
+  }
   try {
-    await engine.graph.host.files.create(filename, how);
+    await graph.host.files.create(filename, how);
   } catch (error) {
     // A file that is there but in use, or that can't grow, has been opened.
     if (!(error instanceof BlockError) || error.op === "lock") throw error;
     const message = `Could not create '${filename}': ${error.message}`;
     throw new BlockError({ code: error.code, op: "create", message, cause: error });
   }
+}
+
+async function removeFile({ graph }: Engine, file: NewFile): Promise<void> {
+  const { driver, filename } = file;
+  if (driver === "file") return graph.host.files.remove(filename);
+  await graph.driver(driver).remove!({ graph, host: graph.host }, { ...file });
 }
 
 async function formatImage(engine: Engine, spec: CreateImageSpec, signal?: AbortSignal): Promise<void> {

@@ -135,6 +135,62 @@ export interface HostCodecs {
   compressZstd?: (input: Uint8Array, limit: number) => Promise<Uint8Array | undefined>;
 }
 
+/** What a GET says beside its URL. */
+export interface HttpRequest {
+  readonly headers: Readonly<Record<string, string>>;
+  /** Whether cookies and the like go along; platforms without any have nothing to send. */
+  readonly credentials: "omit" | "same-origin" | "include";
+  readonly signal: AbortSignal;
+}
+
+/** An answer, of which the body has yet to come. The members are those of WHATWG Fetch's Response. */
+export interface HttpResponse {
+  readonly status: number;
+  /** A header's value; null where it is not there, or kept from us (another origin that does not expose it). */
+  readonly headers: { get(name: string): string | null };
+  readonly body: ReadableStream<Uint8Array> | null;
+}
+
+/** HTTP; absent where the platform has none. */
+export interface HostHttp {
+  /** What relative URLs are relative to, and whose origin is "the same" one; absent: neither exists here. */
+  readonly base?: string;
+  /** Sends a GET that no cache answers, and follows redirects. Rejects when there is no answer, with the signal's reason when it aborts. */
+  get(url: string, request: HttpRequest): Promise<HttpResponse>;
+}
+
+/**
+ * An open file whose every call is synchronous. Counts are as the platform tells them: a full disk may show as a short
+ * or an odd count. Errors are BlockErrors (ENOSPC for an exceeded quota).
+ */
+export interface SyncFile {
+  /** Fills `buffer` from `offset`; fewer bytes at the end of the file. Parts never written read as zeroes. */
+  read(buffer: Uint8Array, offset: number): number;
+  /** Writes at `offset`, extending the file as needed. */
+  write(buffer: Uint8Array, offset: number): number;
+  /** Makes all that was written durable. */
+  flush(): void;
+  size(): number;
+  truncate(size: number): void;
+  close(): void;
+}
+
+/** The directory of one disk, which nobody else has open. */
+export interface PrivateDirectory {
+  /** Opens one of its files, made empty if it is not there. */
+  file(name: string): Promise<SyncFile>;
+  /** Lets others have it; its files must be closed. */
+  close(): void;
+}
+
+/** Storage of this program alone, such as the origin private file system. Paths are names joined by slashes. */
+export interface HostPrivateStorage {
+  /** Takes a directory; ENOENT, EAGAIN (somebody has it), with `create` EEXIST unless it is empty or `replace` is set. */
+  open(path: string, options?: { create?: boolean; replace?: boolean }): Promise<PrivateDirectory>;
+  /** Removes a directory with its files; EAGAIN, ENOENT. */
+  remove(path: string): Promise<void>;
+}
+
 /** All of the outside. */
 export interface Host {
   readonly clock: Clock;
@@ -142,4 +198,6 @@ export interface Host {
   readonly files: HostFiles;
   readonly codecs: HostCodecs;
   readonly sockets?: HostSockets;
+  readonly http?: HostHttp;
+  readonly privateStorage?: HostPrivateStorage;
 }

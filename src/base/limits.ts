@@ -67,6 +67,10 @@ export const limits = {
   zstdMaxWindowBytes: 8 * MiB,
   /** Bytes of writes that v86 was told are done and that wait for the disk; above it the emulator waits. */
   v86MaxPendingBytes: 16 * MiB,
+  /** http: bytes of a cluster, of a part and of a cache, at most. */
+  httpMaxClusterBytes: 2 * MiB,
+  httpMaxPartBytes: 64 * MiB,
+  httpMaxCacheBytes: GiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
 } as const;

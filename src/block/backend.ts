@@ -45,11 +45,13 @@ export class BlockBackend implements ChildParent {
       role: Role.filtered | Role.primary,
       ...permissions,
     });
+    this.graph.attachedBackends.add(this);
   }
 
   /** Waits for its requests and lets the node go, which closes if nobody else uses it. */
   async close(): Promise<void> {
     if (this.name) this.graph.backends.delete(this.name);
+    this.graph.attachedBackends.delete(this);
     await this.graph.changes.until(() => this.#inFlight === 0);
     const { root } = this;
     this.root = undefined;

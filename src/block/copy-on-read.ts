@@ -48,7 +48,7 @@ async function populate(
     const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
     const slot = await node.graph.arena.acquire(bytes);
     try {
-      await populateChunk(node, at, slot.bytes);
+      await populateChunk(node, at, slot.bytes, flags & Req.background);
       if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
     } finally {
       slot.release();
@@ -56,8 +56,13 @@ async function populate(
   }
 }
 
-async function populateChunk(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
-  await readWithinEnd(node, offset, bytes, 0);
+async function populateChunk(
+  node: BlockNode,
+  offset: number,
+  bytes: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  await readWithinEnd(node, offset, bytes, flags);
   await node.debugEvent("cor_write");
   await writeCopy(node, offset, bytes);
   node.writeGeneration += 1;

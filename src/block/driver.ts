@@ -51,6 +51,8 @@ export const Req = {
   prefetch: 512,
   /** With serialising: EBUSY rather than waiting. */
   noWait: 1024,
+  /** pread: a job's own, for which no guest waits. Drivers that queue let other reads go first. */
+  background: 2048,
 } as const;
 /** A set of Req bits. */
 export type RequestFlags = number;
@@ -329,6 +331,8 @@ export interface DriverType {
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
   /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
   create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** Removes what `create` made (protocols); ENOENT, EAGAIN while it is open. */
+  remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
   /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */
   check?(context: CreateContext, request: CheckRequest): Promise<ImageCheck>;
   /** 0 … 100: how sure the format is that a file starting with `head` (>= 512 bytes or whole) is its own. */

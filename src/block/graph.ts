@@ -48,6 +48,8 @@ export class BlockGraph {
   readonly changes = new Wakeup();
   /** Named block backends (guest devices). */
   readonly backends = new Map<string, BlockBackend>();
+  /** All backends that hold a node, those without a name too (library handles). */
+  readonly attachedBackends = new Set<BlockBackend>();
   /** Throttle groups by name (`object-add qom-type=throttle-group`). */
   readonly throttleGroups: ThrottleGroups;
   readonly #drivers = new Map<string, DriverType>();
@@ -189,7 +191,7 @@ export class BlockGraph {
   /** Closes everything: roots first. The first error is reported after all are closed. */
   async close(): Promise<void> {
     const errors: unknown[] = [];
-    for (const backend of [...this.backends.values()])
+    for (const backend of [...this.attachedBackends])
       await backend.close().catch((error: unknown) => errors.push(error));
     for (const node of this.nodes) {
       node.monitorOwned = false;

@@ -229,7 +229,7 @@ export class RangeCopier {
 
   async #read(offset: number, buffer: Uint8Array): Promise<void> {
     try {
-      await this.source.pread(offset, buffer);
+      await this.source.pread(offset, buffer, Req.background);
     } catch (error) {
       if (this.#salvage) return this.#readSectors(offset, buffer, this.#salvage);
       const range = { node: this.source.node.name, offset, bytes: buffer.byteLength };

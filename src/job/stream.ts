@@ -87,7 +87,8 @@ export class StreamJob extends ChunkJob {
   }
 
   protected override async copy(offset: number, bytes: number): Promise<void> {
-    await this.#top!.pread(offset, this.#range.subarray(0, bytes), Req.copyOnRead | Req.prefetch);
+    const flags = Req.copyOnRead | Req.prefetch | Req.background;
+    await this.#top!.pread(offset, this.#range.subarray(0, bytes), flags);
   }
 
   protected override failed(error: unknown): ChunkVerdict {

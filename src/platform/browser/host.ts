@@ -1,10 +1,12 @@
 /**
- * The Host of a browser page or worker: clock, randomness and codecs. It has no files and no sockets yet: disks live in
- * memory.
+ * The Host of a browser page or worker: clock, randomness, codecs, HTTP and, in dedicated workers, private storage. It
+ * has no files and no sockets.
  */
 import { BlockError } from "../../base/errors.ts";
 import type { Clock, Host, HostFiles } from "../../base/host.ts";
 import { streamCodecs } from "./codecs.ts";
+import { browserHttp } from "./http.ts";
+import { privateStorage } from "./private-storage.ts";
 
 /** The longest delay that setTimeout takes, ms. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -37,8 +39,7 @@ const clock: Clock = {
 };
 
 function noFiles(op: string): () => Promise<never> {
-  return () =>
-    Promise.reject(new BlockError({ code: "ENOTSUP", op, message: "this platform has no files yet" }));
+  return () => Promise.reject(new BlockError({ code: "ENOTSUP", op, message: "this platform has no files" }));
 }
 
 const files: HostFiles = {
@@ -51,6 +52,7 @@ const files: HostFiles = {
 
 /** A Host for this page or worker; cheap, holds nothing open. */
 export function browserHost(): Host {
+  const storage = privateStorage();
   return {
     clock,
     random: {
@@ -61,5 +63,7 @@ export function browserHost(): Host {
     },
     files,
     codecs: streamCodecs,
+    http: browserHttp(),
+    ...(storage ? { privateStorage: storage } : {}),
   };
 }

@@ -1,8 +1,9 @@
-/** The Host of Node: its clock, randomness, files, sockets and codecs behind src/base/host.ts. */
+/** The Host of Node: its clock, randomness, files, sockets, HTTP and codecs behind src/base/host.ts. */
 import type { Host } from "../../base/host.ts";
 import { nodeClock } from "./clock.ts";
 import { nodeCodecs } from "./codecs.ts";
 import { NodeFiles } from "./files.ts";
+import { nodeHttp } from "./http.ts";
 import { loadNativeCalls } from "./native.ts";
 import { nodeSockets } from "./sockets.ts";
 
@@ -21,5 +22,6 @@ export function nodeHost(options: NodeHostOptions = {}): Host {
     files: new NodeFiles(native),
     sockets: nodeSockets,
     codecs: nodeCodecs,
+    http: nodeHttp,
   };
 }

@@ -1,6 +1,7 @@
 /**
  * BlockdevOptions: how a node is described to blockdev-add, blockdev-reopen and --blockdev, and what blockdev-create
- * takes. Only drivers that exist here are values of BlockdevDriver; `memory` is our own.
+ * takes. Only drivers that exist here are values of BlockdevDriver; `memory` and `opfs` are our own, as are the options of
+ * `http` beside url, readahead and timeout.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { alternate, enumOf, extend, struct, union } from "./schema.ts";
@@ -63,8 +64,11 @@ export const blockdevTypes = {
     "copy-before-write",
     "copy-on-read",
     "file",
+    "http",
+    "https",
     "memory",
     "null-co",
+    "opfs",
     "qcow2",
     "raw",
     "throttle",
@@ -86,8 +90,11 @@ export const blockdevTypes = {
       "copy-before-write": "BlockdevOptionsCbw",
       "copy-on-read": "BlockdevOptionsCor",
       file: "BlockdevOptionsFile",
+      http: "BlockdevOptionsHttp",
+      https: "BlockdevOptionsHttp",
       memory: "BlockdevOptionsMemory",
       "null-co": "BlockdevOptionsNull",
+      opfs: "BlockdevOptionsOpfs",
       qcow2: "BlockdevOptionsQcow2",
       raw: "BlockdevOptionsRaw",
       throttle: "BlockdevOptionsThrottle",
@@ -112,6 +119,29 @@ export const blockdevTypes = {
   ),
   BlockdevAioOptions: enumOf("threads", "native", "io_uring"),
   BlockdevOptionsMemory: struct({ size: "size" }),
+  BlockdevOptionsHttp: struct({
+    url: "str",
+    "*readahead": "int",
+    "*timeout": "int",
+    "*size": "size",
+    "*etag": "str",
+    "*if-match": "OnOffAuto",
+    "*credentials": "HttpCredentials",
+    "*cluster-size": "size",
+    "*cache-size": "size",
+    "*deadline": "int",
+    "*retries": "int",
+    "*connections": "int",
+    "*parts": "HttpParts",
+  }),
+  HttpCredentials: enumOf("omit", "same-origin", "include"),
+  HttpParts: struct({ "chunk-size": "size" }),
+  BlockdevOptionsOpfs: struct({
+    filename: "str",
+    "*durability": "StoreDurability",
+    "*flush-interval": "int",
+  }),
+  StoreDurability: enumOf("strict", "interval"),
   BlockdevOptionsNull: struct({ "*size": "int", "*latency-ns": "uint64", "*read-zeroes": "bool" }),
 
   BlockdevOptionsGenericFormat: struct({ file: "BlockdevRef" }),
@@ -191,10 +221,13 @@ export const blockdevTypes = {
     tag: "driver",
     branches: {
       file: "BlockdevCreateOptionsFile",
+      opfs: "BlockdevCreateOptionsOpfs",
       qcow2: "BlockdevCreateOptionsQcow2",
       blkdebug: null,
       "copy-before-write": null,
       "copy-on-read": null,
+      http: null,
+      https: null,
       memory: null,
       "null-co": null,
       raw: null,
@@ -232,13 +265,17 @@ export const blockdevTypes = {
       "copy-before-write": null,
       "copy-on-read": null,
       file: null,
+      http: null,
+      https: null,
       memory: null,
       "null-co": null,
+      opfs: null,
       raw: null,
       throttle: null,
     },
   }),
   BlockdevAmendOptionsQcow2: struct({ "*encrypt": "QCryptoBlockAmendOptions" }),
+  BlockdevCreateOptionsOpfs: struct({ filename: "str", size: "size", "*cluster-size": "size" }),
   BlockdevQcow2Version: enumOf("v2", "v3"),
   Qcow2CompressionType: enumOf("zlib", "zstd"),
   BlockdevCreateOptionsQcow2: struct({

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   type Engine,
   type Node,
+  type DriverType,
   BlockError,
   createEngine,
   createImage,
@@ -65,6 +66,28 @@ describe("a node", () => {
     expect(engine.graph.findNode("gone")).toBeUndefined();
     await kept.close();
     expect(() => kept.length).toThrow("the node handle is closed");
+  });
+
+  it("is closed with its engine, so that storage is let go of", async () => {
+    const closed: string[] = [];
+    const recorder: DriverType = {
+      name: "recorder",
+      kind: "protocol",
+      open: ({ node }) =>
+        Promise.resolve({
+          length: () => KiB,
+          pread: () => Promise.resolve(),
+          close: () => Promise.resolve(void closed.push(node.name)),
+        }),
+    };
+    const other = createEngine({ arenaBytes: MiB, drivers: [recorder] });
+    const spec = { driver: "recorder", "node-name": "r" } as unknown as Parameters<typeof openNode>[0];
+    const open = await openNode(spec, { engine: other });
+    await open.read(0, 512);
+    await other.close();
+    expect(closed).toEqual(["r"]);
+    await open.close();
+    expect(closed).toEqual(["r"]);
   });
 
   it("reports a failed flush when it closes, and is closed all the same", async () => {

@@ -60,8 +60,8 @@ export class Qcow2 implements BlockDriver {
     return this.#image.size;
   }
 
-  pread(offset: number, buffer: Uint8Array, _flags: RequestFlags): Promise<void> {
-    return readGuest(this.#image, offset, buffer);
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    return readGuest(this.#image, { offset, buffer, flags: flags & Req.background });
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {

@@ -2,30 +2,40 @@
  * Reading guest data: runs of clusters that lie together become one request to the file; zeroes are filled in; what this
  * image does not hold comes from the backing file. Source: qcow2.txt, "Cluster mapping".
  */
+import type { RequestFlags } from "../../../block/driver.ts";
 import { readCompressed } from "./compressed.ts";
 import type { Image } from "./image.ts";
 import { Kind } from "./layout.ts";
 import { type Extent, extentAt, findExtent, isImpossible, peekSlice, refuseExtent } from "./mapping.ts";
 
+/** A read of guest data. */
+interface GuestRead {
+  offset: number;
+  buffer: Uint8Array;
+  /** What the children are told: Req.background or nothing. */
+  flags: RequestFlags;
+}
+
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
-export async function readGuest(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+export async function readGuest(image: Image, read: GuestRead): Promise<void> {
   const reader = image.readers.begin();
   try {
-    const whole = peekWhole(image, offset, buffer.byteLength);
-    if (whole) await readExtent(image, whole, offset, buffer);
-    else await readExtents(image, offset, buffer);
+    const whole = peekWhole(image, read.offset, read.buffer.byteLength);
+    if (whole) await readExtent(image, whole, read);
+    else await readExtents(image, read);
   } finally {
     image.readers.end(reader);
   }
 }
 
-async function readExtents(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+async function readExtents(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> {
   const bytes = buffer.byteLength;
   const reads: Promise<void>[] = [];
   try {
     for (let done = 0; done < bytes;) {
       const extent = await findExtent(image, offset + done, bytes - done);
-      const read = readExtent(image, extent, offset + done, buffer.subarray(done, done + extent.bytes));
+      const part = { offset: offset + done, buffer: buffer.subarray(done, done + extent.bytes), flags };
+      const read = readExtent(image, extent, part);
       if (read) {
         reads.push(read);
         // It may fail while the next extent is still looked up; it is reported below.
@@ -48,12 +58,8 @@ function peekWhole(image: Image, offset: number, bytes: number): Extent | undefi
   return extent.bytes === bytes && !isImpossible(image, extent, offset) ? extent : undefined;
 }
 
-function readExtent(
-  image: Image,
-  extent: Extent,
-  offset: number,
-  buffer: Uint8Array,
-): Promise<void> | undefined {
+function readExtent(image: Image, extent: Extent, read: GuestRead): Promise<void> | undefined {
+  const { offset, buffer, flags } = read;
   switch (extent.kind) {
     case Kind.zeroPlain:
     case Kind.zeroAllocated:
@@ -61,28 +67,30 @@ function readExtent(
       return undefined;
     case Kind.unallocated:
     case Kind.reserved:
-      return readBacking(image, offset, buffer);
+      return readBacking(image, read);
     case Kind.compressed:
       return readCompressed(image, extent, offset, buffer);
     case Kind.normal:
-      return readData(image, extent.host, buffer);
+      return readData(image, { offset: extent.host, buffer, flags });
     case Kind.invalid:
       return refuseExtent(image, extent, offset);
   }
 }
 
-function readData(image: Image, host: number, buffer: Uint8Array): Promise<void> {
+function readData(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> {
   const event = image.event("read_aio");
-  return event ? event.then(() => image.data.pread(host, buffer)) : image.data.pread(host, buffer);
+  const read = (): Promise<void> => image.data.pread(offset, buffer, flags);
+  return event ? event.then(read) : read();
 }
 
 /** Beyond the end of a shorter backing file the disk reads as zeroes; the child's edge takes care of that. */
-function readBacking(image: Image, offset: number, buffer: Uint8Array): Promise<void> | undefined {
+function readBacking(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> | undefined {
   const { backing } = image.node;
   if (!backing || offset >= backing.length) {
     buffer.fill(0);
     return undefined;
   }
   const event = image.event("read_backing_aio");
-  return event ? event.then(() => backing.pread(offset, buffer)) : backing.pread(offset, buffer);
+  const read = (): Promise<void> => backing.pread(offset, buffer, flags);
+  return event ? event.then(read) : read();
 }

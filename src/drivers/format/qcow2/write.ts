@@ -273,7 +273,7 @@ async function copyOnWriteRead(image: Image, guest: number, buffer: Uint8Array):
   const bytes = Math.min(buffer.byteLength, Math.max(0, image.size - guest));
   if (bytes === 0) return;
   await image.event("cow_read");
-  await readGuest(image, guest, buffer.subarray(0, bytes));
+  await readGuest(image, { offset: guest, buffer: buffer.subarray(0, bytes), flags: 0 });
 }
 
 async function settle(parts: readonly Promise<void>[]): Promise<void> {

@@ -1,0 +1,62 @@
+/**
+ * A disk on an HTTP server: the driver's hooks over clusters. Read-only, of fixed length, all of it data.
+ */
+import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
+import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
+import type { BlockNode } from "../../../block/node.ts";
+import type { Attempts } from "./attempts.ts";
+import type { Clusters } from "./clusters.ts";
+
+/** An open remote disk. */
+export class HttpDriver implements BlockDriver {
+  readonly #node: BlockNode;
+  readonly #clusters: Clusters;
+  readonly #attempts: Attempts;
+  readonly #size: number;
+
+  constructor(init: { node: BlockNode; clusters: Clusters; attempts: Attempts; size: number }) {
+    this.#node = init.node;
+    this.#clusters = init.clusters;
+    this.#attempts = init.attempts;
+    this.#size = init.size;
+  }
+
+  length(): number {
+    return this.#size;
+  }
+
+  async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    const within = Math.max(0, Math.min(buffer.byteLength, this.#size - offset));
+    if (within < buffer.byteLength) buffer.fill(0, within);
+    try {
+      await this.#clusters.read(offset, buffer.subarray(0, within), (flags & Req.background) !== 0);
+    } catch (cause) {
+      const details = { code: errnoOf(cause), op: "pread", message: messageOf(cause), cause };
+      throw new BlockError({ ...details, node: this.#node.name, offset, bytes: buffer.byteLength });
+    }
+  }
+
+  blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
+    return Promise.resolve({
+      bytes,
+      data: true,
+      zero: false,
+      allocated: true,
+      map: { node: this.#node, offset },
+    });
+  }
+
+  async setReadOnly(readOnly: boolean): Promise<void> {
+    if (!readOnly) throw readOnlyError();
+  }
+
+  close(): Promise<void> {
+    this.#attempts.close();
+    return Promise.resolve();
+  }
+}
+
+/** The refusal of a writable node, in QEMU's words. */
+export function readOnlyError(): BlockError {
+  return blockError("EACCES", "open", "curl driver does not support writes");
+}

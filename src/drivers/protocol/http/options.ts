@@ -1,0 +1,130 @@
+/**
+ * The options of the http driver, read and checked. Names that QEMU's curl driver has mean the same here. Source: QAPI
+ * BlockdevOptionsCurlHttp; the rest is ours.
+ */
+import type { Host } from "../../../base/host.ts";
+import { KiB, MiB, limits } from "../../../base/limits.ts";
+import { isPowerOfTwo } from "../../../base/ranges.ts";
+import type { NodeSpec } from "../../../block/driver.ts";
+import { optionError, sizeOption, stringOption } from "../../../block/options.ts";
+
+/** What the driver works with. */
+export interface HttpOptions {
+  /** Absolute. */
+  url: string;
+  /** Bytes of the disk, if the caller knows. */
+  size: number | undefined;
+  /** The ETag that the disk must have. */
+  etag: string | undefined;
+  ifMatch: "on" | "off" | "auto";
+  credentials: "omit" | "same-origin" | "include";
+  /** Unit of requests, bytes; undefined: the default, or what parts and manifest say. */
+  clusterBytes: number | undefined;
+  cacheBytes: number;
+  readaheadBytes: number;
+  /** How long a try may bring nothing. */
+  timeoutMs: number;
+  /** How long a read may take over all its tries. */
+  deadlineMs: number;
+  /** Tries after the first. */
+  retries: number;
+  /** Requests at once. */
+  connections: number;
+  /** Bytes of each part of a disk in parts. */
+  partBytes: number | undefined;
+}
+
+/** Default unit of requests, bytes. */
+export const HTTP_CLUSTER_BYTES = 64 * KiB;
+/** Most bytes of one request that joins several clusters. */
+export const HTTP_MAX_REQUEST_BYTES = MiB;
+
+function oneOf<T extends string>(spec: NodeSpec, name: string, values: readonly T[], byDefault: T): T {
+  const value = stringOption(spec, name) ?? byDefault;
+  const found = values.find((one) => one === value);
+  if (found === undefined) throw optionError(`Parameter '${name}' does not accept value '${value}'`);
+  return found;
+}
+
+function within(
+  spec: NodeSpec,
+  name: string,
+  range: { byDefault: number; least: number; most: number },
+): number {
+  const value = sizeOption(spec, name) ?? range.byDefault;
+  if (value >= range.least && value <= range.most) return value;
+  throw optionError(`Parameter '${name}' expects a number from ${range.least} to ${range.most}`);
+}
+
+function powerOfTwo(spec: NodeSpec, name: string): number | undefined {
+  const value = sizeOption(spec, name);
+  if (value === undefined || (isPowerOfTwo(value) && value >= 512 && value <= limits.httpMaxClusterBytes))
+    return value;
+  throw optionError(`Parameter '${name}' expects a power of two from 512 to ${limits.httpMaxClusterBytes}`);
+}
+
+/** The absolute URL; it must be of the driver's own scheme, as with QEMU. */
+function urlOption(spec: NodeSpec, base: string | undefined): string {
+  const text = stringOption(spec, "url");
+  if (text === undefined) throw optionError("Parameter 'url' is missing");
+  let url: URL;
+  try {
+    url = new URL(text, base);
+  } catch {
+    throw optionError(`'${text}' is no URL`);
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:")
+    throw optionError(`'${text}' is no URL of http or https`);
+  // A relative URL has the page's scheme; whoever spells one means it.
+  if (/^[a-z]+:/i.test(text) && url.protocol !== `${spec.driver}:`)
+    throw optionError(
+      `${spec.driver} curl driver cannot handle the URL '${text}' (does not start with '${spec.driver}://')`,
+    );
+  if (url.username !== "" || url.password !== "")
+    throw optionError(
+      "A URL with a user name or a password is refused: it would show in messages and image headers",
+    );
+  url.hash = "";
+  return url.href;
+}
+
+function partBytesOption(spec: NodeSpec): number | undefined {
+  const parts = spec["parts"];
+  if (parts === undefined) return undefined;
+  if (typeof parts !== "object" || parts === null)
+    throw optionError("Invalid parameter type for 'parts', expected: object");
+  const bytes = sizeOption(parts as NodeSpec, "chunk-size");
+  if (bytes === undefined) throw optionError("Parameter 'parts.chunk-size' is missing");
+  if (bytes > 0 && bytes % 512 === 0 && bytes <= limits.httpMaxPartBytes) return bytes;
+  throw optionError(
+    `Parameter 'parts.chunk-size' expects a multiple of 512 up to ${limits.httpMaxPartBytes}`,
+  );
+}
+
+/** Reads all options. EINVAL in QEMU's words where it has them. */
+export function httpOptions(spec: NodeSpec, host: Host): HttpOptions {
+  const partBytes = partBytesOption(spec);
+  const clusterBytes = powerOfTwo(spec, "cluster-size");
+  if (partBytes !== undefined && clusterBytes !== undefined)
+    throw optionError("Parameter 'cluster-size' cannot be used together with 'parts'");
+  const timeoutMs = within(spec, "timeout", { byDefault: 5, least: 1, most: 86_400 }) * 1000;
+  return {
+    url: urlOption(spec, host.http?.base),
+    size: sizeOption(spec, "size"),
+    etag: stringOption(spec, "etag"),
+    ifMatch: oneOf(spec, "if-match", ["on", "off", "auto"], "auto"),
+    credentials: oneOf(spec, "credentials", ["omit", "same-origin", "include"], "omit"),
+    clusterBytes,
+    cacheBytes: within(spec, "cache-size", { byDefault: 8 * MiB, least: 0, most: limits.httpMaxCacheBytes }),
+    readaheadBytes: within(spec, "readahead", {
+      byDefault: 256 * KiB,
+      least: 0,
+      most: limits.httpMaxCacheBytes,
+    }),
+    timeoutMs,
+    deadlineMs: within(spec, "deadline", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
+    retries: within(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
+    connections: within(spec, "connections", { byDefault: 4, least: 1, most: 16 }),
+    partBytes,
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * A disk that is one resource, read by range requests. Invariant: bytes are handed out only if the answer was checked
+ * whole (validate.ts, the body's length) and comes from the version that the first answer had; once it has changed,
+ * every read fails.
+ */
+import type { BlockError } from "../../../base/errors.ts";
+import { errnoOf } from "../../../base/errors.ts";
+import type { HostHttp, HttpResponse } from "../../../base/host.ts";
+import type { Attempt } from "./attempts.ts";
+import { PieceWriter, discardBody, eachChunk } from "./body.ts";
+import type { HttpOptions } from "./options.ts";
+import { HTTP_MAX_REQUEST_BYTES } from "./options.ts";
+import { type Version, badAnswer, checkHead } from "./validate.ts";
+
+/** Where clusters come from. */
+export interface Source {
+  /** Bytes; known once it is open. */
+  readonly size: number;
+  /** Most bytes of one request. */
+  readonly maxRequestBytes: number;
+  /** Names a range in messages. */
+  describe(start: number): string;
+  /** Fills the pieces, which lie one after the other from `start` on within the size. One try. */
+  fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void>;
+}
+
+/** Range requests. */
+export class RangeSource implements Source {
+  readonly maxRequestBytes = HTTP_MAX_REQUEST_BYTES;
+  readonly #http: HostHttp;
+  readonly #options: HttpOptions;
+  readonly #sameOrigin: boolean;
+  #version: Version;
+  #changed: BlockError | undefined;
+
+  constructor(http: HostHttp, options: HttpOptions) {
+    this.#http = http;
+    this.#options = options;
+    this.#sameOrigin = http.base === undefined || new URL(http.base).origin === new URL(options.url).origin;
+    this.#version = { total: options.size, etag: options.etag, lastModified: undefined };
+  }
+
+  get size(): number {
+    return this.#version.total ?? 0;
+  }
+
+  /** The ETag of the version that is read, if there is one that can be read. */
+  get etag(): string | undefined {
+    return this.#version.etag;
+  }
+
+  describe(start: number): string {
+    return `${this.#options.url} at ${start}`;
+  }
+
+  /** Asks for the first bytes, and so for length and version; returns them. One try. */
+  async probe(attempt: Attempt, bytes: number): Promise<Uint8Array> {
+    const response = await this.#get(attempt, 0, bytes);
+    if (response.status === 416 && /^bytes \*\/0$/.test(response.headers.get("content-range") ?? "")) {
+      await discardBody(response);
+      this.#version = { ...this.#version, total: 0 };
+      return new Uint8Array(0);
+    }
+    const head = new Uint8Array(bytes);
+    await this.#take(attempt, response, { start: 0, end: bytes }, [head]);
+    if (this.#version.total !== undefined) return head.subarray(0, this.#version.total);
+    throw badAnswer(this.#options.url, "the server does not tell the length; give the option 'size'");
+  }
+
+  async fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void> {
+    const end = pieces.reduce((sum, piece) => sum + piece.byteLength, start);
+    const response = await this.#get(attempt, start, end);
+    await this.#take(attempt, response, { start, end }, pieces);
+  }
+
+  async #get(attempt: Attempt, start: number, end: number): Promise<HttpResponse> {
+    this.#checkUnchanged();
+    const { url, credentials, ifMatch } = this.#options;
+    const headers: Record<string, string> = { Range: `bytes=${start}-${end - 1}` };
+    const { etag } = this.#version;
+    const strong = etag !== undefined && etag.startsWith('"');
+    // Across origins this header costs a preflight that the server may not answer.
+    if (strong && (ifMatch === "on" || (ifMatch === "auto" && this.#sameOrigin))) headers["If-Match"] = etag;
+    const response = await this.#http.get(url, { headers, credentials, signal: attempt.signal });
+    attempt.progress();
+    return response;
+  }
+
+  /** Checks an answer and takes its body into the pieces. */
+  async #take(
+    attempt: Attempt,
+    response: HttpResponse,
+    wanted: { start: number; end: number },
+    pieces: readonly Uint8Array[],
+  ): Promise<void> {
+    const { url, size } = this.#options;
+    let expected: number;
+    try {
+      const hidden = size !== undefined && !this.#sameOrigin;
+      const { bytes, version } = checkHead(url, response, { wanted, known: this.#version, hidden });
+      // Another request may have been answered, by another version, since this one was sent.
+      this.#checkUnchanged();
+      this.#version = version;
+      expected = bytes;
+    } catch (error) {
+      await discardBody(response);
+      if (errnoOf(error) === "ESTALE") this.#changed ??= error as BlockError;
+      throw error;
+    }
+    const writer = new PieceWriter(pieces);
+    await eachChunk(response, (chunk) => {
+      attempt.progress();
+      if (writer.bytes + chunk.byteLength > expected)
+        throw badAnswer(url, `the answer's body is longer than ${expected} bytes`);
+      writer.write(chunk);
+    });
+    if (writer.bytes < expected)
+      throw badAnswer(url, `the answer's body ended at ${writer.bytes} of ${expected} bytes`);
+    this.#checkUnchanged();
+  }
+
+  #checkUnchanged(): void {
+    if (this.#changed) throw this.#changed;
+  }
+}

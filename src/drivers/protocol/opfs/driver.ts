@@ -1,0 +1,137 @@
+/**
+ * A disk in the browser's private file system: the driver's hooks over a cluster store. Reads are one synchronous call.
+ *
+ * Invariants: under durability `strict` a change completes when it is durable, and changes that are made in one turn
+ * share a commit; under `interval` it completes when the browser has it, and is durable after flush(), or after the
+ * interval if nobody flushes. A commit that fails is tried again by the next one, and told by the next flush.
+ */
+import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
+import type { Clock, PrivateDirectory } from "../../../base/host.ts";
+import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
+import type { TruncateOptions } from "../../../block/driver.ts";
+import type { BlockNode } from "../../../block/node.ts";
+import type { ClusterStore } from "./store.ts";
+
+/** What the driver is made of. */
+export interface OpfsInit {
+  node: BlockNode;
+  clock: Clock;
+  directory: PrivateDirectory;
+  store: ClusterStore;
+  /** Milliseconds after which a change is durable without a flush; undefined: it is before it completes. */
+  intervalMs: number | undefined;
+}
+
+/** An open disk. */
+export class OpfsDriver implements BlockDriver {
+  readonly #node: BlockNode;
+  readonly #clock: Clock;
+  readonly #directory: PrivateDirectory;
+  readonly #store: ClusterStore;
+  readonly #intervalMs: number | undefined;
+  #shared: Promise<void> | undefined;
+  #stopTimer: (() => void) | undefined;
+
+  constructor(init: OpfsInit) {
+    this.#node = init.node;
+    this.#clock = init.clock;
+    this.#directory = init.directory;
+    this.#store = init.store;
+    this.#intervalMs = init.intervalMs;
+  }
+
+  length(): number {
+    return this.#store.size;
+  }
+
+  async pread(offset: number, buffer: Uint8Array): Promise<void> {
+    this.#store.read(offset, buffer);
+  }
+
+  async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
+    this.#store.write(offset, buffer);
+    await this.#changed();
+  }
+
+  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+    this.#store.zero(offset, bytes, { free: (flags & Req.mayUnmap) !== 0 });
+    await this.#changed();
+  }
+
+  async pdiscard(offset: number, bytes: number): Promise<void> {
+    const within = Math.min(bytes, this.#store.size - offset);
+    if (within <= 0) return;
+    this.#store.zero(offset, within, { free: true });
+    await this.#changed();
+  }
+
+  async flush(): Promise<void> {
+    this.#commit();
+  }
+
+  async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
+    const status = this.#store.status(offset, bytes);
+    const map = { node: this.#node, offset };
+    return { bytes: status.bytes, data: status.held, zero: !status.held, allocated: true, map };
+  }
+
+  async truncate(size: number, { preallocation }: TruncateOptions): Promise<void> {
+    if (preallocation !== "off") {
+      throw blockError("ENOTSUP", "truncate", `Unsupported preallocation mode: ${preallocation}`);
+    }
+    this.#store.truncate(size);
+    await this.#changed();
+  }
+
+  async allocatedBytes(): Promise<number> {
+    return this.#store.storedBytes;
+  }
+
+  hasZeroInit(): boolean {
+    return true;
+  }
+
+  /** Reports what could not be made durable; everything is closed all the same. */
+  async close(): Promise<void> {
+    try {
+      if (!this.#node.readOnly) this.#commit();
+    } finally {
+      this.#stopTimer?.();
+      this.#store.close();
+      this.#directory.close();
+    }
+  }
+
+  /** What comes after every change: see the file's head. */
+  #changed(): Promise<void> | undefined {
+    if (this.#intervalMs === undefined) return (this.#shared ??= this.#commitInTurn());
+    this.#stopTimer ??= this.#clock.timer(this.#intervalMs, () => this.#commitByTimer());
+    return undefined;
+  }
+
+  async #commitInTurn(): Promise<void> {
+    await this.#clock.turn();
+    this.#shared = undefined;
+    this.#commit();
+  }
+
+  #commitByTimer(): void {
+    this.#stopTimer = undefined;
+    try {
+      this.#commit();
+    } catch {
+      // The store still has the change; whoever flushes next is told if it fails again.
+      this.#stopTimer ??= this.#clock.timer(this.#intervalMs!, () => this.#commitByTimer());
+    }
+  }
+
+  #commit(): void {
+    try {
+      this.#store.commit();
+    } catch (error) {
+      throw new BlockError({ code: errnoOf(error), op: "flush", node: this.#node.name, cause: error });
+    }
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+  }
+}

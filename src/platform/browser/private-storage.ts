@@ -1,0 +1,167 @@
+/**
+ * The origin private file system with its synchronous handles, which exist in dedicated workers only. A Web Lock for
+ * each directory keeps other tabs out, and says so in words. Errors are mapped by the exception's name, never by its
+ * message. Source: WHATWG File System, Web Locks.
+ */
+import type { Errno } from "../../base/errno.ts";
+import { BlockError } from "../../base/errors.ts";
+import type { HostPrivateStorage, PrivateDirectory, SyncFile } from "../../base/host.ts";
+import { deferred } from "../../base/signals.ts";
+
+/** How long a lock or a handle is waited for: a page that is reloaded lets go of it a little later, ms. */
+const PATIENCE_MS = 1500;
+const RETRY_MS = 50;
+
+/** What TypeScript's library for pages lacks: these exist in workers. */
+interface SyncAccessHandle {
+  read(buffer: BufferSource, options: { at: number }): number;
+  write(buffer: BufferSource, options: { at: number }): number;
+  flush(): void;
+  getSize(): number;
+  truncate(size: number): void;
+  close(): void;
+}
+type SyncFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
+
+const errnoOfName: Readonly<Record<string, Errno>> = {
+  NotFoundError: "ENOENT",
+  NoModificationAllowedError: "EAGAIN",
+  InvalidModificationError: "EAGAIN",
+  QuotaExceededError: "ENOSPC",
+  TypeMismatchError: "ENOTDIR",
+  InvalidStateError: "EBADF",
+  NotAllowedError: "EACCES",
+  SecurityError: "EACCES",
+};
+
+function mapped(op: string, cause: unknown): BlockError {
+  if (cause instanceof BlockError) return cause;
+  const name = cause instanceof DOMException ? cause.name : "";
+  return new BlockError({ code: errnoOfName[name] ?? "EIO", op, cause });
+}
+
+function guarded<T>(op: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw mapped(op, error);
+  }
+}
+
+/** A handle with the errors of the Host. */
+function syncFile(handle: SyncAccessHandle): SyncFile {
+  return {
+    read: (buffer, offset) => guarded("pread", () => handle.read(buffer as BufferSource, { at: offset })),
+    write: (buffer, offset) => guarded("pwrite", () => handle.write(buffer as BufferSource, { at: offset })),
+    flush: () => guarded("flush", () => handle.flush()),
+    size: () => guarded("stat", () => handle.getSize()),
+    truncate: (size) => guarded("truncate", () => handle.truncate(size)),
+    close: () => handle.close(),
+  };
+}
+
+/** Takes the lock of a name; the returned function gives it back. EAGAIN when somebody else keeps it. */
+async function lock(path: string): Promise<() => void> {
+  const released = deferred();
+  const patience = new AbortController();
+  const timeout = setTimeout(() => patience.abort(), PATIENCE_MS);
+  const held = deferred();
+  navigator.locks
+    .request(`blockwright:${path}`, { signal: patience.signal }, () => {
+      held.resolve();
+      return released.promise;
+    })
+    .catch((error: unknown) => held.reject(error));
+  try {
+    await held.promise;
+  } catch (cause) {
+    const message = "it is already open, in another tab or worker";
+    throw new BlockError({ code: "EAGAIN", op: "open", message, cause });
+  } finally {
+    clearTimeout(timeout);
+  }
+  return () => released.resolve();
+}
+
+/** A page that just went may still hold its handle. */
+async function openHandle(file: SyncFileHandle): Promise<SyncAccessHandle> {
+  for (let waited = 0; ; waited += RETRY_MS) {
+    try {
+      return await file.createSyncAccessHandle();
+    } catch (error) {
+      if (waited >= PATIENCE_MS || mapped("open", error).code !== "EAGAIN") throw error;
+    }
+    await new Promise((resolve) => {
+      setTimeout(resolve, RETRY_MS);
+    });
+  }
+}
+
+async function parentOf(
+  path: string,
+  create: boolean,
+): Promise<{ parent: FileSystemDirectoryHandle; name: string }> {
+  const names = path.split("/");
+  let parent = await navigator.storage.getDirectory();
+  for (const name of names.slice(0, -1)) parent = await parent.getDirectoryHandle(name, { create });
+  return { parent, name: names.at(-1)! };
+}
+
+async function takeDirectory(
+  path: string,
+  { create = false, replace = false }: { create?: boolean; replace?: boolean },
+): Promise<FileSystemDirectoryHandle> {
+  const { parent, name } = await parentOf(path, create);
+  if (replace) await parent.removeEntry(name, { recursive: true }).catch(() => undefined);
+  const directory = await parent.getDirectoryHandle(name, { create });
+  if (create && !replace) {
+    const { done } = await directory.keys().next();
+    if (done !== true) throw new BlockError({ code: "EEXIST", op: "create" });
+  }
+  return directory;
+}
+
+async function openDirectory(
+  path: string,
+  options: { create?: boolean; replace?: boolean } = {},
+): Promise<PrivateDirectory> {
+  const unlock = await lock(path);
+  try {
+    const directory = await takeDirectory(path, options);
+    return {
+      async file(name) {
+        try {
+          const handle = await directory.getFileHandle(name, { create: true });
+          return syncFile(await openHandle(handle as SyncFileHandle));
+        } catch (error) {
+          throw mapped("open", error);
+        }
+      },
+      close: unlock,
+    };
+  } catch (error) {
+    unlock();
+    throw mapped("open", error);
+  }
+}
+
+async function removeDirectory(path: string): Promise<void> {
+  const unlock = await lock(path);
+  try {
+    const { parent, name } = await parentOf(path, false);
+    await parent.removeEntry(name, { recursive: true });
+  } catch (error) {
+    throw mapped("remove", error);
+  } finally {
+    unlock();
+  }
+}
+
+/** The private file system, where this page or worker may use it synchronously. */
+export function privateStorage(): HostPrivateStorage | undefined {
+  const usable =
+    typeof FileSystemFileHandle !== "undefined" &&
+    "createSyncAccessHandle" in FileSystemFileHandle.prototype &&
+    "locks" in navigator;
+  return usable ? { open: openDirectory, remove: removeDirectory } : undefined;
+}

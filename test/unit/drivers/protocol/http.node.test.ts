@@ -1,0 +1,253 @@
+// The http driver against a real server that does what servers and networks do wrong.
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createEngine } from "../../../../src/node.ts";
+import type { Engine } from "../../../../src/machine/engine.ts";
+import type { NodeSpec } from "../../../../src/block/driver.ts";
+import { BlockError } from "../../../../src/base/errors.ts";
+import { openNode } from "../../../../src/node.ts";
+import { type Fault, ImageServer } from "../../../support/image-server.ts";
+import { KiB, MiB, same } from "../../support/graph.ts";
+
+const CLUSTER = 64 * KiB;
+const SIZE = 2 * MiB + 512;
+
+/** Content in which no two places are alike. */
+function image(bytes = SIZE, seed = 1): Uint8Array {
+  const words = new Uint32Array(bytes / 4);
+  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + seed, 0x9e3779b1) >>> 0;
+  return new Uint8Array(words.buffer);
+}
+
+let server: ImageServer;
+let engine: Engine;
+
+beforeEach(async () => {
+  server = await ImageServer.start(image());
+  engine = createEngine({ native: "off" });
+});
+
+afterEach(async () => {
+  await engine.close();
+  await server.stop();
+});
+
+async function open(more: Partial<NodeSpec> = {}): Promise<Awaited<ReturnType<typeof openNode>>> {
+  const spec = { driver: "http", url: server.url, "read-only": true, retries: 0, ...more };
+  return openNode(spec as Parameters<typeof openNode>[0], { engine });
+}
+
+async function failure(work: Promise<unknown>): Promise<BlockError> {
+  const error = await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(BlockError);
+  return error as BlockError;
+}
+
+describe("reading", () => {
+  test("any range has the server's bytes, the end included", async () => {
+    const disk = await open();
+    expect(disk.length).toBe(SIZE);
+    for (const [offset, bytes] of [
+      [0, 512],
+      [1, 3],
+      [CLUSTER - 7, 14],
+      [100_000, 700_000],
+      [SIZE - 600, 600],
+      [0, SIZE],
+    ] as const)
+      expect(same(await disk.read(offset, bytes), server.content.subarray(offset, offset + bytes))).toBe(
+        true,
+      );
+  });
+
+  test("opening asks once, for the first cluster, which is not asked for again", async () => {
+    const disk = await open();
+    await disk.read(0, 4096);
+    expect(server.takeRanges()).toEqual(["bytes=0-65535"]);
+  });
+
+  test("a cluster is asked for once, however many reads want it", async () => {
+    const disk = await open({ size: SIZE });
+    await Promise.all([
+      disk.read(CLUSTER, 512),
+      disk.read(CLUSTER + 4096, 512),
+      disk.read(CLUSTER + 512, 512),
+    ]);
+    await disk.read(CLUSTER + 8192, 512);
+    expect(server.takeRanges()).toEqual(["bytes=65536-131071"]);
+  });
+
+  test("neighbours are joined into requests of 1 MiB at most", async () => {
+    const disk = await open({ size: SIZE });
+    await disk.read(0, SIZE);
+    expect(server.takeRanges()).toEqual([
+      "bytes=0-1048575",
+      "bytes=1048576-2097151",
+      `bytes=2097152-${SIZE - 1}`,
+    ]);
+  });
+
+  test("with a size nothing is asked for at opening, so the server may be away", async () => {
+    await server.stop();
+    const disk = await open({ size: SIZE });
+    expect((await failure(disk.read(0, 512))).code).toBe("EIO");
+    await server.listen();
+    expect(same(await disk.read(0, 512), server.content.subarray(0, 512))).toBe(true);
+  });
+
+  test("the cache is bounded, and 0 does without one", async () => {
+    const disk = await open({ size: SIZE, "cache-size": 2 * CLUSTER, readahead: 0 });
+    for (const cluster of [1, 2, 1, 3, 1, 2]) await disk.read(cluster * CLUSTER, 512);
+    const starts = server.takeRanges().map((range) => Number(/\d+/.exec(range)![0]) / CLUSTER);
+    expect(starts).toEqual([1, 2, 3, 2]);
+    const bare = await open({ size: SIZE, "cache-size": 0 });
+    await bare.read(0, 512);
+    await bare.read(0, 512);
+    expect(server.takeRanges()).toHaveLength(2);
+  });
+
+  test("a read that goes on where the last one ended is read ahead of", async () => {
+    const disk = await open({ size: SIZE, readahead: 2 * CLUSTER });
+    await disk.read(0, CLUSTER);
+    await disk.read(CLUSTER, CLUSTER);
+    await disk.read(2 * CLUSTER, 512);
+    const ranges = server.takeRanges();
+    expect(ranges).toContain("bytes=131072-262143");
+  });
+
+  test("credentials, and a URL that carries some, are refused", async () => {
+    expect((await failure(open({ url: server.url.replace("//", "//user:secret@") }))).message).toContain(
+      "refused",
+    );
+  });
+
+  test("an empty resource is a disk of no bytes", async () => {
+    server.content = new Uint8Array(0);
+    expect((await open()).length).toBe(0);
+  });
+});
+
+describe("faults", () => {
+  const final: readonly [Fault, string, RegExp][] = [
+    ["ignore-range", "EIO", /ignores ranges/],
+    ["wrong-range", "EIO", /Content-Range is 'bytes 66048-/],
+    ["short-body", "EIO", /ended at 32768 of 65536/],
+    ["long-body", "EIO", /longer than 65536/],
+    ["drop", "EIO", /127\.0\.0\.1/],
+    ["refuse", "EIO", /127\.0\.0\.1/],
+    ["status-500", "EIO", /status 500/],
+    ["status-404", "ENOENT", /status 404/],
+    ["status-403", "EACCES", /status 403/],
+    ["gzip", "EIO", /instead of 206|coding/],
+  ];
+
+  test.each(final)("%s is %s, and read right once it is over", async (fault, code, message) => {
+    const disk = await open();
+    server.fault = fault;
+    const error = await failure(disk.read(CLUSTER, 4096));
+    expect([error.code, error.offset, error.bytes]).toEqual([code, CLUSTER, 4096]);
+    expect(error.message).toMatch(message);
+    server.fault = "none";
+    expect(same(await disk.read(CLUSTER, 4096), server.content.subarray(CLUSTER, CLUSTER + 4096))).toBe(true);
+  });
+
+  test.each(final)("%s at opening is told", async (fault, code) => {
+    server.fault = fault;
+    const error = await failure(open());
+    expect(error.code).toBe(code);
+    expect(error.message).toMatch(/^Could not open 'http/);
+  });
+
+  test("what passes is retried and not noticed", async () => {
+    const disk = await open({ retries: 3 });
+    for (const fault of ["short-body", "drop", "status-500", "wrong-range"] as const) {
+      Object.assign(server, { fault, faultsLeft: 2 });
+      const offset = CLUSTER * (3 + final.findIndex(([name]) => name === fault));
+      expect(same(await disk.read(offset, 512), server.content.subarray(offset, offset + 512))).toBe(true);
+    }
+  });
+
+  test("a server that says nothing is given up after the timeout", async () => {
+    const disk = await open({ timeout: 1 });
+    server.fault = "silent";
+    const error = await failure(disk.read(CLUSTER, 512));
+    expect([error.code, error.message]).toEqual(["EIO", "timed out"]);
+  });
+
+  test("tries end at the deadline", async () => {
+    const disk = await open({ retries: 100, deadline: 1 });
+    server.fault = "status-500";
+    expect((await failure(disk.read(CLUSTER, 512))).code).toBe("EIO");
+    expect(server.seen.length).toBeLessThan(20);
+  });
+
+  test("closing ends what is under way", async () => {
+    const disk = await open({ size: SIZE, readahead: 4 * CLUSTER });
+    await disk.read(0, CLUSTER);
+    server.fault = "silent";
+    await disk.read(CLUSTER - 512, 512);
+    await disk.close();
+  });
+});
+
+describe("a changed source", () => {
+  test("strong ETag: If-Match is sent, ESTALE, and nothing of the new version is ever read", async () => {
+    const disk = await open();
+    await disk.read(CLUSTER, 512);
+    expect(server.seen.at(-1)!.ifMatch).toBe('"v1"');
+    Object.assign(server, { content: image(SIZE, 99), etag: '"v2"' });
+    expect((await failure(disk.read(5 * CLUSTER, 512))).code).toBe("ESTALE");
+    Object.assign(server, { etag: '"v1"' });
+    expect((await failure(disk.read(6 * CLUSTER, 512))).code).toBe("ESTALE");
+  });
+
+  test.each([
+    ["a weak ETag", { etag: 'W/"a"' }, { etag: 'W/"b"' }],
+    [
+      "Last-Modified",
+      { etag: undefined, lastModified: "Mon, 01 Jan 2024 00:00:00 GMT" },
+      { lastModified: "Tue, 02 Jan 2024 00:00:00 GMT" },
+    ],
+    ["the length", { etag: undefined }, { content: image(SIZE + 512) }],
+  ] as const)("is seen by %s", async (_by, first, then) => {
+    Object.assign(server, first);
+    const disk = await open();
+    await disk.read(CLUSTER, 512);
+    expect(server.seen.at(-1)!.ifMatch).toBeUndefined();
+    Object.assign(server, then);
+    expect((await failure(disk.read(5 * CLUSTER, 512))).code).toBe("ESTALE");
+  });
+
+  test("another version than the option 'etag' names is refused at the first answer", async () => {
+    expect((await failure(open({ etag: '"v0"' }))).code).toBe("ESTALE");
+    await (await open({ etag: '"v1"' })).read(CLUSTER, 512);
+  });
+
+  test("another size than the option says is refused", async () => {
+    const disk = await open({ size: SIZE + 512 });
+    expect((await failure(disk.read(CLUSTER, 512))).code).toBe("ESTALE");
+  });
+});
+
+describe("options", () => {
+  test.each([
+    [{ url: undefined }, "Parameter 'url' is missing"],
+    [{ url: "ftp://host/x" }, "'ftp://host/x' is no URL of http or https"],
+    [{ driver: "https" }, "https curl driver cannot handle the URL"],
+    [{ "cluster-size": 1000 }, "Parameter 'cluster-size' expects a power of two"],
+    [{ credentials: "yes" }, "Parameter 'credentials' does not accept value 'yes'"],
+    [{ connections: 0 }, "Parameter 'connections' expects a number from 1 to 16"],
+    [{ parts: {} }, "Parameter 'parts.chunk-size' is missing"],
+    [{ parts: { "chunk-size": 65536 } }, "Parameter 'parts' needs the disk's 'size'"],
+    [{ "read-only": false }, "curl driver does not support writes"],
+  ])("%j is refused", async (more, message) => {
+    expect((await failure(open(more as Partial<NodeSpec>))).message).toContain(message);
+  });
+
+  test("auto-read-only makes it read-only", async () => {
+    const disk = await open({ "read-only": false, "auto-read-only": true });
+    expect(disk.readOnly).toBe(true);
+  });
+});
