@@ -117,6 +117,8 @@ export interface DriverInfo {
   /** Copy-on-write unit, bytes; 0 if there is none. */
   clusterSize: number;
   isDirty?: boolean;
+  /** Where the saved machine begins in the guest's address space, bytes. */
+  vmStateOffset?: number;
 }
 
 /** The driver-specific part of `query-named-block-nodes`/`info` (wire names). */
@@ -194,8 +196,17 @@ export interface BlockDriver {
   bitmapStore?(): BitmapStore | undefined;
   /** Internal snapshots, of formats that have them. */
   snapshots?(): SnapshotStore | undefined;
+  /** The saved machine, of formats that keep one. */
+  vmState?(): VmStateStore | undefined;
   /** Writes back what is left; called once, after the last request, before the children are closed. */
   close?(): Promise<void>;
+}
+
+/** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
+export interface VmStateStore {
+  read(at: number, buffer: Uint8Array): Promise<void>;
+  /** Writable nodes only. */
+  write(at: number, buffer: Uint8Array): Promise<void>;
 }
 
 /** An internal snapshot, as lists show it. */

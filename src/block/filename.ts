@@ -73,8 +73,8 @@ function stringify(value: unknown): string {
   return `{${items.join(", ")}}`;
 }
 
-/** The hash bucket of a key, 0 … 511. */
-function bucketOf(key: string): number {
+/** The hash bucket of a key in QEMU's dictionaries, 0 … 511: their order. */
+export function bucketOf(key: string): number {
   const bytes = new TextEncoder().encode(key);
   let hash = Math.imul(0x238f13af, bytes.length) >>> 0;
   bytes.forEach((byte, i) => {

@@ -2,6 +2,8 @@
  * Sizes as qemu-img reads them: decimal or 0x-hexadecimal, a fraction only before a suffix, one suffix letter (B k M G T P
  * E). Source: behaviour of qemu-img 7.2.
  */
+import type { BlockNode } from "../block/node.ts";
+import type { Preallocation } from "../block/driver.ts";
 
 const INT64_MAX = 2n ** 63n - 1n;
 const UINT64_MAX = 2n ** 64n - 1n;
@@ -12,14 +14,16 @@ export type ParsedSize = bigint | "invalid" | "range";
 
 /** Reads a size that fits into 64 bits. */
 export function parseSize(text: string): ParsedSize {
-  const match = /^\s*(?:0x([0-9a-f]+)|(\d+)(?:\.(\d*))?)([bkmgtpe])?$/i.exec(text);
+  const match = /^\s*\+?(?:0x([0-9a-f]+)|(\d+)(?:\.(\d*))?)([bkmgtpe])?$/i.exec(text);
   if (!match) return "invalid";
   const [, hex, whole, fraction, suffix] = match;
   const unit = 1024n ** BigInt(SUFFIXES.indexOf((suffix ?? "b").toLowerCase()));
   if (hex !== undefined) return inRange(BigInt(`0x${hex}`) * unit);
   const digits = (fraction ?? "").replace(/0+$/, "");
   if (digits !== "" && unit === 1n) return "invalid";
-  return inRange(BigInt(whole!) * unit + (BigInt(digits || 0) * unit) / 10n ** BigInt(digits.length));
+  const parts = 10n ** BigInt(digits.length);
+  // To the nearest byte.
+  return inRange(BigInt(whole!) * unit + (2n * BigInt(digits || 0) * unit + parts) / (2n * parts));
 }
 
 function inRange(value: bigint): ParsedSize {
@@ -42,16 +46,31 @@ export function sizeArgument(what: string, text: string): { bytes: bigint } | { 
   return { bytes: value };
 }
 
+/** How blocks are prepared, by the word for it; undefined for another word. */
+export function preallocationMode(text: string): Preallocation | undefined {
+  return (["off", "metadata", "falloc", "full"] as const).find((mode) => mode === text);
+}
+
+/** The refusal of a length that no image can have. */
+export function tooLong(node: BlockNode): string {
+  const what = node.type.name === "qcow2" ? "Failed to grow the L1 table" : "Could not resize file";
+  return `${what}: File too large`;
+}
+
 /** A count of bytes as a safe integer; what is larger becomes the largest one, which every limit then refuses. */
 export function safeBytes(bytes: bigint): number {
   return bytes > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(bytes);
 }
 
-/** A number with two digits behind the point, ties to the even digit as C's printf has it. */
+/** A number with `digits` digits behind the point, ties to the even digit as C's printf has it. */
+export function evenFixed(value: number, digits: number): string {
+  // Only odd multiples of this lie exactly between two of the numbers that can be written so.
+  if ((value * 2 ** (digits + 1)) % 2 !== 1) return value.toFixed(digits);
+  const below = Math.floor(value * 10 ** digits);
+  return ((below + (below % 2)) / 10 ** digits).toFixed(digits);
+}
+
+/** A number with two digits behind the point. */
 export function twoDigits(value: number): string {
-  const eighths = value * 8;
-  // Only odd eighths lie exactly between two hundredths.
-  if (eighths % 2 !== 1) return value.toFixed(2);
-  const below = Math.floor(value * 100);
-  return ((below + (below % 2)) / 100).toFixed(2);
+  return evenFixed(value, 2);
 }

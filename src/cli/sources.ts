@@ -171,7 +171,8 @@ export async function openSource(verb: Verb, name: string, options: SourceOption
   }
 }
 
-function warnOfRaw(name: string): void {
+/** Says on stderr that the format of a file that is to be written was guessed to be raw. */
+export function warnOfRaw(name: string): void {
   process.stderr.write(
     `WARNING: Image format was not specified for '${name}' and probing guessed raw.\n` +
       "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n" +

@@ -3,6 +3,7 @@
  */
 import { type Command, Option } from "commander";
 import type { ImageInfo, Node } from "../../node.ts";
+import { bucketOf } from "../../block/filename.ts";
 import { type ImageFlags, gateFlag } from "../flags.ts";
 import { formatBytes } from "../units.ts";
 
@@ -95,12 +96,23 @@ function humanInfo(info: ImageInfo): string {
   const backingFormat = info["backing-filename-format"];
   if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`);
   const specific = info["format-specific"];
-  if (specific) {
-    lines.push("Format specific information:");
-    for (const [name, value] of Object.entries(specific.data))
-      lines.push(
-        `    ${name.replaceAll("-", " ")}: ${typeof value === "string" ? value : JSON.stringify(value)}`,
-      );
-  }
+  if (specific) lines.push(...specificLines(specific.data));
   return `${lines.join("\n")}\n`;
+}
+
+/** What only one format says, as lines. */
+export function specificLines(data: object): string[] {
+  return ["Format specific information:", ...treeLines(data, 1)];
+}
+
+/** Nested values as qemu-img prints them; the members of an object in the order of QEMU's dictionaries. */
+function treeLines(value: object, depth: number): string[] {
+  const isList = Array.isArray(value);
+  const entries = Object.entries(value as Record<string, unknown>);
+  const rows = isList ? entries : entries.toSorted(([a], [b]) => bucketOf(a) - bucketOf(b));
+  return rows.flatMap(([key, item]) => {
+    const name = `${"    ".repeat(depth)}${isList ? `[${key}]` : key.replaceAll("-", " ")}:`;
+    if (typeof item === "object" && item !== null) return [name, ...treeLines(item, depth + 1)];
+    return [`${name} ${typeof item === "string" ? item : JSON.stringify(item)}`];
+  });
 }

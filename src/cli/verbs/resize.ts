@@ -4,19 +4,18 @@
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { resize as resizeNode } from "../../node.ts";
 import type { ResizeFlags } from "../commands/resize.ts";
-import { parseSize, safeBytes } from "../sizes.ts";
+import { parseSize, preallocationMode, safeBytes, tooLong } from "../sizes.ts";
 import { openSource } from "../sources.ts";
 import { Refusal, Verb } from "../verb.ts";
 
 const INT64_MAX = 2n ** 63n - 1n;
-const modes = ["off", "metadata", "falloc", "full"] as const;
 
 /** Runs the verb; resolves with the exit status. */
 export function resize(words: readonly string[], flags: ResizeFlags): Promise<number> {
   return new Verb(flags).run(async (verb) => {
     if (words.length < 2) throw new Refusal("Not enough arguments");
     const size = words.at(-1)!;
-    const preallocation = modes.find((mode) => mode === (flags.preallocation ?? "off"));
+    const preallocation = preallocationMode(flags.preallocation ?? "off");
     if (!preallocation) throw new Refusal(`Invalid preallocation mode '${flags.preallocation}'`);
     const [file] = words;
     if (file === undefined || words.length > 2) throw new Refusal("Expecting image file name and size");
@@ -35,11 +34,7 @@ export function resize(words: readonly string[], flags: ResizeFlags): Promise<nu
           "operation, make sure there is no important data there.",
       ]);
     }
-    if (wanted > BigInt(limits.maxImageBytes)) {
-      const what =
-        node.chain[0]?.driver === "qcow2" ? "Failed to grow the L1 table" : "Could not resize file";
-      throw new Refusal(`${what}: File too large`);
-    }
+    if (wanted > BigInt(limits.maxImageBytes)) throw new Refusal(tooLong(node.blockNode));
     await resizeNode(node, safeBytes(wanted), { preallocation });
     verb.say("Image resized.");
     return 0;

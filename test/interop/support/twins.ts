@@ -55,11 +55,26 @@ export class Twins {
     return outcome(spawnSync("qemu-img", words, { cwd: this.theirs, encoding: "utf8" }));
   }
 
+  /** What qemu-io says, in our program's name, to the commands in `words` or in `input`. */
+  qemuIo(words: readonly string[], input = ""): Outcome {
+    const said = spawnSync("qemu-io", words, { cwd: this.theirs, encoding: "utf8", input });
+    return outcome({
+      ...said,
+      stdout: said.stdout.replaceAll("qemu-io> ", "blockwright> "),
+      stderr: said.stderr.replaceAll(/^qemu-io: /gm, "blockwright: "),
+    });
+  }
+
   /** What our program says. */
   blockwright(...words: string[]): Outcome {
+    return this.blockwrightWith("", ...words);
+  }
+
+  /** What our program says with something on its stdin. */
+  blockwrightWith(input: string, ...words: string[]): Outcome {
     const env = { ...process.env, NO_COLOR: "1", CI: "1" };
     return outcome(
-      spawnSync(process.execPath, [program, ...words], { cwd: this.ours, encoding: "utf8", env, input: "" }),
+      spawnSync(process.execPath, [program, ...words], { cwd: this.ours, encoding: "utf8", env, input }),
     );
   }
 

@@ -37,6 +37,7 @@ import { rebuildRefcounts } from "./repair.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt } from "./status.ts";
 import { truncate } from "./truncate.ts";
+import { Qcow2VmState, vmStateOffset } from "./vm-state.ts";
 import { isDirty, writeBack } from "./write-back.ts";
 import { writeCompressed, writeGuest } from "./write.ts";
 import { discard, writeZeroes } from "./zeroes-discard.ts";
@@ -111,7 +112,11 @@ export class Qcow2 implements BlockDriver {
 
   getInfo(): DriverInfo {
     const isDirtyImage = (Number(this.#image.header.incompatible) & Incompatible.dirty) !== 0;
-    return { clusterSize: this.#image.geometry.clusterSize, isDirty: isDirtyImage };
+    return {
+      clusterSize: this.#image.geometry.clusterSize,
+      isDirty: isDirtyImage,
+      vmStateOffset: vmStateOffset(this.#image),
+    };
   }
 
   formatSpecific(): FormatSpecific {
@@ -156,6 +161,10 @@ export class Qcow2 implements BlockDriver {
 
   snapshots(): Qcow2Snapshots {
     return this.#snapshots;
+  }
+
+  vmState(): Qcow2VmState {
+    return new Qcow2VmState(this.#image);
   }
 
   hasZeroInit(): boolean {

@@ -147,7 +147,7 @@ async function clearOldTail(image: Image, { from, to }: { from: number; to: numb
 }
 
 /** Moves the L1 table to a larger place if it has fewer than `entries` entries. */
-async function growL1(image: Image, entries: number): Promise<void> {
+export async function growL1(image: Image, entries: number): Promise<void> {
   const { header, geometry } = image;
   if (entries <= header.l1Size) return;
   if (entries * 8 > limits.qcow2MaxL1Bytes) refuse("Failed to grow the L1 table: File too large", "EFBIG");
