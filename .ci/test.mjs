@@ -31,6 +31,8 @@ const PROGRAMS = {
   "qemu-io": "qemu-utils",
   "qemu-storage-daemon": "qemu-system-common",
   chromium: "chromium",
+  nasm: "nasm",
+  "/usr/share/seabios/bios.bin": "seabios",
 };
 
 /** What is left of the budget. */
@@ -77,6 +79,7 @@ function tool(name, ...args) {
 function found(program) {
   if (program === "chromium" && process.env.BLOCKWRIGHT_CHROMIUM)
     return existsSync(process.env.BLOCKWRIGHT_CHROMIUM);
+  if (program.startsWith("/")) return existsSync(program);
   return (process.env.PATH ?? "").split(delimiter).some((folder) => existsSync(join(folder, program)));
 }
 

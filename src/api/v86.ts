@@ -17,8 +17,6 @@ export interface V86StateOptions {
   identity?: string;
   /** Keeps the generation of the content over reloads, so that states can be restored after one. Default: not kept. */
   generation?: GenerationKeeper;
-  /** Makes each write durable before it completes. Default false: flush() is yours to call, or the storage's. */
-  flushWrites?: boolean;
 }
 
 /** Options of toV86Disk() for a node. */
@@ -29,6 +27,8 @@ export interface V86DiskOptions extends V86StateOptions {
   rerror?: OnError;
   /** On a failed write: stop (default), enospc, report, ignore. */
   werror?: OnError;
+  /** False: each write is durable before it completes. Default true: sync() is yours to call, since v86 tells a disk nothing of flushes. */
+  writeCache?: boolean;
   /** A request that takes longer stops the machine, and is waited for; milliseconds, 0: none. Default 20 000. */
   deadlineMs?: number;
 }
@@ -47,7 +47,7 @@ export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions 
   try {
     const identity = options.identity ?? identityOf(from, options);
     const state = await DiskState.load(identity, disk.session, options.generation);
-    return new V86Disk({ disk, state, flushWrites: options.flushWrites ?? false });
+    return new V86Disk({ disk, state });
   } catch (error) {
     if (disk !== from) await disk.close();
     throw error;
@@ -56,11 +56,18 @@ export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions 
 
 async function plug(node: Node, options: V86DiskOptions): Promise<GuestDisk> {
   const { device = "hda", rerror = "stop", werror = "stop", deadlineMs = DEADLINE_MS } = options;
-  await releaseIdle(node.engine);
   const { machine } = node.engine;
-  const root = node.blockNode;
+  await releaseIdle(node.engine);
   return guestDiskOf(
-    await GuestDevice.plug({ machine, name: device, node: root, rerror, werror, deadlineMs }),
+    await GuestDevice.plug({
+      machine,
+      name: device,
+      node: node.blockNode,
+      rerror,
+      werror,
+      deadlineMs,
+      writeCache: options.writeCache ?? true,
+    }),
   );
 }
 

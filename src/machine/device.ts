@@ -37,6 +37,8 @@ export interface GuestDeviceOptions {
   readOnly?: boolean;
   /** Whether the device model keeps an io-status (virtio-blk, scsi-disk and IDE do). Default true. */
   keepsIoStatus?: boolean;
+  /** False: each write is durable before it completes (QEMU's write-cache=off). Default true. */
+  writeCache?: boolean;
   /** A request that has no answer after so many milliseconds stops the machine, and is waited for on. Default 0: never. */
   deadlineMs?: number;
 }
@@ -76,6 +78,7 @@ export class GuestDevice {
       this.#late(operation),
     );
     this.backend = new BlockBackend(graph, options.name);
+    this.backend.writeCache = options.writeCache ?? true;
   }
 
   /** Plugs a disk in. Throws CommandError for a bad policy or a name that is taken, EPERM where the node's other users don't allow it. */

@@ -5,6 +5,7 @@
  * Invariants: rerror, werror and the deadline are settled behind this interface, by the GuestDevice; a request that they
  * keep waiting just stays unanswered, and the machine says that it stopped.
  */
+import { flush } from "../block/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
 
 /** The run state of the machine. `Machine` is one; a client of a remote engine makes one of `stop`, `cont` and the events. */
@@ -32,7 +33,7 @@ export interface GuestDisk {
   read(offset: number, bytes: number, options?: GuestRequestOptions): Promise<Uint8Array>;
   /** Writes. `data` stays the caller's, who does not change it until the end: no transfer. Rejects as read(). */
   write(offset: number, data: Uint8Array): Promise<void>;
-  /** Makes completed writes durable. */
+  /** Makes completed writes durable, also while the machine does not run. No policy is asked: it rejects if it fails. */
   flush(): Promise<void>;
   /** Takes the disk out of the machine. */
   close(): Promise<void>;
@@ -52,7 +53,10 @@ export function guestDiskOf(device: GuestDevice): GuestDisk {
       return buffer;
     },
     write: (offset, data) => device.write(offset, data),
-    flush: () => device.flush(),
+    flush: async () => {
+      const { node } = device.backend;
+      if (node) await flush(node);
+    },
     close: () => device.unplug(),
   };
 }

@@ -29,8 +29,6 @@ interface Command {
 export interface V86DiskInit {
   disk: GuestDisk;
   state: DiskState;
-  /** Each write is durable before it completes. */
-  flushWrites: boolean;
 }
 
 /** The disk; give it to v86's constructor as hda, hdb or cdrom, and attach the emulator right after. */
@@ -43,7 +41,6 @@ export class V86Disk {
   onprogress: ((event: object) => void) | undefined = undefined;
   readonly #disk: GuestDisk;
   readonly #state: DiskState;
-  readonly #flushWrites: boolean;
   #emulator: V86Emulator | undefined;
   #link: EmulatorLink | undefined;
   #ide: IdePort | undefined;
@@ -60,7 +57,6 @@ export class V86Disk {
   constructor(init: V86DiskInit) {
     this.#disk = init.disk;
     this.#state = init.state;
-    this.#flushWrites = init.flushWrites;
     this.byteLength = init.disk.length;
     if (isAligned(this.byteLength, SECTOR_BYTES) && this.byteLength > 0 && this.byteLength <= MAX_BYTES)
       return;
@@ -88,10 +84,14 @@ export class V86Disk {
     return this.#pending > 0;
   }
 
-  /** Waits for the writes that v86 has issued, and makes them durable. Before save_state(), the emulator being stopped. */
+  /**
+   * Waits for the writes that v86 has issued, and makes them durable: before save_state(), the emulator being stopped.
+   * While the machine does not run, writes that wait for it stay where they are; then it rejects with EBUSY.
+   */
   async sync(): Promise<void> {
-    while (this.#writes) await this.#writes;
+    while (this.#writes && this.#disk.machine.isRunning) await this.#writes;
     await this.#disk.flush();
+    if (this.#writes) throw blockError("EBUSY", "sync", "writes wait for the machine to run");
   }
 
   /** After the emulator's end: waits for writes, unless the machine stands still, and takes the disk out of the machine. */
@@ -224,7 +224,6 @@ export class V86Disk {
     const written = await this.#attempt(command, undefined, async () => {
       await this.#state.changing();
       await this.#disk.write(start, data);
-      if (this.#flushWrites) await this.#disk.flush();
       return true;
     });
     this.#end(bytes);

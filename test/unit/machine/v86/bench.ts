@@ -18,18 +18,17 @@ export interface Bench {
   set(start: number, data: Uint8Array): { done: number };
 }
 
-type Policy = Pick<GuestDeviceOptions, "rerror" | "werror" | "deadlineMs">;
+type Policy = Pick<GuestDeviceOptions, "rerror" | "werror" | "deadlineMs" | "writeCache">;
 
 export async function v86Bench(
   options: Policy & {
     size?: number;
-    flushWrites?: boolean;
     identity?: string;
     keeper?: GenerationKeeper;
     session?: number;
   } = {},
 ): Promise<Bench> {
-  const { size = 64 * 1024, flushWrites = false, identity = "disk", keeper, session, ...policy } = options;
+  const { size = 64 * 1024, identity = "disk", keeper, session, ...policy } = options;
   const bench = new TestMachine();
   const { driver } = await addProbe(bench.test.graph, { "node-name": "p", size });
   const guest = await bench.guest("hda", { node: "p", rerror: "stop", werror: "stop", ...policy });
@@ -38,7 +37,6 @@ export async function v86Bench(
   const disk = new V86Disk({
     disk: inner,
     state: await DiskState.load(identity, inner.session, keeper),
-    flushWrites,
   });
   const emulator = new FakeEmulator();
   disk.attach(emulator);

@@ -53,14 +53,14 @@ describe("the interface", () => {
   });
 
   test.each([0, 1000, 2 ** 41 + 512])("a disk of %i bytes is refused", (length) => {
-    const init = { disk: { length }, state: undefined, flushWrites: false } as unknown as V86DiskInit;
+    const init = { disk: { length }, state: undefined } as unknown as V86DiskInit;
     expect(() => new V86Disk(init)).toThrow(`this one has ${length} bytes`);
   });
 
   test("use before attach, and a second attach, are refused", async () => {
     const { disk } = await v86Bench();
     expect(() => disk.attach(new FakeEmulator())).toThrow("attached to an emulator already");
-    const init = { disk: { length: 512 }, state: undefined, flushWrites: false } as unknown as V86DiskInit;
+    const init = { disk: { length: 512 }, state: undefined } as unknown as V86DiskInit;
     const other = new V86Disk(init);
     expect(() => other.get(0, 512, () => undefined)).toThrow("attach(emulator) must be called");
   });
@@ -121,16 +121,27 @@ describe("order", () => {
     expect(bench.machine.isRunning).toBe(true);
   });
 
-  test("flushWrites makes a write durable before it is told; sync does it for all", async () => {
-    const { bench, driver, set, disk } = await v86Bench({ flushWrites: true });
+  test("writeCache: false makes a write durable before it is told", async () => {
+    const { bench, driver, set } = await v86Bench({ writeCache: false });
     const written = set(0, filled(512, 1));
     driver.before = ({ op }) => expect([op, written.done]).toEqual([op, 0]);
     await bench.idle();
-    expect(driver.take()).toEqual(["pwrite 0+512", "flush"]);
-    driver.before = undefined;
+    expect(driver.take()).toEqual(["pwrite 0+512:16", "flush"]);
+  });
+
+  test("sync makes all writes durable, and refuses while some wait for the machine", async () => {
+    const { bench, driver, set, disk } = await v86Bench();
     set(0, filled(512, 2));
     await bench.settle(disk.sync());
     expect(driver.take()).toEqual(["pwrite 0+512", "flush"]);
+    await bench.machine.stop();
+    await disk.sync();
+    set(0, filled(512, 3));
+    await expect(disk.sync()).rejects.toThrow("writes wait for the machine to run");
+    expect(() => disk.get_state()).toThrow("writes are under way");
+    await bench.machine.cont();
+    await disk.sync();
+    disk.get_state();
   });
 });
 
