@@ -34,6 +34,7 @@ export { MirrorJob } from "../job/mirror-job.ts";
 export { StreamJob } from "../job/stream.ts";
 export { GuestDevice, type GuestDeviceOptions } from "../machine/device.ts";
 export { Engine } from "../machine/engine.ts";
+export type { GuestDisk, GuestMachine } from "../machine/guest-disk.ts";
 export type { RunState } from "../machine/machine.ts";
 export { type EngineCommandsOptions, engineCommands } from "../server/monitor/commands/index.ts";
 export {
@@ -86,6 +87,7 @@ export {
   stream,
   whenReady,
 } from "./jobs.ts";
+export type { GuestDiskOptions } from "./guest.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
 export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";

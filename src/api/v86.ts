@@ -1,15 +1,11 @@
 /**
  * Disks for v86 out of nodes and out of disks of a remote engine.
  */
-import { type GuestDisk, guestDiskOf } from "../machine/guest-disk.ts";
-import { GuestDevice } from "../machine/device.ts";
+import type { GuestDisk } from "../machine/guest-disk.ts";
 import { V86Disk } from "../machine/v86/disk.ts";
 import { DiskState, type GenerationKeeper } from "../machine/v86/state.ts";
-import type { OnError } from "../job/error-policy.ts";
-import { type Node, releaseIdle } from "./node.ts";
-
-/** Most time that a guest's request may take by default, ms: Linux gives a disk up after 30 s. */
-const DEADLINE_MS = 20_000;
+import { type GuestDiskOptions, plugGuest } from "./guest.ts";
+import type { Node } from "./node.ts";
 
 /** Options of toV86Disk() that do not depend on where the disk is. */
 export interface V86StateOptions {
@@ -20,18 +16,7 @@ export interface V86StateOptions {
 }
 
 /** Options of toV86Disk() for a node. */
-export interface V86DiskOptions extends V86StateOptions {
-  /** Name of the guest's device in events and in QMP; default `hda`. */
-  device?: string;
-  /** On a failed read: stop (default), report, ignore. */
-  rerror?: OnError;
-  /** On a failed write: stop (default), enospc, report, ignore. */
-  werror?: OnError;
-  /** False: each write is durable before it completes. Default true: sync() is yours to call, since v86 tells a disk nothing of flushes. */
-  writeCache?: boolean;
-  /** A request that takes longer stops the machine, and is waited for; milliseconds, 0: none. Default 20 000. */
-  deadlineMs?: number;
-}
+export interface V86DiskOptions extends V86StateOptions, GuestDiskOptions {}
 
 /**
  * A disk for v86 over a node, which stays open for it: `new V86({ hda: disk, … })`, then `disk.attach(emulator)`. Errors
@@ -43,7 +28,7 @@ export async function toV86Disk(node: Node, options?: V86DiskOptions): Promise<V
 /** The same over a disk of a remote engine, whose policies and deadline were set there. */
 export async function toV86Disk(disk: GuestDisk, options?: V86StateOptions): Promise<V86Disk>;
 export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions = {}): Promise<V86Disk> {
-  const disk = "engine" in from ? await plug(from, options) : from;
+  const disk = "engine" in from ? await plugGuest(from, options) : from;
   try {
     const identity = options.identity ?? identityOf(from, options);
     const state = await DiskState.load(identity, disk.session, options.generation);
@@ -52,23 +37,6 @@ export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions 
     if (disk !== from) await disk.close();
     throw error;
   }
-}
-
-async function plug(node: Node, options: V86DiskOptions): Promise<GuestDisk> {
-  const { device = "hda", rerror = "stop", werror = "stop", deadlineMs = DEADLINE_MS } = options;
-  const { machine } = node.engine;
-  await releaseIdle(node.engine);
-  return guestDiskOf(
-    await GuestDevice.plug({
-      machine,
-      name: device,
-      node: node.blockNode,
-      rerror,
-      werror,
-      deadlineMs,
-      writeCache: options.writeCache ?? true,
-    }),
-  );
 }
 
 function identityOf(from: Node | GuestDisk, { device = "hda" }: V86DiskOptions): string {

@@ -2,6 +2,9 @@
  * What a page asks of an engine in a worker: the calls of the engine's port and of a disk's port. Control of nodes and
  * jobs is QMP's, over a port of its own (`monitor`); these calls are for data and for what JSON can't carry.
  */
+import { blockError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
 import type { CreateImageSpec, OpenSpec } from "../open.ts";
@@ -21,6 +24,14 @@ export interface DiskFacts {
   readOnly: boolean;
 }
 
+/** What is told of a guest's disk. */
+export interface GuestFacts {
+  /** Bytes. */
+  length: number;
+  readOnly: boolean;
+  session: number;
+}
+
 /** Where a disk's calls go. */
 interface DiskPort {
   port: MessagePort;
@@ -35,6 +46,8 @@ export type EngineCalls = {
   open: { args: { spec: OpenSpec } & DiskPort; value: DiskFacts };
   /** A handle on a node that is there. */
   disk: { args: { node: string } & DiskPort; value: DiskFacts };
+  /** A node as a guest's disk: a device of the engine's machine. */
+  guest: { args: { node: string; options: GuestDiskOptions; port: MessagePort }; value: GuestFacts };
   createImage: { args: { spec: CreateImageSpec; overwrite: boolean }; value: void };
   /** Flushes all that is open. */
   flush: { args: object; value: void };
@@ -62,3 +75,17 @@ export type DiskCalls = {
   map: { args: { offset: number; bytes: number; most: number }; value: MapExtent[] };
   close: { args: object; value: void };
 };
+
+/** The calls of a guest's disk. */
+export type GuestCalls = {
+  read: { args: { offset: number; bytes: number }; value: Uint8Array };
+  write: { args: { offset: number; data: Uint8Array }; value: void };
+  flush: { args: object; value: void };
+  close: { args: object; value: void };
+};
+
+/** Refuses requests that would take too much memory, before any is taken. */
+export function checkBytes(bytes: number): void {
+  if (bytes >= 0 && bytes <= limits.maxRemoteBytes) return;
+  throw blockError("EINVAL", "remote", `a request of ${bytes} bytes is above ${limits.maxRemoteBytes}`);
+}

@@ -9,7 +9,10 @@ import { abortable } from "../../base/signals.ts";
 import { QmpClient } from "../../server/monitor/index.ts";
 import type { CallOptions } from "../node.ts";
 import type { CreateImageOptions, CreateImageSpec, OpenSpec } from "../open.ts";
-import type { DiskCalls, DiskFacts, EngineCalls, SharedSlots } from "./calls.ts";
+import type { GuestDisk } from "../../machine/guest-disk.ts";
+import type { GuestDiskOptions } from "../guest.ts";
+import type { DiskCalls, DiskFacts, EngineCalls, GuestCalls, SharedSlots } from "./calls.ts";
+import { RemoteGuestDisk, RemoteMachine } from "./guest.ts";
 import { PortCaller, type PortLike } from "./port.ts";
 import { portConnection } from "./port-connection.ts";
 import { RemoteDisk, type RemoteDiskOptions } from "./remote-disk.ts";
@@ -21,7 +24,8 @@ export class RemoteEngine implements AsyncDisposable {
   /** Runs commands and hears events as over any other connection. */
   readonly qmp: QmpClient;
   readonly #caller: PortCaller<EngineCalls>;
-  readonly #callers = new Set<PortCaller<DiskCalls>>();
+  readonly #callers = new Set<{ end(reason: Error): void }>();
+  #machine: Promise<RemoteMachine> | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(caller: PortCaller<EngineCalls>, qmp: QmpClient) {
@@ -59,6 +63,26 @@ export class RemoteEngine implements AsyncDisposable {
   /** A handle on a node that is there, by its name; several may read at once. EIO-class errors cross with their errno. */
   disk(node: string, options: RemoteDiskOptions & CallOptions = {}): Promise<RemoteDisk> {
     return this.#disk("disk", { node }, options);
+  }
+
+  /**
+   * A node as the disk of a guest, for toV86Disk(): policies and deadline hold in the worker, and STOP and RESUME reach the
+   * emulator over QMP. Throws as plugging a device does.
+   */
+  async guestDisk(node: string, options: GuestDiskOptions & CallOptions = {}): Promise<GuestDisk> {
+    const { signal, ...guest } = options;
+    this.#machine ??= RemoteMachine.follow(this.qmp);
+    const machine = await this.#machine;
+    const { port1, port2 } = new MessageChannel();
+    const caller = this.#own(new PortCaller<GuestCalls>(port1));
+    try {
+      const args = { node, options: guest, port: port2 };
+      const asked = this.#caller.call("guest", args, { signal, transfer: [port2] });
+      return new RemoteGuestDisk(caller, machine, await abortable(asked, signal));
+    } catch (error) {
+      caller.end(error as Error);
+      throw error;
+    }
   }
 
   /** Makes an image; see createImage(). */
@@ -100,6 +124,13 @@ export class RemoteEngine implements AsyncDisposable {
     void this.qmp.close();
   }
 
+  /** Ends with the engine. */
+  #own<T extends { end(reason: Error): void; ended: Promise<Error> }>(caller: T): T {
+    this.#callers.add(caller);
+    void caller.ended.then(() => this.#callers.delete(caller));
+    return caller;
+  }
+
   async #disk(
     method: "open" | "disk",
     what: { spec: OpenSpec } | { node: string },
@@ -110,9 +141,7 @@ export class RemoteEngine implements AsyncDisposable {
     checkRange("pieceBytes", pieceBytes, { least: 512, most: limits.maxRemoteBytes });
     const shared = (options.shared ?? canShare()) ? makeSlots(maxInFlight, pieceBytes) : undefined;
     const { port1, port2 } = new MessageChannel();
-    const caller = new PortCaller<DiskCalls>(port1);
-    this.#callers.add(caller);
-    void caller.ended.then(() => this.#callers.delete(caller));
+    const caller = this.#own(new PortCaller<DiskCalls>(port1));
     try {
       const args = { ...what, port: port2, shared } as EngineCalls["open"]["args"] &
         EngineCalls["disk"]["args"];

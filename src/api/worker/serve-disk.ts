@@ -8,7 +8,7 @@
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import type { Node } from "../node.ts";
-import type { DiskCalls, SharedSlots } from "./calls.ts";
+import { type DiskCalls, type SharedSlots, checkBytes } from "./calls.ts";
 import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
 
 interface Entry {
@@ -84,7 +84,7 @@ class ServedDisk {
     { signal, transfer }: CallContext,
   ): Promise<DiskCalls["read"]["value"]> {
     const { offset, bytes, slot } = args;
-    this.#check(bytes);
+    checkBytes(bytes);
     return this.#order.run({ offset, bytes, changes: false }, async () => {
       // Not into the slot itself: an answer gives it back, and after an abort the read may still go on.
       const data = new Uint8Array(bytes);
@@ -118,7 +118,7 @@ class ServedDisk {
   }
 
   #dataOf({ bytes, data, slot }: DiskCalls["write"]["args"]): Uint8Array {
-    this.#check(bytes);
+    checkBytes(bytes);
     if (data) return data;
     if (slot === undefined) throw blockError("EINVAL", "pwrite", "a write came without its data");
     return this.#slot(slot, bytes).slice();
@@ -128,11 +128,6 @@ class ServedDisk {
     const { buffer, slotBytes } = this.#shared!;
     if (bytes > slotBytes) throw blockError("EINVAL", "remote", "the request is larger than its slot");
     return new Uint8Array(buffer, slot * slotBytes, bytes);
-  }
-
-  #check(bytes: number): void {
-    if (bytes >= 0 && bytes <= limits.maxRemoteBytes) return;
-    throw blockError("EINVAL", "remote", `a request of ${bytes} bytes is above ${limits.maxRemoteBytes}`);
   }
 }
 

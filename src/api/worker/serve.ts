@@ -9,7 +9,9 @@ import type { Engine } from "../../machine/engine.ts";
 import { serveMonitor } from "../monitor.ts";
 import { Node } from "../node.ts";
 import { createImageIn, openNodeIn } from "../open.ts";
-import type { DiskFacts, EngineCalls, SharedSlots } from "./calls.ts";
+import { type GuestDiskOptions, plugGuest } from "../guest.ts";
+import type { DiskFacts, EngineCalls, GuestFacts, SharedSlots } from "./calls.ts";
+import { serveGuest } from "./guest.ts";
 import { type CallHandlers, type PortLike, PortServer } from "./port.ts";
 import { portConnection } from "./port-connection.ts";
 import { serveDisk } from "./serve-disk.ts";
@@ -50,6 +52,7 @@ class Service {
         this.#serve(await openNodeIn(this.#engine, spec, { signal }), { port, shared }),
       disk: async ({ node, port, shared }) =>
         this.#serve(await Node.attach(this.#engine, this.#engine.graph.lookup(node)), { port, shared }),
+      guest: ({ node, options, port }) => this.#plug(node, options, port),
       createImage: ({ spec, overwrite }, { signal }) =>
         createImageIn(this.#engine, spec, { overwrite, signal }),
       flush: async () => {
@@ -77,6 +80,15 @@ class Service {
     const over = serveDisk(node, ends, this.#stop.signal);
     this.#track(over.finally(() => this.#disks.delete(node)));
     return { name, length, readOnly };
+  }
+
+  async #plug(name: string, options: GuestDiskOptions, port: PortLike): Promise<GuestFacts> {
+    const { graph } = this.#engine;
+    await using node = await Node.attach(this.#engine, graph.lookup(name));
+    const disk = await plugGuest(node, options);
+    const { length, readOnly, session } = disk;
+    this.#track(serveGuest(disk, port, this.#stop.signal));
+    return { length, readOnly, session };
   }
 
   #track(service: Promise<void>): void {

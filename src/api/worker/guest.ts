@@ -1,0 +1,119 @@
+/**
+ * A guest's disk across a port: the device with its policies and its deadline on one side, what an emulator's adapter needs
+ * on the other. The machine's run state is QMP's: STOP and RESUME tell of it, `stop` and `cont` change it.
+ *
+ * Invariant: the adapter orders its requests itself (a guest's drive has one at a time), so each is begun as it comes.
+ */
+import { abortable } from "../../base/signals.ts";
+import type { GuestDisk, GuestMachine } from "../../machine/guest-disk.ts";
+import { blockError } from "../../base/errors.ts";
+import type { QmpClient } from "../../server/monitor/index.ts";
+import { type GuestCalls, type GuestFacts, checkBytes } from "./calls.ts";
+import { type PortCaller, type PortLike, PortServer } from "./port.ts";
+
+/** Serves a guest's disk until the other end closes or `signal` aborts, then unplugs it. */
+export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortSignal): Promise<void> {
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> => (closing ??= disk.close());
+  const server = new PortServer<GuestCalls>(port, {
+    read: async ({ offset, bytes }, context) => {
+      checkBytes(bytes);
+      const data = await disk.read(offset, bytes, { signal: context.signal });
+      context.transfer.push(data.buffer);
+      return data;
+    },
+    write: ({ offset, data }) => disk.write(offset, data),
+    flush: () => disk.flush(),
+    close,
+  });
+  signal.addEventListener("abort", server.end, { once: true });
+  if (signal.aborted) server.end();
+  await server.ended;
+  signal.removeEventListener("abort", server.end);
+  await close();
+}
+
+/** The run state of an engine in a worker. */
+export class RemoteMachine implements GuestMachine {
+  readonly #qmp: QmpClient;
+  readonly #watchers = new Set<(running: boolean) => void>();
+  #isRunning = true;
+
+  private constructor(qmp: QmpClient) {
+    this.#qmp = qmp;
+    qmp.on("STOP", () => this.#set(false));
+    qmp.on("RESUME", () => this.#set(true));
+  }
+
+  /** Learns the state and follows it from then on. */
+  static async follow(qmp: QmpClient): Promise<RemoteMachine> {
+    const machine = new RemoteMachine(qmp);
+    machine.#isRunning = (await qmp.execute("query-status")).running;
+    return machine;
+  }
+
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  async stop(): Promise<void> {
+    await this.#qmp.execute("stop");
+  }
+
+  async cont(): Promise<void> {
+    await this.#qmp.execute("cont");
+  }
+
+  watch(listener: (running: boolean) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
+  }
+
+  #set(running: boolean): void {
+    this.#isRunning = running;
+    for (const listener of this.#watchers) listener(running);
+  }
+}
+
+/** The disk, seen from the emulator's side. */
+export class RemoteGuestDisk implements GuestDisk {
+  readonly length: number;
+  readonly readOnly: boolean;
+  readonly session: number;
+  readonly machine: GuestMachine;
+  readonly #caller: PortCaller<GuestCalls>;
+
+  constructor(caller: PortCaller<GuestCalls>, machine: GuestMachine, facts: GuestFacts) {
+    this.#caller = caller;
+    this.machine = machine;
+    this.length = facts.length;
+    this.readOnly = facts.readOnly;
+    this.session = facts.session;
+  }
+
+  read(
+    offset: number,
+    bytes: number,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<Uint8Array> {
+    const { signal } = options;
+    return abortable(this.#caller.call("read", { offset, bytes }, { signal }), signal);
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    const own = data.slice();
+    await this.#caller.call("write", { offset, data: own }, { transfer: [own.buffer] });
+  }
+
+  flush(): Promise<void> {
+    return this.#caller.call("flush", {});
+  }
+
+  async close(): Promise<void> {
+    try {
+      if (!this.#caller.failure) await this.#caller.call("close", {});
+    } finally {
+      this.#caller.end(blockError("ENOMEDIUM", "remote", "the guest's disk is closed"));
+    }
+  }
+}
