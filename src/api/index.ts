@@ -71,6 +71,7 @@ export {
   mergeBitmaps,
   removeBitmap,
 } from "./bitmaps.ts";
+export { type ExportOptions, exportDisk } from "./export.ts";
 export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
 export { type ConvertOptions, CopyError, CopyStatusError, type UnreadRange, convert } from "./convert.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";

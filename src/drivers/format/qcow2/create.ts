@@ -180,7 +180,11 @@ async function withRoot<T>(
   }
 }
 
-function makeHeader(options: CreateOptions, dataFileName: string | undefined): Header {
+/** The header of an image that is still empty: size and L1 table are 0, the refcount table lies in the second cluster. */
+export function makeHeader(
+  options: Omit<CreateOptions, "file" | "size" | "preallocation" | "dataFile">,
+  dataFileName: string | undefined,
+): Header {
   const clusterSize = 2 ** options.clusterBits;
   const v3 = options.version >= 3;
   const header: Header = {
