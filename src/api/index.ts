@@ -104,6 +104,7 @@ export type {
   OpenOptions,
   OpenSpec,
 } from "./open.ts";
+export { discardOverlay } from "./overlay.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
 export {
   type SnapshotInfo,

@@ -194,6 +194,8 @@ export interface BlockDriver {
   hasZeroInit?(): boolean;
   /** Persistent dirty bitmaps: a store is an interface so that formats can add one. */
   bitmapStore?(): BitmapStore | undefined;
+  /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
+  makeEmpty?(): Promise<void>;
   /** Internal snapshots, of formats that have them. */
   snapshots?(): SnapshotStore | undefined;
   /** The saved machine, of formats that keep one. */

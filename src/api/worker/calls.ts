@@ -4,9 +4,11 @@
  */
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
+import type { ExportOptions } from "../export.ts";
 import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
+import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import type { CreateImageSpec, OpenSpec } from "../open.ts";
 
 /** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
@@ -73,8 +75,27 @@ export type DiskCalls = {
   info: { args: { backingChain: boolean }; value: ImageInfo };
   /** Extents from `offset` on, at most `most` of them. */
   map: { args: { offset: number; bytes: number; most: number }; value: MapExtent[] };
+  /** Fixes the point in time; the pieces are then asked for one by one, and `exportEnd` takes it down. */
+  exportStart: { args: { options: RemoteExportOptions }; value: number };
+  exportNext: { args: { id: number }; value: ExportPiece };
+  exportEnd: { args: { id: number }; value: void };
+  snapshots: { args: object; value: readonly SnapshotInfo[] };
+  snapshotCreate: { args: { name: string }; value: SnapshotInfo };
+  snapshotApply: { args: { which: SnapshotRef }; value: void };
+  snapshotRemove: { args: { which: SnapshotRef }; value: void };
+  discardOverlay: { args: object; value: void };
   close: { args: object; value: void };
 };
+
+/** The options of an export that cross. */
+export type RemoteExportOptions = Omit<ExportOptions, "signal" | "onProgress">;
+
+/** A piece of an export, none at its end, and how far it is. */
+export interface ExportPiece {
+  data?: Uint8Array;
+  done: number;
+  total: number;
+}
 
 /** The calls of a guest's disk. */
 export type GuestCalls = {

@@ -10,9 +10,12 @@ import { limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import type { MapExtent, MapRange } from "../map.ts";
 import type { CallOptions, ImageInfo } from "../node.ts";
+import type { ExportOptions } from "../export.ts";
+import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import { type StreamRange, readableOf, writableOf } from "../streams.ts";
 import type { DiskCalls, DiskFacts, SharedSlots } from "./calls.ts";
 import type { PortCaller } from "./port.ts";
+import { remoteExport } from "./remote-export.ts";
 
 /** How a remote disk is opened. */
 export interface RemoteDiskOptions {
@@ -189,6 +192,36 @@ export class RemoteDisk implements AsyncDisposable {
       yield* extents;
       at = last.offset + last.bytes;
     }
+  }
+
+  /** The disk as it is now, as a stream; see exportDisk(). Resolves when the point in time is fixed. */
+  async export(options: ExportOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return remoteExport(this.#caller, options);
+  }
+
+  /** The image's internal snapshots, oldest first; as those of the library. */
+  snapshots(): Promise<readonly SnapshotInfo[]> {
+    return this.#caller.call("snapshots", {});
+  }
+
+  /** Keeps the disk as it is now; see createSnapshot(). */
+  createSnapshot(name: string): Promise<SnapshotInfo> {
+    return this.#caller.call("snapshotCreate", { name });
+  }
+
+  /** Makes the disk what it was; see applySnapshot(). */
+  applySnapshot(which: SnapshotRef): Promise<void> {
+    return this.#caller.call("snapshotApply", { which });
+  }
+
+  /** Forgets a snapshot; see removeSnapshot(). */
+  removeSnapshot(which: SnapshotRef): Promise<void> {
+    return this.#caller.call("snapshotRemove", { which });
+  }
+
+  /** Throws away what the disk's own image holds; see discardOverlay(). */
+  discardOverlay(): Promise<void> {
+    return this.#caller.call("discardOverlay", {});
   }
 
   /** Waits for its requests and closes the handle in the worker; rejects with a failed flush. May be called again. */

@@ -8,7 +8,10 @@
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import type { Node } from "../node.ts";
+import { discardOverlay } from "../overlay.ts";
+import { applySnapshot, createSnapshot, removeSnapshot, snapshots } from "../snapshots.ts";
 import { type DiskCalls, type SharedSlots, checkBytes } from "./calls.ts";
+import { ServedExports } from "./serve-export.ts";
 import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
 
 interface Entry {
@@ -49,9 +52,11 @@ class ServedDisk {
   readonly node: Node;
   readonly #shared: SharedSlots | undefined;
   readonly #order = new InOrder();
+  readonly #exports: ServedExports;
 
   constructor(node: Node, shared: SharedSlots | undefined) {
     this.node = node;
+    this.#exports = new ServedExports(node);
     this.#shared = shared;
   }
 
@@ -75,8 +80,19 @@ class ServedDisk {
         }
         return extents;
       },
+      ...this.#exports.handlers(),
+      snapshots: async () => snapshots(this.node),
+      snapshotCreate: ({ name }) => createSnapshot(this.node, name),
+      snapshotApply: ({ which }) => applySnapshot(this.node, which),
+      snapshotRemove: ({ which }) => removeSnapshot(this.node, which),
+      discardOverlay: () => discardOverlay(this.node),
       close: () => this.#order.run({ offset: 0, bytes: Infinity, changes: true }, onClose),
     };
+  }
+
+  /** Takes down what the other end has left open. */
+  end(): Promise<void> {
+    return this.#exports.end();
   }
 
   async #read(
@@ -138,15 +154,17 @@ export async function serveDisk(
   signal: AbortSignal,
 ): Promise<void> {
   let isAsked = false;
+  const served = new ServedDisk(node, shared);
   const close = async (): Promise<void> => {
     isAsked = true;
+    await served.end();
     await node.close();
   };
-  const served = new ServedDisk(node, shared);
   const server = new PortServer<DiskCalls>(port, served.handlers(close));
   signal.addEventListener("abort", server.end, { once: true });
   if (signal.aborted) server.end();
   await server.ended;
+  await served.end();
   signal.removeEventListener("abort", server.end);
   await node.close().catch((error: unknown) => {
     if (!isAsked) throw error;

@@ -40,7 +40,7 @@ import { truncate } from "./truncate.ts";
 import { Qcow2VmState, vmStateOffset } from "./vm-state.ts";
 import { isDirty, writeBack } from "./write-back.ts";
 import { writeCompressed, writeGuest } from "./write.ts";
-import { discard, writeZeroes } from "./zeroes-discard.ts";
+import { discard, makeEmpty, writeZeroes } from "./zeroes-discard.ts";
 
 /** Enough for a version 3 header and its usual extensions. */
 const HEAD_BYTES = 512;
@@ -75,6 +75,10 @@ export class Qcow2 implements BlockDriver {
 
   pdiscard(offset: number, bytes: number): Promise<void> {
     return discard(this.#image, offset, bytes);
+  }
+
+  makeEmpty(): Promise<void> {
+    return makeEmpty(this.#image);
   }
 
   truncate(size: number, options: TruncateOptions): Promise<void> {

@@ -100,6 +100,18 @@ export function discardFully(image: Image, from: number, to: number): Promise<vo
   return changeEntries(image, { from, to, change: { to: "discard", full: true, reason: "never" } });
 }
 
+/** Drops everything that the image itself holds; its backing file shows through, and the room is given back to the file. */
+export async function makeEmpty(image: Image): Promise<void> {
+  image.checkAlive();
+  const to = Math.ceil(image.size / image.geometry.clusterSize) * image.geometry.clusterSize;
+  const claim = await image.claims.exclusive(0, to);
+  try {
+    await changeEntries(image, { from: 0, to, change: { to: "discard", full: true, reason: "snapshot" } });
+  } finally {
+    image.claims.end(claim);
+  }
+}
+
 /** Makes whole clusters zero; the caller holds an exclusive claim. Version 3 only. */
 export function zeroClusters(image: Image, from: number, to: number): Promise<void> {
   return changeEntries(image, { from, to, change: { to: "zero", unmap: false } });

@@ -1,0 +1,27 @@
+/**
+ * An overlay as a whole: what a guest has written on top of an image that stays as it is.
+ */
+import { BlockError } from "../base/errors.ts";
+import { skipImplicitFilters } from "../block/chain.ts";
+import { drained } from "../block/drain.ts";
+import type { Node } from "./node.ts";
+
+/**
+ * Throws away what the disk's own image holds, so that its backing file shows through again; durable when it resolves. A
+ * guest must not run from it. EINVAL without a backing file, ENOTSUP where the format can't, EACCES for a disk that is
+ * open for reading only, EBUSY with dirty bitmaps, CommandError while a job uses the image.
+ */
+export async function discardOverlay(node: Node): Promise<void> {
+  const image = skipImplicitFilters(node.blockNode);
+  const refuse = (code: "EINVAL" | "ENOTSUP" | "EACCES" | "EBUSY", message: string): never => {
+    throw new BlockError({ code, op: "discard-overlay", node: image.name, message });
+  };
+  if (!image.backing) refuse("EINVAL", `node '${image.name}' has no backing file that could show through`);
+  const { driver } = image;
+  if (!driver.makeEmpty) return refuse("ENOTSUP", `format '${image.type.name}' cannot be emptied`);
+  if (image.readOnly) refuse("EACCES", `node '${image.name}' is read-only`);
+  if (image.dirtyBitmaps.length > 0) refuse("EBUSY", "Device has active dirty bitmaps");
+  image.checkBlocked("resize");
+  await drained([image], () => driver.makeEmpty!());
+  await node.flush();
+}
