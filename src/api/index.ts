@@ -21,6 +21,7 @@ export {
   type GateRequest,
   denyGate,
   fileGate,
+  urlGate,
 } from "../block/gate.ts";
 export type { BlockNode } from "../block/node.ts";
 export { BackupJob } from "../job/backup-job.ts";
@@ -99,12 +100,14 @@ export type {
   CreateImageSpec,
   CreateQcow2Options,
   CreateRawOptions,
+  HttpDiskOptions,
   NewFile,
   MemoryBufferOptions,
   OpenOptions,
   OpenSpec,
 } from "./open.ts";
 export { discardOverlay } from "./overlay.ts";
+export { type ManifestOptions, makeManifest } from "./manifest.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
 export {
   type SnapshotInfo,

@@ -27,8 +27,16 @@ export interface BlobOptions {
   "read-only": true;
 }
 
-/** What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer, and `blob` is the library's own. */
-export type OpenSpec = BlockdevOptions | MemoryBufferOptions | BlobOptions;
+type HttpDescription = Extract<BlockdevOptions, { driver: "http" | "https" }>;
+
+/** A disk on a web server with its manifest at hand; by QAPI's options the manifest is a URL or file name. */
+export type HttpDiskOptions = Omit<HttpDescription, "manifest"> & { manifest: Uint8Array };
+
+/**
+ * What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer, `http` a manifest, and `blob` is
+ * the library's own.
+ */
+export type OpenSpec = BlockdevOptions | MemoryBufferOptions | BlobOptions | HttpDiskOptions;
 
 /** Options of openNode(). */
 export interface OpenOptions extends CallOptions {

@@ -71,6 +71,8 @@ export const limits = {
   httpMaxClusterBytes: 2 * MiB,
   httpMaxPartBytes: 64 * MiB,
   httpMaxCacheBytes: GiB,
+  /** http: bytes of a manifest. */
+  httpMaxManifestBytes: 256 * MiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
 } as const;

@@ -55,3 +55,23 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     return { allow: request.format === undefined ? { driver: "", file } : { driver: request.format, file } };
   };
 }
+
+/**
+ * Lets images name backing files on web servers of these origins (`https://host:port`), and asks `otherwise` about every
+ * name that is no URL of http or https.
+ */
+export function urlGate(origins: readonly string[], otherwise: Gate = denyGate): Gate {
+  const allowed = new Set(origins.map((origin) => new URL(origin).origin));
+  return async (request) => {
+    if (!/^https?:/i.test(request.name)) return otherwise(request);
+    const refuse = (why: string): GateAnswer => ({
+      refuse: `${request.kind} name '${request.name}' refused: ${why}`,
+    });
+    if (!URL.canParse(request.name)) return refuse("it is no URL");
+    const url = new URL(request.name);
+    if (request.kind !== "backing") return refuse("only backing files may lie on a web server");
+    if (!allowed.has(url.origin)) return refuse(`its origin ${url.origin} is not allowed`);
+    const file: NodeSpec = { driver: url.protocol === "https:" ? "https" : "http", url: url.href };
+    return { allow: { driver: request.format ?? "", file } };
+  };
+}

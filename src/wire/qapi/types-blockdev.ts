@@ -133,6 +133,7 @@ export const blockdevTypes = {
     "*retries": "int",
     "*connections": "int",
     "*parts": "HttpParts",
+    "*manifest": "str",
   }),
   HttpCredentials: enumOf("omit", "same-origin", "include"),
   HttpParts: struct({ "chunk-size": "size" }),

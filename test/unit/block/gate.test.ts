@@ -1,7 +1,7 @@
 // The open gate: what each policy lets an image open.
 import { describe, expect, test } from "vitest";
 import type { FileInfo, Host } from "../../../src/base/host.ts";
-import { type GateRequest, denyGate, fileGate } from "../../../src/block/gate.ts";
+import { type GateRequest, denyGate, fileGate, urlGate } from "../../../src/block/gate.ts";
 import { VirtualHost } from "../support/virtual-host.ts";
 
 const kinds: Record<string, FileInfo["kind"]> = {
@@ -88,5 +88,41 @@ describe.each(["same-dir", "local", "all"] as const)("%s", (policy) => {
 
   test("a colon behind a slash belongs to the name", async () => {
     expect("allow" in (await gate(ask("./a:b", "raw")))).toBe(policy !== "same-dir");
+  });
+});
+
+describe("urlGate", () => {
+  const gate = urlGate(["https://example.org", "http://127.0.0.1:8000/ignored"]);
+
+  test("a URL of an allowed origin is opened, as what the header says or as what is found", async () => {
+    const file = { driver: "https", url: "https://example.org/a/base.img?x=1" };
+    expect(await gate(ask("https://example.org/a/base.img?x=1", "qcow2"))).toEqual({
+      allow: { driver: "qcow2", file },
+    });
+    expect(await gate(ask("http://127.0.0.1:8000/b"))).toEqual({
+      allow: { driver: "", file: { driver: "http", url: "http://127.0.0.1:8000/b" } },
+    });
+  });
+
+  test.each([
+    ["https://example.org.evil.test/x", "its origin https://example.org.evil.test is not allowed"],
+    ["https://example.org@evil.test/x", "its origin https://evil.test is not allowed"],
+    ["http://example.org/x", "its origin http://example.org is not allowed"],
+    ["https://example.org:8443/x", "not allowed"],
+    ["http://[::1", "it is no URL"],
+  ])("%s is refused", async (name, why) => {
+    expect(await gate(ask(name, "raw"))).toHaveProperty("refuse", expect.stringContaining(why));
+  });
+
+  test("a data file may not lie there, and other names are for the other gate", async () => {
+    const request = { ...ask("https://example.org/x", "raw"), kind: "data-file" as const };
+    expect(await gate(request)).toHaveProperty("refuse", expect.stringContaining("only backing files"));
+    expect(await gate(ask("base.raw"))).toHaveProperty(
+      "refuse",
+      expect.stringContaining("no gate allows it"),
+    );
+    expect(await urlGate([], (asked) => Promise.resolve({ refuse: asked.name }))(ask("x"))).toEqual({
+      refuse: "x",
+    });
   });
 });

@@ -2,6 +2,8 @@
  * A disk on an HTTP server: the driver's hooks over clusters. Read-only, of fixed length, all of it data.
  */
 import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
+import { SECTOR_SIZE } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
 import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import type { Attempts } from "./attempts.ts";
@@ -21,8 +23,9 @@ export class HttpDriver implements BlockDriver {
     this.#size = init.size;
   }
 
+  /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
   length(): number {
-    return this.#size;
+    return alignUp(this.#size, SECTOR_SIZE);
   }
 
   async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {

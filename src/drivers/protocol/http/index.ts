@@ -4,15 +4,19 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
-import { limits } from "../../../base/limits.ts";
+import { SECTOR_SIZE, limits } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
 import type { BlockDriver, DriverType, NodeSpec, OpenContext } from "../../../block/driver.ts";
 import { optionError } from "../../../block/options.ts";
+import type { Manifest } from "../../../wire/manifest.ts";
 import { Attempts } from "./attempts.ts";
 import { Clusters } from "./clusters.ts";
 import { HttpDriver, readOnlyError } from "./driver.ts";
+import { loadManifest } from "./manifest.ts";
 import { HTTP_CLUSTER_BYTES, type HttpOptions, httpOptions } from "./options.ts";
 import { PartSource } from "./part-source.ts";
 import { RangeSource, type Source } from "./range-source.ts";
+import { badAnswer } from "./validate.ts";
 
 interface Opened {
   source: Source;
@@ -21,35 +25,85 @@ interface Opened {
   head?: Uint8Array;
 }
 
+/** What the opening works with. */
+interface Opening {
+  context: OpenContext;
+  options: HttpOptions;
+  attempts: Attempts;
+  manifest: Manifest | undefined;
+}
+
+/** Why a cluster is not what the manifest says; undefined if it is. */
+type Verify = (cluster: number, bytes: Uint8Array) => BlockError | undefined;
+
+function verifier({ options, manifest }: Opening, clusterBytes: number): Verify {
+  if (!manifest) return () => undefined;
+  const hashes = clusterBytes / manifest.clusterBytes;
+  if (!Number.isInteger(hashes))
+    throw optionError(
+      `Parameter 'manifest' has clusters of ${manifest.clusterBytes} bytes, which do not fit in ${clusterBytes}`,
+    );
+  return (cluster, bytes) => {
+    for (let at = 0, i = cluster * hashes; at < bytes.byteLength; at += manifest.clusterBytes, i++)
+      if (!manifest.matches(i, bytes.subarray(at, at + manifest.clusterBytes)))
+        return badAnswer(
+          options.url,
+          `the content at ${i * manifest.clusterBytes} is not what the manifest says`,
+        );
+    return undefined;
+  };
+}
+
 /** A disk whose size is given is not asked for: it can be opened while the server is away. */
-async function openRanges(context: OpenContext, options: HttpOptions, attempts: Attempts): Promise<Opened> {
+async function openRanges(opening: Opening): Promise<Opened> {
+  const { context, options, attempts, manifest } = opening;
   const source = new RangeSource(context.host.http!, options);
-  const clusterBytes = options.clusterBytes ?? HTTP_CLUSTER_BYTES;
+  const clusterBytes = options.clusterBytes ?? manifest?.clusterBytes ?? HTTP_CLUSTER_BYTES;
   if (options.size !== undefined) return { source, clusterBytes };
-  const head = await attempts.run(options.url, (attempt) => source.probe(attempt, clusterBytes));
+  const verify = verifier(opening, clusterBytes);
+  const head = await attempts.run(options.url, async (attempt) => {
+    const bytes = await source.probe(attempt, clusterBytes);
+    const wrong = verify(0, bytes);
+    if (wrong) throw wrong;
+    return bytes;
+  });
   return { source, clusterBytes, head };
 }
 
-function openParts({ host }: OpenContext, options: HttpOptions, partBytes: number): Opened {
+function openParts({ context: { host }, options }: Opening, partBytes: number): Opened {
   const { size } = options;
   if (size === undefined) throw optionError("Parameter 'parts' needs the disk's 'size'");
   const source = new PartSource({ http: host.http!, codecs: host.codecs, options, size, partBytes });
   return { source, clusterBytes: partBytes };
 }
 
-async function openSource(context: OpenContext, options: HttpOptions, attempts: Attempts): Promise<Opened> {
+async function openSource(opening: Opening): Promise<Opened> {
+  const { options } = opening;
   try {
-    if (options.partBytes !== undefined) return openParts(context, options, options.partBytes);
-    return await openRanges(context, options, attempts);
+    if (options.partBytes !== undefined) return openParts(opening, options.partBytes);
+    return await openRanges(opening);
   } catch (error) {
     if (errnoOf(error) === "EINVAL") throw error;
-    throw new BlockError({
-      code: errnoOf(error),
-      op: "open",
-      message: `Could not open '${options.url}': ${messageOf(error)}`,
-      cause: error,
-    });
+    const message = `Could not open '${options.url}': ${messageOf(error)}`;
+    throw new BlockError({ code: errnoOf(error), op: "open", message, cause: error });
   }
+}
+
+async function openDisk(opening: Opening): Promise<BlockDriver> {
+  const { context, options, attempts, manifest } = opening;
+  const { source, clusterBytes, head } = await openSource(opening);
+  const { size } = source;
+  if (size > limits.maxImageBytes)
+    throw blockError("EFBIG", "open", `Could not open '${options.url}': ${strerror("EFBIG")}`);
+  if (manifest && manifest.size !== alignUp(size, SECTOR_SIZE))
+    throw optionError(
+      `Parameter 'manifest' is of a disk of ${manifest.size} bytes, and this one has ${size}`,
+    );
+  const verify = verifier(opening, clusterBytes);
+  const clusters = new Clusters({ ...options, source, attempts, clusterBytes, verify });
+  if (head && head.byteLength > 0) clusters.store(0, head);
+  context.node.options = { ...context.node.options, readOnly: true };
+  return new HttpDriver({ node: context.node, clusters, attempts, size });
 }
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
@@ -58,19 +112,18 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   const options = httpOptions(spec, host);
   if (!node.readOnly && !node.options.autoReadOnly) throw readOnlyError();
   const attempts = new Attempts(host, options);
-  const { source, clusterBytes, head } = await openSource(context, options, attempts);
-  const { size } = source;
-  if (size > limits.maxImageBytes)
-    throw blockError("EFBIG", "open", `Could not open '${options.url}': ${strerror("EFBIG")}`);
-  const clusters = new Clusters({ ...options, source, attempts, clusterBytes, verify: () => undefined });
-  if (head && head.byteLength > 0) clusters.store(0, head);
-  node.options = { ...node.options, readOnly: true };
-  return new HttpDriver({ node, clusters, attempts, size });
+  try {
+    const manifest = await loadManifest(context, options, attempts);
+    return await openDisk({ context, options, attempts, manifest });
+  } catch (error) {
+    attempts.close();
+    throw error;
+  }
 }
 
 /**
  * Options: `url`, `readahead`, `timeout` as QEMU's; ours: `size`, `etag`, `if-match`, `credentials`, `cluster-size`,
- * `cache-size`, `deadline`, `retries`, `connections`, `parts`. Errors of reads: EIO (no usable answer in time),
+ * `cache-size`, `deadline`, `retries`, `connections`, `parts`, `manifest`. Errors of reads: EIO (no usable answer in time),
  * ENOENT, EACCES, ESTALE (the source has changed).
  */
 export const http: DriverType = { name: "http", kind: "protocol", open };

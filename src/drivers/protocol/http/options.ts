@@ -32,6 +32,8 @@ export interface HttpOptions {
   connections: number;
   /** Bytes of each part of a disk in parts. */
   partBytes: number | undefined;
+  /** A URL or a file's name, or the manifest itself. */
+  manifest: string | Uint8Array | undefined;
 }
 
 /** Default unit of requests, bytes. */
@@ -126,5 +128,6 @@ export function httpOptions(spec: NodeSpec, host: Host): HttpOptions {
     retries: within(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
     connections: within(spec, "connections", { byDefault: 4, least: 1, most: 16 }),
     partBytes,
+    manifest: spec["manifest"] instanceof Uint8Array ? spec["manifest"] : stringOption(spec, "manifest"),
   };
 }

@@ -7,6 +7,8 @@
  */
 import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
 import type { Clock, PrivateDirectory } from "../../../base/host.ts";
+import { SECTOR_SIZE } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
 import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
 import type { TruncateOptions } from "../../../block/driver.ts";
 import type { BlockNode } from "../../../block/node.ts";
@@ -40,8 +42,9 @@ export class OpfsDriver implements BlockDriver {
     this.#intervalMs = init.intervalMs;
   }
 
+  /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
   length(): number {
-    return this.#store.size;
+    return alignUp(this.#store.size, SECTOR_SIZE);
   }
 
   async pread(offset: number, buffer: Uint8Array): Promise<void> {

@@ -1,10 +1,10 @@
 // The http driver against a real server that does what servers and networks do wrong.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createEngine } from "../../../../src/node.ts";
+import { createEngine, makeManifest, openNode } from "../../../../src/node.ts";
 import type { Engine } from "../../../../src/machine/engine.ts";
 import type { NodeSpec } from "../../../../src/block/driver.ts";
 import { BlockError } from "../../../../src/base/errors.ts";
-import { openNode } from "../../../../src/node.ts";
+import { nodeCodecs } from "../../../../src/platform/node/codecs.ts";
 import { type Fault, ImageServer } from "../../../support/image-server.ts";
 import { KiB, MiB, same } from "../../support/graph.ts";
 
@@ -228,6 +228,140 @@ describe("a changed source", () => {
   test("another size than the option says is refused", async () => {
     const disk = await open({ size: SIZE + 512 });
     expect((await failure(disk.read(CLUSTER, 512))).code).toBe("ESTALE");
+  });
+});
+
+describe("a manifest", () => {
+  async function manifest(clusterBytes = CLUSTER): Promise<Uint8Array> {
+    const disk = await openNode({ driver: "memory", buffer: server.content.slice() }, { engine });
+    const bytes = await makeManifest(disk, { clusterBytes });
+    await disk.close();
+    return bytes;
+  }
+
+  test("catches a server that shifts ranges by 4 bytes, again and again, and nothing of it is kept", async () => {
+    const disk = await open({ manifest: await manifest() });
+    server.fault = "shift";
+    const error = await failure(disk.read(CLUSTER, 512));
+    expect([error.code, error.message]).toEqual([
+      "EIO",
+      `${server.url}: the content at 65536 is not what the manifest says`,
+    ]);
+    expect((await failure(disk.read(CLUSTER, 512))).code).toBe("EIO");
+    server.fault = "none";
+    expect(same(await disk.read(CLUSTER, 512), server.content.subarray(CLUSTER, CLUSTER + 512))).toBe(true);
+  });
+
+  test("without one the shift is not seen", async () => {
+    const disk = await open();
+    server.fault = "shift";
+    expect(same(await disk.read(CLUSTER, 512), server.content.subarray(CLUSTER + 4, CLUSTER + 516))).toBe(
+      true,
+    );
+  });
+
+  test("a damaged range is asked for again", async () => {
+    const disk = await open({ manifest: await manifest(), retries: 2 });
+    Object.assign(server, { fault: "shift", faultsLeft: 2 });
+    expect(same(await disk.read(CLUSTER, 512), server.content.subarray(CLUSTER, CLUSTER + 512))).toBe(true);
+    expect(server.takeRanges()).toHaveLength(4);
+  });
+
+  test("of a joined request, what is right arrives though the rest is not", async () => {
+    const disk = await open({ manifest: await manifest() });
+    const right = server.content;
+    server.content = right.slice();
+    server.content[3 * CLUSTER + 17]! ^= 1;
+    const reads = [1, 2, 3, 4].map((cluster) => disk.read(cluster * CLUSTER, CLUSTER));
+    const settled = await Promise.allSettled(reads);
+    expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "fulfilled"]);
+  });
+
+  test("at opening the first cluster is checked too, and the whole disk reads right", async () => {
+    const bytes = await manifest(4096);
+    server.fault = "shift";
+    expect((await failure(open({ manifest: bytes }))).code).toBe("EIO");
+    server.fault = "none";
+    const disk = await open({ manifest: bytes, "cluster-size": 32768 });
+    expect(same(await disk.read(0, SIZE), server.content)).toBe(true);
+  });
+
+  test("is found by URL and by file name", async () => {
+    server.files.set("/m", await manifest());
+    const disk = await open({ manifest: new URL("/m", server.url).href, size: SIZE });
+    expect(server.takeRanges()).toEqual(["all"]);
+    expect(disk.length).toBe(SIZE);
+    expect((await failure(open({ manifest: "/no/such/file" }))).code).toBe("ENOENT");
+    expect((await failure(open({ manifest: new URL("/none", server.url).href }))).code).toBe("ENOENT");
+  });
+
+  test.each([
+    ["no manifest", (bytes: Uint8Array) => bytes.fill(0, 0, 8), "This is no manifest"],
+    ["a damaged one", (bytes: Uint8Array) => bytes.fill(9, 40, 41), "The manifest is damaged"],
+    ["a cut one", (bytes: Uint8Array) => bytes.subarray(0, 200), "too short or too long"],
+    ["another version", (bytes: Uint8Array) => bytes.fill(2, 8, 9), "Unsupported manifest version 2"],
+    ["impossible sizes", (bytes: Uint8Array) => bytes.fill(1, 12, 13), "sizes are impossible"],
+  ])("%s is refused", async (_what, harm, message) => {
+    expect((await failure(open({ manifest: harm(await manifest()) }))).message).toContain(message);
+  });
+
+  test("of another disk, or with clusters that do not fit, it is refused", async () => {
+    const bytes = await manifest();
+    expect((await failure(open({ manifest: bytes, "cluster-size": 4096 }))).message).toContain("do not fit");
+    server.content = image(MiB);
+    expect((await failure(open({ manifest: bytes }))).message).toContain("is of a disk of 2097664 bytes");
+  });
+});
+
+describe("parts", () => {
+  const PART = 256 * KiB;
+
+  type Wrap = (part: Uint8Array) => Promise<Uint8Array | undefined>;
+
+  async function serveParts(name: string, wrap: Wrap = (part) => Promise.resolve(part)): Promise<void> {
+    for (let start = 0; start < SIZE; start += PART) {
+      const part = new Uint8Array(PART);
+      part.set(server.content.subarray(start, start + PART));
+      server.files.set(name.replace("*", `${start}-${start + PART}`), (await wrap(part))!);
+    }
+  }
+
+  async function openParts(path: string, more: Partial<NodeSpec> = {}): ReturnType<typeof open> {
+    const parts = { "chunk-size": PART };
+    return open({ url: new URL(path, server.url).href, size: SIZE, parts, ...more });
+  }
+
+  test.each([
+    ["/image.img", "/image-*.img"],
+    ["/folder/.img", "/folder/*.img"],
+  ])("named after %s are read as one disk", async (path, pattern) => {
+    await serveParts(pattern);
+    const disk = await openParts(path);
+    expect(same(await disk.read(0, SIZE), server.content)).toBe(true);
+    expect(same(await disk.read(PART - 1, 2), server.content.subarray(PART - 1, PART + 1))).toBe(true);
+  });
+
+  test("may be zstd frames", async () => {
+    await serveParts("/image-*.img.zst", (part) => nodeCodecs.compressZstd!(part, Infinity));
+    const disk = await openParts("/image.img.zst");
+    expect(same(await disk.read(0, SIZE), server.content)).toBe(true);
+  });
+
+  test("a missing part is ENOENT, one of another length EIO, and a manifest checks them", async () => {
+    await serveParts("/image-*.img");
+    server.files.delete(`/image-0-${PART}.img`);
+    server.files.set(`/image-${PART}-${2 * PART}.img`, new Uint8Array(1000));
+    server.files.set(`/image-${2 * PART}-${3 * PART}.img`, new Uint8Array(PART + 1));
+    const whole = await openNode({ driver: "memory", buffer: server.content.slice() }, { engine });
+    server.files.get(`/image-${3 * PART}-${4 * PART}.img`)![5]! ^= 1;
+    const disk = await openParts("/image.img", { manifest: await makeManifest(whole) });
+    expect((await failure(disk.read(0, 512))).code).toBe("ENOENT");
+    expect((await failure(disk.read(PART, 512))).message).toContain("has 1000 bytes instead of");
+    expect((await failure(disk.read(2 * PART, 512))).message).toContain("longer than");
+    expect((await failure(disk.read(3 * PART, 512))).message).toContain("not what the manifest says");
+    expect(same(await disk.read(4 * PART, 512), server.content.subarray(4 * PART, 4 * PART + 512))).toBe(
+      true,
+    );
   });
 });
 
