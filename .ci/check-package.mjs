@@ -2,7 +2,8 @@
 //
 //   1. The portable entries, bundled for browsers, reach no node: module (proved from esbuild's metafile).
 //   2. The size of each entry, minified and gzipped, printed.
-//   3. publint and attw (ESM only) over the very tarball that npm packs.
+//   3. What a page with v86 bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
+//   4. publint and attw (ESM only) over the very tarball that npm packs.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,6 +13,30 @@ import { build as esbuild } from "esbuild";
 import { entries, root, target } from "./build.mjs";
 
 const portable = ["index", "browser", "worker", "v86"];
+
+/** What a page needs for a disk over HTTP that is filled into the browser's storage. */
+const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
+const V86_MOST_KIB = 80;
+
+/** Bundles what a page with v86 imports, as its author would; the gzipped size in KiB. */
+async function bundleForV86() {
+  const names = V86_NAMES.join(", ");
+  const { outputFiles } = await esbuild({
+    absWorkingDir: root,
+    stdin: {
+      contents: `import { ${names} } from "./build/v86.js";\nself.page = { ${names} };`,
+      resolveDir: root,
+    },
+    bundle: true,
+    write: false,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    target,
+    logLevel: "error",
+  });
+  return gzipSync(outputFiles[0].contents).length / 1024;
+}
 
 /** Bundles one entry alone; gives its gzipped size and the modules that it leaves to the runtime. */
 async function bundleAlone(name) {
@@ -72,6 +97,10 @@ for (const name of Object.keys(entries)) {
   failures += 1;
   console.error(`${name} is not fit for browsers:\n  ${foreign.join("\n  ")}`);
 }
+
+const v86KiB = await bundleForV86();
+console.log(`v86 with ${V86_NAMES.join(", ")}: ${v86KiB.toFixed(1)} KiB gzipped, at most ${V86_MOST_KIB}`);
+if (v86KiB > V86_MOST_KIB) failures += 1;
 
 const folder = mkdtempSync(join(tmpdir(), "blockwright-pack-"));
 try {

@@ -7,7 +7,7 @@ import { copyBeforeWrite } from "./drivers/filter/copy-before-write.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
 import { snapshotAccess } from "./drivers/filter/snapshot-access.ts";
 import { throttle } from "./drivers/filter/throttle.ts";
-import { qcow2 } from "./drivers/format/qcow2/index.ts";
+import { checkedQcow2 } from "./drivers/format/qcow2/checked.ts";
 import { raw } from "./drivers/format/raw.ts";
 import { blob } from "./drivers/protocol/blob.ts";
 import { http, https } from "./drivers/protocol/http/index.ts";
@@ -17,7 +17,7 @@ import { nullCo } from "./drivers/protocol/null-co.ts";
 /** Drivers that need nothing of the platform. */
 export const portableDrivers: readonly DriverType[] = [
   raw,
-  qcow2,
+  checkedQcow2,
   memory,
   blob,
   nullCo,

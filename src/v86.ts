@@ -1,8 +1,8 @@
 /**
  * The v86 entry: a node as a disk of v86, and an engine with the drivers that its user chooses, so that a bundle holds
- * nothing else: no monitor, no table of commands, no job that is not imported. The jobs and drivers come from here too.
+ * nothing else: no monitor, no table of commands, no check, no job that is not imported.
  */
-import { type EngineOptions, makeEngine } from "./api/engine.ts";
+import { type EngineOptions, makeSimdEngine } from "./api/engine.ts";
 import type { DriverType } from "./block/driver.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
 import type { Engine } from "./machine/engine.ts";
@@ -15,7 +15,9 @@ export type { StreamOptions } from "./api/jobs.ts";
 export { type V86DiskOptions, type V86StateOptions, toV86Disk } from "./api/v86.ts";
 export { qcow2 } from "./drivers/format/qcow2/index.ts";
 export { raw } from "./drivers/format/raw.ts";
+export { http, https } from "./drivers/protocol/http/index.ts";
 export { memory } from "./drivers/protocol/memory.ts";
+export { opfs } from "./drivers/protocol/opfs/index.ts";
 export type { Node } from "./api/node.ts";
 export type { Engine } from "./machine/engine.ts";
 export type { GuestDisk, GuestMachine } from "./machine/guest-disk.ts";
@@ -23,8 +25,16 @@ export type { V86Disk } from "./machine/v86/disk.ts";
 export type { V86Emulator } from "./machine/v86/emulator.ts";
 export type { GenerationKeeper } from "./machine/v86/state.ts";
 
-/** An engine over the browser's Host with just these drivers (and copy-on-read, which stream jobs need). */
-export function createEngine(options: EngineOptions & { drivers: readonly DriverType[] }): Engine {
+/** How an engine for v86 is made. */
+export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {
+  drivers: readonly DriverType[];
+}
+
+/**
+ * An engine over the browser's Host with just these drivers (and copy-on-read, which stream jobs need). ENOTSUP where
+ * WebAssembly has no SIMD.
+ */
+export function createEngine(options: V86EngineOptions): Engine {
   const drivers = [...new Set([copyOnRead, ...options.drivers])];
-  return makeEngine({ host: browserHost(), drivers }, options);
+  return makeSimdEngine({ host: browserHost(), drivers }, options);
 }

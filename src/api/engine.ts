@@ -1,10 +1,12 @@
 /**
  * Making engines for library callers: the host and the drivers come from the entry, everything else has a default.
  */
+import { blockError } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
 import type { DriverType } from "../block/driver.ts";
 import type { Gate } from "../block/gate.ts";
-import { loadKernels, loadTwinKernels } from "../kernels/load.ts";
+import type { Kernels } from "../kernels/kernels.ts";
+import { type KernelOptions, loadKernels, loadSimdKernels, loadTwinKernels } from "../kernels/load.ts";
 import { Engine } from "../machine/engine.ts";
 
 /** How an engine is made. */
@@ -29,13 +31,28 @@ export interface EnginePlatform {
 
 /** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */
 export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
-  const { arenaBytes, gate, strictErrorPolicy } = options;
-  const { host, drivers, equals } = platform;
-  const size = { ...(arenaBytes === undefined ? {} : { arenaBytes }), ...(equals ? { equals } : {}) };
+  const size = kernelOptions(platform, options);
+  const kernels = options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
+  return engineOver(kernels, platform, options);
+}
+
+/** Makes an engine that has no twin of the kernels to fall back on, for bundles that shall be small: ENOTSUP without SIMD. */
+export function makeSimdEngine(platform: EnginePlatform, options: Omit<EngineOptions, "kernels">): Engine {
+  const kernels = loadSimdKernels(kernelOptions(platform, options));
+  if (!kernels) throw blockError("ENOTSUP", "engine", "this platform does not run WebAssembly with SIMD");
+  return engineOver(kernels, platform, options);
+}
+
+function kernelOptions({ equals }: EnginePlatform, { arenaBytes }: EngineOptions): KernelOptions {
+  return { ...(arenaBytes === undefined ? {} : { arenaBytes }), ...(equals ? { equals } : {}) };
+}
+
+function engineOver(kernels: Kernels, { host, drivers }: EnginePlatform, options: EngineOptions): Engine {
+  const { gate, strictErrorPolicy } = options;
   return new Engine({
     host,
     drivers,
-    kernels: options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size),
+    kernels,
     ...(gate === undefined ? {} : { gate }),
     ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),
   });

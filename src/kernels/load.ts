@@ -60,9 +60,14 @@ function arenaSize(options: KernelOptions): number {
 
 /** The fastest kernels that the platform can run, with their own memory. Throws BlockError ENOMEM. */
 export function loadKernels(options: KernelOptions = {}): Kernels {
+  return loadSimdKernels(options) ?? loadTwinKernels(options);
+}
+
+/** The WebAssembly kernels; undefined where the platform cannot run them. Throws BlockError ENOMEM. */
+export function loadSimdKernels(options: KernelOptions = {}): Kernels | undefined {
   compiled ??= compile();
   const module = compiled;
-  if (!module) return loadTwinKernels(options);
+  if (!module) return undefined;
   const arenaBytes = arenaSize(options);
   const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaBytes);
   const instantiate = (over: WebAssembly.Memory): KernelExports => {

@@ -29,7 +29,6 @@ import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
 import { hasSubclusters, type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
 import { Image } from "./image.ts";
-import { inspectImage } from "./inspect.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest } from "./read.ts";
@@ -258,6 +257,5 @@ export const qcow2: DriverType = {
   compressedWrites: true,
   open,
   create,
-  check: inspectImage,
   probe,
 };
