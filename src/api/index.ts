@@ -108,6 +108,7 @@ export type {
 } from "./open.ts";
 export { discardOverlay } from "./overlay.ts";
 export { type ManifestOptions, makeManifest } from "./manifest.ts";
+export { type RebaseOptions, type RebaseTarget, rebase } from "./rebase.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
 export {
   type SnapshotInfo,

@@ -30,6 +30,11 @@ const FORMATS =
     " ",
   );
 
+/** Whether a header may name the format. */
+export function isKnownFormat(name: string): boolean {
+  return FORMATS.includes(name);
+}
+
 const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
 
 /** In the order in which `create` repeats them. */

@@ -75,9 +75,19 @@ export async function describeSource(verb: Verb, name: string, options: SourceOp
   return format === "file" ? file : { driver: format, file };
 }
 
+/** Whether there is a driver of that name. */
+export function isDriver(verb: Verb, name: string): boolean {
+  return [...verb.engine.graph.drivers].some((type) => type.name === name);
+}
+
 function checkDriver(verb: Verb, name: string): void {
-  const known = [...verb.engine.graph.drivers].some((type) => type.name === name);
-  if (!known) throw new CommandError(`Unknown driver '${name}'`);
+  if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
+}
+
+/** The file that `backing` means in the header of the image `file`: a relative name counts from the image's directory. */
+export function backingPath(verb: Verb, file: string, backing: string): string {
+  if (/^[^/\\]*:/.test(backing)) return backing;
+  return verb.engine.graph.host.files.resolve(localFile(file), backing);
 }
 
 function probe(verb: Verb, file: NodeSpec, { forceShare }: SourceOptions): Promise<string> {
@@ -167,7 +177,7 @@ export async function openSource(verb: Verb, name: string, options: SourceOption
     );
   } catch (error) {
     if (error instanceof Refusal || verb.signal.aborted) throw error;
-    throw new Refusal(`Could not open '${name}': ${lockHint(messageOf(error), name)}`);
+    throw new Refusal(`Could not open '${name}': ${lockHint(error, name)}`);
   }
 }
 

@@ -36,11 +36,17 @@ export function checkOutput(output: string, status?: number): void {
     throw new Refusal("--output must be used with human or json as argument.", status);
 }
 
-/** The message of anything thrown; who else may hold a lock is named as qemu-img does. */
-export function lockHint(message: string, file: string): string {
-  return /Failed to get ".*" lock$/.test(message)
-    ? `${message}\nIs another process using the image [${file}]?`
-    : message;
+/** The message of anything thrown; who else may hold a lock is named as qemu-img does, `file` where the error names none. */
+export function lockHint(error: unknown, file: string): string {
+  const message = messageOf(error);
+  if (!/Failed to get (?:shared )?".*" lock$/.test(message)) return message;
+  return `${message}\n${hintOf(error) ?? `Is another process using the image [${file}]?`}`;
+}
+
+function hintOf(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause)
+    if (at.message.startsWith("Is another process using")) return at.message;
+  return undefined;
 }
 
 /** How a verb ends that throws. */

@@ -2,7 +2,7 @@
  * The verb `convert`: options read in qemu-img's order, the target made, the library's convert() in between. A target that
  * this run made does not outlive its failure.
  */
-import { errnoOf, messageOf } from "../../base/errors.ts";
+import { errnoOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../node.ts";
@@ -173,7 +173,7 @@ async function makeTarget(verb: Verb, options: CreateOptions, target: string): P
   try {
     await makeImage(verb, options, filename);
   } catch (error) {
-    const message = lockHint(messageOf(error), target);
+    const message = lockHint(error, target);
     throw new Refusal(`${target}: error while converting ${options.format}: ${message}`);
   }
   if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));

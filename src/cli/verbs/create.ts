@@ -6,7 +6,7 @@ import { createImage } from "../../node.ts";
 import type { CreateFlags } from "../commands/create.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../create-options.ts";
 import { safeBytes, sizeArgument } from "../sizes.ts";
-import { localFile, openSource } from "../sources.ts";
+import { backingPath, localFile, openSource } from "../sources.ts";
 import { lockHint, Refusal, Verb } from "../verb.ts";
 
 /** Runs the verb; resolves with the exit status. */
@@ -34,7 +34,7 @@ async function named(file: string, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
-    throw new Refusal(`${file}: ${lockHint(messageOf(error), file)}`);
+    throw new Refusal(`${file}: ${lockHint(error, file)}`);
   }
 }
 
@@ -100,7 +100,7 @@ async function useBackingSize(
   const format = options.get("backing_fmt");
   if (!unsafe) {
     const { length, driver } = await measureBacking(verb, {
-      name: resolve(verb, { file, backing }),
+      name: backingPath(verb, file, backing),
       format,
     });
     if (format === undefined)
@@ -108,11 +108,6 @@ async function useBackingSize(
     if (options.get("size") === undefined) options.set("size", String(Math.ceil(length / 512) * 512));
   }
   if (format === undefined) throw new Refusal("Backing file specified without backing format");
-}
-
-function resolve(verb: Verb, { file, backing }: { file: string; backing: string }): string {
-  if (/^[^/\\]*:/.test(backing)) return backing;
-  return verb.engine.graph.host.files.resolve(localFile(file), backing);
 }
 
 async function measureBacking(

@@ -4,7 +4,7 @@
  * failure.
  */
 import { strerror } from "../../base/errno.ts";
-import { errnoOf, messageOf } from "../../base/errors.ts";
+import { errnoOf } from "../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../base/limits.ts";
 import { alignUp } from "../../base/ranges.ts";
 import type { Node } from "../../node.ts";
@@ -115,7 +115,7 @@ async function makeOutput(
     }
     await makeImage(verb, options, filename);
   } catch (error) {
-    throw new Refusal(`${output}: error while creating output image: ${lockHint(messageOf(error), output)}`);
+    throw new Refusal(`${output}: error while creating output image: ${lockHint(error, output)}`);
   }
   if (!there) verb.onFailure(() => files.remove(filename).catch(() => undefined));
 }

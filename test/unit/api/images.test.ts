@@ -17,6 +17,7 @@ import {
   map,
   measure,
   openNode,
+  rebase,
   removeSnapshot,
   resize,
   showSnapshot,
@@ -176,6 +177,53 @@ describe("convert", () => {
     };
     const { signal } = controller;
     await expect(convert(source, target, { parallel: 1, signal, onProgress })).rejects.toBe(reason);
+    expect(engine.graph.arena.inUse).toBe(0);
+  });
+});
+
+describe("rebase", () => {
+  it("keeps the content over another backing file, and over none", async () => {
+    const old = await disk(2 * MiB, "old");
+    await old.write(0, pattern(2 * MiB, 1));
+    const next = await disk(3 * MiB + 300, "next");
+    await next.write(0, pattern(3 * MiB, 2));
+    await next.write(512 * KiB, pattern(2 * MiB, 1).subarray(512 * KiB, MiB));
+    await disk(0, "image-file");
+    await createImage({ driver: "qcow2", file: "image-file", size: 4 * MiB }, { engine });
+    const spec = { driver: "qcow2", file: "image-file", backing: "old" } as const;
+    const image = await openNode(spec, { engine });
+    await image.write(100 * KiB, pattern(5000, 3));
+    const before = await image.read(0, 4 * MiB);
+    const seen: number[] = [];
+    const target = { filename: "next.raw", format: "raw", node: next };
+    await rebase(image, target, { onProgress: (done) => seen.push(done) });
+    expect(seen.at(-1)).toBe(4 * MiB);
+    expect(image.chain.map(({ name }) => name).at(-1)).toBe("next");
+    expect(same(await image.read(0, 4 * MiB), before)).toBe(true);
+    const own = (await all(image.map())).filter((extent) => extent.depth === 0 && extent.data);
+    expect(own.reduce((sum, extent) => sum + extent.bytes, 0)).toBe(1536 * KiB);
+    expect((await image.info())["backing-filename"]).toBe("next.raw");
+    await rebase(image, null);
+    expect(image.chain.map(({ driver }) => driver)).toEqual(["qcow2"]);
+    expect(same(await image.read(0, 4 * MiB), before)).toBe(true);
+  });
+
+  it("refuses what can't be, and changes nothing when it is aborted", async () => {
+    const plain = await disk(MiB, "plain");
+    const image = await qcow2(MiB, "image");
+    const target = { filename: "x", format: "raw" };
+    await expect(rebase(plain, null)).rejects.toMatchObject({ code: "ENOTSUP" });
+    await expect(rebase(image, target)).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(rebase(image, { ...target, node: image })).rejects.toMatchObject({ code: "EINVAL" });
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const onProgress = (): void => controller.abort(reason);
+    const { signal } = controller;
+    await plain.write(0, pattern(MiB, 1));
+    await expect(rebase(image, { ...target, node: plain }, { onProgress, signal })).rejects.toBe(reason);
+    expect((await image.info())["backing-filename"]).toBeUndefined();
+    await rebase(image, target, { unsafe: true });
+    expect((await image.info({}))["backing-filename"]).toBe("x");
     expect(engine.graph.arena.inUse).toBe(0);
   });
 });

@@ -7,6 +7,7 @@ import { ImageError } from "../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
 import type { Image } from "./image.ts";
+import { Autoclear } from "./layout.ts";
 import { writeBackLocked } from "./write-back.ts";
 
 /** The new link. */
@@ -17,7 +18,7 @@ export interface BackingLink {
 
 /** Sets or (null) removes the link. On an error the header in memory is as before. */
 export async function changeBackingFile(image: Image, link: BackingLink | null): Promise<void> {
-  checkName(link);
+  checkLink(image, link);
   await image.locked(async () => {
     await writeBackLocked(image);
     await image.file.flush();
@@ -35,8 +36,12 @@ export async function changeBackingFile(image: Image, link: BackingLink | null):
   });
 }
 
-function checkName(link: BackingLink | null): void {
+function checkLink(image: Image, link: BackingLink | null): void {
   if (!link) return;
+  if (image.header.autoclear & BigInt(Autoclear.dataFileRaw)) {
+    const message = "Backing file and data-file-raw cannot be used at the same time";
+    throw new ImageError({ structure: "header", field: "backing_file", op: "changeBackingFile", message });
+  }
   if (new TextEncoder().encode(link.filename).byteLength > limits.maxBackingNameBytes) {
     const message = "Backing file name too long";
     throw new ImageError({ structure: "header", field: "backing_file", op: "changeBackingFile", message });
