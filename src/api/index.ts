@@ -73,6 +73,7 @@ export {
   removeBitmap,
 } from "./bitmaps.ts";
 export { type ExportOptions, exportDisk } from "./export.ts";
+export { type CommitOverlayOptions, commitOverlay } from "./commit.ts";
 export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
 export { type ConvertOptions, CopyError, CopyStatusError, type UnreadRange, convert } from "./convert.ts";
 export type { EngineOptions, EnginePlatform } from "./engine.ts";

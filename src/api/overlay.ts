@@ -4,6 +4,7 @@
 import { BlockError } from "../base/errors.ts";
 import { skipImplicitFilters } from "../block/chain.ts";
 import { drained } from "../block/drain.ts";
+import type { BlockNode } from "../block/node.ts";
 import type { Node } from "./node.ts";
 
 /**
@@ -17,11 +18,17 @@ export async function discardOverlay(node: Node): Promise<void> {
     throw new BlockError({ code, op: "discard-overlay", node: image.name, message });
   };
   if (!image.backing) refuse("EINVAL", `node '${image.name}' has no backing file that could show through`);
-  const { driver } = image;
-  if (!driver.makeEmpty) return refuse("ENOTSUP", `format '${image.type.name}' cannot be emptied`);
+  if (!image.driver.makeEmpty) refuse("ENOTSUP", `format '${image.type.name}' cannot be emptied`);
   if (image.readOnly) refuse("EACCES", `node '${image.name}' is read-only`);
   if (image.dirtyBitmaps.length > 0) refuse("EBUSY", "Device has active dirty bitmaps");
   image.checkBlocked("resize");
-  await drained([image], () => driver.makeEmpty!());
+  await emptyImage(image);
   await node.flush();
+}
+
+/** Drops what a writable image holds itself. Its format must be able to (ENOTSUP). Durable after a flush of the image. */
+export async function emptyImage(image: BlockNode): Promise<void> {
+  const { driver } = image;
+  if (!driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty", node: image.name });
+  await drained([image], () => driver.makeEmpty!());
 }

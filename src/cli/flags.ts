@@ -6,7 +6,8 @@ import { parseBytes } from "./units.ts";
 
 /** What an error may do. */
 const policies = ["report", "ignore", "enospc", "stop", "auto"] as const;
-type Policy = (typeof policies)[number];
+/** The name of an error policy. */
+export type Policy = (typeof policies)[number];
 
 /** Options of every verb that opens images. */
 export interface ImageFlags {
@@ -32,7 +33,7 @@ export interface CopyFlags extends JobFlags {
   onTargetError: Policy;
 }
 
-/** Options of jobs within one chain. */
+/** Options of stream. */
 export interface ChainFlags extends JobFlags {
   format?: string;
   onError: Policy;
@@ -97,12 +98,18 @@ export function addCopyFlags(command: Command): Command {
   );
 }
 
-/** The options of stream and commit. */
+/** --on-error. */
+export function addErrorFlag(command: Command): Command {
+  return command.addOption(policyFlag("--on-error", "when reading or writing fails"));
+}
+
+/** The options of stream. */
 export function addChainFlags(command: Command): Command {
   return addJobFlags(
-    command
-      .argument("<image>", "the top of the backing chain: a file, or json:{…} as for --blockdev")
-      .option("-f, --format <format>", "format of the image; default: probed")
-      .addOption(policyFlag("--on-error", "when reading or writing fails")),
+    addErrorFlag(
+      command
+        .argument("<image>", "the top of the backing chain: a file, or json:{…} as for --blockdev")
+        .option("-f, --format <format>", "format of the image; default: probed"),
+    ),
   );
 }

@@ -17,6 +17,7 @@ import type { JobFlags } from "./flags.ts";
 import { type Display, ProgressBar, RateMeter, progressLine } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 import { formatBytes } from "./units.ts";
+import { Refusal } from "./verb.ts";
 
 const DRAW_MS = 100;
 const JSON_MS = 1000;
@@ -120,7 +121,8 @@ export class Session {
       this.#json({ error: { class: "GenericError", desc: "Operation canceled", errno: "ECANCELED" } });
       return this.#signal === "SIGINT" ? 130 : 143;
     }
-    this.note(`blockwright: ${messageOf(failure)}`);
+    for (const line of failure instanceof Refusal ? failure.lines : [messageOf(failure)])
+      this.note(`blockwright: ${line}`);
     this.#json({ error: { class: "GenericError", desc: messageOf(failure), errno: errnoOf(failure) } });
     return 1;
   }

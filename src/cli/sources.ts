@@ -5,7 +5,7 @@
 import { CommandError, messageOf } from "../base/errors.ts";
 import type { NodeSpec } from "../block/driver.ts";
 import { probeFormat } from "../block/open.ts";
-import type { Node } from "../node.ts";
+import type { Engine, Node } from "../node.ts";
 import {
   isJsonObject,
   type JsonObject,
@@ -15,7 +15,13 @@ import {
   validateOptions,
 } from "../wire/qapi/index.ts";
 import { openImage } from "./images.ts";
-import { lockHint, Refusal, type Verb } from "./verb.ts";
+import { lockHint, Refusal } from "./verb.ts";
+
+/** Who opens an image: a verb, or a job in the foreground. */
+export interface Opener {
+  readonly engine: Engine;
+  readonly signal: AbortSignal;
+}
 
 /** How an image is opened. */
 export interface SourceOptions {
@@ -62,7 +68,7 @@ export function localFile(name: string): string {
 }
 
 /** Describes an image. Throws Refusal, CommandError, BlockError. */
-export async function describeSource(verb: Verb, name: string, options: SourceOptions): Promise<NodeSpec> {
+export async function describeSource(verb: Opener, name: string, options: SourceOptions): Promise<NodeSpec> {
   if (options.imageOpts) return describeObject(verb, parseKeyval(name, "file"), { strings: true });
   const { format } = options;
   if (name.startsWith("json:")) {
@@ -76,21 +82,21 @@ export async function describeSource(verb: Verb, name: string, options: SourceOp
 }
 
 /** Whether there is a driver of that name. */
-export function isDriver(verb: Verb, name: string): boolean {
+export function isDriver(verb: Opener, name: string): boolean {
   return [...verb.engine.graph.drivers].some((type) => type.name === name);
 }
 
-function checkDriver(verb: Verb, name: string): void {
+function checkDriver(verb: Opener, name: string): void {
   if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
 }
 
 /** The file that `backing` means in the header of the image `file`: a relative name counts from the image's directory. */
-export function backingPath(verb: Verb, file: string, backing: string): string {
+export function backingPath(verb: Opener, file: string, backing: string): string {
   if (/^[^/\\]*:/.test(backing)) return backing;
   return verb.engine.graph.host.files.resolve(localFile(file), backing);
 }
 
-function probe(verb: Verb, file: NodeSpec, { forceShare }: SourceOptions): Promise<string> {
+function probe(verb: Opener, file: NodeSpec, { forceShare }: SourceOptions): Promise<string> {
   return probeFormat(verb.engine.graph, forceShare ? { ...file, "force-share": true } : file);
 }
 
@@ -123,7 +129,7 @@ function nestKeys(object: JsonObject): JsonObject {
 
 /** An image as an object of options: without a driver the first bytes of its file tell it. */
 async function describeObject(
-  verb: Verb,
+  verb: Opener,
   given: JsonObject,
   { strings }: { strings: boolean },
 ): Promise<NodeSpec> {
@@ -153,7 +159,7 @@ async function describeObject(
 }
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */
-export async function openSource(verb: Verb, name: string, options: SourceOptions = {}): Promise<Node> {
+export async function openSource(verb: Opener, name: string, options: SourceOptions = {}): Promise<Node> {
   if (options.write && options.forceShare)
     throw new Refusal(`Could not open '${name}': force-share=on can only be used with read-only images`);
   try {

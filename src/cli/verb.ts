@@ -10,6 +10,7 @@ import { fileGate } from "../block/gate.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { ImageFlags } from "./flags.ts";
+import { PercentLine, percentText } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 
 /** Options that most verbs have. */
@@ -64,7 +65,7 @@ export class Verb {
   readonly #abort = new AbortController();
   readonly #quiet: boolean;
   /** The user asked for progress. */
-  readonly #asked: boolean;
+  readonly #asked: PercentLine | undefined;
   /** Somebody may like to see it. */
   readonly #watched: boolean;
   readonly #undo: (() => Promise<void>)[] = [];
@@ -72,12 +73,10 @@ export class Verb {
   #drawnMs = -Infinity;
   #percent = 0;
   #drawn = false;
-  #written = 0;
-  #begun = false;
 
   constructor(flags: VerbFlags) {
     this.#quiet = flags.quiet ?? false;
-    this.#asked = !this.#quiet && (flags.progress ?? false);
+    this.#asked = !this.#quiet && flags.progress ? new PercentLine() : undefined;
     this.#watched = !this.#quiet && isWatched();
     this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()) });
   }
@@ -109,47 +108,29 @@ export class Verb {
 
   /** From here on progress is shown, if it is to be. */
   beginProgress(): void {
-    if (this.#asked && !this.#begun) this.#write();
-    this.#begun = true;
+    this.#asked?.begin();
   }
 
   /** Shows how far the verb is: as qemu-img does on stdout where the user asked for it, else on the terminal's stderr. */
   readonly progress = (done: number, total: number): void => {
     this.#percent = total > 0 ? (100 * done) / total : 100;
-    if (this.#asked) {
-      this.beginProgress();
-      const skipped = Math.abs(this.#percent - this.#written);
-      if (skipped >= 1 || (skipped > 0 && this.#percent === 100)) this.#write();
-    } else if (this.#watched && performance.now() - this.#drawnMs >= DRAW_MS) this.#draw();
+    if (this.#asked) this.#asked.show(this.#percent);
+    else if (this.#watched && performance.now() - this.#drawnMs >= DRAW_MS) this.#draw();
   };
 
   /** Leaves the progress as it stands; everything is done if `whole`. */
   endProgress(whole: boolean): void {
     if (whole) this.#percent = 100;
-    if (this.#asked && this.#begun) {
-      if (whole) this.#write();
-      process.stdout.write("\n");
-    }
-    if (this.#drawn && whole) {
-      this.#draw();
-      process.stderr.write("\n");
-      this.#drawn = false;
-    }
-    this.#begun = false;
-  }
-
-  get #line(): string {
-    return `    (${this.#percent.toFixed(2)}/100%)\r`;
-  }
-
-  #write(): void {
-    this.#written = this.#percent;
-    process.stdout.write(this.#line);
+    this.#asked?.end(whole);
+    if (!this.#drawn) return;
+    if (whole) this.#draw();
+    process.stderr.write("\n");
+    this.#drawn = false;
   }
 
   #draw(): void {
     this.#drawnMs = performance.now();
-    process.stderr.write(this.#line);
+    process.stderr.write(percentText(this.#percent));
     this.#drawn = true;
   }
 
@@ -192,7 +173,7 @@ export class Verb {
       () => this.engine.close(),
     ];
     for (const step of steps) await step().catch((error: unknown) => (failures = [...failures, error]));
-    this.endProgress(failures.length === 0);
+    this.endProgress(failures.length === 0 && status === 0);
     if (failures.length === 0) return status;
     for (const undo of this.#undo) await undo();
     return this.#fail(failures[0], ends.failure ?? 1);

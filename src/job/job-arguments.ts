@@ -61,9 +61,15 @@ export function findBackingImage(top: BlockNode, filename: string): BlockNode | 
     const header = node.driver.backingFilename?.();
     if (filename === header || filename === nodeFilename(next)) return next;
     const own = imageFilename(next);
-    if (own !== "" && own === files.resolve(imageFilename(node), filename)) return next;
+    const meant = files.resolve(imageFilename(node), filename);
+    if (own !== "" && withoutDots(own) === withoutDots(meant)) return next;
     node = next;
   }
+}
+
+/** A path without the parts that change nothing: `./a//b` is `a/b`. */
+function withoutDots(path: string): string {
+  return path.replaceAll(/\/(?:\.?\/)+/g, "/").replace(/^(?:\.\/)+/, "");
 }
 
 /** The node of that name, in the words of commands that also take devices. */

@@ -194,6 +194,9 @@ describe("jobs in the foreground", () => {
     expect(blockwright("commit", "active.qcow2")).toMatchObject({ status: 0, stderr: "" });
     expectSame("before.raw", "base.qcow2");
     expectClean("base.qcow2");
+    expectSame("before.raw", "active.qcow2");
+    const lines = jsonLines(blockwright("commit", "--json", "-d", "active.qcow2").stdout);
+    expect(lines.flatMap(({ event }) => event ?? [])).toContain("BLOCK_JOB_COMPLETED");
   });
 
   it("speak JSON lines", () => {

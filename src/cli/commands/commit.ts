@@ -1,30 +1,39 @@
 /**
- * `blockwright commit IMAGE`: copies an image into one below it, in the foreground. The committed image itself stays as
- * it is and is no longer needed.
+ * `blockwright commit IMAGE`: copies an image into one below it by a commit job in the foreground, as qemu-img commit does, and
+ * then empties it.
  */
 import type { Command } from "commander";
-import { type ChainFlags, addChainFlags } from "../flags.ts";
-import { runOnChain } from "./chain.ts";
+import { addErrorFlag, addJobFlags, type JobFlags, type Policy } from "../flags.ts";
+import { addQuietFlag } from "../verb-flags.ts";
+
+/** Options of the verb. */
+export interface CommitFlags extends JobFlags {
+  format?: string;
+  imageOpts?: boolean;
+  cache?: string;
+  base?: string;
+  top?: string;
+  rateLimit?: string;
+  drop?: boolean;
+  quiet?: boolean;
+  onError: Policy;
+}
 
 /** Adds the verb. */
 export function addCommit(program: Command): void {
   const command = program
     .command("commit")
-    .description("copy an image into its backing file, or a part of the chain into one below")
-    .option("-t, --top <file>", "the image to commit; default: the active one")
-    .option("-b, --base <file>", "the image to commit into; default: the lowest");
-  addChainFlags(command).action(
-    async (image: string, flags: ChainFlags & { top?: string; base?: string }) => {
-      process.exitCode = await runOnChain(image, flags, async (node, signal) => {
-        const { commit } = await import("../../node.ts");
-        return commit(node, {
-          top: flags.top,
-          base: flags.base,
-          onError: flags.onError,
-          speedBytesPerSecond: flags.speed,
-          signal,
-        });
-      });
-    },
-  );
+    .description("copy an image into its backing file, or a part of the chain into one below, and empty it")
+    .argument("[files...]", "the top of the backing chain: a file, or json:{…} as for --blockdev")
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("-t, --cache <mode>", "caching: writeback (default), none, unsafe, directsync, writethrough")
+    .option("-b, --base <file>", "the image to commit into; default: the backing file. Implies -d")
+    .option("-d, --drop", "do not empty the image: it is no longer needed")
+    .option("-r, --rate-limit <rate>", "most bytes per second (64k, 10M …), as --speed")
+    .option("--top <file>", "commit an image below the top, which then leaves the chain")
+    .option("--image-opts", "the image is named by key=value options instead of by a file name");
+  addErrorFlag(addJobFlags(addQuietFlag(command))).action(async (files: string[], flags: CommitFlags) => {
+    const { commit } = await import("../verbs/commit.ts");
+    process.exitCode = await commit(files, flags);
+  });
 }

@@ -1,12 +1,14 @@
 // convert, compare, map, check, measure and resize over disks in memory; runs in Node and in Chromium.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
+  type BlockJob,
   type Engine,
   type ImageMapEntry,
   type Node,
   BlockError,
   applySnapshot,
   check,
+  commitOverlay,
   compare,
   convert,
   CopyError,
@@ -225,6 +227,49 @@ describe("rebase", () => {
     await rebase(image, target, { unsafe: true });
     expect((await image.info({}))["backing-filename"]).toBe("x");
     expect(engine.graph.arena.inUse).toBe(0);
+  });
+});
+
+describe("commitOverlay", () => {
+  /** Three images: base, middle (longer) and top, with some of the content in each. */
+  async function chain(): Promise<{ top: Node; whole: Uint8Array }> {
+    await (await disk(2 * MiB, "base")).write(0, pattern(2 * MiB, 1));
+    for (const [name, below] of [
+      ["middle", "base"],
+      ["top", "middle"],
+    ] as const) {
+      await disk(0, `${name}-file`);
+      await createImage({ driver: "qcow2", file: `${name}-file`, size: 3 * MiB }, { engine });
+      const spec = { driver: "qcow2", file: `${name}-file`, backing: below } as const;
+      const node = await openNode({ ...spec, "node-name": name }, { engine });
+      await node.write(name === "top" ? MiB : 2 * MiB, pattern(300 * KiB, name.length));
+      if (name === "top") return { top: node, whole: await node.read(0, 3 * MiB) };
+    }
+    throw new Error("no top");
+  }
+
+  it("empties the overlay once what it held is in its backing file", async () => {
+    const { top, whole } = await chain();
+    await commitOverlay(top);
+    expect(top.name).toBe("middle");
+    expect(same(await top.read(0, 3 * MiB), whole)).toBe(true);
+    await top.close();
+    const again = await openNode({ driver: "qcow2", file: "top-file", backing: "middle" }, { engine });
+    expect(same(await again.read(0, 3 * MiB), whole)).toBe(true);
+    expect((await all(again.map())).some(({ depth, present }) => depth === 0 && present)).toBe(false);
+  });
+
+  it("leaves the overlay as it is with another base, and where the job fails", async () => {
+    const { top, whole } = await chain();
+    await expect(commitOverlay(top, { base: "nothing" })).rejects.toThrow("Did not find 'nothing'");
+    const follow = async (job: BlockJob): Promise<void> => {
+      await job.cancel({ force: true });
+      throw new Error("no");
+    };
+    await expect(commitOverlay(top, { follow })).rejects.toThrow("no");
+    expect(same(await top.read(0, 3 * MiB), whole)).toBe(true);
+    const plain = await qcow2(MiB, "alone");
+    await expect(commitOverlay(plain)).rejects.toThrow("Image does not have a backing file");
   });
 });
 

@@ -1,0 +1,69 @@
+/**
+ * Committing an overlay as a whole: the job, its completion, and then the emptying of what is no longer needed.
+ * Source: behaviour of qemu-img commit 7.2.
+ *
+ * Invariant: nothing of the overlay is dropped before all that was committed is durable in the image below, so a crash at any
+ * time leaves a chain that shows what it showed before.
+ */
+import { BlockError, CommandError } from "../base/errors.ts";
+import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/chain.ts";
+import { flush } from "../block/io.ts";
+import { imageFilename } from "../block/open.ts";
+import type { BlockNode } from "../block/node.ts";
+import type { BlockJob } from "../job/block-job.ts";
+import type { OnError } from "../job/error-policy.ts";
+import { findBackingImage } from "../job/job-arguments.ts";
+import { commit, type JobOptions, whenReady } from "./jobs.ts";
+import type { Node } from "./node.ts";
+import { emptyImage } from "./overlay.ts";
+
+/** Options of commitOverlay(). */
+export interface CommitOverlayOptions extends JobOptions {
+  /** The image of the chain to commit into, by file name; default: the overlay's backing file. Implies `keep`. */
+  base?: string | undefined;
+  /** The overlay is not emptied. */
+  keep?: boolean | undefined;
+  onError?: OnError | undefined;
+  /** Sees to the job's end, completion included; must reject unless it succeeded. Default: waits for it. */
+  follow?: ((job: BlockJob) => Promise<void>) | undefined;
+}
+
+/**
+ * Commits the disk's own image into one below, which grows where it is shorter, and empties it; both are durable when it
+ * resolves, and `node` then shows the image below. With `base`, images between it and the overlay are of no more use.
+ * Throws CommandError where there is no such image, ENOTSUP for formats that can't be emptied, and what the job fails with:
+ * then the overlay is as it was.
+ */
+export async function commitOverlay(node: Node, options: CommitOverlayOptions = {}): Promise<void> {
+  const { graph } = node.engine;
+  const { base, keep = base !== undefined, follow = completed, ...jobOptions } = options;
+  const image = skipFilters(skipImplicitFilters(node.blockNode));
+  const below = findBase(image, base);
+  if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
+  graph.reference(image);
+  try {
+    await follow(await commit(node, { ...jobOptions, baseNode: below.name }));
+    await node.flush();
+    if (keep) return;
+    await emptyImage(image);
+    await flush(image);
+  } finally {
+    await graph.release(image);
+  }
+}
+
+function findBase(image: BlockNode, base: string | undefined): BlockNode {
+  const found = base === undefined ? backingChainNext(image) : findBackingImage(image, base);
+  if (found) return found;
+  throw new CommandError(
+    base === undefined
+      ? "Image does not have a backing file"
+      : `Did not find '${base}' in the backing chain of '${imageFilename(image)}'`,
+  );
+}
+
+async function completed(job: BlockJob): Promise<void> {
+  await whenReady(job);
+  await job.complete();
+  await job.done;
+}
