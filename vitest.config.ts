@@ -18,6 +18,11 @@ const CHROMIUM_ARGUMENTS = [
   "--no-first-run",
 ];
 
+/** What the browser's cryptography loads late; found late, it would make the page load again. */
+const NOBLE = ["ciphers/aes.js", "hashes/legacy.js", "hashes/pbkdf2.js", "hashes/sha2.js"].map(
+  (name) => `@noble/${name}`,
+);
+
 /** Makes the test page cross-origin isolated, so that SharedArrayBuffer and precise clocks exist. */
 const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
@@ -41,7 +46,7 @@ function suite(name: string, timeoutSeconds: number, heavy = false): TestProject
 /** The tests that must hold in Chromium too: everything below test/browser, the kernels' and the jobs' unit tests. */
 const browser: TestProjectInlineConfiguration = {
   server: { headers: ISOLATION },
-  optimizeDeps: { include: ["fast-check", "@assemblyscript/loader"] },
+  optimizeDeps: { include: [...NOBLE, "fast-check", "@assemblyscript/loader"] },
   test: {
     name: "browser",
     include: [

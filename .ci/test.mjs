@@ -33,6 +33,7 @@ const PROGRAMS = {
   chromium: "chromium",
   nasm: "nasm",
   "/usr/share/seabios/bios.bin": "seabios",
+  cryptsetup: "cryptsetup-bin",
 };
 
 /** What is left of the budget. */

@@ -7,6 +7,7 @@ import { copyBeforeWrite } from "./drivers/filter/copy-before-write.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
 import { snapshotAccess } from "./drivers/filter/snapshot-access.ts";
 import { throttle } from "./drivers/filter/throttle.ts";
+import { luks } from "./drivers/format/luks/index.ts";
 import { checkedQcow2 } from "./drivers/format/qcow2/checked.ts";
 import { raw } from "./drivers/format/raw.ts";
 import { blob } from "./drivers/protocol/blob.ts";
@@ -18,6 +19,7 @@ import { nullCo } from "./drivers/protocol/null-co.ts";
 export const portableDrivers: readonly DriverType[] = [
   raw,
   checkedQcow2,
+  luks,
   memory,
   blob,
   nullCo,

@@ -17,6 +17,8 @@ export interface EngineOptions {
   strictErrorPolicy?: boolean;
   /** Size of the I/O arena, bytes; default 64 MiB. It bounds the data that all jobs have in flight. */
   arenaBytes?: number;
+  /** Passphrases and keys by id, which images name as `key-secret`. More by `engine.objects.addSecret()`. */
+  secrets?: Readonly<Record<string, string | Uint8Array>>;
   /** `twin` does without WebAssembly. Default `auto`. */
   kernels?: "auto" | "twin";
 }
@@ -49,11 +51,13 @@ function kernelOptions({ equals }: EnginePlatform, { arenaBytes }: EngineOptions
 
 function engineOver(kernels: Kernels, { host, drivers }: EnginePlatform, options: EngineOptions): Engine {
   const { gate, strictErrorPolicy } = options;
-  return new Engine({
+  const engine = new Engine({
     host,
     drivers,
     kernels,
     ...(gate === undefined ? {} : { gate }),
     ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),
   });
+  for (const [id, secret] of Object.entries(options.secrets ?? {})) engine.objects.addSecret(id, secret);
+  return engine;
 }

@@ -99,6 +99,7 @@ export type {
   BlobOptions,
   CreateImageOptions,
   CreateImageSpec,
+  CreateLuksOptions,
   CreateQcow2Options,
   CreateRawOptions,
   HttpDiskOptions,

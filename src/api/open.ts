@@ -42,6 +42,8 @@ export type OpenSpec = BlockdevOptions | MemoryBufferOptions | BlobOptions | Htt
 export interface OpenOptions extends CallOptions {
   /** Asked for the files that this node's images name; default: the engine's gate. */
   gate?: Gate;
+  /** The image will be described and not read: encrypted ones need no secret. Default false. */
+  metadataOnly?: boolean;
 }
 
 /**
@@ -49,11 +51,14 @@ export interface OpenOptions extends CallOptions {
  * stays open. A child may be a spec of its own or the name of a node that is open in the same engine.
  */
 export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOptions = {}): Promise<Node> {
-  const { gate, signal } = options;
+  const { gate, metadataOnly = false, signal } = options;
   signal?.throwIfAborted();
   await releaseIdle(engine);
   // QAPI's descriptions and those of the block layer differ in their types only.
-  const node = await engine.graph.open(spec as NodeSpec, gate ? { gate } : {});
+  const node = await engine.graph.open(spec as NodeSpec, {
+    metadataOnly,
+    ...(gate ? { gate } : {}),
+  });
   try {
     signal?.throwIfAborted();
     return await Node.attach(engine, node);
@@ -80,8 +85,11 @@ export interface CreateRawOptions {
 /** A qcow2 image as QAPI's BlockdevCreateOptionsQcow2: into a new file, an open node (by name) or a spec. */
 export type CreateQcow2Options = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "qcow2" }>;
 
+/** A LUKS1 volume as QAPI's BlockdevCreateOptionsLUKS, in the same places. */
+export type CreateLuksOptions = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "luks" }>;
+
 /** What createImage() makes. */
-export type CreateImageSpec = CreateRawOptions | CreateQcow2Options;
+export type CreateImageSpec = CreateRawOptions | CreateQcow2Options | CreateLuksOptions;
 
 /** Options of createImage(). */
 export interface CreateImageOptions extends CallOptions {

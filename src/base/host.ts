@@ -191,6 +191,37 @@ export interface HostPrivateStorage {
   remove(path: string): Promise<void>;
 }
 
+/** Hashes that LUKS headers name. */
+export type HashName = "md5" | "sha1" | "sha224" | "sha256" | "sha384" | "sha512" | "ripemd160";
+
+/** A block cipher under one key, each block of 16 bytes by itself (ECB); modes are built on it in src/crypto. */
+export interface HostBlockCipher {
+  /** Encrypts whole blocks of `input` into `output`, which is as long and may be the same bytes. */
+  encrypt(input: Uint8Array, output: Uint8Array): void;
+  /** The reverse. */
+  decrypt(input: Uint8Array, output: Uint8Array): void;
+}
+
+/** How a key is derived from a passphrase (RFC 8018). */
+export interface Pbkdf2Request {
+  readonly hash: HashName;
+  readonly secret: Uint8Array;
+  readonly salt: Uint8Array;
+  readonly iterations: number;
+  /** Length of the key, bytes. */
+  readonly bytes: number;
+}
+
+/** Cryptography, for encrypted images. ENOTSUP where the platform lacks a hash. */
+export interface HostCrypto {
+  /** Random bytes that are fit for keys. */
+  randomBytes(bytes: number): Uint8Array;
+  /** AES; the key has 16, 24 or 32 bytes. */
+  aes(key: Uint8Array): HostBlockCipher;
+  hash(name: HashName, data: Uint8Array): Uint8Array;
+  pbkdf2(request: Pbkdf2Request): Promise<Uint8Array>;
+}
+
 /** All of the outside. */
 export interface Host {
   readonly clock: Clock;
@@ -200,4 +231,6 @@ export interface Host {
   readonly sockets?: HostSockets;
   readonly http?: HostHttp;
   readonly privateStorage?: HostPrivateStorage;
+  /** Loads the platform's cryptography; absent: encrypted images are refused. */
+  readonly crypto?: () => Promise<HostCrypto>;
 }

@@ -168,6 +168,8 @@ export interface BlockDriver {
   limits?(): Partial<BlockLimits>;
   getInfo?(): DriverInfo;
   formatSpecific?(): FormatSpecific | undefined;
+  /** Whether the disk is stored encrypted. */
+  encrypted?(): boolean;
   /** Bytes taken on disk by this node's own storage. */
   allocatedBytes?(): Promise<number | undefined>;
   /** What to take on `child`; default by role (permissions.ts). */
@@ -278,6 +280,8 @@ export interface OpenContext {
   readonly kernels: Kernels;
   readonly arena: Arena;
   readonly readOnly: boolean;
+  /** The image is only to be described: do without secrets. */
+  readonly metadataOnly: boolean;
   /** Opens or references a child: a node name, an inline spec, or undefined (an error naming `name`). */
   openChild(ref: ChildRef | undefined, name: string, role: ChildRole): Promise<Child>;
 }

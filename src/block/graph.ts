@@ -7,6 +7,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { CommandError } from "../base/errors.ts";
+import { Secrets } from "../crypto/secrets.ts";
 import { EventBus } from "../base/event-bus.ts";
 import type { Host } from "../base/host.ts";
 import { limits } from "../base/limits.ts";
@@ -52,6 +53,8 @@ export class BlockGraph {
   readonly attachedBackends = new Set<BlockBackend>();
   /** Throttle groups by name (`object-add qom-type=throttle-group`). */
   readonly throttleGroups: ThrottleGroups;
+  /** Passphrases and keys by id (`object-add qom-type=secret`). */
+  readonly secrets = new Secrets();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
 
@@ -140,8 +143,11 @@ export class BlockGraph {
 
   // Opening and closing.
 
-  /** Opens a node for a caller who holds a reference on it: release with `release`. `gate` stands in for the graph's. */
-  async open(spec: NodeSpec, options: { gate?: Gate } = {}): Promise<BlockNode> {
+  /**
+   * Opens a node for a caller who holds a reference on it: release with `release`. `gate` stands in for the graph's;
+   * `metadataOnly`: the disk's content will not be read, so encrypted images need no secret.
+   */
+  async open(spec: NodeSpec, options: { gate?: Gate; metadataOnly?: boolean } = {}): Promise<BlockNode> {
     const node = await openNode(this, spec, options);
     node.references += 1;
     return node;

@@ -84,6 +84,8 @@ export class BlockNode implements ChildParent {
   inheritsFrom: BlockNode | undefined;
   /** Asked for the files that this node's image names. */
   gate: Gate;
+  /** Opened to be described: its disk may be unreadable, since encrypted images need no secret then. */
+  metadataOnly = false;
   references = 0;
   closed = false;
   /** Its closing, once that has begun: nobody may take the node up again. */

@@ -20,7 +20,7 @@ interface Inherited {
 }
 
 /** Who opens a node: a parent, or a caller who may bring a gate. */
-type Opener = Inherited | { gate?: Gate };
+type Opener = Inherited | { gate?: Gate; metadataOnly?: boolean };
 
 /** Opens a node and its children. The caller takes a reference or an edge at once. */
 export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener = {}): Promise<BlockNode> {
@@ -30,6 +30,7 @@ export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener
   const node = new BlockNode({ graph, name, type, spec, options: nodeOptions(spec, inherited) });
   node.inheritsFrom = inherited?.parent;
   node.gate = "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate);
+  node.metadataOnly = "parent" in opener ? opener.parent.metadataOnly : (opener.metadataOnly ?? false);
   graph.addNode(node);
   try {
     const driver = await type.open(openContext(graph, node), spec);
@@ -96,6 +97,7 @@ function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
     host: graph.host,
     kernels: graph.kernels,
     arena: graph.arena,
+    metadataOnly: node.metadataOnly,
     get readOnly() {
       return node.readOnly;
     },

@@ -2,9 +2,13 @@
  * User-creatable objects: throttle groups, secrets, and iothreads, which are accepted and do nothing here.
  * Source: QAPI qom schema, QEMU 7.2.
  */
-import { CommandError } from "../base/errors.ts";
+import { strerror } from "../base/errno.ts";
+import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
 import type { BlockGraph } from "../block/graph.ts";
+import { cryptoOf } from "../crypto/luks.ts";
+import { decryptSecret } from "../crypto/secret-data.ts";
+import type { Secrets } from "../crypto/secrets.ts";
 import type { ObjectOptions } from "../wire/qapi/index.ts";
 
 interface MadeObject {
@@ -16,7 +20,6 @@ interface MadeObject {
 export class ObjectRegistry {
   readonly #graph: BlockGraph;
   readonly #objects = new Map<string, MadeObject>();
-  readonly #secrets = new Map<string, Uint8Array>();
 
   constructor(graph: BlockGraph) {
     this.#graph = graph;
@@ -24,12 +27,21 @@ export class ObjectRegistry {
 
   /** object-add. Throws CommandError in QEMU's words. */
   async add(options: ObjectOptions): Promise<void> {
-    const { id } = options;
+    this.#checkId(options.id);
+    this.#objects.set(options.id, await this.#make(options));
+  }
+
+  /** A secret out of the caller's own bytes, or text as UTF-8. Throws CommandError for a bad id or one that is taken. */
+  addSecret(id: string, value: string | Uint8Array): void {
+    this.#checkId(id);
+    this.#objects.set(id, this.#keepSecret(id, typeof value === "string" ? encode(value) : value));
+  }
+
+  #checkId(id: string): void {
     if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) throw new CommandError("Parameter 'id' expects an identifier");
     if (this.#objects.has(id)) {
       throw new CommandError(`attempt to add duplicate property '${id}' to object (type 'container')`);
     }
-    this.#objects.set(id, await this.#make(options));
   }
 
   /** object-del. */
@@ -45,11 +57,10 @@ export class ObjectRegistry {
     return [...this.#objects].map(([name, { type }]) => ({ name, type: `child<${type}>` }));
   }
 
-  /** The bytes of a secret. */
-  secret(id: string): Uint8Array {
-    const bytes = this.#secrets.get(id);
-    if (!bytes) throw new CommandError(`No secret with id '${id}'`);
-    return bytes;
+  #keepSecret(id: string, bytes: Uint8Array): MadeObject {
+    const { secrets } = this.#graph;
+    secrets.set(id, bytes);
+    return { type: "secret", remove: () => secrets.delete(id) };
   }
 
   async #make(options: ObjectOptions): Promise<MadeObject> {
@@ -60,32 +71,49 @@ export class ObjectRegistry {
       return { type, remove: () => this.#graph.throttleGroups.remove(id) };
     }
     if (type === "secret") {
-      this.#secrets.set(id, await secretBytes(this.#graph.host, options));
-      return { type, remove: () => void this.#secrets.delete(id) };
+      const { host, secrets } = this.#graph;
+      return this.#keepSecret(id, await secretBytes(host, secrets, options));
     }
     return { type, remove: () => undefined };
   }
 }
 
+function encode(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
 type SecretOptions = Extract<ObjectOptions, { "qom-type": "secret" }>;
 
-async function secretBytes(host: Host, options: SecretOptions): Promise<Uint8Array> {
-  if (options.keyid !== undefined || options.iv !== undefined) {
-    throw new CommandError("Encrypted secrets ('keyid', 'iv') are not supported");
-  }
-  if (options.file !== undefined && options.data !== undefined) {
+async function secretBytes(host: Host, secrets: Secrets, options: SecretOptions): Promise<Uint8Array> {
+  const given = await givenBytes(host, options);
+  const raw = options.format === "base64" ? fromBase64(given) : given;
+  if (options.keyid === undefined) return raw;
+  if (options.iv === undefined) throw new CommandError("IV is required to decrypt secret");
+  const iv = fromBase64(encode(options.iv));
+  return decryptSecret(await cryptoOf(host), { data: raw, iv, key: secrets.lookup(options.keyid) });
+}
+
+async function givenBytes(host: Host, { file, data }: SecretOptions): Promise<Uint8Array> {
+  if (file !== undefined && data !== undefined) {
     throw new CommandError("'file' and 'data' are mutually exclusive");
   }
-  if (options.file === undefined && options.data === undefined) {
-    throw new CommandError("Either 'file' or 'data' must be provided");
-  }
-  const raw =
-    options.file === undefined ? new TextEncoder().encode(options.data) : await readAll(host, options.file);
-  if (options.format !== "base64") return raw;
+  if (data !== undefined) return encode(data);
+  if (file === undefined) throw new CommandError("Either 'file' or 'data' must be provided");
   try {
-    return Uint8Array.from(atob(new TextDecoder().decode(raw).trim()), (char) => char.charCodeAt(0));
+    return await readAll(host, file);
+  } catch (cause) {
+    if (cause instanceof CommandError) throw cause;
+    const why = cause instanceof BlockError ? strerror(cause.code) : messageOf(cause);
+    throw new CommandError(`Unable to read ${file}: Failed to open file “${file}”: ${why}`, { cause });
+  }
+}
+
+/** Bytes of base64 text; the error does not repeat it. */
+function fromBase64(text: Uint8Array): Uint8Array {
+  try {
+    return Uint8Array.from(atob(new TextDecoder().decode(text).trim()), (char) => char.charCodeAt(0));
   } catch {
-    throw new CommandError("Invalid base64 data in secret");
+    throw new CommandError("Base64 data contains invalid characters");
   }
 }
 

@@ -5,7 +5,19 @@
 import { type Breach, lineOf, repositoryFiles, type Source, type SyntaxNode, walk } from "./source.ts";
 
 /** The folders of src/, lowest first. The entries (src/*.ts and src/cli) stand above them all. */
-const ROWS = ["base", "platform", "kernels", "wire", "block", "drivers", "job", "machine", "server", "api"];
+const ROWS = [
+  "base",
+  "platform",
+  "kernels",
+  "wire",
+  "crypto",
+  "block",
+  "drivers",
+  "job",
+  "machine",
+  "server",
+  "api",
+];
 const ENTRY = ROWS.length;
 
 /** How many folders below src/ name one unit that its siblings must not import; absent: the layer is one unit. */
@@ -22,6 +34,7 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
   [/^(koffi|fzstd|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
+  [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
 ];
 

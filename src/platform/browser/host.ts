@@ -64,6 +64,8 @@ export function browserHost(): Host {
     files,
     codecs: streamCodecs,
     http: browserHttp(),
+    // A chunk of its own, which only who opens an encrypted image loads.
+    crypto: async () => (await import("./crypto.ts")).browserCrypto,
     ...(storage ? { privateStorage: storage } : {}),
   };
 }

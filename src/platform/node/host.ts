@@ -2,6 +2,7 @@
 import type { Host } from "../../base/host.ts";
 import { nodeClock } from "./clock.ts";
 import { nodeCodecs } from "./codecs.ts";
+import { nodeCrypto } from "./crypto.ts";
 import { NodeFiles } from "./files.ts";
 import { nodeHttp } from "./http.ts";
 import { loadNativeCalls } from "./native.ts";
@@ -23,5 +24,6 @@ export function nodeHost(options: NodeHostOptions = {}): Host {
     sockets: nodeSockets,
     codecs: nodeCodecs,
     http: nodeHttp,
+    crypto: () => Promise.resolve(nodeCrypto),
   };
 }

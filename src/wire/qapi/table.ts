@@ -16,10 +16,11 @@ import type {
 } from "./schema.ts";
 import { blockdevTypes } from "./types-blockdev.ts";
 import { commonTypes } from "./types-common.ts";
+import { cryptoTypes } from "./types-crypto.ts";
 import { jobTypes } from "./types-job.ts";
 import { queryTypes } from "./types-query.ts";
 
-const typeTable = { ...commonTypes, ...blockdevTypes, ...jobTypes, ...queryTypes } as const;
+const typeTable = { ...commonTypes, ...blockdevTypes, ...cryptoTypes, ...jobTypes, ...queryTypes } as const;
 const commandTable = { ...blockCommands, ...controlCommands } as const;
 
 type Types = typeof typeTable;

@@ -41,10 +41,10 @@ describe("objects", () => {
   });
 
   test("an object that could not be made leaves its id free", async () => {
-    const { objects } = registry();
+    const { objects, test: made } = registry();
     await expect(objects.add({ "qom-type": "secret", id: "s" })).rejects.toThrow();
     await objects.add({ "qom-type": "secret", id: "s", data: "x" });
-    expect([...objects.secret("s")]).toEqual([120]);
+    expect([...made.graph.secrets.lookup("s")]).toEqual([120]);
   });
 });
 
@@ -54,18 +54,18 @@ describe("secrets", () => {
     [{ data: "aGk=" }, [97, 71, 107, 61]],
     [{ data: "ü" }, [195, 188]],
   ])("%o", async (options, bytes) => {
-    const { objects } = registry();
+    const { objects, test: made } = registry();
     await objects.add({ "qom-type": "secret", id: "s", ...options });
-    expect([...objects.secret("s")]).toEqual(bytes);
+    expect([...made.graph.secrets.lookup("s")]).toEqual(bytes);
     objects.remove("s");
-    expect(() => objects.secret("s")).toThrow("No secret with id 's'");
+    expect(() => made.graph.secrets.lookup("s")).toThrow("No secret with id 's'");
   });
 
   test.each([
     [{ data: "a", file: "f" }, "'file' and 'data' are mutually exclusive"],
     [{}, "Either 'file' or 'data' must be provided"],
-    [{ data: "a", keyid: "k" }, "Encrypted secrets"],
-    [{ data: "!!", format: "base64" } as const, "Invalid base64 data in secret"],
+    [{ data: "a", keyid: "k" }, "IV is required to decrypt secret"],
+    [{ data: "!!", format: "base64" } as const, "Base64 data contains invalid characters"],
   ])("%o is refused", async (options, message) => {
     const { objects } = registry();
     await expect(objects.add({ "qom-type": "secret", id: "s", ...options })).rejects.toThrow(message);

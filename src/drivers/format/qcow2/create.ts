@@ -6,12 +6,11 @@
 import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Child, ChildParent } from "../../../block/child.ts";
+import type { Child } from "../../../block/child.ts";
 import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../block/driver.ts";
-import type { BlockGraph } from "../../../block/graph.ts";
+import { takeNode, withRoot } from "../../../block/image-root.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import { imageFilename } from "../../../block/open.ts";
-import { Perm } from "../../../block/permissions.ts";
 import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
 import { Extension, knownFeatures, serializeFeatureNames } from "./header-extensions.ts";
 import {
@@ -137,10 +136,10 @@ function checkUnsupported(
 export async function create(context: CreateContext, options: Record<string, unknown>): Promise<void> {
   const parsed = parse(options);
   const { graph } = context;
-  const file = await take(graph, parsed.file);
+  const file = await takeNode(graph, parsed.file);
   let dataFile: BlockNode | undefined;
   try {
-    dataFile = parsed.dataFile === undefined ? undefined : await take(graph, parsed.dataFile);
+    dataFile = parsed.dataFile === undefined ? undefined : await takeNode(graph, parsed.dataFile);
     const header = makeHeader(parsed, dataFile && imageFilename(dataFile));
     headerBytes(header);
     await withRoot(graph, file, (child) => writeEmptyImage(child, header));
@@ -148,35 +147,6 @@ export async function create(context: CreateContext, options: Record<string, unk
   } finally {
     if (dataFile) await graph.release(dataFile);
     await graph.release(file);
-  }
-}
-
-/** A node by its name or a spec, with a reference on it. */
-async function take(graph: BlockGraph, ref: ChildRef): Promise<BlockNode> {
-  if (typeof ref !== "string") return graph.open(ref);
-  const node = graph.lookup(ref);
-  graph.reference(node);
-  return node;
-}
-
-/** Runs `body` as the one who writes to a node. */
-async function withRoot<T>(
-  graph: BlockGraph,
-  node: BlockNode,
-  body: (child: Child) => Promise<T>,
-): Promise<T> {
-  const parent: ChildParent = {
-    describe: () => "an unnamed block device",
-    drainedBegin: () => undefined,
-    drainedEnd: () => undefined,
-    drainedBusy: () => false,
-  };
-  const perm = Perm.write | Perm.resize;
-  const child = await graph.attach(parent, node, { name: "root", perm, shared: Perm.all });
-  try {
-    return await body(child);
-  } finally {
-    await graph.detach(child);
   }
 }
 

@@ -29,13 +29,20 @@ export async function deviceInfo(node: BlockNode, flat = false): Promise<TypeOf<
     drv: node.type.name,
     ...(backing === undefined ? {} : { backing_file: backing }),
     backing_file_depth: depth(node),
-    encrypted: false,
+    encrypted: isEncrypted(node),
     detect_zeroes: node.options.detectZeroes,
     write_threshold: node.writeThreshold,
     cache: { writeback: true, direct: node.options.cacheDirect, "no-flush": node.options.cacheNoFlush },
     image: await imageInfo(node, !flat),
     ...(bitmaps.length > 0 ? { "dirty-bitmaps": bitmaps } : {}),
   };
+}
+
+/** Whether the disk's content is stored encrypted, in this image or below it. */
+function isEncrypted(node: BlockNode): boolean {
+  if (node.driver.encrypted) return node.driver.encrypted();
+  const below = node.filtered ?? node.backing;
+  return below ? isEncrypted(below.node) : false;
 }
 
 function backingFile(node: BlockNode): string | undefined {
@@ -63,6 +70,7 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
     "virtual-size": alignUp(node.length, SECTOR_SIZE),
     ...(actual === undefined ? {} : { "actual-size": actual }),
     ...(info && info.clusterSize > 0 ? { "cluster-size": info.clusterSize } : {}),
+    ...(node.driver.encrypted?.() ? { encrypted: true } : {}),
     "dirty-flag": info?.isDirty ?? false,
     ...backingNames(node),
     ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),

@@ -1,0 +1,35 @@
+/**
+ * Making a LUKS1 volume: the file gets its length, then the header with one key slot is written; what lies behind it is
+ * noise until it is written to. Source: QAPI BlockdevCreateOptionsLUKS; words of QEMU 7.2.
+ */
+import { BlockError } from "../../../base/errors.ts";
+import { limits } from "../../../base/limits.ts";
+import type { ChildRef, CreateContext, Preallocation } from "../../../block/driver.ts";
+import { headerStorage } from "../../../block/header-storage.ts";
+import { takeNode, withRoot } from "../../../block/image-root.ts";
+import { parseLuksCreateOptions, payloadOffset } from "../../../crypto/luks-options.ts";
+import { LuksVolume, requiredSecret } from "../../../crypto/luks.ts";
+
+/** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before the file is touched. */
+export async function create(
+  { graph, host }: CreateContext,
+  options: Record<string, unknown>,
+): Promise<void> {
+  const parsed = parseLuksCreateOptions(options);
+  const passphrase = requiredSecret(graph.secrets, parsed.keySecret);
+  const size = Number(options["size"] ?? 0);
+  const offset = payloadOffset(parsed.keyBytes);
+  if (size > limits.maxImageBytes - offset) {
+    throw new BlockError({ code: "EFBIG", op: "create", message: "The requested file size is too large" });
+  }
+  const preallocation = (options["preallocation"] as Preallocation | undefined) ?? "off";
+  const node = await takeNode(graph, options["file"] as ChildRef);
+  try {
+    await withRoot(graph, node, async (file) => {
+      await file.truncate(offset + size, { exact: false, preallocation });
+      await LuksVolume.create(host, headerStorage(file), { ...parsed, passphrase });
+    });
+  } finally {
+    await graph.release(node);
+  }
+}

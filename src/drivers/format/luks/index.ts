@@ -1,0 +1,122 @@
+/**
+ * luks: a LUKS1 volume. The header and its key slots come first, then the disk's sectors, each encrypted by its number.
+ * The cryptography is in src/crypto. Source: LUKS1 on-disk format specification 1.2.3; behaviour and words of QEMU 7.2.
+ */
+import { BlockError, ImageError } from "../../../base/errors.ts";
+import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
+import type { Child } from "../../../block/child.ts";
+import {
+  type AmendContext,
+  type AmendOptions,
+  type BlockDriver,
+  type BlockLimits,
+  type DriverInfo,
+  type DriverType,
+  type FormatSpecific,
+  type NodeSpec,
+  type OpenContext,
+  type RequestFlags,
+  Role,
+  type TruncateOptions,
+} from "../../../block/driver.ts";
+import { headerStorage } from "../../../block/header-storage.ts";
+import { childOption, stringOption } from "../../../block/options.ts";
+import { isLuks1 } from "../../../crypto/luks-header.ts";
+import { LuksVolume } from "../../../crypto/luks.ts";
+import type { Secrets } from "../../../crypto/secrets.ts";
+import { create } from "./create.ts";
+
+/** What is encrypted at once: bounds the copy that a write makes. */
+const MAX_TRANSFER = MiB;
+
+class LuksDriver implements BlockDriver {
+  readonly #file: Child;
+  readonly #volume: LuksVolume;
+  readonly #secrets: Secrets;
+
+  constructor(init: { file: Child; volume: LuksVolume; secrets: Secrets }) {
+    this.#file = init.file;
+    this.#volume = init.volume;
+    this.#secrets = init.secrets;
+  }
+
+  /** The last sector may lie in the file in part. */
+  length(): number {
+    return Math.max(0, alignUp(this.#file.length - this.#volume.payloadOffset, SECTOR_SIZE));
+  }
+
+  limits(): Partial<BlockLimits> {
+    return { requestAlignment: SECTOR_SIZE, maxTransfer: MAX_TRANSFER };
+  }
+
+  async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    const { cipher } = this.#volume;
+    await this.#file.pread(this.#volume.payloadOffset + offset, buffer, flags);
+    cipher.decrypt(offset / SECTOR_SIZE, buffer, buffer);
+  }
+
+  async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    // The caller's bytes must stay as they are.
+    const stored = new Uint8Array(buffer.byteLength);
+    this.#volume.cipher.encrypt(offset / SECTOR_SIZE, buffer, stored);
+    await this.#file.pwrite(this.#volume.payloadOffset + offset, stored, flags);
+  }
+
+  async truncate(size: number, options: TruncateOptions): Promise<void> {
+    await this.#file.truncate(this.#volume.payloadOffset + size, options);
+  }
+
+  amend(options: AmendOptions, { force = false }: AmendContext): Promise<void> {
+    return this.#volume.amend({ options, force, secrets: this.#secrets });
+  }
+
+  getInfo(): DriverInfo {
+    return this.#file.node.driver.getInfo?.() ?? { clusterSize: 0 };
+  }
+
+  encrypted(): boolean {
+    return true;
+  }
+
+  formatSpecific(): FormatSpecific {
+    return { type: "luks", data: this.#volume.info() };
+  }
+
+  /** What was never written decrypts to noise. */
+  hasZeroInit(): boolean {
+    return false;
+  }
+}
+
+async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
+  const { secrets } = context.graph;
+  const keySecret = stringOption(spec, "key-secret");
+  const file = await context.openChild(childOption(spec, "file"), "file", Role.image);
+  const volume = await openVolume(context, file);
+  if (!context.metadataOnly) await volume.unlock(secrets, keySecret);
+  if (file.length < volume.payloadOffset) {
+    const message = "Could not refresh total sector count: Input/output error";
+    throw new ImageError({ structure: "LUKS header", field: "payload-offset", code: "EIO", message });
+  }
+  return new LuksDriver({ file, volume, secrets });
+}
+
+async function openVolume({ host }: OpenContext, file: Child): Promise<LuksVolume> {
+  try {
+    return await LuksVolume.open(host, headerStorage(file));
+  } catch (error) {
+    if (!(error instanceof BlockError) || error.op !== "pread") throw error;
+    const message = `Unable to read LUKS header: ${error.message}`;
+    throw new BlockError({ code: error.code, op: "open", message, cause: error });
+  }
+}
+
+/** Options: `file`, `key-secret` (the id of the passphrase's secret). */
+export const luks: DriverType = {
+  name: "luks",
+  kind: "format",
+  open,
+  create,
+  probe: (head) => (isLuks1(head) ? 100 : 0),
+};
