@@ -48,13 +48,14 @@ export function addBitmap(graph: BlockGraph, args: BitmapToAdd): Undo {
   if (args.name === "") throw new CommandError("Bitmap name cannot be empty");
   const node = nodeOf(graph, args.node);
   const granularity = args.granularity ?? defaultGranularity(node);
-  if (granularity < limits.minGranularity || !isPowerOfTwo(granularity)) {
+  const isLegal = granularity >= limits.minGranularity && granularity <= 2 ** 31;
+  if (!isLegal || !isPowerOfTwo(granularity)) {
     throw new CommandError("Granularity must be power of 2 and at least 512");
   }
+  if (args.persistent) checkStore(node, args.name, granularity);
   if (new TextEncoder().encode(args.name).byteLength > limits.maxBitmapNameBytes) {
     throw new CommandError(`Bitmap name too long: ${args.name}`);
   }
-  if (args.persistent) checkStore(node, args.name, granularity);
   const bitmap = createDirtyBitmap(node, { name: args.name, granularity });
   bitmap.persistent = args.persistent ?? false;
   bitmap.enabled = !args.disabled;

@@ -10,6 +10,7 @@ export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promi
     bitmap.persistent = true;
     bitmap.stored = true;
     bitmap.enabled = stored.auto && !stored.inconsistent;
+    bitmap.storedAuto = stored.auto;
     bitmap.inconsistent = stored.inconsistent;
     if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
   }
@@ -27,7 +28,7 @@ export async function saveBitmaps(node: BlockNode): Promise<void> {
     [...kept, ...added].map((bitmap) => ({
       name: bitmap.name ?? "",
       granularity: bitmap.granularity,
-      auto: bitmap.enabled,
+      auto: bitmap.inconsistent ? bitmap.storedAuto : bitmap.enabled,
       inconsistent: bitmap.inconsistent,
       bits: bitmap.inconsistent ? new Uint8Array(0) : bitmap.bitmap.serialize(),
     })),

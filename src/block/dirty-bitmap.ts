@@ -19,6 +19,8 @@ export class DirtyBitmap {
   persistent = false;
   /** It came out of the image, where it has its place. */
   stored = false;
+  /** There it is one that records when the image is opened. */
+  storedAuto = false;
   busy = false;
   readOnly = false;
   inconsistent = false;

@@ -5,6 +5,8 @@
 import { Command } from "commander";
 import { version } from "../version.ts";
 import { addBackup } from "./commands/backup.ts";
+import { addBench } from "./commands/bench.ts";
+import { addBitmap } from "./commands/bitmap.ts";
 import { addCheck } from "./commands/check.ts";
 import { addCommit } from "./commands/commit.ts";
 import { addCompare } from "./commands/compare.ts";
@@ -55,6 +57,8 @@ addSnapshot(program);
 addRebase(program);
 addResize(program);
 addMeasure(program);
+addBitmap(program);
+addBench(program);
 addIo(program);
 addManifest(program);
 addMirror(program);

@@ -5,6 +5,8 @@
 import type { BlockNode } from "../block/node.ts";
 import type { Preallocation } from "../block/driver.ts";
 
+/** The largest int of C. */
+export const INT32_MAX = 2n ** 31n - 1n;
 const INT64_MAX = 2n ** 63n - 1n;
 const UINT64_MAX = 2n ** 64n - 1n;
 const SUFFIXES = "bkmgtpe";
@@ -30,8 +32,12 @@ function inRange(value: bigint): ParsedSize {
   return value > UINT64_MAX ? "range" : value;
 }
 
-/** Reads a size given on the command line, `what` names it: QEMU's words for what is wrong. At most 2^63 - 1. */
-export function sizeArgument(what: string, text: string): { bytes: bigint } | { refusal: string[] } {
+/** Reads a size given on the command line, `what` names it: QEMU's words for what is wrong. At most `most`. */
+export function sizeArgument(
+  what: string,
+  text: string,
+  most: bigint = INT64_MAX,
+): { bytes: bigint } | { refusal: string[] } {
   const value = parseSize(text);
   if (value === "invalid") {
     return {
@@ -41,9 +47,18 @@ export function sizeArgument(what: string, text: string): { bytes: bigint } | { 
       ],
     };
   }
-  if (value === "range" || value > INT64_MAX)
-    return { refusal: [`Invalid ${what} specified. Must be between 0 and ${INT64_MAX}.`] };
+  if (value === "range" || value > most)
+    return { refusal: [`Invalid ${what} specified. Must be between 0 and ${most}.`] };
   return { bytes: value };
+}
+
+/** An integer as C's strtol reads it, base 0: decimal, 0x-hexadecimal, or octal after a 0. */
+export function cInteger(text: string): number | undefined {
+  const match = /^\s*([+-]?)(?:0x([0-9a-f]+)|0([0-7]+)|(\d+))$/i.exec(text);
+  if (!match) return undefined;
+  const [, sign, hex, octal, decimal] = match;
+  const value = hex ? parseInt(hex, 16) : octal ? parseInt(octal, 8) : Number(decimal);
+  return sign === "-" ? -value : value;
 }
 
 /** How blocks are prepared, by the word for it; undefined for another word. */

@@ -35,6 +35,8 @@ export interface SourceOptions {
   /** Frees what is discarded. */
   unmap?: boolean;
   nodeName?: string;
+  /** threads, native or io_uring. */
+  aio?: string | undefined;
 }
 
 /** Caching, as BlockdevOptions has it. */
@@ -163,7 +165,7 @@ export async function openSource(verb: Opener, name: string, options: SourceOpti
   if (options.write && options.forceShare)
     throw new Refusal(`Could not open '${name}': force-share=on can only be used with read-only images`);
   try {
-    const spec = await describeSource(verb, name, options);
+    const spec = withAio(await describeSource(verb, name, options), options.aio);
     const { cache, write, unmap, nodeName, forceShare, backing } = options;
     const guessed = options.format === undefined && !options.imageOpts && !name.startsWith("json:");
     if (write && guessed && spec.driver === "raw") warnOfRaw(name);
@@ -185,6 +187,14 @@ export async function openSource(verb: Opener, name: string, options: SourceOpti
     if (error instanceof Refusal || verb.signal.aborted) throw error;
     throw new Refusal(`Could not open '${name}': ${lockHint(error, name)}`);
   }
+}
+
+/** Hands the way of I/O to the file at the bottom. */
+export function withAio(spec: NodeSpec, aio: string | undefined): NodeSpec {
+  if (aio === undefined) return spec;
+  if (spec.driver === "file") return { ...spec, aio };
+  const { file } = spec;
+  return typeof file === "object" && file !== null ? { ...spec, file: withAio(file as NodeSpec, aio) } : spec;
 }
 
 /** Says on stderr that the format of a file that is to be written was guessed to be raw. */

@@ -2,7 +2,7 @@
  * The words of one command line of `io`: single-letter options anywhere among them as C's getopt takes them, and the
  * numbers. Source: behaviour of qemu-io 7.2.
  */
-import { parseSize } from "../sizes.ts";
+import { cInteger, parseSize } from "../sizes.ts";
 import { IoFailure, wrongUse } from "./failure.ts";
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -73,18 +73,9 @@ export function byteCount(text: string): bigint {
   return value;
 }
 
-/** An integer as C's strtol reads it: decimal, 0x-hexadecimal, or octal after a 0. */
-function integer(text: string): number | undefined {
-  const match = /^\s*([+-]?)(?:0x([0-9a-f]+)|0([0-7]+)|(\d+))$/i.exec(text);
-  if (!match) return undefined;
-  const [, sign, hex, octal, decimal] = match;
-  const value = hex ? parseInt(hex, 16) : octal ? parseInt(octal, 8) : Number(decimal);
-  return sign === "-" ? -value : value;
-}
-
 /** A byte to fill or compare with. */
 export function patternByte(text: string): number {
-  const value = integer(text);
+  const value = cInteger(text);
   if (value === undefined || value < 0 || value > 255)
     throw new IoFailure(`${text} is not a valid pattern byte`);
   return value;
@@ -92,7 +83,7 @@ export function patternByte(text: string): number {
 
 /** Milliseconds. */
 export function milliseconds(text: string): number {
-  const value = integer(text);
+  const value = cInteger(text);
   if (value === undefined || value < 0) throw new IoFailure(`${text} is not a valid number`);
   return value;
 }

@@ -16,7 +16,7 @@ import { createImage, type Node } from "../../node.ts";
 import { type JsonObject, parseKeyval, validateOptions } from "../../wire/qapi/index.ts";
 
 import { openImage } from "../images.ts";
-import { type CacheMode, describeSource, warnOfRaw } from "../sources.ts";
+import { type CacheMode, describeSource, warnOfRaw, withAio } from "../sources.ts";
 import { lockHint, type Verb } from "../verb.ts";
 import { IoFailure } from "./failure.ts";
 
@@ -151,7 +151,7 @@ async function describe(verb: Verb, name: string | undefined, choices: DiskChoic
   if (name === undefined) {
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");
-    return withAio(await describeSource(verb, options ?? "", { imageOpts: true, forceShare }), choices);
+    return withAio(await describeSource(verb, options ?? "", { imageOpts: true, forceShare }), choices.aio);
   }
   if (given["file"] !== undefined)
     throw new Error("Can't specify 'file' and 'filename' options at the same time");
@@ -165,15 +165,5 @@ async function describe(verb: Verb, name: string | undefined, choices: DiskChoic
     Object.keys(others).length === 0
       ? spec
       : validateOptions("BlockdevOptions", { ...(spec as JsonObject), ...others });
-  return withAio(all, choices);
-}
-
-/** Hands `aio` to the file at the bottom. */
-function withAio(spec: NodeSpec, choices: DiskChoices): NodeSpec {
-  if (choices.aio === undefined) return spec;
-  if (spec.driver === "file") return { ...spec, aio: choices.aio };
-  const { file } = spec;
-  return typeof file === "object" && file !== null
-    ? { ...spec, file: withAio(file as NodeSpec, choices) }
-    : spec;
+  return withAio(all, choices.aio);
 }

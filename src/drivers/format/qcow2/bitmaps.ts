@@ -55,6 +55,8 @@ export class Qcow2Bitmaps implements BitmapStore {
       throw new CommandError(`Can't make bitmap '${name}' persistent in '${this.#image.node.name}': ${why}`);
     };
     if (this.#image.header.version < 3) refuse("Cannot store dirty bitmaps in qcow2 v2 files");
+    if (new TextEncoder().encode(name).byteLength > limits.maxBitmapNameBytes)
+      refuse(`Name length exceeds maximum (${limits.maxBitmapNameBytes} characters)`);
     if (this.#entries.length >= limits.qcow2MaxBitmaps)
       refuse("Maximum number of persistent bitmaps is already reached");
   }
