@@ -92,6 +92,13 @@ function checkDriver(verb: Opener, name: string): void {
   if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
 }
 
+/** The driver of an object of options, and those of the objects in it. */
+function checkDrivers(verb: Opener, object: JsonObject): void {
+  const { driver } = object;
+  if (typeof driver === "string") checkDriver(verb, driver);
+  for (const value of Object.values(object)) if (isJsonObject(value)) checkDrivers(verb, value);
+}
+
 /** The file that `backing` means in the header of the image `file`: a relative name counts from the image's directory. */
 export function backingPath(verb: Opener, file: string, backing: string): string {
   if (/^[^/\\]*:/.test(backing)) return backing;
@@ -147,7 +154,7 @@ async function describeObject(
   }
   const { driver } = given;
   if (typeof driver !== "string") throw new CommandError("Must specify either driver or file");
-  checkDriver(verb, driver);
+  checkDrivers(verb, given);
   const { kind } = verb.engine.graph.driver(driver);
   if (kind === "format" && below === undefined)
     throw new CommandError('A block device must be specified for "file"');

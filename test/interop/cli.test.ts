@@ -143,7 +143,8 @@ describe("info", () => {
   it("fails in QEMU's words", () => {
     expect(blockwright("info", "none.raw")).toMatchObject({
       status: 1,
-      stderr: "blockwright: Could not open 'none.raw': No such file or directory\n",
+      stderr:
+        "blockwright: Could not open 'none.raw': Could not open 'none.raw': No such file or directory\n",
     });
     writeFileSync(join(directory, "plain.raw"), new Uint8Array(70_000));
     expect(blockwright("info", "-f", "qcow2", "plain.raw")).toMatchObject({

@@ -8,7 +8,7 @@ import { sleep } from "../../base/sleep.ts";
 import type { BlockNode } from "../../block/node.ts";
 import { Perm } from "../../block/permissions.ts";
 import { isAllocated } from "../../block/status.ts";
-import { specificLines } from "../commands/info.ts";
+import { specificLines } from "../specific.ts";
 import { preallocationMode, safeBytes, tooLong } from "../sizes.ts";
 import { type Arguments, byteCount, MAX_REQUEST_BYTES, milliseconds } from "./arguments.ts";
 import { aioMode, cacheChoice, discardChoice } from "./choices.ts";

@@ -99,7 +99,9 @@ function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
   const format = node.driver.backingFormat?.();
   return {
     "backing-filename": name,
-    "full-backing-filename": node.graph.host.files.resolve(imageFilename(node), name),
+    "full-backing-filename": /^[^/\\]*:/.test(name)
+      ? name
+      : node.graph.host.files.resolve(imageFilename(node), name),
     ...(format === undefined ? {} : { "backing-filename-format": format }),
   };
 }
