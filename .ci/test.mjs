@@ -143,6 +143,7 @@ const checks = {
 const suites = {
   interop: ["interop"],
   crash: ["crash"],
+  acceptance: ["acceptance"],
   sim: ["sim"],
   browser: ["browser", "unit/kernels", "unit/job"],
   unit: ["unit"],

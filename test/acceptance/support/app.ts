@@ -1,0 +1,96 @@
+// Serves the page of the acceptance tests, its worker, v86 and the firmware, and takes what the page uploads.
+import { type Server, createServer } from "node:http";
+import { readFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { buildFolder, firmware } from "../../support/v86/node.ts";
+
+const app = fileURLToPath(new URL("../app/", import.meta.url));
+
+async function bundle(name: string): Promise<Uint8Array> {
+  const { outputFiles } = await build({
+    entryPoints: [join(app, name)],
+    bundle: true,
+    write: false,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    target: "chrome120",
+    // v86 is served as it is: what it asks of Node confuses a bundler.
+    alias: { v86: "/libv86.mjs" },
+    external: ["/libv86.mjs"],
+    logLevel: "error",
+  });
+  return outputFiles[0]!.contents;
+}
+
+/** The server of the page. It stays up when that of the disk is down. */
+export class AppServer {
+  /** Served by path. */
+  readonly files = new Map<string, Uint8Array>();
+  readonly #uploads = new Map<string, Uint8Array>();
+  readonly #server: Server;
+
+  private constructor() {
+    this.#server = createServer((request, response) => {
+      const path = request.url ?? "/";
+      if (request.method === "POST") {
+        const chunks: Uint8Array[] = [];
+        request.on("data", (chunk: Uint8Array) => chunks.push(chunk));
+        request.on("end", () => {
+          this.#uploads.set(path, new Uint8Array(Buffer.concat(chunks)));
+          response.writeHead(204).end();
+        });
+        return;
+      }
+      const file = this.files.get(path);
+      const type = /\.m?js$/.test(path)
+        ? "text/javascript"
+        : path.endsWith(".wasm")
+          ? "application/wasm"
+          : "text/html";
+      if (file) response.writeHead(200, { "Content-Type": type, "Cache-Control": "no-store" }).end(file);
+      else response.writeHead(404).end();
+    });
+  }
+
+  static async start(): Promise<AppServer> {
+    const server = new AppServer();
+    const { files } = server;
+    files.set(
+      "/",
+      new TextEncoder().encode(
+        '<!doctype html><title>test</title><script type="module" src="/page.js"></script>',
+      ),
+    );
+    files.set("/page.js", await bundle("page.ts"));
+    files.set("/worker.js", await bundle("worker.ts"));
+    files.set("/libv86.mjs", readFileSync(join(buildFolder("v86"), "libv86.mjs")));
+    files.set("/v86.wasm", readFileSync(join(buildFolder("v86"), "v86.wasm")));
+    files.set("/bios.bin", readFileSync(firmware.bios));
+    files.set("/vgabios.bin", readFileSync(firmware.vga));
+    await new Promise<void>((resolve) => {
+      server.#server.listen(0, "127.0.0.1", resolve);
+    });
+    return server;
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** What the page has uploaded to a path; forgets it. */
+  take(path: string): Uint8Array {
+    const bytes = this.#uploads.get(path);
+    if (!bytes) throw new Error(`nothing was uploaded to ${path}`);
+    this.#uploads.delete(path);
+    return bytes;
+  }
+
+  stop(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
