@@ -2,6 +2,9 @@
 declare global {
   // oxlint-disable-next-line no-var -- a global of the page
   var call: (name: string, args: unknown[]) => Promise<unknown>;
+  /** Posts what a call returns to the test's server: the worker itself has little time for it beside v86. */
+  // oxlint-disable-next-line no-var -- as above
+  var upload: (name: string, args: unknown[]) => Promise<void>;
 }
 
 const worker = new Worker("/worker.js", { type: "module" });
@@ -23,5 +26,11 @@ globalThis.call = (name, args) =>
     waiting.set(++next, { resolve, reject });
     worker.postMessage({ id: next, name, args });
   });
+
+globalThis.upload = async (name, args) => {
+  const body = (await call(name, args)) as Uint8Array<ArrayBuffer>;
+  const answer = await fetch("/upload", { method: "POST", body });
+  if (!answer.ok) throw new Error(`upload: ${answer.status}`);
+};
 
 export {};

@@ -168,15 +168,19 @@ const calls = {
     return hex(await crypto.subtle.digest("SHA-256", bytes));
   },
 
-  /** Posts the content of the disk, or the file that holds it, to the test. */
-  async upload(what: "disk" | "file", to: string): Promise<void> {
-    if (what === "disk") return post(to, await need(node, "node").read(0, need(node, "node").length));
+  /** The content of the disk, or of the file that holds it. */
+  async content(what: "disk" | "file"): Promise<Uint8Array> {
+    if (what === "disk") return need(node, "node").read(0, need(node, "node").length);
     await disk?.sync();
-    const name = need(engine.graph.findNode("disk"), "node").children.find((child) => child.name === "file")
-      ?.node.name;
-    const handle = await openNode(engine, { driver: "raw", "read-only": true, file: need(name, "file") });
-    await post(to, await handle.read(0, handle.length));
+    const { children } = need(engine.graph.findNode("disk"), "node");
+    const { name } = need(
+      [...children].find((child) => child.name === "file"),
+      "file",
+    ).node;
+    const handle = await openNode(engine, { driver: "raw", "read-only": true, file: name });
+    const bytes = await handle.read(0, handle.length);
     await handle.close();
+    return bytes;
   },
 
   async close(): Promise<void> {
@@ -190,11 +194,6 @@ const calls = {
 
 /** What the page may call. */
 export type Calls = typeof calls;
-
-async function post(to: string, bytes: Uint8Array): Promise<void> {
-  const answer = await fetch(to, { method: "POST", body: new Uint8Array(bytes) });
-  if (!answer.ok) throw new Error(`${to}: ${answer.status}`);
-}
 
 globalThis.addEventListener(
   "message",

@@ -30,7 +30,7 @@ async function bundle(name: string): Promise<Uint8Array> {
 export class AppServer {
   /** Served by path. */
   readonly files = new Map<string, Uint8Array>();
-  readonly #uploads = new Map<string, Uint8Array>();
+  #upload: Uint8Array | undefined;
   readonly #server: Server;
 
   private constructor() {
@@ -40,7 +40,7 @@ export class AppServer {
         const chunks: Uint8Array[] = [];
         request.on("data", (chunk: Uint8Array) => chunks.push(chunk));
         request.on("end", () => {
-          this.#uploads.set(path, new Uint8Array(Buffer.concat(chunks)));
+          this.#upload = new Uint8Array(Buffer.concat(chunks));
           response.writeHead(204).end();
         });
         return;
@@ -81,11 +81,11 @@ export class AppServer {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** What the page has uploaded to a path; forgets it. */
-  take(path: string): Uint8Array {
-    const bytes = this.#uploads.get(path);
-    if (!bytes) throw new Error(`nothing was uploaded to ${path}`);
-    this.#uploads.delete(path);
+  /** What the page has uploaded last; forgets it. */
+  take(): Uint8Array {
+    const bytes = this.#upload;
+    if (!bytes) throw new Error("nothing was uploaded");
+    this.#upload = undefined;
     return bytes;
   }
 

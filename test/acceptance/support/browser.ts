@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Browser as Connection, type Page, chromium } from "playwright";
+import type { AppServer } from "./app.ts";
 import type { Calls, State } from "../app/worker.ts";
 
 const CHROMIUM = process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium";
@@ -24,6 +25,10 @@ const FLAGS = [
 
 type Result<N extends keyof Calls> = Awaited<ReturnType<Calls[N]>>;
 
+async function ready(page: Page): Promise<void> {
+  await page.waitForFunction(() => typeof globalThis.call === "function");
+}
+
 /** A tab with the page. */
 export class Tab {
   readonly page: Page;
@@ -38,6 +43,17 @@ export class Tab {
       name,
       args,
     ] as const) as Promise<Result<N>>;
+  }
+
+  /** The content of the disk, or of the file that holds it, by way of the page's server. */
+  async content(app: AppServer, what: "disk" | "file"): Promise<Uint8Array> {
+    await this.page.evaluate((given) => globalThis.upload("content", [given]), what);
+    return app.take();
+  }
+
+  async reload(): Promise<void> {
+    await this.page.reload();
+    await ready(this.page);
   }
 
   /** Waits until the state is as wanted; returns it. Fails with what it was at last. */
@@ -89,7 +105,7 @@ export class Browser {
   async open(origin: string): Promise<Tab> {
     const page = await this.#connection.contexts()[0]!.newPage();
     await page.goto(`${origin}/`);
-    await page.waitForFunction(() => typeof globalThis.call === "function");
+    await ready(page);
     return new Tab(page);
   }
 
