@@ -1,6 +1,7 @@
 // The test projects, one per suite folder. `vitest run --project unit` runs one; a suite without files passes.
 // At most two files run at once (the CI machine has two cores), and heavy suites run theirs one by one.
 import { playwright } from "@vitest/browser-playwright";
+import { browserCommands } from "./test/support/browser-commands.ts";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
 const CHROMIUM = process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium";
@@ -72,6 +73,7 @@ const browser: TestProjectInlineConfiguration = {
       screenshotFailures: false,
       provider: playwright({ launchOptions: { executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS } }),
       instances: [{ browser: "chromium" }],
+      commands: browserCommands,
     },
   },
 };

@@ -2,7 +2,7 @@
  * Copy on read: what a read takes from the backing chain is written into the node, so that the next read finds it
  * there. The request is serialising already. Source: behaviour of QEMU's block/io.c.
  */
-import { isUnsupported } from "../base/errors.ts";
+import { errnoOf, isUnsupported } from "../base/errors.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { Req, type RequestFlags } from "./driver.ts";
 import type { BlockNode } from "./node.ts";
@@ -48,7 +48,7 @@ async function populate(
     const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
     const slot = await node.graph.arena.acquire(bytes);
     try {
-      await populateChunk(node, at, slot.bytes, flags & Req.background);
+      await populateChunk(node, at, slot.bytes, flags);
       if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
     } finally {
       slot.release();
@@ -62,9 +62,14 @@ async function populateChunk(
   bytes: Uint8Array,
   flags: RequestFlags,
 ): Promise<void> {
-  await readWithinEnd(node, offset, bytes, flags);
+  await readWithinEnd(node, offset, bytes, flags & Req.background);
   await node.debugEvent("cor_write");
-  await writeCopy(node, offset, bytes);
+  try {
+    await writeCopy(node, offset, bytes);
+  } catch (error) {
+    // A guest has what it asked for; that there is no room for a copy is the concern of whoever wants one.
+    if (flags & Req.prefetch || errnoOf(error) !== "ENOSPC") throw error;
+  }
   node.writeGeneration += 1;
 }
 

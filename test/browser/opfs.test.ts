@@ -1,7 +1,7 @@
 // The opfs driver over the browser's own private file system, in a dedicated worker.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openNode } from "../../src/browser.ts";
-import { type Storage, startStorage } from "./support.ts";
+import { type Storage, startStorage } from "./support/storage.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -83,6 +83,35 @@ describe("a disk", () => {
     await storage.calls.create({ ...raw, size: MiB });
     await storage.calls.remove(FILENAME);
     await expect(storage.calls.open("a", raw)).rejects.toMatchObject({ code: "ENOENT" });
+  });
+});
+
+describe("speed", () => {
+  test("random reads of 4 KiB are measured beside those of a bare handle", async () => {
+    const { calls } = storage;
+    await calls.create({ ...raw, size: 64 * MiB });
+    await calls.open("a", { driver: "opfs", filename: FILENAME } as Parameters<typeof calls.open>[1]);
+    for (let at = 0; at < 64 * MiB; at += MiB) await calls.write("a", at, filled(MiB, 1));
+    const best = await calls.measureReads("a", 10);
+    console.log(`4 KiB random read: node ${best.node.toFixed(2)} µs, bare handle ${best.bare.toFixed(2)} µs`);
+    expect(best.node).toBeGreaterThan(0);
+  });
+
+  test("a disk of 50 GiB is opened as one of 50 MiB is", async () => {
+    const { calls } = storage;
+    const times: Record<number, number> = {};
+    for (const size of [50 * MiB, 50 * GiB]) {
+      const filename = `tests/${size}`;
+      await calls.create({ driver: "qcow2", file: { driver: "opfs", filename }, size });
+      for (let round = 0; round < 5; round++) {
+        const begin = performance.now();
+        await calls.open("a", { driver: "qcow2", file: { driver: "opfs", filename } });
+        times[size] = Math.min(times[size] ?? Infinity, performance.now() - begin);
+        await calls.close("a");
+      }
+    }
+    console.log(`open: 50 MiB ${times[50 * MiB]!.toFixed(1)} ms, 50 GiB ${times[50 * GiB]!.toFixed(1)} ms`);
+    expect((await navigator.storage.estimate()).usage).toBeLessThan(4 * MiB);
   });
 });
 

@@ -9,6 +9,7 @@
  */
 import { ImageError } from "../../../base/errors.ts";
 import type { SyncFile } from "../../../base/host.ts";
+import { alignUp } from "../../../base/ranges.ts";
 import { writeWhole } from "./sync-io.ts";
 
 const MAGIC = new TextEncoder().encode("bwStore\n");
@@ -18,6 +19,8 @@ const CHECKED_BYTES = 32;
 const SECOND_HEADER = 4096;
 const ENTRIES_AT = 8192;
 const ENTRY_BYTES = 8;
+/** The file grows by so many bytes of entries at once. */
+const GROWTH_BYTES = 4096;
 /** Entries that are read or written at once. */
 const BATCH = 65_536;
 
@@ -120,6 +123,18 @@ export class MapFile {
         found(first + i, owner - 1);
       }
     }
+  }
+
+  /**
+   * Makes room for the entries of `slots` slots, so that writing them never meets a full disk: what was accepted can
+   * be made durable. ENOSPC.
+   */
+  reserve(slots: number): void {
+    const size = this.#file.size();
+    const needed = ENTRIES_AT + slots * ENTRY_BYTES;
+    if (needed <= size) return;
+    const from = Math.max(size, ENTRIES_AT);
+    writeWhole(this.#file, new Uint8Array(alignUp(needed, GROWTH_BYTES) - from), from);
   }
 
   /** Writes the entries of `count` slots from `first` on; `ownerOf` gives cluster + 1, or 0. Not yet durable. */

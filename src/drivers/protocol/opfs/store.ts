@@ -3,7 +3,8 @@
  * were first written, the map file says which is which; so a disk takes the room of what was written to it.
  *
  * Invariants: what a map entry refers to is durable before the entry is written; a slot whose entry is not durable is
- * lost by a crash, and its cluster reads as zeroes or as before. A request that fails for lack of space changes no map.
+ * lost by a crash, and its cluster reads as zeroes or as before. A request that fails for lack of space changes no map;
+ * what was accepted can be made durable without more space.
  * Everything here is synchronous, so no two requests overlap; it knows no browser and is tested by power cuts in Node.
  */
 import { BlockError, ImageError, blockError } from "../../../base/errors.ts";
@@ -141,6 +142,7 @@ export class ClusterStore {
     try {
       for (const part of parts)
         if (this.#index.get(part.cluster) < 0) taken.set(part.cluster, this.#prepareSlot(part));
+      this.#map.reserve(this.#slots.count);
       this.#writeRuns(parts, buffer, taken);
     } catch (error) {
       for (const slot of [...taken.values()].toReversed()) this.#slots.unused(slot);

@@ -5,24 +5,18 @@ import type { Engine } from "../../../../src/machine/engine.ts";
 import type { NodeSpec } from "../../../../src/block/driver.ts";
 import { BlockError } from "../../../../src/base/errors.ts";
 import { nodeCodecs } from "../../../../src/platform/node/codecs.ts";
+import { contentOf } from "../../../support/content.ts";
 import { type Fault, ImageServer } from "../../../support/image-server.ts";
 import { KiB, MiB, same } from "../../support/graph.ts";
 
 const CLUSTER = 64 * KiB;
 const SIZE = 2 * MiB + 512;
 
-/** Content in which no two places are alike. */
-function image(bytes = SIZE, seed = 1): Uint8Array {
-  const words = new Uint32Array(bytes / 4);
-  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + seed, 0x9e3779b1) >>> 0;
-  return new Uint8Array(words.buffer);
-}
-
 let server: ImageServer;
 let engine: Engine;
 
 beforeEach(async () => {
-  server = await ImageServer.start(image());
+  server = await ImageServer.start(contentOf(SIZE));
   engine = createEngine({ native: "off" });
 });
 
@@ -197,7 +191,7 @@ describe("a changed source", () => {
     const disk = await open();
     await disk.read(CLUSTER, 512);
     expect(server.seen.at(-1)!.ifMatch).toBe('"v1"');
-    Object.assign(server, { content: image(SIZE, 99), etag: '"v2"' });
+    Object.assign(server, { content: contentOf(SIZE, 99), etag: '"v2"' });
     expect((await failure(disk.read(5 * CLUSTER, 512))).code).toBe("ESTALE");
     Object.assign(server, { etag: '"v1"' });
     expect((await failure(disk.read(6 * CLUSTER, 512))).code).toBe("ESTALE");
@@ -210,7 +204,7 @@ describe("a changed source", () => {
       { etag: undefined, lastModified: "Mon, 01 Jan 2024 00:00:00 GMT" },
       { lastModified: "Tue, 02 Jan 2024 00:00:00 GMT" },
     ],
-    ["the length", { etag: undefined }, { content: image(SIZE + 512) }],
+    ["the length", { etag: undefined }, { content: contentOf(SIZE + 512) }],
   ] as const)("is seen by %s", async (_by, first, then) => {
     Object.assign(server, first);
     const disk = await open();
@@ -308,7 +302,7 @@ describe("a manifest", () => {
   test("of another disk, or with clusters that do not fit, it is refused", async () => {
     const bytes = await manifest();
     expect((await failure(open({ manifest: bytes, "cluster-size": 4096 }))).message).toContain("do not fit");
-    server.content = image(MiB);
+    server.content = contentOf(MiB);
     expect((await failure(open({ manifest: bytes }))).message).toContain("is of a disk of 2097664 bytes");
   });
 });

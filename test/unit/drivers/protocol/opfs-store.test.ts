@@ -146,6 +146,29 @@ describe("room", () => {
   });
 });
 
+test("at every fill level of a full disk, what was accepted can be made durable", async () => {
+  for (let room = 0; room < 6 * CLUSTER; room += 1000) {
+    const { storage, store } = await made(64 * MiB);
+    for (let cluster = 0; cluster < 510; cluster++) store.write(cluster * CLUSTER, filled(CLUSTER, 1));
+    store.commit();
+    storage.quota = storage.used + room;
+    const accepted: number[] = [];
+    for (let cluster = 600; cluster < 610; cluster++) {
+      try {
+        store.write(cluster * CLUSTER, filled(CLUSTER, 2));
+        accepted.push(cluster);
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ENOSPC" });
+      }
+    }
+    store.commit();
+    store.close();
+    const after = await reopen(storage.cut(() => false));
+    for (let cluster = 600; cluster < 610; cluster++)
+      expect(after.store.status(cluster * CLUSTER, 1).held).toBe(accepted.includes(cluster));
+  }
+});
+
 describe("power cuts", () => {
   /** What may be read of each sector: what was durable, or anything that was written since. */
   class Allowed {

@@ -1,5 +1,5 @@
-// A worker of test/browser/workers as an object whose methods are the worker's calls.
-import type { Calls } from "./workers/opfs.ts";
+// A worker with an engine over private storage, as an object whose methods are the worker's calls.
+import type { Calls } from "./storage-worker.ts";
 
 type Asynchronous<T> = {
   [K in keyof T]: T[K] extends (...args: infer A) => infer R ? (...args: A) => Promise<Awaited<R>> : never;
@@ -14,7 +14,7 @@ export interface Storage {
 
 /** Starts a worker with an engine over the private file system. */
 export function startStorage(): Storage {
-  const worker = new Worker(new URL("./workers/opfs.ts", import.meta.url), { type: "module" });
+  const worker = new Worker(new URL("./storage-worker.ts", import.meta.url), { type: "module" });
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   let next = 0;
   worker.addEventListener(
