@@ -1,6 +1,7 @@
 // The test projects, one per suite folder. `vitest run --project unit` runs one; a suite without files passes.
 // At most two files run at once (the CI machine has two cores), and heavy suites run theirs one by one.
 import { playwright } from "@vitest/browser-playwright";
+import { browserProfile } from "./test/support/browser-profile.ts";
 import { browserCommands } from "./test/support/browser-commands.ts";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
@@ -65,13 +66,17 @@ const browser: TestProjectInlineConfiguration = {
       "test/unit/drivers/protocol/{memory,null-co,blob}.test.ts",
     ],
     exclude: ["**/*.node.test.ts"],
+    globalSetup: ["test/support/browser-profile.ts"],
     testTimeout: 60_000,
     fileParallelism: false,
     browser: {
       enabled: true,
       headless: true,
       screenshotFailures: false,
-      provider: playwright({ launchOptions: { executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS } }),
+      provider: playwright({
+        persistentContext: browserProfile,
+        launchOptions: { executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS },
+      }),
       instances: [{ browser: "chromium" }],
       commands: browserCommands,
     },

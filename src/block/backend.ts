@@ -84,28 +84,30 @@ export class BlockBackend implements ChildParent {
     return this.root?.node;
   }
 
-  async pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
-    this.checkRange("pread", { offset, bytes: buffer.byteLength });
-    await this.#request((root) => root.pread(offset, buffer, flags));
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+    return this.#request({ op: "pread", offset, bytes: buffer.byteLength }, (root) =>
+      root.pread(offset, buffer, flags),
+    );
   }
 
-  async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
-    this.checkRange("pwrite", { offset, bytes: buffer.byteLength });
-    await this.#request((root) => root.pwrite(offset, buffer, this.#withCacheMode(flags)));
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+    return this.#request({ op: "pwrite", offset, bytes: buffer.byteLength }, (root) =>
+      root.pwrite(offset, buffer, this.#withCacheMode(flags)),
+    );
   }
 
-  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
-    this.checkRange("pwriteZeroes", { offset, bytes });
-    await this.#request((root) => root.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)));
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
+    return this.#request({ op: "pwriteZeroes", offset, bytes }, (root) =>
+      root.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)),
+    );
   }
 
-  async pdiscard(offset: number, bytes: number): Promise<void> {
-    this.checkRange("pdiscard", { offset, bytes });
-    await this.#request((root) => root.pdiscard(offset, bytes));
+  pdiscard(offset: number, bytes: number): Promise<void> {
+    return this.#request({ op: "pdiscard", offset, bytes }, (root) => root.pdiscard(offset, bytes));
   }
 
-  async flush(): Promise<void> {
-    await this.#request((root) => root.flush());
+  flush(): Promise<void> {
+    return this.#request(undefined, (root) => root.flush());
   }
 
   #withCacheMode(flags: RequestFlags): RequestFlags {
@@ -131,7 +133,11 @@ export class BlockBackend implements ChildParent {
     });
   }
 
-  async #request(body: (root: Child) => Promise<void>): Promise<void> {
+  async #request(
+    range: (ByteRange & { op: string }) | undefined,
+    body: (root: Child) => Promise<void>,
+  ): Promise<void> {
+    if (range) this.checkRange(range.op, range);
     while (this.#quiesced || this.held?.()) await this.graph.changes.wait();
     const { root } = this;
     if (!root) throw blockError("ENOMEDIUM", "backend");

@@ -36,9 +36,14 @@ export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Prom
   try {
     return await body();
   } finally {
-    node.inFlight -= 1;
-    if (node.inFlight === 0) node.graph.changes.wake();
+    leave(node);
   }
+}
+
+/** One request in flight less. */
+export function leave(node: BlockNode): void {
+  node.inFlight -= 1;
+  if (node.inFlight === 0) node.graph.changes.wake();
 }
 
 /** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */
@@ -62,6 +67,12 @@ export async function withBounce<T>(
   } finally {
     slot?.release();
   }
+}
+
+/** Whether a read lies within the disk and the driver takes it as it is. */
+export function isOneRead(node: BlockNode, offset: number, bytes: number): boolean {
+  const { maxTransfer } = node.limits;
+  return offset + bytes <= node.length && (maxTransfer === 0 || bytes <= maxTransfer);
 }
 
 /** Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. */

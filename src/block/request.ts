@@ -50,6 +50,11 @@ export class RequestTracker {
   readonly #requests = new Set<TrackedRequest>();
   #serialising = 0;
 
+  /** Whether a request may have to wait for another. */
+  get anySerialising(): boolean {
+    return this.#serialising > 0;
+  }
+
   begin(kind: RequestKind, offset: number, bytes: number): TrackedRequest {
     const request = new TrackedRequest(kind, offset, bytes);
     this.#requests.add(request);

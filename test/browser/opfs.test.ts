@@ -90,7 +90,7 @@ describe("speed", () => {
   test("random reads of 4 KiB are measured beside those of a bare handle", async () => {
     const { calls } = storage;
     await calls.create({ ...raw, size: 64 * MiB });
-    await calls.open("a", { driver: "opfs", filename: FILENAME } as Parameters<typeof calls.open>[1]);
+    await calls.open("a", { driver: "opfs", filename: FILENAME });
     for (let at = 0; at < 64 * MiB; at += MiB) await calls.write("a", at, filled(MiB, 1));
     const best = await calls.measureReads("a", 10);
     console.log(`4 KiB random read: node ${best.node.toFixed(2)} µs, bare handle ${best.bare.toFixed(2)} µs`);

@@ -106,12 +106,23 @@ describe("copy on read", () => {
     base.before = () => Promise.reject(blockError("EIO", "pread"));
     await expect(pread(top, 0, new Uint8Array(512), Req.copyOnRead)).rejects.toMatchObject({ code: "EIO" });
     base.before = undefined;
-    images.get("top")!.faults.push({ op: "write", code: "ENOSPC", once: true });
+    images.get("top")!.faults.push({ op: "write", code: "EIO", once: true });
     await expect(pread(top, 0, new Uint8Array(512), Req.copyOnRead)).rejects.toMatchObject({
-      code: "ENOSPC",
+      code: "EIO",
     });
     expect(clusters.size).toBe(0);
     await pread(top, 0, new Uint8Array(512), Req.copyOnRead);
     expect(clusters.size).toBe(1);
+  });
+
+  test("without room for the copy a guest still reads, and a job that wants the copy is told", async () => {
+    const { top, clusters } = await chain();
+    images.get("top")!.faults.push({ op: "write", code: "ENOSPC", once: false });
+    const buffer = new Uint8Array(512);
+    await pread(top, clusterBytes, buffer, Req.copyOnRead);
+    expect(same(buffer, pattern(SIZE, 1).subarray(clusterBytes, clusterBytes + 512))).toBe(true);
+    const prefetch = pread(top, clusterBytes, buffer, Req.copyOnRead | Req.prefetch);
+    await expect(prefetch).rejects.toMatchObject({ code: "ENOSPC" });
+    expect(clusters.size).toBe(0);
   });
 });

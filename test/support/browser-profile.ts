@@ -1,0 +1,13 @@
+// The profile of the browser that tests run in: on disk, so that its private file system is the one that users have, and
+// not one in memory behind the browser's main process. Of this run alone, and removed when it ends.
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** The directory; the browser makes it. */
+export const browserProfile = join(tmpdir(), `blockwright-chromium-${process.pid}`);
+
+/** Called by vitest (globalSetup) after the last test. */
+export function teardown(): void {
+  rmSync(browserProfile, { recursive: true, force: true, maxRetries: 5 });
+}
