@@ -4,7 +4,7 @@
  */
 import { type Breach, lineOf, repositoryFiles, type Source, type SyntaxNode, walk } from "./source.ts";
 
-/** The folders of src/, lowest first. The entries (src/*.ts and src/cli) stand above them all. */
+/** The folders of src/, lowest first. The entries (src/*.ts, src/cli and src/demo) stand above them all. */
 const ROWS = [
   "base",
   "platform",
@@ -33,6 +33,7 @@ const BARRED: readonly (readonly [from: RegExp, to: RegExp, why: string])[] = [
 const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
+  [/^v86$/, /^src\/demo\//],
   [/^(koffi|fzstd|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
@@ -59,7 +60,7 @@ function importsOf(source: Source): Import[] {
 
 /** The rank of a file's layer; undefined when its folder is not in the table. */
 function rankOf(path: string): number | undefined {
-  if (/^src\/[^/]+$/.test(path) || path.startsWith("src/cli/")) return ENTRY;
+  if (/^src\/[^/]+$/.test(path) || /^src\/(cli|demo)\//.test(path)) return ENTRY;
   const rank = ROWS.indexOf(path.split("/")[1] ?? "");
   return rank < 0 ? undefined : rank;
 }

@@ -1,0 +1,195 @@
+// The demo page: `npm run demo` builds the library and the page, makes the guest's disk, and serves all of it on this machine
+// with Range and ETag. The page can ask the server to cut the connections of the disk, as
+// a network does. Nothing is loaded from elsewhere.
+import { createHash } from "node:crypto";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, extname, join, normalize } from "node:path";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { root, target } from "./build.mjs";
+
+const MiB = 1024 * 1024;
+const SECTOR = 512;
+/** As in guest.asm. */
+const MAGIC = 0xb10c0de5;
+const FIRST_SECTOR = 2048;
+const TOTAL_AT = 504;
+
+/** Where SeaBIOS's files may be: Debian's package seabios, QEMU's own folders elsewhere. */
+const FIRMWARE = [
+  "/usr/share/seabios",
+  "/usr/share/qemu",
+  "/usr/local/share/qemu",
+  "/opt/homebrew/share/qemu",
+];
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".css": "text/css",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".wasm": "application/wasm",
+  ".map": "application/json",
+  ".svg": "image/svg+xml",
+};
+
+/** The folder with the firmware. Throws in words that say what to install. */
+function firmware() {
+  const found = FIRMWARE.find((folder) =>
+    ["bios.bin", "vgabios-stdvga.bin"].every((name) => existsSync(join(folder, name))),
+  );
+  if (found) return found;
+  throw new Error("the guest boots with SeaBIOS, which is not here; on Debian: apt-get install seabios");
+}
+
+/** The guest's program, 16 sectors. */
+function assemble() {
+  const folder = mkdtempSync(join(tmpdir(), "blockwright-demo-"));
+  try {
+    const out = join(folder, "guest.bin");
+    execFileSync("nasm", ["-f", "bin", "-o", out, join(root, "src/demo/guest.asm")]);
+    return readFileSync(out);
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
+    throw new Error("the guest is assembled by nasm, which is not here; on Debian: apt-get install nasm");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** A disk of `bytes` bytes as guest.asm wants it. */
+function makeDisk(bytes) {
+  const disk = Buffer.alloc(bytes);
+  assemble().copy(disk);
+  const sectors = bytes / SECTOR;
+  disk.writeUInt32LE(sectors, TOTAL_AT);
+  for (let sector = FIRST_SECTOR; sector < sectors; sector++) {
+    const at = sector * SECTOR;
+    disk.fill(`Sector ${sector} of the demo's disk. `, at, at + SECTOR, "latin1");
+    disk.writeUInt32LE((sector ^ MAGIC) >>> 0, at);
+  }
+  return disk;
+}
+
+/** Bundles the page and its worker into build/demo. */
+async function bundlePage() {
+  await build({
+    absWorkingDir: root,
+    entryPoints: { page: "src/demo/page.ts", worker: "src/demo/worker.ts" },
+    outdir: "build/demo",
+    bundle: true,
+    format: "esm",
+    platform: "browser",
+    target,
+    sourcemap: true,
+    minify: true,
+    // v86 asks for these only where Node is.
+    external: ["node:*", "crypto", "fs", "perf_hooks"],
+    logLevel: "warning",
+  });
+}
+
+/** A file that the page may have; undefined where there is none. */
+function fileFor(path, bios) {
+  const folders = [
+    ["/firmware/", bios],
+    ["/v86/", dirname(createRequire(import.meta.url).resolve("v86"))],
+    ["/built/", join(root, "build", "demo")],
+    ["/", join(root, "src", "demo")],
+  ];
+  const [prefix, folder] = folders.find(([start]) => path.startsWith(start));
+  const name = normalize(path === "/" ? "index.html" : path.slice(prefix.length));
+  const file = join(folder, name);
+  return name.startsWith("..") || !existsSync(file) || name === "." ? undefined : file;
+}
+
+/** Answers a request for the disk: whole, a range, 304, 412 or 416. */
+function sendDisk(request, response, { disk, etag }) {
+  const headers = { "accept-ranges": "bytes", etag, "content-type": "application/octet-stream" };
+  const { range } = request.headers;
+  const wanted = request.headers["if-match"];
+  if (wanted && wanted !== etag) return response.writeHead(412, headers).end();
+  const match = /^bytes=(\d+)-(\d*)$/.exec(range ?? "");
+  if (!match) {
+    response.writeHead(200, { ...headers, "content-length": disk.length });
+    return response.end(request.method === "HEAD" ? undefined : disk);
+  }
+  const from = Number(match[1]);
+  const to = Math.min(match[2] === "" ? disk.length : Number(match[2]) + 1, disk.length);
+  if (from >= to) return response.writeHead(416, { "content-range": `bytes */${disk.length}` }).end();
+  response.writeHead(206, {
+    ...headers,
+    "content-length": to - from,
+    "content-range": `bytes ${from}-${to - 1}/${disk.length}`,
+  });
+  return response.end(disk.subarray(from, to));
+}
+
+/** Builds the page, makes the disk and serves both. Port 0: any that is free. */
+async function startDemo({ port, diskBytes }) {
+  const bios = firmware();
+  const disk = makeDisk(diskBytes);
+  const etag = `"${createHash("sha256").update(disk).digest("hex").slice(0, 32)}"`;
+  await bundlePage();
+  const diskSockets = new Set();
+  let isCut = false;
+  const server = createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url, "http://localhost");
+    if (pathname === "/disk.img") {
+      if (isCut) return request.socket.destroy();
+      const { socket } = request;
+      if (!diskSockets.has(socket)) socket.once("close", () => diskSockets.delete(socket));
+      diskSockets.add(socket);
+      return sendDisk(request, response, { disk, etag });
+    }
+    if (pathname === "/network" && request.method === "POST") {
+      isCut = searchParams.get("state") === "cut";
+      if (isCut) for (const socket of diskSockets) if (socket !== request.socket) socket.destroy();
+      return response.writeHead(204).end();
+    }
+    const file = fileFor(pathname, bios);
+    if (!file) return response.writeHead(404).end();
+    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+    return response.end(readFileSync(file));
+  });
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", resolve);
+  });
+  return { url: `http://127.0.0.1:${server.address().port}/` };
+}
+
+const options = {
+  port: { type: "string", default: "8086" },
+  "disk-mib": { type: "string", default: "64" },
+  "skip-build": { type: "boolean", default: false },
+};
+
+/** The command: `npm run demo -- [--port PORT] [--disk-mib MIB] [--skip-build]`. */
+async function main() {
+  const { values } = parseArgs({ options });
+  const [port, mib] = [Number(values.port), Number(values["disk-mib"])];
+  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new Error(`no port: ${values.port}`);
+  if (!Number.isInteger(mib) || mib < 2 || mib > 1024)
+    throw new Error(`no size from 2 to 1024: ${values["disk-mib"]}`);
+  if (!values["skip-build"]) {
+    const { status } = spawnSync(process.execPath, [join(root, ".ci/build.mjs")], { stdio: "inherit" });
+    if (status !== 0) throw new Error("the library does not build");
+  }
+  const { url } = await startDemo({ port, diskBytes: mib * MiB }).catch((error) => {
+    if (error.code !== "EADDRINUSE") throw error;
+    throw new Error(`port ${port} is in use: npm run demo -- --port ${port + 1}`);
+  });
+  console.log(`The demo is at ${url}  (Ctrl+C ends it)`);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`demo: ${error.message}`);
+  process.exitCode = 1;
+}

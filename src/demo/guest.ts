@@ -1,0 +1,109 @@
+/**
+ * The guest: v86 on the page, its disk in the worker. Requests show on the map while they are under way, and what is typed
+ * reaches it only while its screen has the focus, so that the page stays usable by keyboard.
+ */
+import { V86 } from "v86";
+import type { GuestDisk } from "../index.ts";
+import { toV86Disk } from "../v86.ts";
+import type { MapModel } from "./map-model.ts";
+import { DISK, type Session } from "./session.ts";
+
+/** Scan codes, pressed and let go. */
+const ENTER = [0x1c, 0x9c];
+const BACKSPACE = [0x0e, 0x8e];
+const KEY_MS = 12;
+
+/** A running guest. */
+export interface Guest {
+  /** Types a line, and Enter. */
+  type(text: string): Promise<void>;
+  /** Stops the emulator and takes its disk out. */
+  end(): Promise<void>;
+}
+
+/** The disk, with its requests shown on the map. */
+function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDisk {
+  const show = async <T>(
+    range: [offset: number, bytes: number],
+    how: "read" | "written",
+    work: Promise<T>,
+  ): Promise<T> => {
+    const end = model.begin(...range);
+    changed();
+    try {
+      const value = await work;
+      end(how);
+      return value;
+    } catch (error) {
+      end("failed");
+      throw error;
+    } finally {
+      changed();
+    }
+  };
+  return {
+    length: disk.length,
+    readOnly: disk.readOnly,
+    session: disk.session,
+    machine: disk.machine,
+    read: (offset, bytes, options) => show([offset, bytes], "read", disk.read(offset, bytes, options)),
+    write: (offset, data) => show([offset, data.byteLength], "written", disk.write(offset, data)),
+    flush: () => disk.flush(),
+    close: () => disk.close(),
+  };
+}
+
+/** Boots the guest on the screen `container`. */
+export async function boot(
+  session: Session,
+  container: HTMLElement,
+  { model, changed }: { model: MapModel; changed: () => void },
+): Promise<Guest> {
+  const remote = await session.engine.guestDisk(DISK, { rerror: "stop", werror: "enospc" });
+  const disk = await toV86Disk(watched(remote, model, changed), { identity: "demo" });
+  const emulator = new V86({
+    wasm_path: "/v86/v86.wasm",
+    bios: { url: "/firmware/bios.bin" },
+    vga_bios: { url: "/firmware/vgabios-stdvga.bin" },
+    hda: disk,
+    memory_size: 16 * 1024 * 1024,
+    vga_memory_size: 2 * 1024 * 1024,
+    screen_container: container,
+    disable_mouse: true,
+    disable_speaker: true,
+    autostart: true,
+    boot_order: 0x132,
+  });
+  disk.attach(emulator);
+  // v86 listens at the window, which would take the keyboard from the rest of the page.
+  emulator.add_listener("emulator-started", () => emulator.keyboard_set_enabled(false));
+  const press = (character: string): void => {
+    emulator.keyboard_set_enabled(true);
+    emulator.keyboard_send_text(character);
+    emulator.keyboard_set_enabled(false);
+  };
+  // The BIOS keeps 15 keys at most.
+  const type = async (text: string): Promise<void> => {
+    for (const character of text) {
+      press(character);
+      await new Promise((resolve) => setTimeout(resolve, KEY_MS));
+    }
+    emulator.keyboard_send_scancodes(ENTER);
+  };
+  container.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter") emulator.keyboard_send_scancodes(ENTER);
+    else if (event.key === "Backspace") emulator.keyboard_send_scancodes(BACKSPACE);
+    else if (event.key.length === 1) press(event.key);
+    else return;
+    event.preventDefault();
+  });
+  return {
+    type,
+    async end() {
+      await emulator.stop();
+      await disk.close();
+      await emulator.destroy();
+    },
+  };
+}
