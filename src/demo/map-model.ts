@@ -7,7 +7,6 @@
 
 /** The states, as they are shown; the later ones hide the earlier ones. */
 export const states = ["absent", "zero", "local", "dirty", "flight", "failed"] as const;
-export type State = (typeof states)[number];
 
 const [ABSENT, ZERO, LOCAL, DIRTY, FLIGHT, FAILED] = [0, 1, 2, 3, 4, 5];
 
