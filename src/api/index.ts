@@ -58,6 +58,7 @@ export type {
   ObjectOptions,
   ReturnOf,
 } from "../wire/qapi/index.ts";
+export { type AmendChanges, type AmendImageOptions, amend } from "./amend.ts";
 export type { CheckOptions, CheckReport } from "./check.ts";
 export type { FromBlobOptions } from "./blob.ts";
 export {

@@ -7,7 +7,8 @@ import { splitAtCommas } from "../wire/qapi/keyval.ts";
 import { parseSize, safeBytes } from "./sizes.ts";
 import { Refusal } from "./verb.ts";
 
-interface OptionRow {
+/** One option of a format. */
+export interface OptionRow {
   name: string;
   type: "str" | "size" | "num" | "bool";
   help: string;
@@ -206,7 +207,8 @@ export class CreateOptions {
   }
 }
 
-function checkValue(row: OptionRow, value: string): void {
+/** Throws Refusal, in QEMU's words, unless the text is a value of the option. */
+export function checkValue(row: OptionRow, value: string): void {
   if (row.type === "bool" && !/^(on|yes|true|y|off|no|false|n)$/.test(value))
     throw new Refusal(`Parameter '${row.name}' expects 'on' or 'off'`);
   if (row.type === "num" && !/^(0x[0-9a-f]+|\d+)$/i.test(value))
@@ -220,7 +222,8 @@ function checkValue(row: OptionRow, value: string): void {
   }
 }
 
-function wireValue(row: OptionRow, value: string): string | number | boolean {
+/** The value as QAPI has it. Throws Refusal. */
+export function wireValue(row: OptionRow, value: string): string | number | boolean {
   if (row.type === "bool") return /^(on|yes|true|y)$/.test(value);
   if (row.type !== "str") return safeBytes(parseSize(value) as bigint);
   const meant = row.name === "compat" ? (versions[value] ?? value) : value;
@@ -256,9 +259,11 @@ const typeNames = { str: "<str>", size: "<size>", num: "<num>", bool: "<bool (on
 /** The options of a format, as text. */
 export function optionsHelp(format: string): string {
   if (!isCreatable(format)) throw new Refusal(`Unknown file format '${format}'`);
-  const rows = tables[format] ?? [];
-  const lines = rows
-    .filter((row) => !row.later)
-    .map((row) => `  ${`${row.name}=${typeNames[row.type]}`.padEnd(22)} - ${row.help}`);
-  return `Supported ${format} options:\n${lines.toSorted().join("\n")}\n`;
+  return `Supported ${format} options:\n${optionLines((tables[format] ?? []).filter((row) => !row.later))}`;
+}
+
+/** Options as help lists them, a line each. */
+export function optionLines(rows: readonly OptionRow[]): string {
+  const lines = rows.map((row) => `  ${`${row.name}=${typeNames[row.type]}`.padEnd(22)} - ${row.help}`);
+  return `${lines.toSorted().join("\n")}\n`;
 }

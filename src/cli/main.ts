@@ -4,6 +4,7 @@
  */
 import { Command } from "commander";
 import { version } from "../version.ts";
+import { addAmend } from "./commands/amend.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addBench } from "./commands/bench.ts";
 import { addBitmap } from "./commands/bitmap.ts";
@@ -57,6 +58,7 @@ addSnapshot(program);
 addRebase(program);
 addResize(program);
 addMeasure(program);
+addAmend(program);
 addBitmap(program);
 addBench(program);
 addIo(program);

@@ -19,14 +19,21 @@ export interface BackingLink {
 /** Sets or (null) removes the link. On an error the header in memory is as before. */
 export async function changeBackingFile(image: Image, link: BackingLink | null): Promise<void> {
   checkLink(image, link);
+  await rewriteHeader(image, (header) => {
+    header.backingFile = link?.filename;
+    if (link) setBackingFormat(header, link.format);
+    else removeFormat(header);
+  });
+}
+
+/** Makes everything before durable, changes the header and writes all of it. On an error the header in memory is as before. */
+export async function rewriteHeader(image: Image, change: (header: Header) => void): Promise<void> {
   await image.locked(async () => {
     await writeBackLocked(image);
     await image.file.flush();
     const before = { ...image.header };
     try {
-      image.header.backingFile = link?.filename;
-      if (link) setBackingFormat(image.header, link.format);
-      else await removeFormat(image);
+      change(image.header);
       await writeHeader(image);
       await image.file.flush();
     } catch (error) {
@@ -54,9 +61,9 @@ function isAtomic(header: Header): boolean {
 }
 
 /** Drops the format's extension, unless that would move extensions in later sectors; without a name it says nothing. */
-async function removeFormat(image: Image): Promise<void> {
-  if (isAtomic(image.header)) setBackingFormat(image.header, undefined);
-  else image.header.backingFormat = undefined;
+function removeFormat(header: Header): void {
+  if (isAtomic(header)) setBackingFormat(header, undefined);
+  else header.backingFormat = undefined;
 }
 
 /**

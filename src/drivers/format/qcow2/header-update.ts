@@ -8,7 +8,7 @@ import type { Image } from "./image.ts";
 /** Where the fields begin that this function rewrites: after the backing name's place and the cluster size. */
 const FIELDS_FROM = 24;
 const FIELDS_TO_V2 = 72;
-const FIELDS_TO_V3 = 96;
+const FIELDS_TO_V3 = 100;
 
 /**
  * Applies `change` to sizes, table places or feature bits of the header and writes them, as one atomic write. On an error

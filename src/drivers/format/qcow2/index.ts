@@ -5,6 +5,8 @@
  */
 import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
 import {
+  type AmendContext,
+  type AmendOptions,
   type BlockDriver,
   type BlockLimits,
   type BlockStatus,
@@ -21,6 +23,7 @@ import {
 } from "../../../block/driver.ts";
 import type { Child } from "../../../block/child.ts";
 import { imageFilename } from "../../../block/open.ts";
+import { amendImage } from "./amend.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
 import { checkImage, type CheckResult } from "./check.ts";
 import { Qcow2Bitmaps } from "./bitmaps.ts";
@@ -164,6 +167,10 @@ export class Qcow2 implements BlockDriver {
 
   snapshots(): Qcow2Snapshots {
     return this.#snapshots;
+  }
+
+  amend(options: AmendOptions, context: AmendContext): Promise<void> {
+    return amendImage(this.#image, options, context);
   }
 
   vmState(): Qcow2VmState {
