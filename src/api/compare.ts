@@ -3,15 +3,11 @@
  * comparison, a few pieces at once. Source: behaviour of qemu-img compare 7.2.
  */
 import { BlockError } from "../base/errors.ts";
-import { MiB, SECTOR_SIZE } from "../base/limits.ts";
+import { SECTOR_SIZE } from "../base/limits.ts";
 import { BlockBackend, readerPermissions } from "../block/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { Pipeline } from "./pipeline.ts";
-
-/** Bytes compared at once, and how many such pieces are under way. */
-const PIECE_BYTES = 2 * MiB;
-const PIECES = 4;
+import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
 /** Options of compare(). */
 export interface CompareOptions {
@@ -87,12 +83,21 @@ function sectors(node: Node): number {
   return Math.ceil(node.length / SECTOR_SIZE);
 }
 
+/** What one question for block status told. */
+interface Known {
+  readonly from: number;
+  readonly status: ChainStatus;
+}
+
 class Comparison {
   readonly #nodes: readonly [Node, Node];
   readonly #disks: readonly [BlockBackend, BlockBackend];
   readonly #options: CompareOptions;
   readonly #total: number;
+  readonly #pieces: Pieces;
   readonly #pipeline: Pipeline<{ end: number; differs: number | undefined }>;
+  /** The last status of each disk, and where it begins. */
+  readonly #known: [Known | undefined, Known | undefined] = [undefined, undefined];
 
   constructor(a: Node, b: Node, options: CompareOptions) {
     const { graph } = a.engine;
@@ -100,7 +105,8 @@ class Comparison {
     this.#disks = [new BlockBackend(graph), new BlockBackend(graph)];
     this.#options = options;
     this.#total = Math.max(a.length, b.length);
-    this.#pipeline = new Pipeline(PIECES, ({ end, differs }) => {
+    this.#pieces = piecesFor(graph.host);
+    this.#pipeline = new Pipeline(this.#pieces.atOnce, ({ end, differs }) => {
       if (differs !== undefined) throw new Mismatch({ mismatch: "content", offset: differs });
       options.onProgress?.(end, this.#total);
     });
@@ -142,7 +148,7 @@ class Comparison {
       await this.#pipeline.push(() => Promise.resolve(nothing));
       return at + bytes;
     }
-    bytes = Math.min(bytes, PIECE_BYTES);
+    bytes = Math.min(bytes, this.#pieces.bytes);
     if (first.allocated && second.allocated) await this.#pipeline.push(() => this.#both(at, bytes));
     else await this.#pipeline.push(() => this.#zeroes(first.allocated ? 0 : 1, at, bytes));
     return at + bytes;
@@ -153,13 +159,23 @@ class Comparison {
     this.#options.signal?.throwIfAborted();
     const status = await this.#status(disk, at);
     if (!status.allocated || status.zero) return at + status.bytes;
-    const bytes = Math.min(status.bytes, PIECE_BYTES);
+    const bytes = Math.min(status.bytes, this.#pieces.bytes);
     await this.#pipeline.push(() => this.#zeroes(disk, at, bytes));
     return at + bytes;
   }
 
-  /** The status of a disk up to its end in sectors. */
+  /** The status of a disk up to its end in sectors; asked for when what was known is used up. */
   async #status(disk: 0 | 1, offset: number): Promise<ChainStatus> {
+    let known = this.#known[disk];
+    if (!known || offset < known.from || offset >= known.from + known.status.bytes) {
+      known = { from: offset, status: await this.#ask(disk, offset) };
+      this.#known[disk] = known;
+    }
+    const { from, status } = known;
+    return from === offset ? status : { ...status, bytes: from + status.bytes - offset };
+  }
+
+  async #ask(disk: 0 | 1, offset: number): Promise<ChainStatus> {
     const node = this.#nodes[disk];
     const left = node.length - offset;
     try {
@@ -176,9 +192,9 @@ class Comparison {
     using slot = await arena.acquire(2 * bytes, this.#options.signal);
     const a = slot.bytes.subarray(0, bytes);
     const b = slot.bytes.subarray(bytes);
-    const reads = [this.#read(0, offset, a), this.#read(1, offset, b)];
-    await Promise.allSettled(reads);
-    await Promise.all(reads);
+    const reads = [this.#read(0, offset, a), this.#read(1, offset, b)].filter((read) => read !== undefined);
+    if (reads.length > 0) await Promise.allSettled(reads);
+    if (reads.length > 0) await Promise.all(reads);
     const at = kernels.firstDifference(a, b);
     return { end: offset + bytes, differs: at < 0 ? undefined : sectorOf(offset, at) };
   }
@@ -190,7 +206,8 @@ class Comparison {
   ): Promise<{ end: number; differs: number | undefined }> {
     const { arena, kernels } = this.#nodes[0].engine.graph;
     using slot = await arena.acquire(bytes, this.#options.signal);
-    await this.#read(disk, offset, slot.bytes);
+    const read = this.#read(disk, offset, slot.bytes);
+    if (read) await read;
     if (kernels.isZero(slot.bytes)) return { end: offset + bytes, differs: undefined };
     return {
       end: offset + bytes,
@@ -201,7 +218,13 @@ class Comparison {
     };
   }
 
-  async #read(disk: 0 | 1, offset: number, buffer: Uint8Array): Promise<void> {
+  /** Undefined: it is done. */
+  #read(disk: 0 | 1, offset: number, buffer: Uint8Array): Promise<void> | undefined {
+    const root = this.#disks[disk].root!;
+    return root.preadNow(offset, buffer) ? undefined : this.#readLater(disk, offset, buffer);
+  }
+
+  async #readLater(disk: 0 | 1, offset: number, buffer: Uint8Array): Promise<void> {
     try {
       // Beyond the end of a disk that is no multiple of sectors there are zeroes.
       await this.#disks[disk].root!.pread(offset, buffer);

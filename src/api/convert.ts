@@ -14,15 +14,13 @@ import { skipFilters } from "../block/chain.ts";
 import type { BlockNode } from "../block/node.ts";
 import { Perm } from "../block/permissions.ts";
 import { CopyError, RangeCopier, type RangeCopierOptions, type UnreadRange } from "../block/range-copy.ts";
-import { type ChainStatus, blockStatusAbove } from "../block/status.ts";
+import { type ChainStatus, blockStatusAbove, blockStatusAboveNow } from "../block/status.ts";
 import { RateLimit } from "../job/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { Pipeline } from "./pipeline.ts";
+import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
-const PIECE_BYTES = 2 * MiB;
-const PIECES = 4;
 const DEFAULT_SPARSE = 4096;
 /** How far the block status is asked for ahead, bytes. */
 const STATUS_REACH = 1024 * MiB;
@@ -37,7 +35,7 @@ export interface ConvertOptions {
   compress?: boolean;
   /** Runs of zeroes of so many bytes are not stored as data; 0: everything is written out. Default 4096. */
   sparseBytes?: number;
-  /** Pieces of 2 MiB under way at once, >= 1; default 4. */
+  /** Pieces under way at once, >= 1; default as fits the host. */
   parallel?: number;
   /** Data copied per second, bytes; 0 (default): no limit. */
   speedBytesPerSecond?: number;
@@ -120,13 +118,6 @@ async function attachSources(from: BlockBackend, engine: Engine, sources: readon
   }
 }
 
-/** A copier to a target whose zeroes are there already. */
-class ZeroTargetCopier extends RangeCopier {
-  override writeZeroes(): Promise<void> {
-    return Promise.resolve();
-  }
-}
-
 class Conversion {
   readonly #source: BlockNode;
   /** The layer that the target has below it too. */
@@ -138,6 +129,7 @@ class Conversion {
   readonly #length: number;
   /** Pieces are multiples of this. */
   readonly #unit: number;
+  readonly #pieces: Pieces;
   readonly #pipeline: Pipeline<number>;
   readonly #rate: RateLimit;
   readonly #wait: (delayMs: number) => Promise<void>;
@@ -156,6 +148,7 @@ class Conversion {
       Math.ceil(source.node.length / SECTOR_SIZE) * SECTOR_SIZE,
       Math.max(target.node.length, source.node.length),
     );
+    this.#pieces = piecesFor(graph.host);
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
       limits.pwriteZeroesAlignment,
@@ -173,12 +166,13 @@ class Conversion {
       detectZeroes: sparseBytes > 0,
       unmap: true,
       compress,
+      targetIsZero: options.targetIsZero ?? false,
       clusterSize: compress ? cluster : granule,
-      maxTransfer: PIECE_BYTES,
+      maxTransfer: this.#pieces.bytes,
       ...(options.salvage ? { salvage: options.salvage } : {}),
     };
-    this.#copier = options.targetIsZero ? new ZeroTargetCopier(how) : new RangeCopier(how);
-    this.#pipeline = new Pipeline(Math.max(1, options.parallel ?? PIECES), (done) =>
+    this.#copier = new RangeCopier(how);
+    this.#pipeline = new Pipeline(Math.max(1, options.parallel ?? this.#pieces.atOnce), (done) =>
       options.onProgress?.(done, this.#length),
     );
     const { clock } = graph.host;
@@ -199,6 +193,7 @@ class Conversion {
       }
       await this.#flushPiece();
       await this.#pipeline.drain();
+      this.#options.onProgress?.(this.#length, this.#length);
     } finally {
       await this.#pipeline.settle();
     }
@@ -207,20 +202,20 @@ class Conversion {
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
   async #learn(offset: number): Promise<{ kind: Kind; bytes: number }> {
     const asked = Math.min(this.#length - offset, STATUS_REACH);
-    const { kind, bytes } = await this.#status(offset, asked);
-    if (bytes >= asked) return { kind, bytes: asked };
-    if (bytes < this.#unit) return { kind: "data", bytes: Math.min(this.#unit, this.#length - offset) };
-    return { kind, bytes: alignDown(bytes, this.#unit) };
+    const known = this.#base ? undefined : blockStatusAboveNow(this.#source, offset, asked);
+    const status = known ?? (await this.#sourceStatus(offset, asked));
+    const kind = this.#kindOf(status, offset);
+    if (status.bytes >= asked) return { kind, bytes: asked };
+    if (status.bytes < this.#unit)
+      return { kind: "data", bytes: Math.min(this.#unit, this.#length - offset) };
+    return { kind, bytes: alignDown(status.bytes, this.#unit) };
   }
 
-  async #status(offset: number, bytes: number): Promise<{ kind: Kind; bytes: number }> {
-    const status = await this.#sourceStatus(offset, bytes);
+  #kindOf(status: ChainStatus, offset: number): Kind {
     const backed = this.#options.targetHasBacking ?? false;
-    const known = status.zero || status.data;
-    if (!known) return { kind: backed ? "backing" : "data", bytes: status.bytes };
-    if (!status.zero) return { kind: "data", bytes: status.bytes };
-    if (this.#options.sparseBytes === 0) return { kind: "data", bytes: status.bytes };
-    return { kind: backed && offset >= this.#backingBytes ? "backing" : "zero", bytes: status.bytes };
+    if (!status.zero && !status.data) return backed ? "backing" : "data";
+    if (!status.zero || this.#options.sparseBytes === 0) return "data";
+    return backed && offset >= this.#backingBytes ? "backing" : "zero";
   }
 
   /** When salvaging, less and less is asked for, and a sector of which nothing can be told counts as data. */
@@ -243,10 +238,10 @@ class Conversion {
     const end = offset + bytes;
     for (let at = offset; at < end;) {
       this.#piece ??= { offset: at, bytes: 0 };
-      const take = Math.min(end - at, PIECE_BYTES - this.#piece.bytes);
+      const take = Math.min(end - at, this.#pieces.bytes - this.#piece.bytes);
       this.#piece.bytes += take;
       at += take;
-      if (this.#piece.bytes >= PIECE_BYTES) await this.#flushPiece();
+      if (this.#piece.bytes >= this.#pieces.bytes) await this.#flushPiece();
       this.#options.signal?.throwIfAborted();
     }
   }
@@ -255,18 +250,23 @@ class Conversion {
     const piece = this.#piece;
     this.#piece = undefined;
     if (!piece || piece.bytes === 0) return;
-    await this.#pipeline.push(async () => {
-      await this.#copier.copyData(piece.offset, piece.bytes);
-      return piece.offset + piece.bytes;
-    });
+    const end = piece.offset + piece.bytes;
+    const done = this.#pieces.atOnce === 1 ? this.#copier.copyNow(piece.offset, piece.bytes) : 0;
+    if (done === piece.bytes) this.#options.onProgress?.(end, this.#length);
+    else
+      await this.#pipeline.push(async () => {
+        await this.#copier.copyData(piece.offset + done, piece.bytes - done);
+        return end;
+      });
     const delayMs = this.#rate.delayMs(piece.bytes);
     if (delayMs > 0) await this.#wait(delayMs);
   }
 
   async #zeroes(offset: number, bytes: number, kind: Kind): Promise<void> {
     await this.#flushPiece();
+    if (kind === "backing" || this.#options.targetIsZero) return;
     await this.#pipeline.push(async () => {
-      if (kind === "zero") await this.#copier.writeZeroes(offset, bytes);
+      await this.#copier.writeZeroes(offset, bytes);
       return offset + bytes;
     });
   }

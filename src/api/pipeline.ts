@@ -3,6 +3,26 @@
  * rejected, no task is under way any more.
  */
 
+import type { Host } from "../base/host.ts";
+import { KiB, MiB } from "../base/limits.ts";
+
+/** How whole disks are gone through. */
+export interface Pieces {
+  /** Bytes that are read at once. */
+  readonly bytes: number;
+  /** Pieces under way at once. */
+  readonly atOnce: number;
+}
+
+/**
+ * The pieces for disks in files of `host`. Where requests are done in the caller's turn, one at a time is all there can be,
+ * and a piece should stay in the second-level cache until it was looked at and written.
+ */
+export function piecesFor(host: Host): Pieces {
+  if (host.files.inTurn) return { bytes: 512 * KiB, atOnce: 1 };
+  return { bytes: 2 * MiB, atOnce: 4 };
+}
+
 /** Runs tasks with bounded parallelism. */
 export class Pipeline<T> {
   readonly #depth: number;
@@ -17,6 +37,10 @@ export class Pipeline<T> {
 
   /** Starts a task when there is room. Rejects with the first failure, in order, or what `take` threw. */
   async push(task: () => Promise<T>): Promise<void> {
+    if (this.#depth === 1) {
+      this.#take(await task());
+      return;
+    }
     if (this.#running.length >= this.#depth) await this.#next();
     const running = task();
     // It is looked at in its turn.

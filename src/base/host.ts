@@ -55,6 +55,10 @@ export interface HostFile {
   read(buffer: Uint8Array, offset: number): Promise<number>;
   /** Writes all of `buffer` at `offset`, extending the file as needed. */
   write(buffer: Uint8Array, offset: number): Promise<void>;
+  /** As read(), at once; undefined where that can't be or fails: ask read(). Absent: never. */
+  readNow?(buffer: Uint8Array, offset: number): number | undefined;
+  /** As write(), at once; false where that can't be or fails, perhaps in part: ask write(). Absent: never. */
+  writeNow?(buffer: Uint8Array, offset: number): boolean;
   /** Makes all completed writes durable (fdatasync). */
   flush(): Promise<void>;
   /** The length in bytes. */
@@ -69,6 +73,8 @@ export interface HostFile {
   zeroRange?(offset: number, bytes: number): Promise<void>;
   /** What lies at `offset`; undefined where the platform can't tell. Beyond the end: undefined. */
   extentAt(offset: number): Promise<FileExtent | undefined>;
+  /** As extentAt(), at once; undefined where that fails too: ask extentAt(). Absent: never. */
+  extentNow?(offset: number): FileExtent | undefined;
   /** Takes or changes the image locks; EAGAIN names a conflict. Does nothing where the platform has none. */
   lock(request: FileLockRequest): Promise<void>;
   /** Switches between read-only and read-write without losing the locks. */
@@ -87,6 +93,8 @@ export interface FileInfo {
 
 /** The files of a platform. Paths are the platform's own. */
 export interface HostFiles {
+  /** Reads and writes of buffered files are done in the caller's turn: more than one under way gains nothing. Absent: no. */
+  readonly inTurn?: boolean;
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
   /** Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. */
   create(

@@ -68,6 +68,17 @@ export class Child {
     return io.pwrite(this.node, offset, buffer, flags);
   }
 
+  /** As pread() within the node's end, if it can be done before this returns; false: nothing has happened, use pread(). */
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return io.preadNow(this.node, offset, buffer);
+  }
+
+  /** As pwrite(), if it can be done before this returns; false: use pwrite(), which also tells why. */
+  pwriteNow(offset: number, buffer: Uint8Array): boolean {
+    this.#checkWrite(offset, buffer.byteLength, 0);
+    return io.pwriteNow(this.node, offset, buffer);
+  }
+
   /** Makes the range read as zeroes. */
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
     this.#checkWrite(offset, bytes, flags);

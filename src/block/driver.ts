@@ -151,6 +151,12 @@ export interface BlockDriver {
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
   /** Absent: the node is read-only by nature. */
   pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
+  /**
+   * pread and pwrite within the disk's end and without flags, done when they return: for hosts that transfer in the
+   * caller's turn. False: it can't be, or it failed, perhaps in part; the request is then made the other way.
+   */
+  preadNow?(offset: number, buffer: Uint8Array): boolean;
+  pwriteNow?(offset: number, buffer: Uint8Array): boolean;
   pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Promise<void>;
   pdiscard?(offset: number, bytes: number): Promise<void>;
   /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */
@@ -161,6 +167,8 @@ export interface BlockDriver {
   flushes?(child: Child): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus>;
+  /** As blockStatus with `wantZero`, if it is known without waiting. */
+  blockStatusNow?(offset: number, bytes: number): BlockStatus | undefined;
   truncate?(size: number, options: TruncateOptions): Promise<void>;
   /** Re-reads the length from outside (protocols whose file others grow). */
   refreshLength?(): Promise<void>;

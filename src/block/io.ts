@@ -4,6 +4,7 @@
  * Source: behaviour of QEMU's block/io.c.
  */
 import { BlockError } from "../base/errors.ts";
+import { limits } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordWrite } from "./dirty-bitmap.ts";
@@ -13,12 +14,12 @@ import { Perm } from "./permissions.ts";
 import { readPadding } from "./read-modify-write.ts";
 import type { TrackedRequest } from "./request.ts";
 import {
+  changed,
   changing,
   checkOpen,
   checkRange,
   copyUnit,
   inFlight,
-  isOneRead,
   leave,
   prepareWrite,
   readWithinEnd,
@@ -38,21 +39,24 @@ export async function pread(
   checkRange(node, "pread", offset, buffer.byteLength);
   if (buffer.byteLength === 0) return;
   const align = node.limits.requestAlignment;
-  const end = offset + buffer.byteLength;
   node.inFlight += 1;
   try {
-    if (offset % align === 0 && end % align === 0) {
-      await alignedRead(node, offset, buffer, flags);
-    } else {
-      const start = alignDown(offset, align);
-      await withBounce(node, alignUp(end, align) - start, async (padded) => {
-        await alignedRead(node, start, padded, flags);
-        if (!(flags & Req.prefetch)) buffer.set(padded.subarray(offset - start, end - start));
-      });
-    }
+    const aligned = offset % align === 0 && buffer.byteLength % align === 0;
+    await (aligned ? alignedRead : paddedRead)(node, offset, buffer, flags);
   } finally {
     leave(node);
   }
+}
+
+/** Reads the blocks that the request covers only in part as a whole. */
+function paddedRead(node: BlockNode, offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  const align = node.limits.requestAlignment;
+  const start = alignDown(offset, align);
+  const end = offset + buffer.byteLength;
+  return withBounce(node, alignUp(end, align) - start, async (padded) => {
+    await alignedRead(node, start, padded, flags);
+    if (!(flags & Req.prefetch)) buffer.set(padded.subarray(offset - start, end - start));
+  });
 }
 
 /** Every read comes this way, so it waits no more often than it must: a read that is done at once costs a microsecond. */
@@ -72,8 +76,7 @@ async function alignedRead(
       return;
     }
     if (node.requests.anySerialising) await node.requests.waitSerialising(request);
-    if (isOneRead(node, offset, buffer.byteLength)) await node.driver.pread(offset, buffer, flags);
-    else await readWithinEnd(node, offset, buffer, flags);
+    await readWithinEnd(node, offset, buffer, flags);
   } finally {
     node.requests.end(request);
   }
@@ -91,14 +94,48 @@ export async function pwrite(
   if (buffer.byteLength === 0) return;
   const align = node.limits.requestAlignment;
   const aligned = offset % align === 0 && buffer.byteLength % align === 0;
-  await inFlight(node, async () => {
-    const request = node.requests.begin("write", offset, buffer.byteLength);
-    try {
-      await (aligned ? alignedWrite : paddedWrite)(node, { request, offset, buffer, flags });
-    } finally {
-      node.requests.end(request);
-    }
-  });
+  node.inFlight += 1;
+  const request = node.requests.begin("write", offset, buffer.byteLength);
+  try {
+    await (aligned ? alignedWrite : paddedWrite)(node, { request, offset, buffer, flags });
+  } finally {
+    node.requests.end(request);
+    leave(node);
+  }
+}
+
+/** See Child.preadNow(). A request that is over when this returns needs no tracking; one that would have to wait can't be. */
+export function preadNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
+  const within = offset + buffer.byteLength <= node.length;
+  return within && fitsNow(node, offset, buffer) && (node.driver.preadNow?.(offset, buffer) ?? false);
+}
+
+/** See Child.pwriteNow(). */
+export function pwriteNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
+  const { driver, options } = node;
+  if (!driver.pwriteNow || !fitsNow(node, offset, buffer)) return false;
+  if (node.readOnly || options.detectZeroes !== "off" || node.writeThreshold > 0) return false;
+  const done = driver.pwriteNow(offset, buffer);
+  const bytes = buffer.byteLength;
+  if (done && offset + bytes > node.length) node.grew(offset + bytes);
+  changed(node, { offset, bytes });
+  return done;
+}
+
+/** Whether a request is plain: aligned, in one piece, and not in anybody's way. */
+function fitsNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
+  const { byteLength } = buffer;
+  const { requestAlignment, maxTransfer } = node.limits;
+  return (
+    node.isOpen &&
+    offset >= 0 &&
+    offset + byteLength <= limits.maxImageBytes &&
+    offset % requestAlignment === 0 &&
+    byteLength % requestAlignment === 0 &&
+    (maxTransfer === 0 || byteLength <= maxTransfer) &&
+    !node.requests.anySerialising &&
+    !node.driver.debugEvent
+  );
 }
 
 interface DataWrite {
@@ -128,24 +165,39 @@ async function paddedWrite(node: BlockNode, write: DataWrite): Promise<void> {
 async function alignedWrite(node: BlockNode, write: DataWrite): Promise<void> {
   const { request, offset, buffer, flags } = write;
   const bytes = buffer.byteLength;
-  await prepareWrite(node, { request, offset, bytes, flags });
+  const wait = prepareWrite(node, { request, offset, bytes, flags });
+  if (wait) await wait;
   await changing(node, { offset, bytes }, () => writeAsWished(node, write));
   // The change counts as one now, so that this flush is not taken for a needless one.
   if (flags & Req.fua) await flush(node);
 }
 
-/** Writes the buffer, or zeroes where they are to be detected. */
-async function writeAsWished(node: BlockNode, { offset, buffer, flags }: DataWrite): Promise<void> {
-  const { detectZeroes, discard } = node.options;
-  if (detectZeroes !== "off" && node.driver.pwriteZeroes && node.graph.kernels.isZero(buffer)) {
+/** Writes the buffer, or zeroes where they are to be detected. Throws at once or rejects. */
+function writeAsWished(node: BlockNode, write: DataWrite): Promise<void> {
+  const zero = node.options.detectZeroes !== "off" && isZeroWrite(node, write.buffer);
+  if (zero || node.driver.debugEvent) return writeWithEvents(node, write, zero);
+  return writeSplit(node, write.offset, write.buffer, write.flags);
+}
+
+function isZeroWrite(node: BlockNode, buffer: Uint8Array): boolean {
+  return node.driver.pwriteZeroes !== undefined && node.graph.kernels.isZero(buffer);
+}
+
+async function writeWithEvents(
+  node: BlockNode,
+  { offset, buffer, flags }: DataWrite,
+  zero: boolean,
+): Promise<void> {
+  if (zero) {
+    const { detectZeroes, discard } = node.options;
     const unmap = detectZeroes === "unmap" && discard === "unmap" ? Req.mayUnmap : 0;
     await node.debugEvent("pwritev_zero");
     await zeroAligned(node, offset, buffer.byteLength, (flags & ~Req.compressed) | unmap);
   } else {
-    if (node.driver.debugEvent && !(flags & Req.compressed)) await node.debugEvent("pwritev");
+    if (!(flags & Req.compressed)) await node.debugEvent("pwritev");
     await writeSplit(node, offset, buffer, flags);
   }
-  if (node.driver.debugEvent) await node.debugEvent("pwritev_done");
+  await node.debugEvent("pwritev_done");
 }
 
 /** Makes all completed writes durable, metadata included, down to the protocol. */

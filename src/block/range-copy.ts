@@ -75,6 +75,8 @@ export interface RangeCopierOptions {
   detectZeroes?: boolean;
   /** Zeroes may be unmapped on the target (if its node allows discards). */
   unmap?: boolean;
+  /** The target reads as zeroes wherever nothing was copied to it yet: zeroes are not written. */
+  targetIsZero?: boolean;
   /** Zeroes are not written where the target has them already, in its own layer. */
   skipZeroed?: boolean;
   /** Unknown content is discarded on the target instead of copied (mirror). */
@@ -99,6 +101,7 @@ export class RangeCopier {
   readonly #arena: Arena;
   readonly #kernels: Kernels;
   readonly #detectZeroes: boolean;
+  readonly #targetIsZero: boolean;
   readonly #skipZeroed: boolean;
   readonly #discardUnknown: boolean;
   readonly #dataFlags: RequestFlags;
@@ -106,6 +109,8 @@ export class RangeCopier {
   readonly #clusterSize: number;
   readonly #maxTransfer: number;
   readonly #salvage: ((unread: UnreadRange) => void) | undefined;
+  /** The zero runs of the piece that is looked at. */
+  #runs = new Uint32Array(0);
   // One buffer outside of the arena, for urgent copies when the arena is full.
   readonly #spareLock = new Mutex();
   #spare: Uint8Array | undefined;
@@ -117,6 +122,7 @@ export class RangeCopier {
     this.#arena = options.arena;
     this.#kernels = options.kernels;
     this.#detectZeroes = options.detectZeroes ?? false;
+    this.#targetIsZero = options.targetIsZero ?? false;
     this.#skipZeroed = options.skipZeroed ?? false;
     this.#discardUnknown = options.discardUnknown ?? false;
     this.#clusterSize = options.clusterSize ?? 65536;
@@ -164,6 +170,7 @@ export class RangeCopier {
 
   /** Makes the range read as zeroes on the target. Rejects with a CopyError of the write side. */
   async writeZeroes(offset: number, bytes: number): Promise<void> {
+    if (this.#targetIsZero) return;
     const end = offset + bytes;
     for (let at = offset; at < end;) {
       const there = this.#skipZeroed ? await this.#zeroed(at, end - at) : { bytes, zero: false };
@@ -205,36 +212,60 @@ export class RangeCopier {
    * request waits for which may itself hold arena memory: they never wait for the arena.
    */
   async copyData(offset: number, bytes: number, urgent = false): Promise<void> {
-    const slot = await this.#slot(Math.min(bytes, this.#maxTransfer), urgent);
+    const most = Math.min(bytes, this.#maxTransfer);
+    const slot = this.#arena.tryAcquire(most) ?? (await this.#slot(most, urgent));
+    let operation: "read" | "write" = "read";
+    let done = 0;
     try {
-      for (let done = 0; done < bytes; done += this.#maxTransfer) {
-        const length = Math.min(bytes - done, this.#maxTransfer);
-        const buffer = length === slot.bytes.byteLength ? slot.bytes : slot.bytes.subarray(0, length);
-        await this.#read(offset + done, buffer);
-        await this.#write(offset + done, buffer);
+      for (; done < bytes; done += this.#maxTransfer) {
+        const length = Math.min(bytes - done, most);
+        const buffer = length === most ? slot.bytes : slot.bytes.subarray(0, length);
+        operation = "read";
+        if (!this.source.preadNow(offset + done, buffer)) await this.#read(offset + done, buffer);
+        operation = "write";
+        const writing = this.#detectZeroes
+          ? this.#writeDetecting(offset + done, buffer)
+          : this.#writeData(offset + done, buffer);
+        if (writing) await writing;
       }
+    } catch (error) {
+      if (error instanceof CopyError) throw error;
+      const { node } = operation === "read" ? this.source : this.target;
+      const range = { node: node.name, offset: offset + done, bytes: Math.min(bytes - done, most) };
+      throw new CopyError(operation, error, range);
+    } finally {
+      slot.release();
+    }
+  }
+
+  /**
+   * Copies as much of a range as can be done before this returns; says how many bytes. The rest is for copyData(), which
+   * also tells why something failed.
+   */
+  copyNow(offset: number, bytes: number): number {
+    if (this.#dataFlags !== 0 || bytes > this.#maxTransfer) return 0;
+    const slot = this.#arena.tryAcquire(bytes);
+    if (!slot) return 0;
+    try {
+      if (!this.source.preadNow(offset, slot.bytes)) return 0;
+      if (!this.#detectZeroes) return this.target.pwriteNow(offset, slot.bytes) ? bytes : 0;
+      return this.#writeRunsNow(offset, slot.bytes, this.#zeroRuns(slot.bytes));
     } finally {
       slot.release();
     }
   }
 
   async #slot(bytes: number, urgent: boolean): Promise<CopyBuffer> {
-    const slot = this.#arena.tryAcquire(bytes);
-    if (slot) return slot;
     if (!urgent) return this.#arena.acquire(bytes);
     const release = await this.#spareLock.lock();
     this.#spare ??= new Uint8Array(this.#maxTransfer);
     return { bytes: this.#spare.subarray(0, bytes), release };
   }
 
-  async #read(offset: number, buffer: Uint8Array): Promise<void> {
-    try {
-      await this.source.pread(offset, buffer, Req.background);
-    } catch (error) {
-      if (this.#salvage) return this.#readSectors(offset, buffer, this.#salvage);
-      const range = { node: this.source.node.name, offset, bytes: buffer.byteLength };
-      throw new CopyError("read", error, range);
-    }
+  #read(offset: number, buffer: Uint8Array): Promise<void> {
+    const reading = this.source.pread(offset, buffer, Req.background);
+    const salvage = this.#salvage;
+    return salvage ? reading.catch(() => this.#readSectors(offset, buffer, salvage)) : reading;
   }
 
   /** Reads what can be read, sector by sector. */
@@ -254,28 +285,48 @@ export class RangeCopier {
     }
   }
 
-  async #write(offset: number, buffer: Uint8Array): Promise<void> {
-    try {
-      if (this.#detectZeroes) await this.#writeDetecting(offset, buffer);
-      else await this.target.pwrite(offset, buffer, this.#dataFlags);
-    } catch (error) {
-      const range = { node: this.target.node.name, offset, bytes: buffer.byteLength };
-      throw error instanceof CopyError ? error : new CopyError("write", error, range);
-    }
+  /** Undefined: it is done. */
+  #writeData(offset: number, buffer: Uint8Array): Promise<void> | undefined {
+    if (this.#dataFlags === 0 && this.target.pwriteNow(offset, buffer)) return undefined;
+    return this.target.pwrite(offset, buffer, this.#dataFlags);
   }
 
-  /** Writes runs of data and runs of zero clusters, told apart by one kernel call. */
-  async #writeDetecting(offset: number, buffer: Uint8Array): Promise<void> {
-    const most = Math.ceil(buffer.byteLength / this.#clusterSize / 2) + 1;
-    const runs = new Uint32Array(2 * most);
-    const count = this.#kernels.zeroRuns(buffer, this.#clusterSize, runs);
+  /** Writes runs of data and runs of zero clusters. Undefined: it is done. */
+  #writeDetecting(offset: number, buffer: Uint8Array): Promise<void> | undefined {
+    const count = this.#zeroRuns(buffer);
+    if (count === 0) return this.#writeData(offset, buffer);
+    // Others use the list while this call waits.
+    return this.#writeRuns(offset, buffer, this.#runs.slice(0, 2 * count));
+  }
+
+  /** Finds the zero clusters by one kernel call: leaves pairs in #runs, returns how many. */
+  #zeroRuns(buffer: Uint8Array): number {
+    const pairs = Math.ceil(buffer.byteLength / this.#clusterSize / 2) + 1;
+    if (this.#runs.length < 2 * pairs) this.#runs = new Uint32Array(2 * pairs);
+    return this.#kernels.zeroRuns(buffer, this.#clusterSize, this.#runs);
+  }
+
+  /** As #writeRuns() with the first `count` pairs of #runs; says how many bytes of the buffer could be done. */
+  #writeRunsNow(offset: number, buffer: Uint8Array, count: number): number {
     let done = 0;
-    for (let i = 0; i < count; i++) {
-      const start = runs[2 * i]!;
+    for (let i = 0; i <= 2 * count; i += 2) {
+      const start = i < 2 * count ? this.#runs[i]! : buffer.byteLength;
+      const part = start - done === buffer.byteLength ? buffer : buffer.subarray(done, start);
+      if (start > done && !this.target.pwriteNow(offset + done, part)) return done;
+      if (i === 2 * count || !this.#targetIsZero) return start;
+      done = start + this.#runs[i + 1]!;
+    }
+    return done;
+  }
+
+  async #writeRuns(offset: number, buffer: Uint8Array, zeroes: Uint32Array): Promise<void> {
+    let done = 0;
+    for (let i = 0; i < zeroes.length; i += 2) {
+      const start = zeroes[i]!;
       if (start > done)
         await this.target.pwrite(offset + done, buffer.subarray(done, start), this.#dataFlags);
-      await this.writeZeroes(offset + start, runs[2 * i + 1]!);
-      done = start + runs[2 * i + 1]!;
+      await this.writeZeroes(offset + start, zeroes[i + 1]!);
+      done = start + zeroes[i + 1]!;
     }
     if (done < buffer.byteLength)
       await this.target.pwrite(offset + done, buffer.subarray(done), this.#dataFlags);

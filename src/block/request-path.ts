@@ -69,14 +69,11 @@ export async function withBounce<T>(
   }
 }
 
-/** Whether a read lies within the disk and the driver takes it as it is. */
-export function isOneRead(node: BlockNode, offset: number, bytes: number): boolean {
-  const { maxTransfer } = node.limits;
-  return offset + bytes <= node.length && (maxTransfer === 0 || bytes <= maxTransfer);
-}
-
-/** Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. */
-export async function readWithinEnd(
+/**
+ * Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. Throws at once or
+ * rejects, like all of this file's functions that are not async: each promise between a request and its driver costs time.
+ */
+export function readWithinEnd(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
@@ -86,19 +83,28 @@ export async function readWithinEnd(
     buffer.byteLength,
     Math.max(0, alignUp(node.length, node.limits.requestAlignment) - offset),
   );
-  if (readable < buffer.byteLength) buffer.fill(0, readable);
-  const chunk = node.limits.maxTransfer || readable;
-  if (readable <= chunk) {
-    if (readable > 0) await node.driver.pread(offset, buffer.subarray(0, readable), flags);
-    return;
-  }
-  for (let done = 0; done < readable; done += chunk) {
-    await node.driver.pread(offset + done, buffer.subarray(done, Math.min(done + chunk, readable)), flags);
+  const whole = readable === buffer.byteLength ? buffer : buffer.subarray(0, readable);
+  if (whole !== buffer) buffer.fill(0, readable);
+  const chunk = node.limits.maxTransfer;
+  if (readable === 0) return Promise.resolve();
+  if (chunk === 0 || readable <= chunk) return node.driver.pread(offset, whole, flags);
+  return readInChunks(node, offset, whole, flags);
+}
+
+async function readInChunks(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const chunk = node.limits.maxTransfer;
+  for (let done = 0; done < buffer.byteLength; done += chunk) {
+    await node.driver.pread(offset + done, buffer.subarray(done, done + chunk), flags);
   }
 }
 
-/** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. */
-export async function writeSplit(
+/** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. Throws at once or rejects. */
+export function writeSplit(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
@@ -108,8 +114,18 @@ export async function writeSplit(
   if (!driver.pwrite) throw blockError("ENOTSUP", "pwrite");
   const chunk = node.limits.maxTransfer;
   if (chunk === 0 || buffer.byteLength <= chunk) return driver.pwrite(offset, buffer, flags);
+  return writeInChunks(node, offset, buffer, flags);
+}
+
+async function writeInChunks(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const chunk = node.limits.maxTransfer;
   for (let done = 0; done < buffer.byteLength; done += chunk) {
-    await driver.pwrite(offset + done, buffer.subarray(done, done + chunk), flags);
+    await node.driver.pwrite?.(offset + done, buffer.subarray(done, done + chunk), flags);
   }
 }
 
@@ -119,12 +135,20 @@ export interface ChangeRequest extends ByteRange {
   flags: RequestFlags;
 }
 
-/** Checks and waits that come before every change of a node's data. Errors: EPERM on a read-only node, EBUSY (noWait). */
-export async function prepareWrite(node: BlockNode, change: ChangeRequest): Promise<void> {
+/**
+ * Checks and waits that come before every change of a node's data; undefined if there is nothing to wait for. Throws or
+ * rejects with EPERM on a read-only node, EBUSY (noWait).
+ */
+export function prepareWrite(node: BlockNode, change: ChangeRequest): Promise<void> | undefined {
   const { request, offset, bytes, flags } = change;
   if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pwrite", node: node.name, offset, bytes });
   if (flags & Req.serialising) node.requests.makeSerialising(request, copyUnit(node));
-  await node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
+  if (!node.requests.anySerialising) return noteThreshold(node, offset, bytes);
+  const waited = node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
+  return waited.then(() => noteThreshold(node, offset, bytes));
+}
+
+function noteThreshold(node: BlockNode, offset: number, bytes: number): undefined {
   const threshold = node.writeThreshold;
   if (threshold > 0 && offset + bytes > threshold) {
     node.writeThreshold = 0;
@@ -137,8 +161,8 @@ export async function prepareWrite(node: BlockNode, change: ChangeRequest): Prom
 }
 
 /**
- * Runs the part of a request that changes data, then does the bookkeeping: bitmaps, growth, generation. A failed change
- * may have happened in part, so it counts as dirty too.
+ * Waits for the part of a request that changes data, then does the bookkeeping: bitmaps, growth, generation. A failed
+ * change may have happened in part, so it counts as dirty too.
  */
 export async function changing(
   node: BlockNode,
@@ -150,8 +174,14 @@ export async function changing(
     await body();
     if (!range.discard && end > node.length) node.grew(end);
   } finally {
-    node.writeGeneration += 1;
-    if (!range.discard && end > node.highestWrite) node.highestWrite = end;
-    recordWrite(node, range.offset, range.bytes);
+    changed(node, range);
   }
+}
+
+/** The bookkeeping after a change that did not grow the node. */
+export function changed(node: BlockNode, range: ByteRange & { discard?: boolean }): void {
+  const end = range.offset + range.bytes;
+  node.writeGeneration += 1;
+  if (!range.discard && end > node.highestWrite) node.highestWrite = end;
+  recordWrite(node, range.offset, range.bytes);
 }

@@ -7,7 +7,7 @@ import { alignDown, alignUp } from "../base/ranges.ts";
 import { filterOrCow } from "./chain.ts";
 import type { BlockStatus } from "./driver.ts";
 import type { BlockNode } from "./node.ts";
-import { checkOpen, checkRange, inFlight } from "./request-path.ts";
+import { checkOpen, checkRange, landed } from "./request-path.ts";
 
 /**
  * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is
@@ -25,27 +25,45 @@ export async function blockStatus(
   const left = node.length - offset;
   if (left <= 0) return { bytes, data: false, zero: true, allocated: false, eof: true };
   const wanted = Math.min(bytes, left);
-  const status = await inFlight(node, () => ownStatus(node, offset, wanted, wantZero));
+  node.inFlight += 1;
+  try {
+    if (!node.driver.blockStatus)
+      return withEof(node, offset, await statusWithoutHook(node, offset, wanted, wantZero));
+    // A filter hands on what it is told, which may be finer than its own alignment.
+    const align = node.isFilter ? 1 : node.limits.requestAlignment;
+    const start = alignDown(offset, align);
+    const told = await node.driver.blockStatus(start, alignUp(offset + wanted, align) - start, wantZero);
+    const status = ownStatus(node, told, { offset, bytes: wanted, skipped: offset - start });
+    const below = status.recurse && status.map && status.map.node !== node;
+    return withEof(node, offset, below ? await mergeBelow(node, status, wantZero) : status);
+  } finally {
+    landed(node);
+  }
+}
+
+/** As blockStatus(), if the driver knows without waiting. The range lies within the node. */
+export function blockStatusNow(node: BlockNode, offset: number, bytes: number): BlockStatus | undefined {
+  if (!node.isOpen || node.limits.requestAlignment !== 1 || offset + bytes > node.length) return undefined;
+  const told = node.driver.blockStatusNow?.(offset, bytes);
+  if (!told || told.recurse) return undefined;
+  return withEof(node, offset, ownStatus(node, told, { offset, bytes, skipped: 0 }));
+}
+
+function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockStatus {
   if (offset + status.bytes >= node.length) status.eof = true;
   return status;
 }
 
-async function ownStatus(
+/** What the driver told, for the part that was asked for. */
+function ownStatus(
   node: BlockNode,
-  offset: number,
-  bytes: number,
-  wantZero: boolean,
-): Promise<BlockStatus> {
-  if (!node.driver.blockStatus) return statusWithoutHook(node, offset, bytes, wantZero);
-  // A filter hands on what it is told, which may be finer than its own alignment.
-  const align = node.isFilter ? 1 : node.limits.requestAlignment;
-  const start = alignDown(offset, align);
-  const status = await node.driver.blockStatus(start, alignUp(offset + bytes, align) - start, wantZero);
-  const skipped = offset - start;
+  status: BlockStatus,
+  { offset, bytes, skipped }: { offset: number; bytes: number; skipped: number },
+): BlockStatus {
   status.bytes = Math.min(status.bytes - skipped, bytes);
   assert(status.bytes > 0, `driver '${node.type.name}' answered an empty block status`);
   if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };
-  if (status.recurse && status.map && status.map.node !== node) return mergeBelow(node, status, wantZero);
+  if (status.recurse && status.map && status.map.node !== node) return status;
   // What a filter shows is allocated where its child says so.
   if (node.isFilter) return status;
   if (status.data || status.zero) status.allocated = true;
@@ -144,6 +162,14 @@ export async function blockStatusAbove(
     allocated: false,
     depth: 0,
   });
+}
+
+/** As blockStatusAbove() for the whole chain, if it is known without waiting what the top node holds. */
+export function blockStatusAboveNow(top: BlockNode, offset: number, bytes: number): ChainStatus | undefined {
+  const status = blockStatusNow(top, offset, bytes) as ChainStatus | undefined;
+  if (!status || (!status.allocated && filterOrCow(top))) return undefined;
+  status.depth = status.allocated ? 1 : 0;
+  return status;
 }
 
 /** Whether the node itself (filters skipped) decides the range. */

@@ -78,7 +78,7 @@ export class Verb {
     this.#quiet = flags.quiet ?? false;
     this.#asked = !this.#quiet && flags.progress ? new PercentLine() : undefined;
     this.#watched = !this.#quiet && isWatched();
-    this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()) });
+    this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()), io: "in-turn" });
   }
 
   /** Aborts at SIGINT and SIGTERM. */

@@ -34,7 +34,9 @@ let compiled: WebAssembly.Module | null | undefined;
 function compile(): WebAssembly.Module | null {
   try {
     if (typeof WebAssembly !== "object") return null;
-    const binary = Uint8Array.from(atob(kernelsBase64), (char) => char.charCodeAt(0));
+    const characters = atob(kernelsBase64);
+    const binary = new Uint8Array(characters.length);
+    for (let at = 0; at < binary.length; at++) binary[at] = characters.charCodeAt(at);
     return WebAssembly.validate(binary) ? new WebAssembly.Module(binary) : null;
   } catch {
     return null;

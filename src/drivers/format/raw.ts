@@ -16,6 +16,7 @@ import type {
   TruncateOptions,
 } from "../../block/driver.ts";
 import type { BlockNode } from "../../block/node.ts";
+import { blockStatusNow } from "../../block/status.ts";
 import { childOption, optionError, sizeOption } from "../../block/options.ts";
 import { Perm, type Permissions, defaultPermissions } from "../../block/permissions.ts";
 
@@ -38,18 +39,26 @@ class RawDriver implements BlockDriver {
     return Math.min(this.#fixedSize ?? available, available);
   }
 
-  async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
     const below = this.#place("pread", offset, buffer.byteLength);
     const suspended = this.#file.node.debugEvent("read_aio");
-    if (suspended) await suspended;
-    await this.#file.pread(below, buffer, flags);
+    if (suspended) return suspended.then(() => this.#file.pread(below, buffer, flags));
+    return this.#file.pread(below, buffer, flags);
   }
 
-  async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
     const below = this.#place("pwrite", offset, buffer.byteLength);
     const suspended = this.#file.node.debugEvent("write_aio");
-    if (suspended) await suspended;
-    await this.#file.pwrite(below, buffer, flags);
+    if (suspended) return suspended.then(() => this.#file.pwrite(below, buffer, flags));
+    return this.#file.pwrite(below, buffer, flags);
+  }
+
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#isPlain(offset, buffer) && this.#file.preadNow(offset + this.#offset, buffer);
+  }
+
+  pwriteNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#isPlain(offset, buffer) && this.#file.pwriteNow(offset + this.#offset, buffer);
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
@@ -63,6 +72,10 @@ class RawDriver implements BlockDriver {
   /** The file's own answer: raw adds nothing to it. */
   blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
     return this.#file.blockStatus(this.#offset + offset, bytes, wantZero);
+  }
+
+  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
+    return blockStatusNow(this.#file.node, this.#offset + offset, bytes);
   }
 
   async truncate(size: number, options: TruncateOptions): Promise<void> {
@@ -102,6 +115,12 @@ class RawDriver implements BlockDriver {
       });
     }
     return offset + this.#offset;
+  }
+
+  /** Whether a request needs no refusal and no word to blkdebug below. */
+  #isPlain(offset: number, buffer: Uint8Array): boolean {
+    const end = this.#fixedSize ?? Infinity;
+    return offset + buffer.byteLength <= end && !this.#file.node.driver.debugEvent;
   }
 
   #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {

@@ -6,7 +6,7 @@
  */
 import { strerror } from "../../base/errno.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
-import type { FileLockRequest, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileLockRequest, HostFile } from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import {
@@ -66,6 +66,19 @@ class FileDriver implements BlockDriver {
     this.#grew(offset + buffer.byteLength);
   }
 
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    const count = this.#file.readNow?.(buffer, offset);
+    if (count === undefined) return false;
+    if (count < buffer.byteLength) buffer.fill(0, count);
+    return true;
+  }
+
+  pwriteNow(offset: number, buffer: Uint8Array): boolean {
+    if (!this.#file.writeNow?.(buffer, offset)) return false;
+    this.#grew(offset + buffer.byteLength);
+    return true;
+  }
+
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
     const within = Math.max(0, Math.min(bytes, this.#length - offset));
     if (within > 0) await this.#zeroWithin(offset, within, flags);
@@ -82,13 +95,23 @@ class FileDriver implements BlockDriver {
   }
 
   async blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+    return this.#status(offset, bytes, wantZero ? await this.#file.extentAt(offset) : undefined);
+  }
+
+  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
+    const extent = this.#file.extentNow?.(offset);
+    return extent && this.#status(offset, bytes, extent);
+  }
+
+  #status(offset: number, bytes: number, extent: FileExtent | undefined): BlockStatus {
     const map = { node: this.#node, offset };
     const data: BlockStatus = { bytes, data: true, zero: false, allocated: true, map };
-    if (!wantZero) return data;
-    const extent = await this.#file.extentAt(offset);
     if (!extent) return data;
     const align = this.#file.alignment;
-    if (extent.data) return { ...data, bytes: Math.min(bytes, alignUp(extent.bytes, align)) };
+    if (extent.data) {
+      data.bytes = Math.min(bytes, alignUp(extent.bytes, align));
+      return data;
+    }
     const reachesEnd = offset + extent.bytes >= this.#length;
     const hole = Math.min(bytes, reachesEnd ? bytes : alignDown(extent.bytes, align));
     // A hole smaller than the alignment is no use: count its block as data.

@@ -23,6 +23,8 @@ interface Known {
 export class ExtentFinder {
   readonly #native: NativeCalls | undefined;
   #known: Known | undefined;
+  /** Where the last hole that was found ended: data, as far as is known; -1: nothing is known. */
+  #dataAt = -1;
   #supported = true;
   #exclusive = false;
 
@@ -58,14 +60,21 @@ export class ExtentFinder {
   /** Blocks were freed or the size changed. */
   forget(): void {
     this.#known = undefined;
+    this.#dataAt = -1;
   }
 
   #seek(native: NativeCalls, fd: number, start: number): Known | undefined {
-    const data = native.seek(fd, start, "data");
-    if (data > start) return { start, end: data, data: false };
+    const data = start === this.#dataAt ? start : native.seek(fd, start, "data");
+    this.#dataAt = -1;
+    if (data > start) {
+      this.#dataAt = data;
+      return { start, end: data, data: false };
+    }
     if (data === start) {
       const hole = native.seek(fd, start, "hole");
       if (hole > start) return { start, end: hole, data: true };
+      // What was data before has become a hole.
+      if (hole === start) return this.#seek(native, fd, start);
       return hole < 0 && hole !== -ENXIO ? this.#failed(hole) : undefined;
     }
     if (data !== -ENXIO) return this.#failed(data);

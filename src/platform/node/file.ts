@@ -1,7 +1,6 @@
 /**
- * An open file of Node: callback fs calls on a descriptor, wrapped in one promise a request and nothing else, because
- * FileHandle's promises cost twice the CPU below 512 KiB. Short transfers are continued here. Buffers may be views of a
- * WebAssembly memory.
+ * An open file of Node: callback fs calls on a descriptor, and for data the transfers that its host was made with (see
+ * transfer.ts). Buffers may be views of a WebAssembly memory.
  */
 import * as fs from "node:fs";
 import { BlockError, blockError } from "../../base/errors.ts";
@@ -13,9 +12,7 @@ import { ExtentFinder } from "./extents.ts";
 import { ImageLock } from "./image-lock.ts";
 import { Fallocate, type NativeCalls } from "./native.ts";
 import { resizeFile } from "./preallocate.ts";
-
-/** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
-const MAX_TRANSFER = 1 << 30;
+import type { Transfers } from "./transfer.ts";
 
 /** The bit of FileLockRequest for writing. */
 const SHARES_WRITING = 2;
@@ -28,6 +25,8 @@ export interface NodeFileInit {
   alignment: number;
   direct: boolean;
   write: boolean;
+  /** How bytes are moved. */
+  transfers: Transfers;
   /** Absent: no locks, no hole punching, little knowledge of holes. */
   native: NativeCalls | undefined;
 }
@@ -39,6 +38,7 @@ export class NodeFile implements HostFile {
   readonly #path: string;
   readonly #direct: boolean;
   readonly #native: NativeCalls | undefined;
+  readonly #transfers: Transfers;
   readonly #extents: ExtentFinder;
   readonly #lock: ImageLock | undefined;
   readonly #bounce = new BounceBuffer();
@@ -51,6 +51,7 @@ export class NodeFile implements HostFile {
     this.#path = init.path;
     this.#direct = init.direct;
     this.#native = init.native;
+    this.#transfers = init.transfers;
     this.#extents = new ExtentFinder(init.native);
     this.#lock = init.native && new ImageLock(init.native, init.path);
     this.#descriptor = new Descriptor(init.fd);
@@ -79,6 +80,18 @@ export class NodeFile implements HostFile {
     });
   }
 
+  readNow(buffer: Uint8Array, offset: number): number | undefined {
+    const { fd } = this.#descriptor;
+    return this.#transfers.readNow?.({ fd, buffer, offset, alignment: this.alignment });
+  }
+
+  writeNow(buffer: Uint8Array, offset: number): boolean {
+    const { fd } = this.#descriptor;
+    const done = this.#transfers.writeNow?.({ fd, buffer, offset, alignment: this.alignment }) ?? false;
+    this.#extents.written(offset, offset + buffer.byteLength);
+    return done;
+  }
+
   async #readBounced(buffer: Uint8Array, offset: number): Promise<number> {
     let done = 0;
     await this.#bounce.transfer(buffer.byteLength, async (aligned, start) => {
@@ -90,51 +103,23 @@ export class NodeFile implements HostFile {
     return done;
   }
 
-  #read(buffer: Uint8Array, offset: number): Promise<number> {
+  async #read(buffer: Uint8Array, offset: number): Promise<number> {
     const used = this.#descriptor.acquire();
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const next = (): void => {
-        const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
-        fs.read(used.fd, buffer, done, bytes, offset + done, (error, count) => {
-          if (error) return finish(error);
-          done += count;
-          const atEnd = count === 0 || count % this.alignment !== 0;
-          if (done === buffer.byteLength || atEnd) finish(null);
-          else next();
-        });
-      };
-      const finish = (error: unknown): void => {
-        used.release();
-        if (error) reject(nodeError(error, "pread"));
-        else resolve(done);
-      };
-      this.#start(next, finish);
-    });
+    try {
+      return await this.#transfers.read({ fd: used.fd, buffer, offset, alignment: this.alignment });
+    } finally {
+      used.release();
+    }
   }
 
-  #writeAll(buffer: Uint8Array, offset: number): Promise<void> {
+  async #writeAll(buffer: Uint8Array, offset: number): Promise<void> {
     const used = this.#descriptor.acquire();
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const next = (): void => {
-        const bytes = Math.min(buffer.byteLength - done, MAX_TRANSFER);
-        fs.write(used.fd, buffer, done, bytes, offset + done, (error, count) => {
-          if (error) return finish(error);
-          done += count;
-          if (done === buffer.byteLength) finish(null);
-          else if (count === 0) finish(blockError("EIO", "pwrite"));
-          else next();
-        });
-      };
-      const finish = (error: unknown): void => {
-        this.#extents.written(offset, offset + buffer.byteLength);
-        used.release();
-        if (error) reject(nodeError(error, "pwrite"));
-        else resolve();
-      };
-      this.#start(next, finish);
-    });
+    try {
+      await this.#transfers.write({ fd: used.fd, buffer, offset, alignment: this.alignment });
+    } finally {
+      this.#extents.written(offset, offset + buffer.byteLength);
+      used.release();
+    }
   }
 
   flush(): Promise<void> {
@@ -172,6 +157,14 @@ export class NodeFile implements HostFile {
       return Promise.resolve(this.#extents.find(this.#descriptor.fd, offset));
     } catch (error) {
       return Promise.reject(nodeError(error, "blockStatus"));
+    }
+  }
+
+  extentNow(offset: number): FileExtent | undefined {
+    try {
+      return this.#extents.find(this.#descriptor.fd, offset);
+    } catch {
+      return undefined;
     }
   }
 
@@ -257,15 +250,6 @@ export class NodeFile implements HostFile {
         else resolve();
       });
     });
-  }
-
-  /** Starts a transfer; an argument that Node refuses ends it like any other error. */
-  #start(next: () => void, finish: (error: unknown) => void): void {
-    try {
-      next();
-    } catch (error) {
-      finish(error);
-    }
   }
 }
 

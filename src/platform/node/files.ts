@@ -11,6 +11,7 @@ import { openDescriptor, openFlags } from "./descriptor.ts";
 import { nodeError, settle } from "./errors.ts";
 import { NodeFile } from "./file.ts";
 import type { NativeCalls } from "./native.ts";
+import { inTurnTransfers, pooledTransfers } from "./transfer.ts";
 
 /** Alignments to try for O_DIRECT, smallest first; the last one is taken untried. */
 const ALIGNMENTS = [512, 4096] as const;
@@ -20,12 +21,22 @@ const PAGE = 65536;
 /** What a new image is created under: write and resize taken, all but resize shared (as QEMU). */
 const creationLock = { perm: 2 | 8, shared: 15 & ~8 };
 
-/** HostFiles over node:fs. `native` gives the calls that Node lacks, asked for on the first use of a file. */
+/** How files are used. */
+export interface NodeFilesInit {
+  /** Gives the calls that Node lacks; asked on the first use of a file. */
+  native: () => NativeCalls | undefined;
+  /** Moves the data of buffered files in the caller's turn; see transfer.ts. */
+  inTurn: boolean;
+}
+
+/** HostFiles over node:fs. */
 export class NodeFiles implements HostFiles {
+  readonly inTurn: boolean;
   readonly #native: () => NativeCalls | undefined;
 
-  constructor(native: () => NativeCalls | undefined) {
+  constructor({ native, inTurn }: NodeFilesInit) {
     this.#native = native;
+    this.inTurn = inTurn;
   }
 
   async open(name: string, options: FileOpenOptions): Promise<HostFile> {
@@ -80,7 +91,9 @@ export class NodeFiles implements HostFiles {
 
   #file(name: string, fd: number, { write, direct }: { write: boolean; direct: boolean }): NodeFile {
     const alignment = direct ? directAlignment(fd) : 1;
-    return new NodeFile({ fd, path: name, alignment, direct, write, native: this.#native() });
+    // What goes to a disk itself takes long, and gains by several requests under way.
+    const transfers = this.inTurn && !direct ? inTurnTransfers : pooledTransfers;
+    return new NodeFile({ fd, path: name, alignment, direct, write, transfers, native: this.#native() });
   }
 }
 

@@ -34,7 +34,7 @@ import { hasSubclusters, type Header, headerClusterBits, parseHeader, virtualSiz
 import { Image } from "./image.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
-import { readGuest } from "./read.ts";
+import { readGuest, readGuestNow } from "./read.ts";
 import { rebuildRefcounts } from "./repair.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt } from "./status.ts";
@@ -69,6 +69,10 @@ export class Qcow2 implements BlockDriver {
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
+  }
+
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return readGuestNow(this.#image, offset, buffer);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {

@@ -28,6 +28,13 @@ export async function readGuest(image: Image, read: GuestRead): Promise<void> {
   }
 }
 
+/** As readGuest(), at once: for a request that one extent covers whose way is in memory. False: it can't be. */
+export function readGuestNow(image: Image, offset: number, buffer: Uint8Array): boolean {
+  const extent = peekWhole(image, offset, buffer.byteLength);
+  if (extent?.kind !== Kind.normal || image.file.node.driver.debugEvent) return false;
+  return image.data.preadNow(extent.host, buffer);
+}
+
 async function readExtents(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> {
   const bytes = buffer.byteLength;
   const reads: Promise<void>[] = [];

@@ -283,7 +283,8 @@ async function settle(parts: readonly Promise<void>[]): Promise<void> {
 
 function writeData(image: Image, host: number, data: Uint8Array): Promise<void> {
   const wait = image.checkDataOverlap(host, data.byteLength) ?? image.event("write_aio");
-  return wait ? wait.then(() => image.data.pwrite(host, data)) : image.data.pwrite(host, data);
+  if (wait) return wait.then(() => image.data.pwrite(host, data));
+  return image.data.pwriteNow(host, data) ? Promise.resolve() : image.data.pwrite(host, data);
 }
 
 async function giveBack(image: Image, segment: Segment): Promise<void> {

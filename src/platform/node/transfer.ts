@@ -1,0 +1,163 @@
+/**
+ * How bytes get from and to a descriptor: on Node's thread pool, or at once in the caller's turn. Short transfers are
+ * continued here. Buffers may be views of a WebAssembly memory.
+ *
+ * The pool keeps the event loop free, and several requests under way. Pages that the kernel has in memory are moved with
+ * half the processor time without it: nothing is woken, and a piece that was just read is still in the cache when it is
+ * looked at and written. Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
+ */
+import * as fs from "node:fs";
+import { blockError } from "../../base/errors.ts";
+import { nodeError } from "./errors.ts";
+
+/** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
+const MAX_TRANSFER = 1 << 30;
+
+/** How long in-turn transfers may keep the event loop from turning, ms. */
+const LONGEST_TURN_MS = 8;
+
+/** A run of bytes of a file. */
+export interface TransferRequest {
+  readonly fd: number;
+  readonly buffer: Uint8Array;
+  readonly offset: number;
+  /** A count that is no multiple of this ends the file. */
+  readonly alignment: number;
+}
+
+/** Reads and writes; errors are BlockErrors of `pread` and `pwrite`. */
+export interface Transfers {
+  /** Fills the buffer; resolves with the bytes read, fewer only at the end of the file. */
+  read(request: TransferRequest): Promise<number>;
+  /** Writes all of the buffer. */
+  write(request: TransferRequest): Promise<void>;
+  /** Both at once; undefined and false where that can't be or fails. */
+  readNow?(request: TransferRequest): number | undefined;
+  writeNow?(request: TransferRequest): boolean;
+}
+
+/** What is left of a transfer after `done` bytes, as fs takes it. */
+function rest({ buffer, offset }: TransferRequest, done: number): { bytes: number; position: number } {
+  return { bytes: Math.min(buffer.byteLength - done, MAX_TRANSFER), position: offset + done };
+}
+
+function isOver({ buffer, alignment }: TransferRequest, done: number, count: number): boolean {
+  return done === buffer.byteLength || count === 0 || count % alignment !== 0;
+}
+
+/** On Node's thread pool: callback calls in one promise a request, because FileHandle's promises cost twice the CPU below 512 KiB. */
+export const pooledTransfers: Transfers = {
+  read(request) {
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const next = (): void => {
+        const { bytes, position } = rest(request, done);
+        fs.read(request.fd, request.buffer, done, bytes, position, (error, count) => {
+          if (error) return reject(nodeError(error, "pread"));
+          done += count;
+          if (isOver(request, done, count)) resolve(done);
+          else next();
+        });
+      };
+      start(next, "pread", reject);
+    });
+  },
+  write(request) {
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const next = (): void => {
+        const { bytes, position } = rest(request, done);
+        fs.write(request.fd, request.buffer, done, bytes, position, (error, count) => {
+          if (error) return reject(nodeError(error, "pwrite"));
+          done += count;
+          if (done === request.buffer.byteLength) resolve();
+          else if (count === 0) reject(blockError("EIO", "pwrite"));
+          else next();
+        });
+      };
+      start(next, "pwrite", reject);
+    });
+  },
+};
+
+/** Starts a transfer; an argument that Node refuses ends it like any other error. */
+function start(next: () => void, op: string, reject: (error: unknown) => void): void {
+  try {
+    next();
+  } catch (error) {
+    reject(nodeError(error, op));
+  }
+}
+
+/** When the event loop has to turn next, on performance.now()'s clock. */
+let turnDueMs = 0;
+
+function isTurnDue(): boolean {
+  return performance.now() >= turnDueMs;
+}
+
+/** Undefined while the event loop need not turn yet. */
+function turnIfDue(): Promise<void> | undefined {
+  if (!isTurnDue()) return undefined;
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      turnDueMs = performance.now() + LONGEST_TURN_MS;
+      resolve();
+    });
+  });
+}
+
+function readNow(request: TransferRequest): number {
+  try {
+    for (let done = 0; ;) {
+      const { bytes, position } = rest(request, done);
+      const count = fs.readSync(request.fd, request.buffer, done, bytes, position);
+      done += count;
+      if (isOver(request, done, count)) return done;
+    }
+  } catch (error) {
+    throw nodeError(error, "pread");
+  }
+}
+
+function writeNow(request: TransferRequest): void {
+  try {
+    for (let done = 0; done < request.buffer.byteLength;) {
+      const { bytes, position } = rest(request, done);
+      const count = fs.writeSync(request.fd, request.buffer, done, bytes, position);
+      if (count === 0) throw blockError("EIO", "pwrite");
+      done += count;
+    }
+  } catch (error) {
+    throw nodeError(error, "pwrite");
+  }
+}
+
+/** At once, in the caller's turn: for programs that have nothing else to do meanwhile. */
+export const inTurnTransfers: Transfers = {
+  async read(request) {
+    await turnIfDue();
+    return readNow(request);
+  },
+  async write(request) {
+    await turnIfDue();
+    writeNow(request);
+  },
+  readNow(request) {
+    if (isTurnDue()) return undefined;
+    try {
+      return readNow(request);
+    } catch {
+      return undefined;
+    }
+  },
+  writeNow(request) {
+    if (isTurnDue()) return false;
+    try {
+      writeNow(request);
+      return true;
+    } catch {
+      return false;
+    }
+  },
+};
