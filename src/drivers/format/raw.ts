@@ -40,14 +40,18 @@ class RawDriver implements BlockDriver {
   }
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    const below = this.#place("pread", offset, buffer.byteLength);
+    const refusal = this.#refusal("pread", offset, buffer.byteLength);
+    if (refusal) return Promise.reject(refusal);
+    const below = offset + this.#offset;
     const suspended = this.#file.node.debugEvent("read_aio");
     if (suspended) return suspended.then(() => this.#file.pread(below, buffer, flags));
     return this.#file.pread(below, buffer, flags);
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    const below = this.#place("pwrite", offset, buffer.byteLength);
+    const refusal = this.#refusal("pwrite", offset, buffer.byteLength);
+    if (refusal) return Promise.reject(refusal);
+    const below = offset + this.#offset;
     const suspended = this.#file.node.debugEvent("write_aio");
     if (suspended) return suspended.then(() => this.#file.pwrite(below, buffer, flags));
     return this.#file.pwrite(below, buffer, flags);
@@ -62,11 +66,15 @@ class RawDriver implements BlockDriver {
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
-    await this.#file.pwriteZeroes(this.#place("pwriteZeroes", offset, bytes), bytes, flags);
+    const refusal = this.#refusal("pwriteZeroes", offset, bytes);
+    if (refusal) throw refusal;
+    await this.#file.pwriteZeroes(offset + this.#offset, bytes, flags);
   }
 
   async pdiscard(offset: number, bytes: number): Promise<void> {
-    await this.#file.pdiscard(this.#place("pdiscard", offset, bytes), bytes);
+    const refusal = this.#refusal("pdiscard", offset, bytes);
+    if (refusal) throw refusal;
+    await this.#file.pdiscard(offset + this.#offset, bytes);
   }
 
   /** The file's own answer: raw adds nothing to it. */
@@ -103,24 +111,16 @@ class RawDriver implements BlockDriver {
     };
   }
 
-  /** The range's offset in the file; never outside of what the option `size` allows. */
-  #place(op: string, offset: number, bytes: number): number {
-    if (this.#fixedSize !== undefined && offset + bytes > this.#fixedSize) {
-      throw new BlockError({
-        code: op === "pread" ? "EINVAL" : "ENOSPC",
-        op,
-        node: this.#node.name,
-        offset,
-        bytes,
-      });
-    }
-    return offset + this.#offset;
+  /** Why a request is refused: it would leave what the option `size` allows. */
+  #refusal(op: string, offset: number, bytes: number): BlockError | undefined {
+    if (this.#fixedSize === undefined || offset + bytes <= this.#fixedSize) return undefined;
+    const code = op === "pread" ? "EINVAL" : "ENOSPC";
+    return new BlockError({ code, op, node: this.#node.name, offset, bytes });
   }
 
   /** Whether a request needs no refusal and no word to blkdebug below. */
   #isPlain(offset: number, buffer: Uint8Array): boolean {
-    const end = this.#fixedSize ?? Infinity;
-    return offset + buffer.byteLength <= end && !this.#file.node.driver.debugEvent;
+    return !this.#file.node.driver.debugEvent && !this.#refusal("", offset, buffer.byteLength);
   }
 
   #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {

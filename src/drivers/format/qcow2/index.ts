@@ -37,7 +37,7 @@ import { parseOptions } from "./options.ts";
 import { readGuest, readGuestNow } from "./read.ts";
 import { rebuildRefcounts } from "./repair.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
-import { statusAt } from "./status.ts";
+import { statusAt, statusNow } from "./status.ts";
 import { truncate } from "./truncate.ts";
 import { Qcow2VmState, vmStateOffset } from "./vm-state.ts";
 import { isDirty, writeBack } from "./write-back.ts";
@@ -113,6 +113,10 @@ export class Qcow2 implements BlockDriver {
 
   blockStatus(offset: number, bytes: number, _wantZero: boolean): Promise<BlockStatus> {
     return statusAt(this.#image, offset, bytes);
+  }
+
+  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
+    return statusNow(this.#image, offset, bytes);
   }
 
   limits(): Partial<BlockLimits> {

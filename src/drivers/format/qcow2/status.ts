@@ -2,7 +2,7 @@
 import type { BlockStatus } from "../../../block/driver.ts";
 import type { Image } from "./image.ts";
 import { Kind } from "./layout.ts";
-import { type Extent, findExtent } from "./mapping.ts";
+import { type Extent, extentAt, findExtent, isImpossible, peekSlice } from "./mapping.ts";
 
 /** Status of [offset, offset + bytes), as far as it is the same; neighbouring slices are joined. */
 export async function statusAt(image: Image, offset: number, bytes: number): Promise<BlockStatus> {
@@ -13,8 +13,38 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
     if (!continues(first, next, length)) break;
     length += next.bytes;
   }
+  const status = describe(image, first, length);
+  if (first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
+    status.recurse = true;
+  return status;
+}
+
+/** As statusAt(), if all that it needs is in memory. */
+export function statusNow(image: Image, offset: number, bytes: number): BlockStatus | undefined {
+  const first = peekExtent(image, offset, bytes);
+  if (!first || (first.kind === Kind.normal && (image.hasDataFile || image.preallocated !== false)))
+    return undefined;
+  let length = first.bytes;
+  while (length < bytes) {
+    const next = peekExtent(image, offset + length, bytes - length);
+    if (!next) return undefined;
+    if (!continues(first, next, length)) break;
+    length += next.bytes;
+  }
+  return describe(image, first, length);
+}
+
+/** The extent at `offset`, if the way to it is in memory and it is a possible one. */
+function peekExtent(image: Image, offset: number, bytes: number): Extent | undefined {
+  const slice = peekSlice(image, offset);
+  if (slice === undefined) return undefined;
+  const extent = extentAt(image, slice, offset, bytes);
+  return isImpossible(image, extent, offset) ? undefined : extent;
+}
+
+function describe(image: Image, first: Extent, bytes: number): BlockStatus {
   const status: BlockStatus = {
-    bytes: length,
+    bytes,
     data: first.kind === Kind.normal || first.kind === Kind.compressed,
     zero: first.kind === Kind.zeroPlain || first.kind === Kind.zeroAllocated,
     allocated: !isUnallocated(first.kind),
@@ -23,8 +53,6 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
     status.map = { node: image.data.node, offset: first.host };
   }
-  if (first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
-    status.recurse = true;
   return status;
 }
 
