@@ -7,7 +7,7 @@ import { alignDown, alignUp } from "../base/ranges.ts";
 import { filterOrCow } from "./chain.ts";
 import type { BlockStatus } from "./driver.ts";
 import type { BlockNode } from "./node.ts";
-import { checkOpen, checkRange, landed } from "./request-path.ts";
+import { checkOpen, checkRange, leave } from "./request-path.ts";
 
 /**
  * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is
@@ -37,7 +37,7 @@ export async function blockStatus(
     const below = status.recurse && status.map && status.map.node !== node;
     return withEof(node, offset, below ? await mergeBelow(node, status, wantZero) : status);
   } finally {
-    landed(node);
+    leave(node);
   }
 }
 
