@@ -25,13 +25,18 @@ import { addRebase } from "./commands/rebase.ts";
 import { addResize } from "./commands/resize.ts";
 import { addSnapshot } from "./commands/snapshot.ts";
 import { addStream } from "./commands/stream.ts";
+import { usageError, usageHint } from "./usage.ts";
 
 const program = new Command("blockwright")
   .description(
     "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",
   )
   .version(version, "-V, --version")
-  .showHelpAfterError()
+  .showHelpAfterError(usageHint)
+  .showSuggestionAfterError(false)
+  .configureOutput({
+    outputError: (text, write) => write(`blockwright: ${usageError(text, process.argv)}\n`),
+  })
   .enablePositionalOptions();
 
 // The daemon has qemu-storage-daemon's command line, whose options are carried out in their order.

@@ -52,14 +52,21 @@ export function progressLine(view: JobView, meter: RateMeter): string {
 
 /** Progress in the words of qemu-img's -p, on stdout: a start, a step for each percent, an end. */
 export class PercentLine {
+  #due = false;
   #begun = false;
   #percent = 0;
   #written = 0;
+
+  /** From here on the line is ended, shown or not. */
+  reserve(): void {
+    this.#due = true;
+  }
 
   /** From here on it is shown. */
   begin(): void {
     if (!this.#begun) this.#write();
     this.#begun = true;
+    this.#due = true;
   }
 
   /** How far it is, in percent. */
@@ -70,11 +77,11 @@ export class PercentLine {
     if (step >= 1 || (step > 0 && percent === 100)) this.#write();
   }
 
-  /** Ends the line, if there is one; everything is done if `whole`. */
+  /** Ends the line, if one is due; everything is done if `whole`. */
   end(whole: boolean): void {
-    if (!this.#begun) return;
-    if (whole) this.show(100);
-    this.#begun = false;
+    if (!this.#due) return;
+    if (whole && this.#begun) this.show(100);
+    this.#begun = this.#due = false;
     process.stdout.write("\n");
   }
 

@@ -169,6 +169,8 @@ async function describeObject(
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */
 export async function openSource(verb: Opener, name: string, options: SourceOptions = {}): Promise<Node> {
+  if (options.imageOpts && options.format !== undefined)
+    throw new Refusal("--image-opts and --format are mutually exclusive");
   if (options.write && options.forceShare)
     throw new Refusal(`Could not open '${name}': force-share=on can only be used with read-only images`);
   try {

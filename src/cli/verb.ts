@@ -106,6 +106,11 @@ export class Verb {
   /** Writes a warning to stderr. */
   readonly warn = (text: string): void => this.note(`warning: ${text}`);
 
+  /** From here on the progress that is to be shown ends with a line feed, even if it never began. */
+  reserveProgress(): void {
+    this.#asked?.reserve();
+  }
+
   /** From here on progress is shown, if it is to be. */
   beginProgress(): void {
     this.#asked?.begin();

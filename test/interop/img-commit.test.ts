@@ -147,6 +147,10 @@ describe("commit", () => {
     "-q none.qcow2",
     "--image-opts -f qcow2 driver=qcow2,file.filename=top.qcow2",
     "--image-opts driver=qcow2,file.filename=none.qcow2",
+    "-x top.qcow2",
+    "-T none top.qcow2",
+    "-U top.qcow2",
+    "top.qcow2 -r",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("commit", ...words(line));
     expect(theirs.status).toBe(1);

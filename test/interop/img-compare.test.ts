@@ -66,7 +66,23 @@ it.each([
   "-T nope top.qcow2 same.raw",
   "top.qcow2",
   "a b c",
-])("answers as qemu-img: %s", (line) => {
-  const { ours, theirs } = twins.both("compare", ...line.split(" "));
+  "-p top.qcow2 same.raw",
+  "-p -s flat.qcow2 flat2.qcow2",
+  "-p -q top.qcow2 same.raw",
+  "-p top.qcow2 none.raw",
+  'json:{"driver":"qcow2","file.filename":"top.qcow2"} same.raw',
+  "none.raw top.qcow2",
+  "-f qcow2 same.raw top.qcow2",
+  "-F nope top.qcow2 same.raw",
+  "-p -s top.qcow2 longer.raw",
+  "-q -s longer.raw top.qcow2",
+  "--image-opts -f raw driver=raw,file.filename=same.raw driver=qcow2,file.filename=top.qcow2",
+  "--image-opts same.raw top.qcow2",
+  "-x top.qcow2 same.raw",
+  "--nothing top.qcow2 same.raw",
+  "top.qcow2 same.raw -F",
+  "-T",
+])("answers as qemu-img: %s", async (line) => {
+  const { ours, theirs } = await twins.pair("compare", ...line.split(" "));
   expect(ours).toEqual(theirs);
 });

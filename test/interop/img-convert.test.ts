@@ -221,6 +221,11 @@ describe("convert", () => {
     "-p top.qcow2 none.raw out",
     "-p -O qcow2 -o cluster_size=3k top.qcow2 out",
     "-n -p --bitmaps -O qcow2 marked.qcow2 broken.qcow2",
+    "-x top.qcow2 out",
+    "--nothing top.qcow2 out",
+    "top.qcow2 out -O",
+    "--target-image-opts -n -O raw top.qcow2 driver=raw,file.filename=big.raw",
+    "-n --target-image-opts top.qcow2 big.raw",
   ])("refuses as qemu-img does: %s", async (line) => {
     const { ours, theirs } = await twins.pair("convert", ...words(line));
     expect(theirs.status).toBe(1);

@@ -91,6 +91,10 @@ describe("dd", () => {
     "-O nope if=none of=out",
     "if=top.qcow2 of=nowhere/out",
     "--image-opts -f raw if=top.raw of=out",
+    "-n if=top.qcow2 of=out",
+    "-p if=top.qcow2 of=out",
+    "-q if=top.qcow2 of=out",
+    "if=top.qcow2 of=out -O",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("dd", ...words(line));
     expect(theirs.status).toBe(1);

@@ -97,6 +97,9 @@ describe("info", () => {
     "--backing-chain --output=json sub/top.qcow2",
     "--backing-chain loop-a.qcow2",
     ".",
+    "-x base.qcow2",
+    "base.qcow2 -f",
+    "--nothing base.qcow2",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("info", ...words(line));
     expect(theirs.status).toBe(1);

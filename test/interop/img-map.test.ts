@@ -57,7 +57,22 @@ it.each([
   "none.qcow2",
   "a b",
   "",
-])("maps as qemu-img: %s", (line) => {
-  const { ours, theirs } = twins.both("map", ...line.split(" ").filter((word) => word !== ""));
+  "--start-offset=1M --max-length 1M base.qcow2",
+  "--output=json -s 0x10000 -l 1.5k top.qcow2",
+  'json:{"driver":"qcow2","file.filename":"top.qcow2"}',
+  "-s -1 top.qcow2",
+  "-l x top.qcow2",
+  "-l -1 top.qcow2",
+  "-s 9E top.qcow2",
+  "-f nope top.qcow2",
+  "-f qcow2 top.raw",
+  "--image-opts -f raw driver=raw,file.filename=top.raw",
+  "--image-opts top.qcow2",
+  "-x top.qcow2",
+  "--nothing top.qcow2",
+  "top.qcow2 -s",
+  "-f",
+])("maps as qemu-img: %s", async (line) => {
+  const { ours, theirs } = await twins.pair("map", ...line.split(" ").filter((word) => word !== ""));
   expect(ours).toEqual(theirs);
 });

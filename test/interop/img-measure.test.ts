@@ -20,6 +20,12 @@ beforeAll(() => {
   img("bitmap", "--add", "-g", "64k", "top.qcow2", "changes");
   img("convert", "-O", "raw", "top.qcow2", "top.raw");
   img("create", "-q", "-f", "qcow2", "-o", "compat=0.10", "old.qcow2", "12M");
+  img("create", "-q", "-f", "qcow2", "past.qcow2", "3M");
+  for (const [pattern, name] of ["one", "1"].entries()) {
+    io("past.qcow2", `write -P ${pattern} ${pattern * 300}k 1M`);
+    img("snapshot", "-c", name, "past.qcow2");
+  }
+  io("past.qcow2", "write -P 7 0 3M");
   writeFileSync(join(twins.theirs, "odd.raw"), new Uint8Array(70_001).fill(1));
   twins.share();
 });
@@ -62,8 +68,22 @@ it.each([
   "-O qcow2 none.qcow2",
   "a b",
   "",
-])("answers as qemu-img: %s", (line) => {
-  const { ours, theirs } = twins.both("measure", ...line.split(" ").filter((word) => word !== ""));
+  "-O qcow2 -l one past.qcow2",
+  "-O qcow2 --output=json -l snapshot.id=2 past.qcow2",
+  "-O raw -l snapshot.name=1 past.qcow2",
+  "-O qcow2 past.qcow2",
+  "-O qcow2 -l nope past.qcow2",
+  "-O qcow2 -l snapshot.x=1 past.qcow2",
+  "-f raw -l one top.raw",
+  "-l one",
+  "--size 1M -l one",
+  "--image-opts",
+  "--image-opts -f raw driver=raw,file.filename=top.raw",
+  "-f nope -O qcow2 top.qcow2",
+  "--size 1M -O qcow2 -o compression_type=zstd",
+  "--image-opts none",
+])("answers as qemu-img: %s", async (line) => {
+  const { ours, theirs } = await twins.pair("measure", ...line.split(" ").filter((word) => word !== ""));
   const parsed = (text: string): unknown => (text.startsWith("{") ? JSON.parse(text) : text);
   expect({ ...ours, stdout: parsed(ours.stdout) }).toEqual({ ...theirs, stdout: parsed(theirs.stdout) });
 });

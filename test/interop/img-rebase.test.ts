@@ -190,6 +190,8 @@ describe("rebase", () => {
     "--image-opts -f qcow2 -b '' driver=qcow2,file.filename=top.qcow2",
     `-u -b ${"n".repeat(1030)} -F raw top.qcow2`,
     `-u -b ${"n".repeat(500)} -F raw tiny.qcow2`,
+    "-x -b base.qcow2 top.qcow2",
+    "top.qcow2 -b",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("rebase", ...words(line));
     expect(theirs.status).toBe(1);

@@ -55,8 +55,16 @@ it.each([
   "a.qcow2 4E",
   "-f raw a.raw 4E",
   "a.qcow2 20000001",
-])("resizes as qemu-img: %s", (line) => {
-  const { ours, theirs } = twins.both("resize", ...line.split(" ").filter((word) => word !== ""));
+  "-f qcow2 a.qcow2 0x800000",
+  "a.qcow2 5.5M",
+  "-q --preallocation=off a.qcow2 +1.5k",
+  "--image-opts -f raw driver=raw,file.filename=a.raw 8M",
+  "--nothing a.qcow2 8M",
+  "-x a.qcow2 8M",
+  "--shrink -f raw a.raw 0",
+  "a.qcow2 --5M",
+])("resizes as qemu-img: %s", async (line) => {
+  const { ours, theirs } = await twins.pair("resize", ...line.split(" ").filter((word) => word !== ""));
   expect(ours).toEqual(theirs);
   for (const file of ["a.qcow2", "a.raw", "top.qcow2"])
     expect(twins.info(twins.ours, file)).toEqual(twins.info(twins.theirs, file));

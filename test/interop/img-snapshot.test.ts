@@ -147,6 +147,9 @@ describe("snapshot", () => {
     "--image-opts -l driver=nope,file.filename=full.qcow2",
     "--image-opts -l driver=qcow2,x=1,file.filename=full.qcow2",
     "--image-opts -c x driver=qcow2",
+    "-f qcow2 -l full.qcow2",
+    "-x full.qcow2",
+    "full.qcow2 -c",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("snapshot", ...words(line));
     expect(theirs.status).toBe(1);

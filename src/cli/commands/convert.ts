@@ -13,7 +13,7 @@ import {
 
 /** Options of the verb. */
 export interface ConvertFlags extends ImageVerbFlags {
-  targetFormat: string;
+  targetFormat?: string;
   option?: string[];
   backing?: string;
   backingFormat?: string;
@@ -42,7 +42,7 @@ export function addConvert(program: Command): void {
     .description("copy an image into a new one of another format or with other options")
     .argument("[files...]", "sources, which are joined, and the target: image files, or json:{…}")
     .option("-f, --format <format>", "format of the source; default: probed")
-    .option("-O, --target-format <format>", "format of the target: raw, qcow2", "raw")
+    .option("-O, --target-format <format>", "format of the target: raw (default), qcow2")
     .option("-o, --option <options>", "options of the target: name=value,…; `help` lists them", repeatable)
     .option(
       "-B, --backing <file>",

@@ -23,7 +23,7 @@ export function addMeasure(program: Command): void {
     .option("-O, --target-format <format>", "format of the new image: raw, qcow2", "raw")
     .option("-o, --option <options>", "options of the new image: name=value,…", repeatable)
     .option("--size <bytes>", "size of the disk (64k, 10M …)")
-    .option("-l, --snapshot <name>", "not supported yet")
+    .option("-l, --snapshot <snapshot>", "measure an internal snapshot: its id or name")
     .addOption(outputFlag());
   addImageFlags(command, { share: true }).action(async (files: string[], flags: MeasureFlags) => {
     const { measure } = await import("../verbs/measure.ts");

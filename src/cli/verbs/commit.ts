@@ -43,8 +43,6 @@ async function committed(
   const speed = flags.rateLimit === undefined ? (flags.speed ?? 0) : rateLimit(flags.rateLimit);
   const [file] = files;
   if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
-  if (imageOpts && format !== undefined)
-    throw new Refusal("--image-opts and --format are mutually exclusive");
   const cache = cacheMode(flags.cache ?? "writeback", "cache");
   const node = await openSource(session, file, { format, imageOpts, cache, write: true, nodeName: "image" });
   try {

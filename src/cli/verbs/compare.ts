@@ -23,8 +23,10 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
       const { imageOpts, forceShare } = flags;
       const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
       const how = { imageOpts, forceShare, cache };
+      verb.reserveProgress();
       await using a = await openSource(verb, first, { ...how, format: flags.format });
       await using b = await openSource(verb, second, { ...how, format: flags.secondFormat });
+      verb.beginProgress();
       const common = Math.min(a.length, b.length);
       return tell(verb, await compareFiles(verb, { a, b, names: [first, second] }, flags), common);
     },

@@ -16,9 +16,18 @@ import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./convert-b
 import { type ConvertNumbers, convertNumbers } from "./convert-numbers.ts";
 import { makeImage } from "./create.ts";
 
+/** The options with the default of -O. */
+type Flags = ConvertFlags & {
+  targetFormat: string;
+  /** -O was given, although options name the target. */
+  targetIsNamed?: boolean;
+};
+
 /** Runs the verb; resolves with the exit status. */
-export function convert(files: readonly string[], flags: ConvertFlags): Promise<number> {
+export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
+  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? "raw" };
   return new Verb(flags).run(async (verb) => {
+    if (given.targetFormat !== undefined && flags.targetImageOpts) flags.targetIsNamed = true;
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
     verb.beginProgress();
@@ -39,13 +48,12 @@ export function convert(files: readonly string[], flags: ConvertFlags): Promise<
   });
 }
 
-function checkUse(flags: ConvertFlags, { lists, sparseBytes }: ConvertNumbers): void {
+function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
   const refuse = (condition: boolean | undefined, words: string): void => {
     if (condition) throw new Refusal(words);
   };
   refuse(!flags.create && lists.length > 0, "-o has no effect when skipping image creation");
   if (flags.create && flags.targetImageOpts) throw new Refusal("--target-image-opts requires use of -n flag");
-  refuse(flags.imageOpts && flags.format !== undefined, "--image-opts and --format are mutually exclusive");
   refuse(flags.offload && flags.compress, "Cannot enable copy offloading when -c is used");
   refuse(flags.offload && sparseBytes !== undefined, "Cannot enable copy offloading when -S is used");
   refuse(flags.offload && flags.salvage, "Cannot use copy offloading in salvaging mode");
@@ -56,7 +64,7 @@ function checkUse(flags: ConvertFlags, { lists, sparseBytes }: ConvertNumbers): 
 /** Opens the images that are copied; `sources` gets each as soon as it is open. */
 async function openSources(
   verb: Verb,
-  { files, sources, flags }: { files: readonly string[]; sources: Node[]; flags: ConvertFlags },
+  { files, sources, flags }: { files: readonly string[]; sources: Node[]; flags: Flags },
 ): Promise<void> {
   const { format, imageOpts, forceShare } = flags;
   const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
@@ -73,7 +81,7 @@ async function openSources(
 interface Wanted {
   sources: readonly Node[];
   target: string;
-  flags: ConvertFlags;
+  flags: Flags;
   numbers: ConvertNumbers;
 }
 
@@ -91,7 +99,7 @@ async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
   const cache = cacheMode(flags.cache ?? "unsafe", "cache");
   if (options) await makeTarget(verb, options, target);
   const node = await openSource(verb, target, {
-    format: flags.targetFormat,
+    format: flags.targetImageOpts && !flags.targetIsNamed ? undefined : flags.targetFormat,
     imageOpts: flags.targetImageOpts,
     write: true,
     unmap: true,
@@ -126,7 +134,7 @@ function copyOptions(verb: Verb, { flags, numbers }: Wanted): ConvertOptions {
   };
 }
 
-function tellUnread(verb: Verb, { quiet }: ConvertFlags, { step, offset, error }: UnreadRange): void {
+function tellUnread(verb: Verb, { quiet }: Flags, { step, offset, error }: UnreadRange): void {
   if (quiet) return;
   const what = step === "read" ? "offset" : "block status at offset";
   verb.warn(`error while reading ${what} ${offset}: ${strerror(errnoOf(error))}`);
@@ -154,7 +162,7 @@ function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
   return options;
 }
 
-function checkCompression(verb: Verb, flags: ConvertFlags, options: CreateOptions | undefined): void {
+function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | undefined): void {
   if (!flags.compress) return;
   const type = [...verb.engine.graph.drivers].find(({ name }) => name === flags.targetFormat);
   if (!type?.compressedWrites) throw new Refusal("Compression not supported for this file format");

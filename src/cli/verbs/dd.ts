@@ -36,8 +36,6 @@ export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
     const { input, output } = operands;
     if (input === undefined || output === undefined)
       throw new Refusal("Must specify both input and output files");
-    if (imageOpts && format !== undefined)
-      throw new Refusal("--image-opts and --format are mutually exclusive");
     await using source = await openSource(verb, input, { format, imageOpts, forceShare });
     if (!isCreatable(targetFormat)) throw new Refusal("Unknown file format");
     const range = copied(source, operands);

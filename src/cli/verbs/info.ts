@@ -24,8 +24,6 @@ export function info(files: readonly string[], flags: InfoFlags): Promise<number
     checkOutput(flags.output);
     const [file] = files;
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
-    if (flags.imageOpts && flags.format !== undefined)
-      throw new Refusal("--image-opts and --format are mutually exclusive");
     const list = await describe(verb, file, flags);
     if (flags.output === "human") verb.print(list.map(humanInfo).join("\n"));
     else {

@@ -6,6 +6,7 @@ import { measure as measureImage, type MeasureOptions, type MeasureResult } from
 import type { MeasureFlags } from "../commands/measure.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../create-options.ts";
 import { safeBytes, sizeArgument } from "../sizes.ts";
+import { loadSnapshot, snapshotParameter } from "../snapshot-param.ts";
 import { openSource } from "../sources.ts";
 import { checkOutput, Refusal, Verb } from "../verb.ts";
 
@@ -13,6 +14,7 @@ import { checkOutput, Refusal, Verb } from "../verb.ts";
 export function measure(files: readonly string[], flags: MeasureFlags): Promise<number> {
   return new Verb(flags).run(async (verb) => {
     const lists = optionLists(flags.option);
+    const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
     checkOutput(flags.output);
     const size = flags.size === undefined ? undefined : sizeArgument("image size", flags.size);
     if (size && "refusal" in size) throw new Refusal(size.refusal);
@@ -21,6 +23,7 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     const { format, imageOpts, forceShare } = flags;
     await using source =
       file === undefined ? undefined : await openSource(verb, file, { format, imageOpts, forceShare });
+    if (source && which !== undefined) await loadSnapshot(source, which);
     if (asksForHelp(lists)) {
       verb.print(optionsHelp(flags.targetFormat));
       return 0;
@@ -37,8 +40,7 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
 
 function checkUse(files: readonly string[], flags: MeasureFlags): void {
   if (files.length > 1) throw new Refusal("At most one filename argument is allowed.");
-  if (flags.snapshot !== undefined) throw new Refusal("-l is not supported yet");
-  if (files.length === 0 && (flags.imageOpts || flags.format !== undefined))
+  if (files.length === 0 && (flags.imageOpts || flags.format !== undefined || flags.snapshot !== undefined))
     throw new Refusal("--image-opts, -f, and -l require a filename argument.");
   if (files.length === 0 && flags.size === undefined)
     throw new Refusal("Either --size N or one filename must be specified.");

@@ -18,8 +18,6 @@ export function rebase(files: readonly string[], flags: RebaseFlags): Promise<nu
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     if (!unsafe && backing === undefined)
       throw new Refusal("Must specify backing file (-b) or use unsafe mode (-u)");
-    if (imageOpts && format !== undefined)
-      throw new Refusal("--image-opts and --format are mutually exclusive");
     verb.beginProgress();
     const cache = cacheMode(flags.cache ?? "writeback", "cache");
     const below = cacheMode(flags.sourceCache ?? "writeback", "source cache");

@@ -14,6 +14,8 @@ const INT64_MAX = 2n ** 63n - 1n;
 export function resize(words: readonly string[], flags: ResizeFlags): Promise<number> {
   return new Verb(flags).run(async (verb) => {
     if (words.length < 2) throw new Refusal("Not enough arguments");
+    const unknown = words.slice(0, -1).find((word) => word.startsWith("-"));
+    if (unknown !== undefined) throw new Refusal(`unrecognized option '${unknown}'`);
     const size = words.at(-1)!;
     const preallocation = preallocationMode(flags.preallocation ?? "off");
     if (!preallocation) throw new Refusal(`Invalid preallocation mode '${flags.preallocation}'`);

@@ -131,5 +131,9 @@ function withoutSteps(text: string): string {
 
 function outcome({ status, stdout, stderr }: Outcome): Outcome {
   const words = stderr.replaceAll(/^qemu-img: /gm, "blockwright: ");
-  return { status, stdout, stderr: words.replace(/^Try 'qemu-img --help' .*\n/m, "").trimEnd() };
+  return {
+    status,
+    stdout,
+    stderr: words.replace(/^Try '(?:qemu-img|blockwright) --help' .*\n/m, "").trimEnd(),
+  };
 }
