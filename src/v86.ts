@@ -10,6 +10,7 @@ import { browserHost } from "./platform/browser/host.ts";
 
 export { BlockError, CommandError } from "./base/errors.ts";
 export { createImageIn as createImage, openNodeIn as openNode } from "./api/open.ts";
+export { type AutoResumeOptions, autoCont, autoResume } from "./api/auto-resume.ts";
 export { stream } from "./api/jobs.ts";
 export type { StreamOptions } from "./api/jobs.ts";
 export { type V86DiskOptions, type V86StateOptions, toV86Disk } from "./api/v86.ts";

@@ -59,6 +59,7 @@ export type {
   ReturnOf,
 } from "../wire/qapi/index.ts";
 export { type AmendChanges, type AmendImageOptions, amend } from "./amend.ts";
+export { type AutoResumeOptions, autoCont, autoResume } from "./auto-resume.ts";
 export type { CheckOptions, CheckReport } from "./check.ts";
 export type { FromBlobOptions } from "./blob.ts";
 export {

@@ -12,6 +12,7 @@ import type { MirrorJob } from "../job/mirror-job.ts";
 import { startMirror } from "../job/mirror.ts";
 import { type StreamJob, startStream } from "../job/stream.ts";
 import type { Engine } from "../machine/engine.ts";
+import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
 import { type Node, releaseIdle } from "./node.ts";
 
 /** A node: its handle or its name. */
@@ -29,6 +30,8 @@ export interface JobOptions {
   autoDismiss?: boolean | undefined;
   /** Name of the job's filter node. */
   filterNodeName?: string | undefined;
+  /** Resumes the job when an error paused it and a probe of what failed succeeds; see autoResume(). Default: nobody does. */
+  autoResume?: AutoResumeOptions | undefined;
   /** Force-cancels the job when it aborts; `done` then rejects with a JobCancelledError. */
   signal?: AbortSignal | undefined;
 }
@@ -114,7 +117,7 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return startMirror(engine.graph, args, { signal: options.signal });
+  return watched(await startMirror(engine.graph, args, { signal: options.signal }), options);
 }
 
 /** Copies the state that `source` has now to `target`, whatever is written to `source` meanwhile. */
@@ -135,7 +138,7 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return startBackup(engine.graph, args, { signal: options.signal });
+  return watched(await startBackup(engine.graph, args, { signal: options.signal }), options);
 }
 
 /** Copies what `node` takes from its backing chain into `node`, and drops the images between. */
@@ -152,7 +155,7 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
     }),
     device: node.name,
   };
-  return startStream(engine.graph, args, { signal: options.signal });
+  return watched(await startStream(engine.graph, args, { signal: options.signal }), options);
 }
 
 /** Commits images of the node's chain into one below. Of the active image: a MirrorJob, to be completed when ready. */
@@ -170,7 +173,7 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
     }),
     device: node.name,
   };
-  return startCommit(engine.graph, args, { signal: options.signal });
+  return watched(await startCommit(engine.graph, args, { signal: options.signal }), options);
 }
 
 /** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
@@ -191,10 +194,17 @@ export async function whenReady(job: BlockJob, { signal }: { signal?: AbortSigna
   });
 }
 
+/** A job that has begun, with what its options ask for beside it. */
+function watched<J extends BlockJob>(job: J, options: JobOptions): J {
+  if (options.autoResume) autoResume(job, options.autoResume);
+  return job;
+}
+
 /** Checks that the nodes are of one engine, and takes back the permissions that handles hold. */
 async function prepare(nodes: { source: Node; target?: Node; options: JobOptions }): Promise<Engine> {
   const { source, target, options } = nodes;
   options.signal?.throwIfAborted();
+  if (options.autoResume) checkAutoResume(options.autoResume);
   if (target && target.engine !== source.engine) {
     const message = "source and target are open in different engines";
     throw new BlockError({ code: "EINVAL", op: "job", message });

@@ -64,7 +64,7 @@ export abstract class BlockJob extends Job implements ChildParent {
   /** Delays retries that get nowhere. */
   protected readonly backoff = new Backoff();
   /** The range that the job works on, for errors that do not tell theirs, bytes. */
-  protected failingRange: { offset: number; bytes: number } | undefined;
+  protected failingRange: { node?: string; offset: number; bytes: number } | undefined;
   readonly #rateLimit: RateLimit;
   #lastFailure: JobFailure | undefined;
   #speed = 0;
@@ -174,7 +174,7 @@ export abstract class BlockJob extends Job implements ChildParent {
     this.#lastFailure = {
       operation: isRead ? "read" : "write",
       code,
-      node: rangeOf(error)?.node,
+      node: range?.node,
       offset: range?.offset,
       bytes: range?.bytes,
       action,

@@ -6,6 +6,7 @@
  * anew. Source: behaviour of QEMU 7.2's stream and commit.
  */
 import { KiB } from "../base/limits.ts";
+import type { BlockNode } from "../block/node.ts";
 import { BlockJob } from "./block-job.ts";
 
 /** Most bytes that are copied at once. */
@@ -34,6 +35,8 @@ interface Chunk extends ChunkLook {
 export abstract class ChunkJob extends BlockJob {
   #chunks: Chunk[] = [];
 
+  /** The node that is read. */
+  protected abstract get source(): BlockNode;
   /** Finds out about up to `bytes` bytes. */
   protected abstract look(offset: number, bytes: number): Promise<ChunkLook>;
   /** Copies a chunk. */
@@ -103,7 +106,7 @@ export abstract class ChunkJob extends BlockJob {
 
   /** Before a chunk is tried again, those behind it are waited for and forgotten. */
   async #decide(error: unknown, { offset, bytes }: Chunk): Promise<ChunkVerdict> {
-    this.failingRange = { offset, bytes };
+    this.failingRange = { node: this.source.name, offset, bytes };
     const verdict = this.failed(error);
     if (verdict === "retry") {
       await this.#settle();

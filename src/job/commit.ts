@@ -98,6 +98,10 @@ export class CommitJob extends ChunkJob {
     await this.copyAll(bytes);
   }
 
+  protected override get source(): BlockNode {
+    return this.#top;
+  }
+
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const options = { base: this.#baseOverlay, includeBase: true };
     const found = await isAllocatedAbove(this.#top, offset, bytes, options);

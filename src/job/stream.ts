@@ -77,6 +77,10 @@ export class StreamJob extends ChunkJob {
     if (this.#firstError !== undefined) throw this.failure(this.#firstError);
   }
 
+  protected override get source(): BlockNode {
+    return this.#init.top;
+  }
+
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const own = skipFilters(this.#init.top);
     const here = await isAllocated(own, offset, bytes);
