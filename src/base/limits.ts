@@ -37,6 +37,8 @@ export const limits = {
   /** Most bitmaps in a qcow2 image, and bytes of their directory (QEMU's). */
   qcow2MaxBitmaps: 65_535,
   qcow2MaxBitmapDirectoryBytes: 64 * MiB,
+  /** Bytes of one bitmap in a qcow2 image (QEMU's). */
+  qcow2MaxBitmapBytes: 512 * MiB,
   /** Default size of the I/O arena, bytes. */
   arenaBytes: 64 * MiB,
   /** Longest QMP line and deepest nesting that a monitor takes. */
@@ -77,4 +79,7 @@ export const limits = {
   httpMaxManifestBytes: 256 * MiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
+  /** qcow2: bytes of tables that one check reads: so many, and so many times the file's length. */
+  qcow2CheckReadBytes: GiB,
+  qcow2CheckReadFactor: 64,
 } as const;

@@ -360,6 +360,8 @@ export interface DriverType {
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
   /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */
   check?(context: CreateContext, request: CheckRequest): Promise<ImageCheck>;
+  /** Whether an error of open() is of those that check() reports itself. */
+  isForCheck?(error: unknown): boolean;
   /** 0 … 100: how sure the format is that a file starting with `head` (>= 512 bytes or whole) is its own. */
   probe?(head: Uint8Array): number;
 }

@@ -4,7 +4,8 @@ import { expect, test } from "vitest";
 import { BlockBackend } from "../../src/block/backend.ts";
 import { BlockGraph } from "../../src/block/graph.ts";
 import { Perm } from "../../src/block/permissions.ts";
-import { type Qcow2, qcow2 } from "../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
+import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { memory } from "../../src/drivers/protocol/memory.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
@@ -107,7 +108,7 @@ async function piecesOf({ disk }: OpenDisk): Promise<number[]> {
 async function expectClean({ driver }: OpenDisk): Promise<void> {
   const { corruptions } = await driver.check();
   const isV2 = driver.formatSpecific().data["compat"] === "0.10";
-  expect(corruptions.filter((words) => !(isV2 && words.startsWith("COPIED flag")))).toEqual([]);
+  expect(corruptions.filter((words) => !(isV2 && words.startsWith("ERROR OFLAG_COPIED")))).toEqual([]);
 }
 
 async function judge(

@@ -6,7 +6,7 @@ import { fileGate } from "../../src/block/gate.ts";
 import type { BlockNode } from "../../src/block/node.ts";
 import { Perm } from "../../src/block/permissions.ts";
 import { portableDrivers } from "../../src/drivers.ts";
-import { qcow2 } from "../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
 import { Arena } from "../../src/kernels/arena.ts";
 import { loadKernels } from "../../src/kernels/load.ts";

@@ -4,7 +4,7 @@ import { BlockBackend } from "../../../src/block/backend.ts";
 import { Req } from "../../../src/block/driver.ts";
 import { BlockGraph } from "../../../src/block/graph.ts";
 import { Perm } from "../../../src/block/permissions.ts";
-import { qcow2 } from "../../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../../src/drivers/format/qcow2/checked.ts";
 import { file } from "../../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";
 import { nodeHost } from "../../../src/platform/node/host.ts";

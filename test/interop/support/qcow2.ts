@@ -9,7 +9,7 @@ import type { NodeSpec } from "../../../src/block/driver.ts";
 import { fileGate } from "../../../src/block/gate.ts";
 import { BlockGraph } from "../../../src/block/graph.ts";
 import { Perm } from "../../../src/block/permissions.ts";
-import { qcow2 } from "../../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../../src/drivers/format/qcow2/checked.ts";
 import { raw } from "../../../src/drivers/format/raw.ts";
 import { file } from "../../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";

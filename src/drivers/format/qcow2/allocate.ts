@@ -99,11 +99,6 @@ async function findRun(image: Image, from: number, count: number): Promise<numbe
   return start;
 }
 
-/** Makes sure that refcount block number `block` exists. */
-export async function ensureBlock(image: Image, block: number): Promise<void> {
-  while (!(await ensureBlocks(image, block * image.geometry.blockEntries, 1)));
-}
-
 /** Creates the refcount blocks that the run lacks. False: something was created, so look for a run again. */
 async function ensureBlocks(image: Image, cluster: number, count: number): Promise<boolean> {
   const { blockEntries } = image.geometry;

@@ -15,7 +15,7 @@ const MIN_GRANULARITY_BITS = 9;
 const MAX_GRANULARITY_BITS = 31;
 
 /** Flags of an entry. */
-export const BitmapFlag = { inUse: 1, auto: 2, extraDataCompatible: 4 } as const;
+export const BitmapFlag = { inUse: 1, auto: 2 } as const;
 
 /** Where the directory lies. */
 export interface DirectoryPlace {
@@ -50,7 +50,7 @@ export function directoryPlace(header: Header): DirectoryPlace | undefined {
   if (place.count > limits.qcow2MaxBitmaps) {
     bad(
       "nb_bitmaps",
-      `bitmaps_ext: image has ${place.count} bitmaps, exceeding the supported maximum of ${limits.qcow2MaxBitmaps}`,
+      `bitmaps_ext: Image has ${place.count} bitmaps, exceeding the QEMU supported maximum of ${limits.qcow2MaxBitmaps}`,
     );
   }
   if (place.offset % 2 ** header.clusterBits !== 0)
@@ -83,18 +83,23 @@ function entryBytes(nameBytes: number, extraBytes = 0): number {
   return Math.ceil((ENTRY_BYTES + nameBytes + extraBytes) / 8) * 8;
 }
 
-/** The entries in a directory's bytes. Throws ImageError. */
-export function parseDirectory(bytes: Uint8Array, count: number): DirectoryEntry[] {
+/** The entries in a directory's bytes. Throws ImageError in QEMU's words. */
+export function parseDirectory(
+  bytes: Uint8Array,
+  { count, clusterSize, diskBytes }: { count: number; clusterSize: number; diskBytes: number },
+): DirectoryEntry[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const entries: DirectoryEntry[] = [];
   let at = 0;
-  while (entries.length < count) {
+  while (at < bytes.byteLength) {
+    if (entries.length >= count) bad("nb_bitmaps", "More bitmaps found than specified in header extension");
     if (at + ENTRY_BYTES > bytes.byteLength) bad("size", "Broken bitmap directory");
     const nameBytes = view.getUint16(at + 18);
     const extraBytes = view.getUint32(at + 20);
     const length = entryBytes(nameBytes, extraBytes);
     if (at + length > bytes.byteLength) bad("size", "Broken bitmap directory");
-    const start = at + ENTRY_BYTES + extraBytes;
+    if (extraBytes > 0) bad("extra_data", "Bitmap extra data is not supported");
+    const start = at + ENTRY_BYTES;
     const entry = {
       tableOffset: readU64(view, at),
       tableEntries: view.getUint32(at + 8),
@@ -102,28 +107,34 @@ export function parseDirectory(bytes: Uint8Array, count: number): DirectoryEntry
       granularityBits: bytes[at + 17] ?? 0,
       name: new TextDecoder().decode(bytes.subarray(start, start + nameBytes)),
     };
-    checkEntry(entry, { type: bytes[at + 16] ?? 0, nameBytes, extraBytes });
+    checkEntry(entry, { type: bytes[at + 16] ?? 0, nameBytes, clusterSize, diskBytes });
     entries.push(entry);
     at += length;
   }
-  if (at !== bytes.byteLength) bad("size", "Broken bitmap directory");
+  if (entries.length !== count) bad("nb_bitmaps", "Less bitmaps found than specified in header extension");
   return entries;
 }
 
-function checkEntry(
-  entry: DirectoryEntry,
-  more: { type: number; nameBytes: number; extraBytes: number },
-): void {
-  const about = (what: string): string => `bitmap '${entry.name}': ${what}`;
-  if (more.type !== DIRTY_TRACKING) bad("type", about(`unknown type ${more.type}`));
-  if (more.extraBytes > 0 && !(entry.flags & BitmapFlag.extraDataCompatible)) {
-    bad("extra_data", about("unknown incompatible extra data"));
-  }
-  if (more.nameBytes === 0 || more.nameBytes > limits.maxBitmapNameBytes) bad("name", about("invalid name"));
-  const { granularityBits } = entry;
-  if (granularityBits < MIN_GRANULARITY_BITS || granularityBits > MAX_GRANULARITY_BITS) {
-    bad("granularity_bits", about(`granularity of 2^${granularityBits} bytes`));
-  }
+interface EntryLimits {
+  type: number;
+  nameBytes: number;
+  clusterSize: number;
+  diskBytes: number;
+}
+
+function checkEntry(entry: DirectoryEntry, { type, nameBytes, clusterSize, diskBytes }: EntryLimits): void {
+  const { tableOffset, tableEntries, flags, granularityBits } = entry;
+  const refuse = (field: string): never =>
+    bad(field, `Bitmap '${entry.name}' doesn't satisfy the constraints`);
+  if (type !== DIRTY_TRACKING) refuse("type");
+  if (nameBytes === 0 || nameBytes > limits.maxBitmapNameBytes) refuse("name");
+  if (flags & ~(BitmapFlag.inUse | BitmapFlag.auto)) refuse("flags");
+  if (granularityBits < MIN_GRANULARITY_BITS || granularityBits > MAX_GRANULARITY_BITS)
+    refuse("granularity_bits");
+  if (tableOffset === 0 || tableOffset % clusterSize !== 0) refuse("bitmap_table_offset");
+  const held = tableEntries * clusterSize;
+  const tooShort = !(flags & BitmapFlag.inUse) && diskBytes > held * 8 * 2 ** granularityBits;
+  if (tableEntries === 0 || held > limits.qcow2MaxBitmapBytes || tooShort) refuse("bitmap_table_size");
 }
 
 /** The directory's bytes. */

@@ -68,7 +68,9 @@ export class Qcow2Bitmaps implements BitmapStore {
     if (!place) return [];
     const bytes = new Uint8Array(place.bytes);
     await image.file.pread(place.offset, bytes);
-    this.#entries = parseDirectory(bytes, place.count);
+    const { clusterSize } = image.geometry;
+    this.#entries = parseDirectory(bytes, { count: place.count, clusterSize, diskBytes: image.size });
+    checkTotal(this.#entries, image.size);
     const loaded: StoredBitmap[] = [];
     for (const entry of this.#entries) loaded.push(await this.#loadOne(entry));
     if (!image.node.readOnly) await this.markInUse();
@@ -102,15 +104,14 @@ export class Qcow2Bitmaps implements BitmapStore {
 
   async #readBits(entry: DirectoryEntry): Promise<Uint8Array> {
     const { file, size, geometry } = this.#image;
-    const bits = new Uint8Array(Math.ceil(Math.ceil(size / 2 ** entry.granularityBits) / 8));
-    const wanted = Math.ceil(bits.byteLength / geometry.clusterSize);
-    if (entry.tableEntries !== wanted || bits.byteLength > limits.maxBitmapBytes) {
-      throw new ImageError({
-        structure: "bitmap directory",
-        field: "bitmap_table_size",
-        message: `Bitmap '${entry.name}' has a table of ${entry.tableEntries} entries where ${wanted} are needed`,
-      });
-    }
+    const unreadable = `Could not read bitmap_table table from image for bitmap '${entry.name}': Invalid argument`;
+    const fail = (field: string): never => {
+      throw new ImageError({ structure: "bitmap table", field, message: unreadable });
+    };
+    const held = bitmapBytes(entry, size);
+    const wanted = Math.ceil(held / geometry.clusterSize);
+    if (entry.tableEntries !== wanted || held > limits.maxBitmapBytes) fail("bitmap_table_size");
+    const bits = new Uint8Array(held);
     const table = new Uint8Array(wanted * 8);
     await file.pread(entry.tableOffset, table);
     const view = new DataView(table.buffer);
@@ -118,13 +119,8 @@ export class Qcow2Bitmaps implements BitmapStore {
       const value = readU64(view, index * 8);
       const part = bits.subarray(index * geometry.clusterSize, (index + 1) * geometry.clusterSize);
       if (value === ALL_ONES) part.fill(0xff);
-      else if (value % geometry.clusterSize !== 0) {
-        throw new ImageError({
-          structure: "bitmap table",
-          field: `entry ${index}`,
-          message: `Bitmap '${entry.name}' has a misaligned table entry`,
-        });
-      } else if (value !== 0) await file.pread(value, part);
+      else if (value % geometry.clusterSize !== 0) fail(`entry ${index}`);
+      else if (value !== 0) await file.pread(value, part);
     }
     return bits;
   }
@@ -224,4 +220,17 @@ export class Qcow2Bitmaps implements BitmapStore {
     }
     return runs;
   }
+}
+
+/** Bytes of a bitmap in memory. */
+function bitmapBytes({ granularityBits }: DirectoryEntry, diskBytes: number): number {
+  return Math.ceil(Math.ceil(diskBytes / 2 ** granularityBits) / 8);
+}
+
+/** Throws ENOMEM, before anything is allocated, if the bitmaps together take more than all bitmaps may. */
+function checkTotal(entries: readonly DirectoryEntry[], diskBytes: number): void {
+  const total = entries.reduce((sum, entry) => sum + bitmapBytes(entry, diskBytes), 0);
+  if (total <= limits.maxBitmapPoolBytes) return;
+  const message = `The bitmaps of the image take more than ${limits.maxBitmapPoolBytes} bytes of memory`;
+  throw new ImageError({ structure: "bitmap directory", code: "ENOMEM", message });
 }

@@ -159,19 +159,29 @@ const KNOWN_INCOMPATIBLE = BigInt(
 );
 
 function checkFeatures(header: Header, encryption: number): void {
+  checkCompression(header);
   const unknown = header.incompatible & ~KNOWN_INCOMPATIBLE;
   if (unknown) {
     const table = header.extensions.find(({ type }) => type === Extension.featureNames);
     const names = table ? parseFeatureNames(table.data) : [];
     fail("incompatible_features", unsupportedFeatures(unknown, names), "ENOTSUP");
   }
-  const bits = Number(header.incompatible);
   const refuse = (name: string): never =>
     fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
   if (hasSubclusters(header) && header.clusterBits < limits.qcow2MinExtendedClusterBits) {
     fail("cluster_bits", `Unsupported subcluster size: ${2 ** header.clusterBits / 32}`);
   }
-  const compression = header.compressionType;
+  if (header.refcountOrder > 6) {
+    fail("refcount_order", "Reference count entry width too large; may not exceed 64 bits");
+  }
+  if (encryption === 1 || encryption === 2) {
+    refuse(encryption === 1 ? "AES encryption" : "LUKS encryption");
+  }
+  if (encryption !== 0) fail("crypt_method", `Unsupported encryption method ${encryption | 0}`);
+}
+
+function checkCompression({ compressionType: compression, incompatible }: Header): void {
+  const bits = Number(incompatible);
   if (compression > 1)
     fail("compression_type", "qcow2: unknown compression type: " + String(compression), "ENOTSUP");
   if (compression === 1 && !(bits & Incompatible.compressionType)) {
@@ -180,13 +190,6 @@ function checkFeatures(header: Header, encryption: number): void {
   if (compression === 0 && bits & Incompatible.compressionType) {
     fail("compression_type", "qcow2: Compression type incompatible feature bit must not be set");
   }
-  if (header.refcountOrder > 6) {
-    fail("refcount_order", "Reference count entry width too large; may not exceed 64 bits");
-  }
-  if (encryption === 1 || encryption === 2) {
-    refuse(encryption === 1 ? "AES encryption" : "LUKS encryption");
-  }
-  if (encryption !== 0) fail("crypt_method", `Unsupported encryption method ${encryption}`);
 }
 
 function checkTables(header: Header): void {
@@ -195,32 +198,14 @@ function checkTables(header: Header): void {
   if (header.refcountTableClusters === 0) {
     fail("refcount_table_clusters", "Image does not contain a reference count table");
   }
-  const check = (
-    name: string,
-    table: { field: string; offset: number; bytes: number; limit: number },
-  ): void => {
-    if (table.bytes > table.limit) fail(table.field, `${name} too large`, "EFBIG");
-    const aligned = table.offset % clusterSize === 0;
-    const inRange = table.offset + table.bytes <= limits.maxImageBytes;
-    const present = table.bytes === 0 || table.offset >= clusterSize;
-    if (!aligned || !inRange || !present) fail(table.field, `${name} offset invalid`);
-  };
   const refcountTableBytes = header.refcountTableClusters * clusterSize;
-  check("Reference count table", {
+  checkTable(header, "Reference count table", {
     field: "refcount_table_offset",
     offset: header.refcountTableOffset,
     bytes: refcountTableBytes,
     limit: limits.qcow2MaxRefcountTableBytes,
   });
-  if (header.snapshotCount > limits.qcow2MaxSnapshots)
-    fail("nb_snapshots", "Snapshot table too large", "EFBIG");
-  check("Snapshot table", {
-    field: "snapshots_offset",
-    offset: header.snapshotsOffset,
-    bytes: header.snapshotCount * 40,
-    limit: limits.qcow2MaxSnapshots * 40,
-  });
-  check("Active L1 table", {
+  checkTable(header, "Active L1 table", {
     field: "l1_table_offset",
     offset: header.l1Offset,
     bytes: header.l1Size * 8,
@@ -231,6 +216,49 @@ function checkTables(header: Header): void {
   if (needed > 2 ** 31 - 1) fail("size", "Image is too big", "EFBIG");
   if (header.l1Size < needed) fail("l1_size", "L1 table is too small");
   checkDistinct(header, refcountTableBytes, clusterSize);
+}
+
+/** Throws ImageError unless the snapshot table is where one may be. A check wants to see the image even so. */
+export function checkSnapshotPlace(header: Header): void {
+  const { snapshotCount, snapshotsOffset: offset } = header;
+  const structure = "snapshot table";
+  if (snapshotCount > limits.qcow2MaxSnapshots)
+    throw new ImageError({
+      structure,
+      field: "nb_snapshots",
+      code: "EFBIG",
+      message: "Snapshot table too large",
+    });
+  checkTable(header, "Snapshot table", {
+    structure,
+    field: "snapshots_offset",
+    offset,
+    bytes: snapshotCount * 40,
+    limit: limits.qcow2MaxSnapshots * 40,
+  });
+}
+
+interface TableCheck {
+  structure?: string;
+  field: string;
+  offset: number;
+  bytes: number;
+  limit: number;
+}
+
+/** Throws ImageError unless a table may be this long and lie there. */
+function checkTable(
+  { clusterBits }: Header,
+  name: string,
+  { structure = "header", field, offset, bytes, limit }: TableCheck,
+): void {
+  const clusterSize = 2 ** clusterBits;
+  if (bytes > limit) throw new ImageError({ structure, field, message: `${name} too large`, code: "EFBIG" });
+  const aligned = offset % clusterSize === 0;
+  const inRange = offset + bytes <= limits.maxImageBytes;
+  const present = bytes === 0 || offset >= clusterSize;
+  if (!aligned || !inRange || !present)
+    throw new ImageError({ structure, field, message: `${name} offset invalid` });
 }
 
 /** The L1 table and the refcount table may not share a byte: updating one would destroy the other. */

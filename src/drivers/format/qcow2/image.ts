@@ -25,6 +25,21 @@ export interface FreedRun {
   readonly reason: FreeReason;
 }
 
+/** What a check of an open image found. */
+export interface CheckResult {
+  /** What can destroy data, in words; at most 100 of them. */
+  readonly corruptions: readonly string[];
+  /** Clusters that are counted but not used. */
+  readonly leaks: number;
+}
+
+/** Check and repair of open images, which not every bundle has. */
+export interface ImageTools {
+  check(image: Image): Promise<CheckResult>;
+  /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
+  repair(image: Image): Promise<void>;
+}
+
 /** What an image is made of. */
 export interface ImageInit {
   readonly node: BlockNode;
@@ -34,6 +49,7 @@ export interface ImageInit {
   readonly host: Host;
   readonly header: Header;
   readonly options: Qcow2Options;
+  readonly tools?: ImageTools | undefined;
 }
 
 /** Bytes of the L1 and refcount table that are read at a time. */
@@ -75,11 +91,13 @@ export class Image {
   preallocated: boolean | undefined;
   /** The image turned out corrupt while it was written to: nothing more is done with it. */
   dead = false;
+  readonly #tools: ImageTools | undefined;
   #reportedCorruption = false;
   /** The end of the L1 table of a snapshot that is shown instead of the disk. */
   #shownL1End: number | undefined;
 
-  constructor({ node, file, dataFile, host, header, options }: ImageInit) {
+  constructor({ node, file, dataFile, host, header, options, tools }: ImageInit) {
+    this.#tools = tools;
     this.node = node;
     this.file = file;
     this.data = dataFile ?? file;
@@ -104,6 +122,12 @@ export class Image {
     this.l2 = this.#cache("active L2 table", sliceBytes, options.l2CacheBytes);
     this.refcountBlocks = this.#cache("refcount block", clusterSize, options.refcountCacheBytes);
     this.#noteTables();
+  }
+
+  /** Check and repair. Throws ENOTSUP in a bundle without them. */
+  tools(): ImageTools {
+    if (!this.#tools) throw new BlockError({ code: "ENOTSUP", op: "check", node: this.node.name });
+    return this.#tools;
   }
 
   /** Runs `body` under the metadata lock. */

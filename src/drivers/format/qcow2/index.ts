@@ -3,7 +3,8 @@
  * clusters, subclusters, internal snapshots, external data files. Encryption is refused by name.
  * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
-import { BlockError, blockError, ImageError } from "../../../base/errors.ts";
+import { strerror } from "../../../base/errno.ts";
+import { BlockError, blockError, errnoOf, ImageError } from "../../../base/errors.ts";
 import {
   type AmendContext,
   type AmendOptions,
@@ -25,17 +26,22 @@ import type { Child } from "../../../block/child.ts";
 import { imageFilename } from "../../../block/open.ts";
 import { amendImage } from "./amend.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
-import { checkImage, type CheckResult } from "./check.ts";
 import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
 import { create } from "./create.ts";
 import { updateHeader } from "./header-update.ts";
-import { hasSubclusters, type Header, headerClusterBits, parseHeader, virtualSize } from "./header.ts";
-import { Image } from "./image.ts";
+import {
+  checkSnapshotPlace,
+  hasSubclusters,
+  type Header,
+  headerClusterBits,
+  parseHeader,
+  virtualSize,
+} from "./header.ts";
+import { type CheckResult, Image, type ImageTools } from "./image.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest, readGuestNow } from "./read.ts";
-import { rebuildRefcounts } from "./repair.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt, statusNow } from "./status.ts";
 import { truncate } from "./truncate.ts";
@@ -193,7 +199,7 @@ export class Qcow2 implements BlockDriver {
   async check(): Promise<CheckResult> {
     if (this.#image.showsSnapshot) throw blockError("ENOTSUP", "check");
     await this.writeBack();
-    return checkImage(this.#image);
+    return this.#image.tools().check(this.#image);
   }
 
   async close(): Promise<void> {
@@ -219,7 +225,7 @@ async function prepareWritable(image: Image): Promise<void> {
     const message = "qcow2: Image is corrupt; cannot be opened read/write";
     throw new ImageError({ structure: "header", field: "incompatible_features", code: "EACCES", message });
   }
-  if (bits & Incompatible.dirty) await rebuildRefcounts(image);
+  if (bits & Incompatible.dirty) await repairDirty(image);
   // Bitmaps are kept up to date by us; what we don't know may be stale once we write.
   const keep = BigInt(Autoclear.bitmaps | (image.hasDataFile ? Autoclear.dataFileRaw : 0));
   if ((image.header.autoclear & ~keep) !== 0n) {
@@ -231,7 +237,23 @@ async function prepareWritable(image: Image): Promise<void> {
   }
 }
 
-async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
+/** Who left the image dirty may not have written its refcounts. */
+async function repairDirty(image: Image): Promise<void> {
+  try {
+    await image.locked(() => image.tools().repair(image));
+  } catch (cause) {
+    const code = errnoOf(cause);
+    const message = `Could not repair dirty image: ${strerror(code)}`;
+    throw new BlockError({ code, op: "open", node: image.node.name, message, cause });
+  }
+}
+
+/** Opens an image; `tools` repair one that is dirty. Errors in QEMU's words. */
+export async function openQcow2(
+  context: OpenContext,
+  spec: NodeSpec,
+  tools?: ImageTools,
+): Promise<BlockDriver> {
   const file = await context.openChild(spec["file"] as ChildRef | undefined, "file", Role.image);
   let header: Header;
   try {
@@ -252,7 +274,8 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
     discard: context.node.options.discard === "unmap",
   });
   const dataFile = await openDataFile(context, spec, { header, filename: imageFilename(file.node) });
-  const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options });
+  const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options, tools });
+  checkSnapshotPlace(header);
   const snapshots = await Qcow2Snapshots.open(image);
   if (!context.readOnly) await prepareWritable(image);
   return new Qcow2(image, snapshots);
@@ -270,7 +293,8 @@ export const qcow2: DriverType = {
   kind: "format",
   supportsBacking: true,
   compressedWrites: true,
-  open,
+  open: (context, spec) => openQcow2(context, spec),
   create,
+  isForCheck: (error) => error instanceof ImageError && error.structure === "snapshot table",
   probe,
 };

@@ -19,9 +19,10 @@ export interface Snapshot {
   readonly bytes: Uint8Array;
 }
 
-const FIXED_BYTES = 40;
+/** Bytes of an entry before its extra data. */
+export const FIXED_BYTES = 40;
 /** The extra data that we write: 64-bit VM state size, disk size, instruction count. */
-const EXTRA_BYTES = 24;
+export const EXTRA_BYTES = 24;
 const CHUNK_BYTES = 65536;
 const NO_ICOUNT = 2n ** 64n - 1n;
 const NANOSECONDS = 1_000_000_000n;

@@ -11,10 +11,10 @@ import { blockError } from "../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import type { NewSnapshot, SnapshotInfo, SnapshotStore } from "../../../block/driver.ts";
 import { allocate, free } from "./allocate.ts";
+import { refreshFlags } from "./copied-flags.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Incompatible, l1EntriesFor } from "./layout.ts";
-import { rebuildLocked, refreshFlags } from "./repair.ts";
 import {
   addReferences,
   checkSnapshotL1,
@@ -188,7 +188,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     if (image.dead) return;
     try {
       await writeBackLocked(image);
-      await rebuildLocked(image);
+      await image.tools().repair(image);
     } catch {
       // Nothing is lost: the counts are too high, or the tables are as they were.
     }

@@ -6,7 +6,8 @@ import { Req } from "../../../../../src/block/driver.ts";
 import type { BlockNode } from "../../../../../src/block/node.ts";
 import { Perm } from "../../../../../src/block/permissions.ts";
 import { type Header, parseHeader } from "../../../../../src/drivers/format/qcow2/header.ts";
-import { type Qcow2, qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
+import type { Qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
 import { TestGraph } from "../../../support/graph.ts";
 
 const KiB = 1024;

@@ -7,6 +7,7 @@ import {
   serializeHeader,
   setBackingFormat,
   virtualSize,
+  checkSnapshotPlace,
 } from "../../../../../src/drivers/format/qcow2/header.ts";
 import {
   Extension,
@@ -142,7 +143,7 @@ for (const [name, cluster, field, message] of refused) {
   test(`refused by name: ${name}`, () => {
     let thrown: unknown;
     try {
-      parseHeader(cluster);
+      checkSnapshotPlace(parseHeader(cluster));
     } catch (error) {
       thrown = error;
     }

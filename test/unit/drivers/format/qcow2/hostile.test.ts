@@ -3,7 +3,8 @@
 import { expect, test } from "vitest";
 import { BlockError, CommandError } from "../../../../../src/base/errors.ts";
 import { Req } from "../../../../../src/block/driver.ts";
-import { type Qcow2, qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
+import type { Qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
 import { TestGraph } from "../../../support/graph.ts";
 
 const KiB = 1024;
