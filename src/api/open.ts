@@ -166,7 +166,7 @@ async function createFile(
     await graph.host.files.create(filename, how);
   } catch (error) {
     // A file that is there but in use, or that can't grow, has been opened.
-    if (!(error instanceof BlockError) || error.op === "lock") throw error;
+    if (!(error instanceof BlockError) || error.op === "lock" || error.op === "truncate") throw error;
     const message = `Could not create '${filename}': ${error.message}`;
     throw new BlockError({ code: error.code, op: "create", message, cause: error });
   }

@@ -2,7 +2,7 @@
  * Changing the virtual size: the L1 table grows into new clusters, the header names the new size last; shrinking drops the
  * clusters beyond the end first. Each step is durable before the next one relies on it. Source: qcow2.txt, "Header".
  */
-import { BlockError, blockError } from "../../../base/errors.ts";
+import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import type { TruncateOptions } from "../../../block/driver.ts";
 import { allocate, free, lastUsedCluster, unallocate } from "./allocate.ts";
@@ -119,7 +119,15 @@ async function grow(
       refuse("Failed to zero out the new area: Operation not supported", "ENOTSUP");
     await zeroClusters(image, from, to);
   }
-  if (options.preallocation !== "off") await preallocate(image, { from, to, mode: options.preallocation });
+  if (options.preallocation !== "off") {
+    try {
+      await preallocate(image, { from, to, mode: options.preallocation });
+    } catch (error) {
+      // Nothing may stay mapped beyond the disk's end, and least of all beyond the end of a file that could not grow.
+      await discardFully(image, from, to);
+      throw error;
+    }
+  }
   await image.locked(async () => {
     await writeBackLocked(image);
     await setSize(image, size);
@@ -217,7 +225,12 @@ async function preallocate(
   const end = image.hasDataFile ? to : image.untouchedFrom;
   if (end <= image.data.length && mode === "metadata") return;
   const below = mode === "metadata" ? "off" : mode;
-  await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation: below });
+  try {
+    await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation: below });
+  } catch (cause) {
+    const message = `Failed to resize underlying file: ${messageOf(cause)}`;
+    throw new BlockError({ code: errnoOf(cause), op: "truncate", message, cause });
+  }
 }
 
 async function preallocateSlice(image: Image, from: number, to: number): Promise<void> {

@@ -1,0 +1,125 @@
+// Verbs whose file system fills up: they say so as qemu-img does and exit with 1, a file that the run made is gone, and an
+// image that was there before shows what it showed.
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { randomness } from "../support/random.ts";
+import { type SmallDisk, mountSmallDisk, whyNoSmallDisk } from "../support/small-disk.ts";
+
+const MiB = 2 ** 20;
+const program = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
+
+const reason = whyNoSmallDisk();
+if (reason !== undefined) console.warn(`img-full-disk.test.ts is skipped: ${reason}`);
+
+let directory: string;
+let disk: SmallDisk;
+let source: string;
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "blockwright-full-verbs-"));
+  source = join(directory, "source.raw");
+  const random = randomness(11);
+  const words = Uint32Array.from({ length: (8 * MiB) / 4 }, () => 1 + random(2 ** 32 - 1));
+  writeFileSync(source, new Uint8Array(words.buffer));
+});
+
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+beforeEach(() => {
+  if (reason === undefined) disk = mountSmallDisk(6 * MiB);
+});
+
+afterEach(() => {
+  if (reason === undefined) disk.unmount();
+});
+
+function real(...line: string[]): string {
+  return execFileSync("qemu-img", line, { encoding: "utf8" });
+}
+
+function run(command: string, words: readonly string[]): { status: number | null; stderr: string } {
+  const { status, stderr } = spawnSync(command, words, { encoding: "utf8", input: "" });
+  return { status, stderr: stderr.replaceAll(/^qemu-img: /gm, "blockwright: ").trim() };
+}
+
+const blockwright = (...words: string[]): ReturnType<typeof run> =>
+  run(process.execPath, [program, ...words]);
+
+/** Where a write failed follows from how a program cuts its work. */
+const withoutPlace = (text: string): string => text.replace(/at byte \d+/, "at byte N");
+
+describe.skipIf(reason !== undefined)("a full disk", () => {
+  it.each([
+    ["convert", "-f", "raw", "-O", "raw", "SOURCE", "OUT"],
+    ["convert", "-f", "raw", "-O", "qcow2", "-t", "none", "SOURCE", "OUT"],
+    ["convert", "-f", "raw", "-O", "qcow2", "-c", "SOURCE", "OUT"],
+    ["convert", "-f", "raw", "-S", "0", "-m", "2", "SOURCE", "SOURCE", "OUT"],
+    ["dd", "-f", "raw", "bs=64k", "if=SOURCE", "of=OUT"],
+    ["dd", "-f", "raw", "-O", "qcow2", "if=SOURCE", "of=OUT"],
+    ["create", "-q", "-f", "raw", "-o", "preallocation=full", "OUT", "8M"],
+    ["create", "-q", "-f", "qcow2", "-o", "preallocation=full", "OUT", "8M"],
+  ])("leaves no new file: %s %s %s %s %s", (...line) => {
+    const words = line.map((word) => word.replace("SOURCE", source).replace("OUT", disk.path("out")));
+    const ours = blockwright(...words);
+    expect(readdirSync(disk.path("."))).toEqual([]);
+    const theirs = run("qemu-img", words);
+    expect(ours.status).toBe(1);
+    expect(ours.stderr).toContain("No space left on device");
+    expect(withoutPlace(ours.stderr)).toBe(withoutPlace(theirs.stderr));
+  });
+
+  it("keeps a target that was there before", () => {
+    const target = disk.path("out");
+    real("create", "-q", "-f", "qcow2", target, "8M");
+    const ours = blockwright("convert", "-n", "-f", "raw", "-O", "qcow2", source, target);
+    expect(ours.status).toBe(1);
+    expect(existsSync(target)).toBe(true);
+    expect(run("qemu-img", ["check", "-q", target]).status).not.toBe(2);
+  });
+
+  it("keeps what an image shows that can't be rebased", () => {
+    const image = disk.path("top.qcow2");
+    real("create", "-q", "-f", "qcow2", "-b", source, "-F", "raw", image);
+    const words = ["rebase", "-b", "", image];
+    const ours = blockwright(...words);
+    expect(ours).toMatchObject({ status: 1 });
+    expect(ours.stderr).toContain("No space left on device");
+    expect(real("compare", "-F", "raw", image, source)).toContain("identical");
+    expect(run("qemu-img", ["check", "-q", image]).status).not.toBe(2);
+  });
+
+  it("does not empty an image that can't be committed", () => {
+    const base = disk.path("base.qcow2");
+    const top = join(directory, "top.qcow2");
+    real("create", "-q", "-f", "qcow2", base, "8M");
+    real("convert", "-O", "qcow2", "-f", "raw", source, top);
+    real("rebase", "-u", "-b", base, "-F", "qcow2", top);
+    const ours = blockwright("commit", top);
+    expect(ours.status).toBe(1);
+    expect(ours.stderr).toContain("No space left on device");
+    expect(real("compare", "-F", "raw", top, source)).toContain("identical");
+    expect(run("qemu-img", ["check", "-q", top]).status).toBe(0);
+    expect(run("qemu-img", ["check", "-q", base]).status).not.toBe(2);
+  });
+
+  it.each([
+    ["raw", "full"],
+    ["qcow2", "full"],
+    ["qcow2", "falloc"],
+  ])("keeps the length of an image that can't grow: %s, %s", (format, mode) => {
+    const image = disk.path("out");
+    real("create", "-q", "-f", format, image, "1M");
+    const words = ["resize", "-f", format, `--preallocation=${mode}`, image, "20M"];
+    const ours = blockwright(...words);
+    expect(JSON.parse(real("info", "--output=json", image))).toMatchObject({ "virtual-size": MiB });
+    if (format === "qcow2") expect(run("qemu-img", ["check", "-q", image]).status).not.toBe(2);
+    rmSync(image);
+    real("create", "-q", "-f", format, image, "1M");
+    expect(ours).toEqual(run("qemu-img", words));
+    expect(ours.status).toBe(1);
+  });
+});
