@@ -9,6 +9,7 @@
 import { blockError, errnoOf } from "../base/errors.ts";
 import { strerror } from "../base/errno.ts";
 import { MiB } from "../base/limits.ts";
+import { aboveImplicitFilters } from "../block/chain.ts";
 import type { ChildRef, NodeSpec } from "../block/driver.ts";
 import type { BlockNode } from "../block/node.ts";
 import { type CopyBeforeWrite, copyBeforeWrite } from "../drivers/filter/copy-before-write.ts";
@@ -98,7 +99,7 @@ async function freeze(node: NodeHandle, scratch: ChildRef | undefined): Promise<
   const { engine } = node;
   const { graph } = engine;
   await releaseIdle(engine);
-  const source = node.blockNode;
+  const source = aboveImplicitFilters(node.blockNode);
   if (source.readOnly) {
     const disk = await Node.attach(engine, source);
     return { disk, check: () => undefined, release: () => disk.close() };

@@ -38,6 +38,15 @@ export function skipImplicitFilters(node: BlockNode): BlockNode {
   return at;
 }
 
+/** The topmost of the filters that the layer itself has put above `node` (jobs' filters); without one, `node`. */
+export function aboveImplicitFilters(node: BlockNode): BlockNode {
+  const over = (below: BlockNode): BlockNode | undefined =>
+    node.graph.nodes.find((above) => above.implicit && above.isFilter && above.filtered?.node === below);
+  let at = node;
+  for (let next = over(at); next; next = over(at)) at = next;
+  return at;
+}
+
 /** The image's backing image, filters on both sides skipped. */
 export function backingChainNext(node: BlockNode): BlockNode | undefined {
   const next = skipFilters(node).backing?.node;

@@ -38,7 +38,7 @@ function missing(page: string, names: Iterable<string>): string[] {
 }
 
 it("is there", () => {
-  for (const name of ["API", "ARCHITECTURE", "CLI", "ERROR-POLICY", "GLOSSARY"])
+  for (const name of ["API", "ARCHITECTURE", "BROWSER", "CLI", "ERROR-POLICY", "GLOSSARY"])
     expect(pages).toContain(`docs/${name}.md`);
   for (const name of ["README", "CHANGELOG", "SECURITY"]) expect(pages).toContain(`${name}.md`);
 });

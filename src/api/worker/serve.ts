@@ -5,6 +5,7 @@
  * with it. Nothing here knows a browser: the port may be one of Node's.
  */
 import { Wakeup } from "../../base/signals.ts";
+import { aboveImplicitFilters } from "../../block/chain.ts";
 import type { Engine } from "../../machine/engine.ts";
 import { serveMonitor } from "../monitor.ts";
 import { Node } from "../node.ts";
@@ -50,8 +51,7 @@ class Service {
       },
       open: async ({ spec, port, shared }, { signal }) =>
         this.#serve(await openNodeIn(this.#engine, spec, { signal }), { port, shared }),
-      disk: async ({ node, port, shared }) =>
-        this.#serve(await Node.attach(this.#engine, this.#engine.graph.lookup(node)), { port, shared }),
+      disk: async ({ node, port, shared }) => this.#serve(await this.#handle(node), { port, shared }),
       guest: ({ node, options, port }) => this.#plug(node, options, port),
       createImage: ({ spec, overwrite }, { signal }) =>
         createImageIn(this.#engine, spec, { overwrite, signal }),
@@ -66,6 +66,11 @@ class Service {
         if (failures.length > 0) throw failures[0];
       },
     };
+  }
+
+  /** On the node as guests see it: above the filters of the jobs that run. */
+  #handle(name: string): Promise<Node> {
+    return Node.attach(this.#engine, aboveImplicitFilters(this.#engine.graph.lookup(name)));
   }
 
   /** Waits until all that the client had open is closed. */
@@ -83,8 +88,7 @@ class Service {
   }
 
   async #plug(name: string, options: GuestDiskOptions, port: PortLike): Promise<GuestFacts> {
-    const { graph } = this.#engine;
-    await using node = await Node.attach(this.#engine, graph.lookup(name));
+    await using node = await this.#handle(name);
     const disk = await plugGuest(node, options);
     const { length, readOnly, session } = disk;
     this.#track(serveGuest(disk, port, this.#stop.signal));

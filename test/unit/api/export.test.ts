@@ -85,6 +85,25 @@ describe.each(["here", "across a port"] as const)("an export %s", (where) => {
     expect(engine.graph.nodes.map(({ name }) => name)).toEqual(["disk"]);
   });
 
+  it("works above a job that runs, from a handle that was made meanwhile", async () => {
+    const base = await disk();
+    const store = { driver: "memory", size: 0, "node-name": "store" } as const;
+    await openNode(store, { engine });
+    await createImage({ driver: "qcow2", file: "store", size: base.length }, { engine });
+    const spec = { driver: "qcow2", file: "store", backing: "disk", "node-name": "top" } as const;
+    const top = await openNode(spec, { engine });
+    const guest = await remote.guestDisk("top");
+    const job = await stream(top, { speedBytesPerSecond: MiB });
+    const there = await remote.disk("top");
+    const exported = where === "here" ? await exportDisk(top) : await there.export();
+    await guest.write(MiB, pattern(MiB, 5));
+    const bytes = await bytesOf(exported);
+    expect(same(bytes.subarray(MiB, 4 * MiB), pattern(3 * MiB, 1))).toBe(true);
+    expect(same(await there.read(MiB, MiB), pattern(MiB, 5))).toBe(true);
+    await job.done;
+    expect(same(await there.read(MiB, MiB), pattern(MiB, 5))).toBe(true);
+  });
+
   it("fails, and not its guest, when there is no room for what the guest overwrites", async () => {
     await using node = await disk();
     const scratch = { driver: "memory", size: node.length, "max-bytes": MiB };

@@ -1,0 +1,174 @@
+// docs/BROWSER.md as a new user follows it: the packed package in an empty folder, its commands and scripts as they stand,
+// real v86 in headless Chromium; then a reload, and what the guest wrote is there.
+import { execFileSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { type Server, createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Browser, type Page, chromium } from "playwright";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { must } from "../support/tools.ts";
+import { guestChecksum, guestPattern } from "../support/v86/monitor-guest.ts";
+import { firmware, monitorSector } from "../support/v86/node.ts";
+import { runnable, runnableNames } from "../tidy/docs.ts";
+
+const MiB = 1024 * 1024;
+const PAGE = "docs/BROWSER.md";
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+/** What the test adds to the page: it speaks to the guest over its serial port, and takes the exported image. */
+const HOOKS = `
+globalThis.serial = [];
+emulator.add_listener("serial0-output-byte", (byte) => serial.push(byte));
+Object.assign(globalThis, { engine, emulator, image });
+`;
+
+let folder: string;
+let server: Server;
+let browser: Browser;
+
+/** Answers the files of public/, with Range for all of them. */
+function serve(publicFolder: string): Promise<Server> {
+  const types: Record<string, string> = {
+    html: "text/html",
+    js: "text/javascript",
+    wasm: "application/wasm",
+  };
+  const made = createServer((request, response) => {
+    const name = request.url === "/" ? "index.html" : (request.url ?? "").slice(1);
+    const path = join(publicFolder, name);
+    if (!/^[\w.-]+$/.test(name) || !existsSync(path)) return void response.writeHead(404).end();
+    const body = readFileSync(path);
+    const headers = {
+      "content-type": types[name.split(".").at(-1) ?? ""] ?? "application/octet-stream",
+      etag: '"1"',
+    };
+    const match = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    if (!match) return void response.writeHead(200, { ...headers, "content-length": body.length }).end(body);
+    const part = body.subarray(Number(match[1]), match[2] ? Number(match[2]) + 1 : undefined);
+    const range = `bytes ${match[1]}-${Number(match[1]) + part.length - 1}/${body.length}`;
+    response.writeHead(206, { ...headers, "content-length": part.length, "content-range": range }).end(part);
+  });
+  return new Promise((resolve) => made.listen(0, "127.0.0.1", () => resolve(made)));
+}
+
+function shell(name: string): void {
+  execFileSync("sh", ["-ec", runnable(PAGE, name)], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "blockwright-user-"));
+  execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { cwd: root });
+  writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
+  shell("install");
+  writeFileSync(join(folder, "main.js"), runnable(PAGE, "guest") + runnable(PAGE, "export") + HOOKS);
+  writeFileSync(join(folder, "worker.js"), runnable(PAGE, "worker"));
+  shell("bundle");
+  const target = join(folder, "public");
+  mkdirSync(target, { recursive: true });
+  const page =
+    '<div id="screen"><div></div><canvas></canvas></div><script type="module" src="main.js"></script>';
+  writeFileSync(join(target, "index.html"), page);
+  copyFileSync(firmware.bios, join(target, "bios.bin"));
+  copyFileSync(firmware.vga, join(target, "vgabios.bin"));
+  const disk = new Uint8Array(4 * MiB);
+  disk.set(monitorSector());
+  disk.set(guestPattern(5, 8 * 512), 4096 * 512);
+  writeFileSync(join(target, "disk.img"), disk);
+  server = await serve(target);
+  browser = await chromium.launch({
+    executablePath: process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu"],
+  });
+});
+
+afterAll(async () => {
+  await browser?.close();
+  server?.closeAllConnections();
+  server?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface PageGlobals {
+  serial: number[];
+  image: ReadableStream<Uint8Array<ArrayBuffer>>;
+  emulator: { serial_send_bytes(port: number, bytes: Uint8Array): void };
+  engine: { qmp: { execute(name: string): Promise<{ device: string }[]> } };
+}
+
+/** Lets the guest read or write 8 sectors at `lba`: its status and its checksum. */
+async function command(page: Page, op: "R" | "W", lba: number, seed: number): Promise<[number, number]> {
+  const bytes = Buffer.alloc(10);
+  bytes.write(op);
+  bytes[1] = 8;
+  bytes.writeUInt32LE(lba, 2);
+  bytes.writeUInt32LE(seed, 6);
+  const answer = await page.evaluate(
+    async ({ sent, letter }) => {
+      const { serial, emulator } = globalThis as unknown as PageGlobals;
+      serial.length = 0;
+      emulator.serial_send_bytes(0, Uint8Array.from(sent));
+      for (;;) {
+        const at = serial.indexOf(letter);
+        if (at >= 0 && serial.length >= at + 6) return serial.slice(at + 1, at + 6);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+    { sent: [...bytes], letter: op.toLowerCase().charCodeAt(0) },
+  );
+  return [answer[0]!, Buffer.from(answer.slice(1)).readUInt32LE(0)];
+}
+
+/** Waits until the guest ticks. */
+async function booted(page: Page): Promise<void> {
+  await page.waitForFunction(() => (globalThis as Partial<PageGlobals>).serial?.includes(46), undefined, {
+    timeout: 60_000,
+  });
+}
+
+it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", async () => {
+  const code = runnable(PAGE, "guest")
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !/^import /.test(line));
+  expect(code.length).toBeLessThanOrEqual(20);
+  expect(runnableNames(PAGE)).toEqual(["install", "guest", "worker", "bundle", "export"]);
+  const page = await browser.newPage();
+  const faults: string[] = [];
+  page.on("pageerror", (error) => faults.push(error.message));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  await page.goto(url);
+  await booted(page);
+  const source = guestChecksum(guestPattern(5, 8 * 512));
+  expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
+
+  const exported = await page.evaluate(async () => {
+    const { image } = globalThis as unknown as PageGlobals;
+    return [...new Uint8Array(await new Response(image).arrayBuffer())];
+  });
+  writeFileSync(join(folder, "exported.qcow2"), Uint8Array.from(exported));
+  const [from, to] = [join(folder, "public/disk.img"), join(folder, "exported.qcow2")];
+  expect(await must("qemu-img", "compare", "-f", "raw", "-F", "qcow2", from, to)).toContain("identical");
+
+  const own = guestChecksum(guestPattern(77, 8 * 512));
+  expect(await command(page, "W", 6000, 77)).toEqual([0, own]);
+  await page.reload();
+  await booted(page);
+  expect(await command(page, "R", 6000, 0)).toEqual([0, own]);
+  expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
+  await expect
+    .poll(() =>
+      page.evaluate(() => (globalThis as unknown as PageGlobals).engine.qmp.execute("query-block-jobs")),
+    )
+    .toEqual([]);
+  expect(faults).toEqual([]);
+});
