@@ -139,7 +139,7 @@ async function booted(page: Page): Promise<void> {
 it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", async () => {
   const code = runnable(PAGE, "guest")
     .split("\n")
-    .filter((line) => line.trim() !== "" && !/^import /.test(line));
+    .filter((line) => line.trim() !== "");
   expect(code.length).toBeLessThanOrEqual(20);
   expect(runnableNames(PAGE)).toEqual(["install", "guest", "worker", "bundle", "export"]);
   const page = await browser.newPage();
