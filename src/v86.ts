@@ -3,10 +3,11 @@
  * nothing else: no monitor, no table of commands, no check, no job that is not imported.
  */
 import { type EngineOptions, makeSimdEngine } from "./api/engine.ts";
+import type { Host } from "./base/host.ts";
 import type { DriverType } from "./block/driver.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
 import type { Engine } from "./machine/engine.ts";
-import { browserHost } from "./platform/browser/host.ts";
+import { plainBrowserHost } from "./platform/browser/host.ts";
 
 export { BlockError, CommandError } from "./base/errors.ts";
 export { createImageIn as createImage, openNodeIn as openNode } from "./api/open.ts";
@@ -29,13 +30,15 @@ export type { GenerationKeeper } from "./machine/v86/state.ts";
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {
   drivers: readonly DriverType[];
+  /** Default: the browser's without cryptography; browserHost() of `./browser` has it, for encrypted images. */
+  host?: Host;
 }
 
 /**
- * An engine over the browser's Host with just these drivers (and copy-on-read, which stream jobs need). ENOTSUP where
+ * An engine with just these drivers (and copy-on-read, which stream jobs need). ENOTSUP where
  * WebAssembly has no SIMD.
  */
 export function createEngine(options: V86EngineOptions): Engine {
   const drivers = [...new Set([copyOnRead, ...options.drivers])];
-  return makeSimdEngine({ host: browserHost(), drivers }, options);
+  return makeSimdEngine({ host: options.host ?? plainBrowserHost(), drivers }, options);
 }

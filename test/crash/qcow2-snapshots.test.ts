@@ -82,14 +82,14 @@ async function change(
     return { pieces, snapshots };
   }
   if (kind < 4 || id === undefined) {
-    snapshots.set((await driver.snapshots().create({ name: "s" })).id, state.pieces);
+    snapshots.set((await driver.snapshots()!.create({ name: "s" })).id, state.pieces);
     return { pieces: state.pieces, snapshots };
   }
   if (kind === 4) {
-    await driver.snapshots().apply(id);
+    await driver.snapshots()!.apply(id);
     return { pieces: snapshots.get(id)!, snapshots };
   }
-  await driver.snapshots().remove(id);
+  await driver.snapshots()!.remove(id);
   snapshots.delete(id);
   return { pieces: state.pieces, snapshots };
 }
@@ -121,7 +121,7 @@ async function judge(
   await expectClean(left);
   const pieces = await piecesOf(left);
   const ids = left.driver
-    .snapshots()
+    .snapshots()!
     .list()
     .map(({ id }) => id);
   await left.disk.pwrite(0, new Uint8Array(SIZE).fill(0xee));
@@ -141,7 +141,7 @@ async function judge(
   for (const id of ids) {
     // As the disk was written to meanwhile: none of it may have gone into a snapshot.
     const shown = await open(new Journal(journal.content.slice(0, journal.length), random), true);
-    await shown.driver.snapshots().show(id);
+    await shown.driver.snapshots()!.show(id);
     expect(await piecesOf(shown)).toEqual(between.map(({ snapshots }) => snapshots.get(id)).find(Boolean));
     await close(shown);
   }

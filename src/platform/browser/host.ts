@@ -50,8 +50,8 @@ const files: HostFiles = {
   resolve: (base, path) => (path.startsWith("/") ? path : base.slice(0, base.lastIndexOf("/") + 1) + path),
 };
 
-/** A Host for this page or worker; cheap, holds nothing open. */
-export function browserHost(): Host {
+/** A Host for this page or worker, without cryptography; cheap, holds nothing open. */
+export function plainBrowserHost(): Host {
   const storage = privateStorage();
   return {
     clock,
@@ -64,8 +64,12 @@ export function browserHost(): Host {
     files,
     codecs: streamCodecs,
     http: browserHttp(),
-    // A chunk of its own, which only who opens an encrypted image loads.
-    crypto: async () => (await import("./crypto.ts")).browserCrypto,
     ...(storage ? { privateStorage: storage } : {}),
   };
+}
+
+/** A Host for this page or worker; cheap, holds nothing open. */
+export function browserHost(): Host {
+  // A chunk of its own, which only who opens an encrypted image loads.
+  return { ...plainBrowserHost(), crypto: async () => (await import("./crypto.ts")).browserCrypto };
 }

@@ -17,6 +17,7 @@ import { entryOffset, type Geometry, Incompatible, l1EntriesFor, makeGeometry, r
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
 import { MetadataMap, type Section } from "./overlap.ts";
+import type { Qcow2Snapshots } from "./snapshots.ts";
 
 /** Clusters whose last reference was removed in memory; they count as used until that is durable. */
 export interface FreedRun {
@@ -33,11 +34,13 @@ export interface CheckResult {
   readonly leaks: number;
 }
 
-/** Check and repair of open images, which not every bundle has. */
+/** Check, repair and snapshots of open images, which not every bundle has. */
 export interface ImageTools {
   check(image: Image): Promise<CheckResult>;
   /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
   repair(image: Image): Promise<void>;
+  /** Reads the table of internal snapshots. */
+  snapshots(image: Image): Promise<Qcow2Snapshots>;
 }
 
 /** What an image is made of. */

@@ -24,7 +24,6 @@ import {
 } from "../../../block/driver.ts";
 import type { Child } from "../../../block/child.ts";
 import { imageFilename } from "../../../block/open.ts";
-import { amendImage } from "./amend.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
 import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
@@ -42,10 +41,10 @@ import { type CheckResult, Image, type ImageTools } from "./image.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest, readGuestNow } from "./read.ts";
-import { Qcow2Snapshots } from "./snapshots.ts";
+import type { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt, statusNow } from "./status.ts";
 import { truncate } from "./truncate.ts";
-import { Qcow2VmState, vmStateOffset } from "./vm-state.ts";
+import { type Qcow2VmState, vmStateOffset } from "./vm-state.ts";
 import { isDirty, writeBack } from "./write-back.ts";
 import { writeCompressed, writeGuest } from "./write.ts";
 import { discard, makeEmpty, writeZeroes } from "./zeroes-discard.ts";
@@ -57,9 +56,9 @@ const HEAD_BYTES = 512;
 export class Qcow2 implements BlockDriver {
   readonly #image: Image;
   readonly #bitmaps: Qcow2Bitmaps;
-  readonly #snapshots: Qcow2Snapshots;
+  readonly #snapshots: Qcow2Snapshots | undefined;
 
-  constructor(image: Image, snapshots: Qcow2Snapshots) {
+  constructor(image: Image, snapshots: Qcow2Snapshots | undefined) {
     this.#image = image;
     this.#bitmaps = new Qcow2Bitmaps(image);
     this.#snapshots = snapshots;
@@ -103,6 +102,7 @@ export class Qcow2 implements BlockDriver {
 
   async setReadOnly(readOnly: boolean): Promise<void> {
     if (!readOnly) {
+      if (!this.#snapshots && this.#image.header.snapshotCount > 0) throw readOnlyBuild();
       if (this.#image.showsSnapshot) throw blockError("EACCES", "open", "A snapshot can't be written to");
       await prepareWritable(this.#image);
       return this.#bitmaps.markInUse();
@@ -179,16 +179,19 @@ export class Qcow2 implements BlockDriver {
     return this.#bitmaps;
   }
 
-  snapshots(): Qcow2Snapshots {
+  snapshots(): Qcow2Snapshots | undefined {
     return this.#snapshots;
   }
 
-  amend(options: AmendOptions, context: AmendContext): Promise<void> {
-    return amendImage(this.#image, options, context);
-  }
+  /** Added by checked.ts. */
+  amend?(options: AmendOptions, context: AmendContext): Promise<void>;
 
-  vmState(): Qcow2VmState {
-    return new Qcow2VmState(this.#image);
+  /** Added by checked.ts. */
+  vmState?(): Qcow2VmState;
+
+  /** For checked.ts. */
+  get image(): Image {
+    return this.#image;
   }
 
   hasZeroInit(): boolean {
@@ -207,6 +210,10 @@ export class Qcow2 implements BlockDriver {
     await writeBack(this.#image);
     await this.#image.file.flush();
   }
+}
+
+function readOnlyBuild(): BlockError {
+  return blockError("EACCES", "open", "Images with internal snapshots are read-only in this build");
 }
 
 /** Reads and checks the header. What a short file lacks reads as zeroes. */
@@ -248,12 +255,11 @@ async function repairDirty(image: Image): Promise<void> {
   }
 }
 
-/** Opens an image; `tools` repair one that is dirty. Errors in QEMU's words. */
-export async function openQcow2(
-  context: OpenContext,
-  spec: NodeSpec,
-  tools?: ImageTools,
-): Promise<BlockDriver> {
+/**
+ * Opens an image; `tools` repair one that is dirty, and keep its internal snapshots: without them, EACCES for writing to
+ * one that has some. Errors in QEMU's words.
+ */
+export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: ImageTools): Promise<Qcow2> {
   const file = await context.openChild(spec["file"] as ChildRef | undefined, "file", Role.image);
   let header: Header;
   try {
@@ -276,7 +282,8 @@ export async function openQcow2(
   const dataFile = await openDataFile(context, spec, { header, filename: imageFilename(file.node) });
   const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options, tools });
   checkSnapshotPlace(header);
-  const snapshots = await Qcow2Snapshots.open(image);
+  const snapshots = await tools?.snapshots(image);
+  if (!context.readOnly && !snapshots && header.snapshotCount > 0) throw readOnlyBuild();
   if (!context.readOnly) await prepareWritable(image);
   return new Qcow2(image, snapshots);
 }

@@ -33,7 +33,7 @@ async function template(clusterSize: number, extended: boolean): Promise<Uint8Ar
   const edge = await bench.edge(node);
   await edge.pwrite(1000, new Uint8Array(100 * KiB).fill(1));
   await edge.pwriteZeroes(8 * KiB, 16 * KiB);
-  await (node.driver as Qcow2).snapshots().create({ name: "one" });
+  await (node.driver as Qcow2).snapshots()!.create({ name: "one" });
   await edge.pwrite(5000, new Uint8Array(10 * KiB).fill(3));
   await bench.graph.detach(edge);
   await bench.graph.remove("q");
@@ -115,7 +115,7 @@ async function play(image: Uint8Array): Promise<boolean> {
     await survive(() => edge.pwriteZeroes(0, Math.min(bytes, 64 * KiB), Req.mayUnmap));
     await survive(() => edge.flush());
     await survive(() => (node.driver as Qcow2).check());
-    const snapshots = (node.driver as Qcow2).snapshots();
+    const snapshots = (node.driver as Qcow2).snapshots()!;
     await survive(() => snapshots.create({ name: "two" }));
     await survive(() => snapshots.apply("1"));
     await survive(() => snapshots.remove("1"));
