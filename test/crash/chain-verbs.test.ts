@@ -1,8 +1,10 @@
-// rebase and commit, killed at random changes of their files: the top of the chain shows what it showed before, for the real
-// tools, and its images check clean (leaks are allowed). So an overlay is never emptied before the image below has its
-// content, and a header never names another backing file before the image holds what that lacks.
+// rebase and commit, killed at random changes of their files, and with the power cut (files keep what was flushed and any
+// sectors of the rest): the top of the chain shows what it showed before, for the real tools, and its images check clean
+// (leaks are allowed). So an overlay is never emptied before the image below durably has its content, and a header never
+// names another backing file before the image durably holds what that lacks.
 //
-// CRASH_VERB_KILLS: kills of each kind (default 14). CRASH_SEED: the first seed. A failure names its seed.
+// CRASH_VERB_KILLS: kills of each kind (default 14), CRASH_VERB_CUTS: power cuts of each kind (default 20). CRASH_SEED: the
+// first seed. A failure names its seed.
 import { execFile } from "node:child_process";
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,12 +13,15 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildProgram } from "../support/program.ts";
 import { randomness } from "../support/random.ts";
 import { checkFaults, must, tool } from "../support/tools.ts";
-import type { ChainStory } from "./chain-verb.ts";
+import { nodeHost } from "../../src/platform/node/host.ts";
+import { chainImages, type ChainStory, carryOut, chainVerbs } from "./support/chain-story.ts";
+import type { Death } from "./support/killing-host.ts";
+import { RecordedFiles } from "./support/recorded-files.ts";
 import { clusterSizes, makeTemplates } from "./support/templates.ts";
 
 const KILLS = Number(process.env["CRASH_VERB_KILLS"] ?? 14);
+const CUTS = Number(process.env["CRASH_VERB_CUTS"] ?? 20);
 const SEED = Number(process.env["CRASH_SEED"] ?? 1);
-const IMAGES = ["base.qcow2", "mid.qcow2", "top.qcow2", "target.qcow2"];
 
 let home: string;
 let program: string;
@@ -44,7 +49,7 @@ beforeAll(async () => {
 afterAll(() => rm(home, { recursive: true, force: true }));
 
 /** Runs a story to its end or its death; the number of changes where it ended by itself. */
-async function run(story: ChainStory): Promise<number | undefined> {
+async function run(story: ChainStory & { death?: Death }): Promise<number | undefined> {
   const file = join(story.directory, "story.json");
   await writeFile(file, JSON.stringify(story));
   return new Promise((resolve, reject) => {
@@ -60,7 +65,7 @@ async function run(story: ChainStory): Promise<number | undefined> {
 async function faults(directory: string, clusterSize: number): Promise<string[]> {
   const found: string[] = [];
   const path = (name: string): string => join(directory, name);
-  for (const name of IMAGES) {
+  for (const name of chainImages) {
     const fault = await checkFaults(path(name), "allowed");
     if (fault !== undefined) found.push(fault);
   }
@@ -70,7 +75,7 @@ async function faults(directory: string, clusterSize: number): Promise<string[]>
   return found;
 }
 
-test.each(["commit", "commit-base", "rebase", "flatten"] as const)("%s", async (verb) => {
+test.each(chainVerbs)("%s, killed", async (verb) => {
   const most = new Map<number, number>();
   let killed = 0;
   for (let seed = SEED; seed < SEED + KILLS; seed++) {
@@ -78,7 +83,7 @@ test.each(["commit", "commit-base", "rebase", "flatten"] as const)("%s", async (
     const clusterSize = clusterSizes[seed % clusterSizes.length]!;
     const directory = join(home, `${verb}-${seed}`);
     await mkdir(directory);
-    for (const name of IMAGES) await copyFile(join(templates(clusterSize), name), join(directory, name));
+    for (const name of chainImages) await copyFile(join(templates(clusterSize), name), join(directory, name));
     const known = most.get(clusterSize);
     const before = await readFile(join(directory, "top.qcow2"));
     // The first of each size tells how many changes there are.
@@ -114,3 +119,24 @@ async function expectDone(verb: ChainStory["verb"], directory: string, before: B
   expect(info["backing-filename"]).toBe(backing[verb]);
   if (verb === "commit-base") expect((await readFile(top)).equals(before)).toBe(true);
 }
+
+test.each(chainVerbs)("%s, with the power cut", async (verb) => {
+  const [clusterSize] = clusterSizes;
+  const random = randomness(SEED * 31 + verb.length);
+  const directory = join(home, `${verb}-power`);
+  const start = new Map<string, Uint8Array>();
+  for (const name of chainImages)
+    start.set(join(directory, name), await readFile(join(templates(clusterSize), name)));
+  const files = new RecordedFiles(start, random);
+  await carryOut({ directory, verb }, { ...nodeHost(), files });
+  const last = files.now + 1;
+  for (let cut = 0; cut < CUTS; cut++) {
+    const at = cut === 0 ? last : random(last);
+    const keep = [0, 50, 90, 100, 20][random(5)]!;
+    await mkdir(directory, { recursive: true });
+    for (const [path, bytes] of files.crash(at, keep)) await writeFile(path, bytes);
+    const found = await faults(directory, clusterSize);
+    expect(found, `CRASH_SEED=${SEED}: cut at ${at} of ${last}, keeping ${keep} %`).toEqual([]);
+    await rm(directory, { recursive: true });
+  }
+});
