@@ -1,13 +1,13 @@
 // Checks the package as users get it; run it after a build.
 //
 //   1. The portable entries, bundled for browsers, reach no node: module (proved from esbuild's metafile).
-//   2. The size of each entry, minified and gzipped, printed.
+//   2. The size of each entry, minified and gzipped, printed; the documentation has it about right.
 //   3. What a page with v86 bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
 //   4. publint and attw (ESM only) over the very tarball that npm packs.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build as esbuild } from "esbuild";
 import { entries, root, target } from "./build.mjs";
@@ -17,44 +17,44 @@ const portable = ["index", "browser", "worker", "v86"];
 /** What a page needs for a disk over HTTP that is filled into the browser's storage. */
 const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
 const V86_MOST_KIB = 80;
+/** How far the documented sizes may be off. */
+const SIZE_TOLERANCE = 0.15;
 
-/** Bundles what a page with v86 imports, as its author would; the gzipped size in KiB. */
-async function bundleForV86() {
-  const names = V86_NAMES.join(", ");
-  const { outputFiles } = await esbuild({
-    absWorkingDir: root,
-    stdin: {
-      contents: `import { ${names} } from "./build/v86.js";\nself.page = { ${names} };`,
-      resolveDir: root,
-    },
-    bundle: true,
-    write: false,
-    minify: true,
-    format: "esm",
-    platform: "browser",
-    target,
-    logLevel: "error",
-  });
-  return gzipSync(outputFiles[0].contents).length / 1024;
+const documentedNames = { index: "blockwright", "cli/main": "blockwright (command)" };
+
+/** What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks. */
+function outside(forBrowser) {
+  return ["node:*", "koffi", "fzstd", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["commander"])];
 }
 
-/** Bundles one entry alone; gives its gzipped size and the modules that it leaves to the runtime. */
-async function bundleAlone(name) {
-  const forBrowser = portable.includes(name);
+/** Bundles an entry as its user would; KiB gzipped of what is loaded at once and on demand, modules, foreign imports. */
+async function measure(input, forBrowser) {
   const { metafile, outputFiles } = await esbuild({
     absWorkingDir: root,
-    entryPoints: [entries[name]],
+    ...input,
+    outdir: "build/sizes",
     bundle: true,
+    splitting: true,
     write: false,
     minify: true,
     format: "esm",
     platform: forBrowser ? "browser" : "node",
     target,
-    // In the browser's bundle node: stays an import too: so the proof can say who imports it.
-    external: ["node:*", "koffi", "fzstd", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["commander"])],
+    external: outside(forBrowser),
     metafile: true,
     logLevel: "error",
   });
+  const sizes = new Map(
+    outputFiles.map(({ path, contents }) => [relative(root, path), gzipSync(contents).length / 1024]),
+  );
+  const entry = Object.keys(metafile.outputs).find((path) => metafile.outputs[path].entryPoint !== undefined);
+  const atOnce = new Set([entry]);
+  for (const path of atOnce) {
+    for (const { path: other, kind, external } of metafile.outputs[path].imports) {
+      if (kind === "import-statement" && !external) atOnce.add(other);
+    }
+  }
+  const sum = (keep) => [...sizes].reduce((total, [path, size]) => total + (keep(path) ? size : 0), 0);
   const foreign = Object.entries(metafile.inputs).flatMap(([file, { imports }]) =>
     // "<runtime>" is esbuild's own helper code, which is in the bundle.
     imports
@@ -62,10 +62,31 @@ async function bundleAlone(name) {
       .map(({ path }) => `${file} imports ${path}`),
   );
   return {
-    foreign,
+    atOnce: sum((path) => atOnce.has(path)),
+    onDemand: sum((path) => !atOnce.has(path)),
     inputs: Object.keys(metafile.inputs).length,
-    bytes: gzipSync(outputFiles[0].contents).length,
+    foreign,
   };
+}
+
+/** What a page with v86 imports. */
+function measureForV86() {
+  const names = V86_NAMES.join(", ");
+  const contents = `import { ${names} } from "./build/v86.js";\nself.page = { ${names} };`;
+  return measure({ stdin: { contents, resolveDir: root } }, true);
+}
+
+/** Prints a size, and tells whether the documentation has it about right. */
+function isDocumented(name, { atOnce, onDemand, inputs }) {
+  const later = onDemand > 0 ? ` (and ${onDemand.toFixed(1)} on demand)` : "";
+  console.log(`${name}: ${atOnce.toFixed(1)} KiB gzipped${later}, ${inputs} modules`);
+  const { sizes } = JSON.parse(readFileSync(join(root, "docs", "benchmarks.json"), "utf8"));
+  const told = sizes.rows.find(([entry]) => entry === name)?.[1];
+  if (told === undefined || Math.abs(told - atOnce) <= told * SIZE_TOLERANCE) return true;
+  console.error(
+    `docs/benchmarks.json and README.md say ${told} KiB for ${name}: put in ${atOnce.toFixed(0)}`,
+  );
+  return false;
 }
 
 /** Runs a tool of node_modules; true when it is content. What it says is shown only when it is not. */
@@ -90,17 +111,21 @@ function pack(folder) {
 }
 
 let failures = 0;
-for (const name of Object.keys(entries)) {
-  const { foreign, inputs, bytes } = await bundleAlone(name);
-  console.log(`${name}: ${(bytes / 1024).toFixed(1)} KiB gzipped, ${inputs} modules`);
+for (const [name, file] of Object.entries(entries)) {
+  const measured = await measure({ entryPoints: [file] }, portable.includes(name));
+  const { foreign } = measured;
+  if (!isDocumented(documentedNames[name] ?? `blockwright/${name}`, measured)) failures += 1;
   if (!portable.includes(name) || foreign.length === 0) continue;
   failures += 1;
   console.error(`${name} is not fit for browsers:\n  ${foreign.join("\n  ")}`);
 }
 
-const v86KiB = await bundleForV86();
-console.log(`v86 with ${V86_NAMES.join(", ")}: ${v86KiB.toFixed(1)} KiB gzipped, at most ${V86_MOST_KIB}`);
-if (v86KiB > V86_MOST_KIB) failures += 1;
+const forV86 = await measureForV86();
+if (!isDocumented("a page with v86, qcow2, http, opfs and stream", forV86)) failures += 1;
+if (forV86.atOnce > V86_MOST_KIB) {
+  failures += 1;
+  console.error(`a page with v86 may load ${V86_MOST_KIB} KiB at most`);
+}
 
 const folder = mkdtempSync(join(tmpdir(), "blockwright-pack-"));
 try {
