@@ -3,6 +3,9 @@
  * CPU time and not the clock, since a shared machine makes the clock lie; ratios between lines of one block are what
  * counts. A program without asserts: `npm run bench:kernels [-- MILLISECONDS_PER_SLICE]`.
  */
+import bufferEqual from "buffer-equal";
+import { compare as uint8arraysCompare } from "uint8arrays/compare";
+import { equals as uint8arraysEquals } from "uint8arrays/equals";
 import { sameBytes } from "../../src/platform/node/compare.ts";
 import { crc32c as nodeRsCrc32c } from "@node-rs/crc32";
 import { createCRC32, createXXHash3 } from "hash-wasm";
@@ -72,7 +75,9 @@ function block(title: string, lines: Line[], sizes: number[] = SIZES): void {
     return times.map((microseconds) => bytes / microseconds / 1000);
   });
   const head = sizes
-    .map((bytes) => (bytes < MiB ? `${bytes / KiB}K` : `${bytes / MiB}M`).padStart(8))
+    .map((bytes) =>
+      (bytes < KiB ? `${bytes}` : bytes < MiB ? `${bytes / KiB}K` : `${bytes / MiB}M`).padStart(8),
+    )
     .join("");
   console.log(`\n${title.padEnd(44)}${head}   GB/s; ours/this by column`);
   const ours = Math.max(
@@ -163,6 +168,33 @@ function zeroBlocks(): void {
     ...ourLines("zeroRuns 512 B", (set, bytes) => set.zeroRuns(bytes, 512, list)).slice(0, 1),
     ...ourLines("zeroRuns 64 KiB", (set, bytes) => set.zeroRuns(bytes, 65536, list)).slice(0, 1),
   ]);
+}
+
+/** What npm offers to tell whether two buffers are equal, beside the first difference; on the same memory. */
+function equalBlock(): void {
+  const line = (name: string, run: (a: Uint8Array, b: Uint8Array) => unknown): Line => ({
+    name,
+    ours: name.startsWith("firstDifference"),
+    over: (bytes) => {
+      const [a, b] = [inA.subarray(0, bytes), inB.subarray(0, bytes)];
+      return () => run(a, b);
+    },
+  });
+  const lines = [
+    line("firstDifference", (a, b) => kernels.firstDifference(a, b)),
+    line("uint8arrays, compare", (a, b) => uint8arraysCompare(a, b)),
+    line("uint8arrays, equals", (a, b) => uint8arraysEquals(a, b)),
+    {
+      // It takes Buffers only.
+      name: "buffer-equal",
+      over: (bytes: number) => {
+        const [a, b] = [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
+        return () => bufferEqual(a, b);
+      },
+    },
+  ];
+  block("equality of small buffers", lines, [64, 512, 4 * KiB, 16 * KiB]);
+  block("equality of large buffers", lines, [64 * KiB, 256 * KiB, MiB, 4 * MiB]);
 }
 
 function compareBlock(): void {
@@ -275,6 +307,7 @@ function bitmapBlock(): void {
 console.log(`kernels: ${kernels.kind}; Node ${process.version}; slices of ${sliceMs} ms, ${ROUNDS} rounds`);
 zeroBlocks();
 fill("noise");
+equalBlock();
 compareBlock();
 await hashBlocks();
 bitmapBlock();
