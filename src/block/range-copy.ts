@@ -243,7 +243,9 @@ export class RangeCopier {
    * also tells why something failed.
    */
   copyNow(offset: number, bytes: number): number {
-    if (this.#dataFlags !== 0 || bytes > this.#maxTransfer) return 0;
+    // What is read here would be read again, if the target could not take it.
+    const isWilling = "preadNow" in this.source.node.driver && "pwriteNow" in this.target.node.driver;
+    if (!isWilling || this.#dataFlags !== 0 || bytes > this.#maxTransfer) return 0;
     const slot = this.#arena.tryAcquire(bytes);
     if (!slot) return 0;
     try {

@@ -25,8 +25,8 @@ export interface OpenImage {
 }
 
 /** A graph over this machine's files, which opens what images name in their directory. */
-export function fileGraph(): BlockGraph {
-  const host = nodeHost();
+export function fileGraph(io: "pool" | "in-turn" = "pool"): BlockGraph {
+  const host = nodeHost({ io });
   const kernels = loadKernels({ arenaBytes: 2 ** 22 });
   const graph = new BlockGraph({ host, kernels, gate: fileGate("local", host) });
   graph.register(file, raw, qcow2);
@@ -38,8 +38,9 @@ export async function openImage(
   path: string,
   options: Partial<NodeSpec> = {},
   prepare?: (graph: BlockGraph) => Promise<void> | void,
+  io?: "pool" | "in-turn",
 ): Promise<OpenImage> {
-  const graph = fileGraph();
+  const graph = fileGraph(io);
   try {
     await prepare?.(graph);
     const spec = {

@@ -12,12 +12,14 @@ import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "./layout.ts";
 import type { FreeReason } from "./options.ts";
-import { writeRefcount } from "./refcount-widths.ts";
+import type { CachedTable } from "./metadata-cache.ts";
+import { refcountBytes, writeRefcount } from "./refcount-widths.ts";
 import {
   addRefcounts,
   blockOffset,
   freeWithin,
   loadBlock,
+  peekBlock,
   refcountTableEntries,
   setBlockOffset,
 } from "./refcounts.ts";
@@ -49,6 +51,36 @@ function takeFresh(image: Image, cluster: number, count: number): Allocation {
   const fresh = cluster * clusterSize >= image.untouchedFrom;
   image.untouchedFrom = Math.max(image.untouchedFrom, (cluster + count) * clusterSize);
   return { cluster, count, fresh };
+}
+
+/**
+ * The next `count` adjacent clusters, if it is known without I/O that they are free; not taken before takeNow(), with
+ * nothing awaited in between.
+ */
+export function peekRun(image: Image, count: number): { cluster: number; block: CachedTable } | undefined {
+  const { blockEntries, clusterSize, refcountOrder } = image.geometry;
+  const cluster = Math.max(image.freeHint, 1);
+  const first = cluster % blockEntries;
+  if (first + count > blockEntries || (cluster + count) * clusterSize > limits.maxImageBytes)
+    return undefined;
+  const block = peekBlock(image, Math.floor(cluster / blockEntries));
+  if (!block || freeWithin(block, { first, length: count, order: refcountOrder }) > first) return undefined;
+  return { cluster, block };
+}
+
+/** Takes what peekRun() found, refcount 1 each. */
+export function takeNow(
+  image: Image,
+  { cluster, block }: { cluster: number; block: CachedTable },
+  count: number,
+): void {
+  const { blockEntries, refcountOrder } = image.geometry;
+  const first = cluster % blockEntries;
+  for (let index = first; index < first + count; index++) writeRefcount(block, index, refcountOrder, 1);
+  const { from, to } = refcountBytes(first, count, refcountOrder);
+  image.refcountBlocks.markDirty(block, from, to);
+  image.freeHint = cluster + count;
+  takeFresh(image, cluster, count);
 }
 
 /** Takes one cluster for a table. */

@@ -46,6 +46,7 @@ import { statusAt, statusNow } from "./status.ts";
 import { truncate } from "./truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./vm-state.ts";
 import { isDirty, writeBack } from "./write-back.ts";
+import { writeGuestNow } from "./write-now.ts";
 import { writeCompressed, writeGuest } from "./write.ts";
 import { discard, makeEmpty, writeZeroes } from "./zeroes-discard.ts";
 
@@ -78,6 +79,10 @@ export class Qcow2 implements BlockDriver {
 
   preadNow(offset: number, buffer: Uint8Array): boolean {
     return readGuestNow(this.#image, offset, buffer);
+  }
+
+  pwriteNow(offset: number, buffer: Uint8Array): boolean {
+    return writeGuestNow(this.#image, offset, buffer);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {

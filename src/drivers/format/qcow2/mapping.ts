@@ -62,6 +62,14 @@ export function peekSlice(image: Image, guest: number): CachedTable | null | und
   return image.l2.peek(sliceOffset(image, l2Offset, guest));
 }
 
+/** As peekSlice(), if only the active L1 table refers to the slice's table; undefined otherwise. */
+export function peekOwnSlice(image: Image, guest: number): CachedTable | undefined {
+  const { offset, at } = l1Place(image, Math.floor(guest / image.geometry.l2Coverage));
+  const l1 = image.l1.peek(offset);
+  if (!l1 || !(l1.view.getUint32(at) & COPIED_HIGH)) return undefined;
+  return peekSlice(image, guest) ?? undefined;
+}
+
 /** The L2 slice for `guest`, read if need be; null: there is no L2 table. Errors: EIO for a corrupt L1 entry. */
 export async function loadSlice(image: Image, guest: number): Promise<CachedTable | null> {
   const slot = await loadL1Slot(image, guest);

@@ -53,15 +53,21 @@ export async function getRefcount(image: Image, cluster: number): Promise<number
   return table ? readRefcount(table, cluster % blockEntries, refcountOrder) : 0;
 }
 
+/** Refcount block number `block`, if there is one and it is in memory. */
+export function peekBlock(image: Image, block: number): CachedTable | undefined {
+  if (block >= refcountTableEntries(image)) return undefined;
+  const at = (block * 8) % image.refcountTable.tableBytes;
+  const table = image.refcountTable.peek(image.header.refcountTableOffset + block * 8 - at);
+  const offset = table && readU64(table.view, at);
+  return offset ? image.refcountBlocks.peek(offset) : undefined;
+}
+
 /** The refcount of a cluster if its block is in memory. */
 export function peekRefcount(image: Image, cluster: number): number | undefined {
   const { blockEntries, refcountOrder } = image.geometry;
   const number = Math.floor(cluster / blockEntries);
   if (number >= refcountTableEntries(image)) return 0;
-  const at = (number * 8) % image.refcountTable.tableBytes;
-  const table = image.refcountTable.peek(image.header.refcountTableOffset + number * 8 - at);
-  const offset = table && readU64(table.view, at);
-  const block = offset ? image.refcountBlocks.peek(offset) : undefined;
+  const block = peekBlock(image, number);
   return block && readRefcount(block, cluster % blockEntries, refcountOrder);
 }
 

@@ -48,10 +48,15 @@ export function isDirty(image: Image): boolean {
   return [l1, l2, refcountTable, refcountBlocks].some((cache) => cache.dirtyTables > 0) || freed.length > 0;
 }
 
+/** Whether more metadata may be changed before the next write-back. */
+export function hasRoom(image: Image): boolean {
+  const freedTooMuch = image.freedClusters > MAX_FREED_CLUSTERS || image.freed.length > MAX_FREED_RUNS;
+  return !image.l2.crowded && !image.refcountBlocks.crowded && !freedTooMuch;
+}
+
 /** Makes room before more metadata is changed: called under the lock at the start of a change. */
 export async function makeRoom(image: Image): Promise<void> {
-  const freedTooMuch = image.freedClusters > MAX_FREED_CLUSTERS || image.freed.length > MAX_FREED_RUNS;
-  if (image.l2.crowded || image.refcountBlocks.crowded || freedTooMuch) await writeBackLocked(image);
+  if (!hasRoom(image)) await writeBackLocked(image);
   image.trim();
 }
 
