@@ -5,6 +5,7 @@
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import type { DriverType } from "./block/driver.ts";
 import { portableDrivers } from "./drivers.ts";
+import { indexedDb } from "./drivers/protocol/indexeddb.ts";
 import { opfs } from "./drivers/protocol/opfs/index.ts";
 import type { Engine } from "./machine/engine.ts";
 import { browserHost } from "./platform/browser/host.ts";
@@ -17,6 +18,6 @@ export interface BrowserEngineOptions extends EngineOptions {
 
 /** An engine over the browser's Host. Close it with `await using` or close(). */
 export function createEngine(options: BrowserEngineOptions = {}): Engine {
-  const drivers = [...portableDrivers, opfs, ...(options.drivers ?? [])];
+  const drivers = [...portableDrivers, opfs, indexedDb, ...(options.drivers ?? [])];
   return makeEngine({ host: browserHost(), drivers }, options);
 }

@@ -67,9 +67,9 @@ export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOp
   }
 }
 
-/** A new file: of the host, or of the browser's private file system. */
+/** A new file: of the host, of the browser's private file system, or in a database of it. */
 export interface NewFile {
-  driver: "file" | "opfs";
+  driver: "file" | "opfs" | "indexeddb";
   filename: string;
 }
 
@@ -147,8 +147,10 @@ function checkSize({ driver, size }: CreateImageSpec): void {
 /** The file that is to be made, if the storage is described as one. */
 function newFileOf(spec: CreateImageSpec): NewFile | undefined {
   const { file } = spec;
-  const isNew = typeof file === "object" && (file.driver === "file" || file.driver === "opfs");
-  return isNew ? { driver: file.driver, filename: file.filename } : undefined;
+  if (typeof file !== "object") return undefined;
+  const { driver } = file;
+  if (driver !== "file" && driver !== "opfs" && driver !== "indexeddb") return undefined;
+  return { driver, filename: file.filename };
 }
 
 async function createFile(

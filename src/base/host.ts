@@ -230,6 +230,26 @@ export interface HostCrypto {
   pbkdf2(request: Pbkdf2Request): Promise<Uint8Array>;
 }
 
+/** The numbered values of one disk, which nobody else has open. Errors are BlockErrors (ENOSPC for an exceeded quota). */
+export interface BlockDatabase {
+  /** The values there are with keys from `first` to below `end`. */
+  read(first: number, end: number): Promise<Map<number, Uint8Array>>;
+  /** All keys, ascending. */
+  keys(): Promise<number[]>;
+  /** Sets values (null removes), all or none. With `durable` it and all changes before it survive a power cut. */
+  change(values: ReadonlyMap<number, Uint8Array | null>, options: { durable: boolean }): Promise<void>;
+  /** Lets others have it. */
+  close(): void;
+}
+
+/** Databases by name, such as IndexedDB's. */
+export interface HostDatabases {
+  /** Takes a database; ENOENT, EAGAIN (somebody has it), with `create` EEXIST unless `replace` is set. */
+  open(name: string, options?: { create?: boolean; replace?: boolean }): Promise<BlockDatabase>;
+  /** EAGAIN, ENOENT. */
+  remove(name: string): Promise<void>;
+}
+
 /** All of the outside. */
 export interface Host {
   readonly clock: Clock;
@@ -239,6 +259,7 @@ export interface Host {
   readonly sockets?: HostSockets;
   readonly http?: HostHttp;
   readonly privateStorage?: HostPrivateStorage;
+  readonly databases?: HostDatabases;
   /** Loads the platform's cryptography; absent: encrypted images are refused. */
   readonly crypto?: () => Promise<HostCrypto>;
 }

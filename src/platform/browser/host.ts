@@ -1,10 +1,11 @@
 /**
- * The Host of a browser page or worker: clock, randomness, codecs, HTTP and, in dedicated workers, private storage. It
+ * The Host of a browser page or worker: clock, randomness, codecs, HTTP, databases and, in dedicated workers, private storage. It
  * has no files and no sockets.
  */
 import { BlockError } from "../../base/errors.ts";
 import type { Clock, Host, HostFiles } from "../../base/host.ts";
 import { streamCodecs } from "./codecs.ts";
+import { browserDatabases } from "./databases.ts";
 import { browserHttp } from "./http.ts";
 import { privateStorage } from "./private-storage.ts";
 
@@ -53,6 +54,7 @@ const files: HostFiles = {
 /** A Host for this page or worker, without cryptography; cheap, holds nothing open. */
 export function plainBrowserHost(): Host {
   const storage = privateStorage();
+  const databases = browserDatabases();
   return {
     clock,
     random: {
@@ -65,6 +67,7 @@ export function plainBrowserHost(): Host {
     codecs: streamCodecs,
     http: browserHttp(),
     ...(storage ? { privateStorage: storage } : {}),
+    ...(databases ? { databases } : {}),
   };
 }
 

@@ -1,15 +1,11 @@
 /**
  * The origin private file system with its synchronous handles, which exist in dedicated workers only. A Web Lock for
- * each directory keeps other tabs out, and says so in words. Errors are mapped by the exception's name, never by its
- * message. Source: WHATWG File System, Web Locks.
+ * each directory keeps other tabs out. Source: WHATWG File System, Web Locks.
  */
-import type { Errno } from "../../base/errno.ts";
 import { BlockError } from "../../base/errors.ts";
 import type { HostPrivateStorage, PrivateDirectory, SyncFile } from "../../base/host.ts";
-import { deferred } from "../../base/signals.ts";
+import { PATIENCE_MS, lock, mapped } from "./exceptions.ts";
 
-/** How long a lock or a handle is waited for: a page that is reloaded lets go of it a little later, ms. */
-const PATIENCE_MS = 1500;
 const RETRY_MS = 50;
 
 /** What TypeScript's library for pages lacks: these exist in workers. */
@@ -22,23 +18,6 @@ interface SyncAccessHandle {
   close(): void;
 }
 type SyncFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
-
-const errnoOfName: Readonly<Record<string, Errno>> = {
-  NotFoundError: "ENOENT",
-  NoModificationAllowedError: "EAGAIN",
-  InvalidModificationError: "EAGAIN",
-  QuotaExceededError: "ENOSPC",
-  TypeMismatchError: "ENOTDIR",
-  InvalidStateError: "EBADF",
-  NotAllowedError: "EACCES",
-  SecurityError: "EACCES",
-};
-
-function mapped(op: string, cause: unknown): BlockError {
-  if (cause instanceof BlockError) return cause;
-  const name = cause instanceof DOMException ? cause.name : "";
-  return new BlockError({ code: errnoOfName[name] ?? "EIO", op, cause });
-}
 
 function guarded<T>(op: string, call: () => T): T {
   try {
@@ -58,29 +37,6 @@ function syncFile(handle: SyncAccessHandle): SyncFile {
     truncate: (size) => guarded("truncate", () => handle.truncate(size)),
     close: () => handle.close(),
   };
-}
-
-/** Takes the lock of a name; the returned function gives it back. EAGAIN when somebody else keeps it. */
-async function lock(path: string): Promise<() => void> {
-  const released = deferred();
-  const patience = new AbortController();
-  const timeout = setTimeout(() => patience.abort(), PATIENCE_MS);
-  const held = deferred();
-  navigator.locks
-    .request(`blockwright:${path}`, { signal: patience.signal }, () => {
-      held.resolve();
-      return released.promise;
-    })
-    .catch((error: unknown) => held.reject(error));
-  try {
-    await held.promise;
-  } catch (cause) {
-    const message = "it is already open, in another tab or worker";
-    throw new BlockError({ code: "EAGAIN", op: "open", message, cause });
-  } finally {
-    clearTimeout(timeout);
-  }
-  return () => released.resolve();
 }
 
 /** A page that just went may still hold its handle. */
@@ -125,7 +81,7 @@ async function openDirectory(
   path: string,
   options: { create?: boolean; replace?: boolean } = {},
 ): Promise<PrivateDirectory> {
-  const unlock = await lock(path);
+  const unlock = await lock(`opfs:${path}`);
   try {
     const directory = await takeDirectory(path, options);
     return {
@@ -146,7 +102,7 @@ async function openDirectory(
 }
 
 async function removeDirectory(path: string): Promise<void> {
-  const unlock = await lock(path);
+  const unlock = await lock(`opfs:${path}`);
   try {
     const { parent, name } = await parentOf(path, false);
     await parent.removeEntry(name, { recursive: true });

@@ -127,6 +127,7 @@ export const queryTypes = {
       "copy-on-read": null,
       http: null,
       https: null,
+      indexeddb: null,
       luks: null,
       memory: null,
       "null-co": null,

@@ -3,8 +3,10 @@ import type { StreamOptions } from "../../../src/api/jobs.ts";
 import type { Node } from "../../../src/api/node.ts";
 import { check, createEngine, createImage, openNode, removeImage, stream } from "../../../src/browser.ts";
 import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
+import type { BlockDriver } from "../../../src/block/driver.ts";
 import type { StreamJob } from "../../../src/job/stream.ts";
 import type { Engine } from "../../../src/machine/engine.ts";
+import { COMPLIANCE_BYTES, complianceCases } from "../../unit/drivers/protocol/compliance.ts";
 import { randomness } from "../../support/random.ts";
 
 /**
@@ -86,6 +88,23 @@ async function guestBackend(name: string): Promise<{ backend: BlockBackend }> {
   return { backend };
 }
 
+/** Runs a case of the compliance suite over a fresh disk of a driver; see compliance.ts. */
+export async function complianceCase(driver: "opfs" | "indexeddb", name: string): Promise<void> {
+  const file = { driver, filename: "tests/compliance" } as const;
+  await using own = createEngine();
+  await createImage({ driver: "raw", file, size: COMPLIANCE_BYTES }, { engine: own, overwrite: true });
+  let open = await openNode(file, { engine: own });
+  const reopen = async (): Promise<BlockDriver> => {
+    await open.close();
+    open = await openNode(file, { engine: own });
+    return open.blockNode.driver;
+  };
+  const found = complianceCases.find((one) => one.name === name)!;
+  await found.run({ driver: open.blockNode.driver, reopen, grows: true });
+  await open.close();
+  await removeImage(file, { engine: own });
+}
+
 /** What the page may call. */
 export const calls = {
   create: (spec: Parameters<typeof createImage>[0]) => createImage(spec, { engine }),
@@ -106,6 +125,7 @@ export const calls = {
     return Promise.resolve();
   },
   measureReads,
+  complianceCase,
   async stream(name: string, options: StreamOptions) {
     job = await stream(node(name), options);
     jobError = undefined;
