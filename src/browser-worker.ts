@@ -10,7 +10,7 @@ import type { CallOptions } from "./api/node.ts";
 import type { ConnectMessage } from "./api/worker/connect.ts";
 import { goneError } from "./api/worker/port.ts";
 import { type RemoteEngine, connectEngine } from "./api/worker/remote-engine.ts";
-import { browserHost } from "./platform/browser/host.ts";
+import { plainBrowserHost } from "./platform/browser/host.ts";
 import { watchAlive } from "./platform/browser/liveness.ts";
 
 /** Options of connectWorker(). */
@@ -37,7 +37,7 @@ export async function connectWorker(
   options: ConnectWorkerOptions = {},
 ): Promise<RemoteEngine> {
   const { signal, flushWhenHidden = true, createWorker = startWorker } = options;
-  const { random } = browserHost();
+  const { random } = plainBrowserHost();
   signal?.throwIfAborted();
   const own = target === undefined ? createWorker() : undefined;
   const worker = own ?? target!;

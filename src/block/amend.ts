@@ -6,9 +6,12 @@ import { BlockError, CommandError } from "../base/errors.ts";
 import type { AmendContext, AmendOptions } from "./driver.ts";
 import type { BlockNode } from "./node.ts";
 
-/** Throws CommandError in QEMU's words unless the node's driver amends images. */
+/** Throws in QEMU's words unless the node's image can be amended: CommandError, EACCES for a read-only node. */
 export function checkAmendable(node: BlockNode): void {
   if (!node.driver.amend) throw new CommandError("Driver does not support x-blockdev-amend");
+  if (!node.readOnly) return;
+  const message = "Block node is read-only";
+  throw new BlockError({ code: "EACCES", op: "amend", node: node.name, message });
 }
 
 /** Changes options of an open image. Errors: EACCES for a read-only node, those of the driver; CommandError without a hook. */
@@ -18,9 +21,5 @@ export async function amend(
   context: AmendContext = {},
 ): Promise<void> {
   checkAmendable(node);
-  if (node.readOnly) {
-    const message = `Block node '${node.name}' is read-only`;
-    throw new BlockError({ code: "EACCES", op: "amend", node: node.name, message });
-  }
   await node.driver.amend?.(options, context);
 }

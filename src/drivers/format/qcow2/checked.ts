@@ -1,33 +1,53 @@
 /**
- * qcow2 with what a guest's disk in a page has no use for: the check, which finds and repairs damage, amend and internal
- * snapshots. A file of its own: that is a sixth of a bundle that opens qcow2 images in a page. Without it an image that was
- * not closed properly, or that has internal snapshots, opens read-only only.
+ * qcow2 with what a guest's disk in a page has no use for: the check, which finds and repairs damage, amend, encryption and
+ * internal snapshots. A file of its own: that is a sixth of a bundle that opens qcow2 images in a page. Without it an image that was
+ * not closed properly, or that has internal snapshots, opens read-only only, and an encrypted one not at all.
  */
-import type { BlockDriver, DriverType, NodeSpec, OpenContext } from "../../../block/driver.ts";
+import type {
+  AmendContext,
+  AmendOptions,
+  BlockDriver,
+  DriverType,
+  NodeSpec,
+  OpenContext,
+} from "../../../block/driver.ts";
+import { amendEncryption } from "./amend-encryption.ts";
 import { amendImage } from "./amend.ts";
 import { checkImage, repairImage } from "./check.ts";
-import type { Image } from "./image.ts";
+import { create } from "./create.ts";
+import { encryptionSupport } from "./encryption-support.ts";
+import type { EncryptOptions } from "./encryption.ts";
+import type { Image, ImageTools } from "./image.ts";
 import { openQcow2, qcow2 } from "./index.ts";
 import { inspectImage } from "./inspect.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
 import { Qcow2VmState } from "./vm-state.ts";
 
-const tools = {
+const tools: ImageTools = {
+  encryption: encryptionSupport,
   check: checkImage,
   repair: repairImage,
   snapshots: (image: Image) => Qcow2Snapshots.open(image),
 };
 
+/** Key slots first: they are the part that can be refused for reasons outside of the image. */
+async function amend(image: Image, options: AmendOptions, context: AmendContext): Promise<void> {
+  const { encrypt, ...others } = options;
+  if (encrypt !== undefined) await amendEncryption(image, encrypt as EncryptOptions, context);
+  if (Object.keys(others).length > 0) await amendImage(image, others, context);
+}
+
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
   const driver = await openQcow2(context, spec, tools);
-  driver.amend = (options, how) => amendImage(driver.image, options, how);
+  driver.amend = (options, how) => amend(driver.image, options, how);
   driver.vmState = () => new Qcow2VmState(driver.image);
   return driver;
 }
 
 /** The format as every entry but `./v86` has it. */
-export const checkedQcow2 = {
+export const checkedQcow2: DriverType & Required<Pick<DriverType, "check">> = {
   ...qcow2,
   open,
+  create: (context, options) => create(context, options, encryptionSupport),
   check: inspectImage,
-} satisfies DriverType;
+};

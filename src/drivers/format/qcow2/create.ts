@@ -11,8 +11,10 @@ import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../
 import { takeNode, withRoot } from "../../../block/image-root.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import { imageFilename } from "../../../block/open.ts";
+import { type EncryptionSupport, type EncryptOptions, supported } from "./encryption.ts";
+import type { Qcow2 } from "./index.ts";
 import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
-import { Extension, knownFeatures, serializeFeatureNames } from "./header-extensions.ts";
+import { CryptMethod, Extension, knownFeatures, serializeFeatureNames } from "./header-extensions.ts";
 import {
   Autoclear,
   Compatible,
@@ -39,6 +41,7 @@ interface CreateOptions {
   readonly dataFileRaw: boolean;
   readonly compression: "zlib" | "zstd";
   readonly extended: boolean;
+  readonly encrypt: EncryptOptions | undefined;
 }
 
 const DEFAULT_CLUSTER_SIZE = 64 * KiB;
@@ -73,6 +76,7 @@ function parse(options: Record<string, unknown>): CreateOptions {
     dataFileRaw: options["data-file-raw"] === true,
     compression: options["compression-type"] === "zstd" ? "zstd" : "zlib",
     extended: options["extended-l2"] === true,
+    encrypt: options["encrypt"] as EncryptOptions | undefined,
   };
   checkTogether(parsed, options);
   if (!isPowerOfTwoBetween(bits, 1, 64)) {
@@ -103,16 +107,12 @@ function checkTogether(parsed: CreateOptions, options: Record<string, unknown>):
 
 const EXTENDED_L2_MIN_CLUSTER = 16 * KiB;
 
-/** Refuses what is not built yet; combinations that QEMU refuses too, in its words. */
+/** Refuses combinations that QEMU refuses too, in its words. */
 function checkUnsupported(
   options: Record<string, unknown>,
   { version, clusterBits, compression }: CreateOptions,
 ): void {
   const needsV3 = "are only supported with compatibility level 1.1 and above (use version=v3 or greater)";
-  const unsupported = (what: string): never => {
-    throw new BlockError({ code: "ENOTSUP", op: "create", message: `qcow2: ${what} is not supported yet` });
-  };
-  if (options["encrypt"] !== undefined) unsupported("encryption");
   if (options["data-file"] === undefined && options["data-file-raw"] === true) {
     refuse("data-file-raw requires data-file");
   }
@@ -133,9 +133,14 @@ function checkUnsupported(
 }
 
 /** Creates an image in `options.file`. Errors in QEMU's words; the file may then hold an image of size 0. */
-export async function create(context: CreateContext, options: Record<string, unknown>): Promise<void> {
+export async function create(
+  context: CreateContext,
+  options: Record<string, unknown>,
+  encryption?: EncryptionSupport,
+): Promise<void> {
   const parsed = parse(options);
   const { graph } = context;
+  if (parsed.encrypt) supported(encryption).check(parsed.encrypt, context);
   const file = await takeNode(graph, parsed.file);
   let dataFile: BlockNode | undefined;
   try {
@@ -152,7 +157,7 @@ export async function create(context: CreateContext, options: Record<string, unk
 
 /** The header of an image that is still empty: size and L1 table are 0, the refcount table lies in the second cluster. */
 export function makeHeader(
-  options: Omit<CreateOptions, "file" | "size" | "preallocation" | "dataFile">,
+  options: Omit<CreateOptions, "file" | "size" | "preallocation" | "dataFile" | "encrypt">,
   dataFileName: string | undefined,
 ): Header {
   const clusterSize = 2 ** options.clusterBits;
@@ -164,6 +169,7 @@ export function makeHeader(
     backingOffset: 0,
     clusterBits: options.clusterBits,
     size: 0,
+    cryptMethod: CryptMethod.none,
     l1Size: 0,
     l1Offset: 0,
     refcountTableOffset: clusterSize,
@@ -233,6 +239,7 @@ async function growToSize(
   const node = await graph.open(dataFile === undefined ? spec : { ...spec, "data-file": dataFile });
   try {
     const { preallocation } = parsed;
+    if (parsed.encrypt) await (node.driver as Qcow2).encrypt(parsed.encrypt);
     // With the edge's permissions, which reach the data file; without the node's own check of the size.
     await withRoot(graph, node, async () =>
       node.driver.truncate?.(parsed.size, { exact: true, preallocation }),

@@ -14,6 +14,9 @@ export const Extension = {
   dataFile: 0x44415441,
 } as const;
 
+/** Values of the header's crypt_method. */
+export const CryptMethod = { none: 0, aes: 1, luks: 2 } as const;
+
 /** One record. */
 export interface HeaderExtension {
   readonly type: number;

@@ -6,6 +6,7 @@ import { type Errno } from "../../../base/errno.ts";
 import { ImageError } from "../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import {
+  CryptMethod,
   Extension,
   type HeaderExtension,
   parseExtensions,
@@ -33,6 +34,8 @@ export interface Header {
   clusterBits: number;
   /** Virtual size as stored. */
   size: number;
+  /** See CryptMethod. */
+  cryptMethod: number;
   l1Size: number;
   l1Offset: number;
   refcountTableOffset: number;
@@ -83,6 +86,7 @@ export function parseHeader(cluster: Uint8Array): Header {
     backingOffset: readU64(view, 8),
     clusterBits,
     size: readU64(view, 24),
+    cryptMethod: view.getUint32(32),
     l1Size: view.getUint32(36),
     l1Offset: readU64(view, 40),
     refcountTableOffset: readU64(view, 48),
@@ -95,7 +99,8 @@ export function parseHeader(cluster: Uint8Array): Header {
     extensions: [],
   };
   readVariablePart(header, cluster);
-  checkFeatures(header, view.getUint32(32));
+  checkFeatures(header);
+  checkEncryption(header);
   checkTables(header);
   return header;
 }
@@ -158,7 +163,7 @@ const KNOWN_INCOMPATIBLE = BigInt(
     Incompatible.extendedL2,
 );
 
-function checkFeatures(header: Header, encryption: number): void {
+function checkFeatures(header: Header): void {
   checkCompression(header);
   const unknown = header.incompatible & ~KNOWN_INCOMPATIBLE;
   if (unknown) {
@@ -166,18 +171,12 @@ function checkFeatures(header: Header, encryption: number): void {
     const names = table ? parseFeatureNames(table.data) : [];
     fail("incompatible_features", unsupportedFeatures(unknown, names), "ENOTSUP");
   }
-  const refuse = (name: string): never =>
-    fail("incompatible_features", `Unsupported qcow2 feature(s): ${name}`, "ENOTSUP");
   if (hasSubclusters(header) && header.clusterBits < limits.qcow2MinExtendedClusterBits) {
     fail("cluster_bits", `Unsupported subcluster size: ${2 ** header.clusterBits / 32}`);
   }
   if (header.refcountOrder > 6) {
     fail("refcount_order", "Reference count entry width too large; may not exceed 64 bits");
   }
-  if (encryption === 1 || encryption === 2) {
-    refuse(encryption === 1 ? "AES encryption" : "LUKS encryption");
-  }
-  if (encryption !== 0) fail("crypt_method", `Unsupported encryption method ${encryption | 0}`);
 }
 
 function checkCompression({ compressionType: compression, incompatible }: Header): void {
@@ -189,6 +188,19 @@ function checkCompression({ compressionType: compression, incompatible }: Header
   }
   if (compression === 0 && bits & Incompatible.compressionType) {
     fail("compression_type", "qcow2: Compression type incompatible feature bit must not be set");
+  }
+}
+
+function checkEncryption(header: Header): void {
+  const { cryptMethod } = header;
+  if (cryptMethod > CryptMethod.luks)
+    fail("crypt_method", `Unsupported encryption method ${cryptMethod | 0}`);
+  const place = header.extensions.some(({ type }) => type === Extension.encryption);
+  if (place && cryptMethod !== CryptMethod.luks) {
+    fail("crypt_method", "CRYPTO header extension only expected with LUKS encryption method");
+  }
+  if (!place && cryptMethod === CryptMethod.luks) {
+    fail("crypt_method", `Missing CRYPTO header for crypt method ${cryptMethod}`);
   }
 }
 
@@ -326,6 +338,7 @@ function writeFixedPart(
   view.setUint32(16, nameBytes);
   view.setUint32(20, header.clusterBits);
   writeU64(view, 24, header.size);
+  view.setUint32(32, header.cryptMethod);
   view.setUint32(36, header.l1Size);
   writeU64(view, 40, header.l1Offset);
   writeU64(view, 48, header.refcountTableOffset);

@@ -11,6 +11,7 @@ import type { Host } from "../../../base/host.ts";
 import { Mutex } from "../../../base/signals.ts";
 import type { Child } from "../../../block/child.ts";
 import type { BlockNode } from "../../../block/node.ts";
+import type { EncryptionSupport, ImageEncryption } from "./encryption.ts";
 import { hasSubclusters, type Header, virtualSize } from "./header.ts";
 import { Claims, Readers } from "./in-flight.ts";
 import { entryOffset, type Geometry, Incompatible, l1EntriesFor, makeGeometry, readU64 } from "./layout.ts";
@@ -39,6 +40,8 @@ export interface ImageTools {
   check(image: Image): Promise<CheckResult>;
   /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
   repair(image: Image): Promise<void>;
+  /** Opens and makes encrypted images. */
+  readonly encryption: EncryptionSupport;
   /** Reads the table of internal snapshots. */
   snapshots(image: Image): Promise<Qcow2Snapshots>;
 }
@@ -72,6 +75,10 @@ export class Image {
   readonly geometry: Geometry;
   /** Virtual size, bytes. */
   size: number;
+  /** Absent: data is stored as it is. */
+  encryption: ImageEncryption | undefined;
+  /** Of an encrypted image: clusters were mapped when it was opened. */
+  hadMapping = false;
   readonly l1: MetadataCache;
   readonly l2: MetadataCache;
   readonly refcountTable: MetadataCache;

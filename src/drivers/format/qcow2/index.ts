@@ -1,6 +1,6 @@
 /**
  * The qcow2 format driver: versions 2 and 3, every cluster size and refcount width, backing files, zero and compressed
- * clusters, subclusters, internal snapshots, external data files. Encryption is refused by name.
+ * clusters, subclusters, internal snapshots, external data files; encryption where it is built in (checked.ts).
  * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
 import { strerror } from "../../../base/errno.ts";
@@ -22,12 +22,15 @@ import {
   Role,
   type TruncateOptions,
 } from "../../../block/driver.ts";
+import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { Child } from "../../../block/child.ts";
 import { imageFilename } from "../../../block/open.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
 import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
 import { create } from "./create.ts";
+import { type EncryptOptions, encryptOption, supported } from "./encryption.ts";
+import { CryptMethod } from "./header-extensions.ts";
 import { updateHeader } from "./header-update.ts";
 import {
   checkSnapshotPlace,
@@ -39,6 +42,7 @@ import {
 } from "./header.ts";
 import { type CheckResult, Image, type ImageTools } from "./image.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
+import { loadL1Slot } from "./mapping.ts";
 import { parseOptions } from "./options.ts";
 import { readGuest, readGuestNow } from "./read.ts";
 import type { Qcow2Snapshots } from "./snapshots.ts";
@@ -132,7 +136,8 @@ export class Qcow2 implements BlockDriver {
 
   limits(): Partial<BlockLimits> {
     const { clusterSize, subclusterSize } = this.#image.geometry;
-    return { requestAlignment: 1, pwriteZeroesAlignment: subclusterSize, pdiscardAlignment: clusterSize };
+    const requestAlignment = this.#image.encryption ? SECTOR_SIZE : 1;
+    return { requestAlignment, pwriteZeroesAlignment: subclusterSize, pdiscardAlignment: clusterSize };
   }
 
   getInfo(): DriverInfo {
@@ -145,9 +150,11 @@ export class Qcow2 implements BlockDriver {
   }
 
   formatSpecific(): FormatSpecific {
-    const { header, geometry } = this.#image;
+    const { header, geometry, encryption } = this.#image;
+    const encrypt = encryption ? { encrypt: encryption.info() } : {};
     if (header.version === 2) {
-      return { type: "qcow2", data: { compat: "0.10", "compression-type": "zlib", "refcount-bits": 16 } };
+      const data = { compat: "0.10", "compression-type": "zlib", "refcount-bits": 16, ...encrypt };
+      return { type: "qcow2", data };
     }
     const bitmaps = this.#bitmaps.info();
     return {
@@ -159,12 +166,22 @@ export class Qcow2 implements BlockDriver {
           : {}),
         "lazy-refcounts": (header.compatible & BigInt(Compatible.lazyRefcounts)) !== 0n,
         "refcount-bits": 2 ** geometry.refcountOrder,
+        ...encrypt,
         corrupt: (header.incompatible & BigInt(Incompatible.corrupt)) !== 0n,
         "compression-type": header.compressionType === 1 ? "zstd" : "zlib",
         "extended-l2": hasSubclusters(header),
         ...(bitmaps.length > 0 ? { bitmaps } : {}),
       },
     };
+  }
+
+  encrypted(): boolean {
+    return this.#image.encryption !== undefined;
+  }
+
+  /** Makes a new, empty image an encrypted one; creation calls it before the image gets its size. */
+  async encrypt(options: EncryptOptions): Promise<void> {
+    this.#image.encryption = await this.#image.tools().encryption.create(this.#image, options);
   }
 
   allocatedBytes(): Promise<number | undefined> {
@@ -199,8 +216,9 @@ export class Qcow2 implements BlockDriver {
     return this.#image;
   }
 
+  /** Preallocated clusters of an encrypted image decrypt to noise. */
   hasZeroInit(): boolean {
-    return true;
+    return !this.#image.encryption || !this.#image.hadMapping;
   }
 
   /** Compares refcounts with references; writes cached metadata back first. Errors: those of the file. */
@@ -286,11 +304,23 @@ export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: Im
   });
   const dataFile = await openDataFile(context, spec, { header, filename: imageFilename(file.node) });
   const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options, tools });
+  const keySecret = encryptOption(spec, header);
+  if (header.cryptMethod !== CryptMethod.none) {
+    image.encryption = await supported(tools?.encryption).open(image, context, keySecret);
+    image.hadMapping = await hasMapping(image);
+  }
   checkSnapshotPlace(header);
   const snapshots = await tools?.snapshots(image);
   if (!context.readOnly && !snapshots && header.snapshotCount > 0) throw readOnlyBuild();
   if (!context.readOnly) await prepareWritable(image);
   return new Qcow2(image, snapshots);
+}
+
+/** Whether the first L1 entry is in use, as it is in a preallocated image. */
+async function hasMapping(image: Image): Promise<boolean> {
+  if (image.header.l1Size === 0) return false;
+  const { table, at } = await loadL1Slot(image, 0);
+  return table.view.getUint32(at) !== 0 || table.view.getUint32(at + 4) !== 0;
 }
 
 function probe(head: Uint8Array): number {
@@ -306,7 +336,7 @@ export const qcow2: DriverType = {
   supportsBacking: true,
   compressedWrites: true,
   open: (context, spec) => openQcow2(context, spec),
-  create,
+  create: (context, options) => create(context, options),
   isForCheck: (error) => error instanceof ImageError && error.structure === "snapshot table",
   probe,
 };

@@ -68,11 +68,6 @@ export function parseOptions(
     const words = "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level";
     throw new CommandError(words);
   }
-  const encrypt = spec["encrypt"];
-  if (typeof encrypt === "object" && encrypt !== null && "format" in encrypt) {
-    const format = String(encrypt.format);
-    throw new CommandError(`No encryption in image header, but options specified format '${format}'`);
-  }
   const overlap = spec["overlap-check"];
   const template =
     typeof overlap === "object" && overlap !== null && "template" in overlap ? overlap.template : overlap;

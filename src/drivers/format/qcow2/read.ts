@@ -4,6 +4,7 @@
  */
 import type { RequestFlags } from "../../../block/driver.ts";
 import { readCompressed } from "./compressed.ts";
+import type { DataPlace } from "./encryption.ts";
 import type { Image } from "./image.ts";
 import { Kind } from "./layout.ts";
 import { type Extent, extentAt, findExtent, isImpossible, peekSlice, refuseExtent } from "./mapping.ts";
@@ -32,6 +33,8 @@ export async function readGuest(image: Image, read: GuestRead): Promise<void> {
 export function readGuestNow(image: Image, offset: number, buffer: Uint8Array): boolean {
   const extent = peekWhole(image, offset, buffer.byteLength);
   if (extent?.kind !== Kind.normal || image.file.node.driver.debugEvent) return false;
+  const { encryption } = image;
+  if (encryption) return encryption.readNow(image, { guest: offset, host: extent.host }, buffer);
   return image.data.preadNow(extent.host, buffer);
 }
 
@@ -78,15 +81,17 @@ function readExtent(image: Image, extent: Extent, read: GuestRead): Promise<void
     case Kind.compressed:
       return readCompressed(image, extent, offset, buffer);
     case Kind.normal:
-      return readData(image, { offset: extent.host, buffer, flags });
+      return readData(image, { guest: offset, host: extent.host }, { buffer, flags });
     case Kind.invalid:
       return refuseExtent(image, extent, offset);
   }
 }
 
-function readData(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> {
+function readData(image: Image, place: DataPlace, how: Pick<GuestRead, "buffer" | "flags">): Promise<void> {
   const event = image.event("read_aio");
-  const read = (): Promise<void> => image.data.pread(offset, buffer, flags);
+  const { encryption } = image;
+  const read = (): Promise<void> =>
+    encryption ? encryption.read(image, place, how) : image.data.pread(place.host, how.buffer, how.flags);
   return event ? event.then(read) : read();
 }
 

@@ -14,7 +14,7 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
     length += next.bytes;
   }
   const status = describe(image, first, length);
-  if (first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
+  if (status.map && first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
     status.recurse = true;
   return status;
 }
@@ -22,8 +22,8 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
 /** As statusAt(), if all that it needs is in memory. */
 export function statusNow(image: Image, offset: number, bytes: number): BlockStatus | undefined {
   const first = peekExtent(image, offset, bytes);
-  if (!first || (first.kind === Kind.normal && (image.hasDataFile || image.preallocated !== false)))
-    return undefined;
+  const recurses = !image.encryption && (image.hasDataFile || image.preallocated !== false);
+  if (!first || (first.kind === Kind.normal && recurses)) return undefined;
   let length = first.bytes;
   while (length < bytes) {
     const next = peekExtent(image, offset + length, bytes - length);
@@ -50,6 +50,8 @@ function describe(image: Image, first: Extent, bytes: number): BlockStatus {
     allocated: !isUnallocated(first.kind),
   };
   if (first.kind === Kind.compressed) status.compressed = true;
+  // Of encrypted data the file holds something else.
+  if (image.encryption) return status;
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
     status.map = { node: image.data.node, offset: first.host };
   }

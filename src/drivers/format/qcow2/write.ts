@@ -7,6 +7,7 @@
  * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
  */
 import { blockError } from "../../../base/errors.ts";
+import type { DataPlace } from "./encryption.ts";
 import type { Claim } from "./in-flight.ts";
 import type { Image } from "./image.ts";
 import { allocate, free, unallocate } from "./allocate.ts";
@@ -80,6 +81,10 @@ function clusterRange(image: Image, offset: number, bytes: number): { from: numb
 export async function writeCompressed(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
   image.checkAlive();
   if (image.hasDataFile) throw blockError("ENOTSUP", "pwrite");
+  // QEMU would store the stream for everybody to read.
+  if (image.encryption) {
+    throw blockError("ENOTSUP", "pwrite", "Compression and encryption not supported at the same time");
+  }
   const { clusterSize } = image.geometry;
   const end = offset + buffer.byteLength;
   if (offset % clusterSize !== 0 || (end % clusterSize !== 0 && end !== image.size)) {
@@ -177,6 +182,8 @@ async function planSegment(image: Image, guest: number, bytes: number): Promise<
   const { cluster, fresh } = image.hasDataFile
     ? { cluster: (guest - inCluster) / clusterSize, fresh: false }
     : await allocate(image, count);
+  // What was never written reads as zeroes only if it is not decrypted.
+  const zeroes = fresh && !image.encryption;
   const head = guest % copyUnit(image, first);
   const end = guest + length;
   const tail = Math.ceil(end / copyUnit(image, last)) * copyUnit(image, last) - end;
@@ -185,8 +192,8 @@ async function planSegment(image: Image, guest: number, bytes: number): Promise<
     bytes: length,
     host: cluster * clusterSize + inCluster,
     action: "new",
-    head: fresh && readsZero(image, first, guest - head) ? 0 : head,
-    tail: fresh && readsZero(image, last, end) ? 0 : tail,
+    head: zeroes && readsZero(image, first, guest - head) ? 0 : head,
+    tail: zeroes && readsZero(image, last, end) ? 0 : tail,
   };
 }
 
@@ -238,7 +245,7 @@ async function writeSegment(image: Image, segment: Segment, { offset, buffer }: 
   const start = guest - offset;
   const whole = start === 0 && bytes === buffer.byteLength;
   const data = whole ? buffer : buffer.subarray(start, start + bytes);
-  if (head === 0 && tail === 0) return writeData(image, host, data);
+  if (head === 0 && tail === 0) return writeData(image, { guest, host }, data);
   if (head + bytes + tail <= MERGE_BYTES) {
     const merged = new Uint8Array(head + bytes + tail);
     merged.set(data, head);
@@ -247,11 +254,11 @@ async function writeSegment(image: Image, segment: Segment, { offset, buffer }: 
       copyOnWriteRead(image, guest + bytes, merged.subarray(head + bytes)),
     ];
     await settle(reads);
-    return writeData(image, host - head, merged);
+    return writeData(image, { guest: guest - head, host: host - head }, merged);
   }
   await settle([
     copyOnWrite(image, { guest: guest - head, host: host - head, bytes: head }),
-    writeData(image, host, data),
+    writeData(image, { guest, host }, data),
     copyOnWrite(image, { guest: guest + bytes, host: host + bytes, bytes: tail }),
   ]);
 }
@@ -265,7 +272,7 @@ async function copyOnWrite(
   await copyOnWriteRead(image, guest, buffer);
   await image.event("cow_write");
   await image.checkDataOverlap(host, bytes);
-  await image.data.pwrite(host, buffer);
+  await writeStored(image, { guest, host }, buffer);
 }
 
 /** The old content around a write; beyond the end of the disk it is zeroes. */
@@ -281,10 +288,14 @@ async function settle(parts: readonly Promise<void>[]): Promise<void> {
   await Promise.all(parts);
 }
 
-function writeData(image: Image, host: number, data: Uint8Array): Promise<void> {
-  const wait = image.checkDataOverlap(host, data.byteLength) ?? image.event("write_aio");
-  if (wait) return wait.then(() => image.data.pwrite(host, data));
-  return image.data.pwriteNow(host, data) ? Promise.resolve() : image.data.pwrite(host, data);
+function writeStored(image: Image, place: DataPlace, data: Uint8Array): Promise<void> {
+  if (image.encryption) return image.encryption.write(image, place, data);
+  return image.data.pwriteNow(place.host, data) ? Promise.resolve() : image.data.pwrite(place.host, data);
+}
+
+function writeData(image: Image, place: DataPlace, data: Uint8Array): Promise<void> {
+  const wait = image.checkDataOverlap(place.host, data.byteLength) ?? image.event("write_aio");
+  return wait ? wait.then(() => writeStored(image, place, data)) : writeStored(image, place, data);
 }
 
 async function giveBack(image: Image, segment: Segment): Promise<void> {
