@@ -195,6 +195,13 @@ const calls = {
 /** What the page may call. */
 export type Calls = typeof calls;
 
+// v86 has no other way to tell that it did not start.
+globalThis.addEventListener(
+  "unhandledrejection",
+  ({ reason }) => void events.push(`unhandled: ${String(reason)}`),
+);
+globalThis.addEventListener("error", ({ message }) => void events.push(`error: ${message}`));
+
 globalThis.addEventListener(
   "message",
   ({ data }: MessageEvent<{ id: number; name: keyof Calls; args: unknown[] }>) => {
