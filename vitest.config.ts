@@ -94,6 +94,7 @@ export default defineConfig({
       suite("interop", 300, true),
       suite("conformance", 600, true),
       suite("crash", 900, true),
+      suite("fuzz", 120, true),
       suite("acceptance", 120, true),
     ],
   },

@@ -143,6 +143,7 @@ const checks = {
 const suites = {
   interop: ["interop"],
   crash: ["crash"],
+  fuzz: ["fuzz"],
   acceptance: ["acceptance"],
   sim: ["sim"],
   browser: ["browser", "unit/kernels", "unit/job"],

@@ -80,6 +80,6 @@ export const limits = {
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
   /** qcow2: bytes of tables that one check reads: so many, and so many times the file's length. */
-  qcow2CheckReadBytes: GiB,
+  qcow2CheckReadBytes: 256 * MiB,
   qcow2CheckReadFactor: 64,
 } as const;

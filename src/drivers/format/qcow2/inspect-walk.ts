@@ -169,7 +169,8 @@ export class ReferenceWalk {
     const view = new DataView(bytes.buffer);
     await file.pread(offset, bytes);
     for (let at = 0; at < bytes.byteLength; at += this.entryBytes) {
-      if (this.#cluster(view, at, active)) await this.#zero(view, at, { l2: offset, active });
+      const isEmpty = view.getUint32(at) === 0 && view.getUint32(at + 4) === 0 && this.entryBytes === 8;
+      if (!isEmpty && this.#cluster(view, at, active)) await this.#zero(view, at, { l2: offset, active });
     }
   }
 
