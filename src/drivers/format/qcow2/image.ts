@@ -101,6 +101,8 @@ export class Image {
   preallocated: boolean | undefined;
   /** The image turned out corrupt while it was written to: nothing more is done with it. */
   dead = false;
+  /** The file says that the image is corrupt: whoever comes now is too late. */
+  #retired = false;
   readonly #tools: ImageTools | undefined;
   #reportedCorruption = false;
   /** The end of the L1 table of a snapshot that is shown instead of the disk. */
@@ -144,7 +146,7 @@ export class Image {
   async locked<T>(body: () => Promise<T>): Promise<T> {
     const unlock = await this.mutex.lock();
     try {
-      this.checkAlive();
+      this.checkAlive(true);
       return await body();
     } finally {
       this.trim();
@@ -158,9 +160,11 @@ export class Image {
     this.refcountBlocks.trim();
   }
 
-  /** Throws ENOMEDIUM once the image was found corrupt by a write. */
-  checkAlive(): void {
-    if (this.dead) throw new BlockError({ code: "ENOMEDIUM", op: "qcow2", node: this.node.name });
+  /** Throws once the image was found corrupt by a write: ENOMEDIUM, and EIO for requests (`begun`) that this overtook. */
+  checkAlive(begun = false): void {
+    if (!this.dead) return;
+    const code = begun || !this.#retired ? "EIO" : "ENOMEDIUM";
+    throw new BlockError({ code, op: "qcow2", node: this.node.name });
   }
 
   /** Tells blkdebug below; await what comes back. */
@@ -198,6 +202,7 @@ export class Image {
         fatal: isFatal,
       });
       if (isFatal) await this.#markCorrupt();
+      this.#retired = isFatal;
     }
     const words = isFatal ? "Marking image as corrupt" : "Image is corrupt";
     throw new BlockError({
