@@ -24,6 +24,8 @@ export const entries = {
   browser: "src/browser.ts",
   v86: "src/v86.ts",
   worker: "src/worker.ts",
+  "file-disk": "src/file-disk.ts",
+  "random-access": "src/random-access.ts",
   "cli/main": "src/cli/main.ts",
 };
 
@@ -69,7 +71,15 @@ async function bundle() {
     mainFields: ["module", "main"],
     target,
     sourcemap: true,
-    external: ["node:*", "commander", "koffi", "fzstd", "@bokuweb/zstd-wasm"],
+    external: [
+      "node:*",
+      "commander",
+      "koffi",
+      "fzstd",
+      "@bokuweb/zstd-wasm",
+      "file-disk",
+      "random-access-storage",
+    ],
     define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
     metafile: true,
     logLevel: "warning",

@@ -34,6 +34,12 @@ const PROGRAMS = {
   nasm: "nasm",
   "/usr/share/seabios/bios.bin": "seabios",
   cryptsetup: "cryptsetup-bin",
+  sfdisk: "fdisk",
+  mke2fs: "e2fsprogs",
+  zsh: "zsh",
+  fish: "fish",
+  man: "man-db",
+  groff: "groff-base",
 };
 
 /** What is left of the budget. */

@@ -117,7 +117,7 @@ describe("README's examples", () => {
   }
 
   it("are all run here", () => {
-    const known = ["bitmap", "browser", "client", "daemon", "enospc", "example"];
+    const known = ["bitmap", "browser", "client", "daemon", "enospc", "example", "file"];
     expect(runnableNames("README.md").toSorted()).toEqual(known);
   });
 
@@ -135,6 +135,21 @@ describe("README's examples", () => {
   it("incremental backups", () => {
     expect(run("bitmap")).toBe("65536 bytes copied\n");
     expect(existsSync(join(directory, "tuesday.qcow2"))).toBe(true);
+  });
+
+  it("one file out of a compressed image", () => {
+    for (const name of ["partitioninfo", "ext2fs", "file-disk"])
+      symlinkSync(join(root, "node_modules", name), join(directory, "node_modules", name));
+    mkdirSync(join(directory, "tree", "etc"), { recursive: true });
+    writeFileSync(join(directory, "tree", "etc", "motd"), "hello\n");
+    writeFileSync(join(directory, "disk.raw"), "");
+    truncateSync(join(directory, "disk.raw"), 12 * 1024 * 1024);
+    const tool = (line: string, input = ""): unknown =>
+      execFileSync(line.split(" ")[0]!, line.split(" ").slice(1), { cwd: directory, input });
+    tool("sfdisk -q disk.raw", "label: gpt\nstart=2048, size=20480\n");
+    tool("mke2fs -q -t ext4 -E offset=1048576 -d tree disk.raw 10M");
+    tool("qemu-img convert -c -O qcow2 disk.raw disk.qcow2");
+    expect(run("file")).toBe("hello\n\n");
   });
 
   it("qcow2 in a browser", () => {
@@ -203,6 +218,12 @@ describe("docs/API.md", () => {
   ] as const)("mentions every export of the entry %s", (entry, least) => {
     const names = exportsOf(`build/types/${entry}.d.ts`);
     expect(names.size).toBeGreaterThan(least);
+    expect(missing("docs/API.md", names)).toEqual([]);
+  });
+
+  it.each(["file-disk", "random-access"])("mentions every export of the entry %s", (entry) => {
+    const names = exportsOf(`build/types/${entry}.d.ts`);
+    expect(names.size).toBeGreaterThan(1);
     expect(missing("docs/API.md", names)).toEqual([]);
   });
 

@@ -34,6 +34,8 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
   [/^v86$/, /^src\/demo\//],
+  [/^file-disk$/, /^src\/file-disk\.ts$/],
+  [/^random-access-storage$/, /^src\/random-access\.ts$/],
   [/^(koffi|fzstd|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],

@@ -22,7 +22,9 @@ describe("the repository", () => {
     expect(files.length).toBeGreaterThan(20);
     const generated =
       /^build\/(?!\.gitignore$)|^node_modules\/|\.(wasm|map|tgz|tsbuildinfo)$|^src\/.*\.(js|d\.ts)$/;
-    expect(files.filter((path) => generated.test(path))).toEqual([]);
+    // Types of a package that brings none are written by hand.
+    const written = "src/random-access-storage.d.ts";
+    expect(files.filter((path) => generated.test(path) && path !== written)).toEqual([]);
     expect(files).toContain("build/.gitignore");
   });
 
