@@ -1,6 +1,7 @@
 // Dirty bitmaps through the library: recording, refusals, and an incremental backup that copies what they say.
 import { expect, test } from "vitest";
 import {
+  type Node,
   addBitmap,
   backup,
   bitmaps,
@@ -10,6 +11,7 @@ import {
   mergeBitmaps,
   removeBitmap,
   createEngine,
+  createImage,
   openNode,
 } from "../../../src/browser.ts";
 
@@ -67,5 +69,25 @@ test("bitmaps are switched, merged, cleared and removed", async () => {
     "Granularity must be power of 2 and at least 512",
   );
   expect(() => addBitmap(disk, "c", { persistent: true })).toThrow("Can't store persistent bitmaps to");
+  await engine.close();
+});
+
+test("a persistent bitmap is kept in its qcow2 image", async () => {
+  const engine = createEngine({ arenaBytes: 16 * MiB });
+  const store = await openNode({ driver: "memory", size: 0, "node-name": "store" }, { engine });
+  await createImage({ driver: "qcow2", file: "store", size: 4 * MiB }, { engine });
+  const open = (): Promise<Node> => openNode({ driver: "qcow2", file: "store" }, { engine });
+  const disk = await open();
+  addBitmap(disk, "kept", { persistent: true, granularity: 65536 });
+  addBitmap(disk, "lost", { granularity: 65536 });
+  await disk.write(MiB, new Uint8Array(512).fill(1));
+  await disk.close();
+  const again = await open();
+  expect(bitmaps(again).map(({ name }) => name)).toEqual(["kept"]);
+  expect(dirtyRanges(again, "kept")).toEqual([{ offset: MiB, bytes: 65536 }]);
+  await again.write(3 * MiB, new Uint8Array(512).fill(2));
+  expect(dirtyRanges(again, "kept")).toHaveLength(2);
+  await again.close();
+  await store.close();
   await engine.close();
 });
