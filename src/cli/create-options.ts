@@ -84,8 +84,13 @@ const qcow2Rows: readonly OptionRow[] = [
     values: FORMATS,
     help: "Image format of the base image",
   },
-  { name: "data_file", type: "str", help: "", later: true },
-  { name: "data_file_raw", type: "bool", help: "", later: true },
+  { name: "data_file", type: "str", wire: "data-file", help: "File name of an external data file" },
+  {
+    name: "data_file_raw",
+    type: "bool",
+    wire: "data-file-raw",
+    help: "The external data file must stay valid as a raw image",
+  },
   {
     name: "lazy_refcounts",
     type: "bool",
@@ -199,6 +204,8 @@ export class CreateOptions {
       if (row.later && !off) throw new Refusal(`Option '${name}' is not supported yet`);
       if (row.wire !== undefined) options[row.wire] = wireValue(row, value);
     }
+    const data = options["data-file"];
+    if (typeof data === "string") options["data-file"] = { driver: "file", filename: data };
     // Formats count in sectors.
     if (typeof options["size"] === "number")
       options["size"] = Math.min(Math.ceil(options["size"] / 512), LARGEST_SECTORS) * 512;

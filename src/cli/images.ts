@@ -137,12 +137,20 @@ async function isThere(host: Host, filename: string): Promise<boolean> {
 
 /** A target that is the source, or an image below it, must not be emptied. */
 async function refuseOwnSource(engine: Engine, source: Node, filename: string): Promise<void> {
+  const layer = await layerIn(engine, source, filename);
+  if (layer !== undefined)
+    throw new CommandError(`'${filename}' belongs to the source: '${layer}' is the same file`);
+}
+
+/** The file of a disk's chain that `filename` is, under whatever name; undefined if it is none of them, or not there. */
+export async function layerIn(engine: Engine, disk: Node, filename: string): Promise<string | undefined> {
   const { files } = engine.graph.host;
-  const target = await files.info(filename);
-  for (const layer of source.chain) {
+  const target = await files.info(filename).catch(() => undefined);
+  if (!target) return undefined;
+  for (const layer of disk.chain) {
     if (layer.filename === "") continue;
     const info = await files.info(layer.filename).catch(() => undefined);
-    if (info?.identity === target.identity)
-      throw new CommandError(`'${filename}' belongs to the source: '${layer.filename}' is the same file`);
+    if (info?.identity === target.identity) return layer.filename;
   }
+  return undefined;
 }

@@ -71,11 +71,16 @@ export function localFile(name: string): string {
 
 /** Describes an image. Throws Refusal, CommandError, BlockError. */
 export async function describeSource(verb: Opener, name: string, options: SourceOptions): Promise<NodeSpec> {
+  if (options.imageOpts && options.format !== undefined)
+    throw new Refusal("--image-opts and --format are mutually exclusive");
   if (options.imageOpts) return describeObject(verb, parseKeyval(name, "file"), { strings: true });
   const { format } = options;
   if (name.startsWith("json:")) {
-    const spec = await describeObject(verb, jsonOptions(name.slice("json:".length)), { strings: false });
-    return format === undefined ? spec : { driver: format, file: spec };
+    const given = jsonOptions(name.slice("json:".length));
+    // A format of its own counts more than the driver in the object.
+    return describeObject(verb, format === undefined ? given : { ...given, driver: format }, {
+      strings: false,
+    });
   }
   const file: NodeSpec = { driver: "file", filename: localFile(name) };
   if (format === undefined) return { driver: await probe(verb, file, options), file };
@@ -90,6 +95,12 @@ export function isDriver(verb: Opener, name: string): boolean {
 
 function checkDriver(verb: Opener, name: string): void {
   if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
+}
+
+/** What has a file name and no driver, at any depth, is a file. */
+function nameFiles(object: JsonObject): void {
+  if (object["driver"] === undefined && typeof object["filename"] === "string") object["driver"] = "file";
+  for (const value of Object.values(object)) if (isJsonObject(value)) nameFiles(value);
 }
 
 /** The driver of an object of options, and those of the objects in it. */
@@ -142,12 +153,12 @@ async function describeObject(
   given: JsonObject,
   { strings }: { strings: boolean },
 ): Promise<NodeSpec> {
+  for (const value of Object.values(given)) if (isJsonObject(value)) nameFiles(value);
   const below = given["file"];
   if (typeof below === "string")
     throw new CommandError(`Cannot find device='${below}' nor node-name='${below}'`);
   if (isJsonObject(below)) {
     const { filename } = below;
-    if (below["driver"] === undefined && typeof filename === "string") below["driver"] = "file";
     if (below["driver"] === "file" && typeof filename !== "string")
       throw new CommandError("The 'file' block driver requires a file name");
     given["driver"] ??= await probe(verb, { ...below } as unknown as NodeSpec, {});
@@ -169,8 +180,6 @@ async function describeObject(
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */
 export async function openSource(verb: Opener, name: string, options: SourceOptions = {}): Promise<Node> {
-  if (options.imageOpts && options.format !== undefined)
-    throw new Refusal("--image-opts and --format are mutually exclusive");
   if (options.write && options.forceShare)
     throw new Refusal(`Could not open '${name}': force-share=on can only be used with read-only images`);
   try {

@@ -12,6 +12,7 @@ export function usageError(message: string, words: readonly string[]): string {
   if (unknown !== undefined) return `unrecognized option '${unknown}'`;
   const command = /^unknown command '([^']*)'/.exec(text)?.[1];
   if (command !== undefined) return `Command not found: ${command}`;
+  if (text.startsWith("too many arguments for ")) return `Unexpected argument: ${words.at(-1)}`;
   const lacking = /^option '(-\w|--[\w-]+).*' argument missing$/.exec(text)?.[1];
   if (lacking === undefined) return text;
   const last = words.at(-1) ?? "";

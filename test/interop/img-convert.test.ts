@@ -166,6 +166,10 @@ describe("convert", () => {
     "-F qcow2 -O qcow2 top.qcow2 out",
     "-O qcow2 top.qcow2 nowhere/out",
     "-O qcow2 top.qcow2 top.qcow2",
+    "-f raw -O raw odd.raw odd.raw",
+    "-f raw -O qcow2 small.raw odd.raw ./odd.raw",
+    "-O raw top.qcow2 base.qcow2",
+    "-O qcow2 -o data_file_raw=on top.qcow2 out",
   ])("refuses in qemu-img's words: %s", async (line) => {
     const { ours, theirs } = await twins.pair("convert", ...words(line));
     expect(theirs.status).toBe(1);
@@ -186,6 +190,8 @@ describe("convert", () => {
     ["tiny.qcow2 top.qcow2", "-O qcow2 -o cluster_size=512,extended_l2=off tiny.qcow2 top.qcow2 out"],
     ["top.qcow2", "-r 100M -C -O raw top.qcow2 out"],
     ["top.qcow2", "-r 0 -W -m 1 --salvage -O qcow2 top.qcow2 out"],
+    ["top.qcow2", "-O qcow2 -o data_file=data.raw,data_file_raw=on top.qcow2 out"],
+    ["top.qcow2", '-f qcow2 -O raw json:{"driver":"raw","file.filename":"top.qcow2"} out'],
     ["marked.qcow2", "--bitmaps -p -O qcow2 marked.qcow2 out"],
     ["broken.qcow2", "--bitmaps --skip-broken-bitmaps -q -O qcow2 broken.qcow2 out"],
   ])("copies as qemu-img does: %s: %s", async (_sources, line) => {

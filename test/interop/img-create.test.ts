@@ -40,6 +40,9 @@ const good = [
   "-f qcow2 a.qcow2 1001",
   "-f qcow2 a.qcow2 0",
   "-f qcow2 a.qcow2 1T",
+  "-f qcow2 -o data_file=data.raw a.qcow2 1M",
+  "-f qcow2 -o data_file=data.raw,data_file_raw=on a.qcow2 1M",
+  '-f qcow2 -b json:{"driver":"qcow2","file.filename":"base.qcow2"} -F qcow2 a.qcow2',
 ];
 
 const bad = [
@@ -86,13 +89,20 @@ const bad = [
   "-f qcow2 nowhere/a.qcow2 1M",
   "-f raw nowhere/a.raw 1M",
   "-f raw json:{} 1M",
+  "a.raw 1M 2M",
+  "--nothing a.raw 1M",
+  "a.raw 1M -f",
+  "-f qcow2 -o data_file_raw=on a.qcow2 1M",
+  "-f qcow2 -o data_file=nowhere/x a.qcow2 1M",
+  "-f qcow2 -o data_file=fresh.raw,compat=0.10 a.qcow2 1M",
+  "-f qcow2 -o data_file=fresh.raw,data_file_raw=on -b base.qcow2 -F qcow2 a.qcow2",
 ];
 
 const words = (line: string): string[] => ["create", ...line.split(" ").filter((word) => word !== "")];
 
 describe("create", () => {
-  it.each(good)("makes what qemu-img makes: %s", (line) => {
-    const { theirs, ours } = twins.both(...words(line));
+  it.each(good)("makes what qemu-img makes: %s", async (line) => {
+    const { theirs, ours } = await twins.pair(...words(line));
     expect(theirs.status).toBe(0);
     expect(ours).toEqual(theirs);
     for (const file of ["a.qcow2", "a.raw"]) {
@@ -100,16 +110,16 @@ describe("create", () => {
     }
   });
 
-  it.each(bad)("refuses in qemu-img's words and leaves nothing: %s", (line) => {
+  it.each(bad)("refuses in qemu-img's words and leaves nothing: %s", async (line) => {
     twins.same();
-    const { theirs, ours } = twins.both(...words(line));
+    const { theirs, ours } = await twins.pair(...words(line));
     expect(theirs.status).toBe(1);
     expect(ours).toEqual(theirs);
     expect(readdirSync(twins.ours)).toEqual(readdirSync(twins.theirs));
   });
 
   it("refuses by name what is not there yet", () => {
-    const ours = twins.blockwright(...words("-f qcow2 -o data_file=x.raw later.qcow2 1M"));
+    const ours = twins.blockwright(...words("-f qcow2 -o nocow=on later.qcow2 1M"));
     expect(ours).toMatchObject({ status: 1, stderr: expect.stringContaining("not supported yet") as string });
     expect(existsSync(join(twins.ours, "later.qcow2"))).toBe(false);
   });

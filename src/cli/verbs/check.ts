@@ -45,6 +45,7 @@ async function opening(file: string, body: () => Promise<NodeSpec>): Promise<Nod
   try {
     return await body();
   } catch (error) {
+    if (error instanceof Refusal) throw error;
     throw new Refusal(`Could not open '${file}': ${messageOf(error)}`);
   }
 }

@@ -9,6 +9,7 @@ import { convert as convertNode, type ConvertOptions, type Node, type UnreadRang
 import { CopyError, CopyStatusError } from "../../node.ts";
 import type { ConvertFlags } from "../commands/convert.ts";
 import { asksForHelp, CreateOptions, optionsHelp } from "../create-options.ts";
+import { layerIn } from "../images.ts";
 import { snapshotParameter, loadSnapshot } from "../snapshot-param.ts";
 import { cacheMode, localFile, openSource } from "../sources.ts";
 import { lockHint, Refusal, Verb } from "../verb.ts";
@@ -32,7 +33,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     checkUse(flags, numbers);
     verb.beginProgress();
     if (asksForHelp(numbers.lists)) {
-      verb.print(optionsHelp(flags.targetFormat));
+      verb.print(optionsHelp(flags.targetFormat).replace(/^Supported \w+ /, "Supported "));
       return 0;
     }
     const target = files.at(-1);
@@ -97,7 +98,9 @@ async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
   checkCompression(verb, flags, options);
   if (flags.bitmaps) checkSourceBitmaps(sources[0]!, { skipBroken: flags.skipBrokenBitmaps ?? false });
   const cache = cacheMode(flags.cache ?? "unsafe", "cache");
-  if (options) await makeTarget(verb, options, target);
+  if (flags.targetIsZero && backing !== undefined)
+    throw new Refusal("Cannot use --target-is-zero when the destination image has a backing file");
+  if (options) await makeTarget(verb, { options, target, sources });
   const node = await openSource(verb, target, {
     format: flags.targetImageOpts && !flags.targetIsNamed ? undefined : flags.targetFormat,
     imageOpts: flags.targetImageOpts,
@@ -171,7 +174,10 @@ function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | und
     throw new Refusal("Compression and preallocation not supported at the same time");
 }
 
-async function makeTarget(verb: Verb, options: CreateOptions, target: string): Promise<void> {
+async function makeTarget(
+  verb: Verb,
+  { options, target, sources }: { options: CreateOptions; target: string; sources: readonly Node[] },
+): Promise<void> {
   const { files } = verb.engine.graph.host;
   const filename = localFile(target);
   const existed = await files.info(filename).then(
@@ -179,6 +185,10 @@ async function makeTarget(verb: Verb, options: CreateOptions, target: string): P
     () => false,
   );
   try {
+    for (const source of sources) {
+      if ((await layerIn(verb.engine, source, filename)) !== undefined)
+        throw new Refusal(`Failed to get "write" lock\nIs another process using the image [${target}]?`);
+    }
     await makeImage(verb, options, filename);
   } catch (error) {
     const message = lockHint(error, target);

@@ -66,12 +66,35 @@ export async function makeImage(verb: Verb, options: CreateOptions, filename: st
     throw new Refusal("Backing format cannot be used without backing file");
   try {
     const spec = options.spec(filename);
-    await createImage(spec, { engine: verb.engine, overwrite: true, signal: verb.signal });
+    await withDataFile(verb, options, () =>
+      createImage(spec, { engine: verb.engine, overwrite: true, signal: verb.signal }),
+    );
   } catch (error) {
     if (error instanceof Refusal || errnoOf(error) !== "EFBIG") throw error;
     const hint = options.accepts("cluster_size") ? " (try using a larger cluster size)" : "";
     throw new Refusal(`The image size is too large for file format '${options.format}'${hint}`);
   }
+}
+
+/** Makes the external data file, if there is to be one, for as long as the image can be made. */
+async function withDataFile(verb: Verb, options: CreateOptions, body: () => Promise<void>): Promise<void> {
+  const name = options.get("data_file");
+  if (name === undefined) return body();
+  const { files } = verb.engine.graph.host;
+  const existed = await files.info(name).then(
+    () => true,
+    () => false,
+  );
+  await files.create(name, { size: 0, exclusive: false }).catch((error: unknown) => {
+    throw new Refusal(`Could not create '${name}': ${messageOf(error)}`);
+  });
+  try {
+    await body();
+  } catch (error) {
+    if (!existed) await files.remove(name).catch(() => undefined);
+    throw error;
+  }
+  if (!existed) verb.onFailure(() => files.remove(name).catch(() => undefined));
 }
 
 function setBacking(options: CreateOptions, { backing, backingFormat, format }: CreateFlags): void {

@@ -10,6 +10,7 @@ import { alignUp } from "../../base/ranges.ts";
 import type { Node } from "../../node.ts";
 import type { DdFlags } from "../commands/dd.ts";
 import { CreateOptions, isCreatable } from "../create-options.ts";
+import { layerIn } from "../images.ts";
 import { sizeArgument } from "../sizes.ts";
 import { localFile, openSource } from "../sources.ts";
 import { lockHint, Refusal, Verb } from "../verb.ts";
@@ -106,11 +107,9 @@ async function makeOutput(
   const filename = localFile(output);
   const there = await files.info(filename).catch(() => undefined);
   try {
-    for (const layer of there ? source.chain : []) {
-      const info = layer.filename === "" ? undefined : await files.info(layer.filename);
-      // qemu-img 7.2 empties its own input.
-      if (info?.identity === there?.identity) throw new Refusal(`'${output}' belongs to the input`);
-    }
+    // qemu-img 7.2 empties its own input.
+    if ((await layerIn(verb.engine, source, filename)) !== undefined)
+      throw new Refusal(`'${output}' belongs to the input`);
     await makeImage(verb, options, filename);
   } catch (error) {
     throw new Refusal(`${output}: error while creating output image: ${lockHint(error, output)}`);
