@@ -48,7 +48,7 @@ function suite(name: string, timeoutSeconds: number, heavy = false): TestProject
 /** The tests that must hold in Chromium too: everything below test/browser, the kernels' and the jobs' unit tests. */
 const browser: TestProjectInlineConfiguration = {
   server: { headers: ISOLATION },
-  optimizeDeps: { include: [...NOBLE, "fast-check", "@assemblyscript/loader"] },
+  optimizeDeps: { include: [...NOBLE, "fast-check", "fzstd", "@assemblyscript/loader"] },
   test: {
     name: "browser",
     include: [

@@ -15,11 +15,16 @@ function server(url: string): ImageServer {
 export interface ServerChange {
   fault?: Fault;
   faultsLeft?: number;
-  etag?: string;
+  /** null: none. */
+  etag?: string | null;
   lastModified?: string;
   exposeHeaders?: boolean;
   bytes?: number;
   seed?: number;
+  /** Files beside the image, in base64; null removes one. */
+  files?: Record<string, string | null>;
+  /** A byte of the image, or of a file, that is flipped. */
+  flip?: { path?: string; at: number };
 }
 
 /** Runs a server; returns its URL. */
@@ -30,10 +35,19 @@ async function startServer(_context: unknown, bytes: number, seed: number): Prom
 }
 
 async function changeServer(_context: unknown, url: string, change: ServerChange): Promise<void> {
-  const { bytes, seed, ...rest } = change;
+  const { bytes, seed, files, flip, ...rest } = change;
   const changed = server(url);
   Object.assign(changed, rest);
   if (bytes !== undefined) changed.content = contentOf(bytes, seed);
+  for (const [path, file] of Object.entries(files ?? {})) {
+    if (file === null) changed.files.delete(path);
+    else
+      changed.files.set(
+        path,
+        Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0)),
+      );
+  }
+  if (flip) (flip.path === undefined ? changed.content : changed.files.get(flip.path)!)[flip.at]! ^= 1;
 }
 
 /** All connections are cut and none is taken, or that is over. */

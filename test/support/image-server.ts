@@ -33,7 +33,7 @@ export interface SeenRequest {
 /** The server. Content, version and fault may change while it runs. */
 export class ImageServer {
   content: Uint8Array;
-  etag: string | undefined = '"v1"';
+  etag: string | null = '"v1"';
   lastModified: string | undefined;
   fault: Fault = "none";
   /** The fault holds for so many requests more, then none does. */
@@ -85,11 +85,6 @@ export class ImageServer {
     });
   }
 
-  /** The ranges asked for, and forgets them. */
-  takeRanges(): string[] {
-    return this.seen.splice(0).map(({ range }) => range ?? "all");
-  }
-
   #answer(request: IncomingMessage, response: ServerResponse): void {
     response.setHeader("Access-Control-Allow-Origin", "*");
     response.setHeader("Access-Control-Allow-Headers", "If-Match, Range");
@@ -119,7 +114,7 @@ export class ImageServer {
     { range, ifMatch, fault }: { range: string | undefined; ifMatch: string | undefined; fault: Fault },
   ): void {
     const { content } = this;
-    if (this.etag !== undefined) response.setHeader("ETag", this.etag);
+    if (this.etag !== null) response.setHeader("ETag", this.etag);
     if (this.lastModified !== undefined) response.setHeader("Last-Modified", this.lastModified);
     if (ifMatch !== undefined && ifMatch !== this.etag) return void response.writeHead(412).end();
     const match = /^bytes=(\d+)-(\d*)$/.exec(range ?? "");

@@ -36,7 +36,8 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^v86$/, /^src\/demo\//],
   [/^file-disk$/, /^src\/file-disk\.ts$/],
   [/^random-access-storage$/, /^src\/random-access\.ts$/],
-  [/^(koffi|fzstd|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
+  [/^(koffi|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
+  [/^fzstd$/, /^src\/platform\/fzstd\.ts$/],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
 ];

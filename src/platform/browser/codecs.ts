@@ -1,10 +1,11 @@
 /**
- * Raw DEFLATE by the platform's compression streams. Browsers refuse input that goes on behind the end of the stream
+ * Raw DEFLATE by the platform's compression streams, and zstd, which can be read but not written, by a package. Browsers refuse input that goes on behind the end of the stream
  * (compressed clusters are stored in whole sectors, so most do), but deliver every byte before they say so: reading
  * stops as soon as the output is full. Source: RFC 1951; WHATWG Compression.
  */
 import { blockError } from "../../base/errors.ts";
 import type { HostCodecs } from "../../base/host.ts";
+import { decompressByPackage } from "../fzstd.ts";
 
 /** The whole of `input` through a transform, as a reader of its chunks. */
 function through(
@@ -20,6 +21,7 @@ function through(
 
 /** The codecs of a browser (and of any platform with compression streams). Malformed input is EIO. */
 export const streamCodecs: HostCodecs = {
+  decompressZstd: decompressByPackage,
   async inflateRaw(input, output) {
     const reader = through(input, new DecompressionStream("deflate-raw"));
     let done = 0;

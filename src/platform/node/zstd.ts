@@ -3,9 +3,9 @@
  * @bokuweb/zstd-wasm (writing). Source: RFC 8878.
  */
 import * as zlib from "node:zlib";
-import type * as Fzstd from "fzstd";
-import { BlockError, blockError } from "../../base/errors.ts";
+import { blockError } from "../../base/errors.ts";
 import type { HostCodecs } from "../../base/host.ts";
+import { decompressByPackage, missingPackage } from "../fzstd.ts";
 
 type Callback = (error: Error | null, result: Uint8Array) => void;
 
@@ -18,33 +18,6 @@ interface Builtin {
 const builtin = zlib as unknown as Builtin;
 /** The level that libzstd calls its default, and QEMU uses. */
 const LEVEL = 3;
-
-function missing(name: string, cause: unknown): BlockError {
-  const message = `zstd needs the optional package ${name}, which is not installed`;
-  return new BlockError({ code: "ENOTSUP", op: "zstd", message, cause });
-}
-
-let reader: Promise<typeof Fzstd> | undefined;
-
-/** Decompresses with fzstd; stops as soon as there is more than `output` takes. */
-async function decompressByPackage(input: Uint8Array, output: Uint8Array): Promise<number> {
-  reader ??= import("fzstd").catch((cause: unknown) => {
-    throw missing("fzstd", cause);
-  });
-  const { Decompress } = await reader;
-  let done = 0;
-  const stream = new Decompress((chunk) => {
-    if (done + chunk.byteLength > output.byteLength) throw new Error("the frame is longer than it may be");
-    output.set(chunk, done);
-    done += chunk.byteLength;
-  });
-  try {
-    stream.push(input, true);
-  } catch (cause) {
-    throw new BlockError({ code: "EIO", op: "decompress", message: String(cause), cause });
-  }
-  return done;
-}
 
 function decompressByNode(
   decompress: NonNullable<Builtin["zstdDecompress"]>,
@@ -64,7 +37,7 @@ let writer: Promise<(input: Uint8Array) => Uint8Array> | undefined;
 
 async function loadWriter(): Promise<(input: Uint8Array) => Uint8Array> {
   const { compress, init } = await import("@bokuweb/zstd-wasm").catch((cause: unknown) => {
-    throw missing("@bokuweb/zstd-wasm", cause);
+    throw missingPackage("@bokuweb/zstd-wasm", cause);
   });
   await init();
   return (input) => compress(input, LEVEL);

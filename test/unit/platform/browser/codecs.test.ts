@@ -1,6 +1,7 @@
 // The codecs by compression streams; in Node 20 and in Chromium, which differ about bytes behind the end of the stream.
 import { describe, expect, it } from "vitest";
 import { streamCodecs } from "../../../../src/platform/browser/codecs.ts";
+import { zstdFrame } from "../../../support/content.ts";
 import { pattern, same } from "../../support/graph.ts";
 
 describe("raw DEFLATE by streams", () => {
@@ -30,6 +31,26 @@ describe("raw DEFLATE by streams", () => {
   it("fails with EIO on input that is no DEFLATE", async () => {
     const garbage = new Uint8Array(4096).fill(0xff);
     await expect(streamCodecs.inflateRaw(garbage, new Uint8Array(65536))).rejects.toMatchObject({
+      code: "EIO",
+    });
+  });
+});
+
+describe("zstd by a package", () => {
+  const frame = Uint8Array.from(atob(zstdFrame), (letter) => letter.charCodeAt(0));
+
+  it("unpacks a frame", async () => {
+    const out = new Uint8Array(65536);
+    expect(await streamCodecs.decompressZstd!(frame, out)).toBe(65536);
+    expect(same(out, pattern(65536, 3))).toBe(true);
+  });
+
+  it("fails with EIO on what is none, or is longer than it may be", async () => {
+    const garbage = frame.slice().fill(0xff, 0, 8);
+    await expect(streamCodecs.decompressZstd!(garbage, new Uint8Array(65536))).rejects.toMatchObject({
+      code: "EIO",
+    });
+    await expect(streamCodecs.decompressZstd!(frame, new Uint8Array(1000))).rejects.toMatchObject({
       code: "EIO",
     });
   });
