@@ -90,6 +90,12 @@ export class BlockBackend implements ChildParent {
     );
   }
 
+  /** As pread(), if it can be done before this returns; false: nothing has happened, use pread(). */
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    if (this.#quiesced || this.held?.() || !this.root) return false;
+    return this.root.preadNow(offset, buffer);
+  }
+
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
     return this.#request({ op: "pwrite", offset, bytes: buffer.byteLength }, (root) =>
       root.pwrite(offset, buffer, this.#withCacheMode(flags)),

@@ -143,6 +143,11 @@ export class GuestDevice {
     return this.#ranged("read", range, () => this.backend.pread(offset, buffer), options.signal);
   }
 
+  /** As read(), if it can be done before this returns; false: use read(), which also asks the policy. */
+  readNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#machine.isRunning && this.backend.preadNow(offset, buffer);
+  }
+
   /** Writes. Rejects only under report (and enospc for other errors). */
   write(offset: number, buffer: Uint8Array): Promise<void> {
     const range = { offset, bytes: buffer.byteLength };

@@ -31,6 +31,8 @@ export interface GuestDisk {
   readonly machine: GuestMachine;
   /** Reads exactly `bytes` bytes. Rejects only with what the guest is to be told, or `signal.reason` once that aborts. */
   read(offset: number, bytes: number, options?: GuestRequestOptions): Promise<Uint8Array>;
+  /** Fills `buffer` as read() would, where that can be done before this returns; false: use read(). Absent: never. */
+  readNow?(offset: number, buffer: Uint8Array): boolean;
   /** Writes. `data` stays the caller's, who does not change it until the end: no transfer. Rejects as read(). */
   write(offset: number, data: Uint8Array): Promise<void>;
   /** Makes completed writes durable, also while the machine does not run. No policy is asked: it rejects if it fails. */
@@ -52,6 +54,7 @@ export function guestDiskOf(device: GuestDevice): GuestDisk {
       await device.read(offset, buffer, options);
       return buffer;
     },
+    readNow: (offset, buffer) => device.readNow(offset, buffer),
     write: (offset, data) => device.write(offset, data),
     flush: async () => {
       const { node } = device.backend;

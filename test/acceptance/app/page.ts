@@ -7,7 +7,8 @@ declare global {
   var upload: (name: string, args: unknown[]) => Promise<void>;
 }
 
-const worker = new Worker("/worker.js", { type: "module" });
+const script = new URLSearchParams(location.search).get("worker") ?? "worker";
+const worker = new Worker(`/${script}.js`, { type: "module" });
 const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
 let next = 0;
 

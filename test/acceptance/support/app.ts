@@ -3,11 +3,11 @@ import { type Server, createServer } from "node:http";
 import { readFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { root } from "../../support/root.ts";
 import { buildFolder, firmware } from "../../support/v86/node.ts";
 
-const app = fileURLToPath(new URL("../app/", import.meta.url));
+const app = join(root, "test", "acceptance", "app");
 
 async function bundle(name: string): Promise<Uint8Array> {
   const { outputFiles } = await build({
@@ -26,6 +26,11 @@ async function bundle(name: string): Promise<Uint8Array> {
   return outputFiles[0]!.contents;
 }
 
+function html(script: string): Uint8Array {
+  const page = `<!doctype html><title>test</title><script type="module" src="/${script}"></script>`;
+  return new TextEncoder().encode(page);
+}
+
 /** The server of the page. It stays up when that of the disk is down. */
 export class AppServer {
   /** Served by path. */
@@ -35,7 +40,7 @@ export class AppServer {
 
   private constructor() {
     this.#server = createServer((request, response) => {
-      const path = request.url ?? "/";
+      const path = (request.url ?? "/").replace(/\?.*/, "");
       if (request.method === "POST") {
         const chunks: Uint8Array[] = [];
         request.on("data", (chunk: Uint8Array) => chunks.push(chunk));
@@ -59,14 +64,10 @@ export class AppServer {
   static async start(): Promise<AppServer> {
     const server = new AppServer();
     const { files } = server;
-    files.set(
-      "/",
-      new TextEncoder().encode(
-        '<!doctype html><title>test</title><script type="module" src="/page.js"></script>',
-      ),
-    );
-    files.set("/page.js", await bundle("page.ts"));
-    files.set("/worker.js", await bundle("worker.ts"));
+    files.set("/", html("page.js"));
+    files.set("/remote.html", html("remote.js"));
+    const programs = ["page", "worker", "remote", "engine", "bench"];
+    await Promise.all(programs.map(async (name) => files.set(`/${name}.js`, await bundle(`${name}.ts`))));
     files.set("/libv86.mjs", readFileSync(join(buildFolder("v86"), "libv86.mjs")));
     files.set("/v86.wasm", readFileSync(join(buildFolder("v86"), "v86.wasm")));
     files.set("/bios.bin", readFileSync(firmware.bios));

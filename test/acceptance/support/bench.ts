@@ -65,9 +65,9 @@ export class Bench implements AsyncDisposable {
     return { url: this.server.url, size: this.expected.byteLength };
   }
 
-  /** A tab with the page. */
-  tab(): Promise<Tab> {
-    return this.browser.open(this.app.origin);
+  /** A tab with the page, or another. */
+  tab(path?: string): Promise<Tab> {
+    return this.browser.open(this.app.origin, path);
   }
 
   /** The guest writes, and is answered well. */

@@ -101,10 +101,10 @@ export class Browser {
     return new Browser(child, connection);
   }
 
-  /** Opens the page. */
-  async open(origin: string): Promise<Tab> {
+  /** Opens a page. */
+  async open(origin: string, path = "/"): Promise<Tab> {
     const page = await this.#connection.contexts()[0]!.newPage();
-    await page.goto(`${origin}/`);
+    await page.goto(`${origin}${path}`);
     await ready(page);
     return new Tab(page);
   }

@@ -4,9 +4,9 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { root } from "../root.ts";
 
-const folder = fileURLToPath(new URL("../../../build/test/debian-i386/", import.meta.url));
+const folder = join(root, "build", "test", "debian-i386/");
 /** What the guest needs for its disk; what these depend on is found. */
 const MODULES = ["ata_piix", "sd_mod"];
 
@@ -89,21 +89,21 @@ function build(): void {
   const kernel = kernels.toSorted((a, b) => number(a) - number(b)).at(-1);
   if (!kernel) throw new Error("Debian has no i386 kernel any more");
   apt("apt-get", "download", kernel, "busybox-static");
-  const root = join(folder, "root");
+  const unpacked = join(folder, "root");
   for (const name of readdirSync(folder).filter((file) => file.endsWith(".deb")))
-    execFileSync("dpkg-deb", ["-x", join(folder, name), root]);
+    execFileSync("dpkg-deb", ["-x", join(folder, name), unpacked]);
   const version = kernel.slice("linux-image-".length, -"-unsigned".length);
   writeFileSync(join(folder, "initrd.new"), initrd(root, version));
-  writeFileSync(join(folder, "vmlinuz"), readFileSync(join(root, "boot", `vmlinuz-${version}`)));
-  rmSync(root, { recursive: true });
+  writeFileSync(join(folder, "vmlinuz"), readFileSync(join(unpacked, "boot", `vmlinuz-${version}`)));
+  rmSync(unpacked, { recursive: true });
   renameSync(join(folder, "initrd.new"), join(folder, "initrd"));
 }
 
-function initrd(root: string, version: string): Uint8Array {
-  const modules = modulesOf(join(root, "lib", "modules", version));
+function initrd(unpacked: string, version: string): Uint8Array {
+  const modules = modulesOf(join(unpacked, "lib", "modules", version));
   const files: [name: string, mode: number, data: Uint8Array][] = [
     ["bin", 0o040755, new Uint8Array()],
-    ["bin/busybox", 0o100755, readFileSync(join(root, "bin", "busybox"))],
+    ["bin/busybox", 0o100755, readFileSync(join(unpacked, "bin", "busybox"))],
     ["modules", 0o040755, new Uint8Array()],
     ["modules/order", 0o100644, Buffer.from(modules.map(([name]) => name).join("\n"))],
     ...modules.map(([name, data]): [string, number, Uint8Array] => [`modules/${name}`, 0o100644, data]),

@@ -4,10 +4,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { V86 } from "v86";
 import { V86 as OldV86 } from "v86-old";
 import type { V86Disk } from "../../../src/machine/v86/disk.ts";
+import { root } from "../root.ts";
 import { MonitorGuest } from "./monitor-guest.ts";
 
 /** The builds that the tests run: the newest, and one before the cache methods. */
@@ -29,7 +29,7 @@ export function buildFolder(build: Build): string {
 export function monitorSector(): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), "blockwright-nasm-"));
   try {
-    const source = fileURLToPath(new URL("monitor.asm", import.meta.url));
+    const source = join(root, "test", "support", "v86", "monitor.asm");
     const output = join(folder, "monitor.bin");
     execFileSync("nasm", ["-f", "bin", "-o", output, source]);
     return new Uint8Array(readFileSync(output));

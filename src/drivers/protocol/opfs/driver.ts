@@ -51,6 +51,16 @@ export class OpfsDriver implements BlockDriver {
     this.#store.read(offset, buffer);
   }
 
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    try {
+      this.#store.read(offset, buffer);
+      return true;
+    } catch {
+      // pread() tells why.
+      return false;
+    }
+  }
+
   async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
     this.#store.write(offset, buffer);
     await this.#changed();

@@ -145,6 +145,52 @@ describe("order", () => {
   });
 });
 
+describe("a disk that answers at once", () => {
+  /** Reads by preadNow give sevens. */
+  async function fast() {
+    const all = await v86Bench();
+    const { driver } = all;
+    const preadNow = (_offset: number, buffer: Uint8Array): boolean => {
+      buffer.fill(7);
+      return true;
+    };
+    Object.assign(driver, { preadNow });
+    return all;
+  }
+
+  test("is answered within get, and keeps nothing waiting", async () => {
+    const { disk, driver, get } = await fast();
+    expect(get(512, 512)).toEqual({ data: filled(512, 7), calls: 1 });
+    expect([disk.busy, driver.calls]).toEqual([false, []]);
+  });
+
+  test("waits for a write that came before, for a drain and for the machine all the same", async () => {
+    const { bench, get, set } = await fast();
+    set(0, filled(512, 1));
+    const behind = get(512, 512);
+    expect(behind.calls).toBe(0);
+    await bench.idle();
+    expect(behind.calls).toBe(1);
+    await bench.machine.stop();
+    const stopped = get(0, 512);
+    await bench.idle();
+    expect(stopped.calls).toBe(0);
+    await bench.machine.cont();
+    await bench.idle();
+    expect(stopped.calls).toBe(1);
+  });
+
+  test("goes the other way where it cannot", async () => {
+    const { bench, driver, get } = await fast();
+    Object.assign(driver, { preadNow: () => false });
+    driver.bytes.fill(3, 0, 512);
+    const read = get(0, 512);
+    expect(read.calls).toBe(0);
+    await bench.idle();
+    expect(read.data).toEqual(filled(512, 3));
+  });
+});
+
 describe("errors", () => {
   test("stop: the emulator stops, cont tries again and lets it run only when the answer is there", async () => {
     const { bench, driver, emulator, get } = await v86Bench();

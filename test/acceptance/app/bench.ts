@@ -1,0 +1,93 @@
+// The worker of `npm run bench:browser`: a guest's random reads from the private file system beside those of a bare handle.
+import { createEngine, createImage, openNode, opfs, qcow2, raw, toV86Disk } from "blockwright/v86";
+
+const READ = 4096;
+const SIZE = 32 << 20;
+const BATCH = 4000;
+const ROUNDS = 9;
+
+/** What TypeScript's library for pages lacks. */
+interface Handle {
+  read(buffer: Uint8Array, options: { at: number }): number;
+  write(buffer: Uint8Array, options: { at: number }): number;
+  close(): void;
+}
+
+/** Reads at an offset; a promise only where it has to wait. */
+type Reader = (offset: number) => Promise<void> | void;
+
+async function bareHandle(): Promise<Reader> {
+  const root = await navigator.storage.getDirectory();
+  const file = (await root.getFileHandle("bare", { create: true })) as unknown as {
+    createSyncAccessHandle(): Promise<Handle>;
+  };
+  const handle = await file.createSyncAccessHandle();
+  const piece = new Uint8Array(1 << 20).fill(1);
+  for (let at = 0; at < SIZE; at += piece.byteLength) handle.write(piece, { at });
+  const buffer = new Uint8Array(READ);
+  return (at) => {
+    if (handle.read(buffer, { at }) !== READ) throw new Error("a short read");
+  };
+}
+
+/** A guest's disk as v86 has it, over opfs alone or a qcow2 image in it. */
+async function guestDisk(format: "raw" | "qcow2"): Promise<Reader> {
+  const engine = createEngine({ drivers: [opfs, qcow2, raw] });
+  const file = { driver: "opfs", filename: `bench-${format}` } as const;
+  await createImage(engine, { driver: format, file, size: SIZE }, { overwrite: true });
+  const stored = { ...file, durability: "interval" } as const;
+  const node = await openNode(engine, format === "raw" ? stored : { driver: "qcow2", file: stored });
+  const piece = new Uint8Array(1 << 20).fill(1);
+  for (let at = 0; at < SIZE; at += piece.byteLength) await node.write(at, piece);
+  const disk = await toV86Disk(node);
+  disk.attach({
+    run: () => undefined,
+    stop: () => undefined,
+    add_listener: () => undefined,
+    remove_listener: () => undefined,
+  });
+  return (at) => {
+    let isDone = false;
+    let wake: (() => void) | undefined;
+    disk.get(at, READ, () => {
+      isDone = true;
+      wake?.();
+    });
+    if (isDone) return undefined;
+    return new Promise((resolve) => (wake = resolve));
+  };
+}
+
+async function microseconds(read: Reader): Promise<number> {
+  const start = performance.now();
+  for (let i = 0; i < BATCH; i++) {
+    const waits = read(((Math.imul(i, 2654435761) >>> 0) % (SIZE / READ)) * READ);
+    if (waits) await waits;
+  }
+  return ((performance.now() - start) * 1000) / BATCH;
+}
+
+const calls = {
+  /** Microseconds of a read of 4 KiB: medians of rounds in which all take turns. */
+  async measure(): Promise<Record<string, number>> {
+    const readers = {
+      bare: await bareHandle(),
+      opfs: await guestDisk("raw"),
+      qcow2: await guestDisk("qcow2"),
+    };
+    const rounds: Record<string, number[]> = {};
+    for (let round = 0; round < ROUNDS; round++)
+      for (const [name, read] of Object.entries(readers))
+        (rounds[name] ??= []).push(await microseconds(read));
+    return Object.fromEntries(
+      Object.entries(rounds).map(([name, values]) => [name, values.toSorted((a, b) => a - b)[ROUNDS >> 1]!]),
+    );
+  },
+};
+
+globalThis.addEventListener("message", ({ data }: MessageEvent<{ id: number; name: keyof typeof calls }>) => {
+  calls[data.name]().then(
+    (value) => postMessage({ id: data.id, value }),
+    (error: unknown) => postMessage({ id: data.id, error: String(error) }),
+  );
+});

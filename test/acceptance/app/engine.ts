@@ -1,0 +1,2 @@
+// The engine's worker of the second page.
+import "blockwright/worker";

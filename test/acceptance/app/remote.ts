@@ -1,0 +1,118 @@
+// The other page of the acceptance tests: v86 on the page, its disk in an engine in a worker, control by QMP. The test calls
+// the same functions by name as on the first page, as far as it needs them.
+import { connectWorker } from "blockwright/browser";
+import { toV86Disk } from "blockwright/v86";
+import { V86 } from "v86";
+import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
+import type { Base, State } from "./worker.ts";
+
+const FILE = { driver: "opfs", filename: "remote.qcow2" } as const;
+const engine = await connectWorker(undefined, {
+  createWorker: () => new Worker("/engine.js", { type: "module" }),
+});
+const { qmp } = engine;
+const events: string[] = [];
+let emulator: V86 | undefined;
+let guest: MonitorGuest | undefined;
+
+for (const name of ["BLOCK_IO_ERROR", "STOP", "RESUME"] as const) qmp.on(name, () => void events.push(name));
+
+async function jobState(): Promise<State["job"]> {
+  const jobs = await qmp.execute("query-block-jobs");
+  const [job] = jobs;
+  return (
+    job && {
+      status: job.status,
+      ioStatus: job["io-status"],
+      offset: job.offset,
+      length: job.len,
+      error: job.error,
+    }
+  );
+}
+
+const calls = {
+  create: ({ size }: Base) => engine.createImage({ driver: "qcow2", file: FILE, size }),
+
+  async open({ url, size }: Base): Promise<void> {
+    await qmp.execute("blockdev-add", {
+      driver: "http",
+      url,
+      size,
+      retries: 1,
+      "node-name": "base",
+      "read-only": true,
+    });
+    await qmp.execute("blockdev-add", { driver: "qcow2", "node-name": "disk", file: FILE, backing: "base" });
+  },
+
+  async fill({ speed = 0, onError }: { speed?: number; onError: "stop" }): Promise<void> {
+    const more = { "on-error": onError, "auto-dismiss": false } as const;
+    await qmp.execute("block-stream", { device: "disk", "job-id": "fill", speed, ...more });
+  },
+
+  async boot(): Promise<void> {
+    const hda = await toV86Disk(await engine.guestDisk("disk", { deadlineMs: 2000, writeCache: false }));
+    emulator = new V86({
+      wasm_path: "/v86.wasm",
+      bios: { url: "/bios.bin" },
+      vga_bios: { url: "/vgabios.bin" },
+      hda,
+      memory_size: 16 << 20,
+      vga_memory_size: 2 << 20,
+      disable_speaker: true,
+      autostart: true,
+      boot_order: 0x132,
+    });
+    hda.attach(emulator);
+    guest = new MonitorGuest(emulator);
+    await guest.booted;
+  },
+
+  /** Microseconds of a guest's read of 4 KiB by messages: the median of batches. */
+  async measureReads(): Promise<number> {
+    const disk = await engine.guestDisk("disk");
+    const times: number[] = [];
+    for (let round = 0; round < 9; round++) {
+      const start = performance.now();
+      for (let i = 0; i < 500; i++) await disk.read((((i * 7919) % 2000) + round) * 4096, 4096);
+      times.push(((performance.now() - start) * 1000) / 500);
+    }
+    await disk.close();
+    return times.toSorted((a, b) => a - b)[4]!;
+  },
+
+  guestRead: (lba: number, count?: number) => guest!.read(lba, count),
+  guestWrite: (lba: number, seed: number, count?: number) => guest!.write(lba, seed, count),
+
+  async state(): Promise<State> {
+    return {
+      events: [...events],
+      guest: {
+        ticks: guest?.ticks ?? 0,
+        errors: guest?.errors ?? 0,
+        runs: emulator?.is_running() ?? false,
+        output: "",
+      },
+      machine: (await qmp.execute("query-status")).status,
+      job: await jobState(),
+    };
+  },
+
+  cont: () => qmp.execute("cont"),
+  resumeJob: () => qmp.execute("block-job-resume", { device: "fill" }),
+
+  async content(): Promise<Uint8Array> {
+    const disk = await engine.disk("disk");
+    const bytes = await disk.read(0, disk.length);
+    await disk.close();
+    return bytes;
+  },
+};
+
+globalThis.call = async (name, args) =>
+  (calls[name as keyof typeof calls] as (...given: unknown[]) => unknown)(...args);
+globalThis.upload = async (name, args) => {
+  const bytes = (await call(name, args)) as Uint8Array<ArrayBuffer>;
+  await fetch("/upload", { method: "POST", body: new Blob([bytes]) });
+};
