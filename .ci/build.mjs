@@ -3,6 +3,7 @@
 //   assembly/  --asc-->      build/kernels.wasm
 //   the binary --base64-->   build/generated/kernels-binary.{js,d.ts}   (imported as "#kernels-binary")
 //   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/cli/main.js, build/chunks/
+//   the program's table of options --> build/man/*.1
 //   src/       --tsc-->      build/types/**/*.d.ts
 //
 // All entries are bundled in one go with shared chunks, so a class such as BlockError is the same object whichever
@@ -103,11 +104,22 @@ function declarations() {
   if (run.status !== 0) throw new Error("the declarations have type errors");
 }
 
+/** Writes the man pages, out of the program's own table of options. */
+function manPages() {
+  const folder = join(out, "man");
+  rmSync(folder, { recursive: true, force: true });
+  const { status } = spawnSync(process.execPath, [join(out, "cli", "main.js"), "man", "--all", folder], {
+    stdio: "inherit",
+  });
+  if (status !== 0) throw new Error("the man pages could not be written");
+}
+
 async function main() {
   const started = performance.now();
   await buildKernels();
   if (!process.argv.includes("--kernels")) {
     await bundle();
+    manPages();
     declarations();
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);

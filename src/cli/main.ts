@@ -11,6 +11,7 @@ import { addBitmap } from "./commands/bitmap.ts";
 import { addCheck } from "./commands/check.ts";
 import { addCommit } from "./commands/commit.ts";
 import { addCompare } from "./commands/compare.ts";
+import { addCompletion, addMan } from "./commands/completion.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addCreate } from "./commands/create.ts";
 import { addDd } from "./commands/dd.ts";
@@ -73,5 +74,7 @@ addBackup(program);
 addStream(program);
 addCommit(program);
 addDemo(program);
+addCompletion(program);
+addMan(program);
 
 await program.parseAsync();

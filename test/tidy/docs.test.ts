@@ -273,7 +273,7 @@ describe("docs/CLI.md", () => {
       const options = [...help(verb).matchAll(/(?:^|[ ,])(--?[a-zA-Z][\w-]*)/gm)].map(
         (match) => match[1] ?? "",
       );
-      expect(options.length).toBeGreaterThan(3);
+      expect(options.length).toBeGreaterThan(1);
       expect({ verb, missing: missing("docs/CLI.md", options) }).toEqual({ verb, missing: [] });
       expect(readText("docs/CLI.md")).toMatch(new RegExp(`^## .*\\b${verb}\\b`, "m"));
     }
