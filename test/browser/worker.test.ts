@@ -40,8 +40,8 @@ describe("a worker", () => {
   it("is started, serves QMP and disks, and ends with its engine", async () => {
     const engine = await connectWorker(undefined, { createWorker: plainWorker });
     expect((await engine.qmp.execute("query-status")).status).toBe("running");
-    const disk = await engine.open({ driver: "memory", size: MiB });
-    expect(disk.isShared).toBe(crossOriginIsolated);
+    const disk = await engine.open({ driver: "memory", size: MiB }, { shared: crossOriginIsolated });
+    expect(disk.isShared).toBe(true);
     await disk.write(4096, pattern(100_000, 8));
     expect(same(await disk.read(4096, 100_000), pattern(100_000, 8))).toBe(true);
     await engine.close();

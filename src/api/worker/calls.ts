@@ -51,6 +51,8 @@ export type EngineCalls = {
   /** A node as a guest's disk: a device of the engine's machine. */
   guest: { args: { node: string; options: GuestDiskOptions; port: MessagePort }; value: GuestFacts };
   createImage: { args: { spec: CreateImageSpec; overwrite: boolean }; value: void };
+  /** Answered when the watch is over. */
+  autoResume: { args: { job: string | undefined; probeMs: number | undefined }; value: void };
   /** Flushes all that is open. */
   flush: { args: object; value: void };
   /** Closes the engine: jobs are cancelled, images closed. */

@@ -91,6 +91,19 @@ export class RemoteEngine implements AsyncDisposable {
     await abortable(this.#caller.call("createImage", { spec, overwrite }, { signal }), signal);
   }
 
+  /**
+   * Resumes a job whenever an error has paused it, or without a job the machine, as soon as a probe of what failed
+   * succeeds; see autoResume() and autoCont(). Resolves when the job is over or `signal` aborts. EINVAL for a bad
+   * `probeMs`, CommandError without such a job.
+   */
+  async autoResume({
+    job,
+    probeMs,
+    signal,
+  }: { job?: string; probeMs?: number } & CallOptions = {}): Promise<void> {
+    await this.#caller.call("autoResume", { job, probeMs }, { signal });
+  }
+
   /** Makes durable what was written through the disks of this connection. */
   async flush(): Promise<void> {
     await this.#caller.call("flush", {});
@@ -139,7 +152,7 @@ export class RemoteEngine implements AsyncDisposable {
     const { maxInFlight = 16, pieceBytes = 256 * KiB, signal } = options;
     checkRange("maxInFlight", maxInFlight, { least: 1, most: MAX_IN_FLIGHT });
     checkRange("pieceBytes", pieceBytes, { least: 512, most: limits.maxRemoteBytes });
-    const shared = (options.shared ?? canShare()) ? makeSlots(maxInFlight, pieceBytes) : undefined;
+    const shared = options.shared ? makeSlots(maxInFlight, pieceBytes) : undefined;
     const { port1, port2 } = new MessageChannel();
     const caller = this.#own(new PortCaller<DiskCalls>(port1));
     try {
@@ -158,11 +171,6 @@ export class RemoteEngine implements AsyncDisposable {
 function checkRange(name: string, value: number, { least, most }: { least: number; most: number }): void {
   if (Number.isInteger(value) && value >= least && value <= most) return;
   throw blockError("EINVAL", "remote", `${name} must be a whole number, ${least} … ${most}`);
-}
-
-/** Node shares memory with its threads always, browsers where the page is isolated. */
-function canShare(): boolean {
-  return (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === true;
 }
 
 function makeSlots(count: number, slotBytes: number): SharedSlots {

@@ -4,9 +4,12 @@
  * Invariants: what a client opened is closed when it goes, after its requests; unless told otherwise the engine is closed
  * with it. Nothing here knows a browser: the port may be one of Node's.
  */
+import { CommandError } from "../../base/errors.ts";
 import { Wakeup } from "../../base/signals.ts";
 import { aboveImplicitFilters } from "../../block/chain.ts";
+import { BlockJob } from "../../job/block-job.ts";
 import type { Engine } from "../../machine/engine.ts";
+import { type AutoResumeOptions, autoCont, autoResume } from "../auto-resume.ts";
 import { serveMonitor } from "../monitor.ts";
 import { Node } from "../node.ts";
 import { createImageIn, openNodeIn } from "../open.ts";
@@ -55,6 +58,7 @@ class Service {
       guest: ({ node, options, port }) => this.#plug(node, options, port),
       createImage: ({ spec, overwrite }, { signal }) =>
         createImageIn(this.#engine, spec, { overwrite, signal }),
+      autoResume: ({ job, probeMs }, { signal }) => this.#watch(job, { probeMs, signal }),
       flush: async () => {
         await Promise.all([...this.#disks].map((disk) => disk.flush()));
       },
@@ -85,6 +89,26 @@ class Service {
     const over = serveDisk(node, ends, this.#stop.signal);
     this.#track(over.finally(() => this.#disks.delete(node)));
     return { name, length, readOnly };
+  }
+
+  /** Resolves when the job is over, or nobody wants it any more. */
+  async #watch(id: string | undefined, options: AutoResumeOptions & { signal: AbortSignal }): Promise<void> {
+    const { signal } = options;
+    const aborted = new Promise<void>((resolve) => {
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    if (id === undefined) {
+      autoCont(this.#engine, options);
+      return aborted;
+    }
+    const job = this.#engine.jobs.find(id);
+    if (!(job instanceof BlockJob)) throw new CommandError(`Block job '${id}' not found`);
+    autoResume(job, options);
+    const over = job.done.then(
+      () => undefined,
+      () => undefined,
+    );
+    return Promise.race([over, aborted]);
   }
 
   async #plug(name: string, options: GuestDiskOptions, port: PortLike): Promise<GuestFacts> {

@@ -114,4 +114,31 @@ describe("a guest's disk in a worker", () => {
     expect(await write).toMatchObject({ message: "the page was left" });
     await served;
   });
+
+  it("goes on by itself when a probe succeeds, and so does a job", async () => {
+    await add("d", { iotype: "read", errno: 5 });
+    const guest = await remote.guestDisk("d");
+    const over = new AbortController();
+    const watching = remote.autoResume({ probeMs: 10, signal: over.signal });
+    expect(same(await guest.read(0, 512), new Uint8Array(512))).toBe(true);
+    over.abort();
+    await watching;
+    await guest.close();
+
+    await add("base", { iotype: "read", errno: 5 });
+    await remote.qmp.execute("blockdev-add", { driver: "memory", size: 0, "node-name": "store" });
+    await remote.createImage({ driver: "qcow2", file: "store", size: MiB });
+    const overlay = { driver: "qcow2", file: "store", backing: "base", "node-name": "top" } as const;
+    await remote.qmp.execute("blockdev-add", overlay);
+    const paused = new Promise((resolve) =>
+      remote.qmp.on("JOB_STATUS_CHANGE", ({ data }) => data.status === "paused" && resolve(data.id)),
+    );
+    const names = { device: "top", "job-id": "fill", "on-error": "stop" } as const;
+    await remote.qmp.execute("block-stream", names);
+    expect(await paused).toBe("fill");
+    await remote.autoResume({ job: "fill", probeMs: 10 });
+    expect(await remote.qmp.execute("query-block-jobs")).toEqual([]);
+    await expect(remote.autoResume({ job: "fill" })).rejects.toThrow("Block job 'fill' not found");
+    await expect(remote.autoResume({ probeMs: 0 })).rejects.toMatchObject({ code: "EINVAL" });
+  });
 });
