@@ -117,3 +117,35 @@ test("an image that is marked corrupt opens for reading only, in QEMU's words", 
     expect(readFileSync(path).equals(image)).toBe(true);
   });
 });
+
+test.each([
+  ["as the header says", "on", undefined],
+  ["as its user says", "off", true],
+])(
+  "with lazy refcounts, %s, the dirty bit is set from the first new cluster to the close",
+  async (_name, flag, option) => {
+    await inDirectory(async (directory) => {
+      const path = join(directory, "a.qcow2");
+      const killed = join(directory, "killed.qcow2");
+      const words = `cluster_size=4k,lazy_refcounts=${flag}`;
+      await must("qemu-img", "create", "-q", "-f", "qcow2", "-o", words, path, "4M");
+      const dirty = (): number => readFileSync(path).readUInt8(79) & 1;
+      const image = await openImage(path, option === undefined ? {} : { "lazy-refcounts": option });
+      expect(dirty(), "opened").toBe(0);
+      await image.disk.pwrite(0, new Uint8Array(2 ** 20).fill(5));
+      await image.disk.flush();
+      expect(dirty(), "written").toBe(1);
+      writeFileSync(killed, readFileSync(path));
+      await image.disk.node!.driver.snapshots!()!.create({ name: "one" });
+      await image.disk.pwrite(0, new Uint8Array(2 ** 20).fill(6));
+      await image.disk.flush();
+      expect(dirty(), "after a snapshot").toBe(1);
+      await image.close();
+      expect(dirty(), "closed").toBe(0);
+      expect((await tool("qemu-img", "check", "-f", "qcow2", path)).output).toContain("No errors");
+      // What a kill leaves the real program repairs, and finds whole.
+      await must("qemu-io", "-f", "qcow2", "-c", "read -q -P 5 0 1M", "-c", "write -q -P 7 2M 4k", killed);
+      expect((await tool("qemu-img", "check", "-f", "qcow2", killed)).output).toContain("No errors");
+    });
+  },
+);

@@ -14,7 +14,15 @@ import type { BlockNode } from "../../../block/node.ts";
 import type { EncryptionSupport, ImageEncryption } from "./encryption.ts";
 import { hasSubclusters, type Header, virtualSize } from "./header.ts";
 import { Claims, Readers } from "./in-flight.ts";
-import { entryOffset, type Geometry, Incompatible, l1EntriesFor, makeGeometry, readU64 } from "./layout.ts";
+import {
+  Compatible,
+  entryOffset,
+  type Geometry,
+  Incompatible,
+  l1EntriesFor,
+  makeGeometry,
+  readU64,
+} from "./layout.ts";
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
 import { MetadataMap, type Section } from "./overlap.ts";
@@ -99,6 +107,8 @@ export class Image {
   compressedTail = 0;
   /** Whether blockStatus should ask the file for holes; found out once. */
   preallocated: boolean | undefined;
+  /** The dirty bit is set because the image is in use, and for no other reason. */
+  markedInUse = false;
   /** The image turned out corrupt while it was written to: nothing more is done with it. */
   dead = false;
   /** The file says that the image is corrupt: whoever comes now is too late. */
@@ -134,6 +144,13 @@ export class Image {
     this.l2 = this.#cache("active L2 table", sliceBytes, options.l2CacheBytes);
     this.refcountBlocks = this.#cache("refcount block", clusterSize, options.refcountCacheBytes);
     this.#noteTables();
+  }
+
+  /** Whether the dirty bit is to be set while the image is in use: only where a repair is at hand. */
+  get keepsLazyRefcounts(): boolean {
+    const { version, compatible } = this.header;
+    const lazy = this.options.lazyRefcounts ?? (Number(compatible) & Compatible.lazyRefcounts) !== 0;
+    return lazy && version >= 3 && this.#tools !== undefined;
   }
 
   /** Check and repair. Throws ENOTSUP in a bundle without them. */

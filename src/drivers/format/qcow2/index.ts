@@ -49,7 +49,7 @@ import type { Qcow2Snapshots } from "./snapshots.ts";
 import { statusAt, statusNow } from "./status.ts";
 import { truncate } from "./truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./vm-state.ts";
-import { isDirty, writeBack } from "./write-back.ts";
+import { isDirty, markClosed, writeBack } from "./write-back.ts";
 import { writeGuestNow } from "./write-now.ts";
 import { writeCompressed, writeGuest } from "./write.ts";
 import { discard, makeEmpty, writeZeroes } from "./zeroes-discard.ts";
@@ -118,6 +118,7 @@ export class Qcow2 implements BlockDriver {
     }
     await writeBack(this.#image);
     await this.#image.file.flush();
+    await markClosed(this.#image);
   }
 
   writeBack(): Promise<void> {
@@ -232,6 +233,7 @@ export class Qcow2 implements BlockDriver {
     if (this.#image.node.readOnly || this.#image.dead) return;
     await writeBack(this.#image);
     await this.#image.file.flush();
+    await markClosed(this.#image);
   }
 }
 

@@ -12,6 +12,8 @@ export interface Qcow2Options {
   /** Which freed clusters are discarded in the file too. */
   readonly passDiscard: Readonly<Record<FreeReason, boolean>>;
   readonly overlapCheck: boolean;
+  /** Instead of what the header says. */
+  readonly lazyRefcounts: boolean | undefined;
   /** Bytes of L2 tables and refcount blocks kept in memory. */
   readonly l2CacheBytes: number;
   readonly refcountCacheBytes: number;
@@ -79,6 +81,7 @@ export function parseOptions(
       other: boolean(spec, "pass-discard-other", false),
     },
     overlapCheck: template !== "none",
+    lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
     l2CacheBytes: Math.max(l2, 64 * KiB),
     refcountCacheBytes: refcount,
   };

@@ -191,6 +191,7 @@ export class Qcow2Snapshots implements SnapshotStore {
       await image.tools().repair(image);
     } catch {
       // Nothing is lost: the counts are too high, or the tables are as they were.
+      image.markedInUse = false;
     }
   }
 

@@ -9,7 +9,9 @@
  * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
  * that came later.
  */
+import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
+import { Incompatible } from "./layout.ts";
 import { addRefcounts, unusedParts } from "./refcounts.ts";
 
 /** Freed clusters that wait for a write-back before one is started on their account. */
@@ -18,6 +20,7 @@ const MAX_FREED_RUNS = 1024;
 
 /** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
 export async function writeBackLocked(image: Image): Promise<void> {
+  if (image.keepsLazyRefcounts && isDirty(image)) await markInUse(image);
   await image.refcountBlocks.writeDirty();
   if (image.refcountTable.dirtyTables > 0) {
     await barrier(image);
@@ -35,6 +38,29 @@ export async function writeBackLocked(image: Image): Promise<void> {
     await image.l1.writeDirty();
   }
   if (image.freed.length > 0) await applyFrees(image);
+}
+
+/**
+ * With lazy refcounts the dirty bit says that the image is in use: whoever finds it set repairs the counts first. Ours are in
+ * order all the same, but another program need not believe that.
+ */
+async function markInUse(image: Image): Promise<void> {
+  if ((Number(image.header.incompatible) & Incompatible.dirty) !== 0) return;
+  await updateHeader(image, (header) => {
+    header.incompatible |= BigInt(Incompatible.dirty);
+  });
+  await image.file.flush();
+  image.markedInUse = true;
+}
+
+/** Takes back `markInUse`: everything is written, nobody writes any more. The file is flushed before and after. */
+export async function markClosed(image: Image): Promise<void> {
+  if (!image.markedInUse) return;
+  image.markedInUse = false;
+  await updateHeader(image, (header) => {
+    header.incompatible &= ~BigInt(Incompatible.dirty);
+  });
+  await image.file.flush();
 }
 
 /** Takes the lock and writes all cached metadata. */
