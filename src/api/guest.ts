@@ -17,7 +17,10 @@ export interface GuestDiskOptions {
   rerror?: OnError;
   /** On a failed write: stop (default), enospc, report, ignore. */
   werror?: OnError;
-  /** False: each write is durable before it completes. Default true: flush() is the caller's, since v86 tells a disk nothing of flushes. */
+  /**
+   * False (default): each write is durable before it completes, since v86 tells a disk nothing of the guest's flushes. True: what
+   * was written since the last flush() may be lost with the page; flushing is then the caller's.
+   */
   writeCache?: boolean;
   /** A request that takes longer stops the machine, and is waited for; milliseconds, 0: none. Default 20 000. */
   deadlineMs?: number;
@@ -36,7 +39,7 @@ export async function plugGuest(node: Node, options: GuestDiskOptions): Promise<
       rerror,
       werror,
       deadlineMs,
-      writeCache: options.writeCache ?? true,
+      writeCache: options.writeCache ?? false,
     }),
   );
 }

@@ -114,7 +114,7 @@ const calls = {
     memoryMiB?: number;
   }): Promise<void> {
     const { deadlineMs = 2000, kernel = false, cmdline = "", memoryMiB = 16 } = options;
-    disk = await toV86Disk(need(node, "node"), { deadlineMs, writeCache: false });
+    disk = await toV86Disk(need(node, "node"), { deadlineMs });
     emulator = new V86({
       wasm_path: "/v86.wasm",
       bios: { url: "/bios.bin" },
