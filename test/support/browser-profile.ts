@@ -7,7 +7,7 @@ import { join } from "node:path";
 /** The directory; the browser makes it. */
 export const browserProfile = join(tmpdir(), `blockwright-chromium-${process.pid}`);
 
-/** Called by vitest (globalSetup) after the last test. */
-export function teardown(): void {
-  rmSync(browserProfile, { recursive: true, force: true, maxRetries: 5 });
+/** Called by vitest (globalSetup) before the first test. The browser writes to its profile until it has gone, so that goes last. */
+export function setup(): void {
+  process.once("exit", () => rmSync(browserProfile, { recursive: true, force: true, maxRetries: 5 }));
 }
