@@ -19,7 +19,7 @@ import { RateLimit } from "../job/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
+import { Pipeline, copyPieces } from "./pipeline.ts";
 
 const DEFAULT_SPARSE = 4096;
 /** How far the block status is asked for ahead, bytes. */
@@ -129,11 +129,13 @@ class Conversion {
   readonly #length: number;
   /** Pieces are multiples of this. */
   readonly #unit: number;
-  readonly #pieces: Pieces;
+  readonly #pieces: ReturnType<typeof copyPieces>;
   readonly #pipeline: Pipeline<number>;
   readonly #rate: RateLimit;
   readonly #wait: (delayMs: number) => Promise<void>;
   #piece: Piece | undefined;
+  /** The progress that was told last, bytes. */
+  #told = 0;
 
   constructor({ from, to, options }: { from: BlockBackend; to: BlockBackend; options: ConvertOptions }) {
     const { graph } = from;
@@ -148,7 +150,7 @@ class Conversion {
       Math.ceil(source.node.length / SECTOR_SIZE) * SECTOR_SIZE,
       Math.max(target.node.length, source.node.length),
     );
-    this.#pieces = piecesFor(graph.host);
+    this.#pieces = copyPieces(graph.host);
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
       limits.pwriteZeroesAlignment,
@@ -173,7 +175,7 @@ class Conversion {
     };
     this.#copier = new RangeCopier(how);
     this.#pipeline = new Pipeline(Math.max(1, options.parallel ?? this.#pieces.atOnce), (done) =>
-      options.onProgress?.(done, this.#length),
+      this.#tell(done),
     );
     const { clock } = graph.host;
     this.#rate = new RateLimit(clock);
@@ -193,10 +195,17 @@ class Conversion {
       }
       await this.#flushPiece();
       await this.#pipeline.drain();
-      this.#options.onProgress?.(this.#length, this.#length);
+      this.#tell(this.#length);
     } finally {
       await this.#pipeline.settle();
     }
+  }
+
+  /** Pieces copied at once overtake those under way; what is told only grows. */
+  #tell(done: number): void {
+    if (done <= this.#told) return;
+    this.#told = done;
+    this.#options.onProgress?.(done, this.#length);
   }
 
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
@@ -251,8 +260,9 @@ class Conversion {
     this.#piece = undefined;
     if (!piece || piece.bytes === 0) return;
     const end = piece.offset + piece.bytes;
-    const done = this.#pieces.atOnce === 1 ? this.#copier.copyNow(piece.offset, piece.bytes) : 0;
-    if (done === piece.bytes) this.#options.onProgress?.(end, this.#length);
+    const done =
+      piece.bytes < this.#pieces.copyNowBelow ? this.#copier.copyNow(piece.offset, piece.bytes) : 0;
+    if (done === piece.bytes) this.#tell(end);
     else
       await this.#pipeline.push(async () => {
         await this.#copier.copyData(piece.offset + done, piece.bytes - done);

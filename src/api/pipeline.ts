@@ -14,13 +14,24 @@ export interface Pieces {
   readonly atOnce: number;
 }
 
+const pooled: Pieces = { bytes: 2 * MiB, atOnce: 4 };
+
 /**
- * The pieces for disks in files of `host`. Where requests are done in the caller's turn, one at a time is all there can be,
- * and a piece should stay in the second-level cache until it was looked at and written.
+ * The pieces for comparing disks in files of `host`. Where requests are done in the caller's turn, one at a time is all there
+ * can be, and a piece should stay in the second-level cache until it was looked at.
  */
-export function piecesFor(host: Host): Pieces {
-  if (host.files.inTurn) return { bytes: 512 * KiB, atOnce: 1 };
-  return { bytes: 2 * MiB, atOnce: 4 };
+export function comparePieces(host: Host): Pieces {
+  return host.files.inTurn ? { bytes: 512 * KiB, atOnce: 1 } : pooled;
+}
+
+/** The pieces for copying: large ones are read on the other processor while this one writes. */
+export function copyPieces(host: Host): Pieces & {
+  /** Shorter pieces are copied at once, which is the cheapest. */
+  readonly copyNowBelow: number;
+} {
+  return host.files.inTurn
+    ? { bytes: 2 * MiB, atOnce: 3, copyNowBelow: MiB }
+    : { ...pooled, copyNowBelow: 0 };
 }
 
 /** Runs tasks with bounded parallelism. */

@@ -221,7 +221,7 @@ export class RangeCopier {
         const length = Math.min(bytes - done, most);
         const buffer = length === most ? slot.bytes : slot.bytes.subarray(0, length);
         operation = "read";
-        if (!this.source.preadNow(offset + done, buffer)) await this.#read(offset + done, buffer);
+        await this.#read(offset + done, buffer);
         operation = "write";
         const writing = this.#detectZeroes
           ? this.#writeDetecting(offset + done, buffer)

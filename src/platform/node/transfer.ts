@@ -4,7 +4,7 @@
  *
  * The pool keeps the event loop free, and several requests under way. Pages that the kernel has in memory are moved with
  * half the processor time without it: nothing is woken, and a piece that was just read is still in the cache when it is
- * looked at and written. Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
+ * looked at and written. Large reads go to the pool all the same, for a second processor. Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
  */
 import * as fs from "node:fs";
 import { blockError } from "../../base/errors.ts";
@@ -12,6 +12,9 @@ import { nodeError } from "./errors.ts";
 
 /** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
 const MAX_TRANSFER = 1 << 30;
+
+/** Reads that the other processor may do meanwhile: so many bytes pay for waking it. */
+const LARGE_READ = 1 << 20;
 
 /** How long in-turn transfers may keep the event loop from turning, ms. */
 const LONGEST_TURN_MS = 8;
@@ -136,6 +139,7 @@ function writeNow(request: TransferRequest): void {
 /** At once, in the caller's turn: for programs that have nothing else to do meanwhile. */
 export const inTurnTransfers: Transfers = {
   async read(request) {
+    if (request.buffer.byteLength >= LARGE_READ) return pooledTransfers.read(request);
     await turnIfDue();
     return readNow(request);
   },

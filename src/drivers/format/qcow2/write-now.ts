@@ -28,8 +28,7 @@ export function writeGuestNow(image: Image, offset: number, buffer: Uint8Array):
 /** Whether nobody is at work on the image, and its data lies in the file as it is, in clusters without parts. */
 function isQuiet(image: Image): boolean {
   const { claims, file, geometry, mutex } = image;
-  const encrypted = "encryption" in image && image.encryption !== undefined;
-  if (image.dead || image.hasDataFile || encrypted || geometry.entryBytes > 8) return false;
+  if (image.dead || image.hasDataFile || image.encryption || geometry.entryBytes > 8) return false;
   return claims.idle && !mutex.locked && !file.node.driver.debugEvent && hasRoom(image);
 }
 

@@ -80,6 +80,19 @@ test("the event loop turns while transfer follows upon transfer", async () => {
   expect(turned).toBe(true);
 });
 
+test("large reads leave the turn, and read the same", async () => {
+  const data = pattern(3 << 20);
+  fs.writeFileSync(path("large"), data);
+  const own = await files.open(path("large"), { write: false });
+  const buffer = new Uint8Array(4 << 20);
+  let turned = false;
+  setImmediate(() => (turned = true));
+  expect(await own.read(buffer, 0)).toBe(3 << 20);
+  expect(turned).toBe(true);
+  expect(Buffer.compare(buffer.subarray(0, 3 << 20), data)).toBe(0);
+  await own.close();
+});
+
 test("files that bypass the page cache go by the pool", async () => {
   await files.create(path("direct"), { size: 1 << 20 });
   const own = await files.open(path("direct"), { write: true, direct: true }).catch(() => undefined);
