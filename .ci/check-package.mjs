@@ -25,7 +25,8 @@ const documentedNames = { index: "blockwright", "cli/main": "blockwright (comman
 /** What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks. */
 function outside(forBrowser) {
   const inNode = ["commander", "file-disk", "random-access-storage"];
-  return ["node:*", "koffi", "fzstd", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : inNode)];
+  // Browsers read zstd by fzstd: loaded on demand, and a part of the bundle.
+  return ["node:*", "koffi", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["fzstd", ...inNode])];
 }
 
 /** Bundles an entry as its user would; KiB gzipped of what is loaded at once and on demand, modules, foreign imports. */
