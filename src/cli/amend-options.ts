@@ -77,9 +77,7 @@ export function amendChanges(format: string, lists: readonly string[]): Record<s
     if (name.startsWith("encrypt.")) encrypt[name.slice("encrypt.".length)] = wireValue(row, value);
     else changes[row.wire ?? name] = name === "compat" ? versionOf(value) : wireValue(row, value);
   }
-  return Object.keys(encrypt).length === 0
-    ? changes
-    : { ...changes, encrypt: { format: "luks", ...encrypt } };
+  return Object.keys(encrypt).length === 0 ? changes : { ...changes, encrypt };
 }
 
 function versionOf(value: string): string {

@@ -38,13 +38,40 @@ export function isKnownFormat(name: string): boolean {
 
 const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
 
+const cipherRows: readonly OptionRow[] = [
+  { name: "cipher-alg", type: "str", help: "Name of encryption cipher algorithm" },
+  { name: "cipher-mode", type: "str", help: "Name of encryption cipher mode" },
+  { name: "ivgen-alg", type: "str", help: "Name of IV generator algorithm" },
+  { name: "ivgen-hash-alg", type: "str", help: "Name of IV generator hash algorithm" },
+  { name: "hash-alg", type: "str", help: "Name of encryption hash algorithm" },
+  { name: "iter-time", type: "num", help: "Time to spend in PBKDF in milliseconds" },
+];
+
+const luksRows: readonly OptionRow[] = [
+  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
+  {
+    name: "key-secret",
+    type: "str",
+    wire: "key-secret",
+    help: "ID of the secret that provides the keyslot passphrase",
+  },
+  ...cipherRows.map((row) => ({ ...row, wire: row.name })),
+];
+
 /** In the order in which `create` repeats them. */
 const qcow2Rows: readonly OptionRow[] = [
-  { name: "encryption", type: "bool", help: "", later: true },
-  ...["format", "key-secret", "cipher-alg", "cipher-mode", "ivgen-alg", "ivgen-hash-alg", "hash-alg"].map(
-    (name): OptionRow => ({ name: `encrypt.${name}`, type: "str", help: "", later: true }),
-  ),
-  { name: "encrypt.iter-time", type: "num", help: "", later: true },
+  {
+    name: "encryption",
+    type: "bool",
+    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+  },
+  { name: "encrypt.format", type: "str", help: "Encrypt the image, format choices: 'aes', 'luks'" },
+  {
+    name: "encrypt.key-secret",
+    type: "str",
+    help: "ID of secret providing qcow AES key or LUKS passphrase",
+  },
+  ...cipherRows.map((row) => ({ ...row, name: `encrypt.${row.name}` })),
   {
     name: "cluster_size",
     type: "size",
@@ -120,7 +147,11 @@ const rawRows: readonly OptionRow[] = [
   { name: "extent_size_hint", type: "size", help: "", later: true },
 ];
 
-const tables: Readonly<Record<string, readonly OptionRow[]>> = { qcow2: qcow2Rows, raw: rawRows };
+const tables: Readonly<Record<string, readonly OptionRow[]>> = {
+  qcow2: qcow2Rows,
+  raw: rawRows,
+  luks: luksRows,
+};
 
 /** Formats that can be made. */
 export function isCreatable(format: string): boolean {
@@ -194,6 +225,40 @@ export class CreateOptions {
     return words.join(" ");
   }
 
+  /** Whether the image will be encrypted. */
+  get encrypts(): boolean {
+    return this.format === "luks" || this.#encryption() !== undefined;
+  }
+
+  /** What opening the image takes beside its name: the secret that it is made with. */
+  get secretOptions(): Record<string, unknown> {
+    if (this.format === "luks") return { "key-secret": this.get("key-secret") };
+    const encrypt = this.#encryption();
+    return encrypt ? { encrypt: { "key-secret": encrypt["key-secret"] } } : {};
+  }
+
+  /** QAPI's QCryptoBlockCreateOptions; undefined without encryption. Throws Refusal in QEMU's words. */
+  #encryption(): Record<string, unknown> | undefined {
+    const given = [...this.#given].filter(([name]) => name.startsWith("encrypt."));
+    const old = this.#given.get("encryption");
+    const isOld = old !== undefined && /^(on|yes|true|y)$/.test(old);
+    const format = this.#given.get("encrypt.format");
+    if (old !== undefined && format !== undefined)
+      throw new Refusal("'encrypt.format' and its alias 'encryption' can't be used at the same time");
+    if (given.length === 0 && !isOld) return undefined;
+    const named = isOld ? "aes" : format;
+    if (named === undefined) throw new Refusal("Parameter 'encrypt.format' is missing");
+    if (named !== "aes" && named !== "luks")
+      throw new Refusal(`Parameter 'format' does not accept value '${named}'`);
+    const options: Record<string, unknown> = { format: named === "aes" ? "qcow" : named };
+    for (const [name, value] of given) {
+      if (name === "encrypt.format") continue;
+      const row = this.#rows.find((candidate) => candidate.name === name)!;
+      options[name.slice("encrypt.".length)] = wireValue(row, value);
+    }
+    return options;
+  }
+
   /** The image that the options describe, in `filename`. Throws Refusal in QEMU's words. */
   spec(filename: string): CreateImageSpec {
     const file = { driver: "file", filename };
@@ -209,6 +274,8 @@ export class CreateOptions {
     // Formats count in sectors.
     if (typeof options["size"] === "number")
       options["size"] = Math.min(Math.ceil(options["size"] / 512), LARGEST_SECTORS) * 512;
+    const encrypt = this.#encryption();
+    if (encrypt) options["encrypt"] = encrypt;
     if (this.format === "raw") checkRawPreallocation(this.#given.get("preallocation"));
     return options as unknown as CreateImageSpec;
   }

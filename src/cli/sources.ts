@@ -5,7 +5,7 @@
 import { CommandError, messageOf } from "../base/errors.ts";
 import type { NodeSpec } from "../block/driver.ts";
 import { probeFormat } from "../block/open.ts";
-import type { Engine, Node } from "../node.ts";
+import { type Engine, type Node, openNode, type OpenSpec } from "../node.ts";
 import {
   isJsonObject,
   type JsonObject,
@@ -14,7 +14,6 @@ import {
   validate,
   validateOptions,
 } from "../wire/qapi/index.ts";
-import { openImage } from "./images.ts";
 import { lockHint, Refusal } from "./verb.ts";
 
 /** Who opens an image: a verb, or a job in the foreground. */
@@ -29,6 +28,10 @@ export interface SourceOptions {
   imageOpts?: boolean | undefined;
   forceShare?: boolean | undefined;
   write?: boolean;
+  /** To be described and not read: encrypted images need no secret. */
+  metadataOnly?: boolean;
+  /** Further options of the node: the secret of an image that was just made. */
+  more?: Partial<NodeSpec> | undefined;
   /** False: the backing file is left out. */
   backing?: boolean;
   cache?: CacheMode | undefined;
@@ -147,6 +150,28 @@ function nestKeys(object: JsonObject): JsonObject {
   return nested;
 }
 
+/**
+ * Encryption whose format the user left to the image's header, which QAPI would not take: fills a format in, and tells the
+ * paths of the objects that have it.
+ */
+function openFormats(object: JsonObject, path: readonly string[] = []): string[][] {
+  const found: string[][] = [];
+  for (const [key, value] of Object.entries(object)) {
+    if (!isJsonObject(value)) continue;
+    if (key === "encrypt" && value["format"] === undefined) {
+      value["format"] = "luks";
+      found.push([...path, key]);
+    } else found.push(...openFormats(value, [...path, key]));
+  }
+  return found;
+}
+
+function forgetFormat(spec: NodeSpec, path: readonly string[]): void {
+  let at = spec as Record<string, unknown>;
+  for (const key of path) at = at[key] as Record<string, unknown>;
+  delete at["format"];
+}
+
 /** An image as an object of options: without a driver the first bytes of its file tell it. */
 async function describeObject(
   verb: Opener,
@@ -169,8 +194,11 @@ async function describeObject(
   const { kind } = verb.engine.graph.driver(driver);
   if (kind === "format" && below === undefined)
     throw new CommandError('A block device must be specified for "file"');
+  const open = openFormats(given);
   try {
-    return (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
+    const spec = (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
+    for (const path of open) forgetFormat(spec, path);
+    return spec;
   } catch (error) {
     const unknown = /^Parameter '([^.']+)' is unexpected$/.exec(messageOf(error))?.[1];
     if (unknown === undefined) throw error;
@@ -184,23 +212,22 @@ export async function openSource(verb: Opener, name: string, options: SourceOpti
     throw new Refusal(`Could not open '${name}': force-share=on can only be used with read-only images`);
   try {
     const spec = withAio(await describeSource(verb, name, options), options.aio);
-    const { cache, write, unmap, nodeName, forceShare, backing } = options;
+    const { cache, write, unmap, nodeName, forceShare, backing, metadataOnly = false } = options;
     const guessed = options.format === undefined && !options.imageOpts && !name.startsWith("json:");
     if (write && guessed && spec.driver === "raw") warnOfRaw(name);
     const supportsBacking = verb.engine.graph.driver(spec.driver).supportsBacking ?? false;
-    return await openImage(
-      verb.engine,
-      {
-        ...spec,
-        "read-only": !write,
-        ...(cache ? { cache: { ...cache } } : {}),
-        ...(forceShare ? { "force-share": true } : {}),
-        ...(unmap ? { discard: "unmap" as const } : {}),
-        ...(nodeName === undefined ? {} : { "node-name": nodeName }),
-        ...(backing === false && supportsBacking ? { backing: null } : {}),
-      },
-      verb.signal,
-    );
+    const opened = {
+      ...spec,
+      ...options.more,
+      "read-only": !write,
+      ...(cache ? { cache: { ...cache } } : {}),
+      ...(forceShare ? { "force-share": true } : {}),
+      ...(unmap ? { discard: "unmap" as const } : {}),
+      ...(nodeName === undefined ? {} : { "node-name": nodeName }),
+      ...(backing === false && supportsBacking ? { backing: null } : {}),
+    };
+    const { engine, signal } = verb;
+    return await openNode(opened as unknown as OpenSpec, { engine, signal, metadataOnly });
   } catch (error) {
     if (error instanceof Refusal || verb.signal.aborted) throw error;
     throw new Refusal(`Could not open '${name}': ${lockHint(error, name)}`);

@@ -21,7 +21,15 @@ export function repeatable(value: string, previous: string[] = []): string[] {
 export function addImageFlags(command: Command, { share }: { share: boolean }): Command {
   command.option("--image-opts", "images are named by key=value options instead of by a file name");
   if (share) command.option("-U, --force-share", "open the image although another process writes to it");
-  return command.addOption(gateFlag());
+  return command.addOption(gateFlag()).addOption(objectFlag());
+}
+
+/** --object. */
+export function objectFlag(): Option {
+  const help = "add an object, as secret,id=<ID>,file=<FILE>[,format=base64] or as JSON; again for more";
+  return new Option("--object <definition>", help).argParser(
+    (value: string, previous: string[] | undefined) => repeatable(value, previous),
+  );
 }
 
 /** --output, checked by the verb. */

@@ -17,6 +17,8 @@ import { isWatched } from "./terminal.ts";
 export interface VerbFlags extends ImageFlags {
   quiet?: boolean;
   progress?: boolean;
+  /** Definitions of objects, in their order. */
+  object?: string[];
 }
 
 /** A refusal with its own lines and exit status. */
@@ -68,6 +70,7 @@ export class Verb {
   readonly #asked: PercentLine | undefined;
   /** Somebody may like to see it. */
   readonly #watched: boolean;
+  readonly #objects: readonly string[];
   readonly #undo: (() => Promise<void>)[] = [];
   #signal: "SIGINT" | "SIGTERM" | undefined;
   #drawnMs = -Infinity;
@@ -75,6 +78,7 @@ export class Verb {
   #drawn = false;
 
   constructor(flags: VerbFlags) {
+    this.#objects = flags.object ?? [];
     this.#quiet = flags.quiet ?? false;
     this.#asked = !this.#quiet && flags.progress ? new PercentLine() : undefined;
     this.#watched = !this.#quiet && isWatched();
@@ -168,11 +172,20 @@ export class Verb {
     }
   }
 
+  async #addObjects(): Promise<void> {
+    if (this.#objects.length === 0) return;
+    const { parseOption } = await import("../wire/qapi/index.ts");
+    for (const definition of this.#objects) {
+      await this.engine.objects.add(parseOption("ObjectOptions", definition, "qom-type"));
+    }
+  }
+
   async #attempt(body: (verb: Verb) => Promise<number>, ends: VerbEnds): Promise<number> {
     let status = 0;
     let failures: unknown[] = [];
     const steps = [
       async () => {
+        await this.#addObjects();
         status = await body(this);
       },
       () => this.engine.close(),

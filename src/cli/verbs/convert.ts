@@ -107,10 +107,12 @@ async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
     write: true,
     unmap: true,
     cache,
+    more: options?.secretOptions,
   });
   try {
     if (flags.bitmaps) checkTargetBitmaps(node);
-    const fresh = options !== undefined && backing === undefined;
+    const isNew = options !== undefined && backing === undefined;
+    const fresh = isNew && (node.blockNode.driver.hasZeroInit?.() ?? false);
     await convertNode(sources, node, {
       ...copyOptions(verb, wanted),
       targetHasBacking: backing !== undefined,
@@ -169,6 +171,7 @@ function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | und
   if (!flags.compress) return;
   const type = [...verb.engine.graph.drivers].find(({ name }) => name === flags.targetFormat);
   if (!type?.compressedWrites) throw new Refusal("Compression not supported for this file format");
+  if (options?.encrypts) throw new Refusal("Compression and encryption not supported at the same time");
   const preallocation = options?.get("preallocation") ?? "off";
   if (preallocation !== "off")
     throw new Refusal("Compression and preallocation not supported at the same time");

@@ -138,7 +138,7 @@ async function measureBacking(
   { name, format }: { name: string; format: string | undefined },
 ): Promise<{ length: number; driver: string }> {
   try {
-    await using node = await openSource(verb, name, { format });
+    await using node = await openSource(verb, name, { format, metadataOnly: true });
     return { length: safeBytes(BigInt(node.length)), driver: node.chain[0]!.driver };
   } catch (error) {
     // The name of the image stands before the message already.

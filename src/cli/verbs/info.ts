@@ -38,7 +38,13 @@ async function describe(verb: Verb, file: string, flags: InfoFlags): Promise<Des
   const list: Described[] = [];
   const seen = new Set<string>();
   const { format, imageOpts, forceShare } = flags;
-  let node = await openSource(verb, file, { format, imageOpts, forceShare, backing: false });
+  let node = await openSource(verb, file, {
+    format,
+    imageOpts,
+    forceShare,
+    backing: false,
+    metadataOnly: true,
+  });
   for (;;) {
     const described = await describeOne(node);
     list.push(described);
@@ -78,7 +84,7 @@ async function openBelow(
     const driver = answer.allow.driver || (await probeFormat(engine.graph, file));
     const alone = engine.graph.driver(driver).supportsBacking ? { backing: null } : {};
     const spec = { driver, file, "read-only": true, ...alone, ...share };
-    return await openNode(spec as unknown as OpenSpec, { engine, signal });
+    return await openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly: true });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new Refusal(`Could not open '${below}': ${lockHint(error, below)}`);

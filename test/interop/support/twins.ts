@@ -19,7 +19,7 @@ export interface Outcome {
 /** A pair of directories. */
 export class Twins {
   readonly #root = mkdtempSync(join(tmpdir(), "blockwright-twins-"));
-  readonly theirs = join(this.#root, "theirs");
+  theirs = join(this.#root, "theirs");
   ours = join(this.#root, "ours");
 
   constructor() {
