@@ -161,6 +161,7 @@ const calls = {
 
   cont: () => engine.machine.cont(),
   resumeJob: () => need(job, "job").resume(),
+  setSpeed: (bytesPerSecond: number) => need(job, "job").setSpeed(bytesPerSecond),
 
   async digest(): Promise<string> {
     const { length } = need(node, "node");
