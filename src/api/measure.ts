@@ -6,13 +6,16 @@ import { BlockError } from "../base/errors.ts";
 import { KiB, limits, SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import { blockStatusAbove } from "../block/status.ts";
+import { parseLuksCreateOptions, payloadOffset } from "../crypto/luks-options.ts";
 import type { Node } from "./node.ts";
 
 const BITMAP_ENTRY_BYTES = 24;
 
 /** What is to be measured. */
 export interface MeasureOptions {
-  format: "raw" | "qcow2";
+  format: "raw" | "qcow2" | "luks";
+  /** The options of LUKS (wire names): of a luks target, or of a qcow2 one that shall be encrypted by it. */
+  encrypt?: Readonly<Record<string, unknown>>;
   /** The disk that shall be copied; its length counts. */
   source?: Node;
   /** Length of the disk without a source, bytes. */
@@ -44,6 +47,13 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   options.signal?.throwIfAborted();
   const bytes = alignUp(source?.length ?? options.bytes ?? 0, SECTOR_SIZE);
   if (format === "raw") return { requiredBytes: bytes, fullyAllocatedBytes: bytes };
+  const luks = options.encrypt ?? (format === "luks" ? {} : undefined);
+  const header = luks ? payloadOffset(parseLuksCreateOptions(luks).keyBytes) : 0;
+  if (format === "luks") {
+    // As QEMU counts: of a length that was given not in whole sectors.
+    const all = header + (source ? bytes : (options.bytes ?? 0));
+    return { requiredBytes: all, fullyAllocatedBytes: all };
+  }
   const { clusterSize, entryBytes, refcountOrder } = geometry(options);
   const l2Tables = Math.ceil(bytes / clusterSize / (clusterSize / entryBytes));
   if (bytes > limits.maxImageBytes || l2Tables * 8 > limits.qcow2MaxL1Bytes)
@@ -53,7 +63,8 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   let required = all || (source && options.backing) ? virtual : 0;
   if (required === 0 && source)
     required = await dataBytes(source, { bytes, clusterSize, signal: options.signal });
-  const fullyAllocatedBytes = virtual + metadataBytes(virtual, { clusterSize, entryBytes, refcountOrder });
+  const metadata = metadataBytes(virtual, { clusterSize, entryBytes, refcountOrder });
+  const fullyAllocatedBytes = virtual + metadata + alignUp(header, clusterSize);
   const result = { requiredBytes: fullyAllocatedBytes - virtual + required, fullyAllocatedBytes };
   const keepsBitmaps = options.compat !== "0.10" && source && canKeepBitmaps(source);
   return keepsBitmaps ? { ...result, bitmapsBytes: bitmapsBytes(source, clusterSize) } : result;

@@ -230,6 +230,24 @@ export class CreateOptions {
     return this.format === "luks" || this.#encryption() !== undefined;
   }
 
+  /** The options of LUKS, if the image is or holds such a volume. */
+  get luksOptions(): Record<string, unknown> | undefined {
+    if (this.format !== "luks") {
+      const encrypt = this.#encryption();
+      return encrypt?.["format"] === "luks" ? encrypt : undefined;
+    }
+    const given = [...this.#given].filter(([name]) => name !== "size");
+    return Object.fromEntries(
+      given.map(([name, value]) => [
+        name,
+        wireValue(
+          this.#rows.find((row) => row.name === name)!,
+          value,
+        ),
+      ]),
+    );
+  }
+
   /** What opening the image takes beside its name: the secret that it is made with. */
   get secretOptions(): Record<string, unknown> {
     if (this.format === "luks") return { "key-secret": this.get("key-secret") };

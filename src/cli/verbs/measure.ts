@@ -56,6 +56,12 @@ function wanted(flags: MeasureFlags, lists: readonly string[]): MeasureOptions {
     throw new Refusal([messageOf(error), `Invalid options for file format '${flags.targetFormat}'`]);
   }
   if (flags.targetFormat === "raw") return { format: "raw" };
+  const encrypt = options.luksOptions;
+  if (encrypt && encrypt["key-secret"] === undefined) {
+    const prefix = flags.targetFormat === "luks" ? "" : "encrypt.";
+    throw new Refusal(`Parameter '${prefix}key-secret' is required for cipher`);
+  }
+  if (flags.targetFormat === "luks") return { format: "luks", ...(encrypt ? { encrypt } : {}) };
   const preallocation = options.get("preallocation") ?? "off";
   const compat = options.get("compat") ?? "1.1";
   if (compat !== "0.10" && compat !== "1.1") throw new Refusal(`Invalid compatibility level: '${compat}'`);
@@ -65,6 +71,7 @@ function wanted(flags: MeasureFlags, lists: readonly string[]): MeasureOptions {
   const refcountBits = options.size("refcount_bits");
   return {
     format: "qcow2",
+    ...(encrypt ? { encrypt } : {}),
     compat,
     preallocation: mode,
     backing: options.get("backing_file") !== undefined,
