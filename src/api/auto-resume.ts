@@ -61,7 +61,8 @@ interface Standing {
  */
 export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void {
   const { graph } = job;
-  const stands = (): boolean => job.userPaused && job.paused && job.ioStatus !== "ok";
+  // Not by its io-status: that is cleared by the machine's cont, which leaves the job paused.
+  const stands = (): boolean => job.isPausedByError && job.paused;
   const failures = (): Failure[] => {
     const last = job.lastFailure;
     if (!last) return [];
@@ -112,7 +113,7 @@ class Watch {
     checkAutoResume(options);
   }
 
-  /** Something may have come to stand. */
+  /** Something may have come to stand. A probe that throws has not succeeded: the next one follows. */
   look(): void {
     if (this.#busy || this.#over.aborted) return;
     this.#busy = true;
@@ -122,6 +123,8 @@ class Watch {
       .catch(() => undefined)
       .finally(() => {
         this.#busy = false;
+        // It may have come to stand again since the last look.
+        if (this.#standing.stands()) this.look();
       });
   }
 

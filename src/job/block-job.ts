@@ -69,6 +69,7 @@ export abstract class BlockJob extends Job implements ChildParent {
   #lastFailure: JobFailure | undefined;
   #speed = 0;
   #ioStatus: IoStatus = "ok";
+  #isPausedByError = false;
 
   constructor(options: BlockJobOptions) {
     super(options);
@@ -106,6 +107,11 @@ export abstract class BlockJob extends Job implements ChildParent {
   /** The I/O error that the job met last, whatever the policy made of it. */
   get lastFailure(): JobFailure | undefined {
     return this.#lastFailure;
+  }
+
+  /** An error has paused the job, and its user has not resumed it since. Unlike `ioStatus`, the machine's `cont` leaves it. */
+  get isPausedByError(): boolean {
+    return this.#isPausedByError;
   }
 
   /** Clears the io-status and leaves the job as it is (the machine's `cont`). */
@@ -197,6 +203,7 @@ export abstract class BlockJob extends Job implements ChildParent {
 
   protected override userResumeHook(): void {
     this.#ioStatus = "ok";
+    this.#isPausedByError = false;
   }
 
   protected override async release(): Promise<void> {
@@ -237,6 +244,7 @@ export abstract class BlockJob extends Job implements ChildParent {
   }
 
   #stopFor(code: Errno): void {
+    if (!this.userPaused) this.#isPausedByError = true;
     this.userPause();
     assert(this.userPaused, "stop pauses");
     if (this.#ioStatus === "ok") this.#ioStatus = ioStatusFor(code);

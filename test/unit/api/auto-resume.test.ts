@@ -129,6 +129,44 @@ describe("a job", () => {
     await job.cancel();
   });
 
+  test("that its user paused before an error is left alone", async () => {
+    const all = await bench();
+    let fail = (): void => undefined;
+    all.source.before = ({ op }) => {
+      if (op !== "pread") return;
+      return new Promise((_, reject) => (fail = () => reject(blockError("EIO", "pread"))));
+    };
+    const job = await stream(all.disk, { onError: "stop", autoResume: { probeMs: 10 } });
+    await all.clock.idle();
+    job.pause();
+    fail();
+    await all.clock.idle();
+    expect([job.status, job.ioStatus]).toEqual(["paused", "failed"]);
+    expect(all.clock.pending).toBe(0);
+    await job.cancel();
+  });
+
+  test("is resumed although the machine's cont has cleared its io-status", async () => {
+    const all = await bench();
+    failUntil(all, 4000, "EIO");
+    const job = await stream(all.disk, { onError: "stop", autoResume: { probeMs: 5000 } });
+    await all.clock.idle();
+    all.clock.timer(2000, () => void all.engine.machine.cont());
+    await all.clock.settle(job.done);
+    expect(all.told).toContain("running@5000");
+  });
+
+  test("is probed again after a probe that threw", async () => {
+    const all = await bench();
+    failUntil(all, 500, "ENOSPC");
+    let asked = 0;
+    const hasRoom = (): Promise<boolean> =>
+      asked++ === 0 ? Promise.reject(new Error("no answer")) : Promise.resolve(true);
+    const job = await stream(all.disk, { onError: "enospc", autoResume: { probeMs: 1000, hasRoom } });
+    await all.clock.settle(job.done);
+    expect(all.told[3]).toBe("running@2000");
+  });
+
   test("is not probed after the watch's signal, nor after its end", async () => {
     const all = await bench();
     failUntil(all, Infinity, "EIO");
