@@ -1,6 +1,9 @@
 /**
  * Recomputes permissions below nodes whose parents changed: parents first, each node's conflicts checked, nothing
  * applied unless all of it is legal. Source: behaviour of QEMU's bdrv_refresh_perms.
+ *
+ * Invariant: edges are checked and changed in one step, before anything is waited for. Several changes of a graph may be
+ * under way at once, and each must find the edges as the others left them.
  */
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
@@ -11,28 +14,25 @@ import { Perm, type Permissions, defaultPermissions, permissionNames } from "./p
 
 type Plan = Map<Child, Permissions>;
 
-/** Checks and applies. Throws EPERM with QEMU's words on a conflict; then nothing has changed. */
+/**
+ * Checks, applies, and tells the drivers. Throws EPERM with QEMU's words on a conflict; then nothing has changed. After a
+ * driver's refusal whoever undoes the change calls restorePermissions().
+ */
 export async function refreshPermissions(roots: readonly BlockNode[]): Promise<void> {
   const order = parentsFirst(roots);
   const plan: Plan = new Map();
-  const totals = new Map<BlockNode, Permissions>();
   for (const node of order) {
     const total = cumulative(node, plan);
     checkConflicts(node, plan);
     checkWritable(node, total);
-    totals.set(node, total);
     for (const child of node.children) plan.set(child, permissionsOn(node, child, total));
   }
-  await tellDrivers(totals);
   for (const [child, permissions] of plan) Object.assign(child, permissions);
+  // What holds by then: another change may have come since.
+  for (const node of order) if (node.isOpen) await node.driver.setPermissions?.(node.cumulativePermissions());
 }
 
-/** A failure leaves some drivers told: whoever undoes the change calls refreshPermissions again, which tells them all. */
-async function tellDrivers(totals: Map<BlockNode, Permissions>): Promise<void> {
-  for (const [node, total] of totals) if (node.isOpen) await node.driver.setPermissions?.(total);
-}
-
-/** After a change that was refused and undone: drivers that took the new permissions get the old ones back. */
+/** After a change that was refused and undone: edges, and drivers that took the new permissions, get the old ones back. */
 export async function restorePermissions(roots: readonly BlockNode[]): Promise<void> {
   await refreshPermissions(roots.filter((node) => !node.closed)).catch(() => undefined);
 }

@@ -194,3 +194,18 @@ describe("drivers are told", () => {
     expect(filter.parents.size).toBe(0);
   });
 });
+
+test("a filter goes while another user of its node goes, and neither is refused", async () => {
+  const { graph } = new TestGraph();
+  await addProbe(graph, { "node-name": "disk", size: 4096 });
+  const disk = graph.node("disk");
+  const alone = { perm: Perm.write, shared: Perm.consistentRead };
+  await graph.attach(user("guest"), disk, { name: "root", ...alone });
+  const filter = await graph.insertFilter({ driver: "blkdebug", image: "disk" }, disk);
+  const reader = { perm: Perm.consistentRead, shared: Perm.all };
+  const edge = await graph.attach(user("reader"), disk, { name: "reader", ...reader });
+  await Promise.all([graph.removeFilter(filter), graph.detach(edge)]);
+  expect([...disk.parents].map(({ name, perm, shared }) => ({ name, perm, shared }))).toEqual([
+    { name: "root", ...alone },
+  ]);
+});
