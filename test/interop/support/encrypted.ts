@@ -7,11 +7,13 @@ import { randomness } from "../../support/random.ts";
 /** The passphrases that tests use, by the id of their secret. */
 export const secrets = { s0: "first passphrase", s1: "second, with ü", s2: "a third" } as const;
 
+/** What `--object` of the real tools takes for each. */
+export const secretWords = Object.entries(secrets).map(
+  ([id, data]) => `secret,id=${id},data=${data.replaceAll(",", ",,")}`,
+);
+
 /** Their `--object` options for the real tools. */
-export const objects = Object.entries(secrets).flatMap(([id, data]) => [
-  "--object",
-  `secret,id=${id},data=${data.replaceAll(",", ",,")}`,
-]);
+export const objects = secretWords.flatMap((word) => ["--object", word]);
 
 /** Enough for a header that nobody attacks. */
 export const ITER_TIME_MS = 5;

@@ -1,6 +1,8 @@
 // The table of the matrix: every kind of image is a set of options with a history. To add a format or an option, add a row
 // to `images`; which histories it can't have is said by its flags.
 import type { BlockGraph } from "../../../src/block/graph.ts";
+import { luks as luksDriver } from "../../../src/drivers/format/luks/index.ts";
+import { secrets, secretWords } from "./encrypted.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -29,10 +31,14 @@ export interface ImageOptions {
   readonly backing: boolean;
   /** Discards let a longer backing file shine through, or do nothing (version 2). */
   readonly vagueDiscard?: boolean;
+  /** What never was written is noise: all of it (luks, where discards do nothing), or what is allocated ahead. */
+  readonly noise?: "all" | "preallocated";
   /** Takes 4 TiB without tables of many megabytes. */
   readonly huge?: boolean;
   /** Gets every history; others get three. */
   readonly core?: boolean;
+  /** Gets these of the histories. Real tools take a second of computing to make a LUKS header. */
+  readonly only?: readonly History[];
 }
 
 /** What happens to an image; see matrix.ts. */
@@ -71,6 +77,39 @@ function raw(name: string, create: Record<string, unknown>, more: Partial<ImageO
   return { name, driver: "raw", create, clusterSize: 4096, snapshots: false, backing: false, ...more };
 }
 
+/** What an image needs that is opened with the secret s0. */
+const withSecrets: Pick<ImageOptions, "objects" | "prepare"> = {
+  objects: secretWords,
+  prepare: (graph) => {
+    graph.register(luksDriver);
+    const utf8 = new TextEncoder();
+    for (const [id, data] of Object.entries(secrets)) graph.secrets.set(id, utf8.encode(data));
+  },
+};
+const key = { "key-secret": "s0" };
+const slow = { ...key, "iter-time": 10 };
+
+function luks(name: string, only: readonly History[], create: Record<string, unknown> = {}): ImageOptions {
+  const format = { driver: "luks", snapshots: false, backing: false, clusterSize: 512 };
+  const options = { create: { ...slow, ...create }, open: key, noise: "all", only } as const;
+  return { name: `luks, ${name}`, ...format, ...options, ...withSecrets };
+}
+
+/** An encrypted qcow2 image; `encrypt` goes into the options of its creation. */
+function encrypted(
+  name: string,
+  only: readonly History[],
+  create: Record<string, unknown>,
+  encrypt: Record<string, unknown> = {},
+): ImageOptions {
+  const format = encrypt["format"] === "qcow" ? "aes" : "luks";
+  const options = { ...create, encrypt: format === "aes" ? encrypt : { format, ...slow, ...encrypt } };
+  const open = { encrypt: { format, ...key } };
+  return qcow2(`${format}, ${name}`, options, { open, only, noise: "preallocated", ...withSecrets });
+}
+
+const aes = { format: "qcow", ...key };
+const cbc = { "cipher-mode": "cbc", "ivgen-alg": "essiv", "ivgen-hash-alg": "sha256" };
 const core = { core: true } as const;
 const sizes = [1024, 2048, 8192, 16384, 32768, 128 * KiB, 256 * KiB, 512 * KiB, MiB];
 
@@ -113,6 +152,50 @@ const images: readonly ImageOptions[] = [
   qcow2("preallocation falloc", { preallocation: "falloc", "cluster-size": 4096 }),
   qcow2("preallocation full", { preallocation: "full" }),
   qcow2("preallocation metadata, subclusters", { preallocation: "metadata", "extended-l2": true }),
+  luks("xts plain64 sha256", [
+    "fresh",
+    "rewritten at random",
+    "grown",
+    "shrunk and grown again",
+    "of 512 bytes",
+  ]),
+  luks("aes-128 cbc essiv sha1", ["rewritten at random", "shrunk and grown again"], {
+    ...cbc,
+    "cipher-alg": "aes-128",
+    "hash-alg": "sha1",
+  }),
+  luks("cbc plain sha512", ["rewritten at random"], {
+    "cipher-mode": "cbc",
+    "ivgen-alg": "plain",
+    "hash-alg": "sha512",
+  }),
+  luks("aes-128 xts plain", ["rewritten at random"], { "cipher-alg": "aes-128", "ivgen-alg": "plain" }),
+  encrypted(
+    "clusters of 64 KiB",
+    ["fresh", "snapshotted", "discarded", "grown with preallocation", "over one of its kind"],
+    {},
+  ),
+  encrypted(
+    "clusters of 512",
+    ["rewritten at random", "a snapshot applied", "over a shorter backing file"],
+    { "cluster-size": 512 },
+    { "cipher-alg": "aes-128", "hash-alg": "sha1" },
+  ),
+  encrypted(
+    "clusters of 4096, cbc essiv sha512",
+    ["rewritten at random", "shrunk and grown again"],
+    { "cluster-size": 4096 },
+    { ...cbc, "hash-alg": "sha512" },
+  ),
+  encrypted("clusters of 2 MiB", ["snapshotted", "shrunk and grown again"], { "cluster-size": 2 * MiB }),
+  encrypted("subclusters", ["discarded", "over a longer backing file"], { "extended-l2": true }),
+  encrypted("clusters of 64 KiB", ["rewritten at random", "snapshotted", "chained nine deep"], {}, aes),
+  encrypted(
+    "version 2, clusters of 512",
+    ["discarded", "over a longer backing file"],
+    { version: "v2", "cluster-size": 512 },
+    aes,
+  ),
 ];
 
 /** A tail of three sectors, so that no size is whole clusters. */
@@ -121,17 +204,22 @@ const usual = 4 * MiB + 3 * 512;
 const histories = [
   { name: "fresh", takes: always, everyone: false },
   { name: "rewritten at random", takes: always, everyone: true },
-  { name: "discarded", takes: always, everyone: true },
+  { name: "discarded", takes: (image: ImageOptions) => image.noise !== "all", everyone: true },
   { name: "snapshotted", takes: (image: ImageOptions) => image.snapshots, everyone: true },
   { name: "a snapshot applied", takes: (image: ImageOptions) => image.snapshots, everyone: false },
   { name: "grown", takes: always, everyone: false },
   {
     name: "grown with preallocation",
-    takes: (image: ImageOptions) => image.driver !== "raw",
+    takes: (image: ImageOptions) => image.driver === "qcow2",
     everyone: false,
   },
   { name: "shrunk and grown again", takes: always, everyone: true },
   { name: "chained nine deep", takes: (image: ImageOptions) => image.backing, everyone: false },
+  {
+    name: "over one of its kind",
+    takes: (image: ImageOptions) => image.backing && image.open !== undefined,
+    everyone: false,
+  },
   { name: "over a shorter backing file", takes: (image: ImageOptions) => image.backing, everyone: false },
   { name: "over a longer backing file", takes: (image: ImageOptions) => image.backing, everyone: true },
   { name: "of 512 bytes", takes: always, everyone: false },
@@ -151,7 +239,9 @@ function sizeOf(image: ImageOptions, history: History): number {
 /** All kinds: images with the histories that they can have. */
 export const kinds: readonly Kind[] = images.flatMap((image) =>
   histories
-    .filter(({ takes, everyone }) => takes(image) && (image.core === true || everyone))
+    .filter(({ takes, everyone, name }) =>
+      image.only ? image.only.includes(name) : takes(image) && (image.core === true || everyone),
+    )
     .map(({ name: history }) => ({
       name: `${image.name}, ${history}`,
       image,

@@ -2,7 +2,7 @@
 // snapshots and resize it.
 import { type NodeSpec, Req } from "../../../src/block/driver.ts";
 import type { ImageOptions } from "./matrix-kinds.ts";
-import { fileGraph, must, type OpenImage, openImage } from "./qcow2.ts";
+import { fileGraph, must, type OpenImage, openImage, tool } from "./qcow2.ts";
 
 /** A change of a disk. Offsets and bytes suit the kind: whole clusters where that matters. */
 export interface Change {
@@ -17,6 +17,18 @@ export interface Change {
 export interface Backing {
   readonly file: string;
   readonly format: string;
+}
+
+/** What lies below the images that need options to be opened: a header's name can't say those. */
+const below = new Map<string, Backing>();
+
+/** What the image in `path` is opened with, and those below it. */
+function openOptions(image: ImageOptions, path: string): Readonly<Record<string, unknown>> {
+  const backing = below.get(path);
+  if (image.open === undefined || backing === undefined) return image.open ?? {};
+  const { file: filename, format: driver } = backing;
+  const options = driver === image.driver ? openOptions(image, filename) : {};
+  return { ...image.open, backing: { driver, ...options, file: { driver: "file", filename } } };
 }
 
 /** Who works on an image. */
@@ -39,20 +51,19 @@ function flatten(options: Readonly<Record<string, unknown>>, spell: (name: strin
 }
 
 /** What `-o` takes. */
-function createWords({ create, dataFile }: ImageOptions, path: string): string[] {
+function createWords({ driver, create, dataFile }: ImageOptions, path: string): string[] {
   const { version, ...rest } = create;
   return [
     ...(version === undefined ? [] : [`compat=${version === "v2" ? "0.10" : "1.1"}`]),
-    ...flatten(rest, (name) => name.replaceAll("-", "_")),
+    ...flatten(rest, (name) => (driver === "luks" ? name : name.replaceAll("-", "_"))),
     ...(dataFile ? [`data_file=${path}.data`, `data_file_raw=${dataFile === "raw" ? "on" : "off"}`] : []),
   ];
 }
 
 /** What `--image-opts` takes. */
-export function imageOpts({ driver, open = {} }: ImageOptions, path: string): string {
-  return [`driver=${driver},file.driver=file,file.filename=${path}`, ...flatten(open, (name) => name)].join(
-    ",",
-  );
+export function imageOpts(image: ImageOptions, path: string): string {
+  const options = flatten(openOptions(image, path), (name) => name);
+  return [`driver=${image.driver},file.driver=file,file.filename=${path}`, ...options].join(",");
 }
 
 /** The words that every real tool needs first. */
@@ -67,17 +78,29 @@ function ioCommand({ kind, offset, bytes, value }: Change): string {
   return `write -q ${kind === "compressed" ? "-c " : ""}-P ${value} ${range}`;
 }
 
+/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then again. */
+async function createPatiently(words: readonly string[]): Promise<void> {
+  for (let tries = 1; tries < 5; tries++) {
+    const { code, output } = await tool("qemu-img", "create", ...words);
+    if (code === 0) return;
+    if (!output.includes("Unable to get accurate CPU usage")) break;
+  }
+  await must("qemu-img", "create", ...words);
+}
+
 /** qemu-img and qemu-io. */
 export function theirSide(image: ImageOptions): Side {
   const objects = objectWords(image);
   const named = (path: string): string[] => ["--image-opts", imageOpts(image, path)];
   return {
     async create(path, size, backing) {
-      const words = createWords(image, path);
-      const options = words.length > 0 ? ["-o", words.join(",")] : [];
-      const below = backing ? ["-b", backing.file, "-F", backing.format] : [];
-      const rest = [...options, ...below, path, String(size)];
-      await must("qemu-img", "create", "-q", ...objects, "-f", image.driver, ...rest);
+      const given = createWords(image, path);
+      const options = given.length > 0 ? ["-o", given.join(",")] : [];
+      const unopened = image.open === undefined ? [] : ["-u"];
+      const chain = backing ? [...unopened, "-b", backing.file, "-F", backing.format] : [];
+      if (backing) below.set(path, backing);
+      const words = ["-q", ...objects, "-f", image.driver, ...options, ...chain, path, String(size)];
+      await createPatiently(words);
     },
     async change(path, changes) {
       if (changes.length === 0) return;
@@ -103,7 +126,7 @@ export function openKind(
   path: string,
   more: Partial<NodeSpec> = {},
 ): Promise<OpenImage> {
-  const spec = { driver: image.driver, discard: "unmap" as const, ...image.open, ...more };
+  const spec = { driver: image.driver, discard: "unmap" as const, ...openOptions(image, path), ...more };
   return openImage(path, spec, image.prepare);
 }
 
@@ -152,12 +175,14 @@ export function ourSide(image: ImageOptions): Side {
     }
   };
   return {
-    create: (path, size, backing) =>
-      createOurs(image, path, {
+    create: (path, size, backing) => {
+      if (backing) below.set(path, backing);
+      return createOurs(image, path, {
         ...image.create,
         size,
         ...(backing ? { "backing-file": backing.file, "backing-fmt": backing.format } : {}),
-      }),
+      });
+    },
     change: (path, changes) =>
       withImage(path, async (open) => {
         for (const change of changes) await changeOne(open, change);

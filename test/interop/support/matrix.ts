@@ -56,7 +56,7 @@ function draw(subject: Subject, discards: boolean): Change {
   const { image, random, backed } = subject;
   const value = 1 + random(255);
   const kind = random(10);
-  const droppable = !(backed && image.vagueDiscard === true);
+  const droppable = image.noise !== "all" && !(backed && image.vagueDiscard === true);
   if (droppable && (discards ? kind < 5 : kind === 0))
     return { kind: "discard", value, ...drawRange(subject, image.clusterSize) };
   if (kind === 5) return { kind: "zero", value, ...drawRange(subject, SECTOR) };
@@ -102,6 +102,7 @@ async function make(subject: Subject, side: Side, kind: Kind): Promise<void> {
   const below = await makeBelow(subject, side, kind);
   subject.backed = below !== undefined;
   await side.create(path, size, below);
+  if (subject.image.noise === "all") await settle(subject, side, 0);
   if (history === "fresh") return;
   await change(subject, side, { count: 10, discards: history === "discarded" });
   if (history === "discarded" || history === "rewritten at random") {
@@ -128,15 +129,23 @@ async function make(subject: Subject, side: Side, kind: Kind): Promise<void> {
   }
 }
 
+/** Zeroes what begins as noise, from `offset` on, so that it is what the model says. */
+async function settle({ path, disk }: Subject, side: Side, offset: number): Promise<void> {
+  const bytes = disk.size - offset;
+  if (bytes > 0) await side.change(path, [{ kind: "zero", offset, bytes, value: 0 }]);
+}
+
 async function resize(
   subject: Subject,
   side: Side,
   { size, metadata }: { size: number; metadata: boolean },
 ): Promise<void> {
-  const { disk } = subject;
+  const { disk, image } = subject;
   if (metadata) touch(subject, { offset: disk.size, bytes: size - disk.size });
+  const before = disk.size;
   await side.resize(subject.path, size, metadata ? "metadata" : "off");
   disk.resize(size);
+  if (image.noise === "all" || (image.noise && metadata)) await settle(subject, side, before);
 }
 
 /** The images below, if the history has some: the model then shows their content. */
@@ -154,9 +163,9 @@ async function makeBelow(
     subject.disk = disk.over(size);
     return { file: `${path}.raw`, format: "raw" };
   }
-  if (history !== "chained nine deep") return undefined;
+  const levels = history === "chained nine deep" ? CHAIN : history === "over one of its kind" ? 2 : 0;
   let below: Backing | undefined;
-  for (let level = 1; level < CHAIN; level++) {
+  for (let level = 1; level < levels; level++) {
     const layer: Subject = {
       ...subject,
       path: `${path}.${level}`,
@@ -170,7 +179,7 @@ async function makeBelow(
     subject.disk = layer.disk;
     below = { file: layer.path, format: image.driver };
   }
-  subject.disk = subject.disk.over(size);
+  if (below) subject.disk = subject.disk.over(size);
   return below;
 }
 
