@@ -11,7 +11,7 @@ import { Secrets } from "../crypto/secrets.ts";
 import { EventBus } from "../base/event-bus.ts";
 import type { Host } from "../base/host.ts";
 import { limits } from "../base/limits.ts";
-import { Wakeup } from "../base/signals.ts";
+import { Mutex, Wakeup } from "../base/signals.ts";
 import { Arena } from "../kernels/arena.ts";
 import type { Kernels } from "../kernels/kernels.ts";
 import type { BlockBackend } from "./backend.ts";
@@ -57,6 +57,7 @@ export class BlockGraph {
   readonly secrets = new Secrets();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
+  readonly #removals = new Mutex();
 
   constructor(init: GraphInit) {
     this.host = init.host;
@@ -277,8 +278,15 @@ export class BlockGraph {
     });
   }
 
-  /** Takes a filter out: its parents use its child again. The caller's reference goes. */
-  async removeFilter(filter: BlockNode): Promise<void> {
+  /**
+   * Takes a filter out: its parents use its child again. The caller's reference goes. One at a time: each holds the node below,
+   * which may be the filter that another one takes out, and that is to be closed when it returns.
+   */
+  removeFilter(filter: BlockNode): Promise<void> {
+    return this.#removals.run(() => this.#removeFilter(filter));
+  }
+
+  async #removeFilter(filter: BlockNode): Promise<void> {
     const below = filter.filtered?.node;
     assert(below, `'${filter.name}' is no filter with a child`);
     this.reference(below);

@@ -209,3 +209,14 @@ test("a filter goes while another user of its node goes, and neither is refused"
     { name: "root", ...alone },
   ]);
 });
+
+test("a filter that is taken out while the one above it goes too is closed when that returns", async () => {
+  const { graph } = new TestGraph();
+  await addProbe(graph, { "node-name": "disk", size: 4096 });
+  const lower = await graph.insertFilter({ driver: "blkdebug", image: "disk" }, graph.node("disk"));
+  const upper = await graph.insertFilter({ driver: "blkdebug", image: lower.name }, lower);
+  const above = graph.removeFilter(upper);
+  await graph.removeFilter(lower);
+  expect(lower.closed).toBe(true);
+  await above;
+});
