@@ -16,6 +16,14 @@ export async function tool(name: string, ...words: string[]): Promise<{ code: nu
   }
 }
 
+/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then it is asked again. */
+export function wasTooBusy(output: string): boolean {
+  return output.includes("Unable to get accurate CPU usage");
+}
+
+/** How often a tool is asked that was too busy. */
+export const TRIES = 5;
+
 /** Runs a tool that must succeed. */
 export async function must(name: string, ...words: string[]): Promise<string> {
   const { code, output } = await tool(name, ...words);

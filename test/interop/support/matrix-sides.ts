@@ -1,6 +1,7 @@
 // One image of the matrix in the hands of the real tools or in ours: both can create it, carry out changes, take and apply
 // snapshots and resize it.
 import { type NodeSpec, Req } from "../../../src/block/driver.ts";
+import { TRIES, wasTooBusy } from "../../support/tools.ts";
 import type { ImageOptions } from "./matrix-kinds.ts";
 import { fileGraph, must, type OpenImage, openImage, tool } from "./qcow2.ts";
 
@@ -78,12 +79,12 @@ function ioCommand({ kind, offset, bytes, value }: Change): string {
   return `write -q ${kind === "compressed" ? "-c " : ""}-P ${value} ${range}`;
 }
 
-/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then again. */
+/** `qemu-img create`, also on a busy machine. */
 async function createPatiently(words: readonly string[]): Promise<void> {
-  for (let tries = 1; tries < 5; tries++) {
+  for (let tries = 1; tries < TRIES; tries++) {
     const { code, output } = await tool("qemu-img", "create", ...words);
     if (code === 0) return;
-    if (!output.includes("Unable to get accurate CPU usage")) break;
+    if (!wasTooBusy(output)) break;
   }
   await must("qemu-img", "create", ...words);
 }

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { TRIES, wasTooBusy } from "../../support/tools.ts";
 
 const program =
   process.env["BLOCKWRIGHT_PROGRAM"] ?? fileURLToPath(new URL("../../../build/cli/main.js", import.meta.url));
@@ -52,7 +53,10 @@ export class Twins {
 
   /** What qemu-img says, in our program's name. */
   qemuImg(...words: string[]): Outcome {
-    return outcome(spawnSync("qemu-img", words, { cwd: this.theirs, encoding: "utf8" }));
+    for (let tries = 1; ; tries++) {
+      const said = spawnSync("qemu-img", words, { cwd: this.theirs, encoding: "utf8" });
+      if (tries === TRIES || !wasTooBusy(said.stderr)) return outcome(said);
+    }
   }
 
   /** What qemu-io says, in our program's name, to the commands in `words` or in `input`. */
