@@ -93,7 +93,7 @@ function build(): void {
   for (const name of readdirSync(folder).filter((file) => file.endsWith(".deb")))
     execFileSync("dpkg-deb", ["-x", join(folder, name), unpacked]);
   const version = kernel.slice("linux-image-".length, -"-unsigned".length);
-  writeFileSync(join(folder, "initrd.new"), initrd(root, version));
+  writeFileSync(join(folder, "initrd.new"), initrd(unpacked, version));
   writeFileSync(join(folder, "vmlinuz"), readFileSync(join(unpacked, "boot", `vmlinuz-${version}`)));
   rmSync(unpacked, { recursive: true });
   renameSync(join(folder, "initrd.new"), join(folder, "initrd"));
