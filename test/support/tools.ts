@@ -4,8 +4,23 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
+/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then it is asked again. */
+export function wasTooBusy(output: string): boolean {
+  return output.includes("Unable to get accurate CPU usage");
+}
+
+/** How often a tool is asked that was too busy. */
+export const TRIES = 5;
+
 /** Runs a tool; resolves with its output whatever its exit code. */
 export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {
+  for (let tries = 1; ; tries++) {
+    const outcome = await once(name, words);
+    if (tries === TRIES || !wasTooBusy(outcome.output)) return outcome;
+  }
+}
+
+async function once(name: string, words: readonly string[]): Promise<{ code: number; output: string }> {
   try {
     const { stdout, stderr } = await run(name, words, { maxBuffer: 2 ** 26 });
     return { code: 0, output: stdout + stderr };
@@ -15,14 +30,6 @@ export async function tool(name: string, ...words: string[]): Promise<{ code: nu
     return { code, output: `${stdout ?? ""}${stderr ?? ""}` };
   }
 }
-
-/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then it is asked again. */
-export function wasTooBusy(output: string): boolean {
-  return output.includes("Unable to get accurate CPU usage");
-}
-
-/** How often a tool is asked that was too busy. */
-export const TRIES = 5;
 
 /** Runs a tool that must succeed. */
 export async function must(name: string, ...words: string[]): Promise<string> {

@@ -1,9 +1,8 @@
 // One image of the matrix in the hands of the real tools or in ours: both can create it, carry out changes, take and apply
 // snapshots and resize it.
 import { type NodeSpec, Req } from "../../../src/block/driver.ts";
-import { TRIES, wasTooBusy } from "../../support/tools.ts";
 import type { ImageOptions } from "./matrix-kinds.ts";
-import { fileGraph, must, type OpenImage, openImage, tool } from "./qcow2.ts";
+import { fileGraph, must, type OpenImage, openImage } from "./qcow2.ts";
 
 /** A change of a disk. Offsets and bytes suit the kind: whole clusters where that matters. */
 export interface Change {
@@ -79,16 +78,6 @@ function ioCommand({ kind, offset, bytes, value }: Change): string {
   return `write -q ${kind === "compressed" ? "-c " : ""}-P ${value} ${range}`;
 }
 
-/** `qemu-img create`, also on a busy machine. */
-async function createPatiently(words: readonly string[]): Promise<void> {
-  for (let tries = 1; tries < TRIES; tries++) {
-    const { code, output } = await tool("qemu-img", "create", ...words);
-    if (code === 0) return;
-    if (!wasTooBusy(output)) break;
-  }
-  await must("qemu-img", "create", ...words);
-}
-
 /** qemu-img and qemu-io. */
 export function theirSide(image: ImageOptions): Side {
   const objects = objectWords(image);
@@ -101,7 +90,7 @@ export function theirSide(image: ImageOptions): Side {
       const chain = backing ? [...unopened, "-b", backing.file, "-F", backing.format] : [];
       if (backing) below.set(path, backing);
       const words = ["-q", ...objects, "-f", image.driver, ...options, ...chain, path, String(size)];
-      await createPatiently(words);
+      await must("qemu-img", "create", ...words);
     },
     async change(path, changes) {
       if (changes.length === 0) return;

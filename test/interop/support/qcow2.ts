@@ -1,9 +1,7 @@
 // Opens qcow2 images with our own driver over real files, and runs qemu-img and qemu-io on them.
-import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { BlockBackend } from "../../../src/block/backend.ts";
 import type { NodeSpec } from "../../../src/block/driver.ts";
 import { fileGate } from "../../../src/block/gate.ts";
@@ -15,7 +13,7 @@ import { file } from "../../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";
 import { nodeHost } from "../../../src/platform/node/host.ts";
 
-const run = promisify(execFile);
+export { must, tool } from "../../support/tools.ts";
 
 /** An open image and its engine. */
 export interface OpenImage {
@@ -71,24 +69,6 @@ export async function readDisk(image: OpenImage): Promise<Uint8Array> {
     await image.disk.pread(at, content.subarray(at, Math.min(at + 2 ** 20, content.length)));
   }
   return content;
-}
-
-/** Runs a tool; resolves with its output whatever its exit code. */
-export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {
-  try {
-    const { stdout, stderr } = await run(name, words, { maxBuffer: 2 ** 26 });
-    return { code: 0, output: stdout + stderr };
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-    return { code, output: `${stdout}${stderr}` };
-  }
-}
-
-/** Runs a tool that must succeed. */
-export async function must(name: string, ...words: string[]): Promise<string> {
-  const { code, output } = await tool(name, ...words);
-  if (code !== 0) throw new Error(`${name} ${words.join(" ")}: exit ${code}\n${output}`);
-  return output;
 }
 
 /** Makes a directory for one test and removes it afterwards. */
