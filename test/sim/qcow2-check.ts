@@ -44,10 +44,7 @@ class Judge {
     const tableOffset = Number(view.getBigUint64(48));
     const tableClusters = view.getUint32(56);
     if (version >= 3) this.#refcountBits = 2 ** view.getUint32(96);
-    // With lazy refcounts a close whose last writes fail leaves the dirty bit; the counts are held to be right all the same.
-    const lazy = version >= 3 && (view.getBigUint64(80) & 1n) !== 0n;
-    const bad = lazy ? 2n : 3n;
-    if (version >= 3 && (view.getBigUint64(72) & bad) !== 0n) this.#errors.push("dirty or corrupt bit");
+    if (version >= 3 && (view.getBigUint64(72) & 3n) !== 0n) this.#errors.push("dirty or corrupt bit");
     this.#use("header", 0, 1);
     this.#use("L1 table", l1Offset, l1Size * 8);
     this.#use("refcount table", tableOffset, tableClusters * cluster);

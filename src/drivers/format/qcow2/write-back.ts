@@ -46,20 +46,21 @@ export async function writeBackLocked(image: Image): Promise<void> {
  */
 async function markInUse(image: Image): Promise<void> {
   if ((Number(image.header.incompatible) & Incompatible.dirty) !== 0) return;
+  // Before it is tried: a failure may come after the header was written.
+  image.markedInUse = true;
   await updateHeader(image, (header) => {
     header.incompatible |= BigInt(Incompatible.dirty);
   });
   await image.file.flush();
-  image.markedInUse = true;
 }
 
 /** Takes back `markInUse`: everything is written, nobody writes any more. The file is flushed before and after. */
 export async function markClosed(image: Image): Promise<void> {
   if (!image.markedInUse) return;
-  image.markedInUse = false;
   await updateHeader(image, (header) => {
     header.incompatible &= ~BigInt(Incompatible.dirty);
   });
+  image.markedInUse = false;
   await image.file.flush();
 }
 
