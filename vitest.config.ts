@@ -3,22 +3,8 @@
 import { playwright } from "@vitest/browser-playwright";
 import { browserProfile } from "./test/support/browser-profile.ts";
 import { browserCommands } from "./test/support/browser-commands.ts";
+import { CHROMIUM, CHROMIUM_ARGUMENTS } from "./test/support/chromium.ts";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
-
-const CHROMIUM = process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium";
-
-const CHROMIUM_ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-default-apps",
-  "--disable-dev-shm-usage",
-  "--disable-domain-reliability",
-  "--disable-sync",
-  "--metrics-recording-only",
-  "--no-first-run",
-];
 
 /** What the browser's cryptography loads late; found late, it would make the page load again. */
 const NOBLE = ["ciphers/aes.js", "hashes/legacy.js", "hashes/pbkdf2.js", "hashes/sha2.js"].map(

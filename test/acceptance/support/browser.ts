@@ -4,24 +4,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Browser as Connection, type Page, chromium } from "playwright";
+import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../../support/chromium.ts";
 import type { AppServer } from "./app.ts";
 import type { Calls, State } from "../app/worker.ts";
 
-const CHROMIUM = process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium";
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-default-apps",
-  "--disable-dev-shm-usage",
-  "--disable-domain-reliability",
-  "--disable-sync",
-  "--metrics-recording-only",
-  "--no-first-run",
-  "--remote-debugging-port=0",
-];
+const FLAGS = ["--headless", ...CHROMIUM_ARGUMENTS, "--remote-debugging-port=0"];
 
 type Result<N extends keyof Calls> = Awaited<ReturnType<Calls[N]>>;
 
