@@ -30,7 +30,7 @@ export type { GenerationKeeper } from "./machine/v86/state.ts";
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {
   drivers: readonly DriverType[];
-  /** Default: the browser's without cryptography; browserHost() of `./browser` has it, for encrypted images. */
+  /** Default: the browser's without cryptography and IndexedDB; browserHost() of `./browser` has both. */
   host?: Host;
 }
 

@@ -8,6 +8,8 @@ import type { Gate } from "../block/gate.ts";
 import type { Kernels } from "../kernels/kernels.ts";
 import { type KernelOptions, loadKernels, loadSimdKernels, loadTwinKernels } from "../kernels/load.ts";
 import { Engine } from "../machine/engine.ts";
+import { makeObject } from "../machine/object-kinds.ts";
+import type { ObjectMaker } from "../machine/objects.ts";
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -35,10 +37,13 @@ export interface EnginePlatform {
 export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
   const size = kernelOptions(platform, options);
   const kernels = options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
-  return engineOver(kernels, platform, options);
+  return engineOver(kernels, { ...platform, makeObject }, options);
 }
 
-/** Makes an engine that has no twin of the kernels to fall back on, for bundles that shall be small: ENOTSUP without SIMD. */
+/**
+ * Makes an engine for bundles that shall be small: without object-add, and without a twin of the kernels to fall back on.
+ * ENOTSUP without SIMD.
+ */
 export function makeSimdEngine(platform: EnginePlatform, options: Omit<EngineOptions, "kernels">): Engine {
   const kernels = loadSimdKernels(kernelOptions(platform, options));
   if (!kernels) throw blockError("ENOTSUP", "engine", "this platform does not run WebAssembly with SIMD");
@@ -49,11 +54,14 @@ function kernelOptions({ equals }: EnginePlatform, { arenaBytes }: EngineOptions
   return { ...(arenaBytes === undefined ? {} : { arenaBytes }), ...(equals ? { equals } : {}) };
 }
 
-function engineOver(kernels: Kernels, { host, drivers }: EnginePlatform, options: EngineOptions): Engine {
+function engineOver(
+  kernels: Kernels,
+  platform: EnginePlatform & { makeObject?: ObjectMaker },
+  options: EngineOptions,
+): Engine {
   const { gate, strictErrorPolicy } = options;
   const engine = new Engine({
-    host,
-    drivers,
+    ...platform,
     kernels,
     ...(gate === undefined ? {} : { gate }),
     ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),

@@ -25,7 +25,6 @@ import type { BlockNode } from "./node.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import type { Permissions } from "./permissions.ts";
 import { switchReadOnly } from "./read-only.ts";
-import { ThrottleGroups } from "./throttle.ts";
 
 /** What an engine is made of. */
 export interface GraphInit {
@@ -51,8 +50,6 @@ export class BlockGraph {
   readonly backends = new Map<string, BlockBackend>();
   /** All backends that hold a node, those without a name too (library handles). */
   readonly attachedBackends = new Set<BlockBackend>();
-  /** Throttle groups by name (`object-add qom-type=throttle-group`). */
-  readonly throttleGroups: ThrottleGroups;
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets = new Secrets();
   readonly #drivers = new Map<string, DriverType>();
@@ -65,7 +62,6 @@ export class BlockGraph {
     this.arena = init.arena ?? new Arena(init.kernels);
     this.gate = init.gate ?? denyGate;
     this.strictErrorPolicy = init.strictErrorPolicy ?? false;
-    this.throttleGroups = new ThrottleGroups(init.host.clock);
   }
 
   // Drivers.

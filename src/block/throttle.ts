@@ -11,6 +11,7 @@ import { assert } from "../base/assert.ts";
 import { CommandError } from "../base/errors.ts";
 import type { Clock } from "../base/host.ts";
 import { type Deferred, deferred } from "../base/signals.ts";
+import type { BlockGraph } from "./graph.ts";
 import {
   type BucketConfig,
   type ThrottleBucketName,
@@ -303,4 +304,16 @@ export class ThrottleGroups {
   get(name: string): ThrottleGroup | undefined {
     return this.#groups.get(name);
   }
+}
+
+const groupsByGraph = new WeakMap<BlockGraph, ThrottleGroups>();
+
+/** The groups of a graph (`object-add qom-type=throttle-group`); made when first asked for. */
+export function throttleGroupsOf(graph: BlockGraph): ThrottleGroups {
+  let groups = groupsByGraph.get(graph);
+  if (!groups) {
+    groups = new ThrottleGroups(graph.host.clock);
+    groupsByGraph.set(graph, groups);
+  }
+  return groups;
 }

@@ -14,6 +14,7 @@ import { portableDrivers } from "../drivers.ts";
 import { file } from "../drivers/protocol/file.ts";
 import { loadKernels } from "../kernels/load.ts";
 import { Engine } from "../machine/engine.ts";
+import { makeObject } from "../machine/object-kinds.ts";
 import { sameBytes } from "../platform/node/compare.ts";
 import { nodeHost } from "../platform/node/host.ts";
 import { stdioConnection } from "../platform/node/stdio.ts";
@@ -89,6 +90,7 @@ class Daemon {
       drivers: [...portableDrivers, file],
       gate: fileGate(gate, this.#host),
       strictErrorPolicy: strict,
+      makeObject,
     });
     this.#registry = engineCommands({ version: qemuVersion, onQuit: () => this.#quit() });
   }

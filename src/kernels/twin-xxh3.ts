@@ -10,10 +10,20 @@ const SECRET_HEX =
   "fa763fe39c343ff9dcbbc7c70b4f1d8a51e04bcdb45931c89f7ec9d9787364eac5ac8334d3ebc3c581a0fffa1363eb17" +
   "0ddd51b7f0da49d316552629d4689e2b16be587d47a1fc8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e";
 
-const secret = new DataView(new ArrayBuffer(192));
-for (let i = 0; i < 192; i++) secret.setUint8(i, Number.parseInt(SECRET_HEX.slice(2 * i, 2 * i + 2), 16));
+// Marked pure, so that bundles without twins leave it out.
+const secret = /* @__PURE__ */ parseSecret();
 /** The secret's 32-bit words at every multiple of 8 bytes (and 4 behind), for the long form. */
-const secretWords = Uint32Array.from({ length: 48 }, (_, i) => secret.getUint32(4 * i, true));
+const secretWords = /* @__PURE__ */ splitSecret();
+
+function parseSecret(): DataView {
+  const bytes = new DataView(new ArrayBuffer(192));
+  for (let i = 0; i < 192; i++) bytes.setUint8(i, Number.parseInt(SECRET_HEX.slice(2 * i, 2 * i + 2), 16));
+  return bytes;
+}
+
+function splitSecret(): Uint32Array {
+  return Uint32Array.from({ length: 48 }, (_, i) => secret.getUint32(4 * i, true));
+}
 
 const MASK = (1n << 64n) - 1n;
 const PRIME32_1 = 0x9e3779b1;

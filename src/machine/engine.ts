@@ -7,13 +7,15 @@ import { commitTop } from "../job/commit-top.ts";
 import { type JobRegistry, jobsOf } from "../job/job-registry.ts";
 import { mirrorTop } from "../job/mirror-top.ts";
 import { Machine, type RunState } from "./machine.ts";
-import { ObjectRegistry } from "./objects.ts";
+import { type ObjectMaker, ObjectRegistry } from "./objects.ts";
 
 /** What an engine is made of; entries give the host and the drivers. */
 export interface EngineInit extends GraphInit {
   drivers: readonly DriverType[];
   /** The machine's state at first; default running. */
   state?: RunState;
+  /** The kinds of objects; without it object-add refuses all. */
+  makeObject?: ObjectMaker;
 }
 
 /** Everything that one process or worker runs over one host. */
@@ -33,7 +35,7 @@ export class Engine {
       jobs: this.jobs,
       ...(init.state ? { state: init.state } : {}),
     });
-    this.objects = new ObjectRegistry(this.graph);
+    this.objects = new ObjectRegistry(this.graph, init.makeObject);
   }
 
   /** Cancels all jobs, closes all images. Reports the first failed flush. May be called again. */

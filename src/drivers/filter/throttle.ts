@@ -7,7 +7,7 @@ import type { Child } from "../../block/child.ts";
 import { type DriverType, type RequestFlags, Role } from "../../block/driver.ts";
 import { FilterDriver } from "../../block/filter-driver.ts";
 import { childOption, optionError, stringOption } from "../../block/options.ts";
-import type { ThrottleMember } from "../../block/throttle.ts";
+import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle.ts";
 
 class ThrottleDriver extends FilterDriver {
   readonly #member: ThrottleMember;
@@ -59,7 +59,7 @@ export const throttle: DriverType = {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
     const name = stringOption(spec, "throttle-group");
     if (name === undefined) throw optionError("Parameter 'throttle-group' is missing");
-    const group = context.graph.throttleGroups.get(name);
+    const group = throttleGroupsOf(context.graph).get(name);
     if (!group) throw optionError(`Throttle group '${name}' does not exist`);
     return new ThrottleDriver(file, group.join());
   },

@@ -51,10 +51,9 @@ const files: HostFiles = {
   resolve: (base, path) => (path.startsWith("/") ? path : base.slice(0, base.lastIndexOf("/") + 1) + path),
 };
 
-/** A Host for this page or worker, without cryptography; cheap, holds nothing open. */
+/** A Host for this page or worker, without cryptography and databases; cheap, holds nothing open. */
 export function plainBrowserHost(): Host {
   const storage = privateStorage();
-  const databases = browserDatabases();
   return {
     clock,
     random: {
@@ -67,12 +66,16 @@ export function plainBrowserHost(): Host {
     codecs: streamCodecs,
     http: browserHttp(),
     ...(storage ? { privateStorage: storage } : {}),
-    ...(databases ? { databases } : {}),
   };
 }
 
 /** A Host for this page or worker; cheap, holds nothing open. */
 export function browserHost(): Host {
-  // A chunk of its own, which only who opens an encrypted image loads.
-  return { ...plainBrowserHost(), crypto: async () => (await import("./crypto.ts")).browserCrypto };
+  const databases = browserDatabases();
+  return {
+    ...plainBrowserHost(),
+    ...(databases ? { databases } : {}),
+    // A chunk of its own, which only who opens an encrypted image loads.
+    crypto: async () => (await import("./crypto.ts")).browserCrypto,
+  };
 }

@@ -1,12 +1,13 @@
 // Objects: throttle groups, secrets and iothreads, in QEMU's words.
 import { describe, expect, test } from "vitest";
+import { makeObject } from "../../../src/machine/object-kinds.ts";
 import { ObjectRegistry } from "../../../src/machine/objects.ts";
 import { throttle } from "../../../src/drivers/filter/throttle.ts";
 import { TestGraph } from "../support/graph.ts";
 
 function registry(): { test: TestGraph; objects: ObjectRegistry } {
   const made = new TestGraph();
-  return { test: made, objects: new ObjectRegistry(made.graph) };
+  return { test: made, objects: new ObjectRegistry(made.graph, makeObject) };
 }
 
 describe("objects", () => {

@@ -1,7 +1,8 @@
 /**
- * qcow2 with what a guest's disk in a page has no use for: the check, which finds and repairs damage, amend, encryption and
- * internal snapshots. A file of its own: that is a sixth of a bundle that opens qcow2 images in a page. Without it an image that was
- * not closed properly, or that has internal snapshots, opens read-only only, and an encrypted one not at all.
+ * qcow2 with what a guest's disk in a page has no use for: the check, which finds and repairs damage, amend, encryption,
+ * internal snapshots and persistent bitmaps. A file of its own: that is a fifth of a bundle that opens qcow2 images in a
+ * page. Without it an image that was not closed properly, or that has snapshots or bitmaps, opens read-only only, and an
+ * encrypted one not at all.
  */
 import type {
   AmendContext,
@@ -13,6 +14,7 @@ import type {
 } from "../../../block/driver.ts";
 import { amendEncryption } from "./amend-encryption.ts";
 import { amendImage } from "./amend.ts";
+import { Qcow2Bitmaps } from "./bitmaps.ts";
 import { checkImage, repairImage } from "./check.ts";
 import { create } from "./create.ts";
 import { encryptionSupport } from "./encryption-support.ts";
@@ -28,6 +30,7 @@ const tools: ImageTools = {
   check: checkImage,
   repair: repairImage,
   snapshots: (image: Image) => Qcow2Snapshots.open(image),
+  bitmaps: (image: Image) => new Qcow2Bitmaps(image),
 };
 
 /** Key slots first: they are the part that can be refused for reasons outside of the image. */

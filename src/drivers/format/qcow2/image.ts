@@ -11,6 +11,7 @@ import type { Host } from "../../../base/host.ts";
 import { Mutex } from "../../../base/signals.ts";
 import type { Child } from "../../../block/child.ts";
 import type { BlockNode } from "../../../block/node.ts";
+import type { Qcow2Bitmaps } from "./bitmaps.ts";
 import type { EncryptionSupport, ImageEncryption } from "./encryption.ts";
 import { hasSubclusters, type Header, virtualSize } from "./header.ts";
 import { Claims, Readers } from "./in-flight.ts";
@@ -43,7 +44,7 @@ export interface CheckResult {
   readonly leaks: number;
 }
 
-/** Check, repair and snapshots of open images, which not every bundle has. */
+/** Check, repair, snapshots and bitmaps of open images, which not every bundle has. */
 export interface ImageTools {
   check(image: Image): Promise<CheckResult>;
   /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
@@ -52,6 +53,8 @@ export interface ImageTools {
   readonly encryption: EncryptionSupport;
   /** Reads the table of internal snapshots. */
   snapshots(image: Image): Promise<Qcow2Snapshots>;
+  /** The persistent bitmaps, which are yet to be read. */
+  bitmaps(image: Image): Qcow2Bitmaps;
 }
 
 /** What an image is made of. */
@@ -154,6 +157,10 @@ export class Image {
   }
 
   /** Check and repair. Throws ENOTSUP in a bundle without them. */
+  get hasTools(): boolean {
+    return this.#tools !== undefined;
+  }
+
   tools(): ImageTools {
     if (!this.#tools) throw new BlockError({ code: "ENOTSUP", op: "check", node: this.node.name });
     return this.#tools;

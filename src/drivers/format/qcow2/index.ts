@@ -26,7 +26,7 @@ import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { Child } from "../../../block/child.ts";
 import { imageFilename } from "../../../block/open.ts";
 import { type BackingLink, changeBackingFile } from "./backing-link.ts";
-import { Qcow2Bitmaps } from "./bitmaps.ts";
+import type { Qcow2Bitmaps } from "./bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
 import { create } from "./create.ts";
 import { type EncryptOptions, encryptOption, supported } from "./encryption.ts";
@@ -60,12 +60,12 @@ const HEAD_BYTES = 512;
 /** An open qcow2 image. */
 export class Qcow2 implements BlockDriver {
   readonly #image: Image;
-  readonly #bitmaps: Qcow2Bitmaps;
+  readonly #bitmaps: Qcow2Bitmaps | undefined;
   readonly #snapshots: Qcow2Snapshots | undefined;
 
-  constructor(image: Image, snapshots: Qcow2Snapshots | undefined) {
+  constructor(image: Image, { bitmaps, snapshots }: { bitmaps?: Qcow2Bitmaps; snapshots?: Qcow2Snapshots }) {
     this.#image = image;
-    this.#bitmaps = new Qcow2Bitmaps(image);
+    this.#bitmaps = bitmaps;
     this.#snapshots = snapshots;
   }
 
@@ -111,10 +111,10 @@ export class Qcow2 implements BlockDriver {
 
   async setReadOnly(readOnly: boolean): Promise<void> {
     if (!readOnly) {
-      if (!this.#snapshots && this.#image.header.snapshotCount > 0) throw readOnlyBuild();
+      checkBuild(this.#image);
       if (this.#image.showsSnapshot) throw blockError("EACCES", "open", "A snapshot can't be written to");
       await prepareWritable(this.#image);
-      return this.#bitmaps.markInUse();
+      return this.#bitmaps?.markInUse();
     }
     await writeBack(this.#image);
     await this.#image.file.flush();
@@ -157,7 +157,7 @@ export class Qcow2 implements BlockDriver {
       const data = { compat: "0.10", "compression-type": "zlib", "refcount-bits": 16, ...encrypt };
       return { type: "qcow2", data };
     }
-    const bitmaps = this.#bitmaps.info();
+    const bitmaps = this.#bitmaps?.info() ?? [];
     return {
       type: "qcow2",
       data: {
@@ -198,7 +198,7 @@ export class Qcow2 implements BlockDriver {
     return this.#image.header.backingFormat;
   }
 
-  bitmapStore(): Qcow2Bitmaps {
+  bitmapStore(): Qcow2Bitmaps | undefined {
     return this.#bitmaps;
   }
 
@@ -237,8 +237,14 @@ export class Qcow2 implements BlockDriver {
   }
 }
 
-function readOnlyBuild(): BlockError {
-  return blockError("EACCES", "open", "Images with internal snapshots are read-only in this build");
+/** Throws EACCES for an image that holds what this build can't keep right while it writes. */
+function checkBuild({ header, hasTools }: Image): void {
+  if (hasTools) return;
+  const refuse = (what: string): never => {
+    throw blockError("EACCES", "open", `Images with ${what} are read-only in this build`);
+  };
+  if (header.snapshotCount > 0) refuse("internal snapshots");
+  if (header.autoclear & BigInt(Autoclear.bitmaps)) refuse("persistent bitmaps");
 }
 
 /** Reads and checks the header. What a short file lacks reads as zeroes. */
@@ -281,8 +287,8 @@ async function repairDirty(image: Image): Promise<void> {
 }
 
 /**
- * Opens an image; `tools` repair one that is dirty, and keep its internal snapshots: without them, EACCES for writing to
- * one that has some. Errors in QEMU's words.
+ * Opens an image; `tools` repair one that is dirty, and keep its internal snapshots and bitmaps: without them, EACCES for
+ * writing to one that has some. Errors in QEMU's words.
  */
 export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: ImageTools): Promise<Qcow2> {
   const file = await context.openChild(spec["file"] as ChildRef | undefined, "file", Role.image);
@@ -312,10 +318,10 @@ export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: Im
     image.hadMapping = await hasMapping(image);
   }
   checkSnapshotPlace(header);
-  const snapshots = await tools?.snapshots(image);
-  if (!context.readOnly && !snapshots && header.snapshotCount > 0) throw readOnlyBuild();
+  const parts = tools ? { bitmaps: tools.bitmaps(image), snapshots: await tools.snapshots(image) } : {};
+  if (!context.readOnly) checkBuild(image);
   if (!context.readOnly) await prepareWritable(image);
-  return new Qcow2(image, snapshots);
+  return new Qcow2(image, parts);
 }
 
 /** Whether the first L1 entry is in use, as it is in a preallocated image. */

@@ -1,13 +1,14 @@
 // The throttle filter in a graph, in virtual time.
 import { describe, expect, it } from "vitest";
 import { drained } from "../../../../src/block/drain.ts";
+import { throttleGroupsOf } from "../../../../src/block/throttle.ts";
 import { throttle } from "../../../../src/drivers/filter/throttle.ts";
 import { MiB, pattern, TestGraph } from "../../support/graph.ts";
 
 async function throttled(limits: Record<string, number>): Promise<TestGraph> {
   const test = new TestGraph(MiB);
   test.graph.register(throttle);
-  test.graph.throttleGroups.add("t", limits);
+  throttleGroupsOf(test.graph).add("t", limits);
   await test.disk("disk", MiB);
   await test.graph.add({
     driver: "throttle",
@@ -61,9 +62,9 @@ describe("throttle", () => {
 
   it("uses its group until it is closed", async () => {
     const { graph } = await throttled({ "iops-total": 1 });
-    expect(() => graph.throttleGroups.remove("t")).toThrow("object 't' is in use, can not be deleted");
+    expect(() => throttleGroupsOf(graph).remove("t")).toThrow("object 't' is in use, can not be deleted");
     await graph.remove("slow");
-    graph.throttleGroups.remove("t");
+    throttleGroupsOf(graph).remove("t");
   });
 
   it("refuses a group that does not exist", async () => {
