@@ -1,5 +1,6 @@
 // Runs the real tools (qemu-img, qemu-io …) and looks at what is left of images.
 import { execFile } from "node:child_process";
+import { constants } from "node:os";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
@@ -12,7 +13,7 @@ export function wasTooBusy(output: string): boolean {
 /** How often a tool is asked that was too busy. */
 export const TRIES = 5;
 
-/** Runs a tool; resolves with its output whatever its exit code. */
+/** Runs a tool; resolves with its output whatever its exit code, which is 128 + N, as in a shell, where signal N ended it. */
 export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {
   for (let tries = 1; ; tries++) {
     const outcome = await once(name, words);
@@ -20,14 +21,23 @@ export async function tool(name: string, ...words: string[]): Promise<{ code: nu
   }
 }
 
+interface ToolError {
+  /** An exit code, or why the tool did not start or was stopped by us. */
+  readonly code: number | string | null;
+  readonly signal?: NodeJS.Signals | null;
+  readonly stdout?: string;
+  readonly stderr?: string;
+}
+
 async function once(name: string, words: readonly string[]): Promise<{ code: number; output: string }> {
   try {
     const { stdout, stderr } = await run(name, words, { maxBuffer: 2 ** 26 });
     return { code: 0, output: stdout + stderr };
   } catch (error) {
-    const { code, stdout, stderr } = error as { code: number | string; stdout?: string; stderr?: string };
-    if (typeof code !== "number") throw error;
-    return { code, output: `${stdout ?? ""}${stderr ?? ""}` };
+    const { code, signal, stdout, stderr } = error as ToolError;
+    const exit = code === null && signal ? 128 + constants.signals[signal] : code;
+    if (typeof exit !== "number") throw error;
+    return { code: exit, output: `${stdout ?? ""}${stderr ?? ""}` };
   }
 }
 

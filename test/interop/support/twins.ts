@@ -35,7 +35,8 @@ export class Twins {
 
   /** Runs a tool in both directories, to make the same files there. */
   prepare(tool: string, ...words: string[]): void {
-    execFileSync(tool, words, { cwd: this.theirs });
+    const { status, stderr } = asked(tool, words, this.theirs);
+    if (status !== 0) throw new Error(`${tool} ${words.join(" ")}: exit ${status}\n${stderr}`);
     this.same();
   }
 
@@ -53,10 +54,7 @@ export class Twins {
 
   /** What qemu-img says, in our program's name. */
   qemuImg(...words: string[]): Outcome {
-    for (let tries = 1; ; tries++) {
-      const said = spawnSync("qemu-img", words, { cwd: this.theirs, encoding: "utf8" });
-      if (tries === TRIES || !wasTooBusy(said.stderr)) return outcome(said);
-    }
+    return outcome(asked("qemu-img", words, this.theirs));
   }
 
   /** What qemu-io says, in our program's name, to the commands in `words` or in `input`. */
@@ -106,6 +104,15 @@ export class Twins {
     if (status !== 0) return undefined;
     const { "actual-size": _, ...info } = JSON.parse(stdout) as Record<string, unknown>;
     return info;
+  }
+}
+
+/** Runs a real tool; one that was too busy is asked again. */
+function asked(tool: string, words: readonly string[], cwd: string): Outcome {
+  for (let tries = 1; ; tries++) {
+    const said = spawnSync(tool, words, { cwd, encoding: "utf8" });
+    if (said.error) throw said.error;
+    if (tries === TRIES || !wasTooBusy(said.stderr)) return said;
   }
 }
 
