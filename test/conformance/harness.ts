@@ -8,8 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { normalise } from "./compare.ts";
 
-const STEP_TIMEOUT_MS = 10_000;
-const START_TIMEOUT_MS = 10_000;
+/** Long, since other suites may keep the machine busy. */
+const STEP_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 60_000;
+const EXIT_TIMEOUT_MS = 60_000;
 
 interface Command {
   execute: string;
@@ -21,6 +23,8 @@ interface QmpMessage {
 }
 interface Step {
   do?: Command;
+  /** Commands that are sent in one write, so that what a job does meanwhile does not depend on the machine's load. */
+  together?: Command[];
   poll?: Command;
   until?: Record<string, unknown>;
   wait?: number;
@@ -132,8 +136,12 @@ class Monitor {
     return this.waitFor(() => this.#replies.shift(), `reply to ${what}`);
   }
 
+  send(...commands: Command[]): void {
+    this.#socket.write(commands.map((command) => `${JSON.stringify(command)}\n`).join(""));
+  }
+
   command(command: Command): Promise<QmpMessage> {
-    this.#socket.write(`${JSON.stringify(command)}\n`);
+    this.send(command);
     return this.reply(command.execute);
   }
 }
@@ -230,7 +238,10 @@ async function carryOut(scenario: Scenario, monitor: Monitor, outcome: Outcome):
     void outcome.replies.push(normalise({ of, ...reply }, scenario));
   for (const step of scenario.steps) {
     if (step.do) keep(step.do.execute, await monitor.command(step.do));
-    else if (step.poll) keep(step.poll.execute, await poll(monitor, step.poll, step.until));
+    else if (step.together) {
+      monitor.send(...step.together);
+      for (const { execute } of step.together) keep(execute, await monitor.reply(execute));
+    } else if (step.poll) keep(step.poll.execute, await poll(monitor, step.poll, step.until));
     else if (step.until) {
       const { until } = step;
       const at = await monitor.waitFor(
@@ -276,8 +287,9 @@ export async function runScenario(scenario: Scenario, program: readonly string[]
     await sleep(50);
     await monitor.command({ execute: "quit" }).catch(() => undefined);
     outcome.events = monitor.events.map((event) => normalise(event, scenario));
-    await Promise.race([exited, sleep(5000)]);
-    if (child.exitCode === null) throw new Error("the program did not exit within 5 s of quit");
+    await Promise.race([exited, sleep(EXIT_TIMEOUT_MS)]);
+    if (child.exitCode === null)
+      throw new Error(`the program did not exit within ${EXIT_TIMEOUT_MS} ms of quit`);
     outcome.exit = child.exitCode;
     outcome.images = (scenario.check ?? []).map((check) => inspect(cwd, check));
   } catch (error) {

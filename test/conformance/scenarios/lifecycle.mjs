@@ -1,6 +1,6 @@
 // The job state machine: every verb in the states that a manager meets, errors
 // that come back, iostatus set and reset, ends of every kind.
-import { blkdebug, chain, chainImages, cmd, EIO, ENOSPC, file, jobs, pollJob, raw, status, until } from '../lib.mjs';
+import { blkdebug, chain, chainImages, cmd, EIO, ENOSPC, file, jobs, pollJob, raw, status, together, until } from '../lib.mjs';
 
 const plain = [file('src-file', 'src.raw'), raw('src', 'src-file'), file('dst-file', 'dst.raw'), raw('dst', 'dst-file')];
 // Large enough that a job limited to 64 KiB/s is still running when the next command arrives.
@@ -94,7 +94,7 @@ export default [
     },
     {
       name: `${kind}-cancel-paused`, images, blockdevs: plain,
-      steps: [start(kind, slow), onJob('pause'), pollJob({ paused: true, busy: false }), onJob('cancel'), pollJob({ paused: true }), onJob('resume'), onJob('cancel'), status('job0', 'null'), jobs],
+      steps: [start(kind, slow), onJob('pause'), pollJob({ paused: true, busy: false }), onJob('cancel'), pollJob({ paused: true }), together(onJob('resume'), onJob('cancel')), status('job0', 'null'), jobs],
     },
     {
       name: `${kind}-manual-finalize-dismiss`, images, blockdevs: plain,
