@@ -133,7 +133,7 @@ function fitsNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
     offset % requestAlignment === 0 &&
     byteLength % requestAlignment === 0 &&
     (maxTransfer === 0 || byteLength <= maxTransfer) &&
-    !node.requests.anySerialising &&
+    !node.requests.inTheWay(offset, byteLength) &&
     !node.driver.debugEvent
   );
 }

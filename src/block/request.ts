@@ -55,6 +55,14 @@ export class RequestTracker {
     return this.#serialising > 0;
   }
 
+  /** Whether a request that is over at once, and so is not tracked, would have to wait. */
+  inTheWay(offset: number, bytes: number): boolean {
+    if (this.#serialising === 0) return false;
+    for (const other of this.#requests)
+      if (other.serialising && !other.waiting && !isApart(other, offset, bytes)) return true;
+    return false;
+  }
+
   begin(kind: RequestKind, offset: number, bytes: number): TrackedRequest {
     const request = new TrackedRequest(kind, offset, bytes);
     this.#requests.add(request);
@@ -97,11 +105,12 @@ export class RequestTracker {
   #conflict(request: TrackedRequest): TrackedRequest | undefined {
     for (const other of this.#requests) {
       if (other === request || other.waiting || (!request.serialising && !other.serialising)) continue;
-      const apart =
-        other.overlapOffset + other.overlapBytes <= request.overlapOffset ||
-        request.overlapOffset + request.overlapBytes <= other.overlapOffset;
-      if (!apart) return other;
+      if (!isApart(other, request.overlapOffset, request.overlapBytes)) return other;
     }
     return undefined;
   }
+}
+
+function isApart({ overlapOffset, overlapBytes }: TrackedRequest, offset: number, bytes: number): boolean {
+  return overlapOffset + overlapBytes <= offset || offset + bytes <= overlapOffset;
 }

@@ -49,6 +49,13 @@ export function blockStatusNow(node: BlockNode, offset: number, bytes: number): 
   return withEof(node, offset, ownStatus(node, told, { offset, bytes, skipped: 0 }));
 }
 
+/** Whether the node itself holds the whole range, as far as its driver knows without waiting. */
+export function isAllocatedNow(node: BlockNode, offset: number, bytes: number): boolean {
+  if (!node.isOpen || node.isFilter || offset + bytes > node.length) return false;
+  const told = node.driver.blockStatusNow?.(offset, bytes);
+  return told !== undefined && told.allocated && told.bytes >= bytes;
+}
+
 function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockStatus {
   if (offset + status.bytes >= node.length) status.eof = true;
   return status;

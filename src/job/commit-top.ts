@@ -22,6 +22,10 @@ class CommitTop implements BlockDriver {
     return this.#below.pread(offset, buffer, flags);
   }
 
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#below.preadNow(offset, buffer);
+  }
+
   childPermissions(): Permissions {
     return { perm: 0, shared: Perm.all };
   }

@@ -54,6 +54,10 @@ export class MirrorTop implements BlockDriver {
     return this.#below.pread(offset, buffer, flags);
   }
 
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#below.preadNow(offset, buffer);
+  }
+
   pwrite(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
     const copies = this.sink?.copiesActively ?? false;
     // The guest may change its buffer while the two writes are under way; both must see the same bytes.

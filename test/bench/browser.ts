@@ -28,7 +28,8 @@ const rows = [
   ["bare access handle", bare],
   ["guest's disk over opfs", times["opfs"]!],
   ["guest's disk over qcow2 in opfs", times["qcow2"]!],
-  ["the same from the page, by messages", remote],
+  ["the same with a stream job behind it", times["job"]!],
+  ["over qcow2, from the page by messages", remote],
 ] as const;
 for (const [name, microseconds] of rows)
   console.log(

@@ -85,6 +85,10 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     return this.#file.pread(offset, buffer, flags);
   }
 
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#file.preadNow(offset, buffer);
+  }
+
   async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
     await this.#copyBefore("pwrite", { offset, bytes: buffer.byteLength, flags });
     await this.#file.pwrite(offset, buffer, flags);

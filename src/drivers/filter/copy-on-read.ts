@@ -12,7 +12,7 @@ import type { BlockGraph } from "../../block/graph.ts";
 import type { BlockNode } from "../../block/node.ts";
 import { childOption, optionError, stringOption } from "../../block/options.ts";
 import { Perm, type Permissions, filterPermissions } from "../../block/permissions.ts";
-import { isAllocated, isAllocatedAbove } from "../../block/status.ts";
+import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/status.ts";
 
 class CopyOnReadDriver extends FilterDriver {
   readonly #bottom: BlockNode | undefined;
@@ -36,6 +36,11 @@ class CopyOnReadDriver extends FilterDriver {
       }
       done += bytes;
     }
+  }
+
+  /** What the node below holds itself is copied by nobody. */
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return isAllocatedNow(this.below.node, offset, buffer.byteLength) && this.below.preadNow(offset, buffer);
   }
 
   /** Besides what the parents ask for: writes that leave the content as it is. */

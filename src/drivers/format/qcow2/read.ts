@@ -32,7 +32,12 @@ export async function readGuest(image: Image, read: GuestRead): Promise<void> {
 /** As readGuest(), at once: for a request that one extent covers whose way is in memory. False: it can't be. */
 export function readGuestNow(image: Image, offset: number, buffer: Uint8Array): boolean {
   const extent = peekWhole(image, offset, buffer.byteLength);
-  if (extent?.kind !== Kind.normal || image.file.node.driver.debugEvent) return false;
+  if (image.file.node.driver.debugEvent) return false;
+  if (extent?.kind === Kind.zeroPlain || extent?.kind === Kind.zeroAllocated) {
+    buffer.fill(0);
+    return true;
+  }
+  if (extent?.kind !== Kind.normal) return false;
   const { encryption } = image;
   if (encryption) return encryption.readNow(image, { guest: offset, host: extent.host }, buffer);
   return image.data.preadNow(extent.host, buffer);

@@ -22,8 +22,7 @@ export async function statusAt(image: Image, offset: number, bytes: number): Pro
 /** As statusAt(), if all that it needs is in memory. */
 export function statusNow(image: Image, offset: number, bytes: number): BlockStatus | undefined {
   const first = peekExtent(image, offset, bytes);
-  const recurses = !image.encryption && (image.hasDataFile || image.preallocated !== false);
-  if (!first || (first.kind === Kind.normal && recurses)) return undefined;
+  if (!first) return undefined;
   let length = first.bytes;
   while (length < bytes) {
     const next = peekExtent(image, offset + length, bytes - length);
@@ -31,7 +30,11 @@ export function statusNow(image: Image, offset: number, bytes: number): BlockSta
     if (!continues(first, next, length)) break;
     length += next.bytes;
   }
-  return describe(image, first, length);
+  const status = describe(image, first, length);
+  // What is not known yet is better asked for, too.
+  const recurses = image.hasDataFile || image.preallocated !== false;
+  if (status.map && first.kind === Kind.normal && recurses) status.recurse = true;
+  return status;
 }
 
 /** The extent at `offset`, if the way to it is in memory and it is a possible one. */
