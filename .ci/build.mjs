@@ -2,12 +2,12 @@
 //
 //   assembly/  --asc-->      build/kernels.wasm
 //   the binary --base64-->   build/generated/kernels-binary.{js,d.ts}   (imported as "#kernels-binary")
-//   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/cli/main.js, build/chunks/
+//   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/chunks/; build/cli/main.js, build/cli/chunks/
 //   the program's table of options --> build/man/*.1
 //   src/       --tsc-->      build/types/**/*.d.ts
 //
-// All entries are bundled in one go with shared chunks, so a class such as BlockError is the same object whichever
-// entry it was imported from. `--kernels` stops after the first two steps. Nothing here reads the network.
+// The library's entries are bundled in one go with shared chunks, so a class such as BlockError is the same object
+// whichever entry it was imported from. The program is a process of its own, and a bundle of its own. `--kernels` stops after the first two steps. Nothing here reads the network.
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -58,38 +58,78 @@ async function buildKernels() {
 
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
+const common = {
+  absWorkingDir: root,
+  outdir: "build",
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  platform: "neutral",
+  mainFields: ["module", "main"],
+  target,
+  sourcemap: true,
+  define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
+  metafile: true,
+  logLevel: "warning",
+};
+
+/** Packages that are found where the library is installed; @noble/hashes is bundled. */
+const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-access-storage"];
+
+/** The library: what its users read and bundle again, so not minified. */
+function bundleLibrary() {
+  const { "cli/main": _, ...library } = entries;
+  return esbuild({
+    ...common,
+    entryPoints: Object.entries(library).map(([name, file]) => ({ in: file, out: name })),
+    chunkNames: "chunks/[name]-[hash]",
+    external: ["node:*", ...optional],
+  });
+}
+
+/** The program: a bundle of its own, minified and with its command line parser inside, since that halves its start. */
+function bundleProgram() {
+  return esbuild({
+    ...common,
+    entryPoints: [{ in: entries["cli/main"], out: "cli/main" }],
+    chunkNames: "cli/chunks/[name]-[hash]",
+    minify: true,
+    legalComments: "none",
+    external: ["node:*", ...optional],
+    banner: { js: requireForCommonJs },
+  });
+}
+
+/** commander is CommonJS: what it requires of Node is found by this. */
+const requireForCommonJs =
+  'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);';
+
+/** The licenses of the packages of which code is in the bundles. */
+function licenses(inputs) {
+  const names = new Set(
+    inputs.map((path) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean),
+  );
+  const texts = [...names].toSorted().map((name) => {
+    const folder = join(root, "node_modules", name);
+    const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+    const { license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    const text = file ? readFileSync(join(folder, file), "utf8").trim() : "(the package has no license text)";
+    return `${name}: ${license}\n\n${text}\n`;
+  });
+  writeFileSync(join(out, "THIRD-PARTY-LICENSES.txt"), texts.join("\n---\n\n"));
+}
+
 /** Bundles the entries; then removes chunks of earlier builds. */
 async function bundle() {
-  const { metafile } = await esbuild({
-    absWorkingDir: root,
-    entryPoints: Object.entries(entries).map(([name, file]) => ({ in: file, out: name })),
-    outdir: "build",
-    chunkNames: "chunks/[name]-[hash]",
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "neutral",
-    mainFields: ["module", "main"],
-    target,
-    sourcemap: true,
-    external: [
-      "node:*",
-      "commander",
-      "koffi",
-      "fzstd",
-      "@bokuweb/zstd-wasm",
-      "file-disk",
-      "random-access-storage",
-    ],
-    define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
-    metafile: true,
-    logLevel: "warning",
-  });
-  const kept = new Set(Object.keys(metafile.outputs));
-  const chunks = join(out, "chunks");
-  for (const name of existsSync(chunks) ? readdirSync(chunks) : []) {
-    if (!kept.has(`build/chunks/${name}`)) rmSync(join(chunks, name));
+  const metafiles = (await Promise.all([bundleLibrary(), bundleProgram()])).map(({ metafile }) => metafile);
+  const kept = new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs)));
+  for (const folder of ["chunks", join("cli", "chunks")]) {
+    const chunks = join(out, folder);
+    for (const name of existsSync(chunks) ? readdirSync(chunks) : []) {
+      if (!kept.has(`build/${folder}/${name}`)) rmSync(join(chunks, name));
+    }
   }
+  licenses(metafiles.flatMap(({ inputs }) => Object.keys(inputs)));
   chmodSync(join(out, "cli", "main.js"), 0o755);
 }
 

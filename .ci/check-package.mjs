@@ -24,7 +24,7 @@ const documentedNames = { index: "blockwright", "cli/main": "blockwright (comman
 
 /** What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks. */
 function outside(forBrowser) {
-  const inNode = ["commander", "file-disk", "random-access-storage"];
+  const inNode = ["file-disk", "random-access-storage"];
   // Browsers read zstd by fzstd: loaded on demand, and a part of the bundle.
   return ["node:*", "koffi", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["fzstd", ...inNode])];
 }

@@ -30,7 +30,7 @@ export function copyPieces(host: Host): Pieces & {
   readonly copyNowBelow: number;
 } {
   return host.files.inTurn
-    ? { bytes: 2 * MiB, atOnce: 3, copyNowBelow: MiB }
+    ? { bytes: 8 * MiB, atOnce: 2, copyNowBelow: MiB }
     : { ...pooled, copyNowBelow: 0 };
 }
 

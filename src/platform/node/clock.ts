@@ -2,7 +2,6 @@
  * Time in Node. A timer keeps the process alive, as it stands for work that somebody waits for (a job between two chunks,
  * a throttled request); a job that is paused by its user has none, so a foreground command holds its process itself.
  */
-import { performance } from "node:perf_hooks";
 import type { Clock } from "../../base/host.ts";
 
 /** The longest delay that setTimeout takes, ms; a longer one would fire at once. */

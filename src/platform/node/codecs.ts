@@ -2,10 +2,9 @@
  * zstd (see zstd.ts), and raw DEFLATE by node:zlib, on its thread pool. Deflating uses QEMU's parameters for compressed clusters: a window of
  * 4 KiB, the largest memory level, the default compression level. Source: RFC 1951, qcow2's compressed clusters.
  */
-import * as zlib from "node:zlib";
 import type { HostCodecs } from "../../base/host.ts";
 import { nodeError } from "./errors.ts";
-import { nodeZstd } from "./zstd.ts";
+import { nodeZstd, zlib } from "./zstd.ts";
 
 const WINDOW_BITS = 12;
 const MEMORY_LEVEL = 9;
@@ -20,7 +19,7 @@ function isTooLarge(error: unknown): boolean {
 function inflateUntilFull(input: Uint8Array, output: Uint8Array): Promise<number> {
   return new Promise((resolve, reject) => {
     let done = 0;
-    const stream = zlib.createInflateRaw({ chunkSize: Math.max(MIN_CHUNK, output.byteLength) });
+    const stream = zlib().createInflateRaw({ chunkSize: Math.max(MIN_CHUNK, output.byteLength) });
     stream.on("data", (chunk: Uint8Array) => {
       const room = output.byteLength - done;
       output.set(chunk.subarray(0, room), done);
@@ -43,10 +42,10 @@ export const nodeCodecs: HostCodecs = {
       chunkSize: Math.max(MIN_CHUNK, output.byteLength),
       maxOutputLength: Math.max(1, output.byteLength),
       // Input that ends early gives what it holds, not an error; the caller sees the count.
-      finishFlush: zlib.constants.Z_SYNC_FLUSH,
+      finishFlush: zlib().constants.Z_SYNC_FLUSH,
     };
     return new Promise((resolve, reject) => {
-      zlib.inflateRaw(input, options, (error, result) => {
+      zlib().inflateRaw(input, options, (error, result) => {
         if (isTooLarge(error)) return resolve(inflateUntilFull(input, output));
         if (error) return reject(nodeError(error, "decompress"));
         output.set(result.subarray(0, output.byteLength));
@@ -58,7 +57,7 @@ export const nodeCodecs: HostCodecs = {
     if (limit <= 1) return Promise.resolve(undefined);
     const options = { windowBits: WINDOW_BITS, memLevel: MEMORY_LEVEL, maxOutputLength: limit - 1 };
     return new Promise((resolve, reject) => {
-      zlib.deflateRaw(input, options, (error, result) => {
+      zlib().deflateRaw(input, options, (error, result) => {
         if (isTooLarge(error)) resolve(undefined);
         else if (error) reject(nodeError(error, "compress"));
         else resolve(new Uint8Array(result.buffer, result.byteOffset, result.byteLength));

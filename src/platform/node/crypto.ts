@@ -2,18 +2,21 @@
  * The cryptography of Node, by node:crypto. A cipher object is made once a key and fed whole blocks, which ECB without
  * padding gives back at once. Source: FIPS 197, RFC 8018.
  */
-import { createCipheriv, createDecipheriv, createHash, pbkdf2, randomBytes } from "node:crypto";
+import type { Cipher, Decipher } from "node:crypto";
 import { BlockError } from "../../base/errors.ts";
 import type { HashName, HostBlockCipher, HostCrypto } from "../../base/host.ts";
 
+/** Loaded when it is first needed: most disks need none of it. */
+const crypto = (): typeof import("node:crypto") => process.getBuiltinModule("node:crypto");
+
 class Aes implements HostBlockCipher {
-  readonly #encrypt: ReturnType<typeof createCipheriv>;
-  readonly #decrypt: ReturnType<typeof createDecipheriv>;
+  readonly #encrypt: Cipher;
+  readonly #decrypt: Decipher;
 
   constructor(key: Uint8Array) {
     const name = `aes-${key.byteLength * 8}-ecb`;
-    this.#encrypt = createCipheriv(name, key, null).setAutoPadding(false);
-    this.#decrypt = createDecipheriv(name, key, null).setAutoPadding(false);
+    this.#encrypt = crypto().createCipheriv(name, key, null).setAutoPadding(false);
+    this.#decrypt = crypto().createDecipheriv(name, key, null).setAutoPadding(false);
   }
 
   encrypt(input: Uint8Array, output: Uint8Array): void {
@@ -36,11 +39,11 @@ function own(buffer: Uint8Array): Uint8Array {
 
 /** Node's cryptography. PBKDF2 runs on Node's thread pool. */
 export const nodeCrypto: HostCrypto = {
-  randomBytes: (bytes) => own(randomBytes(bytes)),
+  randomBytes: (bytes) => own(crypto().randomBytes(bytes)),
   aes: (key) => new Aes(key),
   hash(name, data) {
     try {
-      return own(createHash(name).update(data).digest());
+      return own(crypto().createHash(name).update(data).digest());
     } catch (cause) {
       throw missing(name, cause);
     }
@@ -48,7 +51,7 @@ export const nodeCrypto: HostCrypto = {
   pbkdf2({ hash, secret, salt, iterations, bytes }) {
     return new Promise((resolve, reject) => {
       // An unknown hash is thrown at once, which rejects.
-      pbkdf2(secret, salt, iterations, bytes, hash, (error, key) => {
+      crypto().pbkdf2(secret, salt, iterations, bytes, hash, (error, key) => {
         if (error) reject(missing(hash, error));
         else resolve(own(key));
       });

@@ -2,12 +2,14 @@
  * zstd by what there is: node:zlib where it has it (Node 22.15 on), else the optional packages fzstd (reading) and
  * @bokuweb/zstd-wasm (writing). Source: RFC 8878.
  */
-import * as zlib from "node:zlib";
 import { blockError } from "../../base/errors.ts";
 import type { HostCodecs } from "../../base/host.ts";
 import { decompressByPackage, missingPackage } from "../fzstd.ts";
 
 type Callback = (error: Error | null, result: Uint8Array) => void;
+
+/** Loaded when it is first needed. */
+export const zlib = (): typeof import("node:zlib") => process.getBuiltinModule("node:zlib");
 
 /** The part of node:zlib that older versions lack. */
 interface Builtin {
@@ -15,7 +17,6 @@ interface Builtin {
   zstdCompress?: (input: Uint8Array, done: Callback) => void;
 }
 
-const builtin = zlib as unknown as Builtin;
 /** The level that libzstd calls its default, and QEMU uses. */
 const LEVEL = 3;
 
@@ -44,7 +45,7 @@ async function loadWriter(): Promise<(input: Uint8Array) => Uint8Array> {
 }
 
 async function compressBySomething(input: Uint8Array): Promise<Uint8Array> {
-  const { zstdCompress } = builtin;
+  const { zstdCompress } = zlib() as unknown as Builtin;
   if (!zstdCompress) return (await (writer ??= loadWriter()))(input);
   return new Promise((resolve, reject) => {
     zstdCompress(input, (error, result) => {
@@ -57,7 +58,7 @@ async function compressBySomething(input: Uint8Array): Promise<Uint8Array> {
 /** The zstd half of Node's codecs. Malformed input is EIO; ENOTSUP where a package is missing. */
 export const nodeZstd: Required<Pick<HostCodecs, "compressZstd" | "decompressZstd">> = {
   decompressZstd(input, output) {
-    const { zstdDecompress } = builtin;
+    const { zstdDecompress } = zlib() as unknown as Builtin;
     return zstdDecompress
       ? decompressByNode(zstdDecompress, input, output)
       : decompressByPackage(input, output);
