@@ -106,10 +106,9 @@ const requireForCommonJs =
 
 /** The licenses of the packages of which code is in the bundles. */
 function licenses(inputs) {
-  const names = new Set(
-    inputs.map((path) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean),
-  );
-  const texts = [...names].toSorted().map((name) => {
+  const packages = inputs.map((path) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
+  const names = [...new Set(packages.filter(Boolean))].toSorted((a, b) => (a < b ? -1 : 1));
+  const texts = names.map((name) => {
     const folder = join(root, "node_modules", name);
     const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
     const { license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));

@@ -7,7 +7,7 @@ import { BlockError } from "../../base/errors.ts";
 import type { HashName, HostBlockCipher, HostCrypto } from "../../base/host.ts";
 
 /** Loaded when it is first needed: most disks need none of it. */
-const crypto = (): typeof import("node:crypto") => process.getBuiltinModule("node:crypto");
+const crypto = () => process.getBuiltinModule("node:crypto");
 
 class Aes implements HostBlockCipher {
   readonly #encrypt: Cipher;

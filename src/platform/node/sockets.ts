@@ -141,7 +141,9 @@ export const nodeSockets: HostSockets = {
     return new Promise((resolve, reject) => {
       const target =
         address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
-      const socket = process.getBuiltinModule("node:net").connect({ ...target, allowHalfOpen: true, noDelay: true });
+      const socket = process
+        .getBuiltinModule("node:net")
+        .connect({ ...target, allowHalfOpen: true, noDelay: true });
       const fail = (error: unknown): void => reject(socketError(error, address, "connect"));
       socket.once("error", fail);
       socket.once("connect", () => {
@@ -153,7 +155,9 @@ export const nodeSockets: HostSockets = {
   listen(address) {
     return new Promise((resolve, reject) => {
       if (address.type === "unix") checkPath(address.path);
-      const server = process.getBuiltinModule("node:net").createServer({ allowHalfOpen: true, noDelay: true });
+      const server = process
+        .getBuiltinModule("node:net")
+        .createServer({ allowHalfOpen: true, noDelay: true });
       server.once("error", (error) => reject(socketError(error, address, "listen")));
       server.once("listening", () => resolve(new NodeListener(server)));
       if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });

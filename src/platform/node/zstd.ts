@@ -9,7 +9,7 @@ import { decompressByPackage, missingPackage } from "../fzstd.ts";
 type Callback = (error: Error | null, result: Uint8Array) => void;
 
 /** Loaded when it is first needed. */
-export const zlib = (): typeof import("node:zlib") => process.getBuiltinModule("node:zlib");
+export const zlib = () => process.getBuiltinModule("node:zlib");
 
 /** The part of node:zlib that older versions lack. */
 interface Builtin {
