@@ -120,15 +120,18 @@ async function expectDone(verb: ChainStory["verb"], directory: string, before: B
   if (verb === "commit-base") expect((await readFile(top)).equals(before)).toBe(true);
 }
 
-test.each(chainVerbs)("%s, with the power cut", async (verb) => {
+const powerCuts = chainVerbs.flatMap((verb) => [false, true].map((inTurn) => ({ verb, inTurn })));
+
+test.each(powerCuts)("$verb, with the power cut, written at once: $inTurn", async ({ verb, inTurn }) => {
   const [clusterSize] = clusterSizes;
-  const random = randomness(SEED * 31 + verb.length);
+  const random = randomness(SEED * 31 + verb.length + (inTurn ? 1000 : 0));
   const directory = join(home, `${verb}-power`);
   const start = new Map<string, Uint8Array>();
   for (const name of chainImages)
     start.set(join(directory, name), await readFile(join(templates(clusterSize), name)));
-  const files = new RecordedFiles(start, random);
+  const files = new RecordedFiles(start, random, { inTurn });
   await carryOut({ directory, verb }, { ...nodeHost(), files });
+  expect(files.atOnce > 0).toBe(inTurn);
   const last = files.now + 1;
   for (let cut = 0; cut < CUTS; cut++) {
     const at = cut === 0 ? last : random(last);

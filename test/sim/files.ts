@@ -115,6 +115,10 @@ export class SimFiles implements HostFiles {
   faults: FaultRule[] = [];
   latency: Latency = { usualMs: 0, slowOneIn: 0 };
   alignment = 1;
+  /** One request in so many that might be done at once is not; 0: none can be. */
+  notNowOneIn = 0;
+  /** Requests that were done at once. */
+  atOnce = 0;
   /** Files that are open now. */
   open_ = 0;
   /** Errors that were injected so far, by errno. */
@@ -170,6 +174,13 @@ export class SimFiles implements HostFiles {
     let delayMs = usualMs * this.dice.fraction();
     if (slowOneIn > 0 && this.dice.oneIn(slowOneIn)) delayMs *= 40;
     return this.scheduler.sleep(delayMs);
+  }
+
+  /** Whether a request can be done at once. */
+  now(): boolean {
+    if (this.notNowOneIn === 0 || this.dice.oneIn(this.notNowOneIn)) return false;
+    this.atOnce += 1;
+    return true;
   }
 
   /** The error that a request is to meet, if one. */
@@ -239,6 +250,30 @@ class SimFile implements HostFile {
     const written = early ? room : this.#apply(data, offset);
     if (written < data.byteLength) throw this.#files.failed("ENOSPC", "write", this.#path);
     this.#note("write", offset, data.byteLength);
+  }
+
+  /** Faults make the caller ask again in the awaited way, which may then succeed. */
+  readNow(buffer: Uint8Array, offset: number): number | undefined {
+    this.#check("readNow", offset, buffer.byteLength);
+    if (!this.#files.now()) return undefined;
+    if (this.#files.fault(this.#path, "read")) {
+      buffer.fill(0xee);
+      return undefined;
+    }
+    const count = this.#data.read(offset, buffer);
+    this.#note("read now", offset, count);
+    return count;
+  }
+
+  writeNow(buffer: Uint8Array, offset: number): boolean {
+    this.#check("writeNow", offset, buffer.byteLength, true);
+    if (!this.#files.now()) return false;
+    const fails = this.#files.fault(this.#path, "write") !== undefined;
+    const sectors = Math.ceil(buffer.byteLength / SECTOR);
+    const bytes = fails ? this.#files.dice.below(sectors) * SECTOR : buffer.byteLength;
+    const written = this.#apply(buffer.subarray(0, bytes), offset);
+    this.#note("write now", offset, written);
+    return written === buffer.byteLength;
   }
 
   async flush(): Promise<void> {

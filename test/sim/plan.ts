@@ -75,6 +75,8 @@ export interface StoryPlan {
   userMs: number;
   /** The user may force-cancel. */
   mayCancel: boolean;
+  /** Files can be read and written at once, but for one request in so many; 0: never. */
+  notNowOneIn: number;
 }
 
 /** The path of an image's file. */
@@ -116,6 +118,7 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
     calmMs,
     userMs: dice.pick([0, 5, 20, 80, 300]),
     mayCancel: dice.oneIn(4),
+    notNowOneIn: seed % 4 === 1 ? dice.pick([3, 20]) : 0,
   };
 }
 

@@ -15,6 +15,11 @@ describe.runIf(wanted !== undefined)("the wanted story", () => {
 });
 
 describe.runIf(wanted === undefined)("a seed replays", () => {
+  it("some stories use their files at once, others never", async () => {
+    const stories = [await runStory(5), await runStory(9), await runStory(13), await runStory(6)];
+    expect(stories.map(({ atOnce }) => atOnce > 0)).toEqual([true, true, true, false]);
+  });
+
   it.each(Array.from({ length: 20 }, (_, index) => 11 + 37 * index))("seed %i", async (seed) => {
     const first = await runStory(seed);
     const second = await runStory(seed);

@@ -27,6 +27,8 @@ export interface StoryResult {
   jobErrors: number;
   faults: number;
   requests: number;
+  /** Reads and writes of files that were done at once. */
+  atOnce: number;
   steps: number;
 }
 
@@ -124,6 +126,7 @@ export class Story {
       jobErrors: watch.errors,
       faults: [...host.files.injected.values()].reduce((sum, count) => sum + count, 0),
       requests: this.guest?.requests ?? 0,
+      atOnce: host.files.atOnce,
       steps: host.scheduler.steps,
     };
   }
@@ -134,6 +137,7 @@ export class Story {
     await world.create();
     files.latency = plan.latency;
     files.alignment = plan.alignment;
+    files.notNowOneIn = plan.notNowOneIn;
     const engine = makeEngine(host, plan.arenaBytes);
     this.engine = engine;
     await world.open(engine);

@@ -21,13 +21,13 @@ export class Journal {
   /** Counts issues and completions: the instants at which the power can fail. */
   now = 0;
   readonly #base: Uint8Array;
-  readonly #random: (limit: number) => number;
+  readonly random: (limit: number) => number;
 
   constructor(base: Uint8Array, random: (limit: number) => number) {
     this.#base = base.slice();
     this.content = base.slice();
     this.length = base.byteLength;
-    this.#random = random;
+    this.random = random;
   }
 
   begin(kind: Entry["kind"], offset: number, data: Uint8Array): Entry {
@@ -40,10 +40,22 @@ export class Journal {
     entry.completed = this.now++;
   }
 
+  /** The last instant of some flush, when most is at stake. */
+  beforeFlush(): number {
+    const flushes = this.entries.filter(({ kind, completed }) => kind === "flush" && completed < Infinity);
+    return flushes[this.random(flushes.length)]!.completed - 1;
+  }
+
   /** Lets other requests overtake, some of the time. */
   async delay(): Promise<void> {
-    for (let turns = this.#random(4); turns > 0; turns--)
+    for (let turns = this.random(4); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** What lies behind the end reads as zeroes. */
+  read(offset: number, buffer: Uint8Array): void {
+    buffer.fill(0);
+    buffer.set(this.content.subarray(offset, Math.min(offset + buffer.byteLength, this.length)));
   }
 
   apply(offset: number, data: Uint8Array): void {
@@ -69,7 +81,7 @@ export class Journal {
       const end = entry.offset + entry.data.byteLength;
       for (let from = entry.offset; from < end;) {
         const to = Math.min(end, from - (from % SECTOR) + SECTOR);
-        if (durable || this.#random(100) < keep) {
+        if (durable || this.random(100) < keep) {
           length = Math.max(length, to);
           disk.set(entry.data.subarray(from - entry.offset, to - entry.offset), from);
         }
@@ -87,13 +99,33 @@ function grown(bytes: Uint8Array, length: number): Uint8Array {
   return next;
 }
 
-/** A driver named `journal` over one journal. */
-export function journalType(journal: Journal): DriverType {
+/** What a driver does at once, as a file that is written in its caller's turn; now and then it can't, or fails in part. */
+function inTurn(journal: Journal): Pick<BlockDriver, "preadNow" | "pwriteNow"> {
+  return {
+    preadNow(offset, buffer) {
+      if (journal.random(8) === 0) return false;
+      journal.read(offset, buffer);
+      return true;
+    },
+    pwriteNow(offset, buffer) {
+      const luck = journal.random(50);
+      if (luck === 0) return false;
+      const bytes = luck === 1 ? journal.random(buffer.byteLength / SECTOR) * SECTOR : buffer.byteLength;
+      const entry = journal.begin("write", offset, buffer.subarray(0, bytes));
+      journal.apply(offset, entry.data);
+      journal.end(entry);
+      return bytes === buffer.byteLength;
+    },
+  };
+}
+
+/** A driver named `journal` over one journal; `quick`: it can do things at once too. */
+export function journalType(journal: Journal, quick = false): DriverType {
   const driver: BlockDriver = {
+    ...(quick ? inTurn(journal) : {}),
     length: () => journal.length,
     pread(offset, buffer) {
-      buffer.fill(0);
-      buffer.set(journal.content.subarray(offset, Math.min(offset + buffer.byteLength, journal.length)));
+      journal.read(offset, buffer);
       return Promise.resolve();
     },
     async pwrite(offset, buffer) {

@@ -57,10 +57,19 @@ export class RecordedFiles implements HostFiles {
   readonly #entries: Entry[] = [];
   readonly #start = new Map<string, Uint8Array>();
   readonly #files = new Map<string, Content>();
+  /** Reads and writes can be done at once too, as of files that are used in their caller's turn. */
+  readonly inTurn: boolean;
+  /** Writes that were done at once. */
+  atOnce = 0;
   readonly #random: (limit: number) => number;
 
-  constructor(files: ReadonlyMap<string, Uint8Array>, random: (limit: number) => number) {
+  constructor(
+    files: ReadonlyMap<string, Uint8Array>,
+    random: (limit: number) => number,
+    { inTurn = false }: { inTurn?: boolean } = {},
+  ) {
     this.#random = random;
+    this.inTurn = inTurn;
     for (const [path, bytes] of files) {
       this.#start.set(path, bytes);
       this.#files.set(path, new Content(bytes));
@@ -73,6 +82,7 @@ export class RecordedFiles implements HostFiles {
     const change = (kind: Entry["kind"], offset: number, bytes: number, data?: Uint8Array) =>
       this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
     return Promise.resolve({
+      ...(this.inTurn ? this.#inTurn(path, content) : {}),
       alignment: 1,
       read: (buffer, offset) => {
         const part = content.bytes.subarray(offset, offset + buffer.byteLength);
@@ -91,6 +101,31 @@ export class RecordedFiles implements HostFiles {
       setWritable: () => Promise.resolve(),
       close: () => Promise.resolve(),
     });
+  }
+
+  /** Now and then it can't be, or fails in part. */
+  #inTurn(path: string, content: Content): Pick<HostFile, "readNow" | "writeNow"> {
+    return {
+      readNow: (buffer, offset) => {
+        if (this.#random(20) === 0) return undefined;
+        const part = content.bytes.subarray(offset, offset + buffer.byteLength);
+        buffer.set(part);
+        return part.byteLength;
+      },
+      writeNow: (buffer, offset) => {
+        const luck = this.#random(50);
+        if (luck === 0) return false;
+        const bytes = luck === 1 ? this.#random(buffer.byteLength) : buffer.byteLength;
+        const issued = this.now++;
+        const data = buffer.slice(0, bytes);
+        const entry: Entry = { path, kind: "write", offset, bytes, data, issued, completed: this.now++ };
+        this.#entries.push(entry);
+        content.apply(entry);
+        if (luck === 1) return false;
+        this.atOnce++;
+        return true;
+      },
+    };
   }
 
   create(): Promise<void> {

@@ -49,8 +49,13 @@ export async function allocate(image: Image, count: number): Promise<Allocation>
 function takeFresh(image: Image, cluster: number, count: number): Allocation {
   const { clusterSize } = image.geometry;
   const fresh = cluster * clusterSize >= image.untouchedFrom;
-  image.untouchedFrom = Math.max(image.untouchedFrom, (cluster + count) * clusterSize);
+  noteTouched(image, cluster + count);
   return { cluster, count, fresh };
+}
+
+/** From cluster `end` on nobody has written anything; before it clusters may hold anything. */
+export function noteTouched(image: Image, end: number): void {
+  image.untouchedFrom = Math.max(image.untouchedFrom, end * image.geometry.clusterSize);
 }
 
 /**
@@ -68,7 +73,7 @@ export function peekRun(image: Image, count: number): { cluster: number; block: 
   return { cluster, block };
 }
 
-/** Takes what peekRun() found, refcount 1 each. */
+/** Takes what peekRun() found and noteTouched() was told of, refcount 1 each. */
 export function takeNow(
   image: Image,
   { cluster, block }: { cluster: number; block: CachedTable },
@@ -80,7 +85,6 @@ export function takeNow(
   const { from, to } = refcountBytes(first, count, refcountOrder);
   image.refcountBlocks.markDirty(block, from, to);
   image.freeHint = cluster + count;
-  takeFresh(image, cluster, count);
 }
 
 /** Takes one cluster for a table. */

@@ -6,7 +6,7 @@
  * Invariants: as write.ts's: the data is written before the L2 entries change, the refcounts change with them in memory, and
  * write-back.ts orders both. Nothing is awaited, so no lock is taken. A write that fails leaves the metadata unchanged.
  */
-import { peekRun, takeNow } from "./allocate.ts";
+import { noteTouched, peekRun, takeNow } from "./allocate.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, Kind, writeEntry } from "./layout.ts";
 import { entryPlace, extentAt, isImpossible, peekOwnSlice } from "./mapping.ts";
@@ -39,6 +39,8 @@ function writeNew(image: Image, slice: CachedTable, offset: number, buffer: Uint
   const run = peekRun(image, count);
   if (!run) return false;
   const host = run.cluster * clusterSize;
+  // A write that fails may leave a part of itself in clusters that others then take.
+  noteTouched(image, run.cluster + count);
   if (!writeData(image, host, buffer)) return false;
   takeNow(image, run, count);
   const first = entryPlace(image, offset);
