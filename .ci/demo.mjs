@@ -2,14 +2,14 @@
 // with Range and ETag. The page can ask the server to cut the connections of the disk, as
 // a network does. Nothing is loaded from elsewhere.
 import { createHash } from "node:crypto";
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { dirname, extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
+import { assemble } from "./assemble.mjs";
 import { root, target } from "./build.mjs";
 
 const MiB = 1024 * 1024;
@@ -46,25 +46,10 @@ function firmware() {
   throw new Error("the guest boots with SeaBIOS, which is not here; on Debian: apt-get install seabios");
 }
 
-/** The guest's program, 16 sectors. */
-function assemble() {
-  const folder = mkdtempSync(join(tmpdir(), "blockwright-demo-"));
-  try {
-    const out = join(folder, "guest.bin");
-    execFileSync("nasm", ["-f", "bin", "-o", out, join(root, "src/demo/guest.asm")]);
-    return readFileSync(out);
-  } catch (error) {
-    if (error.code !== "ENOENT") throw error;
-    throw new Error("the guest is assembled by nasm, which is not here; on Debian: apt-get install nasm");
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
 /** A disk of `bytes` bytes as guest.asm wants it. */
 function makeDisk(bytes) {
   const disk = Buffer.alloc(bytes);
-  assemble().copy(disk);
+  assemble({ root, source: "src/demo/guest.asm" }).copy(disk);
   const sectors = bytes / SECTOR;
   disk.writeUInt32LE(sectors, TOTAL_AT);
   for (let sector = FIRST_SECTOR; sector < sectors; sector++) {

@@ -14,18 +14,7 @@ CELLS   equ COLUMNS * 11
 MAPROW  equ 8
 NOTEMAX equ 56
 
-        bits 16
-        org 0x7c00
-
-start:  cli
-        xor ax, ax
-        mov ds, ax
-        mov es, ax
-        mov ss, ax
-        mov sp, 0x7c00
-        sti
-        cld
-        mov [drive], dl
+%include "src/demo/boot.asm"
         mov si, loader
         mov ah, 0x42
         int 0x13

@@ -11,18 +11,7 @@ STEP    equ 0x9E3779B1
 BUFFER  equ 0x1000              ; segment
 COM1    equ 0x3f8
 
-        bits 16
-        org 0x7c00
-
-start:  cli
-        xor ax, ax
-        mov ds, ax
-        mov es, ax
-        mov ss, ax
-        mov sp, 0x7c00
-        sti
-        cld
-        mov [drive], dl
+%include "src/demo/boot.asm"
         mov al, 'B'
         call put
 

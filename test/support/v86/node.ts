@@ -1,11 +1,9 @@
 // v86 in Node, with Debian's SeaBIOS and the guest of monitor.asm.
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { V86 } from "v86";
 import { V86 as OldV86 } from "v86-old";
+import { assemble } from "../../../.ci/assemble.mjs";
 import type { V86Disk } from "../../../src/machine/v86/disk.ts";
 import { root } from "../root.ts";
 import { MonitorGuest } from "./monitor-guest.ts";
@@ -25,17 +23,9 @@ export function buildFolder(build: Build): string {
   return dirname(createRequire(import.meta.url).resolve(build));
 }
 
-/** The boot sector of monitor.asm, assembled by nasm. */
+/** The boot sector of monitor.asm. */
 export function monitorSector(): Uint8Array {
-  const folder = mkdtempSync(join(tmpdir(), "blockwright-nasm-"));
-  try {
-    const source = join(root, "test", "support", "v86", "monitor.asm");
-    const output = join(folder, "monitor.bin");
-    execFileSync("nasm", ["-f", "bin", "-o", output, source]);
-    return new Uint8Array(readFileSync(output));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  return assemble({ root, source: "test/support/v86/monitor.asm" });
 }
 
 /** A machine that runs; `await using` ends it. */
