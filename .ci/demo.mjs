@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { assemble } from "./assemble.mjs";
 import { root, target } from "./build.mjs";
+import { DebianGuest, debianFolder } from "./demo-debian.mjs";
 
 const MiB = 1024 * 1024;
 const SECTOR = 512;
@@ -82,6 +83,7 @@ async function bundlePage() {
 function fileFor(path, bios) {
   const folders = [
     ["/firmware/", bios],
+    ["/linux/", debianFolder],
     ["/v86/", dirname(createRequire(import.meta.url).resolve("v86"))],
     ["/built/", join(root, "build", "demo")],
     ["/", join(root, "src", "demo")],
@@ -114,8 +116,16 @@ function sendDisk(request, response, { disk, etag }) {
   return response.end(disk.subarray(from, to));
 }
 
+/** Tells of the Debian guest; a POST begins to make it. */
+function tellDebian(request, response, debian) {
+  if (request.method === "POST") debian.make();
+  response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
+  return response.end(JSON.stringify(debian.facts()));
+}
+
 /** Builds the page, makes the disk and serves both. Port 0: any that is free. */
-async function startDemo({ port, diskBytes }) {
+async function startDemo({ port, diskBytes, noDebian }) {
+  const debian = new DebianGuest(noDebian);
   const bios = firmware();
   const disk = makeDisk(diskBytes);
   const etag = `"${createHash("sha256").update(disk).digest("hex").slice(0, 32)}"`;
@@ -136,6 +146,7 @@ async function startDemo({ port, diskBytes }) {
       if (isCut) for (const socket of diskSockets) if (socket !== request.socket) socket.destroy();
       return response.writeHead(204).end();
     }
+    if (pathname === "/debian") return tellDebian(request, response, debian);
     const file = fileFor(pathname, bios);
     if (!file) return response.writeHead(404).end();
     response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
@@ -152,9 +163,10 @@ const options = {
   port: { type: "string", default: "8086" },
   "disk-mib": { type: "string", default: "64" },
   "skip-build": { type: "boolean", default: false },
+  "no-debian": { type: "boolean", default: false },
 };
 
-/** The command: `npm run demo -- [--port PORT] [--disk-mib MIB] [--skip-build]`. */
+/** The command: `npm run demo -- [--port PORT] [--disk-mib MIB] [--skip-build] [--no-debian]`. */
 async function main() {
   const { values } = parseArgs({ options });
   const [port, mib] = [Number(values.port), Number(values["disk-mib"])];
@@ -165,10 +177,12 @@ async function main() {
     const { status } = spawnSync(process.execPath, [join(root, ".ci/build.mjs")], { stdio: "inherit" });
     if (status !== 0) throw new Error("the library does not build");
   }
-  const { url } = await startDemo({ port, diskBytes: mib * MiB }).catch((error) => {
-    if (error.code !== "EADDRINUSE") throw error;
-    throw new Error(`port ${port} is in use: npm run demo -- --port ${port + 1}`);
-  });
+  const { url } = await startDemo({ port, diskBytes: mib * MiB, noDebian: values["no-debian"] }).catch(
+    (error) => {
+      if (error.code !== "EADDRINUSE") throw error;
+      throw new Error(`port ${port} is in use: npm run demo -- --port ${port + 1}`);
+    },
+  );
   console.log(`The demo is at ${url}  (Ctrl+C ends it)`);
 }
 

@@ -5,13 +5,26 @@
 import { V86 } from "v86";
 import type { GuestDisk } from "../index.ts";
 import { toV86Disk } from "../v86.ts";
+import type { GuestKind } from "./guest-choice.ts";
 import type { MapModel } from "./map-model.ts";
-import { DISK, type Session } from "./session.ts";
+import type { Session } from "./session.ts";
 
 /** Scan codes, pressed and let go. */
 const ENTER = [0x1c, 0x9c];
 const BACKSPACE = [0x0e, 0x8e];
 const KEY_MS = 12;
+const MiB = 1024 * 1024;
+
+/** What v86 gets for each guest beside what both have. */
+const machines: Record<GuestKind, object> = {
+  tiny: { memory_size: 16 * MiB },
+  debian: {
+    memory_size: 128 * MiB,
+    bzimage: { url: "/linux/vmlinuz" },
+    initrd: { url: "/linux/initrd" },
+    cmdline: "console=tty0 mitigations=off nokaslr tsc=reliable random.trust_cpu=on",
+  },
+};
 
 /** A running guest. */
 export interface Guest {
@@ -53,21 +66,21 @@ function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDi
   };
 }
 
-/** Boots the guest on the screen `container`. */
+/** Boots a guest on the screen `container`. */
 export async function boot(
   session: Session,
-  container: HTMLElement,
-  { model, changed }: { model: MapModel; changed: () => void },
+  kind: GuestKind,
+  { container, model, changed }: { container: HTMLElement; model: MapModel; changed: () => void },
 ): Promise<Guest> {
-  const remote = await session.engine.guestDisk(DISK, { rerror: "stop", werror: "enospc" });
+  const remote = await session.engine.guestDisk(session.topNode, { rerror: "stop", werror: "enospc" });
   const disk = await toV86Disk(watched(remote, model, changed), { identity: "demo" });
   const emulator = new V86({
     wasm_path: "/v86/v86.wasm",
     bios: { url: "/firmware/bios.bin" },
     vga_bios: { url: "/firmware/vgabios-stdvga.bin" },
     hda: disk,
-    memory_size: 16 * 1024 * 1024,
-    vga_memory_size: 2 * 1024 * 1024,
+    ...machines[kind],
+    vga_memory_size: 2 * MiB,
     screen_container: container,
     disable_mouse: true,
     disable_speaker: true,

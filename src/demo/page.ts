@@ -2,12 +2,17 @@
  * The demo page: a guest on a disk that arrives while it runs, the map of the disk, its jobs, and things to break.
  */
 import { type AnyClientEvent, persistStorage, storageStatus } from "../browser.ts";
+import { Copies, type CopyKind } from "./copies.ts";
 import { bytesText, byId, h, say } from "./dom.ts";
+import { save } from "./download.ts";
 import { type Guest, boot } from "./guest.ts";
+import { chooseGuest } from "./guest-choice.ts";
 import { JobCard, Jobs } from "./jobs.ts";
 import { MapModel, states } from "./map-model.ts";
 import { MapView } from "./map-view.ts";
+import { Resumer } from "./resumer.ts";
 import { DISK, FILL, Session } from "./session.ts";
+import { type Policy, Starter } from "./starter.ts";
 import { LogView } from "./log-view.ts";
 
 const CLUSTER = 65_536;
@@ -31,6 +36,9 @@ class Page {
   readonly #model: MapModel;
   readonly #view: MapView;
   readonly #jobs: Jobs;
+  readonly #copies: Copies;
+  readonly #starter: Starter;
+  readonly #resumer: Resumer;
   readonly #log = new LogView(byId("log"));
   #guest: Guest | undefined;
   #isCut = false;
@@ -42,7 +50,19 @@ class Page {
     this.#session = session;
     this.#model = new MapModel(session.disk.length, CLUSTER);
     this.#view = new MapView(byId("map"), this.#model);
-    this.#jobs = new Jobs(session.engine.qmp, (error) => this.#fail(error));
+    const onError = (error: unknown): void => this.#fail(error);
+    this.#copies = new Copies(session.engine, byId("copies"), {
+      download: (kind) => this.#download(kind),
+      onError,
+    });
+    this.#starter = new Starter(session, this.#copies);
+    this.#resumer = new Resumer(session.engine, onError);
+    this.#jobs = new Jobs({
+      qmp: session.engine.qmp,
+      onError,
+      policyOf: (id) => this.#starter.policyOf(id),
+      restart: (_id, policy) => this.#restartFill(policy),
+    });
     byId("legend").append(
       ...states.map((state) =>
         h(
@@ -63,11 +83,12 @@ class Page {
   async start(): Promise<void> {
     this.#wire();
     await this.#refreshMap();
-    const canvas = { model: this.#model, changed: () => this.#view.wake() };
-    this.#guest = await boot(this.#session, byId("console"), canvas);
+    const kind = await chooseGuest(() => this.#leave());
+    const shown = { container: byId("console"), model: this.#model, changed: () => this.#view.wake() };
+    this.#guest = await boot(this.#session, kind, shown);
     this.#pill("guest", "good", "Guest: running");
     this.#log.add("The guest boots", "good");
-    if (!(await this.#session.isComplete())) await this.#fill();
+    if (!(await this.#session.isComplete())) await this.#starter.run("fill");
     else this.#log.add("The whole disk is here: the server is not needed", "good");
     await this.#showStorage();
     void this.#poll();
@@ -82,18 +103,20 @@ class Page {
     on("cut", () => this.#cut(!this.#isCut));
     on("fill-up", () => this.#fillUp(!this.#isFull));
     on("reload", () => location.reload());
-    on("fill-start", () => this.#fill());
     on("guest-continue", () => this.#session.engine.qmp.execute("cont"));
     on("persist", () => this.#persist());
     on("snapshot", () => this.#snapshot());
+    on("layer", () => this.#addLayer());
     on("revert", () => this.#revert());
     on("start-over", () => this.#startOver());
     on("export", () => this.#export());
-    byId("speed").addEventListener("change", () => void this.#setSpeed());
-    byId("policy").addEventListener(
-      "change",
-      () => void this.#setPolicy().catch((error: unknown) => this.#fail(error)),
+    byId("auto-resume").addEventListener("change", ({ currentTarget }) =>
+      this.#resumer.set((currentTarget as HTMLInputElement).checked),
     );
+    byId("job-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.#starter.start().catch((error: unknown) => this.#fail(error));
+    });
     byId("type").addEventListener("submit", (event) => {
       event.preventDefault();
       const field = byId<HTMLInputElement>("type-text");
@@ -102,31 +125,15 @@ class Page {
     });
   }
 
-  get #speed(): number {
-    return Number(byId<HTMLSelectElement>("speed").value);
-  }
-
-  async #fill(): Promise<void> {
-    const policy = byId<HTMLSelectElement>("policy").value as "stop";
-    await this.#session.fill(policy, this.#speed);
-  }
-
-  async #setSpeed(): Promise<void> {
-    const { qmp } = this.#session.engine;
-    // It may have ended just now.
-    await qmp.execute("block-job-set-speed", { device: FILL, speed: this.#speed }).catch(() => undefined);
-  }
-
   /** A job keeps its policy, so another one needs another job; what has arrived stays. */
-  async #setPolicy(): Promise<void> {
+  async #restartFill(policy: Policy): Promise<void> {
     const { qmp } = this.#session.engine;
-    if (!(await qmp.execute("query-block-jobs")).some(({ device }) => device === FILL)) return;
     const over = new Promise<void>((resolve) => {
       const stop = qmp.on("BLOCK_JOB_CANCELLED", () => (stop(), resolve()));
     });
     await qmp.execute("block-job-cancel", { device: FILL, force: true });
     await over;
-    await this.#fill();
+    await this.#starter.run("fill", policy);
   }
 
   async #cut(isCut: boolean): Promise<void> {
@@ -172,8 +179,21 @@ class Page {
 
   async #startOver(): Promise<void> {
     await this.#endGuest();
+    await this.#copies.forget();
     await this.#session.forget();
     location.reload();
+  }
+
+  /** Closes everything, so that the next page finds it closed. */
+  async #leave(): Promise<void> {
+    await this.#endGuest();
+    await this.#session.engine.close();
+  }
+
+  async #addLayer(): Promise<void> {
+    await this.#session.addLayer();
+    this.#log.add("A layer is on top: what the guest writes goes there, until you commit it", "good");
+    await this.#refreshMap();
   }
 
   async #endGuest(): Promise<void> {
@@ -197,11 +217,8 @@ class Page {
         signal: abort.signal,
         onProgress: (offset, total) => card.show({ offset, total, words: "exporting" }),
       });
-      const blob = await blobOf(stream);
-      const link = h("a", { href: URL.createObjectURL(blob), download: `disk.${format}` });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-      this.#log.add(`The disk is exported: ${bytesText(blob.size)}`, "good");
+      const bytes = await save(stream, `disk.${format}`);
+      this.#log.add(`The disk is exported: ${bytesText(bytes)}`, "good");
     } catch (error) {
       if (!abort.signal.aborted) throw error;
       this.#log.add("The export was cancelled");
@@ -210,7 +227,25 @@ class Page {
     }
   }
 
-  #hear({ event, data }: AnyClientEvent): void {
+  async #download(kind: CopyKind): Promise<void> {
+    const bytes = await save(await this.#copies.read(kind), `${kind}.qcow2`);
+    this.#log.add(`The ${kind} is downloaded: ${bytesText(bytes)}`, "good");
+  }
+
+  /** A job is over. */
+  async #finished({ event, data }: AnyClientEvent): Promise<void> {
+    if (event !== "BLOCK_JOB_COMPLETED" && event !== "BLOCK_JOB_CANCELLED") return;
+    const isWhole = event === "BLOCK_JOB_COMPLETED" && data.error === undefined;
+    await this.#copies.finish(data.device, isWhole);
+    if (data.device !== "commit" || !isWhole) return;
+    await this.#session.dropLayer();
+    this.#log.add("The layer is part of the disk now", "good");
+    await this.#refreshMap();
+  }
+
+  #hear(heard: AnyClientEvent): void {
+    const { event, data } = heard;
+    if (!this.#isOver) void this.#finished(heard).catch((error: unknown) => this.#fail(error));
     const facts = Object.entries(data)
       .filter(([, value]) => typeof value !== "object")
       .map(([name, value]) => `${name}=${String(value)}`);
@@ -248,34 +283,20 @@ class Page {
       const isStuck = fill["io-status"] !== "ok";
       const how = isStuck ? "failed" : fill.paused ? "rests" : "runs";
       this.#model.job(Number(fill.offset), isStuck ? CLUSTER : WINDOW, how);
-      if (isStuck && byId<HTMLInputElement>("auto-resume").checked && round % 6 === 0) await this.#probe();
     } else this.#model.job(0, 0, "rests");
     this.#fillWasRunning = fill !== undefined;
-    byId("fill-start").hidden = fill !== undefined || this.#model.missing === 0;
+    this.#resumer.follow(jobs.map(({ device }) => device));
+    this.#starter.offer({ isBusy: jobs.length > 0, isComplete: this.#model.missing === 0 });
     this.#view.wake();
     for (const [at, item] of [...byId("legend").children].entries())
       say(item.lastElementChild!, String(this.#model.counts[at]));
     if (round % 8 === 0) await this.#showStorage();
   }
 
-  /** Resumes what an error has stopped, once the server answers. */
-  async #probe(): Promise<void> {
-    const isThere = await fetch(this.#session.url, {
-      headers: { range: "bytes=0-0" },
-      cache: "no-store",
-    }).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (!isThere || this.#isFull) return;
-    const { qmp } = this.#session.engine;
-    await qmp.execute("block-job-resume", { device: FILL });
-    if (!(await qmp.execute("query-status")).running) await qmp.execute("cont");
-  }
-
   async #refreshMap(): Promise<void> {
-    for await (const { offset, bytes, depth, zero } of this.#session.disk.map()) {
-      this.#model.store(offset, bytes, zero ? "zero" : depth > 0 ? "absent" : "local");
+    for await (const range of this.#session.disk.map()) {
+      const what = this.#session.isAbsent(range) ? "absent" : range.zero ? "zero" : "local";
+      this.#model.store(range.offset, range.bytes, what);
     }
     this.#view.wake();
     byId("map").setAttribute("aria-label", this.#model.summary);
@@ -296,7 +317,8 @@ class Page {
       `${bytesText(usageBytes)}${quota} in use, ${isPersistent ? "kept" : "may be cleared by the browser"}`,
     );
     const total = bytesText(this.#session.disk.length);
-    say(byId("map-facts"), `${DISK}: ${total}, qcow2 in OPFS over HTTP`);
+    const layer = this.#session.hasLayer ? "a layer over " : "";
+    say(byId("map-facts"), `${DISK}: ${total}, ${layer}qcow2 in OPFS over HTTP`);
     const has = (await this.#session.disk.snapshots()).some(({ name }) => name === SNAPSHOT);
     byId<HTMLButtonElement>("revert").disabled = !has;
   }
@@ -318,16 +340,6 @@ class Page {
     this.#log.add(words, "bad");
     showTrouble(words);
   }
-}
-
-/** The stream as a Blob, which browsers keep on disk when it is large. The stream's own error is kept. */
-async function blobOf(stream: ReadableStream<Uint8Array>): Promise<Blob> {
-  const parts: Blob[] = [];
-  const reader = stream.getReader();
-  for (let next = await reader.read(); !next.done; next = await reader.read()) {
-    parts.push(new Blob([next.value as Uint8Array<ArrayBuffer>]));
-  }
-  return new Blob(parts);
 }
 
 function showTrouble(words: string): void {

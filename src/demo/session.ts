@@ -4,6 +4,7 @@
  * versions.
  */
 import { type RemoteDisk, type RemoteEngine, connectWorker, errnoOf } from "../browser.ts";
+import type { Policy } from "./starter.ts";
 import type { RoomMessage } from "./worker.ts";
 
 /** Name of the disk's node, and of the job that fills it. */
@@ -12,6 +13,9 @@ export const DISK = "disk";
 export const FILL = "fill";
 
 const OVERLAY = "blockwright-demo/overlay.qcow2";
+/** A node on top of the disk, and its image. */
+const LAYER = "layer";
+const LAYER_FILE = "blockwright-demo/layer.qcow2";
 const MEMORY = "blockwright-demo-base";
 
 interface Base {
@@ -32,16 +36,35 @@ async function findBase(url: string): Promise<Base> {
 /** An open disk. */
 export class Session {
   readonly engine: RemoteEngine;
-  readonly disk: RemoteDisk;
-  /** Where the base is. */
-  readonly url: string;
+  /** What the guest has: the layer, or the disk. */
+  #top: RemoteDisk;
+  #hasLayer: boolean;
   readonly #worker: Worker;
 
-  private constructor(parts: { engine: RemoteEngine; disk: RemoteDisk; url: string; worker: Worker }) {
+  private constructor(parts: { engine: RemoteEngine; top: RemoteDisk; hasLayer: boolean; worker: Worker }) {
     this.engine = parts.engine;
-    this.disk = parts.disk;
-    this.url = parts.url;
+    this.#top = parts.top;
+    this.#hasLayer = parts.hasLayer;
     this.#worker = parts.worker;
+  }
+
+  get disk(): RemoteDisk {
+    return this.#top;
+  }
+
+  /** Whether there is a layer on top of the disk. */
+  get hasLayer(): boolean {
+    return this.#hasLayer;
+  }
+
+  /** The node that the guest has. */
+  get topNode(): string {
+    return this.#hasLayer ? LAYER : DISK;
+  }
+
+  /** Whether a range of the map is still on the server. */
+  isAbsent({ depth, zero }: { depth: number; zero: boolean }): boolean {
+    return !zero && depth > (this.#hasLayer ? 1 : 0);
   }
 
   /** Starts the worker and opens the disk; makes its overlay at the first visit. */
@@ -53,7 +76,9 @@ export class Session {
       const { size, etag } = await findBase(url);
       const base = { driver: "http", url, size, etag, timeout: 2, deadline: 4, retries: 1 } as const;
       await engine.qmp.execute("blockdev-add", { ...base, "node-name": "base", "read-only": true });
-      return new Session({ engine, disk: await openOverlay(engine, size), url, worker });
+      const disk = await openOverlay(engine, size);
+      const layer = await openLayer(engine);
+      return new Session({ engine, top: layer ?? disk, hasLayer: layer !== undefined, worker });
     } catch (error) {
       engine.fail(error as Error);
       worker.terminate();
@@ -63,14 +88,52 @@ export class Session {
 
   /** Whether the disk still needs its base. */
   async isComplete(): Promise<boolean> {
-    for await (const { depth, zero } of this.disk.map()) if (depth > 0 && !zero) return false;
+    for await (const range of this.disk.map()) if (this.isAbsent(range)) return false;
     return true;
   }
 
   /** Starts the stream job. */
-  async fill(onError: "report" | "ignore" | "stop" | "enospc", speed: number): Promise<void> {
+  async fill(onError: Policy, speed: number): Promise<void> {
     const names = { device: DISK, "job-id": FILL, "on-error": onError };
     await this.engine.qmp.execute("block-stream", { ...names, speed });
+  }
+
+  /** Starts a job that copies the disk into the node of the same name. */
+  async copy(kind: "backup" | "mirror", onError: Policy, speed: number): Promise<void> {
+    const policies = { "on-source-error": onError, "on-target-error": onError };
+    const args = { device: this.topNode, target: kind, "job-id": kind, speed, ...policies };
+    await this.engine.qmp.execute(`blockdev-${kind}`, { ...args, sync: "full" });
+  }
+
+  /** Starts the job that writes the layer down into the disk. */
+  async commit(onError: Policy, speed: number): Promise<void> {
+    await this.engine.qmp.execute("block-commit", {
+      device: LAYER,
+      "base-node": DISK,
+      "job-id": "commit",
+      "on-error": onError,
+      speed,
+    });
+  }
+
+  /** Puts an empty layer on top, under the running guest: what it writes from now on goes there. */
+  async addLayer(): Promise<void> {
+    const { qmp } = this.engine;
+    const file = { driver: "opfs", filename: LAYER_FILE } as const;
+    await this.engine.createImage({ driver: "qcow2", file, size: this.disk.length }, { overwrite: true });
+    await qmp.execute("blockdev-add", { driver: "qcow2", "node-name": LAYER, file, backing: null });
+    await qmp.execute("blockdev-snapshot", { node: DISK, overlay: LAYER });
+    this.#hasLayer = true;
+    this.#top = await this.engine.disk(LAYER);
+  }
+
+  /** The layer is committed: the guest has the disk again. */
+  async dropLayer(): Promise<void> {
+    this.#hasLayer = false;
+    this.#top = await this.engine.disk(DISK);
+    // One that came with a reload belongs to its handle, and goes with it.
+    await this.engine.qmp.execute("blockdev-del", { "node-name": LAYER }).catch(() => undefined);
+    await this.engine.removeImage({ driver: "opfs", filename: LAYER_FILE });
   }
 
   /** Plays a full store, or ends that. */
@@ -96,12 +159,25 @@ export class Session {
   }
 }
 
+function specOf(name: string, filename: string, backing: string): object {
+  const file = { driver: "demo-full-store", file: { driver: "opfs", filename } };
+  return { driver: "qcow2", "node-name": name, file, backing, discard: "unmap" };
+}
+
+/** The layer that an earlier visit has left on top. */
+async function openLayer(engine: RemoteEngine): Promise<RemoteDisk | undefined> {
+  try {
+    return await engine.open(specOf(LAYER, LAYER_FILE, DISK) as never);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+    return undefined;
+  }
+}
+
 async function openOverlay(engine: RemoteEngine, size: number): Promise<RemoteDisk> {
   const store = { driver: "opfs", filename: OVERLAY } as const;
-  const file = { driver: "demo-full-store", file: store };
-  const spec = { driver: "qcow2", "node-name": DISK, file, backing: "base", discard: "unmap" };
   // The page's own filter is not in the table of drivers that QMP knows.
-  const open = (): Promise<RemoteDisk> => engine.open(spec as never);
+  const open = (): Promise<RemoteDisk> => engine.open(specOf(DISK, OVERLAY, "base") as never);
   try {
     return await open();
   } catch (error) {

@@ -48,6 +48,18 @@ describe("a worker", () => {
     expect(await engine.ended).toMatchObject({ code: "ENOMEDIUM" });
   });
 
+  it("makes and removes images in the private file system", async () => {
+    const engine = await connectWorker(undefined, { createWorker: plainWorker });
+    const file = { driver: "opfs", filename: "worker-removes/disk" } as const;
+    await engine.createImage({ driver: "qcow2", file, size: MiB }, { overwrite: true });
+    const disk = await engine.open({ driver: "qcow2", file });
+    expect(await rejection(engine.removeImage(file))).toMatchObject({ code: "EAGAIN" });
+    await disk.close();
+    await engine.removeImage(file);
+    expect(await rejection(engine.open({ driver: "qcow2", file }))).toMatchObject({ code: "ENOENT" });
+    await engine.close();
+  });
+
   it("of one's own brings its engine, which stays for the next page", async () => {
     const worker = ownWorker();
     const first = await connectWorker(worker);

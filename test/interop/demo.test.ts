@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Browser, type Page, chromium } from "playwright";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
 
 const MiB = 1024 * 1024;
@@ -29,7 +29,7 @@ const faults: string[] = [];
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "blockwright-demo-test-"));
-  [server, url] = await serve();
+  [server, url] = await serve("--no-debian");
   source = Buffer.from(await (await fetch(`${url}disk.img`)).arrayBuffer());
   expect(source.length).toBe(16 * MiB);
   browser = await chromium.launch({
@@ -47,8 +47,8 @@ afterAll(async () => {
 });
 
 /** `npm run demo`, in a process group of its own, and the URL that it prints. */
-async function serve(): Promise<[ChildProcess, string]> {
-  const words = ["run", "demo", "--", "--skip-build", "--port", "0", "--disk-mib", "16"];
+async function serve(...more: string[]): Promise<[ChildProcess, string]> {
+  const words = ["run", "demo", "--", "--skip-build", "--port", "0", "--disk-mib", "16", ...more];
   const cwd = fileURLToPath(new URL("../../", import.meta.url));
   const child = spawn("npm", words, { cwd, detached: true, stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
@@ -106,7 +106,7 @@ describe("the demo page", () => {
   it("boots the guest while the stream fills the disk, and both are shown", async () => {
     await page.goto(url);
     await boots(1);
-    await page.locator("#speed").selectOption("1048576");
+    await speedOf("stream: fill", "1048576");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill[\s\S]*running · \d+ %.*of 16 MiB/);
     await expect.poll(() => numberOf("Sectors read, and true"), PATIENCE).toBeGreaterThan(8);
     expect(await page.locator("#legend li").count()).toBe(6);
@@ -130,7 +130,7 @@ describe("the demo page", () => {
   });
 
   it("pauses the job and the guest when the network is cut, and both go on when it is mended", async () => {
-    await page.locator("#policy").selectOption("stop");
+    await page.getByLabel("On an error of stream: fill").selectOption("stop");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/running/);
     await press("cut");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status failed/);
@@ -138,7 +138,19 @@ describe("the demo page", () => {
     await press("cut");
     await resume();
     await press("guest-continue");
-    await page.locator("#speed").selectOption("0");
+  });
+
+  it("goes on by itself after a cut, if it is told to", async () => {
+    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+    await page.locator("#auto-resume").focus();
+    await page.keyboard.press("Space");
+    await press("cut");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status failed/);
+    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: stopped");
+    await press("cut");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
+    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+    await speedOf("stream: fill", "0");
     await expect.poll(() => text("pill-disk"), PATIENCE).toBe("Disk: all here");
     await expect.poll(() => text("log"), PATIENCE).toContain("BLOCK_JOB_COMPLETED");
     await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
@@ -170,15 +182,62 @@ describe("the demo page", () => {
     await press("export");
     const path = join(folder, choice);
     await (await downloading).saveAs(path);
-    const format = choice === "raw" ? "raw" : "qcow2";
-    if (format === "qcow2") expect(await checkFaults(path, "refused")).toBeUndefined();
-    const plain = join(folder, "plain");
-    await must("qemu-img", "convert", "-f", format, "-O", "raw", path, plain);
-    const expected = join(folder, "expected");
-    writeFileSync(expected, withGuestWrites(readFileSync(plain)));
-    expect(await must("qemu-img", "compare", "-f", "raw", "-F", format, expected, path)).toContain(
-      "identical",
-    );
+    await expectDisk(path, choice === "raw" ? "raw" : "qcow2");
+  });
+
+  it("copies the disk by a backup, which is paused, slowed down and resumed", async () => {
+    await page.locator("#speed").selectOption("1048576");
+    await start("backup");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+running · \d+ %.*of 16 MiB/);
+    expect(await text("jobs")).toContain("on an error: enospc");
+    expect(await page.locator("#job-start").isDisabled()).toBe(true);
+    await card("Pause");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+paused/);
+    await card("Resume");
+    await speedOf("backup", "0");
+    await expectCopy("backup");
+  });
+
+  it("mirrors the disk to another store until the copy is finished", async () => {
+    await start("mirror");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+(running|ready)/);
+    await speedOf("mirror", "0");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+ready/);
+    expect(await violations()).toEqual([]);
+    await card("Finish the copy");
+    await expectCopy("mirror");
+    await page.getByLabel("Remove the mirror").click();
+    await expect.poll(() => text("copies"), PATIENCE).not.toContain("mirror");
+  });
+
+  it("removes what a cancelled job has made so far", async () => {
+    await page.locator("#speed").selectOption("1048576");
+    await start("mirror");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+running/);
+    await card("Cancel");
+    await expect.poll(() => text("jobs"), PATIENCE).toBe("");
+    expect(await text("copies")).not.toContain("mirror");
+  });
+
+  it("commits a layer that was put on top and survives a reload", async () => {
+    await press("layer");
+    await expect.poll(() => text("log"), PATIENCE).toContain("A layer is on top");
+    await page.locator("#type-text").fill("in the layer");
+    await page.keyboard.press("Enter");
+    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
+    await press("reload");
+    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
+    await expect.poll(() => text("map-facts"), PATIENCE).toContain("a layer over");
+    expect(await text("pill-disk")).toBe("Disk: all here");
+    await start("commit");
+    await card("Finish the commit");
+    await expect.poll(() => text("log"), PATIENCE).toContain("The layer is part of the disk now");
+    await expect.poll(() => text("map-facts"), PATIENCE).not.toContain("layer");
+    await press("reload");
+    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
+    await page.locator("#type-text").fill("hello from 2026");
+    await page.keyboard.press("Enter");
+    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+hello from 2026/);
   });
 
   it("goes back to a snapshot, and forgets the disk", async () => {
@@ -188,13 +247,77 @@ describe("the demo page", () => {
     await page.keyboard.press("Enter");
     await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+later/);
     await press("revert");
-    await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+3\b[\s\S]*hello from 2026/);
+    await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+5\b[\s\S]*hello from 2026/);
     await fetch(`${url}network?state=mended`, { method: "POST" });
     await press("start-over");
     await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+1\b/);
     expect(faults).toEqual([]);
   });
+
+  it("offers the tiny guest only, and says why, where Debian's can't be made", async () => {
+    expect(await page.locator("#guest-kind option[value=debian]").isDisabled()).toBe(true);
+    expect(await text("guest-why")).toBe(
+      "Debian's Linux is not offered: the server was started with --no-debian.",
+    );
+  });
 });
+
+test(
+  "the demo page boots Debian's kernel, which it makes when it is asked to",
+  { timeout: 180_000 },
+  async () => {
+    const [other, address] = await serve();
+    try {
+      await page.goto(address);
+      await page.locator("#guest-kind").selectOption("debian");
+      await expect
+        .poll(() => page.url() === address && screen(), { timeout: 150_000 })
+        .toMatch(/Linux|\[ +\d\.\d+\]/);
+      expect(await page.locator("#guest-kind").inputValue()).toBe("debian");
+      expect(await fits()).toBe(true);
+    } finally {
+      process.kill(-other.pid!);
+    }
+  },
+);
+
+function speedOf(job: string, speed: string): Promise<unknown> {
+  return page.getByLabel(`Speed of ${job}`).selectOption(speed);
+}
+
+/** Starts a job by keyboard. */
+async function start(kind: string): Promise<void> {
+  await expect.poll(() => page.locator("#job-start").isEnabled(), PATIENCE).toBe(true);
+  await page.locator("#job-kind").selectOption(kind);
+  await press("job-start");
+}
+
+/** Presses a button of the one job's card. */
+async function card(name: string): Promise<void> {
+  const button = page.locator("#jobs button", { hasText: name });
+  await button.focus({ timeout: PATIENCE.timeout });
+  await page.keyboard.press("Enter");
+}
+
+/** The copy is listed when its job is over, and what is downloaded is the disk. */
+async function expectCopy(kind: string): Promise<void> {
+  await expect.poll(() => text("copies"), PATIENCE).toContain(kind);
+  const downloading = page.waitForEvent("download", { timeout: 60_000 });
+  await page.getByLabel(`Download the ${kind}`).click();
+  const path = join(folder, `${kind}.qcow2`);
+  await (await downloading).saveAs(path);
+  await expectDisk(path, "qcow2");
+}
+
+/** An image of the disk: sound, and the source with what the guest wrote. */
+async function expectDisk(path: string, format: "raw" | "qcow2"): Promise<void> {
+  if (format === "qcow2") expect(await checkFaults(path, "refused")).toBeUndefined();
+  const plain = join(folder, "plain");
+  await must("qemu-img", "convert", "-f", format, "-O", "raw", path, plain);
+  const expected = join(folder, "expected");
+  writeFileSync(expected, withGuestWrites(readFileSync(plain)));
+  expect(await must("qemu-img", "compare", "-f", "raw", "-F", format, expected, path)).toContain("identical");
+}
 
 async function resume(): Promise<void> {
   const button = page.locator("#jobs button", { hasText: "Resume" });

@@ -9,7 +9,7 @@ import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
-import type { CreateImageSpec, OpenSpec } from "../open.ts";
+import type { CreateImageSpec, NewFile, OpenSpec } from "../open.ts";
 
 /** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
 export interface SharedSlots {
@@ -51,6 +51,7 @@ export type EngineCalls = {
   /** A node as a guest's disk: a device of the engine's machine. */
   guest: { args: { node: string; options: GuestDiskOptions; port: MessagePort }; value: GuestFacts };
   createImage: { args: { spec: CreateImageSpec; overwrite: boolean }; value: void };
+  removeImage: { args: { file: NewFile }; value: void };
   /** Answered when the watch is over. */
   autoResume: { args: { job: string | undefined; probeMs: number | undefined }; value: void };
   /** Flushes all that is open. */

@@ -8,7 +8,7 @@ import { KiB, limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import { QmpClient } from "../../server/monitor/index.ts";
 import type { CallOptions } from "../node.ts";
-import type { CreateImageOptions, CreateImageSpec, OpenSpec } from "../open.ts";
+import type { CreateImageOptions, CreateImageSpec, NewFile, OpenSpec } from "../open.ts";
 import type { GuestDisk } from "../../machine/guest-disk.ts";
 import type { GuestDiskOptions } from "../guest.ts";
 import type { DiskCalls, DiskFacts, EngineCalls, GuestCalls, SharedSlots } from "./calls.ts";
@@ -89,6 +89,11 @@ export class RemoteEngine implements AsyncDisposable {
   async createImage(spec: CreateImageSpec, options: CreateImageOptions = {}): Promise<void> {
     const { signal, overwrite = false } = options;
     await abortable(this.#caller.call("createImage", { spec, overwrite }, { signal }), signal);
+  }
+
+  /** Removes an image's file; see removeImage(). */
+  async removeImage(file: NewFile): Promise<void> {
+    await this.#caller.call("removeImage", { file });
   }
 
   /**

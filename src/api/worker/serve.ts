@@ -12,7 +12,7 @@ import type { Engine } from "../../machine/engine.ts";
 import { type AutoResumeOptions, autoCont, autoResume } from "../auto-resume.ts";
 import { serveMonitor } from "../monitor.ts";
 import { Node } from "../node.ts";
-import { createImageIn, openNodeIn } from "../open.ts";
+import { createImageIn, openNodeIn, removeImageIn } from "../open.ts";
 import { type GuestDiskOptions, plugGuest } from "../guest.ts";
 import type { DiskFacts, EngineCalls, GuestFacts, SharedSlots } from "./calls.ts";
 import { serveGuest } from "./guest.ts";
@@ -58,6 +58,7 @@ class Service {
       guest: ({ node, options, port }) => this.#plug(node, options, port),
       createImage: ({ spec, overwrite }, { signal }) =>
         createImageIn(this.#engine, spec, { overwrite, signal }),
+      removeImage: ({ file }) => removeImageIn(this.#engine, file),
       autoResume: ({ job, probeMs }, { signal }) => this.#watch(job, { probeMs, signal }),
       flush: async () => {
         await Promise.all([...this.#disks].map((disk) => disk.flush()));

@@ -10,14 +10,18 @@ const folder = join(root, "build", "test", "debian-i386/");
 /** What the guest needs for its disk; what these depend on is found. */
 const MODULES = ["ata_piix", "sd_mod"];
 
-/** The guest's first program: hashes the disk, writes to it, hashes it again. */
-const INIT = `#!/bin/busybox sh
+/** How every first program begins: the disk is there behind it. */
+export const START = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
 export PATH=/bin
 for module in $(busybox cat /modules/order); do busybox insmod /modules/$module; done
 until [ -b /dev/sda ]; do busybox sleep 1; done
+`;
+
+/** The tests' first program: hashes the disk, writes to it, hashes it again. */
+const INIT = `${START}
 echo START
 echo "BEFORE $(busybox md5sum < /dev/sda)"
 busybox yes blockwright | busybox dd of=/dev/sda bs=64k seek=32 count=16 iflag=fullblock conv=fsync 2> /dev/null
@@ -36,11 +40,16 @@ export interface LinuxGuest {
   initrd: Uint8Array;
 }
 
-/** The kernel and the initrd; made if they are not there yet. Takes a minute and the network then. */
-export function linuxGuest(): LinuxGuest {
-  const [kernel, initrd] = [join(folder, "vmlinuz"), join(folder, "initrd")];
-  if (!existsSync(initrd)) build();
-  return { kernel: new Uint8Array(readFileSync(kernel)), initrd: new Uint8Array(readFileSync(initrd)) };
+/**
+ * The kernel, and an initrd with `init` as its first program; what they are made of is fetched if it is not there yet, which
+ * takes a minute and the network.
+ */
+export function linuxGuest(init = INIT): LinuxGuest {
+  const [kernel, parts] = [join(folder, "vmlinuz"), join(folder, "parts.cpio")];
+  if (!existsSync(parts)) build();
+  // The kernel unpacks one archive after the other.
+  const initrd = Buffer.concat([readFileSync(parts), cpio([["init", 0o100755, Buffer.from(init)]])]);
+  return { kernel: new Uint8Array(readFileSync(kernel)), initrd: new Uint8Array(initrd) };
 }
 
 /** The mirror of Debian's main archive that this system takes packages from. */
@@ -93,13 +102,14 @@ function build(): void {
   for (const name of readdirSync(folder).filter((file) => file.endsWith(".deb")))
     execFileSync("dpkg-deb", ["-x", join(folder, name), unpacked]);
   const version = kernel.slice("linux-image-".length, -"-unsigned".length);
-  writeFileSync(join(folder, "initrd.new"), initrd(unpacked, version));
+  writeFileSync(join(folder, "parts.new"), partsOf(unpacked, version));
   writeFileSync(join(folder, "vmlinuz"), readFileSync(join(unpacked, "boot", `vmlinuz-${version}`)));
   rmSync(unpacked, { recursive: true });
-  renameSync(join(folder, "initrd.new"), join(folder, "initrd"));
+  renameSync(join(folder, "parts.new"), join(folder, "parts.cpio"));
 }
 
-function initrd(unpacked: string, version: string): Uint8Array {
+/** What every initrd has: busybox, and the modules for the disk. */
+function partsOf(unpacked: string, version: string): Uint8Array {
   const modules = modulesOf(join(unpacked, "lib", "modules", version));
   const files: [name: string, mode: number, data: Uint8Array][] = [
     ["bin", 0o040755, new Uint8Array()],
@@ -107,7 +117,6 @@ function initrd(unpacked: string, version: string): Uint8Array {
     ["modules", 0o040755, new Uint8Array()],
     ["modules/order", 0o100644, Buffer.from(modules.map(([name]) => name).join("\n"))],
     ...modules.map(([name, data]): [string, number, Uint8Array] => [`modules/${name}`, 0o100644, data]),
-    ["init", 0o100755, Buffer.from(INIT)],
   ];
   return cpio(files);
 }
