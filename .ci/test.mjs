@@ -30,6 +30,7 @@ const PROGRAMS = {
   zsh: "zsh",
   fish: "fish",
   man: "man-db",
+  openssl: "openssl",
   groff: "groff-base",
 };
 

@@ -149,6 +149,8 @@ export interface HttpRequest {
   /** Whether cookies and the like go along; platforms without any have nothing to send. */
   readonly credentials: "omit" | "same-origin" | "include";
   readonly signal: AbortSignal;
+  /** The server's certificate is not checked; only where `skipsTlsChecks` says that this is possible. */
+  readonly skipTlsChecks?: boolean;
 }
 
 /** An answer, of which the body has yet to come. The members are those of WHATWG Fetch's Response. */
@@ -163,6 +165,10 @@ export interface HttpResponse {
 export interface HostHttp {
   /** What relative URLs are relative to, and whose origin is "the same" one; absent: neither exists here. */
   readonly base?: string;
+  /** Cookies can be given as a header. */
+  readonly sendsCookies?: boolean;
+  /** See HttpRequest. */
+  readonly skipsTlsChecks?: boolean;
   /** Sends a GET that no cache answers, and follows redirects. Rejects when there is no answer, with the signal's reason when it aborts. */
   get(url: string, request: HttpRequest): Promise<HttpResponse>;
 }

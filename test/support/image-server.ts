@@ -28,6 +28,8 @@ export interface SeenRequest {
   url: string;
   range: string | undefined;
   ifMatch: string | undefined;
+  authorization?: string;
+  cookie?: string;
 }
 
 /** The server. Content, version and fault may change while it runs. */
@@ -87,12 +89,13 @@ export class ImageServer {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     response.setHeader("Access-Control-Allow-Origin", "*");
-    response.setHeader("Access-Control-Allow-Headers", "If-Match, Range");
+    response.setHeader("Access-Control-Allow-Headers", "Authorization, If-Match, Range");
     response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
     if (this.exposeHeaders) response.setHeader("Access-Control-Expose-Headers", "Content-Range, ETag");
     if (request.method === "OPTIONS") return void response.writeHead(204).end();
-    const { range, "if-match": ifMatch } = request.headers;
-    this.seen.push({ url: request.url ?? "", range, ifMatch });
+    const { range, "if-match": ifMatch, authorization, cookie } = request.headers;
+    const named = { ...(authorization ? { authorization } : {}), ...(cookie ? { cookie } : {}) };
+    this.seen.push({ url: request.url ?? "", range, ifMatch, ...named });
     const fault = this.#takeFault();
     if (fault === "refuse") return void request.socket.destroy();
     if (fault === "silent") return;

@@ -1,7 +1,7 @@
 /**
  * BlockdevOptions: how a node is described to blockdev-add, blockdev-reopen and --blockdev, and what blockdev-create
  * takes. Only drivers that exist here are values of BlockdevDriver; `memory` and `opfs` are our own, as are the options of
- * `http` beside url, readahead and timeout.
+ * `http` that QEMU's does not have.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { alternate, enumOf, extend, struct, union } from "./schema.ts";
@@ -93,7 +93,7 @@ export const blockdevTypes = {
       "copy-on-read": "BlockdevOptionsCor",
       file: "BlockdevOptionsFile",
       http: "BlockdevOptionsHttp",
-      https: "BlockdevOptionsHttp",
+      https: "BlockdevOptionsHttps",
       indexeddb: "BlockdevOptionsIndexedDb",
       luks: "BlockdevOptionsLUKS",
       memory: "BlockdevOptionsMemory",
@@ -127,6 +127,10 @@ export const blockdevTypes = {
     url: "str",
     "*readahead": "int",
     "*timeout": "int",
+    "*username": "str",
+    "*password-secret": "str",
+    "*cookie": "str",
+    "*cookie-secret": "str",
     "*size": "size",
     "*etag": "str",
     "*if-match": "OnOffAuto",
@@ -139,6 +143,7 @@ export const blockdevTypes = {
     "*parts": "HttpParts",
     "*manifest": "str",
   }),
+  BlockdevOptionsHttps: extend("BlockdevOptionsHttp", { "*sslverify": "bool" }),
   HttpCredentials: enumOf("omit", "same-origin", "include"),
   HttpParts: struct({ "chunk-size": "size" }),
   BlockdevOptionsOpfs: struct({

@@ -86,12 +86,18 @@ export const queryTypes = {
     "*backing-image": "ImageInfo",
     "*format-specific": "ImageInfoSpecific",
   }),
-  ImageInfoSpecificKind: enumOf("qcow2", "luks"),
+  ImageInfoSpecificKind: enumOf("qcow2", "luks", "http"),
   ImageInfoSpecific: union({
     base: { type: "ImageInfoSpecificKind" },
     tag: "type",
-    branches: { qcow2: "ImageInfoSpecificQCow2Wrapper", luks: "ImageInfoSpecificLUKSWrapper" },
+    branches: {
+      qcow2: "ImageInfoSpecificQCow2Wrapper",
+      luks: "ImageInfoSpecificLUKSWrapper",
+      http: "ImageInfoSpecificHttpWrapper",
+    },
   }),
+  ImageInfoSpecificHttpWrapper: struct({ data: "ImageInfoSpecificHttp" }),
+  ImageInfoSpecificHttp: struct({ "*etag": "str", "*last-modified": "str", changed: "bool" }),
   ImageInfoSpecificQCow2Wrapper: struct({ data: "ImageInfoSpecificQCow2" }),
   ImageInfoSpecificQCow2: struct({
     compat: "str",

@@ -4,23 +4,32 @@
 import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
+import {
+  type BlockDriver,
+  type BlockStatus,
+  type FormatSpecific,
+  Req,
+  type RequestFlags,
+} from "../../../block/driver.ts";
 import type { BlockNode } from "../../../block/node.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Clusters } from "./clusters.ts";
+import type { Source } from "./range-source.ts";
 
 /** An open remote disk. */
 export class HttpDriver implements BlockDriver {
   readonly #node: BlockNode;
   readonly #clusters: Clusters;
   readonly #attempts: Attempts;
+  readonly #source: Source;
   readonly #size: number;
 
-  constructor(init: { node: BlockNode; clusters: Clusters; attempts: Attempts; size: number }) {
+  constructor(init: { node: BlockNode; clusters: Clusters; attempts: Attempts; source: Source }) {
     this.#node = init.node;
     this.#clusters = init.clusters;
     this.#attempts = init.attempts;
-    this.#size = init.size;
+    this.#source = init.source;
+    this.#size = init.source.size;
   }
 
   /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
@@ -47,6 +56,11 @@ export class HttpDriver implements BlockDriver {
       allocated: true,
       map: { node: this.#node, offset },
     });
+  }
+
+  /** Which version it is, as far as the server has told. */
+  formatSpecific(): FormatSpecific {
+    return { type: "http", data: { ...this.#source.facts } };
   }
 
   async setReadOnly(readOnly: boolean): Promise<void> {

@@ -103,13 +103,13 @@ async function openDisk(opening: Opening): Promise<BlockDriver> {
   const clusters = new Clusters({ ...options, source, attempts, clusterBytes, verify });
   if (head && head.byteLength > 0) clusters.store(0, head);
   context.node.options = { ...context.node.options, readOnly: true };
-  return new HttpDriver({ node: context.node, clusters, attempts, size });
+  return new HttpDriver({ node: context.node, clusters, attempts, source });
 }
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
   const { host, node } = context;
   if (!host.http) throw blockError("ENOTSUP", "open", "This platform has no HTTP");
-  const options = httpOptions(spec, host);
+  const options = httpOptions(spec, context, host.http);
   if (!node.readOnly && !node.options.autoReadOnly) throw readOnlyError();
   const attempts = new Attempts(host, options);
   try {
@@ -122,7 +122,8 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
 }
 
 /**
- * Options: `url`, `readahead`, `timeout` as QEMU's; ours: `size`, `etag`, `if-match`, `credentials`, `cluster-size`,
+ * Options: `url`, `readahead`, `timeout`, `username`, `password-secret`, `cookie`, `cookie-secret`, `sslverify` (https) as
+ * QEMU's; ours: `size`, `etag`, `if-match`, `credentials`, `cluster-size`,
  * `cache-size`, `deadline`, `retries`, `connections`, `parts`, `manifest`. Errors of reads: EIO (no usable answer in time),
  * ENOENT, EACCES, ESTALE (the source has changed).
  */

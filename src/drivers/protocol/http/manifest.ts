@@ -5,6 +5,7 @@ import { BlockError, messageOf } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
 import type { OpenContext } from "../../../block/driver.ts";
 import { type Manifest, parseManifest } from "../../../wire/manifest.ts";
+import { ask } from "./account.ts";
 import type { Attempts } from "./attempts.ts";
 import { discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
@@ -26,7 +27,7 @@ export async function loadManifest(
         ? manifest
         : host.http?.base === undefined && !/^https?:/i.test(manifest)
           ? await readFile(context, manifest)
-          : await fetchAll(context, { ...options, url: new URL(manifest, host.http?.base).href }, attempts);
+          : await fetchAll(context, { options, url: new URL(manifest, host.http?.base).href, attempts });
   } catch (error) {
     const code = error instanceof BlockError ? error.code : "EIO";
     const message = `Could not read the manifest '${manifest.toString().slice(0, 200)}': ${messageOf(error)}`;
@@ -48,12 +49,10 @@ async function readFile({ host }: OpenContext, filename: string): Promise<Uint8A
 
 function fetchAll(
   { host }: OpenContext,
-  { url, credentials }: HttpOptions,
-  attempts: Attempts,
+  { options, url, attempts }: { options: HttpOptions; url: string; attempts: Attempts },
 ): Promise<Uint8Array> {
   return attempts.run(url, async (attempt) => {
-    const response = await host.http!.get(url, { headers: {}, credentials, signal: attempt.signal });
-    attempt.progress();
+    const response = await ask(host.http!, options, { url, attempt });
     if (response.status !== 200) {
       await discardBody(response);
       const message = `HTTP status ${response.status}`;

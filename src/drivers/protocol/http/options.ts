@@ -2,11 +2,12 @@
  * The options of the http driver, read and checked. Names that QEMU's curl driver has mean the same here. Source: QAPI
  * BlockdevOptionsCurlHttp; the rest is ours.
  */
-import type { Host } from "../../../base/host.ts";
+import type { HostHttp } from "../../../base/host.ts";
 import { KiB, MiB, limits } from "../../../base/limits.ts";
 import { isPowerOfTwo } from "../../../base/ranges.ts";
-import type { NodeSpec } from "../../../block/driver.ts";
+import type { NodeSpec, OpenContext } from "../../../block/driver.ts";
 import { optionError, sizeOption, stringOption } from "../../../block/options.ts";
+import { type Account, accountOptions } from "./account.ts";
 
 /** What the driver works with. */
 export interface HttpOptions {
@@ -18,6 +19,8 @@ export interface HttpOptions {
   etag: string | undefined;
   ifMatch: "on" | "off" | "auto";
   credentials: "omit" | "same-origin" | "include";
+  /** What goes along to the disk's own origin. */
+  account: Account;
   /** Unit of requests, bytes; undefined: the default, or what parts and manifest say. */
   clusterBytes: number | undefined;
   cacheBytes: number;
@@ -104,18 +107,23 @@ function partBytesOption(spec: NodeSpec): number | undefined {
 }
 
 /** Reads all options. EINVAL in QEMU's words where it has them. */
-export function httpOptions(spec: NodeSpec, host: Host): HttpOptions {
+export function httpOptions(
+  spec: NodeSpec,
+  context: Pick<OpenContext, "graph">,
+  http: HostHttp,
+): HttpOptions {
   const partBytes = partBytesOption(spec);
   const clusterBytes = powerOfTwo(spec, "cluster-size");
   if (partBytes !== undefined && clusterBytes !== undefined)
     throw optionError("Parameter 'cluster-size' cannot be used together with 'parts'");
   const timeoutMs = within(spec, "timeout", { byDefault: 5, least: 1, most: 86_400 }) * 1000;
   return {
-    url: urlOption(spec, host.http?.base),
+    url: urlOption(spec, http.base),
     size: sizeOption(spec, "size"),
     etag: stringOption(spec, "etag"),
     ifMatch: oneOf(spec, "if-match", ["on", "off", "auto"], "auto"),
     credentials: oneOf(spec, "credentials", ["omit", "same-origin", "include"], "omit"),
+    account: accountOptions(spec, context, http),
     clusterBytes,
     cacheBytes: within(spec, "cache-size", { byDefault: 8 * MiB, least: 0, most: limits.httpMaxCacheBytes }),
     readaheadBytes: within(spec, "readahead", {

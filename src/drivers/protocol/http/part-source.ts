@@ -7,10 +7,11 @@
 import { BlockError } from "../../../base/errors.ts";
 import type { HostCodecs, HostHttp, HttpResponse } from "../../../base/host.ts";
 import { MiB } from "../../../base/limits.ts";
+import { ask } from "./account.ts";
 import type { Attempt } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
-import type { Source } from "./range-source.ts";
+import type { Source, SourceFacts } from "./range-source.ts";
 import { badAnswer } from "./validate.ts";
 
 /** Where the numbers go in a name: before its extension, of which `.zst` may be a second one. */
@@ -18,6 +19,8 @@ const EXTENSION = /\.[^./]+(\.zst)?$/;
 
 /** Parts by plain GETs. */
 export class PartSource implements Source {
+  /** Parts are resources of their own: there is no version of the whole. */
+  readonly facts: SourceFacts = { changed: false };
   readonly size: number;
   readonly maxRequestBytes: number;
   readonly #http: HostHttp;
@@ -58,9 +61,7 @@ export class PartSource implements Source {
 
   async fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void> {
     const url = this.describe(start);
-    const { credentials } = this.#options;
-    const response = await this.#http.get(url, { headers: {}, credentials, signal: attempt.signal });
-    attempt.progress();
+    const response = await ask(this.#http, this.#options, { url, attempt });
     if (response.status !== 200) {
       await discardBody(response);
       throw statusError(url, response);

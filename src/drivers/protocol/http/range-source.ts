@@ -6,14 +6,24 @@
 import type { BlockError } from "../../../base/errors.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import type { HostHttp, HttpResponse } from "../../../base/host.ts";
+import { ask } from "./account.ts";
 import type { Attempt } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
 import { HTTP_MAX_REQUEST_BYTES } from "./options.ts";
 import { type Version, badAnswer, checkHead } from "./validate.ts";
 
+/** What is known of the version that is read; ETag and date as far as the server has told them yet. */
+export interface SourceFacts {
+  etag?: string;
+  "last-modified"?: string;
+  /** The server has another version now: every read fails with ESTALE. */
+  changed: boolean;
+}
+
 /** Where clusters come from. */
 export interface Source {
+  readonly facts: SourceFacts;
   /** Bytes; known once it is open. */
   readonly size: number;
   /** Most bytes of one request. */
@@ -44,9 +54,13 @@ export class RangeSource implements Source {
     return this.#version.total ?? 0;
   }
 
-  /** The ETag of the version that is read, if there is one that can be read. */
-  get etag(): string | undefined {
-    return this.#version.etag;
+  get facts(): SourceFacts {
+    const { etag, lastModified } = this.#version;
+    return {
+      ...(etag === undefined ? {} : { etag }),
+      ...(lastModified === undefined ? {} : { "last-modified": lastModified }),
+      changed: this.#changed !== undefined,
+    };
   }
 
   describe(start: number): string {
@@ -75,15 +89,13 @@ export class RangeSource implements Source {
 
   async #get(attempt: Attempt, start: number, end: number): Promise<HttpResponse> {
     this.#checkUnchanged();
-    const { url, credentials, ifMatch } = this.#options;
+    const { ifMatch } = this.#options;
     const headers: Record<string, string> = { Range: `bytes=${start}-${end - 1}` };
     const { etag } = this.#version;
     const strong = etag !== undefined && etag.startsWith('"');
     // Across origins this header costs a preflight that the server may not answer.
     if (strong && (ifMatch === "on" || (ifMatch === "auto" && this.#sameOrigin))) headers["If-Match"] = etag;
-    const response = await this.#http.get(url, { headers, credentials, signal: attempt.signal });
-    attempt.progress();
-    return response;
+    return ask(this.#http, this.#options, { attempt, headers });
   }
 
   /** Checks an answer and takes its body into the pieces. */

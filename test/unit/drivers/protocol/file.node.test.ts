@@ -12,6 +12,7 @@ import { raw } from "../../../../src/drivers/format/raw.ts";
 import { file } from "../../../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../../../src/kernels/load.ts";
 import { nodeHost } from "../../../../src/platform/node/host.ts";
+import { COMPLIANCE_BYTES, complianceCases } from "./compliance.ts";
 import { hasNative, nativeModes, pattern, temporaryDirectory } from "../../platform/node/support.ts";
 
 const path = temporaryDirectory();
@@ -360,5 +361,24 @@ describe("the file driver's writable mode", () => {
     expect(notes.at(-1)).toBe("writable");
     await graph.setReadOnly(node, true);
     expect(notes.filter((note) => !note.startsWith("lock")).at(-1)).toBe("read-only");
+  });
+});
+
+// Without native calls zeroes are the block layer's to write, which these cases leave out.
+describe.runIf(hasNative)("what every protocol driver has to do", () => {
+  test.each(complianceCases)("$name", async ({ run }) => {
+    const graph = graphOn(nodeHost());
+    const filename = path("compliance");
+    fs.writeFileSync(filename, "");
+    fs.truncateSync(filename, COMPLIANCE_BYTES);
+    const open = (): Promise<BlockNode> => graph.add({ driver: "file", "node-name": "disk", filename });
+    await run({
+      driver: (await open()).driver,
+      grows: true,
+      reopen: async () => {
+        await graph.remove("disk");
+        return (await open()).driver;
+      },
+    });
   });
 });

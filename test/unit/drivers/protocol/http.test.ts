@@ -388,4 +388,71 @@ describe("options", () => {
     const disk = await open({ "read-only": false, "auto-read-only": true });
     expect(disk.readOnly).toBe(true);
   });
+
+  test("the version shows in the node's information, and that it has changed", async () => {
+    await server.change({ etag: '"v7"' });
+    const disk = await open({ size: SIZE });
+    const facts = async (): Promise<unknown> => (await disk.info())["format-specific"];
+    expect(await facts()).toEqual({ type: "http", data: { changed: false } });
+    await disk.read(0, 512);
+    expect(await facts()).toEqual({ type: "http", data: { etag: '"v7"', changed: false } });
+    await server.change({ etag: '"v8"' });
+    expect((await failure(disk.read(MiB, 512))).code).toBe("ESTALE");
+    expect(await facts()).toEqual({ type: "http", data: { etag: '"v7"', changed: true } });
+  });
+});
+
+describe("an account", () => {
+  const secrets = { pass: "S\u00e9same: \u00f6ffne", jar: "session=1; theme=dark", other: "k=\n" };
+
+  test("user name and password go along, to the disk's own origin only", async () => {
+    for (const [id, secret] of Object.entries(secrets)) engine.objects.addSecret(id, secret);
+    const whole = await openNode({ driver: "memory", buffer: content.slice() }, { engine });
+    const files = { "/manifest": base64(await makeManifest(whole)) };
+    await server.change({ files });
+    const elsewhere = await startTestServer(SIZE);
+    await elsewhere.change({ files });
+    try {
+      for (const manifest of [new URL("/manifest", server.url), new URL("/manifest", elsewhere.url)]) {
+        const disk = await open({ username: "anna", "password-secret": "pass", manifest: manifest.href });
+        await disk.read(0, 512);
+        await disk.close();
+      }
+      const basic = `Basic ${base64(new TextEncoder().encode(`anna:${secrets.pass}`))}`;
+      expect(new Set((await server.seen()).map(({ authorization }) => authorization))).toEqual(
+        new Set([basic]),
+      );
+      expect((await elsewhere.seen()).map(({ authorization }) => authorization)).toEqual([undefined]);
+    } finally {
+      await elsewhere.stop();
+    }
+  });
+
+  test.each([
+    [{ username: "a:b" }, "Parameter 'username' may hold no colon"],
+    [{ "password-secret": "none" }, "No secret with id 'none'"],
+    [{ cookie: "a=1", "cookie-secret": "jar" }, "curl driver cannot handle both cookie and cookie secret"],
+    [{ sslverify: false }, "Parameter 'sslverify' is unexpected"],
+  ])("%j is refused", async (more, message) => {
+    engine.objects.addSecret("jar", "x=1");
+    await expect(open(more as Partial<NodeSpec>)).rejects.toThrow(message);
+  });
+
+  test.skipIf(inBrowser)("cookies go along, and odd ones are refused without being told", async () => {
+    for (const [id, secret] of Object.entries(secrets)) engine.objects.addSecret(id, secret);
+    await (await open({ cookie: "a=1; b=2" })).read(0, 512);
+    await (await open({ "cookie-secret": "jar" })).read(0, 512);
+    expect(new Set((await server.seen()).map(({ cookie }) => cookie))).toEqual(
+      new Set(["a=1; b=2", secrets.jar]),
+    );
+    const refused = await failure(open({ "cookie-secret": "other" }));
+    expect(refused.message).toBe("Parameter 'cookie-secret' has a character that no cookie has");
+  });
+
+  test.runIf(inBrowser)("a page is told what it can't do", async () => {
+    expect((await failure(open({ cookie: "a=1" }))).message).toContain("a page can't set cookies");
+    const url = server.url.replace("http:", "https:");
+    const refused = await failure(open({ driver: "https", url, sslverify: false }));
+    expect(refused.message).toContain("a page can't do without the check of certificates");
+  });
 });
