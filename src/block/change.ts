@@ -30,7 +30,10 @@ const reopenable = new Set([
   "backing",
 ]);
 
-/** blockdev-reopen: read-only, detect-zeroes, discard and backing may change, nothing else. All nodes or none. */
+/**
+ * blockdev-reopen: read-only, detect-zeroes, discard, backing and what the driver itself can change, nothing else. All nodes
+ * or none.
+ */
 export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Promise<void> {
   const changes = specs.map((spec) => checkReopen(graph, spec));
   // Backing files that are let go are kept until all is done, so that they can be put back.
@@ -51,6 +54,7 @@ export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Pro
 
 interface Reopening {
   node: BlockNode;
+  spec: NodeSpec;
   readOnly: boolean;
   options: Pick<NodeOptions, "autoReadOnly" | "detectZeroes" | "discard">;
   /** The new backing file; undefined: it stays. */
@@ -75,6 +79,7 @@ function checkReopen(graph: BlockGraph, spec: NodeSpec): Reopening {
   checkDetectZeroes(options);
   return {
     node,
+    spec,
     readOnly: spec["read-only"] ?? false,
     options,
     backing: newBacking(node, backing),
@@ -95,8 +100,9 @@ function checkCycle(node: BlockNode, backing: BlockNode): void {
 }
 
 async function applyReopen(change: Reopening, undo: (() => Promise<void>)[]): Promise<void> {
-  const { node, readOnly, options, backing } = change;
+  const { node, spec, readOnly, options, backing } = change;
   const { graph, options: before } = node;
+  await changeDriver(node, spec, undo);
   await graph.setReadOnly(node, readOnly);
   undo.push(async () => {
     node.options = { ...before, readOnly };
@@ -109,9 +115,26 @@ async function applyReopen(change: Reopening, undo: (() => Promise<void>)[]): Pr
   undo.push(() => graph.setBacking(node, old, Role.cow));
 }
 
+/** Puts the driver's own options in force, if any of them is another. */
+async function changeDriver(node: BlockNode, spec: NodeSpec, undo: (() => Promise<void>)[]): Promise<void> {
+  const { reopenable: own } = node.type;
+  const before = node.spec;
+  const change = async (after: NodeSpec): Promise<void> => {
+    await drained([node], () => node.driver.reopen?.(after) ?? Promise.resolve());
+    node.spec = after;
+  };
+  const differs = (option: string): boolean =>
+    changedOption(option, before[option], spec[option]) !== undefined;
+  if (!own || ![...own].some(differs)) return;
+  const kept = Object.entries(before).filter(([option]) => !own.has(option));
+  const given = Object.entries(spec).filter(([option]) => own.has(option));
+  await change(Object.fromEntries([...kept, ...given]) as NodeSpec);
+  undo.push(() => change(before));
+}
+
 function checkUnchanged(node: BlockNode, spec: NodeSpec): void {
   for (const option of new Set([...Object.keys(spec), ...Object.keys(node.spec)])) {
-    if (reopenable.has(option)) continue;
+    if (reopenable.has(option) || node.type.reopenable?.has(option)) continue;
     const [before, after] = [node.spec[option], spec[option]];
     const sameChild = typeof after === "string" && node.child(option)?.node.name === after;
     const changed = sameChild ? undefined : changedOption(option, before, after);

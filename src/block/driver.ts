@@ -186,6 +186,11 @@ export interface BlockDriver {
   setPermissions?(permissions: Permissions): Promise<void>;
   /** The node becomes read-only or writable (`blockdev-reopen`, commit into a read-only base). */
   setReadOnly?(readOnly: boolean): Promise<void>;
+  /**
+   * Puts other options of the driver's own in force, those of `DriverType.reopenable`; the node is drained. Throws in QEMU's
+   * words, and then nothing has changed.
+   */
+  reopen?(spec: NodeSpec): Promise<void>;
   /** Rewrites the backing link in the image's header: crash-safe order is the caller's (flush first). `null` removes it. */
   changeBackingFile?(backing: { filename: string; format?: string } | null): Promise<void>;
   /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
@@ -351,6 +356,8 @@ export interface DriverType {
   readonly kind: "protocol" | "format" | "filter";
   /** May have a `backing` child. */
   readonly supportsBacking?: boolean;
+  /** Options of its own that an open node can change (`BlockDriver.reopen`). */
+  readonly reopenable?: ReadonlySet<string>;
   /** Can store compressed writes (Req.compressed). */
   readonly compressedWrites?: boolean;
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;

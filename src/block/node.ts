@@ -58,7 +58,8 @@ export class BlockNode implements ChildParent {
   readonly graph: BlockGraph;
   readonly name: string;
   readonly type: DriverType;
-  readonly spec: NodeSpec;
+  /** As it was opened; what the driver's own options are by now. */
+  spec: NodeSpec;
   options: NodeOptions;
   /** Length of the virtual disk, bytes. */
   length = 0;

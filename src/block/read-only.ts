@@ -49,6 +49,6 @@ async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {
 }
 
 function inUse(node: BlockNode): BlockError {
-  const message = `Node '${node.name}' is in use by a writer`;
+  const message = `Read-only block node '${node.name}' cannot support read-write users`;
   return new BlockError({ code: "EBUSY", op: "reopen", node: node.name, message });
 }

@@ -4,7 +4,7 @@
  */
 import type { CreateImageSpec } from "../node.ts";
 import { splitAtCommas } from "../wire/qapi/keyval.ts";
-import { parseSize, safeBytes } from "./sizes.ts";
+import { notASize, parseSize, safeBytes } from "./sizes.ts";
 import { Refusal } from "./verb.ts";
 
 /** One option of a format. */
@@ -305,13 +305,7 @@ export function checkValue(row: OptionRow, value: string): void {
     throw new Refusal(`Parameter '${row.name}' expects 'on' or 'off'`);
   if (row.type === "num" && !/^(0x[0-9a-f]+|\d+)$/i.test(value))
     throw new Refusal(`Parameter '${row.name}' expects a number`);
-  if (row.type === "size" && typeof parseSize(value) !== "bigint") {
-    throw new Refusal(
-      `Parameter '${row.name}' expects a non-negative number below 2^64\n` +
-        "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n" +
-        "and exabytes, respectively.",
-    );
-  }
+  if (row.type === "size" && typeof parseSize(value) !== "bigint") throw new Refusal(notASize(row.name));
 }
 
 /** The value as QAPI has it. Throws Refusal. */

@@ -52,6 +52,15 @@ export function sizeArgument(
   return { bytes: value };
 }
 
+/** The refusal of what is no size, where options are read. */
+export function notASize(name: string): string {
+  return (
+    `Parameter '${name}' expects a non-negative number below 2^64\n` +
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n" +
+    "and exabytes, respectively."
+  );
+}
+
 /** An integer as C's strtol reads it, base 0: decimal, 0x-hexadecimal, or octal after a 0. */
 export function cInteger(text: string): number | undefined {
   const match = /^\s*([+-]?)(?:0x([0-9a-f]+)|0([0-7]+)|(\d+))$/i.exec(text);

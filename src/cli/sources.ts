@@ -14,6 +14,7 @@ import {
   validate,
   validateOptions,
 } from "../wire/qapi/index.ts";
+import { readOptionWords } from "./option-words.ts";
 import { lockHint, Refusal } from "./verb.ts";
 
 /** Who opens an image: a verb, or a job in the foreground. */
@@ -76,7 +77,8 @@ export function localFile(name: string): string {
 export async function describeSource(verb: Opener, name: string, options: SourceOptions): Promise<NodeSpec> {
   if (options.imageOpts && options.format !== undefined)
     throw new Refusal("--image-opts and --format are mutually exclusive");
-  if (options.imageOpts) return describeObject(verb, parseKeyval(name, "file"), { strings: true });
+  if (options.imageOpts)
+    return describeObject(verb, readOptionWords(parseKeyval(name, "file")), { strings: true });
   const { format } = options;
   if (name.startsWith("json:")) {
     const given = jsonOptions(name.slice("json:".length));

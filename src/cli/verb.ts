@@ -52,6 +52,14 @@ function hintOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** What QEMU prints of an image that turns out to be corrupt, once. */
+function corruptionText({ msg, fatal }: { msg?: unknown; fatal?: unknown }): string {
+  const [what, events] = fatal
+    ? ["Marking image as corrupt", "corruption"]
+    : ["Image is corrupt", "non-fatal corruption"];
+  return `qcow2: ${what}: ${String(msg)}; further ${events} events will be suppressed`;
+}
+
 /** How a verb ends that throws. */
 export interface VerbEnds {
   /** Exit status of a failure; default 1. */
@@ -83,6 +91,9 @@ export class Verb {
     this.#asked = !this.#quiet && flags.progress ? new PercentLine() : undefined;
     this.#watched = !this.#quiet && isWatched();
     this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()), io: "in-turn" });
+    this.engine.graph.events.subscribe(({ event, data }) => {
+      if (event === "BLOCK_IMAGE_CORRUPTED") process.stderr.write(`${corruptionText(data)}\n`);
+    });
   }
 
   /** Aborts at SIGINT and SIGTERM. */

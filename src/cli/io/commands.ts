@@ -11,10 +11,13 @@ import { isAllocated } from "../../block/status.ts";
 import { specificLines } from "../specific.ts";
 import { preallocationMode, safeBytes, tooLong } from "../sizes.ts";
 import { type Arguments, byteCount, MAX_REQUEST_BYTES, milliseconds } from "./arguments.ts";
+import { breakpointCommands } from "./breakpoints.ts";
 import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
+import { crashCommands } from "./crash.ts";
 import { defaultChoices } from "./disk.ts";
 import { IoFailure, wrongUse } from "./failure.ts";
 import { readWriteCommands } from "./read-write.ts";
+import { reopenCommand } from "./reopen.ts";
 import { sizeText } from "./report.ts";
 import { requestFailure, timed } from "./requests.ts";
 import { type IoCommand, type Session, synopsisOf } from "./session.ts";
@@ -299,6 +302,10 @@ const others: readonly IoCommand[] = [
 ];
 
 /** All commands, by name. */
-export const ioCommands: readonly IoCommand[] = [...readWriteCommands, ...others].toSorted((a, b) =>
-  a.name < b.name ? -1 : 1,
-);
+export const ioCommands: readonly IoCommand[] = [
+  ...readWriteCommands,
+  ...others,
+  ...breakpointCommands,
+  ...crashCommands,
+  reopenCommand,
+].toSorted((a, b) => (a.name < b.name ? -1 : 1));

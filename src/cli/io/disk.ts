@@ -12,10 +12,12 @@ import { BlockBackend } from "../../block/backend.ts";
 import type { NodeSpec } from "../../block/driver.ts";
 import type { BlockNode } from "../../block/node.ts";
 import { Perm } from "../../block/permissions.ts";
+import { BlkdebugDriver } from "../../drivers/filter/blkdebug.ts";
+import type { RuleEngine } from "../../drivers/filter/blkdebug-rules.ts";
 import { createImage, type Node } from "../../node.ts";
 import { type JsonObject, parseKeyval, validateOptions } from "../../wire/qapi/index.ts";
-
 import { openImage } from "../images.ts";
+import { readOptionWords } from "../option-words.ts";
 import { type CacheMode, describeSource, warnOfRaw, withAio } from "../sources.ts";
 import { lockHint, type Verb } from "../verb.ts";
 import { IoFailure } from "./failure.ts";
@@ -60,6 +62,13 @@ export interface Disk {
   /** The image itself, below a filter. */
   readonly node: BlockNode;
   close(): Promise<void>;
+}
+
+/** The rules of the first blkdebug below a node. */
+export function rulesBelow(top: BlockNode): RuleEngine | undefined {
+  for (let node: BlockNode | undefined = top; node; node = node.primary?.node)
+    if (node.driver instanceof BlkdebugDriver) return node.driver.rules;
+  return undefined;
 }
 
 /** Opens a disk. Throws IoFailure `can't open device x: …`; then nothing stays open. */
@@ -147,7 +156,7 @@ async function overlay(
 /** The description of an image named by a file name, by options, or by both. */
 async function describe(verb: Verb, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
   const { format, forceShare, readOnly, options } = choices;
-  const given = options === undefined ? {} : parseKeyval(options);
+  const given = options === undefined ? {} : readOptionWords(parseKeyval(options));
   if (name === undefined) {
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");

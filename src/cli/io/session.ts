@@ -5,7 +5,7 @@
 import { messageOf } from "../../base/errors.ts";
 import type { Verb } from "../verb.ts";
 import { Arguments } from "./arguments.ts";
-import { type Disk, type DiskChoices, openDisk } from "./disk.ts";
+import { type Disk, type DiskChoices, openDisk, rulesBelow } from "./disk.ts";
 import { IoFailure } from "./failure.ts";
 
 /** One command of the language. */
@@ -42,6 +42,7 @@ export class Session {
   constructor(verb: Verb, commands: readonly IoCommand[]) {
     this.verb = verb;
     this.commands = commands;
+    verb.signal.addEventListener("abort", () => this.#releaseHeld(), { once: true });
   }
 
   /** The open disk. Throws IoFailure without one. */
@@ -56,8 +57,14 @@ export class Session {
     this.#disk = await openDisk(this.verb, name, choices);
   }
 
-  /** Waits for the requests under way and closes the disk, if one is open. */
+  /** Whether a request is left to itself. */
+  get isBusy(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  /** Waits for the requests under way and closes the disk, if one is open. What a breakpoint holds back goes on. */
   async close(): Promise<void> {
+    this.#releaseHeld();
     await this.settle();
     const disk = this.#disk;
     this.#disk = undefined;
@@ -128,6 +135,11 @@ export class Session {
     } catch (error) {
       throw new IoFailure(messageOf(error), "note");
     }
+  }
+
+  /** Lets go what a breakpoint holds back. */
+  #releaseHeld(): void {
+    if (this.#disk) rulesBelow(this.#disk.node)?.release();
   }
 
   #report(error: unknown): void {

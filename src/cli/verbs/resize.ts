@@ -4,7 +4,7 @@
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { resize as resizeNode } from "../../node.ts";
 import type { ResizeFlags } from "../commands/resize.ts";
-import { parseSize, preallocationMode, safeBytes, tooLong } from "../sizes.ts";
+import { notASize, parseSize, preallocationMode, safeBytes, tooLong } from "../sizes.ts";
 import { openSource } from "../sources.ts";
 import { Refusal, Verb } from "../verb.ts";
 
@@ -47,9 +47,5 @@ function readSize(text: string): { sign: bigint; bytes: bigint } {
   const sign = text.startsWith("+") ? 1n : text.startsWith("-") ? -1n : 0n;
   const bytes = parseSize(sign === 0n ? text : text.slice(1));
   if (typeof bytes === "bigint") return { sign, bytes };
-  throw new Refusal(
-    "Parameter 'size' expects a non-negative number below 2^64\n" +
-      "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n" +
-      "and exabytes, respectively.",
-  );
+  throw new Refusal(notASize("size"));
 }

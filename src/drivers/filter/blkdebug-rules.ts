@@ -104,6 +104,8 @@ export class RuleEngine {
   /** Newest first. */
   readonly #breakpoints: Breakpoint[] = [];
   readonly #suspended: Suspended[] = [];
+  /** Told when a request is held back under a tag, and when it goes on. */
+  onHold: ((tag: string, held: boolean) => void) | undefined;
 
   constructor(rules: BlkdebugRules) {
     this.#injectError = [...rules.injectError];
@@ -144,7 +146,7 @@ export class RuleEngine {
     this.#breakpoints.unshift({ event, tag });
   }
 
-  /** Takes back the breakpoints of a tag, and lets all its requests go on. False if there was neither. */
+  /** Takes back the breakpoints of a tag, and lets all its requests go on. False if there was no breakpoint, as in QEMU. */
   removeBreakpoint(tag: string): boolean {
     let found = false;
     for (let i = this.#breakpoints.length - 1; i >= 0; i--) {
@@ -152,7 +154,7 @@ export class RuleEngine {
       this.#breakpoints.splice(i, 1);
       found = true;
     }
-    while (this.resume(tag)) found = true;
+    while (this.resume(tag));
     return found;
   }
 
@@ -161,6 +163,7 @@ export class RuleEngine {
     const at = this.#suspended.findIndex((suspended) => suspended.tag === tag);
     if (at < 0) return false;
     const [suspended] = this.#suspended.splice(at, 1);
+    this.onHold?.(tag, false);
     suspended?.resumed.resolve();
     return true;
   }
@@ -170,9 +173,10 @@ export class RuleEngine {
     return this.#suspended.some((suspended) => suspended.tag === tag);
   }
 
-  /** Lets everything go on. */
-  resumeAll(): void {
-    for (const { resumed } of this.#suspended.splice(0)) resumed.resolve();
+  /** Takes all breakpoints back and lets everything go on. */
+  release(): void {
+    this.#breakpoints.length = 0;
+    for (const { tag } of [...this.#suspended]) this.resume(tag);
   }
 
   /** Each breakpoint holds one request, once. */
@@ -182,6 +186,7 @@ export class RuleEngine {
     const waits = hits.map(({ tag }) => {
       const resumed = deferred();
       this.#suspended.unshift({ tag, resumed });
+      this.onHold?.(tag, true);
       return resumed.promise;
     });
     for (const hit of hits) this.#breakpoints.splice(this.#breakpoints.indexOf(hit), 1);

@@ -105,7 +105,7 @@ export class BlkdebugDriver extends FilterDriver {
   }
 
   close(): Promise<void> {
-    this.rules.resumeAll();
+    this.rules.release();
     return Promise.resolve();
   }
 

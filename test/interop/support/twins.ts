@@ -2,7 +2,7 @@
 // both, and what they print, their exit codes and the files they leave are compared.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TRIES, wasTooBusy } from "../../support/tools.ts";
@@ -140,10 +140,11 @@ function withoutSteps(text: string): string {
   });
 }
 
-function outcome({ status, stdout, stderr }: Outcome): Outcome {
+/** A program that a signal ended has the status that shells give it. */
+function outcome({ status, signal, stdout, stderr }: Outcome & { signal?: NodeJS.Signals | null }): Outcome {
   const words = stderr.replaceAll(/^qemu-img: /gm, "blockwright: ");
   return {
-    status,
+    status: signal ? 128 + constants.signals[signal] : status,
     stdout,
     stderr: words.replace(/^Try '(?:qemu-img|blockwright) --help' .*\n/m, "").trimEnd(),
   };

@@ -18,6 +18,7 @@ import {
   parseDirectory,
   serializeDirectory,
   setDirectoryPlace,
+  type DirectoryPlace,
 } from "./bitmap-directory.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
@@ -66,6 +67,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const image = this.#image;
     const place = this.#trusted() ? directoryPlace(image.header) : undefined;
     if (!place) return [];
+    this.#note(place);
     const bytes = new Uint8Array(place.bytes);
     await image.file.pread(place.offset, bytes);
     const { clusterSize } = image.geometry;
@@ -148,13 +150,14 @@ export class Qcow2Bitmaps implements BitmapStore {
     });
   }
 
-  async #switch(place: { count: number; bytes: number; offset: number } | undefined): Promise<void> {
+  async #switch(place: DirectoryPlace | undefined): Promise<void> {
     const image = this.#image;
     await updateHeader(image, (header) => {
       header.autoclear &= ~AUTOCLEAR_BITMAPS;
     });
     await image.file.flush();
     setDirectoryPlace(image.header, place);
+    this.#note(place);
     await writeHeader(image);
     await image.file.flush();
     if (!place) return;
@@ -162,6 +165,13 @@ export class Qcow2Bitmaps implements BitmapStore {
       header.autoclear |= AUTOCLEAR_BITMAPS;
     });
     await image.file.flush();
+  }
+
+  /** No other write may land on the directory. */
+  #note(place: DirectoryPlace | undefined): void {
+    const { metadata } = this.#image;
+    metadata.removeRanges("bitmap directory");
+    if (place) metadata.addRange("bitmap directory", place.offset, place.bytes);
   }
 
   async #writeOne(bitmap: StoredBitmap): Promise<DirectoryEntry> {

@@ -22,6 +22,7 @@ import type { EncryptOptions } from "./encryption.ts";
 import type { Image, ImageTools } from "./image.ts";
 import { openQcow2, qcow2 } from "./index.ts";
 import { inspectImage } from "./inspect.ts";
+import { reopenableOptions, reopenImage, useOverlapCheck } from "./reopen.ts";
 import { Qcow2Snapshots } from "./snapshots.ts";
 import { Qcow2VmState } from "./vm-state.ts";
 
@@ -42,8 +43,12 @@ async function amend(image: Image, options: AmendOptions, context: AmendContext)
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
   const driver = await openQcow2(context, spec, tools);
-  driver.amend = (options, how) => amend(driver.image, options, how);
-  driver.vmState = () => new Qcow2VmState(driver.image);
+  const { image } = driver;
+  const snapshots = driver.snapshots();
+  await useOverlapCheck(image, spec, snapshots);
+  driver.reopen = (changed) => reopenImage(image, changed, snapshots);
+  driver.amend = (options, how) => amend(image, options, how);
+  driver.vmState = () => new Qcow2VmState(image);
   return driver;
 }
 
@@ -53,4 +58,5 @@ export const checkedQcow2: DriverType & Required<Pick<DriverType, "check">> = {
   open,
   create: (context, options) => create(context, options, encryptionSupport),
   check: inspectImage,
+  reopenable: reopenableOptions,
 };

@@ -82,7 +82,7 @@ export class Image {
   readonly hasDataFile: boolean;
   readonly host: Host;
   readonly header: Header;
-  readonly options: Qcow2Options;
+  options!: Qcow2Options;
   readonly geometry: Geometry;
   /** Virtual size, bytes. */
   size: number;
@@ -129,12 +129,10 @@ export class Image {
     this.hasDataFile = dataFile !== undefined;
     this.host = host;
     this.header = header;
-    this.options = options;
     this.geometry = makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header));
     this.size = virtualSize(header);
     this.untouchedFrom = Math.ceil(file.length / this.geometry.clusterSize) * this.geometry.clusterSize;
     this.metadata = new MetadataMap(this.geometry.clusterSize);
-    this.metadata.enabled = options.overlapCheck;
     const { sliceBytes, clusterSize } = this.geometry;
     this.l1 = this.#topTable(
       "active L1 table",
@@ -144,8 +142,9 @@ export class Image {
       "refcount table",
       () => header.refcountTableOffset + header.refcountTableClusters * clusterSize,
     );
-    this.l2 = this.#cache("active L2 table", sliceBytes, options.l2CacheBytes);
-    this.refcountBlocks = this.#cache("refcount block", clusterSize, options.refcountCacheBytes);
+    this.l2 = this.#cache("active L2 table", sliceBytes);
+    this.refcountBlocks = this.#cache("refcount block", clusterSize);
+    this.useOptions(options);
     this.#noteTables();
   }
 
@@ -154,6 +153,17 @@ export class Image {
     const { version, compatible } = this.header;
     const lazy = this.options.lazyRefcounts ?? (Number(compatible) & Compatible.lazyRefcounts) !== 0;
     return lazy && version >= 3 && this.#tools !== undefined;
+  }
+
+  /** Puts options in force. */
+  useOptions(options: Qcow2Options): void {
+    this.options = options;
+    this.metadata.checks = () => options.overlapCheck;
+    for (const [cache, bytes] of [
+      [this.l2, options.l2CacheBytes],
+      [this.refcountBlocks, options.refcountCacheBytes],
+    ] as const)
+      cache.maxTables = Math.max(MIN_TABLES, Math.ceil(bytes / cache.tableBytes));
   }
 
   /** Check and repair. Throws ENOTSUP in a bundle without them. */
@@ -265,11 +275,11 @@ export class Image {
     });
   }
 
-  #cache(section: Section, tableBytes: number, cacheBytes: number): MetadataCache {
+  #cache(section: Section, tableBytes: number): MetadataCache {
     const name = section === "active L2 table" ? "l2" : "refblock";
     return new MetadataCache({
       tableBytes,
-      maxTables: Math.max(MIN_TABLES, Math.ceil(cacheBytes / tableBytes)),
+      maxTables: MIN_TABLES,
       read: async (offset, bytes) => {
         await this.event(`${name}_load`);
         await this.file.pread(offset, bytes);

@@ -210,6 +210,9 @@ export class Qcow2 implements BlockDriver {
   amend?(options: AmendOptions, context: AmendContext): Promise<void>;
 
   /** Added by checked.ts. */
+  reopen?(spec: NodeSpec): Promise<void>;
+
+  /** Added by checked.ts. */
   vmState?(): Qcow2VmState;
 
   /** For checked.ts. */

@@ -43,12 +43,13 @@ export class MetadataCache {
   readonly #tables = new Map<number, CachedTable>();
   readonly #loading = new Map<number, Promise<CachedTable>>();
   readonly #dirty = new Set<CachedTable>();
-  #maxTables: number;
+  /** Pieces that are kept; clean ones above it are dropped. */
+  maxTables: number;
   #clock = 0;
 
   constructor(init: CacheInit) {
     this.#init = init;
-    this.#maxTables = init.maxTables;
+    this.maxTables = init.maxTables;
   }
 
   get tableBytes(): number {
@@ -65,13 +66,9 @@ export class MetadataCache {
     return this.#dirty.size;
   }
 
-  get maxTables(): number {
-    return this.#maxTables;
-  }
-
   /** Whether so many pieces are dirty that a write-back is due before more are changed. */
   get crowded(): boolean {
-    return this.#dirty.size * 4 > this.#maxTables * 3;
+    return this.#dirty.size * 4 > this.maxTables * 3;
   }
 
   /** The piece at `offset`, if it is in memory. */
@@ -136,10 +133,10 @@ export class MetadataCache {
 
   /** Drops the least recently used clean pieces above the bound. */
   trim(): void {
-    if (this.#tables.size <= this.#maxTables) return;
+    if (this.#tables.size <= this.maxTables) return;
     const clean = [...this.#tables.values()].filter((table) => table.dirtyTo === 0);
     clean.sort((a, b) => a.lastUse - b.lastUse);
-    const goal = Math.floor(this.#maxTables * 0.875);
+    const goal = Math.floor(this.maxTables * 0.875);
     for (const table of clean) {
       if (this.#tables.size <= goal) break;
       this.#tables.delete(table.offset);

@@ -1,6 +1,7 @@
 /**
  * Knows where the image's metadata lies, so that no write can land on it by mistake (a corrupt refcount would otherwise
- * make the allocator hand out a table). Holds what is known without further I/O: QEMU's `overlap-check=cached`.
+ * make the allocator hand out a table). Holds what is known without further I/O, QEMU's `overlap-check=cached`; the rest
+ * is entered by overlap-modes.ts.
  */
 
 /** Sections as QEMU names them in its messages. */
@@ -11,7 +12,9 @@ export type Section =
   | "refcount block"
   | "refcount table"
   | "snapshot table"
-  | "inactive L1 table";
+  | "inactive L1 table"
+  | "inactive L2 table"
+  | "bitmap directory";
 
 interface Range {
   readonly section: Section;
@@ -24,8 +27,8 @@ export class MetadataMap {
   readonly #clusterSize: number;
   readonly #ranges: Range[] = [];
   readonly #tables = new Map<number, Section>();
-  /** `overlap-check=none`. */
-  enabled = true;
+  /** Whether writes to `allowed` are kept off a section: the option `overlap-check`. */
+  checks: (section: Section, allowed?: Section) => boolean = () => true;
 
   constructor(clusterSize: number) {
     this.#clusterSize = clusterSize;
@@ -59,24 +62,25 @@ export class MetadataMap {
 
   /** The section that the range would overwrite, other than `allowed`. */
   overlap(offset: number, bytes: number, allowed?: Section): Section | undefined {
-    if (!this.enabled || bytes === 0) return undefined;
+    if (bytes === 0) return undefined;
     const end = offset + bytes;
     for (const { section, from, to } of this.#ranges) {
-      if (section !== allowed && from < end && offset < to) return section;
+      if (section !== allowed && from < end && offset < to && this.checks(section, allowed)) return section;
     }
     const first = offset - (offset % this.#clusterSize);
     if ((end - first) / this.#clusterSize > this.#tables.size)
       return this.#overlapByTable(offset, end, allowed);
     for (let at = first; at < end; at += this.#clusterSize) {
       const section = this.#tables.get(at);
-      if (section !== undefined && section !== allowed) return section;
+      if (section !== undefined && section !== allowed && this.checks(section, allowed)) return section;
     }
     return undefined;
   }
 
   #overlapByTable(offset: number, end: number, allowed: Section | undefined): Section | undefined {
     for (const [at, section] of this.#tables) {
-      if (section !== allowed && at < end && offset < at + this.#clusterSize) return section;
+      const hit = section !== allowed && at < end && offset < at + this.#clusterSize;
+      if (hit && this.checks(section, allowed)) return section;
     }
     return undefined;
   }

@@ -14,7 +14,7 @@ import { allocate, free } from "./allocate.ts";
 import { refreshFlags } from "./copied-flags.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
-import { Incompatible, l1EntriesFor } from "./layout.ts";
+import { entryOffset, Incompatible, l1EntriesFor } from "./layout.ts";
 import {
   addReferences,
   checkSnapshotL1,
@@ -232,6 +232,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     await image.file.flush();
     this.#snapshots = snapshots;
     this.#note();
+    await this.noteL2Tables();
     this.#free(old.offset, old.bytes);
     await writeBackLocked(image);
   }
@@ -269,6 +270,22 @@ export class Qcow2Snapshots implements SnapshotStore {
     const { clusterSize } = this.#image.geometry;
     const count = Math.ceil(bytes / clusterSize);
     if (count > 0) free(this.#image, { cluster: offset / clusterSize, count }, "snapshot");
+  }
+
+  /** Enters the snapshots' L2 tables, where writes are kept off them too (`overlap-check=all`). Errors: those of the file. */
+  async noteL2Tables(): Promise<void> {
+    const { metadata, geometry } = this.#image;
+    metadata.removeRanges("inactive L2 table");
+    if (!metadata.checks("inactive L2 table")) return;
+    const tables = new Set<number>();
+    for (const snapshot of this.#snapshots) {
+      const l1 = await this.#l1Of(snapshot);
+      const view = new DataView(l1.buffer);
+      for (let at = 0; at < l1.byteLength; at += 8)
+        tables.add(entryOffset(view.getUint32(at), view.getUint32(at + 4)));
+    }
+    tables.delete(0);
+    for (const offset of tables) metadata.addRange("inactive L2 table", offset, geometry.clusterSize);
   }
 
   /** No other write may land on the table or on the snapshots' L1 tables. */

@@ -43,7 +43,11 @@ describe("blockdev-reopen", () => {
     [{ ...top, backing: "top" }, "Making 'top' a backing child of 'top' would create a cycle"],
     [{ driver: "raw", "node-name": "top", file: "top-file" }, "Cannot change the option 'driver'"],
     [{ ...top, backing: "base", file: "base-file" }, "Cannot change the option 'file'"],
-    [{ ...top, backing: "base", "lazy-refcounts": true }, "Cannot change the option 'lazy-refcounts'"],
+    [{ ...top, backing: "base", "data-file": "base-file" }, "Cannot change the option 'data-file'"],
+    [
+      { ...top, backing: "base", "l2-cache-entry-size": 3 },
+      "L2 cache entry size must be a power of two between 512 and the cluster size (65536)",
+    ],
     [
       { ...top, backing: "base", "detect-zeroes": "unmap" },
       "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
@@ -53,6 +57,32 @@ describe("blockdev-reopen", () => {
     const daemon = await chain();
     await expect(daemon.run("blockdev-reopen", { options: [options] })).rejects.toThrow(message);
     expect(daemon.engine.graph.node("top").backing?.node.name).toBe("base");
+  });
+
+  test("options of the driver change, and change back where another node refuses", async () => {
+    const daemon = await chain();
+    const lazy = { ...top, backing: "base", "lazy-refcounts": true, "overlap-check": "all" };
+    await daemon.run("blockdev-reopen", { options: [lazy] });
+    const node = daemon.engine.graph.node("top");
+    const chosen = (): unknown[] => [node.spec["lazy-refcounts"], node.spec["overlap-check"]];
+    expect(chosen()).toEqual([true, "all"]);
+    const guest = await daemon.guest("d0", "top");
+    await guest.write(0, new Uint8Array(512));
+    await guest.flush();
+    expect(node.driver.getInfo?.().isDirty).toBe(true);
+    const options = [
+      { ...top, backing: "base" },
+      { driver: "qcow2", "node-name": "other", file: "other-file", "read-only": true },
+    ];
+    await daemon.guest("d1", "other");
+    await expect(daemon.run("blockdev-reopen", { options })).rejects.toThrow(
+      "Read-only block node 'other' cannot support read-write users",
+    );
+    expect(chosen()).toEqual([true, "all"]);
+    await daemon.run("blockdev-reopen", { options: options.slice(0, 1) });
+    expect(chosen()).toEqual([undefined, undefined]);
+    // It is as before, and a crash from now on would find it clean.
+    expect(node.driver.getInfo?.().isDirty).toBe(false);
   });
 
   test("an option of inline storage is named by itself", async () => {
