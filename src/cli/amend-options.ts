@@ -3,14 +3,8 @@
  * Source: behaviour and words of qemu-img 7.2.
  */
 import { splitAtCommas } from "../wire/qapi/keyval.ts";
-import {
-  checkValue,
-  CreateOptions,
-  isCreatable,
-  type OptionRow,
-  optionLines,
-  wireValue,
-} from "./create-options.ts";
+import { checkValue, CreateOptions, isCreatable, optionLines, wireValue } from "./create-options.ts";
+import type { OptionRow } from "./option-rows.ts";
 import { Refusal } from "./verb.ts";
 
 /** Of LUKS key slots. */

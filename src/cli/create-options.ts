@@ -1,157 +1,15 @@
 /**
- * The options that `-o` takes, per format, in one table: how they are read, how `create` repeats them, and which option of
- * QAPI's BlockdevCreateOptions each becomes. Source: behaviour and words of qemu-img 7.2.
+ * The options of a new image: how `-o` is read, how `create` repeats them, and which options of QAPI's BlockdevCreateOptions
+ * they become. Source: behaviour and words of qemu-img 7.2.
  */
 import type { CreateImageSpec } from "../node.ts";
 import { splitAtCommas } from "../wire/qapi/keyval.ts";
-import { notASize, parseSize, safeBytes } from "./sizes.ts";
+import { type OptionRow, PREALLOCATIONS, tables } from "./option-rows.ts";
+import { cUnsigned, notASize, parseSize, safeBytes } from "./sizes.ts";
 import { Refusal } from "./verb.ts";
-
-/** One option of a format. */
-export interface OptionRow {
-  name: string;
-  type: "str" | "size" | "num" | "bool";
-  help: string;
-  /** What `create` says where the user said nothing. */
-  default?: string;
-  /** QAPI's name. */
-  wire?: string;
-  /** The words that QAPI's enumeration has. */
-  values?: readonly string[];
-  /** Read but refused. */
-  later?: boolean;
-}
 
 /** Above every limit, and a safe integer of bytes. */
 const LARGEST_SECTORS = 2 ** 44 - 1;
-
-/** Formats that QEMU knows; an image may name them whether they can be opened here or not. */
-const FORMATS =
-  "raw qcow2 qcow qed vmdk vdi vpc vhdx parallels bochs cloop dmg luks vvfat blkdebug file host_device nbd".split(
-    " ",
-  );
-
-/** Whether a header may name the format. */
-export function isKnownFormat(name: string): boolean {
-  return FORMATS.includes(name);
-}
-
-const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
-
-const cipherRows: readonly OptionRow[] = [
-  { name: "cipher-alg", type: "str", help: "Name of encryption cipher algorithm" },
-  { name: "cipher-mode", type: "str", help: "Name of encryption cipher mode" },
-  { name: "ivgen-alg", type: "str", help: "Name of IV generator algorithm" },
-  { name: "ivgen-hash-alg", type: "str", help: "Name of IV generator hash algorithm" },
-  { name: "hash-alg", type: "str", help: "Name of encryption hash algorithm" },
-  { name: "iter-time", type: "num", help: "Time to spend in PBKDF in milliseconds" },
-];
-
-const luksRows: readonly OptionRow[] = [
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  {
-    name: "key-secret",
-    type: "str",
-    wire: "key-secret",
-    help: "ID of the secret that provides the keyslot passphrase",
-  },
-  ...cipherRows.map((row) => ({ ...row, wire: row.name })),
-];
-
-/** In the order in which `create` repeats them. */
-const qcow2Rows: readonly OptionRow[] = [
-  {
-    name: "encryption",
-    type: "bool",
-    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-  },
-  { name: "encrypt.format", type: "str", help: "Encrypt the image, format choices: 'aes', 'luks'" },
-  {
-    name: "encrypt.key-secret",
-    type: "str",
-    help: "ID of secret providing qcow AES key or LUKS passphrase",
-  },
-  ...cipherRows.map((row) => ({ ...row, name: `encrypt.${row.name}` })),
-  {
-    name: "cluster_size",
-    type: "size",
-    default: "65536",
-    wire: "cluster-size",
-    help: "qcow2 cluster size",
-  },
-  { name: "extended_l2", type: "bool", default: "off", wire: "extended-l2", help: "Extended L2 tables" },
-  {
-    name: "preallocation",
-    type: "str",
-    wire: "preallocation",
-    values: PREALLOCATIONS,
-    help: "Preallocation mode (allowed values: off, metadata, falloc, full)",
-  },
-  {
-    name: "compression_type",
-    type: "str",
-    default: "zlib",
-    wire: "compression-type",
-    values: ["zlib", "zstd"],
-    help: "Compression method used for image cluster compression",
-  },
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  {
-    name: "compat",
-    type: "str",
-    wire: "version",
-    values: ["v2", "v3"],
-    help: "Compatibility level (v2 [0.10] or v3 [1.1])",
-  },
-  { name: "backing_file", type: "str", wire: "backing-file", help: "File name of a base image" },
-  {
-    name: "backing_fmt",
-    type: "str",
-    wire: "backing-fmt",
-    values: FORMATS,
-    help: "Image format of the base image",
-  },
-  { name: "data_file", type: "str", wire: "data-file", help: "File name of an external data file" },
-  {
-    name: "data_file_raw",
-    type: "bool",
-    wire: "data-file-raw",
-    help: "The external data file must stay valid as a raw image",
-  },
-  {
-    name: "lazy_refcounts",
-    type: "bool",
-    default: "off",
-    wire: "lazy-refcounts",
-    help: "Postpone refcount updates",
-  },
-  {
-    name: "refcount_bits",
-    type: "num",
-    default: "16",
-    wire: "refcount-bits",
-    help: "Width of a reference count entry in bits",
-  },
-  { name: "nocow", type: "bool", help: "", later: true },
-];
-
-const rawRows: readonly OptionRow[] = [
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  { name: "nocow", type: "bool", help: "", later: true },
-  {
-    name: "preallocation",
-    type: "str",
-    wire: "preallocation",
-    help: "Preallocation mode (allowed values: off, falloc, full)",
-  },
-  { name: "extent_size_hint", type: "size", help: "", later: true },
-];
-
-const tables: Readonly<Record<string, readonly OptionRow[]>> = {
-  qcow2: qcow2Rows,
-  raw: rawRows,
-  luks: luksRows,
-};
 
 /** Formats that can be made. */
 export function isCreatable(format: string): boolean {
@@ -177,14 +35,9 @@ export class CreateOptions {
     for (const part of splitAtCommas(text)) {
       const at = part.indexOf("=");
       if (at >= 0) this.set(part.slice(0, at), part.slice(at + 1));
-      else if (!this.#has(part) && part.startsWith("no") && this.#has(part.slice(2)))
-        this.set(part.slice(2), "off");
+      else if (part.startsWith("no")) this.set(part.slice(2), "off");
       else this.set(part, "on");
     }
-  }
-
-  #has(name: string): boolean {
-    return this.#rows.some((row) => row.name === name);
   }
 
   /** Sets one option. Throws Refusal. */
@@ -206,9 +59,9 @@ export class CreateOptions {
     return text === undefined ? undefined : (parseSize(text) as bigint);
   }
 
-  /** Whether the option exists for this format. */
+  /** Whether the option is one of the format itself. */
   accepts(name: string): boolean {
-    return this.#has(name);
+    return this.#rows.some((row) => row.name === name && !row.ofFile);
   }
 
   /** `cluster_size=65536 extended_l2=off …`, as qemu-img repeats the options of an image that it makes. */
@@ -218,9 +71,8 @@ export class CreateOptions {
       const given = this.#given.get(row.name);
       const value = given ?? row.default;
       if (value === undefined) continue;
-      const number = given !== undefined && (row.type === "size" || row.type === "num");
       const shown = row.type === "str" ? value.replaceAll(",", ",,") : value;
-      words.push(`${row.name}=${number ? String(parseSize(value)) : shown}`);
+      words.push(`${row.name}=${given === undefined ? shown : numberText(row, shown)}`);
     }
     return words.join(" ");
   }
@@ -236,7 +88,7 @@ export class CreateOptions {
       const encrypt = this.#encryption();
       return encrypt?.["format"] === "luks" ? encrypt : undefined;
     }
-    const given = [...this.#given].filter(([name]) => name !== "size");
+    const given = [...this.#given].filter(([name]) => name !== "size" && this.accepts(name));
     return Object.fromEntries(
       given.map(([name, value]) => [
         name,
@@ -283,8 +135,6 @@ export class CreateOptions {
     const options: Record<string, unknown> = { driver: this.format, file };
     for (const [name, value] of this.#given) {
       const row = this.#rows.find((candidate) => candidate.name === name)!;
-      const off = value === "off" || value === "";
-      if (row.later && !off) throw new Refusal(`Option '${name}' is not supported yet`);
       if (row.wire !== undefined) options[row.wire] = wireValue(row, value);
     }
     const data = options["data-file"];
@@ -294,23 +144,51 @@ export class CreateOptions {
       options["size"] = Math.min(Math.ceil(options["size"] / 512), LARGEST_SECTORS) * 512;
     const encrypt = this.#encryption();
     if (encrypt) options["encrypt"] = encrypt;
-    if (this.format === "raw") checkRawPreallocation(this.#given.get("preallocation"));
+    this.#checkFile();
     return options as unknown as CreateImageSpec;
   }
+
+  /** Reads the options of the file below. Throws Refusal. */
+  #checkFile(): void {
+    if ((this.size("extent_size_hint") ?? 0n) > MOST_HINT) throw new Refusal("Extent size hint is too large");
+    if (this.accepts("preallocation")) return;
+    const mode = this.#given.get("preallocation");
+    if (mode === undefined) return;
+    if (!PREALLOCATIONS.includes(mode)) throw new Refusal(`invalid parameter value: ${mode}`);
+    if (mode === "metadata" && this.format === "raw")
+      throw new Refusal("Unsupported preallocation mode: metadata");
+  }
 }
+
+/** Largest hint for the extents of a file, bytes. */
+const MOST_HINT = 2n ** 32n - 1n;
 
 /** Throws Refusal, in QEMU's words, unless the text is a value of the option. */
 export function checkValue(row: OptionRow, value: string): void {
   if (row.type === "bool" && !/^(on|yes|true|y|off|no|false|n)$/.test(value))
     throw new Refusal(`Parameter '${row.name}' expects 'on' or 'off'`);
-  if (row.type === "num" && !/^(0x[0-9a-f]+|\d+)$/i.test(value))
-    throw new Refusal(`Parameter '${row.name}' expects a number`);
+  const number = row.type === "num" ? cUnsigned(value) : 0n;
+  if (number === "invalid") throw new Refusal(`Parameter '${row.name}' expects a number`);
+  if (number === "range") throw new Refusal(`Value '${value}' is too large for parameter '${row.name}'`);
   if (row.type === "size" && typeof parseSize(value) !== "bigint") throw new Refusal(notASize(row.name));
+}
+
+/** A value as `create` repeats it: numbers in decimal. */
+function numberText({ type }: OptionRow, value: string): string {
+  if (type === "size") return String(parseSize(value));
+  return type === "num" ? String(signed(cUnsigned(value) as bigint)) : value;
+}
+
+/** A 64-bit number with its sign, as far as it is a safe integer. */
+function signed(value: bigint): number {
+  const number = BigInt.asIntN(64, value);
+  return number < 0n ? -safeBytes(-number) : safeBytes(number);
 }
 
 /** The value as QAPI has it. Throws Refusal. */
 export function wireValue(row: OptionRow, value: string): string | number | boolean {
   if (row.type === "bool") return /^(on|yes|true|y)$/.test(value);
+  if (row.type === "num") return signed(cUnsigned(value) as bigint);
   if (row.type !== "str") return safeBytes(parseSize(value) as bigint);
   const meant = row.name === "compat" ? (versions[value] ?? value) : value;
   if (row.values && !row.values.includes(meant))
@@ -319,12 +197,6 @@ export function wireValue(row: OptionRow, value: string): string | number | bool
 }
 
 const versions: Readonly<Record<string, string>> = { "0.10": "v2", "1.1": "v3" };
-
-function checkRawPreallocation(mode: string | undefined): void {
-  if (mode === undefined || mode === "off" || mode === "falloc" || mode === "full") return;
-  if (mode === "metadata") throw new Refusal("Unsupported preallocation mode: metadata");
-  throw new Refusal(`invalid parameter value: ${mode}`);
-}
 
 /** Joins what several `-o` said. Throws Refusal for lists that are empty or start or end with a comma. */
 export function optionLists(lists: readonly string[] | undefined): string[] {
@@ -342,10 +214,15 @@ export function asksForHelp(lists: readonly string[] | undefined): boolean {
 
 const typeNames = { str: "<str>", size: "<size>", num: "<num>", bool: "<bool (on/off)>" };
 
-/** The options of a format, as text. */
-export function optionsHelp(format: string): string {
+/** The options of a format as text: with those of its file, once that is named. */
+export function optionsHelp(format: string, withFile: boolean): string {
   if (!isCreatable(format)) throw new Refusal(`Unknown file format '${format}'`);
-  return `Supported ${format} options:\n${optionLines((tables[format] ?? []).filter((row) => !row.later))}`;
+  const rows = tables[format] ?? [];
+  if (withFile) return `Supported options:\n${optionLines(rows)}`;
+  const own = optionLines(rows.filter((row) => !row.ofFile));
+  const hint =
+    "The protocol level may support further options.\nSpecify the target filename to include those options.";
+  return `Supported ${format} options:\n${own}\n${hint}\n`;
 }
 
 /** Options as help lists them, a line each. */

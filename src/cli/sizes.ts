@@ -70,6 +70,16 @@ export function cInteger(text: string): number | undefined {
   return sign === "-" ? -value : value;
 }
 
+/** An unsigned integer as C's strtoull reads it, base 0: -1 becomes the largest. */
+export function cUnsigned(text: string): ParsedSize {
+  const match = /^\s*([+-]?)(?:0x([0-9a-f]+)|0([0-7]+)|(\d+))$/i.exec(text);
+  if (!match) return "invalid";
+  const [, sign, hex, octal, decimal] = match;
+  const value = BigInt(hex !== undefined ? `0x${hex}` : octal !== undefined ? `0o${octal}` : decimal!);
+  if (value > UINT64_MAX) return "range";
+  return sign === "-" ? BigInt.asUintN(64, -value) : value;
+}
+
 /** How blocks are prepared, by the word for it; undefined for another word. */
 export function preallocationMode(text: string): Preallocation | undefined {
   return (["off", "metadata", "falloc", "full"] as const).find((mode) => mode === text);

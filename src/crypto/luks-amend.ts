@@ -4,13 +4,7 @@
  */
 import type { KeySlot } from "./luks-header.ts";
 import { eraseSlot, findMasterKey, type LuksContext, openSlot, storeKey } from "./luks-keys.ts";
-import {
-  countOption,
-  DEFAULT_ITER_TIME_MS,
-  iterTimeOption,
-  optionFault,
-  textOption,
-} from "./luks-options.ts";
+import { countOption, iterTimeOption, optionFault, textOption } from "./luks-options.ts";
 import type { Secrets } from "./secrets.ts";
 
 /** What an amend request names, and who carries it out. */
@@ -48,10 +42,10 @@ async function activate(context: LuksContext, change: SlotChange): Promise<void>
   }
   const index = given ?? slots.findIndex(({ active }) => !active);
   if (index < 0) throw optionFault("Can't add a keyslot - all keyslots are in use");
-  const iterTimeMs = iterTimeOption(options) ?? DEFAULT_ITER_TIME_MS;
+  const iterTimeMs = iterTimeOption(options);
   const old = secrets.lookupText(textOption(options, "secret") ?? keySecret);
   const key = await findMasterKey(context, old);
-  if (!key) throw optionFault("Failed to retrieve the master key");
+  if (!key) throw optionFault("Invalid password, cannot unlock any keyslot");
   await storeKey(context, index, { key, passphrase: secrets.lookupText(newSecret), iterTimeMs });
   key.fill(0);
 }

@@ -29,7 +29,7 @@ export interface LuksCreateOptions extends LuksCipher {
 }
 
 /** The default of iter-time, ms. */
-export const DEFAULT_ITER_TIME_MS = 2000;
+const DEFAULT_ITER_TIME_MS = 2000;
 
 const AES_KEY_BYTES: Readonly<Record<string, number>> = { "aes-128": 16, "aes-192": 24, "aes-256": 32 };
 /** Ciphers that QEMU knows and this library does not have. */
@@ -80,11 +80,10 @@ export function textOption(options: Readonly<Record<string, unknown>>, name: str
   throw optionFault(`Invalid parameter type for '${name}', expected: string`);
 }
 
-/** iter-time, ms; it is > 0. */
-export function iterTimeOption(options: Readonly<Record<string, unknown>>): number | undefined {
-  const value = countOption(options, "iter-time");
-  if (value !== undefined && value <= 0) throw optionFault("iter-time must be non-zero");
-  return value;
+/** iter-time, ms. As in QEMU 0 asks for the fewest rounds, and a negative number is a very large one. */
+export function iterTimeOption(options: Readonly<Record<string, unknown>>): number {
+  const value = countOption(options, "iter-time") ?? DEFAULT_ITER_TIME_MS;
+  return value < 0 ? Number.MAX_SAFE_INTEGER : value;
 }
 
 /** Reads and completes the options of a new volume (wire names). Throws EINVAL; ENOTSUP for a cipher that is missing. */
@@ -104,7 +103,7 @@ export function parseLuksCreateOptions(options: Readonly<Record<string, unknown>
     ivHash: ivGenerator === "essiv" ? (ivHash ?? "sha256") : undefined,
     hash: (choice(options, "hash-alg", HASHES) ?? "sha256") as HashName,
     keySecret: textOption(options, "key-secret"),
-    iterTimeMs: iterTimeOption(options) ?? DEFAULT_ITER_TIME_MS,
+    iterTimeMs: iterTimeOption(options),
   };
 }
 

@@ -33,7 +33,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     checkUse(flags, numbers);
     verb.beginProgress();
     if (asksForHelp(numbers.lists)) {
-      verb.print(optionsHelp(flags.targetFormat).replace(/^Supported \w+ /, "Supported "));
+      verb.print(optionsHelp(flags.targetFormat, files.length > 0));
       return 0;
     }
     const target = files.at(-1);

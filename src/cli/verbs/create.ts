@@ -17,7 +17,7 @@ export function create(
   return new Verb(flags).run(async (verb) => {
     const lists = optionLists(flags.option);
     if (asksForHelp(lists)) {
-      verb.print(optionsHelp(flags.format));
+      verb.print(optionsHelp(flags.format, args.file !== undefined));
       return 0;
     }
     const { file } = args;

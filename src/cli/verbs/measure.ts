@@ -25,7 +25,7 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
       file === undefined ? undefined : await openSource(verb, file, { format, imageOpts, forceShare });
     if (source && which !== undefined) await loadSnapshot(source, which);
     if (asksForHelp(lists)) {
-      verb.print(optionsHelp(flags.targetFormat));
+      verb.print(optionsHelp(flags.targetFormat, false));
       return 0;
     }
     const result = await measureImage({

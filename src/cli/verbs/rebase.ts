@@ -6,7 +6,7 @@ import { strerror } from "../../base/errno.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { BlockError, ImageError, type Node, type RebaseTarget, rebase as rebaseNode } from "../../node.ts";
 import type { RebaseFlags } from "../commands/rebase.ts";
-import { isKnownFormat } from "../create-options.ts";
+import { isKnownFormat } from "../option-rows.ts";
 import { backingPath, cacheMode, isDriver, openSource } from "../sources.ts";
 import { Refusal, Verb } from "../verb.ts";
 

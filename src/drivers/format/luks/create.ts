@@ -22,7 +22,9 @@ export async function create(
   if (size > limits.maxImageBytes - offset) {
     throw new BlockError({ code: "EFBIG", op: "create", message: "The requested file size is too large" });
   }
-  const preallocation = (options["preallocation"] as Preallocation | undefined) ?? "off";
+  const mode = (options["preallocation"] as Preallocation | undefined) ?? "off";
+  // There is no metadata beside the header.
+  const preallocation = mode === "metadata" ? "off" : mode;
   const node = await takeNode(graph, options["file"] as ChildRef);
   try {
     await withRoot(graph, node, async (file) => {
