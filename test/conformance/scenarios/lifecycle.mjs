@@ -83,7 +83,7 @@ export default [
       name: `${kind}-pause-resume`, images, blockdevs: plain,
       steps: [
         start(kind, slow), onJob('pause'), pollJob({ paused: true, busy: false }), onJob('pause'),
-        onJob('set-speed', { speed: 0 }), onJob('resume'), onJob('resume'),
+        onJob('set-speed', { speed: 0 }), together(onJob('resume'), onJob('resume')),
         ...(kind === 'mirror' ? [until('BLOCK_JOB_READY'), onJob('complete')] : []), status('job0', 'null'), jobs,
       ],
       check: same,
