@@ -7,7 +7,7 @@ import { SECTOR_SIZE } from "../base/limits.ts";
 import { BlockBackend, readerPermissions } from "../block/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { type Pieces, Pipeline, comparePieces } from "./pipeline.ts";
+import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
 /** Options of compare(). */
 export interface CompareOptions {
@@ -105,7 +105,7 @@ class Comparison {
     this.#disks = [new BlockBackend(graph), new BlockBackend(graph)];
     this.#options = options;
     this.#total = Math.max(a.length, b.length);
-    this.#pieces = comparePieces(graph.host);
+    this.#pieces = piecesFor(graph.host);
     this.#pipeline = new Pipeline(this.#pieces.atOnce, ({ end, differs }) => {
       if (differs !== undefined) throw new Mismatch({ mismatch: "content", offset: differs });
       options.onProgress?.(end, this.#total);

@@ -19,7 +19,7 @@ import { RateLimit } from "../job/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { Pipeline, copyPieces } from "./pipeline.ts";
+import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
 const DEFAULT_SPARSE = 4096;
 /** How far the block status is asked for ahead, bytes. */
@@ -129,7 +129,7 @@ class Conversion {
   readonly #length: number;
   /** Pieces are multiples of this. */
   readonly #unit: number;
-  readonly #pieces: ReturnType<typeof copyPieces>;
+  readonly #pieces: Pieces;
   readonly #pipeline: Pipeline<number>;
   readonly #rate: RateLimit;
   readonly #wait: (delayMs: number) => Promise<void>;
@@ -150,7 +150,7 @@ class Conversion {
       Math.ceil(source.node.length / SECTOR_SIZE) * SECTOR_SIZE,
       Math.max(target.node.length, source.node.length),
     );
-    this.#pieces = copyPieces(graph.host);
+    this.#pieces = piecesFor(graph.host);
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
       limits.pwriteZeroesAlignment,
@@ -260,8 +260,7 @@ class Conversion {
     this.#piece = undefined;
     if (!piece || piece.bytes === 0) return;
     const end = piece.offset + piece.bytes;
-    const done =
-      piece.bytes < this.#pieces.copyNowBelow ? this.#copier.copyNow(piece.offset, piece.bytes) : 0;
+    const done = this.#copier.copyNow(piece.offset, piece.bytes);
     if (done === piece.bytes) this.#tell(end);
     else
       await this.#pipeline.push(async () => {

@@ -4,7 +4,7 @@
  */
 
 import type { Host } from "../base/host.ts";
-import { KiB, MiB } from "../base/limits.ts";
+import { MiB } from "../base/limits.ts";
 
 /** How whole disks are gone through. */
 export interface Pieces {
@@ -14,24 +14,13 @@ export interface Pieces {
   readonly atOnce: number;
 }
 
-const pooled: Pieces = { bytes: 2 * MiB, atOnce: 4 };
-
 /**
- * The pieces for comparing disks in files of `host`. Where requests are done in the caller's turn, one at a time is all there
- * can be, and a piece should stay in the second-level cache until it was looked at.
+ * The pieces for disks in files of `host`. Where requests are done in the caller's turn the large reads are not: two pieces
+ * let the other processor read one while this one writes or compares the other, and the larger they are, the seldomer the
+ * two wait for each other.
  */
-export function comparePieces(host: Host): Pieces {
-  return host.files.inTurn ? { bytes: 512 * KiB, atOnce: 1 } : pooled;
-}
-
-/** The pieces for copying: large ones are read on the other processor while this one writes. */
-export function copyPieces(host: Host): Pieces & {
-  /** Shorter pieces are copied at once, which is the cheapest. */
-  readonly copyNowBelow: number;
-} {
-  return host.files.inTurn
-    ? { bytes: 8 * MiB, atOnce: 2, copyNowBelow: MiB }
-    : { ...pooled, copyNowBelow: 0 };
+export function piecesFor(host: Host): Pieces {
+  return host.files.inTurn ? { bytes: 8 * MiB, atOnce: 2 } : { bytes: 2 * MiB, atOnce: 4 };
 }
 
 /** Runs tasks with bounded parallelism. */

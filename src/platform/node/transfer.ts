@@ -4,7 +4,9 @@
  *
  * The pool keeps the event loop free, and several requests under way. Pages that the kernel has in memory are moved with
  * half the processor time without it: nothing is woken, and a piece that was just read is still in the cache when it is
- * looked at and written. Large reads go to the pool all the same, for a second processor. Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
+ * looked at and written. Large reads go to the pool all the same, for a second processor.
+ *
+ * Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
  */
 import * as fs from "node:fs";
 import { blockError } from "../../base/errors.ts";
@@ -34,7 +36,7 @@ export interface Transfers {
   read(request: TransferRequest): Promise<number>;
   /** Writes all of the buffer. */
   write(request: TransferRequest): Promise<void>;
-  /** Both at once; undefined and false where that can't be or fails. */
+  /** Both at once; undefined and false where that can't be, should not be (a large read) or fails. */
   readNow?(request: TransferRequest): number | undefined;
   writeNow?(request: TransferRequest): boolean;
 }
@@ -148,7 +150,7 @@ export const inTurnTransfers: Transfers = {
     writeNow(request);
   },
   readNow(request) {
-    if (isTurnDue()) return undefined;
+    if (request.buffer.byteLength >= LARGE_READ || isTurnDue()) return undefined;
     try {
       return readNow(request);
     } catch {

@@ -40,6 +40,15 @@ test("reads and writes at once, and tells the end of the file", async () => {
   await own.close();
 });
 
+test("leaves large reads to the pool", async () => {
+  await files.create(path("large"), { size: 2 << 20 });
+  const own = await files.open(path("large"), { write: true });
+  await insist(() => own.readNow?.(new Uint8Array((1 << 20) - 1), 0));
+  expect(own.readNow?.(new Uint8Array(1 << 20), 0)).toBeUndefined();
+  expect(await own.read(new Uint8Array(2 << 20), 0)).toBe(2 << 20);
+  await own.close();
+});
+
 test("leaves it to the other calls to tell why something fails", async () => {
   await files.create(path("read-only"), { size: 4096 });
   const own = await files.open(path("read-only"), { write: false });
