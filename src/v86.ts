@@ -26,6 +26,7 @@ export type { GuestDisk, GuestMachine } from "./machine/guest-disk.ts";
 export type { V86Disk } from "./machine/v86/disk.ts";
 export type { V86Emulator } from "./machine/v86/emulator.ts";
 export type { GenerationKeeper } from "./machine/v86/state.ts";
+export { type StoredGeneration, keepGeneration } from "./platform/browser/generation.ts";
 
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {

@@ -4,6 +4,37 @@ import { Bench, MiB, diskImage, sha256 } from "./support/bench.ts";
 
 const SIZE = 8 * MiB;
 
+test("a saved machine goes on after a reload, unless its disk was written to since", async () => {
+  await using bench = await Bench.start(diskImage(SIZE));
+  const { base } = bench;
+  const tab = await bench.tab("/remote.html");
+  const boot = async (isOn: boolean): Promise<void> => {
+    await tab.call("open", base);
+    await tab.callOther("boot", { isOn });
+  };
+  const again = async (): Promise<void> => {
+    await tab.reload();
+    await boot(false);
+  };
+  await tab.call("create", base);
+  await boot(true);
+  await bench.write(tab, { lba: 100, seed: 1, count: 16 });
+  await tab.callOther("save");
+
+  // No BIOS runs here: the machine goes on where it was, and its disk is the one that it knows.
+  await again();
+  await tab.callOther("restore");
+  await bench.read(tab, { lba: 96, count: 32 });
+  await bench.write(tab, { lba: 200, seed: 2, count: 8 });
+
+  const isStale = "was written to since the state was saved";
+  await again();
+  await expect(tab.callOther("restore")).rejects.toThrow(isStale);
+  await tab.callOther("forget");
+  await again();
+  await expect(tab.callOther("restore")).rejects.toThrow(isStale);
+});
+
 test("boot, fill, lose the network, stop, go on, finish, with v86 on the page", async () => {
   await using bench = await Bench.start(diskImage(SIZE));
   const { base, server, expected } = bench;

@@ -3,25 +3,16 @@
  * access handle, and from the page by messages. Microseconds, medians. A program without asserts: `npm run bench:browser`.
  */
 import { Bench, MiB, diskImage } from "../acceptance/support/bench.ts";
-import type { Tab } from "../acceptance/support/browser.ts";
-
-/** Calls that only the pages for measuring have. */
-function call<T>(tab: Tab, name: string, ...args: unknown[]): Promise<T> {
-  return tab.page.evaluate(([what, given]) => globalThis.call(what, given), [
-    name,
-    args,
-  ] as const) as Promise<T>;
-}
 
 await using bench = await Bench.start(diskImage(16 * MiB));
-const times = await call<Record<string, number>>(await bench.tab("/?worker=bench"), "measure");
+const times = await (await bench.tab("/?worker=bench")).callOther<Record<string, number>>("measure");
 
 const page = await bench.tab("/remote.html");
-await call(page, "create", bench.base);
-await call(page, "open", bench.base);
-await call(page, "fill", { onError: "stop" });
+await page.callOther("create", bench.base);
+await page.callOther("open", bench.base);
+await page.callOther("fill", { onError: "stop" });
 await page.until("filled", ({ job }) => job?.status === "concluded");
-const remote = await call<number>(page, "measureReads");
+const remote = await page.callOther<number>("measureReads");
 
 const bare = times["bare"]!;
 const rows = [

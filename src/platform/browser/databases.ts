@@ -10,7 +10,7 @@ const STORE = "blocks";
 const PREFIX = "blockwright:";
 
 /** A request's result. */
-function resultOf<T>(request: IDBRequest<T>): Promise<T> {
+export function resultOf<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.addEventListener("success", () => resolve(request.result));
     request.addEventListener("error", () => reject(mapped("database", request.error)));
@@ -18,7 +18,7 @@ function resultOf<T>(request: IDBRequest<T>): Promise<T> {
 }
 
 /** The end of a transaction. A full disk shows as its abort, not as an error of a request. */
-function endOf(transaction: IDBTransaction): Promise<void> {
+export function endOf(transaction: IDBTransaction): Promise<void> {
   return new Promise((resolve, reject) => {
     transaction.addEventListener("complete", () => resolve());
     transaction.addEventListener("abort", () => reject(mapped("database", transaction.error)));

@@ -1,7 +1,8 @@
 // The other page of the acceptance tests: v86 on the page, its disk in an engine in a worker, control by QMP. The test calls
 // the same functions by name as on the first page, as far as it needs them.
 import { connectWorker } from "blockwright/browser";
-import { toV86Disk } from "blockwright/v86";
+import { keepGeneration, toV86Disk } from "blockwright/v86";
+import type { V86Disk } from "blockwright/v86";
 import { V86 } from "v86";
 import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
 import type { Base, State } from "./worker.ts";
@@ -14,6 +15,7 @@ const { qmp } = engine;
 const events: string[] = [];
 let emulator: V86 | undefined;
 let guest: MonitorGuest | undefined;
+let hda: V86Disk | undefined;
 
 for (const name of ["BLOCK_IO_ERROR", "STOP", "RESUME"] as const) qmp.on(name, () => void events.push(name));
 
@@ -51,8 +53,9 @@ const calls = {
     await qmp.execute("block-stream", { device: "disk", "job-id": "fill", speed, ...more });
   },
 
-  async boot(): Promise<void> {
-    const hda = await toV86Disk(await engine.guestDisk("disk", { deadlineMs: 2000, writeCache: false }));
+  async boot({ isOn = true }: { isOn?: boolean }): Promise<void> {
+    const remote = await engine.guestDisk("disk", { deadlineMs: 2000, writeCache: false });
+    hda = await toV86Disk(remote, { identity: "remote", generation: keepGeneration("remote") });
     emulator = new V86({
       wasm_path: "/v86.wasm",
       bios: { url: "/bios.bin" },
@@ -61,13 +64,31 @@ const calls = {
       memory_size: 16 << 20,
       vga_memory_size: 2 << 20,
       disable_speaker: true,
-      autostart: true,
+      autostart: isOn,
       boot_order: 0x132,
     });
     hda.attach(emulator);
     guest = new MonitorGuest(emulator);
-    await guest.booted;
+    if (isOn) await guest.booted;
+    else await new Promise<void>((resolve) => emulator!.add_listener("emulator-ready", () => resolve()));
   },
+
+  /** Saves the stopped machine where the next page finds it. */
+  async save(): Promise<void> {
+    await emulator!.stop();
+    await hda!.sync();
+    const states = await caches.open("states");
+    await states.put("/state", new Response(await emulator!.save_state()));
+  },
+
+  /** Lets the machine go on from the state that an earlier page has saved. */
+  async restore(): Promise<void> {
+    const state = await (await caches.open("states")).match("/state");
+    await emulator!.restore_state(await state!.arrayBuffer());
+    await emulator!.run();
+  },
+
+  forget: () => keepGeneration("remote").forget(),
 
   /** Microseconds of a guest's read of 4 KiB by messages: the median of batches. */
   async measureReads(): Promise<number> {

@@ -32,6 +32,14 @@ export class Tab {
     ] as const) as Promise<Result<N>>;
   }
 
+  /** Calls a function that only another page than the first one has. */
+  callOther<T>(name: string, ...args: unknown[]): Promise<T> {
+    return this.page.evaluate(([what, given]) => globalThis.call(what, given), [
+      name,
+      args,
+    ] as const) as Promise<T>;
+  }
+
   /** The content of the disk, or of the file that holds it, by way of the page's server. */
   async content(app: AppServer, what: "disk" | "file"): Promise<Uint8Array> {
     await this.page.evaluate((given) => globalThis.upload("content", [given]), what);
