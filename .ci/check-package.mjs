@@ -4,8 +4,9 @@
 //   2. The size of each entry, minified and gzipped, printed; the documentation has it about right.
 //   3. What a page with v86 bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
 //   4. publint and attw (ESM only) over the very tarball that npm packs.
+//   5. Out of that tarball, with no other package installed, the program and the Node entry make and read an image.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -112,6 +113,36 @@ function pack(folder) {
   return join(folder, packed.filename);
 }
 
+/** Unpacks the tarball as npm would, and uses it with nothing beside it. */
+function worksAlone(folder, tarball) {
+  const home = join(folder, "node_modules", "blockwright");
+  mkdirSync(home, { recursive: true });
+  const image = join(folder, "image.qcow2");
+  const program = join(folder, "program.mjs");
+  writeFileSync(
+    program,
+    `import { openNode } from "blockwright/node";
+const file = { driver: "file", filename: ${JSON.stringify(image)} };
+const node = await openNode({ driver: "qcow2", file });
+if (node.length !== 2 ** 20) throw new Error("the image is not as long as it was made");
+await node.close();
+`,
+  );
+  const steps = [
+    ["tar", "xzf", tarball, "-C", home, "--strip-components=1"],
+    [process.execPath, join(home, "build", "cli", "main.js"), "create", "-q", "-f", "qcow2", image, "1M"],
+    [process.execPath, program],
+  ];
+  for (const [command, ...args] of steps) {
+    const { status, stderr } = spawnSync(command, args, { cwd: folder, encoding: "utf8" });
+    if (status === 0) continue;
+    console.error(`${[command, ...args].join(" ")}\n${stderr}`);
+    return false;
+  }
+  console.log("the package works with no other installed");
+  return true;
+}
+
 let failures = 0;
 for (const [name, file] of Object.entries(entries)) {
   const measured = await measure({ entryPoints: [file] }, portable.includes(name));
@@ -134,6 +165,7 @@ try {
   const tarball = pack(folder);
   if (!run("publint", "--strict", tarball)) failures += 1;
   if (!run("attw", "--profile", "esm-only", "--exclude-entrypoints", "./wasm", "--", tarball)) failures += 1;
+  if (!worksAlone(folder, tarball)) failures += 1;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
