@@ -32,16 +32,15 @@ export async function truncate(image: Image, size: number, options: TruncateOpti
   }
   const { clusterSize } = image.geometry;
   const first = Math.min(size, image.size);
+  if (size > image.size) await clearTail(image, size);
   const claim = await image.claims.exclusive(first - (first % clusterSize), Infinity);
-  let grown: { from: number; to: number } | undefined;
   try {
     if (size < image.size) await shrink(image, size, options);
-    else grown = await grow(image, size, growOptions(image, options));
+    else await grow(image, size, growOptions(image, options));
     await truncateDataFile(image, options);
   } finally {
     image.claims.end(claim);
   }
-  if (grown) await clearOldTail(image, grown);
 }
 
 /** A raw data file is of use only if all of it is mapped. */
@@ -68,7 +67,6 @@ async function shrink(image: Image, size: number, options: TruncateOptions): Pro
     await dropTables(image, Math.ceil(keep / l2Coverage), Math.ceil(end / l2Coverage));
     await writeBackLocked(image);
     await setSize(image, size);
-    await image.file.flush();
     await cutFile(image);
   });
 }
@@ -101,11 +99,7 @@ async function cutFile(image: Image): Promise<void> {
   }
 }
 
-async function grow(
-  image: Image,
-  size: number,
-  options: TruncateOptions,
-): Promise<{ from: number; to: number } | undefined> {
+async function grow(image: Image, size: number, options: TruncateOptions): Promise<void> {
   const old = image.size;
   const { clusterSize } = image.geometry;
   await image.locked(async () => {
@@ -132,19 +126,23 @@ async function grow(
     await writeBackLocked(image);
     await setSize(image, size);
   });
-  return old % clusterSize === 0 ? undefined : { from: old, to: Math.min(size, from) };
 }
 
+/** Everything before is durable first, and the size is when this returns. */
 async function setSize(image: Image, size: number): Promise<void> {
   await image.file.flush();
   await updateHeader(image, (header) => {
     header.size = size;
   });
   image.size = size;
+  await image.file.flush();
 }
 
-/** What was beyond the end of the disk in its last cluster becomes visible by growing: it must read as zeroes. */
-async function clearOldTail(image: Image, { from, to }: { from: number; to: number }): Promise<void> {
+/** What is beyond the end of the disk in its last cluster becomes visible by growing: it must read as zeroes before. */
+async function clearTail(image: Image, size: number): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const from = image.size;
+  const to = Math.min(size, Math.ceil(from / clusterSize) * clusterSize);
   if (from >= to) return;
   const { kind } = await findExtent(image, from, to - from);
   const isUnallocated = kind === Kind.unallocated || kind === Kind.reserved;
