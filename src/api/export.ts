@@ -95,7 +95,11 @@ function checkOptions(format: string, { compress, clusterBytes }: ExportOptions)
 }
 
 /** Fixes the point in time. A disk that nobody can write to needs nothing for it. */
-async function freeze(node: NodeHandle, scratch: ChildRef | undefined): Promise<Frozen> {
+function freeze(node: NodeHandle, scratch: ChildRef | undefined): Promise<Frozen> {
+  return node.engine.jobs.exclusively(() => insertSnapshot(node, scratch));
+}
+
+async function insertSnapshot(node: NodeHandle, scratch: ChildRef | undefined): Promise<Frozen> {
   const { engine } = node;
   const { graph } = engine;
   await releaseIdle(engine);
@@ -122,7 +126,7 @@ async function freeze(node: NodeHandle, scratch: ChildRef | undefined): Promise<
       check: () => checkSnapshot(filter),
       async release() {
         await disk.close();
-        await graph.removeFilter(filter);
+        await engine.jobs.exclusively(() => graph.removeFilter(filter));
       },
     };
   } catch (error) {

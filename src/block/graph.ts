@@ -265,7 +265,8 @@ export class BlockGraph {
       const filter = await this.open(spec);
       filter.implicit = options.implicit ?? false;
       try {
-        await edges.replaceParents(below, filter);
+        // What it lies over by now: meanwhile another node may have taken the place of `below`.
+        await edges.replaceParents(filter.filtered?.node ?? below, filter);
       } catch (error) {
         await this.release(filter);
         throw error;
@@ -287,7 +288,8 @@ export class BlockGraph {
     assert(below, `'${filter.name}' is no filter with a child`);
     this.reference(below);
     try {
-      await drained([filter, below], () => edges.replaceParents(filter, below));
+      // Again what it lies over by now: the drain may have waited for a change.
+      await drained([filter, below], () => edges.replaceParents(filter, filter.filtered?.node ?? below));
       await this.release(filter);
     } finally {
       await this.release(below);

@@ -7,6 +7,7 @@ import { drainedBegin, drainedEnd } from "../block/drain.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { BlockNode } from "../block/node.ts";
 import type { BackupJob } from "./backup-job.ts";
+import { jobsOf } from "./job-registry.ts";
 
 /** One action of a transaction. clean() always comes last, also when prepare() has thrown. */
 export interface TransactionAction {
@@ -65,7 +66,11 @@ export abstract class BackupAction implements TransactionAction {
   }
 
   /** Runs the action as a transaction of its own; like every transaction it drains everything first. */
-  async run(): Promise<BackupJob> {
+  run(): Promise<BackupJob> {
+    return jobsOf(this.graph).exclusively(() => this.#run());
+  }
+
+  async #run(): Promise<BackupJob> {
     await this.graph.drainAll();
     try {
       await this.prepare();

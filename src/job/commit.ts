@@ -25,6 +25,7 @@ import { commitTop } from "./commit-top.ts";
 import { devicePolicyOf } from "./device-policy.ts";
 import { type OnError, checkErrorPolicy } from "./error-policy.ts";
 import { type StartOptions, deviceNameOf, jobOptions } from "./job-arguments.ts";
+import { jobsOf } from "./job-registry.ts";
 
 /** Commits one intermediate image (and those between it and the base). */
 export class CommitJob extends ChunkJob {
@@ -198,10 +199,18 @@ function overlayAbove(top: BlockNode, base: BlockNode): BlockNode {
 }
 
 /** block-commit, of an active image or another. Throws CommandError in QEMU's words; returns the running job. */
-export async function startCommit(
+export function startCommit(
   graph: BlockGraph,
   args: BlockCommitArguments,
   options: StartOptions = {},
+): Promise<BlockJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: BlockCommitArguments,
+  options: StartOptions,
 ): Promise<BlockJob> {
   const plan = planCommit(graph, args);
   checkErrorPolicy({

@@ -6,15 +6,24 @@ import { CommandError } from "../base/errors.ts";
 import { rootNode } from "../block/chain.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
+import { jobsOf } from "./job-registry.ts";
 import { type JobStartOptions, startChecked } from "./mirror.ts";
 import type { MirrorJob } from "./mirror-job.ts";
 import { openTargetImage } from "./target-image.ts";
 
 /** drive-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
-export async function startDriveMirror(
+export function startDriveMirror(
   graph: BlockGraph,
   args: ArgsOf<"drive-mirror">,
   options: JobStartOptions = {},
+): Promise<MirrorJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: ArgsOf<"drive-mirror">,
+  options: JobStartOptions,
 ): Promise<MirrorJob> {
   const source = rootNode(graph, args.device);
   if (args.replaces !== undefined && args["node-name"] === undefined) {

@@ -5,7 +5,7 @@
 import { CommandError } from "../base/errors.ts";
 import type { EventBus } from "../base/event-bus.ts";
 import type { Clock } from "../base/host.ts";
-import type { Wakeup } from "../base/signals.ts";
+import { Mutex, type Wakeup } from "../base/signals.ts";
 import type { BlockGraph } from "../block/graph.ts";
 import type { Job } from "./job.ts";
 
@@ -23,6 +23,7 @@ const wellFormedId = /^[A-Za-z][A-Za-z0-9\-._]*$/;
 export class JobRegistry {
   readonly environment: JobEnvironment;
   readonly #jobs: Job[] = [];
+  readonly #changes = new Mutex();
 
   constructor(environment: JobEnvironment) {
     this.environment = environment;
@@ -87,6 +88,14 @@ export class JobRegistry {
    */
   async settled(): Promise<void> {
     for (let job = this.#settling(); job; job = this.#settling()) await job.transaction.untilSettled();
+  }
+
+  /**
+   * Runs a job's start or end, or another change of the graph that finds its nodes first and takes them later: one at a time, as
+   * if nothing could happen between finding and taking. Not re-entrant.
+   */
+  exclusively<T>(body: () => Promise<T>): Promise<T> {
+    return this.#changes.run(body);
   }
 
   #settling(): Job | undefined {

@@ -3,7 +3,7 @@
  * default. Members are kept, and finalized, newest first. Source: behaviour of QEMU 7.2.
  *
  * Invariant: while `settling` is set the members' ends are being carried out and no verb is accepted; it is the stretch
- * that QEMU runs without returning to its monitor.
+ * that QEMU runs without returning to its monitor. It begins when no job is being started, and none is meanwhile.
  */
 import { Wakeup } from "../base/signals.ts";
 import type { Job } from "./job.ts";
@@ -44,7 +44,7 @@ export class JobTransaction {
 
   /** Ends all members, which are pending: prepares all, then commits them; a failed prepare aborts all. */
   async finalize(job: Job): Promise<void> {
-    await this.#settle(async () => {
+    await this.#settle(job, async () => {
       for (const other of [...this.jobs]) {
         await other.prepareResult();
         if (other.error) return this.abort(job);
@@ -58,7 +58,7 @@ export class JobTransaction {
   async abort(job: Job): Promise<void> {
     if (this.#aborting) return;
     this.#aborting = true;
-    await this.#settle(async () => {
+    await this.#settle(job, async () => {
       for (const other of [...this.jobs]) if (other !== job) other.requestCancel(true);
       for (let other = this.jobs[0]; other; other = this.jobs[0]) {
         await other.untilCompleted();
@@ -72,10 +72,12 @@ export class JobTransaction {
     return this.#settled.until(() => !this.settling);
   }
 
-  async #settle(body: () => Promise<void>): Promise<void> {
+  async #settle(job: Job, body: () => Promise<void>): Promise<void> {
     this.#settling += 1;
+    // The end of a job that never ran is a part of its failed start, and one within another end is a part of that.
+    const isWithin = this.#settling > 1 || !job.isStarted;
     try {
-      await body();
+      await (isWithin ? body() : job.registry.exclusively(body));
     } finally {
       this.#settling -= 1;
       if (!this.settling) this.#settled.wake();

@@ -61,20 +61,22 @@ export interface MirrorPlan extends JobStartOptions {
 }
 
 /** blockdev-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
-export async function startMirror(
+export function startMirror(
   graph: BlockGraph,
   args: ArgsOf<"blockdev-mirror">,
   options: JobStartOptions = {},
 ): Promise<MirrorJob> {
-  const source = rootNode(graph, args.device);
-  const target = graph.lookup(args.target);
-  return startChecked(graph, args, {
-    ...options,
-    source,
-    target,
-    backingMode: "leave",
-    unmap: true,
-    zeroTarget: args.sync === "full",
+  return jobsOf(graph).exclusively(async () => {
+    const source = rootNode(graph, args.device);
+    const target = graph.lookup(args.target);
+    return startChecked(graph, args, {
+      ...options,
+      source,
+      target,
+      backingMode: "leave",
+      unmap: true,
+      zeroTarget: args.sync === "full",
+    });
   });
 }
 

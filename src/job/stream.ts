@@ -20,6 +20,7 @@ import type { BlockJobOptions } from "./block-job.ts";
 import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "./chunk-copy.ts";
 import { devicePolicyOf } from "./device-policy.ts";
 import { type OnError, checkErrorPolicy } from "./error-policy.ts";
+import { jobsOf } from "./job-registry.ts";
 import { type StartOptions, findBackingImage, jobOptions, lookupNode } from "./job-arguments.ts";
 
 /** Arguments of block-stream. */
@@ -152,10 +153,18 @@ export class StreamJob extends ChunkJob {
 }
 
 /** block-stream. Throws CommandError in QEMU's words when it is refused; returns the running job. */
-export async function startStream(
+export function startStream(
   graph: BlockGraph,
   args: BlockStreamArguments,
   options: StartOptions = {},
+): Promise<StreamJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: BlockStreamArguments,
+  options: StartOptions,
 ): Promise<StreamJob> {
   const range = findRange(graph, args);
   const { top } = range;
@@ -219,6 +228,9 @@ function findRange(graph: BlockGraph, args: BlockStreamArguments): StreamRange {
   if (!base && args["backing-file"] !== undefined)
     throw new CommandError("backing file specified, but streaming the entire chain");
   if (bottom) return { top, baseOverlay: bottom, aboveBase: bottom };
+  // Only filters lie between them.
+  if (base && skipFilters(base) === skipFilters(top))
+    throw new CommandError(`'${base.name}' is not in the backing chain of '${top.name}'`);
   return { top, ...overlayOf(top, base) };
 }
 

@@ -6,7 +6,8 @@ import type { BlockJob } from "../../src/job/block-job.ts";
 import type { StoryPlan } from "./plan.ts";
 import type { Trace } from "./trace.ts";
 
-const legal: Readonly<Record<string, string>> = {
+/** The states that may follow each state. */
+export const legal: Readonly<Record<string, string>> = {
   undefined: "created",
   created: "running aborting null",
   running: "paused ready waiting aborting",

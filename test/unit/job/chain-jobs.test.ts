@@ -43,6 +43,15 @@ describe("stream", () => {
     },
   );
 
+  test("a base that only filters part from the node is refused", async () => {
+    const chain = await new Chain().open();
+    await chain.test.graph.add({ driver: "blkdebug", "node-name": "filter", image: "top" });
+    await expect(chain.stream({ device: "filter", "base-node": "top" })).rejects.toThrow(
+      "'top' is not in the backing chain of 'filter'",
+    );
+    expect(chain.test.graph.nodes.map((node) => node.name)).toEqual(["filter", "top", "mid", "base"]);
+  });
+
   test("the backing-file argument goes into the header", async () => {
     const chain = await new Chain().open();
     await chain.run(await chain.stream({ "base-node": "base", "backing-file": "elsewhere.img" }));

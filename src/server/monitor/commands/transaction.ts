@@ -93,8 +93,7 @@ async function runTransaction(engine: Engine, args: ArgsOf<"transaction">): Prom
 /** Handlers. */
 export const transactionCommands: CommandHandlers<Engine> = {
   transaction: async (args, { engine }) => {
-    await engine.jobs.settled();
-    await runTransaction(engine, args);
+    await engine.jobs.exclusively(() => runTransaction(engine, args));
     return {};
   },
 };
