@@ -2,7 +2,7 @@
 // allowed), the disk is what it was, and of what the request changes each is as before or as wanted. A volume opens by the
 // passphrase that stays, and by one that comes or goes if its slot says so.
 //
-// POWERCUT_SEED: the first seed, POWERCUT_CUTS: cuts of each request (default 60; 12 where key slots change).
+// POWERCUT_SEED: the first seed, POWERCUT_CUTS: cuts of each request (default 40; 10 where key slots change).
 import { expect, test } from "vitest";
 import { amend } from "../../src/block/amend.ts";
 import { BlockBackend } from "../../src/block/backend.ts";
@@ -264,7 +264,7 @@ test.each(
 )("%s", async (_name, { kind, index, clusterSize }) => {
   const random = randomness(SEED * 1000 + index * 10 + (clusterSize === 512 ? 1 : 0));
   const run = await play(kind, clusterSize, random);
-  const cuts = Number(CUTS ?? (kind.secrets ? 12 : 60));
+  const cuts = Number(CUTS ?? (kind.secrets ? 10 : 40));
   for (let cut = 0; cut < cuts; cut++) {
     // The first cut comes when the request has been answered: all of it is durable.
     const at = cut === 0 ? run.end - 1 : run.from + random(run.end - run.from);

@@ -6,14 +6,16 @@ import { layers } from "../../src/block/chain.ts";
 import { CommandError } from "../../src/base/errors.ts";
 import type { QmpEvent } from "../../src/base/event-bus.ts";
 import { throttleGroupsOf } from "../../src/block/throttle.ts";
-import { startBackup } from "../../src/job/backup.ts";
+import { startBackup, startDriveBackup } from "../../src/job/backup.ts";
 import type { BlockJob } from "../../src/job/block-job.ts";
 import { startCommit } from "../../src/job/commit.ts";
+import { startDriveMirror } from "../../src/job/drive-mirror.ts";
 import { JobCancelledError } from "../../src/job/job.ts";
 import { acceptsVerb } from "../../src/job/job-verbs.ts";
 import { startMirror } from "../../src/job/mirror.ts";
 import { startStream } from "../../src/job/stream.ts";
 import type { Engine } from "../../src/machine/engine.ts";
+import { transactionCommands } from "../../src/server/monitor/commands/transaction.ts";
 import { Dice } from "./dice.ts";
 import { Guest } from "./guest.ts";
 import { SimHost } from "./host.ts";
@@ -49,15 +51,28 @@ const inTheWay = new RegExp(
     "Invalid files for merge",
     "Can't mirror node into itself",
     "Cannot (?:freeze|change)",
+    "Transaction aborted using Abort action",
     // A node named by the user that has left meanwhile.
     "Cannot find device='' nor node-name",
   ].join("|"),
 );
 
+/** What the lanes start; `transaction`: a backup with a bitmap, and sometimes an action that undoes both. */
+export const jobKinds = [
+  "stream",
+  "commit",
+  "active-commit",
+  "mirror",
+  "backup",
+  "drive-mirror",
+  "drive-backup",
+  "transaction",
+] as const;
+
 /** One job of a crowd. */
 interface Member {
   id: string;
-  kind: "stream" | "commit" | "active-commit" | "mirror" | "backup";
+  kind: (typeof jobKinds)[number];
   target: string | undefined;
   /** What the guest's disk showed when the job was created, and when its own code was over. */
   atStart?: Model;
@@ -177,11 +192,12 @@ class Crowd {
     const dice = this.#dice.fork();
     for (let number = 0; number < JOBS; number++) {
       await this.#host.scheduler.sleep(dice.fraction() * 40);
-      const kind = dice.pick(["stream", "commit", "active-commit", "mirror", "backup", "backup"] as const);
+      const kind = dice.pick(jobKinds);
       const id = `job${lane}-${number}`;
       const member: Member = { id, kind, target: undefined };
       this.#members.set(id, member);
-      if (kind === "mirror" || kind === "backup") member.target = await this.#addTarget(id, dice);
+      if (kind === "mirror" || kind === "backup" || kind === "transaction")
+        member.target = await this.#addTarget(id, dice);
       const job = await this.#start(member, dice);
       if (job) await this.#steer(member, job, dice);
       if (member.target !== undefined) await this.#letTargetGo(member.target);
@@ -234,10 +250,26 @@ class Crowd {
     }
     if (kind === "active-commit")
       return startCommit(graph, { ...common, device: "drive", "base-node": base });
+    const own = { ...common, device: "drive", target: pathOf(id), format: "raw", sync: "full" as const };
+    if (kind === "drive-backup") return startDriveBackup(graph, own);
+    if (kind === "drive-mirror") return startDriveMirror(graph, own);
     const copy = { ...common, device: "drive", target: target!, sync: "full" as const };
+    if (kind === "transaction") return this.#transaction(copy, dice.oneIn(3));
     if (kind === "backup") return startBackup(graph, copy);
     const mode = dice.pick(["background", "write-blocking"] as const);
     return startMirror(graph, { ...copy, "copy-mode": mode });
+  }
+
+  async #transaction(copy: Parameters<typeof startBackup>[1], undone: boolean): Promise<BlockJob> {
+    const id = copy["job-id"]!;
+    const actions = [
+      { type: "block-dirty-bitmap-add", data: { node: "drive", name: id } },
+      { type: "blockdev-backup", data: copy },
+      ...(undone ? [{ type: "abort", data: {} } as const] : []),
+    ] as const;
+    const context = { engine: this.#engine, afterReply: () => undefined };
+    await transactionCommands.transaction!({ actions: [...actions] }, context);
+    return this.#engine.jobs.blockJob(id) as BlockJob;
   }
 
   /** Verbs at random until the job is over; then what became of it. */
@@ -282,9 +314,14 @@ class Crowd {
   }
 
   async #judgeTarget({ id, kind, target, atStart, atEnd }: Member, job: BlockJob): Promise<void> {
-    if (target === undefined || (kind === "mirror" && !job.cancelRequested)) return;
-    const content = await contentOf(this.#engine.graph.node(target));
-    const at = (kind === "backup" ? atStart! : atEnd!).difference(0, content);
+    const isDrive = kind === "drive-backup" || kind === "drive-mirror";
+    const isMirror = kind === "mirror" || kind === "drive-mirror";
+    if ((target === undefined && !isDrive) || (isMirror && !job.cancelRequested)) return;
+    const { files } = this.#host;
+    const content = isDrive
+      ? files.data(pathOf(id)).bytes.subarray(0, this.#guest.model.length)
+      : await contentOf(this.#engine.graph.node(target!));
+    const at = (isMirror ? atEnd! : atStart!).difference(0, content);
     if (at >= 0) this.bad(`${id}: the ${kind}'s target is wrong at ${at}`);
   }
 
