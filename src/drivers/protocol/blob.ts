@@ -1,17 +1,27 @@
 /**
  * blob: a Blob or File as a read-only disk, in browsers (what a user picked, what a fetch brought) and in Node
- * (`fs.openAsBlob`). Ranges are read as they are asked for; the whole is never in memory.
- * Invariants: the length is the Blob's and never changes; a file that was changed or removed behind the Blob's back is EIO.
+ * (`fs.openAsBlob`). Ranges are read as they are asked for, small ones with what lies around them, since a browser takes a
+ * millisecond for a read of 4 KiB as of 64.
+ * Invariants: the length is the Blob's and never changes; a file that was changed or removed behind the Blob's back is EIO,
+ * for what is not in the cache; the cache holds MOST_BLOCKS blocks at most, and nothing that failed.
  * Source: W3C File API, sections 3 (Blob) and 7 (errors).
  */
 import { BlockError, blockError } from "../../base/errors.ts";
+import { KiB } from "../../base/limits.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/driver.ts";
 import type { BlockNode } from "../../block/node.ts";
 import { optionError } from "../../block/options.ts";
 
+/** What is read and kept together. */
+const BLOCK_BYTES = 64 * KiB;
+/** 8 MiB for each disk. */
+const MOST_BLOCKS = 128;
+
 class BlobDriver implements BlockDriver {
   readonly #node: BlockNode;
   readonly #blob: Blob;
+  /** Blocks by number, in order of use, the latest last; promises while they are under way. */
+  readonly #blocks = new Map<number, Uint8Array | Promise<Uint8Array>>();
 
   constructor(node: BlockNode, blob: Blob) {
     this.#node = node;
@@ -23,16 +33,36 @@ class BlobDriver implements BlockDriver {
   }
 
   async pread(offset: number, buffer: Uint8Array): Promise<void> {
-    const bytes = buffer.byteLength;
-    const part = await this.#blob
-      .slice(offset, offset + bytes)
-      .arrayBuffer()
-      .catch((cause: unknown) => {
-        throw new BlockError({ code: "EIO", op: "pread", node: this.#node.name, offset, bytes, cause });
-      });
-    if (part.byteLength !== bytes)
-      throw new BlockError({ code: "EIO", op: "pread", node: this.#node.name, offset, bytes });
-    buffer.set(new Uint8Array(part));
+    if (this.preadNow(offset, buffer)) return;
+    // Large reads cost what they bring. And what surrounds a range may be unreadable where the range is not.
+    const isKept = buffer.byteLength < BLOCK_BYTES && (await this.#readBlocks(offset, buffer));
+    if (!isKept) buffer.set(await this.#read(offset, offset + buffer.byteLength));
+  }
+
+  /** Fills the buffer out of blocks. False: one can't be read. */
+  async #readBlocks(offset: number, buffer: Uint8Array): Promise<boolean> {
+    const end = offset + buffer.byteLength;
+    for (let at = offset; at < end;) {
+      const index = Math.floor(at / BLOCK_BYTES);
+      const block = await this.#block(index).catch(() => undefined);
+      if (!block) return false;
+      const start = at - index * BLOCK_BYTES;
+      const part = block.subarray(start, start + end - at);
+      buffer.set(part, at - offset);
+      at += part.byteLength;
+    }
+    return true;
+  }
+
+  /** What lies in one block that is here. */
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    const index = Math.floor(offset / BLOCK_BYTES);
+    const block = this.#blocks.get(index);
+    const start = offset - index * BLOCK_BYTES;
+    if (!(block instanceof Uint8Array) || start + buffer.byteLength > block.byteLength) return false;
+    buffer.set(block.subarray(start, start + buffer.byteLength));
+    this.#keep(index, block);
+    return true;
   }
 
   blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
@@ -46,6 +76,43 @@ class BlobDriver implements BlockDriver {
 
   async setReadOnly(readOnly: boolean): Promise<void> {
     if (!readOnly) throw readOnlyError();
+  }
+
+  /** A block, which several readers may wait for. */
+  async #block(index: number): Promise<Uint8Array> {
+    const start = index * BLOCK_BYTES;
+    const block =
+      this.#blocks.get(index) ?? this.#read(start, Math.min(start + BLOCK_BYTES, this.#blob.size));
+    this.#keep(index, block);
+    try {
+      const bytes = await block;
+      if (this.#blocks.get(index) === block) this.#keep(index, bytes);
+      return bytes;
+    } catch (error) {
+      if (this.#blocks.get(index) === block) this.#blocks.delete(index);
+      throw error;
+    }
+  }
+
+  #keep(index: number, block: Uint8Array | Promise<Uint8Array>): void {
+    this.#blocks.delete(index);
+    this.#blocks.set(index, block);
+    if (this.#blocks.size <= MOST_BLOCKS) return;
+    const [oldest = index] = this.#blocks.keys();
+    this.#blocks.delete(oldest);
+  }
+
+  async #read(offset: number, end: number): Promise<Uint8Array> {
+    const bytes = end - offset;
+    const part = await this.#blob
+      .slice(offset, end)
+      .arrayBuffer()
+      .catch((cause: unknown) => {
+        throw new BlockError({ code: "EIO", op: "pread", node: this.#node.name, offset, bytes, cause });
+      });
+    if (part.byteLength !== bytes)
+      throw new BlockError({ code: "EIO", op: "pread", node: this.#node.name, offset, bytes });
+    return new Uint8Array(part);
   }
 }
 

@@ -89,6 +89,56 @@ describe("blob", () => {
     await expect(node.read(0, 512)).rejects.toMatchObject({ code: "EIO", bytes: 512 });
   });
 
+  it("reads small ranges by blocks, which it keeps within bounds, and large ones as they are", async () => {
+    const KiB = 1024;
+    const size = 10 * MiB + 1000;
+    const blob = new Blob([pattern(size, 5).slice()]);
+    const slices: [number, number][] = [];
+    const slice = blob.slice.bind(blob);
+    blob.slice = (start = 0, end = 0) => {
+      slices.push([start, end]);
+      return slice(start, end);
+    };
+    await using node = await fromBlob(blob, { engine });
+    const read = async (offset: number, bytes: number): Promise<void> =>
+      expect(await node.read(offset, bytes)).toEqual(pattern(size, 5).subarray(offset, offset + bytes));
+    // Three that are under way together share a block; one lies across two.
+    await Promise.all([read(0, 10), read(60_000, 512), read(65_000, 2000)]);
+    await read(70_000, 4096);
+    expect(slices).toEqual([
+      [0, 64 * KiB],
+      [64 * KiB, 128 * KiB],
+    ]);
+    slices.length = 0;
+    await read(1000, 64 * KiB);
+    await read(size - 700, 700);
+    expect(slices).toEqual([
+      [1000, 1000 + 64 * KiB],
+      [10 * MiB, size],
+    ]);
+    // 8 MiB are kept: the first block goes when 128 others came after it.
+    for (let at = 1; at <= 128; at++) await node.read(at * 64 * KiB, 1);
+    slices.length = 0;
+    await read(128 * 64 * KiB, 512);
+    await read(0, 512);
+    expect(slices).toEqual([[0, 64 * KiB]]);
+  });
+
+  it("keeps nothing that has failed, and gives what it keeps at once", async () => {
+    const blob = new Blob([pattern(8192, 5).slice()]);
+    const slice = blob.slice.bind(blob);
+    blob.slice = () => new Blob(["short"]);
+    await using node = await fromBlob(blob, { engine });
+    const { driver } = node.blockNode;
+    const buffer = new Uint8Array(512);
+    await expect(node.read(0, 512)).rejects.toMatchObject({ code: "EIO" });
+    expect(driver.preadNow!(0, buffer)).toBe(false);
+    blob.slice = slice;
+    await node.read(0, 512);
+    expect([driver.preadNow!(4096, buffer), driver.preadNow!(8000, buffer)]).toEqual([true, false]);
+    expect(buffer).toEqual(pattern(8192, 5).subarray(4096, 4608));
+  });
+
   it("takes an empty Blob as an empty disk", async () => {
     await using node = await fromBlob(new Blob(), { engine });
     expect([node.length, await node.read(0, 0)]).toEqual([0, new Uint8Array()]);
