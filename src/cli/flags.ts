@@ -12,6 +12,8 @@ export type Policy = (typeof policies)[number];
 /** Options of every verb that opens images. */
 export interface ImageFlags {
   gate: "deny" | "same-dir" | "local" | "all";
+  /** Definitions of objects, in their order. */
+  object?: string[];
 }
 
 /** Options of every foreground job. */
@@ -58,6 +60,19 @@ export function gateFlag(): Option {
     .default("local");
 }
 
+/** Collects an option that may be given again. */
+export function repeatable(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}
+
+/** --object. */
+export function objectFlag(): Option {
+  const help = "add an object, as secret,id=<ID>,file=<FILE>[,format=base64] or as JSON; again for more";
+  return new Option("--object <definition>", help).argParser(
+    (value: string, previous: string[] | undefined) => repeatable(value, previous),
+  );
+}
+
 function policyFlag(flags: string, what: string): Option {
   return new Option(`${flags} <policy>`, `${what}: ${policies.join(", ")}`)
     .choices(policies)
@@ -68,6 +83,7 @@ function policyFlag(flags: string, what: string): Option {
 export function addJobFlags(command: Command): Command {
   return command
     .addOption(gateFlag())
+    .addOption(objectFlag())
     .option("--speed <bytes>", "most bytes per second (64k, 10M …)", size)
     .option("--json", "events and progress as JSON lines on stdout")
     .option("-p, --progress", "show progress even if stderr is no terminal")

@@ -14,6 +14,7 @@ import { imageFilename } from "../block/open.ts";
 import { type BlockJob, type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { JobFlags } from "./flags.ts";
+import { addObjects } from "./objects.ts";
 import { type Display, ProgressBar, RateMeter, progressLine } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 import { formatBytes } from "./units.ts";
@@ -103,7 +104,8 @@ export class Session {
     const started = performance.now();
     let failure: unknown;
     let failed = false;
-    for (const step of [body, () => this.engine.close()]) {
+    const begin = (): Promise<void> => addObjects(this.engine, this.#flags.object).then(body);
+    for (const step of [begin, () => this.engine.close()]) {
       try {
         await step();
       } catch (error) {

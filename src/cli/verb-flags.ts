@@ -2,7 +2,7 @@
  * Options that verbs after qemu-img's pattern share, as commander takes them. Loaded for --help, so it imports little.
  */
 import { type Command, Option } from "commander";
-import { gateFlag } from "./flags.ts";
+import { gateFlag, objectFlag } from "./flags.ts";
 import type { VerbFlags } from "./verb.ts";
 
 /** Options of every verb that opens an image. */
@@ -12,24 +12,11 @@ export interface ImageVerbFlags extends VerbFlags {
   forceShare?: boolean;
 }
 
-/** Collects an option that may be given again. */
-export function repeatable(value: string, previous: string[] = []): string[] {
-  return [...previous, value];
-}
-
 /** --image-opts and --gate; with `share` also -U. */
 export function addImageFlags(command: Command, { share }: { share: boolean }): Command {
   command.option("--image-opts", "images are named by key=value options instead of by a file name");
   if (share) command.option("-U, --force-share", "open the image although another process writes to it");
   return command.addOption(gateFlag()).addOption(objectFlag());
-}
-
-/** --object. */
-export function objectFlag(): Option {
-  const help = "add an object, as secret,id=<ID>,file=<FILE>[,format=base64] or as JSON; again for more";
-  return new Option("--object <definition>", help).argParser(
-    (value: string, previous: string[] | undefined) => repeatable(value, previous),
-  );
 }
 
 /** --output, checked by the verb. */

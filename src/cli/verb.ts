@@ -10,6 +10,7 @@ import { fileGate } from "../block/gate.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { ImageFlags } from "./flags.ts";
+import { addObjects } from "./objects.ts";
 import { PercentLine, percentText } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 
@@ -17,8 +18,6 @@ import { isWatched } from "./terminal.ts";
 export interface VerbFlags extends ImageFlags {
   quiet?: boolean;
   progress?: boolean;
-  /** Definitions of objects, in their order. */
-  object?: string[];
 }
 
 /** A refusal with its own lines and exit status. */
@@ -78,7 +77,7 @@ export class Verb {
   readonly #asked: PercentLine | undefined;
   /** Somebody may like to see it. */
   readonly #watched: boolean;
-  readonly #objects: readonly string[];
+  readonly #objects: readonly string[] | undefined;
   readonly #undo: (() => Promise<void>)[] = [];
   #signal: "SIGINT" | "SIGTERM" | undefined;
   #drawnMs = -Infinity;
@@ -86,7 +85,7 @@ export class Verb {
   #drawn = false;
 
   constructor(flags: VerbFlags) {
-    this.#objects = flags.object ?? [];
+    this.#objects = flags.object;
     this.#quiet = flags.quiet ?? false;
     this.#asked = !this.#quiet && flags.progress ? new PercentLine() : undefined;
     this.#watched = !this.#quiet && isWatched();
@@ -183,20 +182,12 @@ export class Verb {
     }
   }
 
-  async #addObjects(): Promise<void> {
-    if (this.#objects.length === 0) return;
-    const { parseOption } = await import("../wire/qapi/index.ts");
-    for (const definition of this.#objects) {
-      await this.engine.objects.add(parseOption("ObjectOptions", definition, "qom-type"));
-    }
-  }
-
   async #attempt(body: (verb: Verb) => Promise<number>, ends: VerbEnds): Promise<number> {
     let status = 0;
     let failures: unknown[] = [];
     const steps = [
       async () => {
-        await this.#addObjects();
+        await addObjects(this.engine, this.#objects);
         status = await body(this);
       },
       () => this.engine.close(),

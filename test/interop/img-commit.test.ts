@@ -5,24 +5,9 @@ import { once } from "node:events";
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Twins } from "./support/twins.ts";
+import { Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
-
-const words = (line: string): string[] =>
-  line
-    .split(" ")
-    .filter((word) => word !== "")
-    .map((word) => (word === "''" ? "" : word));
-
-function run(tool: string, line: string): void {
-  execFileSync(tool, words(line), { cwd: twins.theirs });
-}
-
-function write(image: string, ...commands: string[]): void {
-  const flags = commands.flatMap((command) => ["-c", command]);
-  execFileSync("qemu-io", [...flags, image], { cwd: twins.theirs });
-}
 
 const images = ["base", "top", "over", "short", "tiny", "old", "sub", "snap", "marked"].map(
   (name) => `${name}.qcow2`,
@@ -33,35 +18,44 @@ const overlays = images.slice(1);
 beforeAll(() => {
   twins = new Twins();
   const over = (below: string, options: string): void =>
-    run("qemu-img", `create -q -f qcow2 -b ${below} -F ${/raw/.test(below) ? "raw" : "qcow2"} ${options}`);
-  run("qemu-img", "create -q -f qcow2 base.qcow2 4M");
-  write("base.qcow2", "write -P 1 0 3M");
+    twins.run(
+      "qemu-img",
+      `create -q -f qcow2 -b ${below} -F ${/raw/.test(below) ? "raw" : "qcow2"} ${options}`,
+    );
+  twins.run("qemu-img", "create -q -f qcow2 base.qcow2 4M");
+  twins.write("base.qcow2", "write -P 1 0 3M");
   over("base.qcow2", "top.qcow2 6M");
-  write("top.qcow2", "write -P 2 64k 64k", "write -z 1M 128k", "write -P 3 5M 10k", "write -P 4 1234567 9");
+  twins.write(
+    "top.qcow2",
+    "write -P 2 64k 64k",
+    "write -z 1M 128k",
+    "write -P 3 5M 10k",
+    "write -P 4 1234567 9",
+  );
   over("top.qcow2", "over.qcow2 6M");
-  write("over.qcow2", "write -P 5 3M 100k", "write -z 64k 4k");
+  twins.write("over.qcow2", "write -P 5 3M 100k", "write -z 64k 4k");
   over("base.qcow2", "short.qcow2 1M");
-  write("short.qcow2", "write -P 6 0 100k");
+  twins.write("short.qcow2", "write -P 6 0 100k");
   over("base.qcow2", "-o cluster_size=512 tiny.qcow2 3M");
-  write("tiny.qcow2", "write -P 7 1000 5000");
+  twins.write("tiny.qcow2", "write -P 7 1000 5000");
   writeFileSync(join(twins.theirs, "odd.raw"), new Uint8Array(1_500_001).fill(1));
   over("odd.raw", "-o compat=0.10 old.qcow2 3M");
-  write("old.qcow2", "write -P 8 100k 300k", "write -P 9 2900k 10k");
+  twins.write("old.qcow2", "write -P 8 100k 300k", "write -P 9 2900k 10k");
   over("base.qcow2", "-o extended_l2=on sub.qcow2");
-  write("sub.qcow2", "write -P 10 10k 3k", "write -z 100k 4k");
+  twins.write("sub.qcow2", "write -P 10 10k 3k", "write -z 100k 4k");
   over("base.qcow2", "snap.qcow2");
-  write("snap.qcow2", "write -P 11 0 1M");
-  run("qemu-img", "snapshot -c one snap.qcow2");
-  write("snap.qcow2", "write -P 12 512k 100k");
+  twins.write("snap.qcow2", "write -P 11 0 1M");
+  twins.run("qemu-img", "snapshot -c one snap.qcow2");
+  twins.write("snap.qcow2", "write -P 12 512k 100k");
   over("base.qcow2", "marked.qcow2");
-  run("qemu-img", "bitmap --add marked.qcow2 b");
-  write("marked.qcow2", "write -P 13 512k 100k");
-  run("qemu-img", "create -q -u -f qcow2 -b gone.qcow2 -F qcow2 lost.qcow2 1M");
-  run("qemu-img", "create -q -f qcow2 alone.qcow2 1M");
+  twins.run("qemu-img", "bitmap --add marked.qcow2 b");
+  twins.write("marked.qcow2", "write -P 13 512k 100k");
+  twins.run("qemu-img", "create -q -u -f qcow2 -b gone.qcow2 -F qcow2 lost.qcow2 1M");
+  twins.run("qemu-img", "create -q -f qcow2 alone.qcow2 1M");
   mkdirSync(join(twins.theirs, "kept"));
   for (const name of [...images, "odd.raw"])
     copyFileSync(join(twins.theirs, name), join(twins.theirs, "kept", name));
-  for (const name of overlays) run("qemu-img", `convert -O raw ${name} ${name}.flat`);
+  for (const name of overlays) twins.run("qemu-img", `convert -O raw ${name} ${name}.flat`);
   twins.same();
 });
 

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Twins } from "./support/twins.ts";
+import { Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
 
@@ -73,8 +73,6 @@ function breakBitmap(file: string): void {
   image.writeUInt32BE(image.readUInt32BE(directory + 12) | 1, directory + 12);
   writeFileSync(file, image);
 }
-
-const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
 
 function real(...line: string[]): string {
   const { status, stdout, stderr } = spawnSync("qemu-img", line, { cwd: twins.ours, encoding: "utf8" });

@@ -4,11 +4,9 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Twins } from "./support/twins.ts";
+import { Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
-
-const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
 
 beforeAll(() => {
   twins = new Twins();

@@ -143,3 +143,63 @@ describe("convert", () => {
     expect(readFileSync(join(twins.ours, "theirs.raw")).equals(disk)).toBe(true);
   });
 });
+
+describe("jobs in the foreground take --object", () => {
+  const encrypt = { format: "luks", "key-secret": "s0" };
+  const described = (filename: string): string =>
+    `json:${JSON.stringify({ driver: "qcow2", encrypt, file: { driver: "file", filename } })}`;
+  const disk = noise(SIZE, 5);
+  const jobs = new Twins();
+
+  beforeAll(() => {
+    writeFileSync(join(jobs.theirs, "in.raw"), disk);
+    const convert = ["convert", ...secret, "-f", "raw", "-O", "qcow2", "-o", key, "in.raw", "e.qcow2"];
+    jobs.prepare("qemu-img", ...convert);
+    jobs.prepare("qemu-img", ..."create -q -f raw plain.raw 600k".split(" "));
+    const over = `${key},backing_file=plain.raw,backing_fmt=raw`;
+    jobs.prepare("qemu-img", ...["create", "-q", ...secret, "-f", "qcow2", "-o", over, "top.qcow2"]);
+    const image = "driver=qcow2,encrypt.key-secret=s0,file.filename=top.qcow2";
+    jobs.prepare("qemu-io", ...secret, "--image-opts", image, "-c", "write -P 7 64k 100k");
+  });
+
+  afterAll(() => jobs.remove());
+
+  it.each(["mirror", "backup", "demo"])("%s", (verb) => {
+    const words = [verb, ...(verb === "demo" ? ["-O", "raw"] : []), described("e.qcow2"), `${verb}.raw`];
+    expect(jobs.blockwright(...words)).toMatchObject({ status: 1 });
+    const [first, ...rest] = words;
+    expect(jobs.blockwright(first!, ...secret, ...rest)).toMatchObject({ status: 0 });
+    expect(readFileSync(join(jobs.ours, `${verb}.raw`)).equals(disk)).toBe(true);
+  });
+
+  it("commit, as qemu-img", () => {
+    const image = "driver=qcow2,encrypt.key-secret=s0,file.filename=top.qcow2";
+    for (const words of [
+      ["commit", "--image-opts", image],
+      ["commit", ...secret, "--image-opts", image],
+    ]) {
+      const { theirs, ours } = jobs.both(...words);
+      expect(ours).toEqual(theirs);
+    }
+    const base = readFileSync(join(jobs.ours, "plain.raw"));
+    expect(base.equals(readFileSync(join(jobs.theirs, "plain.raw")))).toBe(true);
+    expect(base[64 * 1024]).toBe(7);
+  });
+
+  it("stream", () => {
+    const words = ["stream", ...secret, described("top.qcow2")];
+    expect(jobs.blockwright(...words)).toMatchObject({ status: 0 });
+    expect(jobs.info(jobs.ours, "top.qcow2")).not.toHaveProperty("backing-filename");
+  });
+
+  it.each(["--object foo,id=x", "--object secret,id=x", "--object secret,id=x,file=none"])(
+    "%s is refused",
+    (words) => {
+      const { status, stderr } = jobs.blockwright("mirror", ...words.split(" "), "in.raw", "out.raw");
+      expect({ status, stderr }).toEqual({
+        status: 1,
+        stderr: jobs.qemuImg("info", ...words.split(" "), "in.raw").stderr,
+      });
+    },
+  );
+});

@@ -4,11 +4,9 @@ import { once } from "node:events";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Outcome, Twins } from "./support/twins.ts";
+import { type Outcome, Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
-
-const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
 
 beforeAll(() => {
   twins = new Twins();

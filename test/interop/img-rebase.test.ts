@@ -4,24 +4,9 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Twins } from "./support/twins.ts";
+import { Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
-
-const words = (line: string): string[] =>
-  line
-    .split(" ")
-    .filter((word) => word !== "")
-    .map((word) => (word === "''" ? "" : word));
-
-function run(tool: string, line: string): void {
-  execFileSync(tool, words(line), { cwd: twins.theirs });
-}
-
-function write(image: string, ...commands: string[]): void {
-  const flags = commands.flatMap((command) => ["-c", command]);
-  execFileSync("qemu-io", [...flags, image], { cwd: twins.theirs });
-}
 
 /** Images that are changed, kept as they were. */
 const overlays = [
@@ -42,34 +27,34 @@ beforeAll(() => {
     ["long", "7M"],
     ["short", "1M"],
   ] as const)
-    run("qemu-img", `create -q -f qcow2 ${name}.qcow2 ${size}`);
-  write("base.qcow2", "write -P 1 0 2M", "write -P 2 3000k 300k");
-  write("same.qcow2", "write -P 1 0 1500k", "write -P 2 3000k 300k", "write -P 7 3500k 10k");
-  write("long.qcow2", "write -P 3 0 1M", "write -P 4 4M 3M");
-  write("short.qcow2", "write -P 5 0 1M");
-  run("qemu-img", "create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 5M");
-  write(
+    twins.run("qemu-img", `create -q -f qcow2 ${name}.qcow2 ${size}`);
+  twins.write("base.qcow2", "write -P 1 0 2M", "write -P 2 3000k 300k");
+  twins.write("same.qcow2", "write -P 1 0 1500k", "write -P 2 3000k 300k", "write -P 7 3500k 10k");
+  twins.write("long.qcow2", "write -P 3 0 1M", "write -P 4 4M 3M");
+  twins.write("short.qcow2", "write -P 5 0 1M");
+  twins.run("qemu-img", "create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 5M");
+  twins.write(
     "top.qcow2",
     "write -P 9 64k 64k",
     "write -z 1M 128k",
     "write -P 8 4500k 10k",
     "write -P 6 1234567 9",
   );
-  run("qemu-img", "create -q -f qcow2 -b top.qcow2 -F qcow2 over.qcow2 6M");
-  write("over.qcow2", "write -P 10 3M 100k");
-  run("qemu-img", "create -q -f qcow2 -o extended_l2=on -b base.qcow2 -F qcow2 sub.qcow2");
-  write("sub.qcow2", "write -P 11 10k 3k", "write -z 100k 4k");
-  run("qemu-img", "create -q -f qcow2 -o cluster_size=512 -b base.qcow2 -F qcow2 tiny.qcow2 3M");
-  write("tiny.qcow2", "write -P 12 1000 5000");
-  run("qemu-img", "create -q -f qcow2 alone.qcow2 2M");
-  write("alone.qcow2", "write -P 13 1M 64k");
-  run("qemu-img", "create -q -f qcow2 -o compat=0.10 -b base.qcow2 -F qcow2 old.qcow2 3M");
-  run("qemu-img", "create -q -f qcow2 -o data_file=data.raw,data_file_raw=on rawdata.qcow2 1M");
+  twins.run("qemu-img", "create -q -f qcow2 -b top.qcow2 -F qcow2 over.qcow2 6M");
+  twins.write("over.qcow2", "write -P 10 3M 100k");
+  twins.run("qemu-img", "create -q -f qcow2 -o extended_l2=on -b base.qcow2 -F qcow2 sub.qcow2");
+  twins.write("sub.qcow2", "write -P 11 10k 3k", "write -z 100k 4k");
+  twins.run("qemu-img", "create -q -f qcow2 -o cluster_size=512 -b base.qcow2 -F qcow2 tiny.qcow2 3M");
+  twins.write("tiny.qcow2", "write -P 12 1000 5000");
+  twins.run("qemu-img", "create -q -f qcow2 alone.qcow2 2M");
+  twins.write("alone.qcow2", "write -P 13 1M 64k");
+  twins.run("qemu-img", "create -q -f qcow2 -o compat=0.10 -b base.qcow2 -F qcow2 old.qcow2 3M");
+  twins.run("qemu-img", "create -q -f qcow2 -o data_file=data.raw,data_file_raw=on rawdata.qcow2 1M");
   mkdirSync(join(twins.theirs, "sub"));
-  run("qemu-img", "create -q -f qcow2 -b ../base.qcow2 -F qcow2 sub/top.qcow2");
-  write("sub/top.qcow2", "write -P 14 0 64k");
+  twins.run("qemu-img", "create -q -f qcow2 -b ../base.qcow2 -F qcow2 sub/top.qcow2");
+  twins.write("sub/top.qcow2", "write -P 14 0 64k");
   for (const name of ["orphan", "lost"])
-    run("qemu-img", `create -q -u -f qcow2 -b gone.qcow2 -F qcow2 ${name}.qcow2 1M`);
+    twins.run("qemu-img", `create -q -u -f qcow2 -b gone.qcow2 -F qcow2 ${name}.qcow2 1M`);
   writeFileSync(join(twins.theirs, "odd.raw"), new Uint8Array(1_500_001).fill(1));
   mkdirSync(join(twins.theirs, "kept", "sub"), { recursive: true });
   for (const name of overlays) copyFileSync(join(twins.theirs, name), join(twins.theirs, "kept", name));

@@ -2,13 +2,8 @@
  * `blockwright amend -o OPTIONS FILE`: changes what was chosen when an image was made, as qemu-img amend does.
  */
 import type { Command } from "commander";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-  repeatable,
-} from "../verb-flags.ts";
+import { repeatable } from "../flags.ts";
+import { addImageFlags, addProgressFlag, addQuietFlag, type ImageVerbFlags } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface AmendFlags extends ImageVerbFlags {

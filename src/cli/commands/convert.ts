@@ -3,13 +3,8 @@
  * convert does.
  */
 import type { Command } from "commander";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-  repeatable,
-} from "../verb-flags.ts";
+import { repeatable } from "../flags.ts";
+import { addImageFlags, addProgressFlag, addQuietFlag, type ImageVerbFlags } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface ConvertFlags extends ImageVerbFlags {

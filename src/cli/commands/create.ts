@@ -2,9 +2,9 @@
  * `blockwright create FILE [SIZE]`: makes an image, as qemu-img create does. An image that could not be made leaves no file.
  */
 import type { Command } from "commander";
-import { gateFlag } from "../flags.ts";
+import { gateFlag, repeatable, objectFlag } from "../flags.ts";
 import type { VerbFlags } from "../verb.ts";
-import { addQuietFlag, repeatable, objectFlag } from "../verb-flags.ts";
+import { addQuietFlag } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface CreateFlags extends VerbFlags {

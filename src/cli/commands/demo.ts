@@ -3,7 +3,7 @@
  * its own chain of images with a filesystem in a temporary directory; with them it copies the user's images.
  */
 import type { Command } from "commander";
-import { type ImageFlags, gateFlag } from "../flags.ts";
+import { type ImageFlags, gateFlag, objectFlag } from "../flags.ts";
 
 /** Options of the demo. */
 export interface DemoFlags extends ImageFlags {
@@ -30,6 +30,7 @@ export function addDemo(program: Command): void {
     .option("--inject", "let a write of your target fail once, as if the disk were full")
     .option("--keep", "keep the images that the demo made")
     .addOption(gateFlag())
+    .addOption(objectFlag())
     .action(async (source: string | undefined, target: string | undefined, flags: DemoFlags) => {
       if ((source === undefined) !== (target === undefined)) program.error("error: SOURCE needs a TARGET");
       const { runDemo } = await import("../demo/run.ts");

@@ -2,7 +2,8 @@
  * `blockwright io`: reads and writes by command, with patterns and their verification, as qemu-io does.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags, repeatable } from "../verb-flags.ts";
+import { repeatable } from "../flags.ts";
+import { addImageFlags, type ImageVerbFlags } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface IoFlags extends ImageVerbFlags {

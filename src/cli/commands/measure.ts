@@ -2,7 +2,8 @@
  * `blockwright measure`: how large an image would become, as qemu-img measure says it.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags, outputFlag, repeatable } from "../verb-flags.ts";
+import { repeatable } from "../flags.ts";
+import { addImageFlags, type ImageVerbFlags, outputFlag } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface MeasureFlags extends ImageVerbFlags {

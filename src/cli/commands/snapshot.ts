@@ -3,7 +3,8 @@
  */
 import type { Command } from "commander";
 import type { VerbFlags } from "../verb.ts";
-import { addImageFlags, addQuietFlag, repeatable } from "../verb-flags.ts";
+import { repeatable } from "../flags.ts";
+import { addImageFlags, addQuietFlag } from "../verb-flags.ts";
 
 /** Options of the verb. */
 export interface SnapshotFlags extends VerbFlags {

@@ -40,7 +40,8 @@ class Demo {
     this.#own = own;
     const pause = this.#display.inPlace ? 3 : 0.2;
     const autoResume = own || flags.inject ? { autoResume: pause } : {};
-    this.#session = new Session({ gate: flags.gate, ...autoResume }, this.#display);
+    const { gate, object = [] } = flags;
+    this.#session = new Session({ gate, object, ...autoResume }, this.#display);
     this.#engine = this.#session.engine;
   }
 

@@ -17,6 +17,14 @@ export interface Outcome {
   stderr: string;
 }
 
+/** The words of a line; `''` is an empty one. */
+export function words(line: string): string[] {
+  return line
+    .split(" ")
+    .filter((word) => word !== "")
+    .map((word) => (word === "''" ? "" : word));
+}
+
 /** A pair of directories. */
 export class Twins {
   readonly #root = mkdtempSync(join(tmpdir(), "blockwright-twins-"));
@@ -38,6 +46,17 @@ export class Twins {
     const { status, stderr } = asked(tool, words, this.theirs);
     if (status !== 0) throw new Error(`${tool} ${words.join(" ")}: exit ${status}\n${stderr}`);
     this.same();
+  }
+
+  /** Runs a tool by a line of words in their directory alone. */
+  run(tool: string, line: string): void {
+    execFileSync(tool, words(line), { cwd: this.theirs });
+  }
+
+  /** Carries out commands of qemu-io on an image in their directory alone. */
+  write(image: string, ...commands: string[]): void {
+    const flags = commands.flatMap((command) => ["-c", command]);
+    execFileSync("qemu-io", [...flags, image], { cwd: this.theirs });
   }
 
   /** For commands that only read: our program works in their directory too. */
