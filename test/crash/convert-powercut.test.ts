@@ -116,7 +116,8 @@ test.each(cases)("convert $name, clusters of $clusterSize", async ({ clusterSize
   const after = await flat(join(directory, kind.source));
   const files = new RecordedFiles(start, random, { inTurn: true });
   await play(kind, files, directory);
-  expect(files.atOnce).toBeGreaterThan(2);
+  // With large clusters few pieces are made of whole ones.
+  if (clusterSize === clusterSizes[0]) expect(files.atOnce).toBeGreaterThan(10);
   const last = files.now;
   for (let cut = 0; cut < CUTS; cut++) {
     const at = cut === 0 ? last : random(last);
