@@ -3,8 +3,10 @@
  * unless asked, with the caching and sharing that the flags say. Messages as qemu-img's.
  */
 import { CommandError, messageOf } from "../base/errors.ts";
+import { BlockBackend } from "../block/backend.ts";
 import type { NodeSpec } from "../block/driver.ts";
 import { probeFormat } from "../block/open.ts";
+import { Perm } from "../block/permissions.ts";
 import { type Engine, type Node, openNode, type OpenSpec } from "../node.ts";
 import {
   isJsonObject,
@@ -234,6 +236,14 @@ export async function openSource(verb: Opener, name: string, options: SourceOpti
     if (error instanceof Refusal || verb.signal.aborted) throw error;
     throw new Refusal(`Could not open '${name}': ${lockHint(error, name)}`);
   }
+}
+
+/** Keeps writers away from an open image until the answer is closed: from before its first read, another target's opening included. */
+export async function holdSource(source: Node): Promise<BlockBackend> {
+  const backend = new BlockBackend(source.engine.graph);
+  const shared = Perm.consistentRead | Perm.writeUnchanged;
+  await backend.attach(source.blockNode, { perm: Perm.consistentRead, shared });
+  return backend;
 }
 
 /** Hands the way of I/O to the file at the bottom. */

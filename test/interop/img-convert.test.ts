@@ -165,6 +165,11 @@ describe("convert", () => {
     "-O qcow2 top.qcow2 nowhere/out",
     "-O qcow2 top.qcow2 top.qcow2",
     "-f raw -O raw odd.raw odd.raw",
+    "-n -f raw -O qcow2 base.qcow2 base.qcow2",
+    "-n -O qcow2 top.qcow2 top.qcow2",
+    "--target-is-zero --skip-broken-bitmaps -O raw top.qcow2 out",
+    "-C -S 0 --target-image-opts top.qcow2 driver=raw,file.filename=out",
+    "-F qcow2 -O raw top.qcow2 out",
     "-f raw -O qcow2 small.raw odd.raw ./odd.raw",
     "-O raw top.qcow2 base.qcow2",
     "-O qcow2 -o data_file_raw=on top.qcow2 out",
@@ -173,6 +178,14 @@ describe("convert", () => {
     expect(theirs.status).toBe(1);
     expect(ours).toEqual(theirs);
     expect(readdirSync(twins.ours)).not.toContain("out");
+  });
+
+  it("does not write into its own source", () => {
+    const before = readFileSync(join(twins.ours, "odd.raw"));
+    const { ours, theirs } = twins.both("convert", ...words("-n -f raw -O raw odd.raw odd.raw"));
+    expect([ours.status, theirs.status]).toEqual([1, 1]);
+    expect(ours.stderr).toContain('Failed to get "write" lock');
+    expect(readFileSync(join(twins.ours, "odd.raw")).equals(before)).toBe(true);
   });
 
   it.each([

@@ -94,6 +94,7 @@ const bad = [
   "-u -f qcow2 -b x -F nope a.qcow2 1M",
   "-f qcow2 -b a.qcow2 -F qcow2 a.qcow2 1M",
   "-f qcow2 -F qcow2 a.qcow2 1M",
+  "-f raw -F raw a.raw 1M",
   "-f qcow2 nowhere/a.qcow2 1M",
   "-f raw nowhere/a.raw 1M",
   "-f raw json:{} 1M",

@@ -5,13 +5,14 @@
 import { errnoOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
+import type { BlockBackend } from "../../block/backend.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../node.ts";
 import { CopyError, CopyStatusError } from "../../node.ts";
 import type { ConvertFlags } from "../commands/convert.ts";
 import { asksForHelp, CreateOptions, optionsHelp } from "../create-options.ts";
 import { layerIn } from "../images.ts";
 import { snapshotParameter, loadSnapshot } from "../snapshot-param.ts";
-import { cacheMode, localFile, openSource } from "../sources.ts";
+import { cacheMode, holdSource, localFile, openSource } from "../sources.ts";
 import { lockHint, Refusal, Verb } from "../verb.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./convert-bitmaps.ts";
 import { type ConvertNumbers, convertNumbers } from "./convert-numbers.ts";
@@ -39,10 +40,12 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     const target = files.at(-1);
     if (target === undefined || files.length < 2) throw new Refusal("Must specify image file name");
     const sources: Node[] = [];
+    const held: BlockBackend[] = [];
     try {
-      await openSources(verb, { files: files.slice(0, -1), sources, flags });
+      await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
       await copyInto(verb, { sources, target, flags, numbers });
     } finally {
+      for (const hold of held) await hold.close();
       for (const source of sources) await source.close();
     }
     return 0;
@@ -53,27 +56,35 @@ function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
   const refuse = (condition: boolean | undefined, words: string): void => {
     if (condition) throw new Refusal(words);
   };
-  refuse(!flags.create && lists.length > 0, "-o has no effect when skipping image creation");
-  if (flags.create && flags.targetImageOpts) throw new Refusal("--target-image-opts requires use of -n flag");
+  refuse(flags.skipBrokenBitmaps && !flags.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps");
   refuse(flags.offload && flags.compress, "Cannot enable copy offloading when -c is used");
   refuse(flags.offload && sparseBytes !== undefined, "Cannot enable copy offloading when -S is used");
   refuse(flags.offload && flags.salvage, "Cannot use copy offloading in salvaging mode");
+  refuse(flags.create && flags.targetImageOpts, "--target-image-opts requires use of -n flag");
+  refuse(!flags.create && lists.length > 0, "-o has no effect when skipping image creation");
   refuse(flags.create && flags.targetIsZero, "--target-is-zero requires use of -n flag");
-  refuse(flags.skipBrokenBitmaps && !flags.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps");
+}
+
+interface Opening {
+  files: readonly string[];
+  sources: Node[];
+  /** What keeps writers away from the sources. */
+  held: BlockBackend[];
+  flags: Flags;
 }
 
 /** Opens the images that are copied; `sources` gets each as soon as it is open. */
-async function openSources(
-  verb: Verb,
-  { files, sources, flags }: { files: readonly string[]; sources: Node[]; flags: Flags },
-): Promise<void> {
+async function openSources(verb: Verb, { files, sources, held, flags }: Opening): Promise<void> {
   const { format, imageOpts, forceShare } = flags;
   const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
   const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
   if (flags.bitmaps && files.length > 1)
     throw new Refusal("Copying bitmaps only possible with single source");
-  for (const file of files)
-    sources.push(await openSource(verb, file, { format, imageOpts, forceShare, cache }));
+  for (const file of files) {
+    const source = await openSource(verb, file, { format, imageOpts, forceShare, cache });
+    sources.push(source);
+    held.push(await holdSource(source));
+  }
   if (which === undefined) return;
   if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
   await loadSnapshot(sources[0]!, which);
@@ -157,7 +168,7 @@ function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
     ["backing_fmt", flags.backingFormat],
   ] as const) {
     if (value === undefined) continue;
-    const what = name === "backing_file" ? "file" : "format";
+    const what = name === "backing_file" ? "file" : "file format";
     if (!options.accepts(name))
       throw new Refusal(`Backing ${what} not supported for file format '${flags.targetFormat}'`);
     options.set(name, value);

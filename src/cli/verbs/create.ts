@@ -105,7 +105,7 @@ function setBacking(options: CreateOptions, { backing, backingFormat, format }: 
   }
   if (backingFormat === undefined) return;
   if (!options.accepts("backing_fmt"))
-    throw new Refusal(`Backing format not supported for file format '${format}'`);
+    throw new Refusal(`Backing file format not supported for file format '${format}'`);
   options.set("backing_fmt", backingFormat);
 }
 
