@@ -1,6 +1,8 @@
 // v86 on the page, its disk in an engine in a worker: the same story by messages and QMP.
-import { expect, test } from "vitest";
-import { Bench, MiB, diskImage, sha256 } from "./support/bench.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { guestPattern } from "../support/v86/monitor-guest.ts";
+import { Bench, MiB, compareWithQemu, diskImage, sha256 } from "./support/bench.ts";
+import type { Tab } from "./support/browser.ts";
 
 const SIZE = 8 * MiB;
 
@@ -67,4 +69,123 @@ test("boot, fill, lose the network, stop, go on, finish, with v86 on the page", 
   expect(done.job).toMatchObject({ error: undefined, offset: SIZE });
   expect(done.guest).toMatchObject({ errors: 0, runs: true });
   expect(sha256(await tab.content(bench.app, "disk"))).toBe(sha256(expected));
+});
+
+/** What a guest with a filled disk is given, and what jobs are started by. */
+async function filled(bench: Bench): Promise<Tab> {
+  const { base } = bench;
+  const tab = await bench.tab("/remote.html");
+  await tab.call("create", base);
+  await tab.call("open", base);
+  await tab.call("fill", { speed: 0, onError: "stop" });
+  await tab.callOther("boot", {});
+  await concluded(tab, "fill");
+  return tab;
+}
+
+/** Waits until the job is over without an error, and lets it go. */
+async function concluded(tab: Tab, id: string): Promise<void> {
+  const { job } = await tab.until(`concluded: ${id}`, (state) => state.job?.status === "concluded");
+  expect(job).toMatchObject({ error: undefined });
+  await tab.callOther("qmp", "job-dismiss", { id });
+}
+
+/** The guest writes in several places, those that the job has passed and those that it has not. */
+async function writes(bench: Bench, tab: Tab, seed: number): Promise<void> {
+  for (let i = 0; i < 5; i++)
+    await bench.write(tab, { lba: 64 + 3001 * i + seed, seed: seed + i, count: 40 });
+}
+
+const SLOW = { speed: 4 * MiB, "auto-dismiss": false };
+
+const exports = [{ format: "raw" }, { format: "qcow2" }, { format: "qcow2", compress: true }] as const;
+
+describe("behind a guest that writes", () => {
+  let bench: Bench;
+  let tab: Tab;
+
+  beforeAll(async () => {
+    bench = await Bench.start(diskImage(SIZE));
+    tab = await filled(bench);
+  });
+
+  afterAll(() => bench[Symbol.asyncDispose]());
+
+  test.each([false, true])(
+    "a backup (compressed: %s) has what the guest's disk held when it began",
+    async (compress) => {
+      await writes(bench, tab, 1);
+      const file = { driver: "opfs", filename: `backup-${compress}.qcow2` };
+      await tab.callOther("createImage", { driver: "qcow2", file, size: SIZE });
+      await tab.callOther("qmp", "blockdev-add", { driver: "qcow2", "node-name": "copy", file });
+      const then = bench.expected.slice();
+      const job = { device: "disk", target: "copy", "job-id": "copy", sync: "full", compress, ...SLOW };
+      await tab.callOther("qmp", "blockdev-backup", job);
+      await tab.until("under way", (state) => state.job!.offset > 0);
+      await writes(bench, tab, 100);
+      await tab.callOther("qmp", "block-job-set-speed", { device: "copy", speed: 0 });
+      await concluded(tab, "copy");
+      await tab.callOther("qmp", "blockdev-del", { "node-name": "copy" });
+      const image = await tab.upload(bench.app, "file", file);
+      compareWithQemu(image, then);
+      expect(sha256(await tab.content(bench.app, "disk"))).toBe(sha256(bench.expected));
+    },
+  );
+
+  test("a mirror to another store follows the guest until it is finished", async () => {
+    const file = { driver: "indexeddb", filename: "mirror" };
+    await tab.callOther("createImage", { driver: "qcow2", file, size: SIZE });
+    await tab.callOther("qmp", "blockdev-add", { driver: "qcow2", "node-name": "copy", file });
+    const job = { device: "disk", target: "copy", "job-id": "copy", sync: "full", ...SLOW };
+    await tab.callOther("qmp", "blockdev-mirror", job);
+    await tab.until("under way", (state) => state.job!.offset > 0);
+    await writes(bench, tab, 1);
+    await tab.callOther("qmp", "block-job-set-speed", { device: "copy", speed: 0 });
+    await tab.until("ready", (state) => state.job?.status === "ready");
+    await writes(bench, tab, 200);
+    const then = bench.expected.slice();
+    await tab.callOther("qmp", "block-job-cancel", { device: "copy" });
+    await concluded(tab, "copy");
+    await writes(bench, tab, 300);
+    await tab.callOther("qmp", "blockdev-del", { "node-name": "copy" });
+    compareWithQemu(await tab.upload(bench.app, "file", file), then);
+    expect(sha256(await tab.content(bench.app, "disk"))).toBe(sha256(bench.expected));
+  });
+
+  test("a layer under the running guest is committed while it writes", async () => {
+    const file = { driver: "opfs", filename: "layer.qcow2" };
+    await tab.callOther("createImage", { driver: "qcow2", file, size: SIZE });
+    await tab.callOther("qmp", "blockdev-add", {
+      driver: "qcow2",
+      "node-name": "layer",
+      file,
+      backing: null,
+    });
+    await tab.callOther("qmp", "blockdev-snapshot", { node: "disk", overlay: "layer" });
+    await writes(bench, tab, 1);
+    const job = { device: "layer", "job-id": "commit", "base-node": "disk", ...SLOW, speed: MiB / 4 };
+    await tab.callOther("qmp", "block-commit", job);
+    await writes(bench, tab, 100);
+    await tab.callOther("qmp", "block-job-set-speed", { device: "commit", speed: 0 });
+    await tab.until("ready", (state) => state.job?.status === "ready");
+    await writes(bench, tab, 200);
+    await tab.callOther("qmp", "block-job-complete", { device: "commit" });
+    await concluded(tab, "commit");
+    await writes(bench, tab, 300);
+    await tab.callOther("qmp", "blockdev-del", { "node-name": "layer" });
+    await bench.read(tab, { lba: 0, count: 127 });
+    expect(sha256(await tab.content(bench.app, "disk"))).toBe(sha256(bench.expected));
+  });
+
+  test("an export is the disk of its moment, though the guest writes under it", async () => {
+    for (const [i, options] of exports.entries()) {
+      const then = bench.expected.slice();
+      const lba = 500 + 5000 * i;
+      const bytes = await tab.upload(bench.app, "exported", options, lba);
+      for (let n = 0; n < 3; n++) bench.expected.set(guestPattern(77 + n, 9 * 512), (lba + 700 * n) * 512);
+      if (options.format === "raw") expect(sha256(bytes)).toBe(sha256(then));
+      else compareWithQemu(bytes, then);
+    }
+    expect(sha256(await tab.content(bench.app, "disk"))).toBe(sha256(bench.expected));
+  });
 });

@@ -123,6 +123,29 @@ const calls = {
   cont: () => qmp.execute("cont"),
   resumeJob: () => qmp.execute("block-job-resume", { device: "fill" }),
 
+  qmp: (command: "query-status", args: object) => qmp.execute(command, args),
+  createImage: (spec: Parameters<typeof engine.createImage>[0]) => engine.createImage(spec),
+
+  /** An image's file as it lies in its store. */
+  async file(file: { driver: "opfs" | "indexeddb"; filename: string }): Promise<Uint8Array> {
+    const disk = await engine.open({ ...file, "read-only": true });
+    const bytes = await disk.read(0, disk.length);
+    await disk.close();
+    return bytes;
+  },
+
+  /** An export that the guest writes under: three writes, before the stream is read. */
+  async exported(options: { format: "raw" | "qcow2"; compress?: boolean }, lba: number): Promise<Uint8Array> {
+    const disk = await engine.disk("disk");
+    const stream = await disk.export(options);
+    for (let i = 0; i < 3; i++) await guest!.write(lba + 700 * i, 77 + i, 9);
+    const bytes = new Uint8Array(
+      await new Response(stream as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer(),
+    );
+    await disk.close();
+    return bytes;
+  },
+
   async content(): Promise<Uint8Array> {
     const disk = await engine.disk("disk");
     const bytes = await disk.read(0, disk.length);

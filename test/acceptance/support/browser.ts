@@ -42,7 +42,12 @@ export class Tab {
 
   /** The content of the disk, or of the file that holds it, by way of the page's server. */
   async content(app: AppServer, what: "disk" | "file"): Promise<Uint8Array> {
-    await this.page.evaluate((given) => globalThis.upload("content", [given]), what);
+    return this.upload(app, "content", what);
+  }
+
+  /** The bytes that a function of the page gives, by way of the page's server. */
+  async upload(app: AppServer, name: string, ...args: unknown[]): Promise<Uint8Array> {
+    await this.page.evaluate(([what, given]) => globalThis.upload(what, given), [name, args] as const);
     return app.take();
   }
 
