@@ -1,5 +1,6 @@
 /**
- * The commands on nodes: add, delete, reopen, resize, snapshot, backing link.
+ * The commands on nodes: add, delete, reopen, resize, snapshot, backing link. Those that find a node first and change the
+ * graph later do so while no job starts or ends.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
@@ -35,27 +36,30 @@ export const nodeCommands: CommandHandlers<Engine> = {
     return {};
   },
   "blockdev-reopen": async (args, { engine }) => {
-    await change.reopen(engine.graph, args.options);
+    await engine.jobs.exclusively(() => change.reopen(engine.graph, args.options));
     return {};
   },
   block_resize: async (args, { engine }) => {
-    await resize(engine, args);
+    await engine.jobs.exclusively(() => resize(engine, args));
     return {};
   },
   "change-backing-file": async (args, { engine }) => {
-    await change.changeBackingFile(engine.graph, {
+    const link = {
       device: args.device,
       node: args["image-node-name"],
       backingFile: args["backing-file"],
-    });
+    };
+    await engine.jobs.exclusively(() => change.changeBackingFile(engine.graph, link));
     return {};
   },
   "blockdev-snapshot": async (args, { engine }) => {
-    await (await change.prepareSnapshot(engine.graph, args)).commit();
+    await engine.jobs.exclusively(async () => (await change.prepareSnapshot(engine.graph, args)).commit());
     return {};
   },
   "blockdev-snapshot-sync": async (args, { engine }) => {
-    await (await change.prepareSnapshotSync(engine.graph, args)).commit();
+    await engine.jobs.exclusively(async () =>
+      (await change.prepareSnapshotSync(engine.graph, args)).commit(),
+    );
     return {};
   },
   "blockdev-snapshot-internal-sync": async (args, { engine }) => {

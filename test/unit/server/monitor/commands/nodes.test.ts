@@ -254,3 +254,30 @@ describe("job verbs", () => {
     await expect(new Daemon().run(name, args)).rejects.toMatchObject({ message, qmpClass });
   });
 });
+
+describe("while a job starts or ends", () => {
+  test.each([
+    ["blockdev-snapshot", { node: "n", overlay: "o" }],
+    [
+      "blockdev-reopen",
+      { options: [{ driver: "qcow2", "node-name": "n", file: "n-file", "read-only": true }] },
+    ],
+    ["block_resize", { "node-name": "n", size: 2 * MiB }],
+    ["change-backing-file", { device: "n", "image-node-name": "n", "backing-file": "elsewhere" }],
+  ] as const)("%s waits", async (command, args) => {
+    const daemon = new Daemon();
+    for (const name of ["n", "o"]) await daemon.image(name);
+    const order: string[] = [];
+    let end!: () => void;
+    const ending = daemon.engine.jobs.exclusively(() => new Promise<void>((resolve) => (end = resolve)));
+    const done = daemon.run(command, args).then(
+      () => order.push("command"),
+      () => order.push("command"),
+    );
+    for (let turn = 0; turn < 20; turn++) await daemon.engine.graph.host.clock.turn();
+    order.push("job");
+    end();
+    await Promise.all([ending, done]);
+    expect(order).toEqual(["job", "command"]);
+  });
+});
