@@ -200,6 +200,7 @@ describe("README's measurements", () => {
         "",
         `\`${table.command}\`: ${table.method}.`,
       ];
+      expect(table.rows.length).toBeGreaterThan(0);
       expect(markedTable("README.md", name)).toBe(lines.join("\n"));
     },
   );
