@@ -1,4 +1,4 @@
-// Assembles the guests for v86 that need no operating system: src/demo/guest.asm, test/support/v86/monitor.asm.
+// Assembles the guests for v86 that need no operating system: src/dashboard/guest.asm, test/support/v86/monitor.asm.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -25,8 +25,8 @@ export const entries = {
   browser: "src/browser.ts",
   v86: "src/v86.ts",
   worker: "src/worker.ts",
-  "file-disk": "src/file-disk.ts",
-  "random-access": "src/random-access.ts",
+  "file-disk": "src/adapters/file-disk.ts",
+  "random-access": "src/adapters/random-access.ts",
   "cli/main": "src/cli/main.ts",
 };
 

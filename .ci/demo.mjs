@@ -50,7 +50,7 @@ function firmware() {
 /** A disk of `bytes` bytes as guest.asm wants it. */
 function makeDisk(bytes) {
   const disk = Buffer.alloc(bytes);
-  assemble({ root, source: "src/demo/guest.asm" }).copy(disk);
+  assemble({ root, source: "src/dashboard/guest.asm" }).copy(disk);
   const sectors = bytes / SECTOR;
   disk.writeUInt32LE(sectors, TOTAL_AT);
   for (let sector = FIRST_SECTOR; sector < sectors; sector++) {
@@ -65,7 +65,7 @@ function makeDisk(bytes) {
 async function bundlePage() {
   await build({
     absWorkingDir: root,
-    entryPoints: { page: "src/demo/page.ts", worker: "src/demo/worker.ts" },
+    entryPoints: { page: "src/dashboard/page.ts", worker: "src/dashboard/worker.ts" },
     outdir: "build/demo",
     bundle: true,
     format: "esm",
@@ -86,7 +86,7 @@ function fileFor(path, bios) {
     ["/linux/", debianFolder],
     ["/v86/", dirname(createRequire(import.meta.url).resolve("v86"))],
     ["/built/", join(root, "build", "demo")],
-    ["/", join(root, "src", "demo")],
+    ["/", join(root, "src", "dashboard")],
   ];
   const [prefix, folder] = folders.find(([start]) => path.startsWith(start));
   const name = normalize(path === "/" ? "index.html" : path.slice(prefix.length));

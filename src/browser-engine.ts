@@ -3,8 +3,8 @@
  * since the entries `./browser` and `./worker` share it.
  */
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
-import type { DriverType } from "./block/driver.ts";
-import { portableDrivers } from "./drivers.ts";
+import type { DriverType } from "./block/model/contract.ts";
+import { portableDrivers } from "./drivers/index.ts";
 import { indexedDb } from "./drivers/protocol/indexeddb.ts";
 import { opfs } from "./drivers/protocol/opfs/index.ts";
 import type { Engine } from "./machine/engine.ts";

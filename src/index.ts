@@ -17,12 +17,12 @@ import {
   removeImageIn,
 } from "./api/open.ts";
 import type { Host } from "./base/host.ts";
-import type { DriverType } from "./block/driver.ts";
-import { portableDrivers } from "./drivers.ts";
+import type { DriverType } from "./block/model/contract.ts";
+import { portableDrivers } from "./drivers/index.ts";
 import type { Engine } from "./machine/engine.ts";
 
 export * from "./api/index.ts";
-export { portableDrivers } from "./drivers.ts";
+export { portableDrivers } from "./drivers/index.ts";
 export { file as fileDriver } from "./drivers/protocol/file.ts";
 export { version } from "./version.ts";
 

@@ -16,8 +16,8 @@ import {
   openNodeIn,
   removeImageIn,
 } from "./api/open.ts";
-import type { DriverType } from "./block/driver.ts";
-import { portableDrivers } from "./drivers.ts";
+import type { DriverType } from "./block/model/contract.ts";
+import { portableDrivers } from "./drivers/index.ts";
 import { file } from "./drivers/protocol/file.ts";
 import type { Engine } from "./machine/engine.ts";
 import { sameBytes } from "./platform/node/compare.ts";

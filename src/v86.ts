@@ -4,7 +4,7 @@
  */
 import { type EngineOptions, makeSimdEngine } from "./api/engine.ts";
 import type { Host } from "./base/host.ts";
-import type { DriverType } from "./block/driver.ts";
+import type { DriverType } from "./block/model/contract.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
 import type { Engine } from "./machine/engine.ts";
 import { plainBrowserHost } from "./platform/browser/host.ts";

@@ -1,9 +1,9 @@
 /**
  * Amending an open image: what was chosen when it was made, as far as that can be changed.
  */
-import { amend as amendNode, checkAmendable } from "../block/amend.ts";
-import { BlockBackend } from "../block/backend.ts";
-import { Perm } from "../block/permissions.ts";
+import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
+import { BlockBackend } from "../block/io/backend.ts";
+import { Perm } from "../block/model/permissions.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
 
 /** What amend() changes, in the names of QAPI's BlockdevCreateOptions; what is absent stays. */

@@ -9,10 +9,10 @@
 import { BlockError } from "../base/errors.ts";
 import type { Errno } from "../base/errno.ts";
 import { sleep } from "../base/sleep.ts";
-import { BlockBackend, readerPermissions } from "../block/backend.ts";
-import type { BlockGraph } from "../block/graph.ts";
-import type { BlockNode } from "../block/node.ts";
-import type { BlockJob } from "../job/block-job.ts";
+import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
 import type { Engine } from "../machine/engine.ts";
 
 const PROBE_MS = 5000;

@@ -2,9 +2,9 @@
  * Dirty bitmaps for library callers: they record which parts of a node are written, for incremental backups
  * (`backup(..., { sync: "incremental", bitmap })`). Refusals are CommandErrors in QEMU's words.
  */
-import * as commands from "../block/bitmap-commands.ts";
-import { skipImplicitFilters } from "../block/chain.ts";
-import { findDirtyBitmap } from "../block/dirty-bitmap.ts";
+import * as commands from "../block/bitmap/commands.ts";
+import { skipImplicitFilters } from "../block/model/chain.ts";
+import { findDirtyBitmap } from "../block/model/dirty-bitmap.ts";
 import type { Node } from "./node.ts";
 
 /** What a bitmap is and holds. */

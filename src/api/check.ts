@@ -2,7 +2,7 @@
  * Checking images for library callers and the command line: what `qemu-img check` finds and repairs.
  */
 import { BlockError } from "../base/errors.ts";
-import type { DriverType, ImageCheck, NodeSpec } from "../block/driver.ts";
+import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";
 import { Node, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./open.ts";

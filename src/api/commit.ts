@@ -6,13 +6,13 @@
  * time leaves a chain that shows what it showed before.
  */
 import { BlockError, CommandError } from "../base/errors.ts";
-import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/chain.ts";
-import { flush } from "../block/io.ts";
-import { imageFilename } from "../block/open.ts";
-import type { BlockNode } from "../block/node.ts";
-import type { BlockJob } from "../job/block-job.ts";
-import type { OnError } from "../job/error-policy.ts";
-import { findBackingImage } from "../job/job-arguments.ts";
+import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
+import { flush } from "../block/io/io.ts";
+import { imageFilename } from "../block/graph/open.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
+import type { OnError } from "../job/core/error-policy.ts";
+import { findBackingImage } from "../job/core/arguments.ts";
 import { commit, type JobOptions, whenReady } from "./jobs.ts";
 import type { Node } from "./node.ts";
 import { emptyImage } from "./overlay.ts";

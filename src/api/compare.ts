@@ -4,8 +4,8 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
-import { BlockBackend, readerPermissions } from "../block/backend.ts";
-import { type ChainStatus, blockStatusAbove } from "../block/status.ts";
+import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 

@@ -5,9 +5,9 @@
  */
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
-import type { Child } from "../block/child.ts";
-import { type BlockDriver, type BlockStatus, type DriverType, Role } from "../block/driver.ts";
-import { blockStatusAbove } from "../block/status.ts";
+import type { Child } from "../block/io/child.ts";
+import { type BlockDriver, type BlockStatus, type DriverType, Role } from "../block/model/contract.ts";
+import { blockStatusAbove } from "../block/io/status.ts";
 
 interface Part {
   child: Child;

@@ -9,13 +9,18 @@ import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown } from "../base/ranges.ts";
 import { sleep } from "../base/sleep.ts";
-import { BlockBackend, readerPermissions } from "../block/backend.ts";
-import { skipFilters } from "../block/chain.ts";
-import type { BlockNode } from "../block/node.ts";
-import { Perm } from "../block/permissions.ts";
-import { CopyError, RangeCopier, type RangeCopierOptions, type UnreadRange } from "../block/range-copy.ts";
-import { type ChainStatus, blockStatusAbove, blockStatusAboveNow } from "../block/status.ts";
-import { RateLimit } from "../job/rate-limit.ts";
+import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import { skipFilters } from "../block/model/chain.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { Perm } from "../block/model/permissions.ts";
+import {
+  CopyError,
+  RangeCopier,
+  type RangeCopierOptions,
+  type UnreadRange,
+} from "../block/copy/range-copy.ts";
+import { type ChainStatus, blockStatusAbove, blockStatusAboveNow } from "../block/io/status.ts";
+import { RateLimit } from "../job/core/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";

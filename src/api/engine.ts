@@ -3,8 +3,8 @@
  */
 import { blockError } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
-import type { DriverType } from "../block/driver.ts";
-import type { Gate } from "../block/gate.ts";
+import type { DriverType } from "../block/model/contract.ts";
+import type { Gate } from "../block/model/gate.ts";
 import type { Kernels } from "../kernels/kernels.ts";
 import { type KernelOptions, loadKernels, loadSimdKernels, loadTwinKernels } from "../kernels/load.ts";
 import { Engine } from "../machine/engine.ts";

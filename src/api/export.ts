@@ -9,9 +9,9 @@
 import { blockError, errnoOf } from "../base/errors.ts";
 import { strerror } from "../base/errno.ts";
 import { MiB } from "../base/limits.ts";
-import { aboveImplicitFilters } from "../block/chain.ts";
-import type { ChildRef, NodeSpec } from "../block/driver.ts";
-import type { BlockNode } from "../block/node.ts";
+import { aboveImplicitFilters } from "../block/model/chain.ts";
+import type { ChildRef, NodeSpec } from "../block/model/contract.ts";
+import type { BlockNode } from "../block/model/node.ts";
 import { type CopyBeforeWrite, copyBeforeWrite } from "../drivers/filter/copy-before-write.ts";
 import { snapshotAccess } from "../drivers/filter/snapshot-access.ts";
 import { streamQcow2 } from "../drivers/format/qcow2/streamed.ts";

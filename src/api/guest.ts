@@ -1,7 +1,7 @@
 /**
  * A node as the disk of an emulated guest: its device in the engine's machine, with error policies and a deadline.
  */
-import type { OnError } from "../job/error-policy.ts";
+import type { OnError } from "../job/core/error-policy.ts";
 import { GuestDevice } from "../machine/device.ts";
 import { type GuestDisk, guestDiskOf } from "../machine/guest-disk.ts";
 import { type Node, releaseIdle } from "./node.ts";

@@ -13,7 +13,7 @@ export type {
   DriverType,
   NodeSpec,
   OpenContext,
-} from "../block/driver.ts";
+} from "../block/model/contract.ts";
 export {
   type Gate,
   type GateAnswer,
@@ -22,17 +22,17 @@ export {
   denyGate,
   fileGate,
   urlGate,
-} from "../block/gate.ts";
-export type { BlockNode } from "../block/node.ts";
-export { BackupJob } from "../job/backup-job.ts";
-export { BlockJob } from "../job/block-job.ts";
-export { CommitJob } from "../job/commit.ts";
-export type { BlockErrorAction, IoStatus, OnError } from "../job/error-policy.ts";
-export { JobEvent } from "../job/job-events.ts";
-export type { JobStatus, JobVerb } from "../job/job-verbs.ts";
-export { Job, JobCancelledError, type JobResult } from "../job/job.ts";
-export { MirrorJob } from "../job/mirror-job.ts";
-export { StreamJob } from "../job/stream.ts";
+} from "../block/model/gate.ts";
+export type { BlockNode } from "../block/model/node.ts";
+export { BackupJob } from "../job/backup/job.ts";
+export { BlockJob } from "../job/core/block-job.ts";
+export { CommitJob } from "../job/commit/commit.ts";
+export type { BlockErrorAction, IoStatus, OnError } from "../job/core/error-policy.ts";
+export { JobEvent } from "../job/core/events.ts";
+export type { JobStatus, JobVerb } from "../job/core/verbs.ts";
+export { Job, JobCancelledError, type JobResult } from "../job/core/job.ts";
+export { MirrorJob } from "../job/mirror/job.ts";
+export { StreamJob } from "../job/stream/stream.ts";
 export { GuestDevice, type GuestDeviceOptions } from "../machine/device.ts";
 export { Engine } from "../machine/engine.ts";
 export type { GuestDisk, GuestMachine } from "../machine/guest-disk.ts";

@@ -3,14 +3,14 @@
  * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
  */
 import { BlockError } from "../base/errors.ts";
-import { startBackup } from "../job/backup.ts";
-import type { BackupJob } from "../job/backup-job.ts";
-import type { BlockJob } from "../job/block-job.ts";
-import { startCommit } from "../job/commit.ts";
-import type { OnError } from "../job/error-policy.ts";
-import type { MirrorJob } from "../job/mirror-job.ts";
-import { startMirror } from "../job/mirror.ts";
-import { type StreamJob, startStream } from "../job/stream.ts";
+import { startBackup } from "../job/backup/backup.ts";
+import type { BackupJob } from "../job/backup/job.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
+import { startCommit } from "../job/commit/commit.ts";
+import type { OnError } from "../job/core/error-policy.ts";
+import type { MirrorJob } from "../job/mirror/job.ts";
+import { startMirror } from "../job/mirror/mirror.ts";
+import { type StreamJob, startStream } from "../job/stream/stream.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
 import { type Node, releaseIdle } from "./node.ts";

@@ -2,10 +2,10 @@
  * The map of a disk: which ranges are data, which read as zeroes, and which layer of the backing chain decides.
  */
 import { SECTOR_SIZE } from "../base/limits.ts";
-import { skipFilters } from "../block/chain.ts";
-import type { BlockNode } from "../block/node.ts";
-import { imageFilename } from "../block/open.ts";
-import { blockStatus, blockStatusAbove } from "../block/status.ts";
+import { skipFilters } from "../block/model/chain.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { imageFilename } from "../block/graph/open.ts";
+import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import type { Node } from "./node.ts";
 
 /** One run of bytes of a disk that are all alike. */

@@ -5,7 +5,7 @@
 import { BlockError } from "../base/errors.ts";
 import { KiB, limits, SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
-import { blockStatusAbove } from "../block/status.ts";
+import { blockStatusAbove } from "../block/io/status.ts";
 import { parseLuksCreateOptions, payloadOffset } from "../crypto/luks-options.ts";
 import type { Node } from "./node.ts";
 

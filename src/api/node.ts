@@ -8,12 +8,12 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
-import { BlockBackend } from "../block/backend.ts";
-import { layers, skipImplicitFilters } from "../block/chain.ts";
-import { Req } from "../block/driver.ts";
-import type { BlockNode } from "../block/node.ts";
-import { imageFilename } from "../block/open.ts";
-import { Perm } from "../block/permissions.ts";
+import { BlockBackend } from "../block/io/backend.ts";
+import { layers, skipImplicitFilters } from "../block/model/chain.ts";
+import { Req } from "../block/model/contract.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { imageFilename } from "../block/graph/open.ts";
+import { Perm } from "../block/model/permissions.ts";
 import type { Engine } from "../machine/engine.ts";
 import { imageInfo } from "../server/monitor/commands/query.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";

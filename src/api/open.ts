@@ -3,8 +3,8 @@
  */
 import { limits } from "../base/limits.ts";
 import { BlockError } from "../base/errors.ts";
-import type { NodeSpec } from "../block/driver.ts";
-import type { Gate } from "../block/gate.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import type { Gate } from "../block/model/gate.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
 import { type CallOptions, Node, releaseIdle } from "./node.ts";

@@ -2,9 +2,9 @@
  * An overlay as a whole: what a guest has written on top of an image that stays as it is.
  */
 import { BlockError } from "../base/errors.ts";
-import { skipImplicitFilters } from "../block/chain.ts";
-import { drained } from "../block/drain.ts";
-import type { BlockNode } from "../block/node.ts";
+import { skipImplicitFilters } from "../block/model/chain.ts";
+import { drained } from "../block/model/drain.ts";
+import type { BlockNode } from "../block/model/node.ts";
 import type { Node } from "./node.ts";
 
 /**

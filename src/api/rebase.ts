@@ -8,13 +8,13 @@
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
-import { BlockBackend, guestPermissions, readerPermissions } from "../block/backend.ts";
-import { chainContains, skipFilters, skipImplicitFilters } from "../block/chain.ts";
-import { rewriteBacking } from "../block/change.ts";
-import { Req, Role } from "../block/driver.ts";
-import type { BlockGraph } from "../block/graph.ts";
-import type { BlockNode } from "../block/node.ts";
-import { blockStatus, blockStatusAbove } from "../block/status.ts";
+import { BlockBackend, guestPermissions, readerPermissions } from "../block/io/backend.ts";
+import { chainContains, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
+import { rewriteBacking } from "../block/graph/change.ts";
+import { Req, Role } from "../block/model/contract.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 
 const PIECE_BYTES = 2 * MiB;

@@ -1,9 +1,9 @@
 /**
  * Changing the length of a disk.
  */
-import { BlockBackend } from "../block/backend.ts";
-import type { Preallocation } from "../block/driver.ts";
-import { Perm } from "../block/permissions.ts";
+import { BlockBackend } from "../block/io/backend.ts";
+import type { Preallocation } from "../block/model/contract.ts";
+import { Perm } from "../block/model/permissions.ts";
 import { type Node, releaseIdle } from "./node.ts";
 
 /** Options of resize(). */

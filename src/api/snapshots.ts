@@ -3,10 +3,10 @@
  * the disk to itself and is durable when it resolves; a kill leaves the disk and its snapshots as before or after.
  */
 import { BlockError, blockError } from "../base/errors.ts";
-import { drained } from "../block/drain.ts";
-import type { SnapshotInfo, SnapshotStore } from "../block/driver.ts";
-import type { BlockNode } from "../block/node.ts";
-import { skipImplicitFilters } from "../block/chain.ts";
+import { drained } from "../block/model/drain.ts";
+import type { SnapshotInfo, SnapshotStore } from "../block/model/contract.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { skipImplicitFilters } from "../block/model/chain.ts";
 import type { Node } from "./node.ts";
 
 export type { SnapshotInfo };

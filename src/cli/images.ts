@@ -5,8 +5,8 @@
  */
 import { CommandError, errnoOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
-import type { NodeSpec } from "../block/driver.ts";
-import { probeFormat } from "../block/open.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import { probeFormat } from "../block/graph/open.ts";
 import {
   type CreateImageSpec,
   type Engine,

@@ -4,28 +4,28 @@
  */
 import { Command } from "commander";
 import { version } from "../version.ts";
-import { addAmend } from "./commands/amend.ts";
-import { addBackup } from "./commands/backup.ts";
-import { addBench } from "./commands/bench.ts";
-import { addBitmap } from "./commands/bitmap.ts";
-import { addCheck } from "./commands/check.ts";
-import { addCommit } from "./commands/commit.ts";
-import { addCompare } from "./commands/compare.ts";
-import { addCompletion, addMan } from "./commands/completion.ts";
-import { addConvert } from "./commands/convert.ts";
-import { addCreate } from "./commands/create.ts";
-import { addDd } from "./commands/dd.ts";
-import { addDemo } from "./commands/demo.ts";
-import { addInfo } from "./commands/info.ts";
-import { addIo } from "./commands/io.ts";
-import { addManifest } from "./commands/manifest.ts";
-import { addMap } from "./commands/map.ts";
-import { addMeasure } from "./commands/measure.ts";
-import { addMirror } from "./commands/mirror.ts";
-import { addRebase } from "./commands/rebase.ts";
-import { addResize } from "./commands/resize.ts";
-import { addSnapshot } from "./commands/snapshot.ts";
-import { addStream } from "./commands/stream.ts";
+import { addAmend } from "./verbs/amend/command.ts";
+import { addBackup } from "./verbs/backup/command.ts";
+import { addBench } from "./verbs/bench/command.ts";
+import { addBitmap } from "./verbs/bitmap/command.ts";
+import { addCheck } from "./verbs/check/command.ts";
+import { addCommit } from "./verbs/commit/command.ts";
+import { addCompare } from "./verbs/compare/command.ts";
+import { addCompletion, addMan } from "./verbs/completion/command.ts";
+import { addConvert } from "./verbs/convert/command.ts";
+import { addCreate } from "./verbs/create/command.ts";
+import { addDd } from "./verbs/dd/command.ts";
+import { addDemo } from "./verbs/demo/command.ts";
+import { addInfo } from "./verbs/info/command.ts";
+import { addIo } from "./verbs/io/command.ts";
+import { addManifest } from "./verbs/manifest/command.ts";
+import { addMap } from "./verbs/map/command.ts";
+import { addMeasure } from "./verbs/measure/command.ts";
+import { addMirror } from "./verbs/mirror/command.ts";
+import { addRebase } from "./verbs/rebase/command.ts";
+import { addResize } from "./verbs/resize/command.ts";
+import { addSnapshot } from "./verbs/snapshot/command.ts";
+import { addStream } from "./verbs/stream/command.ts";
 import { usageError, usageHint } from "./usage.ts";
 
 const program = new Command("blockwright")
@@ -49,7 +49,7 @@ program
   .passThroughOptions()
   .argument("[options...]")
   .action(async (args: string[]) => {
-    const { daemon } = await import("./daemon.ts");
+    const { daemon } = await import("./daemon/daemon.ts");
     process.exit(await daemon(args));
   });
 

@@ -3,10 +3,10 @@
  * unless asked, with the caching and sharing that the flags say. Messages as qemu-img's.
  */
 import { CommandError, messageOf } from "../base/errors.ts";
-import { BlockBackend } from "../block/backend.ts";
-import type { NodeSpec } from "../block/driver.ts";
-import { probeFormat } from "../block/open.ts";
-import { Perm } from "../block/permissions.ts";
+import { BlockBackend } from "../block/io/backend.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import { probeFormat } from "../block/graph/open.ts";
+import { Perm } from "../block/model/permissions.ts";
 import { type Engine, type Node, openNode, type OpenSpec } from "../node.ts";
 import {
   isJsonObject,
@@ -16,7 +16,7 @@ import {
   validate,
   validateOptions,
 } from "../wire/qapi/index.ts";
-import { readOptionWords } from "./option-words.ts";
+import { readOptionWords } from "./options/words.ts";
 import { lockHint, Refusal } from "./verb.ts";
 
 /** Who opens an image: a verb, or a job in the foreground. */

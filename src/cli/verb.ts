@@ -6,11 +6,11 @@
  * signal ends the program at once. Messages go to stderr after `blockwright: `, as qemu-img's after its own name.
  */
 import { messageOf } from "../base/errors.ts";
-import { fileGate } from "../block/gate.ts";
+import { fileGate } from "../block/model/gate.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
-import type { ImageFlags } from "./flags.ts";
-import { addObjects } from "./objects.ts";
+import type { ImageFlags } from "./options/flags.ts";
+import { addObjects } from "./options/objects.ts";
 import { PercentLine, percentText } from "./progress.ts";
 import { isWatched } from "./terminal.ts";
 

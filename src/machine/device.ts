@@ -8,11 +8,11 @@ import { CommandError, errnoOf } from "../base/errors.ts";
 import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import { abortable } from "../base/signals.ts";
-import { BlockBackend, guestPermissions, readerPermissions } from "../block/backend.ts";
-import type { BlockGraph } from "../block/graph.ts";
-import type { BlockNode } from "../block/node.ts";
-import { announceDevicePolicy } from "../job/device-policy.ts";
-import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/error-policy.ts";
+import { BlockBackend, guestPermissions, readerPermissions } from "../block/io/backend.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { announceDevicePolicy } from "../job/core/device-policy.ts";
+import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/core/error-policy.ts";
 import { Deadline } from "./deadline.ts";
 import type { Machine } from "./machine.ts";
 

@@ -1,11 +1,11 @@
 /**
  * An engine: one block graph with its jobs, objects and machine. The monitor and the library's API work on it alike.
  */
-import { BlockGraph, type GraphInit } from "../block/graph.ts";
-import type { DriverType } from "../block/driver.ts";
-import { commitTop } from "../job/commit-top.ts";
-import { type JobRegistry, jobsOf } from "../job/job-registry.ts";
-import { mirrorTop } from "../job/mirror-top.ts";
+import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
+import type { DriverType } from "../block/model/contract.ts";
+import { commitTop } from "../job/commit/top.ts";
+import { type JobRegistry, jobsOf } from "../job/core/registry.ts";
+import { mirrorTop } from "../job/mirror/top.ts";
 import { Machine, type RunState } from "./machine.ts";
 import { type ObjectMaker, ObjectRegistry } from "./objects.ts";
 

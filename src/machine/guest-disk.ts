@@ -5,7 +5,7 @@
  * Invariants: rerror, werror and the deadline are settled behind this interface, by the GuestDevice; a request that they
  * keep waiting just stays unanswered, and the machine says that it stopped.
  */
-import { flush } from "../block/io.ts";
+import { flush } from "../block/io/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
 
 /** The run state of the machine. `Machine` is one; a client of a remote engine makes one of `stop`, `cont` and the events. */

@@ -6,10 +6,10 @@
  */
 import { messageOf } from "../base/errors.ts";
 import { Wakeup } from "../base/signals.ts";
-import type { BlockGraph } from "../block/graph.ts";
-import { flush } from "../block/io.ts";
-import type { JobRegistry } from "../job/job-registry.ts";
-import { BlockJob } from "../job/block-job.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import { flush } from "../block/io/io.ts";
+import type { JobRegistry } from "../job/core/registry.ts";
+import { BlockJob } from "../job/core/block-job.ts";
 import type { GuestDevice } from "./device.ts";
 
 /** QAPI's RunState, as far as storage brings it about. */

@@ -6,7 +6,7 @@
 import { strerror } from "../base/errno.ts";
 import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
-import { throttleGroupsOf } from "../block/throttle.ts";
+import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 import { cryptoOf } from "../crypto/luks.ts";
 import { decryptSecret } from "../crypto/secret-data.ts";
 import type { Secrets } from "../crypto/secrets.ts";

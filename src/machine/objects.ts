@@ -3,7 +3,7 @@
  * caller's own bytes need none. Source: QAPI qom schema, QEMU 7.2.
  */
 import { CommandError } from "../base/errors.ts";
-import type { BlockGraph } from "../block/graph.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
 import type { ObjectOptions } from "../wire/qapi/index.ts";
 
 /** An object that exists. */

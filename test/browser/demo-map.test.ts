@@ -1,8 +1,8 @@
 // The demo's map on a real canvas: 100 000 clusters, painted as they change. The time of a frame is printed; what is asserted
 // is that the right pixels are there, and that a frame paints no more than what has changed.
 import { expect, it } from "vitest";
-import { MapModel, states } from "../../src/demo/map-model.ts";
-import { MapView } from "../../src/demo/map-view.ts";
+import { MapModel, states } from "../../src/dashboard/map-model.ts";
+import { MapView } from "../../src/dashboard/map-view.ts";
 import { randomness } from "../support/random.ts";
 
 const CLUSTER = 65_536;

@@ -4,11 +4,11 @@
 //
 // POWERCUT_SEED: the first seed, POWERCUT_CUTS: cuts of each request (default 40; 10 where key slots change).
 import { expect, test } from "vitest";
-import { amend } from "../../src/block/amend.ts";
-import { BlockBackend } from "../../src/block/backend.ts";
-import { BlockGraph } from "../../src/block/graph.ts";
-import { Perm } from "../../src/block/permissions.ts";
-import { portableDrivers } from "../../src/drivers.ts";
+import { amend } from "../../src/block/graph/amend.ts";
+import { BlockBackend } from "../../src/block/io/backend.ts";
+import { BlockGraph } from "../../src/block/graph/graph.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
+import { portableDrivers } from "../../src/drivers/index.ts";
 import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";

@@ -3,9 +3,9 @@
 // and after they were acknowledged, the job's events, and the steps of the command.
 import { readFileSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { NodeSpec } from "../../src/block/driver.ts";
-import { fileGate } from "../../src/block/gate.ts";
-import { portableDrivers } from "../../src/drivers.ts";
+import type { NodeSpec } from "../../src/block/model/contract.ts";
+import { fileGate } from "../../src/block/model/gate.ts";
+import { portableDrivers } from "../../src/drivers/index.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
 import { whenReady } from "../../src/api/jobs.ts";
 import { loadKernels } from "../../src/kernels/load.ts";

@@ -3,10 +3,10 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { BlockBackend } from "../../src/block/backend.ts";
-import { Req } from "../../src/block/driver.ts";
-import { BlockGraph } from "../../src/block/graph.ts";
-import { Perm } from "../../src/block/permissions.ts";
+import { BlockBackend } from "../../src/block/io/backend.ts";
+import { Req } from "../../src/block/model/contract.ts";
+import { BlockGraph } from "../../src/block/graph/graph.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
 import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
 import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { memory } from "../../src/drivers/protocol/memory.ts";

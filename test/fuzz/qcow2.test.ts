@@ -4,11 +4,11 @@
 import { beforeAll, expect, test } from "vitest";
 import { BlockError, CommandError } from "../../src/base/errors.ts";
 import { MiB } from "../../src/base/limits.ts";
-import type { Child, ChildParent } from "../../src/block/child.ts";
-import { type DriverType, Req } from "../../src/block/driver.ts";
-import { BlockGraph } from "../../src/block/graph.ts";
-import type { BlockNode } from "../../src/block/node.ts";
-import { Perm } from "../../src/block/permissions.ts";
+import type { Child, ChildParent } from "../../src/block/io/child.ts";
+import { type DriverType, Req } from "../../src/block/model/contract.ts";
+import { BlockGraph } from "../../src/block/graph/graph.ts";
+import type { BlockNode } from "../../src/block/model/node.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
 import { checkedQcow2 } from "../../src/drivers/format/qcow2/checked.ts";
 import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { raw } from "../../src/drivers/format/raw.ts";

@@ -8,9 +8,13 @@ import { join } from "node:path";
 import { buffer as collect } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { getPartitions } from "partitioninfo";
-import { toFileDisk } from "../../src/file-disk.ts";
+import { toFileDisk } from "../../src/adapters/file-disk.ts";
 import { createEngine, type Engine, type Node, openNode } from "../../src/node.ts";
-import { type RandomAccess, type RandomAccessCallback, toRandomAccess } from "../../src/random-access.ts";
+import {
+  type RandomAccess,
+  type RandomAccessCallback,
+  toRandomAccess,
+} from "../../src/adapters/random-access.ts";
 
 interface Ext2Fs {
   readdir(path: string): Promise<string[]>;

@@ -4,9 +4,9 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_pr
 import * as fs from "node:fs";
 import { createInterface } from "node:readline";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Child, ChildParent } from "../../src/block/child.ts";
-import { BlockGraph } from "../../src/block/graph.ts";
-import { Perm } from "../../src/block/permissions.ts";
+import type { Child, ChildParent } from "../../src/block/io/child.ts";
+import { BlockGraph } from "../../src/block/graph/graph.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";

@@ -2,8 +2,8 @@
 // an image that was not closed shows its bitmaps as in use.
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { addBitmap } from "../../src/block/bitmap-commands.ts";
-import { dirtyBitmapInfo, findDirtyBitmap } from "../../src/block/dirty-bitmap.ts";
+import { addBitmap } from "../../src/block/bitmap/commands.ts";
+import { dirtyBitmapInfo, findDirtyBitmap } from "../../src/block/model/dirty-bitmap.ts";
 import { inDirectory, must, openImage } from "./support/qcow2.ts";
 
 const CLUSTER = 65536;

@@ -3,8 +3,8 @@
 import { readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Req } from "../../src/block/driver.ts";
-import { denyGate, fileGate } from "../../src/block/gate.ts";
+import { Req } from "../../src/block/model/contract.ts";
+import { denyGate, fileGate } from "../../src/block/model/gate.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
 import { fileGraph, inDirectory, must, openImage, type OpenImage, readDisk, tool } from "./support/qcow2.ts";

@@ -3,8 +3,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { amend } from "../../src/block/amend.ts";
-import { truncate } from "../../src/block/io.ts";
+import { amend } from "../../src/block/graph/amend.ts";
+import { truncate } from "../../src/block/io/io.ts";
 import { applySnapshot, check, createImage, createSnapshot, type Engine, openNode } from "../../src/node.ts";
 import { randomness } from "../support/random.ts";
 import {

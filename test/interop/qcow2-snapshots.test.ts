@@ -3,7 +3,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Req, type SnapshotStore } from "../../src/block/driver.ts";
+import { Req, type SnapshotStore } from "../../src/block/model/contract.ts";
 import { randomness } from "../support/random.ts";
 import { inDirectory, must, type OpenImage, openImage, readDisk, tool } from "./support/qcow2.ts";
 

@@ -3,7 +3,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Req } from "../../src/block/driver.ts";
+import { Req } from "../../src/block/model/contract.ts";
 import { randomness } from "../support/random.ts";
 import { fileGraph, inDirectory, must, openImage, type OpenImage, readDisk, tool } from "./support/qcow2.ts";
 

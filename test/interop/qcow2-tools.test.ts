@@ -3,7 +3,7 @@
 import { open as openFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Req } from "../../src/block/driver.ts";
+import { Req } from "../../src/block/model/contract.ts";
 import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { fileGraph, inDirectory, must, openImage, readDisk, tool } from "./support/qcow2.ts";
 

@@ -2,18 +2,18 @@
 // virtual time. No errors are injected: whatever fails is refused by name or was cancelled. Judged are the guest's disk,
 // every backup (the disk as it was when the job began), every mirror that was not switched to, the states of each job, and
 // what is left over.
-import { layers } from "../../src/block/chain.ts";
+import { layers } from "../../src/block/model/chain.ts";
 import { CommandError } from "../../src/base/errors.ts";
 import type { QmpEvent } from "../../src/base/event-bus.ts";
-import { throttleGroupsOf } from "../../src/block/throttle.ts";
-import { startBackup, startDriveBackup } from "../../src/job/backup.ts";
-import type { BlockJob } from "../../src/job/block-job.ts";
-import { startCommit } from "../../src/job/commit.ts";
-import { startDriveMirror } from "../../src/job/drive-mirror.ts";
-import { JobCancelledError } from "../../src/job/job.ts";
-import { acceptsVerb } from "../../src/job/job-verbs.ts";
-import { startMirror } from "../../src/job/mirror.ts";
-import { startStream } from "../../src/job/stream.ts";
+import { throttleGroupsOf } from "../../src/block/throttle/throttle.ts";
+import { startBackup, startDriveBackup } from "../../src/job/backup/backup.ts";
+import type { BlockJob } from "../../src/job/core/block-job.ts";
+import { startCommit } from "../../src/job/commit/commit.ts";
+import { startDriveMirror } from "../../src/job/mirror/drive-mirror.ts";
+import { JobCancelledError } from "../../src/job/core/job.ts";
+import { acceptsVerb } from "../../src/job/core/verbs.ts";
+import { startMirror } from "../../src/job/mirror/mirror.ts";
+import { startStream } from "../../src/job/stream/stream.ts";
 import type { Engine } from "../../src/machine/engine.ts";
 import { transactionCommands } from "../../src/server/monitor/commands/transaction.ts";
 import { Dice } from "./dice.ts";

@@ -1,10 +1,10 @@
 // The guest of a story: requests at random, many at a time but never two to one range, every answer held against the
 // model.
 import type { Machine } from "../../src/machine/machine.ts";
-import { Req } from "../../src/block/driver.ts";
-import type { OnError } from "../../src/job/error-policy.ts";
+import { Req } from "../../src/block/model/contract.ts";
+import type { OnError } from "../../src/job/core/error-policy.ts";
 import { GuestDevice } from "../../src/machine/device.ts";
-import type { BlockNode } from "../../src/block/node.ts";
+import type { BlockNode } from "../../src/block/model/node.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";
 import { type Model, stamp } from "./model.ts";

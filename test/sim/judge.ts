@@ -1,7 +1,7 @@
 // The judgement at the end of a story: contents, chain, target, leaks, images on disk.
-import { lookupBitmap } from "../../src/block/bitmap-commands.ts";
-import { layers } from "../../src/block/chain.ts";
-import { JobCancelledError } from "../../src/job/job.ts";
+import { lookupBitmap } from "../../src/block/bitmap/commands.ts";
+import { layers } from "../../src/block/model/chain.ts";
+import { JobCancelledError } from "../../src/job/core/job.ts";
 import { Model } from "./model.ts";
 import { type ImagePlan, pathOf } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";

@@ -1,6 +1,6 @@
 // A story as its seed tells it: images, guest, job, faults, and what its user does. Pure data, printed when it fails.
 import type { Errno } from "../../src/base/errno.ts";
-import type { OnError } from "../../src/job/error-policy.ts";
+import type { OnError } from "../../src/job/core/error-policy.ts";
 import type { Dice } from "./dice.ts";
 import type { FaultRule, FileVerb, Latency } from "./files.ts";
 import type { GuestPlan } from "./guest.ts";

@@ -1,7 +1,7 @@
 // Faults planted in the engine: a simulator that does not notice them is worth nothing.
 import { describe, expect, it } from "vitest";
-import type { BlockNode } from "../../src/block/node.ts";
-import { MirrorJob } from "../../src/job/mirror-job.ts";
+import type { BlockNode } from "../../src/block/model/node.ts";
+import { MirrorJob } from "../../src/job/mirror/job.ts";
 import type { Engine } from "../../src/machine/engine.ts";
 import { Dice } from "./dice.ts";
 import { SimHost } from "./host.ts";

@@ -1,6 +1,6 @@
 // One story: a seed, a disk, a guest, a job, faults, and at the end a judgement.
-import { addBitmap } from "../../src/block/bitmap-commands.ts";
-import type { BlockJob } from "../../src/job/block-job.ts";
+import { addBitmap } from "../../src/block/bitmap/commands.ts";
+import type { BlockJob } from "../../src/job/core/block-job.ts";
 import type { Engine } from "../../src/machine/engine.ts";
 import { Dice } from "./dice.ts";
 import { Guest } from "./guest.ts";

@@ -1,13 +1,13 @@
 // The user of a story: starts the job, pauses, resumes, changes its speed, cancels, stops and continues the machine at
 // random; when the faults are over, helps everything to its end.
 import { CommandError } from "../../src/base/errors.ts";
-import { drained } from "../../src/block/drain.ts";
-import { startBackup } from "../../src/job/backup.ts";
-import type { BlockJob } from "../../src/job/block-job.ts";
-import { startCommit } from "../../src/job/commit.ts";
-import { type JobVerb, acceptsVerb } from "../../src/job/job-verbs.ts";
-import { startMirror } from "../../src/job/mirror.ts";
-import { startStream } from "../../src/job/stream.ts";
+import { drained } from "../../src/block/model/drain.ts";
+import { startBackup } from "../../src/job/backup/backup.ts";
+import type { BlockJob } from "../../src/job/core/block-job.ts";
+import { startCommit } from "../../src/job/commit/commit.ts";
+import { type JobVerb, acceptsVerb } from "../../src/job/core/verbs.ts";
+import { startMirror } from "../../src/job/mirror/mirror.ts";
+import { startStream } from "../../src/job/stream/stream.ts";
 import type { Engine } from "../../src/machine/engine.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";

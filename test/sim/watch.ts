@@ -2,7 +2,7 @@
 // answered as the policy says, io-status follows, and every job ends.
 import type { Errno } from "../../src/base/errno.ts";
 import type { QmpEvent } from "../../src/base/event-bus.ts";
-import type { BlockJob } from "../../src/job/block-job.ts";
+import type { BlockJob } from "../../src/job/core/block-job.ts";
 import type { StoryPlan } from "./plan.ts";
 import type { Trace } from "./trace.ts";
 

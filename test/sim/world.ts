@@ -1,11 +1,11 @@
 // The images of a story: created and filled in a first engine without faults or latency, then opened in the one that the
 // story runs in, and opened once more at the end by what their headers say.
-import type { NodeSpec } from "../../src/block/driver.ts";
-import { BlockBackend } from "../../src/block/backend.ts";
-import { fileGate } from "../../src/block/gate.ts";
-import type { BlockNode } from "../../src/block/node.ts";
-import { Perm } from "../../src/block/permissions.ts";
-import { portableDrivers } from "../../src/drivers.ts";
+import type { NodeSpec } from "../../src/block/model/contract.ts";
+import { BlockBackend } from "../../src/block/io/backend.ts";
+import { fileGate } from "../../src/block/model/gate.ts";
+import type { BlockNode } from "../../src/block/model/node.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
+import { portableDrivers } from "../../src/drivers/index.ts";
 import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
 import { Arena } from "../../src/kernels/arena.ts";

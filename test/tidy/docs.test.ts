@@ -223,7 +223,7 @@ describe("docs/API.md", () => {
   });
 
   it.each(["file-disk", "random-access"])("mentions every export of the entry %s", (entry) => {
-    const names = exportsOf(`build/types/${entry}.d.ts`);
+    const names = exportsOf(`build/types/adapters/${entry}.d.ts`);
     expect(names.size).toBeGreaterThan(1);
     expect(missing("docs/API.md", names)).toEqual([]);
   });

@@ -4,7 +4,7 @@
  */
 import { type Breach, lineOf, repositoryFiles, type Source, type SyntaxNode, walk } from "./source.ts";
 
-/** The folders of src/, lowest first. The entries (src/*.ts, src/cli and src/demo) stand above them all. */
+/** The folders of src/, lowest first. The entries (src/*.ts and the folders below) stand above them all. */
 const ROWS = [
   "base",
   "platform",
@@ -19,6 +19,7 @@ const ROWS = [
   "api",
 ];
 const ENTRY = ROWS.length;
+const ENTRIES = /^src\/(cli|dashboard|adapters)\//;
 
 /** How many folders below src/ name one unit that its siblings must not import; absent: the layer is one unit. */
 const UNIT_DEPTH: Readonly<Record<string, number>> = { platform: 2, wire: 2, drivers: 3, server: 2 };
@@ -33,9 +34,9 @@ const BARRED: readonly (readonly [from: RegExp, to: RegExp, why: string])[] = [
 const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
-  [/^v86$/, /^src\/demo\//],
-  [/^file-disk$/, /^src\/file-disk\.ts$/],
-  [/^random-access-storage$/, /^src\/random-access\.ts$/],
+  [/^v86$/, /^src\/dashboard\//],
+  [/^file-disk$/, /^src\/adapters\/file-disk\.ts$/],
+  [/^random-access-storage$/, /^src\/adapters\/random-access\.ts$/],
   [/^(koffi|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
   [/^fzstd$/, /^src\/platform\/fzstd\.ts$/],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
@@ -63,7 +64,7 @@ function importsOf(source: Source): Import[] {
 
 /** The rank of a file's layer; undefined when its folder is not in the table. */
 function rankOf(path: string): number | undefined {
-  if (/^src\/[^/]+$/.test(path) || /^src\/(cli|demo)\//.test(path)) return ENTRY;
+  if (/^src\/[^/]+$/.test(path) || ENTRIES.test(path)) return ENTRY;
   const rank = ROWS.indexOf(path.split("/")[1] ?? "");
   return rank < 0 ? undefined : rank;
 }

@@ -18,7 +18,7 @@ const BANNED_CALLS = new Set(["setTimeout", "setInterval", "setImmediate", "requ
 /** Globals that exist in Node only, or that write past the caller. */
 const BANNED_GLOBALS = new Set(["console", "process", "Buffer"]);
 
-const MAY_TOUCH_THE_WORLD = /^src\/(platform|cli|demo)\//;
+const MAY_TOUCH_THE_WORLD = /^src\/(platform|cli|dashboard)\//;
 const MAY_USE_NODE = /^src\/(platform\/node|cli)\//;
 
 /** Whether an identifier is a name of its own: no property, no key, no member of a type. */

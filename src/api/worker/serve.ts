@@ -6,8 +6,8 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import { Wakeup } from "../../base/signals.ts";
-import { aboveImplicitFilters } from "../../block/chain.ts";
-import { BlockJob } from "../../job/block-job.ts";
+import { aboveImplicitFilters } from "../../block/model/chain.ts";
+import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../../machine/engine.ts";
 import { type AutoResumeOptions, autoCont, autoResume } from "../auto-resume.ts";
 import { serveMonitor } from "../monitor.ts";

@@ -12,8 +12,8 @@ import { blockError, errnoOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import type { HostFiles } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
-import type { NodeSpec } from "../../block/driver.ts";
-import { optionError } from "../../block/options.ts";
+import type { NodeSpec } from "../../block/model/contract.ts";
+import { optionError } from "../../block/model/options.ts";
 import {
   type BlkdebugIoType,
   type BlkdebugRules,

@@ -7,7 +7,7 @@ import { errnoFromNumber } from "../../base/errno.ts";
 import { BlockError } from "../../base/errors.ts";
 import type { Clock } from "../../base/host.ts";
 import { isAligned, isPowerOfTwo } from "../../base/ranges.ts";
-import type { Child } from "../../block/child.ts";
+import type { Child } from "../../block/io/child.ts";
 import {
   type BlockLimits,
   type BlockStatus,
@@ -15,11 +15,11 @@ import {
   type NodeSpec,
   type RequestFlags,
   Role,
-} from "../../block/driver.ts";
-import { FilterDriver } from "../../block/filter-driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { childOption, optionError, sizeOption, stringListOption } from "../../block/options.ts";
-import { Perm, type Permissions, defaultPermissions } from "../../block/permissions.ts";
+} from "../../block/model/contract.ts";
+import { FilterDriver } from "../../block/model/filter-driver.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { childOption, optionError, sizeOption, stringListOption } from "../../block/model/options.ts";
+import { Perm, type Permissions, defaultPermissions } from "../../block/model/permissions.ts";
 import { readRules } from "./blkdebug-config.ts";
 import { RuleEngine, type RuleRequest } from "./blkdebug-rules.ts";
 

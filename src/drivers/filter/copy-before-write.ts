@@ -9,14 +9,14 @@
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
-import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/block-copy.ts";
-import { chainContains } from "../../block/chain.ts";
-import type { Child } from "../../block/child.ts";
-import type { SnapshotSource } from "../../block/snapshot-source.ts";
-import { blockStatusAbove } from "../../block/status.ts";
+import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/copy/block-copy.ts";
+import { chainContains } from "../../block/model/chain.ts";
+import type { Child } from "../../block/io/child.ts";
+import type { SnapshotSource } from "../../block/model/snapshot-source.ts";
+import { blockStatusAbove } from "../../block/io/status.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
-import { type DirtyBitmap, findDirtyBitmap } from "../../block/dirty-bitmap.ts";
+import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import {
   type BlockDriver,
   type BlockStatus,
@@ -26,10 +26,10 @@ import {
   Req,
   type RequestFlags,
   Role,
-} from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { childOption, optionError, sizeOption, stringOption } from "../../block/options.ts";
-import { Perm, type Permissions, filterPermissions } from "../../block/permissions.ts";
+} from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { childOption, optionError, sizeOption, stringOption } from "../../block/model/options.ts";
+import { Perm, type Permissions, filterPermissions } from "../../block/model/permissions.ts";
 
 interface CopyBeforeWriteInit {
   node: BlockNode;

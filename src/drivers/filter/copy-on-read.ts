@@ -4,15 +4,15 @@
  * Invariant: the links from the filter down to `bottom` are frozen while the filter is open.
  * Source: QAPI BlockdevOptionsCor; behaviour and words of QEMU 7.2.
  */
-import { backingChainNext, chainContains, freezeChain } from "../../block/chain.ts";
-import type { Child } from "../../block/child.ts";
-import { type DriverType, Req, type RequestFlags, Role } from "../../block/driver.ts";
-import { FilterDriver } from "../../block/filter-driver.ts";
-import type { BlockGraph } from "../../block/graph.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { childOption, optionError, stringOption } from "../../block/options.ts";
-import { Perm, type Permissions, filterPermissions } from "../../block/permissions.ts";
-import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/status.ts";
+import { backingChainNext, chainContains, freezeChain } from "../../block/model/chain.ts";
+import type { Child } from "../../block/io/child.ts";
+import { type DriverType, Req, type RequestFlags, Role } from "../../block/model/contract.ts";
+import { FilterDriver } from "../../block/model/filter-driver.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { childOption, optionError, stringOption } from "../../block/model/options.ts";
+import { Perm, type Permissions, filterPermissions } from "../../block/model/permissions.ts";
+import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/io/status.ts";
 
 class CopyOnReadDriver extends FilterDriver {
   readonly #bottom: BlockNode | undefined;

@@ -4,17 +4,17 @@
  * Source: QAPI BlockdevOptions `snapshot-access`; behaviour of QEMU 7.2.
  */
 import { blockError } from "../../base/errors.ts";
-import type { Child } from "../../block/child.ts";
+import type { Child } from "../../block/io/child.ts";
 import {
   type BlockDriver,
   type BlockStatus,
   type DriverType,
   type OpenContext,
   Role,
-} from "../../block/driver.ts";
-import { childOption } from "../../block/options.ts";
-import { Perm, type Permissions } from "../../block/permissions.ts";
-import { type SnapshotSource, hasSnapshot } from "../../block/snapshot-source.ts";
+} from "../../block/model/contract.ts";
+import { childOption } from "../../block/model/options.ts";
+import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import { type SnapshotSource, hasSnapshot } from "../../block/model/snapshot-source.ts";
 
 class SnapshotAccess implements BlockDriver {
   readonly #file: Child;

@@ -3,11 +3,11 @@
  * Invariant: while the node is drained the limits do not hold, and nothing waits.
  * Source: QAPI BlockdevOptionsThrottle; behaviour and words of QEMU 7.2.
  */
-import type { Child } from "../../block/child.ts";
-import { type DriverType, type RequestFlags, Role } from "../../block/driver.ts";
-import { FilterDriver } from "../../block/filter-driver.ts";
-import { childOption, optionError, stringOption } from "../../block/options.ts";
-import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle.ts";
+import type { Child } from "../../block/io/child.ts";
+import { type DriverType, type RequestFlags, Role } from "../../block/model/contract.ts";
+import { FilterDriver } from "../../block/model/filter-driver.ts";
+import { childOption, optionError, stringOption } from "../../block/model/options.ts";
+import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle/throttle.ts";
 
 class ThrottleDriver extends FilterDriver {
   readonly #member: ThrottleMember;

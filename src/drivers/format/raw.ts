@@ -5,8 +5,8 @@
  */
 import { BlockError } from "../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../base/limits.ts";
-import type { Child } from "../../block/child.ts";
-import { Role } from "../../block/driver.ts";
+import type { Child } from "../../block/io/child.ts";
+import { Role } from "../../block/model/contract.ts";
 import type {
   BlockDriver,
   BlockStatus,
@@ -14,11 +14,11 @@ import type {
   DriverType,
   RequestFlags,
   TruncateOptions,
-} from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { blockStatusNow } from "../../block/status.ts";
-import { childOption, optionError, sizeOption } from "../../block/options.ts";
-import { Perm, type Permissions, defaultPermissions } from "../../block/permissions.ts";
+} from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { blockStatusNow } from "../../block/io/status.ts";
+import { childOption, optionError, sizeOption } from "../../block/model/options.ts";
+import { Perm, type Permissions, defaultPermissions } from "../../block/model/permissions.ts";
 
 class RawDriver implements BlockDriver {
   readonly #node: BlockNode;

@@ -8,9 +8,9 @@
  */
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB } from "../../base/limits.ts";
-import type { BlockDriver, BlockStatus, DriverType } from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { optionError } from "../../block/options.ts";
+import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { optionError } from "../../block/model/options.ts";
 
 /** What is read and kept together. */
 const BLOCK_BYTES = 64 * KiB;

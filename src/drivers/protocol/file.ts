@@ -20,10 +20,10 @@ import {
   Req,
   type RequestFlags,
   type TruncateOptions,
-} from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { optionError, stringOption } from "../../block/options.ts";
-import { Perm, type Permissions } from "../../block/permissions.ts";
+} from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { optionError, stringOption } from "../../block/model/options.ts";
+import { Perm, type Permissions } from "../../block/model/permissions.ts";
 
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;

@@ -19,9 +19,9 @@ import type {
   NodeSpec,
   OpenContext,
   TruncateOptions,
-} from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { optionError, sizeOption, stringOption } from "../../block/options.ts";
+} from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { optionError, sizeOption, stringOption } from "../../block/model/options.ts";
 
 const BLOCK = 64 * KiB;
 const CACHED_BLOCKS = 128;

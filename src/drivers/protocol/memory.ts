@@ -7,10 +7,10 @@
  */
 import { BlockError, type BlockErrorDetails } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
-import { Req } from "../../block/driver.ts";
-import type { BlockDriver, BlockStatus, DriverType, RequestFlags } from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { optionError, sizeOption } from "../../block/options.ts";
+import { Req } from "../../block/model/contract.ts";
+import type { BlockDriver, BlockStatus, DriverType, RequestFlags } from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { optionError, sizeOption } from "../../block/model/options.ts";
 
 /** Bytes of a page, the unit of allocation. */
 export const MEMORY_PAGE_BYTES = 64 * KiB;

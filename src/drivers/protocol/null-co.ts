@@ -6,9 +6,9 @@
 import { GiB } from "../../base/limits.ts";
 import type { Clock } from "../../base/host.ts";
 import { sleep } from "../../base/sleep.ts";
-import type { BlockDriver, BlockStatus, DriverType } from "../../block/driver.ts";
-import type { BlockNode } from "../../block/node.ts";
-import { booleanOption, sizeOption } from "../../block/options.ts";
+import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { booleanOption, sizeOption } from "../../block/model/options.ts";
 
 const NANOSECONDS_PER_MILLISECOND = 1e6;
 

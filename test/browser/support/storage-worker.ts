@@ -2,9 +2,9 @@
 import type { StreamOptions } from "../../../src/api/jobs.ts";
 import type { Node } from "../../../src/api/node.ts";
 import { check, createEngine, createImage, openNode, removeImage, stream } from "../../../src/browser.ts";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import type { BlockDriver } from "../../../src/block/driver.ts";
-import type { StreamJob } from "../../../src/job/stream.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import type { BlockDriver } from "../../../src/block/model/contract.ts";
+import type { StreamJob } from "../../../src/job/stream/stream.ts";
 import type { Engine } from "../../../src/machine/engine.ts";
 import { COMPLIANCE_BYTES, complianceCases } from "../../unit/drivers/protocol/compliance.ts";
 import { randomness } from "../../support/random.ts";

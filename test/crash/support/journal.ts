@@ -1,6 +1,6 @@
 // A protocol driver that keeps a journal of writes and flushes, and builds the disks that a power cut could leave behind:
 // every flushed write whole, of the others any set of 512-byte sectors.
-import type { BlockDriver, DriverType } from "../../../src/block/driver.ts";
+import type { BlockDriver, DriverType } from "../../../src/block/model/contract.ts";
 
 const SECTOR = 512;
 

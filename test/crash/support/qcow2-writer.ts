@@ -1,9 +1,9 @@
 // A program that writes a seeded story into a qcow2 image until it is killed. It prints `F n` when everything up to
 // operation n has been flushed. Run with: image path, seed.
-import { BlockBackend } from "../../../src/block/backend.ts";
-import { Req } from "../../../src/block/driver.ts";
-import { BlockGraph } from "../../../src/block/graph.ts";
-import { Perm } from "../../../src/block/permissions.ts";
+import { BlockBackend } from "../../../src/block/io/backend.ts";
+import { Req } from "../../../src/block/model/contract.ts";
+import { BlockGraph } from "../../../src/block/graph/graph.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
 import { checkedQcow2 as qcow2 } from "../../../src/drivers/format/qcow2/checked.ts";
 import { file } from "../../../src/drivers/protocol/file.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";

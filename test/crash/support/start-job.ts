@@ -1,9 +1,9 @@
 // Starts a job in an engine by its QMP command.
-import type { BlockJob } from "../../../src/job/block-job.ts";
-import { startBackup } from "../../../src/job/backup.ts";
-import { startCommit } from "../../../src/job/commit.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { startStream } from "../../../src/job/stream.ts";
+import type { BlockJob } from "../../../src/job/core/block-job.ts";
+import { startBackup } from "../../../src/job/backup/backup.ts";
+import { startCommit } from "../../../src/job/commit/commit.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { startStream } from "../../../src/job/stream/stream.ts";
 import type { Engine } from "../../../src/machine/engine.ts";
 
 /** Starts the job of block-stream, block-commit, blockdev-mirror or blockdev-backup. */

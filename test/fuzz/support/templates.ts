@@ -1,6 +1,6 @@
 // Good qcow2 images in memory, with everything in them that has metadata: what the fuzzer damages.
 import { type Engine, addBitmap, createEngine, createImage, openNode } from "../../../src/node.ts";
-import { Req } from "../../../src/block/driver.ts";
+import { Req } from "../../../src/block/model/contract.ts";
 import { type Places, placesOf } from "../../support/qcow2-structure.ts";
 
 const KiB = 1024;

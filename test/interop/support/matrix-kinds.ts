@@ -1,6 +1,6 @@
 // The table of the matrix: every kind of image is a set of options with a history. To add a format or an option, add a row
 // to `images`; which histories it can't have is said by its flags.
-import type { BlockGraph } from "../../../src/block/graph.ts";
+import type { BlockGraph } from "../../../src/block/graph/graph.ts";
 import { luks as luksDriver } from "../../../src/drivers/format/luks/index.ts";
 import { secrets, secretWords } from "./encrypted.ts";
 

@@ -1,6 +1,6 @@
 // One image of the matrix in the hands of the real tools or in ours: both can create it, carry out changes, take and apply
 // snapshots and resize it.
-import { type NodeSpec, Req } from "../../../src/block/driver.ts";
+import { type NodeSpec, Req } from "../../../src/block/model/contract.ts";
 import type { ImageOptions } from "./matrix-kinds.ts";
 import { fileGraph, must, type OpenImage, openImage } from "./qcow2.ts";
 

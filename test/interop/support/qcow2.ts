@@ -2,11 +2,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BlockBackend } from "../../../src/block/backend.ts";
-import type { NodeSpec } from "../../../src/block/driver.ts";
-import { fileGate } from "../../../src/block/gate.ts";
-import { BlockGraph } from "../../../src/block/graph.ts";
-import { Perm } from "../../../src/block/permissions.ts";
+import { BlockBackend } from "../../../src/block/io/backend.ts";
+import type { NodeSpec } from "../../../src/block/model/contract.ts";
+import { fileGate } from "../../../src/block/model/gate.ts";
+import { BlockGraph } from "../../../src/block/graph/graph.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
 import { checkedQcow2 as qcow2 } from "../../../src/drivers/format/qcow2/checked.ts";
 import { raw } from "../../../src/drivers/format/raw.ts";
 import { file } from "../../../src/drivers/protocol/file.ts";

@@ -11,7 +11,7 @@ STEP    equ 0x9E3779B1
 BUFFER  equ 0x1000              ; segment
 COM1    equ 0x3f8
 
-%include "src/demo/boot.asm"
+%include "src/dashboard/boot.asm"
         mov al, 'B'
         call put
 

@@ -4,7 +4,7 @@ import { type AutoResumeOptions, autoCont, autoResume } from "../../../src/api/a
 import { stream } from "../../../src/api/jobs.ts";
 import { createImageIn, openNodeIn } from "../../../src/api/open.ts";
 import { blockError } from "../../../src/base/errors.ts";
-import { portableDrivers } from "../../../src/drivers.ts";
+import { portableDrivers } from "../../../src/drivers/index.ts";
 import { loadKernels } from "../../../src/kernels/load.ts";
 import { GuestDevice } from "../../../src/machine/device.ts";
 import { Engine } from "../../../src/machine/engine.ts";

@@ -1,7 +1,7 @@
 // LUKS1 volumes in memory over the browser's Host, in Node and in Chromium: making, reading and writing them, their key
 // slots in QEMU's words, what needs a secret and what does not, and that no secret shows.
 import { afterAll, describe, expect, test } from "vitest";
-import { amend } from "../../../src/block/amend.ts";
+import { amend } from "../../../src/block/graph/amend.ts";
 import { createEngine, createImage, type Engine, type Node, openNode } from "../../../src/browser.ts";
 
 const MiB = 2 ** 20;

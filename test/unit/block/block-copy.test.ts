@@ -6,8 +6,8 @@ import {
   CopyError,
   InFlightRanges,
   RangeCopier,
-} from "../../../src/block/block-copy.ts";
-import type { Child } from "../../../src/block/child.ts";
+} from "../../../src/block/copy/block-copy.ts";
+import type { Child } from "../../../src/block/io/child.ts";
 import { Bitmap } from "../../../src/kernels/bitmap.ts";
 import { KiB, MiB, TestGraph } from "../support/graph.ts";
 

@@ -1,10 +1,10 @@
 // Reads that populate: what the backing chain holds moves up, the guest's writes win, and nothing counts as dirty.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { createDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { Req } from "../../../src/block/driver.ts";
-import { pread, pwrite } from "../../../src/block/io.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import { createDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
+import { Req } from "../../../src/block/model/contract.ts";
+import { pread, pwrite } from "../../../src/block/io/io.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 import { clusterBytes, cow, images, makeImage } from "../job/cow-format.ts";
 import { TestGraph, pattern, same } from "../support/graph.ts";
 import { type ProbeDriver, addProbe } from "../support/probe.ts";

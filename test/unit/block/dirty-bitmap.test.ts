@@ -1,19 +1,19 @@
 // Dirty bitmaps: what feeds them, successors, and the commands' refusals and undos.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import * as commands from "../../../src/block/bitmap-commands.ts";
+import * as commands from "../../../src/block/bitmap/commands.ts";
 import {
   type DirtyBitmap,
   createDirtyBitmap,
   defaultGranularity,
   dirtyBitmapInfo,
   findDirtyBitmap,
-} from "../../../src/block/dirty-bitmap.ts";
-import { pwrite, truncate } from "../../../src/block/io.ts";
-import { pdiscard, pwriteZeroes } from "../../../src/block/zeroes.ts";
+} from "../../../src/block/model/dirty-bitmap.ts";
+import { pwrite, truncate } from "../../../src/block/io/io.ts";
+import { pdiscard, pwriteZeroes } from "../../../src/block/io/zeroes.ts";
 import { KiB, MiB, TestGraph } from "../support/graph.ts";
 import { type ProbeDriver, addProbe } from "../support/probe.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 
 const SIZE = MiB;
 

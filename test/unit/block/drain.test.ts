@@ -1,12 +1,12 @@
 // Drained sections: they wait for what is under way, hold back users, nest, and end well whatever happens inside.
 import { describe, expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import { drained, drainedBegin, drainedEnd } from "../../../src/block/drain.ts";
-import { startBackup } from "../../../src/job/backup.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { drained, drainedBegin, drainedEnd } from "../../../src/block/model/drain.ts";
+import { startBackup } from "../../../src/job/backup/backup.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 import { type ProbeDriver, addProbe } from "../support/probe.ts";
 

@@ -1,7 +1,7 @@
 // Names of images for headers, against one that the real program wrote.
 import { expect, test } from "vitest";
-import type { BlockNode } from "../../../src/block/node.ts";
-import { nodeFilename } from "../../../src/block/filename.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
+import { nodeFilename } from "../../../src/block/model/filename.ts";
 
 interface Made {
   driver: string;

@@ -1,7 +1,7 @@
 // The open gate: what each policy lets an image open.
 import { describe, expect, test } from "vitest";
 import type { FileInfo, Host } from "../../../src/base/host.ts";
-import { type GateRequest, denyGate, fileGate, urlGate } from "../../../src/block/gate.ts";
+import { type GateRequest, denyGate, fileGate, urlGate } from "../../../src/block/model/gate.ts";
 import { VirtualHost } from "../support/virtual-host.ts";
 
 const kinds: Record<string, FileInfo["kind"]> = {

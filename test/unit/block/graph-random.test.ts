@@ -1,11 +1,11 @@
 // Random changes of the graph below a guest that never stops: every byte it wrote is there, and nothing is left over.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import { prepareSnapshot } from "../../../src/block/change.ts";
-import { skipFilters } from "../../../src/block/chain.ts";
-import { drained } from "../../../src/block/drain.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { prepareSnapshot } from "../../../src/block/graph/change.ts";
+import { skipFilters } from "../../../src/block/model/chain.ts";
+import { drained } from "../../../src/block/model/drain.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 import { clusterBytes, cow, makeImage } from "../job/cow-format.ts";
 import { TestGraph, same } from "../support/graph.ts";
 

@@ -1,13 +1,13 @@
 // The graph: names, opening and closing, moving edges under requests, freezes, and who may not be touched.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import { freezeChain } from "../../../src/block/chain.ts";
-import { type DriverType, Role } from "../../../src/block/driver.ts";
-import { pwrite } from "../../../src/block/io.ts";
-import { Perm } from "../../../src/block/permissions.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { freezeChain } from "../../../src/block/model/chain.ts";
+import { type DriverType, Role } from "../../../src/block/model/contract.ts";
+import { pwrite } from "../../../src/block/io/io.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
 import { clusterBytes, cow, makeImage } from "../job/cow-format.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 import { addProbe } from "../support/probe.ts";

@@ -1,6 +1,6 @@
 // The ranges in flight: nobody comes in between the wait for a range and its taking.
 import { expect, test } from "vitest";
-import { InFlightRanges } from "../../../src/block/in-flight-ranges.ts";
+import { InFlightRanges } from "../../../src/block/copy/in-flight-ranges.ts";
 
 test("of two that wait for one range, only one takes it at a time", async () => {
   const ranges = new InFlightRanges();

@@ -3,11 +3,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { createDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { Req } from "../../../src/block/driver.ts";
-import { flush, pread, pwrite, truncate } from "../../../src/block/io.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
-import { pdiscard, pwriteZeroes } from "../../../src/block/zeroes.ts";
+import { createDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
+import { Req } from "../../../src/block/model/contract.ts";
+import { flush, pread, pwrite, truncate } from "../../../src/block/io/io.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
+import { pdiscard, pwriteZeroes } from "../../../src/block/io/zeroes.ts";
 import { KiB, MiB, TestGraph, pattern, same } from "../support/graph.ts";
 import { type ProbeDriver, addProbe } from "../support/probe.ts";
 

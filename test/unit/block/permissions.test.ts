@@ -1,11 +1,11 @@
 // Permissions: conflicts in QEMU's words, read-only nodes, and changes that are undone when they are refused.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { attachChild } from "../../../src/block/edges.ts";
-import type { ChildParent } from "../../../src/block/child.ts";
-import { Role } from "../../../src/block/driver.ts";
-import { Perm, defaultPermissions, permissionNames } from "../../../src/block/permissions.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import { attachChild } from "../../../src/block/graph/edges.ts";
+import type { ChildParent } from "../../../src/block/io/child.ts";
+import { Role } from "../../../src/block/model/contract.ts";
+import { Perm, defaultPermissions, permissionNames } from "../../../src/block/model/permissions.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 import { TestGraph } from "../support/graph.ts";
 import { addProbe } from "../support/probe.ts";
 

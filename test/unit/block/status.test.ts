@@ -1,7 +1,12 @@
 // Block status of a node and down a chain: which layer decides, shorter and longer backing files, filters, depth.
 import { describe, expect, test } from "vitest";
-import type { BlockNode } from "../../../src/block/node.ts";
-import { blockStatus, blockStatusAbove, isAllocated, isAllocatedAbove } from "../../../src/block/status.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
+import {
+  blockStatus,
+  blockStatusAbove,
+  isAllocated,
+  isAllocatedAbove,
+} from "../../../src/block/io/status.ts";
 import { clusterBytes as C, cow, makeImage } from "../job/cow-format.ts";
 import { TestGraph } from "../support/graph.ts";
 

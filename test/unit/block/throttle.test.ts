@@ -5,8 +5,8 @@ import {
   ThrottleGroup,
   ThrottleGroups,
   type ThrottleMember,
-} from "../../../src/block/throttle.ts";
-import { type ThrottleLimits, limitsFromProperties } from "../../../src/block/throttle-config.ts";
+} from "../../../src/block/throttle/throttle.ts";
+import { type ThrottleLimits, limitsFromProperties } from "../../../src/block/throttle/config.ts";
 import { VirtualClock } from "../support/virtual-host.ts";
 
 /** A group in virtual time, with the moment (ms) at which each request was let go. */

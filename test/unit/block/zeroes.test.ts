@@ -1,12 +1,12 @@
 // Writing zeroes and discarding: edges, limits, fallback, what the node's options allow.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { createDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { Req } from "../../../src/block/driver.ts";
-import { pdiscard, pwriteZeroes } from "../../../src/block/zeroes.ts";
+import { createDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
+import { Req } from "../../../src/block/model/contract.ts";
+import { pdiscard, pwriteZeroes } from "../../../src/block/io/zeroes.ts";
 import { KiB, TestGraph } from "../support/graph.ts";
 import { type ProbeDriver, addProbe } from "../support/probe.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 
 const SIZE = 64 * KiB;
 

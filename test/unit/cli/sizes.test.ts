@@ -1,7 +1,7 @@
 // Sizes as qemu-img reads and prints them, and the options of new images.
 import { expect, it } from "vitest";
-import { CreateOptions, optionLists } from "../../../src/cli/create-options.ts";
-import { parseSize, twoDigits } from "../../../src/cli/sizes.ts";
+import { CreateOptions, optionLists } from "../../../src/cli/options/create-options.ts";
+import { parseSize, twoDigits } from "../../../src/cli/options/sizes.ts";
 
 it.each([
   ["0", 0n],

@@ -1,6 +1,6 @@
 // The model of the demo's map against a plain one that works everything out anew.
 import { describe, expect, it } from "vitest";
-import { MapModel, states } from "../../../src/demo/map-model.ts";
+import { MapModel, states } from "../../../src/dashboard/map-model.ts";
 import { randomness } from "../../support/random.ts";
 
 const CLUSTER = 65_536;

@@ -1,8 +1,8 @@
 // Starting backups: what is refused and in which words, and several in one transaction.
 import { describe, expect, it } from "vitest";
-import { createDirtyBitmap, findDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import { type BackupArgs, backupAction } from "../../../src/job/backup.ts";
-import { JobTransaction } from "../../../src/job/job-transaction.ts";
+import { createDirtyBitmap, findDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
+import { type BackupArgs, backupAction } from "../../../src/job/backup/backup.ts";
+import { JobTransaction } from "../../../src/job/core/transaction.ts";
 import { KiB, MiB } from "../support/graph.ts";
 import { EIO, type Setup, expectGone, once, setup } from "./backup-support.ts";
 

@@ -1,6 +1,6 @@
 // What the tests of the backup job share: two disks, a record of the events, and the start of a job.
-import { type BackupArgs, startBackup } from "../../../src/job/backup.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
+import { type BackupArgs, startBackup } from "../../../src/job/backup/backup.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 import { expect } from "vitest";
 

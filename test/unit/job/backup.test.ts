@@ -1,10 +1,14 @@
 // The backup job over memory nodes: events, progress, error policy, bitmaps. Recorded expectations are those of the
 // real daemon (conformance suite); here they hold in browsers too.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../src/block/child.ts";
-import { type DirtyBitmap, createDirtyBitmap, findDirtyBitmap } from "../../../src/block/dirty-bitmap.ts";
-import type { BackupArgs } from "../../../src/job/backup.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
+import type { Child } from "../../../src/block/io/child.ts";
+import {
+  type DirtyBitmap,
+  createDirtyBitmap,
+  findDirtyBitmap,
+} from "../../../src/block/model/dirty-bitmap.ts";
+import type { BackupArgs } from "../../../src/job/backup/backup.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
 import { KiB, MiB, pattern, same } from "../support/graph.ts";
 import {
   EIO,

@@ -1,12 +1,12 @@
 // What block jobs add: io-status, the policy's one function, speed, the user's view of a pause, query fields; and create.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import type { DriverType } from "../../../src/block/driver.ts";
-import { Perm } from "../../../src/block/permissions.ts";
-import { BlockJob } from "../../../src/job/block-job.ts";
-import { startCreate } from "../../../src/job/create.ts";
-import { type OnError, onErrorValues } from "../../../src/job/error-policy.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
+import type { DriverType } from "../../../src/block/model/contract.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
+import { BlockJob } from "../../../src/job/core/block-job.ts";
+import { startCreate } from "../../../src/job/create/create.ts";
+import { type OnError, onErrorValues } from "../../../src/job/core/error-policy.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 
 class PlainJob extends BlockJob {

@@ -1,7 +1,7 @@
 // Stream and intermediate commit on a chain of three images: contents, graph, headers, errors, refusals.
 import { describe, expect, test } from "vitest";
-import type { OnError } from "../../../src/job/error-policy.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
+import type { OnError } from "../../../src/job/core/error-policy.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
 import { KiB, MiB } from "../support/graph.ts";
 import { Chain } from "./chain.ts";
 

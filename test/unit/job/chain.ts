@@ -1,10 +1,10 @@
 // A chain of three images over a virtual host, and the jobs that run on it.
-import type { BlockNode } from "../../../src/block/node.ts";
-import { Perm } from "../../../src/block/permissions.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
 import { copyOnRead } from "../../../src/drivers/filter/copy-on-read.ts";
-import type { BlockJob } from "../../../src/job/block-job.ts";
-import { startCommit } from "../../../src/job/commit.ts";
-import { startStream } from "../../../src/job/stream.ts";
+import type { BlockJob } from "../../../src/job/core/block-job.ts";
+import { startCommit } from "../../../src/job/commit/commit.ts";
+import { startStream } from "../../../src/job/stream/stream.ts";
 import { MiB, TestGraph, pattern } from "../support/graph.ts";
 import { type CowImage, clusterBytes, cow, images, makeImage } from "./cow-format.ts";
 

@@ -1,8 +1,8 @@
 // A format with a backing file that keeps its clusters in memory, and writes down in which order its flushes and its
 // header changes came. For tests of jobs, which must not depend on a real format.
 import { BlockError } from "../../../src/base/errors.ts";
-import type { BlockDriver, BlockStatus, DriverType } from "../../../src/block/driver.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+import type { BlockDriver, BlockStatus, DriverType } from "../../../src/block/model/contract.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 
 export const clusterBytes = 64 * 1024;
 

@@ -7,7 +7,7 @@ import {
   decideErrorAction,
   ioStatusFor,
   onErrorValues,
-} from "../../../src/job/error-policy.ts";
+} from "../../../src/job/core/error-policy.ts";
 
 test.each([
   ["report", "EIO", "report"],

@@ -1,8 +1,8 @@
 // A job without nodes, driven by the test, over a virtual clock; and the engine around it.
 import { EventBus } from "../../../src/base/event-bus.ts";
 import { type Deferred, Wakeup, deferred } from "../../../src/base/signals.ts";
-import { JobRegistry } from "../../../src/job/job-registry.ts";
-import { type JobAnnouncement, Job, type JobOptions } from "../../../src/job/job.ts";
+import { JobRegistry } from "../../../src/job/core/registry.ts";
+import { type JobAnnouncement, Job, type JobOptions } from "../../../src/job/core/job.ts";
 import { VirtualClock } from "../support/virtual-host.ts";
 
 /** Clock, events and jobs of a test. */

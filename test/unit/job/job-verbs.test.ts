@@ -10,7 +10,7 @@ import {
   isReady,
   jobStatuses,
   jobVerbs,
-} from "../../../src/job/job-verbs.ts";
+} from "../../../src/job/core/verbs.ts";
 import { Engine, type FakeJob } from "./fake-job.ts";
 
 const legal = new Set([

@@ -1,7 +1,7 @@
 // Life, pauses, cancels and ends of single jobs.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { JobCancelledError } from "../../../src/job/job.ts";
+import { JobCancelledError } from "../../../src/job/core/job.ts";
 import { Engine } from "./fake-job.ts";
 
 describe("life", () => {

@@ -1,10 +1,10 @@
 // What the tests of the mirror share: two disks, a record of the events, the start of a job, and a guest.
 import { expect } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import type { MirrorJob } from "../../../src/job/mirror-job.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import type { MirrorJob } from "../../../src/job/mirror/job.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 import { cow } from "./cow-format.ts";
 

@@ -1,9 +1,9 @@
 // The mirror: what each sync copies, its arguments, readiness and its ends, active commit.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { drained } from "../../../src/block/drain.ts";
-import { startActiveCommit } from "../../../src/job/active-commit.ts";
-import type { MirrorJob } from "../../../src/job/mirror-job.ts";
+import { drained } from "../../../src/block/model/drain.ts";
+import { startActiveCommit } from "../../../src/job/commit/active-commit.ts";
+import type { MirrorJob } from "../../../src/job/mirror/job.ts";
 import { KiB, MiB, pattern } from "../support/graph.ts";
 import { addProbe } from "../support/probe.ts";
 import { clusterBytes, images, makeImage } from "./cow-format.ts";

@@ -1,11 +1,11 @@
 // The promises of the commit that everything grew from (QEMU's "block: introduce block job error", 2012): a test for each
 // row of its table.
 import { describe, expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/backend.ts";
-import { announceDevicePolicy } from "../../../src/job/device-policy.ts";
-import type { DevicePolicy, OnError } from "../../../src/job/error-policy.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { announceDevicePolicy } from "../../../src/job/core/device-policy.ts";
+import type { DevicePolicy, OnError } from "../../../src/job/core/error-policy.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
 import { Chain } from "./chain.ts";
 

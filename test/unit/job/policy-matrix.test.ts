@@ -1,13 +1,13 @@
 // The error policy matrix over memory nodes, in Node and in browsers: each job, each side, each policy, each kind of error.
 // The fault happens once. What the real program answers in the same cases is in test/conformance/scenarios/policy.mjs.
 import { describe, expect, test } from "vitest";
-import type { BlockJob } from "../../../src/job/block-job.ts";
+import type { BlockJob } from "../../../src/job/core/block-job.ts";
 import {
   type BlockErrorAction,
   type OnError,
   ioStatusFor,
   onErrorValues,
-} from "../../../src/job/error-policy.ts";
+} from "../../../src/job/core/error-policy.ts";
 import { setup } from "./backup-support.ts";
 import { Chain } from "./chain.ts";
 import { bench } from "./mirror-support.ts";

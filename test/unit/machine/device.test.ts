@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
 import { strerror } from "../../../src/base/errno.ts";
-import type { OnError } from "../../../src/job/error-policy.ts";
+import type { OnError } from "../../../src/job/core/error-policy.ts";
 import { GuestDevice } from "../../../src/machine/device.ts";
 import { addProbe } from "../support/probe.ts";
 import { TestMachine } from "../support/guest.ts";

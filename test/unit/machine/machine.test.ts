@@ -1,11 +1,11 @@
 // The machine: stop and cont with what is under way, jobs beside it, and errors that stopping itself brings about.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { drainedBegin, drainedEnd } from "../../../src/block/drain.ts";
-import type { BlockJob } from "../../../src/job/block-job.ts";
-import { startBackup } from "../../../src/job/backup.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
+import { drainedBegin, drainedEnd } from "../../../src/block/model/drain.ts";
+import type { BlockJob } from "../../../src/job/core/block-job.ts";
+import { startBackup } from "../../../src/job/backup/backup.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
 import { KiB, MiB } from "../support/graph.ts";
 import { TestMachine } from "../support/guest.ts";
 import { addProbe } from "../support/probe.ts";

@@ -1,13 +1,13 @@
 // strictErrorPolicy with real devices: jobs that may stop are allowed only over a disk whose own policy stops the guest.
 import { describe, expect, test } from "vitest";
-import { startBackup } from "../../../src/job/backup.ts";
-import { startCommit } from "../../../src/job/commit.ts";
-import type { OnError } from "../../../src/job/error-policy.ts";
-import type { Job } from "../../../src/job/job.ts";
-import { startMirror } from "../../../src/job/mirror.ts";
-import { mirrorTop } from "../../../src/job/mirror-top.ts";
-import { commitTop } from "../../../src/job/commit-top.ts";
-import { startStream } from "../../../src/job/stream.ts";
+import { startBackup } from "../../../src/job/backup/backup.ts";
+import { startCommit } from "../../../src/job/commit/commit.ts";
+import type { OnError } from "../../../src/job/core/error-policy.ts";
+import type { Job } from "../../../src/job/core/job.ts";
+import { startMirror } from "../../../src/job/mirror/mirror.ts";
+import { mirrorTop } from "../../../src/job/mirror/top.ts";
+import { commitTop } from "../../../src/job/commit/top.ts";
+import { startStream } from "../../../src/job/stream/stream.ts";
 import { copyOnRead } from "../../../src/drivers/filter/copy-on-read.ts";
 import { cow, makeImage } from "../job/cow-format.ts";
 import { MiB } from "../support/graph.ts";

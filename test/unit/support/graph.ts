@@ -1,8 +1,8 @@
 // A block graph over memory nodes, for tests.
-import type { Child, ChildParent } from "../../../src/block/child.ts";
-import { BlockGraph } from "../../../src/block/graph.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
-import { Perm } from "../../../src/block/permissions.ts";
+import type { Child, ChildParent } from "../../../src/block/io/child.ts";
+import { BlockGraph } from "../../../src/block/graph/graph.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
+import { Perm } from "../../../src/block/model/permissions.ts";
 import { blkdebug } from "../../../src/drivers/filter/blkdebug.ts";
 import { copyBeforeWrite } from "../../../src/drivers/filter/copy-before-write.ts";
 import { snapshotAccess } from "../../../src/drivers/filter/snapshot-access.ts";

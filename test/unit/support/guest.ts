@@ -1,7 +1,7 @@
 // A machine with scripted guests over memory nodes: what the guests do, what they get, and every event in order.
 import type { Errno } from "../../../src/base/errno.ts";
 import { errnoOf } from "../../../src/base/errors.ts";
-import { jobsOf } from "../../../src/job/job-registry.ts";
+import { jobsOf } from "../../../src/job/core/registry.ts";
 import { GuestDevice, type GuestDeviceOptions } from "../../../src/machine/device.ts";
 import { Machine, type RunState } from "../../../src/machine/machine.ts";
 import { TestGraph } from "./graph.ts";

@@ -7,9 +7,9 @@ import type {
   DriverType,
   NodeSpec,
   RequestFlags,
-} from "../../../src/block/driver.ts";
-import type { BlockGraph } from "../../../src/block/graph.ts";
-import type { BlockNode } from "../../../src/block/node.ts";
+} from "../../../src/block/model/contract.ts";
+import type { BlockGraph } from "../../../src/block/graph/graph.ts";
+import type { BlockNode } from "../../../src/block/model/node.ts";
 
 /** One call of a hook. */
 export interface ProbeCall {

@@ -4,9 +4,9 @@
  */
 import { BlockError } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
-import type { ChildRef, CreateContext, Preallocation } from "../../../block/driver.ts";
-import { headerStorage } from "../../../block/header-storage.ts";
-import { takeNode, withRoot } from "../../../block/image-root.ts";
+import type { ChildRef, CreateContext, Preallocation } from "../../../block/model/contract.ts";
+import { headerStorage } from "../../../block/model/header-storage.ts";
+import { takeNode, withRoot } from "../../../block/graph/image-root.ts";
 import { parseLuksCreateOptions, payloadOffset } from "../../../crypto/luks-options.ts";
 import { LuksVolume, requiredSecret } from "../../../crypto/luks.ts";
 

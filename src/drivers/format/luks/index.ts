@@ -5,7 +5,7 @@
 import { BlockError, ImageError } from "../../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import type { Child } from "../../../block/child.ts";
+import type { Child } from "../../../block/io/child.ts";
 import {
   type AmendContext,
   type AmendOptions,
@@ -19,9 +19,9 @@ import {
   type RequestFlags,
   Role,
   type TruncateOptions,
-} from "../../../block/driver.ts";
-import { headerStorage } from "../../../block/header-storage.ts";
-import { childOption, stringOption } from "../../../block/options.ts";
+} from "../../../block/model/contract.ts";
+import { headerStorage } from "../../../block/model/header-storage.ts";
+import { childOption, stringOption } from "../../../block/model/options.ts";
 import { isLuks1 } from "../../../crypto/luks-header.ts";
 import { LuksVolume } from "../../../crypto/luks.ts";
 import type { Secrets } from "../../../crypto/secrets.ts";

@@ -11,20 +11,20 @@ import type {
   DriverType,
   NodeSpec,
   OpenContext,
-} from "../../../block/driver.ts";
-import { amendEncryption } from "./amend-encryption.ts";
-import { amendImage } from "./amend.ts";
-import { Qcow2Bitmaps } from "./bitmaps.ts";
-import { checkImage, repairImage } from "./check.ts";
+} from "../../../block/model/contract.ts";
+import { amendEncryption } from "./features/amend-encryption.ts";
+import { amendImage } from "./features/amend.ts";
+import { Qcow2Bitmaps } from "./features/bitmaps.ts";
+import { checkImage, repairImage } from "./check/check.ts";
 import { create } from "./create.ts";
-import { encryptionSupport } from "./encryption-support.ts";
-import type { EncryptOptions } from "./encryption.ts";
-import type { Image, ImageTools } from "./image.ts";
+import { encryptionSupport } from "./features/encryption-support.ts";
+import type { EncryptOptions } from "./data/encryption.ts";
+import type { Image, ImageTools } from "./metadata/image.ts";
 import { openQcow2, qcow2 } from "./index.ts";
-import { inspectImage } from "./inspect.ts";
-import { reopenableOptions, reopenImage, useOverlapCheck } from "./reopen.ts";
-import { Qcow2Snapshots } from "./snapshots.ts";
-import { Qcow2VmState } from "./vm-state.ts";
+import { inspectImage } from "./check/inspect.ts";
+import { reopenableOptions, reopenImage, useOverlapCheck } from "./features/reopen.ts";
+import { Qcow2Snapshots } from "./features/snapshots.ts";
+import { Qcow2VmState } from "./features/vm-state.ts";
 
 const tools: ImageTools = {
   encryption: encryptionSupport,

@@ -6,15 +6,15 @@
 import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Child } from "../../../block/child.ts";
-import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../block/driver.ts";
-import { takeNode, withRoot } from "../../../block/image-root.ts";
-import type { BlockNode } from "../../../block/node.ts";
-import { imageFilename } from "../../../block/open.ts";
-import { type EncryptionSupport, type EncryptOptions, supported } from "./encryption.ts";
+import type { Child } from "../../../block/io/child.ts";
+import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../block/model/contract.ts";
+import { takeNode, withRoot } from "../../../block/graph/image-root.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
+import { imageFilename } from "../../../block/graph/open.ts";
+import { type EncryptionSupport, type EncryptOptions, supported } from "./data/encryption.ts";
 import type { Qcow2 } from "./index.ts";
-import { type Header, serializeHeader, setBackingFormat } from "./header.ts";
-import { CryptMethod, Extension, knownFeatures, serializeFeatureNames } from "./header-extensions.ts";
+import { type Header, serializeHeader, setBackingFormat } from "./disk/header.ts";
+import { CryptMethod, Extension, knownFeatures, serializeFeatureNames } from "./disk/header-extensions.ts";
 import {
   Autoclear,
   Compatible,
@@ -23,8 +23,8 @@ import {
   Incompatible,
   isPowerOfTwoBetween,
   writeU64,
-} from "./layout.ts";
-import { writeRefcount } from "./refcount-widths.ts";
+} from "./disk/layout.ts";
+import { writeRefcount } from "./disk/refcount-widths.ts";
 
 /** The options, complete and checked. */
 interface CreateOptions {

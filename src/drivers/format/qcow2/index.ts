@@ -21,17 +21,17 @@ import {
   type RequestFlags,
   Role,
   type TruncateOptions,
-} from "../../../block/driver.ts";
+} from "../../../block/model/contract.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Child } from "../../../block/child.ts";
-import { imageFilename } from "../../../block/open.ts";
-import { type BackingLink, changeBackingFile } from "./backing-link.ts";
-import type { Qcow2Bitmaps } from "./bitmaps.ts";
-import { dataFileName, isRawDataFile, openDataFile } from "./data-file.ts";
+import type { Child } from "../../../block/io/child.ts";
+import { imageFilename } from "../../../block/graph/open.ts";
+import { type BackingLink, changeBackingFile } from "./metadata/backing-link.ts";
+import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
+import { dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
 import { create } from "./create.ts";
-import { type EncryptOptions, encryptOption, supported } from "./encryption.ts";
-import { CryptMethod } from "./header-extensions.ts";
-import { updateHeader } from "./header-update.ts";
+import { type EncryptOptions, encryptOption, supported } from "./data/encryption.ts";
+import { CryptMethod } from "./disk/header-extensions.ts";
+import { updateHeader } from "./metadata/header-update.ts";
 import {
   checkSnapshotPlace,
   hasSubclusters,
@@ -39,20 +39,20 @@ import {
   headerClusterBits,
   parseHeader,
   virtualSize,
-} from "./header.ts";
-import { type CheckResult, Image, type ImageTools } from "./image.ts";
-import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./layout.ts";
-import { loadL1Slot } from "./mapping.ts";
-import { parseOptions } from "./options.ts";
-import { readGuest, readGuestNow } from "./read.ts";
-import type { Qcow2Snapshots } from "./snapshots.ts";
-import { statusAt, statusNow } from "./status.ts";
-import { truncate } from "./truncate.ts";
-import { type Qcow2VmState, vmStateOffset } from "./vm-state.ts";
-import { isDirty, markClosed, writeBack } from "./write-back.ts";
-import { writeGuestNow } from "./write-now.ts";
-import { writeCompressed, writeGuest } from "./write.ts";
-import { discard, makeEmpty, writeZeroes } from "./zeroes-discard.ts";
+} from "./disk/header.ts";
+import { type CheckResult, Image, type ImageTools } from "./metadata/image.ts";
+import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
+import { loadL1Slot } from "./metadata/mapping.ts";
+import { parseOptions } from "./metadata/options.ts";
+import { readGuest, readGuestNow } from "./data/read.ts";
+import type { Qcow2Snapshots } from "./features/snapshots.ts";
+import { statusAt, statusNow } from "./data/status.ts";
+import { truncate } from "./features/truncate.ts";
+import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
+import { isDirty, markClosed, writeBack } from "./metadata/write-back.ts";
+import { writeGuestNow } from "./data/write-now.ts";
+import { writeCompressed, writeGuest } from "./data/write.ts";
+import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 
 /** Enough for a version 3 header and its usual extensions. */
 const HEAD_BYTES = 512;

@@ -11,7 +11,7 @@ import { blockError } from "../../../base/errors.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { makeHeader } from "./create.ts";
-import { serializeHeader } from "./header.ts";
+import { serializeHeader } from "./disk/header.ts";
 import {
   COPIED_HIGH,
   type Geometry,
@@ -20,7 +20,7 @@ import {
   makeGeometry,
   writeEntry,
   writeU64,
-} from "./layout.ts";
+} from "./disk/layout.ts";
 
 const REFCOUNT_ORDER = 4;
 const PIECE_BYTES = 1024 * 1024;

@@ -5,8 +5,8 @@
  * only. What a platform can't send is refused when the disk is opened. Source: QAPI BlockdevOptionsCurlBase; RFC 7617.
  */
 import type { HostHttp, HttpRequest } from "../../../base/host.ts";
-import type { NodeSpec, OpenContext } from "../../../block/driver.ts";
-import { optionError, stringOption } from "../../../block/options.ts";
+import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
+import { optionError, stringOption } from "../../../block/model/options.ts";
 import type { Attempt } from "./attempts.ts";
 
 /** What goes along with requests. */

@@ -10,8 +10,8 @@ import {
   type FormatSpecific,
   Req,
   type RequestFlags,
-} from "../../../block/driver.ts";
-import type { BlockNode } from "../../../block/node.ts";
+} from "../../../block/model/contract.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Source } from "./range-source.ts";

@@ -3,7 +3,7 @@
  */
 import { BlockError, messageOf } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
-import type { OpenContext } from "../../../block/driver.ts";
+import type { OpenContext } from "../../../block/model/contract.ts";
 import { type Manifest, parseManifest } from "../../../wire/manifest.ts";
 import { ask } from "./account.ts";
 import type { Attempts } from "./attempts.ts";

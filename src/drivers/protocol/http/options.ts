@@ -5,8 +5,8 @@
 import type { HostHttp } from "../../../base/host.ts";
 import { KiB, MiB, limits } from "../../../base/limits.ts";
 import { isPowerOfTwo } from "../../../base/ranges.ts";
-import type { NodeSpec, OpenContext } from "../../../block/driver.ts";
-import { optionError, sizeOption, stringOption } from "../../../block/options.ts";
+import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
+import { optionError, sizeOption, stringOption } from "../../../block/model/options.ts";
 import { type Account, accountOptions } from "./account.ts";
 
 /** What the driver works with. */

@@ -9,9 +9,9 @@ import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
 import type { Clock, PrivateDirectory } from "../../../base/host.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/driver.ts";
-import type { TruncateOptions } from "../../../block/driver.ts";
-import type { BlockNode } from "../../../block/node.ts";
+import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/model/contract.ts";
+import type { TruncateOptions } from "../../../block/model/contract.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
 import type { ClusterStore } from "./store.ts";
 
 /** What the driver is made of. */

@@ -5,8 +5,14 @@
  */
 import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import type { Host, HostPrivateStorage, PrivateDirectory } from "../../../base/host.ts";
-import type { BlockDriver, CreateContext, DriverType, NodeSpec, OpenContext } from "../../../block/driver.ts";
-import { optionError, sizeOption, stringOption } from "../../../block/options.ts";
+import type {
+  BlockDriver,
+  CreateContext,
+  DriverType,
+  NodeSpec,
+  OpenContext,
+} from "../../../block/model/contract.ts";
+import { optionError, sizeOption, stringOption } from "../../../block/model/options.ts";
 import { OpfsDriver } from "./driver.ts";
 import { ClusterStore, STORE_CLUSTER_BYTES } from "./store.ts";
 

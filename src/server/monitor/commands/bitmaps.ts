@@ -1,7 +1,7 @@
 /**
  * The commands on dirty bitmaps. Source: QAPI block-core schema, QEMU 7.2.
  */
-import * as bitmaps from "../../../block/bitmap-commands.ts";
+import * as bitmaps from "../../../block/bitmap/commands.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { CommandHandlers } from "../registry.ts";
 

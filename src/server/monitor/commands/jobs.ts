@@ -2,15 +2,15 @@
  * The commands that start jobs and those that control them. Commands on jobs wait until no job's end is being carried
  * out, since QEMU takes no command in that stretch. Source: QAPI job and block-core schemas, QEMU 7.2.
  */
-import { startAmend } from "../../../job/amend.ts";
-import type { BlockJob } from "../../../job/block-job.ts";
-import { startBackup, startDriveBackup } from "../../../job/backup.ts";
-import { startCommit } from "../../../job/commit.ts";
-import { startCreate } from "../../../job/create.ts";
-import { startDriveMirror } from "../../../job/drive-mirror.ts";
-import type { Job } from "../../../job/job.ts";
-import { startMirror } from "../../../job/mirror.ts";
-import { startStream } from "../../../job/stream.ts";
+import { startAmend } from "../../../job/create/amend.ts";
+import type { BlockJob } from "../../../job/core/block-job.ts";
+import { startBackup, startDriveBackup } from "../../../job/backup/backup.ts";
+import { startCommit } from "../../../job/commit/commit.ts";
+import { startCreate } from "../../../job/create/create.ts";
+import { startDriveMirror } from "../../../job/mirror/drive-mirror.ts";
+import type { Job } from "../../../job/core/job.ts";
+import { startMirror } from "../../../job/mirror/mirror.ts";
+import { startStream } from "../../../job/stream/stream.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ReturnOf } from "../../../wire/qapi/index.ts";
 import type { CommandContext, CommandHandlers } from "../registry.ts";

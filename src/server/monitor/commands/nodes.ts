@@ -4,10 +4,10 @@
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import * as change from "../../../block/change.ts";
-import { truncate } from "../../../block/io.ts";
-import { drained } from "../../../block/drain.ts";
-import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/internal-snapshots.ts";
+import * as change from "../../../block/graph/change.ts";
+import { truncate } from "../../../block/io/io.ts";
+import { drained } from "../../../block/model/drain.ts";
+import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf } from "../../../wire/qapi/index.ts";
 import type { CommandHandlers } from "../registry.ts";

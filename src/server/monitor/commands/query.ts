@@ -4,13 +4,13 @@
  */
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import { backingChainNext, filterOrCow, skipFilters } from "../../../block/chain.ts";
-import type { Child } from "../../../block/child.ts";
-import { dirtyBitmapInfo } from "../../../block/dirty-bitmap.ts";
-import type { SnapshotInfo } from "../../../block/driver.ts";
-import type { BlockNode } from "../../../block/node.ts";
-import { imageFilename } from "../../../block/open.ts";
-import { Perm } from "../../../block/permissions.ts";
+import { backingChainNext, filterOrCow, skipFilters } from "../../../block/model/chain.ts";
+import type { Child } from "../../../block/io/child.ts";
+import { dirtyBitmapInfo } from "../../../block/model/dirty-bitmap.ts";
+import type { SnapshotInfo } from "../../../block/model/contract.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
+import { imageFilename } from "../../../block/graph/open.ts";
+import { Perm } from "../../../block/model/permissions.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ReturnOf, TypeOf } from "../../../wire/qapi/index.ts";
 import type { CommandHandlers } from "../registry.ts";

@@ -3,13 +3,13 @@
  * those before it be undone in reverse. Source: QAPI transaction schema and behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import * as bitmaps from "../../../block/bitmap-commands.ts";
-import { prepareSnapshot, prepareSnapshotSync } from "../../../block/change.ts";
-import { drained } from "../../../block/drain.ts";
-import type { BlockGraph } from "../../../block/graph.ts";
-import { prepareInternalSnapshot } from "../../../block/internal-snapshots.ts";
-import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup.ts";
-import { JobTransaction } from "../../../job/job-transaction.ts";
+import * as bitmaps from "../../../block/bitmap/commands.ts";
+import { prepareSnapshot, prepareSnapshotSync } from "../../../block/graph/change.ts";
+import { drained } from "../../../block/model/drain.ts";
+import type { BlockGraph } from "../../../block/graph/graph.ts";
+import { prepareInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
+import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup/backup.ts";
+import { JobTransaction } from "../../../job/core/transaction.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf, TransactionAction } from "../../../wire/qapi/index.ts";
 import type { CommandHandlers } from "../registry.ts";

@@ -1,6 +1,6 @@
 // The map of the demo: what a cell shows while a mirror stands still at an error, and when it is over.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Cell, DiskMap, drawMap } from "../../../../src/cli/demo/disk-map.ts";
+import { Cell, DiskMap, drawMap } from "../../../../src/cli/verbs/demo/disk-map.ts";
 import {
   type Engine,
   type MapExtent,

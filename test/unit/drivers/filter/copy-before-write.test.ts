@@ -1,9 +1,9 @@
 // copy-before-write over memory nodes: the target keeps what the source held, and whom a failed copy hurts.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../../src/block/child.ts";
-import type { BlockNode } from "../../../../src/block/node.ts";
-import { Perm } from "../../../../src/block/permissions.ts";
-import { createDirtyBitmap } from "../../../../src/block/dirty-bitmap.ts";
+import type { Child } from "../../../../src/block/io/child.ts";
+import type { BlockNode } from "../../../../src/block/model/node.ts";
+import { Perm } from "../../../../src/block/model/permissions.ts";
+import { createDirtyBitmap } from "../../../../src/block/model/dirty-bitmap.ts";
 import type { CopyBeforeWrite } from "../../../../src/drivers/filter/copy-before-write.ts";
 import { KiB, MiB, TestGraph, pattern, same } from "../../support/graph.ts";
 

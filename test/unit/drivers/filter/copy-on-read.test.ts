@@ -1,17 +1,17 @@
 // The copy-on-read filter over a small format with a backing file.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../../src/block/child.ts";
+import type { Child } from "../../../../src/block/io/child.ts";
 import {
   type BlockDriver,
   type BlockStatus,
   type DriverType,
   Req,
   Role,
-} from "../../../../src/block/driver.ts";
-import { FilterDriver } from "../../../../src/block/filter-driver.ts";
-import type { BlockNode } from "../../../../src/block/node.ts";
-import { childOption } from "../../../../src/block/options.ts";
-import { Perm, type Permissions } from "../../../../src/block/permissions.ts";
+} from "../../../../src/block/model/contract.ts";
+import { FilterDriver } from "../../../../src/block/model/filter-driver.ts";
+import type { BlockNode } from "../../../../src/block/model/node.ts";
+import { childOption } from "../../../../src/block/model/options.ts";
+import { Perm, type Permissions } from "../../../../src/block/model/permissions.ts";
 import { copyOnRead } from "../../../../src/drivers/filter/copy-on-read.ts";
 import { MiB, pattern, TestGraph } from "../../support/graph.ts";
 

@@ -1,8 +1,8 @@
 // snapshot-access over copy-before-write: the old content, whatever the guest writes meanwhile.
 import { describe, expect, it } from "vitest";
-import { createDirtyBitmap } from "../../../../src/block/dirty-bitmap.ts";
-import { Perm } from "../../../../src/block/permissions.ts";
-import type { Child } from "../../../../src/block/child.ts";
+import { createDirtyBitmap } from "../../../../src/block/model/dirty-bitmap.ts";
+import { Perm } from "../../../../src/block/model/permissions.ts";
+import type { Child } from "../../../../src/block/io/child.ts";
 import { KiB, MiB, TestGraph, pattern, same } from "../../support/graph.ts";
 
 interface Setup {

@@ -1,7 +1,7 @@
 // The throttle filter in a graph, in virtual time.
 import { describe, expect, it } from "vitest";
-import { drained } from "../../../../src/block/drain.ts";
-import { throttleGroupsOf } from "../../../../src/block/throttle.ts";
+import { drained } from "../../../../src/block/model/drain.ts";
+import { throttleGroupsOf } from "../../../../src/block/throttle/throttle.ts";
 import { throttle } from "../../../../src/drivers/filter/throttle.ts";
 import { MiB, pattern, TestGraph } from "../../support/graph.ts";
 

@@ -1,6 +1,6 @@
 // raw: windows into a file, refusals in QEMU's words, status, resize and permissions.
 import { describe, expect, it } from "vitest";
-import { Perm } from "../../../../src/block/permissions.ts";
+import { Perm } from "../../../../src/block/model/permissions.ts";
 import { KiB, MiB, pattern, TestGraph } from "../../support/graph.ts";
 
 const window = { offset: 64 * KiB, size: 128 * KiB };

@@ -2,8 +2,8 @@
 // opfs over a directory in memory. Files: file.node.test.ts; the browser's own storage: test/browser/storage-compliance.test.ts.
 import { describe, test } from "vitest";
 import type { Host } from "../../../../src/base/host.ts";
-import type { NodeSpec } from "../../../../src/block/driver.ts";
-import { BlockGraph } from "../../../../src/block/graph.ts";
+import type { NodeSpec } from "../../../../src/block/model/contract.ts";
+import { BlockGraph } from "../../../../src/block/graph/graph.ts";
 import { blob } from "../../../../src/drivers/protocol/blob.ts";
 import { http } from "../../../../src/drivers/protocol/http/index.ts";
 import { memory } from "../../../../src/drivers/protocol/memory.ts";

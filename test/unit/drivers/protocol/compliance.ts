@@ -1,7 +1,7 @@
 // What every protocol driver has to do, as cases over an open disk: each driver's tests run them, in Node, in a browser's
 // page, and in a worker, where there is no test runner. A case throws when the driver fails it.
-import type { BlockDriver } from "../../../../src/block/driver.ts";
-import { Req } from "../../../../src/block/driver.ts";
+import type { BlockDriver } from "../../../../src/block/model/contract.ts";
+import { Req } from "../../../../src/block/model/contract.ts";
 import { randomness } from "../../../support/random.ts";
 
 const KiB = 1024;

@@ -4,8 +4,8 @@
 import { describe, expect, test } from "vitest";
 import { errnoOf } from "../../../../src/base/errors.ts";
 import type { Host } from "../../../../src/base/host.ts";
-import { type BlockDriver, Req } from "../../../../src/block/driver.ts";
-import { BlockGraph } from "../../../../src/block/graph.ts";
+import { type BlockDriver, Req } from "../../../../src/block/model/contract.ts";
+import { BlockGraph } from "../../../../src/block/graph/graph.ts";
 import { http } from "../../../../src/drivers/protocol/http/index.ts";
 import { loadKernels } from "../../../../src/kernels/load.ts";
 import { ManifestWriter } from "../../../../src/wire/manifest.ts";

@@ -2,7 +2,7 @@
 // server is of another origin and exposes its headers.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { BlockError } from "../../../../src/base/errors.ts";
-import type { NodeSpec } from "../../../../src/block/driver.ts";
+import type { NodeSpec } from "../../../../src/block/model/contract.ts";
 import { type Engine, makeManifest } from "../../../../src/browser.ts";
 import * as browser from "../../../../src/browser.ts";
 import { contentOf, zstdFrame } from "../../../support/content.ts";

@@ -1,7 +1,7 @@
 // memory: content against a model, holes, the limit of max-bytes, and a buffer handed in.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Req } from "../../../../src/block/driver.ts";
+import { Req } from "../../../../src/block/model/contract.ts";
 import { MEMORY_PAGE_BYTES, MemoryDriver } from "../../../../src/drivers/protocol/memory.ts";
 import { KiB, MiB, pattern, TestGraph } from "../../support/graph.ts";
 

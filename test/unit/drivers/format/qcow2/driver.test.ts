@@ -1,11 +1,11 @@
 // The driver over memory nodes, through the real graph.
 import { expect, test } from "vitest";
 import { deferred } from "../../../../../src/base/signals.ts";
-import type { Child } from "../../../../../src/block/child.ts";
-import { Req } from "../../../../../src/block/driver.ts";
-import type { BlockNode } from "../../../../../src/block/node.ts";
-import { Perm } from "../../../../../src/block/permissions.ts";
-import { type Header, parseHeader } from "../../../../../src/drivers/format/qcow2/header.ts";
+import type { Child } from "../../../../../src/block/io/child.ts";
+import { Req } from "../../../../../src/block/model/contract.ts";
+import type { BlockNode } from "../../../../../src/block/model/node.ts";
+import { Perm } from "../../../../../src/block/model/permissions.ts";
+import { type Header, parseHeader } from "../../../../../src/drivers/format/qcow2/disk/header.ts";
 import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
 import type { Qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
 import { TestGraph, same } from "../../../support/graph.ts";

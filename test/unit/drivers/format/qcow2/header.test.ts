@@ -8,12 +8,12 @@ import {
   setBackingFormat,
   virtualSize,
   checkSnapshotPlace,
-} from "../../../../../src/drivers/format/qcow2/header.ts";
+} from "../../../../../src/drivers/format/qcow2/disk/header.ts";
 import {
   Extension,
   knownFeatures,
   serializeFeatureNames,
-} from "../../../../../src/drivers/format/qcow2/header-extensions.ts";
+} from "../../../../../src/drivers/format/qcow2/disk/header-extensions.ts";
 
 function valid(): Header {
   return {

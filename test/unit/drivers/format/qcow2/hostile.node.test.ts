@@ -2,11 +2,11 @@
 // without harm; nothing stays open after a refusal, and nothing is allocated or read because an image claims to be large.
 // What concerns formats that are not read here (Parallels, Bochs, VHDX, VMDK, qcow1) is tried on the same field of qcow2.
 import { describe, expect, test } from "vitest";
-import { fileGate, type Gate, type GateRequest } from "../../../../../src/block/gate.ts";
-import type { BlockNode } from "../../../../../src/block/node.ts";
-import type { DriverType, NodeSpec } from "../../../../../src/block/driver.ts";
+import { fileGate, type Gate, type GateRequest } from "../../../../../src/block/model/gate.ts";
+import type { BlockNode } from "../../../../../src/block/model/node.ts";
+import type { DriverType, NodeSpec } from "../../../../../src/block/model/contract.ts";
 import { checkedQcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
-import { compressedEntry } from "../../../../../src/drivers/format/qcow2/layout.ts";
+import { compressedEntry } from "../../../../../src/drivers/format/qcow2/disk/layout.ts";
 import { createEngine, openNode } from "../../../../../src/node.ts";
 import { deflateRawSync } from "node:zlib";
 import { TestGraph } from "../../../support/graph.ts";

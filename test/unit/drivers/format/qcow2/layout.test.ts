@@ -12,7 +12,7 @@ import {
   readU64,
   writeEntry,
   writeU64,
-} from "../../../../../src/drivers/format/qcow2/layout.ts";
+} from "../../../../../src/drivers/format/qcow2/disk/layout.ts";
 
 test("an entry gives back the offset that was written, whatever its flags", () => {
   const view = new DataView(new ArrayBuffer(8));

@@ -1,9 +1,9 @@
 // Writing at once: what it takes, and what a failure leaves.
 import { expect, test } from "vitest";
-import type { Child } from "../../../../../src/block/child.ts";
-import type { BlockDriver } from "../../../../../src/block/driver.ts";
-import type { BlockNode } from "../../../../../src/block/node.ts";
-import { Perm } from "../../../../../src/block/permissions.ts";
+import type { Child } from "../../../../../src/block/io/child.ts";
+import type { BlockDriver } from "../../../../../src/block/model/contract.ts";
+import type { BlockNode } from "../../../../../src/block/model/node.ts";
+import { Perm } from "../../../../../src/block/model/permissions.ts";
 import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
 import type { Qcow2 } from "../../../../../src/drivers/format/qcow2/index.ts";
 import { TestGraph } from "../../../support/graph.ts";

@@ -1,6 +1,6 @@
 // The end of a zstd frame, and frames that claim more than a cluster may hold.
 import { expect, test } from "vitest";
-import { zstdFrameBytes } from "../../../../../src/drivers/format/qcow2/zstd-frame.ts";
+import { zstdFrameBytes } from "../../../../../src/drivers/format/qcow2/disk/zstd-frame.ts";
 
 const MAGIC = [0x28, 0xb5, 0x2f, 0xfd];
 /** A last raw block of two bytes. */

@@ -1,7 +1,12 @@
 // x-blockdev-amend: what it refuses, the life of its job, and what reaches the driver.
 import { describe, expect, test } from "vitest";
 import { CommandError } from "../../../../../src/base/errors.ts";
-import type { AmendContext, AmendOptions, BlockDriver, DriverType } from "../../../../../src/block/driver.ts";
+import type {
+  AmendContext,
+  AmendOptions,
+  BlockDriver,
+  DriverType,
+} from "../../../../../src/block/model/contract.ts";
 import { Daemon } from "./daemon.ts";
 
 const MiB = 1 << 20;

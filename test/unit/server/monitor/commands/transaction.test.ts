@@ -1,6 +1,6 @@
 // The transaction command: all or nothing, whatever the action that fails.
 import { describe, expect, test } from "vitest";
-import { findDirtyBitmap } from "../../../../../src/block/dirty-bitmap.ts";
+import { findDirtyBitmap } from "../../../../../src/block/model/dirty-bitmap.ts";
 import { Daemon } from "./daemon.ts";
 
 const action = (type: string, data: Record<string, unknown> = {}): Record<string, unknown> => ({

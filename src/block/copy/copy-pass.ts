@@ -1,0 +1,201 @@
+/**
+ * One pass over the dirty clusters of a BlockCopy: bounded parallel requests, a rate limit, and every failed range back
+ * into the bitmap. The first task that fails decides the pass's error; what is in flight then finishes.
+ * Source: behaviour of QEMU 7.2's block-copy.
+ */
+import { MiB } from "../../base/limits.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { Wakeup } from "../../base/signals.ts";
+import type { BlockCopy } from "./block-copy.ts";
+import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
+import { CopyError, type CopyExtent } from "./range-copy.ts";
+
+/** Copies that one pass runs at once, unless told otherwise. */
+export const MAX_COPY_WORKERS = 64;
+
+/** Data that one pass has in flight at most (one request may be larger), bytes. */
+const MAX_BYTES_IN_FLIGHT = 8 * MiB;
+
+/** Largest run of zeroes that is written at once without a rate limit, bytes. */
+const MAX_ZERO_BYTES = 128 * MiB;
+
+/** How far a pass asks for the block status ahead, bytes. */
+const STATUS_REACH = 1024 * MiB;
+
+/** How one pass works. */
+export interface CopyPassOptions {
+  /** Copies at once, >= 1; default MAX_COPY_WORKERS. */
+  maxWorkers?: number;
+  /** Largest data request, bytes, at least a cluster; 0 or absent: no limit beyond the copier's. */
+  maxChunk?: number;
+  /** Neither waits for nor counts against the rate limit, and never waits for memory (copy-before-write). */
+  urgent?: boolean;
+}
+
+interface Known extends CopyExtent {
+  offset: number;
+}
+
+/** One pass over a range. It never rejects: look at `error` and `cancelled` when `done` has resolved. */
+export class CopyPass {
+  readonly #copy: BlockCopy;
+  readonly #range: ByteRange;
+  readonly #cursor: DirtyCursor;
+  readonly #maxWorkers: number;
+  readonly #maxChunk: number;
+  readonly #urgent: boolean;
+  readonly #changed = new Wakeup();
+  #known: Known | undefined;
+  #running = 0;
+  #bytes = 0;
+  /** Resolves when the pass and all of its requests have ended. */
+  readonly done: Promise<void>;
+  finished = false;
+  cancelled = false;
+  /** The first task that failed. */
+  error: CopyError | undefined;
+
+  /** Made by BlockCopy.start. */
+  constructor(copy: BlockCopy, range: ByteRange, options: CopyPassOptions) {
+    this.#copy = copy;
+    this.#range = range;
+    this.#cursor = new DirtyCursor(copy, range);
+    this.#maxWorkers = Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS);
+    this.#urgent = options.urgent ?? false;
+    this.#maxChunk = this.#chunk(options.maxChunk ?? 0);
+    this.done = this.#run().finally(() => {
+      this.finished = true;
+    });
+  }
+
+  /** Starts nothing new; requests in flight finish. */
+  cancel(): void {
+    this.cancelled = true;
+    this.kick();
+  }
+
+  /** Cancels a pass that still runs. */
+  cancelUnlessFinished(): void {
+    if (!this.finished) this.cancel();
+  }
+
+  /** Looks at the rate limit again. */
+  kick(): void {
+    this.#changed.wake();
+  }
+
+  #chunk(maxChunk: number): number {
+    const { copier, clusterSize } = this.#copy;
+    if (copier.compress) return clusterSize;
+    const most = maxChunk > 0 ? Math.min(maxChunk, MiB) : MiB;
+    return Math.max(clusterSize, alignDown(most, clusterSize));
+  }
+
+  get #stopped(): boolean {
+    return this.cancelled || this.error !== undefined;
+  }
+
+  async #run(): Promise<void> {
+    for (let more = true; more && !this.#stopped;) {
+      more = await this.#sweep();
+      // What others copy in the range is waited for too; it may come back dirty.
+      if (!this.#stopped && (await this.#copy.inFlight.waitOne(this.#range))) more = true;
+    }
+  }
+
+  /** Starts a task for everything that is dirty and waits for all of them. Says whether there was anything. */
+  async #sweep(): Promise<boolean> {
+    this.#cursor.rewind();
+    let found = false;
+    while (!this.#stopped) {
+      const extent = this.#cursor.peek();
+      if (!extent) break;
+      found = true;
+      if (this.#full) await this.#changed.wait();
+      else if (this.#delayMs > 0) await this.#sleep(this.#delayMs);
+      else if (!this.#knows(extent.offset)) this.#known = await this.#learn(extent);
+      else this.#startTask(extent);
+    }
+    while (this.#running > 0) await this.#changed.wait();
+    return found;
+  }
+
+  get #full(): boolean {
+    if (this.#running === 0) return false;
+    return this.#running >= this.#maxWorkers || this.#bytes + this.#maxChunk > MAX_BYTES_IN_FLIGHT;
+  }
+
+  get #delayMs(): number {
+    return this.#urgent ? 0 : (this.#copy.rateLimit?.delayMs(0) ?? 0);
+  }
+
+  async #sleep(delayMs: number): Promise<void> {
+    const cancel = this.#copy.clock.timer(delayMs, () => this.#changed.wake());
+    await this.#changed.wait();
+    cancel();
+  }
+
+  #knows(offset: number): boolean {
+    const known = this.#known;
+    return known !== undefined && known.offset <= offset && offset < known.offset + known.bytes;
+  }
+
+  /** The block status at a dirty extent, in whole clusters: one that is partly zeroes or unallocated counts as data. */
+  async #learn(extent: ByteRange): Promise<Known> {
+    const { clusterSize, copier } = this.#copy;
+    const asked = Math.min(extent.bytes, STATUS_REACH);
+    const status = await copier.status(extent.offset, asked);
+    const { offset } = extent;
+    if (status.bytes >= asked) return { ...status, offset };
+    if (status.bytes < clusterSize)
+      return { offset, bytes: Math.min(clusterSize, asked), kind: "data", allocated: true };
+    return { ...status, offset, bytes: alignDown(status.bytes, clusterSize) };
+  }
+
+  /** Takes the beginning of a dirty extent whose status is known, and copies it. */
+  #startTask(extent: ByteRange): void {
+    const known = this.#known!;
+    const copy = this.#copy;
+    const { offset } = extent;
+    const bytes = Math.min(extent.bytes, known.offset + known.bytes - offset);
+    if (copy.skipUnallocated && !known.allocated) {
+      this.#cursor.take({ offset, bytes });
+      copy.progress?.remaining(copy.remaining);
+      return;
+    }
+    const zero = known.kind === "zero";
+    const range = {
+      offset,
+      bytes: Math.min(bytes, zero && !this.#limited ? MAX_ZERO_BYTES : this.#maxChunk),
+    };
+    this.#cursor.take(range);
+    const clusters = alignUp(range.bytes, copy.clusterSize);
+    const release = copy.inFlight.add({ offset, bytes: clusters });
+    if (!this.#urgent) copy.rateLimit?.delayMs(range.bytes);
+    this.#running += 1;
+    if (!zero) this.#bytes += range.bytes;
+    void this.#work(range, zero).finally(() => {
+      release();
+      copy.progress?.remaining(copy.remaining);
+      this.#running -= 1;
+      if (!zero) this.#bytes -= range.bytes;
+      this.#changed.wake();
+    });
+  }
+
+  get #limited(): boolean {
+    return !this.#urgent && (this.#copy.rateLimit?.isActive() ?? false);
+  }
+
+  async #work(range: ByteRange, zero: boolean): Promise<void> {
+    const { copier, clusterSize, progress } = this.#copy;
+    try {
+      if (zero) await copier.writeZeroes(range.offset, range.bytes);
+      else await copier.copyData(range.offset, range.bytes, this.#urgent);
+      progress?.done(alignUp(range.bytes, clusterSize));
+    } catch (error) {
+      this.error ??= error instanceof CopyError ? error : new CopyError("write", error);
+      this.#copy.markDirty(range);
+    }
+  }
+}

@@ -1,0 +1,315 @@
+/**
+ * The block graph: registered drivers, named nodes, their opening and closing, and every change of its shape.
+ * One graph per engine. Source: behaviour of QEMU's block.c and blockdev.c.
+ *
+ * Invariants: node names are unique; a node lives while the monitor owns it, a parent holds it or it is referenced;
+ * edges change only here and in edges.ts, with the nodes concerned drained.
+ */
+import { assert } from "../../base/assert.ts";
+import { CommandError } from "../../base/errors.ts";
+import { Secrets } from "../../crypto/secrets.ts";
+import { EventBus } from "../../base/event-bus.ts";
+import type { Host } from "../../base/host.ts";
+import { limits } from "../../base/limits.ts";
+import { Mutex, Wakeup } from "../../base/signals.ts";
+import { Arena } from "../../kernels/arena.ts";
+import type { Kernels } from "../../kernels/kernels.ts";
+import type { BlockBackend } from "../io/backend.ts";
+import type { Child, ChildParent } from "../io/child.ts";
+import { closeNode } from "./close.ts";
+import { drained } from "../model/drain.ts";
+import type { ChildRole, DriverType, NodeSpec } from "../model/contract.ts";
+import * as edges from "./edges.ts";
+import { type Gate, denyGate } from "../model/gate.ts";
+import type { BlockNode } from "../model/node.ts";
+import { openBackingFromHeader, openNode } from "./open.ts";
+import type { Permissions } from "../model/permissions.ts";
+import { switchReadOnly } from "./read-only.ts";
+
+/** What an engine is made of. */
+export interface GraphInit {
+  host: Host;
+  kernels: Kernels;
+  arena?: Arena;
+  gate?: Gate;
+  /** See job/error-policy.ts; off by default as in QEMU 7.2. */
+  strictErrorPolicy?: boolean;
+}
+
+/** All nodes of one engine. */
+export class BlockGraph {
+  readonly host: Host;
+  readonly kernels: Kernels;
+  readonly arena: Arena;
+  readonly gate: Gate;
+  readonly strictErrorPolicy: boolean;
+  readonly events = new EventBus();
+  /** Woken whenever something that a drain may wait for has changed. */
+  readonly changes = new Wakeup();
+  /** Named block backends (guest devices). */
+  readonly backends = new Map<string, BlockBackend>();
+  /** All backends that hold a node, those without a name too (library handles). */
+  readonly attachedBackends = new Set<BlockBackend>();
+  /** Passphrases and keys by id (`object-add qom-type=secret`). */
+  readonly secrets = new Secrets();
+  readonly #drivers = new Map<string, DriverType>();
+  readonly #nodes = new Map<string, BlockNode>();
+  readonly #removals = new Mutex();
+
+  constructor(init: GraphInit) {
+    this.host = init.host;
+    this.kernels = init.kernels;
+    this.arena = init.arena ?? new Arena(init.kernels);
+    this.gate = init.gate ?? denyGate;
+    this.strictErrorPolicy = init.strictErrorPolicy ?? false;
+  }
+
+  // Drivers.
+
+  register(...types: readonly DriverType[]): void {
+    for (const type of types) this.#drivers.set(type.name, type);
+  }
+
+  /** The driver of that name, or `Unknown driver 'x'`. */
+  driver(name: string): DriverType {
+    const type = this.#drivers.get(name);
+    if (!type) throw new CommandError(`Unknown driver '${name}'`);
+    return type;
+  }
+
+  get drivers(): Iterable<DriverType> {
+    return this.#drivers.values();
+  }
+
+  // Names.
+
+  /** All nodes, newest first. */
+  get nodes(): BlockNode[] {
+    return [...this.#nodes.values()].reverse();
+  }
+
+  findNode(name: string): BlockNode | undefined {
+    return this.#nodes.get(name);
+  }
+
+  /** The node of that name. Throws `Failed to find node with node-name='x'`. */
+  node(name: string): BlockNode {
+    const node = this.#nodes.get(name);
+    if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`);
+    return node;
+  }
+
+  /** A device's node, or the node of that name if no device is named. Throws `Cannot find device='x' nor node-name='y'`. */
+  nodeOrDevice({ device = "", node = "" }: { device?: string; node?: string }): BlockNode {
+    const found = device ? this.backends.get(device)?.root?.node : this.#nodes.get(node);
+    if (!found) throw new CommandError(`Cannot find device='${device}' nor node-name='${node}'`);
+    return found;
+  }
+
+  /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
+  lookup(name: string): BlockNode {
+    const node = this.backends.get(name)?.root?.node ?? this.#nodes.get(name);
+    if (!node) throw new CommandError(`Cannot find device='${name}' nor node-name='${name}'`);
+    return node;
+  }
+
+  /** Checks a wished name or makes one (`#block` and three digits or more). */
+  claimName(name: string | undefined): string {
+    if (name === undefined) {
+      for (;;) {
+        const made = `#block${String(this.host.random.below(1000)).padStart(3, "0")}${this.#nodes.size > 500 ? this.#nodes.size : ""}`;
+        if (!this.#nodes.has(made)) return made;
+      }
+    }
+    if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(name)) throw new CommandError(`Invalid node-name: '${name}'`);
+    if (name.length > limits.maxNodeNameLength) throw new CommandError("Node name too long");
+    if (this.backends.has(name)) throw new CommandError(`node-name=${name} is conflicting with a device id`);
+    if (this.#nodes.has(name)) throw new CommandError(`Duplicate nodes with node-name='${name}'`);
+    return name;
+  }
+
+  /** Registers a node under its name; open.ts calls it. */
+  addNode(node: BlockNode): void {
+    assert(!this.#nodes.has(node.name), `node '${node.name}' exists`);
+    this.#nodes.set(node.name, node);
+  }
+
+  removeNode(node: BlockNode): void {
+    if (this.#nodes.get(node.name) === node) this.#nodes.delete(node.name);
+  }
+
+  // Opening and closing.
+
+  /**
+   * Opens a node for a caller who holds a reference on it: release with `release`. `gate` stands in for the graph's;
+   * `metadataOnly`: the disk's content will not be read, so encrypted images need no secret.
+   */
+  async open(spec: NodeSpec, options: { gate?: Gate; metadataOnly?: boolean } = {}): Promise<BlockNode> {
+    const node = await openNode(this, spec, options);
+    node.references += 1;
+    return node;
+  }
+
+  /** blockdev-add: the monitor owns the node until `remove`. */
+  async add(spec: NodeSpec): Promise<BlockNode> {
+    if (spec["node-name"] === undefined)
+      throw new CommandError("'node-name' must be specified for the root node");
+    const node = await openNode(this, spec);
+    node.monitorOwned = true;
+    return node;
+  }
+
+  /** blockdev-del, with QEMU's refusals. */
+  async remove(name: string): Promise<void> {
+    const node = this.node(name);
+    // The edge of a backend, a guest's or a job's, is called root.
+    if ([...node.parents].some((edge) => edge.name === "root"))
+      throw new CommandError(`Node ${name} is in use`);
+    node.checkBlocked("drive-del");
+    if (!node.monitorOwned) throw new CommandError(`Node ${name} is not owned by the monitor`);
+    if (node.parents.size > 0 || node.references > 0)
+      throw new CommandError(`Block device ${name} is in use`);
+    node.monitorOwned = false;
+    await this.releaseIfUnused(node);
+  }
+
+  /** Takes a reference. */
+  reference(node: BlockNode): void {
+    node.references += 1;
+  }
+
+  /** Gives a reference back; the last one closes the node and what only it used. Reports a failed flush. */
+  async release(node: BlockNode): Promise<void> {
+    assert(node.references > 0, `node '${node.name}' released too often`);
+    node.references -= 1;
+    await this.releaseIfUnused(node);
+  }
+
+  async releaseIfUnused(node: BlockNode): Promise<void> {
+    if (node.closed || node.monitorOwned || node.references > 0 || node.parents.size > 0) return;
+    node.closing ??= closeNode(node);
+    await node.closing;
+  }
+
+  /** Closes everything: roots first. The first error is reported after all are closed. */
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const backend of [...this.attachedBackends])
+      await backend.close().catch((error: unknown) => errors.push(error));
+    for (const node of this.nodes) {
+      node.monitorOwned = false;
+      node.references = 0;
+    }
+    for (const node of this.nodes)
+      await this.releaseIfUnused(node).catch((error: unknown) => errors.push(error));
+    if (errors.length > 0) throw errors[0];
+  }
+
+  // Shape.
+
+  /** Makes an edge from a parent that is no node (a job, a backend). */
+  attach(
+    parent: ChildParent,
+    node: BlockNode,
+    options: { name: string; role?: ChildRole } & Permissions,
+  ): Promise<Child> {
+    const { name, role = 0, perm, shared } = options;
+    return edges.attachChild({ name, role, parent, node, perm, shared });
+  }
+
+  /** Removes an edge and closes the node if nobody else uses it. */
+  async detach(child: Child): Promise<void> {
+    const { node } = child;
+    await edges.detachChild(child);
+    await this.releaseIfUnused(node);
+  }
+
+  /** Changes what an edge of a job or backend takes. */
+  setPermissions(child: Child, permissions: Permissions): Promise<void> {
+    return edges.setChildPermissions(child, permissions);
+  }
+
+  /** Points one edge (a backing link) at another node; the old node is closed if unused. `null` removes the edge. */
+  async setChild(child: Child, to: BlockNode | null): Promise<void> {
+    const old = child.node;
+    const parent = child.parent.parentNode;
+    await drained(parent ? [parent, old] : [old], async () => {
+      if (to) await edges.moveChild(child, to);
+      else await edges.detachChild(child);
+    });
+    await this.releaseIfUnused(old);
+  }
+
+  /** Gives a node without one a backing file, or changes or removes the one it has. */
+  async setBacking(node: BlockNode, to: BlockNode | null, role: ChildRole): Promise<void> {
+    if (node.backing) return this.setChild(node.backing, to);
+    if (!to) return;
+    await drained([node, to], async () => {
+      await edges.attachChild({ name: "backing", role, parent: node, node: to, perm: 0, shared: 0 });
+    });
+  }
+
+  /** All parents of `from` now use `to` (edges of what lies above `to` excepted). Drained. `from` is closed if unused. */
+  async replace(from: BlockNode, to: BlockNode): Promise<void> {
+    await drained([from, to], () => edges.replaceParents(from, to));
+    await this.releaseIfUnused(from);
+  }
+
+  /** Opens a filter whose child option names `below`, and puts it between `below` and its parents. The caller references it. */
+  async insertFilter(
+    spec: NodeSpec,
+    below: BlockNode,
+    options: { implicit?: boolean } = {},
+  ): Promise<BlockNode> {
+    return drained([below], async () => {
+      const filter = await this.open(spec);
+      filter.implicit = options.implicit ?? false;
+      try {
+        // What it lies over by now: meanwhile another node may have taken the place of `below`.
+        await edges.replaceParents(filter.filtered?.node ?? below, filter);
+      } catch (error) {
+        await this.release(filter);
+        throw error;
+      }
+      return filter;
+    });
+  }
+
+  /**
+   * Takes a filter out: its parents use its child again. The caller's reference goes. One at a time: each holds the node below,
+   * which may be the filter that another one takes out, and that is to be closed when it returns.
+   */
+  removeFilter(filter: BlockNode): Promise<void> {
+    return this.#removals.run(() => this.#removeFilter(filter));
+  }
+
+  async #removeFilter(filter: BlockNode): Promise<void> {
+    const below = filter.filtered?.node;
+    assert(below, `'${filter.name}' is no filter with a child`);
+    this.reference(below);
+    try {
+      // Again what it lies over by now: the drain may have waited for a change.
+      await drained([filter, below], () => edges.replaceParents(filter, filter.filtered?.node ?? below));
+      await this.release(filter);
+    } finally {
+      await this.release(below);
+    }
+  }
+
+  /** Begins and ends a drained section of every node. */
+  async drainAll(): Promise<void> {
+    await drained(this.nodes, () => undefined);
+  }
+
+  /** Opens the backing file that the node's header names, through the gate (drive-mirror into an existing image). */
+  async openBackingOf(node: BlockNode): Promise<void> {
+    await drained([node], () => openBackingFromHeader(this, node));
+    node.childrenChanged();
+  }
+
+  /** Switches a node and the storage that it opened itself between read-only and writable. */
+  async setReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
+    if (node.readOnly === readOnly) return;
+    await drained([node], () => switchReadOnly(node, readOnly));
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * Opening a node: name, driver, options inherited from the parent, children, and the backing file that the image's
+ * header names (through the gate). A failed open leaves nothing behind. Source: behaviour of QEMU's bdrv_open_inherit.
+ */
+import { BlockError, CommandError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import { restoreBitmaps } from "../bitmap/persistence.ts";
+import type { Child } from "../io/child.ts";
+import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "../model/contract.ts";
+import { attachChild, detachChild, refresh } from "./edges.ts";
+import type { Gate } from "../model/gate.ts";
+import type { BlockGraph } from "./graph.ts";
+import { pread } from "../io/io.ts";
+import { BlockNode, type NodeOptions } from "../model/node.ts";
+import { Perm } from "../model/permissions.ts";
+
+interface Inherited {
+  parent: BlockNode;
+  role: ChildRole;
+}
+
+/** Who opens a node: a parent, or a caller who may bring a gate. */
+type Opener = Inherited | { gate?: Gate; metadataOnly?: boolean };
+
+/** Opens a node and its children. The caller takes a reference or an edge at once. */
+export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener = {}): Promise<BlockNode> {
+  const inherited = "parent" in opener ? opener : undefined;
+  const type = graph.driver(spec.driver);
+  const name = graph.claimName(spec["node-name"]);
+  const node = new BlockNode({ graph, name, type, spec, options: nodeOptions(spec, inherited) });
+  node.inheritsFrom = inherited?.parent;
+  node.gate = "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate);
+  node.metadataOnly = "parent" in opener ? opener.parent.metadataOnly : (opener.metadataOnly ?? false);
+  graph.addNode(node);
+  try {
+    const driver = await type.open(openContext(graph, node), spec);
+    node.setDriver(driver);
+    // Until now the children were held by the rules of their roles.
+    if (driver.childPermissions) await refresh([node]);
+    if (type.supportsBacking) await openBacking(graph, node, spec);
+    node.childrenChanged();
+    await loadBitmaps(node);
+  } catch (error) {
+    await abandon(node);
+    throw error;
+  }
+  return node;
+}
+
+async function abandon(node: BlockNode): Promise<void> {
+  const opened = node.isOpen;
+  node.closed = true;
+  if (opened) await node.driver.close?.().catch(() => undefined);
+  for (const child of [...node.children]) {
+    await detachChild(child).catch(() => undefined);
+    await node.graph.releaseIfUnused(child.node).catch(() => undefined);
+  }
+  node.graph.removeNode(node);
+}
+
+function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOptions {
+  const from = inherited?.parent.options;
+  const backing = inherited !== undefined && (inherited.role & Role.cow) !== 0;
+  const storage = inherited !== undefined && (inherited.role & (Role.data | Role.metadata)) !== 0;
+  const detectZeroes = spec["detect-zeroes"] ?? "off";
+  const discard =
+    spec.discard ??
+    (storage
+      ? "unmap"
+      : inherited && inherited.role & Role.filtered
+        ? (from?.discard ?? "ignore")
+        : "ignore");
+  checkDetectZeroes({ detectZeroes, discard });
+  return {
+    readOnly: spec["read-only"] ?? (backing || (from?.readOnly ?? false)),
+    autoReadOnly: spec["auto-read-only"] ?? (backing ? false : (from?.autoReadOnly ?? false)),
+    forceShare: spec["force-share"] ?? from?.forceShare ?? false,
+    detectZeroes,
+    discard,
+    cacheDirect: spec.cache?.direct ?? from?.cacheDirect ?? false,
+    cacheNoFlush: spec.cache?.["no-flush"] ?? from?.cacheNoFlush ?? false,
+  };
+}
+
+/** Throws where zeroes are to be unmapped on a node that ignores discards. */
+export function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "discard">): void {
+  if (options.detectZeroes !== "unmap" || options.discard === "unmap") return;
+  throw new CommandError(
+    "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
+  );
+}
+
+function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
+  return {
+    node,
+    graph,
+    host: graph.host,
+    kernels: graph.kernels,
+    arena: graph.arena,
+    metadataOnly: node.metadataOnly,
+    get readOnly() {
+      return node.readOnly;
+    },
+    openChild: (ref, name, role) => openChild(node, { ref, name, role }),
+  };
+}
+
+async function openChild(
+  parent: BlockNode,
+  { ref, name, role }: { ref: ChildRef | undefined; name: string; role: ChildRole },
+): Promise<Child> {
+  if (ref === undefined) throw new CommandError(`A block device must be specified for "${name}"`);
+  return attachRef(parent, { ref, name, role });
+}
+
+async function attachRef(
+  parent: BlockNode,
+  { ref, name, role }: { ref: ChildRef; name: string; role: ChildRole },
+): Promise<Child> {
+  const { graph } = parent;
+  const node = typeof ref === "string" ? graph.lookup(ref) : await openNode(graph, ref, { parent, role });
+  try {
+    if (typeof ref === "string") checkCircle(parent, node);
+    return await attachChild({ name, role, parent, node, perm: 0, shared: Perm.all });
+  } catch (error) {
+    await graph.releaseIfUnused(node).catch(() => undefined);
+    throw error;
+  }
+}
+
+function checkCircle(parent: BlockNode, node: BlockNode): void {
+  if (node === parent || !node.isOpen)
+    throw new CommandError(`Making '${node.name}' a child of '${parent.name}' would create a cycle`);
+}
+
+/** The backing file: as the spec says, or as the header says and the gate allows. */
+async function openBacking(graph: BlockGraph, node: BlockNode, spec: NodeSpec): Promise<void> {
+  const given = spec["backing"] as ChildRef | null | undefined;
+  if (given === null || given === "") return;
+  if (given !== undefined) {
+    await attachRef(node, { ref: given, name: "backing", role: Role.cow });
+    return;
+  }
+  await openBackingFromHeader(graph, node);
+}
+
+/** Attaches the backing file that the header names, if it names one and the gate allows it. */
+export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode): Promise<void> {
+  const filename = node.driver.backingFilename?.();
+  if (!filename) return;
+  checkDepth(node);
+  const answer = await node.gate({
+    kind: "backing",
+    image: imageFilename(node),
+    name: filename,
+    format: node.driver.backingFormat?.(),
+  });
+  if ("refuse" in answer)
+    throw new BlockError({
+      code: "EPERM",
+      op: "open",
+      node: node.name,
+      message: `Could not open backing file: ${answer.refuse}`,
+    });
+  checkLoop(node, answer.allow);
+  const ref = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
+  try {
+    await attachRef(node, { ref, name: "backing", role: Role.cow });
+  } catch (error) {
+    // A chain without an end is told once, and not by each of its images.
+    if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;
+    throw new BlockError({
+      code: error instanceof BlockError ? error.code : "EINVAL",
+      op: "open",
+      node: node.name,
+      message: `Could not open backing file: ${error.message}`,
+      cause: error,
+    });
+  }
+}
+
+/** The operation that errors about the chain as a whole name. */
+const chainOp = "open chain";
+
+/** Throws if the file that a header names is one of those that led to it. Two spellings of a name only show in the depth. */
+function checkLoop(node: BlockNode, { file }: NodeSpec): void {
+  const filename = typeof file === "object" && file !== null ? (file as NodeSpec)["filename"] : undefined;
+  if (typeof filename !== "string") return;
+  for (let at: BlockNode | undefined = node; at; at = at.inheritsFrom) {
+    if (imageFilename(at) !== filename) continue;
+    const message = `Backing file '${filename}' creates an infinite loop.`;
+    throw new BlockError({ code: "ELOOP", op: chainOp, node: node.name, message });
+  }
+}
+
+function checkDepth(node: BlockNode): void {
+  let depth = 1;
+  for (let at = node.inheritsFrom; at; at = at.inheritsFrom) depth += 1;
+  if (depth > limits.maxChainDepth) {
+    throw new BlockError({
+      code: "ELOOP",
+      op: chainOp,
+      node: node.name,
+      message: `Backing chain is deeper than ${limits.maxChainDepth} images (limits.maxChainDepth)`,
+    });
+  }
+}
+
+/** The name of the file that holds an image, as it was opened; empty when it is no file. */
+export function imageFilename(node: BlockNode): string {
+  for (let at: BlockNode | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
+    if (typeof at.spec["filename"] === "string") return at.spec["filename"];
+  }
+  return "";
+}
+
+/** Guesses the format of an image that its overlay does not name; only a gate that allows the file leads here. */
+async function probed(graph: BlockGraph, spec: NodeSpec): Promise<NodeSpec> {
+  const file = spec["file"] as NodeSpec;
+  return { ...spec, driver: await probeFormat(graph, file) };
+}
+
+/** The format that a protocol's first 2 KiB show, `raw` where none claims them. */
+export async function probeFormat(graph: BlockGraph, file: NodeSpec): Promise<string> {
+  const node = await graph.open({ ...file, "read-only": true });
+  try {
+    const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));
+    await pread(node, 0, head).catch(() => undefined);
+    let best = { name: "raw", score: 0 };
+    for (const type of graph.drivers) {
+      const score = type.probe?.(head) ?? 0;
+      if (score > best.score) best = { name: type.name, score };
+    }
+    return best.name;
+  } finally {
+    await graph.release(node);
+  }
+}
+
+async function loadBitmaps(node: BlockNode): Promise<void> {
+  const store = node.driver.bitmapStore?.();
+  if (store) await restoreBitmaps(node, store);
+}

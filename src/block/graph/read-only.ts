@@ -1,0 +1,54 @@
+/**
+ * Switching a node, and the storage that it opened itself, between read-only and writable. All or nothing: when a step
+ * is refused (permissions, the file's own mode), what was switched is switched back. The node is drained by the caller.
+ * Source: behaviour of QEMU's bdrv_reopen.
+ */
+import { BlockError } from "../../base/errors.ts";
+import { flush } from "../io/io.ts";
+import type { BlockNode } from "../model/node.ts";
+import { refreshPermissions, restorePermissions } from "./permission-update.ts";
+import { Perm } from "../model/permissions.ts";
+
+/** Switches. Errors: EBUSY for a node that someone writes to, EPERM and EACCES as permissions and files have it. */
+export async function switchReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
+  if (readOnly) {
+    if (node.cumulativePermissions().perm & (Perm.write | Perm.writeUnchanged)) throw inUse(node);
+    // Afterwards nothing can be written back any more.
+    await flush(node);
+  }
+  const switched: BlockNode[] = [];
+  try {
+    for (const one of ownStorage(node, readOnly)) {
+      switched.push(one);
+      await switchOne(one, readOnly);
+    }
+  } catch (error) {
+    for (const one of switched.toReversed()) await switchOne(one, !readOnly).catch(() => undefined);
+    await restorePermissions([node]);
+    throw error;
+  }
+}
+
+/** The node and what it opened inline, in the order of switching: writable from below, read-only from above. */
+function ownStorage(node: BlockNode, readOnly: boolean): BlockNode[] {
+  const all: BlockNode[] = [];
+  const visit = (at: BlockNode): void => {
+    if (at.readOnly !== readOnly) all.push(at);
+    for (const child of at.children)
+      if (child.node.inheritsFrom === at && child.name !== "backing") visit(child.node);
+  };
+  visit(node);
+  return readOnly ? all : all.reverse();
+}
+
+async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {
+  if (readOnly) await node.driver.setReadOnly?.(true);
+  node.options = { ...node.options, readOnly };
+  await refreshPermissions([node]);
+  if (!readOnly) await node.driver.setReadOnly?.(false);
+}
+
+function inUse(node: BlockNode): BlockError {
+  const message = `Read-only block node '${node.name}' cannot support read-write users`;
+  return new BlockError({ code: "EBUSY", op: "reopen", node: node.name, message });
+}

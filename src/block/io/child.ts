@@ -1,0 +1,123 @@
+/**
+ * A child edge: what a parent (a node, a job, a block backend) holds of a node. All I/O of a parent goes through its
+ * edge, which checks that the parent took the permission it uses. Source: QEMU's BdrvChild.
+ */
+import { assert } from "../../base/assert.ts";
+import type { BlockStatus, ChildRole, RequestFlags, TruncateOptions } from "../model/contract.ts";
+import { Req } from "../model/contract.ts";
+import * as io from "./io.ts";
+import type { BlockNode } from "../model/node.ts";
+import { Perm, type Permissions } from "../model/permissions.ts";
+import { blockStatus } from "./status.ts";
+import { pdiscard, pwriteZeroes } from "./zeroes.ts";
+
+/** What an edge tells its parent. */
+export interface ChildParent {
+  /** For error messages: `node 'x'`, `block job 'x'`, `block device 'x'`. */
+  describe(): string;
+  /** The node, where the parent is one. */
+  readonly parentNode?: BlockNode;
+  /** The child begins to be drained: issue no new requests until the end. */
+  drainedBegin(child: Child): void;
+  drainedEnd(child: Child): void;
+  /** True while requests of the parent are still under way. */
+  drainedBusy(child: Child): boolean;
+  /** The child's length changed. */
+  resized?(child: Child): void;
+  /** The edge now points at another node. */
+  replaced?(child: Child): void;
+  /** The edge stays where it is when its node is replaced in the graph. */
+  readonly stayAtNode?: boolean;
+}
+
+/** One edge of the graph. Made by BlockGraph.attach only. */
+export class Child {
+  readonly name: string;
+  readonly role: ChildRole;
+  readonly parent: ChildParent;
+  node: BlockNode;
+  perm: number;
+  shared: number;
+  /** A frozen edge may not be moved or removed (backing links below a job). */
+  frozen = false;
+  /** Whether drainedBegin was passed to the parent for the node's current drain. */
+  quiescedParent = false;
+
+  constructor(init: { name: string; role: ChildRole; parent: ChildParent; node: BlockNode } & Permissions) {
+    this.name = init.name;
+    this.role = init.role;
+    this.parent = init.parent;
+    this.node = init.node;
+    this.perm = init.perm;
+    this.shared = init.shared;
+  }
+
+  /** Length of the node, bytes. */
+  get length(): number {
+    return this.node.length;
+  }
+
+  /** Fills `buffer` from `offset`; beyond the node's end it reads zeroes. */
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+    return io.pread(this.node, offset, buffer, flags);
+  }
+
+  /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+    this.#checkWrite(offset, buffer.byteLength, flags);
+    return io.pwrite(this.node, offset, buffer, flags);
+  }
+
+  /** As pread() within the node's end, if it can be done before this returns; false: nothing has happened, use pread(). */
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return io.preadNow(this.node, offset, buffer);
+  }
+
+  /** As pwrite(), if it can be done before this returns; false: use pwrite(), which also tells why. */
+  pwriteNow(offset: number, buffer: Uint8Array): boolean {
+    this.#checkWrite(offset, buffer.byteLength, 0);
+    return io.pwriteNow(this.node, offset, buffer);
+  }
+
+  /** Makes the range read as zeroes. */
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
+    this.#checkWrite(offset, bytes, flags);
+    return pwriteZeroes(this.node, offset, bytes, flags);
+  }
+
+  /** Drops the range's content, if the node honours discards. */
+  pdiscard(offset: number, bytes: number): Promise<void> {
+    this.#checkWrite(offset, bytes, 0);
+    return pdiscard(this.node, offset, bytes);
+  }
+
+  /** Makes completed writes durable. */
+  flush(): Promise<void> {
+    return io.flush(this.node);
+  }
+
+  /** Status of a range of the node itself. */
+  blockStatus(offset: number, bytes: number, wantZero = true): Promise<BlockStatus> {
+    return blockStatus(this.node, offset, bytes, wantZero);
+  }
+
+  /** Changes the node's length; needs resize. */
+  truncate(size: number, options: TruncateOptions): Promise<void> {
+    assert(
+      this.perm & Perm.resize,
+      `${this.parent.describe()} has no resize permission on '${this.node.name}'`,
+    );
+    return io.truncate(this.node, size, options);
+  }
+
+  #checkWrite(offset: number, bytes: number, flags: RequestFlags): void {
+    const enough = flags & Req.writeUnchanged ? Perm.write | Perm.writeUnchanged : Perm.write;
+    assert(this.perm & enough, `${this.parent.describe()} writes to '${this.node.name}' without permission`);
+    if (offset + bytes > this.node.length) {
+      assert(
+        this.perm & Perm.resize,
+        `write beyond the end of '${this.node.name}' without resize permission`,
+      );
+    }
+  }
+}

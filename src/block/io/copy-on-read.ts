@@ -1,0 +1,93 @@
+/**
+ * Copy on read: what a read takes from the backing chain is written into the node, so that the next read finds it
+ * there. The request is serialising already. Source: behaviour of QEMU's block/io.c.
+ */
+import { errnoOf, isUnsupported } from "../../base/errors.ts";
+import { alignDown, alignUp } from "../../base/ranges.ts";
+import { Req, type RequestFlags } from "../model/contract.ts";
+import type { BlockNode } from "../model/node.ts";
+import { copyUnit, readWithinEnd, writeSplit } from "./request-path.ts";
+import { isAllocated } from "./status.ts";
+
+const MAX_BOUNCE_BYTES = 1 << 20;
+
+/** Reads the range and populates the node with whatever part of it is not allocated there. */
+export async function copyOnRead(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const end = Math.min(offset + buffer.byteLength, alignUp(node.length, node.limits.requestAlignment));
+  if (end < offset + buffer.byteLength && !(flags & Req.prefetch)) buffer.fill(0, Math.max(0, end - offset));
+  for (let at = offset; at < end;) {
+    const status = await isAllocated(node, at, end - at);
+    const part = buffer.subarray(at - offset, at - offset + status.bytes);
+    if (status.allocated) {
+      if (!(flags & Req.prefetch)) await readWithinEnd(node, at, part, 0);
+    } else {
+      await populate(node, at, part, flags);
+    }
+    at += status.bytes;
+  }
+}
+
+async function populate(
+  node: BlockNode,
+  offset: number,
+  part: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const cluster = copyUnit(node);
+  const start = alignDown(offset, cluster);
+  const stop = Math.min(
+    alignUp(offset + part.byteLength, cluster),
+    alignUp(node.length, node.limits.requestAlignment),
+  );
+  for (let at = start; at < stop; at += MAX_BOUNCE_BYTES) {
+    const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
+    const slot = await node.graph.arena.acquire(bytes);
+    try {
+      await populateChunk(node, at, slot.bytes, flags);
+      if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
+    } finally {
+      slot.release();
+    }
+  }
+}
+
+async function populateChunk(
+  node: BlockNode,
+  offset: number,
+  bytes: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  await readWithinEnd(node, offset, bytes, flags & Req.background);
+  await node.debugEvent("cor_write");
+  try {
+    await writeCopy(node, offset, bytes);
+  } catch (error) {
+    // A guest has what it asked for; that there is no room for a copy is the concern of whoever wants one.
+    if (flags & Req.prefetch || errnoOf(error) !== "ENOSPC") throw error;
+  }
+  node.writeGeneration += 1;
+}
+
+/** Writes what the backing chain holds. The content of the node does not change, so no bitmap is told. */
+async function writeCopy(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
+  const { driver } = node;
+  if (driver.pwriteZeroes && node.graph.kernels.isZero(bytes)) {
+    try {
+      return await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
+    } catch (error) {
+      if (!isUnsupported(error)) throw error;
+    }
+  }
+  await writeSplit(node, offset, bytes, Req.writeUnchanged);
+}
+
+function copyOverlap(from: Uint8Array, fromOffset: number, to: Uint8Array, toOffset: number): void {
+  const start = Math.max(fromOffset, toOffset);
+  const end = Math.min(fromOffset + from.byteLength, toOffset + to.byteLength);
+  if (start < end) to.set(from.subarray(start - fromOffset, end - fromOffset), start - toOffset);
+}

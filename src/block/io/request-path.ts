@@ -1,0 +1,187 @@
+/**
+ * The steps that every kind of request of a node shares: checks, tracking, reads clipped to the end, writes split by the
+ * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
+ * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
+ */
+import { BlockError, blockError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import { type ByteRange, alignUp } from "../../base/ranges.ts";
+import { recordWrite } from "../model/dirty-bitmap.ts";
+import { Req, type RequestFlags } from "../model/contract.ts";
+import type { BlockNode } from "../model/node.ts";
+import type { TrackedRequest } from "../model/request.ts";
+
+/** Throws EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
+export function checkRange(node: BlockNode, op: string, offset: number, bytes: number): void {
+  const end = offset + bytes;
+  if (offset >= 0 && bytes >= 0 && Number.isSafeInteger(end) && end <= limits.maxImageBytes) return;
+  throw new BlockError({
+    code: "EIO",
+    op,
+    node: node.name,
+    offset,
+    bytes,
+    message: `${op}: range ${offset}+${bytes} is out of bounds`,
+  });
+}
+
+/** Throws ENOMEDIUM when the node is closed. */
+export function checkOpen(node: BlockNode, op: string): void {
+  if (!node.isOpen) throw blockError("ENOMEDIUM", op);
+}
+
+/** Runs `body` as one request in flight. */
+export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Promise<T> {
+  node.inFlight += 1;
+  try {
+    return await body();
+  } finally {
+    leave(node);
+  }
+}
+
+/** One request in flight less. */
+export function leave(node: BlockNode): void {
+  node.inFlight -= 1;
+  if (node.inFlight === 0) node.graph.changes.wake();
+}
+
+/** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */
+export function copyUnit(node: BlockNode): number {
+  return Math.max(node.driver.getInfo?.().clusterSize ?? 0, node.limits.requestAlignment);
+}
+
+/**
+ * Runs `body` with a buffer for padding: out of the arena if it has room now, so that it is aligned for direct I/O, else
+ * from the heap, so that nobody waits. Its content is not defined.
+ */
+export async function withBounce<T>(
+  node: BlockNode,
+  bytes: number,
+  body: (buffer: Uint8Array) => Promise<T>,
+): Promise<T> {
+  const { arena } = node.graph;
+  const slot = bytes <= arena.size ? arena.tryAcquire(bytes) : undefined;
+  try {
+    return await body(slot?.bytes ?? new Uint8Array(bytes));
+  } finally {
+    slot?.release();
+  }
+}
+
+/**
+ * Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. Throws at once or
+ * rejects, like all of this file's functions that are not async: each promise between a request and its driver costs time.
+ */
+export function readWithinEnd(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const readable = Math.min(
+    buffer.byteLength,
+    Math.max(0, alignUp(node.length, node.limits.requestAlignment) - offset),
+  );
+  const whole = readable === buffer.byteLength ? buffer : buffer.subarray(0, readable);
+  if (whole !== buffer) buffer.fill(0, readable);
+  const chunk = node.limits.maxTransfer;
+  if (readable === 0) return Promise.resolve();
+  if (chunk === 0 || readable <= chunk) return node.driver.pread(offset, whole, flags);
+  return readInChunks(node, offset, whole, flags);
+}
+
+async function readInChunks(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const chunk = node.limits.maxTransfer;
+  for (let done = 0; done < buffer.byteLength; done += chunk) {
+    await node.driver.pread(offset + done, buffer.subarray(done, done + chunk), flags);
+  }
+}
+
+/** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. Throws at once or rejects. */
+export function writeSplit(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const { driver } = node;
+  if (!driver.pwrite) throw blockError("ENOTSUP", "pwrite");
+  const chunk = node.limits.maxTransfer;
+  if (chunk === 0 || buffer.byteLength <= chunk) return driver.pwrite(offset, buffer, flags);
+  return writeInChunks(node, offset, buffer, flags);
+}
+
+async function writeInChunks(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Promise<void> {
+  const chunk = node.limits.maxTransfer;
+  for (let done = 0; done < buffer.byteLength; done += chunk) {
+    await node.driver.pwrite?.(offset + done, buffer.subarray(done, done + chunk), flags);
+  }
+}
+
+/** A change of a node's data that is about to be made. */
+export interface ChangeRequest extends ByteRange {
+  request: TrackedRequest;
+  flags: RequestFlags;
+}
+
+/**
+ * Checks and waits that come before every change of a node's data; undefined if there is nothing to wait for. Throws or
+ * rejects with EPERM on a read-only node, EBUSY (noWait).
+ */
+export function prepareWrite(node: BlockNode, change: ChangeRequest): Promise<void> | undefined {
+  const { request, offset, bytes, flags } = change;
+  if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pwrite", node: node.name, offset, bytes });
+  if (flags & Req.serialising) node.requests.makeSerialising(request, copyUnit(node));
+  if (!node.requests.anySerialising) return noteThreshold(node, offset, bytes);
+  const waited = node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
+  return waited.then(() => noteThreshold(node, offset, bytes));
+}
+
+function noteThreshold(node: BlockNode, offset: number, bytes: number): undefined {
+  const threshold = node.writeThreshold;
+  if (threshold > 0 && offset + bytes > threshold) {
+    node.writeThreshold = 0;
+    node.graph.events.emit("BLOCK_WRITE_THRESHOLD", {
+      "node-name": node.name,
+      "amount-exceeded": offset + bytes - threshold,
+      "write-threshold": threshold,
+    });
+  }
+}
+
+/**
+ * Waits for the part of a request that changes data, then does the bookkeeping: bitmaps, growth, generation. A failed
+ * change may have happened in part, so it counts as dirty too.
+ */
+export async function changing(
+  node: BlockNode,
+  range: ByteRange & { discard?: boolean },
+  body: () => Promise<void>,
+): Promise<void> {
+  const end = range.offset + range.bytes;
+  try {
+    await body();
+    if (!range.discard && end > node.length) node.grew(end);
+  } finally {
+    changed(node, range);
+  }
+}
+
+/** The bookkeeping after a change that did not grow the node. */
+export function changed(node: BlockNode, range: ByteRange & { discard?: boolean }): void {
+  const end = range.offset + range.bytes;
+  node.writeGeneration += 1;
+  if (!range.discard && end > node.highestWrite) node.highestWrite = end;
+  recordWrite(node, range.offset, range.bytes);
+}

@@ -1,0 +1,85 @@
+/**
+ * Walks along a backing chain: filters present their child, formats lie over their backing file.
+ * Source: QEMU's bdrv_filter_or_cow_bs and its relatives.
+ */
+import { CommandError } from "../../base/errors.ts";
+import type { Child } from "../io/child.ts";
+import type { BlockGraph } from "../graph/graph.ts";
+import type { BlockNode } from "./node.ts";
+
+/** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
+export function rootNode(graph: BlockGraph, name: string): BlockNode {
+  const node = graph.lookup(name);
+  for (const edge of node.parents) if (edge.name !== "root") throw new CommandError("Need a root block node");
+  return node;
+}
+
+/** The edge to the next layer: a filter's child or the backing file. */
+export function filterOrCowChild(node: BlockNode): Child | undefined {
+  return node.isFilter ? node.filtered : node.backing;
+}
+
+/** The next layer. */
+export function filterOrCow(node: BlockNode): BlockNode | undefined {
+  return filterOrCowChild(node)?.node;
+}
+
+/** The first node that is no filter, from `node` down. */
+export function skipFilters(node: BlockNode): BlockNode {
+  let at = node;
+  while (at.isFilter && at.filtered) at = at.filtered.node;
+  return at;
+}
+
+/** The first node that the layer itself did not put there (a job's filter), from `node` down. */
+export function skipImplicitFilters(node: BlockNode): BlockNode {
+  let at = node;
+  while (at.implicit && at.isFilter && at.filtered) at = at.filtered.node;
+  return at;
+}
+
+/** The topmost of the filters that the layer itself has put above `node` (jobs' filters); without one, `node`. */
+export function aboveImplicitFilters(node: BlockNode): BlockNode {
+  const over = (below: BlockNode): BlockNode | undefined =>
+    node.graph.nodes.find((above) => above.implicit && above.isFilter && above.filtered?.node === below);
+  let at = node;
+  for (let next = over(at); next; next = over(at)) at = next;
+  return at;
+}
+
+/** The image's backing image, filters on both sides skipped. */
+export function backingChainNext(node: BlockNode): BlockNode | undefined {
+  const next = skipFilters(node).backing?.node;
+  return next && skipFilters(next);
+}
+
+/** All layers from `top` (included) down. */
+export function* layers(top: BlockNode): Generator<BlockNode> {
+  for (let node: BlockNode | undefined = top; node; node = filterOrCow(node)) yield node;
+}
+
+/** Whether `node` is `top` or lies below it in the chain. */
+export function chainContains(top: BlockNode, node: BlockNode): boolean {
+  for (const layer of layers(top)) if (layer === node) return true;
+  return false;
+}
+
+/** Freezes the links from `top` down to `base` (not the one below it). Throws if one is frozen already. */
+export function freezeChain(top: BlockNode, base: BlockNode | undefined): () => void {
+  const frozen: Child[] = [];
+  const undo = (): void => {
+    for (const child of frozen) child.frozen = false;
+  };
+  for (let node: BlockNode | undefined = top; node && node !== base;) {
+    const child = filterOrCowChild(node);
+    if (!child) break;
+    if (child.frozen) {
+      undo();
+      throw new CommandError(`Cannot freeze '${child.name}' link to '${child.node.name}'`);
+    }
+    child.frozen = true;
+    frozen.push(child);
+    node = child.node;
+  }
+  return undo;
+}

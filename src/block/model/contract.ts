@@ -1,0 +1,374 @@
+/**
+ * The contract between the block layer and a driver. A node's public verbs check range, alignment, permission and limits
+ * once, in `io.ts`; the hooks below do the work and may rely on those checks.
+ *
+ * Verbs: pread pwrite pwriteZeroes pdiscard flush blockStatus truncate, on `offset` and `bytes` (safe integers, bytes).
+ * A hook fails by throwing a BlockError; ENOTSUP from an optional verb makes the caller take the slower way.
+ */
+import type { Host } from "../../base/host.ts";
+import type { Arena } from "../../kernels/arena.ts";
+import type { Kernels } from "../../kernels/kernels.ts";
+import type { Child } from "../io/child.ts";
+import type { BlockGraph } from "../graph/graph.ts";
+import type { BlockNode } from "./node.ts";
+import type { Permissions } from "./permissions.ts";
+
+/** Bits of a child's role (QEMU's BdrvChildRole). */
+export const Role = {
+  /** Guest data lives there. */
+  data: 1,
+  /** The format's metadata lives there. */
+  metadata: 2,
+  /** The parent presents the child's data unchanged. */
+  filtered: 4,
+  /** The backing file. */
+  cow: 8,
+  /** The child that flush, size and status questions go to first. */
+  primary: 16,
+  /** file of an ordinary format. */
+  image: 1 | 2 | 16,
+} as const;
+/** A set of Role bits. */
+export type ChildRole = number;
+
+/** Request flags (QEMU's BDRV_REQ_*). */
+export const Req = {
+  /** pread: copy what came from the backing chain into this node. */
+  copyOnRead: 1,
+  /** pwriteZeroes: the range may be unmapped. */
+  mayUnmap: 4,
+  /** pwrite, pwriteZeroes: durable when the request completes. */
+  fua: 16,
+  /** pwrite: store compressed. */
+  compressed: 32,
+  /** The guest-visible content does not change (needs only write-unchanged). */
+  writeUnchanged: 64,
+  /** Waits for, and keeps out, overlapping requests. */
+  serialising: 128,
+  /** pwriteZeroes: ENOTSUP rather than a slow write of zeroes. */
+  noFallback: 256,
+  /** With copyOnRead: only populate, `buffer` stays untouched. */
+  prefetch: 512,
+  /** With serialising: EBUSY rather than waiting. */
+  noWait: 1024,
+  /** pread: a job's own, for which no guest waits. Drivers that queue let other reads go first. */
+  background: 2048,
+} as const;
+/** A set of Req bits. */
+export type RequestFlags = number;
+
+/** What a node says of a range. */
+export interface BlockStatus {
+  /** How far the answer reaches from the offset asked for; >= 1, <= bytes asked for. */
+  bytes: number;
+  /** Holds data that must be read to be known. */
+  data: boolean;
+  /** Reads as zeroes. */
+  zero: boolean;
+  /** This layer determines the content; otherwise it falls through to the backing file. */
+  allocated: boolean;
+  /** Where the bytes lie, if they lie as they are read. */
+  map?: { node: BlockNode; offset: number };
+  /** Ask `map.node` for more (it may know holes). */
+  recurse?: boolean;
+  /** Stored compressed (map is not set). */
+  compressed?: boolean;
+  /** The range reaches the end of the node. */
+  eof?: boolean;
+}
+
+/** The driver's wishes and limits, bytes. 0 = no limit. */
+export interface BlockLimits {
+  /** Requests are padded to multiples of this (1 … 4096). */
+  requestAlignment: number;
+  maxTransfer: number;
+  optTransfer: number;
+  maxPwriteZeroes: number;
+  pwriteZeroesAlignment: number;
+  maxPdiscard: number;
+  pdiscardAlignment: number;
+}
+
+/** Limits of a driver that has none. */
+export const defaultLimits: BlockLimits = {
+  requestAlignment: 1,
+  maxTransfer: 0,
+  optTransfer: 0,
+  maxPwriteZeroes: 0,
+  pwriteZeroesAlignment: 0,
+  maxPdiscard: 0,
+  pdiscardAlignment: 0,
+};
+
+/** How blocks are prepared when an image is created or grows. */
+export type Preallocation = "off" | "metadata" | "falloc" | "full";
+
+/** How `truncate` works. */
+export interface TruncateOptions {
+  /** The size must be met exactly; otherwise larger is fine (block devices). */
+  exact: boolean;
+  preallocation: Preallocation;
+  /** The new part must read as zeroes even above a longer backing file. */
+  zeroNew?: boolean;
+}
+
+/** What `getInfo` tells. */
+export interface DriverInfo {
+  /** Copy-on-write unit, bytes; 0 if there is none. */
+  clusterSize: number;
+  isDirty?: boolean;
+  /** Where the saved machine begins in the guest's address space, bytes. */
+  vmStateOffset?: number;
+}
+
+/** The driver-specific part of `query-named-block-nodes`/`info` (wire names). */
+export interface FormatSpecific {
+  type: string;
+  data: Record<string, unknown>;
+}
+
+/**
+ * What `amend` changes: members of the driver's creation options (QAPI's BlockdevCreateOptions, wire names), those that
+ * change and no other, `undefined` never among them; for encryption `encrypt`, or for luks the members themselves, as
+ * QAPI's BlockdevAmendOptions.
+ */
+export type AmendOptions = Readonly<Record<string, unknown>>;
+
+/** How `amend` works. */
+export interface AmendContext {
+  /** Does what may lose access to data (erasing the last key slot). Default false. */
+  readonly force?: boolean;
+  /** Ends it early, with the signal's reason, where the image can be left whole. */
+  readonly signal?: AbortSignal;
+  /** Told how far it is; `total` may grow. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** One open image, file or filter. One instance per node; the hooks may run concurrently. */
+export interface BlockDriver {
+  /** Length of the virtual disk in bytes, cheap and synchronous. The node caches it; see `BlockNode.refreshLength`. */
+  length(): number;
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
+  /** Absent: the node is read-only by nature. */
+  pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
+  /**
+   * pread and pwrite within the disk's end and without flags, done when they return: for hosts that transfer in the
+   * caller's turn. False: it can't be, or it failed, perhaps in part; the request is then made the other way.
+   */
+  preadNow?(offset: number, buffer: Uint8Array): boolean;
+  pwriteNow?(offset: number, buffer: Uint8Array): boolean;
+  pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Promise<void>;
+  pdiscard?(offset: number, bytes: number): Promise<void>;
+  /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */
+  writeBack?(): Promise<void>;
+  /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
+  flush?(): Promise<void>;
+  /** Whether the node's flush includes this child (default: every child that it writes to). */
+  flushes?(child: Child): boolean;
+  /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
+  blockStatus?(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus>;
+  /** As blockStatus with `wantZero`, if it is known without waiting. */
+  blockStatusNow?(offset: number, bytes: number): BlockStatus | undefined;
+  truncate?(size: number, options: TruncateOptions): Promise<void>;
+  /** Re-reads the length from outside (protocols whose file others grow). */
+  refreshLength?(): Promise<void>;
+  /** Recomputed when children change. */
+  limits?(): Partial<BlockLimits>;
+  getInfo?(): DriverInfo;
+  formatSpecific?(): FormatSpecific | undefined;
+  /** Whether the disk is stored encrypted. */
+  encrypted?(): boolean;
+  /** Bytes taken on disk by this node's own storage. */
+  allocatedBytes?(): Promise<number | undefined>;
+  /** What to take on `child`; default by role (permissions.ts). */
+  childPermissions?(child: Child, parent: Permissions): Permissions;
+  /** Told before the cumulative permissions on this node change (image locks, reopening read-write). Throws to refuse. */
+  setPermissions?(permissions: Permissions): Promise<void>;
+  /** The node becomes read-only or writable (`blockdev-reopen`, commit into a read-only base). */
+  setReadOnly?(readOnly: boolean): Promise<void>;
+  /**
+   * Puts other options of the driver's own in force, those of `DriverType.reopenable`; the node is drained. Throws in QEMU's
+   * words, and then nothing has changed.
+   */
+  reopen?(spec: NodeSpec): Promise<void>;
+  /** Rewrites the backing link in the image's header: crash-safe order is the caller's (flush first). `null` removes it. */
+  changeBackingFile?(backing: { filename: string; format?: string } | null): Promise<void>;
+  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
+  amend?(options: AmendOptions, context: AmendContext): Promise<void>;
+  /** The names in the image's header. */
+  backingFilename?(): string | undefined;
+  backingFormat?(): string | undefined;
+  /** Called for the events of the format above (blkdebug); a promise suspends the format's request. */
+  debugEvent?(event: string): Promise<void> | undefined;
+  /** Filters with requests of their own pause here while the node is drained. */
+  drainBegin?(): void;
+  drainEnd?(): void;
+  /** True while the driver has work of its own that a drain must wait for. */
+  drainBusy?(): boolean;
+  /** Zeroes at creation: whether a new image of this kind reads as zeroes. */
+  hasZeroInit?(): boolean;
+  /** Persistent dirty bitmaps: a store is an interface so that formats can add one. */
+  bitmapStore?(): BitmapStore | undefined;
+  /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
+  makeEmpty?(): Promise<void>;
+  /** Internal snapshots, of formats that have them. */
+  snapshots?(): SnapshotStore | undefined;
+  /** The saved machine, of formats that keep one. */
+  vmState?(): VmStateStore | undefined;
+  /** Writes back what is left; called once, after the last request, before the children are closed. */
+  close?(): Promise<void>;
+}
+
+/** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
+export interface VmStateStore {
+  read(at: number, buffer: Uint8Array): Promise<void>;
+  /** Writable nodes only. */
+  write(at: number, buffer: Uint8Array): Promise<void>;
+}
+
+/** An internal snapshot, as lists show it. */
+export interface SnapshotInfo {
+  /** Unique in its image; formats choose decimal numbers. */
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of a saved machine; 0: only the disk. */
+  readonly vmStateBytes: number;
+  /** When it was taken, since 1970. */
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  /** The guest's clock. */
+  readonly vmClockSeconds: number;
+  readonly vmClockNanoseconds: number;
+  /** Instructions that a replayed guest had run, if it was one. */
+  readonly icount?: number;
+  /** Length of the disk, bytes. */
+  readonly diskBytes: number;
+}
+
+/** What a new snapshot is called; the rest is the machine's, 0 or absent where there is none. */
+export interface NewSnapshot {
+  /** At most 255 bytes of UTF-8. */
+  readonly name: string;
+  readonly vmClockSeconds?: number;
+  readonly vmClockNanoseconds?: number;
+  readonly icount?: number;
+}
+
+/** The internal snapshots of an image (qcow2's snapshot table). Ids are those of `list`. */
+export interface SnapshotStore {
+  list(): readonly SnapshotInfo[];
+  /** Keeps the disk as it is now; requests that were accepted before are in it. Writable nodes only. */
+  create(snapshot: NewSnapshot): Promise<SnapshotInfo>;
+  /** Makes the disk, with its length, what it was; ENOENT without such a snapshot. Writable nodes only. */
+  apply(id: string): Promise<void>;
+  /** Forgets a snapshot; ENOENT without one. Writable nodes only. */
+  remove(id: string): Promise<void>;
+  /** Shows the snapshot's content instead of the disk's from now on, at the disk's length. Read-only nodes only (EINVAL). */
+  show(id: string): Promise<void>;
+}
+
+/** Where persistent dirty bitmaps are kept (qcow2's bitmap directory). */
+export interface BitmapStore {
+  /** Throws (QEMU's words) if a bitmap of this name and granularity can't be stored. */
+  canStore(name: string, granularity: number): void;
+  load(): Promise<StoredBitmap[]>;
+  save(bitmaps: readonly StoredBitmap[]): Promise<void>;
+}
+
+/** A bitmap as a store keeps it; `bits` in QEMU's serialised layout (little endian, bit 0 first). */
+export interface StoredBitmap {
+  name: string;
+  granularity: number;
+  /** Starts recording when the image is opened. */
+  auto: boolean;
+  inconsistent: boolean;
+  bits: Uint8Array;
+}
+
+/** What a driver gets while it opens. Children opened here are closed by the layer if the open fails. */
+export interface OpenContext {
+  readonly node: BlockNode;
+  readonly graph: BlockGraph;
+  readonly host: Host;
+  readonly kernels: Kernels;
+  readonly arena: Arena;
+  readonly readOnly: boolean;
+  /** The image is only to be described: do without secrets. */
+  readonly metadataOnly: boolean;
+  /** Opens or references a child: a node name, an inline spec, or undefined (an error naming `name`). */
+  openChild(ref: ChildRef | undefined, name: string, role: ChildRole): Promise<Child>;
+}
+
+/** A node by name, or a spec to open. */
+export type ChildRef = string | NodeSpec;
+
+/** A node's options as QAPI's BlockdevOptions has them: wire names, already validated. */
+export interface NodeSpec {
+  driver: string;
+  "node-name"?: string;
+  "read-only"?: boolean;
+  "auto-read-only"?: boolean;
+  "force-share"?: boolean;
+  "detect-zeroes"?: "off" | "on" | "unmap";
+  discard?: "ignore" | "unmap";
+  cache?: { direct?: boolean; "no-flush"?: boolean };
+  [option: string]: unknown;
+}
+
+/** What `create` gets: options as QAPI's BlockdevCreateOptions has them. */
+export interface CreateContext {
+  readonly graph: BlockGraph;
+  readonly host: Host;
+  readonly signal?: AbortSignal;
+}
+
+/** What a check of an image found. All members are counts save `imageEndOffset` (bytes). */
+export interface ImageCheck {
+  /** What can destroy data, as far as it is left. */
+  corruptions: number;
+  /** Clusters that are counted but not used, as far as they are left. */
+  leaks: number;
+  /** Questions that the check could not answer. */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  /** Behind the last cluster in use. */
+  imageEndOffset: number;
+  /** Clusters of the disk; those of them that are in the image, that do not follow their neighbour, and that are compressed. */
+  totalClusters: number;
+  allocatedClusters: number;
+  fragmentedClusters: number;
+  compressedClusters: number;
+}
+
+/** What `check` does. */
+export interface CheckRequest {
+  /** Where the image lies; opened for writing if something is to be repaired. */
+  file: ChildRef;
+  fix: { leaks: boolean; errors: boolean };
+  /** Told of each problem, in words. */
+  message: (text: string) => void;
+}
+
+/** A kind of driver, registered with the graph by an entry. */
+export interface DriverType {
+  readonly name: string;
+  readonly kind: "protocol" | "format" | "filter";
+  /** May have a `backing` child. */
+  readonly supportsBacking?: boolean;
+  /** Options of its own that an open node can change (`BlockDriver.reopen`). */
+  readonly reopenable?: ReadonlySet<string>;
+  /** Can store compressed writes (Req.compressed). */
+  readonly compressedWrites?: boolean;
+  open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
+  /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
+  create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** Removes what `create` made (protocols); ENOENT, EAGAIN while it is open. */
+  remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */
+  check?(context: CreateContext, request: CheckRequest): Promise<ImageCheck>;
+  /** Whether an error of open() is of those that check() reports itself. */
+  isForCheck?(error: unknown): boolean;
+  /** 0 … 100: how sure the format is that a file starting with `head` (>= 512 bytes or whole) is its own. */
+  probe?(head: Uint8Array): number;
+}

@@ -1,0 +1,160 @@
+/**
+ * Dirty bitmaps on a node: writes set bits while a bitmap records. A bitmap that a job uses is busy, or frozen with a
+ * successor that records in its place until the job ends. Source: QEMU's BdrvDirtyBitmap.
+ */
+import { assert } from "../../base/assert.ts";
+import { CommandError } from "../../base/errors.ts";
+import { limits } from "../../base/limits.ts";
+import { isPowerOfTwo } from "../../base/ranges.ts";
+import { Bitmap } from "../../kernels/bitmap.ts";
+import type { BlockNode } from "./node.ts";
+
+/** A dirty bitmap. Anonymous ones (no name) belong to jobs and are not published. */
+export class DirtyBitmap {
+  readonly node: BlockNode;
+  readonly name: string | undefined;
+  readonly granularity: number;
+  bitmap: Bitmap;
+  enabled = true;
+  persistent = false;
+  /** It came out of the image, where it has its place. */
+  stored = false;
+  /** There it is one that records when the image is opened. */
+  storedAuto = false;
+  busy = false;
+  readOnly = false;
+  inconsistent = false;
+  successor: DirtyBitmap | undefined;
+
+  constructor(node: BlockNode, name: string | undefined, granularity: number) {
+    this.node = node;
+    this.name = name;
+    this.granularity = granularity;
+    this.bitmap = new Bitmap(node.length, granularity, node.graph.kernels);
+  }
+
+  /** Whether writes set bits now: its own, or its successor's. */
+  get recording(): boolean {
+    return this.enabled || (this.successor?.enabled ?? false);
+  }
+
+  /** Bytes that are dirty. */
+  get dirtyBytes(): number {
+    return this.bitmap.count();
+  }
+
+  /** A write to the node changed the range. What lies beyond the end (a failed write that would have grown) is left out. */
+  recordWrite(offset: number, bytes: number): void {
+    const within = Math.min(bytes, this.bitmap.length - offset);
+    if (this.enabled && within > 0) this.bitmap.set(offset, within);
+    this.successor?.recordWrite(offset, bytes);
+  }
+
+  truncate(length: number): void {
+    this.bitmap.truncate(length);
+    this.successor?.truncate(length);
+  }
+
+  /** Throws in QEMU's words if the bitmap can't be used: busy always counts, the others unless allowed. */
+  check(allow: { readOnly?: boolean; inconsistent?: boolean } = {}): void {
+    if (this.busy) {
+      throw new CommandError(
+        `Bitmap '${this.name}' is currently in use by another operation and cannot be used`,
+      );
+    }
+    if (this.readOnly && !allow.readOnly) {
+      throw new CommandError(`Bitmap '${this.name}' is readonly and cannot be modified`);
+    }
+    if (this.inconsistent && !allow.inconsistent) {
+      throw new CommandError(`Bitmap '${this.name}' is inconsistent and cannot be used`);
+    }
+  }
+
+  /** Makes a successor that records from now on; this one freezes (busy). */
+  createSuccessor(): void {
+    this.check();
+    assert(!this.successor, "the bitmap has a successor");
+    const successor = new DirtyBitmap(this.node, undefined, this.granularity);
+    successor.enabled = this.enabled;
+    this.enabled = false;
+    this.successor = successor;
+    this.busy = true;
+  }
+
+  /** The job succeeded: the successor's bits replace this bitmap's. */
+  abdicate(): void {
+    const successor = this.#takeSuccessor();
+    this.bitmap.free();
+    this.bitmap = successor.bitmap;
+  }
+
+  /** The job failed: the successor's bits are merged into this bitmap. */
+  reclaim(): void {
+    const successor = this.#takeSuccessor();
+    this.bitmap.merge(successor.bitmap);
+    successor.bitmap.free();
+  }
+
+  #takeSuccessor(): DirtyBitmap {
+    const { successor } = this;
+    assert(successor, "the bitmap has no successor");
+    this.enabled = successor.enabled;
+    this.successor = undefined;
+    this.busy = false;
+    return successor;
+  }
+
+  /** Takes it off its node and frees its memory. */
+  release(): void {
+    const at = this.node.dirtyBitmaps.indexOf(this);
+    if (at >= 0) this.node.dirtyBitmaps.splice(at, 1);
+    this.successor?.release();
+    this.bitmap.free();
+  }
+}
+
+/** Bitmap granularity where none is asked for: the cluster size within 4 KiB … 64 KiB, else 64 KiB. */
+export function defaultGranularity(node: BlockNode): number {
+  const cluster = node.driver.getInfo?.().clusterSize ?? 0;
+  return cluster > 0 ? Math.min(Math.max(cluster, 4096), 65536) : 65536;
+}
+
+/** Adds a bitmap to a node; a name must be free. Newest first, as QEMU lists them. */
+export function createDirtyBitmap(
+  node: BlockNode,
+  options: { name?: string; granularity?: number } = {},
+): DirtyBitmap {
+  const granularity = options.granularity ?? defaultGranularity(node);
+  assert(isPowerOfTwo(granularity) && granularity >= limits.minGranularity, "granularity");
+  if (options.name !== undefined && findDirtyBitmap(node, options.name)) {
+    throw new CommandError(`Bitmap already exists: ${options.name}`);
+  }
+  const bitmap = new DirtyBitmap(node, options.name, granularity);
+  node.dirtyBitmaps.unshift(bitmap);
+  return bitmap;
+}
+
+/** The node's bitmap of that name. */
+export function findDirtyBitmap(node: BlockNode, name: string): DirtyBitmap | undefined {
+  return node.dirtyBitmaps.find((bitmap) => bitmap.name === name);
+}
+
+/** The bitmaps of a node as QMP shows them (BlockDirtyInfo). */
+export function dirtyBitmapInfo(node: BlockNode): Record<string, unknown>[] {
+  return node.dirtyBitmaps
+    .filter((bitmap) => bitmap.name !== undefined)
+    .map((bitmap) => ({
+      name: bitmap.name,
+      count: bitmap.dirtyBytes,
+      granularity: bitmap.granularity,
+      recording: bitmap.recording,
+      busy: bitmap.busy,
+      persistent: bitmap.persistent,
+      ...(bitmap.inconsistent ? { inconsistent: true } : {}),
+    }));
+}
+
+/** Called by the request path after a write. */
+export function recordWrite(node: BlockNode, offset: number, bytes: number): void {
+  for (const bitmap of node.dirtyBitmaps) bitmap.recordWrite(offset, bytes);
+}

@@ -1,0 +1,301 @@
+/**
+ * A block node: one driver with its options, its children and its parents. The verbs live in io.ts, zeroes.ts,
+ * status.ts and drain.ts; the graph (graph.ts) alone creates nodes and moves edges. Source: QEMU's BlockDriverState.
+ *
+ * Invariants: `length` is what the driver says, extended by writes beyond the end of a growable protocol; a node with
+ * `quiesceCounter > 0` gets no new requests from backends and jobs.
+ */
+import { assert } from "../../base/assert.ts";
+import { CommandError } from "../../base/errors.ts";
+import type { Child, ChildParent } from "../io/child.ts";
+import type { DirtyBitmap } from "./dirty-bitmap.ts";
+import * as drain from "./drain.ts";
+import {
+  type BlockDriver,
+  type BlockLimits,
+  type DriverType,
+  type NodeSpec,
+  Role,
+  defaultLimits,
+} from "./contract.ts";
+import type { Gate } from "./gate.ts";
+import type { BlockGraph } from "../graph/graph.ts";
+import { Perm, type Permissions } from "./permissions.ts";
+import { RequestTracker } from "./request.ts";
+
+/** Operations that a job can block on the nodes it uses (QEMU's BlockOpType). */
+export type BlockOperation =
+  | "backup-source"
+  | "backup-target"
+  | "change"
+  | "commit-source"
+  | "commit-target"
+  | "dataplane"
+  | "drive-del"
+  | "eject"
+  | "external-snapshot"
+  | "internal-snapshot"
+  | "internal-snapshot-delete"
+  | "mirror-source"
+  | "mirror-target"
+  | "resize"
+  | "stream"
+  | "replace";
+
+/** Options of a node that hold for every driver. */
+export interface NodeOptions {
+  readOnly: boolean;
+  autoReadOnly: boolean;
+  forceShare: boolean;
+  detectZeroes: "off" | "on" | "unmap";
+  discard: "ignore" | "unmap";
+  cacheDirect: boolean;
+  cacheNoFlush: boolean;
+}
+
+/** A node of the block graph. */
+export class BlockNode implements ChildParent {
+  readonly graph: BlockGraph;
+  readonly name: string;
+  readonly type: DriverType;
+  /** As it was opened; what the driver's own options are by now. */
+  spec: NodeSpec;
+  options: NodeOptions;
+  /** Length of the virtual disk, bytes. */
+  length = 0;
+  limits: BlockLimits = { ...defaultLimits };
+  readonly children: Child[] = [];
+  readonly parents = new Set<Child>();
+  readonly dirtyBitmaps: DirtyBitmap[] = [];
+  readonly requests = new RequestTracker();
+  /** Requests under way. */
+  inFlight = 0;
+  quiesceCounter = 0;
+  /** End of the highest write so far, bytes. */
+  highestWrite = 0;
+  /** Grows with each completed write; flush() compares. */
+  writeGeneration = 0;
+  flushedGeneration = 0;
+  activeFlush: Promise<void> | undefined;
+  /** Owned by the monitor or the library's caller (blockdev-add), beside its parents. */
+  monitorOwned = false;
+  /** Created by the layer itself (a job's filter, an inline child). */
+  implicit = false;
+  /** The node whose inline option opened this one. */
+  inheritsFrom: BlockNode | undefined;
+  /** Asked for the files that this node's image names. */
+  gate: Gate;
+  /** Opened to be described: its disk may be unreadable, since encrypted images need no secret then. */
+  metadataOnly = false;
+  references = 0;
+  closed = false;
+  /** Its closing, once that has begun: nobody may take the node up again. */
+  closing: Promise<void> | undefined;
+  /** BLOCK_WRITE_THRESHOLD, bytes; 0 = off. */
+  writeThreshold = 0;
+  readonly #blockers = new Map<BlockOperation, string[]>();
+  #driver: BlockDriver | undefined;
+  #primary: Child | undefined;
+  #backing: Child | undefined;
+
+  constructor(init: {
+    graph: BlockGraph;
+    name: string;
+    type: DriverType;
+    spec: NodeSpec;
+    options: NodeOptions;
+  }) {
+    this.graph = init.graph;
+    this.gate = init.graph.gate;
+    this.name = init.name;
+    this.type = init.type;
+    this.spec = init.spec;
+    this.options = init.options;
+  }
+
+  get driver(): BlockDriver {
+    assert(this.#driver, `node '${this.name}' is not open`);
+    return this.#driver;
+  }
+
+  get isOpen(): boolean {
+    return this.#driver !== undefined && !this.closed;
+  }
+
+  /** Installs the opened driver; graph.ts calls it once. */
+  setDriver(driver: BlockDriver): void {
+    this.#driver = driver;
+    this.refreshLimits();
+    this.length = driver.length();
+  }
+
+  get readOnly(): boolean {
+    return this.options.readOnly;
+  }
+
+  get isFilter(): boolean {
+    return this.type.kind === "filter";
+  }
+
+  child(name: string): Child | undefined {
+    return this.children.find((child) => child.name === name);
+  }
+
+  /** The child in whose storage a format lies. */
+  get file(): Child | undefined {
+    return this.#primary?.name === "file" ? this.#primary : this.child("file");
+  }
+
+  /** The backing file. */
+  get backing(): Child | undefined {
+    return this.#backing;
+  }
+
+  get primary(): Child | undefined {
+    return this.#primary;
+  }
+
+  /** The child that a filter presents. */
+  get filtered(): Child | undefined {
+    return this.isFilter ? this.children.find((child) => (child.role & Role.filtered) !== 0) : undefined;
+  }
+
+  /** Called by graph.ts after children came or went. */
+  childrenChanged(): void {
+    this.#primary = this.children.find((child) => (child.role & Role.primary) !== 0);
+    this.#backing = this.children.find((child) => child.name === "backing" && (child.role & Role.cow) !== 0);
+    if (this.#driver) {
+      this.refreshLimits();
+      this.#setLength(this.#driver.length());
+    }
+  }
+
+  refreshLimits(): void {
+    const limits = { ...defaultLimits };
+    const below = this.primary ?? this.filtered;
+    if (below) {
+      limits.requestAlignment = this.isFilter ? below.node.limits.requestAlignment : 1;
+      limits.optTransfer = below.node.limits.optTransfer;
+      limits.maxTransfer = below.node.limits.maxTransfer;
+    }
+    Object.assign(limits, this.driver.limits?.());
+    this.limits = limits;
+  }
+
+  #setLength(length: number): void {
+    if (length === this.length) return;
+    this.length = length;
+    for (const bitmap of this.dirtyBitmaps) bitmap.truncate(length);
+    for (const parent of this.parents) parent.parent.resized?.(parent);
+  }
+
+  /** Takes the driver's length over and tells the parents. */
+  updateLength(): void {
+    this.#setLength(this.driver.length());
+  }
+
+  /** A write went beyond the end. */
+  grew(length: number): void {
+    this.#setLength(Math.max(this.length, length, 0));
+  }
+
+  /** Asks the outside for the length (another process may have grown the file). */
+  async refreshLength(): Promise<number> {
+    if (this.driver.refreshLength) await this.driver.refreshLength();
+    else await (this.primary ?? this.filtered)?.node.refreshLength();
+    this.updateLength();
+    return this.length;
+  }
+
+  /** Fires a blkdebug event of the format above; the promise, if any, suspends its request. */
+  debugEvent(event: string): Promise<void> | undefined {
+    return this.driver.debugEvent?.(event);
+  }
+
+  // Cumulative permissions of all parents.
+  cumulativePermissions(): Permissions {
+    let perm = 0;
+    let shared: number = Perm.all;
+    for (const parent of this.parents) {
+      perm |= parent.perm;
+      shared &= parent.shared;
+    }
+    return { perm, shared };
+  }
+
+  // ChildParent: what the children of this node tell it.
+  describe(): string {
+    return `node '${this.name}'`;
+  }
+
+  get parentNode(): BlockNode {
+    return this;
+  }
+
+  drainedBegin(): void {
+    drain.quiesce(this);
+  }
+
+  drainedEnd(): void {
+    drain.unquiesce(this);
+  }
+
+  drainedBusy(): boolean {
+    return drain.isBusy(this);
+  }
+
+  resized(): void {
+    if (this.#driver && !this.closed) this.updateLength();
+  }
+
+  // Operation blockers.
+
+  /** Blocks `operations` (default: all) with QEMU's reason. */
+  block(reason: string, operations: readonly BlockOperation[] = allOperations): void {
+    for (const operation of operations) {
+      const reasons = this.#blockers.get(operation) ?? [];
+      reasons.push(reason);
+      this.#blockers.set(operation, reasons);
+    }
+  }
+
+  /** Takes one blocker of this reason back. */
+  unblock(reason: string, operations: readonly BlockOperation[] = allOperations): void {
+    for (const operation of operations) {
+      const reasons = this.#blockers.get(operation) ?? [];
+      const at = reasons.indexOf(reason);
+      if (at >= 0) reasons.splice(at, 1);
+    }
+  }
+
+  /** The newest reason that blocks the operation. */
+  blockedBy(operation: BlockOperation): string | undefined {
+    return this.#blockers.get(operation)?.at(-1);
+  }
+
+  /** Throws `Node 'x' is busy: reason` if the operation is blocked. */
+  checkBlocked(operation: BlockOperation): void {
+    const reason = this.blockedBy(operation);
+    if (reason) throw new CommandError(`Node '${this.name}' is busy: ${reason}`);
+  }
+}
+
+/** Every operation that can be blocked. */
+export const allOperations: readonly BlockOperation[] = [
+  "backup-source",
+  "backup-target",
+  "change",
+  "commit-source",
+  "commit-target",
+  "dataplane",
+  "drive-del",
+  "eject",
+  "external-snapshot",
+  "internal-snapshot",
+  "internal-snapshot-delete",
+  "mirror-source",
+  "mirror-target",
+  "resize",
+  "stream",
+  "replace",
+];

@@ -1,0 +1,323 @@
+/**
+ * `blockwright daemon`: the storage daemon with qemu-storage-daemon's command line. Options are carried out in the order
+ * in which they are given; an error ends the program with status 1 before anything is served.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { CommandError, messageOf } from "../../base/errors.ts";
+import type { Host, HostConnection } from "../../base/host.ts";
+import { fileGate } from "../../block/model/gate.ts";
+import type { GatePolicy } from "../../block/model/gate.ts";
+import type { NodeSpec } from "../../block/model/contract.ts";
+import { portableDrivers } from "../../drivers/index.ts";
+import { file } from "../../drivers/protocol/file.ts";
+import { loadKernels } from "../../kernels/load.ts";
+import { Engine } from "../../machine/engine.ts";
+import { makeObject } from "../../machine/object-kinds.ts";
+import { sameBytes } from "../../platform/node/compare.ts";
+import { nodeHost } from "../../platform/node/host.ts";
+import { stdioConnection } from "../../platform/node/stdio.ts";
+import { engineCommands } from "../../server/monitor/commands/index.ts";
+import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
+import { qemuVersion, version } from "../../version.ts";
+import { type ChardevOptions, parseChardev, parseOption } from "../../wire/qapi/index.ts";
+
+const options = {
+  blockdev: { type: "string", multiple: true },
+  object: { type: "string", multiple: true },
+  chardev: { type: "string", multiple: true },
+  monitor: { type: "string", multiple: true },
+  export: { type: "string", multiple: true },
+  "nbd-server": { type: "string", multiple: true },
+  pidfile: { type: "string" },
+  daemonize: { type: "boolean" },
+  gate: { type: "string" },
+  "strict-error-policy": { type: "boolean" },
+  version: { type: "boolean", short: "V" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+const usage = `Usage: blockwright daemon [options]
+Runs block jobs over QMP, with the command line of qemu-storage-daemon.
+
+  --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
+                         add a block node
+  --object [qom-type=]throttle-group|iothread|secret,id=<ID>[,…] | <JSON>
+                         add an object
+  --chardev socket,id=<ID>,path=<P>,server=on,wait=off | stdio,id=<ID>
+                         a character device for a monitor
+  --monitor [chardev=]<ID>[,mode=control][,pretty=on|off]
+                         a QMP monitor on a character device
+  --gate deny|same-dir|local|all
+                         which files an image may name to be opened (default: local)
+  --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
+  --pidfile <FILE>       write the process id there
+  --daemonize            go to the background once everything is set up
+  --version, --help
+`;
+
+const gatePolicies: readonly string[] = ["deny", "same-dir", "local", "all"];
+
+interface Token {
+  name: string;
+  value: string;
+}
+
+/** What one run of the daemon works with. */
+class Daemon {
+  readonly #host: Host = nodeHost();
+  readonly #engine: Engine;
+  readonly #chardevs = new Map<string, { options: ChardevOptions; used: boolean }>();
+  readonly #registry: CommandRegistry<Engine>;
+  readonly #sessions = new Set<Promise<void>>();
+  readonly #stop = new AbortController();
+  readonly #listeners: { close(): Promise<void> }[] = [];
+  readonly #waiters: (() => Promise<void>)[] = [];
+  readonly #early: (() => void)[] = [];
+  #isSetUp = false;
+  #quit!: () => void;
+  /** Resolves when the daemon is asked to end. */
+  readonly quitRequested: Promise<void>;
+
+  constructor({ gate, strict }: { gate: GatePolicy; strict: boolean }) {
+    this.quitRequested = new Promise((resolve) => {
+      this.#quit = resolve;
+    });
+    this.#engine = new Engine({
+      host: this.#host,
+      kernels: loadKernels({ equals: sameBytes }),
+      drivers: [...portableDrivers, file],
+      gate: fileGate(gate, this.#host),
+      strictErrorPolicy: strict,
+      makeObject,
+    });
+    this.#registry = engineCommands({ version: qemuVersion, onQuit: () => this.#quit() });
+  }
+
+  quit(): void {
+    this.#quit();
+  }
+
+  /** Carries one option out. Throws with a message for the user. */
+  async apply({ name, value }: Token): Promise<void> {
+    if (name === "blockdev")
+      await this.#engine.graph.add(parseOption("BlockdevOptions", value, "driver") as NodeSpec);
+    else if (name === "object")
+      await this.#engine.objects.add(parseOption("ObjectOptions", value, "qom-type"));
+    else if (name === "chardev") this.#addChardev(parseChardev(value));
+    else if (name === "monitor") await this.#addMonitor(value);
+    else
+      throw new CommandError(
+        "NBD exports are not supported by this version; use qemu-nbd on the image instead",
+      );
+  }
+
+  #addChardev(chardev: ChardevOptions): void {
+    if (this.#chardevs.has(chardev.id))
+      throw new CommandError(`Chardev with id '${chardev.id}' already exists`);
+    this.#chardevs.set(chardev.id, { options: chardev, used: false });
+  }
+
+  async #addMonitor(value: string): Promise<void> {
+    const monitor = parseOption("MonitorOptions", value, "chardev");
+    if (monitor.mode === "readline") throw new CommandError("Only QMP is supported");
+    const chardev = this.#chardevs.get(monitor.chardev);
+    if (!chardev) throw new CommandError(`chardev "${monitor.chardev}" not found`);
+    if (chardev.used) throw new CommandError(`Device '${monitor.chardev}' is in use`);
+    chardev.used = true;
+    const indent = monitor.pretty ? 4 : 0;
+    const device = chardev.options;
+    if (device.backend === "stdio") this.#serve(stdioConnection(), { indent, interactive: true });
+    else if (device.backend === "socket") await this.#serveSocket(device, indent);
+  }
+
+  async #serveSocket(device: Extract<ChardevOptions, { backend: "socket" }>, indent: number): Promise<void> {
+    const { sockets } = this.#host;
+    if (!sockets) throw new CommandError("this platform has no sockets");
+    if (device.address.type === "inet") {
+      throw new CommandError(
+        "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
+      );
+    }
+    if (!device.server)
+      return this.#serve(await sockets.connect(device.address), { indent, interactive: false });
+    const listener = await sockets.listen(device.address);
+    this.#listeners.push(listener);
+    let first!: () => void;
+    const connected = new Promise<void>((resolve) => {
+      first = resolve;
+    });
+    if (device.wait) this.#waiters.push(() => connected);
+    void this.#accept(listener.connections, { indent, onConnection: first });
+  }
+
+  async #accept(
+    connections: AsyncIterable<HostConnection>,
+    { indent, onConnection }: { indent: number; onConnection: () => void },
+  ): Promise<void> {
+    for await (const connection of connections) {
+      onConnection();
+      this.#serve(connection, { indent, interactive: false });
+    }
+  }
+
+  /** Clients are answered once every option was carried out, as QEMU's main loop starts last. */
+  #serve(connection: HostConnection, style: { indent: number; interactive: boolean }): void {
+    if (this.#isSetUp) this.#serveNow(connection, style);
+    else this.#early.push(() => this.#serveNow(connection, style));
+  }
+
+  /** All options were carried out: answers those who have connected. */
+  setUp(): void {
+    this.#isSetUp = true;
+    for (const serve of this.#early.splice(0)) serve();
+  }
+
+  #serveNow(
+    connection: HostConnection,
+    { indent, interactive }: { indent: number; interactive: boolean },
+  ): void {
+    const session = serveMonitor(connection, {
+      registry: this.#registry,
+      engine: this.#engine,
+      events: this.#engine.graph.events,
+      clock: this.#host.clock,
+      indent,
+      onLexicalError: interactive ? "resume" : "close",
+      onFault: (error) => process.stderr.write(`blockwright daemon: internal error: ${stackOf(error)}\n`),
+      signal: this.#stop.signal,
+    });
+    this.#sessions.add(session);
+    void session.finally(() => this.#sessions.delete(session));
+  }
+
+  /** Waits for the first clients of `wait=on` sockets. */
+  async untilConnected(): Promise<void> {
+    for (const wait of this.#waiters) await wait();
+  }
+
+  /** Cancels jobs, closes images, then ends the monitors. Returns the exit status. */
+  async close(): Promise<number> {
+    let status = 0;
+    try {
+      await this.#engine.close();
+    } catch (error) {
+      process.stderr.write(`blockwright daemon: ${messageOf(error)}\n`);
+      status = 1;
+    }
+    for (const listener of this.#listeners) await listener.close();
+    this.#stop.abort();
+    await Promise.all(this.#sessions);
+    return status;
+  }
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/** Runs the daemon with the arguments after `daemon`; resolves with the exit status. */
+export async function daemon(args: string[]): Promise<number> {
+  let parsed;
+  try {
+    parsed = parseArgs({ args, options, tokens: true, allowPositionals: false });
+  } catch (error) {
+    process.stderr.write(`blockwright daemon: ${messageOf(error)}\nTry 'blockwright daemon --help'.\n`);
+    return 1;
+  }
+  const { values } = parsed;
+  if (values.help) return print(usage);
+  if (values.version)
+    return print(`blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)\n`);
+  const gate = values.gate ?? "local";
+  if (!gatePolicies.includes(gate))
+    return fail(`--gate ${gate}: one of ${gatePolicies.join(", ")} is expected`);
+  if (values.daemonize) return daemonize(args);
+  const tokens: Token[] = [];
+  for (const token of parsed.tokens) {
+    if (token.kind !== "option" || token.value === undefined) continue;
+    if (token.name in options && !["pidfile", "gate"].includes(token.name))
+      tokens.push({ name: token.name, value: token.value });
+  }
+  return run(tokens, {
+    gate: gate as GatePolicy,
+    strict: values["strict-error-policy"] ?? false,
+    pidfile: values.pidfile,
+  });
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+function fail(message: string): number {
+  process.stderr.write(`blockwright daemon: ${message}\n`);
+  return 1;
+}
+
+async function run(
+  tokens: readonly Token[],
+  init: { gate: GatePolicy; strict: boolean; pidfile: string | undefined },
+): Promise<number> {
+  const instance = new Daemon(init);
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => instance.quit());
+  for (const token of tokens) {
+    try {
+      await instance.apply(token);
+    } catch (error) {
+      await instance.close();
+      return fail(`--${token.name} ${token.value}: ${messageOf(error)}`);
+    }
+  }
+  if (init.pidfile !== undefined && !writePid(init.pidfile)) {
+    await instance.close();
+    return 1;
+  }
+  const alive = setInterval(() => undefined, 2 ** 30);
+  instance.setUp();
+  await instance.untilConnected();
+  if (process.send) enterBackground();
+  await instance.quitRequested;
+  const status = await instance.close();
+  if (init.pidfile !== undefined) rmSync(init.pidfile, { force: true });
+  clearInterval(alive);
+  return status;
+}
+
+/** The parent may go: what it shared with us (its standard error) is let go of too. */
+function enterBackground(): void {
+  closeSync(2);
+  // The lowest free descriptor: standard error from now on.
+  openSync("/dev/null", "w");
+  process.send?.("ready");
+}
+
+function writePid(path: string): boolean {
+  try {
+    writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
+    return true;
+  } catch (error) {
+    fail(`cannot create PID file: ${messageOf(error)}`);
+    return false;
+  }
+}
+
+/** Starts this program again in the background and waits until it is set up, or has failed. */
+function daemonize(args: readonly string[]): Promise<number> {
+  const rest = args.filter((arg) => arg !== "--daemonize");
+  const child = spawn(process.execPath, [process.argv[1] ?? "", "daemon", ...rest], {
+    detached: true,
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  return new Promise((resolve) => {
+    child.once("message", () => {
+      child.disconnect();
+      child.unref();
+      resolve(0);
+    });
+    child.once("exit", (code) => resolve(code ?? 1));
+    child.once("error", (error) => resolve(fail(messageOf(error))));
+  });
+}

@@ -1,0 +1,131 @@
+/**
+ * Options that several verbs share, as commander takes them. Only this and commander are loaded for --help.
+ */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { parseBytes } from "../units.ts";
+
+/** What an error may do. */
+const policies = ["report", "ignore", "enospc", "stop", "auto"] as const;
+/** The name of an error policy. */
+export type Policy = (typeof policies)[number];
+
+/** Options of every verb that opens images. */
+export interface ImageFlags {
+  gate: "deny" | "same-dir" | "local" | "all";
+  /** Definitions of objects, in their order. */
+  object?: string[];
+}
+
+/** Options of every foreground job. */
+export interface JobFlags extends ImageFlags {
+  speed?: number;
+  json?: boolean;
+  progress?: boolean;
+  autoResume?: number;
+}
+
+/** Options of jobs with a source and a target. */
+export interface CopyFlags extends JobFlags {
+  sourceFormat?: string;
+  backingFormat?: string;
+  targetFormat: string;
+  force?: boolean;
+  sync: "full" | "top";
+  onSourceError: Policy;
+  onTargetError: Policy;
+}
+
+/** Options of stream. */
+export interface ChainFlags extends JobFlags {
+  format?: string;
+  onError: Policy;
+}
+
+function size(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined) throw new InvalidArgumentError("a size is expected: 65536, 64k, 10M, 1.5G");
+  return bytes;
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !(value >= 0)) throw new InvalidArgumentError("seconds are expected");
+  return value;
+}
+
+/** --gate. */
+export function gateFlag(): Option {
+  return new Option("--gate <policy>", "which files an image's header may name to be opened")
+    .choices(["deny", "same-dir", "local", "all"])
+    .default("local");
+}
+
+/** Collects an option that may be given again. */
+export function repeatable(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}
+
+/** --object. */
+export function objectFlag(): Option {
+  const help = "add an object, as secret,id=<ID>,file=<FILE>[,format=base64] or as JSON; again for more";
+  return new Option("--object <definition>", help).argParser(
+    (value: string, previous: string[] | undefined) => repeatable(value, previous),
+  );
+}
+
+function policyFlag(flags: string, what: string): Option {
+  return new Option(`${flags} <policy>`, `${what}: ${policies.join(", ")}`)
+    .choices(policies)
+    .default("report");
+}
+
+/** The options of a foreground job. */
+export function addJobFlags(command: Command): Command {
+  return command
+    .addOption(gateFlag())
+    .addOption(objectFlag())
+    .option("--speed <bytes>", "most bytes per second (64k, 10M …)", size)
+    .option("--json", "events and progress as JSON lines on stdout")
+    .option("-p, --progress", "show progress even if stderr is no terminal")
+    .option(
+      "--auto-resume <seconds>",
+      "after an error that stopped the job, resume this much later",
+      seconds,
+    );
+}
+
+/** The options of mirror and backup. */
+export function addCopyFlags(command: Command): Command {
+  return addJobFlags(
+    command
+      .argument("<source>", "image file, or json:{…} as for --blockdev")
+      .argument("<target>", "image file, made if it is missing, or json:{…}")
+      .option("-f, --source-format <format>", "format of the source; default: probed")
+      .option("-O, --target-format <format>", "format of a target that is made: raw, qcow2", "raw")
+      .addOption(
+        new Option("--sync <mode>", "full: all; top: without the backing file")
+          .choices(["full", "top"])
+          .default("full"),
+      )
+      .option("-F, --backing-format <format>", "with --sync top: format of the target's backing file")
+      .option("--force", "replace a target file that exists")
+      .addOption(policyFlag("--on-source-error", "when reading the source fails"))
+      .addOption(policyFlag("--on-target-error", "when writing the target fails")),
+  );
+}
+
+/** --on-error. */
+export function addErrorFlag(command: Command): Command {
+  return command.addOption(policyFlag("--on-error", "when reading or writing fails"));
+}
+
+/** The options of stream. */
+export function addChainFlags(command: Command): Command {
+  return addJobFlags(
+    addErrorFlag(
+      command
+        .argument("<image>", "the top of the backing chain: a file, or json:{…} as for --blockdev")
+        .option("-f, --format <format>", "format of the image; default: probed"),
+    ),
+  );
+}

@@ -1,0 +1,54 @@
+/**
+ * Options of a node as the command line gives them: strings, which are read more leniently than QAPI reads them (sizes with
+ * suffixes, `discard=on`) and refused in other words. Source: behaviour of qemu-img and qemu-io 7.2.
+ */
+import { CommandError } from "../../base/errors.ts";
+import { templateOf } from "../../drivers/format/qcow2/metadata/overlap-modes.ts";
+import { isJsonObject, type JsonObject } from "../../wire/qapi/index.ts";
+import { notASize, parseSize } from "./sizes.ts";
+
+/** Options that are a number of bytes. */
+const sizes: ReadonlySet<string> = new Set([
+  "size",
+  "offset",
+  "cache-size",
+  "l2-cache-size",
+  "l2-cache-entry-size",
+  "refcount-cache-size",
+]);
+
+const discards: ReadonlyMap<string, string> = new Map([
+  ["on", "unmap"],
+  ["unmap", "unmap"],
+  ["off", "ignore"],
+  ["ignore", "ignore"],
+]);
+
+function readWord(name: string, text: string): string {
+  if (sizes.has(name)) {
+    const bytes = parseSize(text);
+    if (typeof bytes === "string") throw new CommandError(notASize(name));
+    return String(bytes);
+  }
+  if (name === "discard") {
+    const mode = discards.get(text);
+    if (mode === undefined) throw new CommandError("Invalid discard option");
+    return mode;
+  }
+  const modes = { "detect-zeroes": ["off", "on", "unmap"], locking: ["on", "off", "auto"] }[name];
+  if (modes && !modes.includes(text)) throw new CommandError(`invalid parameter value: ${text}`);
+  if (name === "overlap-check") templateOf(text);
+  return text;
+}
+
+/** The same options, at any depth, as QAPI takes them. Throws CommandError. */
+export function readOptionWords(options: JsonObject): JsonObject {
+  const read = Object.create(null) as JsonObject;
+  for (const [name, value] of Object.entries(options)) {
+    if (typeof value === "string") read[name] = readWord(name, value);
+    else if (isJsonObject(value)) read[name] = readOptionWords(value);
+    else read[name] = value;
+    if (name === "overlap-check" && isJsonObject(value)) templateOf(value["template"] ?? "cached");
+  }
+  return read;
+}

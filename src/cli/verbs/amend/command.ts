@@ -1,0 +1,36 @@
+/**
+ * `blockwright amend -o OPTIONS FILE`: changes what was chosen when an image was made, as qemu-img amend does.
+ */
+import type { Command } from "commander";
+import { repeatable } from "../../options/flags.ts";
+import {
+  addImageFlags,
+  addProgressFlag,
+  addQuietFlag,
+  type ImageVerbFlags,
+} from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface AmendFlags extends ImageVerbFlags {
+  option?: string[];
+  cache?: string;
+  force?: boolean;
+}
+
+/** Adds the verb. */
+export function addAmend(program: Command): void {
+  const command = program
+    .command("amend")
+    .description("change what was chosen when an image was made")
+    .argument("[files...]", "one image file, or json:{…} as for --blockdev")
+    .option("-o, --option <options>", "what to change: name=value,…; `help` lists it", repeatable)
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("-t, --cache <mode>", "none, writeback (default), writethrough, directsync, unsafe")
+    .option("--force", "also do what may lose access to data");
+  addProgressFlag(addQuietFlag(addImageFlags(command, { share: false }))).action(
+    async (files: string[], flags: AmendFlags) => {
+      const { amend } = await import("./run.ts");
+      process.exitCode = await amend(files, flags);
+    },
+  );
+}

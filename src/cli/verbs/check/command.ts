@@ -1,0 +1,28 @@
+/**
+ * `blockwright check FILE`: looks for damage, and repairs it with -r, as qemu-img check does. Without -r nothing is written.
+ */
+import type { Command } from "commander";
+import { addImageFlags, addQuietFlag, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface CheckFlags extends ImageVerbFlags {
+  output: string;
+  repair?: string;
+  cache?: string;
+}
+
+/** Adds the verb. */
+export function addCheck(program: Command): void {
+  const command = program
+    .command("check")
+    .description("look for damage in an image, and repair it with -r")
+    .argument("[files...]", "one image file, or json:{…} as for --blockdev")
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("-r, --repair <what>", "leaks: free what nothing uses; all: mend errors too")
+    .option("-T, --cache <mode>", "caching: none, writeback (default), unsafe, directsync, writethrough")
+    .addOption(outputFlag());
+  addQuietFlag(addImageFlags(command, { share: true })).action(async (files: string[], flags: CheckFlags) => {
+    const { check } = await import("./run.ts");
+    process.exitCode = await check(files, flags);
+  });
+}

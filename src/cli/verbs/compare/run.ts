@@ -1,0 +1,66 @@
+/**
+ * The verb `compare`: the library's compare() in qemu-img's words. Exit status: 0 the same, 1 different (or a wrong command
+ * line), 2 an image does not open, 3 block status fails, 4 reading fails.
+ */
+import { strerror } from "../../../base/errno.ts";
+import { errnoOf } from "../../../base/errors.ts";
+import { CompareError, type CompareResult, compare as compareNodes, type Node } from "../../../node.ts";
+import type { CompareFlags } from "./command.ts";
+import { cacheMode, openSource } from "../../sources.ts";
+import { Refusal, Verb } from "../../verb.ts";
+
+const OPEN_FAILED = 2;
+const STATUS_FAILED = 3;
+const READ_FAILED = 4;
+
+/** Runs the verb; resolves with the exit status. */
+export function compare(files: readonly string[], flags: CompareFlags): Promise<number> {
+  return new Verb(flags).run(
+    async (verb) => {
+      const [first, second] = files;
+      if (first === undefined || second === undefined || files.length > 2)
+        throw new Refusal("Expecting two image file names", 1);
+      const { imageOpts, forceShare } = flags;
+      const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
+      const how = { imageOpts, forceShare, cache };
+      verb.reserveProgress();
+      await using a = await openSource(verb, first, { ...how, format: flags.format });
+      await using b = await openSource(verb, second, { ...how, format: flags.secondFormat });
+      verb.beginProgress();
+      const common = Math.min(a.length, b.length);
+      return tell(verb, await compareFiles(verb, { a, b, names: [first, second] }, flags), common);
+    },
+    { failure: OPEN_FAILED },
+  );
+}
+
+async function compareFiles(
+  verb: Verb,
+  { a, b, names }: { a: Node; b: Node; names: readonly [string, string] },
+  flags: CompareFlags,
+): Promise<CompareResult> {
+  try {
+    return await compareNodes(a, b, {
+      strict: flags.strict ?? false,
+      onProgress: verb.progress,
+      signal: verb.signal,
+    });
+  } catch (error) {
+    if (!(error instanceof CompareError)) throw error;
+    const name = names[error.disk];
+    if (error.step === "status")
+      throw new Refusal(`Sector allocation test failed for ${name}`, STATUS_FAILED);
+    const why = strerror(errnoOf(error.cause));
+    throw new Refusal(`Error while reading offset ${error.offset} of ${name}: ${why}`, READ_FAILED);
+  }
+}
+
+function tell(verb: Verb, result: CompareResult, common: number): number {
+  const { identical, mismatch, offset = 0, sizesDiffer } = result;
+  if (mismatch === "size") verb.say("Strict mode: Image size mismatch!");
+  else if (sizesDiffer && (identical || offset >= common)) verb.say("Warning: Image size mismatch!");
+  if (mismatch === "status") verb.say(`Strict mode: Offset ${offset} block status mismatch!`);
+  if (mismatch === "content") verb.say(`Content mismatch at offset ${offset}!`);
+  if (identical) verb.say("Images are identical.");
+  return identical ? 0 : 1;
+}

@@ -1,0 +1,61 @@
+/**
+ * The options of convert that are lists and numbers, read and checked as qemu-img reads them.
+ */
+import type { ConvertFlags } from "./command.ts";
+import { optionLists } from "../../options/create-options.ts";
+import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { Refusal } from "../../verb.ts";
+
+const MAX_SPARSE = 16_777_216n;
+const MAX_PARALLEL = 16;
+
+/** What was read. */
+export interface ConvertNumbers {
+  /** What each -o said. */
+  lists: readonly string[];
+  /** -S, bytes; undefined: not given. */
+  sparseBytes: number | undefined;
+  /** -m. */
+  parallel: number | undefined;
+  /** -r; 0: no limit. */
+  speedBytesPerSecond: number;
+}
+
+/** Reads them. Throws Refusal. */
+export function convertNumbers(flags: ConvertFlags): ConvertNumbers {
+  const lists = optionLists(flags.option);
+  return {
+    lists,
+    sparseBytes: sparse(flags.sparse),
+    parallel: parallelism(flags.parallel),
+    speedBytesPerSecond: rateLimit(flags.rateLimit),
+  };
+}
+
+/** A rate limit, bytes per second; 0: none. Throws Refusal. */
+export function rateLimit(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const value = sizeArgument("rate limit", text);
+  if ("refusal" in value) throw new Refusal(value.refusal);
+  return safeBytes(value.bytes);
+}
+
+function sparse(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = sizeArgument("buffer size for sparse output", text);
+  if ("refusal" in value) throw new Refusal(value.refusal);
+  if (value.bytes % 512n === 0n && value.bytes <= MAX_SPARSE) return Number(value.bytes);
+  throw new Refusal(
+    "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to " +
+      `${MAX_SPARSE}. Select 0 to disable sparse detection (fully allocates output).`,
+  );
+}
+
+function parallelism(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const count = /^\d+$/.test(text) ? Number(text) : 0;
+  if (count >= 1 && count <= MAX_PARALLEL) return count;
+  throw new Refusal(
+    `Invalid number of coroutines. Allowed number of coroutines is between 1 and ${MAX_PARALLEL}`,
+  );
+}

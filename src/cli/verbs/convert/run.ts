@@ -1,0 +1,223 @@
+/**
+ * The verb `convert`: options read in qemu-img's order, the target made, the library's convert() in between. A target that
+ * this run made does not outlive its failure.
+ */
+import { errnoOf } from "../../../base/errors.ts";
+import { strerror } from "../../../base/errno.ts";
+import { SECTOR_SIZE } from "../../../base/limits.ts";
+import type { BlockBackend } from "../../../block/io/backend.ts";
+import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../../node.ts";
+import { CopyError, CopyStatusError } from "../../../node.ts";
+import type { ConvertFlags } from "./command.ts";
+import { asksForHelp, CreateOptions, optionsHelp } from "../../options/create-options.ts";
+import { layerIn } from "../../images.ts";
+import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
+import { cacheMode, holdSource, localFile, openSource } from "../../sources.ts";
+import { lockHint, Refusal, Verb } from "../../verb.ts";
+import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
+import { type ConvertNumbers, convertNumbers } from "./numbers.ts";
+import { makeImage } from "../create/run.ts";
+
+/** The options with the default of -O. */
+type Flags = ConvertFlags & {
+  targetFormat: string;
+  /** -O was given, although options name the target. */
+  targetIsNamed?: boolean;
+};
+
+/** Runs the verb; resolves with the exit status. */
+export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
+  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? "raw" };
+  return new Verb(flags).run(async (verb) => {
+    if (given.targetFormat !== undefined && flags.targetImageOpts) flags.targetIsNamed = true;
+    const numbers = convertNumbers(flags);
+    checkUse(flags, numbers);
+    verb.beginProgress();
+    if (asksForHelp(numbers.lists)) {
+      verb.print(optionsHelp(flags.targetFormat, files.length > 0));
+      return 0;
+    }
+    const target = files.at(-1);
+    if (target === undefined || files.length < 2) throw new Refusal("Must specify image file name");
+    const sources: Node[] = [];
+    const held: BlockBackend[] = [];
+    try {
+      await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
+      await copyInto(verb, { sources, target, flags, numbers });
+    } finally {
+      for (const hold of held) await hold.close();
+      for (const source of sources) await source.close();
+    }
+    return 0;
+  });
+}
+
+function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
+  const refuse = (condition: boolean | undefined, words: string): void => {
+    if (condition) throw new Refusal(words);
+  };
+  refuse(flags.skipBrokenBitmaps && !flags.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps");
+  refuse(flags.offload && flags.compress, "Cannot enable copy offloading when -c is used");
+  refuse(flags.offload && sparseBytes !== undefined, "Cannot enable copy offloading when -S is used");
+  refuse(flags.offload && flags.salvage, "Cannot use copy offloading in salvaging mode");
+  refuse(flags.create && flags.targetImageOpts, "--target-image-opts requires use of -n flag");
+  refuse(!flags.create && lists.length > 0, "-o has no effect when skipping image creation");
+  refuse(flags.create && flags.targetIsZero, "--target-is-zero requires use of -n flag");
+}
+
+interface Opening {
+  files: readonly string[];
+  sources: Node[];
+  /** What keeps writers away from the sources. */
+  held: BlockBackend[];
+  flags: Flags;
+}
+
+/** Opens the images that are copied; `sources` gets each as soon as it is open. */
+async function openSources(verb: Verb, { files, sources, held, flags }: Opening): Promise<void> {
+  const { format, imageOpts, forceShare } = flags;
+  const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
+  const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
+  if (flags.bitmaps && files.length > 1)
+    throw new Refusal("Copying bitmaps only possible with single source");
+  for (const file of files) {
+    const source = await openSource(verb, file, { format, imageOpts, forceShare, cache });
+    sources.push(source);
+    held.push(await holdSource(source));
+  }
+  if (which === undefined) return;
+  if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
+  await loadSnapshot(sources[0]!, which);
+}
+
+interface Wanted {
+  sources: readonly Node[];
+  target: string;
+  flags: Flags;
+  numbers: ConvertNumbers;
+}
+
+async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
+  const { sources, target, flags } = wanted;
+  const options = flags.create ? targetOptions(wanted) : undefined;
+  const backing = options?.get("backing_file") ?? flags.backing;
+  if (sources.length > 1 && backing !== undefined) {
+    throw new Refusal(
+      "Having a backing file for the target makes no sense when concatenating multiple input images",
+    );
+  }
+  checkCompression(verb, flags, options);
+  if (flags.bitmaps) checkSourceBitmaps(sources[0]!, { skipBroken: flags.skipBrokenBitmaps ?? false });
+  const cache = cacheMode(flags.cache ?? "unsafe", "cache");
+  if (flags.targetIsZero && backing !== undefined)
+    throw new Refusal("Cannot use --target-is-zero when the destination image has a backing file");
+  if (options) await makeTarget(verb, { options, target, sources });
+  const node = await openSource(verb, target, {
+    format: flags.targetImageOpts && !flags.targetIsNamed ? undefined : flags.targetFormat,
+    imageOpts: flags.targetImageOpts,
+    write: true,
+    unmap: true,
+    cache,
+    more: options?.secretOptions,
+  });
+  try {
+    if (flags.bitmaps) checkTargetBitmaps(node);
+    const isNew = options !== undefined && backing === undefined;
+    const fresh = isNew && (node.blockNode.driver.hasZeroInit?.() ?? false);
+    await convertNode(sources, node, {
+      ...copyOptions(verb, wanted),
+      targetHasBacking: backing !== undefined,
+      targetIsZero: (flags.targetIsZero ?? false) || fresh,
+    });
+    if (flags.bitmaps) copyBitmaps(verb, sources[0]!, node);
+  } catch (error) {
+    await node.close().catch(() => undefined);
+    throw reason(error);
+  }
+  await node.close();
+}
+
+function copyOptions(verb: Verb, { flags, numbers }: Wanted): ConvertOptions {
+  const { sparseBytes, parallel, speedBytesPerSecond } = numbers;
+  return {
+    ...(sparseBytes === undefined ? {} : { sparseBytes }),
+    ...(parallel === undefined ? {} : { parallel }),
+    ...(flags.salvage ? { salvage: (unread) => tellUnread(verb, flags, unread) } : {}),
+    speedBytesPerSecond,
+    compress: flags.compress ?? false,
+    onProgress: verb.progress,
+    signal: verb.signal,
+  };
+}
+
+function tellUnread(verb: Verb, { quiet }: Flags, { step, offset, error }: UnreadRange): void {
+  if (quiet) return;
+  const what = step === "read" ? "offset" : "block status at offset";
+  verb.warn(`error while reading ${what} ${offset}: ${strerror(errnoOf(error))}`);
+}
+
+/** The options of the image to make. Throws Refusal. */
+function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
+  const options = new CreateOptions(flags.targetFormat);
+  for (const list of numbers.lists) options.parse(list);
+  const sectors = sources.reduce((sum, { length }) => sum + Math.ceil(length / SECTOR_SIZE), 0);
+  // A size of the user's own counts for nothing, as in qemu-img.
+  options.set("size", String(sectors * SECTOR_SIZE));
+  for (const [name, value] of [
+    ["backing_file", flags.backing],
+    ["backing_fmt", flags.backingFormat],
+  ] as const) {
+    if (value === undefined) continue;
+    const what = name === "backing_file" ? "file" : "file format";
+    if (!options.accepts(name))
+      throw new Refusal(`Backing ${what} not supported for file format '${flags.targetFormat}'`);
+    options.set(name, value);
+  }
+  if (options.get("backing_file") !== undefined && options.get("backing_fmt") === undefined)
+    throw new Refusal("Use of backing file requires explicit backing format");
+  return options;
+}
+
+function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | undefined): void {
+  if (!flags.compress) return;
+  const type = [...verb.engine.graph.drivers].find(({ name }) => name === flags.targetFormat);
+  if (!type?.compressedWrites) throw new Refusal("Compression not supported for this file format");
+  if (options?.encrypts) throw new Refusal("Compression and encryption not supported at the same time");
+  const preallocation = options?.get("preallocation") ?? "off";
+  if (preallocation !== "off")
+    throw new Refusal("Compression and preallocation not supported at the same time");
+}
+
+async function makeTarget(
+  verb: Verb,
+  { options, target, sources }: { options: CreateOptions; target: string; sources: readonly Node[] },
+): Promise<void> {
+  const { files } = verb.engine.graph.host;
+  const filename = localFile(target);
+  const existed = await files.info(filename).then(
+    () => true,
+    () => false,
+  );
+  try {
+    for (const source of sources) {
+      if ((await layerIn(verb.engine, source, filename)) !== undefined)
+        throw new Refusal(`Failed to get "write" lock\nIs another process using the image [${target}]?`);
+    }
+    await makeImage(verb, options, filename);
+  } catch (error) {
+    const message = lockHint(error, target);
+    throw new Refusal(`${target}: error while converting ${options.format}: ${message}`);
+  }
+  if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));
+}
+
+/** What failed, in qemu-img's words. */
+function reason(error: unknown): unknown {
+  if (!(error instanceof CopyError)) return error;
+  const { range, operation } = error;
+  const offset = range?.offset ?? 0;
+  const why = strerror(errnoOf(error));
+  if (error instanceof CopyStatusError)
+    return new Refusal(`error while reading block status at offset ${offset}: ${why}`);
+  return new Refusal(`error while ${operation === "read" ? "reading" : "writing"} at byte ${offset}: ${why}`);
+}

@@ -1,0 +1,37 @@
+/**
+ * `blockwright create FILE [SIZE]`: makes an image, as qemu-img create does. An image that could not be made leaves no file.
+ */
+import type { Command } from "commander";
+import { gateFlag, repeatable, objectFlag } from "../../options/flags.ts";
+import type { VerbFlags } from "../../verb.ts";
+import { addQuietFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface CreateFlags extends VerbFlags {
+  format: string;
+  backing?: string;
+  backingFormat?: string;
+  unsafe?: boolean;
+  option?: string[];
+}
+
+/** Adds the verb. */
+export function addCreate(program: Command): void {
+  const command = program
+    .command("create")
+    .description("make an image")
+    .argument("[file]", "the file to make; what it holds is lost")
+    .argument("[size]", "size of the disk: bytes, or 64k, 10M, 1.5G …; default: that of the backing file")
+    .option("-f, --format <format>", "format of the image: raw, qcow2, luks", "raw")
+    .option("-b, --backing <file>", "backing file, relative to the image")
+    .option("-F, --backing-format <format>", "format of the backing file")
+    .option("-u, --unsafe", "do not open the backing file")
+    .option("-o, --option <options>", "options of the format: name=value,…; `help` lists them", repeatable);
+  addQuietFlag(command)
+    .addOption(gateFlag())
+    .addOption(objectFlag())
+    .action(async (file: string | undefined, size: string | undefined, flags: CreateFlags) => {
+      const { create } = await import("./run.ts");
+      process.exitCode = await create({ file, size }, flags);
+    });
+}

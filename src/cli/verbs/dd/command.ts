@@ -1,0 +1,24 @@
+/**
+ * `blockwright dd if=FILE of=FILE`: copies blocks of an image into a new one, as qemu-img dd does.
+ */
+import type { Command } from "commander";
+import { addImageFlags, type ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface DdFlags extends ImageVerbFlags {
+  targetFormat: string;
+}
+
+/** Adds the verb. */
+export function addDd(program: Command): void {
+  const command = program
+    .command("dd")
+    .description("copy blocks of an image into a new one")
+    .argument("[operands...]", "if=INPUT of=OUTPUT [bs=BYTES] [count=BLOCKS] [skip=BLOCKS]")
+    .option("-f, --format <format>", "format of the input; default: probed")
+    .option("-O, --target-format <format>", "format of the output: raw, qcow2", "raw");
+  addImageFlags(command, { share: true }).action(async (operands: string[], flags: DdFlags) => {
+    const { dd } = await import("./run.ts");
+    process.exitCode = await dd(operands, flags);
+  });
+}

@@ -1,0 +1,146 @@
+/**
+ * The verb `dd`: operands read as qemu-img reads them, the output made, blocks copied as they are. As in qemu-img 7.2 `count`
+ * is where the input ends, so that blocks that `skip` leaves out count too. An output that this run made does not outlive its
+ * failure.
+ */
+import { strerror } from "../../../base/errno.ts";
+import { errnoOf } from "../../../base/errors.ts";
+import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
+import { alignUp } from "../../../base/ranges.ts";
+import type { Node } from "../../../node.ts";
+import type { DdFlags } from "./command.ts";
+import { CreateOptions, isCreatable } from "../../options/create-options.ts";
+import { layerIn } from "../../images.ts";
+import { sizeArgument } from "../../options/sizes.ts";
+import { localFile, openSource } from "../../sources.ts";
+import { lockHint, Refusal, Verb } from "../../verb.ts";
+import { makeImage } from "../create/run.ts";
+
+const DEFAULT_BLOCK = 512n;
+const MAX_BLOCK = 2n ** 31n - 1n;
+/** Bytes read and written at once. */
+const PIECE_BYTES = MiB;
+
+interface Operands {
+  input: string | undefined;
+  output: string | undefined;
+  blockBytes: bigint;
+  count: bigint | undefined;
+  skip: bigint;
+}
+
+/** Runs the verb; resolves with the exit status. */
+export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    const { format, imageOpts, forceShare, targetFormat } = flags;
+    const operands = readOperands(words);
+    const { input, output } = operands;
+    if (input === undefined || output === undefined)
+      throw new Refusal("Must specify both input and output files");
+    await using source = await openSource(verb, input, { format, imageOpts, forceShare });
+    if (!isCreatable(targetFormat)) throw new Refusal("Unknown file format");
+    const range = copied(source, operands);
+    if (range.skipsAll) verb.note(`${input}: cannot skip to specified offset`);
+    const options = new CreateOptions(targetFormat);
+    options.set("size", String(range.end - range.start));
+    await makeOutput(verb, { options, output, source });
+    await using target = await openSource(verb, output, { format: targetFormat, write: true });
+    await copy(verb, { source, target, ...range });
+    await flushed(target);
+    return 0;
+  });
+}
+
+function readOperands(words: readonly string[]): Operands {
+  const operands: Operands = {
+    input: undefined,
+    output: undefined,
+    blockBytes: DEFAULT_BLOCK,
+    count: undefined,
+    skip: 0n,
+  };
+  for (const word of words) {
+    const at = word.indexOf("=");
+    const name = at < 0 ? word : word.slice(0, at);
+    const value = at < 0 ? "" : word.slice(at + 1);
+    if (at < 0) throw new Refusal(`unrecognized operand ${word}`);
+    else if (name === "if") operands.input = value;
+    else if (name === "of") operands.output = value;
+    else if (name === "bs") operands.blockBytes = blockSize(value);
+    else if (name === "count") operands.count = number(name, value);
+    else if (name === "skip") operands.skip = number(name, value);
+    else throw new Refusal(`unrecognized operand ${name}`);
+  }
+  return operands;
+}
+
+function number(name: string, text: string): bigint {
+  const value = sizeArgument(name, text);
+  if ("refusal" in value) throw new Refusal(value.refusal);
+  return value.bytes;
+}
+
+function blockSize(text: string): bigint {
+  const bytes = number("bs", text);
+  if (bytes >= 1n && bytes <= MAX_BLOCK) return bytes;
+  throw new Refusal(`Invalid bs specified. Must be between 1 and ${MAX_BLOCK}.`);
+}
+
+/** The bytes of the input that are copied. */
+function copied(
+  source: Node,
+  { blockBytes, count, skip }: Operands,
+): { start: number; end: number; skipsAll: boolean } {
+  const length = BigInt(alignUp(source.length, SECTOR_SIZE));
+  const wanted = count === undefined ? length : count * blockBytes;
+  const end = wanted < length ? wanted : length;
+  const start = skip * blockBytes;
+  if (start > end) return { start: 0, end: 0, skipsAll: true };
+  return { start: Number(start), end: Number(end), skipsAll: false };
+}
+
+async function makeOutput(
+  verb: Verb,
+  { options, output, source }: { options: CreateOptions; output: string; source: Node },
+): Promise<void> {
+  const { files } = verb.engine.graph.host;
+  const filename = localFile(output);
+  const there = await files.info(filename).catch(() => undefined);
+  try {
+    // qemu-img 7.2 empties its own input.
+    if ((await layerIn(verb.engine, source, filename)) !== undefined)
+      throw new Refusal(`'${output}' belongs to the input`);
+    await makeImage(verb, options, filename);
+  } catch (error) {
+    throw new Refusal(`${output}: error while creating output image: ${lockHint(error, output)}`);
+  }
+  if (!there) verb.onFailure(() => files.remove(filename).catch(() => undefined));
+}
+
+async function copy(
+  verb: Verb,
+  { source, target, start, end }: { source: Node; target: Node; start: number; end: number },
+): Promise<void> {
+  const { signal } = verb;
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, end - start));
+  for (let at = start; at < end; at += buffer.byteLength) {
+    const piece = buffer.subarray(0, Math.min(buffer.byteLength, end - at));
+    // The last sector of an input that is no multiple of sectors ends in zeroes.
+    const there = Math.max(Math.min(piece.byteLength, source.length - at), 0);
+    piece.fill(0, there);
+    await attempt("reading from input", () => source.read(at, piece.subarray(0, there), { signal }));
+    await attempt("writing to output", () => target.write(at - start, piece, { signal }));
+  }
+}
+
+async function attempt(what: string, body: () => Promise<unknown>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    throw new Refusal(`error while ${what} image file: ${strerror(errnoOf(error))}`);
+  }
+}
+
+async function flushed(target: Node): Promise<void> {
+  await attempt("writing to output", () => target.flush());
+}

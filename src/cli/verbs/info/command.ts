@@ -1,0 +1,26 @@
+/**
+ * `blockwright info FILE`: what an image is, in the words of qemu-img info.
+ */
+import type { Command } from "commander";
+import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface InfoFlags extends ImageVerbFlags {
+  output: string;
+  backingChain?: boolean;
+}
+
+/** Adds the verb. */
+export function addInfo(program: Command): void {
+  const command = program
+    .command("info")
+    .description("show format, sizes, backing file, snapshots and bitmaps of an image")
+    .argument("[files...]", "one image file, or json:{…} as for --blockdev")
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("--backing-chain", "show the whole backing chain")
+    .addOption(outputFlag());
+  addImageFlags(command, { share: true }).action(async (files: string[], flags: InfoFlags) => {
+    const { info } = await import("./run.ts");
+    process.exitCode = await info(files, flags);
+  });
+}

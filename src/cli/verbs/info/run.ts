@@ -1,0 +1,119 @@
+/**
+ * The verb `info`: each image of a chain is opened by itself, as qemu-img does, so that a chain that is broken further down
+ * is told where it breaks. Files that headers name are opened as the gate allows.
+ */
+import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
+import { probeFormat } from "../../../block/graph/open.ts";
+import type { NodeSpec } from "../../../block/model/contract.ts";
+import type { InfoFlags } from "./command.ts";
+import { snapshotTable } from "../../snapshot-table.ts";
+import { specificLines } from "../../specific.ts";
+import { openSource } from "../../sources.ts";
+import { formatBytes } from "../../units.ts";
+import { checkOutput, lockHint, Refusal, Verb } from "../../verb.ts";
+
+/** One image, and its snapshots as text. */
+interface Described {
+  info: ImageInfo;
+  table: string;
+}
+
+/** Runs the verb; resolves with the exit status. */
+export function info(files: readonly string[], flags: InfoFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    checkOutput(flags.output);
+    const [file] = files;
+    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    const list = await describe(verb, file, flags);
+    if (flags.output === "human") verb.print(list.map(humanInfo).join("\n"));
+    else {
+      const told = list.map((described) => described.info);
+      verb.print(`${JSON.stringify(flags.backingChain ? told : told[0], undefined, 4)}\n`);
+    }
+    return 0;
+  });
+}
+
+async function describe(verb: Verb, file: string, flags: InfoFlags): Promise<Described[]> {
+  const list: Described[] = [];
+  const seen = new Set<string>();
+  const { format, imageOpts, forceShare } = flags;
+  let node = await openSource(verb, file, {
+    format,
+    imageOpts,
+    forceShare,
+    backing: false,
+    metadataOnly: true,
+  });
+  for (;;) {
+    const described = await describeOne(node);
+    list.push(described);
+    seen.add(described.info.filename);
+    const below = flags.backingChain ? described.info["full-backing-filename"] : undefined;
+    if (below === undefined) return list;
+    if (seen.has(below)) throw new Refusal(`Backing file '${below}' creates an infinite loop.`);
+    node = await openBelow(verb, described.info, { below, forceShare });
+  }
+}
+
+async function describeOne(node: Node): Promise<Described> {
+  try {
+    const list = snapshots(node);
+    return { info: await node.info(), table: list.length > 0 ? snapshotTable(list) : "" };
+  } finally {
+    await node.close();
+  }
+}
+
+async function openBelow(
+  verb: Verb,
+  overlay: ImageInfo,
+  { below, forceShare }: { below: string; forceShare: boolean | undefined },
+): Promise<Node> {
+  const { engine, signal } = verb;
+  try {
+    const answer = await engine.graph.gate({
+      kind: "backing",
+      image: overlay.filename,
+      name: overlay["backing-filename"] ?? "",
+      format: overlay["backing-filename-format"],
+    });
+    if ("refuse" in answer) throw new Refusal(answer.refuse);
+    const share = forceShare ? { "force-share": true } : {};
+    const file = { ...(answer.allow["file"] as NodeSpec), ...share };
+    const driver = answer.allow.driver || (await probeFormat(engine.graph, file));
+    const alone = engine.graph.driver(driver).supportsBacking ? { backing: null } : {};
+    const spec = { driver, file, "read-only": true, ...alone, ...share };
+    return await openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly: true });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new Refusal(`Could not open '${below}': ${lockHint(error, below)}`);
+  }
+}
+
+/** An image's description as text, in the lines of qemu-img info. */
+function humanInfo({ info: told, table }: Described): string {
+  const size = told["virtual-size"];
+  const actual = told["actual-size"];
+  const lines = [
+    `image: ${told.filename}`,
+    `file format: ${told.format}`,
+    `virtual size: ${formatBytes(size)} (${size} bytes)`,
+    `disk size: ${actual === undefined ? "unavailable" : formatBytes(actual)}`,
+  ];
+  if (told.encrypted) lines.push("encrypted: yes");
+  if (told["cluster-size"] !== undefined) lines.push(`cluster_size: ${told["cluster-size"]}`);
+  if (told["dirty-flag"]) lines.push("cleanly shut down: no");
+  const backing = told["backing-filename"];
+  const full = told["full-backing-filename"];
+  if (backing !== undefined) {
+    const path = full === undefined || full === backing ? "" : ` (actual path: ${full})`;
+    lines.push(`backing file: ${backing}${path}`);
+  }
+  const backingFormat = told["backing-filename-format"];
+  if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`);
+  if (table !== "") lines.push(table.trimEnd());
+  const specific = told["format-specific"];
+  if (specific) lines.push(...specificLines(specific.data));
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,135 @@
+/**
+ * The command `reopen`: other options for the disk that is open. What is not named stays as it is.
+ * Source: behaviour of qemu-io 7.2.
+ */
+import { CommandError, messageOf } from "../../../base/errors.ts";
+import { reopen } from "../../../block/graph/change.ts";
+import type { NodeSpec } from "../../../block/model/contract.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
+import { Perm } from "../../../block/model/permissions.ts";
+import { isJsonObject, type JsonObject, parseKeyval, validateOptions } from "../../../wire/qapi/index.ts";
+import { readOptionWords } from "../../options/words.ts";
+import type { CacheMode } from "../../sources.ts";
+import type { Arguments } from "./arguments.ts";
+import { cacheChoice } from "./choices.ts";
+import { IoFailure, wrongUse } from "./failure.ts";
+import type { IoCommand, Session } from "./session.ts";
+
+/** What the words of the command say. */
+interface Wishes {
+  readOnly: boolean | undefined;
+  cache: { cache: CacheMode; writeThrough: boolean } | undefined;
+  options: JsonObject;
+}
+
+/** Throws IoFailure. */
+function readWishes(args: Arguments): Wishes {
+  let readOnly: boolean | undefined;
+  let cache: Wishes["cache"];
+  const lists: string[] = [];
+  for (const { letter, value } of args.options("c:o:rw")) {
+    if (letter === "c") cache = cacheChoice(value);
+    else if (letter === "o") lists.push(value);
+    else if (readOnly === undefined) readOnly = letter === "r";
+    else throw new IoFailure("Only one -r/-w option may be given", "note");
+  }
+  if (args.rest.length > 0) throw wrongUse();
+  const options = parseKeyval(lists.join(","));
+  if (options["node-name"] !== undefined) throw new IoFailure("Cannot change the option 'node-name'", "note");
+  if (readOnly !== undefined && options["read-only"] !== undefined)
+    throw new IoFailure("Cannot set both -r/-w and 'read-only'", "note");
+  if (cache && options["cache"] !== undefined)
+    throw new IoFailure("Cannot set both -c and the cache options", "note");
+  return { readOnly, cache, options };
+}
+
+/** Options of what lies below cannot change: throws for the first that would. */
+function checkBelow(below: BlockNode, options: JsonObject): void {
+  for (const [option, value] of Object.entries(options)) {
+    const now = option === "driver" ? below.type.name : below.spec[option];
+    if (isJsonObject(value)) checkBelow(below.child(option)?.node ?? below, value);
+    else if (String(now) !== value) throw new CommandError(`Cannot change the option '${option}'`);
+  }
+}
+
+/** The node's description with what changes, children by the names of their nodes. */
+function changedSpec(node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
+  const { driver, cache, ...changes } = options;
+  if (driver !== undefined && driver !== node.type.name)
+    throw new CommandError("Cannot change the option 'driver'");
+  const children: JsonObject = {};
+  for (const { name, node: below } of node.children) {
+    const wished = changes[name];
+    if (isJsonObject(wished)) checkBelow(below, wished);
+    if (typeof wished === "string") node.graph.nodeOrDevice({ node: wished });
+    children[name] = typeof wished === "string" ? wished : below.name;
+    delete changes[name];
+  }
+  const typed = typedOptions(node, { ...changes, ...children, ...(cache === undefined ? {} : { cache }) });
+  const { discard, detectZeroes, autoReadOnly } = node.options;
+  const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly };
+  return {
+    ...node.spec,
+    ...now,
+    ...children,
+    "read-only": readOnly ?? node.readOnly,
+    ...typed,
+    "node-name": node.name,
+  };
+}
+
+/** Reads the options as the driver's, in the words of QEMU where they are wrong. */
+function typedOptions(node: BlockNode, options: JsonObject): NodeSpec {
+  const words = readOptionWords({ driver: node.type.name, ...options });
+  try {
+    return validateOptions("BlockdevOptions", words) as NodeSpec;
+  } catch (error) {
+    const unknown = /^Parameter '(?:[^']*\.)?([^'.]+)' is unexpected$/.exec(messageOf(error))?.[1];
+    throw unknown === undefined ? error : new CommandError(`Cannot change the option '${unknown}'`);
+  }
+}
+
+/** Whether flushes reach the files of a node. Its files stay open as they are: `cache.direct` counts from the next open on. */
+function useCache(node: BlockNode, cacheNoFlush: boolean): void {
+  node.options = { ...node.options, cacheNoFlush };
+  for (const { node: below } of node.children) if (below.inheritsFrom === node) useCache(below, cacheNoFlush);
+}
+
+async function carryOut(session: Session, args: Arguments): Promise<boolean> {
+  const wishes = readWishes(args);
+  const { backend, node } = session.disk;
+  try {
+    const spec = changedSpec(node, wishes);
+    if (spec["read-only"] && backend.node !== node)
+      throw new CommandError(`Can't set node '${node.name}' to r/o with copy-on-read enabled`);
+    const { root } = backend;
+    if (root && wishes.readOnly)
+      await node.graph.setPermissions(root, { perm: root.perm & ~Perm.write, shared: root.shared });
+    const { cache: given, ...others } = spec;
+    const cache = wishes.cache?.cache ?? given;
+    // Else it would be a change that blockdev-reopen does not know.
+    const before = node.spec.cache === undefined ? {} : { cache: node.spec.cache };
+    await reopen(node.graph, [{ ...others, ...before }]);
+    if (cache) useCache(node, cache["no-flush"] ?? false);
+  } catch (error) {
+    throw new IoFailure(messageOf(error), "note");
+  }
+  if (wishes.cache) backend.writeCache = !wishes.cache.writeThrough;
+  return true;
+}
+
+/** The command. */
+export const reopenCommand: IoCommand = {
+  name: "reopen",
+  synopsis: "[(-r|-w)] [-c cache] [-o options]",
+  summary: "opens the disk anew with other options",
+  details: [
+    "-r  read-only",
+    "-w  for reading and writing",
+    "-c MODE  none, writeback, writethrough, directsync, unsafe",
+    "-o NAME=VALUE,...  options of the driver, as of open",
+    "What is not named stays as it is.",
+  ],
+  words: [0, Infinity],
+  run: carryOut,
+};

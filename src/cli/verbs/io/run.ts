@@ -1,0 +1,69 @@
+/**
+ * The verb `io`: opens the disk that is named, then carries out the commands of -c, or those that come on stdin.
+ * Exit status: 1 if a command failed, though the others are carried out. Source: behaviour of qemu-io 7.2.
+ */
+import { createInterface } from "node:readline";
+import type { IoFlags } from "./command.ts";
+import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
+import { ioCommands } from "./commands.ts";
+import { defaultChoices, type DiskChoices } from "./disk.ts";
+import { Session } from "./session.ts";
+import { Refusal, Verb } from "../../verb.ts";
+
+const PROMPT = "blockwright> ";
+
+/** Runs the verb; resolves with the exit status. */
+export function io(files: readonly string[], flags: IoFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    const choices = choicesOf(flags);
+    const [file] = files;
+    if (files.length > 1) throw new Refusal("Only one image may be named");
+    const session = new Session(verb, ioCommands);
+    try {
+      if (file !== undefined)
+        await (flags.imageOpts
+          ? session.open(undefined, { ...choices, options: file })
+          : session.open(file, choices));
+      await carryOut(session, flags.cmd);
+    } finally {
+      await session.close();
+    }
+    return session.failed ? 1 : 0;
+  });
+}
+
+function choicesOf(flags: IoFlags): DiskChoices {
+  if (flags.imageOpts && flags.format !== undefined)
+    throw new Refusal("--image-opts and -f are mutually exclusive");
+  return {
+    ...defaultChoices(),
+    readOnly: flags.readOnly ?? false,
+    snapshot: flags.snapshot ?? false,
+    copyOnRead: flags.copyOnRead ?? false,
+    forceShare: flags.forceShare ?? false,
+    format: flags.format,
+    ...(flags.nocache ? cacheChoice("none") : {}),
+    ...(flags.cache === undefined ? {} : cacheChoice(flags.cache)),
+    ...(flags.discard === undefined ? {} : { discard: discardChoice(flags.discard) }),
+    ...(flags.nativeAio ? { aio: "native" } : {}),
+    ...(flags.aio === undefined ? {} : { aio: aioMode(flags.aio) }),
+  };
+}
+
+async function carryOut(session: Session, commands: readonly string[] | undefined): Promise<void> {
+  if (commands) {
+    for (const line of commands) {
+      if (session.done) return;
+      await session.execute(line);
+    }
+    return;
+  }
+  const lines = createInterface({ input: process.stdin, signal: session.verb.signal });
+  session.verb.print(PROMPT);
+  for await (const line of lines) {
+    await session.execute(line);
+    if (session.done) break;
+    session.verb.print(PROMPT);
+  }
+  lines.close();
+}

@@ -1,0 +1,31 @@
+/**
+ * The verb `man`: prints one page, or writes all of them.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { messageOf } from "../../../base/errors.ts";
+import { version } from "../../../version.ts";
+import { programPage, verbPage } from "./page.ts";
+import { tableOf } from "../../options/table.ts";
+
+/** Runs the verb; resolves with the exit status. */
+export async function man(program: Command, name?: string, directory?: string): Promise<number> {
+  const table = tableOf(program);
+  try {
+    if (directory !== undefined) {
+      await mkdir(directory, { recursive: true });
+      await writeFile(join(directory, "blockwright.1"), programPage(table, version));
+      for (const verb of table.verbs)
+        await writeFile(join(directory, `blockwright-${verb.name}.1`), verbPage(verb, version));
+      return 0;
+    }
+    const verb = table.verbs.find((entry) => entry.name === name);
+    if (name !== undefined && !verb) throw new Error(`There is no verb '${name}'`);
+    process.stdout.write(verb ? verbPage(verb, version) : programPage(table, version));
+    return 0;
+  } catch (error) {
+    process.stderr.write(`blockwright: ${messageOf(error)}\n`);
+    return 1;
+  }
+}

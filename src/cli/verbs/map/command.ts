@@ -1,0 +1,28 @@
+/**
+ * `blockwright map FILE`: which file of the backing chain holds each range of the disk, and where, as qemu-img map shows it.
+ */
+import type { Command } from "commander";
+import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface MapFlags extends ImageVerbFlags {
+  output: string;
+  startOffset?: string;
+  maxLength?: string;
+}
+
+/** Adds the verb. */
+export function addMap(program: Command): void {
+  const command = program
+    .command("map")
+    .description("show which file of the chain holds each range of a disk, and where")
+    .argument("[files...]", "one image file, or json:{…} as for --blockdev")
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("-s, --start-offset <offset>", "start there (64k, 10M …)")
+    .option("-l, --max-length <bytes>", "look at so much (64k, 10M …)")
+    .addOption(outputFlag());
+  addImageFlags(command, { share: true }).action(async (files: string[], flags: MapFlags) => {
+    const { map } = await import("./run.ts");
+    process.exitCode = await map(files, flags);
+  });
+}

@@ -1,0 +1,93 @@
+/**
+ * The verb `map`: the library's map(), printed as qemu-img prints it.
+ */
+import { strerror } from "../../../base/errno.ts";
+import { errnoOf } from "../../../base/errors.ts";
+import { type ImageMapEntry, map as mapImage, type MapRange } from "../../../node.ts";
+import type { MapFlags } from "./command.ts";
+import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { openSource } from "../../sources.ts";
+import { checkOutput, Refusal, Verb } from "../../verb.ts";
+
+/** Runs the verb; resolves with the exit status. */
+export function map(files: readonly string[], flags: MapFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    const offset = size("start offset", flags.startOffset);
+    const length = size("max length", flags.maxLength);
+    checkOutput(flags.output);
+    const [file] = files;
+    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    const { format, imageOpts, forceShare } = flags;
+    await using node = await openSource(verb, file, { format, imageOpts, forceShare });
+    const range: MapRange = { signal: verb.signal };
+    if (offset !== undefined) range.offset = offset;
+    if (length !== undefined) range.length = length;
+    const printer = new Printer(verb, flags.output === "json");
+    for await (const entry of metadata(mapImage(node, range))) printer.entry(entry);
+    printer.end(offset ?? 0);
+    return 0;
+  });
+}
+
+function size(what: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = sizeArgument(what, text);
+  if ("refusal" in value) throw new Refusal(value.refusal);
+  return safeBytes(value.bytes);
+}
+
+async function* metadata(entries: AsyncGenerator<ImageMapEntry>): AsyncGenerator<ImageMapEntry> {
+  try {
+    yield* entries;
+  } catch (error) {
+    throw new Refusal(`Could not read file metadata: ${strerror(errnoOf(error))}`);
+  }
+}
+
+class Printer {
+  readonly #verb: Verb;
+  readonly #json: boolean;
+  #before = "[";
+
+  constructor(verb: Verb, json: boolean) {
+    this.#verb = verb;
+    this.#json = json;
+    if (!json) verb.print(row(["Offset", "Length", "Mapped to", "File"]));
+  }
+
+  entry(entry: ImageMapEntry): void {
+    if (this.#json) this.#object(entry);
+    else if (entry.data && entry.fileOffset === undefined)
+      throw new Refusal("File contains external, encrypted or compressed clusters.");
+    else if (entry.data && !entry.zero) {
+      const numbers = [entry.offset, entry.bytes, entry.fileOffset ?? 0].map(hex);
+      this.#verb.print(row([...numbers, entry.file ?? ""]));
+    }
+  }
+
+  #object(entry: ImageMapEntry): void {
+    const { offset, bytes, depth, present, zero, data, fileOffset } = entry;
+    const place = fileOffset === undefined ? "" : `, "offset": ${fileOffset}`;
+    this.#verb.print(
+      `${this.#before}{ "start": ${offset}, "length": ${bytes}, "depth": ${depth}, "present": ${present}, ` +
+        `"zero": ${zero}, "data": ${data}${place}}`,
+    );
+    this.#before = ",\n";
+  }
+
+  /** An empty range is one entry of no length. */
+  end(offset: number): void {
+    if (!this.#json) return;
+    if (this.#before === "[")
+      this.#object({ offset, bytes: 0, depth: 0, present: false, zero: false, data: false });
+    this.#verb.print("]\n");
+  }
+}
+
+function row([first = "", second = "", third = "", file = ""]: readonly string[]): string {
+  return `${first.padEnd(16)}${second.padEnd(16)}${third.padEnd(16)}${file}\n`;
+}
+
+function hex(value: number): string {
+  return value === 0 ? "0" : `0x${value.toString(16)}`;
+}

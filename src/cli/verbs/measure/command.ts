@@ -1,0 +1,33 @@
+/**
+ * `blockwright measure`: how large an image would become, as qemu-img measure says it.
+ */
+import type { Command } from "commander";
+import { repeatable } from "../../options/flags.ts";
+import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface MeasureFlags extends ImageVerbFlags {
+  output: string;
+  targetFormat: string;
+  option?: string[];
+  size?: string;
+  snapshot?: string;
+}
+
+/** Adds the verb. */
+export function addMeasure(program: Command): void {
+  const command = program
+    .command("measure")
+    .description("say how large a new image would become")
+    .argument("[files...]", "the image that shall be copied, instead of --size")
+    .option("-f, --format <format>", "format of the image; default: probed")
+    .option("-O, --target-format <format>", "format of the new image: raw, qcow2", "raw")
+    .option("-o, --option <options>", "options of the new image: name=value,…", repeatable)
+    .option("--size <bytes>", "size of the disk (64k, 10M …)")
+    .option("-l, --snapshot <snapshot>", "measure an internal snapshot: its id or name")
+    .addOption(outputFlag());
+  addImageFlags(command, { share: true }).action(async (files: string[], flags: MeasureFlags) => {
+    const { measure } = await import("./run.ts");
+    process.exitCode = await measure(files, flags);
+  });
+}

@@ -1,0 +1,96 @@
+/**
+ * The verb `measure`: the library's measure() in qemu-img's words.
+ */
+import { messageOf } from "../../../base/errors.ts";
+import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
+import type { MeasureFlags } from "./command.ts";
+import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
+import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { loadSnapshot, snapshotParameter } from "../../options/snapshot-param.ts";
+import { openSource } from "../../sources.ts";
+import { checkOutput, Refusal, Verb } from "../../verb.ts";
+
+/** Runs the verb; resolves with the exit status. */
+export function measure(files: readonly string[], flags: MeasureFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    const lists = optionLists(flags.option);
+    const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
+    checkOutput(flags.output);
+    const size = flags.size === undefined ? undefined : sizeArgument("image size", flags.size);
+    if (size && "refusal" in size) throw new Refusal(size.refusal);
+    checkUse(files, flags);
+    const [file] = files;
+    const { format, imageOpts, forceShare } = flags;
+    await using source =
+      file === undefined ? undefined : await openSource(verb, file, { format, imageOpts, forceShare });
+    if (source && which !== undefined) await loadSnapshot(source, which);
+    if (asksForHelp(lists)) {
+      verb.print(optionsHelp(flags.targetFormat, false));
+      return 0;
+    }
+    const result = await measureImage({
+      ...wanted(flags, lists),
+      ...(source ? { source } : { bytes: safeBytes(size?.bytes ?? 0n) }),
+      signal: verb.signal,
+    });
+    verb.print(flags.output === "json" ? jsonResult(result) : humanResult(result));
+    return 0;
+  });
+}
+
+function checkUse(files: readonly string[], flags: MeasureFlags): void {
+  if (files.length > 1) throw new Refusal("At most one filename argument is allowed.");
+  if (files.length === 0 && (flags.imageOpts || flags.format !== undefined || flags.snapshot !== undefined))
+    throw new Refusal("--image-opts, -f, and -l require a filename argument.");
+  if (files.length === 0 && flags.size === undefined)
+    throw new Refusal("Either --size N or one filename must be specified.");
+  if (files.length === 1 && flags.size !== undefined)
+    throw new Refusal("--size N cannot be used together with a filename.");
+}
+
+function wanted(flags: MeasureFlags, lists: readonly string[]): MeasureOptions {
+  const options = new CreateOptions(flags.targetFormat);
+  try {
+    for (const list of lists) options.parse(list);
+  } catch (error) {
+    throw new Refusal([messageOf(error), `Invalid options for file format '${flags.targetFormat}'`]);
+  }
+  if (flags.targetFormat === "raw") return { format: "raw" };
+  const encrypt = options.luksOptions;
+  if (encrypt && encrypt["key-secret"] === undefined) {
+    const prefix = flags.targetFormat === "luks" ? "" : "encrypt.";
+    throw new Refusal(`Parameter '${prefix}key-secret' is required for cipher`);
+  }
+  if (flags.targetFormat === "luks") return { format: "luks", ...(encrypt ? { encrypt } : {}) };
+  const preallocation = options.get("preallocation") ?? "off";
+  const compat = options.get("compat") ?? "1.1";
+  if (compat !== "0.10" && compat !== "1.1") throw new Refusal(`Invalid compatibility level: '${compat}'`);
+  const mode = (["off", "metadata", "falloc", "full"] as const).find((name) => name === preallocation);
+  if (!mode) throw new Refusal(`invalid parameter value: ${preallocation}`);
+  const clusterSize = options.size("cluster_size");
+  const refcountBits = options.size("refcount_bits");
+  return {
+    format: "qcow2",
+    ...(encrypt ? { encrypt } : {}),
+    compat,
+    preallocation: mode,
+    backing: options.get("backing_file") !== undefined,
+    extendedL2: /^(on|yes|true|y)$/.test(options.get("extended_l2") ?? "off"),
+    ...(clusterSize === undefined ? {} : { clusterSize: safeBytes(clusterSize) }),
+    ...(refcountBits === undefined ? {} : { refcountBits: safeBytes(refcountBits) }),
+  };
+}
+
+function humanResult({ requiredBytes, fullyAllocatedBytes, bitmapsBytes }: MeasureResult): string {
+  const bitmaps = bitmapsBytes === undefined ? "" : `bitmaps size: ${bitmapsBytes}\n`;
+  return `required size: ${requiredBytes}\nfully allocated size: ${fullyAllocatedBytes}\n${bitmaps}`;
+}
+
+function jsonResult({ requiredBytes, fullyAllocatedBytes, bitmapsBytes }: MeasureResult): string {
+  const object = {
+    ...(bitmapsBytes === undefined ? {} : { bitmaps: bitmapsBytes }),
+    required: requiredBytes,
+    "fully-allocated": fullyAllocatedBytes,
+  };
+  return `${JSON.stringify(object, undefined, 4)}\n`;
+}

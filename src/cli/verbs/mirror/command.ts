@@ -1,0 +1,25 @@
+/**
+ * `blockwright mirror SOURCE TARGET`: a full copy by the mirror job, in the foreground.
+ */
+import type { Command } from "commander";
+import { type CopyFlags, addCopyFlags } from "../../options/flags.ts";
+import { runCopy } from "../../options/copy.ts";
+
+/** Adds the verb. */
+export function addMirror(program: Command): void {
+  const command = program
+    .command("mirror")
+    .description("copy an image to another by a mirror job; errors are handled as the policies say");
+  addCopyFlags(command).action(async (source: string, target: string, flags: CopyFlags) => {
+    process.exitCode = await runCopy({ source, target }, flags, async (from, to, signal) => {
+      const { mirror } = await import("../../../node.ts");
+      return mirror(from, to, {
+        sync: flags.sync,
+        onSourceError: flags.onSourceError,
+        onTargetError: flags.onTargetError,
+        speedBytesPerSecond: flags.speed,
+        signal,
+      });
+    });
+  });
+}

@@ -1,0 +1,51 @@
+/**
+ * The verb `resize`: sizes absolute or relative, shrinking only where it was asked for, in qemu-img's words.
+ */
+import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
+import { resize as resizeNode } from "../../../node.ts";
+import type { ResizeFlags } from "./command.ts";
+import { notASize, parseSize, preallocationMode, safeBytes, tooLong } from "../../options/sizes.ts";
+import { openSource } from "../../sources.ts";
+import { Refusal, Verb } from "../../verb.ts";
+
+const INT64_MAX = 2n ** 63n - 1n;
+
+/** Runs the verb; resolves with the exit status. */
+export function resize(words: readonly string[], flags: ResizeFlags): Promise<number> {
+  return new Verb(flags).run(async (verb) => {
+    if (words.length < 2) throw new Refusal("Not enough arguments");
+    const unknown = words.slice(0, -1).find((word) => word.startsWith("-"));
+    if (unknown !== undefined) throw new Refusal(`unrecognized option '${unknown}'`);
+    const size = words.at(-1)!;
+    const preallocation = preallocationMode(flags.preallocation ?? "off");
+    if (!preallocation) throw new Refusal(`Invalid preallocation mode '${flags.preallocation}'`);
+    const [file] = words;
+    if (file === undefined || words.length > 2) throw new Refusal("Expecting image file name and size");
+    const change = readSize(size);
+    const { format, imageOpts } = flags;
+    await using node = await openSource(verb, file, { format, imageOpts, write: true });
+    const current = BigInt(Math.ceil(node.length / SECTOR_SIZE) * SECTOR_SIZE);
+    const wanted = change.sign === 0n ? change.bytes : current + change.sign * change.bytes;
+    if (wanted <= 0n || wanted > INT64_MAX) throw new Refusal("New image size must be positive");
+    if (wanted <= current && preallocation !== "off")
+      throw new Refusal("Preallocation can only be used for growing images");
+    if (wanted < current && !flags.shrink) {
+      throw new Refusal([
+        "Use the --shrink option to perform a shrink operation.",
+        "warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an " +
+          "operation, make sure there is no important data there.",
+      ]);
+    }
+    if (wanted > BigInt(limits.maxImageBytes)) throw new Refusal(tooLong(node.blockNode));
+    await resizeNode(node, safeBytes(wanted), { preallocation });
+    verb.say("Image resized.");
+    return 0;
+  });
+}
+
+function readSize(text: string): { sign: bigint; bytes: bigint } {
+  const sign = text.startsWith("+") ? 1n : text.startsWith("-") ? -1n : 0n;
+  const bytes = parseSize(sign === 0n ? text : text.slice(1));
+  if (typeof bytes === "bigint") return { sign, bytes };
+  throw new Refusal(notASize("size"));
+}

@@ -1,0 +1,35 @@
+/**
+ * `blockwright snapshot FILE`: lists, makes, applies and deletes internal snapshots, as qemu-img snapshot does.
+ */
+import type { Command } from "commander";
+import type { VerbFlags } from "../../verb.ts";
+import { repeatable } from "../../options/flags.ts";
+import { addImageFlags, addQuietFlag } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface SnapshotFlags extends VerbFlags {
+  imageOpts?: boolean;
+  forceShare?: boolean;
+  list?: number;
+  apply?: string[];
+  create?: string[];
+  delete?: string[];
+}
+
+/** Adds the verb. */
+export function addSnapshot(program: Command): void {
+  const command = program
+    .command("snapshot")
+    .description("list, make, apply or delete internal snapshots")
+    .argument("[files...]", "one image file, or json:{…} as for --blockdev")
+    .option("-l, --list", "list them", (_value, before?: number) => (before ?? 0) + 1)
+    .option("-a, --apply <snapshot>", "make the disk what it was then: id or name", repeatable)
+    .option("-c, --create <name>", "keep the disk as it is now", repeatable)
+    .option("-d, --delete <name>", "forget a snapshot", repeatable);
+  addQuietFlag(addImageFlags(command, { share: true })).action(
+    async (files: string[], flags: SnapshotFlags) => {
+      const { snapshot } = await import("./run.ts");
+      process.exitCode = await snapshot(files, flags);
+    },
+  );
+}

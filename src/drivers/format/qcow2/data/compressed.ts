@@ -1,0 +1,128 @@
+/**
+ * Compressed clusters: raw DEFLATE streams or zstd frames at any byte of the file. The entry names whole sectors, so a stream is usually
+ * followed by junk; it must give exactly one cluster. Source: qcow2.txt, "Compressed Clusters Descriptor".
+ */
+import { BlockError, blockError, isUnsupported } from "../../../../base/errors.ts";
+import { allocate, free, unallocate } from "../metadata/allocate.ts";
+import type { Image } from "../metadata/image.ts";
+import { compressedEntry, type CompressedExtent, compressedExtent, Kind } from "../disk/layout.ts";
+import { type Extent, findExtent } from "../metadata/mapping.ts";
+import { addRefcounts, getRefcount } from "../metadata/refcounts.ts";
+import { maxRefcount } from "../disk/refcount-widths.ts";
+import type { FreeReason } from "../metadata/options.ts";
+import { setEntry, writableSlice } from "../metadata/tables.ts";
+import { makeRoom } from "../metadata/write-back.ts";
+import { zstdFrameBytes } from "../disk/zstd-frame.ts";
+
+/** Fills `buffer` from the compressed cluster at `extent`; the range lies within it. Errors: EIO for a bad stream. */
+export async function readCompressed(
+  image: Image,
+  extent: Extent,
+  offset: number,
+  buffer: Uint8Array,
+): Promise<void> {
+  const { clusterBits, clusterSize } = image.geometry;
+  const { offset: host, bytes } = compressedExtent(extent.high, extent.low, clusterBits);
+  const input = new Uint8Array(bytes);
+  await image.event("read_compressed");
+  await image.file.pread(host, input);
+  const whole = buffer.byteLength === clusterSize;
+  const output = whole ? buffer : new Uint8Array(clusterSize);
+  const written = await inflate(image, input, output);
+  if (written !== clusterSize) throw blockError("EIO", "pread", "a compressed cluster is damaged");
+  if (whole) return;
+  const start = offset % clusterSize;
+  buffer.set(output.subarray(start, start + buffer.byteLength));
+}
+
+async function inflate(image: Image, input: Uint8Array, output: Uint8Array): Promise<number> {
+  try {
+    if (image.header.compressionType === 0) return await image.host.codecs.inflateRaw(input, output);
+    const frame = input.subarray(0, zstdFrameBytes(input, output.byteLength));
+    const { decompressZstd } = image.host.codecs;
+    if (decompressZstd) return await decompressZstd(frame, output);
+  } catch (cause) {
+    const message = "a compressed cluster is damaged";
+    if (isUnsupported(cause)) throw cause;
+    throw new BlockError({ code: "EIO", op: "pread", node: image.node.name, message, cause });
+  }
+  throw blockError("ENOTSUP", "pread", "this platform has no decoder for zstd clusters");
+}
+
+function deflate(image: Image, data: Uint8Array, limit: number): Promise<Uint8Array | undefined> {
+  const { codecs } = image.host;
+  if (image.header.compressionType === 0) return codecs.deflateRaw(data, limit);
+  if (codecs.compressZstd) return codecs.compressZstd(data, limit);
+  throw blockError("ENOTSUP", "pwrite", "this platform has no encoder for zstd clusters");
+}
+
+/** Frees what the entry of a compressed cluster refers to: every host cluster that it touches loses one reference. */
+export function freeCompressed(image: Image, words: { high: number; low: number }, reason: FreeReason): void {
+  const { clusterBits, clusterSize } = image.geometry;
+  const { offset, bytes } = compressedExtent(words.high, words.low, clusterBits);
+  const first = Math.floor(offset / clusterSize);
+  const last = Math.floor((offset + bytes - 1) / clusterSize);
+  free(image, { cluster: first, count: last - first + 1 }, reason);
+}
+
+/**
+ * Stores one whole cluster compressed (the last one padded with zeroes). False: it does not get smaller, or the cluster
+ * is in use already; write it as it is. The caller holds an exclusive claim on it.
+ */
+export async function writeCompressedCluster(
+  image: Image,
+  guest: number,
+  data: Uint8Array,
+): Promise<boolean> {
+  const { clusterSize } = image.geometry;
+  const stream = await deflate(image, data, clusterSize);
+  if (!stream || stream.byteLength >= clusterSize) return false;
+  const place = await image.locked(async () => {
+    await makeRoom(image);
+    const { kind } = await findExtent(image, guest, clusterSize);
+    if (kind !== Kind.unallocated && kind !== Kind.zeroPlain) return undefined;
+    await writableSlice(image, guest);
+    return allocateBytes(image, stream.byteLength);
+  });
+  if (!place) return false;
+  try {
+    await image.event("write_compressed");
+    await image.checkOverlap(place.offset, place.bytes);
+    await image.file.pwrite(place.offset, stream);
+  } catch (error) {
+    await image.locked(() => unallocate(image, clustersOf(image, place)));
+    throw error;
+  }
+  await image.locked(async () => {
+    const slice = await writableSlice(image, guest);
+    const [high, low] = compressedEntry(place, image.geometry.clusterBits);
+    setEntry(image, { slice, guest, high, low });
+    image.barrierBeforeL2 = true;
+  });
+  return true;
+}
+
+function clustersOf(image: Image, { offset, bytes }: CompressedExtent): { cluster: number; count: number } {
+  const { clusterSize } = image.geometry;
+  const cluster = Math.floor(offset / clusterSize);
+  return { cluster, count: Math.floor((offset + bytes - 1) / clusterSize) - cluster + 1 };
+}
+
+/** Finds room for `bytes` (< a cluster) of stream: behind the previous one where its cluster has room left. */
+async function allocateBytes(image: Image, bytes: number): Promise<CompressedExtent> {
+  const { clusterSize, refcountOrder } = image.geometry;
+  await image.event("cluster_alloc_bytes");
+  const tail = image.compressedTail;
+  if (tail > 0 && tail % clusterSize > 0 && (tail % clusterSize) + bytes <= clusterSize) {
+    const cluster = Math.floor(tail / clusterSize);
+    const count = await getRefcount(image, cluster);
+    if (count > 0 && count < maxRefcount(refcountOrder)) {
+      await addRefcounts(image, { cluster, count: 1 }, 1);
+      image.compressedTail = tail + bytes;
+      return { offset: tail, bytes };
+    }
+  }
+  const { cluster } = await allocate(image, 1);
+  image.compressedTail = cluster * clusterSize + bytes;
+  return { offset: cluster * clusterSize, bytes };
+}

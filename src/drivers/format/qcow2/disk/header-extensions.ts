@@ -1,0 +1,126 @@
+/**
+ * Header extensions of qcow2: the records between the header and the backing file name. Records that we do not know are
+ * kept byte for byte and written back. Source: qcow2.txt, "Header extensions", "Feature name table".
+ */
+import { ImageError } from "../../../../base/errors.ts";
+
+/** Extension types. */
+export const Extension = {
+  end: 0,
+  backingFormat: 0xe2792aca,
+  featureNames: 0x6803f857,
+  bitmaps: 0x23852875,
+  encryption: 0x0537be77,
+  dataFile: 0x44415441,
+} as const;
+
+/** Values of the header's crypt_method. */
+export const CryptMethod = { none: 0, aes: 1, luks: 2 } as const;
+
+/** One record. */
+export interface HeaderExtension {
+  readonly type: number;
+  readonly data: Uint8Array;
+}
+
+/** An entry of the feature name table. */
+export interface FeatureName {
+  /** 0 incompatible, 1 compatible, 2 autoclear. */
+  readonly type: number;
+  readonly bit: number;
+  readonly name: string;
+}
+
+const FEATURE_BYTES = 48;
+const MAX_FORMAT_NAME = 15;
+
+/** The names that we write into new images, as QEMU 7.2 does. */
+export const knownFeatures: readonly FeatureName[] = [
+  { type: 0, bit: 0, name: "dirty bit" },
+  { type: 0, bit: 1, name: "corrupt bit" },
+  { type: 0, bit: 2, name: "external data file" },
+  { type: 0, bit: 3, name: "compression type" },
+  { type: 0, bit: 4, name: "extended L2 entries" },
+  { type: 1, bit: 0, name: "lazy refcounts" },
+  { type: 2, bit: 0, name: "bitmaps" },
+  { type: 2, bit: 1, name: "raw external data" },
+];
+
+/** Parses the records in `area` (from the header's end to the backing name or the cluster's end). Throws ImageError. */
+export function parseExtensions(area: Uint8Array): HeaderExtension[] {
+  const view = new DataView(area.buffer, area.byteOffset, area.byteLength);
+  const extensions: HeaderExtension[] = [];
+  let at = 0;
+  while (at + 8 <= area.byteLength) {
+    const type = view.getUint32(at);
+    const bytes = view.getUint32(at + 4);
+    at += 8;
+    if (type === Extension.end) break;
+    if (bytes > area.byteLength - at) {
+      throw new ImageError({
+        structure: "header extension",
+        field: "length",
+        message: "Header extension too large",
+      });
+    }
+    if (type === Extension.backingFormat && bytes > MAX_FORMAT_NAME) {
+      const message = `ERROR: ext_backing_format: len=${bytes} too large (>=16)`;
+      throw new ImageError({ structure: "header extension", field: "backing format", message });
+    }
+    extensions.push({ type, data: area.slice(at, at + bytes) });
+    at += Math.ceil(bytes / 8) * 8;
+  }
+  return extensions;
+}
+
+/** The records with their end mark, each padded to 8 bytes. */
+export function serializeExtensions(extensions: readonly HeaderExtension[]): Uint8Array {
+  const total = extensions.reduce((sum, { data }) => sum + 8 + Math.ceil(data.byteLength / 8) * 8, 8);
+  const out = new Uint8Array(total);
+  const view = new DataView(out.buffer);
+  let at = 0;
+  for (const { type, data } of extensions) {
+    view.setUint32(at, type);
+    view.setUint32(at + 4, data.byteLength);
+    out.set(data, at + 8);
+    at += 8 + Math.ceil(data.byteLength / 8) * 8;
+  }
+  return out;
+}
+
+/** The feature name table in `data`. */
+export function parseFeatureNames(data: Uint8Array): FeatureName[] {
+  const names: FeatureName[] = [];
+  for (let at = 0; at + FEATURE_BYTES <= data.byteLength; at += FEATURE_BYTES) {
+    const text = data.subarray(at + 2, at + FEATURE_BYTES);
+    const end = text.indexOf(0);
+    const name = new TextDecoder().decode(end < 0 ? text : text.subarray(0, end));
+    names.push({ type: data[at] as number, bit: data[at + 1] as number, name });
+  }
+  return names;
+}
+
+/** The table as a record's data. */
+export function serializeFeatureNames(names: readonly FeatureName[]): Uint8Array {
+  const out = new Uint8Array(names.length * FEATURE_BYTES);
+  names.forEach(({ type, bit, name }, index) => {
+    const at = index * FEATURE_BYTES;
+    out[at] = type;
+    out[at + 1] = bit;
+    out.set(new TextEncoder().encode(name).subarray(0, FEATURE_BYTES - 2), at + 2);
+  });
+  return out;
+}
+
+/** QEMU's words for incompatible bits that are set but not known: their names out of the image, or the mask in hex. */
+export function unsupportedFeatures(bits: bigint, names: readonly FeatureName[]): string {
+  const words: string[] = [];
+  let rest = bits;
+  for (const { type, bit, name } of names) {
+    if (type !== 0 || !(rest & (1n << BigInt(bit)))) continue;
+    words.push(name);
+    rest &= ~(1n << BigInt(bit));
+  }
+  if (rest) words.push(`Unknown incompatible feature: ${rest.toString(16)}`);
+  return `Unsupported qcow2 feature(s): ${words.join(", ")}`;
+}

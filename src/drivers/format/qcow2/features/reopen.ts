@@ -1,0 +1,72 @@
+/**
+ * The options of an open image that can change: lazy refcounts, what is discarded in the file, the overlap checks, and the
+ * sizes of the caches. Source: behaviour of QEMU 7.2's blockdev-reopen.
+ */
+import { MiB } from "../../../../base/limits.ts";
+import type { NodeSpec } from "../../../../block/model/contract.ts";
+import type { Image } from "../metadata/image.ts";
+import { parseOptions } from "../metadata/options.ts";
+import { checkedSections, checkSections } from "../metadata/overlap-modes.ts";
+import type { Qcow2Snapshots } from "./snapshots.ts";
+import { markClosed, writeBack } from "../metadata/write-back.ts";
+
+/** As much of the refcount table as is read when an image is opened for writing. */
+const MOST_TABLE_BYTES = MiB;
+
+/** Their names. */
+export const reopenableOptions: ReadonlySet<string> = new Set([
+  "lazy-refcounts",
+  "pass-discard-request",
+  "pass-discard-snapshot",
+  "pass-discard-other",
+  "overlap-check",
+  "cache-size",
+  "l2-cache-size",
+  "l2-cache-entry-size",
+  "refcount-cache-size",
+  "cache-clean-interval",
+]);
+
+/** Puts `overlap-check` in force. Throws CommandError for a mode that there is not; errors of the file. */
+export async function useOverlapCheck(
+  image: Image,
+  spec: NodeSpec,
+  snapshots: Qcow2Snapshots | undefined,
+): Promise<void> {
+  checkSections(image.metadata, checkedSections(spec));
+  await snapshots?.noteL2Tables();
+  if (!image.node.readOnly) await noteRefcountBlocks(image);
+}
+
+/** Enters the refcount blocks: their table is read whole, unless it is of a size that only petabytes need. */
+async function noteRefcountBlocks({ header, geometry, refcountTable }: Image): Promise<void> {
+  const bytes = Math.min(header.refcountTableClusters * geometry.clusterSize, MOST_TABLE_BYTES);
+  for (let at = 0; at < bytes; at += refcountTable.tableBytes) {
+    // Where it can't be read, whoever needs it fails.
+    await Promise.resolve(refcountTable.load(header.refcountTableOffset + at)).catch(() => undefined);
+  }
+}
+
+/** Puts other options in force. Throws CommandError in QEMU's words, and then nothing has changed. */
+export async function reopenImage(
+  image: Image,
+  spec: NodeSpec,
+  snapshots: Qcow2Snapshots | undefined,
+): Promise<void> {
+  const { geometry, header, size } = image;
+  checkedSections(spec);
+  const options = parseOptions(spec, {
+    geometry,
+    size,
+    version: header.version,
+    discard: spec.discard === "unmap",
+  });
+  await image.locked(async () => {
+    image.useOptions(options);
+    await useOverlapCheck(image, spec, snapshots);
+  });
+  if (image.keepsLazyRefcounts || !image.markedInUse) return;
+  await writeBack(image);
+  await image.file.flush();
+  await markClosed(image);
+}

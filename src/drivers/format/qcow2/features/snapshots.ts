@@ -1,0 +1,306 @@
+/**
+ * Internal snapshots: list, create, apply, remove, and a read-only look at one. A change has the whole disk to itself.
+ *
+ * A crash leaves the disk and every snapshot as they were before or after: nothing is referred to before its refcounts and
+ * content are durable, one write of the header's first sector switches, and only after it anything is given up. While
+ * refcounts and tables disagree, the dirty bit (version 3) is set in the file, so that the next writable open repairs them;
+ * without it (version 2) a crash can leave leaks and COPIED flags that claim too little or too much of what nobody shares.
+ * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2.
+ */
+import { blockError } from "../../../../base/errors.ts";
+import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
+import type { NewSnapshot, SnapshotInfo, SnapshotStore } from "../../../../block/model/contract.ts";
+import { allocate, free } from "../metadata/allocate.ts";
+import { refreshFlags } from "./copied-flags.ts";
+import { updateHeader } from "../metadata/header-update.ts";
+import type { Image } from "../metadata/image.ts";
+import { entryOffset, Incompatible, l1EntriesFor } from "../disk/layout.ts";
+import {
+  addReferences,
+  checkSnapshotL1,
+  dropReferences,
+  type L1Table,
+  readL1,
+} from "./snapshot-references.ts";
+import {
+  makeSnapshot,
+  readSnapshotTable,
+  serializeSnapshots,
+  type Snapshot,
+  snapshotTableBytes,
+} from "../disk/snapshot-table.ts";
+import { writeBackLocked } from "../metadata/write-back.ts";
+
+const DIRTY = BigInt(Incompatible.dirty);
+const CHUNK_BYTES = 65536;
+
+/** The snapshots of one open image. */
+export class Qcow2Snapshots implements SnapshotStore {
+  readonly #image: Image;
+  #snapshots: Snapshot[];
+
+  private constructor(image: Image, snapshots: Snapshot[]) {
+    this.#image = image;
+    this.#snapshots = snapshots;
+    this.#note();
+  }
+
+  /** Reads the table. Throws ImageError for an impossible one. */
+  static async open(image: Image): Promise<Qcow2Snapshots> {
+    const { snapshotsOffset: offset, snapshotCount: count } = image.header;
+    const table = { offset, count, diskBytes: image.size };
+    return new Qcow2Snapshots(image, count === 0 ? [] : await readSnapshotTable(image.file, table));
+  }
+
+  list(): readonly SnapshotInfo[] {
+    return this.#snapshots.map(({ info }) => info);
+  }
+
+  /** Errors: EINVAL where a refcount would not fit its width or for a long name, EFBIG, ENOTSUP with a data file. */
+  async create(snapshot: NewSnapshot): Promise<SnapshotInfo> {
+    if (new TextEncoder().encode(snapshot.name).byteLength > limits.maxSnapshotNameBytes) {
+      throw blockError("EINVAL", "snapshot", "Snapshot name is too long");
+    }
+    if (this.#snapshots.length >= limits.qcow2MaxSnapshots) throw blockError("EFBIG", "snapshot");
+    const info = this.#describe(snapshot);
+    await this.#change(async () => {
+      const image = this.#image;
+      const active = { offset: image.header.l1Offset, entries: image.header.l1Size };
+      await addReferences(image, await readL1(image, active));
+      await refreshFlags(image);
+      await writeBackLocked(image);
+      const l1 = await this.#place(await readL1(image, active));
+      await this.#replaceTable([...this.#snapshots, makeSnapshot(info, l1)]);
+    });
+    return info;
+  }
+
+  /** Errors: ENOENT; ENOTSUP with a data file; EBUSY with dirty bitmaps, which would not know what changed; EIO for corrupt tables. */
+  async apply(id: string): Promise<void> {
+    const image = this.#image;
+    if (image.node.dirtyBitmaps.length > 0) {
+      throw blockError("EBUSY", "snapshot", "Device has active dirty bitmaps");
+    }
+    const snapshot = this.#find(id);
+    const { diskBytes } = snapshot.info;
+    if (diskBytes > limits.maxImageBytes) throw blockError("EFBIG", "snapshot");
+    if (diskBytes % SECTOR_SIZE !== 0) throw blockError("EINVAL", "snapshot");
+    await this.#change(async () => {
+      const entries = Math.max(snapshot.l1Entries, l1EntriesFor(diskBytes, image.geometry));
+      if (entries * 8 > limits.qcow2MaxL1Bytes) throw blockError("EFBIG", "snapshot");
+      const bytes = new Uint8Array(entries * 8);
+      bytes.set(await this.#l1Of(snapshot));
+      clearFlags(bytes);
+      await addReferences(image, bytes);
+      const l1 = await this.#place(bytes);
+      await writeBackLocked(image);
+      await this.#switchActive(l1, diskBytes);
+    });
+    image.node.updateLength();
+  }
+
+  async remove(id: string): Promise<void> {
+    const snapshot = this.#find(id);
+    await this.#change(async () => {
+      const image = this.#image;
+      const l1 = await this.#l1Of(snapshot);
+      const others = this.#snapshots.filter((other) => other !== snapshot);
+      await this.#replaceTable(others);
+      await dropReferences(image, l1);
+      this.#free(snapshot.l1Offset, l1.byteLength);
+      await this.#settle();
+    });
+  }
+
+  /** Reads come from the snapshot from now on; beyond its end the disk reads as unallocated. */
+  show(id: string): Promise<void> {
+    const image = this.#image;
+    if (!image.node.readOnly)
+      return Promise.reject(blockError("EINVAL", "snapshot", "Device is not readonly"));
+    return image.locked(() => {
+      const { l1Offset: offset, l1Entries: entries } = this.#find(id);
+      checkSnapshotL1(image, { offset, entries });
+      image.showL1(offset, entries);
+      return Promise.resolve();
+    });
+  }
+
+  #find(id: string): Snapshot {
+    const found = this.#snapshots.find(({ info }) => info.id === id);
+    if (!found) throw blockError("ENOENT", "snapshot", `Can't find snapshot '${id}'`);
+    return found;
+  }
+
+  #describe(snapshot: NewSnapshot): SnapshotInfo {
+    const { host, size } = this.#image;
+    const now = host.clock.wallMicroseconds();
+    const numbers = this.#snapshots.map(({ info }) => Number.parseInt(info.id, 10) || 0);
+    return {
+      id: String(numbers.reduce((most, number) => Math.max(most, number), 0) + 1),
+      name: snapshot.name,
+      vmStateBytes: 0,
+      dateSeconds: Math.floor(now / 1e6),
+      dateNanoseconds: Math.floor(now % 1e6) * 1000,
+      vmClockSeconds: snapshot.vmClockSeconds ?? 0,
+      vmClockNanoseconds: snapshot.vmClockNanoseconds ?? 0,
+      ...(snapshot.icount === undefined ? {} : { icount: snapshot.icount }),
+      diskBytes: size,
+    };
+  }
+
+  /** Runs `body` with the disk to itself, nothing cached that the file lacks, and the dirty bit set. */
+  async #change(body: () => Promise<void>): Promise<void> {
+    const image = this.#image;
+    if (image.hasDataFile) throw blockError("ENOTSUP", "snapshot");
+    if (image.node.readOnly) throw blockError("EACCES", "snapshot", "Image is read-only");
+    const claim = await image.claims.exclusive(0, Infinity);
+    try {
+      await image.locked(async () => {
+        await writeBackLocked(image);
+        await image.file.flush();
+        await this.#setBits((bits) => bits | DIRTY);
+        try {
+          await body();
+        } catch (error) {
+          await this.#recover();
+          throw error;
+        }
+        await image.file.flush();
+        await this.#setBits((bits) => bits & ~DIRTY);
+      });
+    } finally {
+      image.claims.end(claim);
+    }
+  }
+
+  async #setBits(change: (bits: bigint) => bigint): Promise<void> {
+    const image = this.#image;
+    if (image.header.version < 3 || change(image.header.incompatible) === image.header.incompatible) return;
+    await updateHeader(image, (header) => {
+      header.incompatible = change(header.incompatible);
+    });
+    await image.file.flush();
+  }
+
+  /** Makes refcounts what they were. If that fails too the dirty bit stays, for the next who opens the image. */
+  async #recover(): Promise<void> {
+    const image = this.#image;
+    if (image.dead) return;
+    try {
+      await writeBackLocked(image);
+      await image.tools().repair(image);
+    } catch {
+      // Nothing is lost: the counts are too high, or the tables are as they were.
+      image.markedInUse = false;
+    }
+  }
+
+  /** Writes a table into new clusters. */
+  async #place(bytes: Uint8Array): Promise<L1Table> {
+    const image = this.#image;
+    const { clusterSize } = image.geometry;
+    const count = Math.ceil(bytes.byteLength / clusterSize);
+    if (count === 0) return { offset: 0, entries: 0 };
+    const { cluster } = await allocate(image, count);
+    const offset = cluster * clusterSize;
+    await image.checkOverlap(offset, count * clusterSize);
+    for (let at = 0; at < count * clusterSize; at += CHUNK_BYTES) {
+      const part = new Uint8Array(Math.min(CHUNK_BYTES, count * clusterSize - at));
+      part.set(bytes.subarray(at, at + part.byteLength));
+      await image.file.pwrite(offset + at, part);
+    }
+    return { offset, entries: bytes.byteLength / 8 };
+  }
+
+  /** The bytes of a snapshot's L1 table, its place checked. */
+  #l1Of({ l1Offset: offset, l1Entries: entries }: Snapshot): Promise<Uint8Array> {
+    checkSnapshotL1(this.#image, { offset, entries });
+    return readL1(this.#image, { offset, entries });
+  }
+
+  /** Writes a new snapshot table and lets the header name it; everything before it is durable then, and so is the switch. */
+  async #replaceTable(snapshots: Snapshot[]): Promise<void> {
+    const image = this.#image;
+    const old = { offset: image.header.snapshotsOffset, bytes: snapshotTableBytes(this.#snapshots) };
+    const { offset } = await this.#place(serializeSnapshots(snapshots));
+    await writeBackLocked(image);
+    await image.file.flush();
+    await updateHeader(image, (header) => {
+      header.snapshotsOffset = offset;
+      header.snapshotCount = snapshots.length;
+    });
+    await image.file.flush();
+    this.#snapshots = snapshots;
+    this.#note();
+    await this.noteL2Tables();
+    this.#free(old.offset, old.bytes);
+    await writeBackLocked(image);
+  }
+
+  /** Lets the header name another L1 table, and gives up the old one with what it alone referred to. */
+  async #switchActive(l1: L1Table, size: number): Promise<void> {
+    const image = this.#image;
+    const { l1Offset: offset, l1Size: entries } = image.header;
+    const old = await readL1(image, { offset, entries });
+    await image.file.flush();
+    await updateHeader(image, (header) => {
+      header.l1Offset = l1.offset;
+      header.l1Size = l1.entries;
+      header.size = size;
+    });
+    await image.file.flush();
+    image.size = size;
+    image.l1.clear();
+    image.metadata.removeTables("active L2 table");
+    image.noteL1();
+    await dropReferences(image, old);
+    this.#free(offset, old.byteLength);
+    await this.#settle();
+  }
+
+  /** Makes what was given up durable and the flags right. */
+  async #settle(): Promise<void> {
+    const image = this.#image;
+    await writeBackLocked(image);
+    await refreshFlags(image);
+    await writeBackLocked(image);
+  }
+
+  #free(offset: number, bytes: number): void {
+    const { clusterSize } = this.#image.geometry;
+    const count = Math.ceil(bytes / clusterSize);
+    if (count > 0) free(this.#image, { cluster: offset / clusterSize, count }, "snapshot");
+  }
+
+  /** Enters the snapshots' L2 tables, where writes are kept off them too (`overlap-check=all`). Errors: those of the file. */
+  async noteL2Tables(): Promise<void> {
+    const { metadata, geometry } = this.#image;
+    metadata.removeRanges("inactive L2 table");
+    if (!metadata.checks("inactive L2 table")) return;
+    const tables = new Set<number>();
+    for (const snapshot of this.#snapshots) {
+      const l1 = await this.#l1Of(snapshot);
+      const view = new DataView(l1.buffer);
+      for (let at = 0; at < l1.byteLength; at += 8)
+        tables.add(entryOffset(view.getUint32(at), view.getUint32(at + 4)));
+    }
+    tables.delete(0);
+    for (const offset of tables) metadata.addRange("inactive L2 table", offset, geometry.clusterSize);
+  }
+
+  /** No other write may land on the table or on the snapshots' L1 tables. */
+  #note(): void {
+    const { header, metadata } = this.#image;
+    metadata.removeRanges("snapshot table");
+    metadata.addRange("snapshot table", header.snapshotsOffset, snapshotTableBytes(this.#snapshots));
+    metadata.removeRanges("inactive L1 table");
+    for (const { l1Offset, l1Entries } of this.#snapshots) {
+      metadata.addRange("inactive L1 table", l1Offset, l1Entries * 8);
+    }
+  }
+}
+
+/** What a snapshot's L1 table names is shared from now on. */
+function clearFlags(l1: Uint8Array): void {
+  for (let at = 0; at < l1.byteLength; at += 8) l1[at] = (l1[at] ?? 0) & 0x7f;
+}

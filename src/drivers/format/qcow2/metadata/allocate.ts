@@ -1,0 +1,265 @@
+/**
+ * Finding and taking free clusters, and growing the refcount structures that describe them. Everything here runs under the
+ * metadata lock and changes only cached metadata, save for a move of the refcount table.
+ *
+ * Invariants: a cluster that was freed is taken again only after its freeing is durable (write-back.ts lowers its refcount
+ * then), so no table in the file ever points to a cluster that already holds something else.
+ * Source: qcow2.txt, "Host cluster management".
+ */
+import { blockError } from "../../../../base/errors.ts";
+import { limits } from "../../../../base/limits.ts";
+import { updateHeader } from "./header-update.ts";
+import type { Image } from "./image.ts";
+import { readU64, writeU64 } from "../disk/layout.ts";
+import type { FreeReason } from "./options.ts";
+import type { CachedTable } from "./metadata-cache.ts";
+import { refcountBytes, writeRefcount } from "../disk/refcount-widths.ts";
+import {
+  addRefcounts,
+  blockOffset,
+  freeWithin,
+  loadBlock,
+  peekBlock,
+  refcountTableEntries,
+  setBlockOffset,
+} from "./refcounts.ts";
+
+/** Clusters handed out. Indices in the file. */
+export interface Allocation {
+  readonly cluster: number;
+  readonly count: number;
+  /** The clusters were never written and read as zeroes. */
+  readonly fresh: boolean;
+}
+
+/** Takes `count` adjacent clusters, refcount 1 each. Errors: EFBIG beyond the limits, ENOSPC and EIO of the file. */
+export async function allocate(image: Image, count: number): Promise<Allocation> {
+  await image.event("cluster_alloc");
+  for (;;) {
+    const cluster = await findRun(image, image.freeHint, count);
+    if ((cluster + count) * image.geometry.clusterSize > limits.maxImageBytes)
+      throw blockError("EFBIG", "allocate");
+    if (!(await ensureBlocks(image, cluster, count))) continue;
+    await addRefcounts(image, { cluster, count }, 1);
+    image.freeHint = cluster + count;
+    return takeFresh(image, cluster, count);
+  }
+}
+
+function takeFresh(image: Image, cluster: number, count: number): Allocation {
+  const { clusterSize } = image.geometry;
+  const fresh = cluster * clusterSize >= image.untouchedFrom;
+  noteTouched(image, cluster + count);
+  return { cluster, count, fresh };
+}
+
+/** From cluster `end` on nobody has written anything; before it clusters may hold anything. */
+export function noteTouched(image: Image, end: number): void {
+  image.untouchedFrom = Math.max(image.untouchedFrom, end * image.geometry.clusterSize);
+}
+
+/**
+ * The next `count` adjacent clusters, if it is known without I/O that they are free; not taken before takeNow(), with
+ * nothing awaited in between.
+ */
+export function peekRun(image: Image, count: number): { cluster: number; block: CachedTable } | undefined {
+  const { blockEntries, clusterSize, refcountOrder } = image.geometry;
+  const cluster = Math.max(image.freeHint, 1);
+  const first = cluster % blockEntries;
+  if (first + count > blockEntries || (cluster + count) * clusterSize > limits.maxImageBytes)
+    return undefined;
+  const block = peekBlock(image, Math.floor(cluster / blockEntries));
+  if (!block || freeWithin(block, { first, length: count, order: refcountOrder }) > first) return undefined;
+  return { cluster, block };
+}
+
+/** Takes what peekRun() found and noteTouched() was told of, refcount 1 each. */
+export function takeNow(
+  image: Image,
+  { cluster, block }: { cluster: number; block: CachedTable },
+  count: number,
+): void {
+  const { blockEntries, refcountOrder } = image.geometry;
+  const first = cluster % blockEntries;
+  for (let index = first; index < first + count; index++) writeRefcount(block, index, refcountOrder, 1);
+  const { from, to } = refcountBytes(first, count, refcountOrder);
+  image.refcountBlocks.markDirty(block, from, to);
+  image.freeHint = cluster + count;
+}
+
+/** Takes one cluster for a table. */
+export async function allocateTable(image: Image): Promise<{ offset: number; fresh: boolean }> {
+  const { cluster, fresh } = await allocate(image, 1);
+  return { offset: cluster * image.geometry.clusterSize, fresh };
+}
+
+/**
+ * Takes the room of a new table on the disk below, before anything refers to it: a full disk fails the request that needs
+ * the table, under its policy, and not the write-back, with all that the table maps by then.
+ */
+export async function reserveTable(image: Image, offset: number): Promise<void> {
+  await image.file.pwrite(offset, new Uint8Array(image.geometry.clusterSize));
+}
+
+/** Removes one reference of each cluster once that is safe: after the tables without them are durable. */
+export function free(image: Image, run: { cluster: number; count: number }, reason: FreeReason): void {
+  const last = image.freed.at(-1);
+  image.freedClusters += run.count;
+  if (last && last.reason === reason && last.cluster + last.count === run.cluster) {
+    image.freed[image.freed.length - 1] = { cluster: last.cluster, count: last.count + run.count, reason };
+  } else {
+    image.freed.push({ ...run, reason });
+  }
+}
+
+/** Gives back clusters that no table ever pointed to. */
+export async function unallocate(image: Image, run: { cluster: number; count: number }): Promise<void> {
+  await addRefcounts(image, run, -1);
+}
+
+/** The first index >= `from` at which `count` clusters are free. Clusters without a refcount block are free. */
+async function findRun(image: Image, from: number, count: number): Promise<number> {
+  const { blockEntries, refcountOrder } = image.geometry;
+  const end = refcountTableEntries(image) * blockEntries;
+  // Cluster 0 is the header, whatever its refcount says.
+  let start = Math.max(from, 1);
+  let checked = start;
+  while (checked < start + count && checked < end) {
+    const first = checked % blockEntries;
+    const length = Math.min(start + count - checked, blockEntries - first);
+    const block = await loadBlock(image, Math.floor(checked / blockEntries));
+    const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
+    if (used > first) start = checked - first + used;
+    checked = used > first ? start : checked + length;
+  }
+  return start;
+}
+
+/** Creates the refcount blocks that the run lacks. False: something was created, so look for a run again. */
+async function ensureBlocks(image: Image, cluster: number, count: number): Promise<boolean> {
+  const { blockEntries } = image.geometry;
+  const last = Math.floor((cluster + count - 1) / blockEntries);
+  for (let block = Math.floor(cluster / blockEntries); block <= last; block++) {
+    if (block >= refcountTableEntries(image)) {
+      await growRefcountTable(image, last + 1);
+      return false;
+    }
+    if ((await blockOffset(image, block)) !== 0) continue;
+    await createBlock(image, block);
+    return false;
+  }
+  return true;
+}
+
+/** Makes a refcount block, described by itself or by another one. It may come out that another block had to come first. */
+async function createBlock(image: Image, block: number): Promise<void> {
+  const { blockEntries, clusterSize, refcountOrder } = image.geometry;
+  await image.event("refblock_alloc");
+  const cluster = await findRun(image, image.freeHint, 1);
+  const home = Math.floor(cluster / blockEntries);
+  if (home >= refcountTableEntries(image)) return growRefcountTable(image, home + 1);
+  if (home !== block && (await blockOffset(image, home)) === 0) return createBlock(image, home);
+  const offset = cluster * clusterSize;
+  await reserveTable(image, offset);
+  await image.event("refblock_alloc_hookup");
+  if (home !== block) await addRefcounts(image, { cluster, count: 1 }, 1);
+  const table = image.refcountBlocks.create(offset);
+  if (home === block) writeRefcount(table, cluster % blockEntries, refcountOrder, 1);
+  takeFresh(image, cluster, 1);
+  await setBlockOffset(image, block, offset);
+  image.freeHint = cluster + 1;
+}
+
+/** A refcount table under construction. */
+interface NewTable {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly cluster: number;
+  readonly clusters: number;
+}
+
+/**
+ * Moves the refcount table to a larger one of at least `entries` entries. The new table and the blocks that describe it
+ * are durable before the header names it, and the header is durable before the old table is given up.
+ */
+async function growRefcountTable(image: Image, entries: number): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const old = {
+    cluster: image.header.refcountTableOffset / clusterSize,
+    count: image.header.refcountTableClusters,
+  };
+  await image.event("reftable_grow");
+  const table = await buildTable(image, entries);
+  await image.event("refblock_alloc_write_table");
+  await image.refcountBlocks.writeDirty();
+  await image.checkOverlap(table.cluster * clusterSize, table.bytes.byteLength);
+  await image.file.pwrite(table.cluster * clusterSize, table.bytes);
+  await image.file.flush();
+  await image.event("refblock_alloc_switch_table");
+  await updateHeader(image, (header) => {
+    header.refcountTableOffset = table.cluster * clusterSize;
+    header.refcountTableClusters = table.clusters;
+  });
+  await image.file.flush();
+  image.refcountTable.clear();
+  image.noteRefcountTable();
+  await addRefcounts(image, old, -1);
+}
+
+/** Lays out the new table with the blocks that its own clusters need; those blocks are left dirty in the cache. */
+async function buildTable(image: Image, entries: number): Promise<NewTable> {
+  const { blockEntries, clusterSize, refcountOrder } = image.geometry;
+  const oldEntries = refcountTableEntries(image);
+  const wanted = Math.max(entries, Math.ceil(oldEntries * 1.5));
+  // All new clusters go beyond what the old table covers: their blocks are all new, and describe themselves.
+  const first = oldEntries * blockEntries;
+  let clusters = 0;
+  let blocks = 0;
+  for (;;) {
+    const total = clusters + blocks;
+    const needBlocks = Math.ceil(total / blockEntries) || 1;
+    const needClusters = Math.ceil((Math.max(wanted, oldEntries + needBlocks) * 8) / clusterSize);
+    if (needBlocks === blocks && needClusters === clusters) break;
+    blocks = needBlocks;
+    clusters = needClusters;
+  }
+  if (clusters * clusterSize > limits.qcow2MaxRefcountTableBytes) throw blockError("EFBIG", "refcount table");
+  const bytes = new Uint8Array(clusters * clusterSize);
+  const table = { bytes, view: new DataView(bytes.buffer), cluster: first + blocks, clusters };
+  for (let block = 0; block < oldEntries; block++) {
+    writeU64(table.view, block * 8, await blockOffset(image, block));
+  }
+  for (let index = 0; index < blocks; index++) {
+    const block = image.refcountBlocks.create((first + index) * clusterSize);
+    for (let at = 0; at < blockEntries && index * blockEntries + at < blocks + clusters; at++) {
+      writeRefcount(block, at, refcountOrder, 1);
+    }
+    writeU64(table.view, (oldEntries + index) * 8, block.offset);
+    image.metadata.addTable("refcount block", block.offset);
+  }
+  takeFresh(image, first, blocks + clusters);
+  return table;
+}
+
+/** The last cluster in use plus one: where a full file ends. Reads refcount blocks from the end. */
+export async function lastUsedCluster(image: Image): Promise<number> {
+  const { blockEntries, refcountOrder } = image.geometry;
+  for (let block = refcountTableEntries(image) - 1; block >= 0; block--) {
+    const table = await loadBlock(image, block);
+    if (!table) continue;
+    const used = freeWithin(table, { first: 0, length: blockEntries, order: refcountOrder });
+    if (used > 0) return block * blockEntries + used;
+  }
+  return 1;
+}
+
+/** Reads the whole refcount table, for those who need every block. */
+export async function blockOffsets(image: Image): Promise<number[]> {
+  const offsets: number[] = [];
+  for (let at = 0; at < refcountTableEntries(image); at += image.refcountTable.tableBytes / 8) {
+    const table = await image.refcountTable.load(image.header.refcountTableOffset + at * 8);
+    const end = Math.min(refcountTableEntries(image) - at, image.refcountTable.tableBytes / 8);
+    for (let index = 0; index < end; index++) offsets.push(readU64(table.view, index * 8));
+  }
+  return offsets;
+}

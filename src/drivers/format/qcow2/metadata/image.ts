@@ -1,0 +1,342 @@
+/**
+ * The state of one open qcow2 image that all parts of the driver share: header, sizes, the four metadata caches, the
+ * metadata lock, and the one place that declares an image corrupt.
+ *
+ * Invariants: metadata changes only under `lock`; no guest data is read or written while it is held, save for the flushes
+ * of an ordered write-back. Nothing is written to the file once `dead` is set.
+ */
+import { assert } from "../../../../base/assert.ts";
+import { BlockError } from "../../../../base/errors.ts";
+import type { Host } from "../../../../base/host.ts";
+import { Mutex } from "../../../../base/signals.ts";
+import type { Child } from "../../../../block/io/child.ts";
+import type { BlockNode } from "../../../../block/model/node.ts";
+import type { Qcow2Bitmaps } from "../features/bitmaps.ts";
+import type { EncryptionSupport, ImageEncryption } from "../data/encryption.ts";
+import { hasSubclusters, type Header, virtualSize } from "../disk/header.ts";
+import { Claims, Readers } from "./in-flight.ts";
+import {
+  Compatible,
+  entryOffset,
+  type Geometry,
+  Incompatible,
+  l1EntriesFor,
+  makeGeometry,
+  readU64,
+} from "../disk/layout.ts";
+import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
+import type { FreeReason, Qcow2Options } from "./options.ts";
+import { MetadataMap, type Section } from "./overlap.ts";
+import type { Qcow2Snapshots } from "../features/snapshots.ts";
+
+/** Clusters whose last reference was removed in memory; they count as used until that is durable. */
+export interface FreedRun {
+  readonly cluster: number;
+  readonly count: number;
+  readonly reason: FreeReason;
+}
+
+/** What a check of an open image found. */
+export interface CheckResult {
+  /** What can destroy data, in words; at most 100 of them. */
+  readonly corruptions: readonly string[];
+  /** Clusters that are counted but not used. */
+  readonly leaks: number;
+}
+
+/** Check, repair, snapshots and bitmaps of open images, which not every bundle has. */
+export interface ImageTools {
+  check(image: Image): Promise<CheckResult>;
+  /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
+  repair(image: Image): Promise<void>;
+  /** Opens and makes encrypted images. */
+  readonly encryption: EncryptionSupport;
+  /** Reads the table of internal snapshots. */
+  snapshots(image: Image): Promise<Qcow2Snapshots>;
+  /** The persistent bitmaps, which are yet to be read. */
+  bitmaps(image: Image): Qcow2Bitmaps;
+}
+
+/** What an image is made of. */
+export interface ImageInit {
+  readonly node: BlockNode;
+  readonly file: Child;
+  /** Where the data lies, if not in `file`. */
+  readonly dataFile?: Child | undefined;
+  readonly host: Host;
+  readonly header: Header;
+  readonly options: Qcow2Options;
+  readonly tools?: ImageTools | undefined;
+}
+
+/** Bytes of the L1 and refcount table that are read at a time. */
+const TOP_TABLE_BYTES = 65536;
+const MIN_TABLES = 4;
+
+/** An open image. */
+export class Image {
+  readonly node: BlockNode;
+  readonly file: Child;
+  /** Where clusters of guest data lie: `file`, or the external data file, in which they lie at their guest offset. */
+  readonly data: Child;
+  readonly hasDataFile: boolean;
+  readonly host: Host;
+  readonly header: Header;
+  options!: Qcow2Options;
+  readonly geometry: Geometry;
+  /** Virtual size, bytes. */
+  size: number;
+  /** Absent: data is stored as it is. */
+  encryption: ImageEncryption | undefined;
+  /** Of an encrypted image: clusters were mapped when it was opened. */
+  hadMapping = false;
+  readonly l1: MetadataCache;
+  readonly l2: MetadataCache;
+  readonly refcountTable: MetadataCache;
+  readonly refcountBlocks: MetadataCache;
+  readonly mutex = new Mutex();
+  readonly claims = new Claims();
+  readonly readers = new Readers();
+  readonly metadata: MetadataMap;
+  /** Where the search for free clusters starts, a cluster index. */
+  freeHint = 0;
+  /** Everything from this file offset on has never been written and reads as zeroes. */
+  untouchedFrom: number;
+  freed: FreedRun[] = [];
+  freedClusters = 0;
+  /** L2 entries in the cache point to clusters whose data or refcounts may not be durable yet. */
+  barrierBeforeL2 = false;
+  /** Where the next compressed cluster may go: the next free byte of a partly filled cluster; 0 = none. */
+  compressedTail = 0;
+  /** Whether blockStatus should ask the file for holes; found out once. */
+  preallocated: boolean | undefined;
+  /** The dirty bit is set because the image is in use, and for no other reason. */
+  markedInUse = false;
+  /** The image turned out corrupt while it was written to: nothing more is done with it. */
+  dead = false;
+  /** The file says that the image is corrupt: whoever comes now is too late. */
+  #retired = false;
+  readonly #tools: ImageTools | undefined;
+  #reportedCorruption = false;
+  /** The end of the L1 table of a snapshot that is shown instead of the disk. */
+  #shownL1End: number | undefined;
+
+  constructor({ node, file, dataFile, host, header, options, tools }: ImageInit) {
+    this.#tools = tools;
+    this.node = node;
+    this.file = file;
+    this.data = dataFile ?? file;
+    this.hasDataFile = dataFile !== undefined;
+    this.host = host;
+    this.header = header;
+    this.geometry = makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header));
+    this.size = virtualSize(header);
+    this.untouchedFrom = Math.ceil(file.length / this.geometry.clusterSize) * this.geometry.clusterSize;
+    this.metadata = new MetadataMap(this.geometry.clusterSize);
+    const { sliceBytes, clusterSize } = this.geometry;
+    this.l1 = this.#topTable(
+      "active L1 table",
+      () => this.#shownL1End ?? header.l1Offset + header.l1Size * 8,
+    );
+    this.refcountTable = this.#topTable(
+      "refcount table",
+      () => header.refcountTableOffset + header.refcountTableClusters * clusterSize,
+    );
+    this.l2 = this.#cache("active L2 table", sliceBytes);
+    this.refcountBlocks = this.#cache("refcount block", clusterSize);
+    this.useOptions(options);
+    this.#noteTables();
+  }
+
+  /** Whether the dirty bit is to be set while the image is in use: only where a repair is at hand. */
+  get keepsLazyRefcounts(): boolean {
+    const { version, compatible } = this.header;
+    const lazy = this.options.lazyRefcounts ?? (Number(compatible) & Compatible.lazyRefcounts) !== 0;
+    return lazy && version >= 3 && this.#tools !== undefined;
+  }
+
+  /** Puts options in force. */
+  useOptions(options: Qcow2Options): void {
+    this.options = options;
+    this.metadata.checks = () => options.overlapCheck;
+    for (const [cache, bytes] of [
+      [this.l2, options.l2CacheBytes],
+      [this.refcountBlocks, options.refcountCacheBytes],
+    ] as const)
+      cache.maxTables = Math.max(MIN_TABLES, Math.ceil(bytes / cache.tableBytes));
+  }
+
+  /** Check and repair. Throws ENOTSUP in a bundle without them. */
+  get hasTools(): boolean {
+    return this.#tools !== undefined;
+  }
+
+  tools(): ImageTools {
+    if (!this.#tools) throw new BlockError({ code: "ENOTSUP", op: "check", node: this.node.name });
+    return this.#tools;
+  }
+
+  /** Runs `body` under the metadata lock. */
+  async locked<T>(body: () => Promise<T>): Promise<T> {
+    const unlock = await this.mutex.lock();
+    try {
+      this.checkAlive(true);
+      return await body();
+    } finally {
+      this.trim();
+      unlock();
+    }
+  }
+
+  /** Drops clean metadata above the bounds; the caller holds the lock or nobody does. */
+  trim(): void {
+    this.l2.trim();
+    this.refcountBlocks.trim();
+  }
+
+  /** Throws once the image was found corrupt by a write: ENOMEDIUM, and EIO for requests (`begun`) that this overtook. */
+  checkAlive(begun = false): void {
+    if (!this.dead) return;
+    const code = begun || !this.#retired ? "EIO" : "ENOMEDIUM";
+    throw new BlockError({ code, op: "qcow2", node: this.node.name });
+  }
+
+  /** Tells blkdebug below; await what comes back. */
+  event(name: string): Promise<void> | undefined {
+    return this.file.node.debugEvent(name);
+  }
+
+  /** The same as `checkOverlap` for guest data, which an external data file keeps away from all metadata. */
+  checkDataOverlap(offset: number, bytes: number): Promise<void> | undefined {
+    return this.hasDataFile ? undefined : this.checkOverlap(offset, bytes);
+  }
+
+  /** Throws, and marks the image corrupt, if a write would land on metadata other than `allowed`. */
+  checkOverlap(offset: number, bytes: number, allowed?: Section): Promise<void> | undefined {
+    const section = this.metadata.overlap(offset, bytes, allowed);
+    if (section === undefined) return undefined;
+    const words = `Preventing invalid write on metadata (overlaps with ${section})`;
+    return this.corrupted(words, { fatal: true, offset, size: bytes });
+  }
+
+  /** Reports corruption (BLOCK_IMAGE_CORRUPTED) and throws EIO. Fatal: sets the corrupt bit and retires the image. */
+  async corrupted(
+    message: string,
+    { fatal, offset, size }: { fatal: boolean; offset?: number; size?: number },
+  ): Promise<never> {
+    const isFatal = fatal && !this.node.readOnly;
+    if (!this.dead && (isFatal || !this.#reportedCorruption)) {
+      this.#reportedCorruption = true;
+      this.node.graph.events.emit("BLOCK_IMAGE_CORRUPTED", {
+        device: "",
+        "node-name": this.node.name,
+        msg: message,
+        ...(offset === undefined ? {} : { offset }),
+        ...(size === undefined ? {} : { size }),
+        fatal: isFatal,
+      });
+      if (isFatal) await this.#markCorrupt();
+      this.#retired = isFatal;
+    }
+    const words = isFatal ? "Marking image as corrupt" : "Image is corrupt";
+    throw new BlockError({
+      code: "EIO",
+      op: "qcow2",
+      node: this.node.name,
+      message: `qcow2: ${words}: ${message}`,
+    });
+  }
+
+  async #markCorrupt(): Promise<void> {
+    this.dead = true;
+    if (this.header.version < 3) return;
+    this.header.incompatible |= BigInt(Incompatible.corrupt);
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, this.header.incompatible);
+    await this.file.pwrite(72, bytes);
+  }
+
+  #topTable(section: Section, end: () => number): MetadataCache {
+    const isL1 = section === "active L1 table";
+    return new MetadataCache({
+      tableBytes: TOP_TABLE_BYTES,
+      maxTables: Number.MAX_SAFE_INTEGER,
+      read: async (offset, bytes) => {
+        if (!isL1) await this.event("reftable_load");
+        const held = Math.max(0, Math.min(bytes.byteLength, end() - offset));
+        if (held > 0) await this.file.pread(offset, bytes.subarray(0, held));
+      },
+      write: async (offset, bytes) => {
+        if (isL1) await this.event("l1_update");
+        await this.checkOverlap(offset, bytes.byteLength, section);
+        await this.file.pwrite(offset, bytes);
+      },
+      loaded: (table) => this.#noteEntries(table, isL1),
+    });
+  }
+
+  #cache(section: Section, tableBytes: number): MetadataCache {
+    const name = section === "active L2 table" ? "l2" : "refblock";
+    return new MetadataCache({
+      tableBytes,
+      maxTables: MIN_TABLES,
+      read: async (offset, bytes) => {
+        await this.event(`${name}_load`);
+        await this.file.pread(offset, bytes);
+      },
+      write: async (offset, bytes) => {
+        await this.event(`${name}_update`);
+        await this.checkOverlap(offset, bytes.byteLength, section);
+        await this.file.pwrite(offset, bytes);
+      },
+    });
+  }
+
+  /** Enters the tables that a freshly read piece of the L1 or refcount table points to. */
+  #noteEntries(table: CachedTable, isL1: boolean): void {
+    const { clusterSize } = this.geometry;
+    for (let at = 0; at < table.bytes.byteLength; at += 8) {
+      const high = table.view.getUint32(at);
+      const low = table.view.getUint32(at + 4);
+      if (high === 0 && low === 0) continue;
+      const offset = isL1 ? entryOffset(high, low) : readU64(table.view, at);
+      if (offset !== 0 && offset % clusterSize === 0) {
+        this.metadata.addTable(isL1 ? "active L2 table" : "refcount block", offset);
+      }
+    }
+  }
+
+  #noteTables(): void {
+    const { metadata } = this;
+    metadata.addRange("qcow2_header", 0, this.geometry.clusterSize);
+    this.noteL1();
+    this.noteRefcountTable();
+  }
+
+  /** Whether a snapshot is shown instead of the disk. */
+  get showsSnapshot(): boolean {
+    return this.#shownL1End !== undefined;
+  }
+
+  /** Maps by another L1 table from now on, whose missing entries count as empty. Only while nothing can be written. */
+  showL1(offset: number, entries: number): void {
+    assert(this.node.readOnly, "a writable image shows its disk");
+    this.header.l1Offset = offset;
+    this.header.l1Size = Math.max(entries, l1EntriesFor(this.size, this.geometry));
+    this.#shownL1End = offset + entries * 8;
+    this.l1.clear();
+  }
+
+  /** Enters the place of the L1 table after it was opened or moved. */
+  noteL1(): void {
+    this.metadata.removeRanges("active L1 table");
+    this.metadata.addRange("active L1 table", this.header.l1Offset, this.header.l1Size * 8);
+  }
+
+  /** Enters the place of the refcount table after it was opened or moved. */
+  noteRefcountTable(): void {
+    this.metadata.removeRanges("refcount table");
+    const bytes = this.header.refcountTableClusters * this.geometry.clusterSize;
+    this.metadata.addRange("refcount table", this.header.refcountTableOffset, bytes);
+  }
+}

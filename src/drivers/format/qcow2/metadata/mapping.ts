@@ -1,0 +1,211 @@
+/**
+ * From guest offsets to L2 entries. Lookups are synchronous while the tables are in memory; what is not there is loaded.
+ * Source: qcow2.txt, "Cluster mapping".
+ */
+import { assert } from "../../../../base/assert.ts";
+import type { Image } from "./image.ts";
+import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
+import type { CachedTable } from "./metadata-cache.ts";
+import { extendedRun } from "./subclusters.ts";
+
+/** A run of guest bytes that are mapped alike. */
+export interface Extent {
+  readonly kind: Kind;
+  /** Guest bytes from the offset asked for. */
+  readonly bytes: number;
+  /** Where the first byte lies in the file (normal, zeroAllocated, reserved); else 0. */
+  readonly host: number;
+  /** The clusters are referenced once: they may be written in place. */
+  readonly copied: boolean;
+  /** The words of the first cluster's entry. */
+  readonly high: number;
+  readonly low: number;
+}
+
+/** Where an L1 entry lies: the piece of the table and the byte in it. */
+export interface L1Slot {
+  readonly table: CachedTable;
+  readonly at: number;
+  readonly index: number;
+}
+
+function l1Place(image: Image, index: number): { offset: number; at: number } {
+  const byte = index * 8;
+  const at = byte % image.l1.tableBytes;
+  return { offset: image.header.l1Offset + byte - at, at };
+}
+
+/** The L1 entry that covers `guest`, from memory or file. `guest` must lie within the L1 table. */
+export async function loadL1Slot(image: Image, guest: number): Promise<L1Slot> {
+  const index = Math.floor(guest / image.geometry.l2Coverage);
+  assert(index < image.header.l1Size, "guest offset beyond the L1 table");
+  const { offset, at } = l1Place(image, index);
+  return { table: await image.l1.load(offset), at, index };
+}
+
+/** The offset of the L2 slice for `guest` in its L2 table at `l2Offset`. */
+function sliceOffset(image: Image, l2Offset: number, guest: number): number {
+  const { clusterSize, entryBytes, l2Coverage, sliceBytes } = image.geometry;
+  const index = Math.floor((guest % l2Coverage) / clusterSize);
+  const byte = index * entryBytes;
+  return l2Offset + byte - (byte % sliceBytes);
+}
+
+/** The L2 slice for `guest` if the way to it is in memory; null: there is no L2 table; undefined: load it. */
+export function peekSlice(image: Image, guest: number): CachedTable | null | undefined {
+  const { offset, at } = l1Place(image, Math.floor(guest / image.geometry.l2Coverage));
+  const l1 = image.l1.peek(offset);
+  if (!l1) return undefined;
+  const l2Offset = entryOffset(l1.view.getUint32(at), l1.view.getUint32(at + 4));
+  if (l2Offset === 0) return null;
+  if (l2Offset % image.geometry.clusterSize !== 0) return undefined;
+  return image.l2.peek(sliceOffset(image, l2Offset, guest));
+}
+
+/** As peekSlice(), if only the active L1 table refers to the slice's table; undefined otherwise. */
+export function peekOwnSlice(image: Image, guest: number): CachedTable | undefined {
+  const { offset, at } = l1Place(image, Math.floor(guest / image.geometry.l2Coverage));
+  const l1 = image.l1.peek(offset);
+  if (!l1 || !(l1.view.getUint32(at) & COPIED_HIGH)) return undefined;
+  return peekSlice(image, guest) ?? undefined;
+}
+
+/** The L2 slice for `guest`, read if need be; null: there is no L2 table. Errors: EIO for a corrupt L1 entry. */
+export async function loadSlice(image: Image, guest: number): Promise<CachedTable | null> {
+  const slot = await loadL1Slot(image, guest);
+  const l2Offset = entryOffset(slot.table.view.getUint32(slot.at), slot.table.view.getUint32(slot.at + 4));
+  if (l2Offset === 0) return null;
+  await checkL2Offset(image, l2Offset, slot.index);
+  const slice = await image.l2.load(sliceOffset(image, l2Offset, guest));
+  if (!image.mutex.locked) image.trim();
+  return slice;
+}
+
+/** Throws EIO, and reports the corruption, for an L2 table that is not on a cluster. */
+export async function checkL2Offset(image: Image, l2Offset: number, index: number): Promise<void> {
+  if (l2Offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(l2Offset)) return;
+  const words = `L2 table offset 0x${l2Offset.toString(16)} unaligned (L1 index: 0x${index.toString(16)})`;
+  await image.corrupted(words, { fatal: true });
+}
+
+/** The byte of the entry for `guest` in its slice. */
+export function entryPlace(image: Image, guest: number): number {
+  const { clusterSize, entryBytes, sliceEntries } = image.geometry;
+  return (Math.floor(guest / clusterSize) % sliceEntries) * entryBytes;
+}
+
+/** How far the L2 slice that maps `guest` reaches, in guest bytes from `guest`. */
+export function sliceReach(image: Image, guest: number): number {
+  const coverage = image.geometry.sliceEntries * image.geometry.clusterSize;
+  return coverage - (guest % coverage);
+}
+
+/** The extent at `guest`, at most `maxBytes` long and within one slice. Unchecked: see isImpossible. */
+export function extentAt(image: Image, slice: CachedTable | null, guest: number, maxBytes: number): Extent {
+  const limit = Math.min(maxBytes, sliceReach(image, guest));
+  if (slice === null)
+    return { kind: Kind.unallocated, bytes: limit, host: 0, copied: false, high: 0, low: 0 };
+  const { clusterSize, entryBytes } = image.geometry;
+  if (entryBytes > 8) return extendedExtentAt(image, slice, guest, limit);
+  const at = entryPlace(image, guest);
+  const { view } = slice;
+  const high = view.getUint32(at);
+  const low = view.getUint32(at + 4);
+  const kind = entryKind(high, low, image.hasDataFile);
+  const inCluster = guest % clusterSize;
+  const mapped = kind === Kind.normal || kind === Kind.zeroAllocated;
+  const clusters =
+    kind === Kind.compressed
+      ? 1
+      : runLength(view, at, Math.ceil((inCluster + limit) / clusterSize), {
+          kind,
+          hasDataFile: image.hasDataFile,
+          step: mapped ? clusterSize : 0,
+        });
+  return {
+    kind,
+    bytes: Math.min(limit, clusters * clusterSize - inCluster),
+    host: mapped ? entryOffset(high, low) + inCluster : 0,
+    copied: (high & COPIED_HIGH) !== 0,
+    high,
+    low,
+  };
+}
+
+function extendedExtentAt(image: Image, slice: CachedTable, guest: number, limit: number): Extent {
+  const inCluster = guest % image.geometry.clusterSize;
+  const at = entryPlace(image, guest);
+  const { entry, kind, bytes } = extendedRun(image, slice.view, { at, inCluster, limit });
+  const { high, low, hasCluster } = entry;
+  const host = hasCluster ? entryOffset(high, low) + inCluster : 0;
+  return { kind, bytes, host, copied: (high & COPIED_HIGH) !== 0, high, low };
+}
+
+/** How many entries from `at` on continue the first one: the same flags, and offsets `step` apart. */
+function runLength(
+  view: DataView,
+  at: number,
+  max: number,
+  { kind, hasDataFile, step }: { kind: Kind; hasDataFile: boolean; step: number },
+): number {
+  const high = view.getUint32(at);
+  let low = view.getUint32(at + 4);
+  let count = 1;
+  while (count < max) {
+    const nextHigh = view.getUint32(at + count * 8);
+    const nextLow = view.getUint32(at + count * 8 + 4);
+    if (step > 0) {
+      low += step;
+      if (nextHigh !== high || nextLow !== low) break;
+    } else if (entryKind(nextHigh, nextLow, hasDataFile) !== kind) {
+      break;
+    }
+    count += 1;
+  }
+  return count;
+}
+
+/** Whether an extent's entry is impossible; checked on every lookup, so cheap. */
+export function isImpossible(image: Image, extent: Extent, guest: number): boolean {
+  const { kind, host } = extent;
+  if (kind === Kind.unallocated) return false;
+  if (kind === Kind.compressed) return image.hasDataFile;
+  if (kind === Kind.invalid) return true;
+  if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) return true;
+  if (kind === Kind.zeroPlain) return false;
+  if (image.hasDataFile && host !== guest) return true;
+  return (host - guest) % image.geometry.clusterSize !== 0 || !Number.isSafeInteger(host + extent.bytes);
+}
+
+/** Reports the corruption of an impossible extent and throws EIO. */
+export async function refuseExtent(image: Image, extent: Extent, guest: number): Promise<never> {
+  const { clusterSize, l2Entries } = image.geometry;
+  const where = `L2 index: 0x${(Math.floor(guest / clusterSize) % l2Entries).toString(16)}`;
+  if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) {
+    return image.corrupted(`Zero cluster entry found in pre-v3 image (${where})`, { fatal: true });
+  }
+  if (extent.kind === Kind.invalid) {
+    return image.corrupted(`Invalid cluster entry found (${where})`, { fatal: true });
+  }
+  if (extent.kind === Kind.compressed) {
+    const words = `Compressed cluster entry found in image with external data file (${where})`;
+    return image.corrupted(words, { fatal: true });
+  }
+  if (image.hasDataFile) {
+    const [host, wanted] = [extent.host, guest].map((at) => (at - (guest % clusterSize)).toString(16));
+    const words = `External data file host cluster offset 0x${host} does not match guest cluster offset: 0x${wanted}`;
+    return image.corrupted(`${words} (${where})`, { fatal: true });
+  }
+  const what = extent.kind === Kind.normal ? "Cluster allocation" : "Preallocated zero cluster";
+  const offset = (extent.host - (guest % clusterSize)).toString(16);
+  return image.corrupted(`${what} offset 0x${offset} unaligned (${where})`, { fatal: true });
+}
+
+/** The extent at `guest`, loading tables as needed. */
+export async function findExtent(image: Image, guest: number, maxBytes: number): Promise<Extent> {
+  const peeked = peekSlice(image, guest);
+  const slice = peeked === undefined ? await loadSlice(image, guest) : peeked;
+  const extent = extentAt(image, slice, guest, maxBytes);
+  if (isImpossible(image, extent, guest)) await refuseExtent(image, extent, guest);
+  return extent;
+}

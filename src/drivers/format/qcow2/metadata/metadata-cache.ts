@@ -1,0 +1,179 @@
+/**
+ * A bounded write-back cache of pieces of metadata tables, keyed by their offset in the file.
+ *
+ * Invariants: a dirty piece is never dropped by `trim`; pieces change only under the image's metadata lock, and `trim`
+ * runs only while nobody holds it (or by its holder between two steps), so a piece got from `peek` or `load` stays valid
+ * up to the next await without the lock, and until unlocking with it. The order of write-back between caches is
+ * write-back.ts's business.
+ */
+import { assert } from "../../../../base/assert.ts";
+
+/** A piece of a table in memory. */
+export interface CachedTable {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** The bytes [dirtyFrom, dirtyTo) differ from the file; empty when clean. */
+  dirtyFrom: number;
+  dirtyTo: number;
+  lastUse: number;
+}
+
+/** How a cache reaches the file. */
+export interface CacheInit {
+  /** Bytes of one piece. */
+  readonly tableBytes: number;
+  /** Pieces that are kept; more only while they are dirty or in use. */
+  readonly maxTables: number;
+  /** Fills `bytes` from the file. */
+  read(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Writes changed bytes to the file (after the overlap check). */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Told of a piece that was just read. */
+  loaded?(table: CachedTable): void;
+}
+
+const PARALLEL_WRITES = 8;
+/** Changed bytes are written in whole sectors, so that a torn write never splits one. */
+const WRITE_UNIT = 512;
+
+/** One cache: of the L1 table, the L2 tables, the refcount table or the refcount blocks. */
+export class MetadataCache {
+  readonly #init: CacheInit;
+  readonly #tables = new Map<number, CachedTable>();
+  readonly #loading = new Map<number, Promise<CachedTable>>();
+  readonly #dirty = new Set<CachedTable>();
+  /** Pieces that are kept; clean ones above it are dropped. */
+  maxTables: number;
+  #clock = 0;
+
+  constructor(init: CacheInit) {
+    this.#init = init;
+    this.maxTables = init.maxTables;
+  }
+
+  get tableBytes(): number {
+    return this.#init.tableBytes;
+  }
+
+  /** Pieces in memory. */
+  get size(): number {
+    return this.#tables.size;
+  }
+
+  /** Pieces that wait for write-back. */
+  get dirtyTables(): number {
+    return this.#dirty.size;
+  }
+
+  /** Whether so many pieces are dirty that a write-back is due before more are changed. */
+  get crowded(): boolean {
+    return this.#dirty.size * 4 > this.maxTables * 3;
+  }
+
+  /** The piece at `offset`, if it is in memory. */
+  peek(offset: number): CachedTable | undefined {
+    const table = this.#tables.get(offset);
+    if (table) table.lastUse = ++this.#clock;
+    return table;
+  }
+
+  /** The piece at `offset`, read if need be; concurrent loads share one read. */
+  load(offset: number): Promise<CachedTable> | CachedTable {
+    return this.peek(offset) ?? this.#loading.get(offset) ?? this.#read(offset);
+  }
+
+  /** A new piece of zeroes at `offset`, dirty as a whole; it replaces what was remembered of a former table there. */
+  create(offset: number): CachedTable {
+    this.drop(offset, this.#init.tableBytes);
+    const table = this.#insert(offset, new Uint8Array(this.#init.tableBytes));
+    this.markDirty(table, 0, this.#init.tableBytes);
+    return table;
+  }
+
+  /** Notes that the bytes [from, to) changed. */
+  markDirty(table: CachedTable, from: number, to: number): void {
+    assert(this.#tables.get(table.offset) === table, "a dropped table was changed");
+    if (table.dirtyTo === 0) {
+      table.dirtyFrom = from;
+      table.dirtyTo = to;
+    } else {
+      table.dirtyFrom = Math.min(table.dirtyFrom, from);
+      table.dirtyTo = Math.max(table.dirtyTo, to);
+    }
+    this.#dirty.add(table);
+  }
+
+  /** Forgets the pieces in [offset, offset + bytes), changed or not. */
+  drop(offset: number, bytes: number): void {
+    for (let at = offset; at < offset + bytes; at += this.#init.tableBytes) {
+      const table = this.#tables.get(at);
+      if (table) this.#dirty.delete(table);
+      this.#tables.delete(at);
+      this.#loading.delete(at);
+    }
+  }
+
+  /** Forgets everything, changed or not. */
+  clear(): void {
+    this.#tables.clear();
+    this.#loading.clear();
+    this.#dirty.clear();
+  }
+
+  /** Writes every dirty piece. What fails stays dirty; the first error is thrown after the others have settled. */
+  async writeDirty(): Promise<void> {
+    const queue = [...this.#dirty].sort((a, b) => a.offset - b.offset);
+    for (let at = 0; at < queue.length; at += PARALLEL_WRITES) {
+      const batch = queue.slice(at, at + PARALLEL_WRITES).map((table) => this.#write(table));
+      const results = await Promise.allSettled(batch);
+      for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+    }
+  }
+
+  /** Drops the least recently used clean pieces above the bound. */
+  trim(): void {
+    if (this.#tables.size <= this.maxTables) return;
+    const clean = [...this.#tables.values()].filter((table) => table.dirtyTo === 0);
+    clean.sort((a, b) => a.lastUse - b.lastUse);
+    const goal = Math.floor(this.maxTables * 0.875);
+    for (const table of clean) {
+      if (this.#tables.size <= goal) break;
+      this.#tables.delete(table.offset);
+    }
+  }
+
+  async #read(offset: number): Promise<CachedTable> {
+    const bytes = new Uint8Array(this.#init.tableBytes);
+    const reading: Promise<CachedTable> = this.#init.read(offset, bytes).then(() => {
+      // Dropped or created anew meanwhile: what was read may be stale.
+      if (this.#loading.get(offset) !== reading) return this.load(offset);
+      this.#loading.delete(offset);
+      const table = this.#insert(offset, bytes);
+      this.#init.loaded?.(table);
+      return table;
+    });
+    this.#loading.set(offset, reading);
+    try {
+      return await reading;
+    } finally {
+      if (this.#loading.get(offset) === reading) this.#loading.delete(offset);
+    }
+  }
+
+  #insert(offset: number, bytes: Uint8Array): CachedTable {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const table: CachedTable = { offset, bytes, view, dirtyFrom: 0, dirtyTo: 0, lastUse: ++this.#clock };
+    this.#tables.set(offset, table);
+    return table;
+  }
+
+  async #write(table: CachedTable): Promise<void> {
+    const from = table.dirtyFrom - (table.dirtyFrom % WRITE_UNIT);
+    const to = Math.min(Math.ceil(table.dirtyTo / WRITE_UNIT) * WRITE_UNIT, table.bytes.byteLength);
+    await this.#init.write(table.offset + from, table.bytes.subarray(from, to));
+    table.dirtyFrom = 0;
+    table.dirtyTo = 0;
+    this.#dirty.delete(table);
+  }
+}

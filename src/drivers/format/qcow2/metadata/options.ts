@@ -1,0 +1,88 @@
+/** The runtime options of a qcow2 node (QAPI BlockdevOptionsQcow2), checked. Sources: QAPI; messages as QEMU 7.2. */
+import { CommandError } from "../../../../base/errors.ts";
+import { KiB, MiB } from "../../../../base/limits.ts";
+import type { NodeSpec } from "../../../../block/model/contract.ts";
+import { type Geometry, isPowerOfTwoBetween } from "../disk/layout.ts";
+
+/** Why clusters are freed; decides whether the file is told. */
+export type FreeReason = "request" | "snapshot" | "other" | "never";
+
+/** The options in force. */
+export interface Qcow2Options {
+  /** Which freed clusters are discarded in the file too. */
+  readonly passDiscard: Readonly<Record<FreeReason, boolean>>;
+  readonly overlapCheck: boolean;
+  /** Instead of what the header says. */
+  readonly lazyRefcounts: boolean | undefined;
+  /** Bytes of L2 tables and refcount blocks kept in memory. */
+  readonly l2CacheBytes: number;
+  readonly refcountCacheBytes: number;
+}
+
+/** QEMU's default for the L2 cache on Linux: enough for 256 GiB at 64 KiB clusters. */
+const DEFAULT_L2_CACHE = 32 * MiB;
+const MIN_TABLES = 4;
+
+function number(spec: NodeSpec, name: string): number | undefined {
+  const value = spec[name];
+  return typeof value === "number" ? value : undefined;
+}
+
+function boolean(spec: NodeSpec, name: string, fallback: boolean): boolean {
+  const value = spec[name];
+  return typeof value === "boolean" ? value : fallback;
+}
+
+function cacheSizes(spec: NodeSpec, geometry: Geometry, size: number): { l2: number; refcount: number } {
+  const total = number(spec, "cache-size");
+  let l2 = number(spec, "l2-cache-size");
+  let refcount = number(spec, "refcount-cache-size");
+  const entry = number(spec, "l2-cache-entry-size");
+  if (total !== undefined) {
+    if (l2 !== undefined && refcount !== undefined) {
+      throw new CommandError(
+        "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time",
+      );
+    }
+    if (l2 !== undefined && l2 > total) throw new CommandError("l2-cache-size may not exceed cache-size");
+    if (refcount !== undefined && refcount > total) {
+      throw new CommandError("refcount-cache-size may not exceed cache-size");
+    }
+  }
+  if (entry !== undefined && !isPowerOfTwoBetween(entry, 512, geometry.clusterSize)) {
+    const limit = `between 512 and the cluster size (${geometry.clusterSize})`;
+    throw new CommandError(`L2 cache entry size must be a power of two ${limit}`);
+  }
+  const tables = Math.max(1, Math.ceil(size / geometry.clusterSize)) * geometry.entryBytes;
+  const minRefcount = MIN_TABLES * geometry.clusterSize;
+  refcount ??= total === undefined || l2 === undefined ? minRefcount : total - l2;
+  l2 ??= total === undefined ? Math.min(DEFAULT_L2_CACHE, tables) : Math.max(0, total - refcount);
+  return { l2, refcount };
+}
+
+/** Checks and completes the options. `size` is the virtual size; `discard` the node's own setting. */
+export function parseOptions(
+  spec: NodeSpec,
+  image: { geometry: Geometry; size: number; version: 2 | 3; discard: boolean },
+): Qcow2Options {
+  const { l2, refcount } = cacheSizes(spec, image.geometry, image.size);
+  if (spec["lazy-refcounts"] === true && image.version < 3) {
+    const words = "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level";
+    throw new CommandError(words);
+  }
+  const overlap = spec["overlap-check"];
+  const template =
+    typeof overlap === "object" && overlap !== null && "template" in overlap ? overlap.template : overlap;
+  return {
+    passDiscard: {
+      never: false,
+      request: boolean(spec, "pass-discard-request", image.discard),
+      snapshot: boolean(spec, "pass-discard-snapshot", true),
+      other: boolean(spec, "pass-discard-other", false),
+    },
+    overlapCheck: template !== "none",
+    lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
+    l2CacheBytes: Math.max(l2, 64 * KiB),
+    refcountCacheBytes: refcount,
+  };
+}

@@ -1,0 +1,129 @@
+/**
+ * The ordered write-back of cached metadata: the one place that makes a crash leave leaks at worst.
+ *
+ * Order, with a flush of the file (a barrier) wherever a later step refers to what an earlier one wrote:
+ *   1. refcount blocks (every new cluster counted), 2. the refcount table's entries for new blocks,
+ *   3. L2 tables (guest data and new tables are in the file before anything points to them), 4. L1 entries,
+ *   5. refcounts of what no table refers to any more, and discards of those clusters.
+ * A process kill keeps the order of the writes; a power cut may lose any set of writes since the last barrier. Both leave
+ * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
+ * that came later.
+ */
+import { updateHeader } from "./header-update.ts";
+import type { Image } from "./image.ts";
+import { Incompatible } from "../disk/layout.ts";
+import { addRefcounts, unusedParts } from "./refcounts.ts";
+
+/** Freed clusters that wait for a write-back before one is started on their account. */
+const MAX_FREED_CLUSTERS = 65536;
+const MAX_FREED_RUNS = 1024;
+
+/** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
+export async function writeBackLocked(image: Image): Promise<void> {
+  if (image.keepsLazyRefcounts && isDirty(image)) await markInUse(image);
+  await image.refcountBlocks.writeDirty();
+  if (image.refcountTable.dirtyTables > 0) {
+    await barrier(image);
+    await image.event("refblock_alloc_hookup");
+    await image.refcountTable.writeDirty();
+    image.barrierBeforeL2 = true;
+  }
+  if (image.l2.dirtyTables > 0) {
+    if (image.barrierBeforeL2) await barrier(image);
+    await image.l2.writeDirty();
+  }
+  image.barrierBeforeL2 = false;
+  if (image.l1.dirtyTables > 0) {
+    await barrier(image);
+    await image.l1.writeDirty();
+  }
+  if (image.freed.length > 0) await applyFrees(image);
+}
+
+/**
+ * With lazy refcounts the dirty bit says that the image is in use: whoever finds it set repairs the counts first. Ours are in
+ * order all the same, but another program need not believe that.
+ */
+async function markInUse(image: Image): Promise<void> {
+  if ((Number(image.header.incompatible) & Incompatible.dirty) !== 0) return;
+  // Before it is tried: a failure may come after the header was written.
+  image.markedInUse = true;
+  await updateHeader(image, (header) => {
+    header.incompatible |= BigInt(Incompatible.dirty);
+  });
+  await image.file.flush();
+}
+
+/** Takes back `markInUse`: everything is written, nobody writes any more. The file is flushed before and after. */
+export async function markClosed(image: Image): Promise<void> {
+  if (!image.markedInUse) return;
+  await updateHeader(image, (header) => {
+    header.incompatible &= ~BigInt(Incompatible.dirty);
+  });
+  image.markedInUse = false;
+  await image.file.flush();
+}
+
+/** Takes the lock and writes all cached metadata. */
+export function writeBack(image: Image): Promise<void> {
+  return image.locked(() => writeBackLocked(image));
+}
+
+/** Whether anything is cached that the file lacks. */
+export function isDirty(image: Image): boolean {
+  const { l1, l2, refcountTable, refcountBlocks, freed } = image;
+  return [l1, l2, refcountTable, refcountBlocks].some((cache) => cache.dirtyTables > 0) || freed.length > 0;
+}
+
+/** Whether more metadata may be changed before the next write-back. */
+export function hasRoom(image: Image): boolean {
+  const freedTooMuch = image.freedClusters > MAX_FREED_CLUSTERS || image.freed.length > MAX_FREED_RUNS;
+  return !image.l2.crowded && !image.refcountBlocks.crowded && !freedTooMuch;
+}
+
+/** Makes room before more metadata is changed: called under the lock at the start of a change. */
+export async function makeRoom(image: Image): Promise<void> {
+  if (!hasRoom(image)) await writeBackLocked(image);
+  image.trim();
+}
+
+async function barrier(image: Image): Promise<void> {
+  if (image.hasDataFile) await image.data.flush();
+  await image.file.flush();
+}
+
+/** Lowers the refcounts of what was freed. The tables that referred to it are made durable first. */
+async function applyFrees(image: Image): Promise<void> {
+  await barrier(image);
+  await image.readers.settle();
+  const runs = image.freed;
+  image.freed = [];
+  image.freedClusters = 0;
+  const { clusterSize } = image.geometry;
+  for (const [index, run] of runs.entries()) {
+    await image.event("cluster_free");
+    try {
+      await addRefcounts(image, run, -1);
+    } catch (error) {
+      // Not counted down: a leak, which the next write-back tries again unless the counts themselves are wrong.
+      image.freed.push(...runs.slice(index + 1));
+      throw error;
+    }
+    if (!image.options.passDiscard[run.reason]) continue;
+    for (const part of await unusedParts(image, run)) {
+      await discardBelow(image, part.cluster * clusterSize, part.count * clusterSize);
+    }
+  }
+  await image.refcountBlocks.writeDirty();
+}
+
+/** A failed discard costs only space. */
+async function discardBelow(image: Image, offset: number, bytes: number): Promise<void> {
+  const end = Math.min(offset + bytes, image.file.length);
+  if (end <= offset) return;
+  try {
+    await image.file.pdiscard(offset, end - offset);
+  } catch {
+    // The clusters stay as they are; nothing refers to them.
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * The backup job: copies what its copy-before-write filter has not copied yet. The filter and the job share one
+ * BlockCopy, so a guest write in between moves the job's progress on.
+ *
+ * Invariants: the job only starts passes and decides what follows an error; pausing and cancelling end the running pass,
+ * and what it left dirty is taken up by the next. A failed copy of the filter never reaches the job. The job ends well
+ * only after the target was flushed; a failed flush is an error of the target.
+ * Source: behaviour of QEMU 7.2's block/backup.c.
+ */
+import type { BlockCopy, CopyPass } from "../../block/copy/block-copy.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
+import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
+import type { OnError } from "../core/error-policy.ts";
+
+/** What is copied: QAPI's MirrorSyncMode without incremental, which is bitmap with on-success. */
+export type BackupSync = "full" | "top" | "none" | "bitmap";
+
+/** QAPI's BitmapSyncMode. */
+export type BitmapMode = "on-success" | "always" | "never";
+
+/** How a backup works; all of it checked. */
+export interface BackupPlan {
+  sync: BackupSync;
+  onSourceError: OnError;
+  onTargetError: OnError;
+  /** Copies at once. */
+  maxWorkers: number;
+  /** Largest request, bytes; 0 = no limit. */
+  maxChunk: number;
+  compress: boolean;
+}
+
+/** What a BackupJob is made of. */
+export interface BackupJobOptions extends BlockJobOptions {
+  plan: BackupPlan;
+  /** The copy-before-write filter; the job removes it at its end. */
+  filter: BlockNode;
+  /** The filter's copy state. */
+  copy: BlockCopy;
+  /** A bitmap with a successor, and what becomes of it at the end. */
+  bitmap?: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
+}
+
+/** A running backup. */
+export class BackupJob extends BlockJob {
+  readonly #plan: BackupPlan;
+  readonly #filter: BlockNode;
+  readonly #copy: BlockCopy;
+  readonly #bitmap: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
+  #pass: CopyPass | undefined;
+
+  constructor(options: BackupJobOptions) {
+    super(options);
+    this.#plan = options.plan;
+    this.#filter = options.filter;
+    this.#copy = options.copy;
+    this.#bitmap = options.bitmap;
+    this.#copy.rateLimit = {
+      isActive: () => this.speed > 0,
+      delayMs: (bytes) => this.rateDelayMs(bytes),
+    };
+    this.#copy.progress = {
+      done: (bytes) => {
+        this.backoff.progress();
+        this.progress.done(bytes);
+      },
+      remaining: (bytes) => this.progress.setRemaining(bytes),
+    };
+  }
+
+  protected override async run(): Promise<void> {
+    if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
+    this.#copy.skipUnallocated = this.#plan.sync === "top";
+    this.progress.setRemaining(this.#copy.remaining);
+    if (this.#plan.sync === "top") await this.#leaveOutBacking();
+    if (this.#plan.sync === "none") {
+      while (!this.isCancelled) await this.yieldUntilEntered();
+    } else await this.#copyAll();
+  }
+
+  #inputBitmap(): Bitmap {
+    return this.#bitmap!.bitmap.bitmap;
+  }
+
+  /** Takes off the bitmap what the source's own layer does not hold. An error here bypasses the policy. */
+  async #leaveOutBacking(): Promise<void> {
+    const copy = this.#copy;
+    for (let at = 0; at < copy.length;) {
+      await this.pausePoint();
+      this.signal.throwIfAborted();
+      try {
+        at += await copy.resetUnallocated(at);
+      } catch (error) {
+        throw this.failure(error);
+      }
+    }
+    copy.skipUnallocated = false;
+  }
+
+  /** Pass after pass until one succeeds, the job is cancelled, or the policy says report. */
+  async #copyAll(): Promise<void> {
+    while (!this.isCancelled) {
+      const pass = await this.#onePass();
+      if (this.isCancelled) return;
+      // Cancelled without the job: it was paused, and goes on with a new pass.
+      if (pass.cancelled) continue;
+      // A backup that is reported complete is on stable storage (QEMU's may be in its caches still).
+      const error = pass.error ?? (await this.#copy.flush());
+      if (!error) return;
+      const isRead = error.operation === "read";
+      const policy = isRead ? this.#plan.onSourceError : this.#plan.onTargetError;
+      const action = this.errorAction({ policy, isRead, error });
+      if (action === "report") throw this.failure(error);
+      if (action === "stop") await this.pausePoint();
+      else await this.#beforeRetry();
+    }
+  }
+
+  async #onePass(): Promise<CopyPass> {
+    const { maxWorkers, maxChunk } = this.#plan;
+    const pass = this.#copy.start({ offset: 0, bytes: this.#copy.length }, { maxWorkers, maxChunk });
+    this.#pass = pass;
+    void pass.done.then(() => this.enter());
+    while (!pass.finished && !this.isCancelled) await this.yieldUntilEntered();
+    pass.cancelUnlessFinished();
+    await pass.done;
+    return pass;
+  }
+
+  async #beforeRetry(): Promise<void> {
+    const delayMs = this.backoff.failed();
+    if (delayMs > 0) await this.sleep(delayMs);
+  }
+
+  protected override pauseHook(): Promise<void> | void {
+    const pass = this.#pass;
+    if (!pass || pass.finished) return undefined;
+    pass.cancel();
+    return pass.done;
+  }
+
+  protected override setSpeedHook(): void {
+    this.#copy.kick();
+  }
+
+  protected override commit(): void {
+    this.#settleBitmap(true);
+  }
+
+  protected override abort(): void {
+    this.#settleBitmap(false);
+  }
+
+  protected override async clean(): Promise<void> {
+    await this.removeAllNodes();
+    await this.graph.removeFilter(this.#filter);
+  }
+
+  /** Gives the bitmap back: with what the guest wrote meanwhile, and what was not copied if that is still wanted. */
+  #settleBitmap(success: boolean): void {
+    if (!this.#bitmap) return;
+    const { bitmap, mode } = this.#bitmap;
+    const consumed = mode !== "never" && (success || mode === "always");
+    if (consumed) bitmap.abdicate();
+    else bitmap.reclaim();
+    if (!success && mode === "always") bitmap.bitmap.merge(this.#copy.bitmap);
+  }
+}

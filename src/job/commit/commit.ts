@@ -1,0 +1,251 @@
+/**
+ * The commit job for images that nobody writes: copies what lies above the base into the base, then links the overlays
+ * of the top image to the base. (A commit of the active image is a mirror into its own chain.)
+ *
+ * Invariants: the base is durable before any overlay's header names it; errors are told apart by side but share one
+ * policy; a chunk that failed is tried again under every policy but report. Source: behaviour of QEMU 7.2's
+ * block-commit.
+ */
+import { BlockError, CommandError } from "../../base/errors.ts";
+import { freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
+import type { Child } from "../../block/io/child.ts";
+import { drained } from "../../block/model/drain.ts";
+import { Role } from "../../block/model/contract.ts";
+import { nodeFilename } from "../../block/model/filename.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import { CopyError, RangeCopier } from "../../block/copy/range-copy.ts";
+import { isAllocatedAbove } from "../../block/io/status.ts";
+import { startActiveCommit } from "./active-commit.ts";
+import type { BlockJob, BlockJobOptions } from "../core/block-job.ts";
+import { ChunkJob, type ChunkLook, type ChunkVerdict } from "../core/chunk-copy.ts";
+import { type BlockCommitArguments, type CommitPlan, planCommit } from "./plan.ts";
+import { commitTop } from "./top.ts";
+import { devicePolicyOf } from "../core/device-policy.ts";
+import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
+import { type StartOptions, deviceNameOf, jobOptions } from "../core/arguments.ts";
+import { jobsOf } from "../core/registry.ts";
+
+/** Commits one intermediate image (and those between it and the base). */
+export class CommitJob extends ChunkJob {
+  readonly #top: BlockNode;
+  readonly #base: BlockNode;
+  /** The lowest image above the base. */
+  readonly #baseOverlay: BlockNode;
+  readonly #onError: OnError;
+  readonly #backingFile: string | undefined;
+  /** The base was made writable for the job. */
+  #madeWritable = false;
+  #filter: BlockNode | undefined;
+  #unfreeze: (() => void) | undefined;
+  #source: Child | undefined;
+  #target: Child | undefined;
+  #copier: RangeCopier | undefined;
+
+  constructor(options: BlockJobOptions, plan: CommitPlan) {
+    super(options);
+    this.#top = plan.top;
+    this.#base = plan.base;
+    this.#baseOverlay = overlayAbove(plan.top, plan.base);
+    this.#onError = plan.onError;
+    this.#backingFile = plan.backingFile;
+  }
+
+  /** Inserts the filter and takes the nodes. */
+  async takeNodes(plan: CommitPlan): Promise<void> {
+    const top = this.#top;
+    const base = this.#base;
+    await this.addNode(plan.device, "main node", { perm: 0, shared: Perm.all });
+    if (base.readOnly) {
+      await this.graph.setReadOnly(base, false);
+      this.#madeWritable = true;
+    }
+    await this.#insertFilter(plan.filterNodeName);
+    await this.#takeIntermediates();
+    this.#unfreeze = freezeChain(this.#filter!, base);
+    await this.addNode(base, "base", { perm: 0, shared: Perm.all });
+    let perm = Perm.consistentRead | Perm.write;
+    if (base.length < top.length) perm |= Perm.resize;
+    const shared = Perm.consistentRead | Perm.writeUnchanged;
+    this.#target = await this.graph.attach(this, base, { name: "base", perm, shared });
+    this.#source = await this.graph.attach(this, top, { name: "top", perm: 0, shared: Perm.all });
+    const { arena, kernels } = this.graph;
+    this.#copier = new RangeCopier({ source: this.#source, target: this.#target, arena, kernels });
+  }
+
+  async #insertFilter(name: string | undefined): Promise<void> {
+    this.graph.register(commitTop);
+    const spec = { driver: commitTop.name, backing: this.#top.name };
+    const named = name === undefined ? spec : { ...spec, "node-name": name };
+    this.#filter = await this.graph.insertFilter(named, this.#top, { implicit: name === undefined });
+  }
+
+  /** The nodes that will leave the chain. Their content is not consistent on its own any more, filters over the base excepted. */
+  async #takeIntermediates(): Promise<void> {
+    let shared = Perm.writeUnchanged | Perm.write;
+    for (const node of layers(this.#top)) {
+      if (node === this.#base) break;
+      if (skipFilters(node) === skipFilters(this.#base)) shared |= Perm.consistentRead;
+      await this.addNode(node, "intermediate node", { perm: 0, shared });
+    }
+  }
+
+  protected override async run(): Promise<void> {
+    const bytes = this.#top.length;
+    this.progress.setRemaining(bytes);
+    if (this.#base.length < bytes)
+      await this.#target!.truncate(bytes, { exact: false, preallocation: "off" });
+    await this.copyAll(bytes);
+  }
+
+  protected override get source(): BlockNode {
+    return this.#top;
+  }
+
+  protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
+    const options = { base: this.#baseOverlay, includeBase: true };
+    const found = await isAllocatedAbove(this.#top, offset, bytes, options);
+    return { bytes: found.bytes, copy: found.allocated };
+  }
+
+  protected override async copy(offset: number, bytes: number): Promise<void> {
+    await this.#copier!.copy(offset, bytes);
+  }
+
+  protected override failed(error: unknown): ChunkVerdict {
+    const isRead = !(error instanceof CopyError && error.operation === "write");
+    const action = this.errorAction({ policy: this.#onError, isRead, error });
+    if (action === "report") throw this.failure(error);
+    return "retry";
+  }
+
+  protected override async prepare(): Promise<void> {
+    const filter = this.#filter!;
+    const base = this.#base;
+    this.#unfreeze?.();
+    this.#unfreeze = undefined;
+    // An overlay may name the base only once all that was committed is on stable storage.
+    await this.#target!.flush();
+    await this.#letGo();
+    await drained([filter, base], async () => {
+      const overlays = [...filter.parents].filter((edge) => edge.role & Role.cow);
+      await this.graph.replace(filter, base);
+      for (const { parent } of overlays) if (parent.parentNode) await this.#relink(parent.parentNode);
+    });
+    this.#filter = undefined;
+    await this.graph.release(filter);
+  }
+
+  /** Writes the base's name into an overlay's header. */
+  async #relink(overlay: BlockNode): Promise<void> {
+    const base = this.#base;
+    const { readOnly } = overlay;
+    if (readOnly) await this.graph.setReadOnly(overlay, false);
+    try {
+      if (!overlay.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "commit" });
+      const filename = this.#backingFile ?? nodeFilename(base);
+      await overlay.driver.changeBackingFile({ filename, format: skipFilters(base).type.name });
+    } finally {
+      if (readOnly) await this.graph.setReadOnly(overlay, true);
+    }
+  }
+
+  /** Gives up the edges that read and write. */
+  async #letGo(): Promise<void> {
+    const edges = [this.#target, this.#source];
+    this.#target = undefined;
+    this.#source = undefined;
+    for (const edge of edges) if (edge) await this.graph.detach(edge);
+  }
+
+  protected override async abort(): Promise<void> {
+    await this.#undo();
+  }
+
+  /** Takes the filter out and leaves the chain as it was. */
+  async #undo(): Promise<void> {
+    this.#unfreeze?.();
+    this.#unfreeze = undefined;
+    await this.#letGo();
+    await this.removeAllNodes();
+    const filter = this.#filter;
+    this.#filter = undefined;
+    if (filter) await this.graph.removeFilter(filter);
+  }
+
+  protected override async clean(): Promise<void> {
+    await this.#letGo();
+    if (!this.#madeWritable) return;
+    this.#madeWritable = false;
+    await this.graph.setReadOnly(this.#base, true);
+  }
+
+  protected override async release(): Promise<void> {
+    if (this.isStarted) return this.removeAllNodes();
+    await this.#undo();
+    await this.clean();
+  }
+}
+
+/** The lowest image of the chain from `top` that lies above `base`. */
+function overlayAbove(top: BlockNode, base: BlockNode): BlockNode {
+  let overlay = top;
+  for (const node of layers(top)) {
+    if (node === base || skipFilters(node) === skipFilters(base)) break;
+    if (!node.isFilter) overlay = node;
+  }
+  return overlay;
+}
+
+/** block-commit, of an active image or another. Throws CommandError in QEMU's words; returns the running job. */
+export function startCommit(
+  graph: BlockGraph,
+  args: BlockCommitArguments,
+  options: StartOptions = {},
+): Promise<BlockJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: BlockCommitArguments,
+  options: StartOptions,
+): Promise<BlockJob> {
+  const plan = planCommit(graph, args);
+  checkErrorPolicy({
+    strict: graph.strictErrorPolicy,
+    jobType: "commit",
+    policy: plan.onError,
+    argument: "on-error",
+    device: devicePolicyOf(plan.device),
+  });
+  if (!plan.active) return startIntermediateCommit(plan, options);
+  return startActiveCommit(graph, {
+    signal: options.signal,
+    id: args["job-id"] ?? deviceNameOf(plan.device),
+    top: plan.top,
+    base: plan.base,
+    speed: args.speed ?? 0,
+    onError: plan.onError,
+    filterNodeName: plan.filterNodeName,
+    autoFinalize: args["auto-finalize"],
+    autoDismiss: args["auto-dismiss"],
+  });
+}
+
+/** Starts the job of a plan whose top image is not the active one. Throws CommandError; returns the running job. */
+async function startIntermediateCommit(plan: CommitPlan, options: StartOptions = {}): Promise<CommitJob> {
+  if (skipFilters(plan.top) === skipFilters(plan.base))
+    throw new CommandError("Invalid files for merge: top and base are the same");
+  const job = new CommitJob(jobOptions(plan.device, plan.args, { ...options, type: "commit" }), plan);
+  try {
+    job.setSpeed(plan.args.speed ?? 0);
+    await job.takeNodes(plan);
+  } catch (error) {
+    await job.earlyFail(error);
+    throw error;
+  }
+  job.start();
+  return job;
+}

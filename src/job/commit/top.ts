@@ -1,0 +1,42 @@
+/**
+ * The filter that an intermediate commit puts above its top image: reads pass through it, and it takes no permission
+ * below, since the images below are inconsistent on their own while they are merged. Source: behaviour of QEMU's
+ * commit_top filter.
+ */
+import type { Child } from "../../block/io/child.ts";
+import { type BlockDriver, type DriverType, Role } from "../../block/model/contract.ts";
+import { Perm, type Permissions } from "../../block/model/permissions.ts";
+
+class CommitTop implements BlockDriver {
+  readonly #below: Child;
+
+  constructor(below: Child) {
+    this.#below = below;
+  }
+
+  length(): number {
+    return this.#below.length;
+  }
+
+  pread(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
+    return this.#below.pread(offset, buffer, flags);
+  }
+
+  preadNow(offset: number, buffer: Uint8Array): boolean {
+    return this.#below.preadNow(offset, buffer);
+  }
+
+  childPermissions(): Permissions {
+    return { perm: 0, shared: Perm.all };
+  }
+}
+
+/** Only the commit job inserts it; QAPI does not offer it. */
+export const commitTop: DriverType = {
+  name: "commit_top",
+  kind: "filter",
+  async open(context, spec) {
+    const role = Role.filtered | Role.primary;
+    return new CommitTop(await context.openChild(spec["backing"] as string, "backing", role));
+  },
+};

@@ -1,0 +1,260 @@
+/**
+ * A job over block nodes: what it holds of the graph, its speed, its io-status and its events.
+ * Source: behaviour of QEMU 7.2's block jobs.
+ *
+ * Invariants: the job is paused while one of its nodes is drained; its nodes refuse all other operations on behalf of
+ * `blockReason` until the job lets them go.
+ */
+import { assert } from "../../base/assert.ts";
+import type { Errno } from "../../base/errno.ts";
+import { BlockError, CommandError, errnoOf, messageOf } from "../../base/errors.ts";
+import type { Child, ChildParent } from "../../block/io/child.ts";
+import { CopyError } from "../../block/copy/range-copy.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import type { Permissions } from "../../block/model/permissions.ts";
+import { Backoff } from "./backoff.ts";
+import {
+  type BlockErrorAction,
+  type IoStatus,
+  type OnError,
+  decideErrorAction,
+  ioStatusFor,
+} from "./error-policy.ts";
+import { type JobAnnouncement, Job, type JobOptions } from "./job.ts";
+import { RateLimit } from "./rate-limit.ts";
+
+/** Options of every block job. */
+export interface BlockJobOptions extends JobOptions {
+  graph: BlockGraph;
+  /** Bytes per second, 0 = no limit; checked by setSpeed() after creation. */
+}
+
+/** An I/O error as errorAction() takes it. */
+export interface JobIoError {
+  policy: OnError;
+  /** Whether reading the source failed, rather than writing the target. */
+  isRead: boolean;
+  error: unknown;
+}
+
+/** The I/O error that a block job met last. */
+export interface JobFailure {
+  operation: "read" | "write";
+  code: Errno;
+  /** The node that failed, if known, and the range of it, bytes. */
+  node: string | undefined;
+  offset: number | undefined;
+  bytes: number | undefined;
+  /** What was decided. */
+  action: BlockErrorAction;
+  error: unknown;
+}
+
+/** Any block job. */
+export abstract class BlockJob extends Job implements ChildParent {
+  override readonly isBlockJob: boolean = true;
+  readonly graph: BlockGraph;
+  /** Why the job's nodes are busy, in QEMU's words. */
+  readonly blockReason: string;
+  /** The job's edges do not move when a node is replaced in the graph. */
+  readonly stayAtNode = true;
+  /** Edges to the nodes of the job, newest first. */
+  readonly nodes: Child[] = [];
+  /** Delays retries that get nowhere. */
+  protected readonly backoff = new Backoff();
+  /** The range that the job works on, for errors that do not tell theirs, bytes. */
+  protected failingRange: { node?: string; offset: number; bytes: number } | undefined;
+  readonly #rateLimit: RateLimit;
+  #lastFailure: JobFailure | undefined;
+  #speed = 0;
+  #ioStatus: IoStatus = "ok";
+  #isPausedByError = false;
+
+  constructor(options: BlockJobOptions) {
+    super(options);
+    this.graph = options.graph;
+    this.blockReason = `block device is in use by block job: ${options.type}`;
+    this.#rateLimit = new RateLimit(this.registry.environment.clock);
+  }
+
+  /** Whether the job still works while it is busy in a drain; absent: yes. */
+  protected drainedPollHook?(): boolean;
+  /** The speed changed. */
+  protected setSpeedHook?(bytesPerSecond: number): void;
+
+  /** Bytes per second, 0 = no limit. */
+  get speed(): number {
+    return this.#speed;
+  }
+
+  /** `failed` or `nospace` once an error stopped the job; `ok` again when it is resumed. */
+  get ioStatus(): IoStatus {
+    return this.#ioStatus;
+  }
+
+  /** Sets the speed limit, bytes per second; 0 is none. A higher limit takes effect at once. */
+  setSpeed(bytesPerSecond: number): void {
+    this.applyVerb("set-speed");
+    if (bytesPerSecond < 0) throw new CommandError("Parameter 'speed' expects a non-negative value");
+    const old = this.#speed;
+    this.#rateLimit.setSpeed(bytesPerSecond);
+    this.#speed = bytesPerSecond;
+    this.setSpeedHook?.(bytesPerSecond);
+    if (bytesPerSecond === 0 || bytesPerSecond > old) this.wakeSleep();
+  }
+
+  /** The I/O error that the job met last, whatever the policy made of it. */
+  get lastFailure(): JobFailure | undefined {
+    return this.#lastFailure;
+  }
+
+  /** An error has paused the job, and its user has not resumed it since. Unlike `ioStatus`, the machine's `cont` leaves it. */
+  get isPausedByError(): boolean {
+    return this.#isPausedByError;
+  }
+
+  /** Clears the io-status and leaves the job as it is (the machine's `cont`). */
+  resetIoStatus(): void {
+    this.#ioStatus = "ok";
+  }
+
+  /** block-job-cancel: refuses a job that the user (or an error) paused, unless forced. */
+  async blockJobCancel(force: boolean): Promise<void> {
+    if (this.userPaused && !force) {
+      throw new CommandError(`The block job for device '${this.id}' is currently paused`);
+    }
+    await this.cancel({ force });
+  }
+
+  override queryBlock(): Record<string, unknown> {
+    return {
+      "auto-finalize": this.autoFinalize,
+      "io-status": this.#ioStatus,
+      device: this.id,
+      "auto-dismiss": this.autoDismiss,
+      busy: this.busy,
+      len: this.length,
+      offset: this.offset,
+      status: this.status,
+      paused: this.pauseCount > 0,
+      speed: this.#speed,
+      ready: this.isReady,
+      type: this.type,
+      ...(this.error ? { error: messageOf(this.error) } : {}),
+    };
+  }
+
+  // For the job's own code.
+
+  /**
+   * Takes a node: an edge with these permissions, and a block on every other operation of the node.
+   * Throws CommandError if permissions conflict.
+   */
+  async addNode(node: BlockNode, name: string, permissions: Permissions): Promise<Child> {
+    const child = await this.graph.attach(this, node, { name, role: 0, ...permissions });
+    this.nodes.unshift(child);
+    node.block(this.blockReason);
+    return child;
+  }
+
+  /** Lets one node go. */
+  async removeNode(child: Child): Promise<void> {
+    const at = this.nodes.indexOf(child);
+    assert(at >= 0, "the job does not hold this edge");
+    this.nodes.splice(at, 1);
+    child.node.unblock(this.blockReason);
+    await this.graph.detach(child);
+  }
+
+  /** Lets all nodes go. */
+  async removeAllNodes(): Promise<void> {
+    for (let child = this.nodes[0]; child; child = this.nodes[0]) await this.removeNode(child);
+  }
+
+  /** Decides on an I/O error, says so by BLOCK_JOB_ERROR and, for stop, pauses the job in the user's name. */
+  errorAction({ policy, isRead, error }: JobIoError): BlockErrorAction {
+    const code = errnoOf(error);
+    const action = decideErrorAction(policy, code);
+    const range = rangeOf(error) ?? this.failingRange;
+    this.#lastFailure = {
+      operation: isRead ? "read" : "write",
+      code,
+      node: range?.node,
+      offset: range?.offset,
+      bytes: range?.bytes,
+      action,
+      error,
+    };
+    this.publish("BLOCK_JOB_ERROR", { device: this.id, operation: isRead ? "read" : "write", action });
+    if (action === "stop") this.#stopFor(code);
+    return action;
+  }
+
+  /** The error that a failed I/O ends the job with: errno and its plain text. */
+  protected failure(error: unknown): BlockError {
+    return new BlockError({ code: errnoOf(error), op: this.type, cause: error });
+  }
+
+  /** Charges `bytes` to the speed limit; returns the delay before the next piece of work, milliseconds. */
+  protected rateDelayMs(bytes: number): number {
+    return this.#rateLimit.delayMs(bytes);
+  }
+
+  protected override userResumeHook(): void {
+    this.#ioStatus = "ok";
+    this.#isPausedByError = false;
+  }
+
+  protected override async release(): Promise<void> {
+    await this.removeAllNodes();
+  }
+
+  protected override announce(what: JobAnnouncement): void {
+    if (what === "pending") return this.publish("BLOCK_JOB_PENDING", { type: this.type, id: this.id });
+    const data = {
+      device: this.id,
+      len: this.length,
+      offset: this.offset,
+      speed: this.#speed,
+      type: this.type,
+    };
+    if (what === "completed") {
+      this.publish("BLOCK_JOB_COMPLETED", this.error ? { ...data, error: messageOf(this.error) } : data);
+    } else this.publish(what === "ready" ? "BLOCK_JOB_READY" : "BLOCK_JOB_CANCELLED", data);
+  }
+
+  // ChildParent.
+
+  describe(): string {
+    return `${this.type} job '${this.id}'`;
+  }
+
+  drainedBegin(): void {
+    this.drainPause();
+  }
+
+  drainedEnd(): void {
+    this.drainResume();
+  }
+
+  drainedBusy(): boolean {
+    if (!this.busy || this.isCompleted) return false;
+    return this.drainedPollHook?.() ?? true;
+  }
+
+  #stopFor(code: Errno): void {
+    if (!this.userPaused) this.#isPausedByError = true;
+    this.userPause();
+    assert(this.userPaused, "stop pauses");
+    if (this.#ioStatus === "ok") this.#ioStatus = ioStatusFor(code);
+  }
+}
+
+/** Where a failed request lies, if its error says. */
+function rangeOf(error: unknown): { node: string | undefined; offset: number; bytes: number } | undefined {
+  if (error instanceof CopyError) return error.range;
+  if (!(error instanceof BlockError) || error.offset === undefined || error.bytes === undefined)
+    return undefined;
+  return { node: error.node, offset: error.offset, bytes: error.bytes };
+}

@@ -1,0 +1,289 @@
+/**
+ * What every job is made of: its state, its pauses and cancels, and the points at which its code stands still.
+ * Source: behaviour of QEMU 7.2's jobs.
+ *
+ * Invariants: the job's own code runs only while `busy`; it stops at pausePoint(), sleep() and yieldUntilEntered().
+ * Leaving such a stop, and stopping there again, happens inside the call that causes it (resume, pause, cancel, a drain),
+ * so that its status event precedes the answer of the command. Every state change goes through transition().
+ */
+import { assert } from "../../base/assert.ts";
+import { BlockError } from "../../base/errors.ts";
+import { JobEventSource } from "./events.ts";
+import type { JobRegistry } from "./registry.ts";
+import { type JobStatus, canTransition, isCompleted, isReady } from "./verbs.ts";
+
+/** Why a force-cancelled job stopped; also the reason of its AbortSignal. Never an I/O error for the policy. */
+export class JobCancelledError extends BlockError {
+  override readonly name = "JobCancelledError";
+
+  constructor() {
+    super({ code: "ECANCELED", op: "job" });
+  }
+}
+
+/** State, pauses and stops of a job. */
+export abstract class JobCore extends JobEventSource {
+  readonly id: string;
+  readonly registry: JobRegistry;
+  #status: JobStatus = "undefined";
+  #started = false;
+  /** The job's code has returned. */
+  #finished = false;
+  #busy = false;
+  #paused = true;
+  #pauseCount = 1;
+  #userPaused = false;
+  #cancelled = false;
+  #forceCancelled = false;
+  #continuation: (() => void) | undefined;
+  #cancelTimer: (() => void) | undefined;
+  readonly #abort = new AbortController();
+
+  constructor(id: string, registry: JobRegistry) {
+    super();
+    this.id = id;
+    this.registry = registry;
+  }
+
+  // What a kind of job implements.
+
+  /** Before the job pauses (a mirror waits for its requests). */
+  protected pauseHook?(): Promise<void> | void;
+  /** After a pause. */
+  protected resumeHook?(): void;
+  /** A cancel comes in; returns whether it is to be forced. Absent: always. */
+  protected cancelHook?(force: boolean): boolean;
+  /** The user resumes, or cancels a job that the user paused. */
+  protected userResumeHook?(): void;
+
+  // State.
+
+  get status(): JobStatus {
+    return this.#status;
+  }
+
+  /** The job's code runs, or waits for I/O. False at a pause point, in a sleep and at the end. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** At a pause point now. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Pauses that hold: the user's counts one, each drain one. */
+  get pauseCount(): number {
+    return this.#pauseCount;
+  }
+
+  get userPaused(): boolean {
+    return this.#userPaused;
+  }
+
+  /** A cancel was requested, soft or forced. */
+  get cancelRequested(): boolean {
+    return this.#cancelled;
+  }
+
+  /** The job is being force-cancelled: it stops as soon as it can. */
+  get isCancelled(): boolean {
+    return this.#forceCancelled;
+  }
+
+  /** Aborts with a JobCancelledError when the job is force-cancelled. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  get isStarted(): boolean {
+    return this.#started;
+  }
+
+  get isReady(): boolean {
+    return isReady(this.#status);
+  }
+
+  /** The job's own code is over. */
+  get isCompleted(): boolean {
+    return isCompleted(this.#status);
+  }
+
+  // Changes of state.
+
+  /** Goes to a state, which must be a legal next one, and says so. */
+  transition(to: JobStatus): void {
+    const from = this.#status;
+    assert(canTransition({ from, to }), `job '${this.id}' goes from '${from}' to '${to}'`);
+    this.#status = to;
+    if (to !== from) this.publish("JOB_STATUS_CHANGE", { status: to, id: this.id });
+    this.registry.environment.changes.wake();
+  }
+
+  /** Publishes an event to the engine's bus and to the job's own listeners. */
+  protected publish(event: string, data: Record<string, unknown>): void {
+    this.registry.environment.events.emit(event, data);
+    this.dispatchJobEvent(event, data);
+  }
+
+  /** Begins the job: running, and then `body`, or a pause first. */
+  protected begin(body: () => void): void {
+    assert(!this.#started && this.#paused, `job '${this.id}' started twice`);
+    this.#started = true;
+    this.#pauseCount -= 1;
+    this.#busy = true;
+    this.#paused = false;
+    this.transition("running");
+    this.#pauseThen(body);
+  }
+
+  /** The job's code is over; nothing enters it any more. */
+  protected finish(): void {
+    this.#finished = true;
+    this.#paused = false;
+    this.#goIdle();
+  }
+
+  protected get isFinished(): boolean {
+    return this.#finished;
+  }
+
+  /** Ends the user's pause, if there is one that counts. Returns whether there was. */
+  protected endUserPause(): boolean {
+    if (!this.#userPaused || this.#pauseCount === 0) return false;
+    this.userResumeHook?.();
+    this.#userPaused = false;
+    return true;
+  }
+
+  /** Marks the job cancelled; the caller enters it. */
+  requestCancel(force: boolean): void {
+    const effective = this.cancelHook ? this.cancelHook(force) : true;
+    if (this.endUserPause()) this.#pauseCount -= 1;
+    if (!effective && this.#finished) return;
+    this.#cancelled = true;
+    if (!effective || this.#forceCancelled) return;
+    this.#forceCancelled = true;
+    this.#abort.abort(new JobCancelledError());
+  }
+
+  // For the job's own code.
+
+  /** Stops here while the job is to be paused. Resolves at once if it is not, or is cancelled. */
+  protected pausePoint(): Promise<void> {
+    return new Promise((resolve) => this.#pauseThen(resolve));
+  }
+
+  /** Waits `delayMs`, less if the job is entered, and stops while it is to be paused. 0: lets other tasks run. */
+  protected sleep(delayMs: number): Promise<void> {
+    return this.#stop(() => this.#startTimer(delayMs));
+  }
+
+  /** Waits until the job is entered. */
+  protected yieldUntilEntered(): Promise<void> {
+    return this.#stop(() => undefined);
+  }
+
+  // For drains, the error policy and the job's own callbacks.
+
+  /** One more reason to pause; the job stops at its next pause point. */
+  drainPause(): void {
+    this.#pauseCount += 1;
+    if (!this.#paused) this.enter();
+  }
+
+  /** One reason less. */
+  drainResume(): void {
+    assert(this.#pauseCount > 0, "resume without pause");
+    this.#pauseCount -= 1;
+    // A job that sleeps goes on sleeping.
+    if (this.#pauseCount === 0 && !this.#cancelTimer) this.enter();
+  }
+
+  /** A pause in the user's name: only the user's resume ends it. */
+  userPause(): void {
+    if (this.#userPaused) return;
+    this.#userPaused = true;
+    this.drainPause();
+  }
+
+  /** Lets a job that stands at a pause point, sleeps or yields go on. Does nothing to one that is busy. */
+  enter(): void {
+    if (!this.#started || this.#finished || this.#busy) return;
+    if (this.#paused && this.#pauseCount > 0 && !this.#forceCancelled) return;
+    this.#stopTimer();
+    this.#busy = true;
+    const continuation = this.#continuation;
+    assert(continuation, "an idle job has a continuation");
+    this.#continuation = undefined;
+    continuation();
+  }
+
+  /** Enters the job if it is in a timed sleep. */
+  protected wakeSleep(): void {
+    if (this.#cancelTimer) this.enter();
+  }
+
+  // The rest is private.
+
+  /** Yields unless a pause is wanted, then passes a pause point. */
+  #stop(arm: () => void): Promise<void> {
+    assert(this.#busy, "a job that is not busy waits");
+    if (this.#forceCancelled) return Promise.resolve();
+    return new Promise((resolve) => {
+      if (this.#pauseCount > 0) return this.#pauseThen(resolve);
+      this.#continuation = () => this.#pauseThen(resolve);
+      arm();
+      this.#goIdle();
+    });
+  }
+
+  #pauseThen(resolve: () => void): void {
+    if (this.#pauseCount === 0 || this.#forceCancelled) return resolve();
+    const waiting = this.pauseHook?.();
+    if (waiting) void waiting.then(() => this.#standStill(resolve));
+    else this.#standStill(resolve);
+  }
+
+  #standStill(resolve: () => void): void {
+    const goOn = (): void => {
+      this.resumeHook?.();
+      resolve();
+    };
+    if (this.#pauseCount === 0 || this.#forceCancelled) return goOn();
+    const before = this.#status;
+    this.transition(before === "ready" ? "standby" : "paused");
+    this.#paused = true;
+    this.#continuation = () => {
+      this.#paused = false;
+      this.transition(before);
+      goOn();
+    };
+    this.#goIdle();
+  }
+
+  #goIdle(): void {
+    this.#busy = false;
+    this.registry.environment.changes.wake();
+  }
+
+  #startTimer(delayMs: number): void {
+    const { clock } = this.registry.environment;
+    if (delayMs > 0) {
+      this.#cancelTimer = clock.timer(delayMs, () => this.enter());
+      return;
+    }
+    let live = true;
+    this.#cancelTimer = () => {
+      live = false;
+    };
+    void clock.turn().then(() => {
+      if (live) this.enter();
+    });
+  }
+
+  #stopTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+}

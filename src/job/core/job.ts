@@ -1,0 +1,321 @@
+/**
+ * A job: long-running work with QEMU's verbs and ends, over the states and stops of job-core.ts. A subclass implements
+ * `run()` and the hooks that it needs. Source: behaviour of QEMU 7.2's jobs.
+ *
+ * Invariant: each job ends exactly once: commit or abort, then clean, then its last event, concluded, and null when it
+ * is dismissed.
+ */
+import { assert } from "../../base/assert.ts";
+import { CommandError, messageOf } from "../../base/errors.ts";
+import { type Deferred, deferred } from "../../base/signals.ts";
+import { JobCancelledError, JobCore } from "./job-core.ts";
+import { JobProgress } from "./progress.ts";
+import type { JobRegistry } from "./registry.ts";
+import { JobTransaction } from "./transaction.ts";
+import { type JobVerb, acceptsVerb } from "./verbs.ts";
+
+export { JobCancelledError } from "./job-core.ts";
+
+/** Options of every job. */
+export interface JobOptions {
+  id: string;
+  /** QAPI's JobType: stream, commit, mirror, backup, create. */
+  type: string;
+  registry: JobRegistry;
+  /** The transaction to join; default: one of its own. */
+  transaction?: JobTransaction | undefined;
+  /** False: wait in pending for finalize(). Default true. */
+  autoFinalize?: boolean | undefined;
+  /** False: stay concluded until dismiss(). Default true. */
+  autoDismiss?: boolean | undefined;
+  /** Force-cancels the job when it aborts. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What a job that succeeded did. */
+export interface JobResult {
+  /** Progress at the end, bytes (units of its own for a job that copies nothing). */
+  offset: number;
+  length: number;
+  /** It was cancelled softly: in sync, but nothing was switched over. */
+  cancelled: boolean;
+}
+
+/** A point in a job's life that its kind may announce by an event. */
+export type JobAnnouncement = "ready" | "pending" | "completed" | "cancelled";
+
+/** Any job. */
+export abstract class Job extends JobCore {
+  readonly type: string;
+  readonly transaction: JobTransaction;
+  readonly autoFinalize: boolean;
+  readonly autoDismiss: boolean;
+  readonly progress = new JobProgress();
+  /**
+   * Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error
+   * (JobCancelledError after a force-cancel).
+   */
+  readonly done: Promise<JobResult>;
+  /** A block job is listed by query-block-jobs. */
+  readonly isBlockJob: boolean = false;
+
+  #dismissed = false;
+  #error: Error | undefined;
+  readonly #done: Deferred<JobResult>;
+  readonly #outerSignal: AbortSignal | undefined;
+
+  /** Throws CommandError (`Invalid job ID 'x'`, `Job ID 'x' already in use`); else the job exists in state created. */
+  constructor(options: JobOptions) {
+    options.registry.checkId(options.id);
+    super(options.id, options.registry);
+    this.type = options.type;
+    this.autoFinalize = options.autoFinalize ?? true;
+    this.autoDismiss = options.autoDismiss ?? true;
+    this.#done = deferred();
+    this.done = this.#done.promise;
+    this.done.catch(() => undefined);
+    this.#outerSignal = options.signal;
+    this.transition("created");
+    this.registry.add(this);
+    this.transaction = options.transaction ?? new JobTransaction();
+    this.transaction.add(this);
+  }
+
+  // What a kind of job implements.
+
+  /** The work. Throws on failure; its error's message is the one that users see. */
+  protected abstract run(): Promise<void>;
+  /** Last step that may fail, once all of the transaction is done. */
+  protected prepare?(): Promise<void>;
+  /** The job succeeded. */
+  protected commit?(): Promise<void> | void;
+  /** The job failed or was cancelled. */
+  protected abort?(): Promise<void> | void;
+  /** After commit or abort. */
+  protected clean?(): Promise<void> | void;
+  /** Completes a ready job; throws to refuse. */
+  protected completeHook?(): Promise<void> | void;
+  /** Frees what the job holds of the graph; called once, when it is dismissed or fails before its start. */
+  protected release?(): Promise<void> | void;
+  /** Publishes the events of its kind. */
+  protected announce?(what: JobAnnouncement): void;
+
+  // State.
+
+  get error(): Error | undefined {
+    return this.#error;
+  }
+
+  /** Progress so far, bytes. */
+  get offset(): number {
+    return this.progress.current;
+  }
+
+  /** Progress at which the job is done, as far as it is known, bytes. */
+  get length(): number {
+    return this.progress.total;
+  }
+
+  /** The row of query-jobs. */
+  query(): Record<string, unknown> {
+    return {
+      "current-progress": this.progress.current,
+      status: this.status,
+      "total-progress": this.progress.total,
+      type: this.type,
+      id: this.id,
+      ...(this.#error ? { error: messageOf(this.#error) } : {}),
+    };
+  }
+
+  /** The row of query-block-jobs, if it is a block job. */
+  queryBlock(): Record<string, unknown> | undefined {
+    return undefined;
+  }
+
+  // Verbs: what a user asks for. All throw CommandError in QEMU's words when refused.
+
+  /** Pauses the job at its next pause point. */
+  pause(): void {
+    this.applyVerb("pause");
+    if (this.userPaused) throw new CommandError("Job is already paused");
+    this.userPause();
+  }
+
+  /** Takes the user's pause back. */
+  resume(): void {
+    if (!this.userPaused || this.pauseCount === 0) {
+      throw new CommandError("Can't resume a job that was not paused");
+    }
+    this.applyVerb("resume");
+    this.endUserPause();
+    this.drainResume();
+  }
+
+  /** Cancels. Without force, a job that is ready finishes its copy first; any other job takes it as forced. */
+  async cancel({ force = true }: { force?: boolean } = {}): Promise<void> {
+    this.applyVerb("cancel");
+    await this.#cancel(force);
+  }
+
+  /** Completes a ready job. */
+  async complete(): Promise<void> {
+    this.applyVerb("complete");
+    if (this.cancelRequested || !this.completeHook) {
+      throw new CommandError(`The active block job '${this.id}' cannot be completed`);
+    }
+    await this.completeHook();
+  }
+
+  /** Ends a pending job, with all jobs of its transaction; resolves when they have ended. */
+  async finalize(): Promise<void> {
+    this.applyVerb("finalize");
+    await this.transaction.finalize(this);
+  }
+
+  /** Forgets a concluded job. */
+  async dismiss(): Promise<void> {
+    this.applyVerb("dismiss");
+    await this.#dismiss();
+  }
+
+  /** Throws unless the job's state accepts the verb; no state does while the job's end is being carried out. */
+  applyVerb(verb: JobVerb): void {
+    const settling = this.transaction.settling && this.transaction.jobs.includes(this);
+    if (!settling && !this.#dismissed && acceptsVerb(this.status, verb)) return;
+    throw new CommandError(`Job '${this.id}' in state '${this.status}' cannot accept command verb '${verb}'`);
+  }
+
+  // Life, for those who create jobs.
+
+  /** Starts the job: running, and its code up to the first wait. */
+  start(): void {
+    this.#watchSignal();
+    this.begin(() => void this.#execute());
+  }
+
+  /** Ends a job that could not be set up: created, then null. */
+  async earlyFail(error: unknown): Promise<void> {
+    assert(this.status === "created", "earlyFail after the start");
+    this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
+    await this.#dismiss();
+  }
+
+  /** In sync with the source: the job can be completed from now on. */
+  protected transitionToReady(): void {
+    this.transition("ready");
+    this.announce?.("ready");
+  }
+
+  // For the transaction.
+
+  /** Notes a cancel as the job's error, and goes to aborting if there is one. */
+  updateResult(): void {
+    if (!this.#error && this.isCancelled) this.#error = new JobCancelledError();
+    if (this.#error) this.transition("aborting");
+  }
+
+  /** All members are done. */
+  becomePending(): void {
+    this.transition("pending");
+    if (!this.autoFinalize) this.announce?.("pending");
+  }
+
+  /** Runs prepare(), if nothing failed before. */
+  async prepareResult(): Promise<void> {
+    if (this.#error || !this.prepare) return;
+    await this.#attempt(() => this.prepare?.());
+    this.updateResult();
+  }
+
+  /** Waits until the job's code is over, entering it where it stands. */
+  async untilCompleted(): Promise<void> {
+    await this.registry.environment.changes.until(() => {
+      if (this.isCompleted || !this.isStarted) return true;
+      this.enter();
+      return false;
+    });
+  }
+
+  /** Carries out the job's end. */
+  async finalizeSingle(): Promise<void> {
+    this.updateResult();
+    await this.#attempt(() => (this.#error ? this.abort?.() : this.commit?.()));
+    await this.#attempt(() => this.clean?.());
+    if (this.status === "pending" && this.#error) this.updateResult();
+    if (this.isStarted) this.announce?.(this.isCancelled ? "cancelled" : "completed");
+    this.transaction.remove(this);
+    await this.#conclude();
+  }
+
+  /** Force-cancels the job, waits for its end and dismisses it. */
+  async cancelAndDismiss(): Promise<void> {
+    if (this.status !== "concluded") {
+      await this.#cancel(true);
+      await this.registry.environment.changes.until(
+        () => this.status === "concluded" || this.status === "null",
+      );
+    }
+    if (this.status === "concluded" && !this.#dismissed) await this.#dismiss();
+    await this.registry.environment.changes.until(() => this.status === "null");
+  }
+
+  // The rest is private.
+
+  async #execute(): Promise<void> {
+    await this.#attempt(() => this.run());
+    this.finish();
+    await this.transaction.completed(this);
+  }
+
+  /** Runs a hook; its failure becomes the job's error unless there is one. A cancelled job's is told by its state. */
+  async #attempt(body: () => Promise<void> | void): Promise<void> {
+    try {
+      await body();
+    } catch (error) {
+      if (error instanceof JobCancelledError && this.isCancelled) return;
+      this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
+    }
+  }
+
+  async #cancel(force: boolean): Promise<void> {
+    this.requestCancel(force);
+    if (!this.isStarted) await this.transaction.completed(this);
+    else if (!this.isFinished) this.enter();
+    else if (this.isCancelled) await this.transaction.abort(this);
+  }
+
+  async #conclude(): Promise<void> {
+    this.transition("concluded");
+    this.#outerSignal?.removeEventListener("abort", this.#onOuterAbort);
+    // A job that dismisses itself is done when its nodes and its id are free again.
+    if (this.autoDismiss || !this.isStarted) await this.#dismiss();
+    else this.#settleDone();
+  }
+
+  #settleDone(): void {
+    if (this.#error) this.#done.reject(this.#error);
+    else this.#done.resolve({ offset: this.offset, length: this.length, cancelled: this.cancelRequested });
+  }
+
+  async #dismiss(): Promise<void> {
+    this.#dismissed = true;
+    this.finish();
+    this.transaction.remove(this);
+    await this.#attempt(() => this.release?.());
+    this.registry.remove(this);
+    this.#settleDone();
+    this.transition("null");
+    this.endJobEvents();
+  }
+
+  readonly #onOuterAbort = (): void => {
+    if (!this.#dismissed && !this.transaction.settling && acceptsVerb(this.status, "cancel"))
+      void this.#cancel(true);
+  };
+
+  #watchSignal(): void {
+    if (this.#outerSignal?.aborted) queueMicrotask(this.#onOuterAbort);
+    else this.#outerSignal?.addEventListener("abort", this.#onOuterAbort, { once: true });
+  }
+}

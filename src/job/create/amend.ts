@@ -1,0 +1,78 @@
+/**
+ * The amend job (x-blockdev-amend): changes options of an open image. It is dismissed by hand, and its progress is 0 of
+ * 1, then 1 of 1, also when it fails. Source: behaviour of QEMU 7.2.
+ */
+import { CommandError } from "../../base/errors.ts";
+import { amend, checkAmendable } from "../../block/graph/amend.ts";
+import type { AmendOptions } from "../../block/model/contract.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { jobsOf } from "../core/registry.ts";
+import { Job, type JobOptions } from "../core/job.ts";
+
+/** Arguments of x-blockdev-amend. */
+export interface BlockdevAmendArguments {
+  "job-id": string;
+  "node-name": string;
+  /** QAPI's BlockdevAmendOptions: `driver`, which must be the node's, and what is to change. */
+  options: Record<string, unknown> & { driver: string };
+  /** Also do what may lose access to data; default false. */
+  force?: boolean | undefined;
+}
+
+/** Amends one image. */
+export class AmendJob extends Job {
+  readonly #node: BlockNode;
+  readonly #options: AmendOptions;
+  readonly #force: boolean;
+
+  constructor(init: JobOptions & { node: BlockNode; options: AmendOptions; force: boolean }) {
+    super(init);
+    this.#node = init.node;
+    this.#options = init.options;
+    this.#force = init.force;
+    init.node.graph.reference(init.node);
+  }
+
+  protected override async run(): Promise<void> {
+    this.progress.setRemaining(1);
+    try {
+      await amend(this.#node, this.#options, { force: this.#force, signal: this.signal });
+    } finally {
+      this.progress.done(1);
+    }
+  }
+
+  protected override clean(): Promise<void> {
+    return this.#node.graph.release(this.#node);
+  }
+}
+
+/** x-blockdev-amend. Throws CommandError if the node is not there or its driver is another; returns the running job. */
+export function startAmend(
+  graph: BlockGraph,
+  args: BlockdevAmendArguments,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): AmendJob {
+  const { driver, ...options } = args.options;
+  const node = graph.nodeOrDevice({ node: args["node-name"] });
+  if (![...graph.drivers].some(({ name }) => name === driver)) {
+    throw new CommandError(`Block driver '${driver}' not found or not supported`);
+  }
+  if (node.type.name !== driver) {
+    throw new CommandError("x-blockdev-amend doesn't support changing the block driver");
+  }
+  checkAmendable(node);
+  const job = new AmendJob({
+    id: args["job-id"],
+    type: "amend",
+    registry: jobsOf(graph),
+    autoDismiss: false,
+    signal,
+    node,
+    options,
+    force: args.force ?? false,
+  });
+  job.start();
+  return job;
+}

@@ -1,0 +1,55 @@
+/**
+ * drive-mirror: a mirror whose target image the command makes or opens itself.
+ * Source: behaviour of QEMU 7.2's qmp_drive_mirror.
+ */
+import { CommandError } from "../../base/errors.ts";
+import { rootNode } from "../../block/model/chain.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { ArgsOf } from "../../wire/qapi/index.ts";
+import { jobsOf } from "../core/registry.ts";
+import { type JobStartOptions, startChecked } from "./mirror.ts";
+import type { MirrorJob } from "./job.ts";
+import { openTargetImage } from "../core/target-image.ts";
+
+/** drive-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
+export function startDriveMirror(
+  graph: BlockGraph,
+  args: ArgsOf<"drive-mirror">,
+  options: JobStartOptions = {},
+): Promise<MirrorJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: ArgsOf<"drive-mirror">,
+  options: JobStartOptions,
+): Promise<MirrorJob> {
+  const source = rootNode(graph, args.device);
+  if (args.replaces !== undefined && args["node-name"] === undefined) {
+    throw new CommandError("a node-name must be provided when replacing a named node of the graph");
+  }
+  source.checkBlocked("mirror-source");
+  const mode = args.mode ?? "absolute-paths";
+  const target = await openTargetImage(graph, {
+    source,
+    target: args.target,
+    format: args.format,
+    sync: args.sync,
+    mode,
+    nodeName: args["node-name"],
+  });
+  try {
+    const zeroInit = target.driver.hasZeroInit?.() ?? false;
+    return await startChecked(graph, args, {
+      ...options,
+      source,
+      target,
+      backingMode: mode === "existing" ? "open" : "source-chain",
+      unmap: args.unmap ?? true,
+      zeroTarget: args.sync === "full" && (mode === "existing" || !zeroInit),
+    });
+  } finally {
+    await graph.release(target);
+  }
+}

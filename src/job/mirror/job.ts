@@ -1,0 +1,483 @@
+/**
+ * The mirror job: copies what is dirty until source and target are the same, then keeps them so until it is completed
+ * or cancelled. An active commit is a mirror into the node's own backing chain.
+ *
+ * Invariants: a range is dirty, in flight or equal on both sides; a failed copy makes its range dirty again before the
+ * policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
+ * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
+ */
+import { BlockError, blockError } from "../../base/errors.ts";
+import { MiB } from "../../base/limits.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { Wakeup } from "../../base/signals.ts";
+import type { Child } from "../../block/io/child.ts";
+import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import { drainedBegin, drainedEnd } from "../../block/model/drain.ts";
+import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { type CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
+import { isAllocatedAbove } from "../../block/io/status.ts";
+import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
+import type { OnError } from "../core/error-policy.ts";
+import { MirrorExit } from "./exit.ts";
+import type { GuestChange, MirrorSink, MirrorTop } from "./top.ts";
+import { sliceMs } from "../core/rate-limit.ts";
+
+/** A buffer is copied in this many pieces, all of them in flight; more make the page cache no faster. */
+const MAX_IN_FLIGHT = 4;
+/** Limits of one piece, bytes: 4 MiB each of the default buffer measured best, into qcow2 above all. */
+const MIN_PIECE_BYTES = MiB;
+const MAX_PIECE_BYTES = 4 * MiB;
+/** Zeroes are written in pieces of at most this much. */
+const MAX_ZERO_BYTES = 1024 * MiB;
+
+/** What happens to the target's backing link when the mirror takes the source's place. */
+export type BackingMode = "leave" | "source-chain" | "open";
+
+/** What a mirror job is made of. */
+export interface MirrorInit extends BlockJobOptions {
+  /** The filter, inserted above the source. */
+  top: MirrorTop;
+  /** The job's edge to the target, with write permission. */
+  target: Child;
+  /** Copy only what is allocated above this node; undefined: everything. */
+  base: BlockNode | undefined;
+  syncNone: boolean;
+  zeroTarget: boolean;
+  backingMode: BackingMode;
+  activeCommit: boolean;
+  replaces: string | undefined;
+  granularity: number;
+  bufBytes: number;
+  onSourceError: OnError;
+  onTargetError: OnError;
+  unmap: boolean;
+  writeBlocking: boolean;
+  /** Gives the frozen backing links back. */
+  unfreeze: (() => void) | undefined;
+}
+
+/** A running mirror or active commit. */
+export class MirrorJob extends BlockJob implements MirrorSink {
+  readonly init: MirrorInit;
+  readonly bitmap: DirtyBitmap;
+  /** complete() was called: take the source's place at the end. */
+  shouldComplete = false;
+  /** The loop holds a drained section of its own. */
+  inDrain = false;
+  readonly #exit: MirrorExit;
+  readonly #copier: RangeCopier;
+  readonly #ranges = new InFlightRanges();
+  readonly #progressed = new Wakeup();
+  #failure: BlockError | undefined;
+  #inFlight = 0;
+  #bytesInFlight = 0;
+  #activeBytes = 0;
+  #cursor = 0;
+  #zeroing = false;
+  #length = 0;
+  #lastYield = 0;
+  /** How long to wait before what failed is tried again. */
+  #retryMs = 0;
+
+  constructor(init: MirrorInit) {
+    super(init);
+    this.init = init;
+    const source = init.top.source;
+    this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
+    const below = init.top.node.filtered;
+    if (!below) throw blockError("ENOMEDIUM", "mirror");
+    this.#copier = new RangeCopier({
+      source: below,
+      target: init.target,
+      arena: this.graph.arena,
+      kernels: this.graph.kernels,
+      unmap: init.unmap,
+      discardUnknown: true,
+      maxTransfer: this.#mostPerPiece(),
+    });
+    this.#exit = new MirrorExit(this);
+  }
+
+  get source(): BlockNode {
+    return this.init.top.source;
+  }
+
+  /** The ranges that are being copied now, bytes of the source. They may overlap. */
+  get rangesInFlight(): ByteRange[] {
+    return this.#ranges.ranges;
+  }
+
+  /** Copies under way. */
+  get copiesInFlight(): number {
+    return this.#inFlight;
+  }
+
+  // Verbs and hooks.
+
+  protected override completeHook(): void {
+    this.#exit.blockReplaced();
+    this.shouldComplete = true;
+    // A paused job acts when it is resumed.
+    if (!this.paused) this.enter();
+  }
+
+  /** Before READY every cancel is a hard one. */
+  protected override cancelHook(force: boolean): boolean {
+    return force || !this.isReady;
+  }
+
+  protected override async pauseHook(): Promise<void> {
+    await this.#waitForAll();
+  }
+
+  protected override drainedPollHook(): boolean {
+    if (!this.paused && !this.isCancelled && !this.inDrain) return true;
+    return this.#inFlight > 0;
+  }
+
+  protected override async prepare(): Promise<void> {
+    await this.#exit.run(false);
+  }
+
+  protected override async abort(): Promise<void> {
+    await this.#exit.run(true);
+  }
+
+  protected override async release(): Promise<void> {
+    await this.#exit.abandon();
+    await super.release();
+  }
+
+  // The job.
+
+  protected override async run(): Promise<void> {
+    let drainHeld = false;
+    try {
+      await this.#matchSizes();
+      if (this.#length === 0) await this.#waitEmpty();
+      else {
+        if (!this.init.syncNone) await this.#markInitial();
+        if (!this.isCancelled) {
+          this.init.top.sink = this;
+          // In write-blocking mode the filter says what is dirty, now that it has somebody to say it to.
+          if (this.init.writeBlocking) this.bitmap.enabled = false;
+          drainHeld = await this.#loop();
+        }
+      }
+    } finally {
+      await this.#waitForAll();
+      if (!drainHeld) {
+        this.inDrain = true;
+        await drainedBegin(this.source);
+      }
+    }
+  }
+
+  async #matchSizes(): Promise<void> {
+    const { source } = this;
+    const { target, activeCommit } = this.init;
+    this.#length = source.length;
+    if (activeCommit && target.length < source.length) {
+      await target.truncate(source.length, { exact: false, preallocation: "off" });
+    } else if (!activeCommit && target.length !== source.length) {
+      throw new BlockError({
+        code: "EINVAL",
+        op: "mirror",
+        message: "Source and target image have different sizes",
+      });
+    }
+  }
+
+  /** Nothing to copy: ready at once, then wait for a verb. */
+  async #waitEmpty(): Promise<void> {
+    this.transitionToReady();
+    while (!this.isCancelled && !this.shouldComplete && !this.cancelRequested) await this.yieldUntilEntered();
+  }
+
+  /** Fills the bitmap: everything, or what is allocated above the base. */
+  async #markInitial(): Promise<void> {
+    if (this.init.zeroTarget) {
+      if (!this.#canZeroTarget()) return this.bitmap.bitmap.set(0, this.#length);
+      await this.#zeroTarget();
+    }
+    for (let at = 0; at < this.#length && !this.isCancelled;) {
+      await this.#throttle();
+      const options = this.init.base ? { base: this.init.base } : {};
+      const part = await isAllocatedAbove(this.source, at, this.#length - at, options);
+      if (part.allocated) this.bitmap.bitmap.set(at, part.bytes);
+      at += part.bytes;
+    }
+  }
+
+  #canZeroTarget(): boolean {
+    const { node } = this.init.target;
+    return node.options.discard === "unmap" && node.driver.pwriteZeroes !== undefined;
+  }
+
+  async #zeroTarget(): Promise<void> {
+    this.#zeroing = true;
+    for (let at = 0; at < this.#length && !this.isCancelled && !this.#failure; at += MAX_ZERO_BYTES) {
+      await this.#throttle();
+      await this.#freeSlot();
+      this.#start({ offset: at, bytes: Math.min(MAX_ZERO_BYTES, this.#length - at), kind: "zero" });
+    }
+    await this.#waitForAll();
+    this.#zeroing = false;
+    this.#checkFailure();
+  }
+
+  /** Lets others run once a slice. */
+  async #throttle(): Promise<void> {
+    if (this.graph.host.clock.nowMs() - this.#lastYield < sliceMs) return this.pausePoint();
+    this.#lastYield = this.graph.host.clock.nowMs();
+    await this.sleep(0);
+    await this.pausePoint();
+  }
+
+  /** Copies until told to end. Returns true when it ended in sync, with the source drained. */
+  async #loop(): Promise<boolean> {
+    this.#lastYield = this.graph.host.clock.nowMs();
+    for (;;) {
+      this.#checkFailure();
+      await this.pausePoint();
+      if (this.isCancelled) return false;
+      this.#checkFailure();
+      const dirty = this.#updateRemaining();
+      let delay = 0;
+      if (this.#mayCopy()) {
+        if (this.#inFlight >= MAX_IN_FLIGHT || (dirty === 0 && this.#inFlight > 0)) {
+          await this.#progressed.wait();
+          continue;
+        }
+        if (dirty > 0) delay = await this.#iteration();
+      }
+      const inSync = this.#inFlight === 0 && this.bitmap.dirtyBytes === 0 && dirty === 0;
+      if (inSync && !(await this.#becomeReady())) continue;
+      const finish = inSync && (this.shouldComplete || this.cancelRequested);
+      if (finish && this.bitmap.dirtyBytes === 0) {
+        if (await this.#finish()) return true;
+        continue;
+      }
+      if (this.isReady && !finish && this.#inFlight === 0 && this.bitmap.dirtyBytes === 0) delay = sliceMs;
+      await this.sleep(Math.max(delay, this.#retryMs));
+      this.#lastYield = this.graph.host.clock.nowMs();
+    }
+  }
+
+  #checkFailure(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Copying goes on for a slice, and not after an error that stopped the job. */
+  #mayCopy(): boolean {
+    return this.graph.host.clock.nowMs() - this.#lastYield < sliceMs && this.ioStatus === "ok";
+  }
+
+  #updateRemaining(): number {
+    const dirty = this.bitmap.dirtyBytes;
+    this.progress.setRemaining(dirty + this.#bytesInFlight + this.#activeBytes);
+    return dirty;
+  }
+
+  /** READY the first time that source and target are in sync. False: look again. */
+  async #becomeReady(): Promise<boolean> {
+    if (this.isReady) return true;
+    if (!(await this.#flushTarget())) return false;
+    this.transitionToReady();
+    return true;
+  }
+
+  /** Drains the source; true if it is still in sync then, and the drain is held on to. */
+  async #finish(): Promise<boolean> {
+    this.inDrain = true;
+    await drainedBegin(this.source);
+    if (this.bitmap.dirtyBytes === 0 && (await this.#flushTarget())) return true;
+    drainedEnd(this.source);
+    this.inDrain = false;
+    return false;
+  }
+
+  async #flushTarget(): Promise<boolean> {
+    try {
+      await this.init.target.flush();
+      return true;
+    } catch (error) {
+      this.#decide("write", error);
+      return false;
+    }
+  }
+
+  /** Starts copies for one run of dirty bytes. Returns how long to sleep for the rate limit, ms. */
+  async #iteration(): Promise<number> {
+    const { bitmap } = this.bitmap;
+    const unit = this.init.granularity;
+    let first = bitmap.nextDirty(this.#cursor);
+    if (first < 0) first = bitmap.nextDirty(0);
+    if (first < 0) return 0;
+    await this.#ranges.waitOverlap({ offset: first, bytes: Math.min(unit, this.#length - first) });
+    await this.pausePoint();
+    if (this.isCancelled || !bitmap.get(first)) return 0;
+    const run = this.#dirtyRun(first);
+    if (run.bytes === 0) return 0;
+    bitmap.reset(run.offset, run.bytes);
+    this.#cursor = run.offset + run.bytes < this.#length ? run.offset + run.bytes : 0;
+    const release = this.#ranges.add(run);
+    try {
+      return await this.#startPieces(run);
+    } finally {
+      release();
+    }
+  }
+
+  /** The dirty bytes from `first` that nothing in flight touches, at most a buffer's worth. */
+  #dirtyRun(first: number): { offset: number; bytes: number } {
+    const unit = this.init.granularity;
+    const most = Math.min(this.#length, first + alignUp(this.init.bufBytes, unit));
+    const clean = this.bitmap.bitmap.nextZero(first, most);
+    let end = clean < 0 ? most : Math.min(clean, most);
+    while (end > first && this.#ranges.overlaps({ offset: first, bytes: end - first })) {
+      end = end - first <= unit ? first : first + alignDown(Math.floor((end - first) / 2) + unit - 1, unit);
+      if (end - first === unit && this.#ranges.overlaps({ offset: first, bytes: unit })) end = first;
+    }
+    return { offset: first, bytes: end - first };
+  }
+
+  /** What was begun is finished, cancelled or not, as in QEMU: at most a buffer's worth. */
+  async #startPieces(run: { offset: number; bytes: number }): Promise<number> {
+    const end = run.offset + run.bytes;
+    let delay = 0;
+    for (let at = run.offset; at < end;) {
+      await this.#freeSlot();
+      const extent = this.#failure ? undefined : await this.#copier.status(at, end - at);
+      if (!extent || this.#failure) {
+        this.bitmap.bitmap.set(at, end - at);
+        break;
+      }
+      const bytes = this.#pieceBytes(extent, end - at);
+      this.#start({ offset: at, bytes, kind: extent.kind });
+      delay = this.rateDelayMs(extent.kind === "data" || !this.#copier.zeroesAreFree ? bytes : 0);
+      at += bytes;
+    }
+    return delay;
+  }
+
+  #pieceBytes(extent: CopyExtent, left: number): number {
+    const unit = this.init.granularity;
+    const most = extent.kind === "data" ? this.#mostPerPiece() : extent.bytes;
+    const wanted = Math.min(extent.bytes, most, left);
+    return Math.min(left, Math.max(unit, alignDown(wanted, unit)));
+  }
+
+  #mostPerPiece(): number {
+    return Math.min(
+      Math.max(Math.floor(this.init.bufBytes / MAX_IN_FLIGHT), MIN_PIECE_BYTES),
+      MAX_PIECE_BYTES,
+    );
+  }
+
+  async #freeSlot(): Promise<void> {
+    await this.#progressed.until(() => this.#inFlight < MAX_IN_FLIGHT);
+  }
+
+  async #waitForAll(): Promise<void> {
+    await this.#progressed.until(() => this.#inFlight === 0);
+  }
+
+  #start(piece: { offset: number; bytes: number; kind: CopyExtent["kind"] }): void {
+    const release = this.#ranges.add(piece);
+    this.#inFlight += 1;
+    this.#bytesInFlight += piece.bytes;
+    const settle = (): void => {
+      release();
+      this.#inFlight -= 1;
+      this.#bytesInFlight -= piece.bytes;
+      this.#progressed.wake();
+      if (this.#inFlight === 0) this.graph.changes.wake();
+    };
+    this.#perform(piece).then(
+      () => {
+        if (!this.#zeroing) this.progress.done(piece.bytes);
+        this.backoff.progress();
+        this.#retryMs = 0;
+        settle();
+      },
+      (error: CopyError) => {
+        if (!this.#zeroing) this.bitmap.bitmap.set(piece.offset, piece.bytes);
+        this.#decide(error.operation, error);
+        settle();
+      },
+    );
+  }
+
+  /** A piece may be larger than its extent where the extent ends inside a granule. */
+  async #perform({
+    offset,
+    bytes,
+    kind,
+  }: {
+    offset: number;
+    bytes: number;
+    kind: CopyExtent["kind"];
+  }): Promise<void> {
+    if (kind === "data") return this.#copier.copyData(offset, bytes);
+    if (this.#zeroing) return this.#copier.writeZeroes(offset, bytes);
+    await this.#copier.copy(offset, bytes);
+  }
+
+  /** The policy: remembers the failure when it ends the job. */
+  #decide(operation: "read" | "write", error: unknown): void {
+    const isRead = operation === "read";
+    const policy = isRead ? this.init.onSourceError : this.init.onTargetError;
+    const action = this.errorAction({ policy, isRead, error });
+    if (action === "report") this.#failure ??= this.failure(error);
+    else if (action === "ignore") this.#retryMs = this.backoff.failed();
+  }
+
+  // MirrorSink: guest writes seen by the filter.
+
+  get copiesActively(): boolean {
+    return this.init.writeBlocking && !this.#failure && !this.isCancelled;
+  }
+
+  beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
+    const unit = this.init.granularity;
+    const start = alignDown(offset, unit);
+    return this.#ranges.take({ offset: start, bytes: alignUp(offset + bytes, unit) - start });
+  }
+
+  async writeToTarget(change: GuestChange): Promise<void> {
+    const unit = this.init.granularity;
+    const { offset, bytes } = change;
+    const inner = alignUp(offset, unit);
+    const end = offset + bytes === this.#length ? offset + bytes : alignDown(offset + bytes, unit);
+    if (end > inner) this.bitmap.bitmap.reset(inner, end - inner);
+    this.progress.increaseRemaining(bytes);
+    this.#activeBytes += bytes;
+    try {
+      await this.#applyToTarget(change);
+      this.progress.done(bytes);
+    } catch (error) {
+      this.markDirty(offset, bytes);
+      this.#decide("write", error);
+    } finally {
+      this.#activeBytes -= bytes;
+      this.enterIfIdle();
+    }
+  }
+
+  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Promise<void> {
+    const { target } = this.init;
+    if (kind === "write" && data) return target.pwrite(offset, data, flags);
+    return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);
+  }
+
+  markDirty(offset: number, bytes: number): void {
+    this.bitmap.bitmap.set(offset, bytes);
+  }
+
+  /** An active write may have changed what the sleeping loop should do (failed, or its range is dirty). */
+  private enterIfIdle(): void {
+    if (this.#failure || this.bitmap.dirtyBytes > 0) this.enter();
+  }
+}

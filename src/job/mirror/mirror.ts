@@ -1,0 +1,273 @@
+/**
+ * Starting a mirror, a drive-mirror or an active commit: arguments checked in QEMU's order and words, the filter
+ * inserted above the source, permissions taken, the job made and started. Source: behaviour of QEMU 7.2's blockdev.c
+ * and block/mirror.c.
+ */
+import { CommandError } from "../../base/errors.ts";
+import { MiB, limits } from "../../base/limits.ts";
+import { isPowerOfTwo } from "../../base/ranges.ts";
+import {
+  backingChainNext,
+  chainContains,
+  filterOrCow,
+  freezeChain,
+  rootNode,
+  skipFilters,
+  skipImplicitFilters,
+} from "../../block/model/chain.ts";
+import type { ChildParent } from "../../block/io/child.ts";
+import { defaultGranularity } from "../../block/model/dirty-bitmap.ts";
+import { refresh } from "../../block/graph/edges.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import type { ArgsOf } from "../../wire/qapi/index.ts";
+import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
+import { devicePolicyOf } from "../core/device-policy.ts";
+import { type BackingMode, MirrorJob } from "./job.ts";
+import type { MirrorTop } from "./top.ts";
+import { deviceNameOf } from "../core/arguments.ts";
+import { jobsOf } from "../core/registry.ts";
+
+const DEFAULT_BUF_BYTES = 16 * MiB;
+
+/** What a caller may add to the wire's arguments. */
+export interface JobStartOptions {
+  /** Cancels the job when it aborts. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Everything that makes one mirror, checked as far as arguments go. */
+export interface MirrorPlan extends JobStartOptions {
+  id: string;
+  type: "mirror" | "commit";
+  source: BlockNode;
+  target: BlockNode;
+  base: BlockNode | undefined;
+  syncNone: boolean;
+  zeroTarget: boolean;
+  backingMode: BackingMode;
+  replaces: string | undefined;
+  speed: number;
+  granularity: number;
+  bufBytes: number;
+  onSourceError: OnError;
+  onTargetError: OnError;
+  unmap: boolean;
+  writeBlocking: boolean;
+  filterNodeName: string | undefined;
+  autoFinalize: boolean | undefined;
+  autoDismiss: boolean | undefined;
+}
+
+/** blockdev-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
+export function startMirror(
+  graph: BlockGraph,
+  args: ArgsOf<"blockdev-mirror">,
+  options: JobStartOptions = {},
+): Promise<MirrorJob> {
+  return jobsOf(graph).exclusively(async () => {
+    const source = rootNode(graph, args.device);
+    const target = graph.lookup(args.target);
+    return startChecked(graph, args, {
+      ...options,
+      source,
+      target,
+      backingMode: "leave",
+      unmap: true,
+      zeroTarget: args.sync === "full",
+    });
+  });
+}
+
+type CommonArgs = Omit<ArgsOf<"blockdev-mirror">, "target"> & { unmap?: boolean };
+
+/** The part that blockdev-mirror and drive-mirror share. */
+export async function startChecked(
+  graph: BlockGraph,
+  args: CommonArgs,
+  given: JobStartOptions & {
+    source: BlockNode;
+    target: BlockNode;
+    backingMode: BackingMode;
+    unmap: boolean;
+    zeroTarget: boolean;
+  },
+): Promise<MirrorJob> {
+  const { source, target } = given;
+  const granularity = checkGranularity(args.granularity ?? 0);
+  source.checkBlocked("mirror-source");
+  target.checkBlocked("mirror-target");
+  const sync = args.sync === "top" && !backingChainNext(source) ? "full" : args.sync;
+  const replaces = args.replaces ?? implicitReplaces(source);
+  if (args.replaces !== undefined) checkReplaces(graph, source, args.replaces);
+  if (sync === "incremental" || sync === "bitmap")
+    throw new CommandError(`Sync mode '${sync}' not supported`);
+  const onSourceError = args["on-source-error"] ?? "report";
+  checkErrorPolicy({
+    strict: graph.strictErrorPolicy,
+    jobType: "mirror",
+    policy: onSourceError,
+    argument: "on-source-error",
+    device: devicePolicyOf(source),
+  });
+  return startMirrorJob(graph, {
+    id: args["job-id"] ?? deviceNameOf(source),
+    type: "mirror",
+    source,
+    target,
+    base: sync === "top" ? backingChainNext(source) : undefined,
+    syncNone: sync === "none",
+    zeroTarget: given.zeroTarget,
+    backingMode: given.backingMode,
+    replaces,
+    speed: args.speed ?? 0,
+    granularity,
+    bufBytes: args["buf-size"] ?? 0,
+    onSourceError,
+    onTargetError: args["on-target-error"] ?? "report",
+    unmap: given.unmap,
+    writeBlocking: args["copy-mode"] === "write-blocking",
+    filterNodeName: args["filter-node-name"],
+    autoFinalize: args["auto-finalize"],
+    autoDismiss: args["auto-dismiss"],
+    signal: given.signal,
+  });
+}
+
+function checkGranularity(granularity: number): number {
+  if (granularity === 0) return 0;
+  if (granularity < limits.minGranularity || granularity > limits.maxGranularity) {
+    throw new CommandError("Parameter 'granularity' expects a value in range [512B, 64MB]");
+  }
+  if (!isPowerOfTwo(granularity)) throw new CommandError("Parameter 'granularity' expects a power of 2");
+  return granularity;
+}
+
+/** Filters that the layer put above the source itself stay on top. */
+function implicitReplaces(source: BlockNode): string | undefined {
+  const unfiltered = skipImplicitFilters(source);
+  return unfiltered === source ? undefined : unfiltered.name;
+}
+
+function checkReplaces(graph: BlockGraph, source: BlockNode, name: string): void {
+  const node = graph.findNode(name);
+  if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`);
+  node.checkBlocked("replace");
+  if (!chainContains(source, node) || skipFilters(source) !== skipFilters(node)) {
+    throw new CommandError(
+      `Cannot replace '${name}' by a node mirrored from '${source.name}', because it cannot be guaranteed that doing ` +
+        "so would not lead to an abrupt change of visible data",
+    );
+  }
+  if (node.length !== source.length) {
+    throw new CommandError("cannot replace image with a mirror image of different size");
+  }
+}
+
+/** Checks what is left, inserts the filter, makes the job and starts it. Nothing stays behind on failure. */
+export async function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promise<MirrorJob> {
+  if (plan.bufBytes < 0) throw new CommandError("Invalid parameter 'buf-size'");
+  if (skipFilters(plan.source) === skipFilters(plan.target))
+    throw new CommandError("Can't mirror node into itself");
+  const spec = {
+    driver: "mirror_top",
+    backing: plan.source.name,
+    ...(plan.filterNodeName === undefined ? {} : { "node-name": plan.filterNodeName }),
+  };
+  jobsOf(graph).checkId(plan.id);
+  const filter = await graph.insertFilter(spec, plan.source, { implicit: plan.filterNodeName === undefined });
+  let job: MirrorJob | undefined;
+  try {
+    job = await createJob(graph, plan, filter);
+    job.setSpeed(plan.speed);
+    await holdNodes(job, plan, filter);
+  } catch (error) {
+    await job?.earlyFail(error);
+    await graph.removeFilter(filter);
+    throw error;
+  }
+  // The job's edge keeps the filter from now on.
+  await graph.release(filter);
+  job.start();
+  return job;
+}
+
+async function createJob(graph: BlockGraph, plan: MirrorPlan, filter: BlockNode): Promise<MirrorJob> {
+  const top = filter.driver as MirrorTop;
+  top.isCommit = plan.type === "commit";
+  // Its edge shares more from now on.
+  if (top.isCommit) await refresh([filter]);
+  const { owner, setJob } = targetOwner();
+  const target = await graph.attach(owner, plan.target, { name: "root", ...targetPermissions(plan) });
+  try {
+    const job = new MirrorJob({
+      ...plan,
+      ...mirrorDefaults(plan),
+      graph,
+      registry: jobsOf(graph),
+      top,
+      target,
+      activeCommit: plan.type === "commit",
+      unfreeze: undefined,
+    });
+    setJob(job);
+    return job;
+  } catch (error) {
+    await graph.detach(target);
+    throw error;
+  }
+}
+
+function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: number } {
+  const wished = plan.granularity || defaultGranularity(plan.target);
+  // A cluster that is written in part would take the rest from the target's own backing file.
+  const cluster = skipFilters(plan.target).backing ? (plan.target.driver.getInfo?.().clusterSize ?? 0) : 0;
+  return { granularity: Math.max(wished, cluster), bufBytes: plan.bufBytes || DEFAULT_BUF_BYTES };
+}
+
+/** The owner of the edge that the job writes through: it is not paused by drains of the target, the job itself is. */
+function targetOwner(): { owner: ChildParent; setJob: (job: MirrorJob) => void } {
+  let job: MirrorJob | undefined;
+  const owner: ChildParent = {
+    describe: () => "an unnamed block device",
+    drainedBegin: () => undefined,
+    drainedEnd: () => undefined,
+    drainedBusy: () => job !== undefined && job.copiesInFlight > 0,
+    stayAtNode: true,
+  };
+  return {
+    owner,
+    setJob: (made) => {
+      job = made;
+    },
+  };
+}
+
+function targetPermissions(plan: MirrorPlan): Permissions {
+  let perm: number = Perm.write;
+  let shared: number = Perm.writeUnchanged;
+  if (chainContains(plan.source, plan.target)) {
+    if (plan.source.length > plan.target.length) perm |= Perm.resize;
+    shared |= Perm.consistentRead | Perm.write;
+  } else if (chainContains(plan.source, skipFilters(plan.target))) {
+    shared |= Perm.consistentRead | Perm.write;
+  }
+  return { perm, shared };
+}
+
+/** The job's edges, which also block other operations; below an active commit the whole chain is frozen. */
+async function holdNodes(job: MirrorJob, plan: MirrorPlan, filter: BlockNode): Promise<void> {
+  const readers = Perm.consistentRead | Perm.writeUnchanged | Perm.write;
+  await job.addNode(filter, "main node", { perm: Perm.consistentRead, shared: readers });
+  await job.addNode(plan.source, "source", { perm: 0, shared: readers });
+  await job.addNode(plan.target, "target", { perm: 0, shared: Perm.all });
+  if (!chainContains(plan.source, plan.target)) return;
+  const below = skipFilters(plan.target);
+  let shared: number = Perm.writeUnchanged | Perm.write;
+  for (let node = filterOrCow(plan.source); node && node !== plan.target; node = filterOrCow(node)) {
+    if (node === below) shared |= Perm.consistentRead;
+    await job.addNode(node, "intermediate node", { perm: 0, shared });
+  }
+  job.init.unfreeze = freezeChain(filter, plan.target);
+}

@@ -1,0 +1,276 @@
+/**
+ * The stream job: copies what a node takes from its backing chain into the node itself, then drops the images between.
+ *
+ * Invariants: the backing link changes only after all data and metadata that replace it are durable; an error that was
+ * ignored keeps the link and fails the job at its end. Every error is reported as a read. Source: behaviour of QEMU
+ * 7.2's block-stream; the order of flush and header is ours (QEMU's loses data when it is killed).
+ */
+import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
+import { chainContains, filterOrCow, layers, skipFilters } from "../../block/model/chain.ts";
+import type { Child } from "../../block/io/child.ts";
+import { drained } from "../../block/model/drain.ts";
+import { Req, Role } from "../../block/model/contract.ts";
+import { nodeFilename } from "../../block/model/filename.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import { isAllocated, isAllocatedAbove } from "../../block/io/status.ts";
+import type { ArgsOf } from "../../wire/qapi/index.ts";
+import type { BlockJobOptions } from "../core/block-job.ts";
+import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "../core/chunk-copy.ts";
+import { devicePolicyOf } from "../core/device-policy.ts";
+import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
+import { jobsOf } from "../core/registry.ts";
+import { type StartOptions, findBackingImage, jobOptions, lookupNode } from "../core/arguments.ts";
+
+/** Arguments of block-stream. */
+export type BlockStreamArguments = ArgsOf<"block-stream">;
+
+/** Which images are streamed. */
+interface StreamRange {
+  top: BlockNode;
+  /** The lowest format node whose data is copied; its backing file is the new backing file. */
+  baseOverlay: BlockNode;
+  /** The node right above the new backing file (baseOverlay, or the lowest filter below it). */
+  aboveBase: BlockNode;
+}
+
+interface StreamInit extends StreamRange {
+  filter: BlockNode;
+  onError: OnError;
+  /** What the header shall say instead of the base's own name. */
+  backingFile: string | undefined;
+  /** The node was made writable for the job. */
+  wasReadOnly: boolean;
+}
+
+/** Streams one node. */
+export class StreamJob extends ChunkJob {
+  readonly #init: StreamInit;
+  #filter: BlockNode | undefined;
+  #main: Child | undefined;
+  #top: Child | undefined;
+  #firstError: unknown;
+  /** Prefetching reads name a range by a buffer that nobody touches. */
+  readonly #range = new Uint8Array(chunkBytes);
+
+  constructor(options: BlockJobOptions, init: StreamInit) {
+    super(options);
+    this.#init = init;
+    this.#filter = init.filter;
+  }
+
+  /** Takes the nodes. */
+  async takeNodes(): Promise<void> {
+    const { top, filter, aboveBase } = this.#init;
+    const shared = Perm.consistentRead | Perm.writeUnchanged;
+    this.#main = await this.addNode(filter, "main node", { perm: 0, shared: Perm.all });
+    this.#top = await this.addNode(top, "active node", { perm: shared, shared: shared | Perm.write });
+    const base = filterOrCow(aboveBase);
+    for (let node = filterOrCow(top); node && node !== base; node = filterOrCow(node))
+      await this.addNode(node, "intermediate node", { perm: 0, shared });
+  }
+
+  protected override async run(): Promise<void> {
+    const { top, baseOverlay } = this.#init;
+    if (skipFilters(top) === baseOverlay) return;
+    await this.copyAll(top.length);
+    if (this.#firstError !== undefined) throw this.failure(this.#firstError);
+  }
+
+  protected override get source(): BlockNode {
+    return this.#init.top;
+  }
+
+  protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
+    const own = skipFilters(this.#init.top);
+    const here = await isAllocated(own, offset, bytes);
+    if (here.allocated || !own.backing) return { bytes: here.bytes, copy: false };
+    const options = { base: this.#init.baseOverlay, includeBase: true };
+    const below = await isAllocatedAbove(own.backing.node, offset, here.bytes, options);
+    return { bytes: below.bytes, copy: below.allocated };
+  }
+
+  protected override async copy(offset: number, bytes: number): Promise<void> {
+    const flags = Req.copyOnRead | Req.prefetch | Req.background;
+    await this.#top!.pread(offset, this.#range.subarray(0, bytes), flags);
+  }
+
+  protected override failed(error: unknown): ChunkVerdict {
+    const action = this.errorAction({ policy: this.#init.onError, isRead: true, error });
+    if (action === "stop") return "retry";
+    this.#firstError ??= error;
+    if (action === "report") throw this.failure(this.#firstError);
+    return "skip";
+  }
+
+  protected override async prepare(): Promise<void> {
+    await this.dropFilter();
+    const { top, aboveBase } = this.#init;
+    await drained([top, aboveBase], () => this.#changeBacking());
+  }
+
+  async #changeBacking(): Promise<void> {
+    const { top, aboveBase, backingFile } = this.#init;
+    const own = skipFilters(top);
+    if (!own.backing) return;
+    const base = filterOrCow(aboveBase) ?? null;
+    // Nothing may let go of the old backing file before what replaces it is on stable storage.
+    await this.#top!.flush();
+    try {
+      await this.graph.setBacking(own, base, Role.cow);
+    } catch (error) {
+      throw new BlockError({ code: "EPERM", op: "stream", cause: error });
+    }
+    if (!own.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "stream" });
+    const image = base && skipFilters(base);
+    await own.driver.changeBackingFile(
+      image && { filename: backingFile ?? nodeFilename(image), format: image.type.name },
+    );
+    await this.#top!.flush();
+  }
+
+  /** Takes the filter out of the graph. */
+  async dropFilter(): Promise<void> {
+    const filter = this.#filter;
+    this.#filter = undefined;
+    if (!filter) return;
+    if (this.#main) await this.removeNode(this.#main);
+    await this.graph.removeFilter(filter);
+  }
+
+  protected override async clean(): Promise<void> {
+    await this.dropFilter();
+    if (!this.#init.wasReadOnly) return;
+    await this.removeAllNodes();
+    await this.graph.setReadOnly(this.#init.top, true);
+  }
+
+  protected override async release(): Promise<void> {
+    await this.dropFilter();
+    await super.release();
+  }
+}
+
+/** block-stream. Throws CommandError in QEMU's words when it is refused; returns the running job. */
+export function startStream(
+  graph: BlockGraph,
+  args: BlockStreamArguments,
+  options: StartOptions = {},
+): Promise<StreamJob> {
+  return jobsOf(graph).exclusively(() => start(graph, args, options));
+}
+
+async function start(
+  graph: BlockGraph,
+  args: BlockStreamArguments,
+  options: StartOptions,
+): Promise<StreamJob> {
+  const range = findRange(graph, args);
+  const { top } = range;
+  const onError = args["on-error"] ?? "report";
+  checkErrorPolicy({
+    strict: graph.strictErrorPolicy,
+    jobType: "stream",
+    policy: onError,
+    argument: "on-error",
+    device: devicePolicyOf(top),
+  });
+  const created = jobOptions(top, args, { ...options, type: "stream" });
+  const wasReadOnly = top.readOnly;
+  if (wasReadOnly) await graph.setReadOnly(top, false);
+  const filter = await insertFilter(range, args["filter-node-name"]);
+  const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
+  let job: StreamJob | undefined;
+  try {
+    job = new StreamJob(created, init);
+    job.setSpeed(args.speed ?? 0);
+    await job.takeNodes();
+  } catch (error) {
+    if (job) await job.earlyFail(error);
+    else await graph.removeFilter(filter);
+    if (wasReadOnly) await graph.setReadOnly(top, true);
+    throw error;
+  }
+  job.start();
+  return job;
+}
+
+/** Puts the copy-on-read filter above the node. */
+async function insertFilter({ top, baseOverlay }: StreamRange, name: string | undefined): Promise<BlockNode> {
+  const spec = { driver: "copy-on-read", file: top.name, bottom: baseOverlay.name };
+  const named = name === undefined ? spec : { ...spec, "node-name": name };
+  try {
+    return await top.graph.insertFilter(named, top, { implicit: name === undefined });
+  } catch (error) {
+    throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function checkExclusive(args: BlockStreamArguments): void {
+  const given = (["base", "base-node", "bottom"] as const).filter((name) => args[name] !== undefined);
+  if (given.length < 2) return;
+  const [first, second] =
+    given.includes("bottom") && !given.includes("base") ? ["bottom", "base-node"] : given;
+  throw new CommandError(`'${first}' and '${second}' cannot be specified at the same time`);
+}
+
+function findRange(graph: BlockGraph, args: BlockStreamArguments): StreamRange {
+  checkExclusive(args);
+  const top = graph.lookup(args.device);
+  const base = findBase(graph, top, args);
+  const bottom = args.bottom === undefined ? undefined : findBottom(graph, top, args);
+  const end = bottom ? filterOrCow(bottom) : base;
+  for (const node of layers(top)) {
+    if (node === end) break;
+    node.checkBlocked("stream");
+  }
+  if (!base && args["backing-file"] !== undefined)
+    throw new CommandError("backing file specified, but streaming the entire chain");
+  if (bottom) return { top, baseOverlay: bottom, aboveBase: bottom };
+  // Only filters lie between them.
+  if (base && skipFilters(base) === skipFilters(top))
+    throw new CommandError(`'${base.name}' is not in the backing chain of '${top.name}'`);
+  return { top, ...overlayOf(top, base) };
+}
+
+function findBase(graph: BlockGraph, top: BlockNode, args: BlockStreamArguments): BlockNode | undefined {
+  if (args.base !== undefined) {
+    const found = findBackingImage(top, args.base);
+    if (!found) throw new CommandError(`Can't find '${args.base}' in the backing chain`);
+    return found;
+  }
+  const name = args["base-node"];
+  if (name === undefined) return undefined;
+  const base = lookupNode(graph, name);
+  if (base === top || !chainContains(top, base))
+    throw new CommandError(`Node '${name}' is not a backing image of '${args.device}'`);
+  return base;
+}
+
+function findBottom(graph: BlockGraph, top: BlockNode, args: BlockStreamArguments): BlockNode {
+  const name = args.bottom!;
+  const bottom = lookupNode(graph, name);
+  if (bottom.isFilter)
+    throw new CommandError(`Node '${name}' is a filter, use a non-filter node as 'bottom'`);
+  if (!chainContains(top, bottom))
+    throw new CommandError(`Node '${name}' is not in a chain starting from '${args.device}'`);
+  return bottom;
+}
+
+/** The format node over `base` (or the lowest of the chain), and the node right above `base`. */
+function overlayOf(
+  top: BlockNode,
+  base: BlockNode | undefined,
+): { baseOverlay: BlockNode; aboveBase: BlockNode } {
+  let baseOverlay = skipFilters(top);
+  let aboveBase = top;
+  for (const node of layers(top)) {
+    if (node === base) break;
+    aboveBase = node;
+    if (!node.isFilter) baseOverlay = node;
+  }
+  // Filters right above the end of a whole chain stream nothing: the overlay is the lowest format node.
+  if (!base) aboveBase = baseOverlay;
+  return { baseOverlay, aboveBase };
+}
