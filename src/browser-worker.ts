@@ -10,6 +10,7 @@ import type { CallOptions } from "./api/node.ts";
 import type { ConnectMessage } from "./api/worker/connect.ts";
 import { goneError } from "./api/worker/port.ts";
 import { type RemoteEngine, connectEngine } from "./api/worker/remote-engine.ts";
+import { onAbort } from "./base/signals.ts";
 import { plainBrowserHost } from "./platform/browser/host.ts";
 import { watchAlive } from "./platform/browser/liveness.ts";
 
@@ -48,7 +49,7 @@ export async function connectWorker(
   };
   const abort = (): void => failed.abort(signal?.reason);
   worker.addEventListener("error", fail);
-  signal?.addEventListener("abort", abort, { once: true });
+  const forget = onAbort(signal, abort);
   try {
     const lock = `blockwright-worker-${random.below(2 ** 32)}-${random.below(2 ** 32)}`;
     const port = "start" in worker ? worker : portOf(worker, lock);
@@ -69,7 +70,7 @@ export async function connectWorker(
     own?.terminate();
     throw error;
   } finally {
-    signal?.removeEventListener("abort", abort);
+    forget();
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * Amending an open image: what was chosen when it was made, as far as that can be changed.
  */
+import { closing } from "../base/closing.ts";
 import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
 import { BlockBackend } from "../block/io/backend.ts";
 import { Perm } from "../block/model/permissions.ts";
@@ -47,14 +48,13 @@ export async function amend(
   checkAmendable(node.blockNode);
   await releaseIdle(node.engine);
   const backend = new BlockBackend(node.engine.graph);
-  try {
+  const change = async (): Promise<void> => {
     await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all & ~Perm.resize });
     await amendNode(node.blockNode, changes, {
       ...(force === undefined ? {} : { force }),
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
     });
-  } finally {
-    await backend.close();
-  }
+  };
+  await closing(change, () => backend.close());
 }

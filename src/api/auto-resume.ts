@@ -8,6 +8,7 @@
  */
 import { BlockError } from "../base/errors.ts";
 import type { Errno } from "../base/errno.ts";
+import { onAbort } from "../base/signals.ts";
 import { sleep } from "../base/sleep.ts";
 import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
@@ -70,8 +71,12 @@ export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void
   };
   const over = new AbortController();
   const end = (): void => over.abort();
-  job.done.then(end, end);
-  options.signal?.addEventListener("abort", end, { once: true });
+  const forget = onAbort(options.signal, end);
+  const leave = (): void => {
+    forget();
+    end();
+  };
+  job.done.then(leave, leave);
   const watch = new Watch({ graph, stands, failures, goOn: () => job.resume() }, options, over.signal);
   job.addEventListener("JOB_STATUS_CHANGE", () => watch.look());
   watch.look();
@@ -95,7 +100,7 @@ export function autoCont(engine: Engine, options: AutoResumeOptions = {}): void 
     unwatch();
     over.abort();
   };
-  options.signal?.addEventListener("abort", end, { once: true });
+  onAbort(options.signal, end);
   watch.look();
 }
 

@@ -1,6 +1,7 @@
 /**
  * Checking images for library callers and the command line: what `qemu-img check` finds and repairs.
  */
+import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -57,11 +58,10 @@ export async function checkIn(
 async function openOnce(engine: Engine, spec: NodeSpec, type: DriverType): Promise<void> {
   try {
     const node = await engine.graph.open({ ...spec, "read-only": true });
-    try {
-      await (await Node.attach(engine, node)).close();
-    } finally {
-      await engine.graph.release(node);
-    }
+    await closing(
+      async () => (await Node.attach(engine, node)).close(),
+      () => engine.graph.release(node),
+    );
   } catch (error) {
     if (type.isForCheck?.(error) !== true) throw error;
   }

@@ -5,6 +5,7 @@
  * Invariant: nothing of the overlay is dropped before all that was committed is durable in the image below, so a crash at any
  * time leaves a chain that shows what it showed before.
  */
+import { closing } from "../base/closing.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
 import { flush } from "../block/io/io.ts";
@@ -41,15 +42,14 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
   const below = findBase(image, base);
   if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
   graph.reference(image);
-  try {
+  const run = async (): Promise<void> => {
     await follow(await commit(node, { ...jobOptions, baseNode: below.name }));
     await node.flush();
     if (keep) return;
     await emptyImage(image);
     await flush(image);
-  } finally {
-    await graph.release(image);
-  }
+  };
+  await closing(run, () => graph.release(image));
 }
 
 function findBase(image: BlockNode, base: string | undefined): BlockNode {

@@ -5,6 +5,7 @@
  * Invariants: memory is bounded by the arena's slots of the pieces under way; pieces start and end at the target's
  * clusters, so that no cluster is written twice or copied on write.
  */
+import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown } from "../base/ranges.ts";
@@ -96,17 +97,19 @@ export async function convert(
   await releaseIdle(engine);
   const from = new BlockBackend(engine.graph);
   const to = new BlockBackend(engine.graph);
-  try {
+  const copy = async (): Promise<void> => {
     await attachSources(from, engine, sources);
     await to.attach(target.blockNode, {
       perm: Perm.write,
       shared: Perm.consistentRead | Perm.writeUnchanged,
     });
     await new Conversion({ from, to, options }).run();
-  } finally {
-    await to.close();
-    await from.close();
-  }
+  };
+  await closing(
+    copy,
+    () => to.close(),
+    () => from.close(),
+  );
 }
 
 async function attachSources(from: BlockBackend, engine: Engine, sources: readonly Node[]): Promise<void> {
@@ -116,11 +119,10 @@ async function attachSources(from: BlockBackend, engine: Engine, sources: readon
   graph.register(concat);
   const disks = sources.map(({ blockNode }) => blockNode.name);
   const node = await graph.open({ driver: concat.name, disks, "read-only": true });
-  try {
-    await from.attach(node, readerPermissions);
-  } finally {
-    await graph.release(node);
-  }
+  await closing(
+    () => from.attach(node, readerPermissions),
+    () => graph.release(node),
+  );
 }
 
 class Conversion {

@@ -3,6 +3,7 @@
  * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
  */
 import { BlockError } from "../base/errors.ts";
+import { onAbort } from "../base/signals.ts";
 import { startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
@@ -183,13 +184,15 @@ export async function whenReady(job: BlockJob, { signal }: { signal?: AbortSigna
   await new Promise<void>((resolve, reject) => {
     const settle = (act: () => void) => (): void => {
       job.removeEventListener("BLOCK_JOB_READY", ready);
-      signal?.removeEventListener("abort", aborted);
+      forget();
       act();
     };
     const ready = settle(resolve);
-    const aborted = settle(() => reject(signal?.reason as Error));
+    const forget = onAbort(
+      signal,
+      settle(() => reject(signal?.reason as Error)),
+    );
     job.addEventListener("BLOCK_JOB_READY", ready);
-    signal?.addEventListener("abort", aborted);
     job.done.then(ready, (error: Error) => settle(() => reject(error))());
   });
 }

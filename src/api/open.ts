@@ -1,6 +1,7 @@
 /**
  * Opening nodes and making images for library callers, over a given engine.
  */
+import { closing } from "../base/closing.ts";
 import { limits } from "../base/limits.ts";
 import { BlockError } from "../base/errors.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
@@ -59,12 +60,11 @@ export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOp
     metadataOnly,
     ...(gate ? { gate } : {}),
   });
-  try {
+  const attach = (): Promise<Node> => {
     signal?.throwIfAborted();
-    return await Node.attach(engine, node);
-  } finally {
-    await engine.graph.release(node);
-  }
+    return Node.attach(engine, node);
+  };
+  return closing(attach, () => engine.graph.release(node));
 }
 
 /** A new file: of the host, of the browser's private file system, or in a database of it. */

@@ -5,6 +5,7 @@
  * A crash at any time leaves the image whole: until the header changes it lies over the old backing file, with copies of what
  * that holds; they are durable before the header changes, and the header is when rebase() resolves.
  */
+import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
@@ -58,15 +59,14 @@ export async function rebase(
   checkTarget(node, target, options);
   await releaseIdle(node.engine);
   const overlay = new BlockBackend(graph);
-  try {
+  const copyAndRewrite = async (): Promise<void> => {
     await overlay.attach(image, guestPermissions);
     if (!options.unsafe) await copyUp({ graph, overlay, image, below }, options);
     options.signal?.throwIfAborted();
     await rewriteBacking(image, target && headerLink(target));
     if (below || !target) await graph.setBacking(image, below ?? null, Role.cow);
-  } finally {
-    await overlay.close();
-  }
+  };
+  await closing(copyAndRewrite, () => overlay.close());
 }
 
 function checkTarget(node: Node, target: RebaseTarget | null, { unsafe }: RebaseOptions): void {
@@ -94,20 +94,20 @@ interface Places {
 }
 
 async function copyUp({ graph, overlay, image, below }: Places, options: RebaseOptions): Promise<void> {
-  const sides: BlockBackend[] = [];
-  const open = async (node: BlockNode | undefined): Promise<BlockBackend | undefined> => {
+  const sides = [new BlockBackend(graph), new BlockBackend(graph)] as const;
+  const attached = async (
+    side: BlockBackend,
+    node: BlockNode | undefined,
+  ): Promise<BlockBackend | undefined> => {
     if (!node) return undefined;
-    const side = new BlockBackend(graph);
-    sides.push(side);
     await side.attach(node, readerPermissions);
     return side;
   };
-  try {
-    const before = await open(skipFilters(image).backing?.node);
-    await new Rebase({ overlay, before, after: await open(below), options }).run();
-  } finally {
-    for (const side of sides) await side.close();
-  }
+  const copy = async (): Promise<void> => {
+    const before = await attached(sides[0], skipFilters(image).backing?.node);
+    await new Rebase({ overlay, before, after: await attached(sides[1], below), options }).run();
+  };
+  await closing(copy, ...sides.map((side) => () => side.close()));
 }
 
 class Rebase {

@@ -1,6 +1,7 @@
 /**
  * Changing the length of a disk.
  */
+import { closing } from "../base/closing.ts";
 import { BlockBackend } from "../block/io/backend.ts";
 import type { Preallocation } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
@@ -22,10 +23,9 @@ export async function resize(node: Node, bytes: number, options: ResizeOptions =
   signal?.throwIfAborted();
   await releaseIdle(node.engine);
   const backend = new BlockBackend(node.engine.graph);
-  try {
+  const truncate = async (): Promise<void> => {
     await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all & ~Perm.resize });
     await backend.root!.truncate(bytes, { exact: false, preallocation });
-  } finally {
-    await backend.close();
-  }
+  };
+  await closing(truncate, () => backend.close());
 }

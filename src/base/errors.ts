@@ -80,8 +80,39 @@ export class CommandError extends Error {
   }
 }
 
+/** What `await using` makes of two failures: `suppressed` is the first, `error` the one of the closing after it. */
+interface Suppression extends Error {
+  readonly error: unknown;
+  readonly suppressed: unknown;
+}
+
+function isSuppression(error: unknown): error is Suppression {
+  return (
+    error instanceof Error && error.name === "SuppressedError" && "error" in error && "suppressed" in error
+  );
+}
+
+/** Hangs `later` onto the end of the chain of causes of `first`, once. */
+export function withCause(first: unknown, later: unknown): unknown {
+  let last = first;
+  while (last instanceof Error && last !== later && last.cause !== undefined) last = last.cause;
+  if (last instanceof Error && last !== later && later !== first) last.cause = later;
+  return first;
+}
+
+/**
+ * What failed first. Where something fails and then the closing of what was open fails, too (a full disk), the language
+ * makes a SuppressedError, whose own text says neither: everybody who shows an error, asks for its errno or hands it on
+ * asks here. What failed later is the last cause of what failed first.
+ */
+export function firstFailure(error: unknown): unknown {
+  if (!isSuppression(error)) return error;
+  return withCause(firstFailure(error.suppressed), firstFailure(error.error));
+}
+
 /** The errno of anything thrown: BlockError's own, a platform error's `code`, else EIO. */
-export function errnoOf(error: unknown): Errno {
+export function errnoOf(thrown: unknown): Errno {
+  const error = firstFailure(thrown);
   if (error instanceof BlockError) return error.code;
   if (typeof error === "object" && error !== null) {
     if ("code" in error && isErrno(error.code)) return error.code;
@@ -91,7 +122,8 @@ export function errnoOf(error: unknown): Errno {
 }
 
 /** The message of anything thrown. */
-export function messageOf(error: unknown): string {
+export function messageOf(thrown: unknown): string {
+  const error = firstFailure(thrown);
   return error instanceof Error ? error.message : String(error);
 }
 

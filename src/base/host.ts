@@ -4,11 +4,11 @@
  * replays one run exactly.
  */
 
-/** Time. Both clocks only ever go forward within one run. */
+/** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
   /** Monotonic milliseconds (fractions allowed) since some start. */
   nowMs(): number;
-  /** Wall-clock microseconds since 1970, for event timestamps. */
+  /** Wall-clock microseconds since 1970, for event timestamps and dates in images; never for a delay. */
   wallMicroseconds(): number;
   /** Calls `callback` once after `delayMs` (>= 0); the returned function cancels it. Where the platform knows such a thing, a timer that waits keeps the process alive. */
   timer(delayMs: number, callback: () => void): () => void;

@@ -21,7 +21,7 @@ export const limits = {
   maxChainDepth: 200,
   /** Longest file name taken from an image's header, bytes (QEMU: 1023). */
   maxBackingNameBytes: 1023,
-  /** LUKS: iterations of PBKDF2 that a header may ask for, about half a minute's work. */
+  /** LUKS: iterations of PBKDF2 that a header may ask for, of all slots in use together: about half a minute's work. */
   luksMaxIterations: 2 ** 26,
   /** Longest node name (QEMU: 31). */
   maxNodeNameLength: 31,

@@ -22,14 +22,52 @@ export function deferred<T = void>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
+/** Who waits for a signal, by the one listener of ours that is on it. */
+const waiting = new WeakMap<
+  AbortSignal,
+  { callbacks: Set<{ readonly run: () => void }>; listener: () => void }
+>();
+
+function watch(signal: AbortSignal): Set<{ readonly run: () => void }> {
+  const known = waiting.get(signal);
+  if (known) return known.callbacks;
+  const callbacks = new Set<{ readonly run: () => void }>();
+  const listener = (): void => {
+    waiting.delete(signal);
+    for (const { run } of callbacks) run();
+  };
+  waiting.set(signal, { callbacks, listener });
+  signal.addEventListener("abort", listener, { once: true });
+  return callbacks;
+}
+
+/**
+ * Calls `run` when `signal` aborts; the returned function takes that back and may be called at any time. However many
+ * wait for one signal, it carries one listener of ours, and none once the last has gone: one signal for all requests of
+ * an operation is the usual way, and platforms warn of many listeners. Does nothing for a signal that has aborted before.
+ */
+export function onAbort(signal: AbortSignal | undefined, run: () => void): () => void {
+  if (!signal || signal.aborted) return () => undefined;
+  const callbacks = watch(signal);
+  const entry = { run };
+  callbacks.add(entry);
+  return () => {
+    if (!callbacks.delete(entry) || callbacks.size > 0) return;
+    const known = waiting.get(signal);
+    if (known?.callbacks !== callbacks) return;
+    waiting.delete(signal);
+    signal.removeEventListener("abort", known.listener);
+  };
+}
+
 /** Waits for `promise`, or rejects with `signal.reason` when the signal aborts first. */
 export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
   if (signal.aborted) return Promise.reject(signal.reason as Error);
   return new Promise<T>((resolve, reject) => {
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    const forget = onAbort(signal, () => reject(signal.reason as Error));
+    // Before the result is seen: who has it finds nothing of ours on the signal.
+    promise.finally(forget).then(resolve, reject);
   });
 }
 

@@ -7,7 +7,7 @@
 import { createInterface } from "node:readline/promises";
 import type { QmpEvent } from "../base/event-bus.ts";
 import { strerror } from "../base/errno.ts";
-import { errnoOf, messageOf } from "../base/errors.ts";
+import { errnoOf, firstFailure, messageOf } from "../base/errors.ts";
 import { sleep } from "../base/sleep.ts";
 import { fileGate } from "../block/model/gate.ts";
 import { imageFilename } from "../block/graph/open.ts";
@@ -109,7 +109,7 @@ export class Session {
       try {
         await step();
       } catch (error) {
-        failure ??= error;
+        failure ??= firstFailure(error);
         failed = true;
       }
     }

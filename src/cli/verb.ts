@@ -5,7 +5,7 @@
  * Exit status: what the body answers; 1 (or `failure`) for what it throws; 130 after SIGINT, 143 after SIGTERM. A second
  * signal ends the program at once. Messages go to stderr after `blockwright: `, as qemu-img's after its own name.
  */
-import { messageOf } from "../base/errors.ts";
+import { firstFailure, messageOf } from "../base/errors.ts";
 import { fileGate } from "../block/model/gate.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
@@ -192,7 +192,8 @@ export class Verb {
       },
       () => this.engine.close(),
     ];
-    for (const step of steps) await step().catch((error: unknown) => (failures = [...failures, error]));
+    for (const step of steps)
+      await step().catch((error: unknown) => (failures = [...failures, firstFailure(error)]));
     this.endProgress(failures.length === 0 && status === 0);
     if (failures.length === 0) return status;
     for (const undo of this.#undo) await undo();

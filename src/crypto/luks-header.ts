@@ -96,17 +96,27 @@ function parseSlots(bytes: Uint8Array, view: DataView): KeySlot[] {
     if (state !== ENABLED && state !== DISABLED) {
       fail("active", `Keyslot ${index} state (active/disable) is corrupted`);
     }
-    if (slot.active) checkIterations(`Keyslot ${index}`, slot.iterations);
+    if (slot.active && slot.iterations === 0) fail("iterations", `Keyslot ${index} iteration count is zero`);
     return slot;
   });
 }
 
-function checkIterations(what: string, iterations: number): void {
-  if (iterations === 0) fail("iterations", `${what} iteration count is zero`);
-  if (iterations > limits.luksMaxIterations) {
-    const most = `${limits.luksMaxIterations} (limits.luksMaxIterations)`;
-    fail("iterations", `${what} iteration count ${iterations} is above ${most}`);
-  }
+/** The iterations that a passphrase costs which opens no slot: each slot's own, and the digest's after each. */
+export function iterationsOfAllSlots({ slots, digestIterations }: LuksHeader): number {
+  const active = slots.filter((slot) => slot.active);
+  return active.reduce((sum, slot) => sum + slot.iterations + digestIterations, 0);
+}
+
+/** Before a key is derived: whoever made the header says how long that takes. */
+function checkIterations(header: LuksHeader): void {
+  if (header.digestIterations === 0) fail("iterations", "LUKS key iteration count is zero");
+  const iterations = iterationsOfAllSlots(header);
+  if (iterations <= limits.luksMaxIterations) return;
+  const most = `${limits.luksMaxIterations} (limits.luksMaxIterations)`;
+  fail(
+    "iterations",
+    `The key slots in use ask for ${iterations} iterations together, which is above ${most}`,
+  );
 }
 
 function checkPlaces({ slots, keyBytes, payloadSector }: LuksHeader): void {
@@ -134,7 +144,6 @@ export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
   const hash = text(bytes.subarray(72, 104), "hash-spec", "hash spec");
   const payloadSector = view.getUint32(104);
   if (payloadSector < HEADER_SECTORS) fail("payload-offset", "LUKS payload is overlapping with the header");
-  checkIterations("LUKS key", view.getUint32(164));
   const uuid = bytes.subarray(168, FIRST_SLOT);
   const end = uuid.indexOf(0);
   const header: LuksHeader = {
@@ -150,6 +159,7 @@ export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
     slots: parseSlots(bytes, view),
   };
   checkPlaces(header);
+  checkIterations(header);
   return header;
 }
 

@@ -11,6 +11,7 @@ import { limits, SECTOR_SIZE } from "../base/limits.ts";
 import { merge, split } from "./anti-forensic.ts";
 import {
   DIGEST_BYTES,
+  iterationsOfAllSlots,
   type KeySlot,
   type LuksHeader,
   materialSectors,
@@ -122,7 +123,14 @@ function iterationsFor(perSecond: number, timeMs: number): number {
     const message = `PBKDF iterations ${iterations} larger than ${MAX_U32}: ${strerror("ERANGE")}`;
     throw blockError("ERANGE", "crypto", message);
   }
-  return Math.min(iterations, limits.luksMaxIterations);
+  return iterations;
+}
+
+/** Refuses what we would not open again, before anything is derived or written. */
+function checkSum(sum: number): void {
+  if (sum <= limits.luksMaxIterations) return;
+  const message = `The key slots in use would take ${sum} iterations together, more than ${limits.luksMaxIterations} (limits.luksMaxIterations): choose a smaller iter-time`;
+  throw blockError("ERANGE", "crypto", message);
 }
 
 /** Puts a new salt and the digest of a new master key into the header in memory. */
@@ -131,6 +139,7 @@ export async function setMasterKey(context: LuksContext, key: Uint8Array, iterTi
   const perSecond = await iterationsPerSecond(context, DIGEST_BYTES);
   // An eighth of the time for the digest, half for the slot: what else is done takes time too.
   header.digestIterations = iterationsFor(perSecond / 8, iterTimeMs);
+  checkSum(header.digestIterations);
   header.digestSalt = crypto.randomBytes(SALT_BYTES);
   header.digest = await digestOf(context, key);
 }
@@ -163,6 +172,7 @@ export async function storeKey(
     salt: crypto.randomBytes(SALT_BYTES),
     keySector: slot.keySector,
   };
+  checkSum(iterationsOfAllSlots({ ...header, slots: header.slots.with(index, next) }));
   const { hash } = cipher;
   const stripes = split(crypto, key, { hash, stripes: STRIPES });
   const material = crypto.randomBytes(materialSectors(cipher.keyBytes) * SECTOR_SIZE);

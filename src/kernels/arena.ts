@@ -9,6 +9,7 @@
 import { assert } from "../base/assert.ts";
 import { BlockError } from "../base/errors.ts";
 import { KiB } from "../base/limits.ts";
+import { onAbort } from "../base/signals.ts";
 import type { KernelArea } from "./kernels.ts";
 import { Spans } from "./spans.ts";
 
@@ -88,19 +89,18 @@ export class Arena {
 
   #queue(bytes: number, signal: AbortSignal | undefined): Promise<Slot> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => {
+      const forget = onAbort(signal, () => {
         this.#waiters.delete(waiter);
         reject(signal!.reason as Error);
         // What stood behind it may fit now.
         this.#serve();
-      };
+      });
       const grant = (slot: Slot): void => {
-        signal?.removeEventListener("abort", abort);
+        forget();
         resolve(slot);
       };
       const waiter: Waiter = { bytes, grant };
       this.#waiters.add(waiter);
-      signal?.addEventListener("abort", abort, { once: true });
     });
   }
 

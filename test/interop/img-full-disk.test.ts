@@ -107,6 +107,29 @@ describe.skipIf(reason !== undefined)("a full disk", () => {
   });
 
   it.each([
+    ["resize", "IMAGE", "4T"],
+    ["snapshot", "-c", "s", "IMAGE"],
+    ["bitmap", "--add", "IMAGE", "b"],
+  ])("names what failed first, not that the closing failed too: %s", (...line) => {
+    const image = disk.path("image.qcow2");
+    real("create", "-q", "-f", "qcow2", image, "4M");
+    real("bitmap", "--add", image, "old");
+    disk.fill(6 * MiB - 4096 - 512 * 1024);
+    // What is left is taken in small pieces, until no cluster fits any more.
+    for (let piece = 0; ; piece++) {
+      try {
+        writeFileSync(disk.path(`hog${piece}`), new Uint8Array(4096).fill(1));
+      } catch {
+        break;
+      }
+    }
+    const ours = blockwright(...line.map((word) => word.replace("IMAGE", image)));
+    expect(ours.status).toBe(1);
+    expect(ours.stderr).toMatch(/^blockwright: .*No space left on device\)?$/);
+    expect(run("qemu-img", ["check", "-q", image]).status).not.toBe(2);
+  });
+
+  it.each([
     ["raw", "full"],
     ["qcow2", "full"],
     ["qcow2", "falloc"],

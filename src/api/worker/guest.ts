@@ -4,7 +4,7 @@
  *
  * Invariant: the adapter orders its requests itself (a guest's drive has one at a time), so each is begun as it comes.
  */
-import { abortable } from "../../base/signals.ts";
+import { abortable, onAbort } from "../../base/signals.ts";
 import type { GuestDisk, GuestMachine } from "../../machine/guest-disk.ts";
 import { blockError } from "../../base/errors.ts";
 import type { QmpClient } from "../../server/monitor/index.ts";
@@ -26,10 +26,10 @@ export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortS
     flush: () => disk.flush(),
     close,
   });
-  signal.addEventListener("abort", server.end, { once: true });
+  const forget = onAbort(signal, server.end);
   if (signal.aborted) server.end();
   await server.ended;
-  signal.removeEventListener("abort", server.end);
+  forget();
   await close();
 }
 

@@ -6,8 +6,15 @@
  * the other end of a port that was closed.
  */
 import { isErrno } from "../../base/errno.ts";
-import { BlockError, CommandError, ImageError, type QmpErrorClass, messageOf } from "../../base/errors.ts";
-import { type Deferred, deferred } from "../../base/signals.ts";
+import {
+  BlockError,
+  CommandError,
+  ImageError,
+  type QmpErrorClass,
+  firstFailure,
+  messageOf,
+} from "../../base/errors.ts";
+import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 
 /** What is needed of a MessagePort or a Worker, of browsers or of Node. */
 export interface PortLike {
@@ -61,7 +68,8 @@ function messageIn(event: Event): Message | undefined {
 
 const DETAILS = ["code", "op", "node", "offset", "bytes", "structure", "field", "qmpClass"] as const;
 
-function toWire(error: unknown): WireError {
+function toWire(thrown: unknown): WireError {
+  const error = firstFailure(thrown);
   const source = (typeof error === "object" && error !== null ? error : {}) as Record<string, unknown>;
   const details: Record<string, unknown> = {};
   for (const name of DETAILS) if (source[name] !== undefined) details[name] = source[name];
@@ -140,11 +148,10 @@ export class PortCaller<C extends CallTable> {
     this.#pending.set(id, answer);
     const promise = answer.promise as Promise<C[N]["value"]>;
     if (!signal) return promise;
-    const abort = (): void => {
+    const forget = onAbort(signal, () => {
       if (this.#pending.has(id)) this.#port.postMessage({ abort: id } satisfies Message, []);
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    return promise.finally(() => signal.removeEventListener("abort", abort));
+    });
+    return promise.finally(forget);
   }
 
   /** Ends it from this side: what is under way rejects with `reason`. May be called again. */

@@ -7,6 +7,7 @@
  */
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
+import { onAbort } from "../../base/signals.ts";
 import type { Node } from "../node.ts";
 import { discardOverlay } from "../overlay.ts";
 import { applySnapshot, createSnapshot, removeSnapshot, snapshots } from "../snapshots.ts";
@@ -161,11 +162,11 @@ export async function serveDisk(
     await node.close();
   };
   const server = new PortServer<DiskCalls>(port, served.handlers(close));
-  signal.addEventListener("abort", server.end, { once: true });
+  const forget = onAbort(signal, server.end);
   if (signal.aborted) server.end();
   await server.ended;
   await served.end();
-  signal.removeEventListener("abort", server.end);
+  forget();
   await node.close().catch((error: unknown) => {
     if (!isAsked) throw error;
   });

@@ -5,7 +5,7 @@
  * with it. Nothing here knows a browser: the port may be one of Node's.
  */
 import { CommandError } from "../../base/errors.ts";
-import { Wakeup } from "../../base/signals.ts";
+import { Wakeup, onAbort } from "../../base/signals.ts";
 import { aboveImplicitFilters } from "../../block/model/chain.ts";
 import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../../machine/engine.ts";
@@ -142,10 +142,10 @@ export async function serveEngine(
   const { signal, keepEngine = false, onFault = () => undefined } = options;
   const service = new Service(engine, onFault);
   const server = new PortServer<EngineCalls>(port, service.handlers());
-  signal?.addEventListener("abort", server.end, { once: true });
+  const forget = onAbort(signal, server.end);
   if (signal?.aborted) server.end();
   await server.ended;
-  signal?.removeEventListener("abort", server.end);
+  forget();
   await service.end();
   if (!keepEngine) await engine.close();
 }

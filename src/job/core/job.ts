@@ -7,7 +7,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import { type Deferred, deferred } from "../../base/signals.ts";
+import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 import { JobCancelledError, JobCore } from "./job-core.ts";
 import { JobProgress } from "./progress.ts";
 import type { JobRegistry } from "./registry.ts";
@@ -63,6 +63,7 @@ export abstract class Job extends JobCore {
   #error: Error | undefined;
   readonly #done: Deferred<JobResult>;
   readonly #outerSignal: AbortSignal | undefined;
+  #forgetSignal: () => void = () => undefined;
 
   /** Throws CommandError (`Invalid job ID 'x'`, `Job ID 'x' already in use`); else the job exists in state created. */
   constructor(options: JobOptions) {
@@ -287,7 +288,7 @@ export abstract class Job extends JobCore {
 
   async #conclude(): Promise<void> {
     this.transition("concluded");
-    this.#outerSignal?.removeEventListener("abort", this.#onOuterAbort);
+    this.#forgetSignal();
     // A job that dismisses itself is done when its nodes and its id are free again.
     if (this.autoDismiss || !this.isStarted) await this.#dismiss();
     else this.#settleDone();
@@ -316,6 +317,6 @@ export abstract class Job extends JobCore {
 
   #watchSignal(): void {
     if (this.#outerSignal?.aborted) queueMicrotask(this.#onOuterAbort);
-    else this.#outerSignal?.addEventListener("abort", this.#onOuterAbort, { once: true });
+    else this.#forgetSignal = onAbort(this.#outerSignal, this.#onOuterAbort);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { BlockError } from "../../base/errors.ts";
 import type { Clock, Host, HostFiles } from "../../base/host.ts";
+import { wallClock } from "../../base/wall-clock.ts";
 import { streamCodecs } from "./codecs.ts";
 import { browserDatabases } from "./databases.ts";
 import { browserHttp } from "./http.ts";
@@ -14,7 +15,10 @@ const MAX_DELAY_MS = 2 ** 31 - 1;
 
 const clock: Clock = {
   nowMs: () => performance.now(),
-  wallMicroseconds: () => Math.floor((performance.timeOrigin + performance.now()) * 1000),
+  wallMicroseconds: wallClock(
+    () => Date.now(),
+    () => performance.now(),
+  ),
   timer(delayMs, callback) {
     const due = performance.now() + delayMs;
     let timeout: ReturnType<typeof setTimeout>;

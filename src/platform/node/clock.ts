@@ -3,6 +3,7 @@
  * a throttled request); a job that is paused by its user has none, so a foreground command holds its process itself.
  */
 import type { Clock } from "../../base/host.ts";
+import { wallClock } from "../../base/wall-clock.ts";
 
 /** The longest delay that setTimeout takes, ms; a longer one would fire at once. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -10,8 +11,10 @@ const MAX_DELAY_MS = 2 ** 31 - 1;
 /** The clock of this process. */
 export const nodeClock: Clock = {
   nowMs: () => performance.now(),
-  // Start time plus monotonic time: unlike Date, it never goes back within a run.
-  wallMicroseconds: () => Math.floor((performance.timeOrigin + performance.now()) * 1000),
+  wallMicroseconds: wallClock(
+    () => Date.now(),
+    () => performance.now(),
+  ),
   timer(delayMs, callback) {
     const due = performance.now() + delayMs;
     let timeout: NodeJS.Timeout;

@@ -3,7 +3,7 @@
  * `{class, desc}`. Source: QEMU's QMP specification (docs/interop/qmp-spec).
  */
 import { AssertionError } from "../../base/assert.ts";
-import { CommandError, messageOf, type QmpErrorClass } from "../../base/errors.ts";
+import { CommandError, firstFailure, messageOf, type QmpErrorClass } from "../../base/errors.ts";
 import type { QmpEvent } from "../../base/event-bus.ts";
 import { stringifyJson, type Json, type TypeOf } from "../../wire/qapi/index.ts";
 
@@ -51,7 +51,8 @@ export function formatEvent(event: QmpEvent, microseconds: number, style: LineSt
 }
 
 /** The QMP form of anything thrown: a CommandError's own class, GenericError for the rest. */
-export function toQmpError(error: unknown): QmpError {
+export function toQmpError(thrown: unknown): QmpError {
+  const error = firstFailure(thrown);
   const qmpClass = error instanceof CommandError ? error.qmpClass : "GenericError";
   return { class: qmpClass, desc: messageOf(error) };
 }

@@ -2,6 +2,7 @@
  * Joins a session to a connection: reads while the session has room, closes when either side ends.
  */
 import type { HostConnection } from "../../base/host.ts";
+import { onAbort } from "../../base/signals.ts";
 import { QmpSession, type QmpSessionOptions } from "./session.ts";
 
 /**
@@ -23,7 +24,7 @@ export async function serveMonitor<E>(
     },
   });
   const abort = (): void => session.close("shut down");
-  signal?.addEventListener("abort", abort, { once: true });
+  const forget = onAbort(signal, abort);
   if (signal?.aborted) abort();
   try {
     for await (const bytes of connection.incoming) {
@@ -34,7 +35,7 @@ export async function serveMonitor<E>(
   } catch {
     // The connection broke: the same as its end.
   } finally {
-    signal?.removeEventListener("abort", abort);
+    forget();
     session.close("the client has gone");
     closeConnection();
   }

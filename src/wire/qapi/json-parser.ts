@@ -113,6 +113,7 @@ function keyword(text: string): boolean | null {
   throw new ParseError(`invalid keyword '${text}'`, true);
 }
 
+const BACKSLASH = 0x5c;
 const ESCAPES: { readonly [letter: string]: string } = {
   '"': '"',
   "'": "'",
@@ -124,49 +125,61 @@ const ESCAPES: { readonly [letter: string]: string } = {
   r: "\r",
   t: "\t",
 };
+const utf16 = new TextDecoder("utf-16le", { ignoreBOM: true });
 
+/** What a string token stands for. In one pass and one buffer, whatever it is made of: a client may send many escapes. */
 function unquote(token: Token): string {
   if (token.malformed) throw new ParseError("invalid UTF-8 sequence in string");
-  const text = token.text;
-  const parts: string[] = [];
-  let from = 1;
-  for (let at = text.indexOf("\\", 1); at >= 0; at = text.indexOf("\\", from)) {
-    parts.push(text.slice(from, at));
-    const letter = text[at + 1] ?? "";
-    if (letter === "u") {
-      const character = unicodeEscape(text, at);
-      parts.push(character);
-      from = at + 6 * character.length;
-    } else {
-      const plain = Object.hasOwn(ESCAPES, letter) ? ESCAPES[letter] : undefined;
-      if (plain === undefined) throw new ParseError("invalid escape sequence in string");
-      parts.push(plain);
-      from = at + 2;
+  const { text } = token;
+  if (!text.includes("\\")) return text.slice(1, -1);
+  const units = new Uint16Array(text.length);
+  let length = 0;
+  for (let at = 1; at < text.length - 1;) {
+    let unit = text.charCodeAt(at++);
+    if (unit === BACKSLASH) {
+      const letter = text.charAt(at++);
+      unit = letter === "u" ? unicodeEscape(text, at) : plainEscape(letter);
+      if (letter === "u") at += unit > 0xffff ? 10 : 4;
+      if (unit > 0xffff) units[length++] = 0xd800 + ((unit - 0x10000) >> 10);
+      if (unit > 0xffff) unit = 0xdc00 + (unit & 0x3ff);
     }
+    units[length++] = unit;
   }
-  parts.push(text.slice(from, -1));
-  return parts.join("");
+  return utf16.decode(units.subarray(0, length));
 }
 
+function plainEscape(letter: string): number {
+  const plain = Object.hasOwn(ESCAPES, letter) ? ESCAPES[letter] : undefined;
+  if (plain === undefined) throw new ParseError("invalid escape sequence in string");
+  return plain.charCodeAt(0);
+}
+
+/** The value of four hexadecimal digits; -1 if they are not. */
 function fourHex(text: string, at: number): number {
-  const digits = text.slice(at, at + 4);
-  return /^[0-9a-fA-F]{4}$/.test(digits) ? Number.parseInt(digits, 16) : -1;
+  let value = 0;
+  for (let index = at; index < at + 4; index++) {
+    const digit = Number.parseInt(text.charAt(index), 16);
+    if (Number.isNaN(digit)) return -1;
+    value = 16 * value + digit;
+  }
+  return value;
 }
 
-/** The character that `\uXXXX` (or a pair of them) at `at` stands for: one UTF-16 unit for each escape. */
-function unicodeEscape(text: string, at: number): string {
-  const unit = fourHex(text, at + 2);
+/** The code point whose escape's digits begin at `at`; above 0xffff it took two escapes, the halves of a pair. */
+function unicodeEscape(text: string, at: number): number {
+  const unit = fourHex(text, at);
   const isLeading = unit >= 0xd800 && unit <= 0xdbff;
-  if (isLeading && text.startsWith("\\u", at + 6)) {
-    const trailing = fourHex(text, at + 8);
-    if (trailing >= 0xdc00 && trailing <= 0xdfff) return String.fromCharCode(unit, trailing);
+  if (isLeading && text.startsWith("\\u", at + 4)) {
+    const trailing = fourHex(text, at + 6);
+    if (trailing >= 0xdc00 && trailing <= 0xdfff)
+      return 0x10000 + ((unit & 0x3ff) << 10) + (trailing & 0x3ff);
   }
   const isSurrogate = unit >= 0xd800 && unit <= 0xdfff;
   const isNoncharacter = unit >= 0xfffe || (unit >= 0xfdd0 && unit <= 0xfdef);
   if (unit < 0 || isSurrogate || isNoncharacter) {
-    throw new ParseError(`${text.slice(at, at + 6)} is not a valid Unicode character`);
+    throw new ParseError(`${text.slice(at - 2, at + 4)} is not a valid Unicode character`);
   }
-  return String.fromCharCode(unit);
+  return unit;
 }
 
 /** JSON messages out of bytes. */
@@ -184,12 +197,15 @@ export class JsonStream {
 
   /** Feeds bytes; yields each message, or error, as soon as its last byte is read. Run it to its end. */
   *feed(bytes: Uint8Array): Generator<JsonItem, void, undefined> {
-    for (const byte of bytes) {
+    for (let at = 0; at < bytes.length;) {
+      at += this.#lexer.run(bytes, at, this.#room());
+      const byte = bytes[at++];
+      if (byte === undefined) return;
       for (const token of this.#lexer.push(byte)) {
         const item = this.#token(token);
         if (item) yield item;
       }
-      if (this.#keptBytes + this.#lexer.pendingBytes <= this.#limits.maxBytes) continue;
+      if (this.#room() >= 0) continue;
       this.reset();
       yield limitError("JSON token size limit exceeded");
     }
@@ -208,6 +224,11 @@ export class JsonStream {
   reset(): void {
     this.#lexer.reset();
     this.#forgetMessage();
+  }
+
+  /** Bytes that may still be kept of this message; negative: it is too long. */
+  #room(): number {
+    return this.#limits.maxBytes - this.#keptBytes - this.#lexer.pendingBytes;
   }
 
   #forgetMessage(): void {

@@ -22,11 +22,14 @@ export class JsonFraction {
 
 const INT64_MIN = -(2n ** 63n);
 const UINT64_MAX = 2n ** 64n - 1n;
+/** The longest text of an integer of 64 bits: a sign, or twenty digits. More can't be one, so its digits are not worked out. */
+const LONGEST_INTEGER = 20;
 
 /** The value of a number token that was written as an integer; beyond 64 bits it is a double, as in QEMU. */
 export function integerFromText(text: string): number | bigint {
   const value = Number(text);
   if (Number.isSafeInteger(value)) return value + 0;
+  if (text.length > LONGEST_INTEGER) return value;
   const exact = BigInt(text);
   return exact >= INT64_MIN && exact <= UINT64_MAX ? exact : value;
 }

@@ -80,10 +80,24 @@ describe("a LUKS1 header", () => {
 
   test.each([164, SLOT + 4])("with absurd iterations at %d is refused before a key is derived", (offset) => {
     const most = limits.luksMaxIterations;
-    expect(() => parseLuksHeader(damaged(offset, u32(most)))).not.toThrow();
-    expect(() => parseLuksHeader(damaged(offset, u32(0xffffffff)))).toThrow(
-      `iteration count 4294967295 is above ${most} (limits.luksMaxIterations)`,
+    expect(() => parseLuksHeader(damaged(offset, u32(most - 1000)))).not.toThrow();
+    expect(() => parseLuksHeader(damaged(offset, u32(most - 999)))).toThrow(
+      `The key slots in use ask for ${most + 1} iterations together, which is above ${most} (limits.luksMaxIterations)`,
     );
+    expect(() => parseLuksHeader(damaged(offset, u32(0xffffffff)))).toThrow("iterations together");
+  });
+
+  test("may ask for so many iterations in all slots in use together, the digest's with each", () => {
+    const each = limits.luksMaxIterations / 8 - header.digestIterations;
+    const withSlots = (active: number, iterations: number): Uint8Array =>
+      serializeLuksHeader({
+        ...header,
+        slots: header.slots.map((slot, index) => ({ ...slot, active: index < active, iterations })),
+      });
+    expect(() => parseLuksHeader(withSlots(8, each))).not.toThrow();
+    expect(() => parseLuksHeader(withSlots(8, each + 1))).toThrow("limits.luksMaxIterations");
+    // Slots out of use cost nothing.
+    expect(() => parseLuksHeader(withSlots(7, each + 1))).not.toThrow();
   });
 });
 

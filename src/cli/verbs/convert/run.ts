@@ -2,6 +2,7 @@
  * The verb `convert`: options read in qemu-img's order, the target made, the library's convert() in between. A target that
  * this run made does not outlive its failure.
  */
+import { closing } from "../../../base/closing.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
@@ -41,13 +42,15 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     if (target === undefined || files.length < 2) throw new Refusal("Must specify image file name");
     const sources: Node[] = [];
     const held: BlockBackend[] = [];
-    try {
+    const work = async (): Promise<void> => {
       await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
       await copyInto(verb, { sources, target, flags, numbers });
-    } finally {
+    };
+    const closeAll = async (): Promise<void> => {
       for (const hold of held) await hold.close();
       for (const source of sources) await source.close();
-    }
+    };
+    await closing(work, closeAll);
     return 0;
   });
 }

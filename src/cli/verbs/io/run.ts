@@ -2,6 +2,7 @@
  * The verb `io`: opens the disk that is named, then carries out the commands of -c, or those that come on stdin.
  * Exit status: 1 if a command failed, though the others are carried out. Source: behaviour of qemu-io 7.2.
  */
+import { closing } from "../../../base/closing.ts";
 import { createInterface } from "node:readline";
 import type { IoFlags } from "./command.ts";
 import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
@@ -19,15 +20,14 @@ export function io(files: readonly string[], flags: IoFlags): Promise<number> {
     const [file] = files;
     if (files.length > 1) throw new Refusal("Only one image may be named");
     const session = new Session(verb, ioCommands);
-    try {
+    const work = async (): Promise<void> => {
       if (file !== undefined)
         await (flags.imageOpts
           ? session.open(undefined, { ...choices, options: file })
           : session.open(file, choices));
       await carryOut(session, flags.cmd);
-    } finally {
-      await session.close();
-    }
+    };
+    await closing(work, () => session.close());
     return session.failed ? 1 : 0;
   });
 }

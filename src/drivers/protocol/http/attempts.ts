@@ -5,6 +5,7 @@
 import { type Errno, strerror } from "../../../base/errno.ts";
 import { BlockError, messageOf } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
+import { onAbort } from "../../../base/signals.ts";
 import { sleep } from "../../../base/sleep.ts";
 
 const FIRST_DELAY_MS = 100;
@@ -83,7 +84,7 @@ export class Attempts {
     const end = (): void => controller.abort(closing.reason);
     const late = (): void =>
       controller.abort(new BlockError({ code: "EIO", op: "pread", message: "timed out" }));
-    closing.addEventListener("abort", end, { once: true });
+    const forget = onAbort(closing, end);
     let stop = clock.timer(Math.min(timeoutMs, due - clock.nowMs()), late);
     const progress = (): void => {
       stop();
@@ -96,7 +97,7 @@ export class Attempts {
       throw controller.signal.aborted ? controller.signal.reason : error;
     } finally {
       stop();
-      closing.removeEventListener("abort", end);
+      forget();
     }
   }
 }

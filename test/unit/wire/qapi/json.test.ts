@@ -1,6 +1,6 @@
 /** The JSON reader against what qemu-storage-daemon 7.2 said, cut anywhere, and under its limits. */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   JsonFraction,
   JsonStream,
@@ -8,6 +8,7 @@ import {
   stringifyJson,
   type JsonItem,
 } from "../../../../src/wire/qapi/index.ts";
+import { JsonLexer } from "../../../../src/wire/qapi/json-lexer.ts";
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -132,6 +133,54 @@ describe("limits", () => {
     const deep = "[".repeat(1024) + "]".repeat(1024);
     expect(readAll(deep)).toMatchObject([{ kind: "value" }]);
     expect(readAll(`[${deep}]`)[0]).toMatchObject({ message: "JSON nesting depth limit exceeded" });
+  });
+});
+
+/** How often a lexer is asked byte by byte for `text`: what decides the time that a long token takes. */
+function bytewiseSteps(text: string): number {
+  const push = vi.spyOn(JsonLexer.prototype, "push");
+  try {
+    readAll(text);
+    return push.mock.calls.length;
+  } finally {
+    push.mockRestore();
+  }
+}
+
+describe("heavy messages", () => {
+  it.each([
+    ["digits", "9".repeat(100_000)],
+    ["a fraction", `0.${"1".repeat(100_000)}`],
+    ["an exponent", `1e${"1".repeat(100_000)}`],
+    ["a keyword", "x".repeat(100_000)],
+    ["a string", `"${"x".repeat(100_000)}"`],
+    ["escapes", `"${"\\n".repeat(50_000)}"`],
+    ["unicode escapes", `"${"\\u00e9".repeat(20_000)}"`],
+    ["white space", `${" ".repeat(100_000)}1`],
+    ["junk", `@${"x".repeat(100_000)}`],
+  ])("takes %s in runs, not byte by byte", (_what, text) => {
+    expect(bytewiseSteps(text)).toBeLessThan(10);
+  });
+
+  it("never works out more digits than an integer of 64 bits has", () => {
+    const big = vi.spyOn(globalThis, "BigInt");
+    try {
+      expect(parseJson("9".repeat(100_000))).toBe(Infinity);
+      expect(parseJson(`-${"9".repeat(300)}`)).toBe(-1e300);
+      expect(big).not.toHaveBeenCalled();
+    } finally {
+      big.mockRestore();
+    }
+    expect(parseJson("18446744073709551615")).toBe(2n ** 64n - 1n);
+    expect(parseJson("-9223372036854775808")).toBe(-(2n ** 63n));
+    expect(parseJson("18446744073709551616")).toBe(2 ** 64);
+    expect(parseJson("-99999999999999999999")).toBe(-1e20);
+  });
+
+  it("reads every escape of a long string", () => {
+    const text = String.raw`aé\u00e9\ud83d\ude00\\\n\/\"\'`;
+    const stands = `aéé😀\\\n/"'`;
+    expect(parseJson(`"${text.repeat(10_000)}"`)).toBe(stands.repeat(10_000));
   });
 });
 
