@@ -1,11 +1,12 @@
 // Runs a chunk of seeds, one test each. With BLOCKWRIGHT_SIM_SEED only that seed is told (replay.test.ts).
 import { describe, expect, it } from "vitest";
+import { inShard } from "../support/shard.ts";
 import { report } from "./report.ts";
 import { runStory } from "./story.ts";
 
-/** Makes a test of each seed from `first` on. */
+/** Makes a test of each seed from `first` on, or of those in the wanted shard. */
 export function tellStories(first: number, count: number): void {
-  const seeds = Array.from({ length: count }, (_, index) => first + index);
+  const seeds = inShard(Array.from({ length: count }, (_, index) => first + index));
   describe.runIf(process.env["BLOCKWRIGHT_SIM_SEED"] === undefined)(
     `stories ${first} to ${first + count - 1}`,
     () => {

@@ -1,29 +1,18 @@
 /**
- * The documentation is true: its links lead somewhere, its examples run as they stand, its tables of measurements are those
- * of docs/benchmarks.json, and it mentions every export, option, command, event, driver and limit that there is.
+ * The documentation is true: its links lead somewhere, also in the package on npm, and it mentions every export, option,
+ * command, event and limit that there is. Its examples, its matrix and its figures have files of their own beside this one.
  */
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
 import { limits } from "../../src/base/limits.ts";
 import { engineCommands } from "../../src/server/monitor/commands/index.ts";
 import { schema } from "../../src/wire/qapi/index.ts";
-import { codeWords, deadLink, exportsOf, linksOf, markedTable, runnable, runnableNames } from "./docs.ts";
+import { root } from "../support/root.ts";
+import { codeWords, deadLink, exportsOf, linksOf } from "./docs.ts";
 import { readText, repositoryFiles } from "./source.ts";
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
 const program = join(root, "build", "cli", "main.js");
 const pages = repositoryFiles(/^[^/]+\.md$|^docs\/.*\.md$/);
 
@@ -38,9 +27,28 @@ function missing(page: string, names: Iterable<string>): string[] {
 }
 
 it("is there", () => {
-  for (const name of ["API", "ARCHITECTURE", "BROWSER", "CLI", "ERROR-POLICY", "GLOSSARY"])
+  const documents = ["API", "ARCHITECTURE", "BENCHMARKS", "BROWSER", "CLI", "COMPATIBILITY", "ERROR-POLICY"];
+  for (const name of [...documents, "GLOSSARY", "RECIPES", "STATUS", "TESTING"])
     expect(pages).toContain(`docs/${name}.md`);
-  for (const name of ["README", "CHANGELOG", "SECURITY"]) expect(pages).toContain(`${name}.md`);
+  for (const name of ["README", "CHANGELOG", "CONTRIBUTING", "SECURITY"])
+    expect(pages).toContain(`${name}.md`);
+});
+
+describe("README", () => {
+  it("is a page that one wants to read", () => {
+    expect(Buffer.byteLength(readText("README.md"))).toBeLessThanOrEqual(8192);
+  });
+
+  it("has the two commands, and no other to try", () => {
+    const section = readText("README.md").split("## Try it")[1]?.split("\n## ")[0] ?? "";
+    const commands = section.split("\n").flatMap((line) => /^ {4}(\S.*)$/.exec(line)?.[1] ?? []);
+    expect(commands).toEqual(["npm ci && npm start", "npm ci && npm test"]);
+  });
+
+  it("leads to every page of docs/", () => {
+    const linked = new Set(linksOf("README.md").map(({ path }) => path));
+    expect(pages.filter((page) => page !== "README.md" && !linked.has(page))).toEqual([]);
+  });
 });
 
 describe("links", () => {
@@ -50,163 +58,32 @@ describe("links", () => {
     expect(links.map(deadLink).filter((dead) => dead !== undefined)).toEqual([]);
   });
 
+  it("lead to what is in the package", () => {
+    const { files } = JSON.parse(readText("package.json")) as { files: string[] };
+    const isPacked = (path: string): boolean =>
+      files.some((entry) => path === entry || path.startsWith(`${entry}/`)) || path === "package.json";
+    expect(pages.filter((page) => !isPacked(page))).toEqual([]);
+    const outside = pages.flatMap(linksOf).filter(({ path }) => !isPacked(path));
+    expect(outside).toEqual([]);
+  });
+
+  it("and the files of the repository that are named as code exist", () => {
+    const named = pages.flatMap((page) =>
+      [...readText(page).matchAll(/`((?:src|test|assembly|\.ci)\/[\w./-]+\.\w+)`/g)].map((match) => ({
+        page,
+        path: match[1] ?? "",
+      })),
+    );
+    expect(named.length).toBeGreaterThan(20);
+    expect(named.filter(({ path }) => !existsSync(join(root, path)))).toEqual([]);
+  });
+
   it("that lead nowhere would be noticed", () => {
     expect(deadLink({ page: "README.md", path: "docs/NONE.md", fragment: undefined })).toContain(
       "does not exist",
     );
     expect(deadLink({ page: "README.md", path: "README.md", fragment: "none" })).toContain("no heading");
     expect(deadLink({ page: "README.md", path: "README.md", fragment: "try-it" })).toBeUndefined();
-  });
-});
-
-describe("README's matrix", () => {
-  const matrix = readText("README.md").split("## What exists")[1]?.split("## Speed")[0] ?? "";
-  const rows = matrix.split("\n").filter((line) => line.startsWith("| ") && !line.startsWith("| | "));
-
-  it("has every driver and every kind of job", () => {
-    const first = rows.map((row) => row.split("|")[1] ?? "").join(" ");
-    const drivers = repositoryFiles(/^src\/drivers\/.*\.ts$/)
-      .filter((path) => /: DriverType = /.test(readText(path)))
-      .map((path) => /name: "([^"]+)"/.exec(readText(path).split(": DriverType = ")[1] ?? "")?.[1] ?? path);
-    expect(drivers.length).toBeGreaterThan(8);
-    for (const name of [...drivers, "mirror", "backup", "stream", "commit", "create"])
-      expect(first).toMatch(new RegExp(`(^|[^\\w-])${name}([^\\w-]|$)`));
-  });
-
-  it("links what it says to tests", () => {
-    const targets = [...matrix.matchAll(/\]\(([^)]+)\)/g)].map((match) => match[1] ?? "");
-    expect(targets.length).toBeGreaterThan(50);
-    expect(targets.filter((target) => !/^test\/.*(\.test\.ts|\/scenarios\/\w+\.mjs)$/.test(target))).toEqual(
-      [],
-    );
-    const claims = rows
-      .flatMap((row) => row.split("|").map((cell) => cell.trim()))
-      .filter((cell) => cell === "yes");
-    expect(claims).toEqual([]);
-  });
-});
-
-describe("README's numbers", () => {
-  it("are those of the recordings", () => {
-    const recordings = repositoryFiles(/^test\/conformance\/expected\/.*\.json$/);
-    const count = recordings.reduce(
-      (sum, path) => sum + Object.keys(JSON.parse(readText(path)) as object).length,
-      0,
-    );
-    expect(readText("README.md")).toContain(`${count} recorded scenarios`);
-  });
-});
-
-describe("README's examples", () => {
-  let directory: string;
-
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), "blockwright-docs-"));
-    mkdirSync(join(directory, "node_modules", ".bin"), { recursive: true });
-    symlinkSync(root, join(directory, "node_modules", "blockwright"));
-    symlinkSync(program, join(directory, "node_modules", ".bin", "blockwright"));
-  });
-
-  afterEach(() => rmSync(directory, { recursive: true, force: true }));
-
-  /** Runs a block as a user would; returns what it prints. */
-  function run(name: string): string {
-    const file = join(directory, `${name}.mjs`);
-    writeFileSync(file, runnable("README.md", name));
-    return execFileSync(process.execPath, [file], { cwd: directory, encoding: "utf8", timeout: 60_000 });
-  }
-
-  it("are all run here", () => {
-    const known = ["bitmap", "browser", "client", "daemon", "enospc", "example", "file"];
-    expect(runnableNames("README.md").toSorted()).toEqual(known);
-  });
-
-  it("the first one", () => {
-    expect(runnable("README.md", "example").trim().split("\n").length).toBeLessThanOrEqual(14);
-    expect(run("example")).toMatch(/cancelled: false \} written while the job runs/);
-  });
-
-  it("a mirror that waits for room", () => {
-    const text = run("enospc");
-    expect(text).toMatch(/^write of \d+ bytes at \d+: no space$/m);
-    expect(text).toContain("cancelled: true");
-  });
-
-  it("incremental backups", () => {
-    expect(run("bitmap")).toBe("65536 bytes copied\n");
-    expect(existsSync(join(directory, "tuesday.qcow2"))).toBe(true);
-  });
-
-  it("one file out of a compressed image", () => {
-    for (const name of ["partitioninfo", "ext2fs", "file-disk"])
-      symlinkSync(join(root, "node_modules", name), join(directory, "node_modules", name));
-    mkdirSync(join(directory, "tree", "etc"), { recursive: true });
-    writeFileSync(join(directory, "tree", "etc", "motd"), "hello\n");
-    writeFileSync(join(directory, "disk.raw"), "");
-    truncateSync(join(directory, "disk.raw"), 12 * 1024 * 1024);
-    const tool = (line: string, input = ""): unknown =>
-      execFileSync(line.split(" ")[0]!, line.split(" ").slice(1), { cwd: directory, input });
-    tool("sfdisk -q disk.raw", "label: gpt\nstart=2048, size=20480\n");
-    tool("mke2fs -q -t ext4 -E offset=1048576 -d tree disk.raw 10M");
-    tool("qemu-img convert -c -O qcow2 disk.raw disk.qcow2");
-    expect(run("file")).toBe("hello\n\n");
-  });
-
-  it("qcow2 in a browser", () => {
-    expect(run("browser")).toBe("hello\n");
-  });
-
-  it("the daemon and its client", () => {
-    writeFileSync(join(directory, "disk.raw"), "");
-    truncateSync(join(directory, "disk.raw"), 1024 * 1024);
-    const PATH = [join(directory, "node_modules", ".bin"), process.env["PATH"]].join(delimiter);
-    execFileSync("sh", ["-ec", runnable("README.md", "daemon")], {
-      cwd: directory,
-      env: { ...process.env, PATH },
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-    expect(run("client")).toMatch(/device: 'nightly',\s+len: 1048576,\s+offset: 1048576/);
-  });
-});
-
-describe("README's commands", () => {
-  it("are the two that CI runs", () => {
-    const section = readText("README.md").split("## Try it")[1]?.split("\n## ")[0] ?? "";
-    const commands = section.split("\n").flatMap((line) => /^ {4}(\S.*)$/.exec(line)?.[1] ?? []);
-    expect(commands).toEqual(["npm ci && npm start", "npm ci && npm test"]);
-  });
-});
-
-interface Measured {
-  command: string;
-  method: string;
-  columns: string[];
-  rows: (string | number)[][];
-}
-
-describe("README's measurements", () => {
-  const { machine, ...tables } = JSON.parse(readFileSync(join(root, "docs/benchmarks.json"), "utf8")) as {
-    machine: string;
-  } & Record<string, Measured>;
-
-  it.each(Object.entries(tables as Record<string, Measured>))(
-    "%s are those of docs/benchmarks.json",
-    (name, table) => {
-      const cells = (row: readonly (string | number)[]): string => `| ${row.join(" | ")} |`;
-      const lines = [
-        cells(table.columns),
-        cells(table.columns.map(() => "---")),
-        ...table.rows.map(cells),
-        "",
-        `\`${table.command}\`: ${table.method}.`,
-      ];
-      expect(table.rows.length).toBeGreaterThan(0);
-      expect(markedTable("README.md", name)).toBe(lines.join("\n"));
-    },
-  );
-
-  it("name the machine", () => {
-    expect(readText("README.md").replaceAll(/\s+/g, " ")).toContain(machine);
   });
 });
 
