@@ -3,7 +3,7 @@
  */
 import { closing } from "../base/closing.ts";
 import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
-import { BlockBackend } from "../block/io/backend.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
 

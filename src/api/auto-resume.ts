@@ -10,7 +10,7 @@ import { BlockError } from "../base/errors.ts";
 import type { Errno } from "../base/errno.ts";
 import { onAbort } from "../base/signals.ts";
 import { sleep } from "../base/sleep.ts";
-import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";

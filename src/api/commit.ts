@@ -9,7 +9,7 @@ import { closing } from "../base/closing.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
 import { flush } from "../block/io/io.ts";
-import { imageFilename } from "../block/graph/open.ts";
+import { imageFilename } from "../block/model/filename.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { OnError } from "../job/core/error-policy.ts";

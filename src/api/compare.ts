@@ -4,7 +4,7 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
-import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";

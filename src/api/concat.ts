@@ -3,14 +3,20 @@
  * a multiple of 512 bytes; what is missing to that reads as zeroes. Read only, and its disks must keep their lengths.
  * Source: behaviour of qemu-img convert 7.2 with several sources.
  */
+import { nodeOf } from "../block/model/node.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
-import type { Child } from "../block/io/child.ts";
-import { type BlockDriver, type BlockStatus, type DriverType, Role } from "../block/model/contract.ts";
+import {
+  type BlockDriver,
+  type BlockStatus,
+  type DriverType,
+  type Edge,
+  Role,
+} from "../block/model/contract.ts";
 import { blockStatusAbove } from "../block/io/status.ts";
 
 interface Part {
-  child: Child;
+  child: Edge;
   start: number;
   end: number;
 }
@@ -18,7 +24,7 @@ interface Part {
 class Concat implements BlockDriver {
   readonly #parts: readonly Part[];
 
-  constructor(children: readonly Child[]) {
+  constructor(children: readonly Edge[]) {
     let at = 0;
     this.#parts = children.map((child) => {
       const start = at;
@@ -45,7 +51,7 @@ class Concat implements BlockDriver {
   async blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
     const part = this.#parts.find(({ end }) => offset < end)!;
     const wanted = Math.min(bytes, part.end - offset);
-    const status = await blockStatusAbove(part.child.node, offset - part.start, wanted, { wantZero });
+    const status = await blockStatusAbove(nodeOf(part.child.node), offset - part.start, wanted, { wantZero });
     const left = part.child.length - (offset - part.start);
     const atEnd = left > 0 && status.bytes >= left;
     const reach = atEnd ? wanted : status.bytes;
@@ -58,7 +64,7 @@ export const concat: DriverType = {
   name: "concat",
   kind: "format",
   async open(context, spec) {
-    const children: Child[] = [];
+    const children: Edge[] = [];
     for (const [index, name] of (spec["disks"] as readonly string[]).entries())
       children.push(await context.openChild(name, `disk${index}`, Role.data));
     return new Concat(children);

@@ -10,7 +10,7 @@ import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown } from "../base/ranges.ts";
 import { sleep } from "../base/sleep.ts";
-import { BlockBackend, readerPermissions } from "../block/io/backend.ts";
+import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { Perm } from "../block/model/permissions.ts";

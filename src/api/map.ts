@@ -4,7 +4,7 @@
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
-import { imageFilename } from "../block/graph/open.ts";
+import { imageFilename } from "../block/model/filename.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import type { Node } from "./node.ts";
 

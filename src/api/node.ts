@@ -8,11 +8,11 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
-import { BlockBackend } from "../block/io/backend.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import { layers, skipImplicitFilters } from "../block/model/chain.ts";
 import { Req } from "../block/model/contract.ts";
 import type { BlockNode } from "../block/model/node.ts";
-import { imageFilename } from "../block/graph/open.ts";
+import { imageFilename } from "../block/model/filename.ts";
 import { Perm } from "../block/model/permissions.ts";
 import type { Engine } from "../machine/engine.ts";
 import { imageInfo } from "../server/monitor/commands/query.ts";

@@ -9,7 +9,7 @@ import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
-import { BlockBackend, guestPermissions, readerPermissions } from "../block/io/backend.ts";
+import { BlockBackend, guestPermissions, readerPermissions } from "../block/graph/backend.ts";
 import { chainContains, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
 import { rewriteBacking } from "../block/graph/change.ts";
 import { Req, Role } from "../block/model/contract.ts";

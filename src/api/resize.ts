@@ -2,7 +2,7 @@
  * Changing the length of a disk.
  */
 import { closing } from "../base/closing.ts";
-import { BlockBackend } from "../block/io/backend.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import type { Preallocation } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type Node, releaseIdle } from "./node.ts";

@@ -10,7 +10,7 @@ import { strerror } from "../base/errno.ts";
 import { errnoOf, firstFailure, messageOf } from "../base/errors.ts";
 import { sleep } from "../base/sleep.ts";
 import { fileGate } from "../block/model/gate.ts";
-import { imageFilename } from "../block/graph/open.ts";
+import { imageFilename } from "../block/model/filename.ts";
 import { type BlockJob, type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { JobFlags } from "./options/flags.ts";

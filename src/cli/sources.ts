@@ -3,7 +3,7 @@
  * unless asked, with the caching and sharing that the flags say. Messages as qemu-img's.
  */
 import { CommandError, messageOf } from "../base/errors.ts";
-import { BlockBackend } from "../block/io/backend.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { probeFormat } from "../block/graph/open.ts";
 import { Perm } from "../block/model/permissions.ts";

@@ -8,7 +8,7 @@ import { CommandError, errnoOf } from "../base/errors.ts";
 import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import { abortable } from "../base/signals.ts";
-import { BlockBackend, guestPermissions, readerPermissions } from "../block/io/backend.ts";
+import { BlockBackend, guestPermissions, readerPermissions } from "../block/graph/backend.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
@@ -72,7 +72,7 @@ export class GuestDevice {
       "enospc",
     ]);
     this.#keepsIoStatus = options.keepsIoStatus ?? true;
-    const { graph } = options.node;
+    const { graph } = options.machine;
     checkName(graph, options.name);
     this.#deadline = new Deadline(graph.host.clock, options.deadlineMs ?? 0, (operation) =>
       this.#late(operation),

@@ -5,7 +5,7 @@
 // POWERCUT_SEED: the first seed, POWERCUT_CUTS: cuts of each request (default 40; 10 where key slots change).
 import { expect, test } from "vitest";
 import { amend } from "../../src/block/graph/amend.ts";
-import { BlockBackend } from "../../src/block/io/backend.ts";
+import { BlockBackend } from "../../src/block/graph/backend.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
 import { portableDrivers } from "../../src/drivers/index.ts";

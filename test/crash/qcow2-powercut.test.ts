@@ -3,7 +3,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { BlockBackend } from "../../src/block/io/backend.ts";
+import { BlockBackend } from "../../src/block/graph/backend.ts";
 import { Req } from "../../src/block/model/contract.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";

@@ -1,7 +1,7 @@
 // Power cuts while internal snapshots are made, applied and removed: whatever set of unflushed sectors is lost, the image
 // opens and is clean, the disk is as before or after the change, and so is the list of snapshots, each with its content.
 import { expect, test } from "vitest";
-import { BlockBackend } from "../../src/block/io/backend.ts";
+import { BlockBackend } from "../../src/block/graph/backend.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
 import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";

@@ -4,7 +4,7 @@
 import { beforeAll, expect, test } from "vitest";
 import { BlockError, CommandError } from "../../src/base/errors.ts";
 import { MiB } from "../../src/base/limits.ts";
-import type { Child, ChildParent } from "../../src/block/io/child.ts";
+import type { Child, ChildParent } from "../../src/block/model/node.ts";
 import { type DriverType, Req } from "../../src/block/model/contract.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import type { BlockNode } from "../../src/block/model/node.ts";

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { strerror } from "../../src/base/errno.ts";
 import { errnoOf } from "../../src/base/errors.ts";
-import type { Child } from "../../src/block/io/child.ts";
+import type { Child } from "../../src/block/model/node.ts";
 import { nullCo } from "../../src/drivers/protocol/null-co.ts";
 import { MiB, TestGraph } from "../unit/support/graph.ts";
 

@@ -4,7 +4,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_pr
 import * as fs from "node:fs";
 import { createInterface } from "node:readline";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Child, ChildParent } from "../../src/block/io/child.ts";
+import type { Child, ChildParent } from "../../src/block/model/node.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
 import { file } from "../../src/drivers/protocol/file.ts";

@@ -1,7 +1,8 @@
 // The images of a story: created and filled in a first engine without faults or latency, then opened in the one that the
 // story runs in, and opened once more at the end by what their headers say.
+import { graphOf } from "../support/graph-of.ts";
 import type { NodeSpec } from "../../src/block/model/contract.ts";
-import { BlockBackend } from "../../src/block/io/backend.ts";
+import { BlockBackend } from "../../src/block/graph/backend.ts";
 import { fileGate } from "../../src/block/model/gate.ts";
 import type { BlockNode } from "../../src/block/model/node.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
@@ -39,7 +40,7 @@ const anyone = { perm: Perm.consistentRead | Perm.write, shared: Perm.all };
 
 /** All bytes of a node, read as a guest would. */
 export async function contentOf(node: BlockNode): Promise<Uint8Array> {
-  const backend = new BlockBackend(node.graph);
+  const backend = new BlockBackend(graphOf(node));
   await backend.attach(node, { perm: Perm.consistentRead, shared: Perm.all });
   try {
     const content = new Uint8Array(node.length);
@@ -140,7 +141,7 @@ export class World {
     for (let count = image.fill; count > 0; count--) {
       const bytes = 512 * dice.between(1, Math.min(image.size / 512, image.fillSectors));
       const offset = 512 * dice.between(0, (image.size - bytes) / 512);
-      const backend = new BlockBackend(node.graph);
+      const backend = new BlockBackend(graphOf(node));
       await backend.attach(node, anyone);
       if (dice.oneIn(6)) {
         await backend.pwriteZeroes(offset, bytes);
@@ -155,7 +156,7 @@ export class World {
   }
 
   async #write(node: BlockNode, offset: number, data: Uint8Array): Promise<void> {
-    const backend = new BlockBackend(node.graph);
+    const backend = new BlockBackend(graphOf(node));
     await backend.attach(node, anyone);
     await backend.pwrite(offset, data);
     await backend.close();

@@ -11,8 +11,8 @@ import {
   defaultGranularity,
   findDirtyBitmap,
 } from "../model/dirty-bitmap.ts";
-import type { BlockGraph } from "../graph/graph.ts";
-import type { BlockNode } from "../model/node.ts";
+import type { GraphView } from "../model/contract.ts";
+import { type BlockNode, nodeOf } from "../model/node.ts";
 
 /** Takes a change back. */
 export type Undo = () => void;
@@ -37,21 +37,17 @@ export interface BitmapsToMerge {
   bitmaps: readonly (string | BitmapName)[];
 }
 
-function nodeOf(graph: BlockGraph, name: string): BlockNode {
-  return graph.lookup(name);
-}
-
 /** The bitmap of that name, or `Dirty bitmap 'x' not found`. */
-export function lookupBitmap(graph: BlockGraph, { node, name }: BitmapName): DirtyBitmap {
-  const bitmap = findDirtyBitmap(nodeOf(graph, node), name);
+export function lookupBitmap(graph: GraphView, { node, name }: BitmapName): DirtyBitmap {
+  const bitmap = findDirtyBitmap(nodeOf(graph.lookup(node)), name);
   if (!bitmap) throw new CommandError(`Dirty bitmap '${name}' not found`);
   return bitmap;
 }
 
 /** Adds a bitmap. */
-export function addBitmap(graph: BlockGraph, args: BitmapToAdd): Undo {
+export function addBitmap(graph: GraphView, args: BitmapToAdd): Undo {
   if (args.name === "") throw new CommandError("Bitmap name cannot be empty");
-  const node = nodeOf(graph, args.node);
+  const node = nodeOf(graph.lookup(args.node));
   const granularity = args.granularity ?? defaultGranularity(node);
   const isLegal = granularity >= limits.minGranularity && granularity <= 2 ** 31;
   if (!isLegal || !isPowerOfTwo(granularity)) {
@@ -75,14 +71,14 @@ function checkStore(node: BlockNode, name: string, granularity: number): void {
 }
 
 /** Removes a bitmap. In a transaction, call the undo or `release` the bitmap at the end. */
-export function removeBitmap(graph: BlockGraph, args: BitmapName): void {
+export function removeBitmap(graph: GraphView, args: BitmapName): void {
   const bitmap = lookupBitmap(graph, args);
   bitmap.check({ readOnly: true, inconsistent: true });
   bitmap.release();
 }
 
 /** Marks everything clean. */
-export function clearBitmap(graph: BlockGraph, args: BitmapName): Undo {
+export function clearBitmap(graph: GraphView, args: BitmapName): Undo {
   const bitmap = lookupBitmap(graph, args);
   bitmap.check();
   const before = bitmap.bitmap.clone();
@@ -94,7 +90,7 @@ export function clearBitmap(graph: BlockGraph, args: BitmapName): Undo {
 }
 
 /** Switches recording on or off. */
-export function enableBitmap(graph: BlockGraph, args: BitmapName, enabled: boolean): Undo {
+export function enableBitmap(graph: GraphView, args: BitmapName, enabled: boolean): Undo {
   const bitmap = lookupBitmap(graph, args);
   bitmap.check(enabled ? {} : { readOnly: true });
   const before = bitmap.enabled;
@@ -105,7 +101,7 @@ export function enableBitmap(graph: BlockGraph, args: BitmapName, enabled: boole
 }
 
 /** Adds the bits of other bitmaps to one. All or none. */
-export function mergeBitmaps(graph: BlockGraph, args: BitmapsToMerge): Undo {
+export function mergeBitmaps(graph: GraphView, args: BitmapsToMerge): Undo {
   const target = lookupBitmap(graph, { node: args.node, name: args.target });
   target.check();
   const sources = args.bitmaps.map((source) =>
@@ -129,7 +125,7 @@ export function mergeBitmaps(graph: BlockGraph, args: BitmapsToMerge): Undo {
 }
 
 /** SHA-256 of the bits in 64-bit words, little endian, hex; what QEMU hashes. */
-export async function bitmapSha256(graph: BlockGraph, args: BitmapName): Promise<string> {
+export async function bitmapSha256(graph: GraphView, args: BitmapName): Promise<string> {
   const bits = lookupBitmap(graph, args).bitmap.serialize();
   const words = new Uint8Array(Math.max(8, alignUp(bits.byteLength, 8)));
   words.set(bits);

@@ -12,7 +12,7 @@ import { Mutex } from "../../base/signals.ts";
 import type { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import { skipFilters } from "../model/chain.ts";
-import type { Child } from "../io/child.ts";
+import type { Child } from "../model/node.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import { blockStatusAbove } from "../io/status.ts";
 

@@ -3,13 +3,15 @@
  * link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
-import { chainContains, rootNode } from "../model/chain.ts";
+import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import { type NodeSpec, Role } from "../model/contract.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/io.ts";
-import type { BlockNode, NodeOptions } from "../model/node.ts";
-import { checkDetectZeroes, imageFilename } from "./open.ts";
+import type { BlockNode } from "../model/node.ts";
+import type { NodeOptions } from "../model/contract.ts";
+import { imageFilename } from "../model/filename.ts";
+import { checkDetectZeroes } from "./open.ts";
 
 /**
  * A change in a transaction: made, and kept by commit or taken back by abort. Whoever may abort it keeps the nodes drained
@@ -43,7 +45,7 @@ export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Pro
   for (const node of held) graph.reference(node);
   const undo: (() => Promise<void>)[] = [];
   try {
-    for (const change of changes) await applyReopen(change, undo);
+    for (const change of changes) await applyReopen(graph, change, undo);
   } catch (error) {
     for (const step of undo.toReversed()) await step().catch(() => undefined);
     throw error;
@@ -82,13 +84,13 @@ function checkReopen(graph: BlockGraph, spec: NodeSpec): Reopening {
     spec,
     readOnly: spec["read-only"] ?? false,
     options,
-    backing: newBacking(node, backing),
+    backing: newBacking(graph, node, backing),
   };
 }
 
-function newBacking(node: BlockNode, backing: unknown): BlockNode | null | undefined {
+function newBacking(graph: BlockGraph, node: BlockNode, backing: unknown): BlockNode | null | undefined {
   if (backing === undefined || !node.type.supportsBacking) return undefined;
-  const target = typeof backing === "string" ? node.graph.nodeOrDevice({ node: backing }) : null;
+  const target = typeof backing === "string" ? graph.nodeOrDevice({ node: backing }) : null;
   if (target === (node.backing?.node ?? null)) return undefined;
   if (target) checkCycle(node, target);
   return target;
@@ -99,9 +101,13 @@ function checkCycle(node: BlockNode, backing: BlockNode): void {
   throw new CommandError(`Making '${backing.name}' a backing child of '${node.name}' would create a cycle`);
 }
 
-async function applyReopen(change: Reopening, undo: (() => Promise<void>)[]): Promise<void> {
+async function applyReopen(
+  graph: BlockGraph,
+  change: Reopening,
+  undo: (() => Promise<void>)[],
+): Promise<void> {
   const { node, spec, readOnly, options, backing } = change;
-  const { graph, options: before } = node;
+  const { options: before } = node;
   await changeDriver(node, spec, undo);
   await graph.setReadOnly(node, readOnly);
   undo.push(async () => {
@@ -162,7 +168,7 @@ export async function changeBackingFile(
   graph: BlockGraph,
   args: { device: string; node: string; backingFile: string },
 ): Promise<void> {
-  const top = rootNode(graph, args.device);
+  const top = graph.rootNode(args.device);
   const node = graph.nodeOrDevice({ node: args.node });
   if (!node.backing) {
     throw new CommandError("not allowing backing file change on an image without a backing file");

@@ -3,11 +3,12 @@ import { assert } from "../../base/assert.ts";
 import { saveBitmaps } from "../bitmap/persistence.ts";
 import { drained } from "../model/drain.ts";
 import { detachChild } from "./edges.ts";
+import type { NodeHome } from "./home.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
 
 /** Closes a node that nobody uses, then the children that only it used. */
-export async function closeNode(node: BlockNode): Promise<void> {
+export async function closeNode(graph: NodeHome, node: BlockNode): Promise<void> {
   assert(node.parents.size === 0, `node '${node.name}' is in use`);
   if (node.closed) return;
   const errors: unknown[] = [];
@@ -25,11 +26,11 @@ export async function closeNode(node: BlockNode): Promise<void> {
     await attempt(() => node.driver.close?.());
   });
   for (const bitmap of [...node.dirtyBitmaps]) bitmap.release();
-  node.graph.removeNode(node);
+  graph.removeNode(node);
   for (const child of [...node.children]) {
     child.frozen = false;
     await attempt(() => detachChild(child));
-    await attempt(() => node.graph.releaseIfUnused(child.node));
+    await attempt(() => graph.releaseIfUnused(child.node));
   }
   if (errors.length > 0) throw errors[0];
 }

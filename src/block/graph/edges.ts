@@ -4,13 +4,14 @@
  */
 import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
-import { Child, type ChildParent } from "../io/child.ts";
+import { ChildEdge } from "../io/child.ts";
+import type { Child, ChildParent } from "../model/node.ts";
 import { quiesceParent, unquiesceParent } from "../model/drain.ts";
 import type { ChildRole } from "../model/contract.ts";
 import { Role } from "../model/contract.ts";
 import { type BlockNode, type BlockOperation, allOperations } from "../model/node.ts";
 import { refreshPermissions, restorePermissions } from "./permission-update.ts";
-import type { Permissions } from "../model/permissions.ts";
+import type { Permissions } from "../model/contract.ts";
 
 const backingAllows: readonly BlockOperation[] = [
   "commit-target",
@@ -60,7 +61,7 @@ export async function attachChild(
 ): Promise<Child> {
   // It still waits for its last requests, but is as good as gone.
   if (init.node.closing) throw new CommandError(`Failed to find node with node-name='${init.node.name}'`);
-  const child = new Child(init);
+  const child = new ChildEdge(init);
   link(child);
   try {
     await refreshPermissions([child.parent.parentNode ?? child.node]);

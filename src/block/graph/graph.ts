@@ -14,16 +14,15 @@ import { limits } from "../../base/limits.ts";
 import { Mutex, Wakeup } from "../../base/signals.ts";
 import { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
-import type { BlockBackend } from "../io/backend.ts";
-import type { Child, ChildParent } from "../io/child.ts";
 import { closeNode } from "./close.ts";
 import { drained } from "../model/drain.ts";
-import type { ChildRole, DriverType, NodeSpec } from "../model/contract.ts";
+import type { ChildRef, ChildRole, DriverType, NodeSpec, NodeView, Permissions } from "../model/contract.ts";
 import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
-import type { BlockNode } from "../model/node.ts";
+import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
+import type { NodeHome } from "./home.ts";
+import { withRoot } from "./image-root.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
-import type { Permissions } from "../model/permissions.ts";
 import { switchReadOnly } from "./read-only.ts";
 
 /** What an engine is made of. */
@@ -37,7 +36,7 @@ export interface GraphInit {
 }
 
 /** All nodes of one engine. */
-export class BlockGraph {
+export class BlockGraph implements NodeHome {
   readonly host: Host;
   readonly kernels: Kernels;
   readonly arena: Arena;
@@ -47,9 +46,9 @@ export class BlockGraph {
   /** Woken whenever something that a drain may wait for has changed. */
   readonly changes = new Wakeup();
   /** Named block backends (guest devices). */
-  readonly backends = new Map<string, BlockBackend>();
+  readonly backends = new Map<string, NodeUser>();
   /** All backends that hold a node, those without a name too (library handles). */
-  readonly attachedBackends = new Set<BlockBackend>();
+  readonly attachedBackends = new Set<NodeUser>();
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets = new Secrets();
   readonly #drivers = new Map<string, DriverType>();
@@ -110,6 +109,14 @@ export class BlockGraph {
   lookup(name: string): BlockNode {
     const node = this.backends.get(name)?.root?.node ?? this.#nodes.get(name);
     if (!node) throw new CommandError(`Cannot find device='${name}' nor node-name='${name}'`);
+    return node;
+  }
+
+  /** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
+  rootNode(name: string): BlockNode {
+    const node = this.lookup(name);
+    for (const edge of node.parents)
+      if (edge.name !== "root") throw new CommandError("Need a root block node");
     return node;
   }
 
@@ -178,6 +185,19 @@ export class BlockGraph {
     node.references += 1;
   }
 
+  /** A node by its name or a spec, with a reference on it. */
+  async take(ref: ChildRef): Promise<BlockNode> {
+    if (typeof ref !== "string") return this.open(ref);
+    const node = this.lookup(ref);
+    this.reference(node);
+    return node;
+  }
+
+  /** Runs `body` as a user of the node who is no node, with these permissions; see image-root.ts. */
+  withRoot<T>(node: NodeView, permissions: Permissions, body: (child: Child) => Promise<T>): Promise<T> {
+    return withRoot(this, nodeOf(node), { permissions, body });
+  }
+
   /** Gives a reference back; the last one closes the node and what only it used. Reports a failed flush. */
   async release(node: BlockNode): Promise<void> {
     assert(node.references > 0, `node '${node.name}' released too often`);
@@ -187,7 +207,7 @@ export class BlockGraph {
 
   async releaseIfUnused(node: BlockNode): Promise<void> {
     if (node.closed || node.monitorOwned || node.references > 0 || node.parents.size > 0) return;
-    node.closing ??= closeNode(node);
+    node.closing ??= closeNode(this, node);
     await node.closing;
   }
 

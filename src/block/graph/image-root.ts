@@ -1,35 +1,25 @@
 /**
- * Writing to storage without an image around it, as formats do that are being made: a reference on the node, and an edge
- * with the permissions to write and resize.
+ * Using a node without being one, as formats do that are made or checked: an edge of an unnamed device for a while.
  */
-import type { Child, ChildParent } from "../io/child.ts";
-import type { ChildRef } from "../model/contract.ts";
-import type { BlockGraph } from "./graph.ts";
-import type { BlockNode } from "../model/node.ts";
-import { Perm } from "../model/permissions.ts";
+import type { Permissions } from "../model/contract.ts";
+import type { BlockNode, Child, ChildParent } from "../model/node.ts";
+import type { NodeHome } from "./home.ts";
 
-/** A node by its name or a spec, with a reference on it. */
-export async function takeNode(graph: BlockGraph, ref: ChildRef): Promise<BlockNode> {
-  if (typeof ref !== "string") return graph.open(ref);
-  const node = graph.lookup(ref);
-  graph.reference(node);
-  return node;
-}
+/** A parent that has nothing to stop while its node is drained: it waits for each of its requests itself. */
+export const unnamedDevice: ChildParent = {
+  describe: () => "an unnamed block device",
+  drainedBegin: () => undefined,
+  drainedEnd: () => undefined,
+  drainedBusy: () => false,
+};
 
-/** Runs `body` as the one who writes to a node. */
+/** Runs `body` with an edge to the node that has these permissions. EPERM (QEMU's words) where others don't allow them. */
 export async function withRoot<T>(
-  graph: BlockGraph,
+  graph: NodeHome,
   node: BlockNode,
-  body: (child: Child) => Promise<T>,
+  { permissions, body }: { permissions: Permissions; body: (child: Child) => Promise<T> },
 ): Promise<T> {
-  const parent: ChildParent = {
-    describe: () => "an unnamed block device",
-    drainedBegin: () => undefined,
-    drainedEnd: () => undefined,
-    drainedBusy: () => false,
-  };
-  const perm = Perm.write | Perm.resize;
-  const child = await graph.attach(parent, node, { name: "root", perm, shared: Perm.all });
+  const child = await graph.attach(unnamedDevice, node, { name: "root", ...permissions });
   try {
     return await body(child);
   } finally {

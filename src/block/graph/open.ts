@@ -5,13 +5,15 @@
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { restoreBitmaps } from "../bitmap/persistence.ts";
-import type { Child } from "../io/child.ts";
+import type { Child } from "../model/node.ts";
 import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "../model/contract.ts";
 import { attachChild, detachChild, refresh } from "./edges.ts";
+import { imageFilename } from "../model/filename.ts";
 import type { Gate } from "../model/gate.ts";
-import type { BlockGraph } from "./graph.ts";
+import type { NodeHome } from "./home.ts";
 import { pread } from "../io/io.ts";
-import { BlockNode, type NodeOptions } from "../model/node.ts";
+import { BlockNode } from "../model/node.ts";
+import type { NodeOptions } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
 
 interface Inherited {
@@ -23,13 +25,19 @@ interface Inherited {
 type Opener = Inherited | { gate?: Gate; metadataOnly?: boolean };
 
 /** Opens a node and its children. The caller takes a reference or an edge at once. */
-export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener = {}): Promise<BlockNode> {
+export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener = {}): Promise<BlockNode> {
   const inherited = "parent" in opener ? opener : undefined;
   const type = graph.driver(spec.driver);
   const name = graph.claimName(spec["node-name"]);
-  const node = new BlockNode({ graph, name, type, spec, options: nodeOptions(spec, inherited) });
+  const node = new BlockNode({
+    services: graph,
+    gate: "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate),
+    name,
+    type,
+    spec,
+    options: nodeOptions(spec, inherited),
+  });
   node.inheritsFrom = inherited?.parent;
-  node.gate = "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate);
   node.metadataOnly = "parent" in opener ? opener.parent.metadataOnly : (opener.metadataOnly ?? false);
   graph.addNode(node);
   try {
@@ -41,21 +49,21 @@ export async function openNode(graph: BlockGraph, spec: NodeSpec, opener: Opener
     node.childrenChanged();
     await loadBitmaps(node);
   } catch (error) {
-    await abandon(node);
+    await abandon(graph, node);
     throw error;
   }
   return node;
 }
 
-async function abandon(node: BlockNode): Promise<void> {
+async function abandon(graph: NodeHome, node: BlockNode): Promise<void> {
   const opened = node.isOpen;
   node.closed = true;
   if (opened) await node.driver.close?.().catch(() => undefined);
   for (const child of [...node.children]) {
     await detachChild(child).catch(() => undefined);
-    await node.graph.releaseIfUnused(child.node).catch(() => undefined);
+    await graph.releaseIfUnused(child.node).catch(() => undefined);
   }
-  node.graph.removeNode(node);
+  graph.removeNode(node);
 }
 
 function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOptions {
@@ -90,7 +98,7 @@ export function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "d
   );
 }
 
-function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
+function openContext(graph: NodeHome, node: BlockNode): OpenContext {
   return {
     node,
     graph,
@@ -101,23 +109,24 @@ function openContext(graph: BlockGraph, node: BlockNode): OpenContext {
     get readOnly() {
       return node.readOnly;
     },
-    openChild: (ref, name, role) => openChild(node, { ref, name, role }),
+    openChild: (ref, name, role) => openChild(graph, node, { ref, name, role }),
   };
 }
 
 async function openChild(
+  graph: NodeHome,
   parent: BlockNode,
   { ref, name, role }: { ref: ChildRef | undefined; name: string; role: ChildRole },
 ): Promise<Child> {
   if (ref === undefined) throw new CommandError(`A block device must be specified for "${name}"`);
-  return attachRef(parent, { ref, name, role });
+  return attachRef(graph, parent, { ref, name, role });
 }
 
 async function attachRef(
+  graph: NodeHome,
   parent: BlockNode,
   { ref, name, role }: { ref: ChildRef; name: string; role: ChildRole },
 ): Promise<Child> {
-  const { graph } = parent;
   const node = typeof ref === "string" ? graph.lookup(ref) : await openNode(graph, ref, { parent, role });
   try {
     if (typeof ref === "string") checkCircle(parent, node);
@@ -134,18 +143,18 @@ function checkCircle(parent: BlockNode, node: BlockNode): void {
 }
 
 /** The backing file: as the spec says, or as the header says and the gate allows. */
-async function openBacking(graph: BlockGraph, node: BlockNode, spec: NodeSpec): Promise<void> {
+async function openBacking(graph: NodeHome, node: BlockNode, spec: NodeSpec): Promise<void> {
   const given = spec["backing"] as ChildRef | null | undefined;
   if (given === null || given === "") return;
   if (given !== undefined) {
-    await attachRef(node, { ref: given, name: "backing", role: Role.cow });
+    await attachRef(graph, node, { ref: given, name: "backing", role: Role.cow });
     return;
   }
   await openBackingFromHeader(graph, node);
 }
 
 /** Attaches the backing file that the header names, if it names one and the gate allows it. */
-export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode): Promise<void> {
+export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): Promise<void> {
   const filename = node.driver.backingFilename?.();
   if (!filename) return;
   checkDepth(node);
@@ -165,7 +174,7 @@ export async function openBackingFromHeader(graph: BlockGraph, node: BlockNode):
   checkLoop(node, answer.allow);
   const ref = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
   try {
-    await attachRef(node, { ref, name: "backing", role: Role.cow });
+    await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
   } catch (error) {
     // A chain without an end is told once, and not by each of its images.
     if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;
@@ -206,22 +215,14 @@ function checkDepth(node: BlockNode): void {
   }
 }
 
-/** The name of the file that holds an image, as it was opened; empty when it is no file. */
-export function imageFilename(node: BlockNode): string {
-  for (let at: BlockNode | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
-    if (typeof at.spec["filename"] === "string") return at.spec["filename"];
-  }
-  return "";
-}
-
 /** Guesses the format of an image that its overlay does not name; only a gate that allows the file leads here. */
-async function probed(graph: BlockGraph, spec: NodeSpec): Promise<NodeSpec> {
+async function probed(graph: NodeHome, spec: NodeSpec): Promise<NodeSpec> {
   const file = spec["file"] as NodeSpec;
   return { ...spec, driver: await probeFormat(graph, file) };
 }
 
 /** The format that a protocol's first 2 KiB show, `raw` where none claims them. */
-export async function probeFormat(graph: BlockGraph, file: NodeSpec): Promise<string> {
+export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<string> {
   const node = await graph.open({ ...file, "read-only": true });
   try {
     const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));

@@ -8,9 +8,10 @@
 import { BlockError } from "../../base/errors.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { alignUp } from "../../base/ranges.ts";
-import type { Child } from "../io/child.ts";
+import type { Child } from "../model/node.ts";
 import type { BlockNode } from "../model/node.ts";
-import { Perm, type Permissions, defaultPermissions, permissionNames } from "../model/permissions.ts";
+import { Perm, defaultPermissions, permissionNames } from "../model/permissions.ts";
+import type { Permissions } from "../model/contract.ts";
 
 type Plan = Map<Child, Permissions>;
 

@@ -6,32 +6,14 @@ import { assert } from "../../base/assert.ts";
 import type { BlockStatus, ChildRole, RequestFlags, TruncateOptions } from "../model/contract.ts";
 import { Req } from "../model/contract.ts";
 import * as io from "./io.ts";
-import type { BlockNode } from "../model/node.ts";
-import { Perm, type Permissions } from "../model/permissions.ts";
+import type { BlockNode, Child, ChildParent } from "../model/node.ts";
+import { Perm } from "../model/permissions.ts";
+import type { Permissions } from "../model/contract.ts";
 import { blockStatus } from "./status.ts";
 import { pdiscard, pwriteZeroes } from "./zeroes.ts";
 
-/** What an edge tells its parent. */
-export interface ChildParent {
-  /** For error messages: `node 'x'`, `block job 'x'`, `block device 'x'`. */
-  describe(): string;
-  /** The node, where the parent is one. */
-  readonly parentNode?: BlockNode;
-  /** The child begins to be drained: issue no new requests until the end. */
-  drainedBegin(child: Child): void;
-  drainedEnd(child: Child): void;
-  /** True while requests of the parent are still under way. */
-  drainedBusy(child: Child): boolean;
-  /** The child's length changed. */
-  resized?(child: Child): void;
-  /** The edge now points at another node. */
-  replaced?(child: Child): void;
-  /** The edge stays where it is when its node is replaced in the graph. */
-  readonly stayAtNode?: boolean;
-}
-
-/** One edge of the graph. Made by BlockGraph.attach only. */
-export class Child {
+/** One edge of the graph. Made by graph/edges.ts only. */
+export class ChildEdge implements Child {
   readonly name: string;
   readonly role: ChildRole;
   readonly parent: ChildParent;

@@ -46,7 +46,7 @@ async function populate(
   );
   for (let at = start; at < stop; at += MAX_BOUNCE_BYTES) {
     const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
-    const slot = await node.graph.arena.acquire(bytes);
+    const slot = await node.services.arena.acquire(bytes);
     try {
       await populateChunk(node, at, slot.bytes, flags);
       if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
@@ -76,7 +76,7 @@ async function populateChunk(
 /** Writes what the backing chain holds. The content of the node does not change, so no bitmap is told. */
 async function writeCopy(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
   const { driver } = node;
-  if (driver.pwriteZeroes && node.graph.kernels.isZero(bytes)) {
+  if (driver.pwriteZeroes && node.services.kernels.isZero(bytes)) {
     try {
       return await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
     } catch (error) {

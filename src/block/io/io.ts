@@ -180,7 +180,7 @@ function writeAsWished(node: BlockNode, write: DataWrite): Promise<void> {
 }
 
 function isZeroWrite(node: BlockNode, buffer: Uint8Array): boolean {
-  return node.driver.pwriteZeroes !== undefined && node.graph.kernels.isZero(buffer);
+  return node.driver.pwriteZeroes !== undefined && node.services.kernels.isZero(buffer);
 }
 
 async function writeWithEvents(

@@ -43,7 +43,7 @@ export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Prom
 /** One request in flight less. */
 export function leave(node: BlockNode): void {
   node.inFlight -= 1;
-  if (node.inFlight === 0) node.graph.changes.wake();
+  if (node.inFlight === 0) node.services.changes.wake();
 }
 
 /** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */
@@ -60,7 +60,7 @@ export async function withBounce<T>(
   bytes: number,
   body: (buffer: Uint8Array) => Promise<T>,
 ): Promise<T> {
-  const { arena } = node.graph;
+  const { arena } = node.services;
   const slot = bytes <= arena.size ? arena.tryAcquire(bytes) : undefined;
   try {
     return await body(slot?.bytes ?? new Uint8Array(bytes));
@@ -152,7 +152,7 @@ function noteThreshold(node: BlockNode, offset: number, bytes: number): undefine
   const threshold = node.writeThreshold;
   if (threshold > 0 && offset + bytes > threshold) {
     node.writeThreshold = 0;
-    node.graph.events.emit("BLOCK_WRITE_THRESHOLD", {
+    node.services.events.emit("BLOCK_WRITE_THRESHOLD", {
       "node-name": node.name,
       "amount-exceeded": offset + bytes - threshold,
       "write-threshold": threshold,

@@ -6,7 +6,7 @@ import { assert } from "../../base/assert.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
-import type { BlockNode } from "../model/node.ts";
+import { type BlockNode, nodeOf } from "../model/node.ts";
 import { checkOpen, checkRange, leave } from "./request-path.ts";
 
 /**
@@ -96,7 +96,7 @@ async function statusWithoutHook(
 async function mergeBelow(node: BlockNode, status: BlockStatus, wantZero: boolean): Promise<BlockStatus> {
   const { map } = status;
   assert(map, "recursion without a map");
-  const below = await blockStatus(map.node, map.offset, status.bytes, wantZero);
+  const below = await blockStatus(nodeOf(map.node), map.offset, status.bytes, wantZero);
   const merged: BlockStatus = { ...status, bytes: Math.min(status.bytes, below.bytes), allocated: true };
   delete merged.recurse;
   if (below.zero) merged.zero = true;

@@ -3,16 +3,7 @@
  * Source: QEMU's bdrv_filter_or_cow_bs and its relatives.
  */
 import { CommandError } from "../../base/errors.ts";
-import type { Child } from "../io/child.ts";
-import type { BlockGraph } from "../graph/graph.ts";
-import type { BlockNode } from "./node.ts";
-
-/** A node that only block backends use, no node and no job. Throws `Need a root block node`. */
-export function rootNode(graph: BlockGraph, name: string): BlockNode {
-  const node = graph.lookup(name);
-  for (const edge of node.parents) if (edge.name !== "root") throw new CommandError("Need a root block node");
-  return node;
-}
+import type { BlockNode, Child } from "./node.ts";
 
 /** The edge to the next layer: a filter's child or the backing file. */
 export function filterOrCowChild(node: BlockNode): Child | undefined {
@@ -40,8 +31,10 @@ export function skipImplicitFilters(node: BlockNode): BlockNode {
 
 /** The topmost of the filters that the layer itself has put above `node` (jobs' filters); without one, `node`. */
 export function aboveImplicitFilters(node: BlockNode): BlockNode {
-  const over = (below: BlockNode): BlockNode | undefined =>
-    node.graph.nodes.find((above) => above.implicit && above.isFilter && above.filtered?.node === below);
+  const over = (below: BlockNode): BlockNode | undefined => {
+    const above = [...below.parents].map((edge) => edge.parent.parentNode);
+    return above.find((at) => at?.implicit && at.isFilter && at.filtered?.node === below);
+  };
   let at = node;
   for (let next = over(at); next; next = over(at)) at = next;
   return at;

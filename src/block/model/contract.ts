@@ -8,10 +8,13 @@
 import type { Host } from "../../base/host.ts";
 import type { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
-import type { Child } from "../io/child.ts";
-import type { BlockGraph } from "../graph/graph.ts";
-import type { BlockNode } from "./node.ts";
-import type { Permissions } from "./permissions.ts";
+import type { EventBus } from "../../base/event-bus.ts";
+import type { Wakeup } from "../../base/signals.ts";
+import type { Secrets } from "../../crypto/secrets.ts";
+import type { Gate } from "./gate.ts";
+import type { ChildRef, NodeSpec } from "./spec.ts";
+
+export type { ChildRef, NodeSpec } from "./spec.ts";
 
 /** Bits of a child's role (QEMU's BdrvChildRole). */
 export const Role = {
@@ -30,6 +33,12 @@ export const Role = {
 } as const;
 /** A set of Role bits. */
 export type ChildRole = number;
+
+/** What a parent takes on a child and what it lets other parents take: bits of Perm (permissions.ts). */
+export interface Permissions {
+  perm: number;
+  shared: number;
+}
 
 /** Request flags (QEMU's BDRV_REQ_*). */
 export const Req = {
@@ -68,7 +77,7 @@ export interface BlockStatus {
   /** This layer determines the content; otherwise it falls through to the backing file. */
   allocated: boolean;
   /** Where the bytes lie, if they lie as they are read. */
-  map?: { node: BlockNode; offset: number };
+  map?: { node: NodeView; offset: number };
   /** Ask `map.node` for more (it may know holes). */
   recurse?: boolean;
   /** Stored compressed (map is not set). */
@@ -164,7 +173,7 @@ export interface BlockDriver {
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
   flush?(): Promise<void>;
   /** Whether the node's flush includes this child (default: every child that it writes to). */
-  flushes?(child: Child): boolean;
+  flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus>;
   /** As blockStatus with `wantZero`, if it is known without waiting. */
@@ -181,7 +190,7 @@ export interface BlockDriver {
   /** Bytes taken on disk by this node's own storage. */
   allocatedBytes?(): Promise<number | undefined>;
   /** What to take on `child`; default by role (permissions.ts). */
-  childPermissions?(child: Child, parent: Permissions): Permissions;
+  childPermissions?(child: Edge, parent: Permissions): Permissions;
   /** Told before the cumulative permissions on this node change (image locks, reopening read-write). Throws to refuse. */
   setPermissions?(permissions: Permissions): Promise<void>;
   /** The node becomes read-only or writable (`blockdev-reopen`, commit into a read-only base). */
@@ -287,8 +296,8 @@ export interface StoredBitmap {
 
 /** What a driver gets while it opens. Children opened here are closed by the layer if the open fails. */
 export interface OpenContext {
-  readonly node: BlockNode;
-  readonly graph: BlockGraph;
+  readonly node: NodeView;
+  readonly graph: GraphView;
   readonly host: Host;
   readonly kernels: Kernels;
   readonly arena: Arena;
@@ -296,28 +305,12 @@ export interface OpenContext {
   /** The image is only to be described: do without secrets. */
   readonly metadataOnly: boolean;
   /** Opens or references a child: a node name, an inline spec, or undefined (an error naming `name`). */
-  openChild(ref: ChildRef | undefined, name: string, role: ChildRole): Promise<Child>;
-}
-
-/** A node by name, or a spec to open. */
-export type ChildRef = string | NodeSpec;
-
-/** A node's options as QAPI's BlockdevOptions has them: wire names, already validated. */
-export interface NodeSpec {
-  driver: string;
-  "node-name"?: string;
-  "read-only"?: boolean;
-  "auto-read-only"?: boolean;
-  "force-share"?: boolean;
-  "detect-zeroes"?: "off" | "on" | "unmap";
-  discard?: "ignore" | "unmap";
-  cache?: { direct?: boolean; "no-flush"?: boolean };
-  [option: string]: unknown;
+  openChild(ref: ChildRef | undefined, name: string, role: ChildRole): Promise<Edge>;
 }
 
 /** What `create` gets: options as QAPI's BlockdevCreateOptions has them. */
 export interface CreateContext {
-  readonly graph: BlockGraph;
+  readonly graph: GraphView;
   readonly host: Host;
   readonly signal?: AbortSignal;
 }
@@ -348,6 +341,100 @@ export interface CheckRequest {
   fix: { leaks: boolean; errors: boolean };
   /** Told of each problem, in words. */
   message: (text: string) => void;
+}
+
+/** Options of a node that hold for every driver. */
+export interface NodeOptions {
+  readOnly: boolean;
+  autoReadOnly: boolean;
+  forceShare: boolean;
+  detectZeroes: "off" | "on" | "unmap";
+  discard: "ignore" | "unmap";
+  cacheDirect: boolean;
+  cacheNoFlush: boolean;
+}
+
+/** What every node of an engine shares: the outside, memory, and the ways to tell that something has happened. */
+export interface NodeServices {
+  readonly host: Host;
+  readonly kernels: Kernels;
+  readonly arena: Arena;
+  readonly events: EventBus;
+  /** Woken whenever something that a drain may wait for has changed. */
+  readonly changes: Wakeup;
+  /** Passphrases and keys by id (`object-add qom-type=secret`). */
+  readonly secrets: Secrets;
+}
+
+/** A node as drivers see it: their own, or the one at the other end of an edge. */
+export interface NodeView {
+  readonly services: NodeServices;
+  readonly name: string;
+  readonly type: DriverType;
+  readonly spec: NodeSpec;
+  /** Asked for the files that this node's image names. */
+  readonly gate: Gate;
+  options: NodeOptions;
+  /** Length of the virtual disk, bytes. */
+  readonly length: number;
+  readonly limits: BlockLimits;
+  readonly driver: BlockDriver;
+  readonly readOnly: boolean;
+  readonly dirtyBitmaps: readonly unknown[];
+  /** The child in whose storage a format lies. */
+  readonly file: Edge | undefined;
+  readonly backing: Edge | undefined;
+  readonly primary: Edge | undefined;
+  /** The child that a filter presents. */
+  readonly filtered: Edge | undefined;
+  /** Takes the driver's length over and tells the parents. */
+  updateLength(): void;
+  /** Fires a blkdebug event of the format above; the promise, if any, suspends its request. */
+  debugEvent(event: string): Promise<void> | undefined;
+}
+
+/** The graph as drivers see it, while they open or create something. */
+export interface GraphView extends NodeServices {
+  readonly drivers: Iterable<DriverType>;
+  /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
+  lookup(name: string): NodeView;
+  findNode(name: string): NodeView | undefined;
+  /** Opens a node for a caller who holds a reference on it: release with `release`. */
+  open(spec: NodeSpec): Promise<NodeView>;
+  /** A node by its name or a spec, with a reference on it. */
+  take(ref: ChildRef): Promise<NodeView>;
+  release(node: NodeView): Promise<void>;
+  /** Runs `body` as a user of the node who is no node (a format that is made or checked), with these permissions. */
+  withRoot<T>(node: NodeView, permissions: Permissions, body: (edge: Edge) => Promise<T>): Promise<T>;
+}
+
+/**
+ * An edge to a child as its parent sees it (child.ts). All I/O of a parent goes through it. Offsets and lengths are bytes.
+ */
+export interface Edge {
+  readonly name: string;
+  readonly role: ChildRole;
+  readonly node: NodeView;
+  readonly length: number;
+  readonly perm: number;
+  /** Fills `buffer` from `offset`; beyond the node's end it reads zeroes. */
+  pread(offset: number, buffer: Uint8Array, flags?: RequestFlags): Promise<void>;
+  /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
+  pwrite(offset: number, buffer: Uint8Array, flags?: RequestFlags): Promise<void>;
+  /** As pread() within the node's end, if it can be done before this returns; false: nothing has happened, use pread(). */
+  preadNow(offset: number, buffer: Uint8Array): boolean;
+  /** As pwrite(), if it can be done before this returns; false: use pwrite(), which also tells why. */
+  pwriteNow(offset: number, buffer: Uint8Array): boolean;
+  /** Makes the range read as zeroes. */
+  pwriteZeroes(offset: number, bytes: number, flags?: RequestFlags): Promise<void>;
+  /** Drops the range's content, if the node honours discards. */
+  pdiscard(offset: number, bytes: number): Promise<void>;
+  /** Makes completed writes durable. */
+  flush(): Promise<void>;
+  /** Status of a range of the node itself. */
+  blockStatus(offset: number, bytes: number, wantZero?: boolean): Promise<BlockStatus>;
+  /** Changes the node's length; needs resize. */
+  truncate(size: number, options: TruncateOptions): Promise<void>;
 }
 
 /** A kind of driver, registered with the graph by an entry. */

@@ -7,11 +7,16 @@ import { CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { isPowerOfTwo } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
-import type { BlockNode } from "./node.ts";
+import type { NodeView } from "./contract.ts";
+
+/** A node that has dirty bitmaps: its length is theirs. */
+export interface BitmapOwner extends NodeView {
+  readonly dirtyBitmaps: DirtyBitmap[];
+}
 
 /** A dirty bitmap. Anonymous ones (no name) belong to jobs and are not published. */
 export class DirtyBitmap {
-  readonly node: BlockNode;
+  readonly node: BitmapOwner;
   readonly name: string | undefined;
   readonly granularity: number;
   bitmap: Bitmap;
@@ -26,11 +31,11 @@ export class DirtyBitmap {
   inconsistent = false;
   successor: DirtyBitmap | undefined;
 
-  constructor(node: BlockNode, name: string | undefined, granularity: number) {
+  constructor(node: BitmapOwner, name: string | undefined, granularity: number) {
     this.node = node;
     this.name = name;
     this.granularity = granularity;
-    this.bitmap = new Bitmap(node.length, granularity, node.graph.kernels);
+    this.bitmap = new Bitmap(node.length, granularity, node.services.kernels);
   }
 
   /** Whether writes set bits now: its own, or its successor's. */
@@ -114,14 +119,14 @@ export class DirtyBitmap {
 }
 
 /** Bitmap granularity where none is asked for: the cluster size within 4 KiB … 64 KiB, else 64 KiB. */
-export function defaultGranularity(node: BlockNode): number {
+export function defaultGranularity(node: BitmapOwner): number {
   const cluster = node.driver.getInfo?.().clusterSize ?? 0;
   return cluster > 0 ? Math.min(Math.max(cluster, 4096), 65536) : 65536;
 }
 
 /** Adds a bitmap to a node; a name must be free. Newest first, as QEMU lists them. */
 export function createDirtyBitmap(
-  node: BlockNode,
+  node: BitmapOwner,
   options: { name?: string; granularity?: number } = {},
 ): DirtyBitmap {
   const granularity = options.granularity ?? defaultGranularity(node);
@@ -135,12 +140,12 @@ export function createDirtyBitmap(
 }
 
 /** The node's bitmap of that name. */
-export function findDirtyBitmap(node: BlockNode, name: string): DirtyBitmap | undefined {
+export function findDirtyBitmap(node: BitmapOwner, name: string): DirtyBitmap | undefined {
   return node.dirtyBitmaps.find((bitmap) => bitmap.name === name);
 }
 
 /** The bitmaps of a node as QMP shows them (BlockDirtyInfo). */
-export function dirtyBitmapInfo(node: BlockNode): Record<string, unknown>[] {
+export function dirtyBitmapInfo(node: BitmapOwner): Record<string, unknown>[] {
   return node.dirtyBitmaps
     .filter((bitmap) => bitmap.name !== undefined)
     .map((bitmap) => ({
@@ -155,6 +160,6 @@ export function dirtyBitmapInfo(node: BlockNode): Record<string, unknown>[] {
 }
 
 /** Called by the request path after a write. */
-export function recordWrite(node: BlockNode, offset: number, bytes: number): void {
+export function recordWrite(node: BitmapOwner, offset: number, bytes: number): void {
   for (const bitmap of node.dirtyBitmaps) bitmap.recordWrite(offset, bytes);
 }

@@ -3,25 +3,49 @@
  * and jobs, to issue nothing new, then waits for what is in flight. Sections nest. Source: QEMU's bdrv_drained_begin.
  */
 import { assert } from "../../base/assert.ts";
-import type { Child } from "../io/child.ts";
-import type { BlockNode } from "./node.ts";
+import type { Wakeup } from "../../base/signals.ts";
+import type { BlockDriver } from "./contract.ts";
+
+/** An edge, as far as a drain goes along it: upward, to the parent. */
+export interface DrainEdge {
+  /** Whether the parent was told of the node's current drain. */
+  quiescedParent: boolean;
+  readonly parent: {
+    drainedBegin(child: DrainEdge): void;
+    drainedEnd(child: DrainEdge): void;
+    drainedBusy(child: DrainEdge): boolean;
+  };
+}
+
+/** A node, as far as a drain is concerned. */
+export interface Drainable {
+  readonly name: string;
+  readonly isOpen: boolean;
+  readonly driver: Pick<BlockDriver, "drainBegin" | "drainEnd" | "drainBusy">;
+  readonly parents: Iterable<DrainEdge>;
+  readonly services: { readonly changes: Wakeup };
+  /** How many drained sections it is in. */
+  quiesceCounter: number;
+  /** Requests under way. */
+  readonly inFlight: number;
+}
 
 /** Tells the parent of one edge that the node below is being drained. */
-export function quiesceParent(child: Child): void {
+export function quiesceParent(child: DrainEdge): void {
   if (child.quiescedParent) return;
   child.quiescedParent = true;
   child.parent.drainedBegin(child);
 }
 
 /** The reverse of quiesceParent. */
-export function unquiesceParent(child: Child): void {
+export function unquiesceParent(child: DrainEdge): void {
   if (!child.quiescedParent) return;
   child.quiescedParent = false;
   child.parent.drainedEnd(child);
 }
 
 /** Stops new requests to the node; the first of nested calls tells parents and driver. */
-export function quiesce(node: BlockNode): void {
+export function quiesce(node: Drainable): void {
   node.quiesceCounter += 1;
   if (node.quiesceCounter > 1) return;
   for (const parent of [...node.parents]) quiesceParent(parent);
@@ -29,7 +53,7 @@ export function quiesce(node: BlockNode): void {
 }
 
 /** The reverse of quiesce. */
-export function unquiesce(node: BlockNode): void {
+export function unquiesce(node: Drainable): void {
   assert(node.quiesceCounter > 0, `drain of '${node.name}' ended without a beginning`);
   node.quiesceCounter -= 1;
   if (node.quiesceCounter > 0) return;
@@ -38,7 +62,7 @@ export function unquiesce(node: BlockNode): void {
 }
 
 /** Whether requests to the node, or requests of its parents, are still under way. */
-export function isBusy(node: BlockNode): boolean {
+export function isBusy(node: Drainable): boolean {
   if (node.inFlight > 0) return true;
   if (node.isOpen && node.driver.drainBusy?.()) return true;
   for (const parent of node.parents) if (parent.parent.drainedBusy(parent)) return true;
@@ -46,21 +70,21 @@ export function isBusy(node: BlockNode): boolean {
 }
 
 /** Begins a drained section of `node`; resolves when nothing is in flight. */
-export async function drainedBegin(node: BlockNode): Promise<void> {
+export async function drainedBegin(node: Drainable): Promise<void> {
   quiesce(node);
-  await node.graph.changes.until(() => !isBusy(node));
+  await node.services.changes.until(() => !isBusy(node));
 }
 
 /** Ends a drained section. */
-export function drainedEnd(node: BlockNode): void {
+export function drainedEnd(node: Drainable): void {
   unquiesce(node);
 }
 
 /** Runs `body` while the given nodes are drained. */
-export async function drained<T>(nodes: readonly BlockNode[], body: () => Promise<T> | T): Promise<T> {
+export async function drained<T>(nodes: readonly Drainable[], body: () => Promise<T> | T): Promise<T> {
   for (const node of nodes) quiesce(node);
   try {
-    if (nodes.some(isBusy)) await nodes[0]?.graph.changes.until(() => !nodes.some(isBusy));
+    if (nodes.some(isBusy)) await nodes[0]?.services.changes.until(() => !nodes.some(isBusy));
     return await body();
   } finally {
     for (const node of nodes.toReversed()) unquiesce(node);

@@ -3,6 +3,7 @@
  * a `json:` description with the options that matter, in QEMU's order of keys. Source: behaviour of QEMU 7.2's
  * bdrv_refresh_filename; the order of keys is that of its dictionary's hash buckets.
  */
+import type { NodeView } from "./contract.ts";
 import type { BlockNode } from "./node.ts";
 
 /** Options that say how a node is used and not what it shows. */
@@ -82,4 +83,12 @@ export function bucketOf(key: string): number {
   });
   hash = (Math.imul(1103515243, hash) + 12345) >>> 0;
   return hash % 512;
+}
+
+/** The name of the file that holds an image, as it was opened; empty when it is no file. */
+export function imageFilename(node: NodeView): string {
+  for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
+    if (typeof at.spec["filename"] === "string") return at.spec["filename"];
+  }
+  return "";
 }

@@ -2,14 +2,14 @@
  * The common ground of filters: every hook passes its request unchanged to the one filtered child. A filter overrides
  * what it is there for. Source: what QEMU's generic code does for a filter that lacks a callback.
  */
-import type { Child } from "../io/child.ts";
+import type { Edge } from "../model/contract.ts";
 import type { BlockDriver, BlockStatus, DriverInfo, RequestFlags, TruncateOptions } from "./contract.ts";
 
 /** Passes everything to `below`. */
 export class FilterDriver implements BlockDriver {
-  protected readonly below: Child;
+  protected readonly below: Edge;
 
-  constructor(below: Child) {
+  constructor(below: Edge) {
     this.below = below;
   }
 

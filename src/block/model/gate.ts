@@ -3,7 +3,7 @@
  * denies everything; entries choose another policy. Source: design rule "never guess for an authority decision".
  */
 import type { Host } from "../../base/host.ts";
-import type { NodeSpec } from "./contract.ts";
+import type { NodeSpec } from "./spec.ts";
 
 /** What an image asks to have opened. */
 export interface GateRequest {

@@ -1,9 +1,9 @@
 /** The header of an encrypted volume in a child node, for src/crypto. */
 import type { HeaderStorage } from "../../crypto/luks-keys.ts";
-import type { Child } from "../io/child.ts";
+import type { Edge } from "../model/contract.ts";
 
 /** The bytes of `child` from `start` on. */
-export function headerStorage(child: Child, start = 0): HeaderStorage {
+export function headerStorage(child: Edge, start = 0): HeaderStorage {
   return {
     read: (offset, buffer) => child.pread(start + offset, buffer),
     write: (offset, data) => child.pwrite(start + offset, data),

@@ -7,20 +7,23 @@
  */
 import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
-import type { Child, ChildParent } from "../io/child.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import * as drain from "./drain.ts";
 import {
   type BlockDriver,
   type BlockLimits,
   type DriverType,
+  type Edge,
+  type NodeOptions,
+  type NodeServices,
   type NodeSpec,
+  type NodeView,
+  type Permissions,
   Role,
   defaultLimits,
 } from "./contract.ts";
 import type { Gate } from "./gate.ts";
-import type { BlockGraph } from "../graph/graph.ts";
-import { Perm, type Permissions } from "./permissions.ts";
+import { Perm } from "./permissions.ts";
 import { RequestTracker } from "./request.ts";
 
 /** Operations that a job can block on the nodes it uses (QEMU's BlockOpType). */
@@ -42,20 +45,60 @@ export type BlockOperation =
   | "stream"
   | "replace";
 
-/** Options of a node that hold for every driver. */
-export interface NodeOptions {
-  readOnly: boolean;
-  autoReadOnly: boolean;
-  forceShare: boolean;
-  detectZeroes: "off" | "on" | "unmap";
-  discard: "ignore" | "unmap";
-  cacheDirect: boolean;
-  cacheNoFlush: boolean;
+/** What an edge tells its parent. */
+export interface ChildParent {
+  /** For error messages: `node 'x'`, `block job 'x'`, `block device 'x'`. */
+  describe(): string;
+  /** The node, where the parent is one. */
+  readonly parentNode?: BlockNode;
+  /** The child begins to be drained: issue no new requests until the end. */
+  drainedBegin(child: Child): void;
+  drainedEnd(child: Child): void;
+  /** True while requests of the parent are still under way. */
+  drainedBusy(child: Child): boolean;
+  /** The child's length changed. */
+  resized?(child: Child): void;
+  /** The edge now points at another node. */
+  replaced?(child: Child): void;
+  /** The edge stays where it is when its node is replaced in the graph. */
+  readonly stayAtNode?: boolean;
+}
+
+/** A block backend as the graph sees it (graph/backend.ts). */
+export interface NodeUser {
+  /** Empty: anonymous. */
+  readonly name: string;
+  readonly root: Child | undefined;
+  close(): Promise<void>;
+}
+
+/** An edge as the graph sees it: who holds it and where it leads. Made and moved by graph/edges.ts only. */
+export interface Child extends Edge {
+  readonly parent: ChildParent;
+  node: BlockNode;
+  perm: number;
+  shared: number;
+  /** A frozen edge may not be moved or removed (backing links below a job). */
+  frozen: boolean;
+  /** Whether drainedBegin was passed to the parent for the node's current drain. */
+  quiescedParent: boolean;
+}
+
+/** The node that a driver was shown. */
+export function nodeOf(view: NodeView): BlockNode {
+  assert(view instanceof BlockNode, `'${view.name}' is no node`);
+  return view;
+}
+
+/** The edge that a driver was given: filters that walk along the graph see more of it. */
+export function childOf(edge: Edge): Child {
+  nodeOf(edge.node);
+  return edge as Child;
 }
 
 /** A node of the block graph. */
-export class BlockNode implements ChildParent {
-  readonly graph: BlockGraph;
+export class BlockNode implements ChildParent, NodeView {
+  readonly services: NodeServices;
   readonly name: string;
   readonly type: DriverType;
   /** As it was opened; what the driver's own options are by now. */
@@ -99,14 +142,15 @@ export class BlockNode implements ChildParent {
   #backing: Child | undefined;
 
   constructor(init: {
-    graph: BlockGraph;
+    services: NodeServices;
+    gate: Gate;
     name: string;
     type: DriverType;
     spec: NodeSpec;
     options: NodeOptions;
   }) {
-    this.graph = init.graph;
-    this.gate = init.graph.gate;
+    this.services = init.services;
+    this.gate = init.gate;
     this.name = init.name;
     this.type = init.type;
     this.spec = init.spec;

@@ -2,8 +2,7 @@
  * Permissions that a parent takes on a child node and shares with the child's other parents, and the rules by which a
  * driver passes them down. Source: QEMU's block layer documentation of BLK_PERM_*, behaviour of 7.2.
  */
-import type { ChildRole } from "./contract.ts";
-import { Role } from "./contract.ts";
+import { type ChildRole, type Permissions, Role } from "./contract.ts";
 
 /** Permission bits. */
 export const Perm = {
@@ -16,12 +15,6 @@ export const Perm = {
   resize: 8,
   all: 15,
 } as const;
-
-/** What a parent takes and what it lets other parents take: bits of Perm. */
-export interface Permissions {
-  perm: number;
-  shared: number;
-}
 
 const names: readonly (readonly [number, string])[] = [
   [Perm.consistentRead, "consistent read"],

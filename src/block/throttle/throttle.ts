@@ -11,7 +11,7 @@ import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { Clock } from "../../base/host.ts";
 import { type Deferred, deferred } from "../../base/signals.ts";
-import type { BlockGraph } from "../graph/graph.ts";
+import type { GraphView } from "../model/contract.ts";
 import {
   type BucketConfig,
   type ThrottleBucketName,
@@ -306,10 +306,10 @@ export class ThrottleGroups {
   }
 }
 
-const groupsByGraph = new WeakMap<BlockGraph, ThrottleGroups>();
+const groupsByGraph = new WeakMap<GraphView, ThrottleGroups>();
 
 /** The groups of a graph (`object-add qom-type=throttle-group`); made when first asked for. */
-export function throttleGroupsOf(graph: BlockGraph): ThrottleGroups {
+export function throttleGroupsOf(graph: GraphView): ThrottleGroups {
   let groups = groupsByGraph.get(graph);
   if (!groups) {
     groups = new ThrottleGroups(graph.host.clock);

@@ -7,7 +7,7 @@ import { errnoFromNumber } from "../../base/errno.ts";
 import { BlockError } from "../../base/errors.ts";
 import type { Clock } from "../../base/host.ts";
 import { isAligned, isPowerOfTwo } from "../../base/ranges.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Edge } from "../../block/model/contract.ts";
 import {
   type BlockLimits,
   type BlockStatus,
@@ -17,9 +17,10 @@ import {
   Role,
 } from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { childOption, optionError, sizeOption, stringListOption } from "../../block/model/options.ts";
-import { Perm, type Permissions, defaultPermissions } from "../../block/model/permissions.ts";
+import { Perm, defaultPermissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 import { readRules } from "./blkdebug-config.ts";
 import { RuleEngine, type RuleRequest } from "./blkdebug-rules.ts";
 
@@ -34,14 +35,14 @@ interface ExtraPermissions {
 /** The driver; tests and tools reach breakpoints through `rules`. */
 export class BlkdebugDriver extends FilterDriver {
   readonly rules: RuleEngine;
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #clock: Clock;
   readonly #limits: Partial<BlockLimits>;
   readonly #extra: ExtraPermissions;
 
   constructor(init: {
-    node: BlockNode;
-    image: Child;
+    node: NodeView;
+    image: Edge;
     clock: Clock;
     rules: RuleEngine;
     limits: Partial<BlockLimits>;
@@ -95,7 +96,7 @@ export class BlkdebugDriver extends FilterDriver {
     return this.#limits;
   }
 
-  childPermissions(child: Child, parent: Permissions): Permissions {
+  childPermissions(child: Edge, parent: Permissions): Permissions {
     const { perm, shared } = defaultPermissions(parent, child.role, !this.#node.readOnly);
     return { perm: perm | this.#extra.take, shared: shared & ~this.#extra.unshare };
   }
@@ -131,7 +132,7 @@ function alignedOption(spec: NodeSpec, name: string, unit: number): number {
 }
 
 /** The options that shape requests; each must fit those that it builds on. */
-function readLimits(spec: NodeSpec, image: Child): Partial<BlockLimits> {
+function readLimits(spec: NodeSpec, image: Edge): Partial<BlockLimits> {
   const requested = sizeOption(spec, "align") ?? 0;
   if (requested !== 0 && (requested >= INT_MAX || !isPowerOfTwo(requested))) {
     throw optionError(`Cannot meet constraints with align ${requested}`);

@@ -7,11 +7,11 @@
  * snapshot up (on-cbw-error=break-snapshot) and has. A failed copy emits no event: the guest's write fails.
  * Source: QAPI BlockdevOptionsCbw; behaviour of QEMU 7.2.
  */
+import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/copy/block-copy.ts";
 import { chainContains } from "../../block/model/chain.ts";
-import type { Child } from "../../block/io/child.ts";
 import type { SnapshotSource } from "../../block/model/snapshot-source.ts";
 import { blockStatusAbove } from "../../block/io/status.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
@@ -27,9 +27,9 @@ import {
   type RequestFlags,
   Role,
 } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { childOption, optionError, sizeOption, stringOption } from "../../block/model/options.ts";
-import { Perm, type Permissions, filterPermissions } from "../../block/model/permissions.ts";
+import { Perm, filterPermissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 
 interface CopyBeforeWriteInit {
   node: BlockNode;
@@ -68,7 +68,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     this.#file = init.file;
     this.#breakGuestWrite = init.breakGuestWrite;
     this.#timeoutMs = init.timeoutMs;
-    this.#done = new Bitmap(init.copy.length, init.copy.clusterSize, init.node.graph.kernels);
+    this.#done = new Bitmap(init.copy.length, init.copy.clusterSize, init.node.services.kernels);
     this.#access = init.copy.bitmap.clone();
   }
 
@@ -235,7 +235,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
         pass.cancel();
         void pass.done.then(() => {
           this.#abandoned -= 1;
-          this.#node.graph.changes.wake();
+          this.#node.services.changes.wake();
         });
         resolve(true);
       });
@@ -254,7 +254,7 @@ function bitmapOption(context: OpenContext, spec: NodeSpec): DirtyBitmap | undef
   if (typeof value !== "object" || typeof value.node !== "string" || typeof value.name !== "string") {
     throw optionError("Invalid parameter type for 'bitmap', expected: BlockDirtyBitmap");
   }
-  const bitmap = findDirtyBitmap(context.graph.lookup(value.node), value.name);
+  const bitmap = findDirtyBitmap(nodeOf(context.graph.lookup(value.node)), value.name);
   if (!bitmap) throw new CommandError(`Dirty bitmap '${value.name}' not found`);
   bitmap.check({ readOnly: true });
   return bitmap;
@@ -302,9 +302,17 @@ export const copyBeforeWrite: DriverType = {
   async open(context, spec) {
     const breakGuestWrite = onError(spec);
     const timeoutMs = (sizeOption(spec, "cbw-timeout") ?? 0) * 1000;
-    const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
-    const target = await context.openChild(childOption(spec, "target"), "target", Role.data);
+    const role = Role.filtered | Role.primary;
+    const file = childOf(await context.openChild(childOption(spec, "file"), "file", role));
+    const target = childOf(await context.openChild(childOption(spec, "target"), "target", Role.data));
     const copy = blockCopyOf(context, { source: file, target, bitmap: bitmapOption(context, spec) });
-    return new CopyBeforeWrite({ node: context.node, file, target, copy, breakGuestWrite, timeoutMs });
+    return new CopyBeforeWrite({
+      node: nodeOf(context.node),
+      file,
+      target,
+      copy,
+      breakGuestWrite,
+      timeoutMs,
+    });
   },
 };

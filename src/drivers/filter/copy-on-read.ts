@@ -4,21 +4,27 @@
  * Invariant: the links from the filter down to `bottom` are frozen while the filter is open.
  * Source: QAPI BlockdevOptionsCor; behaviour and words of QEMU 7.2.
  */
+import { type BlockNode, nodeOf } from "../../block/model/node.ts";
 import { backingChainNext, chainContains, freezeChain } from "../../block/model/chain.ts";
-import type { Child } from "../../block/io/child.ts";
-import { type DriverType, Req, type RequestFlags, Role } from "../../block/model/contract.ts";
+import {
+  type DriverType,
+  type Edge,
+  type GraphView,
+  Req,
+  type RequestFlags,
+  Role,
+} from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
-import type { BlockGraph } from "../../block/graph/graph.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { childOption, optionError, stringOption } from "../../block/model/options.ts";
-import { Perm, type Permissions, filterPermissions } from "../../block/model/permissions.ts";
+import { Perm, filterPermissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/io/status.ts";
 
 class CopyOnReadDriver extends FilterDriver {
   readonly #bottom: BlockNode | undefined;
   readonly #unfreeze: (() => void) | undefined;
 
-  constructor(init: { file: Child; bottom: BlockNode | undefined; unfreeze: (() => void) | undefined }) {
+  constructor(init: { file: Edge; bottom: BlockNode | undefined; unfreeze: (() => void) | undefined }) {
     super(init.file);
     this.#bottom = init.bottom;
     this.#unfreeze = init.unfreeze;
@@ -40,11 +46,14 @@ class CopyOnReadDriver extends FilterDriver {
 
   /** What the node below holds itself is copied by nobody. */
   preadNow(offset: number, buffer: Uint8Array): boolean {
-    return isAllocatedNow(this.below.node, offset, buffer.byteLength) && this.below.preadNow(offset, buffer);
+    return (
+      isAllocatedNow(nodeOf(this.below.node), offset, buffer.byteLength) &&
+      this.below.preadNow(offset, buffer)
+    );
   }
 
   /** Besides what the parents ask for: writes that leave the content as it is. */
-  childPermissions(_child: Child, parent: Permissions): Permissions {
+  childPermissions(_child: Edge, parent: Permissions): Permissions {
     const { perm, shared } = filterPermissions(parent);
     return { perm: perm | Perm.writeUnchanged, shared: shared | Perm.writeUnchanged };
   }
@@ -58,11 +67,12 @@ class CopyOnReadDriver extends FilterDriver {
   async #look(bottom: BlockNode, offset: number, bytes: number): Promise<{ bytes: number; copy: boolean }> {
     let reach = bytes;
     try {
-      const own = await isAllocated(this.below.node, offset, bytes);
+      const below = nodeOf(this.below.node);
+      const own = await isAllocated(below, offset, bytes);
       if (own.allocated) return { bytes: own.bytes, copy: false };
       reach = own.bytes;
-      const next = backingChainNext(this.below.node);
-      if (!next || this.below.node === bottom) return { bytes: reach, copy: false };
+      const next = backingChainNext(below);
+      if (!next || below === bottom) return { bytes: reach, copy: false };
       const above = await isAllocatedAbove(next, offset, reach, { base: bottom, includeBase: true });
       return { bytes: above.bytes, copy: above.allocated };
     } catch {
@@ -71,9 +81,10 @@ class CopyOnReadDriver extends FilterDriver {
   }
 }
 
-function findBottom(graph: BlockGraph, file: BlockNode, name: string): BlockNode {
-  const bottom = graph.findNode(name);
-  if (!bottom) throw optionError(`Bottom node '${name}' not found`);
+function findBottom(graph: GraphView, file: BlockNode, name: string): BlockNode {
+  const found = graph.findNode(name);
+  if (!found) throw optionError(`Bottom node '${name}' not found`);
+  const bottom = nodeOf(found);
   if (!bottom.isOpen) throw optionError(`Bottom node '${name}' not opened`);
   if (bottom.isFilter) throw optionError(`Bottom node '${name}' is a filter`);
   if (!chainContains(file, bottom)) {
@@ -89,8 +100,8 @@ export const copyOnRead: DriverType = {
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
     const name = stringOption(spec, "bottom");
-    const bottom = name === undefined ? undefined : findBottom(context.graph, file.node, name);
-    const unfreeze = bottom && freezeChain(context.node, bottom);
+    const bottom = name === undefined ? undefined : findBottom(context.graph, nodeOf(file.node), name);
+    const unfreeze = bottom && freezeChain(nodeOf(context.node), bottom);
     return new CopyOnReadDriver({ file, bottom, unfreeze });
   },
 };

@@ -4,7 +4,7 @@
  * Source: QAPI BlockdevOptions `snapshot-access`; behaviour of QEMU 7.2.
  */
 import { blockError } from "../../base/errors.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Edge } from "../../block/model/contract.ts";
 import {
   type BlockDriver,
   type BlockStatus,
@@ -13,13 +13,14 @@ import {
   Role,
 } from "../../block/model/contract.ts";
 import { childOption } from "../../block/model/options.ts";
-import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 import { type SnapshotSource, hasSnapshot } from "../../block/model/snapshot-source.ts";
 
 class SnapshotAccess implements BlockDriver {
-  readonly #file: Child;
+  readonly #file: Edge;
 
-  constructor(file: Child) {
+  constructor(file: Edge) {
     this.#file = file;
   }
 

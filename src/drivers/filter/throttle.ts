@@ -3,7 +3,7 @@
  * Invariant: while the node is drained the limits do not hold, and nothing waits.
  * Source: QAPI BlockdevOptionsThrottle; behaviour and words of QEMU 7.2.
  */
-import type { Child } from "../../block/io/child.ts";
+import type { Edge } from "../../block/model/contract.ts";
 import { type DriverType, type RequestFlags, Role } from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
 import { childOption, optionError, stringOption } from "../../block/model/options.ts";
@@ -12,7 +12,7 @@ import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle/thro
 class ThrottleDriver extends FilterDriver {
   readonly #member: ThrottleMember;
 
-  constructor(file: Child, member: ThrottleMember) {
+  constructor(file: Edge, member: ThrottleMember) {
     super(file);
     this.#member = member;
   }

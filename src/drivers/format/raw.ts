@@ -3,9 +3,10 @@
  * here, so a write to the first sector needs no guard.
  * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
  */
+import { nodeOf } from "../../block/model/node.ts";
 import { BlockError } from "../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../base/limits.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Edge } from "../../block/model/contract.ts";
 import { Role } from "../../block/model/contract.ts";
 import type {
   BlockDriver,
@@ -15,19 +16,20 @@ import type {
   RequestFlags,
   TruncateOptions,
 } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { blockStatusNow } from "../../block/io/status.ts";
 import { childOption, optionError, sizeOption } from "../../block/model/options.ts";
-import { Perm, type Permissions, defaultPermissions } from "../../block/model/permissions.ts";
+import { Perm, defaultPermissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 
 class RawDriver implements BlockDriver {
-  readonly #node: BlockNode;
-  readonly #file: Child;
+  readonly #node: NodeView;
+  readonly #file: Edge;
   readonly #offset: number;
   /** The option `size`: the disk does not grow. */
   readonly #fixedSize: number | undefined;
 
-  constructor(init: { node: BlockNode; file: Child; offset: number; size: number | undefined }) {
+  constructor(init: { node: NodeView; file: Edge; offset: number; size: number | undefined }) {
     this.#node = init.node;
     this.#file = init.file;
     this.#offset = init.offset;
@@ -83,7 +85,7 @@ class RawDriver implements BlockDriver {
   }
 
   blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
-    return blockStatusNow(this.#file.node, this.#offset + offset, bytes);
+    return blockStatusNow(nodeOf(this.#file.node), this.#offset + offset, bytes);
   }
 
   async truncate(size: number, options: TruncateOptions): Promise<void> {
@@ -103,7 +105,7 @@ class RawDriver implements BlockDriver {
   }
 
   /** As by role, but without the write and resize that a format takes for its metadata: raw has none. */
-  childPermissions(child: Child, parent: Permissions): Permissions {
+  childPermissions(child: Edge, parent: Permissions): Permissions {
     const { perm, shared } = defaultPermissions(parent, child.role, !this.#node.readOnly);
     return {
       perm: (perm & ~(Perm.write | Perm.resize)) | (parent.perm & (Perm.write | Perm.resize)),

@@ -9,7 +9,7 @@
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB } from "../../base/limits.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { optionError } from "../../block/model/options.ts";
 
 /** What is read and kept together. */
@@ -18,12 +18,12 @@ const BLOCK_BYTES = 64 * KiB;
 const MOST_BLOCKS = 128;
 
 class BlobDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #blob: Blob;
   /** Blocks by number, in order of use, the latest last; promises while they are under way. */
   readonly #blocks = new Map<number, Uint8Array | Promise<Uint8Array>>();
 
-  constructor(node: BlockNode, blob: Blob) {
+  constructor(node: NodeView, blob: Blob) {
     this.#node = node;
     this.#blob = blob;
   }

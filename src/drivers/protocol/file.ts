@@ -21,21 +21,22 @@ import {
   type RequestFlags,
   type TruncateOptions,
 } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { optionError, stringOption } from "../../block/model/options.ts";
-import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
 
 class FileDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #file: HostFile;
   readonly #locking: boolean;
   #length: number;
   #permissions: Permissions = unlocked;
 
-  constructor(init: { node: BlockNode; file: HostFile; locking: boolean; length: number }) {
+  constructor(init: { node: NodeView; file: HostFile; locking: boolean; length: number }) {
     this.#node = init.node;
     this.#file = init.file;
     this.#locking = init.locking;

@@ -20,7 +20,7 @@ import type {
   OpenContext,
   TruncateOptions,
 } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { optionError, sizeOption, stringOption } from "../../block/model/options.ts";
 
 const BLOCK = 64 * KiB;
@@ -43,7 +43,7 @@ function sizeOf(meta: Uint8Array | undefined): number {
 }
 
 class IndexedDbDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #database: BlockDatabase;
   readonly #held: Set<number>;
   readonly #changes = new Mutex();
@@ -53,7 +53,7 @@ class IndexedDbDriver implements BlockDriver {
   #generation = 0;
   #size: number;
 
-  constructor(init: { node: BlockNode; database: BlockDatabase; size: number; held: Set<number> }) {
+  constructor(init: { node: NodeView; database: BlockDatabase; size: number; held: Set<number> }) {
     this.#node = init.node;
     this.#database = init.database;
     this.#size = init.size;

@@ -9,7 +9,7 @@ import { BlockError, type BlockErrorDetails } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { Req } from "../../block/model/contract.ts";
 import type { BlockDriver, BlockStatus, DriverType, RequestFlags } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { optionError, sizeOption } from "../../block/model/options.ts";
 
 /** Bytes of a page, the unit of allocation. */
@@ -36,12 +36,12 @@ function* parts(offset: number, bytes: number): Generator<Part> {
 
 /** A growable, sparse disk in memory. */
 export class MemoryDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #pages = new Map<number, Uint8Array>();
   #length: number;
   #maxBytes: number;
 
-  constructor(init: { node: BlockNode; size: number; maxBytes: number }) {
+  constructor(init: { node: NodeView; size: number; maxBytes: number }) {
     this.#node = init.node;
     this.#length = init.size;
     this.#maxBytes = init.maxBytes;
@@ -178,10 +178,10 @@ export class MemoryDriver implements BlockDriver {
 
 /** A disk of fixed length in the caller's own buffer, which both may use at the same time. */
 class BufferDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #buffer: Uint8Array;
 
-  constructor(node: BlockNode, buffer: Uint8Array) {
+  constructor(node: NodeView, buffer: Uint8Array) {
     this.#node = node;
     this.#buffer = buffer;
   }

@@ -7,19 +7,19 @@ import { GiB } from "../../base/limits.ts";
 import type { Clock } from "../../base/host.ts";
 import { sleep } from "../../base/sleep.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { NodeView } from "../../block/model/contract.ts";
 import { booleanOption, sizeOption } from "../../block/model/options.ts";
 
 const NANOSECONDS_PER_MILLISECOND = 1e6;
 
 class NullDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #clock: Clock;
   readonly #size: number;
   readonly #latencyMs: number;
   readonly #readZeroes: boolean;
 
-  constructor(init: { node: BlockNode; clock: Clock; size: number; latencyMs: number; readZeroes: boolean }) {
+  constructor(init: { node: NodeView; clock: Clock; size: number; latencyMs: number; readZeroes: boolean }) {
     this.#node = init.node;
     this.#clock = init.clock;
     this.#size = init.size;

@@ -49,7 +49,7 @@ export async function createBackup(graph: BlockGraph, request: BackupRequest): P
       throw new CommandError("Source and target image have different sizes");
     }
     return await withFilter(graph, request, (filter, copy) =>
-      makeJob({ ...request, plan, bitmap, filter, copy }),
+      makeJob({ ...request, graph, plan, bitmap, filter, copy }),
     );
   } catch (error) {
     bitmap?.bitmap.reclaim();
@@ -109,7 +109,7 @@ function checkNodes(
   checkErrorPolicy({ strict, jobType: "backup", policy: onSourceError, argument: "on-source-error", device });
   const compress = args.compress ?? false;
   if (compress && !skipFilters(target).type.compressedWrites) {
-    throw new CommandError(`Compression is not supported for this drive ${deviceNameOf(target)}`);
+    throw new CommandError(`Compression is not supported for this drive ${deviceNameOf(graph, target)}`);
   }
   source.checkBlocked("backup-source");
   target.checkBlocked("backup-target");
@@ -154,6 +154,7 @@ async function withFilter<T>(
 }
 
 interface JobParts extends BackupRequest {
+  graph: BlockGraph;
   plan: BackupPlan;
   bitmap: BitmapChoice["bitmap"];
   filter: BlockNode;
@@ -161,14 +162,14 @@ interface JobParts extends BackupRequest {
 }
 
 async function makeJob(parts: JobParts): Promise<BackupJob> {
-  const { args, plan, copy, filter, options } = parts;
+  const { graph, args, plan, copy, filter, options } = parts;
   if (plan.maxChunk > 0 && plan.maxChunk < copy.clusterSize) {
     throw new CommandError(
       `Required max-chunk (${plan.maxChunk}) is less than backup cluster size (${copy.clusterSize})`,
     );
   }
   const job = new BackupJob({
-    ...jobOptions(parts.source, args, { ...options, type: "backup" }),
+    ...jobOptions(graph, parts.source, args, { ...options, type: "backup" }),
     plan,
     filter,
     copy,

@@ -3,7 +3,6 @@
  * Source: behaviour of QEMU 7.2's drive_backup_prepare.
  */
 import { Role } from "../../block/model/contract.ts";
-import { rootNode } from "../../block/model/chain.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BackupAction } from "./action.ts";
@@ -28,7 +27,7 @@ class DriveBackupAction extends BackupAction {
 
   protected override async create(): Promise<BackupJob> {
     const { device, target: filename, format, mode, ...args } = this.#args;
-    const source = rootNode(this.graph, device);
+    const source = this.graph.rootNode(device);
     await this.drain(source);
     source.checkBlocked("backup-source");
     const target = await openTargetImage(this.graph, {

@@ -8,7 +8,7 @@
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Child } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
@@ -220,10 +220,10 @@ async function start(
     argument: "on-error",
     device: devicePolicyOf(plan.device),
   });
-  if (!plan.active) return startIntermediateCommit(plan, options);
+  if (!plan.active) return startIntermediateCommit(graph, plan, options);
   return startActiveCommit(graph, {
     signal: options.signal,
-    id: args["job-id"] ?? deviceNameOf(plan.device),
+    id: args["job-id"] ?? deviceNameOf(graph, plan.device),
     top: plan.top,
     base: plan.base,
     speed: args.speed ?? 0,
@@ -235,10 +235,14 @@ async function start(
 }
 
 /** Starts the job of a plan whose top image is not the active one. Throws CommandError; returns the running job. */
-async function startIntermediateCommit(plan: CommitPlan, options: StartOptions = {}): Promise<CommitJob> {
+async function startIntermediateCommit(
+  graph: BlockGraph,
+  plan: CommitPlan,
+  options: StartOptions = {},
+): Promise<CommitJob> {
   if (skipFilters(plan.top) === skipFilters(plan.base))
     throw new CommandError("Invalid files for merge: top and base are the same");
-  const job = new CommitJob(jobOptions(plan.device, plan.args, { ...options, type: "commit" }), plan);
+  const job = new CommitJob(jobOptions(graph, plan.device, plan.args, { ...options, type: "commit" }), plan);
   try {
     job.setSpeed(plan.args.speed ?? 0);
     await job.takeNodes(plan);

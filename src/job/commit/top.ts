@@ -3,9 +3,10 @@
  * below, since the images below are inconsistent on their own while they are merged. Source: behaviour of QEMU's
  * commit_top filter.
  */
-import type { Child } from "../../block/io/child.ts";
+import { type Child, childOf } from "../../block/model/node.ts";
 import { type BlockDriver, type DriverType, Role } from "../../block/model/contract.ts";
-import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 
 class CommitTop implements BlockDriver {
   readonly #below: Child;
@@ -37,6 +38,6 @@ export const commitTop: DriverType = {
   kind: "filter",
   async open(context, spec) {
     const role = Role.filtered | Role.primary;
-    return new CommitTop(await context.openChild(spec["backing"] as string, "backing", role));
+    return new CommitTop(childOf(await context.openChild(spec["backing"] as string, "backing", role)));
   },
 };

@@ -7,7 +7,7 @@ import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { imageFilename } from "../../block/graph/open.ts";
+import { imageFilename } from "../../block/model/filename.ts";
 import type { BlockJobOptions } from "./block-job.ts";
 import { jobsOf } from "./registry.ts";
 import type { JobTransaction } from "./transaction.ts";
@@ -28,25 +28,26 @@ export interface StartOptions {
 }
 
 /** Name of the device over a node; empty if none, which is no legal job id. */
-export function deviceNameOf(node: BlockNode): string {
-  for (const [name, backend] of node.graph.backends) if (backend.root?.node === node) return name;
+export function deviceNameOf(graph: BlockGraph, node: BlockNode): string {
+  for (const [name, backend] of graph.backends) if (backend.root?.node === node) return name;
   return "";
 }
 
 /** A job's options out of its command's arguments. Throws as checkId() if the id is not usable. */
 export function jobOptions(
+  graph: BlockGraph,
   node: BlockNode,
   args: CommonJobArguments,
   more: StartOptions & { type: string },
 ): BlockJobOptions {
-  const registry = jobsOf(node.graph);
-  const id = args["job-id"] ?? deviceNameOf(node);
+  const registry = jobsOf(graph);
+  const id = args["job-id"] ?? deviceNameOf(graph, node);
   registry.checkId(id);
   return {
     ...more,
     id,
     registry,
-    graph: node.graph,
+    graph,
     autoFinalize: args["auto-finalize"],
     autoDismiss: args["auto-dismiss"],
   };
@@ -54,7 +55,7 @@ export function jobOptions(
 
 /** The image below `top` that goes by this file name, as the user or the overlay's header spells it. */
 export function findBackingImage(top: BlockNode, filename: string): BlockNode | undefined {
-  const { files } = top.graph.host;
+  const { files } = top.services.host;
   for (let node = skipFilters(top); ;) {
     const next = backingChainNext(node);
     if (!next) return undefined;

@@ -8,11 +8,11 @@
 import { assert } from "../../base/assert.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockError, CommandError, errnoOf, messageOf } from "../../base/errors.ts";
-import type { Child, ChildParent } from "../../block/io/child.ts";
+import type { Child, ChildParent } from "../../block/model/node.ts";
 import { CopyError } from "../../block/copy/range-copy.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import type { Permissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 import { Backoff } from "./backoff.ts";
 import {
   type BlockErrorAction,

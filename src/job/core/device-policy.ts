@@ -4,7 +4,7 @@
  */
 import type { BlockNode } from "../../block/model/node.ts";
 import type { DevicePolicy } from "./error-policy.ts";
-import type { ChildParent } from "../../block/io/child.ts";
+import type { ChildParent } from "../../block/model/node.ts";
 
 const policies = new WeakMap<ChildParent, DevicePolicy>();
 

@@ -6,7 +6,8 @@ import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { imageFilename, probeFormat } from "../../block/graph/open.ts";
+import { probeFormat } from "../../block/graph/open.ts";
+import { imageFilename } from "../../block/model/filename.ts";
 
 /** What a drive-* command says of its target. */
 export interface TargetImage {

@@ -22,16 +22,20 @@ export interface BlockdevAmendArguments {
 
 /** Amends one image. */
 export class AmendJob extends Job {
+  readonly #graph: BlockGraph;
   readonly #node: BlockNode;
   readonly #options: AmendOptions;
   readonly #force: boolean;
 
-  constructor(init: JobOptions & { node: BlockNode; options: AmendOptions; force: boolean }) {
+  constructor(
+    init: JobOptions & { graph: BlockGraph; node: BlockNode; options: AmendOptions; force: boolean },
+  ) {
     super(init);
+    this.#graph = init.graph;
     this.#node = init.node;
     this.#options = init.options;
     this.#force = init.force;
-    init.node.graph.reference(init.node);
+    init.graph.reference(init.node);
   }
 
   protected override async run(): Promise<void> {
@@ -44,7 +48,7 @@ export class AmendJob extends Job {
   }
 
   protected override clean(): Promise<void> {
-    return this.#node.graph.release(this.#node);
+    return this.#graph.release(this.#node);
   }
 }
 
@@ -69,6 +73,7 @@ export function startAmend(
     registry: jobsOf(graph),
     autoDismiss: false,
     signal,
+    graph,
     node,
     options,
     force: args.force ?? false,

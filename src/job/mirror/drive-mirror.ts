@@ -3,7 +3,6 @@
  * Source: behaviour of QEMU 7.2's qmp_drive_mirror.
  */
 import { CommandError } from "../../base/errors.ts";
-import { rootNode } from "../../block/model/chain.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { jobsOf } from "../core/registry.ts";
@@ -25,7 +24,7 @@ async function start(
   args: ArgsOf<"drive-mirror">,
   options: JobStartOptions,
 ): Promise<MirrorJob> {
-  const source = rootNode(graph, args.device);
+  const source = graph.rootNode(args.device);
   if (args.replaces !== undefined && args["node-name"] === undefined) {
     throw new CommandError("a node-name must be provided when replacing a named node of the graph");
   }

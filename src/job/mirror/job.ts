@@ -10,7 +10,7 @@ import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Wakeup } from "../../base/signals.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Child } from "../../block/model/node.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedBegin, drainedEnd } from "../../block/model/drain.ts";
 import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";

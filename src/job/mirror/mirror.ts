@@ -11,16 +11,16 @@ import {
   chainContains,
   filterOrCow,
   freezeChain,
-  rootNode,
   skipFilters,
   skipImplicitFilters,
 } from "../../block/model/chain.ts";
-import type { ChildParent } from "../../block/io/child.ts";
+import type { ChildParent } from "../../block/model/node.ts";
 import { defaultGranularity } from "../../block/model/dirty-bitmap.ts";
 import { refresh } from "../../block/graph/edges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { Perm, type Permissions } from "../../block/model/permissions.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
@@ -67,7 +67,7 @@ export function startMirror(
   options: JobStartOptions = {},
 ): Promise<MirrorJob> {
   return jobsOf(graph).exclusively(async () => {
-    const source = rootNode(graph, args.device);
+    const source = graph.rootNode(args.device);
     const target = graph.lookup(args.target);
     return startChecked(graph, args, {
       ...options,
@@ -112,7 +112,7 @@ export async function startChecked(
     device: devicePolicyOf(source),
   });
   return startMirrorJob(graph, {
-    id: args["job-id"] ?? deviceNameOf(source),
+    id: args["job-id"] ?? deviceNameOf(graph, source),
     type: "mirror",
     source,
     target,

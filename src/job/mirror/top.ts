@@ -3,7 +3,7 @@
  * them, marks them dirty or, in write-blocking mode, sends them to the target as well. A failed target write never
  * fails the guest's. Source: behaviour of QEMU's mirror_top filter.
  */
-import type { Child } from "../../block/io/child.ts";
+import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import {
   type BlockDriver,
   type DriverType,
@@ -11,8 +11,8 @@ import {
   type OpenContext,
   Role,
 } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
-import { Perm, type Permissions, filterPermissions } from "../../block/model/permissions.ts";
+import { Perm, filterPermissions } from "../../block/model/permissions.ts";
+import type { Permissions } from "../../block/model/contract.ts";
 
 /** A change that the guest makes through the filter. */
 export interface GuestChange {
@@ -121,7 +121,7 @@ export class MirrorTop implements BlockDriver {
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<MirrorTop> {
   const below = await context.openChild(spec["backing"] as string, "backing", Role.filtered | Role.primary);
-  return new MirrorTop(context.node, below);
+  return new MirrorTop(nodeOf(context.node), childOf(below));
 }
 
 /** Only jobs insert it; QAPI does not offer it. */

@@ -7,7 +7,7 @@
  */
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains, filterOrCow, layers, skipFilters } from "../../block/model/chain.ts";
-import type { Child } from "../../block/io/child.ts";
+import type { Child } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Req, Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
@@ -176,10 +176,10 @@ async function start(
     argument: "on-error",
     device: devicePolicyOf(top),
   });
-  const created = jobOptions(top, args, { ...options, type: "stream" });
+  const created = jobOptions(graph, top, args, { ...options, type: "stream" });
   const wasReadOnly = top.readOnly;
   if (wasReadOnly) await graph.setReadOnly(top, false);
-  const filter = await insertFilter(range, args["filter-node-name"]);
+  const filter = await insertFilter(graph, range, args["filter-node-name"]);
   const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
   let job: StreamJob | undefined;
   try {
@@ -197,11 +197,15 @@ async function start(
 }
 
 /** Puts the copy-on-read filter above the node. */
-async function insertFilter({ top, baseOverlay }: StreamRange, name: string | undefined): Promise<BlockNode> {
+async function insertFilter(
+  graph: BlockGraph,
+  { top, baseOverlay }: StreamRange,
+  name: string | undefined,
+): Promise<BlockNode> {
   const spec = { driver: "copy-on-read", file: top.name, bottom: baseOverlay.name };
   const named = name === undefined ? spec : { ...spec, "node-name": name };
   try {
-    return await top.graph.insertFilter(named, top, { implicit: name === undefined });
+    return await graph.insertFilter(named, top, { implicit: name === undefined });
   } catch (error) {
     throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
   }

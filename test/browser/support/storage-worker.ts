@@ -2,7 +2,7 @@
 import type { StreamOptions } from "../../../src/api/jobs.ts";
 import type { Node } from "../../../src/api/node.ts";
 import { check, createEngine, createImage, openNode, removeImage, stream } from "../../../src/browser.ts";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import type { BlockDriver } from "../../../src/block/model/contract.ts";
 import type { StreamJob } from "../../../src/job/stream/stream.ts";
 import type { Engine } from "../../../src/machine/engine.ts";

@@ -1,6 +1,6 @@
 // A program that writes a seeded story into a qcow2 image until it is killed. It prints `F n` when everything up to
 // operation n has been flushed. Run with: image path, seed.
-import { BlockBackend } from "../../../src/block/io/backend.ts";
+import { BlockBackend } from "../../../src/block/graph/backend.ts";
 import { Req } from "../../../src/block/model/contract.ts";
 import { BlockGraph } from "../../../src/block/graph/graph.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";

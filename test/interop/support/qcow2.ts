@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BlockBackend } from "../../../src/block/io/backend.ts";
+import { BlockBackend } from "../../../src/block/graph/backend.ts";
 import type { NodeSpec } from "../../../src/block/model/contract.ts";
 import { fileGate } from "../../../src/block/model/gate.ts";
 import { BlockGraph } from "../../../src/block/graph/graph.ts";

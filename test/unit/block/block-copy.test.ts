@@ -7,7 +7,7 @@ import {
   InFlightRanges,
   RangeCopier,
 } from "../../../src/block/copy/block-copy.ts";
-import type { Child } from "../../../src/block/io/child.ts";
+import type { Child } from "../../../src/block/model/node.ts";
 import { Bitmap } from "../../../src/kernels/bitmap.ts";
 import { KiB, MiB, TestGraph } from "../support/graph.ts";
 

@@ -1,6 +1,6 @@
 // Drained sections: they wait for what is under way, hold back users, nest, and end well whatever happens inside.
 import { describe, expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { drained, drainedBegin, drainedEnd } from "../../../src/block/model/drain.ts";
 import { startBackup } from "../../../src/job/backup/backup.ts";
 import { startMirror } from "../../../src/job/mirror/mirror.ts";

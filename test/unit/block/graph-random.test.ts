@@ -1,7 +1,7 @@
 // Random changes of the graph below a guest that never stops: every byte it wrote is there, and nothing is left over.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { prepareSnapshot } from "../../../src/block/graph/change.ts";
 import { skipFilters } from "../../../src/block/model/chain.ts";
 import { drained } from "../../../src/block/model/drain.ts";

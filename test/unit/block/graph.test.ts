@@ -1,7 +1,7 @@
 // The graph: names, opening and closing, moving edges under requests, freezes, and who may not be touched.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { freezeChain } from "../../../src/block/model/chain.ts";
 import { type DriverType, Role } from "../../../src/block/model/contract.ts";
 import { pwrite } from "../../../src/block/io/io.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
 import { attachChild } from "../../../src/block/graph/edges.ts";
-import type { ChildParent } from "../../../src/block/io/child.ts";
+import type { ChildParent } from "../../../src/block/model/node.ts";
 import { Role } from "../../../src/block/model/contract.ts";
 import { Perm, defaultPermissions, permissionNames } from "../../../src/block/model/permissions.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";

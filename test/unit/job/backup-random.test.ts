@@ -1,7 +1,7 @@
 // Random stories: a guest that writes, zeroes and discards while a backup runs, is paused, meets errors and is resumed.
 // Whatever happens, the target ends up with the source's content at the moment of the start.
 import { expect, it } from "vitest";
-import type { Child } from "../../../src/block/io/child.ts";
+import type { Child } from "../../../src/block/model/node.ts";
 import type { BackupJob } from "../../../src/job/backup/job.ts";
 import { startBackup } from "../../../src/job/backup/backup.ts";
 import { KiB, MiB, TestGraph, pattern } from "../support/graph.ts";

@@ -1,7 +1,7 @@
 // The backup job over memory nodes: events, progress, error policy, bitmaps. Recorded expectations are those of the
 // real daemon (conformance suite); here they hold in browsers too.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../src/block/io/child.ts";
+import type { Child } from "../../../src/block/model/node.ts";
 import {
   type DirtyBitmap,
   createDirtyBitmap,

@@ -2,7 +2,7 @@
 // header changes came. For tests of jobs, which must not depend on a real format.
 import { BlockError } from "../../../src/base/errors.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../../src/block/model/contract.ts";
-import type { BlockNode } from "../../../src/block/model/node.ts";
+import type { NodeView } from "../../../src/block/model/contract.ts";
 
 export const clusterBytes = 64 * 1024;
 
@@ -34,10 +34,10 @@ export function makeImage(name: string, size: number, backing?: string): CowImag
 }
 
 class Cow implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #image: CowImage;
 
-  constructor(node: BlockNode, image: CowImage) {
+  constructor(node: NodeView, image: CowImage) {
     this.#node = node;
     this.#image = image;
   }

@@ -1,6 +1,6 @@
 // What the tests of the mirror share: two disks, a record of the events, the start of a job, and a guest.
 import { expect } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { jobsOf } from "../../../src/job/core/registry.ts";
 import { startMirror } from "../../../src/job/mirror/mirror.ts";
 import type { MirrorJob } from "../../../src/job/mirror/job.ts";

@@ -1,7 +1,7 @@
 // The promises of the commit that everything grew from (QEMU's "block: introduce block job error", 2012): a test for each
 // row of its table.
 import { describe, expect, test } from "vitest";
-import { BlockBackend, guestPermissions } from "../../../src/block/io/backend.ts";
+import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { announceDevicePolicy } from "../../../src/job/core/device-policy.ts";
 import type { DevicePolicy, OnError } from "../../../src/job/core/error-policy.ts";
 import { startMirror } from "../../../src/job/mirror/mirror.ts";

@@ -1,5 +1,5 @@
 // A block graph over memory nodes, for tests.
-import type { Child, ChildParent } from "../../../src/block/io/child.ts";
+import type { Child, ChildParent } from "../../../src/block/model/node.ts";
 import { BlockGraph } from "../../../src/block/graph/graph.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";

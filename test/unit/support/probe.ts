@@ -1,5 +1,6 @@
 // A protocol driver for tests: a disk in memory that writes down every hook's call, and lets the test hold it back or
 // fail it. Limits are the test's.
+import { nodeOf } from "../../../src/block/model/node.ts";
 import type {
   BlockDriver,
   BlockLimits,
@@ -138,7 +139,7 @@ const probeType: DriverType = {
   kind: "protocol",
   open({ node }, spec) {
     const driver = new ProbeDriver(spec["size"] as number, spec["limits"] ?? {});
-    driver.node = node;
+    driver.node = nodeOf(node);
     return Promise.resolve(driver);
   },
 };

@@ -4,7 +4,7 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
-import { BlockBackend, guestPermissions, readerPermissions } from "../../../block/io/backend.ts";
+import { BlockBackend, guestPermissions, readerPermissions } from "../../../block/graph/backend.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import type { BenchFlags } from "./command.ts";

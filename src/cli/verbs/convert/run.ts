@@ -6,7 +6,7 @@ import { closing } from "../../../base/closing.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import type { BlockBackend } from "../../../block/io/backend.ts";
+import type { BlockBackend } from "../../../block/graph/backend.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../../node.ts";
 import { CopyError, CopyStatusError } from "../../../node.ts";
 import type { ConvertFlags } from "./command.ts";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { messageOf } from "../../../base/errors.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import { BlockBackend } from "../../../block/io/backend.ts";
+import { BlockBackend } from "../../../block/graph/backend.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";

@@ -2,6 +2,7 @@
  * The command `reopen`: other options for the disk that is open. What is not named stays as it is.
  * Source: behaviour of qemu-io 7.2.
  */
+import type { BlockGraph } from "../../../block/graph/graph.ts";
 import { CommandError, messageOf } from "../../../base/errors.ts";
 import { reopen } from "../../../block/graph/change.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
@@ -53,7 +54,7 @@ function checkBelow(below: BlockNode, options: JsonObject): void {
 }
 
 /** The node's description with what changes, children by the names of their nodes. */
-function changedSpec(node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
+function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
   const { driver, cache, ...changes } = options;
   if (driver !== undefined && driver !== node.type.name)
     throw new CommandError("Cannot change the option 'driver'");
@@ -61,7 +62,7 @@ function changedSpec(node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
   for (const { name, node: below } of node.children) {
     const wished = changes[name];
     if (isJsonObject(wished)) checkBelow(below, wished);
-    if (typeof wished === "string") node.graph.nodeOrDevice({ node: wished });
+    if (typeof wished === "string") graph.nodeOrDevice({ node: wished });
     children[name] = typeof wished === "string" ? wished : below.name;
     delete changes[name];
   }
@@ -99,17 +100,17 @@ async function carryOut(session: Session, args: Arguments): Promise<boolean> {
   const wishes = readWishes(args);
   const { backend, node } = session.disk;
   try {
-    const spec = changedSpec(node, wishes);
+    const spec = changedSpec(backend.graph, node, wishes);
     if (spec["read-only"] && backend.node !== node)
       throw new CommandError(`Can't set node '${node.name}' to r/o with copy-on-read enabled`);
     const { root } = backend;
     if (root && wishes.readOnly)
-      await node.graph.setPermissions(root, { perm: root.perm & ~Perm.write, shared: root.shared });
+      await backend.graph.setPermissions(root, { perm: root.perm & ~Perm.write, shared: root.shared });
     const { cache: given, ...others } = spec;
     const cache = wishes.cache?.cache ?? given;
     // Else it would be a change that blockdev-reopen does not know.
     const before = node.spec.cache === undefined ? {} : { cache: node.spec.cache };
-    await reopen(node.graph, [{ ...others, ...before }]);
+    await reopen(backend.graph, [{ ...others, ...before }]);
     if (cache) useCache(node, cache["no-flush"] ?? false);
   } catch (error) {
     throw new IoFailure(messageOf(error), "note");

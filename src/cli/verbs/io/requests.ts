@@ -9,7 +9,7 @@ import { readVmState, writeVmState } from "../../../block/io/vm-state.ts";
 import { skipFilters } from "../../../block/model/chain.ts";
 import { Req } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
-import type { BlockBackend } from "../../../block/io/backend.ts";
+import type { BlockBackend } from "../../../block/graph/backend.ts";
 import type { Verb } from "../../verb.ts";
 import { IoFailure } from "./failure.ts";
 import { hexDump, type RequestReport, requestReport } from "./report.ts";

@@ -6,9 +6,12 @@ import { BlockError } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
 import type { ChildRef, CreateContext, Preallocation } from "../../../block/model/contract.ts";
 import { headerStorage } from "../../../block/model/header-storage.ts";
-import { takeNode, withRoot } from "../../../block/graph/image-root.ts";
+import { Perm } from "../../../block/model/permissions.ts";
 import { parseLuksCreateOptions, payloadOffset } from "../../../crypto/luks-options.ts";
 import { LuksVolume, requiredSecret } from "../../../crypto/luks.ts";
+
+/** What making a volume takes; others may do what they like. */
+const maker = { perm: Perm.write | Perm.resize, shared: Perm.all };
 
 /** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before the file is touched. */
 export async function create(
@@ -25,9 +28,9 @@ export async function create(
   const mode = (options["preallocation"] as Preallocation | undefined) ?? "off";
   // There is no metadata beside the header.
   const preallocation = mode === "metadata" ? "off" : mode;
-  const node = await takeNode(graph, options["file"] as ChildRef);
+  const node = await graph.take(options["file"] as ChildRef);
   try {
-    await withRoot(graph, node, async (file) => {
+    await graph.withRoot(node, maker, async (file) => {
       await file.truncate(offset + size, { exact: false, preallocation });
       await LuksVolume.create(host, headerStorage(file), { ...parsed, passphrase });
     });

@@ -5,7 +5,7 @@
 import { BlockError, ImageError } from "../../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import type { Child } from "../../../block/io/child.ts";
+import type { Edge } from "../../../block/model/contract.ts";
 import {
   type AmendContext,
   type AmendOptions,
@@ -31,11 +31,11 @@ import { create } from "./create.ts";
 const MAX_TRANSFER = MiB;
 
 class LuksDriver implements BlockDriver {
-  readonly #file: Child;
+  readonly #file: Edge;
   readonly #volume: LuksVolume;
   readonly #secrets: Secrets;
 
-  constructor(init: { file: Child; volume: LuksVolume; secrets: Secrets }) {
+  constructor(init: { file: Edge; volume: LuksVolume; secrets: Secrets }) {
     this.#file = init.file;
     this.#volume = init.volume;
     this.#secrets = init.secrets;
@@ -102,7 +102,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   return new LuksDriver({ file, volume, secrets });
 }
 
-async function openVolume({ host }: OpenContext, file: Child): Promise<LuksVolume> {
+async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume> {
   try {
     return await LuksVolume.open(host, headerStorage(file));
   } catch (error) {

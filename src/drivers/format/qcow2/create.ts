@@ -6,13 +6,23 @@
 import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Child } from "../../../block/io/child.ts";
-import type { ChildRef, CreateContext, NodeSpec, Preallocation } from "../../../block/model/contract.ts";
-import { takeNode, withRoot } from "../../../block/graph/image-root.ts";
-import type { BlockNode } from "../../../block/model/node.ts";
-import { imageFilename } from "../../../block/graph/open.ts";
-import { type EncryptionSupport, type EncryptOptions, supported } from "./data/encryption.ts";
-import type { Qcow2 } from "./index.ts";
+import type {
+  BlockDriver,
+  ChildRef,
+  CreateContext,
+  Edge,
+  NodeSpec,
+  NodeView,
+  Preallocation,
+} from "../../../block/model/contract.ts";
+import { Perm } from "../../../block/model/permissions.ts";
+import { imageFilename } from "../../../block/model/filename.ts";
+import {
+  type Encryptable,
+  type EncryptionSupport,
+  type EncryptOptions,
+  supported,
+} from "./data/encryption.ts";
 import { type Header, serializeHeader, setBackingFormat } from "./disk/header.ts";
 import { CryptMethod, Extension, knownFeatures, serializeFeatureNames } from "./disk/header-extensions.ts";
 import {
@@ -132,6 +142,9 @@ function checkUnsupported(
   }
 }
 
+/** What making an image takes; others may do what they like. */
+const maker = { perm: Perm.write | Perm.resize, shared: Perm.all };
+
 /** Creates an image in `options.file`. Errors in QEMU's words; the file may then hold an image of size 0. */
 export async function create(
   context: CreateContext,
@@ -141,13 +154,13 @@ export async function create(
   const parsed = parse(options);
   const { graph } = context;
   if (parsed.encrypt) supported(encryption).check(parsed.encrypt, context);
-  const file = await takeNode(graph, parsed.file);
-  let dataFile: BlockNode | undefined;
+  const file = await graph.take(parsed.file);
+  let dataFile: NodeView | undefined;
   try {
-    dataFile = parsed.dataFile === undefined ? undefined : await takeNode(graph, parsed.dataFile);
+    dataFile = parsed.dataFile === undefined ? undefined : await graph.take(parsed.dataFile);
     const header = makeHeader(parsed, dataFile && imageFilename(dataFile));
     headerBytes(header);
-    await withRoot(graph, file, (child) => writeEmptyImage(child, header));
+    await graph.withRoot(file, maker, (child) => writeEmptyImage(child, header));
     await growToSize(context, { file: file.name, dataFile: dataFile?.name, parsed });
   } finally {
     if (dataFile) await graph.release(dataFile);
@@ -201,7 +214,7 @@ export function makeHeader(
 }
 
 /** Writes header, refcount table and the first refcount block; the header last, so that a crash leaves no half image. */
-async function writeEmptyImage(child: Child, header: Header): Promise<void> {
+async function writeEmptyImage(child: Edge, header: Header): Promise<void> {
   const clusterSize = 2 ** header.clusterBits;
   const bytes = headerBytes(header);
   const tables = new Uint8Array(2 * clusterSize);
@@ -239,9 +252,9 @@ async function growToSize(
   const node = await graph.open(dataFile === undefined ? spec : { ...spec, "data-file": dataFile });
   try {
     const { preallocation } = parsed;
-    if (parsed.encrypt) await (node.driver as Qcow2).encrypt(parsed.encrypt);
+    if (parsed.encrypt) await (node.driver as BlockDriver & Encryptable).encrypt(parsed.encrypt);
     // With the edge's permissions, which reach the data file; without the node's own check of the size.
-    await withRoot(graph, node, async () =>
+    await graph.withRoot(node, maker, async () =>
       node.driver.truncate?.(parsed.size, { exact: true, preallocation }),
     );
     node.updateLength();

@@ -23,13 +23,13 @@ import {
   type TruncateOptions,
 } from "../../../block/model/contract.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Child } from "../../../block/io/child.ts";
-import { imageFilename } from "../../../block/graph/open.ts";
+import type { Edge } from "../../../block/model/contract.ts";
+import { imageFilename } from "../../../block/model/filename.ts";
 import { type BackingLink, changeBackingFile } from "./metadata/backing-link.ts";
 import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
 import { create } from "./create.ts";
-import { type EncryptOptions, encryptOption, supported } from "./data/encryption.ts";
+import { type Encryptable, type EncryptOptions, encryptOption, supported } from "./data/encryption.ts";
 import { CryptMethod } from "./disk/header-extensions.ts";
 import { updateHeader } from "./metadata/header-update.ts";
 import {
@@ -40,7 +40,8 @@ import {
   parseHeader,
   virtualSize,
 } from "./disk/header.ts";
-import { type CheckResult, Image, type ImageTools } from "./metadata/image.ts";
+import { Image } from "./metadata/image.ts";
+import type { CheckResult, ImageTools } from "./features/tools.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
 import { loadL1Slot } from "./metadata/mapping.ts";
 import { parseOptions } from "./metadata/options.ts";
@@ -57,14 +58,23 @@ import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 /** Enough for a version 3 header and its usual extensions. */
 const HEAD_BYTES = 512;
 
+/** What a bundle may leave out. */
+interface Features {
+  tools?: ImageTools;
+  bitmaps?: Qcow2Bitmaps;
+  snapshots?: Qcow2Snapshots;
+}
+
 /** An open qcow2 image. */
-export class Qcow2 implements BlockDriver {
+export class Qcow2 implements BlockDriver, Encryptable {
   readonly #image: Image;
+  readonly #tools: ImageTools | undefined;
   readonly #bitmaps: Qcow2Bitmaps | undefined;
   readonly #snapshots: Qcow2Snapshots | undefined;
 
-  constructor(image: Image, { bitmaps, snapshots }: { bitmaps?: Qcow2Bitmaps; snapshots?: Qcow2Snapshots }) {
+  constructor(image: Image, { tools, bitmaps, snapshots }: Features) {
     this.#image = image;
+    this.#tools = tools;
     this.#bitmaps = bitmaps;
     this.#snapshots = snapshots;
   }
@@ -182,7 +192,7 @@ export class Qcow2 implements BlockDriver {
 
   /** Makes a new, empty image an encrypted one; creation calls it before the image gets its size. */
   async encrypt(options: EncryptOptions): Promise<void> {
-    this.#image.encryption = await this.#image.tools().encryption.create(this.#image, options);
+    this.#image.encryption = await supported(this.#tools?.encryption).create(this.#image, options);
   }
 
   allocatedBytes(): Promise<number | undefined> {
@@ -228,8 +238,9 @@ export class Qcow2 implements BlockDriver {
   /** Compares refcounts with references; writes cached metadata back first. Errors: those of the file. */
   async check(): Promise<CheckResult> {
     if (this.#image.showsSnapshot) throw blockError("ENOTSUP", "check");
+    if (!this.#tools) throw blockError("ENOTSUP", "check");
     await this.writeBack();
-    return this.#image.tools().check(this.#image);
+    return this.#tools.check(this.#image);
   }
 
   async close(): Promise<void> {
@@ -251,7 +262,7 @@ function checkBuild({ header, hasTools }: Image): void {
 }
 
 /** Reads and checks the header. What a short file lacks reads as zeroes. */
-async function readHeader(file: Child): Promise<Header> {
+async function readHeader(file: Edge): Promise<Header> {
   const head = new Uint8Array(HEAD_BYTES);
   await file.pread(0, head);
   const cluster = new Uint8Array(2 ** headerClusterBits(head));
@@ -321,7 +332,9 @@ export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: Im
     image.hadMapping = await hasMapping(image);
   }
   checkSnapshotPlace(header);
-  const parts = tools ? { bitmaps: tools.bitmaps(image), snapshots: await tools.snapshots(image) } : {};
+  const parts = tools
+    ? { tools, bitmaps: tools.bitmaps(image), snapshots: await tools.snapshots(image) }
+    : {};
   if (!context.readOnly) checkBuild(image);
   if (!context.readOnly) await prepareWritable(image);
   return new Qcow2(image, parts);

@@ -11,20 +11,20 @@ import {
   Req,
   type RequestFlags,
 } from "../../../block/model/contract.ts";
-import type { BlockNode } from "../../../block/model/node.ts";
+import type { NodeView } from "../../../block/model/contract.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Source } from "./range-source.ts";
 
 /** An open remote disk. */
 export class HttpDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #clusters: Clusters;
   readonly #attempts: Attempts;
   readonly #source: Source;
   readonly #size: number;
 
-  constructor(init: { node: BlockNode; clusters: Clusters; attempts: Attempts; source: Source }) {
+  constructor(init: { node: NodeView; clusters: Clusters; attempts: Attempts; source: Source }) {
     this.#node = init.node;
     this.#clusters = init.clusters;
     this.#attempts = init.attempts;

@@ -11,12 +11,12 @@ import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { type BlockDriver, type BlockStatus, Req, type RequestFlags } from "../../../block/model/contract.ts";
 import type { TruncateOptions } from "../../../block/model/contract.ts";
-import type { BlockNode } from "../../../block/model/node.ts";
+import type { NodeView } from "../../../block/model/contract.ts";
 import type { ClusterStore } from "./store.ts";
 
 /** What the driver is made of. */
 export interface OpfsInit {
-  node: BlockNode;
+  node: NodeView;
   clock: Clock;
   directory: PrivateDirectory;
   store: ClusterStore;
@@ -26,7 +26,7 @@ export interface OpfsInit {
 
 /** An open disk. */
 export class OpfsDriver implements BlockDriver {
-  readonly #node: BlockNode;
+  readonly #node: NodeView;
   readonly #clock: Clock;
   readonly #directory: PrivateDirectory;
   readonly #store: ClusterStore;

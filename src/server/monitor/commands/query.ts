@@ -5,11 +5,11 @@
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { backingChainNext, filterOrCow, skipFilters } from "../../../block/model/chain.ts";
-import type { Child } from "../../../block/io/child.ts";
+import type { Child } from "../../../block/model/node.ts";
 import { dirtyBitmapInfo } from "../../../block/model/dirty-bitmap.ts";
 import type { SnapshotInfo } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
-import { imageFilename } from "../../../block/graph/open.ts";
+import { imageFilename } from "../../../block/model/filename.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ReturnOf, TypeOf } from "../../../wire/qapi/index.ts";
@@ -101,7 +101,7 @@ function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
     "backing-filename": name,
     "full-backing-filename": /^[^/\\]*:/.test(name)
       ? name
-      : node.graph.host.files.resolve(imageFilename(node), name),
+      : node.services.host.files.resolve(imageFilename(node), name),
     ...(format === undefined ? {} : { "backing-filename-format": format }),
   };
 }

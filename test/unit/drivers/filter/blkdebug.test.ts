@@ -1,6 +1,6 @@
 // blkdebug in a graph: rules, states, breakpoints and limits. What it answers was compared with qemu-io 7.2.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../../src/block/io/child.ts";
+import type { Child } from "../../../../src/block/model/node.ts";
 import { Perm } from "../../../../src/block/model/permissions.ts";
 import { BlkdebugDriver } from "../../../../src/drivers/filter/blkdebug.ts";
 import { KiB, MiB, pattern, TestGraph } from "../../support/graph.ts";

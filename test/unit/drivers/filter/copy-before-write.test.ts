@@ -1,6 +1,6 @@
 // copy-before-write over memory nodes: the target keeps what the source held, and whom a failed copy hurts.
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../../src/block/io/child.ts";
+import type { Child } from "../../../../src/block/model/node.ts";
 import type { BlockNode } from "../../../../src/block/model/node.ts";
 import { Perm } from "../../../../src/block/model/permissions.ts";
 import { createDirtyBitmap } from "../../../../src/block/model/dirty-bitmap.ts";

@@ -1,6 +1,7 @@
 // The copy-on-read filter over a small format with a backing file.
+import { childOf, nodeOf } from "../../../../src/block/model/node.ts";
 import { describe, expect, it } from "vitest";
-import type { Child } from "../../../../src/block/io/child.ts";
+import type { Child } from "../../../../src/block/model/node.ts";
 import {
   type BlockDriver,
   type BlockStatus,
@@ -11,7 +12,8 @@ import {
 import { FilterDriver } from "../../../../src/block/model/filter-driver.ts";
 import type { BlockNode } from "../../../../src/block/model/node.ts";
 import { childOption } from "../../../../src/block/model/options.ts";
-import { Perm, type Permissions } from "../../../../src/block/model/permissions.ts";
+import { Perm } from "../../../../src/block/model/permissions.ts";
+import type { Permissions } from "../../../../src/block/model/contract.ts";
 import { copyOnRead } from "../../../../src/drivers/filter/copy-on-read.ts";
 import { MiB, pattern, TestGraph } from "../../support/graph.ts";
 
@@ -62,8 +64,8 @@ const overlay: DriverType = {
   supportsBacking: true,
   async open(context, spec) {
     return new OverlayDriver(
-      context.node,
-      await context.openChild(childOption(spec, "file"), "file", Role.image),
+      nodeOf(context.node),
+      childOf(await context.openChild(childOption(spec, "file"), "file", Role.image)),
     );
   },
 };

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { createDirtyBitmap } from "../../../../src/block/model/dirty-bitmap.ts";
 import { Perm } from "../../../../src/block/model/permissions.ts";
-import type { Child } from "../../../../src/block/io/child.ts";
+import type { Child } from "../../../../src/block/model/node.ts";
 import { KiB, MiB, TestGraph, pattern, same } from "../../support/graph.ts";
 
 interface Setup {

@@ -1,9 +1,10 @@
 // The file driver over real files: opening, holes, growth, creation, errors in QEMU's words.
+import { graphOf } from "../../../support/graph-of.ts";
 import * as fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Host, HostFile } from "../../../../src/base/host.ts";
 import { BlockError } from "../../../../src/base/errors.ts";
-import type { Child, ChildParent } from "../../../../src/block/io/child.ts";
+import type { Child, ChildParent } from "../../../../src/block/model/node.ts";
 import { Req } from "../../../../src/block/model/contract.ts";
 import { BlockGraph } from "../../../../src/block/graph/graph.ts";
 import type { BlockNode } from "../../../../src/block/model/node.ts";
@@ -274,13 +275,13 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
       const { graph, child } = await disk("locked", 4096);
       await graph.setPermissions(child, { perm: everything, shared: Perm.consistentRead });
       const other = await opening({ filename: own("locked") });
-      const reading = await edge(other.graph, other, Perm.consistentRead);
-      await other.graph.detach(reading);
-      await expect(edge(other.graph, other, Perm.write)).rejects.toThrow('Failed to get "write" lock');
+      const reading = await edge(graphOf(other), other, Perm.consistentRead);
+      await graphOf(other).detach(reading);
+      await expect(edge(graphOf(other), other, Perm.write)).rejects.toThrow('Failed to get "write" lock');
       const unlocked = await opening({ filename: own("locked"), locking: "off" });
-      await edge(unlocked.graph, unlocked, Perm.write);
+      await edge(graphOf(unlocked), unlocked, Perm.write);
       await graph.detach(child);
-      await edge(other.graph, other, Perm.write);
+      await edge(graphOf(other), other, Perm.write);
     },
   );
 
@@ -288,11 +289,11 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
     const { graph, child } = await disk("forced", 4096);
     await graph.setPermissions(child, { perm: everything, shared: Perm.consistentRead });
     const plain = await opening({ filename: own("forced"), "read-only": true });
-    await expect(edge(plain.graph, plain, Perm.consistentRead, Perm.consistentRead)).rejects.toThrow(
+    await expect(edge(graphOf(plain), plain, Perm.consistentRead, Perm.consistentRead)).rejects.toThrow(
       'Failed to get shared "write" lock',
     );
     const forced = await opening({ filename: own("forced"), "read-only": true, "force-share": true });
-    await edge(forced.graph, forced, Perm.consistentRead, Perm.consistentRead);
+    await edge(graphOf(forced), forced, Perm.consistentRead, Perm.consistentRead);
   });
 });
 

@@ -6,7 +6,7 @@ import { BlockError, ImageError } from "../../../../base/errors.ts";
 import { directoryPlace, parseDirectory } from "../disk/bitmap-directory.ts";
 import { virtualSize } from "../disk/header.ts";
 import { forEachEntry } from "./tables.ts";
-import type { ReferenceWalk } from "./walk.ts";
+import type { Walk } from "./inspected.ts";
 import { Autoclear, entryOffset } from "../disk/layout.ts";
 
 /** Bits of a bitmap table's entry that must be 0; the lowest one may stand alone, for a part of all ones. */
@@ -14,7 +14,7 @@ const RESERVED = [0xff000000, 0x1fe] as const;
 const ALL_ONES = 1;
 
 /** Counts what the bitmaps refer to. Errors: EINVAL for a directory that can't be read. */
-export async function countBitmaps(walk: ReferenceWalk): Promise<void> {
+export async function countBitmaps(walk: Walk): Promise<void> {
   const { header, file, result } = walk.image;
   if (!(Number(header.autoclear) & Autoclear.bitmaps)) return;
   const place = directoryPlace(header);

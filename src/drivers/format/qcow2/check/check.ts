@@ -4,7 +4,8 @@
  */
 import { BlockError, ImageError } from "../../../../base/errors.ts";
 import { inspectFile } from "./inspect.ts";
-import type { CheckResult, Image } from "../metadata/image.ts";
+import type { CheckResult } from "../features/tools.ts";
+import type { Image } from "../metadata/image.ts";
 
 const MAX_WORDS = 100;
 

@@ -5,7 +5,7 @@
 import { BlockError } from "../../../../base/errors.ts";
 import type { StoredRefcounts } from "./refcounts.ts";
 import { hex } from "./tables.ts";
-import type { Inspected } from "./walk.ts";
+import type { Inspected } from "./inspected.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Incompatible, Kind } from "../disk/layout.ts";
 
 /** Compares the COPIED flags of the active tables with the refcounts, which are right by now if they were repaired. */

@@ -4,7 +4,7 @@
  * corrupt or dirty, and those about to be opened. Source: qcow2.txt; behaviour and words of QEMU 7.2.
  */
 import { BlockError } from "../../../../base/errors.ts";
-import type { Child, ChildParent } from "../../../../block/io/child.ts";
+import type { Edge } from "../../../../block/model/contract.ts";
 import type { CheckRequest, CreateContext, ImageCheck } from "../../../../block/model/contract.ts";
 import { Perm } from "../../../../block/model/permissions.ts";
 import { isRawDataFile } from "../data/data-file.ts";
@@ -13,7 +13,8 @@ import { checkCopiedFlags } from "./flags.ts";
 import { rebuildStructures } from "./rebuild.ts";
 import { compareRefcounts, StoredRefcounts } from "./refcounts.ts";
 import { SnapshotTableCheck } from "./snapshots.ts";
-import { type Inspected, ReferenceWalk } from "./walk.ts";
+import type { Inspected } from "./inspected.ts";
+import { ReferenceWalk } from "./walk.ts";
 import { Autoclear, entryOffset, Incompatible, readU64 } from "../disk/layout.ts";
 import { MetadataMap } from "../metadata/overlap.ts";
 
@@ -22,33 +23,21 @@ const INCOMPATIBLE_AT = 72;
 const AUTOCLEAR_AT = 88;
 const REBUILD_ROUNDS = 4;
 
-const readerParent: ChildParent = {
-  describe: () => "an unnamed block device",
-  drainedBegin: () => undefined,
-  drainedEnd: () => undefined,
-  drainedBusy: () => false,
-};
-
 /** Checks, and repairs if asked, the image in `request.file`. Errors: the file's; ImageError for what can't be followed. */
 export async function inspectImage(context: CreateContext, request: CheckRequest): Promise<ImageCheck> {
   const { file, fix, message } = request;
   const { graph, signal } = context;
-  const node = typeof file === "string" ? graph.lookup(file) : await graph.open(file);
-  if (typeof file === "string") graph.reference(node);
+  const node = await graph.take(file);
   try {
     const writes = fix.leaks || fix.errors;
-    const shared = Perm.consistentRead | Perm.writeUnchanged;
-    const child = await graph.attach(readerParent, node, {
-      name: "root",
+    const permissions = {
       perm: Perm.consistentRead | (writes ? Perm.write | Perm.resize : 0),
-      shared: node.options.forceShare ? Perm.all : shared,
-    });
-    try {
+      shared: node.options.forceShare ? Perm.all : Perm.consistentRead | Perm.writeUnchanged,
+    };
+    return await graph.withRoot(node, permissions, async (child) => {
       const header = await readWholeHeader(child);
-      return await inspectFile({ file: child, header, fix, say: message, signal });
-    } finally {
-      await graph.detach(child);
-    }
+      return inspectFile({ file: child, header, fix, say: message, signal });
+    });
   } finally {
     await graph.release(node);
   }
@@ -69,7 +58,7 @@ export async function inspectFile(inspection: Inspection): Promise<ImageCheck> {
   return inspect({ file, header, fix, say, signal: inspection.signal, result, snapshots, metadata });
 }
 
-async function readWholeHeader(file: Child): Promise<Header> {
+async function readWholeHeader(file: Edge): Promise<Header> {
   const head = new Uint8Array(512);
   await file.pread(0, head);
   const cluster = new Uint8Array(2 ** headerClusterBits(head));
@@ -115,7 +104,7 @@ async function metadataOf({ file, header }: Inspection): Promise<MetadataMap> {
   return map;
 }
 
-async function inspect(image: Inspected): Promise<ImageCheck> {
+async function inspect(image: Inspected & { snapshots: SnapshotTableCheck }): Promise<ImageCheck> {
   const { result, fix, file, snapshots } = image;
   const repairs = fix.leaks || fix.errors;
   const walk = new ReferenceWalk(image);
@@ -190,7 +179,7 @@ async function clearAutoclear({ header, file }: Inspection): Promise<void> {
   await writeBits(file, AUTOCLEAR_AT, header.autoclear);
 }
 
-async function writeBits(file: Child, at: number, bits: bigint): Promise<void> {
+async function writeBits(file: Edge, at: number, bits: bigint): Promise<void> {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigUint64(0, bits);
   await file.pwrite(at, bytes);

@@ -5,12 +5,12 @@
  * Source: qcow2.txt, "Host cluster management".
  */
 import { BlockError } from "../../../../base/errors.ts";
-import type { Inspected, ReferenceWalk } from "./walk.ts";
+import type { Inspected, Walk } from "./inspected.ts";
 import { writeU64 } from "../disk/layout.ts";
 import { maxRefcount, writeRefcount } from "../disk/refcount-widths.ts";
 
 /** Writes new refcount blocks and a new refcount table into free clusters, then lets the header name them. */
-export async function rebuildStructures(image: Inspected, walk: ReferenceWalk): Promise<void> {
+export async function rebuildStructures(image: Inspected, walk: Walk): Promise<void> {
   const { header, file } = image;
   const { clusterSize } = walk;
   const plan = new StructurePlan(image, walk);
@@ -51,7 +51,7 @@ export async function rebuildStructures(image: Inspected, walk: ReferenceWalk): 
 
 /** Where new refcount structures go. */
 class StructurePlan {
-  readonly #walk: ReferenceWalk;
+  readonly #walk: Walk;
   readonly #maxCount: number;
   readonly blockEntries: number;
   /** Block index -> cluster. */
@@ -60,7 +60,7 @@ class StructurePlan {
   tableClusters = 0;
   #firstFree = 0;
 
-  constructor(image: Inspected, walk: ReferenceWalk) {
+  constructor(image: Inspected, walk: Walk) {
     const { refcountOrder } = image.header;
     this.#walk = walk;
     this.#maxCount = maxRefcount(refcountOrder);

@@ -6,7 +6,7 @@
  */
 import { BlockError } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
-import type { Inspected, ReferenceWalk } from "./walk.ts";
+import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
 import { type BlockBytes, readRefcount, refcountBytes, writeRefcount } from "../disk/refcount-widths.ts";
 
 interface LoadedBlock extends BlockBytes {
@@ -18,9 +18,6 @@ type Block = LoadedBlock | "none" | "outside" | "bad";
 
 /** Bytes of refcount blocks that are kept in memory. */
 const CACHE_BYTES = 16 * MiB;
-
-/** Where the last things may lie that QEMU reads. */
-export const LAST_OFFSET = 2 ** 63 - 2 ** 30;
 
 /** The refcounts of the file; some blocks are kept in memory, always as the file has them. */
 export class StoredRefcounts {
@@ -72,7 +69,7 @@ export class StoredRefcounts {
 
   /** The first run of free clusters outside of `not` that blocks which exist describe, or undefined. */
   async findFree(
-    walk: ReferenceWalk,
+    walk: Walk,
     count: number,
     not: { first: number; end: number },
   ): Promise<number | undefined> {
@@ -123,7 +120,7 @@ export class StoredRefcounts {
 /** Compares all refcounts with what was counted. Resolves with the highest cluster in use. */
 export async function compareRefcounts(
   image: Inspected,
-  walk: ReferenceWalk,
+  walk: Walk,
   stored: StoredRefcounts,
   fix: Inspected["fix"],
 ): Promise<number> {
@@ -157,7 +154,7 @@ async function differs(
     fix,
   }: {
     image: Inspected;
-    walk: ReferenceWalk;
+    walk: Walk;
     stored: StoredRefcounts;
     fix: Inspected["fix"];
   },

@@ -9,7 +9,7 @@ import { BlockError } from "../../../../base/errors.ts";
 import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { StoredRefcounts } from "./refcounts.ts";
-import type { Inspected, ReferenceWalk } from "./walk.ts";
+import type { Inspected, Walk } from "./inspected.ts";
 import { Incompatible, writeU64 } from "../disk/layout.ts";
 import { EXTRA_BYTES, FIXED_BYTES } from "../disk/snapshot-table.ts";
 
@@ -138,7 +138,7 @@ export class SnapshotTableCheck {
   }
 
   /** Counts what the snapshots refer to, and their table. */
-  async count(walk: ReferenceWalk): Promise<void> {
+  async count(walk: Walk): Promise<void> {
     const { header } = this.#image;
     if (this.#entries.length > 0 && Number(header.incompatible) & Incompatible.dataFile)
       walk.corruption(`ERROR ${this.#entries.length} snapshots in image with data file`);
@@ -157,7 +157,7 @@ export class SnapshotTableCheck {
   }
 
   /** Writes the table anew. Call it when the refcounts are right. Errors: the file's, ENOSPC without room for it. */
-  async rewrite(image: Inspected, walk: ReferenceWalk, stored: StoredRefcounts): Promise<void> {
+  async rewrite(image: Inspected, walk: Walk, stored: StoredRefcounts): Promise<void> {
     const { header, file } = image;
     const { clusterSize } = walk;
     const bytes = new Uint8Array(

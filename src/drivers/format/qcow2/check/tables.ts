@@ -1,5 +1,5 @@
 /** Reading the tables of an image that is checked, piece by piece. Source: qcow2.txt. */
-import type { ReferenceWalk } from "./walk.ts";
+import type { Walk } from "./inspected.ts";
 
 const CHUNK_BYTES = 65536;
 
@@ -16,7 +16,7 @@ export function hex(high: number, low: number): string {
 
 /** Calls `entry` for each entry of a table that is not 0. What lies outside of the file counts as 0. */
 export async function forEachEntry(
-  walk: ReferenceWalk,
+  walk: Walk,
   { offset, entries }: TablePlace,
   entry: (high: number, low: number, index: number) => Promise<void> | void,
 ): Promise<void> {

@@ -9,15 +9,10 @@ import { BlockError, ImageError } from "../../../../base/errors.ts";
 import { errnoOf } from "../../../../base/errors.ts";
 import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
-import type { ImageCheck } from "../../../../block/model/contract.ts";
-import type { Child } from "../../../../block/io/child.ts";
-import { LAST_OFFSET } from "./refcounts.ts";
+import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
 import { countBitmaps } from "./bitmaps.ts";
 import { forEachEntry, hex } from "./tables.ts";
-import type { SnapshotTableCheck } from "./snapshots.ts";
-import type { Header } from "../disk/header.ts";
 import { compressedExtent, entryKind, entryOffset, Incompatible, Kind, readU64 } from "../disk/layout.ts";
-import type { MetadataMap } from "../metadata/overlap.ts";
 import { maxRefcount } from "../disk/refcount-widths.ts";
 
 /** What must be 0 in an L1 entry, and in an L2 entry of a cluster that is not compressed: high and low word. */
@@ -30,22 +25,8 @@ const COUNTER_MAX = 2 ** 32 - 1;
 const AMEND_HINT =
   "Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean copy if the image cannot be opened for writing";
 
-/** The image as a check sees it. */
-export interface Inspected {
-  readonly file: Child;
-  readonly header: Header;
-  readonly result: ImageCheck;
-  /** Problems in words. */
-  readonly say: (text: string) => void;
-  readonly fix: { readonly leaks: boolean; readonly errors: boolean };
-  readonly signal: AbortSignal | undefined;
-  readonly snapshots: SnapshotTableCheck;
-  /** Where metadata lies that a repair in place must not overwrite. */
-  readonly metadata: MetadataMap;
-}
-
 /** Counts references. One of these is one pass over the image. */
-export class ReferenceWalk {
+export class ReferenceWalk implements Walk {
   readonly image: Inspected;
   readonly clusterSize: number;
   readonly entryBytes: number;

@@ -4,7 +4,7 @@
  * Source: qcow2.txt, "External data file"; behaviour of QEMU 7.2.
  */
 import { BlockError, CommandError } from "../../../../base/errors.ts";
-import type { Child } from "../../../../block/io/child.ts";
+import type { Edge } from "../../../../block/model/contract.ts";
 import {
   type ChildRef,
   type NodeSpec,
@@ -42,7 +42,7 @@ export async function openDataFile(
   context: OpenContext,
   spec: NodeSpec,
   { header, filename }: { header: Header; filename: string },
-): Promise<Child | undefined> {
+): Promise<Edge | undefined> {
   const given = spec["data-file"] as ChildRef | undefined;
   if (!hasDataFile(header)) {
     if (given === undefined) return undefined;

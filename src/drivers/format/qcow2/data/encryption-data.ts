@@ -6,8 +6,7 @@
 import { MiB, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import type { SectorCipher } from "../../../../crypto/sector-cipher.ts";
-import type { DataPlace, ImageEncryption } from "./encryption.ts";
-import type { Image } from "../metadata/image.ts";
+import type { DataPlace, Image, ImageEncryption } from "../metadata/image.ts";
 
 /** What is read, or encrypted and written, at a time, bytes: bounds the copy that a write makes. */
 const PIECE_BYTES = MiB;

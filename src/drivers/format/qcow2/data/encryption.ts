@@ -4,31 +4,10 @@
  * Source: qcow2.txt, "crypt_method"; words of QEMU 7.2.
  */
 import { blockError } from "../../../../base/errors.ts";
-import type { AmendContext, NodeSpec, OpenContext, RequestFlags } from "../../../../block/model/contract.ts";
+import type { NodeSpec, OpenContext } from "../../../../block/model/contract.ts";
 import type { Header } from "../disk/header.ts";
 import { CryptMethod } from "../disk/header-extensions.ts";
-import type { Image } from "../metadata/image.ts";
-
-/** Where a run of data lies: on the disk and in the file, bytes. */
-export interface DataPlace {
-  readonly guest: number;
-  readonly host: number;
-}
-
-/** The encryption of an open image. Its data path throws EPERM where the image was opened to be described only. */
-export interface ImageEncryption {
-  readonly format: "aes" | "luks";
-  /** Reads what lies in the file at `place` as the guest sees it. */
-  read(image: Image, place: DataPlace, how: { buffer: Uint8Array; flags: RequestFlags }): Promise<void>;
-  /** As read(), at once. False: it can't be. */
-  readNow(image: Image, place: DataPlace, buffer: Uint8Array): boolean;
-  /** Writes the guest's data to `place`; the caller's bytes stay as they are. */
-  write(image: Image, place: DataPlace, data: Uint8Array): Promise<void>;
-  /** What queries say of it. */
-  info(): Record<string, unknown>;
-  /** Changes key slots; absent where there are none. */
-  amend?(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void>;
-}
+import type { Image, ImageEncryption } from "../metadata/image.ts";
 
 /** What encrypted images need beside this file. */
 export interface EncryptionSupport {
@@ -68,4 +47,9 @@ export function encryptOption(spec: NodeSpec, header: Header): string | undefine
     throw blockError("EINVAL", "open", words);
   }
   return typeof secret === "string" ? secret : undefined;
+}
+
+/** An open image that can be made an encrypted one while it is new and empty; creation does so before it gets its size. */
+export interface Encryptable {
+  encrypt(options: EncryptOptions): Promise<void>;
 }

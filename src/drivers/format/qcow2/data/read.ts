@@ -4,8 +4,7 @@
  */
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import { readCompressed } from "./compressed.ts";
-import type { DataPlace } from "./encryption.ts";
-import type { Image } from "../metadata/image.ts";
+import type { DataPlace, Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
 import {
   type Extent,

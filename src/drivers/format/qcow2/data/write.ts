@@ -7,9 +7,8 @@
  * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
  */
 import { blockError } from "../../../../base/errors.ts";
-import type { DataPlace } from "./encryption.ts";
 import type { Claim } from "../metadata/in-flight.ts";
-import type { Image } from "../metadata/image.ts";
+import type { DataPlace, Image } from "../metadata/image.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
 import { freeCompressed, writeCompressedCluster } from "./compressed.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, writeEntry } from "../disk/layout.ts";

@@ -6,7 +6,7 @@
 import { ImageError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { SnapshotInfo } from "../../../../block/model/contract.ts";
-import type { Child } from "../../../../block/io/child.ts";
+import type { Edge } from "../../../../block/model/contract.ts";
 import { readU64, writeU64 } from "./layout.ts";
 
 /** One snapshot. */
@@ -33,7 +33,7 @@ function fail(message: string, code: "EINVAL" | "EFBIG" = "EINVAL"): never {
 
 /** Reads the table at `offset`; a disk without a size of its own gets `diskBytes`. Throws ImageError for an impossible one. */
 export async function readSnapshotTable(
-  file: Child,
+  file: Edge,
   table: { offset: number; count: number; diskBytes: number },
 ): Promise<Snapshot[]> {
   const snapshots: Snapshot[] = [];

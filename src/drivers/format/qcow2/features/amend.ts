@@ -4,6 +4,7 @@
  * Source: qcow2.txt, "Header"; behaviour and words of QEMU 7.2. Where QEMU would leave an image that it then can't read right
  * (zstd clusters or persistent bitmaps in version 2), and for any internal snapshot, a downgrade is refused instead.
  */
+import { nodeOf } from "../../../../block/model/node.ts";
 import { CommandError } from "../../../../base/errors.ts";
 import { SECTOR_SIZE } from "../../../../base/limits.ts";
 import { drained } from "../../../../block/model/drain.ts";
@@ -46,7 +47,7 @@ const known = new Set([
 /** Carries out the options. Throws CommandError for what can't be, BlockError of the file. */
 export function amendImage(image: Image, options: AmendOptions, context: AmendContext): Promise<void> {
   const wanted = parse(image, options);
-  return drained([image.node], () => carryOut(image, wanted, context));
+  return drained([nodeOf(image.node)], () => carryOut(image, wanted, context));
 }
 
 async function carryOut(image: Image, wanted: Wanted, context: AmendContext): Promise<void> {
@@ -75,7 +76,7 @@ async function carryOut(image: Image, wanted: Wanted, context: AmendContext): Pr
     steps.push(() => setLazyRefcounts(image, lazy));
   }
   if (size !== undefined && size !== image.size)
-    steps.push(() => truncate(image.node, size, { exact: false, preallocation: "off" }));
+    steps.push(() => truncate(nodeOf(image.node), size, { exact: false, preallocation: "off" }));
   if (wanted.version < header.version) steps.push(() => downgrade(image));
   for (const [done, step] of steps.entries()) {
     context.signal?.throwIfAborted();

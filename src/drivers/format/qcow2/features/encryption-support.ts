@@ -6,7 +6,7 @@
 import { ImageError } from "../../../../base/errors.ts";
 import type { AmendContext } from "../../../../block/model/contract.ts";
 import { headerStorage } from "../../../../block/model/header-storage.ts";
-import type { Child } from "../../../../block/io/child.ts";
+import type { Edge } from "../../../../block/model/contract.ts";
 import { legacyAes } from "../../../../crypto/legacy-aes.ts";
 import type { HeaderStorage } from "../../../../crypto/luks-keys.ts";
 import {
@@ -22,10 +22,10 @@ import { allocate } from "../metadata/allocate.ts";
 import { writeHeader } from "../metadata/backing-link.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { EncryptedData } from "../data/encryption-data.ts";
-import type { EncryptionSupport, EncryptOptions, ImageEncryption } from "../data/encryption.ts";
+import type { EncryptionSupport, EncryptOptions } from "../data/encryption.ts";
 import { CryptMethod, Extension, type HeaderExtension } from "../disk/header-extensions.ts";
 import { type CryptoHeaderPlace, parseCryptoHeader, serializeCryptoHeader } from "../disk/crypto-header.ts";
-import type { Image } from "../metadata/image.ts";
+import type { Image, ImageEncryption } from "../metadata/image.ts";
 import { writeBackLocked } from "../metadata/write-back.ts";
 
 /** What stands before key-secret in errors. */
@@ -79,7 +79,7 @@ class AesEncryption extends EncryptedData {
 }
 
 /** The LUKS header, which no read or write leaves. */
-function storageOf(file: Child, { offset, bytes }: CryptoHeaderPlace): HeaderStorage {
+function storageOf(file: Edge, { offset, bytes }: CryptoHeaderPlace): HeaderStorage {
   const whole = headerStorage(file, offset);
   const check = (at: number, length: number): void => {
     if (at + length <= bytes) return;
@@ -167,7 +167,7 @@ export const encryptionSupport: EncryptionSupport = {
     requiredSecret(graph.secrets, textOption(options, "key-secret"), PREFIX);
   },
   create(image, options) {
-    const { secrets } = image.node.graph;
+    const { secrets } = image.node.services;
     return options["format"] === "luks"
       ? createLuks(image, options, secrets)
       : createAes(image, options, secrets);

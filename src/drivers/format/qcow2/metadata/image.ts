@@ -9,10 +9,7 @@ import { assert } from "../../../../base/assert.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import type { Host } from "../../../../base/host.ts";
 import { Mutex } from "../../../../base/signals.ts";
-import type { Child } from "../../../../block/io/child.ts";
-import type { BlockNode } from "../../../../block/model/node.ts";
-import type { Qcow2Bitmaps } from "../features/bitmaps.ts";
-import type { EncryptionSupport, ImageEncryption } from "../data/encryption.ts";
+import type { AmendContext, Edge, NodeView, RequestFlags } from "../../../../block/model/contract.ts";
 import { hasSubclusters, type Header, virtualSize } from "../disk/header.ts";
 import { Claims, Readers } from "./in-flight.ts";
 import {
@@ -27,7 +24,6 @@ import {
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
 import { MetadataMap, type Section } from "./overlap.ts";
-import type { Qcow2Snapshots } from "../features/snapshots.ts";
 
 /** Clusters whose last reference was removed in memory; they count as used until that is durable. */
 export interface FreedRun {
@@ -36,37 +32,43 @@ export interface FreedRun {
   readonly reason: FreeReason;
 }
 
-/** What a check of an open image found. */
-export interface CheckResult {
-  /** What can destroy data, in words; at most 100 of them. */
-  readonly corruptions: readonly string[];
-  /** Clusters that are counted but not used. */
-  readonly leaks: number;
-}
-
-/** Check, repair, snapshots and bitmaps of open images, which not every bundle has. */
-export interface ImageTools {
-  check(image: Image): Promise<CheckResult>;
+/** Repairs open images, which not every bundle can. */
+export interface ImageRepair {
   /** Makes refcounts and flags right. Called under the metadata lock with nothing cached that the file lacks. */
   repair(image: Image): Promise<void>;
-  /** Opens and makes encrypted images. */
-  readonly encryption: EncryptionSupport;
-  /** Reads the table of internal snapshots. */
-  snapshots(image: Image): Promise<Qcow2Snapshots>;
-  /** The persistent bitmaps, which are yet to be read. */
-  bitmaps(image: Image): Qcow2Bitmaps;
+}
+
+/** Where a run of data lies: on the disk and in the file, bytes. */
+export interface DataPlace {
+  readonly guest: number;
+  readonly host: number;
+}
+
+/** The encryption of an open image. Its data path throws EPERM where the image was opened to be described only. */
+export interface ImageEncryption {
+  readonly format: "aes" | "luks";
+  /** Reads what lies in the file at `place` as the guest sees it. */
+  read(image: Image, place: DataPlace, how: { buffer: Uint8Array; flags: RequestFlags }): Promise<void>;
+  /** As read(), at once. False: it can't be. */
+  readNow(image: Image, place: DataPlace, buffer: Uint8Array): boolean;
+  /** Writes the guest's data to `place`; the caller's bytes stay as they are. */
+  write(image: Image, place: DataPlace, data: Uint8Array): Promise<void>;
+  /** What queries say of it. */
+  info(): Record<string, unknown>;
+  /** Changes key slots; absent where there are none. */
+  amend?(options: Readonly<Record<string, unknown>>, context: AmendContext): Promise<void>;
 }
 
 /** What an image is made of. */
 export interface ImageInit {
-  readonly node: BlockNode;
-  readonly file: Child;
+  readonly node: NodeView;
+  readonly file: Edge;
   /** Where the data lies, if not in `file`. */
-  readonly dataFile?: Child | undefined;
+  readonly dataFile?: Edge | undefined;
   readonly host: Host;
   readonly header: Header;
   readonly options: Qcow2Options;
-  readonly tools?: ImageTools | undefined;
+  readonly tools?: ImageRepair | undefined;
 }
 
 /** Bytes of the L1 and refcount table that are read at a time. */
@@ -75,10 +77,10 @@ const MIN_TABLES = 4;
 
 /** An open image. */
 export class Image {
-  readonly node: BlockNode;
-  readonly file: Child;
+  readonly node: NodeView;
+  readonly file: Edge;
   /** Where clusters of guest data lie: `file`, or the external data file, in which they lie at their guest offset. */
-  readonly data: Child;
+  readonly data: Edge;
   readonly hasDataFile: boolean;
   readonly host: Host;
   readonly header: Header;
@@ -116,7 +118,7 @@ export class Image {
   dead = false;
   /** The file says that the image is corrupt: whoever comes now is too late. */
   #retired = false;
-  readonly #tools: ImageTools | undefined;
+  readonly #tools: ImageRepair | undefined;
   #reportedCorruption = false;
   /** The end of the L1 table of a snapshot that is shown instead of the disk. */
   #shownL1End: number | undefined;
@@ -166,12 +168,13 @@ export class Image {
       cache.maxTables = Math.max(MIN_TABLES, Math.ceil(bytes / cache.tableBytes));
   }
 
-  /** Check and repair. Throws ENOTSUP in a bundle without them. */
+  /** Whether it can be repaired, and its snapshots and bitmaps kept. */
   get hasTools(): boolean {
     return this.#tools !== undefined;
   }
 
-  tools(): ImageTools {
+  /** Throws ENOTSUP in a bundle without it. */
+  tools(): ImageRepair {
     if (!this.#tools) throw new BlockError({ code: "ENOTSUP", op: "check", node: this.node.name });
     return this.#tools;
   }
@@ -227,7 +230,7 @@ export class Image {
     const isFatal = fatal && !this.node.readOnly;
     if (!this.dead && (isFatal || !this.#reportedCorruption)) {
       this.#reportedCorruption = true;
-      this.node.graph.events.emit("BLOCK_IMAGE_CORRUPTED", {
+      this.node.services.events.emit("BLOCK_IMAGE_CORRUPTED", {
         device: "",
         "node-name": this.node.name,
         msg: message,

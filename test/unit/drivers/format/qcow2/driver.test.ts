@@ -1,7 +1,7 @@
 // The driver over memory nodes, through the real graph.
 import { expect, test } from "vitest";
 import { deferred } from "../../../../../src/base/signals.ts";
-import type { Child } from "../../../../../src/block/io/child.ts";
+import type { Child } from "../../../../../src/block/model/node.ts";
 import { Req } from "../../../../../src/block/model/contract.ts";
 import type { BlockNode } from "../../../../../src/block/model/node.ts";
 import { Perm } from "../../../../../src/block/model/permissions.ts";

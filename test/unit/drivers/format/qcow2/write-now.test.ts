@@ -1,6 +1,6 @@
 // Writing at once: what it takes, and what a failure leaves.
 import { expect, test } from "vitest";
-import type { Child } from "../../../../../src/block/io/child.ts";
+import type { Child } from "../../../../../src/block/model/node.ts";
 import type { BlockDriver } from "../../../../../src/block/model/contract.ts";
 import type { BlockNode } from "../../../../../src/block/model/node.ts";
 import { Perm } from "../../../../../src/block/model/permissions.ts";

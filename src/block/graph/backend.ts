@@ -4,11 +4,12 @@
  */
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { ByteRange } from "../../base/ranges.ts";
-import type { Child, ChildParent } from "./child.ts";
+import type { Child, ChildParent } from "../model/node.ts";
 import { type RequestFlags, Req, Role } from "../model/contract.ts";
-import type { BlockGraph } from "../graph/graph.ts";
+import type { BlockGraph } from "./graph.ts";
 import type { BlockNode } from "../model/node.ts";
-import { Perm, type Permissions } from "../model/permissions.ts";
+import { Perm } from "../model/permissions.ts";
+import type { Permissions } from "../model/contract.ts";
 
 /** Permissions of a user who reads and writes, and lets others read. */
 export const guestPermissions: Permissions = {

@@ -1,0 +1,29 @@
+/**
+ * The graph as opening and closing a node see it. BlockGraph is the only one; the interface keeps graph.ts, which opens and
+ * closes, from going in circles with the files that do it.
+ */
+import type { ChildRole, DriverType, GraphView, NodeSpec, Permissions } from "../model/contract.ts";
+import type { Gate } from "../model/gate.ts";
+import type { BlockNode, Child, ChildParent } from "../model/node.ts";
+
+/** Where nodes live: their names, drivers and owners. */
+export interface NodeHome extends GraphView {
+  readonly gate: Gate;
+  /** The driver of that name, or `Unknown driver 'x'`. */
+  driver(name: string): DriverType;
+  /** Checks a wished name or makes one. */
+  claimName(name: string | undefined): string;
+  /** Registers a node under its name. */
+  addNode(node: BlockNode): void;
+  removeNode(node: BlockNode): void;
+  lookup(name: string): BlockNode;
+  open(spec: NodeSpec): Promise<BlockNode>;
+  /** Closes the node if nobody uses it. */
+  releaseIfUnused(node: BlockNode): Promise<void>;
+  attach(
+    parent: ChildParent,
+    node: BlockNode,
+    options: { name: string; role?: ChildRole } & Permissions,
+  ): Promise<Child>;
+  detach(child: Child): Promise<void>;
+}

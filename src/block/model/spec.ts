@@ -1,0 +1,17 @@
+/** How a node is described: QAPI's BlockdevOptions with wire names, as they were validated. */
+
+/** A node by name, or a spec to open. */
+export type ChildRef = string | NodeSpec;
+
+/** A node's options as QAPI's BlockdevOptions has them: wire names, already validated. */
+export interface NodeSpec {
+  driver: string;
+  "node-name"?: string;
+  "read-only"?: boolean;
+  "auto-read-only"?: boolean;
+  "force-share"?: boolean;
+  "detect-zeroes"?: "off" | "on" | "unmap";
+  discard?: "ignore" | "unmap";
+  cache?: { direct?: boolean; "no-flush"?: boolean };
+  [option: string]: unknown;
+}
