@@ -44,13 +44,13 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
 ];
 
 /** An import, however it is spelt: import, export from, import(), or a type's import(). */
-interface Import {
+export interface Import {
   readonly specifier: string;
   readonly line: number;
 }
 
 /** All imports of a file. */
-function importsOf(source: Source): Import[] {
+export function importsOf(source: Source): Import[] {
   const found: Import[] = [];
   walk(source.program, (node) => {
     if (!/^(Import|ExportNamed|ExportAll)(Declaration|Expression)$|^TSImportType$/.test(node.type)) return;
@@ -87,7 +87,7 @@ function unitOf(path: string): string | undefined {
 }
 
 /** Resolves `./` and `../` against the importing file. */
-function resolve(from: string, specifier: string): string {
+export function resolveImport(from: string, specifier: string): string {
   return new URL(specifier, `file:///${from}`).pathname.slice(1);
 }
 
@@ -97,7 +97,7 @@ function refusal(from: string, specifier: string): string | undefined {
     const home = HOMES.find(([pattern]) => pattern.test(specifier))?.[1];
     return home?.test(from) ? undefined : `'${specifier}' has no business here`;
   }
-  const to = resolve(from, specifier);
+  const to = resolveImport(from, specifier);
   const [low, high] = [rankOf(to), rankOf(from)];
   if (low === undefined) return `'${to}' is in no layer`;
   if (high === undefined) return undefined;

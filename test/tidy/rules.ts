@@ -93,6 +93,26 @@ export const sizeBreaches: Rule = (source) => {
   return found;
 };
 
+/** Lines of every function that has a name: declarations, methods, arrows bound to a name. */
+export function functionLengths(source: Source): number[] {
+  const found: number[] = [];
+  walk(source.program, (node, parent) => {
+    const bound = /^(VariableDeclarator|MethodDefinition|PropertyDefinition|Property)$/.test(
+      parent?.type ?? "",
+    );
+    const named = node.type === "FunctionDeclaration";
+    if (!named && !(bound && /^(FunctionExpression|ArrowFunctionExpression)$/.test(node.type))) return;
+    found.push(lineOf(source, node.end) - lineOf(source, node.start) + 1);
+  });
+  return found;
+}
+
+/** The value that nine of ten do not pass. */
+export function ninth(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.ceil(sorted.length * 0.9) - 1] ?? 0;
+}
+
 /** A file opens with a comment that says what it is for. */
 export const headerBreaches: Rule = (source) => {
   const first = source.comments[0];

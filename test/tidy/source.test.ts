@@ -3,7 +3,15 @@
  */
 import { describe, expect, it } from "vitest";
 import { formatNameBreaches, layerBreaches } from "./layers.ts";
-import { bannedBreaches, docstringBreaches, headerBreaches, sizeBreaches } from "./rules.ts";
+import { floorsOf, roomBreaches } from "./rooms.ts";
+import {
+  bannedBreaches,
+  docstringBreaches,
+  functionLengths,
+  headerBreaches,
+  ninth,
+  sizeBreaches,
+} from "./rules.ts";
 import { head, parse, report, type Rule, sources } from "./source.ts";
 
 const library = sources(/^src\/.*\.ts$/);
@@ -54,6 +62,24 @@ describe("the rules catch", () => {
   });
 
   it.each([
+    ["a room above", "src/block/model/a.ts", 'import type { B } from "../io/b.ts";'],
+    ["a room beside", "src/job/mirror/a.ts", 'import { b } from "../stream/b.ts";'],
+    ["a file above the rooms", "src/drivers/format/qcow2/data/a.ts", 'import { b } from "../index.ts";'],
+    ["a folder that is no room", "src/block/utils/a.ts", "export {};"],
+  ])("%s", (_what, path, text) => {
+    expect(breaches(roomBreaches, path, text)).toHaveLength(1);
+  });
+
+  it.each([
+    ["a room below", "src/block/graph/a.ts", 'import { b } from "../model/b.ts";'],
+    ["its own room", "src/block/graph/a.ts", 'import { b } from "./b.ts";'],
+    ["from above the rooms", "src/drivers/format/qcow2/index.ts", 'import { b } from "./check/b.ts";'],
+    ["another house", "src/job/core/a.ts", 'import { b } from "../../block/graph/b.ts";'],
+  ])("no import of %s", (_what, path, text) => {
+    expect(breaches(roomBreaches, path, text)).toEqual([]);
+  });
+
+  it.each([
     ["Date.now()", "const now = Date.now();"],
     ["new Date()", "const now = new Date();"],
     ["Math.random()", "const one = Math.random();"],
@@ -87,6 +113,13 @@ describe("the rules catch", () => {
     expect(breaches(sizeBreaches, "test/a.ts", `it("a", () => {${long(90)}});`)).toHaveLength(1);
   });
 
+  it("long functions on the whole", () => {
+    expect(
+      functionLengths(parse("src/a.ts", `function f() {${long(9)}}\nconst g = () => 1;\nh(() => 1);`)),
+    ).toEqual([9, 1]);
+    expect(ninth([1, 2, 3, 4, 5, 6, 7, 8, 9, 100])).toBe(9);
+  });
+
   it("missing headers and docstrings", () => {
     expect(breaches(headerBreaches, "src/a.ts", "export {};")).toHaveLength(1);
     expect(breaches(headerBreaches, "src/a.ts", "// What this file is for: a test.\nexport {};")).toEqual([]);
@@ -110,6 +143,7 @@ describe("the rules catch", () => {
 describe("the sources", () => {
   it.each([
     ["import downward only", layerBreaches],
+    ["keep their rooms in order", roomBreaches],
     ["name no format in jobs and servers", formatNameBreaches],
     ["leave clock, chance and output to the Host", bannedBreaches],
     ["have a docstring on every export", docstringBreaches],
@@ -117,8 +151,22 @@ describe("the sources", () => {
     expect(report(library, rule)).toBe(head(library.length));
   });
 
+  it.each([
+    ["src/block", 3],
+    ["src/drivers/format/qcow2", 5],
+    ["src/job", 4],
+  ])("%s has %i floors of rooms", (house, floors) => {
+    expect(floorsOf(house)).toBe(floors);
+  });
+
   it("keep files and functions short", () => {
     expect(report(everything, sizeBreaches)).toBe(head(everything.length));
+  });
+
+  it("are mostly much shorter than the limits", () => {
+    const functions = library.flatMap(functionLengths);
+    expect(functions.length).toBeGreaterThan(3000);
+    expect(ninth(functions)).toBeLessThanOrEqual(20);
   });
 
   it("open with a comment on their purpose", () => {
