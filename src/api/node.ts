@@ -220,8 +220,9 @@ export class Node implements AsyncDisposable {
   async #setPermissions(perm: number): Promise<void> {
     const { root } = this.#backend;
     if (!root || perm === this.#held) return;
-    // A writer keeps other writers out; a reader minds nobody.
-    const shared = perm & Perm.write ? Perm.consistentRead | Perm.writeUnchanged : Perm.all;
+    // A writer keeps other writers out, but the disk's length may change; a reader minds nobody.
+    const alone = Perm.consistentRead | Perm.writeUnchanged | Perm.resize;
+    const shared = perm & Perm.write ? alone : Perm.all;
     await this.engine.graph.setPermissions(root, { perm, shared });
     this.#held = perm;
   }

@@ -63,6 +63,8 @@ export interface HostFile {
   flush(): Promise<void>;
   /** The length in bytes. */
   size(): Promise<number>;
+  /** What is open, whatever its name leads to by now; absent: ask HostFiles.info(). */
+  info?(): Promise<FileInfo>;
   /** Bytes that the file takes on disk, if the platform knows. */
   allocatedBytes(): Promise<number | undefined>;
   /** Sets the length. `preallocation`: off = sparse; falloc = blocks reserved; full = zeroes written. */
@@ -87,7 +89,17 @@ export interface HostFile {
 export interface FileInfo {
   kind: "file" | "directory" | "block-device" | "character-device" | "other";
   size: number;
-  /** The same for two names of one file (device and inode, or the like). */
+  /** The same for two names of one file: device and inode; where there are none, the canonical path and the size. */
+  identity: string;
+  /** Whether the path itself is a symbolic link; told where that was asked. */
+  symlink?: boolean;
+}
+
+/** A file after its creation. */
+export interface CreatedFile {
+  /** It was not there before. */
+  made: boolean;
+  /** See FileInfo. */
   identity: string;
 }
 
@@ -96,13 +108,20 @@ export interface HostFiles {
   /** Reads and writes of buffered files are done in the caller's turn: more than one under way gains nothing. Absent: no. */
   readonly inTurn?: boolean;
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
-  /** Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. */
+  /**
+   * Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. EAGAIN and EBUSY for one
+   * that is in use, which stays as it is.
+   */
   create(
     path: string,
     options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
-  ): Promise<void>;
-  info(path: string): Promise<FileInfo>;
-  remove(path: string): Promise<void>;
+  ): Promise<CreatedFile>;
+  /** Of what the path leads to. `link`: also whether it is a symbolic link itself. */
+  info(path: string, options?: { link?: boolean }): Promise<FileInfo>;
+  /** The path without symbolic links and dots. */
+  realPath(path: string): Promise<string>;
+  /** Removes a file. `only`: if it still is the one of that identity, and this process does not have it open; else EBUSY. */
+  remove(path: string, only?: { identity: string }): Promise<void>;
   /** Resolves `path` against the directory of the file `base`; absolute paths stay. */
   resolve(base: string, path: string): string;
 }

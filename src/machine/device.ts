@@ -9,6 +9,8 @@ import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import { abortable } from "../base/signals.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../block/graph/backend.ts";
+import type { Permissions } from "../block/model/contract.ts";
+import { Perm } from "../block/model/permissions.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
@@ -23,6 +25,12 @@ export interface GuestRequestOptions {
   /** The guest gave the request up: it rejects with `signal.reason`, and is not tried again. */
   signal?: AbortSignal | undefined;
 }
+
+/** A disk's length may change under its guest, who is told (block_resize). */
+const diskPermissions: Permissions = {
+  ...guestPermissions,
+  shared: guestPermissions.shared | Perm.resize,
+};
 
 /** Options of a device. */
 export interface GuestDeviceOptions {
@@ -85,7 +93,7 @@ export class GuestDevice {
   static async plug(options: GuestDeviceOptions): Promise<GuestDevice> {
     const { machine, node, name } = options;
     const device = new GuestDevice(options);
-    const permissions = options.readOnly || node.readOnly ? readerPermissions : guestPermissions;
+    const permissions = options.readOnly || node.readOnly ? readerPermissions : diskPermissions;
     try {
       await device.backend.attach(node, permissions);
     } catch (error) {

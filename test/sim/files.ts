@@ -2,7 +2,14 @@
 // writes, and garbage in the buffers of failing reads.
 import { BlockError } from "../../src/base/errors.ts";
 import type { Errno } from "../../src/base/errno.ts";
-import type { FileExtent, FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../src/base/host.ts";
+import type {
+  CreatedFile,
+  FileExtent,
+  FileInfo,
+  FileOpenOptions,
+  HostFile,
+  HostFiles,
+} from "../../src/base/host.ts";
 import type { Dice } from "./dice.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Trace } from "./trace.ts";
@@ -145,17 +152,23 @@ export class SimFiles implements HostFiles {
     return file;
   }
 
-  async create(path: string, { size }: { size: number }): Promise<void> {
+  async create(path: string, { size }: { size: number }): Promise<CreatedFile> {
     await this.wait();
+    const made = !this.contents.has(path);
     const data = new FileData();
     data.truncate(size);
     this.contents.set(path, data);
+    return { made, identity: path };
   }
 
   info(path: string): Promise<FileInfo> {
     const data = this.contents.get(path);
     if (!data) return Promise.reject(new BlockError({ code: "ENOENT", op: "open" }));
     return Promise.resolve({ kind: "file", size: data.size, identity: path });
+  }
+
+  realPath(path: string): Promise<string> {
+    return Promise.resolve(path);
   }
 
   remove(path: string): Promise<void> {

@@ -9,7 +9,7 @@ import type { Child } from "../model/node.ts";
 import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "../model/contract.ts";
 import { attachChild, detachChild, refresh } from "./edges.ts";
 import { imageFilename } from "../model/filename.ts";
-import type { Gate } from "../model/gate.ts";
+import { checkOpened, type Gate } from "../model/gate.ts";
 import type { NodeHome } from "./home.ts";
 import { pread } from "../io/io.ts";
 import { BlockNode } from "../model/node.ts";
@@ -163,6 +163,7 @@ export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): P
     image: imageFilename(node),
     name: filename,
     format: node.driver.backingFormat?.(),
+    access: "read",
   });
   if ("refuse" in answer)
     throw new BlockError({
@@ -174,7 +175,8 @@ export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): P
   checkLoop(node, answer.allow);
   const ref = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
   try {
-    await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
+    const child = await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
+    await checkBacking(graph, child, answer);
   } catch (error) {
     // A chain without an end is told once, and not by each of its images.
     if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;
@@ -185,6 +187,15 @@ export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): P
       message: `Could not open backing file: ${error.message}`,
       cause: error,
     });
+  }
+}
+
+async function checkBacking(graph: NodeHome, child: Child, answer: { identity?: string }): Promise<void> {
+  try {
+    checkOpened(child.node, answer);
+  } catch (error) {
+    await graph.detach(child);
+    throw error;
   }
 }
 

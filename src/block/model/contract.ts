@@ -183,6 +183,8 @@ export interface BlockDriver {
   refreshLength?(): Promise<void>;
   /** Recomputed when children change. */
   limits?(): Partial<BlockLimits>;
+  /** What is open, of storage that has more than one name: FileInfo.identity. */
+  readonly identity?: string;
   getInfo?(): DriverInfo;
   formatSpecific?(): FormatSpecific | undefined;
   /** Whether the disk is stored encrypted. */

@@ -2,7 +2,10 @@
  * The open gate: asked before any file that an image names (backing file, data file) is opened. The library's default
  * denies everything; entries choose another policy. Source: design rule "never guess for an authority decision".
  */
-import type { Host } from "../../base/host.ts";
+import { BlockError } from "../../base/errors.ts";
+import type { FileInfo, Host } from "../../base/host.ts";
+import type { NodeView } from "./contract.ts";
+import { imageFilename } from "./filename.ts";
 import type { NodeSpec } from "./spec.ts";
 
 /** What an image asks to have opened. */
@@ -14,10 +17,15 @@ export interface GateRequest {
   name: string;
   /** The format that the image names, if it does. */
   format: string | undefined;
+  /** What the file will be opened for. A data file of a writable image is written to; a backing file is only read. */
+  access: "read" | "write";
 }
 
-/** The spec to open, or why not. */
-export type GateAnswer = { allow: NodeSpec } | { refuse: string };
+/**
+ * The spec to open, or why not. `identity`: the file that the gate looked at (FileInfo.identity); what is then opened under
+ * that name must be it, or the opening is refused.
+ */
+export type GateAnswer = { allow: NodeSpec; identity?: string } | { refuse: string };
 
 /** Decides on one request. */
 export type Gate = (request: GateRequest) => Promise<GateAnswer>;
@@ -32,9 +40,32 @@ export const denyGate: Gate = (request) =>
   });
 
 /**
- * The gate of a policy over local files. `local`: regular files named by a path. `same-dir`: those in the image's own
- * directory, no symlink tricks by `..`. `all`: also devices. Names with a protocol (`json:`, `nbd:` …: a colon
- * before the first slash, as QEMU reads them) are refused by all.
+ * After a file that a header names was opened as `node`: throws EPERM if it is not the one that the gate looked at, because its
+ * name leads elsewhere by now.
+ */
+export function checkOpened(node: NodeView, { identity }: { identity?: string }): void {
+  const opened = storageIdentity(node);
+  if (identity === undefined || opened === undefined || opened === identity) return;
+  const message = `'${imageFilename(node)}' was exchanged while it was being opened`;
+  throw new BlockError({ code: "EPERM", op: "open", node: node.name, message });
+}
+
+/** The identity of the storage that an image lies in; undefined where it has none. */
+function storageIdentity(node: NodeView): string | undefined {
+  for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
+    if (at.driver.identity !== undefined) return at.driver.identity;
+  }
+  return undefined;
+}
+
+/** What no header may name, whatever lies there: the kernel's own files, and devices. */
+const systemFolders = /^\/(?:proc|sys|dev)(?:\/|$)/;
+
+/**
+ * The gate of a policy over local files. `local`: backing files are regular files named by a path, and never lie in /proc,
+ * /sys or /dev; a data file, and whatever is opened for writing, lies beside the image and is no symbolic link. `same-dir`:
+ * that holds for backing files, too. `all`: any file, also devices. Names with a protocol (`json:`, `nbd:` …: a colon before
+ * the first slash, as QEMU reads them) are refused by all.
  */
 export function fileGate(policy: GatePolicy, host: Host): Gate {
   if (policy === "deny") return denyGate;
@@ -45,15 +76,37 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     if (request.name.includes("\0")) return refuse("it holds a NUL byte");
     if (/^[^/\\]*:/.test(request.name))
       return refuse("names with a protocol are not opened out of an image's header");
-    if (policy === "same-dir" && /[/\\]/.test(request.name)) return refuse("it leaves the image's directory");
     const filename = host.files.resolve(request.image, request.name);
-    if (policy !== "all") {
-      const info = await host.files.info(filename).catch(() => undefined);
-      if (info && info.kind !== "file") return refuse("it is no regular file");
-    }
     const file: NodeSpec = { driver: "file", filename };
-    return { allow: request.format === undefined ? { driver: "", file } : { driver: request.format, file } };
+    const allow: NodeSpec = { driver: request.format ?? "", file };
+    if (policy === "all") return { allow };
+    const info = await host.files.info(filename, { link: true }).catch(() => undefined);
+    const beside = policy === "same-dir" || request.kind === "data-file" || request.access === "write";
+    const why = await (beside ? whyNotBeside : whyNotLocal)(host, { ...request, filename, info });
+    if (why !== undefined) return refuse(why);
+    // A file that is not there is not there: opening it says so.
+    return info ? { allow, identity: info.identity } : { allow };
   };
+}
+
+type Named = GateRequest & { filename: string; info: FileInfo | undefined };
+
+/** Why a file is none that a header may name for reading; undefined if it may. */
+async function whyNotLocal({ files }: Host, { filename, info }: Named): Promise<string | undefined> {
+  if (info && info.kind !== "file") return "it is no regular file";
+  const real = await files.realPath(filename).catch(() => filename);
+  return systemFolders.test(real) ? "it lies in a folder of the system" : undefined;
+}
+
+/** Why a file is none that lies beside the image as itself; undefined if it does. */
+async function whyNotBeside(host: Host, named: Named): Promise<string | undefined> {
+  const { files } = host;
+  const { image, filename, info } = named;
+  if (image === "") return "the image has no file name, and so no directory";
+  if (info?.symlink) return "it is a symbolic link";
+  const folder = (file: string): Promise<string> => files.realPath(files.resolve(file, "."));
+  const [own, its] = await Promise.all([folder(image), folder(filename).catch(() => "")]);
+  return own === its ? whyNotLocal(host, named) : "it leaves the image's directory";
 }
 
 /**

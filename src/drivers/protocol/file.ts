@@ -6,7 +6,7 @@
  */
 import { strerror } from "../../base/errno.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
-import type { FileExtent, FileLockRequest, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import {
@@ -30,13 +30,15 @@ const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
 
 class FileDriver implements BlockDriver {
+  readonly identity: string;
   readonly #node: NodeView;
   readonly #file: HostFile;
   readonly #locking: boolean;
   #length: number;
   #permissions: Permissions = unlocked;
 
-  constructor(init: { node: NodeView; file: HostFile; locking: boolean; length: number }) {
+  constructor(init: { node: NodeView; file: HostFile; locking: boolean; length: number; identity: string }) {
+    this.identity = init.identity;
     this.#node = init.node;
     this.#file = init.file;
     this.#locking = init.locking;
@@ -223,15 +225,19 @@ function couldNot(verb: "open" | "create", filename: string, error: unknown): Bl
   return new BlockError({ code: errnoOf(error), op: verb, message, cause: error });
 }
 
+function checkRegular(info: FileInfo | undefined, filename: string): void {
+  if (!info || info.kind === "file") return;
+  throw blockError("EINVAL", "open", `'file' driver requires '${filename}' to be a regular file`);
+}
+
 async function checkOpened(
   { host, node }: OpenContext,
   opened: { file: HostFile; filename: string; locking: string },
 ): Promise<FileDriver> {
   const { file, filename, locking } = opened;
-  const info = await host.files.info(filename);
-  if (info.kind !== "file") {
-    throw blockError("EINVAL", "open", `'file' driver requires '${filename}' to be a regular file`);
-  }
+  // Of what is open: its name may lead elsewhere by now.
+  const info = await (file.info?.() ?? host.files.info(filename));
+  checkRegular(info, filename);
   if (locking === "on" && !file.canLock) {
     throw blockError("ENOTSUP", "open", "locking=on was specified, but image locks are not available here");
   }
@@ -239,7 +245,8 @@ async function checkOpened(
   if (length > limits.maxImageBytes) {
     throw blockError("EFBIG", "open", `Could not open '${filename}': ${strerror("EFBIG")}`);
   }
-  return new FileDriver({ node, file, locking: locking !== "off", length });
+  const { identity } = info;
+  return new FileDriver({ node, file, locking: locking !== "off", length, identity });
 }
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
@@ -249,6 +256,9 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   const direct = node.options.cacheDirect;
   checkAio(spec, direct);
   const write = !node.readOnly && !node.options.autoReadOnly;
+  // A device may do something when it is opened, so it is not.
+  const there = await host.files.info(filename).catch(() => undefined);
+  if (there?.kind !== "directory") checkRegular(there, filename);
   let file: HostFile;
   try {
     file = await host.files.open(filename, { write, direct });

@@ -179,16 +179,17 @@ async function start(
   const created = jobOptions(graph, top, args, { ...options, type: "stream" });
   const wasReadOnly = top.readOnly;
   if (wasReadOnly) await graph.setReadOnly(top, false);
-  const filter = await insertFilter(graph, range, args["filter-node-name"]);
-  const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
+  let filter: BlockNode | undefined;
   let job: StreamJob | undefined;
   try {
+    filter = await insertFilter(graph, range, args["filter-node-name"]);
+    const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
     job = new StreamJob(created, init);
     job.setSpeed(args.speed ?? 0);
     await job.takeNodes();
   } catch (error) {
     if (job) await job.earlyFail(error);
-    else await graph.removeFilter(filter);
+    else if (filter) await graph.removeFilter(filter);
     if (wasReadOnly) await graph.setReadOnly(top, true);
     throw error;
   }

@@ -51,6 +51,7 @@ const files: HostFiles = {
   open: noFiles("open"),
   create: noFiles("create"),
   info: noFiles("stat"),
+  realPath: noFiles("realpath"),
   remove: noFiles("remove"),
   resolve: (base, path) => (path.startsWith("/") ? path : base.slice(0, base.lastIndexOf("/") + 1) + path),
 };

@@ -4,13 +4,15 @@
  */
 import * as fs from "node:fs";
 import { BlockError, blockError } from "../../base/errors.ts";
-import type { FileExtent, FileLockRequest, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
 import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { ExtentFinder } from "./extents.ts";
-import { ImageLock } from "./image-lock.ts";
+import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Fallocate, type NativeCalls } from "./native.ts";
+import { fileInfo } from "./info.ts";
+import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import type { Transfers } from "./transfer.ts";
 
@@ -21,6 +23,8 @@ const SHARES_WRITING = 2;
 export interface NodeFileInit {
   fd: number;
   path: string;
+  /** What the file is: see open-files.ts. */
+  identity: string;
   /** Multiple of all offsets, lengths and addresses; above 1 only for O_DIRECT. */
   alignment: number;
   direct: boolean;
@@ -40,7 +44,8 @@ export class NodeFile implements HostFile {
   readonly #native: NativeCalls | undefined;
   readonly #transfers: Transfers;
   readonly #extents: ExtentFinder;
-  readonly #lock: ImageLock | undefined;
+  readonly #entry: OpenFile;
+  readonly #lock: FileLock;
   readonly #bounce = new BounceBuffer();
   #descriptor: Descriptor;
   #write: boolean;
@@ -53,7 +58,8 @@ export class NodeFile implements HostFile {
     this.#native = init.native;
     this.#transfers = init.transfers;
     this.#extents = new ExtentFinder(init.native);
-    this.#lock = init.native && new ImageLock(init.native, init.path);
+    this.#entry = new OpenFile(init.identity, init.path);
+    this.#lock = init.native ? new ImageLock(init.native, init.path) : this.#entry;
     this.#descriptor = new Descriptor(init.fd);
     this.#write = init.write;
   }
@@ -127,11 +133,11 @@ export class NodeFile implements HostFile {
   }
 
   async size(): Promise<number> {
-    return (await this.#stat()).size;
+    return Number((await this.#stat()).size);
   }
 
   async allocatedBytes(): Promise<number | undefined> {
-    return (await this.#stat()).blocks * 512;
+    return Number((await this.#stat()).blocks) * 512;
   }
 
   async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
@@ -169,7 +175,6 @@ export class NodeFile implements HostFile {
   }
 
   lock(request: FileLockRequest): Promise<void> {
-    if (!this.#lock) return Promise.resolve();
     try {
       this.#lock.change(this.#descriptor.fd, request);
       this.#extents.setExclusive((request.shared & SHARES_WRITING) === 0);
@@ -184,7 +189,7 @@ export class NodeFile implements HostFile {
     const old = this.#descriptor;
     const reopened = new Descriptor(await this.#reopen(write));
     try {
-      this.#lock?.copyTo(reopened.fd);
+      this.#lock.copyTo(reopened.fd);
     } catch (error) {
       await reopened.close();
       throw error;
@@ -194,8 +199,17 @@ export class NodeFile implements HostFile {
     await old.close();
   }
 
+  /** Whether this process has the file open under another descriptor, too. */
+  get isOpenElsewhere(): boolean {
+    return this.#entry.isOpenElsewhere;
+  }
+
+  async info(): Promise<FileInfo> {
+    return fileInfo(await this.#stat(), () => this.#path);
+  }
+
   close(): Promise<void> {
-    return this.#descriptor.close();
+    return this.#descriptor.close().finally(() => this.#entry.leave());
   }
 
   /** Opens the very same file again: by its descriptor where /proc has it, else by name if that still means it. */
@@ -230,10 +244,10 @@ export class NodeFile implements HostFile {
     }
   }
 
-  #stat(): Promise<fs.Stats> {
+  #stat(): Promise<fs.BigIntStats> {
     const used = this.#descriptor.acquire();
     return new Promise((resolve, reject) => {
-      fs.fstat(used.fd, (error, stats) => {
+      fs.fstat(used.fd, { bigint: true }, (error, stats) => {
         used.release();
         if (error) reject(nodeError(error, "stat"));
         else resolve(stats);

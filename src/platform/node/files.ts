@@ -1,16 +1,19 @@
 /**
  * The files of Node. Nothing here may block on what a path happens to name (a FIFO, a dead terminal), so files are opened
- * without waiting. Creating a file takes the image locks first, so that an image in use is never emptied; a file that
- * could not be made whole and was not there before is removed again.
+ * without waiting. Creating a file takes the image locks first, and looks into the register of what this process has open, so
+ * that an image in use is never emptied; a file that could not be made whole and was not there before is removed again, by
+ * the one who made it.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
-import type { FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
+import type { CreatedFile, FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
 import { nodeError, settle } from "./errors.ts";
 import { NodeFile } from "./file.ts";
+import { fileInfo } from "./info.ts";
 import type { NativeCalls } from "./native.ts";
+import { identityOf, isOpenHere } from "./open-files.ts";
 import { inTurnTransfers, pooledTransfers } from "./transfer.ts";
 
 /** Alignments to try for O_DIRECT, smallest first; the last one is taken untried. */
@@ -53,33 +56,50 @@ export class NodeFiles implements HostFiles {
   async create(
     name: string,
     options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
-  ): Promise<void> {
+  ): Promise<CreatedFile> {
     const { fd, made } = await openNew(name, options.exclusive ?? false);
     const file = this.#file(name, fd, { write: true, direct: false });
     try {
+      // Whoever loses here has lost the file to another, who may have it by now: it stays, also if it was not there before.
       await file.lock(creationLock);
-      await file.truncate(0);
-      await file.truncate(options.size, options.preallocation ?? "off");
-      await file.close();
+      if (file.isOpenElsewhere) throw blockError("EBUSY", "lock", `'${name}' is in use by this program`);
     } catch (error) {
       await file.close().catch(() => undefined);
-      if (made) await this.remove(name).catch(() => undefined);
       throw error;
     }
+    const { identity } = await file.info();
+    try {
+      await file.truncate(0);
+      await file.truncate(options.size, options.preallocation ?? "off");
+    } catch (error) {
+      if (made) await this.remove(name, { identity, openHere: true }).catch(() => undefined);
+      await file.close().catch(() => undefined);
+      throw error;
+    }
+    await file.close();
+    return { made, identity };
   }
 
-  info(name: string): Promise<FileInfo> {
+  async info(name: string, { link = false } = {}): Promise<FileInfo> {
+    const info = fileInfo(await stat(fs.stat, name), () => fs.realpathSync(name));
+    return link ? { ...info, symlink: (await stat(fs.lstat, name)).isSymbolicLink() } : info;
+  }
+
+  realPath(name: string): Promise<string> {
     return new Promise((resolve, reject) => {
-      fs.stat(name, { bigint: true }, (error, stats) => {
-        if (error) reject(nodeError(error, "stat"));
-        else
-          resolve({ kind: kindOf(stats), size: Number(stats.size), identity: `${stats.dev}:${stats.ino}` });
-      });
+      fs.realpath(name === "" ? "." : name, (error, real) =>
+        error ? reject(nodeError(error, "realpath")) : resolve(real),
+      );
     });
   }
 
-  remove(name: string): Promise<void> {
-    return new Promise((resolve, reject) => fs.unlink(name, settle("remove", resolve, reject)));
+  async remove(name: string, only?: { identity: string; openHere?: boolean }): Promise<void> {
+    if (only) {
+      const { identity } = await this.info(name);
+      if (identity !== only.identity || (!only.openHere && isOpenHere(identity)))
+        throw blockError("EBUSY", "remove", `'${name}' belongs to someone else by now`);
+    }
+    await new Promise<void>((resolve, reject) => fs.unlink(name, settle("remove", resolve, reject)));
   }
 
   /** As QEMU: the directory part of `base` before `name`, unchanged, so that messages show it as the user wrote it. */
@@ -93,8 +113,33 @@ export class NodeFiles implements HostFiles {
     const alignment = direct ? directAlignment(fd) : 1;
     // What goes to a disk itself takes long, and gains by several requests under way.
     const transfers = this.inTurn && !direct ? inTurnTransfers : pooledTransfers;
-    return new NodeFile({ fd, path: name, alignment, direct, write, transfers, native: this.#native() });
+    const identity = identityOf(fs.fstatSync(fd, { bigint: true }), () => fs.realpathSync(name));
+    return new NodeFile({
+      fd,
+      path: name,
+      identity,
+      alignment,
+      direct,
+      write,
+      transfers,
+      native: this.#native(),
+    });
   }
+}
+
+function stat(
+  call: (
+    name: string,
+    options: { bigint: true },
+    callback: (error: Error | null, stats: fs.BigIntStats) => void,
+  ) => void,
+  name: string,
+): Promise<fs.BigIntStats> {
+  return new Promise((resolve, reject) => {
+    call(name, { bigint: true }, (error, stats) =>
+      error ? reject(nodeError(error, "stat")) : resolve(stats),
+    );
+  });
 }
 
 /** Opens for creation; `made` tells that the file was not there before. */
@@ -123,11 +168,4 @@ function directAlignment(fd: number): number {
     }
   }
   return MAX_ALIGNMENT;
-}
-
-function kindOf(stats: fs.BigIntStats): FileInfo["kind"] {
-  if (stats.isFile()) return "file";
-  if (stats.isDirectory()) return "directory";
-  if (stats.isBlockDevice()) return "block-device";
-  return stats.isCharacterDevice() ? "character-device" : "other";
 }

@@ -5,7 +5,7 @@
  * Source: QEMU's documented lock bytes of file-posix and the behaviour of 7.2.
  */
 import { BlockError } from "../../base/errors.ts";
-import { errnoFromNumber } from "../../base/errno.ts";
+import { type Errno, errnoFromNumber } from "../../base/errno.ts";
 import type { FileLockRequest } from "../../base/host.ts";
 import type { NativeCalls } from "./native.ts";
 
@@ -14,13 +14,21 @@ const UNSHARED_BASE = 200;
 const ALL = 15;
 
 /** Bit index → QEMU's name of the permission. */
-const permissionNames = ["consistent read", "write", "write unchanged", "resize"] as const;
+export const lockNames = ["consistent read", "write", "write unchanged", "resize"] as const;
 
 /** The state before anything is locked. */
 export const unlocked: FileLockRequest = { perm: 0, shared: ALL };
 
-/** The locks of one open file. All calls are synchronous. */
-export class ImageLock {
+/** What takes and gives back permissions on an open file, so that its users don't conflict. All calls are synchronous. */
+export interface FileLock {
+  /** Changes from what is held to `wanted`; on a conflict throws EAGAIN and keeps what was held. */
+  change(fd: number, wanted: FileLockRequest): void;
+  /** Takes what is held on another open file of the same image too, before it replaces this one. */
+  copyTo(fd: number): void;
+}
+
+/** The locks of one open file, seen by all processes. */
+export class ImageLock implements FileLock {
   readonly #native: NativeCalls;
   readonly #path: string;
   #held: FileLockRequest = unlocked;
@@ -56,7 +64,7 @@ export class ImageLock {
   }
 
   #apply(fd: number, from: FileLockRequest, to: FileLockRequest): void {
-    for (let bit = 0; bit < permissionNames.length; bit++) {
+    for (let bit = 0; bit < lockNames.length; bit++) {
       const mask = 1 << bit;
       this.#setByte(fd, TAKEN_BASE + bit, (from.perm & mask) !== 0, (to.perm & mask) !== 0);
       this.#setByte(fd, UNSHARED_BASE + bit, (from.shared & mask) === 0, (to.shared & mask) === 0);
@@ -71,10 +79,10 @@ export class ImageLock {
   }
 
   #check(fd: number, { perm, shared }: FileLockRequest): void {
-    permissionNames.forEach((name, bit) => {
+    lockNames.forEach((name, bit) => {
       if (perm & (1 << bit)) this.#checkByte(fd, UNSHARED_BASE + bit, `Failed to get "${name}" lock`);
     });
-    permissionNames.forEach((name, bit) => {
+    lockNames.forEach((name, bit) => {
       if (!(shared & (1 << bit)))
         this.#checkByte(fd, TAKEN_BASE + bit, `Failed to get shared "${name}" lock`);
     });
@@ -86,9 +94,13 @@ export class ImageLock {
     throw this.#conflict(result > 0 ? 11 : -result, message);
   }
 
-  /** QEMU's message; its hint is the cause, since QMP shows the message alone. */
   #conflict(errno: number, message: string): BlockError {
-    const hint = new Error(`Is another process using the image [${this.#path}]?`);
-    return new BlockError({ code: errnoFromNumber(errno), op: "lock", message, cause: hint });
+    return conflictError(this.#path, errnoFromNumber(errno), message);
   }
+}
+
+/** QEMU's message; its hint is the cause, since QMP shows the message alone. */
+export function conflictError(path: string, code: Errno, message: string): BlockError {
+  const hint = new Error(`Is another process using the image [${path}]?`);
+  return new BlockError({ code, op: "lock", message, cause: hint });
 }

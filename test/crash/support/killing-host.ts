@@ -40,8 +40,9 @@ export function killingHost(death: Death | undefined): { host: Host; changes: ()
     files: {
       open: async (path, options) => wrap(await files.open(path, options)),
       create: (path, options) => files.create(path, options),
-      info: (path) => files.info(path),
-      remove: (path) => files.remove(path),
+      info: (path, how) => files.info(path, how),
+      realPath: (path) => files.realPath(path),
+      remove: (path, only) => files.remove(path, only),
       resolve: (base, path) => files.resolve(base, path),
     },
   };

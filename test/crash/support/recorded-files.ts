@@ -128,7 +128,7 @@ export class RecordedFiles implements HostFiles {
     };
   }
 
-  create(): Promise<void> {
+  create(): Promise<never> {
     return Promise.reject(new BlockError({ code: "EACCES", op: "create" }));
   }
 
@@ -136,6 +136,10 @@ export class RecordedFiles implements HostFiles {
     const content = this.#files.get(path);
     if (!content) return Promise.reject(new BlockError({ code: "ENOENT", op: "stat" }));
     return Promise.resolve({ kind: "file", size: content.length, identity: path });
+  }
+
+  realPath(path: string): Promise<string> {
+    return Promise.resolve(path);
   }
 
   remove(): Promise<void> {

@@ -76,6 +76,7 @@ const files: HostFiles = {
   open: unavailable,
   create: unavailable,
   info: unavailable,
+  realPath: unavailable,
   remove: unavailable,
   resolve: (_base, path) => path,
 };

@@ -77,6 +77,7 @@ async function openBelow(
       image: overlay.filename,
       name: overlay["backing-filename"] ?? "",
       format: overlay["backing-filename-format"],
+      access: "read",
     });
     if ("refuse" in answer) throw new Refusal(answer.refuse);
     const share = forceShare ? { "force-share": true } : {};

@@ -22,7 +22,9 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     const [file] = files;
     const { format, imageOpts, forceShare } = flags;
     await using source =
-      file === undefined ? undefined : await openSource(verb, file, { format, imageOpts, forceShare });
+      file === undefined
+        ? undefined
+        : await openSource(verb, file, { format, imageOpts, forceShare, metadataOnly: true });
     if (source && which !== undefined) await loadSnapshot(source, which);
     if (asksForHelp(lists)) {
       verb.print(optionsHelp(flags.targetFormat, false));

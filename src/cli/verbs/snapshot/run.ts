@@ -38,7 +38,8 @@ export function snapshot(files: readonly string[], flags: SnapshotFlags): Promis
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     const { imageOpts, forceShare } = flags;
     const write = apply.length + create.length + removed.length > 0;
-    await using node = await openSource(verb, file, { imageOpts, forceShare, write });
+    const metadataOnly = !write;
+    await using node = await openSource(verb, file, { imageOpts, forceShare, write, metadataOnly });
     if (list > 0) listAll(verb, node);
     for (const name of create) await make(node, name);
     for (const name of apply) await restore(node, name);

@@ -27,7 +27,7 @@ import type { Edge } from "../../../block/model/contract.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import { type BackingLink, changeBackingFile } from "./metadata/backing-link.ts";
 import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
-import { dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
+import { askForWriting, dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
 import { create } from "./create.ts";
 import { type Encryptable, type EncryptOptions, encryptOption, supported } from "./data/encryption.ts";
 import { CryptMethod } from "./disk/header-extensions.ts";
@@ -123,6 +123,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
     if (!readOnly) {
       checkBuild(this.#image);
       if (this.#image.showsSnapshot) throw blockError("EACCES", "open", "A snapshot can't be written to");
+      await askForWriting(this.#image);
       await prepareWritable(this.#image);
       return this.#bitmaps?.markInUse();
     }

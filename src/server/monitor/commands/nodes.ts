@@ -5,8 +5,8 @@
  */
 import { CommandError } from "../../../base/errors.ts";
 import * as change from "../../../block/graph/change.ts";
-import { truncate } from "../../../block/io/io.ts";
 import { drained } from "../../../block/model/drain.ts";
+import { Perm } from "../../../block/model/permissions.ts";
 import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf } from "../../../wire/qapi/index.ts";
@@ -22,7 +22,10 @@ async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<voi
   if (size < 0) throw new CommandError("Parameter 'size' expects a >0 size");
   // The device's name is missing in QEMU's words here.
   if (node.blockedBy("resize")) throw new CommandError(`Device '${args.device ?? "(null)"}' is in use`);
-  await drained([node], () => truncate(node, size, { exact: true, preallocation: "off" }));
+  // A parent that asks for the right to resize: whoever counts on the length below or beside it refuses.
+  await engine.graph.withRoot(node, { perm: Perm.resize, shared: Perm.all }, (root) =>
+    drained([root.node], () => root.truncate(size, { exact: false, preallocation: "off" })),
+  );
 }
 
 /** Handlers. */

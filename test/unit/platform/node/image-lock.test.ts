@@ -87,7 +87,7 @@ describe.skipIf(!hasNative)("image locks", () => {
   });
 });
 
-test("without native calls a file says that it cannot lock, and lock does nothing", async () => {
+test("without native calls a file says that it cannot lock, and only this process's own files conflict", async () => {
   const { files } = nodeHost({ native: "off" });
   await files.create(path("none"), { size: 0 });
   const [first, second] = [
@@ -96,7 +96,19 @@ test("without native calls a file says that it cannot lock, and lock does nothin
   ];
   expect(first.canLock).toBe(false);
   await first.lock({ perm: WRITE, shared: 0 });
-  await second.lock({ perm: WRITE, shared: 0 });
+  await expect(second.lock({ perm: WRITE, shared: 0 })).rejects.toMatchObject({
+    code: "EAGAIN",
+    op: "lock",
+    message: 'Failed to get "write" lock',
+  });
+  // What was refused was not taken, also where a link leads to the file.
+  await first.lock({ perm: 0, shared: 15 });
+  fs.linkSync(path("none"), path("another name"));
+  const third = await files.open(path("another name"), { write: true });
+  await third.lock({ perm: WRITE, shared: 15 });
+  await expect(first.lock({ perm: 0, shared: 0 })).rejects.toThrow('Failed to get shared "write" lock');
+  await third.close();
+  await first.lock({ perm: 0, shared: 0 });
   await first.close();
   await second.close();
 });

@@ -3,7 +3,7 @@
  * holds metadata only. With the raw flag the data file alone must read as the disk does.
  * Source: qcow2.txt, "External data file"; behaviour of QEMU 7.2.
  */
-import { BlockError, CommandError } from "../../../../base/errors.ts";
+import { BlockError, blockError, CommandError } from "../../../../base/errors.ts";
 import type { Edge } from "../../../../block/model/contract.ts";
 import {
   type ChildRef,
@@ -13,6 +13,8 @@ import {
   type RequestFlags,
   Role,
 } from "../../../../block/model/contract.ts";
+import { imageFilename } from "../../../../block/model/filename.ts";
+import { checkOpened } from "../../../../block/model/gate.ts";
 import { Extension } from "../disk/header-extensions.ts";
 import type { Header } from "../disk/header.ts";
 import type { Image } from "../metadata/image.ts";
@@ -48,20 +50,38 @@ export async function openDataFile(
     if (given === undefined) return undefined;
     throw new CommandError("'data-file' can only be set for images with an external data file");
   }
-  const ref = given ?? (await allowed(context, dataFileName(header), filename));
-  return context.openChild(ref, "data-file", Role.data);
+  if (given !== undefined) return context.openChild(given, "data-file", Role.data);
+  // Whoever only looks at metadata has no use for it, and opens nothing on an image's word.
+  if (context.metadataOnly) return undefined;
+  return openNamed(context, dataFileName(header), filename);
 }
 
-async function allowed({ node }: OpenContext, name: string | undefined, image: string): Promise<NodeSpec> {
+/** An image becomes writable: the gate is asked about the data file that its header names once more, now for writing. */
+export async function askForWriting({ node, header, file, hasData }: Image): Promise<void> {
+  if (!hasDataFile(header) || node.spec["data-file"] !== undefined) return;
+  if (!hasData) throw blockError("EACCES", "open", "The image was opened for its metadata only");
+  const name = dataFileName(header) ?? "";
+  const image = imageFilename(file.node);
+  const answer = await node.gate({ kind: "data-file", image, name, format: "raw", access: "write" });
+  if ("refuse" in answer) throw refused(node.name, answer.refuse);
+}
+
+function refused(node: string, why: string): BlockError {
+  return new BlockError({ code: "EPERM", op: "open", node, message: `Could not open data file: ${why}` });
+}
+
+async function openNamed(context: OpenContext, name: string | undefined, image: string): Promise<Edge> {
+  const { node } = context;
   if (!name) throw new CommandError("'data-file' is required for this image");
-  const answer = await node.gate({ kind: "data-file", image, name, format: "raw" });
-  if ("refuse" in answer) {
-    const message = `Could not open data file: ${answer.refuse}`;
-    throw new BlockError({ code: "EPERM", op: "open", node: node.name, message });
-  }
+  const access = context.readOnly ? "read" : "write";
+  const answer = await node.gate({ kind: "data-file", image, name, format: "raw", access });
+  if ("refuse" in answer) throw refused(node.name, answer.refuse);
   // The file itself: an external data file has no format.
   const { driver, file } = answer.allow;
-  return driver === "raw" && typeof file === "object" && file !== null ? (file as NodeSpec) : answer.allow;
+  const plain = driver === "raw" && typeof file === "object" && file !== null;
+  const child = await context.openChild(plain ? (file as NodeSpec) : answer.allow, "data-file", Role.data);
+  checkOpened(child.node, answer);
+  return child;
 }
 
 /** Keeps a raw data file in step with clusters that are about to read as zeroes; otherwise does nothing. */

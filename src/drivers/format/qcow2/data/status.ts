@@ -54,7 +54,7 @@ function describe(image: Image, first: Extent, bytes: number): BlockStatus {
   };
   if (first.kind === Kind.compressed) status.compressed = true;
   // Of encrypted data the file holds something else.
-  if (image.encryption) return status;
+  if (image.encryption || !image.hasData) return status;
   if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
     status.map = { node: image.data.node, offset: first.host };
   }

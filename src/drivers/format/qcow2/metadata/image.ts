@@ -79,9 +79,8 @@ const MIN_TABLES = 4;
 export class Image {
   readonly node: NodeView;
   readonly file: Edge;
-  /** Where clusters of guest data lie: `file`, or the external data file, in which they lie at their guest offset. */
-  readonly data: Edge;
   readonly hasDataFile: boolean;
+  readonly #data: Edge | undefined;
   readonly host: Host;
   readonly header: Header;
   options!: Qcow2Options;
@@ -127,8 +126,8 @@ export class Image {
     this.#tools = tools;
     this.node = node;
     this.file = file;
-    this.data = dataFile ?? file;
-    this.hasDataFile = dataFile !== undefined;
+    this.hasDataFile = (Number(header.incompatible) & Incompatible.dataFile) !== 0;
+    this.#data = this.hasDataFile ? dataFile : file;
     this.host = host;
     this.header = header;
     this.geometry = makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header));
@@ -148,6 +147,21 @@ export class Image {
     this.refcountBlocks = this.#cache("refcount block", clusterSize);
     this.useOptions(options);
     this.#noteTables();
+  }
+
+  /**
+   * Where clusters of guest data lie: `file`, or the external data file, in which they lie at their guest offset. EACCES where
+   * that was not opened, because the image was opened to be described.
+   */
+  get data(): Edge {
+    if (this.#data) return this.#data;
+    const message = "the image was opened for its metadata only, without its data file";
+    throw new BlockError({ code: "EACCES", op: "open", node: this.node.name, message });
+  }
+
+  /** Whether guest data is at hand. */
+  get hasData(): boolean {
+    return this.#data !== undefined;
   }
 
   /** Whether the dirty bit is to be set while the image is in use: only where a repair is at hand. */

@@ -232,7 +232,10 @@ describe("files that an image names", () => {
   test("CVE-2024-32498, CVE-2024-40767: a data file stands behind the gate, and is never a guess at a format", async () => {
     const victim = await Victim.of(withDataFile(await fresh(), "/etc/passwd"));
     expect(await victim.refusal()).toContain("it was opened");
-    expect(victim.asked).toEqual([{ kind: "data-file", image: "", name: "/etc/passwd", format: "raw" }]);
+    const access = "write";
+    expect(victim.asked).toEqual([
+      { kind: "data-file", image: "", name: "/etc/passwd", format: "raw", access },
+    ]);
     const closed = await Victim.of(withDataFile(await fresh(), "/etc/passwd"));
     await expect(closed.bench.graph.open({ driver: "qcow2", file: "m" })).rejects.toThrow(
       "no gate allows it",

@@ -129,6 +129,50 @@ describe("block_resize", () => {
     expect(guest.length).toBe(3 * MiB);
   });
 
+  test("below an open image, and below a window into it, the length is not for others to change", async () => {
+    const daemon = new Daemon();
+    await daemon.image("n");
+    const file = daemon.engine.graph.node("n-file");
+    const length = file.length;
+    for (const size of [MiB / 2, 2 * MiB]) {
+      await expect(daemon.run("block_resize", { "node-name": "n-file", size })).rejects.toThrow(
+        "Permission conflict on node 'n-file': permissions 'resize' are both required by an unnamed block device " +
+          "(uses node 'n-file' as 'root' child) and unshared by node 'n' (uses node 'n-file' as 'file' child).",
+      );
+    }
+    expect(file.length).toBe(length);
+    expect([...file.parents].map(({ parent }) => parent.describe())).toEqual(["node 'n'"]);
+  });
+
+  test("the source of a backup keeps its length until the job is over", async () => {
+    const daemon = new Daemon();
+    for (const name of ["n", "t"]) await daemon.image(name);
+    const job = { "job-id": "j", device: "n", target: "t", sync: "none" };
+    await daemon.run("blockdev-backup", job);
+    await expect(daemon.run("block_resize", { "node-name": "n", size: 2 * MiB })).rejects.toThrow(
+      /^Permission conflict on node 'n': permissions 'resize' .* unshared by node '#block\d+' \(uses node 'n' as 'file' child\)\.$/,
+    );
+    await daemon.run("block-job-cancel", { device: "j" });
+    await daemon.engine.jobs.find("j")?.done.catch(() => undefined);
+    await daemon.run("block_resize", { "node-name": "n", size: 2 * MiB });
+    expect(daemon.engine.graph.node("n").length).toBe(2 * MiB);
+  });
+
+  test.each([
+    ["raw", { driver: "raw", file: "m" }],
+    ["a filter over raw", { driver: "blkdebug", image: { driver: "raw", file: "m" } }],
+    ["raw over a filter", { driver: "raw", file: { driver: "copy-on-read", file: "m" } }],
+  ])("%s is resized, both ways", async (_what, spec) => {
+    const daemon = new Daemon();
+    await daemon.disk("m", MiB);
+    await daemon.run("blockdev-add", { ...spec, "node-name": "n" });
+    for (const size of [2 * MiB, MiB / 2]) {
+      await daemon.run("block_resize", { "node-name": "n", size });
+      const { graph } = daemon.engine;
+      expect([graph.node("n").length, graph.node("m").length]).toEqual([size, size]);
+    }
+  });
+
   test.each([
     [{ "node-name": "n", size: -1 }, "Parameter 'size' expects a >0 size"],
     [{ "node-name": "nope", size: 1 }, "Cannot find device='' nor node-name='nope'"],
