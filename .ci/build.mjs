@@ -56,9 +56,21 @@ async function buildKernels() {
   writeFileSync(`${module}.d.ts`, `${header}export declare const kernelsBase64: string;\n`);
 }
 
-const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+/** @typedef {{ version: string, license: string }} PackageJson */
 
-const common = {
+/**
+ * A package.json.
+ *
+ * @param {string} folder
+ */
+function packageJson(folder) {
+  return /** @type {PackageJson} */ (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")));
+}
+
+const { version } = packageJson(root);
+
+/** @satisfies {import("esbuild").BuildOptions & { metafile: true }} */
+const common = /** @type {const} */ ({
   absWorkingDir: root,
   outdir: "build",
   bundle: true,
@@ -71,7 +83,7 @@ const common = {
   define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
   metafile: true,
   logLevel: "warning",
-};
+});
 
 /** Packages that are found where the library is installed; @noble/hashes is bundled. */
 const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-access-storage"];
@@ -104,14 +116,18 @@ function bundleProgram() {
 const requireForCommonJs =
   'import { createRequire as createRequireForBundle } from "node:module"; const require = createRequireForBundle(import.meta.url);';
 
-/** The licenses of the packages of which code is in the bundles. */
+/**
+ * The licenses of the packages of which code is in the bundles.
+ *
+ * @param {string[]} inputs
+ */
 function licenses(inputs) {
   const packages = inputs.map((path) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
-  const names = [...new Set(packages.filter(Boolean))].toSorted((a, b) => (a < b ? -1 : 1));
+  const names = [...new Set(packages.flatMap((name) => name ?? []))].toSorted((a, b) => (a < b ? -1 : 1));
   const texts = names.map((name) => {
     const folder = join(root, "node_modules", name);
     const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-    const { license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    const { license } = packageJson(folder);
     const text = file ? readFileSync(join(folder, file), "utf8").trim() : "(the package has no license text)";
     return `${name}: ${license}\n\n${text}\n`;
   });
@@ -169,7 +185,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     await main();
   } catch (error) {
-    console.error(`build: ${error.message}`);
+    console.error(`build: ${error instanceof Error ? error.message : String(error)}`);
     process.exitCode = 1;
   }
 }

@@ -21,18 +21,30 @@ const V86_MOST_KIB = 80;
 /** How far the documented sizes may be off. */
 const SIZE_TOLERANCE = 0.15;
 
+/** @type {Readonly<Record<string, string>>} */
 const documentedNames = { index: "blockwright", "cli/main": "blockwright (command)" };
 
-/** What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks. */
+/**
+ * What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks.
+ *
+ * @param {boolean} forBrowser
+ */
 function outside(forBrowser) {
   const inNode = ["file-disk", "random-access-storage"];
   // Browsers read zstd by fzstd: loaded on demand, and a part of the bundle.
   return ["node:*", "koffi", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["fzstd", ...inNode])];
 }
 
-/** Bundles an entry as its user would; KiB gzipped of what is loaded at once and on demand, modules, foreign imports. */
+/** @typedef {{ atOnce: number, onDemand: number, inputs: number }} Size */
+
+/**
+ * Bundles an entry as its user would; KiB gzipped of what is loaded at once and on demand, modules, foreign imports.
+ *
+ * @param {Pick<import("esbuild").BuildOptions, "entryPoints" | "stdin">} input
+ * @param {boolean} forBrowser
+ */
 async function measure(input, forBrowser) {
-  const { metafile, outputFiles } = await esbuild({
+  const options = /** @satisfies {import("esbuild").BuildOptions} */ ({
     absWorkingDir: root,
     ...input,
     outdir: "build/sizes",
@@ -44,20 +56,22 @@ async function measure(input, forBrowser) {
     platform: forBrowser ? "browser" : "node",
     target,
     external: outside(forBrowser),
-    metafile: true,
+    metafile: /** @type {const} */ (true),
     logLevel: "error",
   });
+  const { metafile, outputFiles } = await esbuild(options);
   const sizes = new Map(
     outputFiles.map(({ path, contents }) => [relative(root, path), gzipSync(contents).length / 1024]),
   );
-  const entry = Object.keys(metafile.outputs).find((path) => metafile.outputs[path].entryPoint !== undefined);
-  const atOnce = new Set([entry]);
+  const entries = Object.entries(metafile.outputs).filter(([, { entryPoint }]) => entryPoint !== undefined);
+  const atOnce = new Set(entries.map(([path]) => path));
   for (const path of atOnce) {
-    for (const { path: other, kind, external } of metafile.outputs[path].imports) {
+    for (const { path: other, kind, external } of metafile.outputs[path]?.imports ?? []) {
       if (kind === "import-statement" && !external) atOnce.add(other);
     }
   }
-  const sum = (keep) => [...sizes].reduce((total, [path, size]) => total + (keep(path) ? size : 0), 0);
+  const sum = (/** @type {(path: string) => boolean} */ keep) =>
+    [...sizes].reduce((total, [path, size]) => total + (keep(path) ? size : 0), 0);
   const foreign = Object.entries(metafile.inputs).flatMap(([file, { imports }]) =>
     // "<runtime>" is esbuild's own helper code, which is in the bundle.
     imports
@@ -79,11 +93,17 @@ function measureForV86() {
   return measure({ stdin: { contents, resolveDir: root } }, true);
 }
 
-/** Prints a size, and tells whether the documentation has it about right. */
+/**
+ * Prints a size, and tells whether the documentation has it about right.
+ *
+ * @param {string} name
+ * @param {Size} size
+ */
 function isDocumented(name, { atOnce, onDemand, inputs }) {
   const later = onDemand > 0 ? ` (and ${onDemand.toFixed(1)} on demand)` : "";
   console.log(`${name}: ${atOnce.toFixed(1)} KiB gzipped${later}, ${inputs} modules`);
-  const { tables } = JSON.parse(readFileSync(join(root, "docs", "benchmarks.json"), "utf8"));
+  const text = readFileSync(join(root, "docs", "benchmarks.json"), "utf8");
+  const { tables } = /** @type {{ tables: { sizes: { rows: [string, number][] } } }} */ (JSON.parse(text));
   const told = tables.sizes.rows.find(([entry]) => entry === name)?.[1];
   if (told === undefined || Math.abs(told - atOnce) <= told * SIZE_TOLERANCE) return true;
   console.error(
@@ -92,7 +112,12 @@ function isDocumented(name, { atOnce, onDemand, inputs }) {
   return false;
 }
 
-/** Runs a tool of node_modules; true when it is content. What it says is shown only when it is not. */
+/**
+ * Runs a tool of node_modules; true when it is content. What it says is shown only when it is not.
+ *
+ * @param {string} command
+ * @param {string[]} args
+ */
 function run(command, ...args) {
   const program = join(root, "node_modules", ".bin", command);
   const { status, stdout, stderr } = spawnSync(program, args, { cwd: root, encoding: "utf8" });
@@ -100,20 +125,33 @@ function run(command, ...args) {
   return status === 0;
 }
 
-/** Packs the package into a folder of its own; the path of the tarball. */
+/** @typedef {{ filename: string, entryCount: number, unpackedSize: number }} Packed */
+
+/**
+ * Packs the package into a folder of its own; the path of the tarball.
+ *
+ * @param {string} folder
+ */
 function pack(folder) {
   const args = ["pack", "--ignore-scripts", "--json", "--pack-destination", folder];
   const { status, stdout } = spawnSync("npm", args, { cwd: root, encoding: "utf8" });
   if (status !== 0) throw new Error("npm pack failed");
-  const parsed = JSON.parse(stdout);
-  const [packed] = Array.isArray(parsed) ? parsed : Object.values(parsed);
+  // A list, or an object by names: npm's versions differ.
+  const parsed = /** @type {Packed[] | Record<string, Packed>} */ (JSON.parse(stdout));
+  const [packed] = Object.values(parsed);
+  if (packed === undefined) throw new Error("npm pack packed nothing");
   console.log(
     `${packed.filename}: ${packed.entryCount} files, ${(packed.unpackedSize / 1024).toFixed(0)} KiB unpacked`,
   );
   return join(folder, packed.filename);
 }
 
-/** Unpacks the tarball as npm would, and uses it with nothing beside it. */
+/**
+ * Unpacks the tarball as npm would, and uses it with nothing beside it.
+ *
+ * @param {string} folder
+ * @param {string} tarball
+ */
 function worksAlone(folder, tarball) {
   const home = join(folder, "node_modules", "blockwright");
   mkdirSync(home, { recursive: true });
@@ -128,6 +166,7 @@ if (node.length !== 2 ** 20) throw new Error("the image is not as long as it was
 await node.close();
 `,
   );
+  /** @type {[string, ...string[]][]} */
   const steps = [
     ["tar", "xzf", tarball, "-C", home, "--strip-components=1"],
     [process.execPath, join(home, "build", "cli", "main.js"), "create", "-q", "-f", "qcow2", image, "1M"],

@@ -9,9 +9,25 @@ const CPU = /(?:^|-)(arm64|arm|x64|ia32|ppc64|riscv64|s390x|loong64|mips64el)(?=
 const OS = /(?:^|-)(android|darwin|freebsd|linux|openharmony|win32|openbsd|netbsd|sunos|aix)(?=-)/;
 
 const file = fileURLToPath(new URL("../package-lock.json", import.meta.url));
-const lock = JSON.parse(readFileSync(file, "utf8"));
+/**
+ * @typedef {object} Locked
+ * @property {string} [version]
+ * @property {boolean} [dev]
+ * @property {boolean} [optional]
+ * @property {string[]} [os]
+ * @property {string[]} [cpu]
+ * @property {string[]} [libc]
+ * @property {Record<string, string>} [optionalDependencies]
+ */
+const lock = /** @type {{ packages: Record<string, Locked> }} */ (JSON.parse(readFileSync(file, "utf8")));
 
-/** Whether a package at `path` finds that version in the lock file, in its own node_modules or in one above. */
+/**
+ * Whether a package at `path` finds that version in the lock file, in its own node_modules or in one above.
+ *
+ * @param {string} path
+ * @param {string} name
+ * @param {string} version
+ */
 function resolves(path, name, version) {
   for (let folder = path; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf("/node_modules/")))) {
     const found = lock.packages[`${folder === "" ? "" : `${folder}/`}node_modules/${name}`];
@@ -20,7 +36,14 @@ function resolves(path, name, version) {
   }
 }
 
-/** The lock file's entry for a platform's package. */
+/**
+ * The lock file's entry for a platform's package.
+ *
+ * @param {string} name
+ * @param {string} version
+ * @param {Locked} parent
+ * @returns {Locked}
+ */
 function entry(name, version, parent) {
   const platform = name.slice(name.lastIndexOf("/") + 1);
   const [, os] = OS.exec(platform) ?? [];

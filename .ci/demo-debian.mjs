@@ -41,7 +41,7 @@ export class DebianGuest {
     const words = [".ci/ts.mjs", "test/support/v86/debian-demo.ts", debianFolder];
     const child = spawn(process.execPath, words, { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
-    child.stderr.on("data", (chunk) => (said = (said + chunk).slice(-4096)));
+    child.stderr.on("data", (/** @type {Buffer} */ chunk) => (said = (said + chunk.toString()).slice(-4096)));
     child.once("error", ({ message }) => this.#be("failed", message));
     child.once("close", (status) => {
       if (status === 0) return this.#be("ready", "");
@@ -50,6 +50,10 @@ export class DebianGuest {
     });
   }
 
+  /**
+   * @param {string} state
+   * @param {string} why
+   */
   #be(state, why) {
     this.#state = state;
     this.#why = why;

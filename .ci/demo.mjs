@@ -28,6 +28,7 @@ const FIRMWARE = [
   "/opt/homebrew/share/qemu",
 ];
 
+/** @type {Readonly<Record<string, string>>} */
 const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".css": "text/css",
@@ -47,7 +48,11 @@ function firmware() {
   throw new Error("the guest boots with SeaBIOS, which is not here; on Debian: apt-get install seabios");
 }
 
-/** A disk of `bytes` bytes as guest.asm wants it. */
+/**
+ * A disk of `bytes` bytes as guest.asm wants it.
+ *
+ * @param {number} bytes
+ */
 function makeDisk(bytes) {
   const disk = Buffer.alloc(bytes);
   assemble({ root, source: "src/dashboard/guest.asm" }).copy(disk);
@@ -79,8 +84,14 @@ async function bundlePage() {
   });
 }
 
-/** A file that the page may have; undefined where there is none. */
+/**
+ * A file that the page may have; undefined where there is none.
+ *
+ * @param {string} path
+ * @param {string} bios
+ */
 function fileFor(path, bios) {
+  /** @type {[prefix: string, folder: string][]} */
   const folders = [
     ["/firmware/", bios],
     ["/linux/", debianFolder],
@@ -88,13 +99,25 @@ function fileFor(path, bios) {
     ["/built/", join(root, "build", "demo")],
     ["/", join(root, "src", "dashboard")],
   ];
-  const [prefix, folder] = folders.find(([start]) => path.startsWith(start));
+  const [prefix, folder] = folders.find(([start]) => path.startsWith(start)) ?? [];
+  if (prefix === undefined || folder === undefined) return undefined;
   const name = normalize(path === "/" ? "index.html" : path.slice(prefix.length));
   const file = join(folder, name);
   return name.startsWith("..") || !existsSync(file) || name === "." ? undefined : file;
 }
 
-/** Answers a request for the disk: whole, a range, 304, 412 or 416. */
+/**
+ * @typedef {import("node:http").IncomingMessage} Request
+ * @typedef {import("node:http").ServerResponse} Response
+ */
+
+/**
+ * Answers a request for the disk: whole, a range, 304, 412 or 416.
+ *
+ * @param {Request} request
+ * @param {Response} response
+ * @param {{ disk: Buffer, etag: string }} served
+ */
 function sendDisk(request, response, { disk, etag }) {
   const headers = { "accept-ranges": "bytes", etag, "content-type": "application/octet-stream" };
   const { range } = request.headers;
@@ -116,24 +139,35 @@ function sendDisk(request, response, { disk, etag }) {
   return response.end(disk.subarray(from, to));
 }
 
-/** Tells of the Debian guest; a POST begins to make it. */
+/**
+ * Tells of the Debian guest; a POST begins to make it.
+ *
+ * @param {Request} request
+ * @param {Response} response
+ * @param {DebianGuest} debian
+ */
 function tellDebian(request, response, debian) {
   if (request.method === "POST") debian.make();
   response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
   return response.end(JSON.stringify(debian.facts()));
 }
 
-/** Builds the page, makes the disk and serves both. Port 0: any that is free. */
+/**
+ * Builds the page, makes the disk and serves both. Port 0: any that is free.
+ *
+ * @param {{ port: number, diskBytes: number, noDebian: boolean }} options
+ */
 async function startDemo({ port, diskBytes, noDebian }) {
   const debian = new DebianGuest(noDebian);
   const bios = firmware();
   const disk = makeDisk(diskBytes);
   const etag = `"${createHash("sha256").update(disk).digest("hex").slice(0, 32)}"`;
   await bundlePage();
+  /** @type {Set<import("node:net").Socket>} */
   const diskSockets = new Set();
   let isCut = false;
   const server = createServer((request, response) => {
-    const { pathname, searchParams } = new URL(request.url, "http://localhost");
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
     if (pathname === "/disk.img") {
       if (isCut) return request.socket.destroy();
       const { socket } = request;
@@ -154,17 +188,18 @@ async function startDemo({ port, diskBytes, noDebian }) {
   });
   await new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, "127.0.0.1", resolve);
+    server.listen(port, "127.0.0.1", () => resolve(undefined));
   });
-  return { url: `http://127.0.0.1:${server.address().port}/` };
+  const { port: own } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return { url: `http://127.0.0.1:${own}/` };
 }
 
-const options = {
+const options = /** @type {const} */ ({
   port: { type: "string", default: "8086" },
   "disk-mib": { type: "string", default: "64" },
   "skip-build": { type: "boolean", default: false },
   "no-debian": { type: "boolean", default: false },
-};
+});
 
 /** The command: `npm run demo -- [--port PORT] [--disk-mib MIB] [--skip-build] [--no-debian]`. */
 async function main() {
@@ -178,7 +213,7 @@ async function main() {
     if (status !== 0) throw new Error("the library does not build");
   }
   const { url } = await startDemo({ port, diskBytes: mib * MiB, noDebian: values["no-debian"] }).catch(
-    (error) => {
+    (/** @type {NodeJS.ErrnoException} */ error) => {
       if (error.code !== "EADDRINUSE") throw error;
       throw new Error(`port ${port} is in use: npm run demo -- --port ${port + 1}`);
     },
@@ -189,6 +224,6 @@ async function main() {
 try {
   await main();
 } catch (error) {
-  console.error(`demo: ${error.message}`);
+  console.error(`demo: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
 }

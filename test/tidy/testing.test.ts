@@ -1,0 +1,59 @@
+/**
+ * docs/TESTING.md and the runner's tables tell the same: budgets, suites, seeds, programs.
+ */
+import { describe, expect, it } from "vitest";
+import { budgets, programs, suites } from "../../.ci/test/stages.ts";
+import { markedTable } from "./docs.ts";
+import { readText, repositoryFiles } from "./source.ts";
+
+const page = readText("docs/TESTING.md");
+const tests = repositoryFiles(/^test\/.*\.test\.ts$/);
+
+describe("docs/TESTING.md", () => {
+  it("has the budget of CI", () => {
+    const rows = budgets.full.map(
+      ({ name, suites: own, minutes }) => `| ${name} | ${own.join(", ")} | ${minutes} |`,
+    );
+    const head = ["| part | suites | minutes |", "| --- | --- | --- |"];
+    expect(markedTable("docs/TESTING.md", "budget")).toBe([...head, ...rows].join("\n"));
+    expect(budgets.full.reduce((sum, { minutes }) => sum + minutes, 0)).toBe(50);
+    expect(budgets.command.reduce((sum, { minutes }) => sum + minutes, 0)).toBe(10);
+  });
+
+  it("has every suite", () => {
+    const folders = new Set(tests.map((path) => path.split("/")[1] ?? ""));
+    expect(suites.map(({ name }) => name).toSorted()).toEqual([...folders].toSorted());
+    for (const { name } of suites) expect(page).toMatch(new RegExp(`^\\| ${name} \\|`, "m"));
+  });
+
+  it("has every variable that the tests read", () => {
+    const sources = repositoryFiles(/^(test|\.ci)\/.*\.(ts|mjs)$/).map(readText);
+    const read = sources.flatMap((text) =>
+      [...text.matchAll(/process\.env\["([A-Z0-9]+(?:_[A-Z0-9]+)*)"\]/g)].map((match) => match[1] ?? ""),
+    );
+    const others = new Set(["PATH", "BLOCKWRIGHT_TEST_REPORT"]);
+    const wanted = [...new Set(read)].filter((name) => !others.has(name));
+    expect(wanted.length).toBeGreaterThan(15);
+    expect(wanted.filter((name) => !page.includes(name))).toEqual([]);
+  });
+});
+
+describe("the programs that few files want", () => {
+  it.each(programs.filter(({ wantedBy }) => wantedBy !== undefined))(
+    "$name: by files that exist",
+    (program) => {
+      expect(tests.filter((path) => program.wantedBy!.test(path)).length).toBeGreaterThan(0);
+    },
+  );
+
+  it("are asked for by those files alone", () => {
+    const started = (name: string): RegExp =>
+      new RegExp(`(must|tool|spawnSync|execFileSync)\\("${name}"|has\\("${name}"`);
+    const other = programs.flatMap(({ name, wantedBy }) =>
+      wantedBy === undefined
+        ? []
+        : tests.filter((path) => !wantedBy.test(path) && started(name).test(readText(path))),
+    );
+    expect(other).toEqual([]);
+  });
+});
