@@ -12,6 +12,16 @@ export type QmpErrorClass =
   | "DeviceNotFound"
   | "KVMMissingCap";
 
+/** What a refusal carries for programs that tell it to people, beside its words. */
+export interface ErrorDetails {
+  /** Advice that QEMU prints in a line below the message; QMP does not show it. */
+  hint?: string;
+  /** The path of a parameter that a description has too much: `file.sise`. */
+  unexpected?: string;
+  /** The verb of the command line that does what this one refuses. */
+  instead?: string;
+}
+
 /** What a BlockError says beside its message. `offset` and `bytes` are in bytes of the node named. */
 export interface BlockErrorDetails {
   code: Errno;
@@ -23,6 +33,7 @@ export interface BlockErrorDetails {
   offset?: number;
   bytes?: number;
   cause?: unknown;
+  details?: ErrorDetails;
 }
 
 /** A failed block operation. */
@@ -33,6 +44,7 @@ export class BlockError extends Error {
   readonly node: string | undefined;
   readonly offset: number | undefined;
   readonly bytes: number | undefined;
+  readonly details: ErrorDetails;
 
   constructor(details: BlockErrorDetails) {
     super(
@@ -44,6 +56,7 @@ export class BlockError extends Error {
     this.node = details.node;
     this.offset = details.offset;
     this.bytes = details.bytes;
+    this.details = details.details ?? {};
   }
 }
 
@@ -73,10 +86,15 @@ export class ImageError extends BlockError {
 export class CommandError extends Error {
   override readonly name: string = "CommandError";
   readonly qmpClass: QmpErrorClass;
+  readonly details: ErrorDetails;
 
-  constructor(message: string, options: { qmpClass?: QmpErrorClass; cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    options: { qmpClass?: QmpErrorClass; cause?: unknown; details?: ErrorDetails } = {},
+  ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.qmpClass = options.qmpClass ?? "GenericError";
+    this.details = options.details ?? {};
   }
 }
 
@@ -125,6 +143,14 @@ export function errnoOf(thrown: unknown): Errno {
 export function messageOf(thrown: unknown): string {
   const error = firstFailure(thrown);
   return error instanceof Error ? error.message : String(error);
+}
+
+/** A detail of an error, or of the errors that it was made of. */
+export function detailOf(error: unknown, name: keyof ErrorDetails): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause)
+    if ((at instanceof BlockError || at instanceof CommandError) && at.details[name] !== undefined)
+      return at.details[name];
+  return undefined;
 }
 
 /** Whether `error` says that an operation is not supported, so that a caller may take a slower way. */

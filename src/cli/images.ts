@@ -1,156 +1,200 @@
 /**
- * Images as the command line names them: a file and a format (given or probed), or `json:{…}`, which is accepted because
- * the user typed it, never out of an image's header. Targets are made where they are missing, and never overwritten
- * unless that was asked for.
+ * Opening the images that verbs after qemu-img's pattern name: by file name, by `json:{…}`, or by `--image-opts`; read-only
+ * unless asked, with the caching and sharing that the flags say. Messages as qemu-img's.
  */
-import { CommandError, errnoOf } from "../base/errors.ts";
-import type { Host } from "../base/host.ts";
+import { CommandError, detailOf } from "../base/errors.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { probeFormat } from "../block/graph/open.ts";
-import {
-  type CreateImageSpec,
-  type Engine,
-  type Node,
-  type OpenSpec,
-  createImage,
-  openNode,
-} from "../node.ts";
-import { parseOption } from "../wire/qapi/index.ts";
+import { Perm } from "../block/model/permissions.ts";
+import { type Node, openNode, type OpenSpec } from "../node.ts";
+import { isJsonObject, type JsonObject, parseKeyval, validate, validateOptions } from "../wire/qapi/index.ts";
+import { jsonOptions, localFile, nameFiles, type Opener } from "./names.ts";
+import type { CacheMode } from "./options/cache.ts";
+import { readOptionWords } from "./options/words.ts";
+import { Refusal, told } from "./refusal.ts";
 
-/** Writes a note for the user. */
-export type Note = (text: string) => void;
-
-/** What the user said of an image. */
-export interface ImageArgument {
-  /** File name or `json:{…}`. */
-  image: string;
+/** How an image is opened. */
+export interface ImageOptions {
   format?: string | undefined;
-  note: Note;
+  imageOpts?: boolean | undefined;
+  forceShare?: boolean | undefined;
+  write?: boolean;
+  /** Warns of a format that was guessed to be raw. Default: where the image is to be written, as QEMU. */
+  warn?: boolean;
+  /** To be described and not read: encrypted images need no secret. */
+  metadataOnly?: boolean;
+  /** Further options of the node: the secret of an image that was just made. */
+  more?: Partial<NodeSpec> | undefined;
+  /** False: the backing file is left out. */
+  backing?: boolean;
+  cache?: CacheMode | undefined;
+  /** Frees what is discarded. */
+  unmap?: boolean;
+  nodeName?: string;
+  /** threads, native or io_uring. */
+  aio?: string | undefined;
 }
 
-/** The description of an image that exists. Probes the format where none is given, and says so if it found raw. */
-export async function imageSpec(engine: Engine, argument: ImageArgument): Promise<NodeSpec> {
-  const { image, format, note } = argument;
-  if (image.startsWith("json:")) {
-    const spec = parseOption("BlockdevOptions", image.slice("json:".length), "driver") as NodeSpec;
-    return format === undefined ? spec : { driver: format, file: spec };
+/** Describes an image. Throws Refusal, CommandError, BlockError. */
+export async function describeImage(verb: Opener, name: string, options: ImageOptions): Promise<NodeSpec> {
+  if (options.imageOpts && options.format !== undefined)
+    throw new Refusal("--image-opts and --format are mutually exclusive");
+  if (options.imageOpts)
+    return describeObject(verb, readOptionWords(parseKeyval(name, "file")), { strings: true });
+  const { format } = options;
+  if (name.startsWith("json:")) {
+    const given = jsonOptions(name.slice("json:".length));
+    // A format of its own counts more than the driver in the object.
+    return describeObject(verb, format === undefined ? given : { ...given, driver: format }, {
+      strings: false,
+    });
   }
-  const file: NodeSpec = { driver: "file", filename: image };
-  if (format !== undefined) return { driver: format, file };
-  const driver = await probeFormat(engine.graph, file);
-  if (driver === "raw") {
-    note(
-      `WARNING: Image format was not specified for '${image}' and probing guessed raw.\n` +
-        "         Automatically detecting the format is dangerous for raw images, since a guest can write the header\n" +
-        "         of another format into one. Specify the 'raw' format explicitly to remove this warning.",
-    );
+  const file: NodeSpec = { driver: "file", filename: localFile(name) };
+  if (format === undefined) {
+    const driver = await probe(verb, file, options);
+    if ((options.warn ?? options.write ?? false) && driver === "raw") warnOfRaw(name);
+    return { driver, file };
   }
-  return { driver, file };
+  checkDriver(verb, format);
+  return format === "file" ? file : { driver: format, file };
 }
 
-/** Opens what imageSpec() or prepareTarget() described. */
-export function openImage(engine: Engine, spec: NodeSpec, signal?: AbortSignal): Promise<Node> {
-  return openNode(spec as OpenSpec, signal ? { engine, signal } : { engine });
+/** Whether there is a driver of that name. */
+export function isDriver(verb: Opener, name: string): boolean {
+  return [...verb.engine.graph.drivers].some((type) => type.name === name);
 }
 
-/** What a target shall be. */
-export interface TargetArgument extends ImageArgument {
-  /** Format of a target that is made. */
-  format: string;
-  /** Virtual size, bytes. */
-  size: number;
-  /** Replace a file that exists. */
-  force: boolean;
-  source: Node;
-  /** The backing file that its header shall name. */
-  backing?: { filename: string; format: string } | undefined;
+function checkDriver(verb: Opener, name: string): void {
+  if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
 }
 
-/** A target that can be opened. */
-export interface Target {
-  spec: NodeSpec;
-  /** Removes the file, if this program made it. */
-  discard(): Promise<void>;
+/** The driver of an object of options, and those of the objects in it. */
+function checkDrivers(verb: Opener, object: JsonObject): void {
+  const { driver } = object;
+  if (typeof driver === "string") checkDriver(verb, driver);
+  for (const value of Object.values(object)) if (isJsonObject(value)) checkDrivers(verb, value);
 }
 
-/** Makes the target if it is missing (or `force` says so) and describes it. Throws EEXIST in plain words. */
-export async function prepareTarget(engine: Engine, target: TargetArgument): Promise<Target> {
-  const { files } = engine.graph.host;
-  const given = target.image.startsWith("json:")
-    ? await imageSpec(engine, { ...target, format: undefined })
-    : undefined;
-  const filename = given ? innermostFile(given) : target.image;
-  const format = given ? outermostFormat(given) : target.format;
-  const exists = filename === undefined || (await isThere(engine.graph.host, filename));
-  if (exists && !target.force)
-    throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
-  if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
-  // What json: describes is taken as it stands; a plain file is made anew.
-  if (filename !== undefined && !(given && exists))
-    await createImage(creation(target, { filename, format }), { engine, overwrite: target.force });
-  const spec = given ?? { driver: format, file: { driver: "file", filename } };
-  return {
-    spec: { discard: "unmap", ...spec, "node-name": "target" },
-    discard: async () => {
-      if (filename !== undefined && !exists) await files.remove(filename).catch(() => undefined);
-    },
-  };
+function probe(verb: Opener, file: NodeSpec, { forceShare }: ImageOptions): Promise<string> {
+  return probeFormat(verb.engine.graph, forceShare ? { ...file, "force-share": true } : file);
 }
 
-function creation(target: TargetArgument, made: { filename: string; format: string }): CreateImageSpec {
-  const file = { driver: "file", filename: made.filename } as const;
-  const { size, backing } = target;
-  if (made.format === "qcow2") {
-    const named = backing
-      ? { "backing-file": backing.filename, "backing-fmt": backing.format as "raw" | "qcow2" }
-      : {};
-    return { driver: "qcow2", file, size, ...named };
+/**
+ * Encryption whose format the user left to the image's header, which QAPI would not take: fills a format in, and tells the
+ * paths of the objects that have it.
+ */
+function openFormats(object: JsonObject, path: readonly string[] = []): string[][] {
+  const found: string[][] = [];
+  for (const [key, value] of Object.entries(object)) {
+    if (!isJsonObject(value)) continue;
+    if (key === "encrypt" && value["format"] === undefined) {
+      value["format"] = "luks";
+      found.push([...path, key]);
+    } else found.push(...openFormats(value, [...path, key]));
   }
-  if (made.format !== "raw")
-    throw new CommandError(`Images of format '${made.format}' can't be made: raw, qcow2`);
-  if (backing) throw new CommandError("Backing file not supported for file format 'raw'");
-  return { driver: "raw", file, size };
+  return found;
 }
 
-/** The file at the bottom of a description (below filters too), if it is one. */
-function innermostFile(spec: NodeSpec): string | undefined {
-  if (spec.driver === "file") return String(spec["filename"]);
-  const below = spec["file"] ?? spec["image"];
-  return typeof below === "object" && below !== null ? innermostFile(below as NodeSpec) : undefined;
+function forgetFormat(spec: NodeSpec, path: readonly string[]): void {
+  let at = spec as Record<string, unknown>;
+  for (const key of path) at = at[key] as Record<string, unknown>;
+  delete at["format"];
 }
 
-function outermostFormat(spec: NodeSpec): string {
-  if (spec.driver === "qcow2" || spec.driver === "raw") return spec.driver;
-  const below = spec["file"] ?? spec["image"];
-  return typeof below === "object" && below !== null ? outermostFormat(below as NodeSpec) : "raw";
-}
-
-async function isThere(host: Host, filename: string): Promise<boolean> {
+/** An image as an object of options: without a driver the first bytes of its file tell it. */
+async function describeObject(
+  verb: Opener,
+  given: JsonObject,
+  { strings }: { strings: boolean },
+): Promise<NodeSpec> {
+  for (const value of Object.values(given)) if (isJsonObject(value)) nameFiles(value);
+  const below = given["file"];
+  if (typeof below === "string")
+    throw new CommandError(`Cannot find device='${below}' nor node-name='${below}'`);
+  if (isJsonObject(below)) {
+    const { filename } = below;
+    if (below["driver"] === "file" && typeof filename !== "string")
+      throw new CommandError("The 'file' block driver requires a file name");
+    given["driver"] ??= await probe(verb, { ...below } as unknown as NodeSpec, {});
+  }
+  const { driver } = given;
+  if (typeof driver !== "string") throw new CommandError("Must specify either driver or file");
+  checkDrivers(verb, given);
+  const { kind } = verb.engine.graph.driver(driver);
+  if (kind === "format" && below === undefined)
+    throw new CommandError('A block device must be specified for "file"');
+  const open = openFormats(given);
   try {
-    await host.files.info(filename);
-    return true;
+    const spec = (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
+    for (const path of open) forgetFormat(spec, path);
+    return spec;
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return false;
-    throw error;
+    const unknown = detailOf(error, "unexpected");
+    if (unknown === undefined || unknown.includes(".")) throw error;
+    throw new CommandError(`Block format '${driver}' does not support the option '${unknown}'`);
   }
 }
 
-/** A target that is the source, or an image below it, must not be emptied. */
-async function refuseOwnSource(engine: Engine, source: Node, filename: string): Promise<void> {
-  const layer = await layerIn(engine, source, filename);
-  if (layer !== undefined)
-    throw new CommandError(`'${filename}' belongs to the source: '${layer}' is the same file`);
+/** Opens an image. Throws Refusal `Could not open 'x': …`. */
+export async function openImage(verb: Opener, name: string, options: ImageOptions = {}): Promise<Node> {
+  try {
+    return await openBare(verb, name, options);
+  } catch (error) {
+    if (verb.signal.aborted || error instanceof Refusal) throw error;
+    throw new Refusal(`Could not open '${name}': ${told(error)}`);
+  }
 }
 
-/** The file of a disk's chain that `filename` is, under whatever name; undefined if it is none of them, or not there. */
-export async function layerIn(engine: Engine, disk: Node, filename: string): Promise<string | undefined> {
-  const { files } = engine.graph.host;
-  const target = await files.info(filename).catch(() => undefined);
-  if (!target) return undefined;
-  for (const layer of disk.chain) {
-    if (layer.filename === "") continue;
-    const info = await files.info(layer.filename).catch(() => undefined);
-    if (info?.identity === target.identity) return layer.filename;
-  }
-  return undefined;
+/** Opens an image. Throws what opening it throws, without its name. */
+export async function openBare(verb: Opener, name: string, options: ImageOptions = {}): Promise<Node> {
+  const { cache, write, unmap, nodeName, forceShare, backing, metadataOnly = false } = options;
+  if (write && forceShare) throw new CommandError("force-share=on can only be used with read-only images");
+  const spec = withAio(await describeImage(verb, name, options), options.aio);
+  const supportsBacking = verb.engine.graph.driver(spec.driver).supportsBacking ?? false;
+  const opened = {
+    ...spec,
+    ...options.more,
+    "read-only": !write,
+    ...(cache ? { cache: { ...cache } } : {}),
+    ...(forceShare ? { "force-share": true } : {}),
+    ...(unmap ? { discard: "unmap" as const } : {}),
+    ...(nodeName === undefined ? {} : { "node-name": nodeName }),
+    ...(backing === false && supportsBacking ? { backing: null } : {}),
+  };
+  return openDescribed(verb, opened, { metadataOnly });
+}
+
+/** Opens what describeImage() described. */
+export function openDescribed(
+  { engine, signal }: Opener,
+  spec: NodeSpec,
+  { metadataOnly = false }: { metadataOnly?: boolean } = {},
+): Promise<Node> {
+  return openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly });
+}
+
+/** Keeps writers away from an open image until the answer is closed: from before its first read, another target's opening included. */
+export async function holdImage(source: Node): Promise<BlockBackend> {
+  const backend = new BlockBackend(source.engine.graph);
+  const shared = Perm.consistentRead | Perm.writeUnchanged;
+  await backend.attach(source.blockNode, { perm: Perm.consistentRead, shared });
+  return backend;
+}
+
+/** Hands the way of I/O to the file at the bottom. */
+export function withAio(spec: NodeSpec, aio: string | undefined): NodeSpec {
+  if (aio === undefined) return spec;
+  if (spec.driver === "file") return { ...spec, aio };
+  const { file } = spec;
+  return typeof file === "object" && file !== null ? { ...spec, file: withAio(file as NodeSpec, aio) } : spec;
+}
+
+/** Says on stderr that the format of a file was guessed to be raw. */
+function warnOfRaw(name: string): void {
+  process.stderr.write(
+    `WARNING: Image format was not specified for '${name}' and probing guessed raw.\n` +
+      "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n" +
+      "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+  );
 }

@@ -28,6 +28,11 @@ import { addSnapshot } from "./verbs/snapshot/command.ts";
 import { addStream } from "./verbs/stream/command.ts";
 import { usageError, usageHint } from "./usage.ts";
 
+// Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
+process.on("SIGUSR1", () => undefined);
+// A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
+process.stdout.on("error", () => undefined);
+
 const program = new Command("blockwright")
   .description(
     "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",

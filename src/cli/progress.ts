@@ -2,6 +2,7 @@
  * The progress of a foreground job: one line that is drawn again and again on a terminal, and the numbers behind it.
  */
 import type { BlockJob } from "../node.ts";
+import { PercentLine } from "./percent.ts";
 import { formatBytes, formatRate, formatSeconds } from "./units.ts";
 
 /** What is shown of a job. */
@@ -50,69 +51,6 @@ export function progressLine(view: JobView, meter: RateMeter): string {
   return `${view.type} ${percent.toFixed(1).padStart(5)}%  ${amount}  ${formatRate(meter.rate)}  ${eta}${stalled}`;
 }
 
-/** Progress in the words of qemu-img's -p, on stdout: a start, a step for each percent, an end. */
-export class PercentLine {
-  #due = false;
-  #begun = false;
-  #percent = 0;
-  #written = 0;
-
-  /** From here on the line is ended, shown or not. */
-  reserve(): void {
-    this.#due = true;
-  }
-
-  /** From here on it is shown. */
-  begin(): void {
-    if (!this.#begun) this.#write();
-    this.#begun = true;
-    this.#due = true;
-  }
-
-  /** How far it is, in percent. */
-  show(percent: number): void {
-    this.begin();
-    this.#percent = percent;
-    const step = Math.abs(percent - this.#written);
-    if (step >= 1 || (step > 0 && percent === 100)) this.#write();
-  }
-
-  /** Ends the line, if one is due; everything is done if `whole`. */
-  end(whole: boolean): void {
-    if (!this.#due) return;
-    if (whole && this.#begun) this.show(100);
-    this.#begun = this.#due = false;
-    process.stdout.write("\n");
-  }
-
-  #write(): void {
-    this.#written = this.#percent;
-    process.stdout.write(percentText(this.#percent));
-  }
-}
-
-/** `    (12.34/100%)` and a carriage return. */
-export function percentText(percent: number): string {
-  return `    (${percent.toFixed(2)}/100%)\r`;
-}
-
-/** A job's progress as a PercentLine. */
-export class PercentDisplay implements Display {
-  readonly line = new PercentLine();
-
-  draw(job: BlockJob): void {
-    this.line.show(job.length > 0 ? (100 * job.offset) / job.length : 0);
-  }
-
-  clear(): void {
-    // What is written to stderr does not touch it.
-  }
-
-  finish(): void {
-    // Whoever began it ends it.
-  }
-}
-
 /** Shows how a job gets on, on stderr. */
 export interface Display {
   /** Draws the present state, in place of the last one. */
@@ -149,5 +87,22 @@ export class ProgressBar implements Display {
   finish(): void {
     if (this.#drawn) process.stderr.write("\n");
     this.#drawn = false;
+  }
+}
+
+/** A job's progress as a PercentLine. */
+export class PercentDisplay implements Display {
+  readonly line = new PercentLine();
+
+  draw(job: BlockJob): void {
+    this.line.show(job.length > 0 ? (100 * job.offset) / job.length : 0);
+  }
+
+  clear(): void {
+    // What is written to stderr does not touch it.
+  }
+
+  finish(): void {
+    // Whoever began it ends it.
   }
 }

@@ -364,6 +364,15 @@ describe("signals", () => {
     expect(existsSync(join(directory, "copy"))).toBe(false);
   });
 
+  it("SIGUSR1 is nothing to a program that has no progress to tell", async () => {
+    const run = new Running("daemon", "--chardev", "stdio,id=m", "--monitor", "chardev=m");
+    await run.until(() => run.stdout.includes("QMP"));
+    run.child.kill("SIGUSR1");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    run.child.kill("SIGTERM");
+    expect(await run.ended()).toMatchObject({ status: 0, stderr: "" });
+  });
+
   it("SIGUSR1 prints a line of progress and nothing else happens", async () => {
     makeChain();
     const run = new Running("mirror", "top.qcow2", "copy", ...slow);

@@ -71,7 +71,9 @@ export class DirtyBitmap {
       throw new CommandError(`Bitmap '${this.name}' is readonly and cannot be modified`);
     }
     if (this.inconsistent && !allow.inconsistent) {
-      throw new CommandError(`Bitmap '${this.name}' is inconsistent and cannot be used`);
+      throw new CommandError(`Bitmap '${this.name}' is inconsistent and cannot be used`, {
+        details: { hint: "Try block-dirty-bitmap-remove to delete this bitmap from disk" },
+      });
     }
   }
 

@@ -10,13 +10,8 @@ import type { Host, HostConnection } from "../../base/host.ts";
 import { fileGate } from "../../block/model/gate.ts";
 import type { GatePolicy } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
-import { portableDrivers } from "../../drivers/index.ts";
-import { file } from "../../drivers/protocol/file.ts";
-import { loadKernels } from "../../kernels/load.ts";
-import { Engine } from "../../machine/engine.ts";
-import { makeObject } from "../../machine/object-kinds.ts";
-import { sameBytes } from "../../platform/node/compare.ts";
-import { nodeHost } from "../../platform/node/host.ts";
+import { createEngine, type Engine, nodeHost } from "../../node.ts";
+import { keepAlive } from "../../platform/node/clock.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
@@ -66,8 +61,8 @@ interface Token {
 
 /** What one run of the daemon works with. */
 class Daemon {
-  readonly #host: Host = nodeHost();
   readonly #engine: Engine;
+  readonly #host: Host;
   readonly #chardevs = new Map<string, { options: ChardevOptions; used: boolean }>();
   readonly #registry: CommandRegistry<Engine>;
   readonly #sessions = new Set<Promise<void>>();
@@ -84,14 +79,8 @@ class Daemon {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = new Engine({
-      host: this.#host,
-      kernels: loadKernels({ equals: sameBytes }),
-      drivers: [...portableDrivers, file],
-      gate: fileGate(gate, this.#host),
-      strictErrorPolicy: strict,
-      makeObject,
-    });
+    this.#engine = createEngine({ gate: fileGate(gate, nodeHost()), strictErrorPolicy: strict });
+    this.#host = this.#engine.graph.host;
     this.#registry = engineCommands({ version: qemuVersion, onQuit: () => this.#quit() });
   }
 
@@ -275,14 +264,14 @@ async function run(
     await instance.close();
     return 1;
   }
-  const alive = setInterval(() => undefined, 2 ** 30);
+  const alive = keepAlive();
   instance.setUp();
   await instance.untilConnected();
   if (process.send) enterBackground();
   await instance.quitRequested;
   const status = await instance.close();
   if (init.pidfile !== undefined) rmSync(init.pidfile, { force: true });
-  clearInterval(alive);
+  alive();
   return status;
 }
 

@@ -5,7 +5,7 @@
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
 import { checkValue, CreateOptions, isCreatable, optionLines, wireValue } from "./create-options.ts";
 import type { OptionRow } from "./rows.ts";
-import { Refusal } from "../verb.ts";
+import { Refusal } from "../refusal.ts";
 
 /** Of LUKS key slots. */
 const keySlotRows: readonly OptionRow[] = [

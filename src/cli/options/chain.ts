@@ -1,5 +1,5 @@
 /**
- * What stream and commit share: opening the top of a chain for writing and following the job.
+ * What jobs on a backing chain share: opening the top of a chain for writing and following the job.
  */
 import type { BlockJob, Node } from "../../node.ts";
 import type { ChainFlags } from "./flags.ts";
@@ -10,15 +10,11 @@ export async function runOnChain(
   flags: ChainFlags,
   start: (node: Node, signal: AbortSignal) => Promise<BlockJob>,
 ): Promise<number> {
-  const { Session } = await import("../foreground.ts");
-  const { imageSpec, openImage } = await import("../images.ts");
-  const session = new Session(flags);
-  const { engine, note, signal } = session;
-  return session.run(async () => {
-    const spec = await imageSpec(engine, { image, format: flags.format, note });
-    const opened = { ...spec, "node-name": "image" };
-    const node = await openImage(engine, opened, signal);
-    await session.follow(await start(node, signal));
+  const { runJobs } = await import("../follow.ts");
+  const { openBare } = await import("../images.ts");
+  return runJobs(flags, async (run, jobs) => {
+    const node = await openBare(run, image, { format: flags.format, write: true, nodeName: "image" });
+    await jobs.follow(await start(node, run.signal));
     await node.close();
   });
 }

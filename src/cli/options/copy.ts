@@ -13,30 +13,30 @@ export async function runCopy(
   flags: CopyFlags,
   start: StartCopy,
 ): Promise<number> {
-  const { Session } = await import("../foreground.ts");
-  const { imageSpec, openImage, prepareTarget } = await import("../images.ts");
-  const session = new Session(flags);
-  const { engine, note, signal } = session;
-  return session.run(async () => {
-    const spec = await imageSpec(engine, { image: names.source, format: flags.sourceFormat, note });
-    const opened = { ...spec, "node-name": "source", "read-only": true };
-    const source = await openImage(engine, opened, signal);
+  const { runJobs } = await import("../follow.ts");
+  const { openBare, openDescribed } = await import("../images.ts");
+  const { prepareTarget } = await import("../targets.ts");
+  return runJobs(flags, async (run, jobs) => {
+    const source = await openBare(run, names.source, {
+      format: flags.sourceFormat,
+      nodeName: "source",
+      warn: true,
+    });
     const below = source.chain.find((layer, index) => index > 0 && layer.filename !== "");
-    const target = await prepareTarget(engine, {
+    const target = await prepareTarget(run, {
       image: names.target,
       format: flags.targetFormat,
       size: source.length,
       force: flags.force ?? false,
       source,
-      note,
       backing:
         flags.sync === "top" && below
           ? { filename: below.filename, format: flags.backingFormat ?? below.driver }
           : undefined,
     });
-    session.onFailure(() => target.discard());
-    const made = await openImage(engine, target.spec, signal);
-    await session.follow(await start(source, made, signal));
+    run.onFailure(() => target.discard());
+    const made = await openDescribed(run, target.spec);
+    await jobs.follow(await start(source, made, run.signal));
     await made.close();
     await source.close();
   });

@@ -6,7 +6,7 @@ import type { CreateImageSpec } from "../../node.ts";
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
 import { type OptionRow, PREALLOCATIONS, tables } from "./rows.ts";
 import { cUnsigned, notASize, parseSize, safeBytes } from "./sizes.ts";
-import { Refusal } from "../verb.ts";
+import { Refusal } from "../refusal.ts";
 
 /** Above every limit, and a safe integer of bytes. */
 const LARGEST_SECTORS = 2 ** 44 - 1;

@@ -16,11 +16,16 @@ export interface ImageFlags {
   object?: string[];
 }
 
+/** Options that most verbs have. */
+export interface VerbFlags extends ImageFlags {
+  quiet?: boolean;
+  progress?: boolean;
+}
+
 /** Options of every foreground job. */
-export interface JobFlags extends ImageFlags {
+export interface JobFlags extends VerbFlags {
   speed?: number;
   json?: boolean;
-  progress?: boolean;
   autoResume?: number;
 }
 

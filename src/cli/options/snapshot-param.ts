@@ -4,7 +4,7 @@
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { type Node, type SnapshotRef, showSnapshot } from "../../node.ts";
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
-import { Refusal } from "../verb.ts";
+import { Refusal } from "../refusal.ts";
 
 /** Reads the parameter. Throws Refusal. */
 export function snapshotParameter(text: string): SnapshotRef {

@@ -2,8 +2,7 @@
  * Options that verbs after qemu-img's pattern share, as commander takes them. Loaded for --help, so it imports little.
  */
 import { type Command, Option } from "commander";
-import { gateFlag, objectFlag } from "./flags.ts";
-import type { VerbFlags } from "../verb.ts";
+import { gateFlag, objectFlag, type VerbFlags } from "./flags.ts";
 
 /** Options of every verb that opens an image. */
 export interface ImageVerbFlags extends VerbFlags {

@@ -99,8 +99,8 @@ export class ImageLock implements FileLock {
   }
 }
 
-/** QEMU's message; its hint is the cause, since QMP shows the message alone. */
+/** QEMU's message, with its hint. */
 export function conflictError(path: string, code: Errno, message: string): BlockError {
-  const hint = new Error(`Is another process using the image [${path}]?`);
-  return new BlockError({ code, op: "lock", message, cause: hint });
+  const details = { hint: `Is another process using the image [${path}]?` };
+  return new BlockError({ code, op: "lock", message, details });
 }

@@ -105,7 +105,8 @@ class Reader {
     take(taken);
     for (const key of Object.keys(input)) {
       if (taken.seen.has(key)) continue;
-      throw new QapiError(`Parameter '${memberPath(place, key)}' is unexpected`);
+      const path = memberPath(place, key);
+      throw new QapiError(`Parameter '${path}' is unexpected`, { details: { unexpected: path } });
     }
     return taken.output;
   }

@@ -3,19 +3,8 @@
  */
 import type { Command } from "commander";
 import { repeatable } from "../../options/flags.ts";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-} from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface AmendFlags extends ImageVerbFlags {
-  option?: string[];
-  cache?: string;
-  force?: boolean;
-}
+import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import type { AmendFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addAmend(program: Command): void {

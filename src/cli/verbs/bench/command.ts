@@ -2,24 +2,8 @@
  * `blockwright bench`: sends reads or writes to an image and measures how long they take, as qemu-img bench does.
  */
 import type { Command } from "commander";
-import { addImageFlags, addQuietFlag, type ImageVerbFlags } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface BenchFlags extends ImageVerbFlags {
-  count: string;
-  depth: string;
-  offset: string;
-  size: string;
-  stepSize: string;
-  pattern: string;
-  flushInterval: string;
-  /** False: --no-drain. */
-  drain: boolean;
-  write?: boolean;
-  cache?: string;
-  aio?: string;
-  native?: boolean;
-}
+import { addImageFlags, addQuietFlag } from "../../options/verb-flags.ts";
+import type { BenchFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addBench(program: Command): void {

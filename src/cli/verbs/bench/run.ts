@@ -7,10 +7,29 @@ import { errnoOf } from "../../../base/errors.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../../../block/graph/backend.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import type { BenchFlags } from "./command.ts";
 import { cInteger, INT32_MAX, safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { type CacheMode, cacheMode, openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { type CacheMode, cacheMode } from "../../options/cache.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface BenchFlags extends ImageVerbFlags {
+  count: string;
+  depth: string;
+  offset: string;
+  size: string;
+  stepSize: string;
+  pattern: string;
+  flushInterval: string;
+  /** False: --no-drain. */
+  drain: boolean;
+  write?: boolean;
+  cache?: string;
+  aio?: string;
+  native?: boolean;
+}
 
 /** What is measured; bytes. */
 interface Plan {
@@ -27,7 +46,7 @@ interface Plan {
 
 /** Runs the verb; resolves with the exit status. */
 export function bench(files: readonly string[], flags: BenchFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const plan = planOf(flags);
     const aio = flags.aio ?? (flags.native ? "native" : undefined);
     if (aio !== undefined && !["threads", "native", "io_uring"].includes(aio))
@@ -40,7 +59,7 @@ export function bench(files: readonly string[], flags: BenchFlags): Promise<numb
     if (imageOpts && format !== undefined)
       throw new Refusal("--image-opts and --format are mutually exclusive");
     const how = { format, imageOpts, forceShare, aio, cache, write: plan.write };
-    await using node = await openSource(verb, file, how);
+    await using node = await openImage(verb, file, how);
     const backend = new BlockBackend(verb.engine.graph);
     backend.writeCache = flags.cache !== "writethrough" && flags.cache !== "directsync";
     await backend.attach(node.blockNode, plan.write ? guestPermissions : readerPermissions);
@@ -57,7 +76,7 @@ export function bench(files: readonly string[], flags: BenchFlags): Promise<numb
   });
 }
 
-function announce(verb: Verb, plan: Plan): void {
+function announce(verb: Run, plan: Plan): void {
   const { count, bytes, depth, offset, step } = plan;
   verb.print(
     `Sending ${count} ${plan.write ? "write" : "read"} requests, ${bytes} bytes each, ${depth} in parallel ` +
@@ -113,7 +132,7 @@ function sizeOf(what: string, text: string, most?: bigint): number {
 
 /** One measurement. */
 class Bench {
-  readonly #verb: Verb;
+  readonly #verb: Run;
   readonly #backend: BlockBackend;
   readonly #plan: Plan;
   readonly #buffer: Uint8Array;
@@ -125,7 +144,7 @@ class Bench {
   #due: number;
   #failure: unknown;
 
-  constructor(verb: Verb, backend: BlockBackend, plan: Plan) {
+  constructor(verb: Run, backend: BlockBackend, plan: Plan) {
     this.#verb = verb;
     this.#backend = backend;
     this.#plan = plan;

@@ -2,22 +2,8 @@
  * `blockwright bitmap`: adds, removes, clears, switches and merges an image's persistent bitmaps, as qemu-img bitmap does.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags } from "../../options/verb-flags.ts";
-
-/** One change of the bitmap, in the order of the command line. */
-export interface BitmapAction {
-  kind: "add" | "remove" | "clear" | "enable" | "disable" | "merge";
-  /** merge: the bitmap whose bits are taken. */
-  source: string;
-}
-
-/** Options of the verb. */
-export interface BitmapFlags extends ImageVerbFlags {
-  granularity?: string;
-  sourceFile?: string;
-  sourceFormat?: string;
-  actions: readonly BitmapAction[];
-}
+import { addImageFlags } from "../../options/verb-flags.ts";
+import type { BitmapAction, BitmapFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addBitmap(program: Command): void {

@@ -2,7 +2,6 @@
  * The verb `bitmap`: the library's bitmap functions, one after the other, in qemu-img's words. What was done before an action
  * that fails stays done.
  */
-import { messageOf } from "../../../base/errors.ts";
 import {
   addBitmap,
   clearBitmap,
@@ -11,14 +10,30 @@ import {
   type Node,
   removeBitmap,
 } from "../../../node.ts";
-import type { BitmapAction, BitmapFlags } from "./command.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** One change of the bitmap, in the order of the command line. */
+export interface BitmapAction {
+  kind: "add" | "remove" | "clear" | "enable" | "disable" | "merge";
+  /** merge: the bitmap whose bits are taken. */
+  source: string;
+}
+
+/** Options of the verb. */
+export interface BitmapFlags extends ImageVerbFlags {
+  granularity?: string;
+  sourceFile?: string;
+  sourceFormat?: string;
+  actions: readonly BitmapAction[];
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function bitmap(words: readonly string[], flags: BitmapFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const { format, imageOpts, sourceFile } = flags;
     const granularity = checkUse(flags);
     const [file, name] = words;
@@ -26,16 +41,16 @@ export function bitmap(words: readonly string[], flags: BitmapFlags): Promise<nu
       throw new Refusal("Expecting filename and bitmap name");
     if (imageOpts && format !== undefined)
       throw new Refusal("--image-opts and --format are mutually exclusive");
-    await using node = await openSource(verb, file, { format, imageOpts, write: true });
+    await using node = await openImage(verb, file, { format, imageOpts, write: true });
     await using source =
       sourceFile === undefined
         ? undefined
-        : await openSource(verb, sourceFile, { format: flags.sourceFormat });
+        : await openImage(verb, sourceFile, { format: flags.sourceFormat });
     for (const action of flags.actions) {
       try {
         act({ node, name, source, granularity }, action);
       } catch (error) {
-        throw new Refusal(`Operation ${action.kind} on bitmap ${name} failed: ${withHint(messageOf(error))}`);
+        throw new Refusal(`Operation ${action.kind} on bitmap ${name} failed: ${told(error)}`);
       }
     }
     return 0;
@@ -83,10 +98,4 @@ function act({ node, name, source, granularity }: Target, action: BitmapAction):
     case "merge":
       return mergeBitmaps(node, name, [source ? { node: source, name: action.source } : action.source]);
   }
-}
-
-/** qemu-img adds what to do about a bitmap whose bits are not known. */
-function withHint(message: string): string {
-  if (!message.endsWith(" is inconsistent and cannot be used")) return message;
-  return `${message}\nTry block-dirty-bitmap-remove to delete this bitmap from disk`;
 }

@@ -2,14 +2,8 @@
  * `blockwright check FILE`: looks for damage, and repairs it with -r, as qemu-img check does. Without -r nothing is written.
  */
 import type { Command } from "commander";
-import { addImageFlags, addQuietFlag, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface CheckFlags extends ImageVerbFlags {
-  output: string;
-  repair?: string;
-  cache?: string;
-}
+import { addImageFlags, addQuietFlag, outputFlag } from "../../options/verb-flags.ts";
+import type { CheckFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addCheck(program: Command): void {

@@ -6,13 +6,22 @@ import { messageOf } from "../../../base/errors.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { type CheckReport, check as checkImage, type OpenSpec } from "../../../node.ts";
 import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
-import type { CheckFlags } from "./command.ts";
-import { cacheMode, describeSource } from "../../sources.ts";
-import { checkOutput, Refusal, Verb } from "../../verb.ts";
+import { describeImage } from "../../images.ts";
+import { cacheMode } from "../../options/cache.ts";
+import { checkOutput, Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface CheckFlags extends ImageVerbFlags {
+  output: string;
+  repair?: string;
+  cache?: string;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function check(files: readonly string[], flags: CheckFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const { repair, format, imageOpts, forceShare } = flags;
     if (repair !== undefined && repair !== "leaks" && repair !== "all")
       throw new Refusal(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
@@ -22,7 +31,7 @@ export function check(files: readonly string[], flags: CheckFlags): Promise<numb
     const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
     const share = forceShare ? { "force-share": true } : {};
     const spec = await opening(file, async () => ({
-      ...(await describeSource(verb, file, { format, imageOpts, forceShare })),
+      ...(await describeImage(verb, file, { format, imageOpts, forceShare })),
       ...share,
       ...(cache ? { cache: { ...cache } } : {}),
     }));
@@ -61,7 +70,7 @@ interface Told {
   report: CheckReport;
 }
 
-function tell(verb: Verb, { file, format, report }: Told, flags: CheckFlags): number {
+function tell(verb: Run, { file, format, report }: Told, flags: CheckFlags): number {
   const { leaksFixed, corruptionsFixed } = report;
   const json = flags.output === "json";
   if (leaksFixed + corruptionsFixed > 0 && !json) {

@@ -3,21 +3,9 @@
  * then empties it.
  */
 import type { Command } from "commander";
-import { addErrorFlag, addJobFlags, type JobFlags, type Policy } from "../../options/flags.ts";
+import { addErrorFlag, addJobFlags } from "../../options/flags.ts";
 import { addQuietFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface CommitFlags extends JobFlags {
-  format?: string;
-  imageOpts?: boolean;
-  cache?: string;
-  base?: string;
-  top?: string;
-  rateLimit?: string;
-  drop?: boolean;
-  quiet?: boolean;
-  onError: Policy;
-}
+import type { CommitFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addCommit(program: Command): void {

@@ -2,37 +2,53 @@
  * The verb `commit`: a commit job in the foreground, with qemu-img's options and words, and the emptying of the image after
  * it. An error policy and the events are those of every foreground job.
  */
-import { errnoOf, messageOf } from "../../../base/errors.ts";
+import { detailOf, errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { commit as startCommit, commitOverlay, CommandError, type Node } from "../../../node.ts";
-import type { CommitFlags } from "./command.ts";
-import { Session } from "../../foreground.ts";
+import { type JobFollower, runJobs } from "../../follow.ts";
 import { PercentDisplay, ProgressBar } from "../../progress.ts";
-import { cacheMode, openSource } from "../../sources.ts";
+import { openImage } from "../../images.ts";
+import type { Run } from "../../run.ts";
+import { cacheMode } from "../../options/cache.ts";
 import { isWatched } from "../../terminal.ts";
-import { lockHint, Refusal } from "../../verb.ts";
+import { Refusal, told } from "../../refusal.ts";
 import { rateLimit } from "../convert/numbers.ts";
+import type { JobFlags, Policy } from "../../options/flags.ts";
+
+/** Options of the verb. */
+export interface CommitFlags extends JobFlags {
+  format?: string;
+  imageOpts?: boolean;
+  cache?: string;
+  base?: string;
+  top?: string;
+  rateLimit?: string;
+  drop?: boolean;
+  quiet?: boolean;
+  onError: Policy;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export async function commit(files: readonly string[], flags: CommitFlags): Promise<number> {
   const { quiet = false, json = false, progress = false } = flags;
   const percent = progress && !quiet && !json ? new PercentDisplay() : undefined;
-  const session = new Session(flags, percent ?? new ProgressBar(isWatched() && !quiet && !json));
+  const display = percent ?? new ProgressBar(isWatched() && !quiet && !json);
   let done = false;
-  const status = await session.run(async () => {
+  const body = async (_run: Run, jobs: JobFollower): Promise<void> => {
     try {
-      await committed(session, { files, flags, percent });
+      await committed(jobs, { files, flags, percent });
       done = true;
     } finally {
       percent?.line.end(done);
     }
-  });
+  };
+  const status = await runJobs(flags, body, display);
   if (status === 0 && !quiet && !json) process.stdout.write("Image committed.\n");
   return status;
 }
 
 async function committed(
-  session: Session,
+  jobs: JobFollower,
   {
     files,
     flags,
@@ -44,13 +60,13 @@ async function committed(
   const [file] = files;
   if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
   const cache = cacheMode(flags.cache ?? "writeback", "cache");
-  const node = await openSource(session, file, { format, imageOpts, cache, write: true, nodeName: "image" });
+  const node = await openImage(jobs.run, file, { format, imageOpts, cache, write: true, nodeName: "image" });
   try {
     percent?.line.begin();
-    await (flags.top === undefined ? commitTop : commitBelow)(session, node, { flags, speed, file });
+    await (flags.top === undefined ? commitTop : commitBelow)(jobs, node, { flags, speed, file });
   } catch (error) {
     await node.close().catch(() => undefined);
-    throw told(error, file);
+    throw refusalOf(error);
   }
   await node.close();
 }
@@ -61,9 +77,9 @@ interface Wanted {
   file: string;
 }
 
-async function commitTop(session: Session, node: Node, { flags, speed, file }: Wanted): Promise<void> {
+async function commitTop(jobs: JobFollower, node: Node, { flags, speed, file }: Wanted): Promise<void> {
   const { base, drop, onError } = flags;
-  const { signal } = session;
+  const { signal } = jobs.run;
   try {
     await commitOverlay(node, {
       base,
@@ -71,7 +87,7 @@ async function commitTop(session: Session, node: Node, { flags, speed, file }: W
       onError,
       speedBytesPerSecond: speed,
       signal,
-      follow: (job) => session.follow(job),
+      follow: (job) => jobs.follow(job),
     });
   } catch (error) {
     if (errnoOf(error) === "ENOTSUP" && !signal.aborted)
@@ -81,17 +97,16 @@ async function commitTop(session: Session, node: Node, { flags, speed, file }: W
 }
 
 /** An image that is not the top: by the job alone, which links what lies above it to the one below. */
-async function commitBelow(session: Session, node: Node, { flags, speed }: Wanted): Promise<void> {
+async function commitBelow(jobs: JobFollower, node: Node, { flags, speed }: Wanted): Promise<void> {
   const { top, base, onError } = flags;
-  const { signal } = session;
+  const { signal } = jobs.run;
   const job = await startCommit(node, { top, base, onError, speedBytesPerSecond: speed, signal });
-  await session.follow(job);
+  await jobs.follow(job);
 }
 
-/** Names the file whose lock is held by somebody else. */
-function told(error: unknown, file: string): unknown {
-  const message = messageOf(error);
-  const words = lockHint(error, file);
-  if (words !== message) return new Refusal(words);
-  return error instanceof CommandError ? new Refusal(message) : error;
+/** What goes wrong with an image is told with the hints that it has. */
+function refusalOf(error: unknown): unknown {
+  return error instanceof CommandError || detailOf(error, "hint") !== undefined
+    ? new Refusal(told(error))
+    : error;
 }

@@ -2,19 +2,8 @@
  * `blockwright compare A B`: whether two disks hold the same, as qemu-img compare says it.
  */
 import type { Command } from "commander";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-} from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface CompareFlags extends ImageVerbFlags {
-  secondFormat?: string;
-  cache?: string;
-  strict?: boolean;
-}
+import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import type { CompareFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addCompare(program: Command): void {

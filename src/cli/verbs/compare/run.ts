@@ -5,9 +5,18 @@
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { CompareError, type CompareResult, compare as compareNodes, type Node } from "../../../node.ts";
-import type { CompareFlags } from "./command.ts";
-import { cacheMode, openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { cacheMode } from "../../options/cache.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface CompareFlags extends ImageVerbFlags {
+  secondFormat?: string;
+  cache?: string;
+  strict?: boolean;
+}
 
 const OPEN_FAILED = 2;
 const STATUS_FAILED = 3;
@@ -15,7 +24,7 @@ const READ_FAILED = 4;
 
 /** Runs the verb; resolves with the exit status. */
 export function compare(files: readonly string[], flags: CompareFlags): Promise<number> {
-  return new Verb(flags).run(
+  return new Run(flags).carryOut(
     async (verb) => {
       const [first, second] = files;
       if (first === undefined || second === undefined || files.length > 2)
@@ -23,10 +32,10 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
       const { imageOpts, forceShare } = flags;
       const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
       const how = { imageOpts, forceShare, cache };
-      verb.reserveProgress();
-      await using a = await openSource(verb, first, { ...how, format: flags.format });
-      await using b = await openSource(verb, second, { ...how, format: flags.secondFormat });
-      verb.beginProgress();
+      verb.progress.reserve();
+      await using a = await openImage(verb, first, { ...how, format: flags.format });
+      await using b = await openImage(verb, second, { ...how, format: flags.secondFormat });
+      verb.progress.begin();
       const common = Math.min(a.length, b.length);
       return tell(verb, await compareFiles(verb, { a, b, names: [first, second] }, flags), common);
     },
@@ -35,14 +44,14 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
 }
 
 async function compareFiles(
-  verb: Verb,
+  verb: Run,
   { a, b, names }: { a: Node; b: Node; names: readonly [string, string] },
   flags: CompareFlags,
 ): Promise<CompareResult> {
   try {
     return await compareNodes(a, b, {
       strict: flags.strict ?? false,
-      onProgress: verb.progress,
+      onProgress: verb.progress.show,
       signal: verb.signal,
     });
   } catch (error) {
@@ -55,7 +64,7 @@ async function compareFiles(
   }
 }
 
-function tell(verb: Verb, result: CompareResult, common: number): number {
+function tell(verb: Run, result: CompareResult, common: number): number {
   const { identical, mismatch, offset = 0, sizesDiffer } = result;
   if (mismatch === "size") verb.say("Strict mode: Image size mismatch!");
   else if (sizesDiffer && (identical || offset >= common)) verb.say("Warning: Image size mismatch!");

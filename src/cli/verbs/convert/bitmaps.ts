@@ -11,7 +11,8 @@ import {
   type Node,
   removeBitmap,
 } from "../../../node.ts";
-import { Refusal, type Verb } from "../../verb.ts";
+import { Refusal } from "../../refusal.ts";
+import type { Run } from "../../run.ts";
 
 /** Whether an open image can keep bitmaps. */
 function keepsBitmaps(node: Node): boolean {
@@ -41,7 +42,7 @@ function persistent(node: Node): BitmapInfo[] {
 }
 
 /** Copies all bitmaps that are whole. Throws Refusal. */
-export function copyBitmaps(verb: Verb, source: Node, target: Node): void {
+export function copyBitmaps(verb: Run, source: Node, target: Node): void {
   for (const { name, granularity, recording, inconsistent } of persistent(source)) {
     if (inconsistent) {
       verb.warn(`Skipping inconsistent bitmap '${name}'`);

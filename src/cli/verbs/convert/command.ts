@@ -4,36 +4,8 @@
  */
 import type { Command } from "commander";
 import { repeatable } from "../../options/flags.ts";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-} from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface ConvertFlags extends ImageVerbFlags {
-  targetFormat?: string;
-  option?: string[];
-  backing?: string;
-  backingFormat?: string;
-  /** False: -n. */
-  create: boolean;
-  targetIsZero?: boolean;
-  targetImageOpts?: boolean;
-  compress?: boolean;
-  sparse?: string;
-  parallel?: string;
-  outOfOrder?: boolean;
-  cache?: string;
-  sourceCache?: string;
-  snapshot?: string;
-  rateLimit?: string;
-  salvage?: boolean;
-  bitmaps?: boolean;
-  skipBrokenBitmaps?: boolean;
-  offload?: boolean;
-}
+import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import type { ConvertFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addConvert(program: Command): void {

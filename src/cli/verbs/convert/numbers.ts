@@ -1,13 +1,20 @@
 /**
  * The options of convert that are lists and numbers, read and checked as qemu-img reads them.
  */
-import type { ConvertFlags } from "./command.ts";
 import { optionLists } from "../../options/create-options.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { Refusal } from "../../verb.ts";
+import { Refusal } from "../../refusal.ts";
 
 const MAX_SPARSE = 16_777_216n;
 const MAX_PARALLEL = 16;
+
+/** The options as they were written. */
+export interface NumberFlags {
+  option?: string[];
+  sparse?: string;
+  parallel?: string;
+  rateLimit?: string;
+}
 
 /** What was read. */
 export interface ConvertNumbers {
@@ -22,7 +29,7 @@ export interface ConvertNumbers {
 }
 
 /** Reads them. Throws Refusal. */
-export function convertNumbers(flags: ConvertFlags): ConvertNumbers {
+export function convertNumbers(flags: NumberFlags): ConvertNumbers {
   const lists = optionLists(flags.option);
   return {
     lists,

@@ -9,31 +9,51 @@ import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../../node.ts";
 import { CopyError, CopyStatusError } from "../../../node.ts";
-import type { ConvertFlags } from "./command.ts";
 import { asksForHelp, CreateOptions, optionsHelp } from "../../options/create-options.ts";
-import { layerIn } from "../../images.ts";
+import { layerIn } from "../../targets.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
-import { cacheMode, holdSource, localFile, openSource } from "../../sources.ts";
-import { lockHint, Refusal, Verb } from "../../verb.ts";
+import { holdImage, openImage } from "../../images.ts";
+import { localFile } from "../../names.ts";
+import { cacheMode } from "../../options/cache.ts";
+import { Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
-import { type ConvertNumbers, convertNumbers } from "./numbers.ts";
+import { type ConvertNumbers, convertNumbers, type NumberFlags } from "./numbers.ts";
 import { makeImage } from "../create/run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface ConvertFlags extends ImageVerbFlags, NumberFlags {
+  targetFormat?: string;
+  backing?: string;
+  backingFormat?: string;
+  /** False: -n. */
+  create: boolean;
+  targetIsZero?: boolean;
+  targetImageOpts?: boolean;
+  compress?: boolean;
+  outOfOrder?: boolean;
+  cache?: string;
+  sourceCache?: string;
+  snapshot?: string;
+  salvage?: boolean;
+  bitmaps?: boolean;
+  skipBrokenBitmaps?: boolean;
+  offload?: boolean;
+}
+
+const DEFAULT_FORMAT = "raw";
 
 /** The options with the default of -O. */
-type Flags = ConvertFlags & {
-  targetFormat: string;
-  /** -O was given, although options name the target. */
-  targetIsNamed?: boolean;
-};
+type Flags = ConvertFlags & { targetFormat: string };
 
 /** Runs the verb; resolves with the exit status. */
 export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
-  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? "raw" };
-  return new Verb(flags).run(async (verb) => {
-    if (given.targetFormat !== undefined && flags.targetImageOpts) flags.targetIsNamed = true;
+  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? DEFAULT_FORMAT };
+  return new Run(flags).carryOut(async (verb) => {
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
-    verb.beginProgress();
+    verb.progress.begin();
     if (asksForHelp(numbers.lists)) {
       verb.print(optionsHelp(flags.targetFormat, files.length > 0));
       return 0;
@@ -44,7 +64,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     const held: BlockBackend[] = [];
     const work = async (): Promise<void> => {
       await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
-      await copyInto(verb, { sources, target, flags, numbers });
+      await copyInto(verb, { sources, target, flags, numbers, openedFormat: openedFormat(given) });
     };
     const closeAll = async (): Promise<void> => {
       for (const hold of held) await hold.close();
@@ -53,6 +73,11 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     await closing(work, closeAll);
     return 0;
   });
+}
+
+/** The format by which the target is opened: options that name it have one of their own, but where -O says another. */
+function openedFormat({ targetFormat, targetImageOpts }: ConvertFlags): string | undefined {
+  return targetImageOpts ? targetFormat : (targetFormat ?? DEFAULT_FORMAT);
 }
 
 function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
@@ -77,16 +102,16 @@ interface Opening {
 }
 
 /** Opens the images that are copied; `sources` gets each as soon as it is open. */
-async function openSources(verb: Verb, { files, sources, held, flags }: Opening): Promise<void> {
+async function openSources(verb: Run, { files, sources, held, flags }: Opening): Promise<void> {
   const { format, imageOpts, forceShare } = flags;
   const cache = cacheMode(flags.sourceCache ?? "writeback", "source cache");
   const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
   if (flags.bitmaps && files.length > 1)
     throw new Refusal("Copying bitmaps only possible with single source");
   for (const file of files) {
-    const source = await openSource(verb, file, { format, imageOpts, forceShare, cache });
+    const source = await openImage(verb, file, { format, imageOpts, forceShare, cache });
     sources.push(source);
-    held.push(await holdSource(source));
+    held.push(await holdImage(source));
   }
   if (which === undefined) return;
   if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
@@ -98,9 +123,10 @@ interface Wanted {
   target: string;
   flags: Flags;
   numbers: ConvertNumbers;
+  openedFormat: string | undefined;
 }
 
-async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
+async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   const { sources, target, flags } = wanted;
   const options = flags.create ? targetOptions(wanted) : undefined;
   const backing = options?.get("backing_file") ?? flags.backing;
@@ -115,8 +141,8 @@ async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
   if (flags.targetIsZero && backing !== undefined)
     throw new Refusal("Cannot use --target-is-zero when the destination image has a backing file");
   if (options) await makeTarget(verb, { options, target, sources });
-  const node = await openSource(verb, target, {
-    format: flags.targetImageOpts && !flags.targetIsNamed ? undefined : flags.targetFormat,
+  const node = await openImage(verb, target, {
+    format: wanted.openedFormat,
     imageOpts: flags.targetImageOpts,
     write: true,
     unmap: true,
@@ -140,7 +166,7 @@ async function copyInto(verb: Verb, wanted: Wanted): Promise<void> {
   await node.close();
 }
 
-function copyOptions(verb: Verb, { flags, numbers }: Wanted): ConvertOptions {
+function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
   const { sparseBytes, parallel, speedBytesPerSecond } = numbers;
   return {
     ...(sparseBytes === undefined ? {} : { sparseBytes }),
@@ -148,12 +174,12 @@ function copyOptions(verb: Verb, { flags, numbers }: Wanted): ConvertOptions {
     ...(flags.salvage ? { salvage: (unread) => tellUnread(verb, flags, unread) } : {}),
     speedBytesPerSecond,
     compress: flags.compress ?? false,
-    onProgress: verb.progress,
+    onProgress: verb.progress.show,
     signal: verb.signal,
   };
 }
 
-function tellUnread(verb: Verb, { quiet }: Flags, { step, offset, error }: UnreadRange): void {
+function tellUnread(verb: Run, { quiet }: Flags, { step, offset, error }: UnreadRange): void {
   if (quiet) return;
   const what = step === "read" ? "offset" : "block status at offset";
   verb.warn(`error while reading ${what} ${offset}: ${strerror(errnoOf(error))}`);
@@ -181,7 +207,7 @@ function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
   return options;
 }
 
-function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | undefined): void {
+function checkCompression(verb: Run, flags: Flags, options: CreateOptions | undefined): void {
   if (!flags.compress) return;
   const type = [...verb.engine.graph.drivers].find(({ name }) => name === flags.targetFormat);
   if (!type?.compressedWrites) throw new Refusal("Compression not supported for this file format");
@@ -192,7 +218,7 @@ function checkCompression(verb: Verb, flags: Flags, options: CreateOptions | und
 }
 
 async function makeTarget(
-  verb: Verb,
+  verb: Run,
   { options, target, sources }: { options: CreateOptions; target: string; sources: readonly Node[] },
 ): Promise<void> {
   const { files } = verb.engine.graph.host;
@@ -208,7 +234,7 @@ async function makeTarget(
     }
     await makeImage(verb, options, filename);
   } catch (error) {
-    const message = lockHint(error, target);
+    const message = told(error);
     throw new Refusal(`${target}: error while converting ${options.format}: ${message}`);
   }
   if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));

@@ -3,17 +3,8 @@
  */
 import type { Command } from "commander";
 import { gateFlag, repeatable, objectFlag } from "../../options/flags.ts";
-import type { VerbFlags } from "../../verb.ts";
 import { addQuietFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface CreateFlags extends VerbFlags {
-  format: string;
-  backing?: string;
-  backingFormat?: string;
-  unsafe?: boolean;
-  option?: string[];
-}
+import type { CreateFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addCreate(program: Command): void {

@@ -3,18 +3,29 @@
  */
 import { errnoOf, messageOf } from "../../../base/errors.ts";
 import { createImage } from "../../../node.ts";
-import type { CreateFlags } from "./command.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { backingPath, localFile, openSource } from "../../sources.ts";
-import { lockHint, Refusal, Verb } from "../../verb.ts";
+import { openBare } from "../../images.ts";
+import { backingPath, localFile } from "../../names.ts";
+import { Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { VerbFlags } from "../../options/flags.ts";
+
+/** Options of the verb. */
+export interface CreateFlags extends VerbFlags {
+  format: string;
+  backing?: string;
+  backingFormat?: string;
+  unsafe?: boolean;
+  option?: string[];
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function create(
   args: { file: string | undefined; size: string | undefined },
   flags: CreateFlags,
 ): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const lists = optionLists(flags.option);
     if (asksForHelp(lists)) {
       verb.print(optionsHelp(flags.format, args.file !== undefined));
@@ -34,7 +45,7 @@ async function named(file: string, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
-    throw new Refusal(`${file}: ${lockHint(error, file)}`);
+    throw new Refusal(`${file}: ${told(error)}`);
   }
 }
 
@@ -45,7 +56,7 @@ interface Wanted {
   flags: CreateFlags;
 }
 
-async function createNamed(verb: Verb, { file, size, lists, flags }: Wanted): Promise<void> {
+async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Promise<void> {
   const options = new CreateOptions(flags.format);
   const filename = localFile(file);
   for (const list of lists) options.parse(list);
@@ -61,7 +72,7 @@ async function createNamed(verb: Verb, { file, size, lists, flags }: Wanted): Pr
 }
 
 /** Makes the image that the options describe; a file that is there is replaced. Throws QEMU's words. */
-export async function makeImage(verb: Verb, options: CreateOptions, filename: string): Promise<void> {
+export async function makeImage(verb: Run, options: CreateOptions, filename: string): Promise<void> {
   if (options.get("backing_fmt") !== undefined && options.get("backing_file") === undefined)
     throw new Refusal("Backing format cannot be used without backing file");
   try {
@@ -77,7 +88,7 @@ export async function makeImage(verb: Verb, options: CreateOptions, filename: st
 }
 
 /** Makes the external data file, if there is to be one, for as long as the image can be made. */
-async function withDataFile(verb: Verb, options: CreateOptions, body: () => Promise<void>): Promise<void> {
+async function withDataFile(verb: Run, options: CreateOptions, body: () => Promise<void>): Promise<void> {
   const name = options.get("data_file");
   if (name === undefined) return body();
   const { files } = verb.engine.graph.host;
@@ -111,7 +122,7 @@ function setBacking(options: CreateOptions, { backing, backingFormat, format }: 
 
 /** Opens the backing file, which must be there, and takes its size where none was given. */
 async function useBackingSize(
-  verb: Verb,
+  verb: Run,
   options: CreateOptions,
   { file, unsafe }: { file: string; unsafe: boolean },
 ): Promise<void> {
@@ -134,15 +145,13 @@ async function useBackingSize(
 }
 
 async function measureBacking(
-  verb: Verb,
+  verb: Run,
   { name, format }: { name: string; format: string | undefined },
 ): Promise<{ length: number; driver: string }> {
   try {
-    await using node = await openSource(verb, name, { format, metadataOnly: true });
+    await using node = await openBare(verb, name, { format, metadataOnly: true });
     return { length: safeBytes(BigInt(node.length)), driver: node.chain[0]!.driver };
   } catch (error) {
-    // The name of the image stands before the message already.
-    const message = messageOf(error).replace(`Could not open '${name}': `, "");
-    throw new Refusal(`${message}\nCould not open backing image.`);
+    throw new Refusal(`${told(error)}\nCould not open backing image.`);
   }
 }

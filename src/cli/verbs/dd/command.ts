@@ -2,12 +2,8 @@
  * `blockwright dd if=FILE of=FILE`: copies blocks of an image into a new one, as qemu-img dd does.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface DdFlags extends ImageVerbFlags {
-  targetFormat: string;
-}
+import { addImageFlags } from "../../options/verb-flags.ts";
+import type { DdFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addDd(program: Command): void {

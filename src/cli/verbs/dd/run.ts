@@ -8,13 +8,20 @@ import { errnoOf } from "../../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import type { Node } from "../../../node.ts";
-import type { DdFlags } from "./command.ts";
 import { CreateOptions, isCreatable } from "../../options/create-options.ts";
-import { layerIn } from "../../images.ts";
+import { layerIn } from "../../targets.ts";
 import { sizeArgument } from "../../options/sizes.ts";
-import { localFile, openSource } from "../../sources.ts";
-import { lockHint, Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { localFile } from "../../names.ts";
+import { Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
 import { makeImage } from "../create/run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface DdFlags extends ImageVerbFlags {
+  targetFormat: string;
+}
 
 const DEFAULT_BLOCK = 512n;
 const MAX_BLOCK = 2n ** 31n - 1n;
@@ -31,20 +38,20 @@ interface Operands {
 
 /** Runs the verb; resolves with the exit status. */
 export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const { format, imageOpts, forceShare, targetFormat } = flags;
     const operands = readOperands(words);
     const { input, output } = operands;
     if (input === undefined || output === undefined)
       throw new Refusal("Must specify both input and output files");
-    await using source = await openSource(verb, input, { format, imageOpts, forceShare });
+    await using source = await openImage(verb, input, { format, imageOpts, forceShare });
     if (!isCreatable(targetFormat)) throw new Refusal("Unknown file format");
     const range = copied(source, operands);
     if (range.skipsAll) verb.note(`${input}: cannot skip to specified offset`);
     const options = new CreateOptions(targetFormat);
     options.set("size", String(range.end - range.start));
     await makeOutput(verb, { options, output, source });
-    await using target = await openSource(verb, output, { format: targetFormat, write: true });
+    await using target = await openImage(verb, output, { format: targetFormat, write: true });
     await copy(verb, { source, target, ...range });
     await flushed(target);
     return 0;
@@ -100,7 +107,7 @@ function copied(
 }
 
 async function makeOutput(
-  verb: Verb,
+  verb: Run,
   { options, output, source }: { options: CreateOptions; output: string; source: Node },
 ): Promise<void> {
   const { files } = verb.engine.graph.host;
@@ -112,13 +119,13 @@ async function makeOutput(
       throw new Refusal(`'${output}' belongs to the input`);
     await makeImage(verb, options, filename);
   } catch (error) {
-    throw new Refusal(`${output}: error while creating output image: ${lockHint(error, output)}`);
+    throw new Refusal(`${output}: error while creating output image: ${told(error)}`);
   }
   if (!there) verb.onFailure(() => files.remove(filename).catch(() => undefined));
 }
 
 async function copy(
-  verb: Verb,
+  verb: Run,
   { source, target, start, end }: { source: Node; target: Node; start: number; end: number },
 ): Promise<void> {
   const { signal } = verb;

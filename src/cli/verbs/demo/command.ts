@@ -3,16 +3,8 @@
  * its own chain of images with a filesystem in a temporary directory; with them it copies the user's images.
  */
 import type { Command } from "commander";
-import { type ImageFlags, gateFlag, objectFlag } from "../../options/flags.ts";
-
-/** Options of the demo. */
-export interface DemoFlags extends ImageFlags {
-  sourceFormat?: string;
-  targetFormat?: string;
-  force?: boolean;
-  inject?: boolean;
-  keep?: boolean;
-}
+import { gateFlag, objectFlag } from "../../options/flags.ts";
+import type { DemoFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addDemo(program: Command): void {

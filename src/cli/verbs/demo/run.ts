@@ -8,15 +8,26 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { type BlockJob, type Engine, type MapExtent, type Node, mirror } from "../../../node.ts";
-import type { DemoFlags } from "./command.ts";
-import { Session } from "../../foreground.ts";
-import { imageSpec, openImage, prepareTarget } from "../../images.ts";
+import { JobFollower } from "../../follow.ts";
+import { describeImage, openDescribed } from "../../images.ts";
+import type { Run } from "../../run.ts";
+import { prepareTarget } from "../../targets.ts";
 import { RateMeter } from "../../progress.ts";
 import { hasColours, styled } from "../../terminal.ts";
 import { formatBytes } from "../../units.ts";
 import { makeChain } from "./chain.ts";
 import { compareDisks } from "./compare.ts";
 import { MapDisplay } from "./disk-map.ts";
+import type { ImageFlags } from "../../options/flags.ts";
+
+/** Options of the demo. */
+export interface DemoFlags extends ImageFlags {
+  sourceFormat?: string;
+  targetFormat?: string;
+  force?: boolean;
+  inject?: boolean;
+  keep?: boolean;
+}
 
 /** How long the copy of the demo's own disk shall take, seconds. */
 const SHOW_SECONDS = { terminal: 5, elsewhere: 1 };
@@ -31,7 +42,8 @@ class Demo {
   readonly #flags: DemoFlags;
   readonly #own: boolean;
   readonly #display = new MapDisplay();
-  readonly #session: Session;
+  readonly #jobs: JobFollower;
+  readonly #run: Run;
   readonly #engine: Engine;
   readonly #colours = hasColours(process.stderr);
 
@@ -41,13 +53,14 @@ class Demo {
     const pause = this.#display.inPlace ? 3 : 0.2;
     const autoResume = own || flags.inject ? { autoResume: pause } : {};
     const { gate, object = [] } = flags;
-    this.#session = new Session({ gate, object, ...autoResume }, this.#display);
-    this.#engine = this.#session.engine;
+    this.#jobs = new JobFollower({ gate, object, ...autoResume }, this.#display);
+    this.#run = this.#jobs.run;
+    this.#engine = this.#run.engine;
   }
 
   /** Runs it; resolves with the exit status. */
   run(given: Names | undefined): Promise<number> {
-    return this.#session.run(async () => {
+    return this.#run.carryOut(async () => {
       if (given) return this.#copyAndCheck(given);
       const directory = mkdtempSync(join(tmpdir(), "blockwright-demo-"));
       try {
@@ -60,7 +73,7 @@ class Demo {
   }
 
   #say(text: string): void {
-    this.#session.note(text);
+    this.#run.tell(text);
   }
 
   #title(text: string): void {
@@ -69,7 +82,7 @@ class Demo {
 
   async #makeImages(directory: string): Promise<Names> {
     this.#title("A chain of images, made by the library: base ← mid ← top");
-    const chain = await makeChain(this.#engine, directory, this.#session.signal);
+    const chain = await makeChain(this.#engine, directory, this.#run.signal);
     const [base = 0, mid = 0, top = 0] = chain.written.map((bytes) => bytes);
     this.#say(`  ${chain.kind}, holding this package's files, changed twice:`);
     this.#say(
@@ -79,26 +92,22 @@ class Demo {
   }
 
   async #copyAndCheck(names: Names): Promise<void> {
-    const { note, signal } = this.#session;
-    const spec = await imageSpec(this.#engine, {
-      image: names.source,
-      format: this.#own ? "qcow2" : this.#flags.sourceFormat,
-      note,
-    });
-    const source = await openImage(this.#engine, { ...spec, "read-only": true }, signal);
-    const prepared = await prepareTarget(this.#engine, {
+    const { signal } = this.#run;
+    const format = this.#own ? "qcow2" : this.#flags.sourceFormat;
+    const spec = await describeImage(this.#run, names.source, { format });
+    const source = await openDescribed(this.#run, { ...spec, "read-only": true });
+    const prepared = await prepareTarget(this.#run, {
       image: names.target,
       format: this.#flags.targetFormat ?? (/\.(raw|img)$/.test(names.target) ? "raw" : "qcow2"),
       size: source.length,
       force: this.#flags.force ?? false,
       source,
-      note,
     });
-    this.#session.onFailure(() => prepared.discard());
+    this.#run.onFailure(() => prepared.discard());
     const extents: MapExtent[] = [];
     for await (const extent of source.map({ signal })) extents.push(extent);
     const fault = this.#own || this.#flags.inject ? faultAt(extents) : undefined;
-    const target = await openImage(this.#engine, withFault(prepared.spec, fault), signal);
+    const target = await openDescribed(this.#run, withFault(prepared.spec, fault));
     this.#display.show(source.length, extents);
     await this.#mirror({ source, target, extents, fault });
     await target.close();
@@ -119,7 +128,7 @@ class Demo {
       this.#say(`  ${styled(event, "35", this.#colours)} ${JSON.stringify(data)}`),
     );
     try {
-      const { signal } = this.#session;
+      const { signal } = this.#run;
       const speedBytesPerSecond = this.#own ? this.#speed(extents) : 0;
       const job = await mirror(source, target, {
         jobId: "mirror0",
@@ -131,7 +140,7 @@ class Demo {
         signal,
       });
       job.addEventListener("JOB_STATUS_CHANGE", (event) => this.#onStatus(job, event));
-      await this.#session.follow(job);
+      await this.#jobs.follow(job);
       if (!this.#display.inPlace) this.#display.snapshot(job, new RateMeter());
     } finally {
       unsubscribe();
@@ -153,11 +162,11 @@ class Demo {
 
   async #verify(work: { names: Names; spec: NodeSpec; target: NodeSpec }): Promise<void> {
     this.#title("Is the copy the same?");
-    const { signal } = this.#session;
+    const { signal } = this.#run;
     const readOnly = { "read-only": true };
     const { "node-name": _name, ...copy } = work.target;
-    await using source = await openImage(this.#engine, { ...work.spec, ...readOnly }, signal);
-    await using target = await openImage(this.#engine, { ...copy, ...readOnly }, signal);
+    await using source = await openDescribed(this.#run, { ...work.spec, ...readOnly });
+    await using target = await openDescribed(this.#run, { ...copy, ...readOnly });
     const { at, read } = await compareDisks(source, target, signal);
     if (at >= 0) throw new Error(`source and target differ at offset ${at}`);
     this.#say(`  Every byte is (${formatBytes(read)} of data read on both sides, the rest are holes).`);

@@ -2,13 +2,8 @@
  * `blockwright info FILE`: what an image is, in the words of qemu-img info.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface InfoFlags extends ImageVerbFlags {
-  output: string;
-  backingChain?: boolean;
-}
+import { addImageFlags, outputFlag } from "../../options/verb-flags.ts";
+import type { InfoFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addInfo(program: Command): void {

@@ -5,12 +5,19 @@
 import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
 import { probeFormat } from "../../../block/graph/open.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
-import type { InfoFlags } from "./command.ts";
 import { snapshotTable } from "../../snapshot-table.ts";
 import { specificLines } from "../../specific.ts";
-import { openSource } from "../../sources.ts";
+import { openImage } from "../../images.ts";
 import { formatBytes } from "../../units.ts";
-import { checkOutput, lockHint, Refusal, Verb } from "../../verb.ts";
+import { checkOutput, Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface InfoFlags extends ImageVerbFlags {
+  output: string;
+  backingChain?: boolean;
+}
 
 /** One image, and its snapshots as text. */
 interface Described {
@@ -20,7 +27,7 @@ interface Described {
 
 /** Runs the verb; resolves with the exit status. */
 export function info(files: readonly string[], flags: InfoFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     checkOutput(flags.output);
     const [file] = files;
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
@@ -34,11 +41,11 @@ export function info(files: readonly string[], flags: InfoFlags): Promise<number
   });
 }
 
-async function describe(verb: Verb, file: string, flags: InfoFlags): Promise<Described[]> {
+async function describe(verb: Run, file: string, flags: InfoFlags): Promise<Described[]> {
   const list: Described[] = [];
   const seen = new Set<string>();
   const { format, imageOpts, forceShare } = flags;
-  let node = await openSource(verb, file, {
+  let node = await openImage(verb, file, {
     format,
     imageOpts,
     forceShare,
@@ -66,7 +73,7 @@ async function describeOne(node: Node): Promise<Described> {
 }
 
 async function openBelow(
-  verb: Verb,
+  verb: Run,
   overlay: ImageInfo,
   { below, forceShare }: { below: string; forceShare: boolean | undefined },
 ): Promise<Node> {
@@ -88,7 +95,7 @@ async function openBelow(
     return await openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly: true });
   } catch (error) {
     if (signal.aborted) throw error;
-    throw new Refusal(`Could not open '${below}': ${lockHint(error, below)}`);
+    throw new Refusal(`Could not open '${below}': ${told(error)}`);
   }
 }
 

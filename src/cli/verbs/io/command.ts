@@ -3,21 +3,8 @@
  */
 import type { Command } from "commander";
 import { repeatable } from "../../options/flags.ts";
-import { addImageFlags, type ImageVerbFlags } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface IoFlags extends ImageVerbFlags {
-  cmd?: string[];
-  readOnly?: boolean;
-  snapshot?: boolean;
-  nocache?: boolean;
-  copyOnRead?: boolean;
-  misalign?: boolean;
-  nativeAio?: boolean;
-  aio?: string;
-  cache?: string;
-  discard?: string;
-}
+import { addImageFlags } from "../../options/verb-flags.ts";
+import type { IoFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addIo(program: Command): void {

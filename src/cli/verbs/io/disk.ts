@@ -5,7 +5,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { messageOf } from "../../../base/errors.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { BlockBackend } from "../../../block/graph/backend.ts";
@@ -16,10 +15,11 @@ import { BlkdebugDriver } from "../../../drivers/filter/blkdebug.ts";
 import type { RuleEngine } from "../../../drivers/filter/blkdebug-rules.ts";
 import { createImage, type Node } from "../../../node.ts";
 import { type JsonObject, parseKeyval, validateOptions } from "../../../wire/qapi/index.ts";
-import { openImage } from "../../images.ts";
 import { readOptionWords } from "../../options/words.ts";
-import { type CacheMode, describeSource, warnOfRaw, withAio } from "../../sources.ts";
-import { lockHint, type Verb } from "../../verb.ts";
+import { describeImage, openDescribed, withAio } from "../../images.ts";
+import { type CacheMode } from "../../options/cache.ts";
+import { told } from "../../refusal.ts";
+import type { Run } from "../../run.ts";
 import { IoFailure } from "./failure.ts";
 
 /** How a disk is opened. */
@@ -72,7 +72,7 @@ export function rulesBelow(top: BlockNode): RuleEngine | undefined {
 }
 
 /** Opens a disk. Throws IoFailure `can't open device x: …`; then nothing stays open. */
-export async function openDisk(verb: Verb, name: string | undefined, choices: DiskChoices): Promise<Disk> {
+export async function openDisk(verb: Run, name: string | undefined, choices: DiskChoices): Promise<Disk> {
   const opened: Node[] = [];
   const close = async (): Promise<void> => {
     for (const node of opened.splice(0).reverse()) await node.close();
@@ -83,7 +83,7 @@ export async function openDisk(verb: Verb, name: string | undefined, choices: Di
     await close().catch(() => undefined);
     if (verb.signal.aborted) throw error;
     const what = name === undefined ? "can't open" : `can't open device ${name}`;
-    throw new IoFailure(`${what}: ${lockHint(messageOf(error), name ?? "")}`, "note");
+    throw new IoFailure(`${what}: ${told(error)}`, "note");
   }
 }
 
@@ -95,10 +95,10 @@ interface Opening {
   close: () => Promise<void>;
 }
 
-async function openLayers(verb: Verb, { name, choices, opened, close }: Opening): Promise<Disk> {
+async function openLayers(verb: Run, { name, choices, opened, close }: Opening): Promise<Disk> {
   const { engine } = verb;
   const open = async (spec: NodeSpec): Promise<Node> => {
-    const node = await openImage(engine, spec, verb.signal);
+    const node = await openDescribed(verb, spec);
     opened.push(node);
     return node;
   };
@@ -154,22 +154,20 @@ async function overlay(
 }
 
 /** The description of an image named by a file name, by options, or by both. */
-async function describe(verb: Verb, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
+async function describe(verb: Run, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
   const { format, forceShare, readOnly, options } = choices;
   const given = options === undefined ? {} : readOptionWords(parseKeyval(options));
   if (name === undefined) {
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");
-    return withAio(await describeSource(verb, options ?? "", { imageOpts: true, forceShare }), choices.aio);
+    return withAio(await describeImage(verb, options ?? "", { imageOpts: true, forceShare }), choices.aio);
   }
   if (given["file"] !== undefined)
     throw new Error("Can't specify 'file' and 'filename' options at the same time");
   const { driver, ...others } = given;
   const wanted = typeof driver === "string" ? driver : format;
   if (name === "json:{}") throw new Error("Must specify either driver or file");
-  const spec = await describeSource(verb, name, { format: wanted, forceShare });
-  if (wanted === undefined && !name.startsWith("json:") && spec.driver === "raw" && !readOnly)
-    warnOfRaw(name);
+  const spec = await describeImage(verb, name, { format: wanted, forceShare, write: !readOnly });
   const all =
     Object.keys(others).length === 0
       ? spec

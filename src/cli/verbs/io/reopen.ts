@@ -3,14 +3,14 @@
  * Source: behaviour of qemu-io 7.2.
  */
 import type { BlockGraph } from "../../../block/graph/graph.ts";
-import { CommandError, messageOf } from "../../../base/errors.ts";
+import { CommandError, detailOf, messageOf } from "../../../base/errors.ts";
 import { reopen } from "../../../block/graph/change.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import { isJsonObject, type JsonObject, parseKeyval, validateOptions } from "../../../wire/qapi/index.ts";
 import { readOptionWords } from "../../options/words.ts";
-import type { CacheMode } from "../../sources.ts";
+import { type CacheMode } from "../../options/cache.ts";
 import type { Arguments } from "./arguments.ts";
 import { cacheChoice } from "./choices.ts";
 import { IoFailure, wrongUse } from "./failure.ts";
@@ -85,7 +85,7 @@ function typedOptions(node: BlockNode, options: JsonObject): NodeSpec {
   try {
     return validateOptions("BlockdevOptions", words) as NodeSpec;
   } catch (error) {
-    const unknown = /^Parameter '(?:[^']*\.)?([^'.]+)' is unexpected$/.exec(messageOf(error))?.[1];
+    const unknown = detailOf(error, "unexpected")?.split(".").at(-1);
     throw unknown === undefined ? error : new CommandError(`Cannot change the option '${unknown}'`);
   }
 }

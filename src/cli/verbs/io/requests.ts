@@ -10,7 +10,7 @@ import { skipFilters } from "../../../block/model/chain.ts";
 import { Req } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
-import type { Verb } from "../../verb.ts";
+import type { Run } from "../../run.ts";
 import { IoFailure } from "./failure.ts";
 import { hexDump, type RequestReport, requestReport } from "./report.ts";
 
@@ -106,11 +106,7 @@ export interface ReadRequest extends Range, Telling {
 }
 
 /** Reads, verifies and tells; resolves with whether the bytes are as they should. Throws IoFailure. */
-export async function carryOutRead(
-  verb: Verb,
-  backend: BlockBackend,
-  request: ReadRequest,
-): Promise<boolean> {
+export async function carryOutRead(verb: Run, backend: BlockBackend, request: ReadRequest): Promise<boolean> {
   const { name, offset, bytes, pattern, quiet } = request;
   let last: Uint8Array = new Uint8Array();
   const read = async (piece: Range): Promise<Uint8Array> => {
@@ -157,7 +153,7 @@ export interface WriteRequest extends Range, Telling {
 
 /** Writes and tells. Throws IoFailure. */
 export async function carryOutWrite(
-  verb: Verb,
+  verb: Run,
   backend: BlockBackend,
   request: WriteRequest,
 ): Promise<boolean> {

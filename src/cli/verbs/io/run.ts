@@ -4,18 +4,33 @@
  */
 import { closing } from "../../../base/closing.ts";
 import { createInterface } from "node:readline";
-import type { IoFlags } from "./command.ts";
 import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
 import { ioCommands } from "./commands.ts";
 import { defaultChoices, type DiskChoices } from "./disk.ts";
 import { Session } from "./session.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface IoFlags extends ImageVerbFlags {
+  cmd?: string[];
+  readOnly?: boolean;
+  snapshot?: boolean;
+  nocache?: boolean;
+  copyOnRead?: boolean;
+  misalign?: boolean;
+  nativeAio?: boolean;
+  aio?: string;
+  cache?: string;
+  discard?: string;
+}
 
 const PROMPT = "blockwright> ";
 
 /** Runs the verb; resolves with the exit status. */
 export function io(files: readonly string[], flags: IoFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const choices = choicesOf(flags);
     const [file] = files;
     if (files.length > 1) throw new Refusal("Only one image may be named");

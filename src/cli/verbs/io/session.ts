@@ -3,7 +3,7 @@
  * command that fails does not end the run; the exit status tells of it. Source: behaviour of qemu-io 7.2.
  */
 import { messageOf } from "../../../base/errors.ts";
-import type { Verb } from "../../verb.ts";
+import type { Run } from "../../run.ts";
 import { Arguments } from "./arguments.ts";
 import { type Disk, type DiskChoices, openDisk, rulesBelow } from "./disk.ts";
 import { IoFailure } from "./failure.ts";
@@ -30,7 +30,7 @@ export interface IoCommand {
 
 /** One run. */
 export class Session {
-  readonly verb: Verb;
+  readonly verb: Run;
   readonly commands: readonly IoCommand[];
   readonly #pending = new Set<Promise<void>>();
   #disk: Disk | undefined;
@@ -39,7 +39,7 @@ export class Session {
   /** A command failed. */
   failed = false;
 
-  constructor(verb: Verb, commands: readonly IoCommand[]) {
+  constructor(verb: Run, commands: readonly IoCommand[]) {
     this.verb = verb;
     this.commands = commands;
     verb.signal.addEventListener("abort", () => this.#releaseHeld(), { once: true });

@@ -4,13 +4,7 @@
 import type { Command } from "commander";
 import { gateFlag } from "../../options/flags.ts";
 import { addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
-import type { VerbFlags } from "../../verb.ts";
-
-/** Options of the verb. */
-export interface ManifestFlags extends VerbFlags {
-  output?: string;
-  clusterSize?: string;
-}
+import type { ManifestFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addManifest(program: Command): void {

@@ -4,22 +4,29 @@
 import { writeFile } from "node:fs/promises";
 import { messageOf } from "../../../base/errors.ts";
 import { type ManifestOptions, makeManifest, openNode } from "../../../node.ts";
-import type { ManifestFlags } from "./command.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { VerbFlags } from "../../options/flags.ts";
+
+/** Options of the verb. */
+export interface ManifestFlags extends VerbFlags {
+  output?: string;
+  clusterSize?: string;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function manifest(filename: string, flags: ManifestFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
-    const options: ManifestOptions = { signal: verb.signal, onProgress: verb.progress };
+  return new Run(flags).carryOut(async (verb) => {
+    const options: ManifestOptions = { signal: verb.signal, onProgress: verb.progress.show };
     if (flags.clusterSize !== undefined) options.clusterBytes = clusterBytes(flags.clusterSize);
     await using node = await openNode(
       { driver: "file", filename, "read-only": true },
       { engine: verb.engine },
     );
-    verb.beginProgress();
+    verb.progress.begin();
     const bytes = await makeManifest(node, options);
-    verb.endProgress(true);
+    verb.progress.end(true);
     const output = flags.output ?? `${filename}.manifest`;
     await writeFile(output, bytes).catch((error: unknown) => {
       throw new Refusal(`Could not write '${output}': ${messageOf(error)}`);

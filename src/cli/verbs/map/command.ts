@@ -2,14 +2,8 @@
  * `blockwright map FILE`: which file of the backing chain holds each range of the disk, and where, as qemu-img map shows it.
  */
 import type { Command } from "commander";
-import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface MapFlags extends ImageVerbFlags {
-  output: string;
-  startOffset?: string;
-  maxLength?: string;
-}
+import { addImageFlags, outputFlag } from "../../options/verb-flags.ts";
+import type { MapFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addMap(program: Command): void {

@@ -4,21 +4,29 @@
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { type ImageMapEntry, map as mapImage, type MapRange } from "../../../node.ts";
-import type { MapFlags } from "./command.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
-import { openSource } from "../../sources.ts";
-import { checkOutput, Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { checkOutput, Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface MapFlags extends ImageVerbFlags {
+  output: string;
+  startOffset?: string;
+  maxLength?: string;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function map(files: readonly string[], flags: MapFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const offset = size("start offset", flags.startOffset);
     const length = size("max length", flags.maxLength);
     checkOutput(flags.output);
     const [file] = files;
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     const { format, imageOpts, forceShare } = flags;
-    await using node = await openSource(verb, file, { format, imageOpts, forceShare });
+    await using node = await openImage(verb, file, { format, imageOpts, forceShare });
     const range: MapRange = { signal: verb.signal };
     if (offset !== undefined) range.offset = offset;
     if (length !== undefined) range.length = length;
@@ -45,11 +53,11 @@ async function* metadata(entries: AsyncGenerator<ImageMapEntry>): AsyncGenerator
 }
 
 class Printer {
-  readonly #verb: Verb;
+  readonly #verb: Run;
   readonly #json: boolean;
   #before = "[";
 
-  constructor(verb: Verb, json: boolean) {
+  constructor(verb: Run, json: boolean) {
     this.#verb = verb;
     this.#json = json;
     if (!json) verb.print(row(["Offset", "Length", "Mapped to", "File"]));

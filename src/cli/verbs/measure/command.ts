@@ -3,16 +3,8 @@
  */
 import type { Command } from "commander";
 import { repeatable } from "../../options/flags.ts";
-import { addImageFlags, type ImageVerbFlags, outputFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface MeasureFlags extends ImageVerbFlags {
-  output: string;
-  targetFormat: string;
-  option?: string[];
-  size?: string;
-  snapshot?: string;
-}
+import { addImageFlags, outputFlag } from "../../options/verb-flags.ts";
+import type { MeasureFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addMeasure(program: Command): void {

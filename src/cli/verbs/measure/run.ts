@@ -3,16 +3,26 @@
  */
 import { messageOf } from "../../../base/errors.ts";
 import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
-import type { MeasureFlags } from "./command.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { loadSnapshot, snapshotParameter } from "../../options/snapshot-param.ts";
-import { openSource } from "../../sources.ts";
-import { checkOutput, Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { checkOutput, Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface MeasureFlags extends ImageVerbFlags {
+  output: string;
+  targetFormat: string;
+  option?: string[];
+  size?: string;
+  snapshot?: string;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function measure(files: readonly string[], flags: MeasureFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const lists = optionLists(flags.option);
     const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
     checkOutput(flags.output);
@@ -24,7 +34,7 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     await using source =
       file === undefined
         ? undefined
-        : await openSource(verb, file, { format, imageOpts, forceShare, metadataOnly: true });
+        : await openImage(verb, file, { format, imageOpts, forceShare, metadataOnly: true });
     if (source && which !== undefined) await loadSnapshot(source, which);
     if (asksForHelp(lists)) {
       verb.print(optionsHelp(flags.targetFormat, false));

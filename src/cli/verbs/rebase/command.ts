@@ -2,21 +2,8 @@
  * `blockwright rebase -b BACKING FILE`: gives an image another backing file, as qemu-img rebase does.
  */
 import type { Command } from "commander";
-import {
-  addImageFlags,
-  addProgressFlag,
-  addQuietFlag,
-  type ImageVerbFlags,
-} from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface RebaseFlags extends ImageVerbFlags {
-  backing?: string;
-  backingFormat?: string;
-  cache?: string;
-  sourceCache?: string;
-  unsafe?: boolean;
-}
+import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import type { RebaseFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addRebase(program: Command): void {

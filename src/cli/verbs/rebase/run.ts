@@ -3,25 +3,37 @@
  * copied.
  */
 import { strerror } from "../../../base/errno.ts";
-import { errnoOf, messageOf } from "../../../base/errors.ts";
+import { errnoOf } from "../../../base/errors.ts";
 import { BlockError, ImageError, type Node, type RebaseTarget, rebase as rebaseNode } from "../../../node.ts";
-import type { RebaseFlags } from "./command.ts";
 import { isKnownFormat } from "../../options/rows.ts";
-import { backingPath, cacheMode, isDriver, openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { isDriver, openBare, openImage } from "../../images.ts";
+import { backingPath } from "../../names.ts";
+import { cacheMode } from "../../options/cache.ts";
+import { Refusal, told } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface RebaseFlags extends ImageVerbFlags {
+  backing?: string;
+  backingFormat?: string;
+  cache?: string;
+  sourceCache?: string;
+  unsafe?: boolean;
+}
 
 /** Runs the verb; resolves with the exit status. */
 export function rebase(files: readonly string[], flags: RebaseFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const { format, imageOpts, unsafe = false, backing, backingFormat } = flags;
     const [file] = files;
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     if (!unsafe && backing === undefined)
       throw new Refusal("Must specify backing file (-b) or use unsafe mode (-u)");
-    verb.beginProgress();
+    verb.progress.begin();
     const cache = cacheMode(flags.cache ?? "writeback", "cache");
     const below = cacheMode(flags.sourceCache ?? "writeback", "source cache");
-    await using node = await openSource(verb, file, {
+    await using node = await openImage(verb, file, {
       format,
       imageOpts,
       write: true,
@@ -46,7 +58,7 @@ function link(filename: string, { backingFormat }: RebaseFlags): RebaseTarget {
 }
 
 async function openNew(
-  verb: Verb,
+  verb: Run,
   {
     file,
     target,
@@ -55,15 +67,14 @@ async function openNew(
 ): Promise<Node> {
   const path = backingPath(verb, file, target);
   try {
-    return await openSource(verb, path, options);
+    return await openBare(verb, path, options);
   } catch (error) {
-    const message = messageOf(error).replace(`Could not open '${path}': `, "");
-    throw new Refusal(`Could not open new backing file '${target}': ${message}`);
+    throw new Refusal(`Could not open new backing file '${target}': ${told(error)}`);
   }
 }
 
 async function change(
-  verb: Verb,
+  verb: Run,
   node: Node,
   { target, flags }: { target: RebaseTarget | null; flags: RebaseFlags },
 ): Promise<void> {
@@ -74,7 +85,7 @@ async function change(
   try {
     await rebaseNode(node, target, {
       unsafe: flags.unsafe ?? false,
-      onProgress: verb.progress,
+      onProgress: verb.progress.show,
       signal: verb.signal,
     });
   } catch (error) {

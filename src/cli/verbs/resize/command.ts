@@ -2,13 +2,8 @@
  * `blockwright resize FILE [+|-]SIZE`: makes a disk longer or shorter, as qemu-img resize does.
  */
 import type { Command } from "commander";
-import { addImageFlags, addQuietFlag, type ImageVerbFlags } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface ResizeFlags extends ImageVerbFlags {
-  shrink?: boolean;
-  preallocation?: string;
-}
+import { addImageFlags, addQuietFlag } from "../../options/verb-flags.ts";
+import type { ResizeFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addResize(program: Command): void {

@@ -3,16 +3,23 @@
  */
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import { resize as resizeNode } from "../../../node.ts";
-import type { ResizeFlags } from "./command.ts";
 import { notASize, parseSize, preallocationMode, safeBytes, tooLong } from "../../options/sizes.ts";
-import { openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+
+/** Options of the verb. */
+export interface ResizeFlags extends ImageVerbFlags {
+  shrink?: boolean;
+  preallocation?: string;
+}
 
 const INT64_MAX = 2n ** 63n - 1n;
 
 /** Runs the verb; resolves with the exit status. */
 export function resize(words: readonly string[], flags: ResizeFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     if (words.length < 2) throw new Refusal("Not enough arguments");
     const unknown = words.slice(0, -1).find((word) => word.startsWith("-"));
     if (unknown !== undefined) throw new Refusal(`unrecognized option '${unknown}'`);
@@ -23,7 +30,7 @@ export function resize(words: readonly string[], flags: ResizeFlags): Promise<nu
     if (file === undefined || words.length > 2) throw new Refusal("Expecting image file name and size");
     const change = readSize(size);
     const { format, imageOpts } = flags;
-    await using node = await openSource(verb, file, { format, imageOpts, write: true });
+    await using node = await openImage(verb, file, { format, imageOpts, write: true });
     const current = BigInt(Math.ceil(node.length / SECTOR_SIZE) * SECTOR_SIZE);
     const wanted = change.sign === 0n ? change.bytes : current + change.sign * change.bytes;
     if (wanted <= 0n || wanted > INT64_MAX) throw new Refusal("New image size must be positive");

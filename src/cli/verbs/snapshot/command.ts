@@ -2,19 +2,9 @@
  * `blockwright snapshot FILE`: lists, makes, applies and deletes internal snapshots, as qemu-img snapshot does.
  */
 import type { Command } from "commander";
-import type { VerbFlags } from "../../verb.ts";
 import { repeatable } from "../../options/flags.ts";
 import { addImageFlags, addQuietFlag } from "../../options/verb-flags.ts";
-
-/** Options of the verb. */
-export interface SnapshotFlags extends VerbFlags {
-  imageOpts?: boolean;
-  forceShare?: boolean;
-  list?: number;
-  apply?: string[];
-  create?: string[];
-  delete?: string[];
-}
+import type { SnapshotFlags } from "./run.ts";
 
 /** Adds the verb. */
 export function addSnapshot(program: Command): void {

@@ -11,10 +11,21 @@ import {
   removeSnapshot,
   snapshots,
 } from "../../../node.ts";
-import type { SnapshotFlags } from "./command.ts";
 import { snapshotTable } from "../../snapshot-table.ts";
-import { openSource } from "../../sources.ts";
-import { Refusal, Verb } from "../../verb.ts";
+import { openImage } from "../../images.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { VerbFlags } from "../../options/flags.ts";
+
+/** Options of the verb. */
+export interface SnapshotFlags extends VerbFlags {
+  imageOpts?: boolean;
+  forceShare?: boolean;
+  list?: number;
+  apply?: string[];
+  create?: string[];
+  delete?: string[];
+}
 
 /** Errno numbers of Linux that a refused snapshot may carry. */
 const numbers: Readonly<Record<string, number>> = {
@@ -30,7 +41,7 @@ const numbers: Readonly<Record<string, number>> = {
 
 /** Runs the verb; resolves with the exit status. */
 export function snapshot(files: readonly string[], flags: SnapshotFlags): Promise<number> {
-  return new Verb(flags).run(async (verb) => {
+  return new Run(flags).carryOut(async (verb) => {
     const { list = 0, apply = [], create = [], delete: removed = [] } = flags;
     if (list + apply.length + create.length + removed.length > 1)
       throw new Refusal("Cannot mix '-l', '-a', '-c', '-d'");
@@ -39,7 +50,7 @@ export function snapshot(files: readonly string[], flags: SnapshotFlags): Promis
     const { imageOpts, forceShare } = flags;
     const write = apply.length + create.length + removed.length > 0;
     const metadataOnly = !write;
-    await using node = await openSource(verb, file, { imageOpts, forceShare, write, metadataOnly });
+    await using node = await openImage(verb, file, { imageOpts, forceShare, write, metadataOnly });
     if (list > 0) listAll(verb, node);
     for (const name of create) await make(node, name);
     for (const name of apply) await restore(node, name);
@@ -48,7 +59,7 @@ export function snapshot(files: readonly string[], flags: SnapshotFlags): Promis
   });
 }
 
-function listAll(verb: Verb, node: Node): void {
+function listAll(verb: Run, node: Node): void {
   const list = snapshots(node);
   if (list.length > 0) verb.print(snapshotTable(list));
 }

@@ -66,7 +66,7 @@ async function carryOut(image: Image, wanted: Wanted, context: AmendContext): Pr
   if (dataFile !== undefined) steps.push(() => renameDataFile(image, dataFile));
   if (!wanted.keepsRaw && isRawDataFile(header)) steps.push(() => forgetRaw(image));
   if (wanted.backingFile !== header.backingFile || wanted.backingFormat !== header.backingFormat)
-    throw new CommandError("Cannot amend the backing file");
+    throw new CommandError("Cannot amend the backing file", { details: { instead: "rebase" } });
   if (lazy !== undefined) {
     if (lazy && wanted.version < 3) {
       throw new CommandError(

@@ -1,0 +1,34 @@
+/**
+ * What a verb refuses or reports: the lines for stderr and the exit status. Errors of the layers below are told with what
+ * they carry beside their words, as QEMU's programs print it.
+ */
+import { detailOf, messageOf } from "../base/errors.ts";
+import { programName } from "./program.ts";
+
+/** A refusal with its own lines and exit status. */
+export class Refusal extends Error {
+  readonly lines: readonly string[];
+  readonly status: number | undefined;
+
+  constructor(lines: string | readonly string[], status?: number) {
+    super(typeof lines === "string" ? lines : lines.join("\n"));
+    this.lines = typeof lines === "string" ? [lines] : lines;
+    this.status = status;
+  }
+}
+
+/** Throws unless `output` is one of the ways to print. */
+export function checkOutput(output: string, status?: number): void {
+  if (output !== "human" && output !== "json")
+    throw new Refusal("--output must be used with human or json as argument.", status);
+}
+
+/** The message of anything thrown, with the advice below it, if there is one. A Refusal has it already. */
+export function told(error: unknown): string {
+  const message = messageOf(error);
+  if (error instanceof Refusal) return message;
+  const verb = detailOf(error, "instead");
+  const hint =
+    verb === undefined ? detailOf(error, "hint") : `You can use '${programName()} ${verb}' instead.`;
+  return hint === undefined ? message : `${message}\n${hint}`;
+}

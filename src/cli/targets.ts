@@ -1,0 +1,112 @@
+/**
+ * Targets of jobs: made where they are missing, and never overwritten unless that was asked for.
+ */
+import { CommandError, errnoOf } from "../base/errors.ts";
+import type { Host } from "../base/host.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import { type CreateImageSpec, type Engine, type Node, createImage } from "../node.ts";
+import { describeImage } from "./images.ts";
+import type { Opener } from "./names.ts";
+
+/** What a target shall be. */
+export interface TargetArgument {
+  /** File name or `json:{…}`. */
+  image: string;
+  /** Format of a target that is made. */
+  format: string;
+  /** Virtual size, bytes. */
+  size: number;
+  /** Replace a file that exists. */
+  force: boolean;
+  source: Node;
+  /** The backing file that its header shall name. */
+  backing?: { filename: string; format: string } | undefined;
+}
+
+/** A target that can be opened. */
+export interface Target {
+  spec: NodeSpec;
+  /** Removes the file, if this program made it. */
+  discard(): Promise<void>;
+}
+
+/** Makes the target if it is missing (or `force` says so) and describes it. Throws EEXIST in plain words. */
+export async function prepareTarget(opener: Opener, target: TargetArgument): Promise<Target> {
+  const { engine } = opener;
+  const { files } = engine.graph.host;
+  const given = target.image.startsWith("json:") ? await describeImage(opener, target.image, {}) : undefined;
+  const filename = given ? innermostFile(given) : target.image;
+  const format = given ? outermostFormat(given) : target.format;
+  const exists = filename === undefined || (await isThere(engine.graph.host, filename));
+  if (exists && !target.force)
+    throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
+  if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
+  // What json: describes is taken as it stands; a plain file is made anew.
+  if (filename !== undefined && !(given && exists))
+    await createImage(creation(target, { filename, format }), { engine, overwrite: target.force });
+  const spec = given ?? { driver: format, file: { driver: "file", filename } };
+  return {
+    spec: { discard: "unmap", ...spec, "node-name": "target" },
+    discard: async () => {
+      if (filename !== undefined && !exists) await files.remove(filename).catch(() => undefined);
+    },
+  };
+}
+
+function creation(target: TargetArgument, made: { filename: string; format: string }): CreateImageSpec {
+  const file = { driver: "file", filename: made.filename } as const;
+  const { size, backing } = target;
+  if (made.format === "qcow2") {
+    const named = backing
+      ? { "backing-file": backing.filename, "backing-fmt": backing.format as "raw" | "qcow2" }
+      : {};
+    return { driver: "qcow2", file, size, ...named };
+  }
+  if (made.format !== "raw")
+    throw new CommandError(`Images of format '${made.format}' can't be made: raw, qcow2`);
+  if (backing) throw new CommandError("Backing file not supported for file format 'raw'");
+  return { driver: "raw", file, size };
+}
+
+/** The file at the bottom of a description (below filters too), if it is one. */
+function innermostFile(spec: NodeSpec): string | undefined {
+  if (spec.driver === "file") return String(spec["filename"]);
+  const below = spec["file"] ?? spec["image"];
+  return typeof below === "object" && below !== null ? innermostFile(below as NodeSpec) : undefined;
+}
+
+function outermostFormat(spec: NodeSpec): string {
+  if (spec.driver === "qcow2" || spec.driver === "raw") return spec.driver;
+  const below = spec["file"] ?? spec["image"];
+  return typeof below === "object" && below !== null ? outermostFormat(below as NodeSpec) : "raw";
+}
+
+async function isThere(host: Host, filename: string): Promise<boolean> {
+  try {
+    await host.files.info(filename);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw error;
+  }
+}
+
+/** A target that is the source, or an image below it, must not be emptied. */
+async function refuseOwnSource(engine: Engine, source: Node, filename: string): Promise<void> {
+  const layer = await layerIn(engine, source, filename);
+  if (layer !== undefined)
+    throw new CommandError(`'${filename}' belongs to the source: '${layer}' is the same file`);
+}
+
+/** The file of a disk's chain that `filename` is, under whatever name; undefined if it is none of them, or not there. */
+export async function layerIn(engine: Engine, disk: Node, filename: string): Promise<string | undefined> {
+  const { files } = engine.graph.host;
+  const target = await files.info(filename).catch(() => undefined);
+  if (!target) return undefined;
+  for (const layer of disk.chain) {
+    if (layer.filename === "") continue;
+    const info = await files.info(layer.filename).catch(() => undefined);
+    if (info?.identity === target.identity) return layer.filename;
+  }
+  return undefined;
+}
