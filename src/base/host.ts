@@ -59,7 +59,10 @@ export interface HostFile {
   readNow?(buffer: Uint8Array, offset: number): number | undefined;
   /** As write(), at once; false where that can't be or fails, perhaps in part: ask write(). Absent: never. */
   writeNow?(buffer: Uint8Array, offset: number): boolean;
-  /** Makes all completed writes durable (fdatasync). */
+  /**
+   * Makes all completed writes durable (fdatasync). Once it has failed it fails for as long as the file is open, where the
+   * platform forgets what it could not write: a later success would be a lie.
+   */
   flush(): Promise<void>;
   /** The length in bytes. */
   size(): Promise<number>;
@@ -201,7 +204,7 @@ export interface SyncFile {
   read(buffer: Uint8Array, offset: number): number;
   /** Writes at `offset`, extending the file as needed. */
   write(buffer: Uint8Array, offset: number): number;
-  /** Makes all that was written durable. */
+  /** Makes all that was written durable. Once it has failed it fails for as long as the file is open. */
   flush(): void;
   size(): number;
   truncate(size: number): void;

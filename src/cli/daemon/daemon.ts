@@ -2,8 +2,6 @@
  * `blockwright daemon`: the storage daemon with qemu-storage-daemon's command line. Options are carried out in the order
  * in which they are given; an error ends the program with status 1 before anything is served.
  */
-import { spawn } from "node:child_process";
-import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { Host, HostConnection } from "../../base/host.ts";
@@ -12,11 +10,14 @@ import type { GatePolicy } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine, nodeHost } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
+import { loadNativeCalls } from "../../platform/node/native.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { type ChardevOptions, parseChardev, parseOption } from "../../wire/qapi/index.ts";
+import { daemonize, tellReady } from "./background.ts";
+import { type Pidfile, takePidfile } from "./pidfile.ts";
 
 const options = {
   blockdev: { type: "string", multiple: true },
@@ -71,6 +72,8 @@ class Daemon {
   readonly #waiters: (() => Promise<void>)[] = [];
   readonly #early: (() => void)[] = [];
   #isSetUp = false;
+  #closed: Promise<void> | undefined;
+  #status = 0;
   #quit!: () => void;
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
@@ -81,7 +84,11 @@ class Daemon {
     });
     this.#engine = createEngine({ gate: fileGate(gate, nodeHost()), strictErrorPolicy: strict });
     this.#host = this.#engine.graph.host;
-    this.#registry = engineCommands({ version: qemuVersion, onQuit: () => this.#quit() });
+    this.#registry = engineCommands({
+      version: qemuVersion,
+      beforeQuit: () => this.#closeEngine(),
+      onQuit: () => this.#quit(),
+    });
   }
 
   quit(): void {
@@ -188,17 +195,19 @@ class Daemon {
 
   /** Cancels jobs, closes images, then ends the monitors. Returns the exit status. */
   async close(): Promise<number> {
-    let status = 0;
-    try {
-      await this.#engine.close();
-    } catch (error) {
-      process.stderr.write(`blockwright daemon: ${messageOf(error)}\n`);
-      status = 1;
-    }
+    await this.#closeEngine();
     for (const listener of this.#listeners) await listener.close();
     this.#stop.abort();
     await Promise.all(this.#sessions);
-    return status;
+    return this.#status;
+  }
+
+  /** Once; a failure is told, and is the daemon's status. */
+  async #closeEngine(): Promise<void> {
+    this.#closed ??= this.#engine.close().catch((error: unknown) => {
+      this.#status = fail(messageOf(error));
+    });
+    await this.#closed;
   }
 }
 
@@ -222,7 +231,10 @@ export async function daemon(args: string[]): Promise<number> {
   const gate = values.gate ?? "local";
   if (!gatePolicies.includes(gate))
     return fail(`--gate ${gate}: one of ${gatePolicies.join(", ")} is expected`);
-  if (values.daemonize) return daemonize(args);
+  if (values.daemonize)
+    return daemonize(args.filter((arg) => arg !== "--daemonize")).catch((error: unknown) =>
+      fail(messageOf(error)),
+    );
   const tokens: Token[] = [];
   for (const token of parsed.tokens) {
     if (token.kind !== "option" || token.value === undefined) continue;
@@ -260,53 +272,20 @@ async function run(
       return fail(`--${token.name} ${token.value}: ${messageOf(error)}`);
     }
   }
-  if (init.pidfile !== undefined && !writePid(init.pidfile)) {
+  let pidfile: Pidfile | undefined;
+  try {
+    if (init.pidfile !== undefined) pidfile = takePidfile(init.pidfile, loadNativeCalls());
+  } catch (error) {
     await instance.close();
-    return 1;
+    return fail(messageOf(error));
   }
   const alive = keepAlive();
   instance.setUp();
   await instance.untilConnected();
-  if (process.send) enterBackground();
+  tellReady();
   await instance.quitRequested;
   const status = await instance.close();
-  if (init.pidfile !== undefined) rmSync(init.pidfile, { force: true });
+  pidfile?.remove();
   alive();
   return status;
-}
-
-/** The parent may go: what it shared with us (its standard error) is let go of too. */
-function enterBackground(): void {
-  closeSync(2);
-  // The lowest free descriptor: standard error from now on.
-  openSync("/dev/null", "w");
-  process.send?.("ready");
-}
-
-function writePid(path: string): boolean {
-  try {
-    writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
-    return true;
-  } catch (error) {
-    fail(`cannot create PID file: ${messageOf(error)}`);
-    return false;
-  }
-}
-
-/** Starts this program again in the background and waits until it is set up, or has failed. */
-function daemonize(args: readonly string[]): Promise<number> {
-  const rest = args.filter((arg) => arg !== "--daemonize");
-  const child = spawn(process.execPath, [process.argv[1] ?? "", "daemon", ...rest], {
-    detached: true,
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-  });
-  return new Promise((resolve) => {
-    child.once("message", () => {
-      child.disconnect();
-      child.unref();
-      resolve(0);
-    });
-    child.once("exit", (code) => resolve(code ?? 1));
-    child.once("error", (error) => resolve(fail(messageOf(error))));
-  });
 }

@@ -9,7 +9,7 @@ import { PATIENCE_MS, lock, mapped } from "./exceptions.ts";
 const RETRY_MS = 50;
 
 /** What TypeScript's library for pages lacks: these exist in workers. */
-interface SyncAccessHandle {
+export interface SyncAccessHandle {
   read(buffer: BufferSource, options: { at: number }): number;
   write(buffer: BufferSource, options: { at: number }): number;
   flush(): void;
@@ -27,8 +27,12 @@ function guarded<T>(op: string, call: () => T): T {
   }
 }
 
-/** A handle with the errors of the Host. */
-function syncFile(handle: SyncAccessHandle): SyncFile {
+/**
+ * A handle with the errors of the Host. After a failed flush every later one fails: the system below tells a failed
+ * write-back once and forgets what it lost, so only a file that is opened anew is believed again.
+ */
+export function syncFile(handle: SyncAccessHandle): SyncFile {
+  let lost: BlockError | undefined;
   return {
     // Without guarded(): a guest waits for each read, and a closure more is a tenth of its time.
     read: (buffer, offset) => {
@@ -39,7 +43,14 @@ function syncFile(handle: SyncAccessHandle): SyncFile {
       }
     },
     write: (buffer, offset) => guarded("pwrite", () => handle.write(buffer as BufferSource, { at: offset })),
-    flush: () => guarded("flush", () => handle.flush()),
+    flush: () => {
+      if (lost) throw new BlockError({ code: lost.code, op: "flush", cause: lost });
+      try {
+        handle.flush();
+      } catch (error) {
+        throw (lost = mapped("flush", error));
+      }
+    },
     size: () => guarded("stat", () => handle.getSize()),
     truncate: (size) => guarded("truncate", () => handle.truncate(size)),
     close: () => handle.close(),

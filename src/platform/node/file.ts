@@ -35,7 +35,11 @@ export interface NodeFileInit {
   native: NativeCalls | undefined;
 }
 
-/** HostFile on a descriptor. */
+/**
+ * HostFile on a descriptor. Invariant: after a failed flush no later one of this file succeeds, save with O_DIRECT. The
+ * kernel tells a failed write-back once and takes the lost pages for clean then, so the next fdatasync would say that all is
+ * well; as in QEMU, only a file that is opened anew is believed again.
+ */
 export class NodeFile implements HostFile {
   readonly alignment: number;
   readonly canLock: boolean;
@@ -49,6 +53,8 @@ export class NodeFile implements HostFile {
   readonly #bounce = new BounceBuffer();
   #descriptor: Descriptor;
   #write: boolean;
+  /** The first failed flush. */
+  #lost: BlockError | undefined;
 
   constructor(init: NodeFileInit) {
     this.alignment = init.alignment;
@@ -128,8 +134,20 @@ export class NodeFile implements HostFile {
     }
   }
 
-  flush(): Promise<void> {
-    return this.#call("flush", (fd, callback) => fs.fdatasync(fd, callback));
+  async flush(): Promise<void> {
+    this.#checkLost();
+    try {
+      await this.#call("flush", (fd, callback) => fs.fdatasync(fd, callback));
+    } catch (error) {
+      if (!this.#direct) this.#lost = error as BlockError;
+      throw error;
+    }
+    // One that was under way together with a failed one says nothing of what that lost.
+    this.#checkLost();
+  }
+
+  #checkLost(): void {
+    if (this.#lost) throw blockError(this.#lost.code, "flush");
   }
 
   async size(): Promise<number> {

@@ -6,8 +6,8 @@
  */
 import { createRequire } from "node:module";
 
-/** A byte-range lock on an open file: shared or none. */
-export type ByteLock = "shared" | "none";
+/** A byte-range lock on an open file. */
+export type ByteLock = "shared" | "exclusive" | "none";
 
 /** Where `seek` looks. */
 export type SeekKind = "data" | "hole" | "end";
@@ -20,7 +20,7 @@ export interface NativeCalls {
   fallocate(fd: number, mode: number, offset: number, bytes: number): Promise<number>;
   /** Reserves blocks and grows the file, on a worker thread; 0 or -errno. */
   posixFallocate(fd: number, offset: number, bytes: number): Promise<number>;
-  /** Sets or drops a shared OFD lock on one byte, never waiting; 0 or -errno. */
+  /** Sets or drops an OFD lock on one byte, never waiting; 0 or -errno. */
   lockByte(fd: number, offset: number, lock: ByteLock): number;
   /** Whether another open file holds any lock on the byte: 1, 0, or -errno. */
   isByteLocked(fd: number, offset: number): number;
@@ -47,6 +47,7 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
+const LOCK_TYPES: Record<ByteLock, number> = { shared: F_RDLCK, exclusive: F_WRLCK, none: F_UNLCK };
 /** sizeof(struct flock): l_type, l_whence: 16 bits at 0 and 2; l_start, l_len: 64 bits at 8 and 16; l_pid at 24. */
 const FLOCK_BYTES = 32;
 
@@ -95,7 +96,7 @@ function bind(koffi: Koffi): NativeCalls {
           else resolve(-result);
         });
       }),
-    lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, lock === "shared" ? F_RDLCK : F_UNLCK, offset),
+    lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, LOCK_TYPES[lock], offset),
     isByteLocked(fd, offset) {
       const result = lockCall(fd, F_OFD_GETLK, F_WRLCK, offset);
       if (result < 0) return result;

@@ -45,6 +45,13 @@ export class OutputQueue {
     await this.#moved.until(() => this.#failure !== undefined || this.#waitingBytes === 0);
   }
 
+  /** The client is given up: what it has not taken is dropped, and nobody waits for it any more. */
+  end(): void {
+    this.#failure ??= new Error("the session has ended");
+    this.#lines = [];
+    this.#moved.wake();
+  }
+
   async #run(): Promise<void> {
     this.#isWriting = true;
     try {

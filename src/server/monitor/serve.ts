@@ -5,9 +5,13 @@ import type { HostConnection } from "../../base/host.ts";
 import { onAbort } from "../../base/signals.ts";
 import { QmpSession, type QmpSessionOptions } from "./session.ts";
 
+/** How long a client may take what was said to it before the service ended, ms. */
+const FAREWELL_MS = 1000;
+
 /**
  * Serves one client until it, or the session, closes; commands that are already read are answered first.
- * Never rejects: how a client goes away is nobody's error. `signal` closes the connection.
+ * Never rejects: how a client goes away is nobody's error. `signal` closes the connection once the client has taken what was
+ * said before, or has not within a second.
  */
 export async function serveMonitor<E>(
   connection: HostConnection,
@@ -23,7 +27,13 @@ export async function serveMonitor<E>(
       closeConnection();
     },
   });
-  const abort = (): void => session.close("shut down");
+  const abort = (): void => {
+    const cancel = options.clock.timer(FAREWELL_MS, () => session.close("shut down"));
+    void session.flushed().finally(() => {
+      cancel();
+      session.close("shut down");
+    });
+  };
   const forget = onAbort(signal, abort);
   if (signal?.aborted) abort();
   try {

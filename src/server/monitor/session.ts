@@ -108,12 +108,18 @@ export class QmpSession<E> {
     await this.#output.flushed();
   }
 
+  /** Waits until what was said so far is handed over, or can't be. */
+  flushed(): Promise<void> {
+    return this.#output.flushed();
+  }
+
   /** Ends the session; a command that is running ends unanswered. May be called in any state. */
   close(reason = "closed"): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#unsubscribe();
     this.#queue.length = 0;
+    this.#output.end();
     this.#changed.wake();
     this.#options.onClose?.(reason);
   }

@@ -6,8 +6,14 @@ import { CommandError } from "../../../base/errors.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { CommandHandlers } from "../registry.ts";
 
-/** Handlers. `onQuit` is called once the reply to quit is on its way. */
-export function controlCommands(onQuit: () => void): CommandHandlers<Engine> {
+/** Handlers. QEMU answers quit once its jobs have ended and its images are closed, so their events come before. */
+export function controlCommands({
+  beforeQuit,
+  onQuit,
+}: {
+  beforeQuit?: () => Promise<void>;
+  onQuit: () => void;
+}): CommandHandlers<Engine> {
   return {
     "object-add": async (args, { engine }) => {
       await engine.objects.add(args);
@@ -35,7 +41,8 @@ export function controlCommands(onQuit: () => void): CommandHandlers<Engine> {
       return {};
     },
     "query-status": (_args, { engine }) => engine.machine.query(),
-    quit: (_args, context) => {
+    quit: async (_args, context) => {
+      await beforeQuit?.();
       context.afterReply(onQuit);
       return {};
     },

@@ -12,7 +12,9 @@ import { transactionCommands } from "./transaction.ts";
 /** What the commands need beside the engine. */
 export interface EngineCommandsOptions {
   version: TypeOf<"VersionInfo">;
-  /** A client sent quit; its reply is on its way. */
+  /** A client sent quit: what is to happen, with all its events, before the reply. Default: nothing. */
+  beforeQuit?: () => Promise<void>;
+  /** The reply to quit is on its way. */
   onQuit: () => void;
 }
 
@@ -25,7 +27,7 @@ export function engineCommands(options: EngineCommandsOptions): CommandRegistry<
       ...jobCommands,
       ...bitmapCommands,
       ...transactionCommands,
-      ...controlCommands(options.onQuit),
+      ...controlCommands(options),
     },
     options.version,
   );

@@ -1,0 +1,39 @@
+/**
+ * Going to the background: the daemon starts itself anew, detached, and waits until that one is set up or has failed. The
+ * one in the background is told by its environment who started it for that; any other parent with a channel of messages
+ * (a Node program that forks the daemon) is none of its business.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+
+/** Holds the process id of the daemon that waits for this one. */
+const WAITING = "BLOCKWRIGHT_DAEMON_WAITING";
+
+/** Starts the daemon in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
+export function daemonize(args: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, [process.argv[1] ?? "", "daemon", ...args], {
+    detached: true,
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    env: { ...process.env, [WAITING]: String(process.pid) },
+  });
+  return new Promise((resolve, reject) => {
+    child.once("message", () => {
+      child.disconnect();
+      child.unref();
+      resolve(0);
+    });
+    child.once("exit", (code) => resolve(code ?? 1));
+    child.once("error", reject);
+  });
+}
+
+/** Everything is set up. If a daemon waits for that, it may go, and what was shared with it (its standard error) is let go of too. */
+export function tellReady(): void {
+  const waiting = process.env[WAITING];
+  delete process.env[WAITING];
+  if (!process.send || waiting !== String(process.ppid)) return;
+  closeSync(2);
+  // The lowest free descriptor: standard error from now on.
+  openSync("/dev/null", "w");
+  process.send("ready");
+}
