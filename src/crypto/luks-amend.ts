@@ -50,13 +50,33 @@ async function activate(context: LuksContext, change: SlotChange): Promise<void>
   key.fill(0);
 }
 
-/** Every active slot that a passphrase opens. */
-async function matching(context: LuksContext, passphrase: Uint8Array): Promise<number[]> {
-  const found: number[] = [];
-  for (const [index, slot] of context.header.slots.entries()) {
-    if (slot.active && (await openSlot(context, slot, passphrase))) found.push(index);
-  }
-  return found;
+/** Whether a passphrase opens a slot. */
+async function opens(context: LuksContext, index: number, passphrase: Uint8Array): Promise<boolean> {
+  const slot = context.header.slots[index];
+  return slot?.active === true && (await openSlot(context, slot, passphrase)) !== undefined;
+}
+
+interface Erasure {
+  /** The passphrase that the slots are to have. */
+  readonly passphrase: Uint8Array | undefined;
+  readonly active: number;
+  readonly force: boolean;
+}
+
+/** The slot of that number, checked: by force also one that is erased already, or the last one. */
+async function slotToErase(
+  context: LuksContext,
+  given: number,
+  { passphrase, active, force }: Erasure,
+): Promise<number> {
+  if (passphrase && !(await opens(context, given, passphrase)))
+    throw optionFault(`Given keyslot ${given} doesn't contain the given old password for erase operation`);
+  if (force) return given;
+  if (!context.header.slots[given]?.active)
+    throw optionFault(`Given keyslot ${given} is already erased (inactive) `);
+  if (active > 1) return given;
+  const loss = "which will erase all the data in the image irreversibly - refusing operation";
+  throw optionFault(`Attempt to erase the only active keyslot ${given} ${loss}`);
 }
 
 async function slotsToErase(context: LuksContext, change: SlotChange): Promise<number[]> {
@@ -65,23 +85,14 @@ async function slotsToErase(context: LuksContext, change: SlotChange): Promise<n
   const active = slots.filter((slot) => slot.active).length;
   const given = slotOption(change, slots);
   const oldSecret = textOption(options, "old-secret");
-  const matches =
-    oldSecret === undefined ? undefined : await matching(context, secrets.lookupText(oldSecret));
-  if (given !== undefined) {
-    if (!slots[given]?.active) throw optionFault(`Given keyslot ${given} is already erased (inactive) `);
-    if (matches && !matches.includes(given)) {
-      throw optionFault(`Given keyslot ${given} doesn't contain the given old password for erase operation`);
-    }
-    if (active === 1 && !force) {
-      const loss = "which will erase all the data in the image irreversibly - refusing operation";
-      throw optionFault(`Attempt to erase the only active keyslot ${given} ${loss}`);
-    }
-    return [given];
-  }
-  if (!matches) {
+  const passphrase = oldSecret === undefined ? undefined : secrets.lookupText(oldSecret);
+  if (given !== undefined) return [await slotToErase(context, given, { passphrase, active, force })];
+  if (!passphrase) {
     const need = "either explicit keyslot index or the password currently contained in them must be given";
     throw optionFault(`To erase keyslot(s), ${need}`);
   }
+  const matches: number[] = [];
+  for (const index of slots.keys()) if (await opens(context, index, passphrase)) matches.push(index);
   if (matches.length === 0) throw optionFault("No keyslots match given (old) password for erase operation");
   if (matches.length === active && !force) {
     const loss = "and erasing them will erase all the data in the image irreversibly - refusing operation";

@@ -62,6 +62,12 @@ const story: [options: string, status: number][] = [
   ["state=active,new-secret=s1,iter-time=10", 0],
 ];
 
+const forced: readonly [string, number][] = [
+  ["state=inactive,keyslot=5", 0],
+  ["state=inactive,keyslot=5,old-secret=s0", 1],
+  ["state=inactive,keyslot=9", 1],
+];
+
 describe("amend of key slots, as qemu-img", () => {
   it.each(["luks", "qcow2"])("%s", (driver) => {
     const prefix = driver === "luks" ? "" : "encrypt.";
@@ -78,6 +84,12 @@ describe("amend of key slots, as qemu-img", () => {
     expect(amend("--force", "-o", last, "--image-opts", image)).toBe(0);
     expect(opened(twins.ours)).toEqual([false, true, true]);
     expect(amend("-o", `${prefix}state=inactive,${prefix}keyslot=0`, "--image-opts", image)).toBe(1);
+    // By force a slot that is erased already is erased once more, unless it is to hold a passphrase.
+    const named = image.replace("key-secret=s0", "key-secret=s1");
+    for (const [options, status] of forced)
+      expect(amend("--force", "-o", options.replaceAll(/(^|,)/g, `$1${prefix}`), "--image-opts", named)).toBe(
+        status,
+      );
   });
 
   it.each([

@@ -13,7 +13,7 @@ import type {
   OpenContext,
 } from "../../../block/model/contract.ts";
 import { amendEncryption } from "./features/amend-encryption.ts";
-import { amendImage } from "./features/amend.ts";
+import { type AmendedDisk, amendImage } from "./features/amend.ts";
 import { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { checkImage, repairImage } from "./check/check.ts";
 import { create } from "./create.ts";
@@ -36,10 +36,10 @@ const tools: ImageTools = {
 };
 
 /** Key slots first: they are the part that can be refused for reasons outside of the image. */
-async function amend(image: Image, options: AmendOptions, context: AmendContext): Promise<void> {
+async function amend(disk: AmendedDisk, options: AmendOptions, context: AmendContext): Promise<void> {
   const { encrypt, ...others } = options;
-  if (encrypt !== undefined) await amendEncryption(image, encrypt as EncryptOptions, context);
-  if (Object.keys(others).length > 0) await amendImage(image, others, context);
+  if (encrypt !== undefined) await amendEncryption(disk.image, encrypt as EncryptOptions, context);
+  if (Object.keys(others).length > 0) await amendImage(disk, others, context);
 }
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
@@ -48,7 +48,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   const snapshots = driver.snapshots();
   await useOverlapCheck(image, spec, snapshots);
   driver.reopen = (changed) => reopenImage(image, changed, snapshots);
-  driver.amend = (options, how) => amend(image, options, how);
+  driver.amend = (options, how) => amend({ image, snapshots }, options, how);
   driver.vmState = () => new Qcow2VmState(image);
   return driver;
 }

@@ -11,15 +11,12 @@ import { limits } from "../../../../base/limits.ts";
 import type { StoredRefcounts } from "./refcounts.ts";
 import type { Inspected, Walk } from "./inspected.ts";
 import { Incompatible, writeU64 } from "../disk/layout.ts";
-import { EXTRA_BYTES, FIXED_BYTES } from "../disk/snapshot-table.ts";
+import { completeEntry, FIXED_BYTES, LEAST_EXTRA_BYTES } from "../disk/snapshot-table.ts";
 
-/** The least extra data of version 3: the size of the machine's state and of the disk. */
-const LEAST_EXTRA_BYTES = 16;
 /** Where the header says how many snapshots there are and where: 4 and 8 bytes. */
 const SNAPSHOTS_AT = 60;
 /** No table reaches over more of the file, whatever of it is kept (QEMU's). */
 const MOST_BYTES = 2 ** 31 - 1;
-const NO_ICOUNT = 0xffffffff;
 
 interface Entry {
   /** Any 64 bits. */
@@ -28,7 +25,7 @@ interface Entry {
   readonly id: string;
   readonly name: string;
   readonly extraBytes: number;
-  /** As it is to be written, without padding. */
+  /** As it is to be written, padded. */
   readonly bytes: Uint8Array;
 }
 
@@ -116,17 +113,16 @@ export class SnapshotTableCheck {
     }
     const kept = Math.min(extraBytes, most);
     const lengths = [view.getUint16(12), view.getUint16(14)] as const;
-    const bytes = new Uint8Array(FIXED_BYTES + Math.max(kept, EXTRA_BYTES) + lengths[0] + lengths[1]);
-    bytes.set(fixed);
-    await file.pread(at + FIXED_BYTES, bytes.subarray(FIXED_BYTES, FIXED_BYTES + kept));
-    const names = bytes.subarray(bytes.byteLength - lengths[0] - lengths[1]);
+    const extra = new Uint8Array(kept);
+    await file.pread(at + FIXED_BYTES, extra);
+    const names = new Uint8Array(lengths[0] + lengths[1]);
     await file.pread(at + FIXED_BYTES + extraBytes, names);
     this.#keptBytes = Math.ceil(this.#keptBytes / 8) * 8 + FIXED_BYTES + kept + names.byteLength;
     if (this.#keptBytes > limits.qcow2MaxSnapshotTableBytes) return undefined;
     const end = at + FIXED_BYTES + extraBytes + names.byteLength - header.snapshotsOffset;
     if (end > MOST_BYTES) return undefined;
     this.#bytes = end;
-    complete(bytes, kept, header.size);
+    const bytes = completeEntry({ fixed, extra, names }, header.size);
     return {
       l1Offset: view.getBigUint64(0),
       l1Entries: view.getUint32(8),
@@ -160,13 +156,11 @@ export class SnapshotTableCheck {
   async rewrite(image: Inspected, walk: Walk, stored: StoredRefcounts): Promise<void> {
     const { header, file } = image;
     const { clusterSize } = walk;
-    const bytes = new Uint8Array(
-      this.#entries.reduce((sum, entry) => sum + Math.ceil(entry.bytes.byteLength / 8) * 8, 0),
-    );
+    const bytes = new Uint8Array(this.#entries.reduce((sum, entry) => sum + entry.bytes.byteLength, 0));
     let at = 0;
     for (const entry of this.#entries) {
       bytes.set(entry.bytes, at);
-      at += Math.ceil(entry.bytes.byteLength / 8) * 8;
+      at += entry.bytes.byteLength;
     }
     const count = Math.ceil(bytes.byteLength / clusterSize);
     const first = header.snapshotsOffset / clusterSize;
@@ -205,16 +199,4 @@ function text(bytes: Uint8Array): string {
 
 function overhang(what: string): string {
   return `You can force-remove ${what} with check -r all`;
-}
-
-/** Gives an entry the extra data that it lacks. */
-function complete(bytes: Uint8Array, extraBytes: number, diskBytes: number): void {
-  const view = new DataView(bytes.buffer);
-  view.setUint32(36, Math.max(extraBytes, EXTRA_BYTES));
-  if (extraBytes < 8) writeU64(view, 40, view.getUint32(32));
-  if (extraBytes < 16) writeU64(view, 48, diskBytes);
-  if (extraBytes < 24) {
-    view.setUint32(56, NO_ICOUNT);
-    view.setUint32(60, NO_ICOUNT);
-  }
 }

@@ -46,28 +46,38 @@ export const knownFeatures: readonly FeatureName[] = [
   { type: 2, bit: 1, name: "raw external data" },
 ];
 
-/** Parses the records in `area` (from the header's end to the backing name or the cluster's end). Throws ImageError. */
-export function parseExtensions(area: Uint8Array): HeaderExtension[] {
-  const view = new DataView(area.buffer, area.byteOffset, area.byteLength);
-  const extensions: HeaderExtension[] = [];
-  let at = 0;
-  while (at + 8 <= area.byteLength) {
+/** What is read once: of two such records the later one counts. */
+const KNOWN: ReadonlySet<number> = new Set(Object.values(Extension));
+
+function tooLarge(): never {
+  const message = "Header extension too large";
+  throw new ImageError({ structure: "header extension", field: "length", message });
+}
+
+/**
+ * Parses the records of a first cluster between `from` (the header's end) and `to` (the backing name or the cluster's end).
+ * Throws ImageError for a record that does not end there, its own head included.
+ */
+export function parseExtensions(
+  cluster: Uint8Array,
+  { from, to }: { from: number; to: number },
+): HeaderExtension[] {
+  const view = new DataView(cluster.buffer, cluster.byteOffset, cluster.byteLength);
+  let extensions: HeaderExtension[] = [];
+  let at = from;
+  while (at < to) {
+    if (at + 8 > to) tooLarge();
     const type = view.getUint32(at);
     const bytes = view.getUint32(at + 4);
     at += 8;
+    if (bytes > to - at) tooLarge();
     if (type === Extension.end) break;
-    if (bytes > area.byteLength - at) {
-      throw new ImageError({
-        structure: "header extension",
-        field: "length",
-        message: "Header extension too large",
-      });
-    }
     if (type === Extension.backingFormat && bytes > MAX_FORMAT_NAME) {
       const message = `ERROR: ext_backing_format: len=${bytes} too large (>=16)`;
       throw new ImageError({ structure: "header extension", field: "backing format", message });
     }
-    extensions.push({ type, data: area.slice(at, at + bytes) });
+    if (KNOWN.has(type)) extensions = extensions.filter((earlier) => earlier.type !== type);
+    extensions.push({ type, data: cluster.slice(at, at + bytes) });
     at += Math.ceil(bytes / 8) * 8;
   }
   return extensions;
@@ -88,16 +98,27 @@ export function serializeExtensions(extensions: readonly HeaderExtension[]): Uin
   return out;
 }
 
-/** The feature name table in `data`. */
+/** The feature name table in `data`: up to the first entry without a name; what the last one lacks are zeroes. */
 export function parseFeatureNames(data: Uint8Array): FeatureName[] {
   const names: FeatureName[] = [];
-  for (let at = 0; at + FEATURE_BYTES <= data.byteLength; at += FEATURE_BYTES) {
+  for (let at = 0; at + 2 < data.byteLength; at += FEATURE_BYTES) {
     const text = data.subarray(at + 2, at + FEATURE_BYTES);
     const end = text.indexOf(0);
     const name = new TextDecoder().decode(end < 0 ? text : text.subarray(0, end));
+    if (name === "") break;
     names.push({ type: data[at] as number, bit: data[at + 1] as number, name });
   }
   return names;
+}
+
+/** Puts the names of the features that we know among the records, in the place of those that there are, or takes them out. */
+export function withFeatureNames(
+  extensions: readonly HeaderExtension[],
+  present: boolean,
+): HeaderExtension[] {
+  const others = extensions.filter(({ type }) => type !== Extension.featureNames);
+  if (!present) return others;
+  return [...others, { type: Extension.featureNames, data: serializeFeatureNames(knownFeatures) }];
 }
 
 /** The table as a record's data. */

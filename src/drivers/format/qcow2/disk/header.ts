@@ -136,7 +136,7 @@ function readVariablePart(header: Header, cluster: Uint8Array): void {
   const { backingOffset, headerLength } = header;
   if (backingOffset > clusterSize) fail("backing_file_offset", "Invalid backing file offset");
   const areaEnd = Math.min(backingOffset || clusterSize, cluster.byteLength);
-  header.extensions = parseExtensions(cluster.subarray(Math.min(headerLength, areaEnd), areaEnd));
+  header.extensions = parseExtensions(cluster, { from: headerLength, to: areaEnd });
   const format = header.extensions.find(({ type }) => type === Extension.backingFormat);
   if (format) header.backingFormat = text(format.data);
   if (backingOffset === 0) return;
@@ -306,6 +306,14 @@ export interface HeaderImage {
   readonly bytes: Uint8Array;
   /** Where the backing name lies in them; 0 = none. */
   readonly backingOffset: number;
+}
+
+/** Whether the header, with what is variable in it, fits the first cluster. */
+export function fitsFirstCluster(header: Header): boolean {
+  const name = new TextEncoder().encode(header.backingFile ?? "").byteLength;
+  const fixed =
+    header.version === 2 ? HEADER_BYTES_V2 : HEADER_BYTES_WRITTEN + header.unknownFields.byteLength;
+  return fixed + serializeExtensions(header.extensions).byteLength + name <= 2 ** header.clusterBits;
 }
 
 /** The header as it is to be written. `backingAt` puts the backing name there rather than right after the extensions. */

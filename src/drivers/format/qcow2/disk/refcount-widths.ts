@@ -9,9 +9,37 @@ export interface BlockBytes {
   readonly view: DataView;
 }
 
-/** The largest refcount of a width of 2^order bits that we write; 64-bit counts stop at the largest safe integer. */
+/** The largest refcount of a width of 2^order bits that is written as a number: one of 64 bits stops at the largest safe integer. */
 export function maxRefcount(order: number): number {
   return order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** (2 ** order) - 1;
+}
+
+/** The refcount at `index`, exactly. */
+export function exactRefcount(block: BlockBytes, index: number, order: number): bigint {
+  return order === 6 ? block.view.getBigUint64(index * 8) : BigInt(readRefcount(block, index, order));
+}
+
+/** Whether the refcount at `index` may have `delta` added: it stays within its width. */
+export function refcountFits(
+  block: BlockBytes,
+  { index, order }: { index: number; order: number },
+  delta: 1 | -1,
+): boolean {
+  const value = readRefcount(block, index, order);
+  if (delta < 0) return value > 0;
+  return value < maxRefcount(order) || (order === 6 && exactRefcount(block, index, order) < 2n ** 64n - 1n);
+}
+
+/** Adds to the refcount at `index`, exactly, where it fits; gives the new one, rounded above 2^53. */
+export function addToRefcount(
+  block: BlockBytes,
+  { index, order }: { index: number; order: number },
+  delta: 1 | -1,
+): number {
+  const value = readRefcount(block, index, order) + delta;
+  if (value < Number.MAX_SAFE_INTEGER) writeRefcount(block, index, order, value);
+  else block.view.setBigUint64(index * 8, exactRefcount(block, index, order) + BigInt(delta));
+  return value;
 }
 
 /** The refcount at `index`. A 64-bit one above 2^53 comes back rounded, still above 2^53. */

@@ -1,6 +1,6 @@
 /**
- * The table of internal snapshots: variable-length entries one after the other, each padded to 8 bytes. An entry that we
- * do not change is written back byte for byte, so that extra data that we do not know is kept.
+ * The table of internal snapshots: variable-length entries one after the other, each padded to 8 bytes. What is written back
+ * has all extra data that we know, which old writers left out and version 3 demands; what we do not know is kept.
  * Source: qcow2.txt, "Snapshots".
  */
 import { ImageError } from "../../../../base/errors.ts";
@@ -22,13 +22,20 @@ export interface Snapshot {
 /** Bytes of an entry before its extra data. */
 export const FIXED_BYTES = 40;
 /** The extra data that we write: 64-bit VM state size, disk size, instruction count. */
-export const EXTRA_BYTES = 24;
+const EXTRA_BYTES = 24;
+/** The least extra data of version 3: the sizes of the VM state and of the disk. */
+export const LEAST_EXTRA_BYTES = 16;
 const CHUNK_BYTES = 65536;
 const NO_ICOUNT = 2n ** 64n - 1n;
 const NANOSECONDS = 1_000_000_000n;
 
-function fail(message: string, code: "EINVAL" | "EFBIG" = "EINVAL"): never {
-  throw new ImageError({ structure: "snapshot table", code, message });
+/** `forced`: what a repair would remove to make the table a possible one; people are told. */
+function fail(
+  message: string,
+  { code = "EINVAL", forced }: { code?: "EINVAL" | "EFBIG"; forced?: string } = {},
+): never {
+  const hint = forced && `You can force-remove ${forced} with check -r all`;
+  throw new ImageError({ structure: "snapshot table", code, message, ...(hint ? { details: { hint } } : {}) });
 }
 
 /** Reads the table at `offset`; a disk without a size of its own gets `diskBytes`. Throws ImageError for an impossible one. */
@@ -39,7 +46,10 @@ export async function readSnapshotTable(
   const snapshots: Snapshot[] = [];
   let bytes = new Uint8Array(0);
   const need = async (end: number): Promise<DataView> => {
-    if (end > limits.qcow2MaxSnapshotTableBytes) fail("Snapshot table is too big", "EFBIG");
+    if (end > limits.qcow2MaxSnapshotTableBytes) {
+      const forced = `all ${table.count - snapshots.length} overhanging snapshots`;
+      fail("Snapshot table is too big", { code: "EFBIG", forced });
+    }
     if (end > bytes.byteLength) {
       const grown = new Uint8Array(Math.max(end, bytes.byteLength * 2, CHUNK_BYTES));
       grown.set(bytes);
@@ -53,7 +63,8 @@ export async function readSnapshotTable(
     const view = await need(at + FIXED_BYTES);
     const extra = view.getUint32(at + 36);
     if (extra > limits.qcow2MaxSnapshotExtraBytes) {
-      fail(`Too much extra metadata in snapshot table entry ${index}`);
+      const forced = "this extra metadata";
+      fail(`Too much extra metadata in snapshot table entry ${index}`, { forced });
     }
     const used = FIXED_BYTES + extra + view.getUint16(at + 12) + view.getUint16(at + 14);
     const end = at + Math.ceil(used / 8) * 8;
@@ -62,6 +73,43 @@ export async function readSnapshotTable(
     at = end;
   }
   return snapshots;
+}
+
+/** An entry of its parts: the bytes up to the extra data, that, id and name. It gets the extra data that it lacks, and padding. */
+export function completeEntry(
+  { fixed, extra, names }: { fixed: Uint8Array; extra: Uint8Array; names: Uint8Array },
+  diskBytes: number,
+): Uint8Array<ArrayBuffer> {
+  const extraBytes = Math.max(extra.byteLength, EXTRA_BYTES);
+  const used = FIXED_BYTES + extraBytes + names.byteLength;
+  const bytes = new Uint8Array(Math.ceil(used / 8) * 8);
+  bytes.set(fixed);
+  bytes.set(extra, FIXED_BYTES);
+  bytes.set(names, FIXED_BYTES + extraBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(36, extraBytes);
+  if (extra.byteLength < 8) writeU64(view, 40, view.getUint32(32));
+  if (extra.byteLength < 16) writeU64(view, 48, diskBytes);
+  if (extra.byteLength < EXTRA_BYTES) view.setBigUint64(56, NO_ICOUNT);
+  return bytes;
+}
+
+/** The snapshot with all extra data that we know in its entry. */
+export function completeSnapshot(snapshot: Snapshot): Snapshot {
+  const { bytes, info } = snapshot;
+  const idAt = FIXED_BYTES + snapshotExtraBytes(snapshot);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const parts = {
+    fixed: bytes.subarray(0, FIXED_BYTES),
+    extra: bytes.subarray(FIXED_BYTES, idAt),
+    names: bytes.subarray(idAt, idAt + view.getUint16(12) + view.getUint16(14)),
+  };
+  return { ...snapshot, bytes: completeEntry(parts, info.diskBytes) };
+}
+
+/** Bytes of an entry's extra data. */
+export function snapshotExtraBytes({ bytes }: Snapshot): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(36);
 }
 
 /** One entry, complete. */
@@ -114,7 +162,7 @@ export function makeSnapshot(info: SnapshotInfo, l1: { offset: number; entries: 
 /** The whole table. Throws EFBIG if it is too large. */
 export function serializeSnapshots(snapshots: readonly Snapshot[]): Uint8Array {
   const total = snapshotTableBytes(snapshots);
-  if (total > limits.qcow2MaxSnapshotTableBytes) fail("Snapshot table is too big", "EFBIG");
+  if (total > limits.qcow2MaxSnapshotTableBytes) fail("Snapshot table is too big", { code: "EFBIG" });
   const out = new Uint8Array(total);
   let at = 0;
   for (const { bytes } of snapshots) {

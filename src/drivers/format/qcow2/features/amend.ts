@@ -13,12 +13,19 @@ import { truncate } from "../../../../block/io/io.ts";
 import { rewriteHeader } from "../metadata/backing-link.ts";
 import { hasDataFile, isRawDataFile } from "../data/data-file.ts";
 import { downgrade } from "./downgrade.ts";
-import { Extension } from "../disk/header-extensions.ts";
+import { Extension, withFeatureNames } from "../disk/header-extensions.ts";
 import { updateHeader } from "../metadata/header-update.ts";
-import type { Header } from "../disk/header.ts";
+import { fitsFirstCluster, type Header } from "../disk/header.ts";
 import type { Image } from "../metadata/image.ts";
 import { Autoclear, Compatible, HEADER_BYTES_WRITTEN, isPowerOfTwoBetween } from "../disk/layout.ts";
 import { changeRefcountOrder } from "./refcount-order.ts";
+import type { Qcow2Snapshots } from "./snapshots.ts";
+
+/** An open image with its snapshots. */
+export interface AmendedDisk {
+  readonly image: Image;
+  readonly snapshots: Qcow2Snapshots | undefined;
+}
 
 /** What is to become of the image; what is absent stays. */
 interface Wanted {
@@ -45,15 +52,19 @@ const known = new Set([
 ]);
 
 /** Carries out the options. Throws CommandError for what can't be, BlockError of the file. */
-export function amendImage(image: Image, options: AmendOptions, context: AmendContext): Promise<void> {
-  const wanted = parse(image, options);
-  return drained([nodeOf(image.node)], () => carryOut(image, wanted, context));
+export function amendImage(disk: AmendedDisk, options: AmendOptions, context: AmendContext): Promise<void> {
+  const wanted = parse(disk.image, options);
+  return drained([nodeOf(disk.image.node)], () => carryOut(disk, wanted, context));
 }
 
-async function carryOut(image: Image, wanted: Wanted, context: AmendContext): Promise<void> {
+async function carryOut(
+  { image, snapshots }: AmendedDisk,
+  wanted: Wanted,
+  context: AmendContext,
+): Promise<void> {
   const { header } = image;
   const steps: (() => Promise<void>)[] = [];
-  if (wanted.version > header.version) steps.push(() => upgrade(image));
+  if (wanted.version > header.version) steps.push(() => upgrade(image, snapshots));
   const { refcountOrder: order, lazyRefcounts: lazy, size, dataFile } = wanted;
   if (order !== undefined && order !== header.refcountOrder) {
     if (order !== 4 && wanted.version < 3) {
@@ -121,8 +132,11 @@ function parse(image: Image, options: AmendOptions): Wanted {
 }
 
 /** Version 3 with all features off. */
-function upgrade(image: Image): Promise<void> {
-  return rewriteHeader(image, (header) => {
+async function upgrade(image: Image, snapshots: Qcow2Snapshots | undefined): Promise<void> {
+  await snapshots?.complete();
+  await rewriteHeader(image, (header) => {
+    const named = withFeatureNames(header.extensions, true);
+    if (fitsFirstCluster({ ...header, version: 3, extensions: named })) header.extensions = named;
     header.version = 3;
     header.headerLength = HEADER_BYTES_WRITTEN;
     header.incompatible = 0n;

@@ -8,20 +8,17 @@ import { checkL2Offset, loadL1Slot } from "../metadata/mapping.ts";
 import { getRefcount, peekRefcount } from "../metadata/refcounts.ts";
 import { makeRoom } from "../metadata/write-back.ts";
 
-/** What is known of a cluster's refcount; a promise where it must be read. */
-type RefcountOf = (cluster: number) => number | Promise<number>;
-
-/** Makes the flags right. Errors: the file's, EIO for a corrupt L1 entry. */
-export function refreshFlags(image: Image): Promise<void> {
-  return fixFlags(image, (cluster) => peekRefcount(image, cluster) ?? getRefcount(image, cluster));
-}
+/** Which flags are changed: all that are wrong, or only those that are missing. */
+type Scope = "wrong" | "missing";
 
 /** COPIED says that a cluster is referred to once. */
-function withFlag(high: number, once: boolean): number {
-  return ((high & ~COPIED_HIGH) | (once ? COPIED_HIGH : 0)) >>> 0;
+function withFlag(high: number, once: boolean, scope: Scope): number {
+  if (once) return (high | COPIED_HIGH) >>> 0;
+  return scope === "wrong" ? (high & ~COPIED_HIGH) >>> 0 : high;
 }
 
-async function fixFlags(image: Image, refcountOf: RefcountOf): Promise<void> {
+/** Makes the flags right. Errors: the file's, EIO for a corrupt L1 entry. */
+export async function refreshFlags(image: Image, scope: Scope = "wrong"): Promise<void> {
   const { clusterSize, l2Coverage, sliceBytes } = image.geometry;
   for (let index = 0; index < image.header.l1Size; index++) {
     await makeRoom(image);
@@ -31,18 +28,22 @@ async function fixFlags(image: Image, refcountOf: RefcountOf): Promise<void> {
     const l2Offset = entryOffset(high, low);
     if (l2Offset === 0) continue;
     await checkL2Offset(image, l2Offset, index);
-    const wanted = withFlag(high, (await refcountOf(l2Offset / clusterSize)) === 1);
-    if (wanted !== high) {
+    const wanted = withFlag(high, (await refcountOf(image, l2Offset / clusterSize)) === 1, scope);
+    if (wanted !== high >>> 0) {
       table.view.setUint32(at, wanted);
       image.l1.markDirty(table, at, at + 8);
     }
     // What lies in a data file of its own has no refcounts.
     for (let slice = 0; slice < clusterSize && !image.hasDataFile; slice += sliceBytes)
-      await fixSlice(image, l2Offset + slice, refcountOf);
+      await refreshSlice(image, l2Offset + slice, scope);
   }
 }
 
-async function fixSlice(image: Image, offset: number, refcountOf: RefcountOf): Promise<void> {
+function refcountOf(image: Image, cluster: number): number | Promise<number> {
+  return peekRefcount(image, cluster) ?? getRefcount(image, cluster);
+}
+
+async function refreshSlice(image: Image, offset: number, scope: Scope): Promise<void> {
   const { clusterSize, entryBytes } = image.geometry;
   const table = await image.l2.load(offset);
   for (let at = 0; at < table.bytes.byteLength; at += entryBytes) {
@@ -50,8 +51,8 @@ async function fixSlice(image: Image, offset: number, refcountOf: RefcountOf): P
     const low = table.view.getUint32(at + 4);
     const kind = entryKind(high, low);
     if (kind !== Kind.normal && kind !== Kind.zeroAllocated) continue;
-    const known = refcountOf(Math.floor(entryOffset(high, low) / clusterSize));
-    const wanted = withFlag(high, (typeof known === "number" ? known : await known) === 1);
+    const known = refcountOf(image, Math.floor(entryOffset(high, low) / clusterSize));
+    const wanted = withFlag(high, (typeof known === "number" ? known : await known) === 1, scope);
     if (wanted === high) continue;
     table.view.setUint32(at, wanted);
     image.l2.markDirty(table, at, at + 8);

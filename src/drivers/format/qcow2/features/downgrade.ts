@@ -7,7 +7,7 @@ import { CommandError } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { rewriteHeader } from "../metadata/backing-link.ts";
 import { hasDataFile } from "../data/data-file.ts";
-import { Extension } from "../disk/header-extensions.ts";
+import { Extension, withFeatureNames } from "../disk/header-extensions.ts";
 import type { Header } from "../disk/header.ts";
 import type { Image } from "../metadata/image.ts";
 import { Incompatible, Kind } from "../disk/layout.ts";
@@ -27,6 +27,7 @@ export async function downgrade(image: Image): Promise<void> {
     header.incompatible = 0n;
     header.compatible = 0n;
     header.autoclear = 0n;
+    header.extensions = withFeatureNames(header.extensions, false);
   });
 }
 

@@ -11,7 +11,7 @@ import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
 import { hasSubclusters } from "../disk/header.ts";
 import { makeGeometry, writeU64 } from "../disk/layout.ts";
-import { maxRefcount, readRefcount, writeRefcount } from "../disk/refcount-widths.ts";
+import { exactRefcount, maxRefcount, readRefcount, writeRefcount } from "../disk/refcount-widths.ts";
 import { addRefcounts, loadBlock } from "../metadata/refcounts.ts";
 import { writeBackLocked } from "../metadata/write-back.ts";
 
@@ -55,8 +55,8 @@ async function checkCounts(image: Image, order: number): Promise<void> {
   for (let base = 0; base < end; base += blockEntries) {
     const block = await loadBlock(image, base / blockEntries);
     for (let index = 0; block && index < blockEntries; index++) {
-      const count = readRefcount(block, index, refcountOrder);
-      if (count <= most) continue;
+      if (readRefcount(block, index, refcountOrder) <= most) continue;
+      const count = exactRefcount(block, index, refcountOrder);
       throw new CommandError(
         `Cannot decrease refcount entry width to ${2 ** order} bits: Cluster at offset ` +
           `0x${((base + index) * clusterSize).toString(16)} has a refcount of ${count}`,

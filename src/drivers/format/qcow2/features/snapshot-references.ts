@@ -115,15 +115,56 @@ function clearCopied(image: Image, slice: CachedTable): void {
   if (from >= 0) image.l2.markDirty(slice, from, to);
 }
 
-/** One reference more on everything that `l1` reaches. Errors: EINVAL where a refcount would not fit its width. */
-export function addReferences(image: Image, l1: Uint8Array): Promise<void> {
-  return forEachL2(image, l1, async (l2Offset) => {
-    await addRefcounts(image, { cluster: l2Offset / image.geometry.clusterSize, count: 1 }, 1);
+/** Calls `body` for everything that `l1` reaches, in an order that does not change, and `leave` after each slice. */
+async function forEachReference(
+  image: Image,
+  l1: Uint8Array,
+  { body, leave }: { body(run: Run): Promise<void>; leave?(slice: CachedTable): void },
+): Promise<void> {
+  await forEachL2(image, l1, async (l2Offset) => {
+    await body({ cluster: l2Offset / image.geometry.clusterSize, count: 1 });
     await forEachSlice(image, l2Offset, async (slice) => {
-      for (const run of referencedRuns(image, slice)) await addRefcounts(image, run, 1);
-      clearCopied(image, slice);
+      for (const run of referencedRuns(image, slice)) await body(run);
+      leave?.(slice);
     });
   });
+}
+
+/**
+ * One reference more on everything that `l1` reaches. Errors: EINVAL where a refcount would not fit its width, EFBIG and
+ * EAGAIN for what nothing counts; what was added until then is taken back.
+ */
+export async function addReferences(image: Image, l1: Uint8Array): Promise<void> {
+  let added = 0;
+  try {
+    await forEachReference(image, l1, {
+      body: async (run) => {
+        await addRefcounts(image, run, 1);
+        added += 1;
+      },
+      leave: (slice) => clearCopied(image, slice),
+    });
+  } catch (error) {
+    // What can't be taken back leaks.
+    if (!image.dead) await removeReferences(image, l1, added).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Takes the first `count` references that addReferences() added back at once: nothing in the file holds them. */
+export async function removeReferences(image: Image, l1: Uint8Array, count = Infinity): Promise<void> {
+  let left = count;
+  const done = new Error("all are taken back");
+  try {
+    await forEachReference(image, l1, {
+      body: async (run) => {
+        if (left-- <= 0) throw done;
+        await addRefcounts(image, run, -1);
+      },
+    });
+  } catch (error) {
+    if (error !== done) throw error;
+  }
 }
 
 /** One reference less on everything that `l1` reaches, from the next write-back on. */

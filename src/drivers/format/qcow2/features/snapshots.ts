@@ -10,7 +10,7 @@
 import { blockError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { NewSnapshot, SnapshotInfo, SnapshotStore } from "../../../../block/model/contract.ts";
-import { allocate, free } from "../metadata/allocate.ts";
+import { allocate, free, unallocate } from "../metadata/allocate.ts";
 import { refreshFlags } from "./copied-flags.ts";
 import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
@@ -21,18 +21,25 @@ import {
   dropReferences,
   type L1Table,
   readL1,
+  removeReferences,
 } from "./snapshot-references.ts";
 import {
+  completeSnapshot,
+  LEAST_EXTRA_BYTES,
   makeSnapshot,
   readSnapshotTable,
   serializeSnapshots,
   type Snapshot,
+  snapshotExtraBytes,
   snapshotTableBytes,
 } from "../disk/snapshot-table.ts";
 import { writeBackLocked } from "../metadata/write-back.ts";
 
 const DIRTY = BigInt(Incompatible.dirty);
 const CHUNK_BYTES = 65536;
+
+/** What takes a change back that did not come to its end. */
+type Undo = (() => Promise<void>)[];
 
 /** The snapshots of one open image. */
 export class Qcow2Snapshots implements SnapshotStore {
@@ -63,14 +70,14 @@ export class Qcow2Snapshots implements SnapshotStore {
     }
     if (this.#snapshots.length >= limits.qcow2MaxSnapshots) throw blockError("EFBIG", "snapshot");
     const info = this.#describe(snapshot);
-    await this.#change(async () => {
+    await this.#change(async (undo) => {
       const image = this.#image;
       const active = { offset: image.header.l1Offset, entries: image.header.l1Size };
-      await addReferences(image, await readL1(image, active));
+      await this.#share(await readL1(image, active), undo);
       await refreshFlags(image);
       await writeBackLocked(image);
-      const l1 = await this.#place(await readL1(image, active));
-      await this.#replaceTable([...this.#snapshots, makeSnapshot(info, l1)]);
+      const l1 = await this.#place(await readL1(image, active), undo);
+      await this.#replaceTable([...this.#snapshots, makeSnapshot(info, l1)], undo);
     });
     return info;
   }
@@ -85,15 +92,17 @@ export class Qcow2Snapshots implements SnapshotStore {
     const { diskBytes } = snapshot.info;
     if (diskBytes > limits.maxImageBytes) throw blockError("EFBIG", "snapshot");
     if (diskBytes % SECTOR_SIZE !== 0) throw blockError("EINVAL", "snapshot");
-    await this.#change(async () => {
+    await this.#change(async (undo) => {
       const entries = Math.max(snapshot.l1Entries, l1EntriesFor(diskBytes, image.geometry));
       if (entries * 8 > limits.qcow2MaxL1Bytes) throw blockError("EFBIG", "snapshot");
       const bytes = new Uint8Array(entries * 8);
       bytes.set(await this.#l1Of(snapshot));
       clearFlags(bytes);
-      await addReferences(image, bytes);
-      const l1 = await this.#place(bytes);
+      await this.#share(bytes, undo);
+      const l1 = await this.#place(bytes, undo);
       await writeBackLocked(image);
+      await image.file.flush();
+      undo.length = 0;
       await this.#switchActive(l1, diskBytes);
     });
     image.node.updateLength();
@@ -101,15 +110,21 @@ export class Qcow2Snapshots implements SnapshotStore {
 
   async remove(id: string): Promise<void> {
     const snapshot = this.#find(id);
-    await this.#change(async () => {
+    await this.#change(async (undo) => {
       const image = this.#image;
       const l1 = await this.#l1Of(snapshot);
       const others = this.#snapshots.filter((other) => other !== snapshot);
-      await this.#replaceTable(others);
+      await this.#replaceTable(others, undo);
       await dropReferences(image, l1);
       this.#free(snapshot.l1Offset, l1.byteLength);
       await this.#settle();
     });
+  }
+
+  /** Makes the entries what version 3 demands: with all extra data. */
+  async complete(): Promise<void> {
+    if (this.#snapshots.every((snapshot) => snapshotExtraBytes(snapshot) >= LEAST_EXTRA_BYTES)) return;
+    await this.#change((undo) => this.#replaceTable(this.#snapshots, undo));
   }
 
   /** Reads come from the snapshot from now on; beyond its end the disk reads as unallocated. */
@@ -148,8 +163,11 @@ export class Qcow2Snapshots implements SnapshotStore {
     };
   }
 
-  /** Runs `body` with the disk to itself, nothing cached that the file lacks, and the dirty bit set. */
-  async #change(body: () => Promise<void>): Promise<void> {
+  /**
+   * Runs `body` with the disk to itself, nothing cached that the file lacks, and the dirty bit set. What `body` puts into
+   * `undo` takes its counts back, the last first, should it fail; it empties the list before the header switches.
+   */
+  async #change(body: (undo: Undo) => Promise<void>): Promise<void> {
     const image = this.#image;
     if (image.hasDataFile) throw blockError("ENOTSUP", "snapshot");
     if (image.node.readOnly) throw blockError("EACCES", "snapshot", "Image is read-only");
@@ -159,10 +177,11 @@ export class Qcow2Snapshots implements SnapshotStore {
         await writeBackLocked(image);
         await image.file.flush();
         await this.#setBits((bits) => bits | DIRTY);
+        const undo: Undo = [];
         try {
-          await body();
+          await body(undo);
         } catch (error) {
-          await this.#recover();
+          await this.#recover(undo);
           throw error;
         }
         await image.file.flush();
@@ -182,26 +201,39 @@ export class Qcow2Snapshots implements SnapshotStore {
     await image.file.flush();
   }
 
-  /** Makes refcounts what they were. If that fails too the dirty bit stays, for the next who opens the image. */
-  async #recover(): Promise<void> {
+  /**
+   * Makes refcounts and flags what they were; after the header switched the counts are too high at worst, which leaks. If
+   * that fails too the dirty bit stays, for the next who opens the image.
+   */
+  async #recover(undo: Undo): Promise<void> {
     const image = this.#image;
     if (image.dead) return;
     try {
+      for (const step of undo.toReversed()) await step();
+      await refreshFlags(image, "missing");
       await writeBackLocked(image);
-      await image.tools().repair(image);
+      await image.file.flush();
+      await this.#setBits((bits) => bits & ~DIRTY);
     } catch {
       // Nothing is lost: the counts are too high, or the tables are as they were.
       image.markedInUse = false;
     }
   }
 
+  /** Adds a reference to everything that an L1 table reaches. */
+  async #share(l1: Uint8Array, undo: Undo): Promise<void> {
+    await addReferences(this.#image, l1);
+    undo.push(() => removeReferences(this.#image, l1));
+  }
+
   /** Writes a table into new clusters. */
-  async #place(bytes: Uint8Array): Promise<L1Table> {
+  async #place(bytes: Uint8Array, undo: Undo): Promise<L1Table> {
     const image = this.#image;
     const { clusterSize } = image.geometry;
     const count = Math.ceil(bytes.byteLength / clusterSize);
     if (count === 0) return { offset: 0, entries: 0 };
     const { cluster } = await allocate(image, count);
+    undo.push(() => unallocate(image, { cluster, count }));
     const offset = cluster * clusterSize;
     await image.checkOverlap(offset, count * clusterSize);
     for (let at = 0; at < count * clusterSize; at += CHUNK_BYTES) {
@@ -219,12 +251,15 @@ export class Qcow2Snapshots implements SnapshotStore {
   }
 
   /** Writes a new snapshot table and lets the header name it; everything before it is durable then, and so is the switch. */
-  async #replaceTable(snapshots: Snapshot[]): Promise<void> {
+  async #replaceTable(changed: Snapshot[], undo: Undo): Promise<void> {
     const image = this.#image;
+    const snapshots = changed.map(completeSnapshot);
     const old = { offset: image.header.snapshotsOffset, bytes: snapshotTableBytes(this.#snapshots) };
-    const { offset } = await this.#place(serializeSnapshots(snapshots));
+    const { offset } = await this.#place(serializeSnapshots(snapshots), undo);
     await writeBackLocked(image);
     await image.file.flush();
+    // A header whose write failed may be in the file all the same.
+    undo.length = 0;
     await updateHeader(image, (header) => {
       header.snapshotsOffset = offset;
       header.snapshotCount = snapshots.length;
@@ -242,7 +277,6 @@ export class Qcow2Snapshots implements SnapshotStore {
     const image = this.#image;
     const { l1Offset: offset, l1Size: entries } = image.header;
     const old = await readL1(image, { offset, entries });
-    await image.file.flush();
     await updateHeader(image, (header) => {
       header.l1Offset = l1.offset;
       header.l1Size = l1.entries;

@@ -4,10 +4,11 @@
  */
 import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
+import { limits } from "../../../../base/limits.ts";
 import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "../disk/layout.ts";
 import type { CachedTable } from "./metadata-cache.ts";
-import { maxRefcount, readRefcount, refcountBytes, writeRefcount } from "../disk/refcount-widths.ts";
+import { addToRefcount, readRefcount, refcountBytes, refcountFits } from "../disk/refcount-widths.ts";
 
 /** Entries of the refcount table. */
 export function refcountTableEntries(image: Image): number {
@@ -40,10 +41,17 @@ export async function setBlockOffset(image: Image, block: number, offset: number
   image.metadata.addTable("refcount block", offset);
 }
 
-/** Refcount block number `block`; undefined if there is none. */
+/** Refcount block number `block`; undefined if there is none. Errors: EIO for one that can't be. */
 export async function loadBlock(image: Image, block: number): Promise<CachedTable | undefined> {
   const offset = await blockOffset(image, block);
-  return offset === 0 ? undefined : image.refcountBlocks.load(offset);
+  if (offset === 0) return undefined;
+  const cached = image.refcountBlocks.peek(offset);
+  // A block is in the file before the table names it: one behind the file's end would count everything as free.
+  if (!cached && offset >= image.file.length) {
+    const words = `Refblock offset 0x${offset.toString(16)} behind the end of the file (reftable index: 0x${block.toString(16)})`;
+    await image.corrupted(words, { fatal: false });
+  }
+  return cached ?? image.refcountBlocks.load(offset);
 }
 
 /** The refcount of a cluster; 0 where no block covers it. */
@@ -71,38 +79,52 @@ export function peekRefcount(image: Image, cluster: number): number | undefined 
   return block && readRefcount(block, cluster % blockEntries, refcountOrder);
 }
 
+/** A part of a run of clusters whose counts lie in one block. */
+interface Part {
+  readonly block: CachedTable;
+  /** The first cluster, its place in the block, and how many. */
+  readonly cluster: number;
+  readonly first: number;
+  readonly length: number;
+}
+
 /**
- * Adds `delta` (+1 or -1) to the refcounts of `count` clusters. Their blocks must exist for +1. Errors: EINVAL where a
- * count would leave its range (nothing of that block is changed then).
+ * Adds `delta` (+1 or -1) to the refcounts of `count` clusters, all or none. Errors: EINVAL where a count would leave its
+ * range or nothing counts the clusters; for +1 then EFBIG where no table can, and EAGAIN where one could, as QEMU has it.
  */
 export async function addRefcounts(
   image: Image,
   { cluster, count }: { cluster: number; count: number },
   delta: 1 | -1,
 ): Promise<void> {
-  const { blockEntries, refcountOrder } = image.geometry;
-  const max = maxRefcount(refcountOrder);
-  let at = cluster;
-  const end = cluster + count;
-  while (at < end) {
+  const { blockEntries, refcountOrder: order } = image.geometry;
+  const parts: Part[] = [];
+  for (let at = cluster; at < cluster + count;) {
     const first = at % blockEntries;
-    const length = Math.min(end - at, blockEntries - first);
-    const block = await loadBlock(image, Math.floor(at / blockEntries));
-    if (!block) throw blockError("EINVAL", "refcount", "no refcount block covers the cluster");
+    const length = Math.min(cluster + count - at, blockEntries - first);
+    const number = Math.floor(at / blockEntries);
+    const block = await loadBlock(image, number);
+    if (!block) throw uncounted(number, delta);
     for (let index = first; index < first + length; index++) {
-      const value = readRefcount(block, index, refcountOrder) + delta;
-      if (value < 0 || value > max)
+      if (!refcountFits(block, { index, order }, delta))
         throw blockError("EINVAL", "refcount", "a refcount would leave its range");
     }
-    for (let index = first; index < first + length; index++) {
-      const value = readRefcount(block, index, refcountOrder) + delta;
-      writeRefcount(block, index, refcountOrder, value);
-      if (value === 0) noteFree(image, at - first + index);
-    }
-    const { from, to } = refcountBytes(first, length, refcountOrder);
-    image.refcountBlocks.markDirty(block, from, to);
+    parts.push({ block, cluster: at, first, length });
     at += length;
   }
+  for (const { block, cluster: at, first, length } of parts) {
+    for (let index = 0; index < length; index++) {
+      const value = addToRefcount(block, { index: first + index, order }, delta);
+      if (value === 0) noteFree(image, at + index);
+    }
+    const { from, to } = refcountBytes(first, length, order);
+    image.refcountBlocks.markDirty(block, from, to);
+  }
+}
+
+function uncounted(block: number, delta: 1 | -1): Error {
+  if (delta < 0) return blockError("EINVAL", "refcount", "no refcount block covers the cluster");
+  return blockError(block * 8 >= limits.qcow2MaxRefcountTableBytes ? "EFBIG" : "EAGAIN", "refcount");
 }
 
 /** A cluster is free again: it may be handed out, and no compressed data is added to it any more. */
