@@ -25,11 +25,12 @@ export const limits = {
   luksMaxIterations: 2 ** 26,
   /** Longest node name (QEMU: 31). */
   maxNodeNameLength: 31,
-  /** Smallest and largest dirty-bitmap granularity, bytes. */
+  /** Smallest granularity of a dirty bitmap, and the largest of a mirror's and of any, bytes (QEMU's). */
   minGranularity: SECTOR_SIZE,
   maxGranularity: 64 * MiB,
-  /** Most memory that one dirty bitmap may take, bytes. */
-  maxBitmapBytes: 256 * MiB,
+  maxBitmapGranularity: 2 * GiB,
+  /** Most memory that one dirty bitmap may take, bytes: as much as qcow2 stores of one. */
+  maxBitmapBytes: 512 * MiB,
   /** Most memory that all dirty bitmaps together may take, bytes. */
   maxBitmapPoolBytes: GiB,
   /** Longest bitmap name, bytes. */

@@ -9,7 +9,8 @@ import { assert } from "../base/assert.ts";
 import { BlockError } from "../base/errors.ts";
 import { limits } from "../base/limits.ts";
 import { type ByteRange, isPowerOfTwo } from "../base/ranges.ts";
-import { type Bits, type Kernels, MAX_BITS } from "./kernels.ts";
+import { createLongBits } from "./joined-bits.ts";
+import type { Bits, Kernels } from "./kernels.ts";
 
 /** Runs that one pass asks the kernel for. */
 const BATCH = 256;
@@ -31,7 +32,7 @@ export class Bitmap {
   constructor(lengthBytes: number, granularityBytes: number, kernels: Kernels) {
     assert(isPowerOfTwo(granularityBytes), "the granularity is no power of two");
     assert(
-      granularityBytes >= limits.minGranularity && granularityBytes <= limits.maxGranularity,
+      granularityBytes >= limits.minGranularity && granularityBytes <= limits.maxBitmapGranularity,
       "the granularity is out of range",
     );
     this.granularity = granularityBytes;
@@ -251,11 +252,11 @@ const scratch = new Uint32Array(2 * BATCH);
 function createBits(kernels: Kernels, lengthBytes: number, granularity: number): Bits {
   assert(Number.isSafeInteger(lengthBytes) && lengthBytes >= 0, "the length of a bitmap is no length");
   const bits = Math.ceil(lengthBytes / granularity);
-  if (bits > MAX_BITS || bits / 8 > limits.maxBitmapBytes) {
+  if (bits / 8 > limits.maxBitmapBytes) {
     const message =
       `A bitmap of ${lengthBytes} bytes at granularity ${granularity} takes more than ` +
       `${limits.maxBitmapBytes} bytes of memory: choose a larger granularity`;
     throw new BlockError({ code: "EFBIG", op: "bitmap", message });
   }
-  return kernels.createBits(bits);
+  return createLongBits(kernels, bits);
 }

@@ -9,6 +9,7 @@ import { BlockError } from "../base/errors.ts";
 import { KiB, limits } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
+import { JoinedBits, mergeRuns } from "./joined-bits.ts";
 import { type Bits, MAX_BITS } from "./kernels.ts";
 import { Spans } from "./spans.ts";
 
@@ -140,6 +141,7 @@ export class SimdBits implements Bits {
   }
 
   merge(source: Bits, shift: number): number {
+    if (source instanceof JoinedBits) return mergeRuns(this, source, shift);
     assert(source instanceof SimdBits && source.#pool === this.#pool, "bit arrays of different kernels");
     assert(shift !== 0 || source.length === this.length, "bit arrays of different lengths");
     if (shift === 0) return this.#wasm.bitmapMerge(this.#map, this.length, source.#map) >>> 0;

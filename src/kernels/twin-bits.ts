@@ -1,6 +1,7 @@
 /** The plain-TypeScript bit array: 32-bit words, no summary. Oracle of simd-bits.ts, and its stand-in without SIMD. */
 import { assert } from "../base/assert.ts";
 import { BlockError } from "../base/errors.ts";
+import { mergeRuns } from "./joined-bits.ts";
 import type { Bits } from "./kernels.ts";
 
 /** Number of ones in a 32-bit word. */
@@ -98,16 +99,7 @@ export class TwinBits implements Bits {
 
   merge(source: Bits, shift: number): number {
     assert(shift !== 0 || source.length === this.length, "bit arrays of different lengths");
-    const scale = 2 ** -shift;
-    const run = new Uint32Array(2);
-    let changed = 0;
-    for (let at = 0; source.extents(at, source.length, run) === 1;) {
-      const first = Math.floor(run[0]! * scale);
-      at = run[0]! + run[1]!;
-      const end = Math.min(this.length, Math.ceil(at * scale));
-      if (first < end) changed += this.set(first, end - first);
-    }
-    return changed;
+    return mergeRuns(this, source, shift);
   }
 
   clear(): void {

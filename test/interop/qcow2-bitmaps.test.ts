@@ -1,9 +1,11 @@
 // Persistent dirty bitmaps, written by the real tools and by us in turn: names, granularities, flags and bits survive, and
 // an image that was not closed shows its bitmaps as in use.
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { addBitmap } from "../../src/block/bitmap/commands.ts";
+import { addBitmap, clearBitmap, mergeBitmaps, removeBitmap } from "../../src/block/bitmap/commands.ts";
 import { dirtyBitmapInfo, findDirtyBitmap } from "../../src/block/model/dirty-bitmap.ts";
+import { patchFile } from "./support/bad-images.ts";
 import { inDirectory, must, openImage } from "./support/qcow2.ts";
 
 const CLUSTER = 65536;
@@ -97,5 +99,81 @@ test("after a kill the bitmaps are inconsistent, and a backup refuses them", asy
     expect(() => bitmap?.check()).toThrow("Bitmap 'b0' is inconsistent and cannot be used");
     await again.close();
     expect((await bitmapsOf(killed))[0]?.flags).toContain("in-use");
+  });
+});
+
+test("bitmaps are stored and frozen when their node becomes read-only, in use again when it is written to", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "a.qcow2");
+    await must("qemu-img", "create", "-q", "-f", "qcow2", path, "8M");
+    await must("qemu-img", "bitmap", "--add", path, "old");
+    const image = await openImage(path);
+    const { graph } = image;
+    const node = graph.node("disk");
+    addBitmap(graph, { node: "disk", name: "new", persistent: true });
+    addBitmap(graph, { node: "disk", name: "memory" });
+    await image.disk.pwrite(2 ** 20, new Uint8Array(4096).fill(7));
+    await image.disk.close();
+    await graph.setReadOnly(node, true);
+    expect(await bitmapsOf(path)).toEqual([
+      { name: "old", granularity: CLUSTER, flags: ["auto"] },
+      { name: "new", granularity: CLUSTER, flags: ["auto"] },
+    ]);
+    expect(await dirtyRanges(path, "new")).toEqual([{ offset: 2 ** 20, bytes: CLUSTER }]);
+    const readonly = "is readonly and cannot be modified";
+    for (const name of ["old", "new"]) {
+      expect(() => clearBitmap(graph, { node: "disk", name })).toThrow(`Bitmap '${name}' ${readonly}`);
+      expect(() => removeBitmap(graph, { node: "disk", name })).toThrow(`Bitmap '${name}' ${readonly}`);
+      const merge = { node: "disk", target: name, bitmaps: ["memory"] };
+      expect(() => mergeBitmaps(graph, merge)).toThrow(`Bitmap '${name}' ${readonly}`);
+    }
+    clearBitmap(graph, { node: "disk", name: "memory" });
+    await graph.setReadOnly(node, false);
+    expect((await bitmapsOf(path)).map(({ flags }) => flags)).toEqual([
+      ["in-use", "auto"],
+      ["in-use", "auto"],
+    ]);
+    clearBitmap(graph, { node: "disk", name: "new" });
+    await graph.close();
+    expect(await dirtyRanges(path, "new")).toEqual([]);
+    expect((await bitmapsOf(path)).map(({ flags }) => flags)).toEqual([["auto"], ["auto"]]);
+    await must("qemu-img", "check", "-q", path);
+  });
+});
+
+test.each([2 ** 27, 2 ** 30, 2 ** 31])(
+  "granularities up to what the format allows: %i",
+  async (granularity) => {
+    await inDirectory(async (directory) => {
+      const path = join(directory, "a.qcow2");
+      await must("qemu-img", "create", "-q", "-f", "qcow2", path, "8G");
+      await must("qemu-img", "bitmap", "--add", "-g", String(granularity), path, "b");
+      const image = await openImage(path);
+      await image.disk.pwrite(5 * 2 ** 30 + 4096, new Uint8Array(4096).fill(7));
+      await image.close();
+      expect(await bitmapsOf(path)).toEqual([{ name: "b", granularity, flags: ["auto"] }]);
+      const offset = 5 * 2 ** 30 - ((5 * 2 ** 30) % granularity);
+      expect(await dirtyRanges(path, "b")).toEqual([{ offset, bytes: granularity }]);
+    });
+  },
+);
+
+test("an image whose bitmaps can't be loaded stays as it is", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "a.qcow2");
+    await must("qemu-img", "create", "-q", "-f", "qcow2", path, "8M");
+    await must("qemu-img", "bitmap", "--add", path, "good");
+    await must("qemu-img", "bitmap", "--add", path, "bad");
+    const header = readFileSync(path);
+    // The directory's place is in the extension; the last entry's table gets an entry that is on no cluster.
+    const magic = Buffer.from([0x23, 0x85, 0x28, 0x75]);
+    const directoryAt = Number(header.readBigUInt64BE(header.indexOf(magic) + 24));
+    const table = Number(header.readBigUInt64BE(directoryAt + 32));
+    patchFile(path, [table, 8, 4096n]);
+    const before = readFileSync(path);
+    await expect(openImage(path)).rejects.toThrow(
+      "Could not read bitmap_table table from image for bitmap 'bad'",
+    );
+    expect(readFileSync(path).equals(before)).toBe(true);
   });
 });

@@ -49,7 +49,7 @@ export function addBitmap(graph: GraphView, args: BitmapToAdd): Undo {
   if (args.name === "") throw new CommandError("Bitmap name cannot be empty");
   const node = nodeOf(graph.lookup(args.node));
   const granularity = args.granularity ?? defaultGranularity(node);
-  const isLegal = granularity >= limits.minGranularity && granularity <= 2 ** 31;
+  const isLegal = granularity >= limits.minGranularity && granularity <= limits.maxBitmapGranularity;
   if (!isLegal || !isPowerOfTwo(granularity)) {
     throw new CommandError("Granularity must be power of 2 and at least 512");
   }
@@ -73,7 +73,7 @@ function checkStore(node: BlockNode, name: string, granularity: number): void {
 /** Removes a bitmap. In a transaction, call the undo or `release` the bitmap at the end. */
 export function removeBitmap(graph: GraphView, args: BitmapName): void {
   const bitmap = lookupBitmap(graph, args);
-  bitmap.check({ readOnly: true, inconsistent: true });
+  bitmap.check({ inconsistent: true });
   bitmap.release();
 }
 
@@ -92,7 +92,7 @@ export function clearBitmap(graph: GraphView, args: BitmapName): Undo {
 /** Switches recording on or off. */
 export function enableBitmap(graph: GraphView, args: BitmapName, enabled: boolean): Undo {
   const bitmap = lookupBitmap(graph, args);
-  bitmap.check(enabled ? {} : { readOnly: true });
+  bitmap.check({ readOnly: true });
   const before = bitmap.enabled;
   bitmap.enabled = enabled;
   return () => {

@@ -1,19 +1,50 @@
-/** Loading and saving persistent dirty bitmaps through a format's store. */
+/**
+ * Loading and saving persistent dirty bitmaps through a format's store: loaded when a node opens, stored whenever it stops
+ * being writable, and in use in the image as long as it is writable. Source: behaviour of QEMU 7.2.
+ */
 import type { BitmapStore } from "../model/contract.ts";
-import { createDirtyBitmap } from "../model/dirty-bitmap.ts";
+import { createDirtyBitmap, type DirtyBitmap } from "../model/dirty-bitmap.ts";
 import type { BlockNode } from "../model/node.ts";
 
-/** Makes the node's bitmaps from its store. */
+/**
+ * Makes the node's bitmaps from its store; those of a writable node are marked in use in the image when all of them are
+ * there. On an error there are none, and the image is as it was.
+ */
 export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promise<void> {
-  for (const stored of await store.load()) {
-    const bitmap = createDirtyBitmap(node, { name: stored.name, granularity: stored.granularity });
-    bitmap.persistent = true;
-    bitmap.stored = true;
-    bitmap.enabled = stored.auto && !stored.inconsistent;
-    bitmap.storedAuto = stored.auto;
-    bitmap.inconsistent = stored.inconsistent;
-    if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
+  const made: DirtyBitmap[] = [];
+  try {
+    for (const stored of await store.load()) {
+      const bitmap = createDirtyBitmap(node, { name: stored.name, granularity: stored.granularity });
+      made.push(bitmap);
+      bitmap.persistent = true;
+      bitmap.stored = true;
+      bitmap.readOnly = node.readOnly;
+      bitmap.enabled = stored.auto && !stored.inconsistent;
+      bitmap.storedAuto = stored.auto;
+      bitmap.inconsistent = stored.inconsistent;
+      if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
+    }
+    if (!node.readOnly) await store.markInUse();
+  } catch (error) {
+    for (const bitmap of made) bitmap.release();
+    throw error;
   }
+}
+
+/** The node is about to become read-only: its bitmaps are stored, and can't be changed until it is writable again. */
+export async function keepBitmaps(node: BlockNode): Promise<void> {
+  await saveBitmaps(node);
+  for (const bitmap of node.dirtyBitmaps) {
+    if (!bitmap.persistent) continue;
+    bitmap.readOnly = true;
+    bitmap.stored = true;
+  }
+}
+
+/** The node has become writable: its bitmaps may change, which the image is told before. */
+export async function useBitmaps(node: BlockNode): Promise<void> {
+  await node.driver.bitmapStore?.()?.markInUse();
+  for (const bitmap of node.dirtyBitmaps) bitmap.readOnly = false;
 }
 
 /** Writes the persistent bitmaps of a writable node back, before it closes. */

@@ -238,7 +238,8 @@ async function installOverlay(
     }
   });
   return {
-    commit: () => undefined,
+    // The old image is not to change any more; who still writes to it keeps it writable.
+    commit: () => (node.readOnly ? undefined : graph.setReadOnly(node, true).catch(() => undefined)),
     abort: async () => {
       graph.reference(overlay);
       await graph.replace(overlay, node);

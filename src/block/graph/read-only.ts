@@ -4,6 +4,7 @@
  * Source: behaviour of QEMU's bdrv_reopen.
  */
 import { BlockError } from "../../base/errors.ts";
+import { keepBitmaps, useBitmaps } from "../bitmap/persistence.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
 import { refreshPermissions, restorePermissions } from "./permission-update.ts";
@@ -42,10 +43,15 @@ function ownStorage(node: BlockNode, readOnly: boolean): BlockNode[] {
 }
 
 async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {
-  if (readOnly) await node.driver.setReadOnly?.(true);
+  if (readOnly) {
+    await keepBitmaps(node);
+    await node.driver.setReadOnly?.(true);
+  }
   node.options = { ...node.options, readOnly };
   await refreshPermissions([node]);
-  if (!readOnly) await node.driver.setReadOnly?.(false);
+  if (readOnly) return;
+  await node.driver.setReadOnly?.(false);
+  await useBitmaps(node);
 }
 
 function inUse(node: BlockNode): BlockError {

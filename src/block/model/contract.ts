@@ -282,7 +282,10 @@ export interface SnapshotStore {
 export interface BitmapStore {
   /** Throws (QEMU's words) if a bitmap of this name and granularity can't be stored. */
   canStore(name: string, granularity: number): void;
+  /** Reads them, and changes nothing. */
   load(): Promise<StoredBitmap[]>;
+  /** The image is about to be written to: what is in it of them counts for nothing until it is saved anew. */
+  markInUse(): Promise<void>;
   save(bitmaps: readonly StoredBitmap[]): Promise<void>;
 }
 

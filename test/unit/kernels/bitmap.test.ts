@@ -190,7 +190,7 @@ describe.each(kernelSets)("%s", (_, kernels) => {
     expect(() => bitmap.reset(0, 512)).toThrow("granule");
     expect(() => bitmap.merge(new Bitmap(9 * KiB, KiB, kernels))).toThrow("length");
     expect(() => new Bitmap(1, 256, kernels)).toThrow("granularity");
-    expect(() => new Bitmap(1, 128 * MiB, kernels)).toThrow("granularity");
+    expect(() => new Bitmap(1, 4096 * MiB, kernels)).toThrow("granularity");
     expect(() => new Bitmap(1, 1000, kernels)).toThrow("granularity");
     bitmap.free();
     bitmap.free();

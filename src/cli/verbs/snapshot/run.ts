@@ -29,6 +29,7 @@ export interface SnapshotFlags extends VerbFlags {
 
 /** Errno numbers of Linux that a refused snapshot may carry. */
 const numbers: Readonly<Record<string, number>> = {
+  EAGAIN: 11,
   EIO: 5,
   EBADF: 9,
   EACCES: 13,

@@ -124,8 +124,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
       checkBuild(this.#image);
       if (this.#image.showsSnapshot) throw blockError("EACCES", "open", "A snapshot can't be written to");
       await askForWriting(this.#image);
-      await prepareWritable(this.#image);
-      return this.#bitmaps?.markInUse();
+      return prepareWritable(this.#image);
     }
     await writeBack(this.#image);
     await this.#image.file.flush();

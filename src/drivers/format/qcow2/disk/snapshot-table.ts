@@ -35,7 +35,12 @@ function fail(
   { code = "EINVAL", forced }: { code?: "EINVAL" | "EFBIG"; forced?: string } = {},
 ): never {
   const hint = forced && `You can force-remove ${forced} with check -r all`;
-  throw new ImageError({ structure: "snapshot table", code, message, ...(hint ? { details: { hint } } : {}) });
+  throw new ImageError({
+    structure: "snapshot table",
+    code,
+    message,
+    ...(hint ? { details: { hint } } : {}),
+  });
 }
 
 /** Reads the table at `offset`; a disk without a size of its own gets `diskBytes`. Throws ImageError for an impossible one. */

@@ -62,7 +62,7 @@ export class Qcow2Bitmaps implements BitmapStore {
       refuse("Maximum number of persistent bitmaps is already reached");
   }
 
-  /** Reads all bitmaps; with a writable image they are marked in use in the file from now on. */
+  /** Reads all bitmaps and changes nothing. Who writes to the image marks them in use before. */
   async load(): Promise<StoredBitmap[]> {
     const image = this.#image;
     const place = this.#trusted() ? directoryPlace(image.header) : undefined;
@@ -75,7 +75,6 @@ export class Qcow2Bitmaps implements BitmapStore {
     checkTotal(this.#entries, image.size);
     const loaded: StoredBitmap[] = [];
     for (const entry of this.#entries) loaded.push(await this.#loadOne(entry));
-    if (!image.node.readOnly) await this.markInUse();
     return loaded;
   }
 

@@ -119,7 +119,7 @@ function clearCopied(image: Image, slice: CachedTable): void {
 async function forEachReference(
   image: Image,
   l1: Uint8Array,
-  { body, leave }: { body(run: Run): Promise<void>; leave?(slice: CachedTable): void },
+  { body, leave }: { body: (run: Run) => Promise<void>; leave?: (slice: CachedTable) => void },
 ): Promise<void> {
   await forEachL2(image, l1, async (l2Offset) => {
     await body({ cluster: l2Offset / image.geometry.clusterSize, count: 1 });
