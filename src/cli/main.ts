@@ -2,7 +2,7 @@
 /**
  * The command line program blockwright. Each verb is loaded when it is asked for, so that --help stays fast.
  */
-import { Command } from "commander";
+import { Command, type OutputConfiguration } from "commander";
 import { version } from "../version.ts";
 import { addAmend } from "./verbs/amend/command.ts";
 import { addBackup } from "./verbs/backup/command.ts";
@@ -24,8 +24,11 @@ import { addMeasure } from "./verbs/measure/command.ts";
 import { addMirror } from "./verbs/mirror/command.ts";
 import { addRebase } from "./verbs/rebase/command.ts";
 import { addResize } from "./verbs/resize/command.ts";
+import { addShims } from "./verbs/shims/command.ts";
 import { addSnapshot } from "./verbs/snapshot/command.ts";
 import { addStream } from "./verbs/stream/command.ts";
+import { programName, standIn, standInVersion, takeName } from "./program.ts";
+import { runAs, standInFor } from "./stand-in.ts";
 import { usageError, usageHint } from "./usage.ts";
 
 // Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
@@ -33,16 +36,21 @@ process.on("SIGUSR1", () => undefined);
 // A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
 process.stdout.on("error", () => undefined);
 
-const program = new Command("blockwright")
+const args = takeName(process.argv.slice(2));
+const alias = standIn();
+
+const output: OutputConfiguration = {
+  outputError: (text, write) => write(`${programName()}: ${usageError(text, args)}\n`),
+};
+
+const program = new Command(programName())
   .description(
     "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",
   )
-  .version(version, "-V, --version")
-  .showHelpAfterError(usageHint)
+  .version(alias ? standInVersion() : version, "-V, --version")
+  .showHelpAfterError(usageHint())
   .showSuggestionAfterError(false)
-  .configureOutput({
-    outputError: (text, write) => write(`blockwright: ${usageError(text, process.argv)}\n`),
-  })
+  .configureOutput(output)
   .enablePositionalOptions();
 
 // The daemon has qemu-storage-daemon's command line, whose options are carried out in their order.
@@ -53,33 +61,40 @@ program
   .allowUnknownOption()
   .passThroughOptions()
   .argument("[options...]")
-  .action(async (args: string[]) => {
+  .action(async (words: string[]) => {
     const { daemon } = await import("./daemon/daemon.ts");
-    process.exit(await daemon(args));
+    process.exit(await daemon(words));
   });
 
-addCreate(program);
-addCheck(program);
-addInfo(program);
-addMap(program);
-addCompare(program);
-addConvert(program);
-addDd(program);
-addSnapshot(program);
-addRebase(program);
-addResize(program);
-addMeasure(program);
-addAmend(program);
-addBitmap(program);
-addBench(program);
-addIo(program);
-addManifest(program);
-addMirror(program);
-addBackup(program);
-addStream(program);
-addCommit(program);
-addDemo(program);
-addCompletion(program);
-addMan(program);
+const verbs = [
+  addCreate,
+  addCheck,
+  addInfo,
+  addMap,
+  addCompare,
+  addConvert,
+  addDd,
+  addSnapshot,
+  addRebase,
+  addResize,
+  addMeasure,
+  addAmend,
+  addBitmap,
+  addBench,
+  addIo,
+  addManifest,
+  addMirror,
+  addBackup,
+  addStream,
+  addCommit,
+  addDemo,
+  addShims,
+  addCompletion,
+  addMan,
+];
+for (const add of verbs) add(program);
 
-await program.parseAsync();
+if (alias) {
+  await standInFor(program, alias, args);
+  await runAs(program, alias, args);
+} else await program.parseAsync(args, { from: "user" });

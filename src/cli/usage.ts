@@ -2,8 +2,12 @@
  * What is said of a wrong command line, in the words of qemu-img.
  */
 
+import { programName } from "./program.ts";
+
 /** The line after it. */
-export const usageHint = "Try 'blockwright --help' for more information";
+export function usageHint(): string {
+  return `Try '${programName()} --help' for more information`;
+}
 
 /** Commander's message as qemu-img would say it. `words` is the command line, whose last word may lack its argument. */
 export function usageError(message: string, words: readonly string[]): string {

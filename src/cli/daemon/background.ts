@@ -5,13 +5,15 @@
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
+import { runAsArguments, standIn } from "../program.ts";
 
 /** Holds the process id of the daemon that waits for this one. */
 const WAITING = "BLOCKWRIGHT_DAEMON_WAITING";
 
 /** Starts the daemon in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
 export function daemonize(args: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, [process.argv[1] ?? "", "daemon", ...args], {
+  const verb = standIn() ? runAsArguments() : ["daemon"];
+  const child = spawn(process.execPath, [process.argv[1] ?? "", ...verb, ...args], {
     detached: true,
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     env: { ...process.env, [WAITING]: String(process.pid) },

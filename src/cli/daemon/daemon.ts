@@ -14,6 +14,7 @@ import { loadNativeCalls } from "../../platform/node/native.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
+import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { type ChardevOptions, parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
@@ -34,9 +35,7 @@ const options = {
   help: { type: "boolean", short: "h" },
 } as const;
 
-const usage = `Usage: blockwright daemon [options]
-Runs block jobs over QMP, with the command line of qemu-storage-daemon.
-
+const usage = `
   --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
                          add a block node
   --object [qom-type=]throttle-group|iothread|secret,id=<ID>[,…] | <JSON>
@@ -52,6 +51,12 @@ Runs block jobs over QMP, with the command line of qemu-storage-daemon.
   --daemonize            go to the background once everything is set up
   --version, --help
 `;
+
+function usageHead(): string {
+  const alias = standIn();
+  if (alias) return helpHead(alias);
+  return `Usage: ${verbProgram("daemon")} [options]\nRuns block jobs over QMP, with the command line of qemu-storage-daemon.\n`;
+}
 
 const gatePolicies: readonly string[] = ["deny", "same-dir", "local", "all"];
 
@@ -181,7 +186,8 @@ class Daemon {
       clock: this.#host.clock,
       indent,
       onLexicalError: interactive ? "resume" : "close",
-      onFault: (error) => process.stderr.write(`blockwright daemon: internal error: ${stackOf(error)}\n`),
+      onFault: (error) =>
+        process.stderr.write(`${verbProgram("daemon")}: internal error: ${stackOf(error)}\n`),
       signal: this.#stop.signal,
     });
     this.#sessions.add(session);
@@ -217,17 +223,16 @@ function stackOf(error: unknown): string {
 
 /** Runs the daemon with the arguments after `daemon`; resolves with the exit status. */
 export async function daemon(args: string[]): Promise<number> {
-  let parsed;
-  try {
-    parsed = parseArgs({ args, options, tokens: true, allowPositionals: false });
-  } catch (error) {
-    process.stderr.write(`blockwright daemon: ${messageOf(error)}\nTry 'blockwright daemon --help'.\n`);
-    return 1;
-  }
+  const { tokens: words } = parseArgs({ args, options, tokens: true, strict: false });
+  const wrong = words.map(misuse).find((text) => text !== undefined);
+  if (wrong !== undefined) return fail(wrong);
+  const parsed = parseArgs({ args, options, tokens: true });
   const { values } = parsed;
-  if (values.help) return print(usage);
+  if (values.help) return print(`${usageHead()}${usage}`);
   if (values.version)
-    return print(`blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)\n`);
+    return print(
+      `${standIn() ? standInVersion() : `blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)`}\n`,
+    );
   const gate = values.gate ?? "local";
   if (!gatePolicies.includes(gate))
     return fail(`--gate ${gate}: one of ${gatePolicies.join(", ")} is expected`);
@@ -248,13 +253,28 @@ export async function daemon(args: string[]): Promise<number> {
   });
 }
 
+type ParsedToken = ReturnType<
+  typeof parseArgs<{ args: string[]; tokens: true; strict: false }>
+>["tokens"][number];
+
+/** What is wrong with a word of the command line, in the words of getopt and of QEMU's daemon. */
+function misuse(token: ParsedToken): string | undefined {
+  if (token.kind === "positional") return `${token.value}: Unexpected argument`;
+  if (token.kind !== "option") return undefined;
+  const { name, rawName, value } = token;
+  if (!Object.hasOwn(options, name)) return `unrecognized option '${rawName}'`;
+  const takesValue = options[name as keyof typeof options].type === "string";
+  if (takesValue && value === undefined) return `option '${rawName}' requires an argument`;
+  return !takesValue && value !== undefined ? `option '${rawName}' doesn't allow an argument` : undefined;
+}
+
 function print(text: string): number {
   process.stdout.write(text);
   return 0;
 }
 
 function fail(message: string): number {
-  process.stderr.write(`blockwright daemon: ${message}\n`);
+  process.stderr.write(`${verbProgram("daemon")}: ${message}\n`);
   return 1;
 }
 

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TRIES, wasTooBusy } from "../../support/tools.ts";
 
-const program =
+/** The path of our program. */
+export const program =
   process.env["BLOCKWRIGHT_PROGRAM"] ?? fileURLToPath(new URL("../../../build/cli/main.js", import.meta.url));
 
 /** What one run gave. */

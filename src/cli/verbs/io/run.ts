@@ -8,6 +8,7 @@ import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
 import { ioCommands } from "./commands.ts";
 import { defaultChoices, type DiskChoices } from "./disk.ts";
 import { Session } from "./session.ts";
+import { programName } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
@@ -25,8 +26,6 @@ export interface IoFlags extends ImageVerbFlags {
   cache?: string;
   discard?: string;
 }
-
-const PROMPT = "blockwright> ";
 
 /** Runs the verb; resolves with the exit status. */
 export function io(files: readonly string[], flags: IoFlags): Promise<number> {
@@ -73,12 +72,13 @@ async function carryOut(session: Session, commands: readonly string[] | undefine
     }
     return;
   }
+  const prompt = `${programName()}> `;
   const lines = createInterface({ input: process.stdin, signal: session.verb.signal });
-  session.verb.print(PROMPT);
+  session.verb.print(prompt);
   for await (const line of lines) {
     await session.execute(line);
     if (session.done) break;
-    session.verb.print(PROMPT);
+    session.verb.print(prompt);
   }
   lines.close();
 }
