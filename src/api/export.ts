@@ -6,6 +6,7 @@
  * fails, the export fails and never the guest's write. Memory is bounded by the scratch disk, a piece and the image's
  * tables. Everything is taken down when the stream ends, fails or is cancelled.
  */
+import { closing, failed } from "../base/closing.ts";
 import { blockError, errnoOf } from "../base/errors.ts";
 import { strerror } from "../base/errno.ts";
 import { MiB } from "../base/limits.ts";
@@ -117,24 +118,27 @@ async function insertSnapshot(node: NodeHandle, scratch: ChildRef | undefined): 
     "on-cbw-error": "break-snapshot",
   };
   const filter = await graph.insertFilter(spec, source, { implicit: true });
-  let view: BlockNode | undefined;
-  try {
-    view = await graph.open({ driver: snapshotAccess.name, file: filter.name, "read-only": true });
-    const disk = await Node.attach(engine, view);
-    return {
-      disk,
-      check: () => checkSnapshot(filter),
-      async release() {
-        await disk.close();
-        await engine.jobs.exclusively(() => graph.removeFilter(filter));
-      },
-    };
-  } catch (error) {
-    await graph.removeFilter(filter);
-    throw error;
-  } finally {
-    if (view) await graph.release(view);
-  }
+  const open = async (): Promise<Node> => {
+    const view = await graph.open({
+      driver: snapshotAccess.name,
+      file: filter.node.name,
+      "read-only": true,
+    });
+    return closing(
+      () => Node.attach(engine, view),
+      () => graph.release(view),
+    );
+  };
+  const disk = await open().catch((error: unknown) => failed(error, () => filter.end()));
+  return {
+    disk,
+    check: () => checkSnapshot(filter.node),
+    release: () =>
+      closing(
+        () => disk.close(),
+        () => engine.jobs.exclusively(() => filter.end()),
+      ),
+  };
 }
 
 function checkSnapshot(filter: BlockNode): void {

@@ -6,6 +6,7 @@ import { BlockError } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
 import { startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
+import type { CommonJobArguments } from "../job/core/arguments.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import { startCommit } from "../job/commit/commit.ts";
 import type { OnError } from "../job/core/error-policy.ts";
@@ -105,7 +106,7 @@ export interface CommitOptions extends JobOptions {
 export async function mirror(source: Node, target: Node, options: MirrorOptions = {}): Promise<MirrorJob> {
   const engine = await prepare({ source, target, options });
   const args = {
-    ...commonArguments(engine, "mirror", options),
+    ...commonArguments(options),
     ...given({
       granularity: options.granularity,
       "buf-size": options.bufferBytes,
@@ -118,7 +119,7 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return watched(await startMirror(engine.graph, args, { signal: options.signal }), options);
+  return watched(await startMirror(engine.graph, args, { signal: options.signal, numbered: true }), options);
 }
 
 /** Copies the state that `source` has now to `target`, whatever is written to `source` meanwhile. */
@@ -126,7 +127,7 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
   const engine = await prepare({ source, target, options });
   const perf = given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes });
   const args = {
-    ...commonArguments(engine, "backup", options),
+    ...commonArguments(options),
     ...given({
       bitmap: options.bitmap,
       "bitmap-mode": options.bitmapMode,
@@ -139,14 +140,14 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return watched(await startBackup(engine.graph, args, { signal: options.signal }), options);
+  return watched(await startBackup(engine.graph, args, { signal: options.signal, numbered: true }), options);
 }
 
 /** Copies what `node` takes from its backing chain into `node`, and drops the images between. */
 export async function stream(node: Node, options: StreamOptions = {}): Promise<StreamJob> {
   const engine = await prepare({ source: node, options });
   const args = {
-    ...commonArguments(engine, "stream", options),
+    ...commonArguments(options),
     ...given({
       base: options.base,
       "base-node": nameOf(options.baseNode),
@@ -156,14 +157,14 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
     }),
     device: node.name,
   };
-  return watched(await startStream(engine.graph, args, { signal: options.signal }), options);
+  return watched(await startStream(engine.graph, args, { signal: options.signal, numbered: true }), options);
 }
 
 /** Commits images of the node's chain into one below. Of the active image: a MirrorJob, to be completed when ready. */
 export async function commit(node: Node, options: CommitOptions = {}): Promise<BlockJob> {
   const engine = await prepare({ source: node, options });
   const args = {
-    ...commonArguments(engine, "commit", options),
+    ...commonArguments(options),
     ...given({
       top: options.top,
       "top-node": nameOf(options.topNode),
@@ -174,7 +175,7 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
     }),
     device: node.name,
   };
-  return watched(await startCommit(engine.graph, args, { signal: options.signal }), options);
+  return watched(await startCommit(engine.graph, args, { signal: options.signal, numbered: true }), options);
 }
 
 /** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
@@ -216,23 +217,20 @@ async function prepare(nodes: { source: Node; target?: Node; options: JobOptions
   return source.engine;
 }
 
-function commonArguments(engine: Engine, type: string, options: JobOptions): { "job-id": string } {
-  return {
-    "job-id": options.jobId ?? freeId(engine, type),
-    ...given({
-      speed: options.speedBytesPerSecond,
-      "auto-finalize": options.autoFinalize,
-      "auto-dismiss": options.autoDismiss,
-      "filter-node-name": options.filterNodeName,
-    }),
-  };
+function commonArguments(options: JobOptions): {
+  [K in keyof CommonArguments]?: Exclude<CommonArguments[K], undefined>;
+} {
+  return given({
+    "job-id": options.jobId,
+    speed: options.speedBytesPerSecond,
+    "auto-finalize": options.autoFinalize,
+    "auto-dismiss": options.autoDismiss,
+    "filter-node-name": options.filterNodeName,
+  });
 }
 
-function freeId(engine: Engine, type: string): string {
-  for (let number = 0; ; number++) {
-    const id = `${type}${number}`;
-    if (!engine.jobs.find(id)) return id;
-  }
+interface CommonArguments extends CommonJobArguments {
+  "filter-node-name"?: string;
 }
 
 function nameOf(node: NodeRef | undefined): string | undefined {

@@ -6,6 +6,7 @@
  * engine (releaseIdle) or the handle is closed. A permission that somebody else refuses is BlockError EPERM in QEMU's
  * words. The node lives until the last handle and job let it go. After a mirror was completed, the source's handle shows the target, as QEMU's devices do.
  */
+import { asyncDispose } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
@@ -193,7 +194,7 @@ export class Node implements AsyncDisposable {
     return this.#closed;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async [asyncDispose](): Promise<void> {
     await this.close();
   }
 

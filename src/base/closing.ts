@@ -25,3 +25,11 @@ export async function closing<T>(
   const [first, ...later] = failures;
   throw later.reduce((error, next) => withCause(error, next), first);
 }
+
+/** After a failure: carries out each of `closes`, then throws `error`, with what failed meanwhile as its cause. */
+export function failed(error: unknown, ...closes: readonly (() => Promise<unknown>)[]): Promise<never> {
+  const body = (): never => {
+    throw error;
+  };
+  return closing(body, ...closes);
+}

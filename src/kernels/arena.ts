@@ -6,6 +6,7 @@
  * acquire to release. Waiters are served strictly in order: a small request never passes a large one that waits, so
  * none starves. Memory is thereby bounded, and waiting for a slot is the backpressure of the data path.
  */
+import { dispose } from "../base/lease.ts";
 import { assert } from "../base/assert.ts";
 import { BlockError } from "../base/errors.ts";
 import { KiB } from "../base/limits.ts";
@@ -23,7 +24,7 @@ export interface Slot {
   /** Gives the memory back. A second call is a programmer error (AssertionError). */
   release(): void;
   /** As release(), so that a slot can be held by `using`. */
-  [Symbol.dispose](): void;
+  [dispose](): void;
 }
 
 interface Waiter {
@@ -117,7 +118,7 @@ export class Arena {
       this.#spans.give(unit, units);
       this.#serve();
     };
-    return { bytes: view, release, [Symbol.dispose]: release };
+    return { bytes: view, release, [dispose]: release };
   }
 
   /** Serves waiters in order, up to the first that does not fit. */

@@ -16,7 +16,7 @@ import type { BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
 import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/core/error-policy.ts";
 import { Deadline } from "./deadline.ts";
-import type { Machine } from "./machine.ts";
+import type { GuestFailure, Machine, PluggedDevice } from "./machine.ts";
 
 type Operation = "read" | "write";
 
@@ -51,14 +51,8 @@ export interface GuestDeviceOptions {
   deadlineMs?: number;
 }
 
-/** The error that a guest's request met last. */
-export interface GuestFailure extends ByteRange {
-  operation: "read" | "write";
-  code: Errno;
-}
-
 /** One disk of the guest. */
-export class GuestDevice {
+export class GuestDevice implements PluggedDevice {
   readonly name: string;
   readonly rerror: OnError;
   readonly werror: OnError;
@@ -91,7 +85,7 @@ export class GuestDevice {
 
   /** Plugs a disk in. Throws CommandError for a bad policy or a name that is taken, EPERM where the node's other users don't allow it. */
   static async plug(options: GuestDeviceOptions): Promise<GuestDevice> {
-    const { machine, node, name } = options;
+    const { machine, node } = options;
     const device = new GuestDevice(options);
     const permissions = options.readOnly || node.readOnly ? readerPermissions : diskPermissions;
     try {
@@ -101,15 +95,15 @@ export class GuestDevice {
       throw error;
     }
     // A request that came during a drain must not go on in a machine that has been stopped meanwhile.
-    device.backend.held = () => machine.devices.get(name) === device && !machine.isRunning;
+    device.backend.held = () => machine.devices.has(device) && !machine.isRunning;
     announceDevicePolicy(device.backend, device);
-    machine.devices.set(name, device);
+    machine.devices.add(device);
     return device;
   }
 
   /** Takes the disk out; requests that wait for the machine are not waited for. */
   async unplug(): Promise<void> {
-    this.#machine.devices.delete(this.name);
+    this.#machine.devices.delete(this);
     this.#deadline.stop();
     await this.backend.close();
   }
@@ -198,7 +192,7 @@ export class GuestDevice {
         return await this.#deadline.watch(request.operation, issue());
       } catch (error) {
         signal?.throwIfAborted();
-        if (this.#machine.devices.get(this.name) !== this) throw error;
+        if (!this.#machine.devices.has(this)) throw error;
         const code = errnoOf(error);
         this.#lastFailure = { ...request, code };
         const action = decideErrorAction(request.operation === "read" ? this.rerror : this.werror, code);

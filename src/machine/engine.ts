@@ -1,6 +1,7 @@
 /**
  * An engine: one block graph with its jobs, objects and machine. The monitor and the library's API work on it alike.
  */
+import { asyncDispose } from "../base/lease.ts";
 import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { commitTop } from "../job/commit/top.ts";
@@ -47,11 +48,11 @@ export class Engine {
   async #close(): Promise<void> {
     await this.graph.drainAll();
     await this.jobs.cancelAll();
-    for (const device of [...this.machine.devices.values()]) await device.unplug();
+    for (const device of [...this.machine.devices]) await device.unplug();
     await this.graph.close();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async [asyncDispose](): Promise<void> {
     await this.close();
   }
 }

@@ -4,22 +4,49 @@
  *
  * Invariants: while not running, no device issues a request; stopping drains once and flushes; jobs go on.
  */
-import { messageOf } from "../base/errors.ts";
 import { Wakeup } from "../base/signals.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import { flush } from "../block/io/io.ts";
 import type { JobRegistry } from "../job/core/registry.ts";
 import { BlockJob } from "../job/core/block-job.ts";
-import type { GuestDevice } from "./device.ts";
+import { type IoStatus, type OnError } from "../job/core/error-policy.ts";
+import type { BlockBackend } from "../block/graph/backend.ts";
+import type { ByteRange } from "../base/ranges.ts";
+import type { Errno } from "../base/errno.ts";
 
 /** QAPI's RunState, as far as storage brings it about. */
 export type RunState = "running" | "paused" | "io-error" | "prelaunch" | "shutdown";
+
+/** The error that a guest's request met last. */
+export interface GuestFailure extends ByteRange {
+  operation: "read" | "write";
+  code: Errno;
+}
+
+/** A disk that is plugged in, as the machine and those who list its devices see it (device.ts). */
+export interface PluggedDevice {
+  /** Name of its block backend; empty: it has none. */
+  readonly name: string;
+  readonly rerror: OnError;
+  readonly werror: OnError;
+  readonly backend: BlockBackend;
+  readonly ioStatus: IoStatus;
+  /** The device keeps a status and one of its policies may stop the machine. */
+  readonly iostatusEnabled: boolean;
+  /** The last request that failed, whatever the policy made of it. */
+  readonly lastFailure: GuestFailure | undefined;
+  /** The machine goes on: errors are forgotten. */
+  resetIoStatus(): void;
+  /** Takes the disk out. */
+  unplug(): Promise<void>;
+}
 
 /** Run state, and the devices that depend on it. */
 export class Machine {
   readonly graph: BlockGraph;
   readonly jobs: JobRegistry;
-  readonly devices = new Map<string, GuestDevice>();
+  /** What is plugged in, in that order. Each counts for itself: several may have no name. */
+  readonly devices = new Set<PluggedDevice>();
   readonly #resumed = new Wakeup();
   #state: RunState;
   #stopRequested = false;
@@ -72,7 +99,7 @@ export class Machine {
   /** Runs again: every io-status is reset, RESUME is sent, requests that waited are issued again. */
   async cont(): Promise<void> {
     await this.#stopping;
-    for (const device of this.devices.values()) device.resetIoStatus();
+    for (const device of this.devices) device.resetIoStatus();
     for (const job of this.jobs.jobs) if (job instanceof BlockJob) job.resetIoStatus();
     if (this.#state === "running") {
       // A stop was asked for and not carried out yet: clients see the pair.
@@ -106,8 +133,7 @@ export class Machine {
   async #quiet(): Promise<void> {
     await this.graph.drainAll();
     for (const node of this.graph.nodes) {
-      if (node.isOpen && node.parents.size > 0)
-        await flush(node).catch((error: unknown) => void messageOf(error));
+      if (node.isOpen && node.parents.size > 0) await flush(node).catch(() => undefined);
     }
   }
 }

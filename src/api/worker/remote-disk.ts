@@ -5,6 +5,7 @@
  * at most `maxInFlight` are under way, each of at most `pieceBytes`, the rest wait in order, so memory is bounded by their
  * product beside the callers' own buffers. Bytes travel in buffers that change hands, or in memory that both sides see.
  */
+import { asyncDispose } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
@@ -243,7 +244,7 @@ export class RemoteDisk implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async [asyncDispose](): Promise<void> {
     await this.close();
   }
 

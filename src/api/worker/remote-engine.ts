@@ -3,6 +3,7 @@
  *
  * Invariant: when the other end goes, everything that is pending here rejects with EIO, once and for all.
  */
+import { asyncDispose } from "../../base/lease.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
@@ -120,7 +121,7 @@ export class RemoteEngine implements AsyncDisposable {
     return this.#closed;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async [asyncDispose](): Promise<void> {
     await this.close();
   }
 

@@ -2,7 +2,9 @@
  * Changes that commands make to a graph that is in use: reopening with other options, external snapshots, the backing
  * link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
  */
+import { closing } from "../../base/closing.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
+import { Lease, Leases } from "../../base/lease.ts";
 import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import { type NodeSpec, Role } from "../model/contract.ts";
@@ -42,16 +44,17 @@ export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Pro
   const held = changes.flatMap(({ node, backing }) =>
     backing !== undefined && node.backing ? [node.backing.node] : [],
   );
-  for (const node of held) graph.reference(node);
-  const undo: (() => Promise<void>)[] = [];
-  try {
+  const kept = graph.hold(...held);
+  const undo = new Leases();
+  const apply = async (): Promise<void> => {
     for (const change of changes) await applyReopen(graph, change, undo);
-  } catch (error) {
-    for (const step of undo.toReversed()) await step().catch(() => undefined);
-    throw error;
-  } finally {
-    for (const node of held) await graph.release(node);
-  }
+    undo.keep();
+  };
+  await closing(
+    apply,
+    () => undo.end(),
+    () => kept.end(),
+  );
 }
 
 interface Reopening {
@@ -101,28 +104,23 @@ function checkCycle(node: BlockNode, backing: BlockNode): void {
   throw new CommandError(`Making '${backing.name}' a backing child of '${node.name}' would create a cycle`);
 }
 
-async function applyReopen(
-  graph: BlockGraph,
-  change: Reopening,
-  undo: (() => Promise<void>)[],
-): Promise<void> {
+async function applyReopen(graph: BlockGraph, change: Reopening, undo: Leases): Promise<void> {
   const { node, spec, readOnly, options, backing } = change;
   const { options: before } = node;
   await changeDriver(node, spec, undo);
-  await graph.setReadOnly(node, readOnly);
-  undo.push(async () => {
+  undo.add(await graph.switched(node, readOnly));
+  undo.defer(() => {
     node.options = { ...before, readOnly };
-    await graph.setReadOnly(node, before.readOnly);
   });
   node.options = { ...node.options, ...options };
   if (backing === undefined) return;
   const old = node.backing?.node ?? null;
   await graph.setBacking(node, backing, Role.cow);
-  undo.push(() => graph.setBacking(node, old, Role.cow));
+  undo.defer(() => graph.setBacking(node, old, Role.cow));
 }
 
 /** Puts the driver's own options in force, if any of them is another. */
-async function changeDriver(node: BlockNode, spec: NodeSpec, undo: (() => Promise<void>)[]): Promise<void> {
+async function changeDriver(node: BlockNode, spec: NodeSpec, undo: Leases): Promise<void> {
   const { reopenable: own } = node.type;
   const before = node.spec;
   const change = async (after: NodeSpec): Promise<void> => {
@@ -135,7 +133,7 @@ async function changeDriver(node: BlockNode, spec: NodeSpec, undo: (() => Promis
   const kept = Object.entries(before).filter(([option]) => !own.has(option));
   const given = Object.entries(spec).filter(([option]) => own.has(option));
   await change(Object.fromEntries([...kept, ...given]) as NodeSpec);
-  undo.push(() => change(before));
+  undo.defer(() => change(before));
 }
 
 function checkUnchanged(node: BlockNode, spec: NodeSpec): void {
@@ -176,19 +174,17 @@ export async function changeBackingFile(
   if (!chainContains(top, node))
     throw new CommandError(`'${args.device}' and image file are not in the same chain`);
   const backing = node.backing.node;
-  const wasReadOnly = node.readOnly;
-  if (wasReadOnly) await graph.setReadOnly(node, false);
-  try {
-    await drained([node], () =>
-      rewriteBacking(node, { filename: args.backingFile, format: backing.type.name }),
-    );
-  } catch (error) {
-    throw new CommandError(`Could not change backing file to '${args.backingFile}': ${messageOf(error)}`, {
-      cause: error,
-    });
-  } finally {
-    if (wasReadOnly) await graph.setReadOnly(node, true);
-  }
+  const writable = await graph.writable(node);
+  const rewrite = async (): Promise<void> => {
+    try {
+      const link = { filename: args.backingFile, format: backing.type.name };
+      await drained([node], () => rewriteBacking(node, link));
+    } catch (cause) {
+      const message = `Could not change backing file to '${args.backingFile}': ${messageOf(cause)}`;
+      throw new CommandError(message, { cause });
+    }
+  };
+  await closing(rewrite, () => writable.end());
 }
 
 /**
@@ -230,21 +226,23 @@ async function installOverlay(
   await drained([node], async () => {
     if (!node.readOnly) await flush(node);
     await graph.setBacking(overlay, node, Role.cow);
-    try {
+    const linked = new Lease(() => graph.setBacking(overlay, null, Role.cow));
+    const install = async (): Promise<void> => {
       await graph.replace(node, overlay);
-    } catch (error) {
-      await graph.setBacking(overlay, null, Role.cow);
-      throw error;
-    }
+      linked.keep();
+    };
+    await closing(install, () => linked.end());
   });
   return {
     // The old image is not to change any more; who still writes to it keeps it writable.
     commit: () => (node.readOnly ? undefined : graph.setReadOnly(node, true).catch(() => undefined)),
     abort: async () => {
-      graph.reference(overlay);
-      await graph.replace(overlay, node);
-      await graph.setBacking(overlay, null, Role.cow);
-      await graph.release(overlay);
+      const held = graph.hold(overlay);
+      const takeBack = async (): Promise<void> => {
+        await graph.replace(overlay, node);
+        await graph.setBacking(overlay, null, Role.cow);
+      };
+      await closing(takeBack, () => held.end());
     },
   };
 }
@@ -280,12 +278,11 @@ export async function prepareSnapshotSync(
     backing: null,
     ...(name === undefined ? {} : { "node-name": name }),
   });
-  try {
+  const install = async (): Promise<PreparedChange> => {
     if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
-    return await installOverlay(graph, node, overlay);
-  } finally {
-    await graph.release(overlay);
-  }
+    return installOverlay(graph, node, overlay);
+  };
+  return closing(install, () => graph.release(overlay));
 }
 
 async function createOverlay(

@@ -6,10 +6,12 @@
  * edges change only here and in edges.ts, with the nodes concerned drained.
  */
 import { assert } from "../../base/assert.ts";
-import { CommandError } from "../../base/errors.ts";
+import { CommandError, withCause } from "../../base/errors.ts";
 import { Secrets } from "../../crypto/secrets.ts";
 import { EventBus } from "../../base/event-bus.ts";
 import type { Host } from "../../base/host.ts";
+import { closing } from "../../base/closing.ts";
+import { Lease } from "../../base/lease.ts";
 import { limits } from "../../base/limits.ts";
 import { Mutex, Wakeup } from "../../base/signals.ts";
 import { Arena } from "../../kernels/arena.ts";
@@ -21,7 +23,8 @@ import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
 import type { NodeHome } from "./home.ts";
-import { withRoot } from "./image-root.ts";
+import { FilterLease } from "./filter-lease.ts";
+import { type RootLease, takeRoot } from "./image-root.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import { switchReadOnly } from "./read-only.ts";
 
@@ -193,9 +196,29 @@ export class BlockGraph implements NodeHome {
     return node;
   }
 
-  /** Runs `body` as a user of the node who is no node, with these permissions; see image-root.ts. */
-  withRoot<T>(node: NodeView, permissions: Permissions, body: (child: Child) => Promise<T>): Promise<T> {
-    return withRoot(this, nodeOf(node), { permissions, body });
+  /** References on all of the nodes while the lease lasts: none of them is closed before. */
+  hold(...nodes: readonly BlockNode[]): Lease {
+    for (const node of nodes) this.reference(node);
+    const steps = nodes.map((node) => () => this.release(node));
+    return new Lease(() => closing(() => Promise.resolve(), ...steps));
+  }
+
+  /** Takes the node for a parent that is no node; see image-root.ts. */
+  root(node: BlockNode, as: Permissions & { parent?: ChildParent }): Promise<RootLease> {
+    return takeRoot(this, node, as);
+  }
+
+  /** Runs `body` as a user of the node who is no node, with these permissions. */
+  async withRoot<T>(
+    node: NodeView,
+    permissions: Permissions,
+    body: (child: Child) => Promise<T>,
+  ): Promise<T> {
+    const root = await this.root(nodeOf(node), permissions);
+    return closing(
+      () => body(root.edge),
+      () => root.end(),
+    );
   }
 
   /** Gives a reference back; the last one closes the node and what only it used. Reports a failed flush. */
@@ -275,12 +298,15 @@ export class BlockGraph implements NodeHome {
     await this.releaseIfUnused(from);
   }
 
-  /** Opens a filter whose child option names `below`, and puts it between `below` and its parents. The caller references it. */
+  /**
+   * Opens a filter whose child option names `below`, and puts it between `below` and its parents, where it stays as long as the
+   * lease lasts.
+   */
   async insertFilter(
     spec: NodeSpec,
     below: BlockNode,
     options: { implicit?: boolean } = {},
-  ): Promise<BlockNode> {
+  ): Promise<FilterLease> {
     return drained([below], async () => {
       const filter = await this.open(spec);
       filter.implicit = options.implicit ?? false;
@@ -288,32 +314,30 @@ export class BlockGraph implements NodeHome {
         // What it lies over by now: meanwhile another node may have taken the place of `below`.
         await edges.replaceParents(filter.filtered?.node ?? below, filter);
       } catch (error) {
-        await this.release(filter);
+        await this.release(filter).catch((later: unknown) => withCause(error, later));
         throw error;
       }
-      return filter;
+      return new FilterLease(filter, {
+        remove: () => this.#removals.run(() => this.#removeFilter(filter)),
+        release: () => this.release(filter),
+      });
     });
   }
 
   /**
-   * Takes a filter out: its parents use its child again. The caller's reference goes. One at a time: each holds the node below,
-   * which may be the filter that another one takes out, and that is to be closed when it returns.
+   * Takes a filter out: its parents use its child again. One at a time: each holds the node below, which may be the filter that
+   * another one takes out, and that is to be closed when it returns.
    */
-  removeFilter(filter: BlockNode): Promise<void> {
-    return this.#removals.run(() => this.#removeFilter(filter));
-  }
-
   async #removeFilter(filter: BlockNode): Promise<void> {
     const below = filter.filtered?.node;
     assert(below, `'${filter.name}' is no filter with a child`);
-    this.reference(below);
-    try {
+    const held = this.hold(below);
+    await closing(
       // Again what it lies over by now: the drain may have waited for a change.
-      await drained([filter, below], () => edges.replaceParents(filter, filter.filtered?.node ?? below));
-      await this.release(filter);
-    } finally {
-      await this.release(below);
-    }
+      () => drained([filter, below], () => edges.replaceParents(filter, filter.filtered?.node ?? below)),
+      () => this.release(filter),
+      () => held.end(),
+    );
   }
 
   /** Begins and ends a drained section of every node. */
@@ -331,5 +355,17 @@ export class BlockGraph implements NodeHome {
   async setReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
     if (node.readOnly === readOnly) return;
     await drained([node], () => switchReadOnly(node, readOnly));
+  }
+
+  /** As setReadOnly(), as long as the lease lasts; at its end the node is as it was. */
+  async switched(node: BlockNode, readOnly: boolean): Promise<Lease> {
+    if (node.readOnly === readOnly) return new Lease();
+    await this.setReadOnly(node, readOnly);
+    return new Lease(() => this.setReadOnly(node, !readOnly));
+  }
+
+  /** Makes a read-only node writable as long as the lease lasts. */
+  writable(node: BlockNode): Promise<Lease> {
+    return this.switched(node, false);
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Using a node without being one, as formats do that are made or checked: an edge of an unnamed device for a while.
  */
+import { Lease } from "../../base/lease.ts";
 import type { Permissions } from "../model/contract.ts";
 import type { BlockNode, Child, ChildParent } from "../model/node.ts";
 import type { NodeHome } from "./home.ts";
@@ -13,16 +14,24 @@ export const unnamedDevice: ChildParent = {
   drainedBusy: () => false,
 };
 
-/** Runs `body` with an edge to the node that has these permissions. EPERM (QEMU's words) where others don't allow them. */
-export async function withRoot<T>(
+/** The edge of an unnamed device to a node; it is removed at the end, and the node closed if nobody else uses it. */
+export class RootLease extends Lease {
+  readonly edge: Child;
+
+  constructor(graph: NodeHome, edge: Child) {
+    super(() => graph.detach(edge));
+    this.edge = edge;
+  }
+}
+
+/**
+ * Takes the node for a parent that is no node: an unnamed device, unless another is given. EPERM (QEMU's words) where others
+ * don't allow it.
+ */
+export async function takeRoot(
   graph: NodeHome,
   node: BlockNode,
-  { permissions, body }: { permissions: Permissions; body: (child: Child) => Promise<T> },
-): Promise<T> {
-  const child = await graph.attach(unnamedDevice, node, { name: "root", ...permissions });
-  try {
-    return await body(child);
-  } finally {
-    await graph.detach(child);
-  }
+  { parent = unnamedDevice, ...permissions }: Permissions & { parent?: ChildParent },
+): Promise<RootLease> {
+  return new RootLease(graph, await graph.attach(parent, node, { name: "root", ...permissions }));
 }

@@ -2,6 +2,7 @@
  * Opening a node: name, driver, options inherited from the parent, children, and the backing file that the image's
  * header names (through the gate). A failed open leaves nothing behind. Source: behaviour of QEMU's bdrv_open_inherit.
  */
+import { closing } from "../../base/closing.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { restoreBitmaps } from "../bitmap/persistence.ts";
@@ -235,7 +236,7 @@ async function probed(graph: NodeHome, spec: NodeSpec): Promise<NodeSpec> {
 /** The format that a protocol's first 2 KiB show, `raw` where none claims them. */
 export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<string> {
   const node = await graph.open({ ...file, "read-only": true });
-  try {
+  const probe = async (): Promise<string> => {
     const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));
     await pread(node, 0, head).catch(() => undefined);
     let best = { name: "raw", score: 0 };
@@ -244,9 +245,8 @@ export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<stri
       if (score > best.score) best = { name: type.name, score };
     }
     return best.name;
-  } finally {
-    await graph.release(node);
-  }
+  };
+  return closing(probe, () => graph.release(node));
 }
 
 async function loadBitmaps(node: BlockNode): Promise<void> {

@@ -3,6 +3,7 @@
  * Source: QEMU's bdrv_filter_or_cow_bs and its relatives.
  */
 import { CommandError } from "../../base/errors.ts";
+import { Lease } from "../../base/lease.ts";
 import type { BlockNode, Child } from "./node.ts";
 
 /** The edge to the next layer: a filter's child or the backing file. */
@@ -57,22 +58,18 @@ export function chainContains(top: BlockNode, node: BlockNode): boolean {
   return false;
 }
 
-/** Freezes the links from `top` down to `base` (not the one below it). Throws if one is frozen already. */
-export function freezeChain(top: BlockNode, base: BlockNode | undefined): () => void {
-  const frozen: Child[] = [];
-  const undo = (): void => {
-    for (const child of frozen) child.frozen = false;
-  };
+/** Freezes the links from `top` down to `base` (not the one below it), as long as the lease lasts. Throws if one is frozen already. */
+export function freezeChain(top: BlockNode, base: BlockNode | undefined): Lease {
+  const links: Child[] = [];
   for (let node: BlockNode | undefined = top; node && node !== base;) {
     const child = filterOrCowChild(node);
     if (!child) break;
-    if (child.frozen) {
-      undo();
-      throw new CommandError(`Cannot freeze '${child.name}' link to '${child.node.name}'`);
-    }
-    child.frozen = true;
-    frozen.push(child);
+    if (child.frozen) throw new CommandError(`Cannot freeze '${child.name}' link to '${child.node.name}'`);
+    links.push(child);
     node = child.node;
   }
-  return undo;
+  for (const child of links) child.frozen = true;
+  return new Lease(() => {
+    for (const child of links) child.frozen = false;
+  });
 }

@@ -3,6 +3,7 @@
  * and jobs, to issue nothing new, then waits for what is in flight. Sections nest. Source: QEMU's bdrv_drained_begin.
  */
 import { assert } from "../../base/assert.ts";
+import { Lease } from "../../base/lease.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { BlockDriver } from "./contract.ts";
 
@@ -69,15 +70,13 @@ export function isBusy(node: Drainable): boolean {
   return false;
 }
 
-/** Begins a drained section of `node`; resolves when nothing is in flight. */
-export async function drainedBegin(node: Drainable): Promise<void> {
-  quiesce(node);
-  await node.services.changes.until(() => !isBusy(node));
-}
-
-/** Ends a drained section. */
-export function drainedEnd(node: Drainable): void {
-  unquiesce(node);
+/** Begins a drained section of the nodes, which lasts as long as the lease; resolves when nothing is in flight. */
+export async function drainedSection(...nodes: readonly Drainable[]): Promise<Lease> {
+  for (const node of nodes) quiesce(node);
+  await nodes[0]?.services.changes.until(() => !nodes.some(isBusy));
+  return new Lease(() => {
+    for (const node of nodes.toReversed()) unquiesce(node);
+  });
 }
 
 /** Runs `body` while the given nodes are drained. */

@@ -4,6 +4,7 @@
  * Invariant: the links from the filter down to `bottom` are frozen while the filter is open.
  * Source: QAPI BlockdevOptionsCor; behaviour and words of QEMU 7.2.
  */
+import type { Lease } from "../../base/lease.ts";
 import { type BlockNode, nodeOf } from "../../block/model/node.ts";
 import { backingChainNext, chainContains, freezeChain } from "../../block/model/chain.ts";
 import {
@@ -22,12 +23,12 @@ import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/io/st
 
 class CopyOnReadDriver extends FilterDriver {
   readonly #bottom: BlockNode | undefined;
-  readonly #unfreeze: (() => void) | undefined;
+  readonly #frozen: Lease | undefined;
 
-  constructor(init: { file: Edge; bottom: BlockNode | undefined; unfreeze: (() => void) | undefined }) {
+  constructor(init: { file: Edge; bottom: BlockNode | undefined; frozen: Lease | undefined }) {
     super(init.file);
     this.#bottom = init.bottom;
-    this.#unfreeze = init.unfreeze;
+    this.#frozen = init.frozen;
   }
 
   override async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
@@ -59,8 +60,7 @@ class CopyOnReadDriver extends FilterDriver {
   }
 
   close(): Promise<void> {
-    this.#unfreeze?.();
-    return Promise.resolve();
+    return this.#frozen?.end() ?? Promise.resolve();
   }
 
   /** How far the answer reaches and whether that much is copied. What cannot be told is copied. */
@@ -101,7 +101,7 @@ export const copyOnRead: DriverType = {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
     const name = stringOption(spec, "bottom");
     const bottom = name === undefined ? undefined : findBottom(context.graph, nodeOf(file.node), name);
-    const unfreeze = bottom && freezeChain(nodeOf(context.node), bottom);
-    return new CopyOnReadDriver({ file, bottom, unfreeze });
+    const frozen = bottom && freezeChain(nodeOf(context.node), bottom);
+    return new CopyOnReadDriver({ file, bottom, frozen });
   },
 };

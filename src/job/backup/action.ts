@@ -3,7 +3,9 @@
  * drain. So every backup shows a paused state at its start. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { assert } from "../../base/assert.ts";
-import { drainedBegin, drainedEnd } from "../../block/model/drain.ts";
+import { closing } from "../../base/closing.ts";
+import { Lease } from "../../base/lease.ts";
+import { drainedSection } from "../../block/model/drain.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BackupJob } from "./job.ts";
@@ -22,7 +24,7 @@ export interface TransactionAction {
 /** An action that makes a backup job; subclasses find or make its nodes. */
 export abstract class BackupAction implements TransactionAction {
   readonly graph: BlockGraph;
-  #drained: BlockNode | undefined;
+  #drained = new Lease();
   #job: BackupJob | undefined;
 
   constructor(graph: BlockGraph) {
@@ -44,8 +46,7 @@ export abstract class BackupAction implements TransactionAction {
 
   /** Keeps the source drained until clean(). */
   protected async drain(source: BlockNode): Promise<void> {
-    this.#drained = source;
-    await drainedBegin(source);
+    this.#drained = await drainedSection(source);
   }
 
   /** Starts the job: running, then paused until clean(). */
@@ -59,10 +60,7 @@ export abstract class BackupAction implements TransactionAction {
   }
 
   clean(): Promise<void> {
-    const node = this.#drained;
-    this.#drained = undefined;
-    if (node) drainedEnd(node);
-    return Promise.resolve();
+    return this.#drained.end();
   }
 
   /** Runs the action as a transaction of its own; like every transaction it drains everything first. */
@@ -72,12 +70,11 @@ export abstract class BackupAction implements TransactionAction {
 
   async #run(): Promise<BackupJob> {
     await this.graph.drainAll();
-    try {
+    const begin = async (): Promise<BackupJob> => {
       await this.prepare();
       await this.commit();
       return this.job;
-    } finally {
-      await this.clean();
-    }
+    };
+    return closing(begin, () => this.clean());
   }
 }

@@ -3,15 +3,17 @@
  * copy-before-write filter inserted. Source: behaviour of QEMU 7.2's blockdev.c and block/backup.c.
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
-import type { BlockCopy } from "../../block/copy/block-copy.ts";
+import { Lease } from "../../base/lease.ts";
+import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import { skipFilters } from "../../block/model/chain.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
-import { type CopyBeforeWrite, copyBeforeWrite } from "../../drivers/filter/copy-before-write.ts";
+import { CopyBeforeWrite, copyBeforeWrite } from "../../drivers/filter/copy-before-write.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BackupJob, type BackupPlan, type BackupSync, type BitmapMode } from "./job.ts";
+import { prepareJob } from "../start.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { checkErrorPolicy } from "../core/error-policy.ts";
 import { type StartOptions, deviceNameOf, jobOptions } from "../core/arguments.ts";
@@ -40,21 +42,28 @@ export async function createBackup(graph: BlockGraph, request: BackupRequest): P
   const choice = chooseBitmap(source, args);
   const plan = checkNodes(graph, request, choice.sync);
   const { bitmap } = choice;
-  if (bitmap) {
-    if (bitmap.mode !== "never") bitmap.bitmap.check();
-    bitmap.bitmap.createSuccessor();
-  }
-  try {
-    if (source.length !== target.length) {
-      throw new CommandError("Source and target image have different sizes");
-    }
-    return await withFilter(graph, request, (filter, copy) =>
-      makeJob({ ...request, graph, plan, bitmap, filter, copy }),
-    );
-  } catch (error) {
-    bitmap?.bitmap.reclaim();
-    throw error;
-  }
+  return prepareJob({
+    async take(leases) {
+      if (bitmap) leases.add(splitBitmap(bitmap));
+      if (source.length !== target.length)
+        throw new CommandError("Source and target image have different sizes");
+      return leases.add(await insertFilter(graph, request));
+    },
+    make: (filter) => makeJob({ ...request, graph, plan, bitmap, filter }),
+    hold: async (job, filter) => {
+      await job.addNode(filter.node, "main node", { perm: 0, shared: Perm.all });
+      filter.driver(CopyBeforeWrite).copy.configure({ compress: plan.compress });
+      await job.addNode(target, "target", { perm: 0, shared: Perm.all });
+    },
+    speed: args.speed,
+  });
+}
+
+/** From now on the guest's writes go to a successor; the job decides what becomes of both, unless it is never made. */
+function splitBitmap({ bitmap, mode }: { bitmap: DirtyBitmap; mode: BitmapMode }): Lease {
+  if (mode !== "never") bitmap.check();
+  bitmap.createSuccessor();
+  return new Lease(() => bitmap.reclaim());
 }
 
 /** What the arguments on bitmaps say together. */
@@ -124,12 +133,8 @@ function checkNodes(
   return { sync, onSourceError, onTargetError, maxWorkers, maxChunk, compress };
 }
 
-/** Inserts the filter above the source; it goes again if `body` fails. */
-async function withFilter<T>(
-  graph: BlockGraph,
-  { source, target, args }: BackupRequest,
-  body: (filter: BlockNode, copy: BlockCopy) => Promise<T>,
-): Promise<T> {
+/** Inserts the filter above the source. */
+function insertFilter(graph: BlockGraph, { source, target, args }: BackupRequest): Promise<FilterLease> {
   const name = args["filter-node-name"];
   // The job needs this driver, whatever the caller has registered.
   graph.register(copyBeforeWrite);
@@ -140,49 +145,25 @@ async function withFilter<T>(
     discard: "unmap" as const,
     ...(name === undefined ? {} : { "node-name": name }),
   };
-  const filter = await graph
-    .insertFilter(spec, source, { implicit: name === undefined })
-    .catch((error: unknown) => {
-      throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
-    });
-  try {
-    return await body(filter, (filter.driver as CopyBeforeWrite).copy);
-  } catch (error) {
-    await graph.removeFilter(filter);
-    throw error;
-  }
+  return graph.insertFilter(spec, source, { implicit: name === undefined }).catch((error: unknown) => {
+    throw new CommandError(`Could not create node: ${messageOf(error)}`, { cause: error });
+  });
 }
 
 interface JobParts extends BackupRequest {
   graph: BlockGraph;
   plan: BackupPlan;
   bitmap: BitmapChoice["bitmap"];
-  filter: BlockNode;
-  copy: BlockCopy;
+  filter: FilterLease;
 }
 
-async function makeJob(parts: JobParts): Promise<BackupJob> {
-  const { graph, args, plan, copy, filter, options } = parts;
+function makeJob({ graph, source, args, options, plan, bitmap, filter }: JobParts): BackupJob {
+  const { copy } = filter.driver(CopyBeforeWrite);
   if (plan.maxChunk > 0 && plan.maxChunk < copy.clusterSize) {
     throw new CommandError(
       `Required max-chunk (${plan.maxChunk}) is less than backup cluster size (${copy.clusterSize})`,
     );
   }
-  const job = new BackupJob({
-    ...jobOptions(graph, parts.source, args, { ...options, type: "backup" }),
-    plan,
-    filter,
-    copy,
-    bitmap: parts.bitmap,
-  });
-  try {
-    await job.addNode(filter, "main node", { perm: 0, shared: Perm.all });
-    job.setSpeed(args.speed ?? 0);
-    copy.configure({ compress: plan.compress });
-    await job.addNode(parts.target, "target", { perm: 0, shared: Perm.all });
-    return job;
-  } catch (error) {
-    await job.earlyFail(error);
-    throw error;
-  }
+  const common = jobOptions(graph, source, args, { ...options, type: "backup" });
+  return new BackupJob({ ...common, plan, filter, copy, bitmap });
 }

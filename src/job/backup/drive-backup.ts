@@ -2,6 +2,7 @@
  * drive-backup: a backup whose target image the command makes or opens itself.
  * Source: behaviour of QEMU 7.2's drive_backup_prepare.
  */
+import { closing } from "../../base/closing.ts";
 import { Role } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
@@ -37,13 +38,12 @@ class DriveBackupAction extends BackupAction {
       sync: args.sync,
       mode: mode ?? "absolute-paths",
     });
-    try {
+    const create = async (): Promise<BackupJob> => {
       // What a backup of sync=none has not copied is read through the target from the source.
       if (args.sync === "none") await this.graph.setBacking(target, source, Role.cow);
-      return await createBackup(this.graph, { source, target, args, options: this.#options });
-    } finally {
-      await this.graph.release(target);
-    }
+      return createBackup(this.graph, { source, target, args, options: this.#options });
+    };
+    return closing(create, () => this.graph.release(target));
   }
 }
 

@@ -7,10 +7,11 @@
  * only after the target was flushed; a failed flush is an error of the target.
  * Source: behaviour of QEMU 7.2's block/backup.c.
  */
+import { closing } from "../../base/closing.ts";
+import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import type { BlockCopy, CopyPass } from "../../block/copy/block-copy.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
 
@@ -36,7 +37,7 @@ export interface BackupPlan {
 export interface BackupJobOptions extends BlockJobOptions {
   plan: BackupPlan;
   /** The copy-before-write filter; the job removes it at its end. */
-  filter: BlockNode;
+  filter: FilterLease;
   /** The filter's copy state. */
   copy: BlockCopy;
   /** A bitmap with a successor, and what becomes of it at the end. */
@@ -46,7 +47,7 @@ export interface BackupJobOptions extends BlockJobOptions {
 /** A running backup. */
 export class BackupJob extends BlockJob {
   readonly #plan: BackupPlan;
-  readonly #filter: BlockNode;
+  readonly #filter: FilterLease;
   readonly #copy: BlockCopy;
   readonly #bitmap: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
   #pass: CopyPass | undefined;
@@ -153,9 +154,15 @@ export class BackupJob extends BlockJob {
     this.#settleBitmap(false);
   }
 
+  /** The copy is whole only when its image has been closed well; whether the source can be flushed is no matter of the job. */
   protected override async clean(): Promise<void> {
-    await this.removeAllNodes();
-    await this.graph.removeFilter(this.#filter);
+    const target = this.nodes.find(({ name }) => name === "target");
+    const held = target && this.graph.hold(target.node);
+    await closing(
+      () => this.removeAllNodes(),
+      () => this.aside(() => this.#filter.end()),
+      async () => held?.end(),
+    );
   }
 
   /** Gives the bitmap back: with what the guest wrote meanwhile, and what was not copied if that is still wanted. */

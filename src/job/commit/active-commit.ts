@@ -20,31 +20,24 @@ export interface ActiveCommitOptions extends JobStartOptions {
   autoDismiss: boolean | undefined;
 }
 
-/** Starts the job; the base becomes writable for it. */
-export async function startActiveCommit(graph: BlockGraph, options: ActiveCommitOptions): Promise<MirrorJob> {
+/** Starts the job; the base is writable for it. */
+export function startActiveCommit(graph: BlockGraph, options: ActiveCommitOptions): Promise<MirrorJob> {
   const { top, base, onError } = options;
-  const wasReadOnly = base.readOnly;
-  if (wasReadOnly) await graph.setReadOnly(base, false);
-  try {
-    return await startMirrorJob(graph, {
-      ...options,
-      type: "commit",
-      source: top,
-      target: base,
-      base,
-      syncNone: false,
-      zeroTarget: false,
-      backingMode: "leave",
-      replaces: undefined,
-      granularity: 0,
-      bufBytes: 0,
-      onSourceError: onError,
-      onTargetError: onError,
-      unmap: true,
-      writeBlocking: false,
-    });
-  } catch (error) {
-    if (wasReadOnly) await graph.setReadOnly(base, true);
-    throw error;
-  }
+  return startMirrorJob(graph, {
+    ...options,
+    type: "commit",
+    source: top,
+    target: base,
+    base,
+    syncNone: false,
+    zeroTarget: false,
+    backingMode: "leave",
+    replaces: undefined,
+    granularity: 0,
+    bufBytes: 0,
+    onSourceError: onError,
+    onTargetError: onError,
+    unmap: true,
+    writeBlocking: false,
+  });
 }

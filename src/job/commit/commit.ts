@@ -12,6 +12,8 @@ import type { Child } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
+import { Lease, type Leases } from "../../base/lease.ts";
+import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
@@ -24,8 +26,9 @@ import { type BlockCommitArguments, type CommitPlan, planCommit } from "./plan.t
 import { commitTop } from "./top.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
-import { type StartOptions, deviceNameOf, jobOptions } from "../core/arguments.ts";
+import { type StartOptions, jobId, jobOptions } from "../core/arguments.ts";
 import { jobsOf } from "../core/registry.ts";
+import { startJob } from "../start.ts";
 
 /** Commits one intermediate image (and those between it and the base). */
 export class CommitJob extends ChunkJob {
@@ -35,10 +38,10 @@ export class CommitJob extends ChunkJob {
   readonly #baseOverlay: BlockNode;
   readonly #onError: OnError;
   readonly #backingFile: string | undefined;
-  /** The base was made writable for the job. */
-  #madeWritable = false;
-  #filter: BlockNode | undefined;
-  #unfreeze: (() => void) | undefined;
+  /** The base's being writable. */
+  #writable = new Lease();
+  #filter: FilterLease | undefined;
+  #frozen = new Lease();
   #source: Child | undefined;
   #target: Child | undefined;
   #copier: RangeCopier | undefined;
@@ -52,18 +55,16 @@ export class CommitJob extends ChunkJob {
     this.#backingFile = plan.backingFile;
   }
 
-  /** Inserts the filter and takes the nodes. */
-  async takeNodes(plan: CommitPlan): Promise<void> {
+  /** Makes the base writable, inserts the filter and takes the nodes. */
+  async takeNodes(plan: CommitPlan, leases: Leases): Promise<void> {
     const top = this.#top;
     const base = this.#base;
     await this.addNode(plan.device, "main node", { perm: 0, shared: Perm.all });
-    if (base.readOnly) {
-      await this.graph.setReadOnly(base, false);
-      this.#madeWritable = true;
-    }
-    await this.#insertFilter(plan.filterNodeName);
+    this.#writable = leases.add(await this.graph.writable(base));
+    const filter = leases.add(await this.#insertFilter(plan.filterNodeName));
+    this.#filter = filter;
     await this.#takeIntermediates();
-    this.#unfreeze = freezeChain(this.#filter!, base);
+    this.#frozen = leases.add(freezeChain(filter.node, base));
     await this.addNode(base, "base", { perm: 0, shared: Perm.all });
     let perm = Perm.consistentRead | Perm.write;
     if (base.length < top.length) perm |= Perm.resize;
@@ -74,11 +75,11 @@ export class CommitJob extends ChunkJob {
     this.#copier = new RangeCopier({ source: this.#source, target: this.#target, arena, kernels });
   }
 
-  async #insertFilter(name: string | undefined): Promise<void> {
+  #insertFilter(name: string | undefined): Promise<FilterLease> {
     this.graph.register(commitTop);
     const spec = { driver: commitTop.name, backing: this.#top.name };
     const named = name === undefined ? spec : { ...spec, "node-name": name };
-    this.#filter = await this.graph.insertFilter(named, this.#top, { implicit: name === undefined });
+    return this.graph.insertFilter(named, this.#top, { implicit: name === undefined });
   }
 
   /** The nodes that will leave the chain. Their content is not consistent on its own any more, filters over the base excepted. */
@@ -123,32 +124,34 @@ export class CommitJob extends ChunkJob {
   protected override async prepare(): Promise<void> {
     const filter = this.#filter!;
     const base = this.#base;
-    this.#unfreeze?.();
-    this.#unfreeze = undefined;
+    await this.#frozen.end();
     // An overlay may name the base only once all that was committed is on stable storage.
     await this.#target!.flush();
     await this.#letGo();
-    await drained([filter, base], async () => {
-      const overlays = [...filter.parents].filter((edge) => edge.role & Role.cow);
-      await this.graph.replace(filter, base);
-      for (const { parent } of overlays) if (parent.parentNode) await this.#relink(parent.parentNode);
-    });
-    this.#filter = undefined;
-    await this.graph.release(filter);
+    // What leaves the chain is closed when the new links are written, and can't undo them.
+    const dropped = this.graph.hold(...layers(this.#top));
+    try {
+      await drained([filter.node, base], () => this.#relinkAll(filter.node));
+      await filter.left();
+    } finally {
+      await this.aside(() => dropped.end());
+    }
+  }
+
+  /** The base takes the filter's place, in the graph and in the headers above. */
+  async #relinkAll(filter: BlockNode): Promise<void> {
+    const overlays = [...filter.parents].filter((edge) => edge.role & Role.cow);
+    await this.graph.replace(filter, this.#base);
+    for (const { parent } of overlays) if (parent.parentNode) await this.#relink(parent.parentNode);
   }
 
   /** Writes the base's name into an overlay's header. */
   async #relink(overlay: BlockNode): Promise<void> {
     const base = this.#base;
-    const { readOnly } = overlay;
-    if (readOnly) await this.graph.setReadOnly(overlay, false);
-    try {
-      if (!overlay.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "commit" });
-      const filename = this.#backingFile ?? nodeFilename(base);
-      await overlay.driver.changeBackingFile({ filename, format: skipFilters(base).type.name });
-    } finally {
-      if (readOnly) await this.graph.setReadOnly(overlay, true);
-    }
+    await using _writable = await this.graph.writable(overlay);
+    if (!overlay.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "commit" });
+    const filename = this.#backingFile ?? nodeFilename(base);
+    await overlay.driver.changeBackingFile({ filename, format: skipFilters(base).type.name });
   }
 
   /** Gives up the edges that read and write. */
@@ -159,32 +162,22 @@ export class CommitJob extends ChunkJob {
     for (const edge of edges) if (edge) await this.graph.detach(edge);
   }
 
-  protected override async abort(): Promise<void> {
-    await this.#undo();
-  }
-
   /** Takes the filter out and leaves the chain as it was. */
-  async #undo(): Promise<void> {
-    this.#unfreeze?.();
-    this.#unfreeze = undefined;
+  protected override async abort(): Promise<void> {
+    await this.#frozen.end();
     await this.#letGo();
     await this.removeAllNodes();
-    const filter = this.#filter;
-    this.#filter = undefined;
-    if (filter) await this.graph.removeFilter(filter);
+    await this.aside(async () => this.#filter?.end());
   }
 
   protected override async clean(): Promise<void> {
     await this.#letGo();
-    if (!this.#madeWritable) return;
-    this.#madeWritable = false;
-    await this.graph.setReadOnly(this.#base, true);
+    await this.#writable.end();
   }
 
   protected override async release(): Promise<void> {
-    if (this.isStarted) return this.removeAllNodes();
-    await this.#undo();
-    await this.clean();
+    await this.#letGo();
+    await super.release();
   }
 }
 
@@ -223,7 +216,7 @@ async function start(
   if (!plan.active) return startIntermediateCommit(graph, plan, options);
   return startActiveCommit(graph, {
     signal: options.signal,
-    id: args["job-id"] ?? deviceNameOf(graph, plan.device),
+    id: jobId(graph, plan.device, { id: args["job-id"], type: "commit", numbered: options.numbered }),
     top: plan.top,
     base: plan.base,
     speed: args.speed ?? 0,
@@ -242,14 +235,11 @@ async function startIntermediateCommit(
 ): Promise<CommitJob> {
   if (skipFilters(plan.top) === skipFilters(plan.base))
     throw new CommandError("Invalid files for merge: top and base are the same");
-  const job = new CommitJob(jobOptions(graph, plan.device, plan.args, { ...options, type: "commit" }), plan);
-  try {
-    job.setSpeed(plan.args.speed ?? 0);
-    await job.takeNodes(plan);
-  } catch (error) {
-    await job.earlyFail(error);
-    throw error;
-  }
-  job.start();
-  return job;
+  const created = jobOptions(graph, plan.device, plan.args, { ...options, type: "commit" });
+  return startJob({
+    take: () => Promise.resolve(plan),
+    make: () => new CommitJob(created, plan),
+    hold: (job, _plan, leases) => job.takeNodes(plan, leases),
+    speed: plan.args.speed,
+  });
 }

@@ -25,12 +25,27 @@ export interface CommonJobArguments {
 export interface StartOptions {
   signal?: AbortSignal | undefined;
   transaction?: JobTransaction | undefined;
+  /** A job without an id is called after its type, with the first number that is free, instead of after the device. */
+  numbered?: boolean | undefined;
 }
 
 /** Name of the device over a node; empty if none, which is no legal job id. */
 export function deviceNameOf(graph: BlockGraph, node: BlockNode): string {
   for (const [name, backend] of graph.backends) if (backend.root?.node === node) return name;
   return "";
+}
+
+/** The id of a job that is about to be made: the wished one, or the default. Throws as checkId() if it is not usable. */
+export function jobId(
+  graph: BlockGraph,
+  node: BlockNode,
+  wish: { id: string | undefined; type: string; numbered?: boolean | undefined },
+): string {
+  const registry = jobsOf(graph);
+  const byDefault = (): string => (wish.numbered ? registry.freeId(wish.type) : deviceNameOf(graph, node));
+  const id = wish.id ?? byDefault();
+  registry.checkId(id);
+  return id;
 }
 
 /** A job's options out of its command's arguments. Throws as checkId() if the id is not usable. */
@@ -40,13 +55,11 @@ export function jobOptions(
   args: CommonJobArguments,
   more: StartOptions & { type: string },
 ): BlockJobOptions {
-  const registry = jobsOf(graph);
-  const id = args["job-id"] ?? deviceNameOf(graph, node);
-  registry.checkId(id);
+  const { numbered, ...rest } = more;
   return {
-    ...more,
-    id,
-    registry,
+    ...rest,
+    id: jobId(graph, node, { id: args["job-id"], type: more.type, numbered }),
+    registry: jobsOf(graph),
     graph,
     autoFinalize: args["auto-finalize"],
     autoDismiss: args["auto-dismiss"],

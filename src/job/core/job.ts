@@ -5,8 +5,8 @@
  * Invariant: each job ends exactly once: commit or abort, then clean, then its last event, concluded, and null when it
  * is dismissed.
  */
-import { assert } from "../../base/assert.ts";
-import { CommandError, messageOf } from "../../base/errors.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
+import { CommandError, firstFailure, messageOf, withCause } from "../../base/errors.ts";
 import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 import { JobCancelledError, JobCore } from "./job-core.ts";
 import { JobProgress } from "./progress.ts";
@@ -39,6 +39,8 @@ export interface JobResult {
   length: number;
   /** It was cancelled softly: in sync, but nothing was switched over. */
   cancelled: boolean;
+  /** If any: what failed when the work was done, and undid nothing (an image that was left could not be flushed or closed). */
+  warnings?: readonly Error[];
 }
 
 /** A point in a job's life that its kind may announce by an event. */
@@ -64,6 +66,7 @@ export abstract class Job extends JobCore {
   readonly #done: Deferred<JobResult>;
   readonly #outerSignal: AbortSignal | undefined;
   #forgetSignal: () => void = () => undefined;
+  readonly #warnings: Error[] = [];
 
   /** Throws CommandError (`Invalid job ID 'x'`, `Job ID 'x' already in use`); else the job exists in state created. */
   constructor(options: JobOptions) {
@@ -100,6 +103,20 @@ export abstract class Job extends JobCore {
   protected release?(): Promise<void> | void;
   /** Publishes the events of its kind. */
   protected announce?(what: JobAnnouncement): void;
+
+  /**
+   * Carries out a step that decides nothing any more, such as closing the image that the job has moved away from: what it fails
+   * with is told beside the job's result, or as a cause of its error. A broken invariant is thrown all the same.
+   */
+  async aside(step: () => Promise<unknown>): Promise<void> {
+    try {
+      await step();
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (error instanceof AssertionError) throw error;
+      this.#warnings.push(error);
+    }
+  }
 
   // State.
 
@@ -198,7 +215,7 @@ export abstract class Job extends JobCore {
   /** Ends a job that could not be set up: created, then null. */
   async earlyFail(error: unknown): Promise<void> {
     assert(this.status === "created", "earlyFail after the start");
-    this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
+    this.#error ??= asError(error);
     await this.#dismiss();
   }
 
@@ -275,7 +292,9 @@ export abstract class Job extends JobCore {
       await body();
     } catch (error) {
       if (error instanceof JobCancelledError && this.isCancelled) return;
-      this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
+      const failure = asError(error);
+      if (this.#error) withCause(this.#error, failure);
+      else this.#error = failure;
     }
   }
 
@@ -295,8 +314,15 @@ export abstract class Job extends JobCore {
   }
 
   #settleDone(): void {
-    if (this.#error) this.#done.reject(this.#error);
-    else this.#done.resolve({ offset: this.offset, length: this.length, cancelled: this.cancelRequested });
+    const warnings = [...this.#warnings];
+    if (this.#error) this.#done.reject(warnings.reduce(withCause, this.#error) as Error);
+    else
+      this.#done.resolve({
+        offset: this.offset,
+        length: this.length,
+        cancelled: this.cancelRequested,
+        ...(warnings.length > 0 ? { warnings } : {}),
+      });
   }
 
   async #dismiss(): Promise<void> {
@@ -319,4 +345,10 @@ export abstract class Job extends JobCore {
     if (this.#outerSignal?.aborted) queueMicrotask(this.#onOuterAbort);
     else this.#forgetSignal = onAbort(this.#outerSignal, this.#onOuterAbort);
   }
+}
+
+/** What was thrown, as an Error; of two failures the first. */
+function asError(thrown: unknown): Error {
+  const error = firstFailure(thrown);
+  return error instanceof Error ? error : new Error(messageOf(error));
 }

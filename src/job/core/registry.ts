@@ -40,6 +40,14 @@ export class JobRegistry {
     if (this.find(id)) throw new CommandError(`Job ID '${id}' already in use`);
   }
 
+  /** The type and the first number that no job has: `mirror0`. It is free until something is waited for. */
+  freeId(type: string): string {
+    for (let number = 0; ; number++) {
+      const id = `${type}${number}`;
+      if (!this.find(id)) return id;
+    }
+  }
+
   /** The job of that id. */
   find(id: string): Job | undefined {
     return this.#jobs.find((job) => job.id === id);

@@ -3,12 +3,14 @@
  * 1, then 1 of 1, also when it fails. Source: behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../base/errors.ts";
+import type { Lease } from "../../base/lease.ts";
 import { amend, checkAmendable } from "../../block/graph/amend.ts";
 import type { AmendOptions } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { jobsOf } from "../core/registry.ts";
 import { Job, type JobOptions } from "../core/job.ts";
+import { startJob } from "../start.ts";
 
 /** Arguments of x-blockdev-amend. */
 export interface BlockdevAmendArguments {
@@ -22,20 +24,17 @@ export interface BlockdevAmendArguments {
 
 /** Amends one image. */
 export class AmendJob extends Job {
-  readonly #graph: BlockGraph;
+  readonly #held: Lease;
   readonly #node: BlockNode;
   readonly #options: AmendOptions;
   readonly #force: boolean;
 
-  constructor(
-    init: JobOptions & { graph: BlockGraph; node: BlockNode; options: AmendOptions; force: boolean },
-  ) {
+  constructor(init: JobOptions & { held: Lease; node: BlockNode; options: AmendOptions; force: boolean }) {
     super(init);
-    this.#graph = init.graph;
+    this.#held = init.held;
     this.#node = init.node;
     this.#options = init.options;
     this.#force = init.force;
-    init.graph.reference(init.node);
   }
 
   protected override async run(): Promise<void> {
@@ -48,16 +47,16 @@ export class AmendJob extends Job {
   }
 
   protected override clean(): Promise<void> {
-    return this.#graph.release(this.#node);
+    return this.#held.end();
   }
 }
 
-/** x-blockdev-amend. Throws CommandError if the node is not there or its driver is another; returns the running job. */
-export function startAmend(
+/** x-blockdev-amend. Throws CommandError if the node is not there or its driver is another; resolves with the running job. */
+export async function startAmend(
   graph: BlockGraph,
   args: BlockdevAmendArguments,
   { signal }: { signal?: AbortSignal | undefined } = {},
-): AmendJob {
+): Promise<AmendJob> {
   const { driver, ...options } = args.options;
   const node = graph.nodeOrDevice({ node: args["node-name"] });
   if (![...graph.drivers].some(({ name }) => name === driver)) {
@@ -67,17 +66,9 @@ export function startAmend(
     throw new CommandError("x-blockdev-amend doesn't support changing the block driver");
   }
   checkAmendable(node);
-  const job = new AmendJob({
-    id: args["job-id"],
-    type: "amend",
-    registry: jobsOf(graph),
-    autoDismiss: false,
-    signal,
-    graph,
-    node,
-    options,
-    force: args.force ?? false,
+  const common = { id: args["job-id"], type: "amend", registry: jobsOf(graph), autoDismiss: false, signal };
+  return startJob({
+    take: (leases) => Promise.resolve(leases.add(graph.hold(node))),
+    make: (held) => new AmendJob({ ...common, held, node, options, force: args.force ?? false }),
   });
-  job.start();
-  return job;
 }

@@ -7,6 +7,7 @@ import type { DriverType } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import { jobsOf } from "../core/registry.ts";
 import { Job, type JobOptions } from "../core/job.ts";
+import { startJob } from "../start.ts";
 
 /** Arguments of blockdev-create. */
 export interface BlockdevCreateArguments {
@@ -41,26 +42,28 @@ export class CreateJob extends Job {
   }
 }
 
-/** blockdev-create. Throws CommandError if the driver is not there or creates nothing; returns the running job. */
-export function startCreate(
+/** blockdev-create. Throws CommandError if the driver is not there or creates nothing; resolves with the running job. */
+export async function startCreate(
   graph: BlockGraph,
   args: BlockdevCreateArguments,
   { signal }: { signal?: AbortSignal | undefined } = {},
-): CreateJob {
+): Promise<CreateJob> {
   const { driver: name } = args.options;
   const driver = [...graph.drivers].find((type) => type.name === name);
   if (!driver) throw new CommandError(`Block driver '${name}' not found or not supported`);
   if (!driver.create) throw new CommandError("Driver does not support blockdev-create");
-  const job = new CreateJob({
-    id: args["job-id"],
-    type: "create",
-    registry: jobsOf(graph),
-    autoDismiss: false,
-    signal,
-    graph,
-    driver,
-    options: args.options,
+  return startJob({
+    take: () =>
+      Promise.resolve({
+        id: args["job-id"],
+        type: "create",
+        registry: jobsOf(graph),
+        autoDismiss: false,
+        signal,
+        graph,
+        driver,
+        options: args.options,
+      }),
+    make: (init) => new CreateJob(init),
   });
-  job.start();
-  return job;
 }

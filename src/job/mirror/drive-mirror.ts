@@ -2,6 +2,7 @@
  * drive-mirror: a mirror whose target image the command makes or opens itself.
  * Source: behaviour of QEMU 7.2's qmp_drive_mirror.
  */
+import { closing } from "../../base/closing.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
@@ -16,10 +17,10 @@ export function startDriveMirror(
   args: ArgsOf<"drive-mirror">,
   options: JobStartOptions = {},
 ): Promise<MirrorJob> {
-  return jobsOf(graph).exclusively(() => start(graph, args, options));
+  return jobsOf(graph).exclusively(() => startOnImage(graph, args, options));
 }
 
-async function start(
+async function startOnImage(
   graph: BlockGraph,
   args: ArgsOf<"drive-mirror">,
   options: JobStartOptions,
@@ -38,9 +39,9 @@ async function start(
     mode,
     nodeName: args["node-name"],
   });
-  try {
+  const start = (): Promise<MirrorJob> => {
     const zeroInit = target.driver.hasZeroInit?.() ?? false;
-    return await startChecked(graph, args, {
+    return startChecked(graph, args, {
       ...options,
       source,
       target,
@@ -48,7 +49,6 @@ async function start(
       unmap: args.unmap ?? true,
       zeroTarget: args.sync === "full" && (mode === "existing" || !zeroInit),
     });
-  } finally {
-    await graph.release(target);
-  }
+  };
+  return closing(start, () => graph.release(target));
 }

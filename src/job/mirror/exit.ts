@@ -2,23 +2,52 @@
  * The end of a mirror: the target takes the source's place (or does not), and the filter leaves the graph. It runs once,
  * from prepare or from abort, while the source is still drained. Source: behaviour of QEMU 7.2's mirror_exit_common.
  */
+import { AssertionError } from "../../base/assert.ts";
+import { closing } from "../../base/closing.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
-import { skipFilters } from "../../block/model/chain.ts";
-import { drainedBegin, drainedEnd } from "../../block/model/drain.ts";
-import { Role } from "../../block/model/contract.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import { type Lease, Leases } from "../../base/lease.ts";
 import { refresh } from "../../block/graph/edges.ts";
-import type { MirrorJob } from "./job.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import { skipFilters } from "../../block/model/chain.ts";
+import { Role } from "../../block/model/contract.ts";
+import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import { drainedSection } from "../../block/model/drain.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import type { MirrorInit } from "./init.ts";
 
 const replaceReason = "block device is in use by block-job-complete";
 
+/** The mirror whose end is carried out (job.ts). */
+export interface EndingMirror {
+  readonly graph: BlockGraph;
+  readonly init: MirrorInit;
+  readonly source: BlockNode;
+  readonly bitmap: DirtyBitmap;
+  /** The target shall take the source's place. */
+  readonly shouldComplete: boolean;
+  readonly frozen: Lease;
+  /** The drained section of the source, and whether there is one. */
+  readonly drain: Lease;
+  inDrain: boolean;
+  removeAllNodes(): Promise<void>;
+  aside(step: () => Promise<unknown>): Promise<void>;
+}
+
 /** Carries out one mirror's end. */
 export class MirrorExit {
-  readonly #job: MirrorJob;
+  readonly #job: EndingMirror;
+  /** What is given back when the graph was changed, newest first. */
+  readonly #rest = new Leases();
+  /** What ends after the filter has left. */
+  readonly #afterFilter = new Leases();
+  /** The node that `replaces` names, blocked and held. */
+  readonly #replaced = new Leases();
   #done = false;
   #toReplace: BlockNode | undefined;
+  /** The target has taken over: the job has done what it was for. */
+  #switched = false;
 
-  constructor(job: MirrorJob) {
+  constructor(job: EndingMirror) {
     this.#job = job;
   }
 
@@ -26,53 +55,82 @@ export class MirrorExit {
   blockReplaced(): void {
     const { replaces } = this.#job.init;
     if (replaces === undefined || this.#toReplace) return;
-    const node = this.#job.graph.findNode(replaces);
+    const { graph } = this.#job;
+    const node = graph.findNode(replaces);
     if (!node) throw new CommandError(`Node name '${replaces}' not found`);
     node.block(replaceReason);
-    this.#job.graph.reference(node);
     this.#toReplace = node;
+    this.#replaced.add(graph.hold(node));
+    this.#replaced.defer(() => node.unblock(replaceReason));
   }
 
-  /** Frees what the job holds when it never started. */
+  /** Frees what the job holds when it never started; its filter and the rest go by the leases of the start. */
   async abandon(): Promise<void> {
     if (this.#done) return;
     this.#done = true;
-    const { init, bitmap, graph } = this.#job;
-    init.unfreeze?.();
+    const { init, bitmap, frozen } = this.#job;
+    await frozen.end();
     bitmap.release();
-    await graph.detach(init.target);
+    await init.target.end();
   }
 
-  /** Changes the graph. Throws EPERM when the pivot is refused; the filter is gone all the same. */
+  /**
+   * Changes the graph. Throws EPERM when the pivot is refused; the filter is gone all the same. When the target has taken over,
+   * nothing of what is left behind can fail the job any more; a target that does not must be whole when it is closed.
+   */
   async run(aborting: boolean): Promise<void> {
     if (this.#done) return;
     this.#done = true;
-    const { graph, init, source } = this.#job;
-    const target = init.target.node;
-    const filter = init.top.node;
-    const held = [source, target];
-    for (const node of [...held, filter]) graph.reference(node);
-    init.unfreeze?.();
-    this.#job.bitmap.release();
-    await graph.detach(init.target);
-    await drainedBegin(filter);
-    init.top.stopped = true;
-    await refresh([filter]);
-    let refused: unknown;
+    const { init, graph, source } = this.#job;
+    const [oldSource, target] = [graph.hold(source), graph.hold(init.target.edge.node)];
+    await closing(
+      () => this.#change(aborting),
+      () => this.#job.aside(() => this.#rest.end()),
+      () => this.#job.aside(() => oldSource.end()),
+      () => init.writable.end(),
+      () => (this.#switched ? this.#job.aside(() => target.end()) : target.end()),
+    );
+  }
+
+  async #change(aborting: boolean): Promise<void> {
+    const { init, bitmap, frozen } = this.#job;
+    const { filter, top } = init;
+    this.#collectRest();
+    await frozen.end();
+    bitmap.release();
+    await init.target.end();
+    const section = await drainedSection(filter.node);
+    // The section outlives the filter's place in the graph.
+    this.#afterFilter.add(section);
+    top.stopped = true;
+    await refresh([filter.node]);
+    if (!aborting) await this.#attemptPivot();
+  }
+
+  #collectRest(): void {
+    const job = this.#job;
+    const { filter, top } = job.init;
+    this.#rest.defer(() => {
+      job.inDrain = false;
+    });
+    this.#rest.add(job.drain);
+    this.#rest.add(this.#afterFilter);
+    this.#rest.add(filter);
+    this.#rest.defer(() => {
+      top.sink = undefined;
+    });
+    this.#rest.defer(() => job.removeAllNodes());
+    this.#rest.add(this.#replaced);
+  }
+
+  async #attemptPivot(): Promise<void> {
+    const { source, init } = this.#job;
     try {
-      if (!aborting) await this.#pivot(source, target);
+      await this.#pivot(source, init.target.edge.node);
     } catch (error) {
-      refused = error;
+      if (error instanceof AssertionError) throw error;
+      throw new BlockError({ code: "EPERM", op: "mirror", cause: error });
     }
-    await this.#letReplacedGo();
-    await this.#job.removeAllNodes();
-    init.top.sink = undefined;
-    await graph.removeFilter(filter);
-    drainedEnd(source);
-    drainedEnd(filter);
-    this.#job.inDrain = false;
-    for (const node of held) await graph.release(node);
-    if (refused) throw new BlockError({ code: "EPERM", op: "mirror", cause: refused });
   }
 
   async #pivot(source: BlockNode, target: BlockNode): Promise<void> {
@@ -80,14 +138,22 @@ export class MirrorExit {
     await this.#setBacking(source, target);
     if (!shouldComplete) return;
     const replaced = this.#toReplace ?? source;
-    if (replaced.readOnly !== target.readOnly) await graph.setReadOnly(target, replaced.readOnly);
-    if (!presentsSame(replaced, source)) {
-      throw new CommandError(
-        `Can no longer replace '${init.top.source.name}' by '${target.name}', because it can no longer be ` +
-          "guaranteed that doing so would not lead to an abrupt change of visible data",
-      );
-    }
-    await graph.replace(replaced, target);
+    const alike = await graph.switched(target, replaced.readOnly);
+    const replace = async (): Promise<void> => {
+      if (!presentsSame(replaced, source)) throw new CommandError(this.#changedMessage(target));
+      await graph.replace(replaced, target);
+      this.#switched = true;
+      alike.keep();
+      init.writable.keep();
+    };
+    await closing(replace, () => alike.end());
+  }
+
+  #changedMessage(target: BlockNode): string {
+    return (
+      `Can no longer replace '${this.#job.init.top.source.name}' by '${target.name}', because it can no longer be ` +
+      "guaranteed that doing so would not lead to an abrupt change of visible data"
+    );
   }
 
   async #setBacking(source: BlockNode, target: BlockNode): Promise<void> {
@@ -100,14 +166,6 @@ export class MirrorExit {
     } else if (backingMode === "open" && !unfiltered.backing) {
       await this.#job.graph.openBackingOf(unfiltered);
     }
-  }
-
-  async #letReplacedGo(): Promise<void> {
-    const node = this.#toReplace;
-    this.#toReplace = undefined;
-    if (!node) return;
-    node.unblock(replaceReason);
-    await this.#job.graph.release(node);
   }
 }
 

@@ -10,17 +10,17 @@ import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Wakeup } from "../../base/signals.ts";
-import type { Child } from "../../block/model/node.ts";
+import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
-import { drainedBegin, drainedEnd } from "../../block/model/drain.ts";
+import { drainedSection } from "../../block/model/drain.ts";
 import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
-import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
-import type { OnError } from "../core/error-policy.ts";
+import { BlockJob } from "../core/block-job.ts";
 import { MirrorExit } from "./exit.ts";
-import type { GuestChange, MirrorSink, MirrorTop } from "./top.ts";
+import type { MirrorInit } from "./init.ts";
+import type { GuestChange, MirrorSink } from "./top.ts";
 import { sliceMs } from "../core/rate-limit.ts";
 
 /** A buffer is copied in this many pieces, all of them in flight; more make the page cache no faster. */
@@ -31,40 +31,18 @@ const MAX_PIECE_BYTES = 4 * MiB;
 /** Zeroes are written in pieces of at most this much. */
 const MAX_ZERO_BYTES = 1024 * MiB;
 
-/** What happens to the target's backing link when the mirror takes the source's place. */
-export type BackingMode = "leave" | "source-chain" | "open";
-
-/** What a mirror job is made of. */
-export interface MirrorInit extends BlockJobOptions {
-  /** The filter, inserted above the source. */
-  top: MirrorTop;
-  /** The job's edge to the target, with write permission. */
-  target: Child;
-  /** Copy only what is allocated above this node; undefined: everything. */
-  base: BlockNode | undefined;
-  syncNone: boolean;
-  zeroTarget: boolean;
-  backingMode: BackingMode;
-  activeCommit: boolean;
-  replaces: string | undefined;
-  granularity: number;
-  bufBytes: number;
-  onSourceError: OnError;
-  onTargetError: OnError;
-  unmap: boolean;
-  writeBlocking: boolean;
-  /** Gives the frozen backing links back. */
-  unfreeze: (() => void) | undefined;
-}
-
 /** A running mirror or active commit. */
 export class MirrorJob extends BlockJob implements MirrorSink {
   readonly init: MirrorInit;
   readonly bitmap: DirtyBitmap;
   /** complete() was called: take the source's place at the end. */
   shouldComplete = false;
-  /** The loop holds a drained section of its own. */
+  /** The backing links that are frozen below an active commit. */
+  frozen = new Lease();
+  /** The source is being drained by the job itself, or is for its end. */
   inDrain = false;
+  /** That drained section. */
+  drain = new Lease();
   readonly #exit: MirrorExit;
   readonly #copier: RangeCopier;
   readonly #ranges = new InFlightRanges();
@@ -85,11 +63,11 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     this.init = init;
     const source = init.top.source;
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
-    const below = init.top.node.filtered;
+    const below = init.filter.node.filtered;
     if (!below) throw blockError("ENOMEDIUM", "mirror");
     this.#copier = new RangeCopier({
       source: below,
-      target: init.target,
+      target: init.target.edge,
       arena: this.graph.arena,
       kernels: this.graph.kernels,
       unmap: init.unmap,
@@ -167,16 +145,16 @@ export class MirrorJob extends BlockJob implements MirrorSink {
       }
     } finally {
       await this.#waitForAll();
-      if (!drainHeld) {
-        this.inDrain = true;
-        await drainedBegin(this.source);
-      }
+      if (!drainHeld) await this.#drainSource();
     }
   }
 
   async #matchSizes(): Promise<void> {
     const { source } = this;
-    const { target, activeCommit } = this.init;
+    const {
+      target: { edge: target },
+      activeCommit,
+    } = this.init;
     this.#length = source.length;
     if (activeCommit && target.length < source.length) {
       await target.truncate(source.length, { exact: false, preallocation: "off" });
@@ -211,7 +189,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
   }
 
   #canZeroTarget(): boolean {
-    const { node } = this.init.target;
+    const { node } = this.init.target.edge;
     return node.options.discard === "unmap" && node.driver.pwriteZeroes !== undefined;
   }
 
@@ -253,10 +231,14 @@ export class MirrorJob extends BlockJob implements MirrorSink {
         if (dirty > 0) delay = await this.#iteration();
       }
       const inSync = this.#inFlight === 0 && this.bitmap.dirtyBytes === 0 && dirty === 0;
-      if (inSync && !(await this.#becomeReady())) continue;
+      if (inSync && !(await this.#becomeReady())) {
+        await this.#waitToRetry();
+        continue;
+      }
       const finish = inSync && (this.shouldComplete || this.cancelRequested);
       if (finish && this.bitmap.dirtyBytes === 0) {
         if (await this.#finish()) return true;
+        await this.#waitToRetry();
         continue;
       }
       if (this.isReady && !finish && this.#inFlight === 0 && this.bitmap.dirtyBytes === 0) delay = sliceMs;
@@ -290,17 +272,22 @@ export class MirrorJob extends BlockJob implements MirrorSink {
 
   /** Drains the source; true if it is still in sync then, and the drain is held on to. */
   async #finish(): Promise<boolean> {
-    this.inDrain = true;
-    await drainedBegin(this.source);
+    await this.#drainSource();
     if (this.bitmap.dirtyBytes === 0 && (await this.#flushTarget())) return true;
-    drainedEnd(this.source);
+    await this.drain.end();
     this.inDrain = false;
     return false;
   }
 
+  async #drainSource(): Promise<void> {
+    this.inDrain = true;
+    this.drain = await drainedSection(this.source);
+  }
+
   async #flushTarget(): Promise<boolean> {
     try {
-      await this.init.target.flush();
+      await this.init.target.edge.flush();
+      this.#succeeded();
       return true;
     } catch (error) {
       this.#decide("write", error);
@@ -398,12 +385,11 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     this.#perform(piece).then(
       () => {
         if (!this.#zeroing) this.progress.done(piece.bytes);
-        this.backoff.progress();
-        this.#retryMs = 0;
+        this.#succeeded();
         settle();
       },
       (error: CopyError) => {
-        if (!this.#zeroing) this.bitmap.bitmap.set(piece.offset, piece.bytes);
+        this.bitmap.bitmap.set(piece.offset, piece.bytes);
         this.#decide(error.operation, error);
         settle();
       },
@@ -432,6 +418,18 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     const action = this.errorAction({ policy, isRead, error });
     if (action === "report") this.#failure ??= this.failure(error);
     else if (action === "ignore") this.#retryMs = this.backoff.failed();
+  }
+
+  /** Something got done: what fails next is tried again at once. */
+  #succeeded(): void {
+    this.backoff.progress();
+    this.#retryMs = 0;
+  }
+
+  /** Before the same is tried again that failed and was passed over. Any verb ends the wait. */
+  async #waitToRetry(): Promise<void> {
+    if (this.#retryMs > 0) await this.sleep(this.#retryMs);
+    this.#lastYield = this.graph.host.clock.nowMs();
   }
 
   // MirrorSink: guest writes seen by the filter.
@@ -467,7 +465,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
   }
 
   #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Promise<void> {
-    const { target } = this.init;
+    const { edge: target } = this.init.target;
     if (kind === "write" && data) return target.pwrite(offset, data, flags);
     return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);
   }

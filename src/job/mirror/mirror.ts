@@ -17,28 +17,33 @@ import {
 import type { ChildParent } from "../../block/model/node.ts";
 import { defaultGranularity } from "../../block/model/dirty-bitmap.ts";
 import { refresh } from "../../block/graph/edges.ts";
+import { failed } from "../../base/closing.ts";
+import { Lease, type Leases } from "../../base/lease.ts";
+import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
+import { unnamedDevice } from "../../block/graph/image-root.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
-import { type BackingMode, MirrorJob } from "./job.ts";
-import type { MirrorTop } from "./top.ts";
-import { deviceNameOf } from "../core/arguments.ts";
+import { startJob } from "../start.ts";
+import type { BackingMode } from "./init.ts";
+import { MirrorJob } from "./job.ts";
+import { MirrorTop } from "./top.ts";
+import { type StartOptions, jobId } from "../core/arguments.ts";
 import { jobsOf } from "../core/registry.ts";
 
 const DEFAULT_BUF_BYTES = 16 * MiB;
 
 /** What a caller may add to the wire's arguments. */
-export interface JobStartOptions {
-  /** Cancels the job when it aborts. */
-  signal?: AbortSignal | undefined;
-}
+export type JobStartOptions = Pick<StartOptions, "signal" | "numbered">;
 
 /** Everything that makes one mirror, checked as far as arguments go. */
-export interface MirrorPlan extends JobStartOptions {
+export interface MirrorPlan {
+  /** Cancels the job when it aborts. */
+  signal?: AbortSignal | undefined;
   id: string;
   type: "mirror" | "commit";
   source: BlockNode;
@@ -112,7 +117,7 @@ export async function startChecked(
     device: devicePolicyOf(source),
   });
   return startMirrorJob(graph, {
-    id: args["job-id"] ?? deviceNameOf(graph, source),
+    id: jobId(graph, source, { id: args["job-id"], type: "mirror", numbered: given.numbered }),
     type: "mirror",
     source,
     target,
@@ -166,7 +171,19 @@ function checkReplaces(graph: BlockGraph, source: BlockNode, name: string): void
 }
 
 /** Checks what is left, inserts the filter, makes the job and starts it. Nothing stays behind on failure. */
-export async function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promise<MirrorJob> {
+export function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promise<MirrorJob> {
+  return startJob({
+    take: async (leases) => {
+      const writable = leases.add(plan.type === "commit" ? await graph.writable(plan.target) : new Lease());
+      return { filter: leases.add(await insertFilter(graph, plan)), writable };
+    },
+    make: (taken) => createJob(graph, plan, taken),
+    hold: (job, { filter }, leases) => holdNodes(job, { plan, filter: filter.node, leases }),
+    speed: plan.speed,
+  });
+}
+
+async function insertFilter(graph: BlockGraph, plan: MirrorPlan): Promise<FilterLease> {
   if (plan.bufBytes < 0) throw new CommandError("Invalid parameter 'buf-size'");
   if (skipFilters(plan.source) === skipFilters(plan.target))
     throw new CommandError("Can't mirror node into itself");
@@ -176,30 +193,21 @@ export async function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promi
     ...(plan.filterNodeName === undefined ? {} : { "node-name": plan.filterNodeName }),
   };
   jobsOf(graph).checkId(plan.id);
-  const filter = await graph.insertFilter(spec, plan.source, { implicit: plan.filterNodeName === undefined });
-  let job: MirrorJob | undefined;
-  try {
-    job = await createJob(graph, plan, filter);
-    job.setSpeed(plan.speed);
-    await holdNodes(job, plan, filter);
-  } catch (error) {
-    await job?.earlyFail(error);
-    await graph.removeFilter(filter);
-    throw error;
-  }
-  // The job's edge keeps the filter from now on.
-  await graph.release(filter);
-  job.start();
-  return job;
+  return graph.insertFilter(spec, plan.source, { implicit: plan.filterNodeName === undefined });
 }
 
-async function createJob(graph: BlockGraph, plan: MirrorPlan, filter: BlockNode): Promise<MirrorJob> {
-  const top = filter.driver as MirrorTop;
+async function createJob(
+  graph: BlockGraph,
+  plan: MirrorPlan,
+  taken: { filter: FilterLease; writable: Lease },
+): Promise<MirrorJob> {
+  const { filter, writable } = taken;
+  const top = filter.driver(MirrorTop);
   top.isCommit = plan.type === "commit";
   // Its edge shares more from now on.
-  if (top.isCommit) await refresh([filter]);
+  if (top.isCommit) await refresh([filter.node]);
   const { owner, setJob } = targetOwner();
-  const target = await graph.attach(owner, plan.target, { name: "root", ...targetPermissions(plan) });
+  const target = await graph.root(plan.target, { parent: owner, ...targetPermissions(plan) });
   try {
     const job = new MirrorJob({
       ...plan,
@@ -207,15 +215,15 @@ async function createJob(graph: BlockGraph, plan: MirrorPlan, filter: BlockNode)
       graph,
       registry: jobsOf(graph),
       top,
+      filter,
+      writable,
       target,
       activeCommit: plan.type === "commit",
-      unfreeze: undefined,
     });
     setJob(job);
     return job;
   } catch (error) {
-    await graph.detach(target);
-    throw error;
+    return failed(error, () => target.end());
   }
 }
 
@@ -230,9 +238,7 @@ function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: numb
 function targetOwner(): { owner: ChildParent; setJob: (job: MirrorJob) => void } {
   let job: MirrorJob | undefined;
   const owner: ChildParent = {
-    describe: () => "an unnamed block device",
-    drainedBegin: () => undefined,
-    drainedEnd: () => undefined,
+    ...unnamedDevice,
     drainedBusy: () => job !== undefined && job.copiesInFlight > 0,
     stayAtNode: true,
   };
@@ -257,7 +263,10 @@ function targetPermissions(plan: MirrorPlan): Permissions {
 }
 
 /** The job's edges, which also block other operations; below an active commit the whole chain is frozen. */
-async function holdNodes(job: MirrorJob, plan: MirrorPlan, filter: BlockNode): Promise<void> {
+async function holdNodes(
+  job: MirrorJob,
+  { plan, filter, leases }: { plan: MirrorPlan; filter: BlockNode; leases: Leases },
+): Promise<void> {
   const readers = Perm.consistentRead | Perm.writeUnchanged | Perm.write;
   await job.addNode(filter, "main node", { perm: Perm.consistentRead, shared: readers });
   await job.addNode(plan.source, "source", { perm: 0, shared: readers });
@@ -269,5 +278,5 @@ async function holdNodes(job: MirrorJob, plan: MirrorPlan, filter: BlockNode): P
     if (node === below) shared |= Perm.consistentRead;
     await job.addNode(node, "intermediate node", { perm: 0, shared });
   }
-  job.init.unfreeze = freezeChain(filter, plan.target);
+  job.frozen = leases.add(freezeChain(filter, plan.target));
 }

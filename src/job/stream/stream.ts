@@ -11,6 +11,8 @@ import type { Child } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Req, Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
+import type { Lease } from "../../base/lease.ts";
+import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
@@ -21,6 +23,7 @@ import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "../core
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { jobsOf } from "../core/registry.ts";
+import { startJob } from "../start.ts";
 import { type StartOptions, findBackingImage, jobOptions, lookupNode } from "../core/arguments.ts";
 
 /** Arguments of block-stream. */
@@ -36,18 +39,18 @@ interface StreamRange {
 }
 
 interface StreamInit extends StreamRange {
-  filter: BlockNode;
+  /** The copy-on-read filter above the node. */
+  filter: FilterLease;
+  /** The node's being writable. */
+  writable: Lease;
   onError: OnError;
   /** What the header shall say instead of the base's own name. */
   backingFile: string | undefined;
-  /** The node was made writable for the job. */
-  wasReadOnly: boolean;
 }
 
 /** Streams one node. */
 export class StreamJob extends ChunkJob {
   readonly #init: StreamInit;
-  #filter: BlockNode | undefined;
   #main: Child | undefined;
   #top: Child | undefined;
   #firstError: unknown;
@@ -57,14 +60,13 @@ export class StreamJob extends ChunkJob {
   constructor(options: BlockJobOptions, init: StreamInit) {
     super(options);
     this.#init = init;
-    this.#filter = init.filter;
   }
 
   /** Takes the nodes. */
   async takeNodes(): Promise<void> {
     const { top, filter, aboveBase } = this.#init;
     const shared = Perm.consistentRead | Perm.writeUnchanged;
-    this.#main = await this.addNode(filter, "main node", { perm: 0, shared: Perm.all });
+    this.#main = await this.addNode(filter.node, "main node", { perm: 0, shared: Perm.all });
     this.#top = await this.addNode(top, "active node", { perm: shared, shared: shared | Perm.write });
     const base = filterOrCow(aboveBase);
     for (let node = filterOrCow(top); node && node !== base; node = filterOrCow(node))
@@ -105,9 +107,15 @@ export class StreamJob extends ChunkJob {
   }
 
   protected override async prepare(): Promise<void> {
-    await this.dropFilter();
     const { top, aboveBase } = this.#init;
-    await drained([top, aboveBase], () => this.#changeBacking());
+    await this.#dropFilter();
+    // What leaves the chain is closed when the new link is written, and can't undo that.
+    const dropped = this.graph.hold(...layers(top));
+    try {
+      await drained([top, aboveBase], () => this.#changeBacking());
+    } finally {
+      await this.aside(() => dropped.end());
+    }
   }
 
   async #changeBacking(): Promise<void> {
@@ -130,25 +138,21 @@ export class StreamJob extends ChunkJob {
     await this.#top!.flush();
   }
 
-  /** Takes the filter out of the graph. */
-  async dropFilter(): Promise<void> {
-    const filter = this.#filter;
-    this.#filter = undefined;
-    if (!filter) return;
+  /** Takes the filter out of the graph; whether its last flush fails is no matter of the job. */
+  async #dropFilter(): Promise<void> {
+    const { filter } = this.#init;
+    if (!filter.isHeld) return;
     if (this.#main) await this.removeNode(this.#main);
-    await this.graph.removeFilter(filter);
+    this.#main = undefined;
+    await this.aside(() => filter.end());
   }
 
   protected override async clean(): Promise<void> {
-    await this.dropFilter();
-    if (!this.#init.wasReadOnly) return;
+    const { writable } = this.#init;
+    await this.#dropFilter();
+    if (!writable.isHeld) return;
     await this.removeAllNodes();
-    await this.graph.setReadOnly(this.#init.top, true);
-  }
-
-  protected override async release(): Promise<void> {
-    await this.dropFilter();
-    await super.release();
+    await writable.end();
   }
 }
 
@@ -177,24 +181,16 @@ async function start(
     device: devicePolicyOf(top),
   });
   const created = jobOptions(graph, top, args, { ...options, type: "stream" });
-  const wasReadOnly = top.readOnly;
-  if (wasReadOnly) await graph.setReadOnly(top, false);
-  let filter: BlockNode | undefined;
-  let job: StreamJob | undefined;
-  try {
-    filter = await insertFilter(graph, range, args["filter-node-name"]);
-    const init: StreamInit = { ...range, filter, onError, backingFile: args["backing-file"], wasReadOnly };
-    job = new StreamJob(created, init);
-    job.setSpeed(args.speed ?? 0);
-    await job.takeNodes();
-  } catch (error) {
-    if (job) await job.earlyFail(error);
-    else if (filter) await graph.removeFilter(filter);
-    if (wasReadOnly) await graph.setReadOnly(top, true);
-    throw error;
-  }
-  job.start();
-  return job;
+  return startJob({
+    async take(leases) {
+      const writable = leases.add(await graph.writable(top));
+      const filter = leases.add(await insertFilter(graph, range, args["filter-node-name"]));
+      return { ...range, filter, writable, onError, backingFile: args["backing-file"] };
+    },
+    make: (init) => new StreamJob(created, init),
+    hold: (job) => job.takeNodes(),
+    speed: args.speed,
+  });
 }
 
 /** Puts the copy-on-read filter above the node. */
@@ -202,7 +198,7 @@ async function insertFilter(
   graph: BlockGraph,
   { top, baseOverlay }: StreamRange,
   name: string | undefined,
-): Promise<BlockNode> {
+): Promise<FilterLease> {
   const spec = { driver: "copy-on-read", file: top.name, bottom: baseOverlay.name };
   const named = name === undefined ? spec : { ...spec, "node-name": name };
   try {

@@ -4,6 +4,7 @@
  * Invariants: one reply for each command, matched by id; when the connection ends, every command in flight rejects.
  * Answers are not checked against the schema (a newer daemon may say more). Source: QEMU's QMP specification.
  */
+import { asyncDispose } from "../../base/lease.ts";
 import { CommandError, type QmpErrorClass } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
 import { limits } from "../../base/limits.ts";
@@ -138,7 +139,7 @@ export class QmpClient extends EventTarget {
     await this.#connection.close().catch(() => undefined);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  async [asyncDispose](): Promise<void> {
     await this.close();
   }
 

@@ -64,6 +64,59 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
+it("jobs that start side by side without ids get one each", async () => {
+  const [a, b, c, d] = await Promise.all([disk("a"), disk("b"), disk("c"), disk("d")]);
+  const jobs = await Promise.all([mirror(a, b), mirror(c, d)]);
+  expect(jobs.map(({ id }) => id)).toEqual(["mirror0", "mirror1"]);
+  for (const job of jobs) await job.cancel();
+});
+
+describe("a switch that took place is a success, whatever becomes of the image that was left", () => {
+  const broken = {
+    driver: "blkdebug" as const,
+    "inject-error": [{ event: "none" as const, iotype: "flush" as const, errno: 5 }],
+  } satisfies { driver: "blkdebug"; "inject-error": object[] };
+
+  async function switchOver(node: Node, job: MirrorJob): Promise<void> {
+    const completed: unknown[] = [];
+    engine.graph.events.subscribe(({ event, data }) => {
+      if (event === "BLOCK_JOB_COMPLETED") completed.push(data["error"] ?? "well");
+    });
+    await node.write(4096, new Uint8Array(4096).fill(7));
+    await whenReady(job);
+    await job.complete();
+    const { warnings, cancelled } = await job.done;
+    expect([completed, cancelled, node.name]).toEqual([["well"], false, "new"]);
+    expect(warnings?.map(({ message }) => message)).toContain("Input/output error");
+    expect((await node.read(4096, 1))[0]).toBe(7);
+  }
+
+  it("mirror", async () => {
+    const old = await openNode(
+      { ...broken, "node-name": "old", image: { driver: "memory", size: SIZE } },
+      { engine },
+    );
+    const target = await disk("new");
+    await switchOver(old, await mirror(old, target));
+    await old.close();
+    await target.close();
+    expect(engine.graph.nodes).toEqual([]);
+  });
+
+  it("active commit", async () => {
+    await engine.graph.add({ driver: "memory", size: 0, "node-name": "storage" });
+    await createImage({ driver: "qcow2", file: "storage", size: SIZE }, { engine });
+    const backing = { driver: "memory", size: SIZE, "node-name": "new" } as const;
+    const file = { ...broken, image: "storage" };
+    const node = await openNode({ driver: "qcow2", "node-name": "old", file, backing }, { engine });
+    const job = await commit(node);
+    expect(job).toBeInstanceOf(MirrorJob);
+    await switchOver(node, job as MirrorJob);
+    await node.close();
+    expect(engine.graph.nodes.map(({ name }) => name)).toEqual(["storage"]);
+  });
+});
+
 describe("mirror", () => {
   it("copies, becomes ready, and makes the target take the source's place", async () => {
     const source = await filled("source", 1);

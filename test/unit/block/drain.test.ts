@@ -1,7 +1,7 @@
 // Drained sections: they wait for what is under way, hold back users, nest, and end well whatever happens inside.
 import { describe, expect, test } from "vitest";
 import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
-import { drained, drainedBegin, drainedEnd } from "../../../src/block/model/drain.ts";
+import { drained, drainedSection, unquiesce } from "../../../src/block/model/drain.ts";
 import { startBackup } from "../../../src/job/backup/backup.ts";
 import { startMirror } from "../../../src/job/mirror/mirror.ts";
 import { mirrorTop } from "../../../src/job/mirror/top.ts";
@@ -61,16 +61,17 @@ describe("a section", () => {
   test("nests: only the last end lets requests go on", async () => {
     const { test, node, backend, release } = await bench();
     release();
-    await drainedBegin(node);
-    await drainedBegin(node);
+    const first = await drainedSection(node);
+    const second = await drainedSection(node);
     let done = false;
     const write = backend.pwrite(0, new Uint8Array(512)).then(() => (done = true));
-    drainedEnd(node);
+    await first.end();
+    await first.end();
     await test.host.clock.idle();
     expect(done).toBe(false);
-    drainedEnd(node);
+    await second.end();
     await write;
-    expect(() => drainedEnd(node)).toThrow("ended without a beginning");
+    expect(() => unquiesce(node)).toThrow("ended without a beginning");
   });
 
   test("of several nodes holds them all, also in each other's sections", async () => {
@@ -91,7 +92,7 @@ describe("a section", () => {
 
   test("holds a user back that is attached in it", async () => {
     const { test, node } = await bench();
-    await drainedBegin(node);
+    const section = await drainedSection(node);
     const { node: other } = await addProbe(test.graph, { "node-name": "o", size: MiB });
     const filter = await test.graph.add({ driver: "blkdebug", "node-name": "f", image: "n" });
     const late = new BlockBackend(test.graph);
@@ -100,7 +101,7 @@ describe("a section", () => {
     const read = late.pread(0, new Uint8Array(1)).then(() => (done = true));
     await test.host.clock.idle();
     expect([done, filter.quiesceCounter, other.quiesceCounter]).toEqual([false, 1, 0]);
-    drainedEnd(node);
+    await section.end();
     await read;
     await late.close();
   });

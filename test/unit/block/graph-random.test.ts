@@ -5,7 +5,7 @@ import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend
 import { prepareSnapshot } from "../../../src/block/graph/change.ts";
 import { skipFilters } from "../../../src/block/model/chain.ts";
 import { drained } from "../../../src/block/model/drain.ts";
-import type { BlockNode } from "../../../src/block/model/node.ts";
+import type { FilterLease } from "../../../src/block/graph/filter-lease.ts";
 import { clusterBytes, cow, makeImage } from "../job/cow-format.ts";
 import { TestGraph, same } from "../support/graph.ts";
 
@@ -72,7 +72,7 @@ test("filters, snapshots and drains under a busy guest", async () => {
     const backend = new BlockBackend(made.graph, "guest");
     await backend.attach(first, guestPermissions);
     const guest = new BusyGuest(made, backend);
-    const filters: BlockNode[] = [];
+    const filters: FilterLease[] = [];
     guest.start();
     let images = 0;
     for (const step of list) {
@@ -88,7 +88,7 @@ test("filters, snapshots and drains under a busy guest", async () => {
         );
       } else if (step === "unfilter") {
         const filter = filters.pop();
-        if (filter) await made.graph.removeFilter(filter);
+        await filter?.end();
       } else if (step === "snapshot" || step === "undone") {
         images += 1;
         const overlay = `image${images}`;
@@ -111,7 +111,7 @@ test("filters, snapshots and drains under a busy guest", async () => {
     await backend.pread(0, whole);
     expect(same(whole, guest.model)).toBe(true);
     for (const node of made.graph.nodes) expect([node.quiesceCounter, node.inFlight]).toEqual([0, 0]);
-    for (const filter of filters.toReversed()) await made.graph.removeFilter(filter);
+    for (const filter of filters.toReversed()) await filter.end();
     await backend.close();
     await made.graph.close();
     expect(made.graph.nodes).toEqual([]);

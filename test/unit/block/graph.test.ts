@@ -290,9 +290,9 @@ describe("moving edges", () => {
         { driver: "blkdebug", image: "n", "node-name": `f${i}` },
         node,
       );
-      expect(backend.node).toBe(filter);
+      expect(backend.node).toBe(filter.node);
       await made.host.clock.turn();
-      await made.graph.removeFilter(filter);
+      await filter.end();
       expect(backend.node).toBe(node);
     }
     const count = await stop();
@@ -373,7 +373,7 @@ describe("frozen links", () => {
     const top = graph.node("top");
     const mid = graph.node("mid");
     const base = graph.node("base");
-    const undo = freezeChain(top, base);
+    const frozen = freezeChain(top, base);
     expect(() => freezeChain(mid, base)).toThrow("Cannot freeze 'backing' link to 'base'");
     await expect(graph.setBacking(top, base, Role.cow)).rejects.toThrow(
       "Cannot change 'backing' link to 'mid'",
@@ -381,7 +381,7 @@ describe("frozen links", () => {
     await expect(graph.setBacking(top, null, Role.cow)).rejects.toThrow();
     expect(top.backing?.node).toBe(mid);
     expect(top.quiesceCounter).toBe(0);
-    undo();
+    await frozen.end();
     await graph.setBacking(top, base, Role.cow);
     expect(top.backing?.node).toBe(base);
     expect(mid.blockedBy("resize")).toBeUndefined();

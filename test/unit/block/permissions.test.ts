@@ -204,7 +204,7 @@ test("a filter goes while another user of its node goes, and neither is refused"
   const filter = await graph.insertFilter({ driver: "blkdebug", image: "disk" }, disk);
   const reader = { perm: Perm.consistentRead, shared: Perm.all };
   const edge = await graph.attach(user("reader"), disk, { name: "reader", ...reader });
-  await Promise.all([graph.removeFilter(filter), graph.detach(edge)]);
+  await Promise.all([filter.end(), graph.detach(edge)]);
   expect([...disk.parents].map(({ name, perm, shared }) => ({ name, perm, shared }))).toEqual([
     { name: "root", ...alone },
   ]);
@@ -214,9 +214,9 @@ test("a filter that is taken out while the one above it goes too is closed when 
   const { graph } = new TestGraph();
   await addProbe(graph, { "node-name": "disk", size: 4096 });
   const lower = await graph.insertFilter({ driver: "blkdebug", image: "disk" }, graph.node("disk"));
-  const upper = await graph.insertFilter({ driver: "blkdebug", image: lower.name }, lower);
-  const above = graph.removeFilter(upper);
-  await graph.removeFilter(lower);
-  expect(lower.closed).toBe(true);
+  const upper = await graph.insertFilter({ driver: "blkdebug", image: lower.node.name }, lower.node);
+  const above = upper.end();
+  await lower.end();
+  expect(lower.node.closed).toBe(true);
   await above;
 });

@@ -181,7 +181,7 @@ describe("create", () => {
   ])("it %s, and waits for a dismiss with all of its progress done", async (_name, create, more) => {
     const bench = withDriver(create);
     const registry = jobsOf(bench.test.graph);
-    const job = startCreate(bench.test.graph, { "job-id": "c", options: { driver: "maker" } });
+    const job = await startCreate(bench.test.graph, { "job-id": "c", options: { driver: "maker" } });
     await job.done.catch(() => undefined);
     expect(registry.queryJobs()).toEqual([
       { id: "c", type: "create", status: "concluded", "current-progress": 1, "total-progress": 1, ...more },
@@ -192,11 +192,12 @@ describe("create", () => {
     expect(registry.jobs).toEqual([]);
   });
 
-  test("a driver that creates nothing, and one that is not there, are refused", () => {
+  test("a driver that creates nothing, and one that is not there, are refused", async () => {
     const { graph } = withDriver(undefined).test;
-    const start = (driver: string): unknown => startCreate(graph, { "job-id": "c", options: { driver } });
-    expect(() => start("maker")).toThrow("Driver does not support blockdev-create");
-    expect(() => start("nope")).toThrow("Block driver 'nope' not found or not supported");
+    const start = (driver: string): Promise<unknown> =>
+      startCreate(graph, { "job-id": "c", options: { driver } });
+    await expect(start("maker")).rejects.toThrow("Driver does not support blockdev-create");
+    await expect(start("nope")).rejects.toThrow("Block driver 'nope' not found or not supported");
     expect(jobsOf(graph).jobs).toEqual([]);
   });
 });

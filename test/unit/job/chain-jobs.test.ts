@@ -52,6 +52,25 @@ describe("stream", () => {
     expect(chain.test.graph.nodes.map((node) => node.name)).toEqual(["filter", "top", "mid", "base"]);
   });
 
+  test.each([{ "filter-node-name": "base" }, { speed: -1 }, { "job-id": "?" }])(
+    "a refused start (%o) leaves a read-only node read-only",
+    async (args) => {
+      const chain = await new Chain().open();
+      const { graph } = chain.test;
+      await graph.setReadOnly(chain.node("top"), true);
+      await expect(chain.stream(args)).rejects.toThrow();
+      expect(chain.node("top").readOnly).toBe(true);
+      expect(graph.nodes.map(({ name, references }) => [name, references])).toEqual([
+        ["top", 0],
+        ["mid", 0],
+        ["base", 0],
+      ]);
+      expect(jobsOf(graph).jobs).toEqual([]);
+      await chain.run(await chain.stream());
+      expect([chain.node("top").readOnly, await chain.firstDifference()]).toEqual([true, -1]);
+    },
+  );
+
   test("the backing-file argument goes into the header", async () => {
     const chain = await new Chain().open();
     await chain.run(await chain.stream({ "base-node": "base", "backing-file": "elsewhere.img" }));

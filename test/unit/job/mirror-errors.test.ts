@@ -1,6 +1,8 @@
 // The mirror under errors: each policy on each side, retries, and write-blocking mirrors as the real program has them.
 import { describe, expect, test } from "vitest";
+import { blockError } from "../../../src/base/errors.ts";
 import { KiB, MiB, pattern, same } from "../support/graph.ts";
+import { addProbe } from "../support/probe.ts";
 import { type Faults, bench, expectGone, guest } from "./mirror-support.ts";
 
 describe("errors", () => {
@@ -60,6 +62,61 @@ describe("errors", () => {
       expectGone(made);
     },
   );
+
+  test.each(["ignore", "stop"] as const)(
+    "what could not be zeroed at first (%s) is dirty again",
+    async (policy) => {
+      const made = await bench();
+      const { graph, host } = made.test;
+      const { driver, node } = await addProbe(graph, { "node-name": "p", size: 4 * MiB });
+      node.options = { ...node.options, discard: "unmap" };
+      driver.bytes.fill(0xee);
+      await made.test.disk("empty", 4 * MiB);
+      driver.before = ({ op }) => {
+        if (op !== "pwriteZeroes") return;
+        driver.before = undefined;
+        throw blockError("EIO", op);
+      };
+      const job = await made.start({ device: "empty", target: "p", "on-target-error": policy });
+      await host.clock.idle();
+      if (policy === "stop") job.resume();
+      await made.ready(job);
+      expect(made.events.filter((event) => event.startsWith("error"))).toEqual([`error write ${policy}`]);
+      expect(driver.bytes.findIndex((byte) => byte !== 0)).toBe(-1);
+      await job.cancel({ force: false });
+      await made.settle(job.done);
+      expectGone(made);
+    },
+  );
+
+  test.each([
+    ["READY", false],
+    ["the end", true],
+  ])("a flush that fails before %s, under ignore, is tried less and less often", async (_when, atEnd) => {
+    const made = await bench();
+    const { clock } = made.test.host;
+    const { driver } = await addProbe(made.test.graph, { "node-name": "p", size: 4 * MiB });
+    const fail = ({ op }: { op: string }): void => {
+      if (op === "flush") throw blockError("EIO", op);
+    };
+    if (!atEnd) driver.before = fail;
+    const job = await made.start({ target: "p", "on-target-error": "ignore" });
+    if (atEnd) {
+      await made.ready(job);
+      driver.before = fail;
+      // There must be something to flush.
+      await (await guest(made.test)).pwrite(0, new Uint8Array(512));
+      await job.complete();
+    }
+    const errors = (): number => made.events.filter((event) => event === "error write ignore").length;
+    const from = clock.nowMs();
+    while (clock.nowMs() < from + 3000) await clock.step();
+    expect(errors()).toBeGreaterThanOrEqual(5);
+    expect(errors()).toBeLessThanOrEqual(20);
+    await job.cancel();
+    await made.settle(job.done.catch(() => undefined));
+    expectGone(made);
+  });
 
   test("a failed flush of the target follows on-target-error before READY", async () => {
     const made = await bench({ target: [{ event: "none", iotype: "flush", errno: 5, once: true }] });

@@ -5,7 +5,7 @@ import { strerror } from "../../../src/base/errno.ts";
 import type { OnError } from "../../../src/job/core/error-policy.ts";
 import { GuestDevice } from "../../../src/machine/device.ts";
 import { addProbe } from "../support/probe.ts";
-import { TestMachine } from "../support/guest.ts";
+import { Guest, TestMachine } from "../support/guest.ts";
 
 const errnos = [
   ["EIO", 5],
@@ -170,7 +170,7 @@ describe("requests", () => {
       "Permission conflict on node 'shared': permissions 'write' are both required by block device 'd0' (uses node " +
         "'shared' as 'root' child) and unshared by block device 'd1' (uses node 'shared' as 'root' child).",
     );
-    expect([...bench.machine.devices.keys()]).toEqual(["d0"]);
+    expect([...bench.machine.devices].map(({ name }) => name)).toEqual(["d0"]);
   });
 
   test("without a write cache each write is durable when it completes", async () => {
@@ -197,6 +197,37 @@ describe("requests", () => {
     await bench.test.graph.remove("d0-disk");
   });
 
+  test("devices without a name keep their own policies", async () => {
+    const bench = new TestMachine();
+    const { graph } = bench.test;
+    const faults = [{ event: "none", iotype: "write", errno: 5, once: true }];
+    const plug = async (node: string): Promise<Guest> => {
+      const options = { machine: bench.machine, name: "", node: await bench.test.disk(node, 4096, faults) };
+      return new Guest(await GuestDevice.plug({ ...options, werror: "stop" }));
+    };
+    const [first, second] = [await plug("a"), await plug("b")];
+    expect([bench.machine.devices.size, graph.backends.size]).toEqual([2, 0]);
+    for (const [guest, node] of [
+      [first, "a"],
+      [second, "b"],
+    ] as const) {
+      const request = guest.issue({ op: "write" });
+      await bench.idle();
+      expect([request.result, guest.device.ioStatus]).toEqual(["waits", "failed"]);
+      const event = { device: "", "node-name": node, operation: "write", action: "stop" };
+      expect(bench.events.splice(0)).toMatchObject([
+        { event: "BLOCK_IO_ERROR", data: event },
+        { event: "STOP" },
+      ]);
+      await bench.machine.cont();
+      await bench.idle();
+      expect(request.result).toBe("ok");
+      bench.events.length = 0;
+    }
+    await first.device.unplug();
+    expect([...bench.machine.devices]).toEqual([second.device]);
+  });
+
   test("names are unique among devices and nodes", async () => {
     const bench = new TestMachine();
     const { device } = await bench.guest("d0");
@@ -206,6 +237,6 @@ describe("requests", () => {
     await expect(plug("d0")).rejects.toThrow("Device with id 'd0' already exists");
     await expect(plug("n")).rejects.toThrow("Device name 'n' conflicts with an existing node name");
     await expect(bench.test.disk("d0", 512)).rejects.toThrow("node-name=d0 is conflicting with a device id");
-    expect(machine.devices.get("d0")).toBe(device);
+    expect(machine.devices.has(device)).toBe(true);
   });
 });

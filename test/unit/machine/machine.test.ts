@@ -1,7 +1,7 @@
 // The machine: stop and cont with what is under way, jobs beside it, and errors that stopping itself brings about.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { drainedBegin, drainedEnd } from "../../../src/block/model/drain.ts";
+import { drainedSection } from "../../../src/block/model/drain.ts";
 import type { BlockJob } from "../../../src/job/core/block-job.ts";
 import { startBackup } from "../../../src/job/backup/backup.ts";
 import { startMirror } from "../../../src/job/mirror/mirror.ts";
@@ -145,12 +145,12 @@ describe("stop and cont", () => {
     const bench = new TestMachine();
     const guest = await bench.guest("d0");
     const node = bench.test.graph.node("d0-disk");
-    await drainedBegin(node);
+    const section = await drainedSection(node);
     const write = guest.issue({ op: "write", value: 9 });
     await bench.idle();
     const stopping = bench.machine.stop();
     await bench.idle();
-    drainedEnd(node);
+    await section.end();
     await stopping;
     await bench.idle();
     expect(write.result).toBe("waits");
