@@ -3,11 +3,12 @@
  */
 import { closing } from "../base/closing.ts";
 import { limits } from "../base/limits.ts";
-import { BlockError } from "../base/errors.ts";
+import { BlockError, errnoOf } from "../base/errors.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import type { Gate } from "../block/model/gate.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
+import { refuseOwnFiles } from "./own-files.ts";
 import { type CallOptions, Node, releaseIdle } from "./node.ts";
 
 /** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
@@ -107,12 +108,12 @@ export async function createImageIn(
   options: CreateImageOptions = {},
 ): Promise<void> {
   options.signal?.throwIfAborted();
-  checkSize(spec);
+  await checkNewImage(engine, spec);
   await releaseIdle(engine);
   const file = newFileOf(spec);
   if (file === undefined) return formatImage(engine, spec, options.signal);
   const preallocation = spec.driver === "raw" ? spec.preallocation : undefined;
-  await createFile(engine, file, {
+  const created = await createFile(engine, file, {
     size: spec.driver === "raw" ? spec.size : 0,
     exclusive: !options.overwrite,
     ...(preallocation === undefined ? {} : { preallocation }),
@@ -121,9 +122,25 @@ export async function createImageIn(
   try {
     await formatImage(engine, spec, options.signal);
   } catch (error) {
-    await removeFile(engine, file).catch(() => undefined);
+    if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * Throws, before anything is touched, what createImage() would throw of these options: in the format's words, and EINVAL where
+ * the image would be its own data file or backing file.
+ */
+export async function checkNewImage(engine: Engine, spec: CreateImageSpec): Promise<void> {
+  checkSize(spec);
+  const { graph } = engine;
+  await graph.driver(spec.driver).checkCreate?.({ graph, host: graph.host }, { ...spec });
+  await refuseOwnFiles(graph.host.files, { ...spec });
+}
+
+/** Another one has taken the file since it was made here, and has it. */
+function isLost(error: unknown): boolean {
+  return ["EAGAIN", "EBUSY"].includes(errnoOf(error));
 }
 
 /** Removes an image's file. Errors: ENOENT, EAGAIN while it is open (opfs). */
@@ -157,15 +174,15 @@ async function createFile(
   { graph }: Engine,
   file: NewFile,
   how: { size: number; exclusive: boolean; preallocation?: "off" | "falloc" | "full" },
-): Promise<void> {
+): Promise<{ made: boolean; identity?: string }> {
   const { driver, filename } = file;
   // Files of the host have a way that never replaces one; blockdev-create, as QEMU's, always does.
   if (driver !== "file") {
     await graph.driver(driver).create!({ graph, host: graph.host }, { ...file, ...how });
-    return;
+    return { made: how.exclusive };
   }
   try {
-    await graph.host.files.create(filename, how);
+    return await graph.host.files.create(filename, how);
   } catch (error) {
     // A file that is there but in use, or that can't grow, has been opened.
     if (!(error instanceof BlockError) || error.op === "lock" || error.op === "truncate") throw error;
@@ -174,9 +191,14 @@ async function createFile(
   }
 }
 
-async function removeFile({ graph }: Engine, file: NewFile): Promise<void> {
+async function removeFile(
+  { graph }: Engine,
+  file: NewFile,
+  { identity }: { identity?: string } = {},
+): Promise<void> {
   const { driver, filename } = file;
-  if (driver === "file") return graph.host.files.remove(filename);
+  if (driver === "file")
+    return graph.host.files.remove(filename, identity === undefined ? undefined : { identity });
   await graph.driver(driver).remove!({ graph, host: graph.host }, { ...file });
 }
 

@@ -12,7 +12,7 @@ import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
 import type { NodeOptions } from "../model/contract.ts";
-import { imageFilename } from "../model/filename.ts";
+import { makeImageFile } from "./new-image.ts";
 import { checkDetectZeroes } from "./open.ts";
 
 /**
@@ -271,7 +271,10 @@ export async function prepareSnapshotSync(
     throw new CommandError("New overlay node-name already in use");
   const format = args.format ?? "qcow2";
   const file: NodeSpec = { driver: "file", filename: args["snapshot-file"] };
-  if (args.mode !== "existing") await createOverlay(graph, { node, format, file });
+  if (args.mode !== "existing") {
+    const backing = { node, format: node.type.name };
+    await makeImageFile(graph, { format, filename: args["snapshot-file"], size: node.length, backing });
+  }
   const overlay = await graph.open({
     driver: format,
     file,
@@ -283,20 +286,4 @@ export async function prepareSnapshotSync(
     return installOverlay(graph, node, overlay);
   };
   return closing(install, () => graph.release(overlay));
-}
-
-async function createOverlay(
-  graph: BlockGraph,
-  { node, format, file }: { node: BlockNode; format: string; file: NodeSpec },
-): Promise<void> {
-  const context = { graph, host: graph.host };
-  const filename = file["filename"] as string;
-  await graph.driver("file").create?.(context, { driver: "file", filename, size: 0 });
-  await graph.driver(format).create?.(context, {
-    driver: format,
-    file,
-    size: node.length,
-    "backing-file": imageFilename(node),
-    "backing-fmt": node.type.name,
-  });
 }

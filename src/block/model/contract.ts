@@ -455,6 +455,8 @@ export interface DriverType {
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
   /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
   create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** Throws what `create` would throw for its options alone (formats), so that no file is touched for them. */
+  checkCreate?(context: CreateContext, options: Record<string, unknown>): Promise<void> | void;
   /** Removes what `create` made (protocols); ENOENT, EAGAIN while it is open. */
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
   /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */

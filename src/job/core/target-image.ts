@@ -7,7 +7,7 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { probeFormat } from "../../block/graph/open.ts";
-import { imageFilename } from "../../block/model/filename.ts";
+import { makeImageFile, type NewImage } from "../../block/graph/new-image.ts";
 
 /** What a drive-* command says of its target. */
 export interface TargetImage {
@@ -25,7 +25,7 @@ export async function openTargetImage(graph: BlockGraph, image: TargetImage): Pr
   const file: NodeSpec = { driver: "file", filename: image.target };
   const format =
     image.format ?? (image.mode === "existing" ? await probeFormat(graph, file) : image.source.type.name);
-  if (image.mode !== "existing") await createImage(graph, { image, format, file });
+  if (image.mode !== "existing") await makeImageFile(graph, newImage(image, format));
   return graph.open({
     driver: format,
     file,
@@ -35,26 +35,14 @@ export async function openTargetImage(graph: BlockGraph, image: TargetImage): Pr
   });
 }
 
-async function createImage(
-  graph: BlockGraph,
-  { image, format, file }: { image: TargetImage; format: string; file: NodeSpec },
-): Promise<void> {
-  const context = { graph, host: graph.host };
-  const type = graph.driver(format);
-  const size = image.source.length;
-  const backing = explicitBacking(image);
-  const ownFile = type.create === undefined;
-  await graph
-    .driver("file")
-    .create?.(context, { driver: "file", filename: image.target, size: ownFile ? size : 0 });
-  await type.create?.(context, {
-    driver: format,
-    file,
-    size,
-    ...(backing
-      ? { "backing-file": imageFilename(backing), "backing-fmt": skipFilters(backing).type.name }
-      : {}),
-  });
+function newImage(image: TargetImage, format: string): NewImage {
+  const node = explicitBacking(image);
+  return {
+    format,
+    filename: image.target,
+    size: image.source.length,
+    backing: node && { node, format: skipFilters(node).type.name },
+  };
 }
 
 /** sync=top leaves the source's backing file below the target, sync=none the source itself. */

@@ -1,5 +1,14 @@
 // The Node entry: images in files, the shared engine, the gate, and making images without harming what is there.
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -73,6 +82,64 @@ describe("images in files", () => {
     await createImage(spec, { overwrite: true });
     await using disk = await openNode({ driver: "qcow2", file: fileOf("precious") });
     expect(disk.length).toBe(MiB);
+  });
+
+  it("that can't be made by their options leave what was there", async () => {
+    writeFileSync(at("precious"), "precious");
+    const file = fileOf("precious");
+    const wrong = [
+      { driver: "qcow2", file, size: MiB, "cluster-size": 1000 },
+      { driver: "qcow2", file, size: MiB, version: "v2", "extended-l2": true },
+      { driver: "qcow2", file, size: MiB, "backing-file": "x".repeat(2000), "backing-fmt": "raw" },
+      { driver: "luks", file, size: MiB, "key-secret": "none" },
+    ] as const;
+    for (const spec of wrong) {
+      await expect(createImage(spec, { overwrite: true })).rejects.toThrow();
+      expect(readFileSync(at("precious"), "utf8")).toBe("precious");
+    }
+  });
+
+  it.each(["precious", "./precious", "sub/../precious", "soft", "hard"])(
+    "are never their own data file or backing file, by the name %s",
+    async (name) => {
+      writeFileSync(at("precious"), "precious");
+      mkdirSync(at("sub"));
+      symlinkSync("precious", at("soft"));
+      linkSync(at("precious"), at("hard"));
+      const spec = { driver: "qcow2", file: fileOf("precious"), size: MiB } as const;
+      for (const own of [
+        { "data-file": { driver: "file", filename: `${directory}/${name}` } as const },
+        { "backing-file": name, "backing-fmt": "raw" as const },
+        { "backing-file": `${directory}/${name}`, "backing-fmt": "raw" as const },
+      ]) {
+        const error = await rejection(createImage({ ...spec, ...own }, { overwrite: true }));
+        expect(error).toMatchObject({ code: "EINVAL", message: expect.stringContaining("can't be its own") });
+      }
+      expect(readFileSync(at("precious"), "utf8")).toBe("precious");
+      // Also where none of them is there yet.
+      const fresh = { ...spec, file: fileOf("new"), "data-file": fileOf("sub/../new") };
+      expect(await rejection(createImage(fresh))).toMatchObject({ code: "EINVAL" });
+      expect(() => statSync(at("new"))).toThrow("ENOENT");
+    },
+  );
+
+  it.each(["auto", "off"] as const)("have one maker, with native calls %s", async (native) => {
+    const engines = [createEngine({ native }), createEngine({ native })];
+    for (let round = 0; round < 40; round++) {
+      const name = `${native}${round}`;
+      const spec = { driver: round % 2 ? "qcow2" : "raw", file: fileOf(name), size: MiB } as const;
+      const made = await Promise.allSettled(
+        engines.map(async (engine, index) => {
+          for (let turn = 0; turn < (index * (round >> 1)) % 8; turn++)
+            await new Promise((resolve) => setImmediate(resolve));
+          await createImage(spec, { engine, overwrite: true });
+        }),
+      );
+      if (made.every(({ status }) => status === "rejected")) continue;
+      await using disk = await openNode({ driver: spec.driver, file: fileOf(name) }, { engine: engines[0]! });
+      expect(disk.length, name).toBe(MiB);
+    }
+    for (const engine of engines) await engine.close();
   });
 
   it("that could not be formatted leave no file", async () => {

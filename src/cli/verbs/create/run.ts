@@ -2,7 +2,11 @@
  * The verb `create`: options read in qemu-img's order, the backing file opened for its size, the image made.
  */
 import { errnoOf, messageOf } from "../../../base/errors.ts";
-import { createImage } from "../../../node.ts";
+import { isSameFile } from "../../../api/own-files.ts";
+import { checkNewImage } from "../../../api/open.ts";
+import { layers } from "../../../block/model/chain.ts";
+import { imageFilename } from "../../../block/model/filename.ts";
+import { createImage, type Node } from "../../../node.ts";
 import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openBare } from "../../images.ts";
@@ -65,9 +69,11 @@ async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Pro
     options.set("size", String(size));
   }
   setBacking(options, flags);
-  await useBackingSize(verb, options, { file, unsafe: flags.unsafe ?? false });
+  // Held until the image is made: no file of the chain below is made anew.
+  await using base = await useBacking(verb, options, { file, unsafe: flags.unsafe ?? false });
   if (options.get("size") === undefined) throw new Refusal("Image creation needs a size parameter");
   verb.say(`Formatting '${file}', fmt=${flags.format} ${options.toString()}`);
+  if (base) await refuseDataFiles(verb, base, { filename, dataFile: options.get("data_file") });
   await makeImage(verb, options, filename);
 }
 
@@ -77,6 +83,7 @@ export async function makeImage(verb: Run, options: CreateOptions, filename: str
     throw new Refusal("Backing format cannot be used without backing file");
   try {
     const spec = options.spec(filename);
+    await checkNewImage(verb.engine, spec);
     await withDataFile(verb, options, () =>
       createImage(spec, { engine: verb.engine, overwrite: true, signal: verb.signal }),
     );
@@ -89,23 +96,25 @@ export async function makeImage(verb: Run, options: CreateOptions, filename: str
 
 /** Makes the external data file, if there is to be one, for as long as the image can be made. */
 async function withDataFile(verb: Run, options: CreateOptions, body: () => Promise<void>): Promise<void> {
-  const name = options.get("data_file");
-  if (name === undefined) return body();
+  const given = options.get("data_file");
+  if (given === undefined) return body();
+  const name = localFile(given);
   const { files } = verb.engine.graph.host;
-  const existed = await files.info(name).then(
-    () => true,
-    () => false,
-  );
-  await files.create(name, { size: 0, exclusive: false }).catch((error: unknown) => {
-    throw new Refusal(`Could not create '${name}': ${messageOf(error)}`);
-  });
+  const { made, identity } = await files
+    .create(name, { size: 0, exclusive: false })
+    .catch((error: unknown) => {
+      throw new Refusal(`Could not create '${name}': ${messageOf(error)}`);
+    });
+  const remove = async (): Promise<void> => {
+    if (made) await files.remove(name, { identity }).catch(() => undefined);
+  };
   try {
     await body();
   } catch (error) {
-    if (!existed) await files.remove(name).catch(() => undefined);
+    await remove();
     throw error;
   }
-  if (!existed) verb.onFailure(() => files.remove(name).catch(() => undefined));
+  verb.onFailure(remove);
 }
 
 function setBacking(options: CreateOptions, { backing, backingFormat, format }: CreateFlags): void {
@@ -120,38 +129,62 @@ function setBacking(options: CreateOptions, { backing, backingFormat, format }: 
   options.set("backing_fmt", backingFormat);
 }
 
-/** Opens the backing file, which must be there, and takes its size where none was given. */
-async function useBackingSize(
+/** Opens the backing file, which must be there, and takes its size where none was given; undefined: it is not looked at. */
+async function useBacking(
   verb: Run,
   options: CreateOptions,
   { file, unsafe }: { file: string; unsafe: boolean },
-): Promise<void> {
+): Promise<Node | undefined> {
   const backing = options.get("backing_file");
-  if (backing === undefined) return;
+  if (backing === undefined) return undefined;
   if (backing === "") throw new Refusal("Expected backing file name, got empty string");
   if (backing === file)
     throw new Refusal("Error: Trying to create an image with the same filename as the backing file");
   const format = options.get("backing_fmt");
-  if (!unsafe) {
-    const { length, driver } = await measureBacking(verb, {
-      name: backingPath(verb, file, backing),
-      format,
-    });
-    if (format === undefined)
-      throw new Refusal(`Backing file specified without backing format\nDetected format of ${driver}.`);
-    if (options.get("size") === undefined) options.set("size", String(Math.ceil(length / 512) * 512));
+  if (unsafe) {
+    if (format === undefined) throw new Refusal("Backing file specified without backing format");
+    return undefined;
   }
-  if (format === undefined) throw new Refusal("Backing file specified without backing format");
+  const node = await openBase(verb, { name: backingPath(verb, file, backing), format });
+  try {
+    if (format === undefined) {
+      const { driver } = node.chain[0]!;
+      throw new Refusal(`Backing file specified without backing format\nDetected format of ${driver}.`);
+    }
+    const length = safeBytes(BigInt(node.length));
+    if (options.get("size") === undefined) options.set("size", String(Math.ceil(length / 512) * 512));
+    return node;
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
 }
 
-async function measureBacking(
+async function openBase(
   verb: Run,
   { name, format }: { name: string; format: string | undefined },
-): Promise<{ length: number; driver: string }> {
+): Promise<Node> {
   try {
-    await using node = await openBare(verb, name, { format, metadataOnly: true });
-    return { length: safeBytes(BigInt(node.length)), driver: node.chain[0]!.driver };
+    return await openBare(verb, name, { format, metadataOnly: true });
   } catch (error) {
     throw new Refusal(`${told(error)}\nCould not open backing image.`);
+  }
+}
+
+/** Throws where a file that is to be made is the data file of an image in the chain below, which was not opened for its size. */
+async function refuseDataFiles(
+  verb: Run,
+  base: Node,
+  made: { filename: string; dataFile: string | undefined },
+): Promise<void> {
+  const { files } = verb.engine.graph.host;
+  for (const layer of layers(base.blockNode)) {
+    const name = layer.driver.formatSpecific?.()?.data["data-file"];
+    if (typeof name !== "string") continue;
+    const used = files.resolve(imageFilename(layer), name);
+    for (const file of [made.filename, made.dataFile]) {
+      if (file !== undefined && (await isSameFile(files, file, used)))
+        throw new Refusal(`'${file}' is the data file of '${imageFilename(layer)}'`);
+    }
   }
 }

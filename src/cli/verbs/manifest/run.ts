@@ -2,6 +2,7 @@
  * The verb `manifest`: the library's makeManifest() over the bytes of a file as they lie.
  */
 import { writeFile } from "node:fs/promises";
+import { isSameFile } from "../../../api/own-files.ts";
 import { messageOf } from "../../../base/errors.ts";
 import { type ManifestOptions, makeManifest, openNode } from "../../../node.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
@@ -24,10 +25,12 @@ export function manifest(filename: string, flags: ManifestFlags): Promise<number
       { driver: "file", filename, "read-only": true },
       { engine: verb.engine },
     );
+    const output = flags.output ?? `${filename}.manifest`;
+    if (await isSameFile(verb.engine.graph.host.files, output, filename))
+      throw new Refusal(`'${output}' is the disk itself`);
     verb.progress.begin();
     const bytes = await makeManifest(node, options);
     verb.progress.end(true);
-    const output = flags.output ?? `${filename}.manifest`;
     await writeFile(output, bytes).catch((error: unknown) => {
       throw new Refusal(`Could not write '${output}': ${messageOf(error)}`);
     });

@@ -13,11 +13,16 @@ import { LuksVolume, requiredSecret } from "../../../crypto/luks.ts";
 /** What making a volume takes; others may do what they like. */
 const maker = { perm: Perm.write | Perm.resize, shared: Perm.all };
 
-/** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before the file is touched. */
-export async function create(
-  { graph, host }: CreateContext,
-  options: Record<string, unknown>,
-): Promise<void> {
+interface Volume {
+  readonly parsed: ReturnType<typeof parseLuksCreateOptions>;
+  readonly passphrase: Uint8Array;
+  /** Virtual size and where the payload begins, bytes. */
+  readonly size: number;
+  readonly offset: number;
+}
+
+/** Throws in QEMU's words unless a volume can be made by these options. */
+export function checkCreate({ graph }: CreateContext, options: Record<string, unknown>): Volume {
   const parsed = parseLuksCreateOptions(options);
   const passphrase = requiredSecret(graph.secrets, parsed.keySecret);
   const size = Number(options["size"] ?? 0);
@@ -25,6 +30,13 @@ export async function create(
   if (size > limits.maxImageBytes - offset) {
     throw new BlockError({ code: "EFBIG", op: "create", message: "The requested file size is too large" });
   }
+  return { parsed, passphrase, size, offset };
+}
+
+/** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before the file is touched. */
+export async function create(context: CreateContext, options: Record<string, unknown>): Promise<void> {
+  const { graph, host } = context;
+  const { parsed, passphrase, size, offset } = checkCreate(context, options);
   const mode = (options["preallocation"] as Preallocation | undefined) ?? "off";
   // There is no metadata beside the header.
   const preallocation = mode === "metadata" ? "off" : mode;

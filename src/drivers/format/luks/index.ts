@@ -25,7 +25,7 @@ import { childOption, stringOption } from "../../../block/model/options.ts";
 import { isLuks1 } from "../../../crypto/luks-header.ts";
 import { LuksVolume } from "../../../crypto/luks.ts";
 import type { Secrets } from "../../../crypto/secrets.ts";
-import { create } from "./create.ts";
+import { checkCreate, create } from "./create.ts";
 
 /** What is encrypted at once: bounds the copy that a write makes. */
 const MAX_TRANSFER = MiB;
@@ -118,5 +118,6 @@ export const luks: DriverType = {
   kind: "format",
   open,
   create,
+  checkCreate: (context, options) => void checkCreate(context, options),
   probe: (head) => (isLuks1(head) ? 100 : 0),
 };

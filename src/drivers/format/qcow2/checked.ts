@@ -16,7 +16,7 @@ import { amendEncryption } from "./features/amend-encryption.ts";
 import { type AmendedDisk, amendImage } from "./features/amend.ts";
 import { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { checkImage, repairImage } from "./check/check.ts";
-import { create } from "./create.ts";
+import { checkCreate, create } from "./create.ts";
 import { encryptionSupport } from "./features/encryption-support.ts";
 import type { EncryptOptions } from "./data/encryption.ts";
 import type { ImageTools } from "./features/tools.ts";
@@ -58,6 +58,7 @@ export const checkedQcow2: DriverType & Required<Pick<DriverType, "check">> = {
   ...qcow2,
   open,
   create: (context, options) => create(context, options, encryptionSupport),
+  checkCreate: (context, options) => void checkCreate(context, options, encryptionSupport),
   check: inspectImage,
   reopenable: reopenableOptions,
 };

@@ -26,6 +26,8 @@ import {
 import { type Header, serializeHeader, setBackingFormat } from "./disk/header.ts";
 import { CryptMethod, Extension, knownFeatures, serializeFeatureNames } from "./disk/header-extensions.ts";
 import {
+  l1EntriesFor,
+  makeGeometry,
   Autoclear,
   Compatible,
   HEADER_BYTES_V2,
@@ -145,15 +147,39 @@ function checkUnsupported(
 /** What making an image takes; others may do what they like. */
 const maker = { perm: Perm.write | Perm.resize, shared: Perm.all };
 
+/** A disk that is too long for its clusters is found out before the file is touched, in the words that growing it would have. */
+function checkLength({ size, clusterBits, refcountOrder, extended }: CreateOptions): void {
+  const tooLarge = (why: string): BlockError =>
+    new BlockError({ code: "EFBIG", op: "create", message: `Could not resize image: ${why}` });
+  if (size > limits.maxImageBytes) throw tooLarge(`offset(${size}) exceeds maximum(${limits.maxImageBytes})`);
+  const entries = l1EntriesFor(size, makeGeometry(clusterBits, refcountOrder, extended));
+  if (entries * 8 > limits.qcow2MaxL1Bytes) throw tooLarge("Failed to grow the L1 table: File too large");
+}
+
+/** Throws in QEMU's words unless an image can be made by these options. */
+export function checkCreate(
+  context: CreateContext,
+  options: Record<string, unknown>,
+  encryption?: EncryptionSupport,
+): CreateOptions {
+  const parsed = parse(options);
+  if (parsed.encrypt) supported(encryption).check(parsed.encrypt, context);
+  const { dataFile } = parsed;
+  const inline = typeof dataFile === "object" ? dataFile["filename"] : undefined;
+  checkLength(parsed);
+  // With the name of an open data file it is looked at again.
+  headerBytes(makeHeader(parsed, typeof inline === "string" ? inline : undefined));
+  return parsed;
+}
+
 /** Creates an image in `options.file`. Errors in QEMU's words; the file may then hold an image of size 0. */
 export async function create(
   context: CreateContext,
   options: Record<string, unknown>,
   encryption?: EncryptionSupport,
 ): Promise<void> {
-  const parsed = parse(options);
+  const parsed = checkCreate(context, options, encryption);
   const { graph } = context;
-  if (parsed.encrypt) supported(encryption).check(parsed.encrypt, context);
   const file = await graph.take(parsed.file);
   let dataFile: NodeView | undefined;
   try {

@@ -28,7 +28,7 @@ import { imageFilename } from "../../../block/model/filename.ts";
 import { type BackingLink, changeBackingFile } from "./metadata/backing-link.ts";
 import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { askForWriting, dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
-import { create } from "./create.ts";
+import { checkCreate, create } from "./create.ts";
 import { type Encryptable, type EncryptOptions, encryptOption, supported } from "./data/encryption.ts";
 import { CryptMethod } from "./disk/header-extensions.ts";
 import { updateHeader } from "./metadata/header-update.ts";
@@ -361,6 +361,7 @@ export const qcow2: DriverType = {
   compressedWrites: true,
   open: (context, spec) => openQcow2(context, spec),
   create: (context, options) => create(context, options),
+  checkCreate: (context, options) => void checkCreate(context, options),
   isForCheck: (error) => error instanceof ImageError && error.structure === "snapshot table",
   probe,
 };

@@ -34,6 +34,52 @@ describe.each(nativeModes)("files of Node %s", (_mode, native) => {
     expect(fs.readFileSync(own("rw")).subarray(12_345)).toEqual(Buffer.from(source));
   });
 
+  test("creating says whether the file was there, and never empties one that is open here, whatever its name", async () => {
+    const made = await files.create(own("fresh"), { size: 10 });
+    expect(made).toEqual({ made: true, identity: (await files.info(own("fresh"))).identity });
+    fs.writeFileSync(own("fresh"), "precious");
+    const open = await files.open(own("fresh"), { write: false });
+    fs.linkSync(own("fresh"), own("fresh hard"));
+    fs.symlinkSync(own("fresh"), own("fresh soft"));
+    for (const name of ["fresh", "fresh hard", "fresh soft"]) {
+      await expect(files.create(own(name), { size: 0 })).rejects.toMatchObject({ code: "EBUSY", op: "lock" });
+      await expect(files.remove(own(name), made)).rejects.toMatchObject({ code: "EBUSY" });
+    }
+    expect(fs.readFileSync(own("fresh"), "utf8")).toBe("precious");
+    await open.close();
+    expect(await files.create(own("fresh"), { size: 0 })).toEqual({ ...made, made: false });
+    // The name of another file by now.
+    fs.rmSync(own("fresh"));
+    fs.writeFileSync(own("fresh"), "another's");
+    await expect(files.remove(own("fresh"), { identity: "0:0" })).rejects.toMatchObject({ code: "EBUSY" });
+    await files.remove(own("fresh"), await files.info(own("fresh")));
+    expect(fs.existsSync(own("fresh"))).toBe(false);
+  });
+
+  test("who made a file and lost it to another leaves it", async () => {
+    const [first, second] = await Promise.allSettled([
+      files.create(own("raced"), { size: 1000 }),
+      files.create(own("raced"), { size: 1000 }),
+    ]);
+    const won = [first, second].filter(({ status }) => status === "fulfilled");
+    expect(won.length).toBeGreaterThan(0);
+    expect(fs.statSync(own("raced")).size).toBe(1000);
+  });
+
+  test("tells links from what they lead to, and what is open from what its name leads to", async () => {
+    const file = await opened("real", 10);
+    fs.symlinkSync(own("real"), own("a link"));
+    const real = await files.info(own("real"), { link: true });
+    expect(real).toMatchObject({ kind: "file", size: 10, symlink: false });
+    expect(await files.info(own("a link"), { link: true })).toEqual({ ...real, symlink: true });
+    expect(await files.realPath(own("a link"))).toBe(fs.realpathSync(own("real")));
+    fs.renameSync(own("real"), own("moved"));
+    fs.writeFileSync(own("real"), "another");
+    expect(await file.info!()).toMatchObject({ kind: "file", size: 10, identity: real.identity });
+    expect((await files.info(own("real"))).identity).not.toBe(real.identity);
+    await file.close();
+  });
+
   test("a read at the end is short and beyond it empty", async () => {
     const file = await opened("short", 1000);
     const buffer = new Uint8Array(4096).fill(7);

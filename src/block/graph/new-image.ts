@@ -1,0 +1,34 @@
+/**
+ * Making an image in a new file for a job or a snapshot: options first, so that nothing is touched for an image that could not
+ * be made; then the file, which is never one that this process has open; then the format.
+ */
+import type { CreateContext } from "../model/contract.ts";
+import { nodeFilename } from "../model/filename.ts";
+import type { BlockNode } from "../model/node.ts";
+import type { BlockGraph } from "./graph.ts";
+
+/** What is to be made. */
+export interface NewImage {
+  format: string;
+  filename: string;
+  /** Virtual size, bytes. */
+  size: number;
+  /** The image that the header shall name, if any, by a name that opens the same disk. */
+  backing?: { node: BlockNode; format: string } | undefined;
+}
+
+/** Makes it; a file that is there is replaced. Throws in QEMU's words. */
+export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise<void> {
+  const { format, filename, size, backing } = image;
+  const context: CreateContext = { graph, host: graph.host };
+  const type = graph.driver(format);
+  const named = backing
+    ? { "backing-file": nodeFilename(backing.node), "backing-fmt": backing.format }
+    : undefined;
+  const options = { driver: format, file: { driver: "file", filename }, size, ...named };
+  await type.checkCreate?.(context, options);
+  // A format without a maker of its own is what its file holds.
+  const bytes = type.create ? 0 : size;
+  await graph.driver("file").create?.(context, { driver: "file", filename, size: bytes });
+  await type.create?.(context, options);
+}
