@@ -113,7 +113,8 @@ describe("images in files", () => {
         { "backing-file": `${directory}/${name}`, "backing-fmt": "raw" as const },
       ]) {
         const error = await rejection(createImage({ ...spec, ...own }, { overwrite: true }));
-        expect(error).toMatchObject({ code: "EINVAL", message: expect.stringContaining("can't be its own") });
+        expect(error).toMatchObject({ code: "EINVAL" });
+        expect(String(error)).toContain("can't be its own");
       }
       expect(readFileSync(at("precious"), "utf8")).toBe("precious");
       // Also where none of them is there yet.
