@@ -2,6 +2,7 @@
  * Comparing two disks: block status first (what reads as zeroes in both is never read), data by the platform's fastest
  * comparison, a few pieces at once. Source: behaviour of qemu-img compare 7.2.
  */
+import { type Answer, rescue, together } from "../base/answer.ts";
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
@@ -192,9 +193,8 @@ class Comparison {
     using slot = await arena.acquire(2 * bytes, this.#options.signal);
     const a = slot.bytes.subarray(0, bytes);
     const b = slot.bytes.subarray(bytes);
-    const reads = [this.#read(0, offset, a), this.#read(1, offset, b)].filter((read) => read !== undefined);
-    if (reads.length > 0) await Promise.allSettled(reads);
-    if (reads.length > 0) await Promise.all(reads);
+    const reading = together([() => this.#read(0, offset, a), () => this.#read(1, offset, b)]);
+    if (reading) await reading;
     const at = kernels.firstDifference(a, b);
     return { end: offset + bytes, differs: at < 0 ? undefined : sectorOf(offset, at) };
   }
@@ -218,19 +218,14 @@ class Comparison {
     };
   }
 
-  /** Undefined: it is done. */
-  #read(disk: 0 | 1, offset: number, buffer: Uint8Array): Promise<void> | undefined {
-    const root = this.#disks[disk].root!;
-    return root.preadNow(offset, buffer) ? undefined : this.#readLater(disk, offset, buffer);
-  }
-
-  async #readLater(disk: 0 | 1, offset: number, buffer: Uint8Array): Promise<void> {
-    try {
-      // Beyond the end of a disk that is no multiple of sectors there are zeroes.
-      await this.#disks[disk].root!.pread(offset, buffer);
-    } catch (cause) {
-      throw new CompareError({ disk, step: "read", offset, cause });
-    }
+  /** Beyond the end of a disk that is no multiple of sectors there are zeroes. */
+  #read(disk: 0 | 1, offset: number, buffer: Uint8Array): Answer<void> {
+    return rescue(
+      () => this.#disks[disk].root!.pread(offset, buffer),
+      (cause) => {
+        throw new CompareError({ disk, step: "read", offset, cause });
+      },
+    );
   }
 }
 

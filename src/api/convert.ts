@@ -5,6 +5,7 @@
  * Invariants: memory is bounded by the arena's slots of the pieces under way; pieces start and end at the target's
  * clusters, so that no cluster is written twice or copied on write.
  */
+import { andThen } from "../base/answer.ts";
 import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
@@ -20,7 +21,7 @@ import {
   type RangeCopierOptions,
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
-import { type ChainStatus, blockStatusAbove, blockStatusAboveNow } from "../block/io/status.ts";
+import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { RateLimit } from "../job/core/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
@@ -218,8 +219,7 @@ class Conversion {
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
   async #learn(offset: number): Promise<{ kind: Kind; bytes: number }> {
     const asked = Math.min(this.#length - offset, STATUS_REACH);
-    const known = this.#base ? undefined : blockStatusAboveNow(this.#source, offset, asked);
-    const status = known ?? (await this.#sourceStatus(offset, asked));
+    const status = await this.#sourceStatus(offset, asked);
     const kind = this.#kindOf(status, offset);
     if (status.bytes >= asked) return { kind, bytes: asked };
     if (status.bytes < this.#unit)
@@ -267,13 +267,7 @@ class Conversion {
     this.#piece = undefined;
     if (!piece || piece.bytes === 0) return;
     const end = piece.offset + piece.bytes;
-    const done = this.#copier.copyNow(piece.offset, piece.bytes);
-    if (done === piece.bytes) this.#tell(end);
-    else
-      await this.#pipeline.push(async () => {
-        await this.#copier.copyData(piece.offset + done, piece.bytes - done);
-        return end;
-      });
+    await this.#pipeline.push(() => andThen(this.#copier.copyData(piece.offset, piece.bytes), () => end));
     const delayMs = this.#rate.delayMs(piece.bytes);
     if (delayMs > 0) await this.#wait(delayMs);
   }
@@ -281,9 +275,6 @@ class Conversion {
   async #zeroes(offset: number, bytes: number, kind: Kind): Promise<void> {
     await this.#flushPiece();
     if (kind === "backing" || this.#options.targetIsZero) return;
-    await this.#pipeline.push(async () => {
-      await this.#copier.writeZeroes(offset, bytes);
-      return offset + bytes;
-    });
+    await this.#pipeline.push(() => andThen(this.#copier.writeZeroes(offset, bytes), () => offset + bytes));
   }
 }

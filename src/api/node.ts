@@ -6,6 +6,7 @@
  * engine (releaseIdle) or the handle is closed. A permission that somebody else refuses is BlockError EPERM in QEMU's
  * words. The node lives until the last handle and job let it go. After a mirror was completed, the source's handle shows the target, as QEMU's devices do.
  */
+import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
@@ -198,7 +199,7 @@ export class Node implements AsyncDisposable {
     await this.close();
   }
 
-  async #request(perm: number, { signal }: CallOptions, body: () => Promise<void>): Promise<void> {
+  async #request(perm: number, { signal }: CallOptions, body: () => Answer<void>): Promise<void> {
     signal?.throwIfAborted();
     this.#inFlight += 1;
     const request = this.#perform(perm, body).finally(() => {
@@ -207,7 +208,7 @@ export class Node implements AsyncDisposable {
     await abortable(request, signal);
   }
 
-  async #perform(perm: number, body: () => Promise<void>): Promise<void> {
+  async #perform(perm: number, body: () => Answer<void>): Promise<void> {
     if ((this.#held & perm) !== perm) await this.#take(perm);
     await body();
   }

@@ -3,6 +3,7 @@
  * rejected, no task is under way any more.
  */
 
+import { type Answer, andThen, guarded, isPromise } from "../base/answer.ts";
 import type { Host } from "../base/host.ts";
 import { MiB } from "../base/limits.ts";
 
@@ -35,17 +36,19 @@ export class Pipeline<T> {
     this.#take = take;
   }
 
-  /** Starts a task when there is room. Rejects with the first failure, in order, or what `take` threw. */
-  async push(task: () => Promise<T>): Promise<void> {
-    if (this.#depth === 1) {
-      this.#take(await task());
-      return;
-    }
-    if (this.#running.length >= this.#depth) await this.#next();
-    const running = task();
+  /**
+   * Starts a task when there is room; one that answers at once is over then, and is taken at once if none is before it.
+   * Fails, by rejecting, with the first failure, in order, or what `take` threw.
+   */
+  push(task: () => Answer<T>): Answer<void> {
+    if (this.#running.length >= this.#depth) return this.#next().then(() => this.push(task));
+    const running = guarded(task);
+    if (this.#running.length === 0 && (this.#depth === 1 || !isPromise(running)))
+      return andThen(running, (result) => this.#take(result));
+    const later = Promise.resolve(running);
     // It is looked at in its turn.
-    running.catch(() => undefined);
-    this.#running.push(running);
+    later.catch(() => undefined);
+    this.#running.push(later);
   }
 
   /** Waits for all tasks. Rejects as push(). */

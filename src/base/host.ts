@@ -4,6 +4,8 @@
  * replays one run exactly.
  */
 
+import type { Answer } from "./answer.ts";
+
 /** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
   /** Monotonic milliseconds (fractions allowed) since some start. */
@@ -51,14 +53,10 @@ export interface HostFile {
   readonly alignment: number;
   /** Whether `lock` keeps other users out; absent: no. */
   readonly canLock?: boolean;
-  /** Fills `buffer` from `offset`; returns the bytes read, fewer only at the end of the file. */
-  read(buffer: Uint8Array, offset: number): Promise<number>;
-  /** Writes all of `buffer` at `offset`, extending the file as needed. */
-  write(buffer: Uint8Array, offset: number): Promise<void>;
-  /** As read(), at once; undefined where that can't be or fails: ask read(). Absent: never. */
-  readNow?(buffer: Uint8Array, offset: number): number | undefined;
-  /** As write(), at once; false where that can't be or fails, perhaps in part: ask write(). Absent: never. */
-  writeNow?(buffer: Uint8Array, offset: number): boolean;
+  /** Fills `buffer` from `offset`; returns the bytes read, fewer only at the end of the file. May answer at once, and throw. */
+  read(buffer: Uint8Array, offset: number): Answer<number>;
+  /** Writes all of `buffer` at `offset`, extending the file as needed. May answer at once, and throw. */
+  write(buffer: Uint8Array, offset: number): Answer<void>;
   /**
    * Makes all completed writes durable (fdatasync). Once it has failed it fails for as long as the file is open, where the
    * platform forgets what it could not write: a later success would be a lie.
@@ -76,10 +74,8 @@ export interface HostFile {
   punchHole(offset: number, bytes: number): Promise<void>;
   /** Makes the range, also beyond the end, read as zeroes in reserved blocks; absent or ENOTSUP where the platform can't. */
   zeroRange?(offset: number, bytes: number): Promise<void>;
-  /** What lies at `offset`; undefined where the platform can't tell. Beyond the end: undefined. */
-  extentAt(offset: number): Promise<FileExtent | undefined>;
-  /** As extentAt(), at once; undefined where that fails too: ask extentAt(). Absent: never. */
-  extentNow?(offset: number): FileExtent | undefined;
+  /** What lies at `offset`; undefined where the platform can't tell. Beyond the end: undefined. May answer at once, and throw. */
+  extentAt(offset: number): Answer<FileExtent | undefined>;
   /** Takes or changes the image locks; EAGAIN names a conflict. Does nothing where the platform has none. */
   lock(request: FileLockRequest): Promise<void>;
   /** Switches between read-only and read-write without losing the locks. */

@@ -87,6 +87,15 @@ export class Mutex {
       this.#waiters.push(() => turn.resolve());
       await turn.promise;
     }
+    return this.#take();
+  }
+
+  /** The lock if nobody has it; undefined: wait for it by lock(). */
+  tryLock(): (() => void) | undefined {
+    return this.#locked ? undefined : this.#take();
+  }
+
+  #take(): () => void {
     this.#locked = true;
     let held = true;
     return () => {

@@ -59,7 +59,8 @@ function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDi
     readOnly: disk.readOnly,
     session: disk.session,
     machine: disk.machine,
-    read: (offset, bytes, options) => show([offset, bytes], "read", disk.read(offset, bytes, options)),
+    read: (offset, bytes, options) =>
+      show([offset, bytes], "read", Promise.resolve(disk.read(offset, bytes, options))),
     write: (offset, data) => show([offset, data.byteLength], "written", disk.write(offset, data)),
     flush: () => disk.flush(),
     close: () => disk.close(),

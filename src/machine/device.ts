@@ -4,6 +4,7 @@
  * the deadline stops the machine too, before the guest's own driver gives the disk up.
  * Source: behaviour of QEMU 7.2's block backends and of its disk models; the deadline is ours.
  */
+import { type Answer, isPromise, rejected } from "../base/answer.ts";
 import { CommandError, errnoOf } from "../base/errors.ts";
 import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
@@ -19,6 +20,8 @@ import { Deadline } from "./deadline.ts";
 import type { GuestFailure, Machine, PluggedDevice } from "./machine.ts";
 
 type Operation = "read" | "write";
+
+type GuestRequest = { readonly operation: Operation } & ByteRange;
 
 /** Options of a read or write of a guest. */
 export interface GuestRequestOptions {
@@ -140,56 +143,66 @@ export class GuestDevice implements PluggedDevice {
   }
 
   /** Reads; under rerror=ignore a failed read succeeds with unspecified bytes. Rejects only under report. */
-  read(offset: number, buffer: Uint8Array, options: GuestRequestOptions = {}): Promise<void> {
+  read(offset: number, buffer: Uint8Array, options: GuestRequestOptions = {}): Answer<void> {
     const range = { offset, bytes: buffer.byteLength };
     return this.#ranged("read", range, () => this.backend.pread(offset, buffer), options.signal);
   }
 
-  /** As read(), if it can be done before this returns; false: use read(), which also asks the policy. */
-  readNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#machine.isRunning && this.backend.preadNow(offset, buffer);
-  }
-
   /** Writes. Rejects only under report (and enospc for other errors). */
-  write(offset: number, buffer: Uint8Array): Promise<void> {
+  write(offset: number, buffer: Uint8Array): Answer<void> {
     const range = { offset, bytes: buffer.byteLength };
     return this.#ranged("write", range, () => this.backend.pwrite(offset, buffer));
   }
 
-  writeZeroes(offset: number, bytes: number, flags = 0): Promise<void> {
+  writeZeroes(offset: number, bytes: number, flags = 0): Answer<void> {
     return this.#ranged("write", { offset, bytes }, () => this.backend.pwriteZeroes(offset, bytes, flags));
   }
 
-  discard(offset: number, bytes: number): Promise<void> {
+  discard(offset: number, bytes: number): Answer<void> {
     return this.#ranged("write", { offset, bytes }, () => this.backend.pdiscard(offset, bytes));
   }
 
   /** Makes completed writes durable; its errors follow werror. */
-  flush(): Promise<void> {
+  flush(): Answer<void> {
     return this.#request({ operation: "write", offset: 0, bytes: 0 }, () => this.backend.flush());
   }
 
   /** A request outside of the disk is the guest's fault: it is refused with EIO, and no policy is asked. */
-  async #ranged(
+  #ranged(
     operation: Operation,
     range: ByteRange,
-    issue: () => Promise<void>,
+    issue: () => Answer<void>,
     signal?: AbortSignal,
-  ): Promise<void> {
-    this.backend.checkRange(operation, range);
-    await this.#request({ operation, ...range }, issue, signal);
+  ): Answer<void> {
+    try {
+      this.backend.checkRange(operation, range);
+      return this.#request({ operation, ...range }, issue, signal);
+    } catch (error) {
+      return rejected(error);
+    }
   }
 
-  /** Issues a request while the machine runs, and again after each error that stopped it. */
-  async #request(
-    request: { operation: Operation } & ByteRange,
-    issue: () => Promise<void>,
-    signal?: AbortSignal,
+  /** Issues a request while the machine runs. What is answered at once needs neither deadline nor policy. */
+  #request(request: GuestRequest, issue: () => Answer<void>, signal?: AbortSignal): Answer<void> {
+    if (!this.#machine.isRunning) return this.#settle(request, { issue, signal });
+    const issued = issue();
+    return isPromise(issued) ? this.#settle(request, { issued, issue, signal }) : undefined;
+  }
+
+  /** Waits for a request under way, if there is one, and issues it again after each error that stopped the machine. */
+  async #settle(
+    request: GuestRequest,
+    {
+      issued,
+      issue,
+      signal,
+    }: { issued?: Promise<void>; issue: () => Answer<void>; signal: AbortSignal | undefined },
   ): Promise<void> {
-    for (;;) {
-      if (!this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
+    for (let first = issued; ; first = undefined) {
+      if (!first && !this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
       try {
-        return await this.#deadline.watch(request.operation, issue());
+        const answer = first ?? issue();
+        return isPromise(answer) ? await this.#deadline.watch(request.operation, answer) : undefined;
       } catch (error) {
         signal?.throwIfAborted();
         if (!this.#machine.devices.has(this)) throw error;

@@ -5,6 +5,7 @@
  * Invariants: rerror, werror and the deadline are settled behind this interface, by the GuestDevice; a request that they
  * keep waiting just stays unanswered, and the machine says that it stopped.
  */
+import { type Answer, andThen } from "../base/answer.ts";
 import { flush } from "../block/io/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
 
@@ -20,6 +21,12 @@ export interface GuestMachine {
   watch(listener: (running: boolean) => void): () => void;
 }
 
+/** Options of a read of a guest's disk. */
+export interface GuestReadOptions extends GuestRequestOptions {
+  /** A buffer of as many bytes that the answer may be in, if the disk likes; nobody else uses it until the answer is there. */
+  into?: Uint8Array;
+}
+
 /** One disk of a guest. */
 export interface GuestDisk {
   /** Bytes; does not change. */
@@ -29,10 +36,11 @@ export interface GuestDisk {
   readonly session: number;
   /** The same object for all disks of one machine. */
   readonly machine: GuestMachine;
-  /** Reads exactly `bytes` bytes. Rejects only with what the guest is to be told, or `signal.reason` once that aborts. */
-  read(offset: number, bytes: number, options?: GuestRequestOptions): Promise<Uint8Array>;
-  /** Fills `buffer` as read() would, where that can be done before this returns; false: use read(). Absent: never. */
-  readNow?(offset: number, buffer: Uint8Array): boolean;
+  /**
+   * Reads exactly `bytes` bytes; it may answer at once. Fails, by rejecting, only with what the guest is to be told, or
+   * `signal.reason` once that aborts.
+   */
+  read(offset: number, bytes: number, options?: GuestReadOptions): Answer<Uint8Array>;
   /** Writes. `data` stays the caller's, who does not change it until the end: no transfer. Rejects as read(). */
   write(offset: number, data: Uint8Array): Promise<void>;
   /** Makes completed writes durable, also while the machine does not run. No policy is asked: it rejects if it fails. */
@@ -49,13 +57,11 @@ export function guestDiskOf(device: GuestDevice): GuestDisk {
     length: device.length,
     readOnly: device.backend.node?.readOnly ?? true,
     machine: device.machine,
-    read: async (offset, bytes, options) => {
-      const buffer = new Uint8Array(bytes);
-      await device.read(offset, buffer, options);
-      return buffer;
+    read: (offset, bytes, options) => {
+      const buffer = options?.into ?? new Uint8Array(bytes);
+      return andThen(device.read(offset, buffer, options), () => buffer);
     },
-    readNow: (offset, buffer) => device.readNow(offset, buffer),
-    write: (offset, data) => device.write(offset, data),
+    write: async (offset, data) => device.write(offset, data),
     flush: async () => {
       const { node } = device.backend;
       if (node) await flush(node);

@@ -81,8 +81,11 @@ class Story {
     new Uint32Array(data.buffer).fill(value);
     if (kind === "zero") await disk.pwriteZeroes(offset, bytes, this.random(2) ? Req.mayUnmap : 0);
     else if (kind === "discard") await disk.pdiscard(offset, bytes);
-    else if (kind === "write" && this.quick && disk.root!.pwriteNow(offset, data)) this.atOnce++;
-    else await disk.pwrite(offset, data, kind === "compress" ? Req.compressed : 0);
+    else {
+      const writing = disk.pwrite(offset, data, kind === "compress" ? Req.compressed : 0);
+      if (writing) await writing;
+      else this.atOnce++;
+    }
     change.completed = this.journal.now++;
   }
 

@@ -79,7 +79,7 @@ function theirs(options: Options, requests: readonly Request[]): string[] {
     .filter((answer) => answer !== "");
 }
 
-function perform(edge: Child, { verb, offset, bytes }: Request): Promise<void> {
+async function perform(edge: Child, { verb, offset, bytes }: Request): Promise<void> {
   if (verb === "read") return edge.pread(offset, new Uint8Array(bytes));
   if (verb === "write") return edge.pwrite(offset, new Uint8Array(bytes).fill(0xcd));
   return verb === "discard" ? edge.pdiscard(offset, bytes) : edge.pwriteZeroes(offset, bytes);

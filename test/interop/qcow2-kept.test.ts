@@ -40,7 +40,7 @@ function strange(path: string): { text: string | undefined; compatible: bigint; 
   return { text, compatible: image.readBigUInt64BE(80), autoclear: image.readBigUInt64BE(88) & AUTOCLEAR };
 }
 
-const changes: Record<string, (image: OpenImage, directory: string) => Promise<unknown>> = {
+const changes: Record<string, (image: OpenImage, directory: string) => unknown> = {
   "a write": ({ disk }) => disk.pwrite(2 ** 20, new Uint8Array(2 ** 20).fill(1)),
   "a resize": ({ disk }) => disk.root!.truncate(2 ** 23, { exact: true, preallocation: "off" }),
   "a resize that moves the L1 table": ({ disk }) =>

@@ -1,5 +1,6 @@
 // Simulated files: bytes and allocated pages in memory, seeded latency, injected faults, space that runs out, torn failing
 // writes, and garbage in the buffers of failing reads.
+import type { Answer } from "../../src/base/answer.ts";
 import { BlockError } from "../../src/base/errors.ts";
 import type { Errno } from "../../src/base/errno.ts";
 import type {
@@ -230,8 +231,17 @@ class SimFile implements HostFile {
     this.alignment = files.alignment;
   }
 
-  async read(buffer: Uint8Array, offset: number): Promise<number> {
+  read(buffer: Uint8Array, offset: number): Answer<number> {
     this.#check("read", offset, buffer.byteLength);
+    return this.#files.now() ? this.#readInTurn(buffer, offset) : this.#readLater(buffer, offset);
+  }
+
+  write(buffer: Uint8Array, offset: number): Answer<void> {
+    this.#check("write", offset, buffer.byteLength, true);
+    return this.#files.now() ? this.#writeInTurn(buffer, offset) : this.#writeLater(buffer, offset);
+  }
+
+  async #readLater(buffer: Uint8Array, offset: number): Promise<number> {
     const error = this.#files.fault(this.#path, "read");
     // What overtakes the read may or may not be in it.
     const early = this.#files.dice.oneIn(2);
@@ -246,8 +256,7 @@ class SimFile implements HostFile {
     return count;
   }
 
-  async write(buffer: Uint8Array, offset: number): Promise<void> {
-    this.#check("write", offset, buffer.byteLength, true);
+  async #writeLater(buffer: Uint8Array, offset: number): Promise<void> {
     const error = this.#files.fault(this.#path, "write");
     const data = buffer.slice();
     const early = this.#files.dice.oneIn(2);
@@ -265,28 +274,25 @@ class SimFile implements HostFile {
     this.#note("write", offset, data.byteLength);
   }
 
-  /** Faults make the caller ask again in the awaited way, which may then succeed. */
-  readNow(buffer: Uint8Array, offset: number): number | undefined {
-    this.#check("readNow", offset, buffer.byteLength);
-    if (!this.#files.now()) return undefined;
-    if (this.#files.fault(this.#path, "read")) {
+  #readInTurn(buffer: Uint8Array, offset: number): number {
+    const error = this.#files.fault(this.#path, "read");
+    if (error) {
       buffer.fill(0xee);
-      return undefined;
+      throw this.#files.failed(error, "read", this.#path);
     }
     const count = this.#data.read(offset, buffer);
-    this.#note("read now", offset, count);
+    this.#note("read at once", offset, count);
     return count;
   }
 
-  writeNow(buffer: Uint8Array, offset: number): boolean {
-    this.#check("writeNow", offset, buffer.byteLength, true);
-    if (!this.#files.now()) return false;
-    const fails = this.#files.fault(this.#path, "write") !== undefined;
+  #writeInTurn(buffer: Uint8Array, offset: number): void {
+    const error = this.#files.fault(this.#path, "write");
     const sectors = Math.ceil(buffer.byteLength / SECTOR);
-    const bytes = fails ? this.#files.dice.below(sectors) * SECTOR : buffer.byteLength;
+    const bytes = error ? this.#files.dice.below(sectors) * SECTOR : buffer.byteLength;
     const written = this.#apply(buffer.subarray(0, bytes), offset);
-    this.#note("write now", offset, written);
-    return written === buffer.byteLength;
+    this.#note("write at once", offset, written);
+    if (error) throw this.#files.failed(error, "write", this.#path);
+    if (written < buffer.byteLength) throw this.#files.failed("ENOSPC", "write", this.#path);
   }
 
   async flush(): Promise<void> {

@@ -1,5 +1,6 @@
 // The guest of a story: requests at random, many at a time but never two to one range, every answer held against the
 // model.
+import type { Answer } from "../../src/base/answer.ts";
 import type { Machine } from "../../src/machine/machine.ts";
 import { Req } from "../../src/block/model/contract.ts";
 import type { OnError } from "../../src/job/core/error-policy.ts";
@@ -195,7 +196,7 @@ export class Guest {
   /** Notes failures below the device. Called once, after plugging in. */
   spy(): this {
     const { backend } = this.device;
-    const note = async (offset: number, attempt: Promise<void>, changed = 0): Promise<void> => {
+    const note = async (offset: number, attempt: Answer<void>, changed = 0): Promise<void> => {
       this.#failed.delete(offset);
       try {
         await attempt;

@@ -1,4 +1,5 @@
 // Faults planted in the engine: a simulator that does not notice them is worth nothing.
+import type { Answer } from "../../src/base/answer.ts";
 import { describe, expect, it } from "vitest";
 import type { BlockNode } from "../../src/block/model/node.ts";
 import { MirrorJob } from "../../src/job/mirror/job.ts";
@@ -62,8 +63,8 @@ function drop(node: BlockNode, hook: "pread" | "pwrite", nth: number): void {
   const { driver } = node;
   const original = driver[hook]!.bind(driver);
   let calls = 0;
-  driver[hook] = (offset: number, buffer: Uint8Array, flags: number): Promise<void> =>
-    ++calls % nth === 0 ? Promise.resolve() : original(offset, buffer, flags);
+  driver[hook] = (offset: number, buffer: Uint8Array, flags: number): Answer<void> =>
+    ++calls % nth === 0 ? undefined : original(offset, buffer, flags);
 }
 
 describe("stories notice", () => {

@@ -5,9 +5,11 @@
  * Invariants: a slot is given back whatever happens; an error says which side failed; requests of one call run one
  * after the other, so a call holds one slot at most. Source: behaviour of QEMU 7.2's block-copy and mirror.
  */
+import { type Answer, andThen, ending, repeat, rescue } from "../../base/answer.ts";
 import { type Errno } from "../../base/errno.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../base/limits.ts";
+import type { ByteRange } from "../../base/ranges.ts";
 import { Mutex } from "../../base/signals.ts";
 import type { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
@@ -158,103 +160,94 @@ export class RangeCopier {
   }
 
   /** What lies at `offset` of the source, its whole backing chain included. A failure counts as data. */
-  async status(offset: number, bytes: number): Promise<CopyExtent> {
-    try {
-      const status = await blockStatusAbove(this.source.node, offset, bytes);
-      const kind = status.zero ? "zero" : status.data ? "data" : "unknown";
-      return { bytes: Math.min(status.bytes, bytes), kind, allocated: status.depth === 1 };
-    } catch {
-      return { bytes, kind: "data", allocated: true };
-    }
+  status(offset: number, bytes: number): Answer<CopyExtent> {
+    return rescue(
+      () =>
+        andThen(blockStatusAbove(this.source.node, offset, bytes), (status): CopyExtent => {
+          const kind = status.zero ? "zero" : status.data ? "data" : "unknown";
+          return { bytes: Math.min(status.bytes, bytes), kind, allocated: status.depth === 1 };
+        }),
+      () => ({ bytes, kind: "data", allocated: true }),
+    );
   }
 
   /** Makes the range read as zeroes on the target. Rejects with a CopyError of the write side. */
-  async writeZeroes(offset: number, bytes: number): Promise<void> {
-    if (this.#targetIsZero) return;
-    const end = offset + bytes;
-    for (let at = offset; at < end;) {
-      const there = this.#skipZeroed ? await this.#zeroed(at, end - at) : { bytes, zero: false };
-      if (!there.zero) await this.#writeZeroes(at, there.bytes);
-      at += there.bytes;
-    }
+  writeZeroes(offset: number, bytes: number): Answer<void> {
+    if (this.#targetIsZero) return undefined;
+    if (!this.#skipZeroed) return this.#writeZeroes(offset, bytes);
+    let done = 0;
+    return repeat(() =>
+      andThen(this.#zeroed(offset + done, bytes - done), (there) => {
+        const zeroing = there.zero ? undefined : this.#writeZeroes(offset + done, there.bytes);
+        done += there.bytes;
+        return andThen(zeroing, () => done < bytes);
+      }),
+    );
   }
 
   /** Whether the target reads as zeroes there whatever becomes of its backing file. */
-  async #zeroed(offset: number, bytes: number): Promise<{ bytes: number; zero: boolean }> {
-    try {
-      const status = await this.target.blockStatus(offset, bytes);
-      const own = status.allocated || !skipFilters(this.target.node).backing;
-      return { bytes: Math.min(status.bytes, bytes), zero: status.zero && own };
-    } catch {
-      return { bytes, zero: false };
-    }
+  #zeroed(offset: number, bytes: number): Answer<{ bytes: number; zero: boolean }> {
+    return rescue(
+      () =>
+        andThen(this.target.blockStatus(offset, bytes), (status) => {
+          const own = status.allocated || !skipFilters(this.target.node).backing;
+          return { bytes: Math.min(status.bytes, bytes), zero: status.zero && own };
+        }),
+      () => ({ bytes, zero: false }),
+    );
   }
 
-  async #writeZeroes(offset: number, bytes: number): Promise<void> {
-    try {
-      await this.target.pwriteZeroes(offset, bytes, this.#zeroFlags);
-    } catch (error) {
-      throw new CopyError("write", error, { node: this.target.node.name, offset, bytes });
-    }
+  #writeZeroes(offset: number, bytes: number): Answer<void> {
+    return this.#onSide("write", { offset, bytes }, () =>
+      this.target.pwriteZeroes(offset, bytes, this.#zeroFlags),
+    );
   }
 
   /** Drops the range on the target. Rejects with a CopyError of the write side. */
-  async discard(offset: number, bytes: number): Promise<void> {
-    try {
-      await this.target.pdiscard(offset, bytes);
-    } catch (error) {
-      throw new CopyError("write", error, { node: this.target.node.name, offset, bytes });
-    }
+  discard(offset: number, bytes: number): Answer<void> {
+    return this.#onSide("write", { offset, bytes }, () => this.target.pdiscard(offset, bytes));
   }
 
-  /**
-   * Reads a range and writes it, without asking for its status. Rejects with a CopyError. `urgent` is for copies that a
-   * request waits for which may itself hold arena memory: they never wait for the arena.
-   */
-  async copyData(offset: number, bytes: number, urgent = false): Promise<void> {
-    const most = Math.min(bytes, this.#maxTransfer);
-    const slot = this.#arena.tryAcquire(most) ?? (await this.#slot(most, urgent));
-    let operation: "read" | "write" = "read";
-    let done = 0;
-    try {
-      for (; done < bytes; done += this.#maxTransfer) {
-        const length = Math.min(bytes - done, most);
-        const buffer = length === most ? slot.bytes : slot.bytes.subarray(0, length);
-        operation = "read";
-        await this.#read(offset + done, buffer);
-        operation = "write";
-        const writing = this.#detectZeroes
-          ? this.#writeDetecting(offset + done, buffer)
-          : this.#writeData(offset + done, buffer);
-        if (writing) await writing;
-      }
-    } catch (error) {
+  /** A request of one side, whose failure becomes a CopyError. */
+  #onSide(
+    operation: "read" | "write",
+    { offset, bytes }: ByteRange,
+    request: () => Answer<void>,
+  ): Answer<void> {
+    return rescue(request, (error) => {
       if (error instanceof CopyError) throw error;
       const { node } = operation === "read" ? this.source : this.target;
-      const range = { node: node.name, offset: offset + done, bytes: Math.min(bytes - done, most) };
-      throw new CopyError(operation, error, range);
-    } finally {
-      slot.release();
-    }
+      throw new CopyError(operation, error, { node: node.name, offset, bytes });
+    });
   }
 
   /**
-   * Copies as much of a range as can be done before this returns; says how many bytes. The rest is for copyData(), which
-   * also tells why something failed.
+   * Reads a range and writes it, without asking for its status. Fails with a CopyError. `urgent` is for copies that a
+   * request waits for which may itself hold arena memory: they never wait for the arena.
    */
-  copyNow(offset: number, bytes: number): number {
-    // What is read here would be read again, if the target could not take it.
-    const isWilling = "preadNow" in this.source.node.driver && "pwriteNow" in this.target.node.driver;
-    if (!isWilling || this.#dataFlags !== 0 || bytes > this.#maxTransfer) return 0;
-    const slot = this.#arena.tryAcquire(bytes);
-    if (!slot) return 0;
-    try {
-      if (!this.source.preadNow(offset, slot.bytes)) return 0;
-      if (!this.#detectZeroes) return this.target.pwriteNow(offset, slot.bytes) ? bytes : 0;
-      return this.#writeRunsNow(offset, slot.bytes, this.#zeroRuns(slot.bytes));
-    } finally {
-      slot.release();
-    }
+  copyData(offset: number, bytes: number, urgent = false): Answer<void> {
+    const most = Math.min(bytes, this.#maxTransfer);
+    const slot: Answer<CopyBuffer> = this.#arena.tryAcquire(most) ?? this.#slot(most, urgent);
+    return andThen(slot, (held) =>
+      ending(
+        () => this.#copyPieces(offset, bytes, held.bytes),
+        () => held.release(),
+      ),
+    );
+  }
+
+  #copyPieces(offset: number, bytes: number, buffer: Uint8Array): Answer<void> {
+    let done = 0;
+    return repeat(() => {
+      const at = offset + done;
+      const length = Math.min(bytes - done, buffer.byteLength);
+      const part = length === buffer.byteLength ? buffer : buffer.subarray(0, length);
+      const range = { offset: at, bytes: length };
+      const read = this.#onSide("read", range, () => this.#read(at, part));
+      const written = andThen(read, () => this.#onSide("write", range, () => this.#write(at, part)));
+      done += length;
+      return andThen(written, () => done < bytes);
+    });
   }
 
   async #slot(bytes: number, urgent: boolean): Promise<CopyBuffer> {
@@ -264,10 +257,13 @@ export class RangeCopier {
     return { bytes: this.#spare.subarray(0, bytes), release };
   }
 
-  #read(offset: number, buffer: Uint8Array): Promise<void> {
-    const reading = this.source.pread(offset, buffer, Req.background);
+  #read(offset: number, buffer: Uint8Array): Answer<void> {
     const salvage = this.#salvage;
-    return salvage ? reading.catch(() => this.#readSectors(offset, buffer, salvage)) : reading;
+    if (!salvage) return this.source.pread(offset, buffer, Req.background);
+    return rescue(
+      () => this.source.pread(offset, buffer, Req.background),
+      () => this.#readSectors(offset, buffer, salvage),
+    );
   }
 
   /** Reads what can be read, sector by sector. */
@@ -287,16 +283,10 @@ export class RangeCopier {
     }
   }
 
-  /** Undefined: it is done. */
-  #writeData(offset: number, buffer: Uint8Array): Promise<void> | undefined {
-    if (this.#dataFlags === 0 && this.target.pwriteNow(offset, buffer)) return undefined;
-    return this.target.pwrite(offset, buffer, this.#dataFlags);
-  }
-
-  /** Writes runs of data and runs of zero clusters. Undefined: it is done. */
-  #writeDetecting(offset: number, buffer: Uint8Array): Promise<void> | undefined {
-    const count = this.#zeroRuns(buffer);
-    if (count === 0) return this.#writeData(offset, buffer);
+  /** Writes runs of data and runs of zero clusters. */
+  #write(offset: number, buffer: Uint8Array): Answer<void> {
+    const count = this.#detectZeroes ? this.#zeroRuns(buffer) : 0;
+    if (count === 0) return this.target.pwrite(offset, buffer, this.#dataFlags);
     // Others use the list while this call waits.
     return this.#writeRuns(offset, buffer, this.#runs.slice(0, 2 * count));
   }
@@ -308,30 +298,21 @@ export class RangeCopier {
     return this.#kernels.zeroRuns(buffer, this.#clusterSize, this.#runs);
   }
 
-  /** As #writeRuns() with the first `count` pairs of #runs; says how many bytes of the buffer could be done. */
-  #writeRunsNow(offset: number, buffer: Uint8Array, count: number): number {
+  #writeRuns(offset: number, buffer: Uint8Array, zeroes: Uint32Array): Answer<void> {
     let done = 0;
-    for (let i = 0; i <= 2 * count; i += 2) {
-      const start = i < 2 * count ? this.#runs[i]! : buffer.byteLength;
-      const part = start - done === buffer.byteLength ? buffer : buffer.subarray(done, start);
-      if (start > done && !this.target.pwriteNow(offset + done, part)) return done;
-      if (i === 2 * count || !this.#targetIsZero) return start;
-      done = start + this.#runs[i + 1]!;
-    }
-    return done;
-  }
-
-  async #writeRuns(offset: number, buffer: Uint8Array, zeroes: Uint32Array): Promise<void> {
-    let done = 0;
-    for (let i = 0; i < zeroes.length; i += 2) {
-      const start = zeroes[i]!;
-      if (start > done)
-        await this.target.pwrite(offset + done, buffer.subarray(done, start), this.#dataFlags);
-      await this.writeZeroes(offset + start, zeroes[i + 1]!);
-      done = start + zeroes[i + 1]!;
-    }
-    if (done < buffer.byteLength)
-      await this.target.pwrite(offset + done, buffer.subarray(done), this.#dataFlags);
+    let index = 0;
+    return repeat(() => {
+      const start = zeroes[index] ?? buffer.byteLength;
+      const zeroBytes = zeroes[index + 1] ?? 0;
+      const part = buffer.subarray(done, start);
+      const data = start > done ? this.target.pwrite(offset + done, part, this.#dataFlags) : undefined;
+      done = start + zeroBytes;
+      index += 2;
+      const both = andThen(data, () =>
+        zeroBytes > 0 ? this.writeZeroes(offset + start, zeroBytes) : undefined,
+      );
+      return andThen(both, () => done < buffer.byteLength);
+    });
   }
 }
 

@@ -1,7 +1,8 @@
 /**
- * A block backend: how a guest device, an export or a library caller uses a node. It checks the range, waits while the
- * node is drained, and counts what is in flight. Source: QEMU's BlockBackend.
+ * A block backend: how a guest device, an export or a library caller uses a node. It waits while the node is drained,
+ * checks the range, and counts what is in flight. Source: QEMU's BlockBackend.
  */
+import { type Answer, guarded, isPromise } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import type { Child, ChildParent } from "../model/node.ts";
@@ -20,7 +21,12 @@ export const guestPermissions: Permissions = {
 /** Permissions of a user who only reads and minds nobody. */
 export const readerPermissions: Permissions = { perm: Perm.consistentRead, shared: Perm.all };
 
-/** One user of a node. */
+type Request = (root: Child) => Answer<void>;
+
+/**
+ * One user of a node. Its requests answer at once where nothing has to be awaited; while the node is drained they wait, and
+ * what is wrong with them is told afterwards. They fail by rejecting.
+ */
 export class BlockBackend implements ChildParent {
   readonly graph: BlockGraph;
   /** Empty: anonymous. */
@@ -85,35 +91,29 @@ export class BlockBackend implements ChildParent {
     return this.root?.node;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     return this.#request({ op: "pread", offset, bytes: buffer.byteLength }, (root) =>
       root.pread(offset, buffer, flags),
     );
   }
 
-  /** As pread(), if it can be done before this returns; false: nothing has happened, use pread(). */
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    if (this.#quiesced || this.held?.() || !this.root) return false;
-    return this.root.preadNow(offset, buffer);
-  }
-
-  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     return this.#request({ op: "pwrite", offset, bytes: buffer.byteLength }, (root) =>
       root.pwrite(offset, buffer, this.#withCacheMode(flags)),
     );
   }
 
-  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
     return this.#request({ op: "pwriteZeroes", offset, bytes }, (root) =>
       root.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)),
     );
   }
 
-  pdiscard(offset: number, bytes: number): Promise<void> {
+  pdiscard(offset: number, bytes: number): Answer<void> {
     return this.#request({ op: "pdiscard", offset, bytes }, (root) => root.pdiscard(offset, bytes));
   }
 
-  flush(): Promise<void> {
+  flush(): Answer<void> {
     return this.#request(undefined, (root) => root.flush());
   }
 
@@ -140,17 +140,33 @@ export class BlockBackend implements ChildParent {
     });
   }
 
-  async #request(
-    range: (ByteRange & { op: string }) | undefined,
-    body: (root: Child) => Promise<void>,
-  ): Promise<void> {
+  #request(range: (ByteRange & { op: string }) | undefined, body: Request): Answer<void> {
+    if (this.#mustWait()) return this.#requestLater(range, body);
+    const done = guarded(() => this.#issue(range, body));
+    return isPromise(done) ? this.#counted(done) : done;
+  }
+
+  #mustWait(): boolean {
+    return this.#quiesced || (this.held?.() ?? false);
+  }
+
+  async #requestLater(range: (ByteRange & { op: string }) | undefined, body: Request): Promise<void> {
+    while (this.#mustWait()) await this.graph.changes.wait();
+    await this.#request(range, body);
+  }
+
+  /** The range is checked now, and not when the request came: the disk may have been resized while it waited. */
+  #issue(range: (ByteRange & { op: string }) | undefined, body: Request): Answer<void> {
     if (range) this.checkRange(range.op, range);
-    while (this.#quiesced || this.held?.()) await this.graph.changes.wait();
     const { root } = this;
     if (!root) throw blockError("ENOMEDIUM", "backend");
+    return body(root);
+  }
+
+  async #counted(request: Promise<void>): Promise<void> {
     this.#inFlight += 1;
     try {
-      await body(root);
+      await request;
     } finally {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.graph.changes.wake();

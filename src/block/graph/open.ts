@@ -2,6 +2,7 @@
  * Opening a node: name, driver, options inherited from the parent, children, and the backing file that the image's
  * header names (through the gate). A failed open leaves nothing behind. Source: behaviour of QEMU's bdrv_open_inherit.
  */
+import { rescue } from "../../base/answer.ts";
 import { closing } from "../../base/closing.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
@@ -238,7 +239,10 @@ export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<stri
   const node = await graph.open({ ...file, "read-only": true });
   const probe = async (): Promise<string> => {
     const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));
-    await pread(node, 0, head).catch(() => undefined);
+    await rescue(
+      () => pread(node, 0, head),
+      () => undefined,
+    );
     let best = { name: "raw", score: 0 };
     for (const type of graph.drivers) {
       const score = type.probe?.(head) ?? 0;

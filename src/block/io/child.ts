@@ -2,6 +2,7 @@
  * A child edge: what a parent (a node, a job, a block backend) holds of a node. All I/O of a parent goes through its
  * edge, which checks that the parent took the permission it uses. Source: QEMU's BdrvChild.
  */
+import type { Answer } from "../../base/answer.ts";
 import { assert } from "../../base/assert.ts";
 import type { BlockStatus, ChildRole, RequestFlags, TruncateOptions } from "../model/contract.ts";
 import { Req } from "../model/contract.ts";
@@ -40,51 +41,40 @@ export class ChildEdge implements Child {
   }
 
   /** Fills `buffer` from `offset`; beyond the node's end it reads zeroes. */
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     return io.pread(this.node, offset, buffer, flags);
   }
 
   /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
-  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     this.#checkWrite(offset, buffer.byteLength, flags);
     return io.pwrite(this.node, offset, buffer, flags);
   }
 
-  /** As pread() within the node's end, if it can be done before this returns; false: nothing has happened, use pread(). */
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return io.preadNow(this.node, offset, buffer);
-  }
-
-  /** As pwrite(), if it can be done before this returns; false: use pwrite(), which also tells why. */
-  pwriteNow(offset: number, buffer: Uint8Array): boolean {
-    this.#checkWrite(offset, buffer.byteLength, 0);
-    return io.pwriteNow(this.node, offset, buffer);
-  }
-
   /** Makes the range read as zeroes. */
-  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Promise<void> {
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
     this.#checkWrite(offset, bytes, flags);
     return pwriteZeroes(this.node, offset, bytes, flags);
   }
 
   /** Drops the range's content, if the node honours discards. */
-  pdiscard(offset: number, bytes: number): Promise<void> {
+  pdiscard(offset: number, bytes: number): Answer<void> {
     this.#checkWrite(offset, bytes, 0);
     return pdiscard(this.node, offset, bytes);
   }
 
   /** Makes completed writes durable. */
-  flush(): Promise<void> {
+  flush(): Answer<void> {
     return io.flush(this.node);
   }
 
   /** Status of a range of the node itself. */
-  blockStatus(offset: number, bytes: number, wantZero = true): Promise<BlockStatus> {
+  blockStatus(offset: number, bytes: number, wantZero = true): Answer<BlockStatus> {
     return blockStatus(this.node, offset, bytes, wantZero);
   }
 
   /** Changes the node's length; needs resize. */
-  truncate(size: number, options: TruncateOptions): Promise<void> {
+  truncate(size: number, options: TruncateOptions): Answer<void> {
     assert(
       this.perm & Perm.resize,
       `${this.parent.describe()} has no resize permission on '${this.node.name}'`,

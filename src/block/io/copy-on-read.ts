@@ -6,7 +6,7 @@ import { errnoOf, isUnsupported } from "../../base/errors.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import { copyUnit, readWithinEnd, writeSplit } from "./request-path.ts";
+import { copyUnit, readWithinEnd, withBounce, writeSplit } from "./request-path.ts";
 import { isAllocated } from "./status.ts";
 
 const MAX_BOUNCE_BYTES = 1 << 20;
@@ -24,7 +24,7 @@ export async function copyOnRead(
     const status = await isAllocated(node, at, end - at);
     const part = buffer.subarray(at - offset, at - offset + status.bytes);
     if (status.allocated) {
-      if (!(flags & Req.prefetch)) await readWithinEnd(node, at, part, 0);
+      if (!(flags & Req.prefetch)) await readWithinEnd(node, at, part, flags & Req.background);
     } else {
       await populate(node, at, part, flags);
     }
@@ -45,14 +45,11 @@ async function populate(
     alignUp(node.length, node.limits.requestAlignment),
   );
   for (let at = start; at < stop; at += MAX_BOUNCE_BYTES) {
-    const bytes = Math.min(MAX_BOUNCE_BYTES, stop - at);
-    const slot = await node.services.arena.acquire(bytes);
-    try {
-      await populateChunk(node, at, slot.bytes, flags);
-      if (!(flags & Req.prefetch)) copyOverlap(slot.bytes, at, part, offset);
-    } finally {
-      slot.release();
-    }
+    // Whoever reads may hold memory of the arena already, and must not wait for more.
+    await withBounce(node, Math.min(MAX_BOUNCE_BYTES, stop - at), async (chunk) => {
+      await populateChunk(node, at, chunk, flags);
+      if (!(flags & Req.prefetch)) copyOverlap(chunk, at, part, offset);
+    });
   }
 }
 

@@ -3,8 +3,8 @@
  * (read-modify-write), serialisation of overlaps and zero detection. Writing zeroes and discarding are in zeroes.ts.
  * Source: behaviour of QEMU's block/io.c.
  */
+import { type Answer, andThen, isPromise, rejected } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
-import { limits } from "../../base/limits.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
@@ -14,140 +14,130 @@ import { Perm } from "../model/permissions.ts";
 import { readPadding } from "./read-modify-write.ts";
 import type { TrackedRequest } from "../model/request.ts";
 import {
-  changed,
   changing,
   checkOpen,
   checkRange,
+  checkWritable,
   copyUnit,
   inFlight,
+  isPlain,
   leave,
   prepareWrite,
   readWithinEnd,
+  tracked,
   withBounce,
   writeSplit,
 } from "./request-path.ts";
+import { isAllocated } from "./status.ts";
 import { zeroAligned } from "./zero-pieces.ts";
 
 /** Fills `buffer` from `offset`; what lies beyond the end reads as zeroes. Errors: those of the driver. */
-export async function pread(
+export function pread(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
   flags: RequestFlags = 0,
-): Promise<void> {
-  checkOpen(node, "pread");
-  checkRange(node, "pread", offset, buffer.byteLength);
-  if (buffer.byteLength === 0) return;
+): Answer<void> {
+  try {
+    checkOpen(node, "pread");
+    const bytes = buffer.byteLength;
+    checkRange(node, "pread", offset, bytes);
+    if (bytes === 0) return undefined;
+    const read: DataRequest = { offset, buffer, flags };
+    const plain = isPlain(node, offset, bytes) && (!(flags & Req.copyOnRead) || holdsAll(node, read));
+    if (!plain) return readInTurn(node, read);
+    return tracked(node, { kind: "read", offset, bytes }, readWithinEnd(node, offset, buffer, flags));
+  } catch (error) {
+    return rejected(error);
+  }
+}
+
+/** Whether copy on read has nothing to copy, as far as that is known at once: what the node holds itself is copied by nobody. */
+function holdsAll(node: BlockNode, { offset, buffer, flags }: DataRequest): boolean {
+  const within = offset + buffer.byteLength <= node.length;
+  if (!within || node.isFilter || flags & Req.prefetch) return false;
+  const held = isAllocated(node, offset, buffer.byteLength);
+  if (isPromise(held)) void held.catch(() => undefined);
+  return !isPromise(held) && held.allocated && held.bytes >= buffer.byteLength;
+}
+
+/** A read that waits for others, is padded, or copies what it reads. */
+async function readInTurn(node: BlockNode, read: DataRequest): Promise<void> {
+  const { offset, buffer, flags } = read;
   const align = node.limits.requestAlignment;
+  const start = alignDown(offset, align);
+  const end = offset + buffer.byteLength;
   node.inFlight += 1;
   try {
-    const aligned = offset % align === 0 && buffer.byteLength % align === 0;
-    await (aligned ? alignedRead : paddedRead)(node, offset, buffer, flags);
+    if (start === offset && end % align === 0) return await alignedRead(node, read);
+    await withBounce(node, alignUp(end, align) - start, async (padded) => {
+      await alignedRead(node, { offset: start, buffer: padded, flags });
+      if (!(flags & Req.prefetch)) buffer.set(padded.subarray(offset - start, end - start));
+    });
   } finally {
     leave(node);
   }
 }
 
-/** Reads the blocks that the request covers only in part as a whole. */
-function paddedRead(node: BlockNode, offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-  const align = node.limits.requestAlignment;
-  const start = alignDown(offset, align);
-  const end = offset + buffer.byteLength;
-  return withBounce(node, alignUp(end, align) - start, async (padded) => {
-    await alignedRead(node, start, padded, flags);
-    if (!(flags & Req.prefetch)) buffer.set(padded.subarray(offset - start, end - start));
-  });
-}
-
-/** Every read comes this way, so it waits no more often than it must: a read that is done at once costs a microsecond. */
-async function alignedRead(
-  node: BlockNode,
-  offset: number,
-  buffer: Uint8Array,
-  flags: RequestFlags,
-): Promise<void> {
+async function alignedRead(node: BlockNode, { offset, buffer, flags }: DataRequest): Promise<void> {
   const request = node.requests.begin("read", offset, buffer.byteLength);
   try {
-    if (flags & Req.copyOnRead) {
-      // The read also writes: keep guest writes to the same clusters out until it is done.
-      node.requests.makeSerialising(request, copyUnit(node));
-      await node.requests.waitSerialising(request);
-      await copyOnRead(node, offset, buffer, flags);
-      return;
-    }
+    // A read that also writes keeps guest writes to the same clusters out until it is done.
+    if (flags & Req.copyOnRead) node.requests.makeSerialising(request, copyUnit(node));
     if (node.requests.anySerialising) await node.requests.waitSerialising(request);
-    await readWithinEnd(node, offset, buffer, flags);
+    await (flags & Req.copyOnRead ? copyOnRead : readWithinEnd)(node, offset, buffer, flags);
   } finally {
     node.requests.end(request);
   }
 }
 
 /** Writes `buffer` at `offset`. Errors: EPERM on a read-only node, those of the driver. */
-export async function pwrite(
+export function pwrite(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
   flags: RequestFlags = 0,
-): Promise<void> {
-  checkOpen(node, "pwrite");
-  checkRange(node, "pwrite", offset, buffer.byteLength);
-  if (buffer.byteLength === 0) return;
-  const align = node.limits.requestAlignment;
-  const aligned = offset % align === 0 && buffer.byteLength % align === 0;
-  node.inFlight += 1;
-  const request = node.requests.begin("write", offset, buffer.byteLength);
+): Answer<void> {
   try {
-    await (aligned ? alignedWrite : paddedWrite)(node, { request, offset, buffer, flags });
+    checkOpen(node, "pwrite");
+    const bytes = buffer.byteLength;
+    checkRange(node, "pwrite", offset, bytes);
+    if (bytes === 0) return undefined;
+    const write: DataRequest = { offset, buffer, flags };
+    const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
+    if (!plain) return writeInTurn(node, write);
+    return tracked(node, { kind: "write", offset, bytes }, change(node, write));
+  } catch (error) {
+    return rejected(error);
+  }
+}
+
+interface DataRequest {
+  readonly offset: number;
+  readonly buffer: Uint8Array;
+  readonly flags: RequestFlags;
+}
+
+/** A write that waits for others, is padded, or keeps others out. */
+async function writeInTurn(node: BlockNode, write: DataRequest): Promise<void> {
+  const { offset, buffer, flags } = write;
+  const bytes = buffer.byteLength;
+  const align = node.limits.requestAlignment;
+  node.inFlight += 1;
+  const request = node.requests.begin("write", offset, bytes);
+  try {
+    if (offset % align !== 0 || bytes % align !== 0) return await paddedWrite(node, request, write);
+    await prepareWrite(node, { request, offset, bytes, flags });
+    await change(node, write);
   } finally {
     node.requests.end(request);
     leave(node);
   }
 }
 
-/** See Child.preadNow(). A request that is over when this returns needs no tracking; one that would have to wait can't be. */
-export function preadNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
-  const within = offset + buffer.byteLength <= node.length;
-  return within && fitsNow(node, offset, buffer) && (node.driver.preadNow?.(offset, buffer) ?? false);
-}
-
-/** See Child.pwriteNow(). */
-export function pwriteNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
-  const { driver, options } = node;
-  if (!driver.pwriteNow || !fitsNow(node, offset, buffer)) return false;
-  if (node.readOnly || options.detectZeroes !== "off" || node.writeThreshold > 0) return false;
-  const done = driver.pwriteNow(offset, buffer);
-  const bytes = buffer.byteLength;
-  if (done && offset + bytes > node.length) node.grew(offset + bytes);
-  changed(node, { offset, bytes });
-  return done;
-}
-
-/** Whether a request is plain: aligned, in one piece, and not in anybody's way. */
-function fitsNow(node: BlockNode, offset: number, buffer: Uint8Array): boolean {
-  const { byteLength } = buffer;
-  const { requestAlignment, maxTransfer } = node.limits;
-  return (
-    node.isOpen &&
-    offset >= 0 &&
-    offset + byteLength <= limits.maxImageBytes &&
-    offset % requestAlignment === 0 &&
-    byteLength % requestAlignment === 0 &&
-    (maxTransfer === 0 || byteLength <= maxTransfer) &&
-    !node.requests.inTheWay(offset, byteLength) &&
-    !node.driver.debugEvent
-  );
-}
-
-interface DataWrite {
-  request: TrackedRequest;
-  offset: number;
-  buffer: Uint8Array;
-  flags: RequestFlags;
-}
-
 /** Read-modify-write of the blocks that the request covers only in part. */
-async function paddedWrite(node: BlockNode, write: DataWrite): Promise<void> {
-  const { request, offset, buffer, flags } = write;
+async function paddedWrite(node: BlockNode, request: TrackedRequest, write: DataRequest): Promise<void> {
+  const { offset, buffer, flags } = write;
   const align = node.limits.requestAlignment;
   const start = alignDown(offset, align);
   const end = offset + buffer.byteLength;
@@ -157,23 +147,22 @@ async function paddedWrite(node: BlockNode, write: DataWrite): Promise<void> {
   await withBounce(node, alignUp(end, align) - start, async (padded) => {
     await readPadding(node, padded, { start, head: offset !== start, tail: end % align !== 0 });
     padded.set(buffer, offset - start);
-    await alignedWrite(node, { request, offset: start, buffer: padded, flags });
+    await change(node, { offset: start, buffer: padded, flags });
   });
 }
 
-/** The last step of a write: `offset` and length are multiples of the request alignment. */
-async function alignedWrite(node: BlockNode, write: DataWrite): Promise<void> {
-  const { request, offset, buffer, flags } = write;
+/** The last step of a write: `offset` and length are multiples of the request alignment, and nobody is in the way. */
+function change(node: BlockNode, write: DataRequest): Answer<void> {
+  const { offset, buffer, flags } = write;
   const bytes = buffer.byteLength;
-  const wait = prepareWrite(node, { request, offset, bytes, flags });
-  if (wait) await wait;
-  await changing(node, { offset, bytes }, () => writeAsWished(node, write));
+  checkWritable(node, offset, bytes);
+  const done = changing(node, { offset, bytes }, () => writeAsWished(node, write));
   // The change counts as one now, so that this flush is not taken for a needless one.
-  if (flags & Req.fua) await flush(node);
+  return flags & Req.fua ? andThen(done, () => flush(node)) : done;
 }
 
-/** Writes the buffer, or zeroes where they are to be detected. Throws at once or rejects. */
-function writeAsWished(node: BlockNode, write: DataWrite): Promise<void> {
+/** Writes the buffer, or zeroes where they are to be detected. */
+function writeAsWished(node: BlockNode, write: DataRequest): Answer<void> {
   const zero = node.options.detectZeroes !== "off" && isZeroWrite(node, write.buffer);
   if (zero || node.driver.debugEvent) return writeWithEvents(node, write, zero);
   return writeSplit(node, write.offset, write.buffer, write.flags);
@@ -185,7 +174,7 @@ function isZeroWrite(node: BlockNode, buffer: Uint8Array): boolean {
 
 async function writeWithEvents(
   node: BlockNode,
-  { offset, buffer, flags }: DataWrite,
+  { offset, buffer, flags }: DataRequest,
   zero: boolean,
 ): Promise<void> {
   if (zero) {

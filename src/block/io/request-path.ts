@@ -3,13 +3,14 @@
  * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
  * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
  */
+import { type Answer, andThen, ending, isPromise, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp } from "../../base/ranges.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import type { TrackedRequest } from "../model/request.ts";
+import type { RequestKind, TrackedRequest } from "../model/request.ts";
 
 /** Throws EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
 export function checkRange(node: BlockNode, op: string, offset: number, bytes: number): void {
@@ -28,6 +29,12 @@ export function checkRange(node: BlockNode, op: string, offset: number, bytes: n
 /** Throws ENOMEDIUM when the node is closed. */
 export function checkOpen(node: BlockNode, op: string): void {
   if (!node.isOpen) throw blockError("ENOMEDIUM", op);
+}
+
+/** Whether a request can be given to the driver as it is: aligned, and in nobody's way. */
+export function isPlain(node: BlockNode, offset: number, bytes: number): boolean {
+  const align = node.limits.requestAlignment;
+  return offset % align === 0 && bytes % align === 0 && !node.requests.inTheWay(offset, bytes);
 }
 
 /** Runs `body` as one request in flight. */
@@ -70,63 +77,67 @@ export async function withBounce<T>(
 }
 
 /**
- * Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. Throws at once or
- * rejects, like all of this file's functions that are not async: each promise between a request and its driver costs time.
+ * Keeps account of a request that was given to the driver: none if it is over already. Whoever comes later in this turn
+ * finds it under way.
  */
+export function tracked(
+  node: BlockNode,
+  { kind, offset, bytes }: ByteRange & { kind: RequestKind },
+  work: Answer<void>,
+): Answer<void> {
+  if (!isPromise(work)) return undefined;
+  node.inFlight += 1;
+  const request = node.requests.begin(kind, offset, bytes);
+  return work.finally(() => {
+    node.requests.end(request);
+    leave(node);
+  });
+}
+
+/** Reads, zero-filling beyond the end and splitting by maxTransfer. `offset` and length are aligned. */
 export function readWithinEnd(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
   flags: RequestFlags,
-): Promise<void> {
+): Answer<void> {
   const readable = Math.min(
     buffer.byteLength,
     Math.max(0, alignUp(node.length, node.limits.requestAlignment) - offset),
   );
   const whole = readable === buffer.byteLength ? buffer : buffer.subarray(0, readable);
   if (whole !== buffer) buffer.fill(0, readable);
+  if (readable === 0) return undefined;
   const chunk = node.limits.maxTransfer;
-  if (readable === 0) return Promise.resolve();
   if (chunk === 0 || readable <= chunk) return node.driver.pread(offset, whole, flags);
-  return readInChunks(node, offset, whole, flags);
+  return inChunks(whole, chunk, (part, at) => node.driver.pread(offset + at, part, flags));
 }
 
-async function readInChunks(
-  node: BlockNode,
-  offset: number,
-  buffer: Uint8Array,
-  flags: RequestFlags,
-): Promise<void> {
-  const chunk = node.limits.maxTransfer;
-  for (let done = 0; done < buffer.byteLength; done += chunk) {
-    await node.driver.pread(offset + done, buffer.subarray(done, done + chunk), flags);
-  }
-}
-
-/** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. Throws at once or rejects. */
+/** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. */
 export function writeSplit(
   node: BlockNode,
   offset: number,
   buffer: Uint8Array,
   flags: RequestFlags,
-): Promise<void> {
+): Answer<void> {
   const { driver } = node;
   if (!driver.pwrite) throw blockError("ENOTSUP", "pwrite");
   const chunk = node.limits.maxTransfer;
   if (chunk === 0 || buffer.byteLength <= chunk) return driver.pwrite(offset, buffer, flags);
-  return writeInChunks(node, offset, buffer, flags);
+  return inChunks(buffer, chunk, (part, at) => driver.pwrite!(offset + at, part, flags));
 }
 
-async function writeInChunks(
-  node: BlockNode,
-  offset: number,
+/** Calls `work` for one part of the buffer after the other, each with where it begins. */
+function inChunks(
   buffer: Uint8Array,
-  flags: RequestFlags,
-): Promise<void> {
-  const chunk = node.limits.maxTransfer;
-  for (let done = 0; done < buffer.byteLength; done += chunk) {
-    await node.driver.pwrite?.(offset + done, buffer.subarray(done, done + chunk), flags);
-  }
+  chunk: number,
+  work: (part: Uint8Array, at: number) => Answer<void>,
+): Answer<void> {
+  let at = 0;
+  return repeat(() => {
+    const part = buffer.subarray(at, at + chunk);
+    return andThen(work(part, at), () => (at += chunk) < buffer.byteLength);
+  });
 }
 
 /** A change of a node's data that is about to be made. */
@@ -135,20 +146,25 @@ export interface ChangeRequest extends ByteRange {
   flags: RequestFlags;
 }
 
-/**
- * Checks and waits that come before every change of a node's data; undefined if there is nothing to wait for. Throws or
- * rejects with EPERM on a read-only node, EBUSY (noWait).
- */
-export function prepareWrite(node: BlockNode, change: ChangeRequest): Promise<void> | undefined {
+/** Checks and waits that come before every tracked change of a node's data. Errors: EPERM on a read-only node, EBUSY (noWait). */
+export async function prepareWrite(node: BlockNode, change: ChangeRequest): Promise<void> {
   const { request, offset, bytes, flags } = change;
-  if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pwrite", node: node.name, offset, bytes });
+  checkMayWrite(node, offset, bytes);
   if (flags & Req.serialising) node.requests.makeSerialising(request, copyUnit(node));
-  if (!node.requests.anySerialising) return noteThreshold(node, offset, bytes);
-  const waited = node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
-  return waited.then(() => noteThreshold(node, offset, bytes));
+  if (node.requests.anySerialising) await node.requests.waitSerialising(request, (flags & Req.noWait) !== 0);
 }
 
-function noteThreshold(node: BlockNode, offset: number, bytes: number): undefined {
+/** What comes right before a change that nobody is in the way of: throws EPERM on a read-only node, tells of the threshold. */
+export function checkWritable(node: BlockNode, offset: number, bytes: number): void {
+  checkMayWrite(node, offset, bytes);
+  noteThreshold(node, offset, bytes);
+}
+
+function checkMayWrite(node: BlockNode, offset: number, bytes: number): void {
+  if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pwrite", node: node.name, offset, bytes });
+}
+
+function noteThreshold(node: BlockNode, offset: number, bytes: number): void {
   const threshold = node.writeThreshold;
   if (threshold > 0 && offset + bytes > threshold) {
     node.writeThreshold = 0;
@@ -161,25 +177,25 @@ function noteThreshold(node: BlockNode, offset: number, bytes: number): undefine
 }
 
 /**
- * Waits for the part of a request that changes data, then does the bookkeeping: bitmaps, growth, generation. A failed
- * change may have happened in part, so it counts as dirty too.
+ * Does the part of a request that changes data, and the bookkeeping: bitmaps, growth, generation. A failed change may have
+ * happened in part, so it counts as dirty too.
  */
-export async function changing(
+export function changing(
   node: BlockNode,
   range: ByteRange & { discard?: boolean },
-  body: () => Promise<void>,
-): Promise<void> {
+  body: () => Answer<void>,
+): Answer<void> {
   const end = range.offset + range.bytes;
-  try {
-    await body();
+  const grow = (): void => {
     if (!range.discard && end > node.length) node.grew(end);
-  } finally {
-    changed(node, range);
-  }
+  };
+  return ending(
+    () => andThen(body(), grow),
+    () => changed(node, range),
+  );
 }
 
-/** The bookkeeping after a change that did not grow the node. */
-export function changed(node: BlockNode, range: ByteRange & { discard?: boolean }): void {
+function changed(node: BlockNode, range: ByteRange & { discard?: boolean }): void {
   const end = range.offset + range.bytes;
   node.writeGeneration += 1;
   if (!range.discard && end > node.highestWrite) node.highestWrite = end;

@@ -2,6 +2,7 @@
  * The driver's part of writing zeroes: an aligned range in pieces that the driver's limits allow, written out as data
  * where it has no fast way. Source: behaviour of QEMU's block/io.c.
  */
+import { type Answer, andThen, repeat, rescue } from "../../base/answer.ts";
 import { blockError, isUnsupported } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
 import { alignDown } from "../../base/ranges.ts";
@@ -32,32 +33,43 @@ export function pieceBytes(at: number, left: number, { unit, most }: { unit: num
 }
 
 /** Zeroes a range whose offset and length are multiples of the request alignment. With noFallback: ENOTSUP if it is slow. */
-export async function zeroAligned(
+export function zeroAligned(
   node: BlockNode,
   offset: number,
   bytes: number,
   flags: RequestFlags,
-): Promise<void> {
+): Answer<void> {
   const unit = Math.max(node.limits.pwriteZeroesAlignment, node.limits.requestAlignment);
   const most = node.limits.maxPwriteZeroes;
-  for (let done = 0; done < bytes;) {
+  let done = 0;
+  return repeat(() => {
     const piece = pieceBytes(offset + done, bytes - done, { unit, most });
-    await zeroPiece(node, offset + done, piece, flags);
+    const zeroed = zeroPiece(node, offset + done, piece, flags);
     done += piece;
-  }
+    return andThen(zeroed, () => done < bytes);
+  });
 }
 
-async function zeroPiece(node: BlockNode, offset: number, bytes: number, flags: RequestFlags): Promise<void> {
-  if (node.driver.pwriteZeroes) {
-    try {
-      return await node.driver.pwriteZeroes(offset, bytes, flags);
-    } catch (error) {
+function zeroPiece(node: BlockNode, offset: number, bytes: number, flags: RequestFlags): Answer<void> {
+  const { driver } = node;
+  if (!driver.pwriteZeroes) return writeOut(node, offset, bytes, flags);
+  return rescue(
+    () => driver.pwriteZeroes!(offset, bytes, flags),
+    (error) => {
       if (!isUnsupported(error)) throw error;
-    }
-  }
+      return writeOut(node, offset, bytes, flags);
+    },
+  );
+}
+
+/** Writes zeroes as data. */
+function writeOut(node: BlockNode, offset: number, bytes: number, flags: RequestFlags): Answer<void> {
   if (flags & Req.noFallback) throw blockError("ENOTSUP", "pwriteZeroes");
-  for (let done = 0; done < bytes; done += MAX_ZERO_BUFFER) {
+  let done = 0;
+  return repeat(() => {
     const buffer = zeroes(Math.min(MAX_ZERO_BUFFER, bytes - done));
-    await writeSplit(node, offset + done, buffer, flags & Req.writeUnchanged);
-  }
+    const written = writeSplit(node, offset + done, buffer, flags & Req.writeUnchanged);
+    done += buffer.byteLength;
+    return andThen(written, () => done < bytes);
+  });
 }

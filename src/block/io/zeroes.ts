@@ -2,8 +2,9 @@
  * Writing zeroes and discarding: split by the driver's limits, with the unaligned edges written or left out.
  * Source: behaviour of QEMU's block/io.c.
  */
+import { type Answer, andThen, rejected, repeat, rescue } from "../../base/answer.ts";
 import { BlockError, isUnsupported } from "../../base/errors.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import { flush } from "./io.ts";
 import type { BlockNode } from "../model/node.ts";
@@ -12,8 +13,11 @@ import {
   changing,
   checkOpen,
   checkRange,
+  checkWritable,
   inFlight,
+  isPlain,
   prepareWrite,
+  tracked,
   withBounce,
   writeSplit,
 } from "./request-path.ts";
@@ -23,37 +27,58 @@ import { pieceBytes, zeroAligned } from "./zero-pieces.ts";
  * Makes the range read as zeroes. Without mayUnmap it stays allocated. With noFallback: ENOTSUP where the driver has no
  * fast way. Errors: EPERM on a read-only node, those of the driver.
  */
-export async function pwriteZeroes(
+export function pwriteZeroes(
   node: BlockNode,
   offset: number,
   bytes: number,
   flags: RequestFlags = 0,
-): Promise<void> {
-  checkOpen(node, "pwriteZeroes");
-  checkRange(node, "pwriteZeroes", offset, bytes);
-  if (bytes === 0) return;
-  const effective = node.options.discard === "unmap" ? flags : flags & ~Req.mayUnmap;
+): Answer<void> {
+  try {
+    checkOpen(node, "pwriteZeroes");
+    checkRange(node, "pwriteZeroes", offset, bytes);
+    if (bytes === 0) return undefined;
+    const effective = node.options.discard === "unmap" ? flags : flags & ~Req.mayUnmap;
+    const zeroing = { offset, bytes, flags: effective };
+    const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
+    if (!plain) return zeroInTurn(node, zeroing);
+    return tracked(node, { kind: "write", offset, bytes }, change(node, zeroing));
+  } catch (error) {
+    return rejected(error);
+  }
+}
+
+interface Zeroing extends ByteRange {
+  readonly flags: RequestFlags;
+}
+
+/** A zero write that waits for others, covers blocks only in part, or keeps others out. */
+async function zeroInTurn(node: BlockNode, zeroing: Zeroing): Promise<void> {
+  const { offset, bytes } = zeroing;
   const align = node.limits.requestAlignment;
   await inFlight(node, async () => {
     const request = node.requests.begin("write", offset, bytes);
     try {
       if (offset % align !== 0 || bytes % align !== 0) node.requests.makeSerialising(request, align);
-      await prepareWrite(node, { request, offset, bytes, flags: effective });
-      await changing(node, { offset, bytes }, () => zeroWithEdges(node, offset, bytes, effective));
-      // The change counts as one now, so that this flush is not taken for a needless one.
-      if (effective & Req.fua) await flush(node);
+      await prepareWrite(node, { request, ...zeroing });
+      await change(node, zeroing);
     } finally {
       node.requests.end(request);
     }
   });
 }
 
-async function zeroWithEdges(
-  node: BlockNode,
-  offset: number,
-  bytes: number,
-  flags: RequestFlags,
-): Promise<void> {
+function change(node: BlockNode, { offset, bytes, flags }: Zeroing): Answer<void> {
+  checkWritable(node, offset, bytes);
+  const align = node.limits.requestAlignment;
+  const aligned = offset % align === 0 && bytes % align === 0;
+  const done = changing(node, { offset, bytes }, () =>
+    aligned ? zeroWhole(node, offset, bytes, flags) : zeroWithEdges(node, { offset, bytes, flags }),
+  );
+  // The change counts as one now, so that this flush is not taken for a needless one.
+  return flags & Req.fua ? andThen(done, () => flush(node)) : done;
+}
+
+async function zeroWithEdges(node: BlockNode, { offset, bytes, flags }: Zeroing): Promise<void> {
   const align = node.limits.requestAlignment;
   const end = offset + bytes;
   const start = alignUp(offset, align);
@@ -63,12 +88,14 @@ async function zeroWithEdges(
     return;
   }
   if (offset < start) await zeroEdge(node, { from: offset, to: start });
-  if (start < stop) {
-    await node.debugEvent("pwritev_zero");
-    await zeroAligned(node, start, stop - start, flags);
-    await node.debugEvent("pwritev_done");
-  }
+  if (start < stop) await zeroWhole(node, start, stop - start, flags);
   if (stop < end) await zeroEdge(node, { from: stop, to: end });
+}
+
+/** Zeroes whole blocks. */
+function zeroWhole(node: BlockNode, offset: number, bytes: number, flags: RequestFlags): Answer<void> {
+  const zeroed = andThen(node.debugEvent("pwritev_zero"), () => zeroAligned(node, offset, bytes, flags));
+  return andThen(zeroed, () => node.debugEvent("pwritev_done"));
 }
 
 /** Zeroes a part of one block. */
@@ -88,35 +115,55 @@ async function zeroEdge(node: BlockNode, { from, to }: { from: number; to: numbe
  * Tells the driver that the range's content is not needed. A hint: a node without discard=unmap, or a driver without
  * discards, ignores it. Errors: EPERM on a read-only node, those of the driver except ENOTSUP.
  */
-export async function pdiscard(node: BlockNode, offset: number, bytes: number): Promise<void> {
-  checkOpen(node, "pdiscard");
-  checkRange(node, "pdiscard", offset, bytes);
-  if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pdiscard", node: node.name, offset, bytes });
-  if (bytes === 0 || node.options.discard !== "unmap" || !node.driver.pdiscard) return;
+export function pdiscard(node: BlockNode, offset: number, bytes: number): Answer<void> {
+  try {
+    checkOpen(node, "pdiscard");
+    checkRange(node, "pdiscard", offset, bytes);
+    if (node.readOnly)
+      throw new BlockError({ code: "EPERM", op: "pdiscard", node: node.name, offset, bytes });
+    if (bytes === 0 || node.options.discard !== "unmap" || !node.driver.pdiscard) return undefined;
+    if (node.requests.inTheWay(offset, bytes)) return discardInTurn(node, { offset, bytes });
+    return tracked(node, { kind: "discard", offset, bytes }, discard(node, { offset, bytes }));
+  } catch (error) {
+    return rejected(error);
+  }
+}
+
+/** A discard that waits for others. */
+async function discardInTurn(node: BlockNode, range: ByteRange): Promise<void> {
   await inFlight(node, async () => {
-    const request = node.requests.begin("discard", offset, bytes);
+    const request = node.requests.begin("discard", range.offset, range.bytes);
     try {
-      await prepareWrite(node, { request, offset, bytes, flags: 0 });
-      await changing(node, { offset, bytes, discard: true }, () => discardAligned(node, offset, bytes));
+      await prepareWrite(node, { request, ...range, flags: 0 });
+      await discard(node, range);
     } finally {
       node.requests.end(request);
     }
   });
 }
 
+function discard(node: BlockNode, { offset, bytes }: ByteRange): Answer<void> {
+  checkWritable(node, offset, bytes);
+  return changing(node, { offset, bytes, discard: true }, () => discardAligned(node, offset, bytes));
+}
+
 /** Each piece lies within one discard unit or covers whole ones, so that the driver can drop the partial ones. */
-async function discardAligned(node: BlockNode, offset: number, bytes: number): Promise<void> {
+function discardAligned(node: BlockNode, offset: number, bytes: number): Answer<void> {
   const align = node.limits.requestAlignment;
   const unit = Math.max(node.limits.pdiscardAlignment, align);
   const most = node.limits.maxPdiscard;
   const end = alignDown(offset + bytes, align);
-  for (let at = alignUp(offset, align); at < end;) {
+  let at = alignUp(offset, align);
+  return repeat(() => {
+    if (at >= end) return false;
     const piece = pieceBytes(at, end - at, { unit, most });
-    try {
-      await node.driver.pdiscard?.(at, piece);
-    } catch (error) {
-      if (!isUnsupported(error)) throw error;
-    }
+    const done = rescue(
+      () => node.driver.pdiscard?.(at, piece),
+      (error) => {
+        if (!isUnsupported(error)) throw error;
+      },
+    );
     at += piece;
-  }
+    return andThen(done, () => true);
+  });
 }

@@ -3,8 +3,12 @@
  * once, in `io.ts`; the hooks below do the work and may rely on those checks.
  *
  * Verbs: pread pwrite pwriteZeroes pdiscard flush blockStatus truncate, on `offset` and `bytes` (safe integers, bytes).
- * A hook fails by throwing a BlockError; ENOTSUP from an optional verb makes the caller take the slower way.
+ * Each may answer at once: a hook returns what it has, or a promise of it (base/answer.ts). The layer asks once, and does
+ * its bookkeeping in the same turn if nothing has to be awaited. There is one hook for a verb.
+ * A hook fails by throwing a BlockError, or by rejecting with one; ENOTSUP from an optional verb makes the caller take the
+ * slower way. The verbs of an edge always reject, save for broken assertions.
  */
+import type { Answer } from "../../base/answer.ts";
 import type { Host } from "../../base/host.ts";
 import type { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
@@ -157,28 +161,20 @@ export interface AmendContext {
 export interface BlockDriver {
   /** Length of the virtual disk in bytes, cheap and synchronous. The node caches it; see `BlockNode.refreshLength`. */
   length(): number;
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
   /** Absent: the node is read-only by nature. */
-  pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void>;
-  /**
-   * pread and pwrite within the disk's end and without flags, done when they return: for hosts that transfer in the
-   * caller's turn. False: it can't be, or it failed, perhaps in part; the request is then made the other way.
-   */
-  preadNow?(offset: number, buffer: Uint8Array): boolean;
-  pwriteNow?(offset: number, buffer: Uint8Array): boolean;
-  pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Promise<void>;
-  pdiscard?(offset: number, bytes: number): Promise<void>;
+  pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
+  pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Answer<void>;
+  pdiscard?(offset: number, bytes: number): Answer<void>;
   /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */
-  writeBack?(): Promise<void>;
+  writeBack?(): Answer<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
-  flush?(): Promise<void>;
+  flush?(): Answer<void>;
   /** Whether the node's flush includes this child (default: every child that it writes to). */
   flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
-  blockStatus?(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus>;
-  /** As blockStatus with `wantZero`, if it is known without waiting. */
-  blockStatusNow?(offset: number, bytes: number): BlockStatus | undefined;
-  truncate?(size: number, options: TruncateOptions): Promise<void>;
+  blockStatus?(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus>;
+  truncate?(size: number, options: TruncateOptions): Answer<void>;
   /** Re-reads the length from outside (protocols whose file others grow). */
   refreshLength?(): Promise<void>;
   /** Recomputed when children change. */
@@ -423,23 +419,19 @@ export interface Edge {
   readonly length: number;
   readonly perm: number;
   /** Fills `buffer` from `offset`; beyond the node's end it reads zeroes. */
-  pread(offset: number, buffer: Uint8Array, flags?: RequestFlags): Promise<void>;
+  pread(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
   /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
-  pwrite(offset: number, buffer: Uint8Array, flags?: RequestFlags): Promise<void>;
-  /** As pread() within the node's end, if it can be done before this returns; false: nothing has happened, use pread(). */
-  preadNow(offset: number, buffer: Uint8Array): boolean;
-  /** As pwrite(), if it can be done before this returns; false: use pwrite(), which also tells why. */
-  pwriteNow(offset: number, buffer: Uint8Array): boolean;
+  pwrite(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
   /** Makes the range read as zeroes. */
-  pwriteZeroes(offset: number, bytes: number, flags?: RequestFlags): Promise<void>;
+  pwriteZeroes(offset: number, bytes: number, flags?: RequestFlags): Answer<void>;
   /** Drops the range's content, if the node honours discards. */
-  pdiscard(offset: number, bytes: number): Promise<void>;
+  pdiscard(offset: number, bytes: number): Answer<void>;
   /** Makes completed writes durable. */
-  flush(): Promise<void>;
+  flush(): Answer<void>;
   /** Status of a range of the node itself. */
-  blockStatus(offset: number, bytes: number, wantZero?: boolean): Promise<BlockStatus>;
+  blockStatus(offset: number, bytes: number, wantZero?: boolean): Answer<BlockStatus>;
   /** Changes the node's length; needs resize. */
-  truncate(size: number, options: TruncateOptions): Promise<void>;
+  truncate(size: number, options: TruncateOptions): Answer<void>;
 }
 
 /** A kind of driver, registered with the graph by an entry. */

@@ -2,6 +2,7 @@
  * The common ground of filters: every hook passes its request unchanged to the one filtered child. A filter overrides
  * what it is there for. Source: what QEMU's generic code does for a filter that lacks a callback.
  */
+import type { Answer } from "../../base/answer.ts";
 import type { Edge } from "../model/contract.ts";
 import type { BlockDriver, BlockStatus, DriverInfo, RequestFlags, TruncateOptions } from "./contract.ts";
 
@@ -17,27 +18,27 @@ export class FilterDriver implements BlockDriver {
     return this.below.length;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return this.below.pread(offset, buffer, flags);
   }
 
-  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return this.below.pwrite(offset, buffer, flags);
   }
 
-  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {
     return this.below.pwriteZeroes(offset, bytes, flags);
   }
 
-  pdiscard(offset: number, bytes: number): Promise<void> {
+  pdiscard(offset: number, bytes: number): Answer<void> {
     return this.below.pdiscard(offset, bytes);
   }
 
-  blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+  blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
     return this.below.blockStatus(offset, bytes, wantZero);
   }
 
-  truncate(size: number, options: TruncateOptions): Promise<void> {
+  truncate(size: number, options: TruncateOptions): Answer<void> {
     return this.below.truncate(size, options);
   }
 

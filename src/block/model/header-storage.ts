@@ -5,8 +5,8 @@ import type { Edge } from "../model/contract.ts";
 /** The bytes of `child` from `start` on. */
 export function headerStorage(child: Edge, start = 0): HeaderStorage {
   return {
-    read: (offset, buffer) => child.pread(start + offset, buffer),
-    write: (offset, data) => child.pwrite(start + offset, data),
-    flush: () => child.flush(),
+    read: async (offset, buffer) => child.pread(start + offset, buffer),
+    write: async (offset, data) => child.pwrite(start + offset, data),
+    flush: async () => child.flush(),
   };
 }

@@ -7,6 +7,7 @@
  * snapshot up (on-cbw-error=break-snapshot) and has. A failed copy emits no event: the guest's write fails.
  * Source: QAPI BlockdevOptionsCbw; behaviour of QEMU 7.2.
  */
+import type { Answer } from "../../base/answer.ts";
 import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
@@ -81,12 +82,8 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     return this.#file.length;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return this.#file.pread(offset, buffer, flags);
-  }
-
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#file.preadNow(offset, buffer);
   }
 
   async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {

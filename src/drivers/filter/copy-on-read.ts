@@ -4,6 +4,7 @@
  * Invariant: the links from the filter down to `bottom` are frozen while the filter is open.
  * Source: QAPI BlockdevOptionsCor; behaviour and words of QEMU 7.2.
  */
+import { type Answer, andThen, repeat, rescue } from "../../base/answer.ts";
 import type { Lease } from "../../base/lease.ts";
 import { type BlockNode, nodeOf } from "../../block/model/node.ts";
 import { backingChainNext, chainContains, freezeChain } from "../../block/model/chain.ts";
@@ -19,7 +20,12 @@ import { FilterDriver } from "../../block/model/filter-driver.ts";
 import { childOption, optionError, stringOption } from "../../block/model/options.ts";
 import { Perm, filterPermissions } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import { isAllocated, isAllocatedAbove, isAllocatedNow } from "../../block/io/status.ts";
+import { isAllocated, isAllocatedAbove } from "../../block/io/status.ts";
+
+interface Look {
+  bytes: number;
+  copy: boolean;
+}
 
 class CopyOnReadDriver extends FilterDriver {
   readonly #bottom: BlockNode | undefined;
@@ -31,26 +37,24 @@ class CopyOnReadDriver extends FilterDriver {
     this.#frozen = init.frozen;
   }
 
-  override async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  override pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     const bottom = this.#bottom;
     if (!bottom) return this.below.pread(offset, buffer, flags | Req.copyOnRead);
-    for (let done = 0; done < buffer.byteLength;) {
-      const { bytes, copy } = await this.#look(bottom, offset + done, buffer.byteLength - done);
-      const wanted = copy ? flags | Req.copyOnRead : flags;
-      // A prefetch of what needs no copy is nothing at all.
-      if ((wanted & (Req.prefetch | Req.copyOnRead)) !== Req.prefetch) {
-        await this.below.pread(offset + done, buffer.subarray(done, done + bytes), wanted);
-      }
-      done += bytes;
-    }
+    let done = 0;
+    return repeat(() =>
+      andThen(this.#look(bottom, offset + done, buffer.byteLength - done), ({ bytes, copy }) => {
+        const part = buffer.subarray(done, done + bytes);
+        const read = this.#readPart(offset + done, part, copy ? flags | Req.copyOnRead : flags);
+        done += bytes;
+        return andThen(read, () => done < buffer.byteLength);
+      }),
+    );
   }
 
-  /** What the node below holds itself is copied by nobody. */
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return (
-      isAllocatedNow(nodeOf(this.below.node), offset, buffer.byteLength) &&
-      this.below.preadNow(offset, buffer)
-    );
+  /** A prefetch of what needs no copy is nothing at all. */
+  #readPart(offset: number, part: Uint8Array, flags: RequestFlags): Answer<void> {
+    if ((flags & (Req.prefetch | Req.copyOnRead)) === Req.prefetch) return undefined;
+    return this.below.pread(offset, part, flags);
   }
 
   /** Besides what the parents ask for: writes that leave the content as it is. */
@@ -64,20 +68,21 @@ class CopyOnReadDriver extends FilterDriver {
   }
 
   /** How far the answer reaches and whether that much is copied. What cannot be told is copied. */
-  async #look(bottom: BlockNode, offset: number, bytes: number): Promise<{ bytes: number; copy: boolean }> {
+  #look(bottom: BlockNode, offset: number, bytes: number): Answer<Look> {
+    const below = nodeOf(this.below.node);
     let reach = bytes;
-    try {
-      const below = nodeOf(this.below.node);
-      const own = await isAllocated(below, offset, bytes);
-      if (own.allocated) return { bytes: own.bytes, copy: false };
-      reach = own.bytes;
-      const next = backingChainNext(below);
-      if (!next || below === bottom) return { bytes: reach, copy: false };
-      const above = await isAllocatedAbove(next, offset, reach, { base: bottom, includeBase: true });
-      return { bytes: above.bytes, copy: above.allocated };
-    } catch {
-      return { bytes: reach, copy: true };
-    }
+    return rescue(
+      () =>
+        andThen(isAllocated(below, offset, bytes), (own): Answer<Look> => {
+          if (own.allocated) return { bytes: own.bytes, copy: false };
+          reach = own.bytes;
+          const next = backingChainNext(below);
+          if (!next || below === bottom) return { bytes: reach, copy: false };
+          const above = isAllocatedAbove(next, offset, reach, { base: bottom, includeBase: true });
+          return andThen(above, (found) => ({ bytes: found.bytes, copy: found.allocated }));
+        }),
+      () => ({ bytes: reach, copy: true }),
+    );
   }
 }
 

@@ -3,6 +3,7 @@
  * Invariant: while the node is drained the limits do not hold, and nothing waits.
  * Source: QAPI BlockdevOptionsThrottle; behaviour and words of QEMU 7.2.
  */
+import { type Answer, andThen } from "../../base/answer.ts";
 import type { Edge } from "../../block/model/contract.ts";
 import { type DriverType, type RequestFlags, Role } from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
@@ -17,24 +18,26 @@ class ThrottleDriver extends FilterDriver {
     this.#member = member;
   }
 
-  override async pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    await this.#member.intercept("read", buffer.byteLength);
-    await this.below.pread(offset, buffer, flags);
+  override pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    return andThen(this.#member.intercept("read", buffer.byteLength), () =>
+      this.below.pread(offset, buffer, flags),
+    );
   }
 
-  override async pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    await this.#member.intercept("write", buffer.byteLength);
-    await this.below.pwrite(offset, buffer, flags);
+  override pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    return andThen(this.#member.intercept("write", buffer.byteLength), () =>
+      this.below.pwrite(offset, buffer, flags),
+    );
   }
 
-  override async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
-    await this.#member.intercept("write", bytes);
-    await this.below.pwriteZeroes(offset, bytes, flags);
+  override pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {
+    return andThen(this.#member.intercept("write", bytes), () =>
+      this.below.pwriteZeroes(offset, bytes, flags),
+    );
   }
 
-  override async pdiscard(offset: number, bytes: number): Promise<void> {
-    await this.#member.intercept("write", bytes);
-    await this.below.pdiscard(offset, bytes);
+  override pdiscard(offset: number, bytes: number): Answer<void> {
+    return andThen(this.#member.intercept("write", bytes), () => this.below.pdiscard(offset, bytes));
   }
 
   drainBegin(): void {

@@ -3,7 +3,7 @@
  * here, so a write to the first sector needs no guard.
  * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
  */
-import { nodeOf } from "../../block/model/node.ts";
+import { type Answer, andThen } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../base/limits.ts";
 import type { Edge } from "../../block/model/contract.ts";
@@ -17,7 +17,6 @@ import type {
   TruncateOptions,
 } from "../../block/model/contract.ts";
 import type { NodeView } from "../../block/model/contract.ts";
-import { blockStatusNow } from "../../block/io/status.ts";
 import { childOption, optionError, sizeOption } from "../../block/model/options.ts";
 import { Perm, defaultPermissions } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
@@ -41,51 +40,31 @@ class RawDriver implements BlockDriver {
     return Math.min(this.#fixedSize ?? available, available);
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    const refusal = this.#refusal("pread", offset, buffer.byteLength);
-    if (refusal) return Promise.reject(refusal);
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    this.#check("pread", offset, buffer.byteLength);
     const below = offset + this.#offset;
-    const suspended = this.#file.node.debugEvent("read_aio");
-    if (suspended) return suspended.then(() => this.#file.pread(below, buffer, flags));
-    return this.#file.pread(below, buffer, flags);
+    return andThen(this.#file.node.debugEvent("read_aio"), () => this.#file.pread(below, buffer, flags));
   }
 
-  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
-    const refusal = this.#refusal("pwrite", offset, buffer.byteLength);
-    if (refusal) return Promise.reject(refusal);
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    this.#check("pwrite", offset, buffer.byteLength);
     const below = offset + this.#offset;
-    const suspended = this.#file.node.debugEvent("write_aio");
-    if (suspended) return suspended.then(() => this.#file.pwrite(below, buffer, flags));
-    return this.#file.pwrite(below, buffer, flags);
+    return andThen(this.#file.node.debugEvent("write_aio"), () => this.#file.pwrite(below, buffer, flags));
   }
 
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#isPlain(offset, buffer) && this.#file.preadNow(offset + this.#offset, buffer);
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {
+    this.#check("pwriteZeroes", offset, bytes);
+    return this.#file.pwriteZeroes(offset + this.#offset, bytes, flags);
   }
 
-  pwriteNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#isPlain(offset, buffer) && this.#file.pwriteNow(offset + this.#offset, buffer);
-  }
-
-  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
-    const refusal = this.#refusal("pwriteZeroes", offset, bytes);
-    if (refusal) throw refusal;
-    await this.#file.pwriteZeroes(offset + this.#offset, bytes, flags);
-  }
-
-  async pdiscard(offset: number, bytes: number): Promise<void> {
-    const refusal = this.#refusal("pdiscard", offset, bytes);
-    if (refusal) throw refusal;
-    await this.#file.pdiscard(offset + this.#offset, bytes);
+  pdiscard(offset: number, bytes: number): Answer<void> {
+    this.#check("pdiscard", offset, bytes);
+    return this.#file.pdiscard(offset + this.#offset, bytes);
   }
 
   /** The file's own answer: raw adds nothing to it. */
-  blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
+  blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
     return this.#file.blockStatus(this.#offset + offset, bytes, wantZero);
-  }
-
-  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
-    return blockStatusNow(nodeOf(this.#file.node), this.#offset + offset, bytes);
   }
 
   async truncate(size: number, options: TruncateOptions): Promise<void> {
@@ -113,16 +92,11 @@ class RawDriver implements BlockDriver {
     };
   }
 
-  /** Why a request is refused: it would leave what the option `size` allows. */
-  #refusal(op: string, offset: number, bytes: number): BlockError | undefined {
-    if (this.#fixedSize === undefined || offset + bytes <= this.#fixedSize) return undefined;
+  /** Refuses a request that would leave what the option `size` allows. */
+  #check(op: string, offset: number, bytes: number): void {
+    if (this.#fixedSize === undefined || offset + bytes <= this.#fixedSize) return;
     const code = op === "pread" ? "EINVAL" : "ENOSPC";
-    return new BlockError({ code, op, node: this.#node.name, offset, bytes });
-  }
-
-  /** Whether a request needs no refusal and no word to blkdebug below. */
-  #isPlain(offset: number, buffer: Uint8Array): boolean {
-    return !this.#file.node.driver.debugEvent && !this.#refusal("", offset, buffer.byteLength);
+    throw new BlockError({ code, op, node: this.#node.name, offset, bytes });
   }
 
   #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {

@@ -6,6 +6,7 @@
  * for what is not in the cache; the cache holds MOST_BLOCKS blocks at most, and nothing that failed.
  * Source: W3C File API, sections 3 (Blob) and 7 (errors).
  */
+import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB } from "../../base/limits.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
@@ -32,8 +33,11 @@ class BlobDriver implements BlockDriver {
     return this.#blob.size;
   }
 
-  async pread(offset: number, buffer: Uint8Array): Promise<void> {
-    if (this.preadNow(offset, buffer)) return;
+  pread(offset: number, buffer: Uint8Array): Answer<void> {
+    return this.#copyKept(offset, buffer) ? undefined : this.#fetch(offset, buffer);
+  }
+
+  async #fetch(offset: number, buffer: Uint8Array): Promise<void> {
     // Large reads cost what they bring. And what surrounds a range may be unreadable where the range is not.
     const isKept = buffer.byteLength < BLOCK_BYTES && (await this.#readBlocks(offset, buffer));
     if (!isKept) buffer.set(await this.#read(offset, offset + buffer.byteLength));
@@ -54,8 +58,8 @@ class BlobDriver implements BlockDriver {
     return true;
   }
 
-  /** What lies in one block that is here. */
-  preadNow(offset: number, buffer: Uint8Array): boolean {
+  /** Fills the buffer if all of it lies in one block that is here. */
+  #copyKept(offset: number, buffer: Uint8Array): boolean {
     const index = Math.floor(offset / BLOCK_BYTES);
     const block = this.#blocks.get(index);
     const start = offset - index * BLOCK_BYTES;
@@ -65,9 +69,8 @@ class BlobDriver implements BlockDriver {
     return true;
   }
 
-  blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
-    const map = { node: this.#node, offset };
-    return Promise.resolve({ bytes, data: true, zero: false, allocated: true, map });
+  blockStatus(offset: number, bytes: number): BlockStatus {
+    return { bytes, data: true, zero: false, allocated: true, map: { node: this.#node, offset } };
   }
 
   allocatedBytes(): Promise<number> {

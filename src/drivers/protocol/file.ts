@@ -5,6 +5,7 @@
  * Source: QAPI BlockdevOptionsFile and BlockdevCreateOptionsFile, behaviour of QEMU 7.2.
  */
 import { strerror } from "../../base/errno.ts";
+import { type Answer, andThen } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
@@ -58,28 +59,15 @@ class FileDriver implements BlockDriver {
     return { requestAlignment: this.#file.alignment };
   }
 
-  async pread(offset: number, buffer: Uint8Array): Promise<void> {
-    const count = await this.#file.read(buffer, offset);
-    // The file ends earlier than when it was last measured, or within the last aligned block.
-    if (count < buffer.byteLength) buffer.fill(0, count);
+  pread(offset: number, buffer: Uint8Array): Answer<void> {
+    return andThen(this.#file.read(buffer, offset), (count) => {
+      // The file ends earlier than when it was last measured, or within the last aligned block.
+      if (count < buffer.byteLength) buffer.fill(0, count);
+    });
   }
 
-  async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
-    await this.#file.write(buffer, offset);
-    this.#grew(offset + buffer.byteLength);
-  }
-
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    const count = this.#file.readNow?.(buffer, offset);
-    if (count === undefined) return false;
-    if (count < buffer.byteLength) buffer.fill(0, count);
-    return true;
-  }
-
-  pwriteNow(offset: number, buffer: Uint8Array): boolean {
-    if (!this.#file.writeNow?.(buffer, offset)) return false;
-    this.#grew(offset + buffer.byteLength);
-    return true;
+  pwrite(offset: number, buffer: Uint8Array): Answer<void> {
+    return andThen(this.#file.write(buffer, offset), () => this.#grew(offset + buffer.byteLength));
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
@@ -97,13 +85,9 @@ class FileDriver implements BlockDriver {
     return this.#file.flush();
   }
 
-  async blockStatus(offset: number, bytes: number, wantZero: boolean): Promise<BlockStatus> {
-    return this.#status(offset, bytes, wantZero ? await this.#file.extentAt(offset) : undefined);
-  }
-
-  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
-    const extent = this.#file.extentNow?.(offset);
-    return extent && this.#status(offset, bytes, extent);
+  blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
+    const extent = wantZero ? this.#file.extentAt(offset) : undefined;
+    return andThen(extent, (found) => this.#status(offset, bytes, found));
   }
 
   #status(offset: number, bytes: number, extent: FileExtent | undefined): BlockStatus {

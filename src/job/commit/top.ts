@@ -3,6 +3,7 @@
  * below, since the images below are inconsistent on their own while they are merged. Source: behaviour of QEMU's
  * commit_top filter.
  */
+import type { Answer } from "../../base/answer.ts";
 import { type Child, childOf } from "../../block/model/node.ts";
 import { type BlockDriver, type DriverType, Role } from "../../block/model/contract.ts";
 import { Perm } from "../../block/model/permissions.ts";
@@ -19,12 +20,8 @@ class CommitTop implements BlockDriver {
     return this.#below.length;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: number): Answer<void> {
     return this.#below.pread(offset, buffer, flags);
-  }
-
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#below.preadNow(offset, buffer);
   }
 
   childPermissions(): Permissions {

@@ -6,6 +6,7 @@
  * policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
  * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
  */
+import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
@@ -464,7 +465,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     }
   }
 
-  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Promise<void> {
+  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Answer<void> {
     const { edge: target } = this.init.target;
     if (kind === "write" && data) return target.pwrite(offset, data, flags);
     return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);

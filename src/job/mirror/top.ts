@@ -3,6 +3,7 @@
  * them, marks them dirty or, in write-blocking mode, sends them to the target as well. A failed target write never
  * fails the guest's. Source: behaviour of QEMU's mirror_top filter.
  */
+import { type Answer, andThen } from "../../base/answer.ts";
 import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import {
   type BlockDriver,
@@ -56,15 +57,11 @@ export class MirrorTop implements BlockDriver {
     return this.#below.node.length;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: number): Answer<void> {
     return this.#below.pread(offset, buffer, flags);
   }
 
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return this.#below.preadNow(offset, buffer);
-  }
-
-  pwrite(offset: number, buffer: Uint8Array, flags: number): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: number): Answer<void> {
     const copies = this.sink?.copiesActively ?? false;
     // The guest may change its buffer while the two writes are under way; both must see the same bytes.
     const data = copies ? buffer.slice() : buffer;
@@ -73,25 +70,25 @@ export class MirrorTop implements BlockDriver {
     );
   }
 
-  pwriteZeroes(offset: number, bytes: number, flags: number): Promise<void> {
+  pwriteZeroes(offset: number, bytes: number, flags: number): Answer<void> {
     return this.#change({ kind: "zeroes", offset, bytes, flags }, () =>
       this.#below.pwriteZeroes(offset, bytes, flags),
     );
   }
 
-  pdiscard(offset: number, bytes: number): Promise<void> {
+  pdiscard(offset: number, bytes: number): Answer<void> {
     return this.#change({ kind: "discard", offset, bytes, flags: 0 }, () =>
       this.#below.pdiscard(offset, bytes),
     );
   }
 
-  async #change(change: GuestChange, apply: () => Promise<void>): Promise<void> {
+  #change(change: GuestChange, apply: () => Answer<void>): Answer<void> {
     const { sink } = this;
-    if (!sink?.copiesActively) {
-      await apply();
-      this.sink?.markDirty(change.offset, change.bytes);
-      return;
-    }
+    if (sink?.copiesActively) return this.#changeBoth(sink, change, apply);
+    return andThen(apply(), () => this.sink?.markDirty(change.offset, change.bytes));
+  }
+
+  async #changeBoth(sink: MirrorSink, change: GuestChange, apply: () => Answer<void>): Promise<void> {
     const end = await sink.beginActiveWrite(change.offset, change.bytes);
     try {
       await apply();

@@ -6,6 +6,7 @@
  * failed request that cannot be told to the guest stops the machine and is tried again when it goes on: no write is lost.
  * Source: the interface that v86's drives call (0.5.424 … 0.5.462), as observed.
  */
+import { type Answer, isPromise } from "../../base/answer.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { isAligned } from "../../base/ranges.ts";
@@ -17,6 +18,8 @@ import type { DiskState } from "./state.ts";
 const SECTOR_BYTES = 512;
 /** v86's drives count sectors by 32 bits. */
 const MAX_BYTES = 2 ** 32 * SECTOR_BYTES;
+
+const NO_BYTES = new Uint8Array(0);
 
 /** A read or write that v86 waits for. */
 interface Command {
@@ -51,7 +54,7 @@ export class V86Disk {
   #writes: Promise<void> | undefined;
   #newestWrite: Command | undefined;
   #firstSector: Uint8Array | undefined;
-  #scratch = new Uint8Array(0);
+  #scratch = NO_BYTES;
   #closed = false;
 
   /** Throws EINVAL for a length that v86 cannot address. Made by toV86Disk(). */
@@ -117,11 +120,14 @@ export class V86Disk {
     done: (data: Uint8Array) => void,
     options?: { signal?: AbortSignal },
   ): void {
-    const now = this.#readNow(start, length);
-    if (now) return done(now);
+    const issued = this.#issue(start, length, options?.signal);
+    if (issued && !isPromise(issued)) {
+      this.#newestWrite = undefined;
+      return done(issued);
+    }
     this.#begin(0);
     const command = { ide: this.#port()?.read(), stale: false };
-    void this.#read({ start, length, done, command, signal: options?.signal });
+    void this.#read({ start, length, done, command, signal: options?.signal, issued });
   }
 
   /** Writes a copy of `data`; `done` is called when the disk has it. */
@@ -175,15 +181,15 @@ export class V86Disk {
 
   // The rest is private.
 
-  /** Reads without waiting, if that can be done, into a buffer that is good until the next read: v86 copies within the call. */
-  #readNow(start: number, length: number): Uint8Array | undefined {
-    if (!this.#emulator || this.#writes || !this.#disk.readNow) return undefined;
+  /** Reads unless writes must come first. What is there at once lies in a buffer that is good until the next read: v86 copies within the call. */
+  #issue(start: number, length: number, signal: AbortSignal | undefined): Answer<Uint8Array> | undefined {
+    if (!this.#emulator || this.#writes) return undefined;
     // Most of a guest's requests have one length: what a view costs counts beside a read of 3 µs.
-    if (this.#scratch.byteLength !== length) this.#scratch = new Uint8Array(length);
-    const data = this.#scratch;
-    if (!this.#disk.readNow(start, data)) return undefined;
-    this.#newestWrite = undefined;
-    return data;
+    const into = this.#scratch.byteLength === length ? this.#scratch : new Uint8Array(length);
+    const reading = this.#disk.read(start, length, { signal, into });
+    // A read under way keeps the buffer.
+    this.#scratch = isPromise(reading) ? NO_BYTES : into;
+    return reading;
   }
 
   /** A request came in. One command at a time: a write whose answer is still open was given up by the guest. */
@@ -209,11 +215,16 @@ export class V86Disk {
     done: (data: Uint8Array) => void;
     command: Command;
     signal: AbortSignal | undefined;
+    issued: Promise<Uint8Array> | undefined;
   }): Promise<void> {
     const { start, length, done, command, signal } = request;
+    let { issued } = request;
     let data: Uint8Array | undefined;
     try {
       data = await this.#attempt(command, signal, async () => {
+        const first = issued;
+        issued = undefined;
+        if (first) return first;
         while (this.#writes) await this.#writes;
         return this.#disk.read(start, length, { signal });
       });

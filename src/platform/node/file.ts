@@ -3,7 +3,8 @@
  * transfer.ts). Buffers may be views of a WebAssembly memory.
  */
 import * as fs from "node:fs";
-import { BlockError, blockError } from "../../base/errors.ts";
+import { type Answer, ending, rescue } from "../../base/answer.ts";
+import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
 import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
@@ -70,38 +71,30 @@ export class NodeFile implements HostFile {
     this.#write = init.write;
   }
 
-  read(buffer: Uint8Array, offset: number): Promise<number> {
-    const reading = this.#read(buffer, offset);
-    if (!this.#direct) return reading;
-    return reading.catch((error: BlockError) => {
-      if (error.code !== "EINVAL") throw error;
-      return this.#readBounced(buffer, offset);
-    });
+  read(buffer: Uint8Array, offset: number): Answer<number> {
+    if (!this.#direct) return this.#read(buffer, offset);
+    return rescue(
+      () => this.#read(buffer, offset),
+      (error) => {
+        if (errnoOf(error) !== "EINVAL") throw error;
+        return this.#readBounced(buffer, offset);
+      },
+    );
   }
 
-  write(buffer: Uint8Array, offset: number): Promise<void> {
-    const writing = this.#writeAll(buffer, offset);
-    if (!this.#direct) return writing;
-    return writing.catch((error: BlockError) => {
-      if (error.code !== "EINVAL") throw error;
-      return this.#bounce.transfer(buffer.byteLength, async (aligned, start) => {
-        aligned.set(buffer.subarray(start, start + aligned.byteLength));
-        await this.#writeAll(aligned, offset + start);
-        return "more";
-      });
-    });
-  }
-
-  readNow(buffer: Uint8Array, offset: number): number | undefined {
-    const { fd } = this.#descriptor;
-    return this.#transfers.readNow?.({ fd, buffer, offset, alignment: this.alignment });
-  }
-
-  writeNow(buffer: Uint8Array, offset: number): boolean {
-    const { fd } = this.#descriptor;
-    const done = this.#transfers.writeNow?.({ fd, buffer, offset, alignment: this.alignment }) ?? false;
-    this.#extents.written(offset, offset + buffer.byteLength);
-    return done;
+  write(buffer: Uint8Array, offset: number): Answer<void> {
+    if (!this.#direct) return this.#writeAll(buffer, offset);
+    return rescue(
+      () => this.#writeAll(buffer, offset),
+      (error) => {
+        if (errnoOf(error) !== "EINVAL") throw error;
+        return this.#bounce.transfer(buffer.byteLength, async (aligned, start) => {
+          aligned.set(buffer.subarray(start, start + aligned.byteLength));
+          await this.#writeAll(aligned, offset + start);
+          return "more";
+        });
+      },
+    );
   }
 
   async #readBounced(buffer: Uint8Array, offset: number): Promise<number> {
@@ -115,23 +108,23 @@ export class NodeFile implements HostFile {
     return done;
   }
 
-  async #read(buffer: Uint8Array, offset: number): Promise<number> {
+  #read(buffer: Uint8Array, offset: number): Answer<number> {
     const used = this.#descriptor.acquire();
-    try {
-      return await this.#transfers.read({ fd: used.fd, buffer, offset, alignment: this.alignment });
-    } finally {
-      used.release();
-    }
+    return ending(
+      () => this.#transfers.read({ fd: used.fd, buffer, offset, alignment: this.alignment }),
+      () => used.release(),
+    );
   }
 
-  async #writeAll(buffer: Uint8Array, offset: number): Promise<void> {
+  #writeAll(buffer: Uint8Array, offset: number): Answer<void> {
     const used = this.#descriptor.acquire();
-    try {
-      await this.#transfers.write({ fd: used.fd, buffer, offset, alignment: this.alignment });
-    } finally {
-      this.#extents.written(offset, offset + buffer.byteLength);
-      used.release();
-    }
+    return ending(
+      () => this.#transfers.write({ fd: used.fd, buffer, offset, alignment: this.alignment }),
+      () => {
+        this.#extents.written(offset, offset + buffer.byteLength);
+        used.release();
+      },
+    );
   }
 
   async flush(): Promise<void> {
@@ -176,19 +169,11 @@ export class NodeFile implements HostFile {
     return this.#fallocate(Fallocate.zeroRange, offset, bytes, "pwriteZeroes");
   }
 
-  extentAt(offset: number): Promise<FileExtent | undefined> {
-    try {
-      return Promise.resolve(this.#extents.find(this.#descriptor.fd, offset));
-    } catch (error) {
-      return Promise.reject(nodeError(error, "blockStatus"));
-    }
-  }
-
-  extentNow(offset: number): FileExtent | undefined {
+  extentAt(offset: number): FileExtent | undefined {
     try {
       return this.#extents.find(this.#descriptor.fd, offset);
-    } catch {
-      return undefined;
+    } catch (error) {
+      throw nodeError(error, "blockStatus");
     }
   }
 

@@ -9,6 +9,7 @@
  * Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
  */
 import * as fs from "node:fs";
+import { type Answer, andThen } from "../../base/answer.ts";
 import { blockError } from "../../base/errors.ts";
 import { nodeError } from "./errors.ts";
 
@@ -30,15 +31,12 @@ export interface TransferRequest {
   readonly alignment: number;
 }
 
-/** Reads and writes; errors are BlockErrors of `pread` and `pwrite`. */
+/** Reads and writes, which may answer at once; errors, thrown or rejected, are BlockErrors of `pread` and `pwrite`. */
 export interface Transfers {
-  /** Fills the buffer; resolves with the bytes read, fewer only at the end of the file. */
-  read(request: TransferRequest): Promise<number>;
+  /** Fills the buffer; answers with the bytes read, fewer only at the end of the file. */
+  read(request: TransferRequest): Answer<number>;
   /** Writes all of the buffer. */
-  write(request: TransferRequest): Promise<void>;
-  /** Both at once; undefined and false where that can't be, should not be (a large read) or fails. */
-  readNow?(request: TransferRequest): number | undefined;
-  writeNow?(request: TransferRequest): boolean;
+  write(request: TransferRequest): Answer<void>;
 }
 
 /** What is left of a transfer after `done` bytes, as fs takes it. */
@@ -97,13 +95,9 @@ function start(next: () => void, op: string, reject: (error: unknown) => void): 
 /** When the event loop has to turn next, on performance.now()'s clock. */
 let turnDueMs = 0;
 
-function isTurnDue(): boolean {
-  return performance.now() >= turnDueMs;
-}
-
 /** Undefined while the event loop need not turn yet. */
-function turnIfDue(): Promise<void> | undefined {
-  if (!isTurnDue()) return undefined;
+function turnIfDue(): Answer<void> {
+  if (performance.now() < turnDueMs) return undefined;
   return new Promise((resolve) => {
     setImmediate(() => {
       turnDueMs = performance.now() + LONGEST_TURN_MS;
@@ -112,7 +106,7 @@ function turnIfDue(): Promise<void> | undefined {
   });
 }
 
-function readNow(request: TransferRequest): number {
+function readInTurn(request: TransferRequest): number {
   try {
     for (let done = 0; ;) {
       const { bytes, position } = rest(request, done);
@@ -125,7 +119,7 @@ function readNow(request: TransferRequest): number {
   }
 }
 
-function writeNow(request: TransferRequest): void {
+function writeInTurn(request: TransferRequest): void {
   try {
     for (let done = 0; done < request.buffer.byteLength;) {
       const { bytes, position } = rest(request, done);
@@ -140,30 +134,11 @@ function writeNow(request: TransferRequest): void {
 
 /** At once, in the caller's turn: for programs that have nothing else to do meanwhile. */
 export const inTurnTransfers: Transfers = {
-  async read(request) {
+  read(request) {
     if (request.buffer.byteLength >= LARGE_READ) return pooledTransfers.read(request);
-    await turnIfDue();
-    return readNow(request);
+    return andThen(turnIfDue(), () => readInTurn(request));
   },
-  async write(request) {
-    await turnIfDue();
-    writeNow(request);
-  },
-  readNow(request) {
-    if (request.buffer.byteLength >= LARGE_READ || isTurnDue()) return undefined;
-    try {
-      return readNow(request);
-    } catch {
-      return undefined;
-    }
-  },
-  writeNow(request) {
-    if (isTurnDue()) return false;
-    try {
-      writeNow(request);
-      return true;
-    } catch {
-      return false;
-    }
+  write(request) {
+    return andThen(turnIfDue(), () => writeInTurn(request));
   },
 };

@@ -1,5 +1,6 @@
 // A protocol driver that keeps a journal of writes and flushes, and builds the disks that a power cut could leave behind:
 // every flushed write whole, of the others any set of 512-byte sectors.
+import type { Answer } from "../../../src/base/answer.ts";
 import type { BlockDriver, DriverType } from "../../../src/block/model/contract.ts";
 
 const SECTOR = 512;
@@ -99,41 +100,34 @@ function grown(bytes: Uint8Array, length: number): Uint8Array {
   return next;
 }
 
-/** What a driver does at once, as a file that is written in its caller's turn; now and then it can't, or fails in part. */
-function inTurn(journal: Journal): Pick<BlockDriver, "preadNow" | "pwriteNow"> {
-  return {
-    preadNow(offset, buffer) {
-      if (journal.random(8) === 0) return false;
-      journal.read(offset, buffer);
-      return true;
-    },
-    pwriteNow(offset, buffer) {
-      const luck = journal.random(50);
-      if (luck === 0) return false;
-      const bytes = luck === 1 ? journal.random(buffer.byteLength / SECTOR) * SECTOR : buffer.byteLength;
-      const entry = journal.begin("write", offset, buffer.subarray(0, bytes));
-      journal.apply(offset, entry.data);
-      journal.end(entry);
-      return bytes === buffer.byteLength;
-    },
-  };
+/** Writes at once, as a file in its caller's turn; now and then it can't, or only a part of it. */
+function writeInTurn(journal: Journal, offset: number, buffer: Uint8Array): Answer<void> {
+  const luck = journal.random(50);
+  const bytes = luck === 1 ? journal.random(buffer.byteLength / SECTOR) * SECTOR : buffer.byteLength;
+  if (luck > 0) {
+    const entry = journal.begin("write", offset, buffer.subarray(0, bytes));
+    journal.apply(offset, entry.data);
+    journal.end(entry);
+  }
+  return luck > 1 ? undefined : write(journal, offset, buffer);
+}
+
+async function write(journal: Journal, offset: number, buffer: Uint8Array): Promise<void> {
+  const entry = journal.begin("write", offset, buffer);
+  await journal.delay();
+  journal.apply(offset, entry.data);
+  journal.end(entry);
 }
 
 /** A driver named `journal` over one journal; `quick`: it can do things at once too. */
 export function journalType(journal: Journal, quick = false): DriverType {
   const driver: BlockDriver = {
-    ...(quick ? inTurn(journal) : {}),
     length: () => journal.length,
     pread(offset, buffer) {
       journal.read(offset, buffer);
-      return Promise.resolve();
+      return quick && journal.random(8) > 0 ? undefined : Promise.resolve();
     },
-    async pwrite(offset, buffer) {
-      const entry = journal.begin("write", offset, buffer);
-      await journal.delay();
-      journal.apply(offset, entry.data);
-      journal.end(entry);
-    },
+    pwrite: (offset, buffer) => (quick ? writeInTurn : write)(journal, offset, buffer),
     async flush() {
       const entry = journal.begin("flush", 0, new Uint8Array(0));
       await journal.delay();

@@ -1,5 +1,6 @@
 // HostFiles in memory that record every write, truncate and flush of several files in one order, and build the disks that
 // a power cut could leave: of each file every change before its last flush, of the later ones any set of 512-byte sectors.
+import type { Answer } from "../../../src/base/answer.ts";
 import { BlockError } from "../../../src/base/errors.ts";
 import type { HostFile, HostFiles } from "../../../src/base/host.ts";
 
@@ -51,6 +52,11 @@ class Content {
 }
 
 /** The files of one story. */
+interface DataWrite {
+  offset: number;
+  buffer: Uint8Array;
+}
+
 export class RecordedFiles implements HostFiles {
   /** Counts issues and completions: the instants at which the power can fail. */
   now = 0;
@@ -82,14 +88,16 @@ export class RecordedFiles implements HostFiles {
     const change = (kind: Entry["kind"], offset: number, bytes: number, data?: Uint8Array) =>
       this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
     return Promise.resolve({
-      ...(this.inTurn ? this.#inTurn(path, content) : {}),
       alignment: 1,
       read: (buffer, offset) => {
         const part = content.bytes.subarray(offset, offset + buffer.byteLength);
         buffer.set(part);
-        return Promise.resolve(part.byteLength);
+        return this.inTurn && this.#random(20) > 0 ? part.byteLength : Promise.resolve(part.byteLength);
       },
-      write: (buffer, offset) => change("write", offset, buffer.byteLength, buffer),
+      write: (buffer, offset) =>
+        this.inTurn
+          ? this.#writeInTurn(path, content, { offset, buffer })
+          : change("write", offset, buffer.byteLength, buffer),
       flush: () => change("flush", 0, 0),
       size: () => Promise.resolve(content.length),
       allocatedBytes: () => Promise.resolve(undefined),
@@ -103,29 +111,21 @@ export class RecordedFiles implements HostFiles {
     });
   }
 
-  /** Now and then it can't be, or fails in part. */
-  #inTurn(path: string, content: Content): Pick<HostFile, "readNow" | "writeNow"> {
-    return {
-      readNow: (buffer, offset) => {
-        if (this.#random(20) === 0) return undefined;
-        const part = content.bytes.subarray(offset, offset + buffer.byteLength);
-        buffer.set(part);
-        return part.byteLength;
-      },
-      writeNow: (buffer, offset) => {
-        const luck = this.#random(50);
-        if (luck === 0) return false;
-        const bytes = luck === 1 ? this.#random(buffer.byteLength) : buffer.byteLength;
-        const issued = this.now++;
-        const data = buffer.slice(0, bytes);
-        const entry: Entry = { path, kind: "write", offset, bytes, data, issued, completed: this.now++ };
-        this.#entries.push(entry);
-        content.apply(entry);
-        if (luck === 1) return false;
-        this.atOnce++;
-        return true;
-      },
-    };
+  /** Writes at once; now and then it can't, or only a part of it. */
+  #writeInTurn(path: string, content: Content, { offset, buffer }: DataWrite): Answer<void> {
+    const luck = this.#random(50);
+    if (luck > 0) {
+      const bytes = luck === 1 ? this.#random(buffer.byteLength) : buffer.byteLength;
+      const issued = this.now++;
+      const data = buffer.slice(0, bytes);
+      const entry: Entry = { path, kind: "write", offset, bytes, data, issued, completed: this.now++ };
+      this.#entries.push(entry);
+      content.apply(entry);
+    }
+    if (luck <= 1)
+      return this.#change({ path, kind: "write", offset, bytes: buffer.byteLength, data: buffer.slice() });
+    this.atOnce++;
+    return undefined;
   }
 
   create(): Promise<never> {

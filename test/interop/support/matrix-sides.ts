@@ -184,6 +184,6 @@ export function ourSide(image: ImageOptions): Side {
         await store.apply(store.list().find((one) => one.name === name)!.id);
       }),
     resize: (path, size, preallocation) =>
-      withImage(path, ({ disk }) => disk.root!.truncate(size, { exact: true, preallocation })),
+      withImage(path, async ({ disk }) => disk.root!.truncate(size, { exact: true, preallocation })),
   };
 }

@@ -57,7 +57,9 @@ describe("copy on read", () => {
     const reading = pread(top, 0, new Uint8Array(512), Req.copyOnRead);
     await made.host.clock.idle();
     let written = false;
-    const writing = pwrite(top, clusterBytes - 512, new Uint8Array(512).fill(7)).then(() => (written = true));
+    const writing = Promise.resolve(pwrite(top, clusterBytes - 512, new Uint8Array(512).fill(7))).then(
+      () => (written = true),
+    );
     await made.host.clock.idle();
     expect(written).toBe(false);
     base.before = undefined;

@@ -44,7 +44,9 @@ describe("a section", () => {
     const section = drained([node], async () => {
       inside = true;
       expect(node.inFlight).toBe(0);
-      const late = backend.pwrite(512, new Uint8Array(512)).then(() => expect(inside).toBe(false));
+      const late = Promise.resolve(backend.pwrite(512, new Uint8Array(512))).then(() =>
+        expect(inside).toBe(false),
+      );
       await test.host.clock.idle();
       inside = false;
       return { late };
@@ -64,7 +66,7 @@ describe("a section", () => {
     const first = await drainedSection(node);
     const second = await drainedSection(node);
     let done = false;
-    const write = backend.pwrite(0, new Uint8Array(512)).then(() => (done = true));
+    const write = Promise.resolve(backend.pwrite(0, new Uint8Array(512))).then(() => (done = true));
     await first.end();
     await first.end();
     await test.host.clock.idle();
@@ -98,7 +100,7 @@ describe("a section", () => {
     const late = new BlockBackend(test.graph);
     await late.attach(filter, { perm: 1, shared: 15 });
     let done = false;
-    const read = late.pread(0, new Uint8Array(1)).then(() => (done = true));
+    const read = Promise.resolve(late.pread(0, new Uint8Array(1))).then(() => (done = true));
     await test.host.clock.idle();
     expect([done, filter.quiesceCounter, other.quiesceCounter]).toEqual([false, 1, 0]);
     await section.end();

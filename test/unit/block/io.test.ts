@@ -79,7 +79,7 @@ describe("padding", () => {
         driver.before = async () => {
           for (let left = waits.next().value as number; left > 0; left--) await Promise.resolve();
         };
-        const done = list.map(({ range: { offset, bytes }, zero }, index) =>
+        const done = list.map(async ({ range: { offset, bytes }, zero }, index) =>
           zero
             ? pwriteZeroes(node, offset, bytes)
             : pwrite(node, offset, new Uint8Array(bytes).fill(index + 1)),

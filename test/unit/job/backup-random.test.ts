@@ -48,7 +48,7 @@ async function guestRequest(guest: Child, dice: (limit: number) => number): Prom
       : kind === 1
         ? guest.pdiscard(offset, bytes)
         : guest.pwrite(offset, pattern(bytes, dice(256)));
-  await request.catch(() => undefined);
+  await Promise.resolve(request).catch(() => undefined);
 }
 
 async function disturb(job: BackupJob, dice: (limit: number) => number): Promise<void> {
@@ -102,13 +102,11 @@ it.each(Array.from({ length: 24 }, (_, seed) => seed + 1))(
     await test.host.clock.settle(job.finalize());
     const copied = new Uint8Array(SIZE);
     for (let done = false; !done;) {
-      done = await test.graph
-        .node("dst")
-        .driver.pread(0, copied, 0)
-        .then(
-          () => true,
-          () => false,
-        );
+      const { driver } = test.graph.node("dst");
+      done = await Promise.resolve(driver.pread(0, copied, 0)).then(
+        () => true,
+        () => false,
+      );
     }
     expect(test.graph.kernels.firstDifference(before, copied)).toBe(-1);
     expect(test.graph.arena.inUse).toBe(0);

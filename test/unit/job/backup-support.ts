@@ -12,7 +12,7 @@ export interface Setup {
   test: TestGraph;
   events: string[];
   start: (args?: Partial<BackupArgs>) => ReturnType<typeof startBackup>;
-  settle: <T>(promise: Promise<T>) => Promise<T>;
+  settle: <T>(promise: T | Promise<T>) => Promise<T>;
 }
 
 /** inject-error rules. */

@@ -17,7 +17,7 @@ export interface Bench {
   events: string[];
   start: (args?: Partial<Args>) => Promise<MirrorJob>;
   ready: (job: MirrorJob) => Promise<void>;
-  settle: <T>(promise: Promise<T>) => Promise<T>;
+  settle: <T>(promise: T | Promise<T>) => Promise<T>;
 }
 
 /** A source of 4 MiB, full of data, and a target. */

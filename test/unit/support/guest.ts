@@ -31,7 +31,7 @@ export class Guest {
     const { offset = 0, bytes = 512, value = 0 } = step;
     const data = new Uint8Array(bytes).fill(value);
     const { device } = this;
-    const run = (): Promise<void> => {
+    const run = async (): Promise<void> => {
       if (step.op === "read") return device.read(offset, data);
       if (step.op === "write") return device.write(offset, data);
       if (step.op === "zero") return device.writeZeroes(offset, bytes);
@@ -98,7 +98,7 @@ export class TestMachine {
     return this.test.host.clock.idle();
   }
 
-  settle<T>(promise: Promise<T>): Promise<T> {
+  settle<T>(promise: T | Promise<T>): Promise<T> {
     return this.test.host.clock.settle(promise);
   }
 }

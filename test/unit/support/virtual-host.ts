@@ -56,7 +56,8 @@ export class VirtualClock implements Clock {
   }
 
   /** Waits for `promise`, time going forward as needed. Rejects when nothing is left that could settle it. */
-  async settle<T>(promise: Promise<T>): Promise<T> {
+  async settle<T>(answer: T | Promise<T>): Promise<T> {
+    const promise = Promise.resolve(answer);
     let settled = false;
     const mark = (): void => {
       settled = true;

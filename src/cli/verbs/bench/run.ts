@@ -163,7 +163,7 @@ class Bench {
       await Promise.all(Array.from({ length: senders }, () => this.#send()));
       if (this.#failure !== undefined || this.#due > 0) continue;
       this.#due = flushInterval;
-      const flush = this.#backend.flush().catch((error: unknown) => this.#fail(error));
+      const flush = Promise.resolve(this.#backend.flush()).catch((error: unknown) => this.#fail(error));
       if (drain) await flush;
       else this.#flushes.push(flush);
     }

@@ -216,9 +216,11 @@ const others: readonly IoCommand[] = [
     summary: "makes what was written durable",
     words: [0, 0],
     run: async (session) => {
-      await session.disk.backend.flush().catch((error: unknown) => {
+      try {
+        await session.disk.backend.flush();
+      } catch (error) {
         throw requestFailure("flush", error);
-      });
+      }
       return true;
     },
   },

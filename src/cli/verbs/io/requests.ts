@@ -2,6 +2,7 @@
  * Requests of `io` on its disk, in pieces of bounded size: reading with verification and dump, writing a pattern or a
  * file's bytes.
  */
+import type { Answer } from "../../../base/answer.ts";
 import { type Errno, strerror } from "../../../base/errno.ts";
 import { blockError, errnoOf } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
@@ -58,7 +59,7 @@ export function requestFailure(name: string, error: unknown): IoFailure {
 /** Does the request and tells of it. Throws IoFailure under the given name. */
 export async function timed(
   { name, verb, offset, bytes, quiet, machine }: Range & Telling & { name: string; verb: string },
-  request: () => Promise<void>,
+  request: () => Answer<void>,
 ): Promise<string> {
   const started = performance.now();
   try {

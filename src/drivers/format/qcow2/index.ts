@@ -3,6 +3,7 @@
  * clusters, subclusters, internal snapshots, external data files; encryption where it is built in (checked.ts).
  * Source: QEMU docs/interop/qcow2.txt; behaviour and messages of QEMU 7.2.
  */
+import type { Answer } from "../../../base/answer.ts";
 import { strerror } from "../../../base/errno.ts";
 import { BlockError, blockError, errnoOf, ImageError } from "../../../base/errors.ts";
 import {
@@ -45,13 +46,12 @@ import type { CheckResult, ImageTools } from "./features/tools.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
 import { loadL1Slot } from "./metadata/mapping.ts";
 import { parseOptions } from "./metadata/options.ts";
-import { readGuest, readGuestNow } from "./data/read.ts";
+import { readGuest } from "./data/read.ts";
 import type { Qcow2Snapshots } from "./features/snapshots.ts";
-import { statusAt, statusNow } from "./data/status.ts";
+import { statusAt } from "./data/status.ts";
 import { truncate } from "./features/truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
 import { isDirty, markClosed, writeBack } from "./metadata/write-back.ts";
-import { writeGuestNow } from "./data/write-now.ts";
 import { writeCompressed, writeGuest } from "./data/write.ts";
 import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 
@@ -83,20 +83,12 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return this.#image.size;
   }
 
-  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return readGuest(this.#image, { offset, buffer, flags: flags & Req.background });
   }
 
-  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
-  }
-
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    return readGuestNow(this.#image, offset, buffer);
-  }
-
-  pwriteNow(offset: number, buffer: Uint8Array): boolean {
-    return writeGuestNow(this.#image, offset, buffer);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
@@ -131,18 +123,14 @@ export class Qcow2 implements BlockDriver, Encryptable {
     await markClosed(this.#image);
   }
 
-  writeBack(): Promise<void> {
+  writeBack(): Answer<void> {
     // A pass under way may be writing what this caller waits for.
     const due = isDirty(this.#image) || this.#image.mutex.locked;
-    return due && !this.#image.dead ? writeBack(this.#image) : Promise.resolve();
+    return due && !this.#image.dead ? writeBack(this.#image) : undefined;
   }
 
-  blockStatus(offset: number, bytes: number, _wantZero: boolean): Promise<BlockStatus> {
-    return statusAt(this.#image, offset, bytes);
-  }
-
-  blockStatusNow(offset: number, bytes: number): BlockStatus | undefined {
-    return statusNow(this.#image, offset, bytes);
+  blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
+    return statusAt(this.#image, offset, bytes, wantZero);
   }
 
   limits(): Partial<BlockLimits> {

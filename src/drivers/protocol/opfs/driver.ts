@@ -5,6 +5,7 @@
  * share a commit; under `interval` it completes when the browser has it, and is durable after flush(), or after the
  * interval if nobody flushes. A commit that fails is tried again by the next one, and told by the next flush.
  */
+import type { Answer } from "../../../base/answer.ts";
 import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
 import type { Clock, PrivateDirectory } from "../../../base/host.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
@@ -47,42 +48,32 @@ export class OpfsDriver implements BlockDriver {
     return alignUp(this.#store.size, SECTOR_SIZE);
   }
 
-  async pread(offset: number, buffer: Uint8Array): Promise<void> {
+  pread(offset: number, buffer: Uint8Array): void {
     this.#store.read(offset, buffer);
   }
 
-  preadNow(offset: number, buffer: Uint8Array): boolean {
-    try {
-      this.#store.read(offset, buffer);
-      return true;
-    } catch {
-      // pread() tells why.
-      return false;
-    }
-  }
-
-  async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
+  pwrite(offset: number, buffer: Uint8Array): Answer<void> {
     this.#store.write(offset, buffer);
-    await this.#changed();
+    return this.#changed();
   }
 
-  async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
+  pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {
     this.#store.zero(offset, bytes, { free: (flags & Req.mayUnmap) !== 0 });
-    await this.#changed();
+    return this.#changed();
   }
 
-  async pdiscard(offset: number, bytes: number): Promise<void> {
+  pdiscard(offset: number, bytes: number): Answer<void> {
     const within = Math.min(bytes, this.#store.size - offset);
-    if (within <= 0) return;
+    if (within <= 0) return undefined;
     this.#store.zero(offset, within, { free: true });
-    await this.#changed();
+    return this.#changed();
   }
 
-  async flush(): Promise<void> {
+  flush(): void {
     this.#commit();
   }
 
-  async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
+  blockStatus(offset: number, bytes: number): BlockStatus {
     const status = this.#store.status(offset, bytes);
     const map = { node: this.#node, offset };
     return { bytes: status.bytes, data: status.held, zero: !status.held, allocated: true, map };

@@ -30,8 +30,8 @@ const inject = (...rules: Options[]): Options => ({ "inject-error": rules });
 const block = (): Uint8Array => new Uint8Array(512);
 
 /** The errno that a request ends with, or "ok". */
-async function outcome(request: Promise<unknown>): Promise<string> {
-  return request.then(
+async function outcome(request: unknown): Promise<string> {
+  return Promise.resolve(request).then(
     () => "ok",
     (error: unknown) => (error as { code: string }).code,
   );
@@ -137,10 +137,8 @@ describe("blkdebug rules", () => {
       const { test, rules } = await stack(inject({ event: "none", immediately }));
       expect(rules.state).toBe(1);
       let failed = false;
-      const request = test.graph
-        .node("debug")
-        .driver.pread(0, block(), 0)
-        .catch(() => (failed = true));
+      const { driver } = test.graph.node("debug");
+      const request = Promise.resolve(driver.pread(0, block(), 0)).catch(() => (failed = true));
       for (let i = 0; i < 10; i++) await Promise.resolve();
       expect(failed).toBe(immediately);
       await request;

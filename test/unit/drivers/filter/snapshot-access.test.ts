@@ -60,7 +60,7 @@ describe("snapshot-access", () => {
     };
     const reading = read(reader, 0, 64 * KiB);
     let written = false;
-    const writing = guest.pwrite(0, pattern(64 * KiB, 9)).then(() => (written = true));
+    const writing = Promise.resolve(guest.pwrite(0, pattern(64 * KiB, 9))).then(() => (written = true));
     await test.host.clock.idle();
     expect(written).toBe(false);
     open();

@@ -42,7 +42,7 @@ describe("throttle", () => {
   it("lets everything go when it is drained", async () => {
     const test = await throttled({ "iops-total": 1 });
     const edge = await test.edge("slow");
-    const writes = Array.from({ length: 20 }, (_, i) => edge.pwrite(512 * i, pattern(512, i)));
+    const writes = Array.from({ length: 20 }, async (_, i) => edge.pwrite(512 * i, pattern(512, i)));
     await drained([test.graph.node("slow")], () => undefined);
     await Promise.all(writes);
     expect(test.host.clock.nowMs()).toBe(0);
@@ -54,7 +54,7 @@ describe("throttle", () => {
   it("drains its file's requests too when the file is drained", async () => {
     const test = await throttled({ "iops-total": 1 });
     const edge = await test.edge("slow");
-    const writes = Array.from({ length: 5 }, (_, i) => edge.pwrite(512 * i, block()));
+    const writes = Array.from({ length: 5 }, async (_, i) => edge.pwrite(512 * i, block()));
     await drained([test.graph.node("disk")], () => undefined);
     await Promise.all(writes);
     expect(test.host.clock.nowMs()).toBe(0);

@@ -45,13 +45,13 @@ describe("raw", () => {
   it("never lets a request out of its window", async () => {
     const test = await rawOver(window);
     const { driver } = test.graph.node("raw");
-    await expect(driver.pread(window.size - 512, new Uint8Array(1024), 0)).rejects.toMatchObject({
-      code: "EINVAL",
-    });
-    await expect(driver.pwrite?.(window.size, new Uint8Array(512), 0)).rejects.toMatchObject({
-      code: "ENOSPC",
-    });
-    await expect(driver.pdiscard?.(window.size, 512)).rejects.toMatchObject({ code: "ENOSPC" });
+    const code = (request: () => unknown): Promise<unknown> =>
+      Promise.resolve()
+        .then(request)
+        .catch((error: { code: string }) => error.code);
+    expect(await code(() => driver.pread(window.size - 512, new Uint8Array(1024), 0))).toBe("EINVAL");
+    expect(await code(() => driver.pwrite?.(window.size, new Uint8Array(512), 0))).toBe("ENOSPC");
+    expect(await code(() => driver.pdiscard?.(window.size, 512))).toBe("ENOSPC");
   });
 
   it.each([

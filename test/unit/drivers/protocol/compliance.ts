@@ -65,7 +65,7 @@ async function randomChanges({ driver, reopen }: ComplianceBench): Promise<void>
 
 async function concurrentWrites({ driver }: ComplianceBench): Promise<void> {
   const unit = 12 * KiB;
-  const writes = Array.from({ length: COMPLIANCE_BYTES / unit }, (_, i) =>
+  const writes = Array.from({ length: COMPLIANCE_BYTES / unit }, async (_, i) =>
     driver.pwrite!(i * unit, new Uint8Array(unit).fill(i + 1), 0),
   );
   await Promise.all(writes);

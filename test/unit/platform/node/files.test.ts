@@ -95,7 +95,7 @@ describe.each(nativeModes)("files of Node %s", (_mode, native) => {
   test("many requests at once do not mix", async () => {
     const file = await opened("parallel", 64 * 4096);
     const order = Array.from({ length: 64 }, (_, index) => (index * 37) % 64);
-    await Promise.all(order.map((block) => file.write(pattern(4096, block), block * 4096)));
+    await Promise.all(order.map(async (block) => file.write(pattern(4096, block), block * 4096)));
     await Promise.all(
       order.map(async (block) => {
         const buffer = new Uint8Array(4096);
@@ -114,11 +114,11 @@ describe.each(nativeModes)("files of Node %s", (_mode, native) => {
     expect(await codeOf(files.open("nul\0byte", { write: true }))).toBe("EINVAL");
     expect(await codeOf(files.info(own("missing")))).toBe("ENOENT");
     const file = await opened("readonly", 4096, false);
-    expect(await codeOf(file.write(new Uint8Array(1), 0))).toBe("EBADF");
-    expect(await codeOf(file.read(new Uint8Array(1), -1.5))).toBe("EINVAL");
+    expect(await codeOf(() => file.write(new Uint8Array(1), 0))).toBe("EBADF");
+    expect(await codeOf(() => file.read(new Uint8Array(1), -1.5))).toBe("EINVAL");
     await file.close();
     const full = await files.open("/dev/full", { write: true });
-    expect(await codeOf(full.write(new Uint8Array(1), 0))).toBe("ENOSPC");
+    expect(await codeOf(() => full.write(new Uint8Array(1), 0))).toBe("ENOSPC");
     await full.close();
   });
 
@@ -163,14 +163,16 @@ describe.each(nativeModes)("files of Node %s", (_mode, native) => {
     expect(await pending).toBe(4096);
     await file.write(pattern(10), 0);
     await file.setWritable(false);
-    expect(await codeOf(file.write(pattern(1), 0))).toBe("EBADF");
+    expect(await codeOf(() => file.write(pattern(1), 0))).toBe("EBADF");
     await file.close();
     expect(new Uint8Array(fs.readFileSync(own("switched")).subarray(0, 10))).toEqual(pattern(10));
   });
 
   test("close waits for requests in flight", async () => {
     const file = await opened("closing", MiB);
-    const reads = Array.from({ length: 8 }, (_, at) => file.read(new Uint8Array(MiB / 8), (at * MiB) / 8));
+    const reads = Array.from({ length: 8 }, async (_, at) =>
+      file.read(new Uint8Array(MiB / 8), (at * MiB) / 8),
+    );
     await file.close();
     expect(await Promise.all(reads)).toEqual(Array.from({ length: 8 }, () => MiB / 8));
   });

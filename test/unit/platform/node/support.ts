@@ -28,9 +28,9 @@ export function pattern(bytes: number, seed = 1): Uint8Array {
 }
 
 /** The errno of what a promise rejects with; "none" if it resolves. */
-export async function codeOf(promise: Promise<unknown>): Promise<string> {
+export async function codeOf(request: Promise<unknown> | (() => unknown)): Promise<string> {
   try {
-    await promise;
+    await (typeof request === "function" ? request() : request);
     return "none";
   } catch (error) {
     return (error as { code?: string }).code ?? String(error);

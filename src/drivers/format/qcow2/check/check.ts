@@ -10,7 +10,7 @@ import type { Image } from "../metadata/image.ts";
 const MAX_WORDS = 100;
 
 /** Checks the image. Takes the metadata lock; the cached state must have been written back. Errors: the file's. */
-export function checkImage(image: Image): Promise<CheckResult> {
+export async function checkImage(image: Image): Promise<CheckResult> {
   return image.locked(async () => {
     const corruptions: string[] = [];
     const { file, header } = image;

@@ -3,6 +3,7 @@
  * holds metadata only. With the raw flag the data file alone must read as the disk does.
  * Source: qcow2.txt, "External data file"; behaviour of QEMU 7.2.
  */
+import { rescue } from "../../../../base/answer.ts";
 import { BlockError, blockError, CommandError } from "../../../../base/errors.ts";
 import type { Edge } from "../../../../block/model/contract.ts";
 import {
@@ -102,6 +103,10 @@ export async function discardData(
 ): Promise<void> {
   for (const { offset, bytes } of runs) {
     const end = Math.min(offset + bytes, image.data.length);
-    if (offset < end) await image.data.pdiscard(offset, end - offset).catch(() => undefined);
+    if (offset >= end) continue;
+    await rescue(
+      () => image.data.pdiscard(offset, end - offset),
+      () => undefined,
+    );
   }
 }

@@ -3,6 +3,7 @@
  * Metadata and compressed clusters are not encrypted. Sectors are numbered by their place in the file (LUKS) or on the
  * disk (the old AES). Source: qcow2.txt, "crypt_method", "Data encryption".
  */
+import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
 import { MiB, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import type { SectorCipher } from "../../../../crypto/sector-cipher.ts";
@@ -23,35 +24,39 @@ export abstract class EncryptedData implements ImageEncryption {
     return (this.format === "luks" ? host : guest) / SECTOR_SIZE;
   }
 
-  async read(
+  read(
     image: Image,
     place: DataPlace,
     { buffer, flags }: { buffer: Uint8Array; flags: RequestFlags },
-  ): Promise<void> {
+  ): Answer<void> {
     const { cipher } = this;
-    const first = this.#sector(place);
-    for (let at = 0; at < buffer.byteLength; at += PIECE_BYTES) {
-      const part = buffer.subarray(at, at + PIECE_BYTES);
-      await image.data.pread(place.host + at, part, flags);
-      cipher.decrypt(first + at / SECTOR_SIZE, part, part);
-    }
+    return this.#inPieces(buffer, place, (part, { sector, host }) =>
+      andThen(image.data.pread(host, part, flags), () => cipher.decrypt(sector, part, part)),
+    );
   }
 
-  readNow(image: Image, place: DataPlace, buffer: Uint8Array): boolean {
+  write(image: Image, place: DataPlace, data: Uint8Array): Answer<void> {
     const { cipher } = this;
-    if (!image.data.preadNow(place.host, buffer)) return false;
-    cipher.decrypt(this.#sector(place), buffer, buffer);
-    return true;
-  }
-
-  async write(image: Image, place: DataPlace, data: Uint8Array): Promise<void> {
-    const { cipher } = this;
-    const first = this.#sector(place);
-    for (let at = 0; at < data.byteLength; at += PIECE_BYTES) {
-      const part = data.subarray(at, at + PIECE_BYTES);
+    return this.#inPieces(data, place, (part, { sector, host }) => {
       const stored = new Uint8Array(part.byteLength);
-      cipher.encrypt(first + at / SECTOR_SIZE, part, stored);
-      await image.data.pwrite(place.host + at, stored);
-    }
+      cipher.encrypt(sector, part, stored);
+      return image.data.pwrite(host, stored);
+    });
+  }
+
+  /** One piece after the other, each with the number of its first sector and where it lies in the file. */
+  #inPieces(
+    buffer: Uint8Array,
+    place: DataPlace,
+    work: (part: Uint8Array, where: { sector: number; host: number }) => Answer<void>,
+  ): Answer<void> {
+    const first = this.#sector(place);
+    let at = 0;
+    return repeat(() => {
+      const part = buffer.subarray(at, at + PIECE_BYTES);
+      const where = { sector: first + at / SECTOR_SIZE, host: place.host + at };
+      at += PIECE_BYTES;
+      return andThen(work(part, where), () => at < buffer.byteLength);
+    });
   }
 }

@@ -2,18 +2,12 @@
  * Reading guest data: runs of clusters that lie together become one request to the file; zeroes are filled in; what this
  * image does not hold comes from the backing file. Source: qcow2.txt, "Cluster mapping".
  */
+import { type Answer, andThen, ending, guarded, isPromise, repeat } from "../../../../base/answer.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import { readCompressed } from "./compressed.ts";
 import type { DataPlace, Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
-import {
-  type Extent,
-  extentAt,
-  findExtent,
-  isImpossible,
-  peekSlice,
-  refuseExtent,
-} from "../metadata/mapping.ts";
+import { type Extent, findExtent, refuseExtent } from "../metadata/mapping.ts";
 
 /** A read of guest data. */
 interface GuestRead {
@@ -24,62 +18,51 @@ interface GuestRead {
 }
 
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
-export async function readGuest(image: Image, read: GuestRead): Promise<void> {
+export function readGuest(image: Image, read: GuestRead): Answer<void> {
   const reader = image.readers.begin();
-  try {
-    const whole = peekWhole(image, read.offset, read.buffer.byteLength);
-    if (whole) await readExtent(image, whole, read);
-    else await readExtents(image, read);
-  } finally {
-    image.readers.end(reader);
-  }
+  return ending(
+    () =>
+      andThen(findExtent(image, read.offset, read.buffer.byteLength), (first) =>
+        first.bytes === read.buffer.byteLength
+          ? readExtent(image, first, read)
+          : readExtents(image, first, read),
+      ),
+    () => image.readers.end(reader),
+  );
 }
 
-/** As readGuest(), at once: for a request that one extent covers whose way is in memory. False: it can't be. */
-export function readGuestNow(image: Image, offset: number, buffer: Uint8Array): boolean {
-  const extent = peekWhole(image, offset, buffer.byteLength);
-  if (image.file.node.driver.debugEvent) return false;
-  if (extent?.kind === Kind.zeroPlain || extent?.kind === Kind.zeroAllocated) {
-    buffer.fill(0);
-    return true;
-  }
-  if (extent?.kind !== Kind.normal) return false;
-  const { encryption } = image;
-  if (encryption) return encryption.readNow(image, { guest: offset, host: extent.host }, buffer);
-  return image.data.preadNow(extent.host, buffer);
-}
-
-async function readExtents(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> {
+/** Reads what lies in several extents, `first` and those after it. */
+function readExtents(image: Image, first: Extent, { offset, buffer, flags }: GuestRead): Answer<void> {
   const bytes = buffer.byteLength;
   const reads: Promise<void>[] = [];
-  try {
-    for (let done = 0; done < bytes;) {
-      const extent = await findExtent(image, offset + done, bytes - done);
-      const part = { offset: offset + done, buffer: buffer.subarray(done, done + extent.bytes), flags };
-      const read = readExtent(image, extent, part);
-      if (read) {
-        reads.push(read);
-        // It may fail while the next extent is still looked up; it is reported below.
-        read.catch(() => undefined);
-      }
-      done += extent.bytes;
+  let done = 0;
+  const readOne = (extent: Extent): boolean => {
+    const part = { offset: offset + done, buffer: buffer.subarray(done, done + extent.bytes), flags };
+    const read = guarded(() => readExtent(image, extent, part));
+    if (isPromise(read)) {
+      reads.push(read);
+      // It may fail while the next extent is still looked up; it is reported below.
+      read.catch(() => undefined);
     }
+    done += extent.bytes;
+    return done < bytes;
+  };
+  readOne(first);
+  const all = guarded(() => repeat(() => andThen(findExtent(image, offset + done, bytes - done), readOne)));
+  return isPromise(all) || reads.length > 0 ? settled(all, reads) : undefined;
+}
+
+/** No request of ours may still fill the caller's buffer after we have settled. */
+async function settled(all: Answer<void>, reads: readonly Promise<void>[]): Promise<void> {
+  try {
+    await all;
   } finally {
-    // No request of ours may still fill the caller's buffer after we have settled.
     await Promise.allSettled(reads);
   }
   await Promise.all(reads);
 }
 
-/** The extent that covers the whole request, if it is one and in memory. */
-function peekWhole(image: Image, offset: number, bytes: number): Extent | undefined {
-  const slice = peekSlice(image, offset);
-  if (slice === undefined) return undefined;
-  const extent = extentAt(image, slice, offset, bytes);
-  return extent.bytes === bytes && !isImpossible(image, extent, offset) ? extent : undefined;
-}
-
-function readExtent(image: Image, extent: Extent, read: GuestRead): Promise<void> | undefined {
+function readExtent(image: Image, extent: Extent, read: GuestRead): Answer<void> {
   const { offset, buffer, flags } = read;
   switch (extent.kind) {
     case Kind.zeroPlain:
@@ -98,22 +81,19 @@ function readExtent(image: Image, extent: Extent, read: GuestRead): Promise<void
   }
 }
 
-function readData(image: Image, place: DataPlace, how: Pick<GuestRead, "buffer" | "flags">): Promise<void> {
-  const event = image.event("read_aio");
+function readData(image: Image, place: DataPlace, how: Pick<GuestRead, "buffer" | "flags">): Answer<void> {
   const { encryption } = image;
-  const read = (): Promise<void> =>
-    encryption ? encryption.read(image, place, how) : image.data.pread(place.host, how.buffer, how.flags);
-  return event ? event.then(read) : read();
+  return andThen(image.event("read_aio"), () =>
+    encryption ? encryption.read(image, place, how) : image.data.pread(place.host, how.buffer, how.flags),
+  );
 }
 
 /** Beyond the end of a shorter backing file the disk reads as zeroes; the child's edge takes care of that. */
-function readBacking(image: Image, { offset, buffer, flags }: GuestRead): Promise<void> | undefined {
+function readBacking(image: Image, { offset, buffer, flags }: GuestRead): Answer<void> {
   const { backing } = image.node;
   if (!backing || offset >= backing.length) {
     buffer.fill(0);
     return undefined;
   }
-  const event = image.event("read_backing_aio");
-  const read = (): Promise<void> => backing.pread(offset, buffer, flags);
-  return event ? event.then(read) : read();
+  return andThen(image.event("read_backing_aio"), () => backing.pread(offset, buffer, flags));
 }

@@ -1,48 +1,41 @@
 /** What this image holds of a range, and where: for block status, convert, and the jobs. */
+import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
 import type { BlockStatus } from "../../../../block/model/contract.ts";
 import type { Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
-import { type Extent, extentAt, findExtent, isImpossible, peekSlice } from "../metadata/mapping.ts";
+import { type Extent, findExtent } from "../metadata/mapping.ts";
 
-/** Status of [offset, offset + bytes), as far as it is the same; neighbouring slices are joined. */
-export async function statusAt(image: Image, offset: number, bytes: number): Promise<BlockStatus> {
-  const first = await findExtent(image, offset, bytes);
-  let length = first.bytes;
-  while (length < bytes) {
-    const next = await findExtent(image, offset + length, bytes - length);
-    if (!continues(first, next, length)) break;
-    length += next.bytes;
-  }
-  const status = describe(image, first, length);
-  if (status.map && first.kind === Kind.normal && (image.hasDataFile || (await isPreallocated(image))))
-    status.recurse = true;
-  return status;
+/** Status of [offset, offset + bytes), as far as it is the same; neighbouring slices are joined. `wantZero`: the file's holes count. */
+export function statusAt(
+  image: Image,
+  offset: number,
+  bytes: number,
+  wantZero: boolean,
+): Answer<BlockStatus> {
+  return andThen(findExtent(image, offset, bytes), (first) => {
+    let length = first.bytes;
+    const join = repeat(() => {
+      if (length >= bytes) return false;
+      return andThen(findExtent(image, offset + length, bytes - length), (next) => {
+        const joins = continues(first, next, length);
+        if (joins) length += next.bytes;
+        return joins;
+      });
+    });
+    return andThen(join, () => {
+      const status = describe(image, first, length);
+      return wantZero ? withRecursion(image, first, status) : status;
+    });
+  });
 }
 
-/** As statusAt(), if all that it needs is in memory. */
-export function statusNow(image: Image, offset: number, bytes: number): BlockStatus | undefined {
-  const first = peekExtent(image, offset, bytes);
-  if (!first) return undefined;
-  let length = first.bytes;
-  while (length < bytes) {
-    const next = peekExtent(image, offset + length, bytes - length);
-    if (!next) return undefined;
-    if (!continues(first, next, length)) break;
-    length += next.bytes;
-  }
-  const status = describe(image, first, length);
-  // What is not known yet is better asked for, too.
-  const recurses = image.hasDataFile || image.preallocated !== false;
-  if (status.map && first.kind === Kind.normal && recurses) status.recurse = true;
-  return status;
-}
-
-/** The extent at `offset`, if the way to it is in memory and it is a possible one. */
-function peekExtent(image: Image, offset: number, bytes: number): Extent | undefined {
-  const slice = peekSlice(image, offset);
-  if (slice === undefined) return undefined;
-  const extent = extentAt(image, slice, offset, bytes);
-  return isImpossible(image, extent, offset) ? undefined : extent;
+/** Adds whether the file below should be asked for holes. */
+function withRecursion(image: Image, first: Extent, status: BlockStatus): Answer<BlockStatus> {
+  if (!status.map || first.kind !== Kind.normal) return status;
+  return andThen(image.hasDataFile || isPreallocated(image), (recurses) => {
+    if (recurses) status.recurse = true;
+    return status;
+  });
 }
 
 function describe(image: Image, first: Extent, bytes: number): BlockStatus {
@@ -73,9 +66,12 @@ function continues(first: Extent, next: Extent, length: number): boolean {
   return true;
 }
 
-/** Whether the file is much emptier than the image says (preallocation=metadata): then it knows the holes. */
-async function isPreallocated(image: Image): Promise<boolean> {
-  if (image.preallocated !== undefined) return image.preallocated;
+/** Whether the file is much emptier than the image says (preallocation=metadata): then it knows the holes. Found out once. */
+function isPreallocated(image: Image): Answer<boolean> {
+  return image.preallocated ?? findPreallocation(image);
+}
+
+async function findPreallocation(image: Image): Promise<boolean> {
   const onDisk = await image.file.node.driver.allocatedBytes?.();
   const { clusterSize } = image.geometry;
   const real = onDisk === undefined ? Infinity : onDisk / clusterSize;

@@ -6,22 +6,23 @@
  * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
  * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
  */
+import {
+  type Answer,
+  andThen,
+  ending,
+  guarded,
+  isPromise,
+  repeat,
+  rescue,
+  together,
+} from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import type { Claim } from "../metadata/in-flight.ts";
 import type { DataPlace, Image } from "../metadata/image.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
 import { freeCompressed, writeCompressedCluster } from "./compressed.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, writeEntry } from "../disk/layout.ts";
-import {
-  entryPlace,
-  type Extent,
-  extentAt,
-  isImpossible,
-  loadSlice,
-  peekSlice,
-  refuseExtent,
-  sliceReach,
-} from "../metadata/mapping.ts";
+import { checkedExtent, entryPlace, type Extent, findExtent, sliceReach } from "../metadata/mapping.ts";
 import type { CachedTable } from "../metadata/metadata-cache.ts";
 import { readGuest } from "./read.ts";
 import { ALL, readExtended, subclusterMask, writeBits } from "../metadata/subclusters.ts";
@@ -39,32 +40,37 @@ interface Segment {
   /** The rest of the first and last cluster must be filled: the bytes before and after, 0 where nothing is to be done. */
   readonly head: number;
   readonly tail: number;
+  /** Where the clusters are entered, kept in memory until they are; undefined: in-place. */
+  readonly slice: CachedTable | undefined;
 }
 
 /** Up to this many bytes a ragged write is assembled into one request. */
 const MERGE_BYTES = 256 * 1024;
 
 /** Writes `buffer` at `offset`; the range lies within the virtual disk. */
-export async function writeGuest(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+export function writeGuest(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
   image.checkAlive();
-  if (peekSlice(image, offset) === undefined) await loadSlice(image, offset);
-  const direct = planInPlace(image, offset, buffer.byteLength);
-  if (direct) {
-    const { from, to } = clusterRange(image, offset, buffer.byteLength);
-    const claim = image.claims.tryShared(from, to);
-    if (claim) return writeClaimed(image, claim, () => writeSegments(image, direct, { offset, buffer }));
-  }
   const { from, to } = clusterRange(image, offset, buffer.byteLength);
-  const claim = await image.claims.exclusive(from, to);
-  await writeClaimed(image, claim, () => writeAllocating(image, offset, buffer));
+  const shared = image.claims.tryShared(from, to);
+  if (!shared) return writeExclusive(image, offset, buffer);
+  const written = claimed(image, shared, () =>
+    andThen(planInPlace(image, offset, buffer.byteLength), (direct) =>
+      direct ? andThen(writeSegments(image, direct, { offset, buffer }), () => true) : false,
+    ),
+  );
+  return andThen(written, (done) => (done ? undefined : writeExclusive(image, offset, buffer)));
 }
 
-async function writeClaimed(image: Image, claim: Claim, body: () => Promise<void>): Promise<void> {
-  try {
-    await body();
-  } finally {
-    image.claims.end(claim);
-  }
+/** Writes where clusters must be allocated, or may have to be. */
+function writeExclusive(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
+  const { from, to } = clusterRange(image, offset, buffer.byteLength);
+  return andThen(image.claims.exclusive(from, to), (claim) =>
+    claimed(image, claim, () => writeAllocating(image, offset, buffer)),
+  );
+}
+
+function claimed<T>(image: Image, claim: Claim, body: () => Answer<T>): Answer<T> {
+  return ending(body, () => image.claims.end(claim));
 }
 
 function clusterRange(image: Image, offset: number, bytes: number): { from: number; to: number } {
@@ -92,7 +98,7 @@ export async function writeCompressed(image: Image, offset: number, buffer: Uint
   for (let at = offset; at < end; at += clusterSize) {
     const part = buffer.subarray(at - offset, Math.min(at + clusterSize, end) - offset);
     const claim = await image.claims.exclusive(at, at + clusterSize);
-    await writeClaimed(image, claim, async () => {
+    await claimed(image, claim, async () => {
       const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
       if (!(await writeCompressedCluster(image, at, whole))) await writeAllocating(image, at, part);
     });
@@ -105,95 +111,146 @@ function padded(part: Uint8Array, bytes: number): Uint8Array {
   return whole;
 }
 
-/** The segments if every cluster can be written in place and is known to be so without I/O. */
-function planInPlace(image: Image, offset: number, bytes: number): Segment[] | undefined {
+/** The segments if every cluster can be written in place. The caller's claim keeps the mapping as it is. */
+function planInPlace(image: Image, offset: number, bytes: number): Answer<Segment[] | undefined> {
   const segments: Segment[] = [];
-  for (let done = 0; done < bytes;) {
+  let done = 0;
+  const look = repeat(() => {
     const guest = offset + done;
-    const slice = peekSlice(image, guest);
-    if (!slice) return undefined;
-    const extent = extentAt(image, slice, guest, bytes - done);
-    if (extent.kind !== Kind.normal || !extent.copied || isImpossible(image, extent, guest)) return undefined;
-    segments.push({ guest, bytes: extent.bytes, host: extent.host, action: "in-place", head: 0, tail: 0 });
-    done += extent.bytes;
-  }
-  return segments;
+    return andThen(findExtent(image, guest, bytes - done), (extent) => {
+      if (extent.kind !== Kind.normal || !extent.copied) return false;
+      segments.push(inPlace(guest, extent));
+      done += extent.bytes;
+      return done < bytes;
+    });
+  });
+  return andThen(look, () => (done < bytes ? undefined : segments));
+}
+
+function inPlace(guest: number, { bytes, host }: Extent): Segment {
+  return { guest, bytes, host, action: "in-place", head: 0, tail: 0, slice: undefined };
 }
 
 /** Allocates, writes, links. Clusters whose write failed are given back; the first error is thrown. */
-async function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Promise<void> {
+function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
   const segments: Segment[] = [];
-  await image.locked(async () => {
-    try {
-      await makeRoom(image);
-      await plan(image, { offset, bytes: buffer.byteLength, segments });
-    } catch (error) {
-      for (const segment of segments) await giveBack(image, segment);
-      throw error;
-    }
+  const planned = image.locked(() =>
+    rescue(
+      () => andThen(makeRoom(image), () => plan(image, { offset, bytes: buffer.byteLength, segments })),
+      async (error) => {
+        await finish(image, segments, () => false);
+        throw error;
+      },
+    ),
+  );
+  return andThen(planned, () => {
+    const writes = segments.map((segment) => guarded(() => writeSegment(image, segment, { offset, buffer })));
+    if (!writes.some((write) => isPromise(write)))
+      return image.locked(() => finish(image, segments, () => true));
+    return Promise.allSettled(writes.map((write) => Promise.resolve(write))).then(async (results) => {
+      const isWritten = (index: number): boolean => results[index]?.status === "fulfilled";
+      await image.locked(() => finish(image, segments, isWritten));
+      for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+    });
   });
-  const writes = segments.map((segment) => writeSegment(image, segment, { offset, buffer }));
-  const results = await Promise.allSettled(writes);
-  await image.locked(async () => {
-    for (const [index, segment] of segments.entries()) {
-      if (segment.action === "in-place") continue;
-      if (results[index]?.status === "fulfilled") await link(image, segment);
-      else await giveBack(image, segment);
-    }
-  });
-  for (const result of results) if (result.status === "rejected") throw result.reason as Error;
 }
 
-async function plan(
+/** Enters what was written, and gives the other clusters back; all of them, whatever fails. Runs under the lock. */
+function finish(
+  image: Image,
+  segments: readonly Segment[],
+  isWritten: (index: number) => boolean,
+): Answer<void> {
+  return together(
+    segments.map((segment, index) => () => {
+      if (segment.slice) segment.slice.users -= 1;
+      if (isWritten(index)) link(image, segment);
+      return isWritten(index) ? undefined : giveBack(image, segment);
+    }),
+  );
+}
+
+function plan(
   image: Image,
   { offset, bytes, segments }: { offset: number; bytes: number; segments: Segment[] },
-): Promise<void> {
-  for (let done = 0; done < bytes;) {
-    const segment = await planSegment(image, offset + done, bytes - done);
-    segments.push(segment);
-    done += segment.bytes;
-  }
+): Answer<void> {
+  let done = 0;
+  return repeat(() =>
+    andThen(planSegment(image, offset + done, bytes - done), (segment) => {
+      if (segment.slice) segment.slice.users += 1;
+      segments.push(segment);
+      done += segment.bytes;
+      return done < bytes;
+    }),
+  );
 }
 
 /** Plans the next part of a write. The L2 table is made here, so that nothing can fail for want of space after the write. */
-async function planSegment(image: Image, guest: number, bytes: number): Promise<Segment> {
-  const slice = await writableSlice(image, guest);
-  const first = await checkedExtent(image, slice, guest, bytes);
-  if (first.kind === Kind.normal && first.copied) {
-    return { guest, bytes: first.bytes, host: first.host, action: "in-place", head: 0, tail: 0 };
-  }
-  const { clusterSize, subclusterSize } = image.geometry;
-  const inCluster = guest % clusterSize;
-  if (isReusable(first)) {
-    const rest = (subclusterSize - ((guest + first.bytes) % subclusterSize)) % subclusterSize;
-    const head = guest % subclusterSize;
-    return { guest, bytes: first.bytes, host: first.host, action: "reuse", head, tail: rest };
-  }
+function planSegment(image: Image, guest: number, bytes: number): Answer<Segment> {
+  return andThen(writableSlice(image, guest), (slice) =>
+    andThen(checkedExtent(image, slice, guest, bytes), (first): Answer<Segment> => {
+      if (first.kind === Kind.normal && first.copied) return inPlace(guest, first);
+      if (isReusable(first)) return planReuse(image, slice, guest, first);
+      return andThen(lastOfRun(image, slice, { guest, bytes, first }), (last) =>
+        planNew(image, slice, { guest, first, ...last }),
+      );
+    }),
+  );
+}
+
+function planReuse(image: Image, slice: CachedTable, guest: number, { bytes, host }: Extent): Segment {
+  const { subclusterSize } = image.geometry;
+  const tail = (subclusterSize - ((guest + bytes) % subclusterSize)) % subclusterSize;
+  return { guest, bytes, host, action: "reuse", head: guest % subclusterSize, tail, slice };
+}
+
+/** How far the clusters go that need new ones, and the last extent of them. */
+function lastOfRun(
+  image: Image,
+  slice: CachedTable,
+  { guest, bytes, first }: { guest: number; bytes: number; first: Extent },
+): Answer<{ last: Extent; length: number }> {
   let last = first;
   let length = first.bytes;
-  while (length < bytes && length < sliceReach(image, guest)) {
-    const next = await checkedExtent(image, slice, guest + length, bytes - length);
-    if ((next.kind === Kind.normal && next.copied) || isReusable(next)) break;
-    last = next;
-    length += next.bytes;
-  }
+  const look = repeat(() => {
+    if (length >= bytes || length >= sliceReach(image, guest)) return false;
+    return andThen(checkedExtent(image, slice, guest + length, bytes - length), (next) => {
+      if ((next.kind === Kind.normal && next.copied) || isReusable(next)) return false;
+      last = next;
+      length += next.bytes;
+      return true;
+    });
+  });
+  return andThen(look, () => ({ last, length }));
+}
+
+function planNew(
+  image: Image,
+  slice: CachedTable,
+  { guest, first, last, length }: { guest: number; first: Extent; last: Extent; length: number },
+): Answer<Segment> {
+  const { clusterSize } = image.geometry;
+  const inCluster = guest % clusterSize;
   const count = Math.ceil((inCluster + length) / clusterSize);
-  const { cluster, fresh } = image.hasDataFile
+  const allocated = image.hasDataFile
     ? { cluster: (guest - inCluster) / clusterSize, fresh: false }
-    : await allocate(image, count);
-  // What was never written reads as zeroes only if it is not decrypted.
-  const zeroes = fresh && !image.encryption;
-  const head = guest % copyUnit(image, first);
-  const end = guest + length;
-  const tail = Math.ceil(end / copyUnit(image, last)) * copyUnit(image, last) - end;
-  return {
-    guest,
-    bytes: length,
-    host: cluster * clusterSize + inCluster,
-    action: "new",
-    head: zeroes && readsZero(image, first, guest - head) ? 0 : head,
-    tail: zeroes && readsZero(image, last, end) ? 0 : tail,
-  };
+    : allocate(image, count);
+  return andThen(allocated, ({ cluster, fresh }) => {
+    // What was never written reads as zeroes only if it is not decrypted.
+    const zeroes = fresh && !image.encryption;
+    const head = guest % copyUnit(image, first);
+    const end = guest + length;
+    const tail = Math.ceil(end / copyUnit(image, last)) * copyUnit(image, last) - end;
+    return {
+      guest,
+      bytes: length,
+      host: cluster * clusterSize + inCluster,
+      action: "new",
+      head: zeroes && readsZero(image, first, guest - head) ? 0 : head,
+      tail: zeroes && readsZero(image, last, end) ? 0 : tail,
+      slice,
+    };
+  });
 }
 
 /** What of a cluster goes along into a new one: all of it if it held anything, else the subclusters that are touched. */
@@ -216,30 +273,18 @@ function readsZero(image: Image, extent: Extent, guest: number): boolean {
   return !backing || guest >= backing.length;
 }
 
-async function checkedExtent(
-  image: Image,
-  slice: CachedTable,
-  guest: number,
-  bytes: number,
-): Promise<Extent> {
-  const extent = extentAt(image, slice, guest, bytes);
-  if (isImpossible(image, extent, guest)) await refuseExtent(image, extent, guest);
-  return extent;
-}
-
 interface Source {
   readonly offset: number;
   readonly buffer: Uint8Array;
 }
 
-async function writeSegments(image: Image, segments: readonly Segment[], source: Source): Promise<void> {
+function writeSegments(image: Image, segments: readonly Segment[], source: Source): Answer<void> {
   const only = segments.length === 1 ? segments[0] : undefined;
   if (only) return writeSegment(image, only, source);
-  const results = await Promise.allSettled(segments.map((segment) => writeSegment(image, segment, source)));
-  for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+  return together(segments.map((segment) => () => writeSegment(image, segment, source)));
 }
 
-async function writeSegment(image: Image, segment: Segment, { offset, buffer }: Source): Promise<void> {
+function writeSegment(image: Image, segment: Segment, { offset, buffer }: Source): Answer<void> {
   const { guest, bytes, host, head, tail } = segment;
   const start = guest - offset;
   const whole = start === 0 && bytes === buffer.byteLength;
@@ -248,67 +293,64 @@ async function writeSegment(image: Image, segment: Segment, { offset, buffer }: 
   if (head + bytes + tail <= MERGE_BYTES) {
     const merged = new Uint8Array(head + bytes + tail);
     merged.set(data, head);
-    const reads = [
-      copyOnWriteRead(image, guest - head, merged.subarray(0, head)),
-      copyOnWriteRead(image, guest + bytes, merged.subarray(head + bytes)),
-    ];
-    await settle(reads);
-    return writeData(image, { guest: guest - head, host: host - head }, merged);
+    const reads = together([
+      () => copyOnWriteRead(image, guest - head, merged.subarray(0, head)),
+      () => copyOnWriteRead(image, guest + bytes, merged.subarray(head + bytes)),
+    ]);
+    return andThen(reads, () => writeData(image, { guest: guest - head, host: host - head }, merged));
   }
-  await settle([
-    copyOnWrite(image, { guest: guest - head, host: host - head, bytes: head }),
-    writeData(image, { guest, host }, data),
-    copyOnWrite(image, { guest: guest + bytes, host: host + bytes, bytes: tail }),
+  return together([
+    () => copyOnWrite(image, { guest: guest - head, host: host - head, bytes: head }),
+    () => writeData(image, { guest, host }, data),
+    () => copyOnWrite(image, { guest: guest + bytes, host: host + bytes, bytes: tail }),
   ]);
 }
 
-async function copyOnWrite(
+function copyOnWrite(
   image: Image,
   { guest, host, bytes }: { guest: number; host: number; bytes: number },
-): Promise<void> {
-  if (bytes === 0) return;
+): Answer<void> {
+  if (bytes === 0) return undefined;
   const buffer = new Uint8Array(bytes);
-  await copyOnWriteRead(image, guest, buffer);
-  await image.event("cow_write");
-  await image.checkDataOverlap(host, bytes);
-  await writeStored(image, { guest, host }, buffer);
+  return andThen(copyOnWriteRead(image, guest, buffer), () =>
+    andThen(image.event("cow_write"), () =>
+      andThen(image.checkDataOverlap(host, bytes), () => writeStored(image, { guest, host }, buffer)),
+    ),
+  );
 }
 
 /** The old content around a write; beyond the end of the disk it is zeroes. */
-async function copyOnWriteRead(image: Image, guest: number, buffer: Uint8Array): Promise<void> {
+function copyOnWriteRead(image: Image, guest: number, buffer: Uint8Array): Answer<void> {
   const bytes = Math.min(buffer.byteLength, Math.max(0, image.size - guest));
-  if (bytes === 0) return;
-  await image.event("cow_read");
-  await readGuest(image, { offset: guest, buffer: buffer.subarray(0, bytes), flags: 0 });
+  if (bytes === 0) return undefined;
+  return andThen(image.event("cow_read"), () =>
+    readGuest(image, { offset: guest, buffer: buffer.subarray(0, bytes), flags: 0 }),
+  );
 }
 
-async function settle(parts: readonly Promise<void>[]): Promise<void> {
-  await Promise.allSettled(parts);
-  await Promise.all(parts);
-}
-
-function writeStored(image: Image, place: DataPlace, data: Uint8Array): Promise<void> {
+function writeStored(image: Image, place: DataPlace, data: Uint8Array): Answer<void> {
   if (image.encryption) return image.encryption.write(image, place, data);
-  return image.data.pwriteNow(place.host, data) ? Promise.resolve() : image.data.pwrite(place.host, data);
+  return image.data.pwrite(place.host, data);
 }
 
-function writeData(image: Image, place: DataPlace, data: Uint8Array): Promise<void> {
+function writeData(image: Image, place: DataPlace, data: Uint8Array): Answer<void> {
   const wait = image.checkDataOverlap(place.host, data.byteLength) ?? image.event("write_aio");
-  return wait ? wait.then(() => writeStored(image, place, data)) : writeStored(image, place, data);
+  return andThen(wait, () => writeStored(image, place, data));
 }
 
-async function giveBack(image: Image, segment: Segment): Promise<void> {
-  if (segment.action !== "new" || image.hasDataFile) return;
+function giveBack(image: Image, segment: Segment): Answer<void> {
+  if (segment.action !== "new" || image.hasDataFile) return undefined;
   const { clusterSize } = image.geometry;
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
-  await unallocate(image, { cluster: (segment.host - inCluster) / clusterSize, count });
+  return unallocate(image, { cluster: (segment.host - inCluster) / clusterSize, count });
 }
 
 /** Enters a segment's clusters in the L2 table and drops what was there. Runs under the lock. */
-async function link(image: Image, segment: Segment): Promise<void> {
+function link(image: Image, segment: Segment): void {
+  const { slice } = segment;
+  if (!slice) return;
   const { clusterSize, entryBytes } = image.geometry;
-  const slice = await writableSlice(image, segment.guest);
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
   const first = entryPlace(image, segment.guest);

@@ -170,7 +170,7 @@ function setLazyRefcounts(image: Image, on: boolean): Promise<void> {
   });
 }
 
-function updateDurably(image: Image, change: (header: Header) => void): Promise<void> {
+async function updateDurably(image: Image, change: (header: Header) => void): Promise<void> {
   return image.locked(async () => {
     await updateHeader(image, change);
     await image.file.flush();

@@ -5,7 +5,7 @@
 import type { Image } from "../metadata/image.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind } from "../disk/layout.ts";
 import { checkL2Offset, loadL1Slot } from "../metadata/mapping.ts";
-import { getRefcount, peekRefcount } from "../metadata/refcounts.ts";
+import { getRefcount } from "../metadata/refcounts.ts";
 import { makeRoom } from "../metadata/write-back.ts";
 
 /** Which flags are changed: all that are wrong, or only those that are missing. */
@@ -28,7 +28,7 @@ export async function refreshFlags(image: Image, scope: Scope = "wrong"): Promis
     const l2Offset = entryOffset(high, low);
     if (l2Offset === 0) continue;
     await checkL2Offset(image, l2Offset, index);
-    const wanted = withFlag(high, (await refcountOf(image, l2Offset / clusterSize)) === 1, scope);
+    const wanted = withFlag(high, (await getRefcount(image, l2Offset / clusterSize)) === 1, scope);
     if (wanted !== high >>> 0) {
       table.view.setUint32(at, wanted);
       image.l1.markDirty(table, at, at + 8);
@@ -39,10 +39,6 @@ export async function refreshFlags(image: Image, scope: Scope = "wrong"): Promis
   }
 }
 
-function refcountOf(image: Image, cluster: number): number | Promise<number> {
-  return peekRefcount(image, cluster) ?? getRefcount(image, cluster);
-}
-
 async function refreshSlice(image: Image, offset: number, scope: Scope): Promise<void> {
   const { clusterSize, entryBytes } = image.geometry;
   const table = await image.l2.load(offset);
@@ -51,7 +47,7 @@ async function refreshSlice(image: Image, offset: number, scope: Scope): Promise
     const low = table.view.getUint32(at + 4);
     const kind = entryKind(high, low);
     if (kind !== Kind.normal && kind !== Kind.zeroAllocated) continue;
-    const known = refcountOf(image, Math.floor(entryOffset(high, low) / clusterSize));
+    const known = getRefcount(image, Math.floor(entryOffset(high, low) / clusterSize));
     const wanted = withFlag(high, (typeof known === "number" ? known : await known) === 1, scope);
     if (wanted === high) continue;
     table.view.setUint32(at, wanted);

@@ -23,7 +23,7 @@ interface Plan {
 }
 
 /** Changes the width to 2^order bits. Nothing else may change the image meanwhile. Throws CommandError if a count does not fit. */
-export function changeRefcountOrder(image: Image, order: number): Promise<void> {
+export async function changeRefcountOrder(image: Image, order: number): Promise<void> {
   return image.locked(async () => {
     await writeBackLocked(image);
     await image.file.flush();

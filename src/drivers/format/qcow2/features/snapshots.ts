@@ -128,15 +128,13 @@ export class Qcow2Snapshots implements SnapshotStore {
   }
 
   /** Reads come from the snapshot from now on; beyond its end the disk reads as unallocated. */
-  show(id: string): Promise<void> {
+  async show(id: string): Promise<void> {
     const image = this.#image;
-    if (!image.node.readOnly)
-      return Promise.reject(blockError("EINVAL", "snapshot", "Device is not readonly"));
-    return image.locked(() => {
+    if (!image.node.readOnly) throw blockError("EINVAL", "snapshot", "Device is not readonly");
+    await image.locked(() => {
       const { l1Offset: offset, l1Entries: entries } = this.#find(id);
       checkSnapshotL1(image, { offset, entries });
       image.showL1(offset, entries);
-      return Promise.resolve();
     });
   }
 
@@ -233,7 +231,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const count = Math.ceil(bytes.byteLength / clusterSize);
     if (count === 0) return { offset: 0, entries: 0 };
     const { cluster } = await allocate(image, count);
-    undo.push(() => unallocate(image, { cluster, count }));
+    undo.push(async () => unallocate(image, { cluster, count }));
     const offset = cluster * clusterSize;
     await image.checkOverlap(offset, count * clusterSize);
     for (let at = 0; at < count * clusterSize; at += CHUNK_BYTES) {

@@ -6,20 +6,19 @@
  * then), so no table in the file ever points to a cluster that already holds something else.
  * Source: qcow2.txt, "Host cluster management".
  */
+import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "../disk/layout.ts";
 import type { FreeReason } from "./options.ts";
-import type { CachedTable } from "./metadata-cache.ts";
-import { refcountBytes, writeRefcount } from "../disk/refcount-widths.ts";
+import { writeRefcount } from "../disk/refcount-widths.ts";
 import {
   addRefcounts,
   blockOffset,
   freeWithin,
   loadBlock,
-  peekBlock,
   refcountTableEntries,
   setBlockOffset,
 } from "./refcounts.ts";
@@ -33,72 +32,46 @@ export interface Allocation {
 }
 
 /** Takes `count` adjacent clusters, refcount 1 each. Errors: EFBIG beyond the limits, ENOSPC and EIO of the file. */
-export async function allocate(image: Image, count: number): Promise<Allocation> {
-  await image.event("cluster_alloc");
-  for (;;) {
-    const cluster = await findRun(image, image.freeHint, count);
+export function allocate(image: Image, count: number): Answer<Allocation> {
+  return andThen(image.event("cluster_alloc"), () => take(image, count));
+}
+
+function take(image: Image, count: number): Answer<Allocation> {
+  return andThen(findRun(image, image.freeHint, count), (cluster) => {
     if ((cluster + count) * image.geometry.clusterSize > limits.maxImageBytes)
       throw blockError("EFBIG", "allocate");
-    if (!(await ensureBlocks(image, cluster, count))) continue;
-    await addRefcounts(image, { cluster, count }, 1);
-    image.freeHint = cluster + count;
-    return takeFresh(image, cluster, count);
-  }
+    return andThen(ensureBlocks(image, cluster, count), (there) => {
+      if (!there) return take(image, count);
+      return andThen(addRefcounts(image, { cluster, count }, 1), () => {
+        image.freeHint = cluster + count;
+        return takeFresh(image, cluster, count);
+      });
+    });
+  });
 }
 
 function takeFresh(image: Image, cluster: number, count: number): Allocation {
   const { clusterSize } = image.geometry;
   const fresh = cluster * clusterSize >= image.untouchedFrom;
-  noteTouched(image, cluster + count);
+  // From its end on nobody has written anything; before it clusters may hold anything.
+  image.untouchedFrom = Math.max(image.untouchedFrom, (cluster + count) * clusterSize);
   return { cluster, count, fresh };
 }
 
-/** From cluster `end` on nobody has written anything; before it clusters may hold anything. */
-export function noteTouched(image: Image, end: number): void {
-  image.untouchedFrom = Math.max(image.untouchedFrom, end * image.geometry.clusterSize);
-}
-
-/**
- * The next `count` adjacent clusters, if it is known without I/O that they are free; not taken before takeNow(), with
- * nothing awaited in between.
- */
-export function peekRun(image: Image, count: number): { cluster: number; block: CachedTable } | undefined {
-  const { blockEntries, clusterSize, refcountOrder } = image.geometry;
-  const cluster = Math.max(image.freeHint, 1);
-  const first = cluster % blockEntries;
-  if (first + count > blockEntries || (cluster + count) * clusterSize > limits.maxImageBytes)
-    return undefined;
-  const block = peekBlock(image, Math.floor(cluster / blockEntries));
-  if (!block || freeWithin(block, { first, length: count, order: refcountOrder }) > first) return undefined;
-  return { cluster, block };
-}
-
-/** Takes what peekRun() found and noteTouched() was told of, refcount 1 each. */
-export function takeNow(
-  image: Image,
-  { cluster, block }: { cluster: number; block: CachedTable },
-  count: number,
-): void {
-  const { blockEntries, refcountOrder } = image.geometry;
-  const first = cluster % blockEntries;
-  for (let index = first; index < first + count; index++) writeRefcount(block, index, refcountOrder, 1);
-  const { from, to } = refcountBytes(first, count, refcountOrder);
-  image.refcountBlocks.markDirty(block, from, to);
-  image.freeHint = cluster + count;
-}
-
 /** Takes one cluster for a table. */
-export async function allocateTable(image: Image): Promise<{ offset: number; fresh: boolean }> {
-  const { cluster, fresh } = await allocate(image, 1);
-  return { offset: cluster * image.geometry.clusterSize, fresh };
+export function allocateTable(image: Image): Answer<{ offset: number; fresh: boolean }> {
+  return andThen(allocate(image, 1), ({ cluster, fresh }) => ({
+    offset: cluster * image.geometry.clusterSize,
+    fresh,
+  }));
 }
 
 /**
  * Takes the room of a new table on the disk below, before anything refers to it: a full disk fails the request that needs
  * the table, under its policy, and not the write-back, with all that the table maps by then.
  */
-export async function reserveTable(image: Image, offset: number): Promise<void> {
-  await image.file.pwrite(offset, new Uint8Array(image.geometry.clusterSize));
+export function reserveTable(image: Image, offset: number): Answer<void> {
+  return image.file.pwrite(offset, new Uint8Array(image.geometry.clusterSize));
 }
 
 /** Removes one reference of each cluster once that is safe: after the tables without them are durable. */
@@ -113,42 +86,51 @@ export function free(image: Image, run: { cluster: number; count: number }, reas
 }
 
 /** Gives back clusters that no table ever pointed to. */
-export async function unallocate(image: Image, run: { cluster: number; count: number }): Promise<void> {
-  await addRefcounts(image, run, -1);
+export function unallocate(image: Image, run: { cluster: number; count: number }): Answer<void> {
+  return addRefcounts(image, run, -1);
 }
 
 /** The first index >= `from` at which `count` clusters are free. Clusters without a refcount block are free. */
-async function findRun(image: Image, from: number, count: number): Promise<number> {
+function findRun(image: Image, from: number, count: number): Answer<number> {
   const { blockEntries, refcountOrder } = image.geometry;
   const end = refcountTableEntries(image) * blockEntries;
   // Cluster 0 is the header, whatever its refcount says.
   let start = Math.max(from, 1);
   let checked = start;
-  while (checked < start + count && checked < end) {
+  const look = repeat(() => {
+    if (checked >= start + count || checked >= end) return false;
     const first = checked % blockEntries;
     const length = Math.min(start + count - checked, blockEntries - first);
-    const block = await loadBlock(image, Math.floor(checked / blockEntries));
-    const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
-    if (used > first) start = checked - first + used;
-    checked = used > first ? start : checked + length;
-  }
-  return start;
+    return andThen(loadBlock(image, Math.floor(checked / blockEntries)), (block) => {
+      const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
+      if (used > first) start = checked - first + used;
+      checked = used > first ? start : checked + length;
+      return true;
+    });
+  });
+  return andThen(look, () => start);
 }
 
 /** Creates the refcount blocks that the run lacks. False: something was created, so look for a run again. */
-async function ensureBlocks(image: Image, cluster: number, count: number): Promise<boolean> {
+function ensureBlocks(image: Image, cluster: number, count: number): Answer<boolean> {
   const { blockEntries } = image.geometry;
   const last = Math.floor((cluster + count - 1) / blockEntries);
-  for (let block = Math.floor(cluster / blockEntries); block <= last; block++) {
-    if (block >= refcountTableEntries(image)) {
-      await growRefcountTable(image, last + 1);
-      return false;
-    }
-    if ((await blockOffset(image, block)) !== 0) continue;
-    await createBlock(image, block);
-    return false;
-  }
-  return true;
+  let block = Math.floor(cluster / blockEntries);
+  let there = true;
+  const missing = (create: Promise<void>): Promise<boolean> => {
+    there = false;
+    return create.then(() => false);
+  };
+  const look = repeat(() => {
+    if (block > last) return false;
+    if (block >= refcountTableEntries(image)) return missing(growRefcountTable(image, last + 1));
+    return andThen(blockOffset(image, block), (offset): Answer<boolean> => {
+      if (offset === 0) return missing(createBlock(image, block));
+      block += 1;
+      return true;
+    });
+  });
+  return andThen(look, () => there);
 }
 
 /** Makes a refcount block, described by itself or by another one. It may come out that another block had to come first. */

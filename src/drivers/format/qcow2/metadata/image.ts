@@ -5,6 +5,7 @@
  * Invariants: metadata changes only under `lock`; no guest data is read or written while it is held, save for the flushes
  * of an ordered write-back. Nothing is written to the file once `dead` is set.
  */
+import { type Answer, andThen, ending } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import type { Host } from "../../../../base/host.ts";
@@ -48,11 +49,9 @@ export interface DataPlace {
 export interface ImageEncryption {
   readonly format: "aes" | "luks";
   /** Reads what lies in the file at `place` as the guest sees it. */
-  read(image: Image, place: DataPlace, how: { buffer: Uint8Array; flags: RequestFlags }): Promise<void>;
-  /** As read(), at once. False: it can't be. */
-  readNow(image: Image, place: DataPlace, buffer: Uint8Array): boolean;
+  read(image: Image, place: DataPlace, how: { buffer: Uint8Array; flags: RequestFlags }): Answer<void>;
   /** Writes the guest's data to `place`; the caller's bytes stay as they are. */
-  write(image: Image, place: DataPlace, data: Uint8Array): Promise<void>;
+  write(image: Image, place: DataPlace, data: Uint8Array): Answer<void>;
   /** What queries say of it. */
   info(): Record<string, unknown>;
   /** Changes key slots; absent where there are none. */
@@ -193,16 +192,20 @@ export class Image {
     return this.#tools;
   }
 
-  /** Runs `body` under the metadata lock. */
-  async locked<T>(body: () => Promise<T>): Promise<T> {
-    const unlock = await this.mutex.lock();
-    try {
-      this.checkAlive(true);
-      return await body();
-    } finally {
-      this.trim();
-      unlock();
-    }
+  /** Runs `body` under the metadata lock; at once, if nobody holds it. */
+  locked<T>(body: () => Answer<T>): Answer<T> {
+    return andThen(this.mutex.tryLock() ?? this.mutex.lock(), (unlock) =>
+      ending(
+        () => {
+          this.checkAlive(true);
+          return body();
+        },
+        () => {
+          this.trim();
+          unlock();
+        },
+      ),
+    );
   }
 
   /** Drops clean metadata above the bounds; the caller holds the lock or nobody does. */
@@ -278,16 +281,12 @@ export class Image {
     return new MetadataCache({
       tableBytes: TOP_TABLE_BYTES,
       maxTables: Number.MAX_SAFE_INTEGER,
-      read: async (offset, bytes) => {
-        if (!isL1) await this.event("reftable_load");
-        const held = Math.max(0, Math.min(bytes.byteLength, end() - offset));
-        if (held > 0) await this.file.pread(offset, bytes.subarray(0, held));
-      },
-      write: async (offset, bytes) => {
-        if (isL1) await this.event("l1_update");
-        await this.checkOverlap(offset, bytes.byteLength, section);
-        await this.file.pwrite(offset, bytes);
-      },
+      read: (offset, bytes) =>
+        andThen(isL1 ? undefined : this.event("reftable_load"), () => {
+          const held = Math.max(0, Math.min(bytes.byteLength, end() - offset));
+          return held > 0 ? this.file.pread(offset, bytes.subarray(0, held)) : undefined;
+        }),
+      write: (offset, bytes) => this.#writeTable(isL1 ? "l1_update" : undefined, { section, offset, bytes }),
       loaded: (table) => this.#noteEntries(table, isL1),
     });
   }
@@ -297,16 +296,18 @@ export class Image {
     return new MetadataCache({
       tableBytes,
       maxTables: MIN_TABLES,
-      read: async (offset, bytes) => {
-        await this.event(`${name}_load`);
-        await this.file.pread(offset, bytes);
-      },
-      write: async (offset, bytes) => {
-        await this.event(`${name}_update`);
-        await this.checkOverlap(offset, bytes.byteLength, section);
-        await this.file.pwrite(offset, bytes);
-      },
+      read: (offset, bytes) => andThen(this.event(`${name}_load`), () => this.file.pread(offset, bytes)),
+      write: (offset, bytes) => this.#writeTable(`${name}_update`, { section, offset, bytes }),
     });
+  }
+
+  #writeTable(
+    event: string | undefined,
+    { section, offset, bytes }: { section: Section; offset: number; bytes: Uint8Array },
+  ): Answer<void> {
+    const told = event === undefined ? undefined : this.event(event);
+    const checked = andThen(told, () => this.checkOverlap(offset, bytes.byteLength, section));
+    return andThen(checked, () => this.file.pwrite(offset, bytes));
   }
 
   /** Enters the tables that a freshly read piece of the L1 or refcount table points to. */

@@ -5,6 +5,7 @@
  *
  * Invariant: ranges are registered before the metadata lock is taken, never while it is held; so nobody waits in a circle.
  */
+import { type Answer } from "../../../../base/answer.ts";
 import { type Deferred, deferred, Wakeup } from "../../../../base/signals.ts";
 
 /** A registered range, [from, to) in guest bytes. */
@@ -19,25 +20,18 @@ export interface Claim {
 export class Claims {
   readonly #claims = new Set<Claim>();
 
-  /** Whether nothing is under way. */
-  get idle(): boolean {
-    return this.#claims.size === 0;
-  }
-
   /** Registers a shared claim at once, or says that it would have to wait. */
   tryShared(from: number, to: number): Claim | undefined {
     if (this.#conflict(from, to, false)) return undefined;
     return this.#add(from, to, false);
   }
 
-  /** Waits until nobody else is in the range and claims it. */
-  async exclusive(from: number, to: number): Promise<Claim> {
-    for (;;) {
-      const other = this.#conflict(from, to, true);
-      if (!other) return this.#add(from, to, true);
-      other.ended ??= deferred();
-      await other.ended.promise;
-    }
+  /** Claims the range when nobody else is in it; at once, if so. */
+  exclusive(from: number, to: number): Answer<Claim> {
+    const other = this.#conflict(from, to, true);
+    if (!other) return this.#add(from, to, true);
+    other.ended ??= deferred();
+    return other.ended.promise.then(() => this.exclusive(from, to));
   }
 
   /** Ends a claim and wakes those who wait for it. */

@@ -2,6 +2,7 @@
  * From guest offsets to L2 entries. Lookups are synchronous while the tables are in memory; what is not there is loaded.
  * Source: qcow2.txt, "Cluster mapping".
  */
+import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
@@ -36,11 +37,11 @@ function l1Place(image: Image, index: number): { offset: number; at: number } {
 }
 
 /** The L1 entry that covers `guest`, from memory or file. `guest` must lie within the L1 table. */
-export async function loadL1Slot(image: Image, guest: number): Promise<L1Slot> {
+export function loadL1Slot(image: Image, guest: number): Answer<L1Slot> {
   const index = Math.floor(guest / image.geometry.l2Coverage);
   assert(index < image.header.l1Size, "guest offset beyond the L1 table");
   const { offset, at } = l1Place(image, index);
-  return { table: await image.l1.load(offset), at, index };
+  return andThen(image.l1.load(offset), (table) => ({ table, at, index }));
 }
 
 /** The offset of the L2 slice for `guest` in its L2 table at `l2Offset`. */
@@ -51,41 +52,29 @@ function sliceOffset(image: Image, l2Offset: number, guest: number): number {
   return l2Offset + byte - (byte % sliceBytes);
 }
 
-/** The L2 slice for `guest` if the way to it is in memory; null: there is no L2 table; undefined: load it. */
-export function peekSlice(image: Image, guest: number): CachedTable | null | undefined {
-  const { offset, at } = l1Place(image, Math.floor(guest / image.geometry.l2Coverage));
-  const l1 = image.l1.peek(offset);
-  if (!l1) return undefined;
-  const l2Offset = entryOffset(l1.view.getUint32(at), l1.view.getUint32(at + 4));
-  if (l2Offset === 0) return null;
-  if (l2Offset % image.geometry.clusterSize !== 0) return undefined;
-  return image.l2.peek(sliceOffset(image, l2Offset, guest));
-}
-
-/** As peekSlice(), if only the active L1 table refers to the slice's table; undefined otherwise. */
-export function peekOwnSlice(image: Image, guest: number): CachedTable | undefined {
-  const { offset, at } = l1Place(image, Math.floor(guest / image.geometry.l2Coverage));
-  const l1 = image.l1.peek(offset);
-  if (!l1 || !(l1.view.getUint32(at) & COPIED_HIGH)) return undefined;
-  return peekSlice(image, guest) ?? undefined;
-}
-
 /** The L2 slice for `guest`, read if need be; null: there is no L2 table. Errors: EIO for a corrupt L1 entry. */
-export async function loadSlice(image: Image, guest: number): Promise<CachedTable | null> {
-  const slot = await loadL1Slot(image, guest);
-  const l2Offset = entryOffset(slot.table.view.getUint32(slot.at), slot.table.view.getUint32(slot.at + 4));
-  if (l2Offset === 0) return null;
-  await checkL2Offset(image, l2Offset, slot.index);
-  const slice = await image.l2.load(sliceOffset(image, l2Offset, guest));
+export function loadSlice(image: Image, guest: number): Answer<CachedTable | null> {
+  return andThen(loadL1Slot(image, guest), ({ table, at, index }) => {
+    const l2Offset = entryOffset(table.view.getUint32(at), table.view.getUint32(at + 4));
+    if (l2Offset === 0) return null;
+    const refusal = checkL2Offset(image, l2Offset, index);
+    if (refusal) return refusal;
+    const slice = image.l2.load(sliceOffset(image, l2Offset, guest));
+    return isPromise(slice) ? slice.then((loaded) => trimmed(image, loaded)) : slice;
+  });
+}
+
+/** After a table was read there may be too many. */
+function trimmed(image: Image, slice: CachedTable): CachedTable {
   if (!image.mutex.locked) image.trim();
   return slice;
 }
 
-/** Throws EIO, and reports the corruption, for an L2 table that is not on a cluster. */
-export async function checkL2Offset(image: Image, l2Offset: number, index: number): Promise<void> {
-  if (l2Offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(l2Offset)) return;
+/** Rejects with EIO, and reports the corruption, for an L2 table that is not on a cluster; undefined: it is on one. */
+export function checkL2Offset(image: Image, l2Offset: number, index: number): Promise<never> | undefined {
+  if (l2Offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(l2Offset)) return undefined;
   const words = `L2 table offset 0x${l2Offset.toString(16)} unaligned (L1 index: 0x${index.toString(16)})`;
-  await image.corrupted(words, { fatal: true });
+  return image.corrupted(words, { fatal: true });
 }
 
 /** The byte of the entry for `guest` in its slice. */
@@ -201,11 +190,18 @@ export async function refuseExtent(image: Image, extent: Extent, guest: number):
   return image.corrupted(`${what} offset 0x${offset} unaligned (${where})`, { fatal: true });
 }
 
-/** The extent at `guest`, loading tables as needed. */
-export async function findExtent(image: Image, guest: number, maxBytes: number): Promise<Extent> {
-  const peeked = peekSlice(image, guest);
-  const slice = peeked === undefined ? await loadSlice(image, guest) : peeked;
+/** The extent at `guest` in its slice. Errors: EIO, reported, for an impossible one. */
+export function checkedExtent(
+  image: Image,
+  slice: CachedTable | null,
+  guest: number,
+  maxBytes: number,
+): Answer<Extent> {
   const extent = extentAt(image, slice, guest, maxBytes);
-  if (isImpossible(image, extent, guest)) await refuseExtent(image, extent, guest);
-  return extent;
+  return isImpossible(image, extent, guest) ? refuseExtent(image, extent, guest) : extent;
+}
+
+/** The extent at `guest`, loading tables as needed. Errors: EIO, reported, for an impossible one. */
+export function findExtent(image: Image, guest: number, maxBytes: number): Answer<Extent> {
+  return andThen(loadSlice(image, guest), (slice) => checkedExtent(image, slice, guest, maxBytes));
 }

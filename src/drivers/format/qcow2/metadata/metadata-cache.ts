@@ -1,11 +1,12 @@
 /**
  * A bounded write-back cache of pieces of metadata tables, keyed by their offset in the file.
  *
- * Invariants: a dirty piece is never dropped by `trim`; pieces change only under the image's metadata lock, and `trim`
+ * Invariants: a dirty piece, or one with users, is never dropped by `trim`; pieces change only under the image's metadata lock, and `trim`
  * runs only while nobody holds it (or by its holder between two steps), so a piece got from `peek` or `load` stays valid
  * up to the next await without the lock, and until unlocking with it. The order of write-back between caches is
  * write-back.ts's business.
  */
+import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 
 /** A piece of a table in memory. */
@@ -17,6 +18,8 @@ export interface CachedTable {
   dirtyFrom: number;
   dirtyTo: number;
   lastUse: number;
+  /** Those who will change it once what they write has been written; it stays meanwhile. */
+  users: number;
 }
 
 /** How a cache reaches the file. */
@@ -26,9 +29,9 @@ export interface CacheInit {
   /** Pieces that are kept; more only while they are dirty or in use. */
   readonly maxTables: number;
   /** Fills `bytes` from the file. */
-  read(offset: number, bytes: Uint8Array): Promise<void>;
+  read(offset: number, bytes: Uint8Array): Answer<void>;
   /** Writes changed bytes to the file (after the overlap check). */
-  write(offset: number, bytes: Uint8Array): Promise<void>;
+  write(offset: number, bytes: Uint8Array): Answer<void>;
   /** Told of a piece that was just read. */
   loaded?(table: CachedTable): void;
 }
@@ -79,7 +82,7 @@ export class MetadataCache {
   }
 
   /** The piece at `offset`, read if need be; concurrent loads share one read. */
-  load(offset: number): Promise<CachedTable> | CachedTable {
+  load(offset: number): Answer<CachedTable> {
     return this.peek(offset) ?? this.#loading.get(offset) ?? this.#read(offset);
   }
 
@@ -131,10 +134,10 @@ export class MetadataCache {
     }
   }
 
-  /** Drops the least recently used clean pieces above the bound. */
+  /** Drops the least recently used clean pieces above the bound, save for those in use. */
   trim(): void {
     if (this.#tables.size <= this.maxTables) return;
-    const clean = [...this.#tables.values()].filter((table) => table.dirtyTo === 0);
+    const clean = [...this.#tables.values()].filter((table) => table.dirtyTo === 0 && table.users === 0);
     clean.sort((a, b) => a.lastUse - b.lastUse);
     const goal = Math.floor(this.maxTables * 0.875);
     for (const table of clean) {
@@ -143,27 +146,45 @@ export class MetadataCache {
     }
   }
 
-  async #read(offset: number): Promise<CachedTable> {
+  #read(offset: number): Answer<CachedTable> {
     const bytes = new Uint8Array(this.#init.tableBytes);
-    const reading: Promise<CachedTable> = this.#init.read(offset, bytes).then(() => {
+    const reading = this.#init.read(offset, bytes);
+    return isPromise(reading) ? this.#readLater(offset, bytes, reading) : this.#entered(offset, bytes);
+  }
+
+  async #readLater(offset: number, bytes: Uint8Array, reading: Promise<void>): Promise<CachedTable> {
+    const loading: Promise<CachedTable> = reading.then(() => {
       // Dropped or created anew meanwhile: what was read may be stale.
-      if (this.#loading.get(offset) !== reading) return this.load(offset);
+      if (this.#loading.get(offset) !== loading) return this.load(offset);
       this.#loading.delete(offset);
-      const table = this.#insert(offset, bytes);
-      this.#init.loaded?.(table);
-      return table;
+      return this.#entered(offset, bytes);
     });
-    this.#loading.set(offset, reading);
+    this.#loading.set(offset, loading);
     try {
-      return await reading;
+      return await loading;
     } finally {
-      if (this.#loading.get(offset) === reading) this.#loading.delete(offset);
+      if (this.#loading.get(offset) === loading) this.#loading.delete(offset);
     }
+  }
+
+  /** A piece that was just read. */
+  #entered(offset: number, bytes: Uint8Array): CachedTable {
+    const table = this.#insert(offset, bytes);
+    this.#init.loaded?.(table);
+    return table;
   }
 
   #insert(offset: number, bytes: Uint8Array): CachedTable {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const table: CachedTable = { offset, bytes, view, dirtyFrom: 0, dirtyTo: 0, lastUse: ++this.#clock };
+    const table: CachedTable = {
+      offset,
+      bytes,
+      view,
+      dirtyFrom: 0,
+      dirtyTo: 0,
+      lastUse: ++this.#clock,
+      users: 0,
+    };
     this.#tables.set(offset, table);
     return table;
   }

@@ -2,6 +2,7 @@
  * Reading and changing refcounts through the cached refcount table and blocks. All functions that change something are
  * called under the metadata lock. Source: qcow2.txt, "Host cluster management".
  */
+import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
@@ -15,68 +16,53 @@ export function refcountTableEntries(image: Image): number {
   return (image.header.refcountTableClusters * image.geometry.clusterSize) / 8;
 }
 
-async function tableSlot(image: Image, block: number): Promise<{ table: CachedTable; at: number }> {
+function tableSlot(image: Image, block: number): Answer<{ table: CachedTable; at: number }> {
   const byte = block * 8;
   const at = byte % image.refcountTable.tableBytes;
-  return { table: await image.refcountTable.load(image.header.refcountTableOffset + byte - at), at };
+  const table = image.refcountTable.load(image.header.refcountTableOffset + byte - at);
+  return andThen(table, (loaded) => ({ table: loaded, at }));
 }
 
 /** The offset of refcount block number `block`, 0 if there is none. Errors: EIO for a corrupt entry. */
-export async function blockOffset(image: Image, block: number): Promise<number> {
+export function blockOffset(image: Image, block: number): Answer<number> {
   if (block >= refcountTableEntries(image)) return 0;
-  const { table, at } = await tableSlot(image, block);
-  const offset = readU64(table.view, at) - (readU64(table.view, at) % 512);
-  if (offset % image.geometry.clusterSize !== 0 || !Number.isSafeInteger(offset)) {
+  return andThen(tableSlot(image, block), ({ table, at }) => {
+    const entry = readU64(table.view, at);
+    const offset = entry - (entry % 512);
+    if (offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
     const words = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: 0x${block.toString(16)})`;
-    await image.corrupted(words, { fatal: true });
-  }
-  return offset;
+    return image.corrupted(words, { fatal: true });
+  });
 }
 
 /** Points the refcount table at a block. */
-export async function setBlockOffset(image: Image, block: number, offset: number): Promise<void> {
-  const { table, at } = await tableSlot(image, block);
-  writeU64(table.view, at, offset);
-  image.refcountTable.markDirty(table, at, at + 8);
-  image.metadata.addTable("refcount block", offset);
+export function setBlockOffset(image: Image, block: number, offset: number): Answer<void> {
+  return andThen(tableSlot(image, block), ({ table, at }) => {
+    writeU64(table.view, at, offset);
+    image.refcountTable.markDirty(table, at, at + 8);
+    image.metadata.addTable("refcount block", offset);
+  });
 }
 
 /** Refcount block number `block`; undefined if there is none. Errors: EIO for one that can't be. */
-export async function loadBlock(image: Image, block: number): Promise<CachedTable | undefined> {
-  const offset = await blockOffset(image, block);
-  if (offset === 0) return undefined;
-  const cached = image.refcountBlocks.peek(offset);
-  // A block is in the file before the table names it: one behind the file's end would count everything as free.
-  if (!cached && offset >= image.file.length) {
+export function loadBlock(image: Image, block: number): Answer<CachedTable | undefined> {
+  return andThen(blockOffset(image, block), (offset): Answer<CachedTable | undefined> => {
+    if (offset === 0) return undefined;
+    const cached = image.refcountBlocks.peek(offset);
+    if (cached) return cached;
+    if (offset < image.file.length) return image.refcountBlocks.load(offset);
+    // A block is in the file before the table names it: one behind the file's end would count everything as free.
     const words = `Refblock offset 0x${offset.toString(16)} behind the end of the file (reftable index: 0x${block.toString(16)})`;
-    await image.corrupted(words, { fatal: false });
-  }
-  return cached ?? image.refcountBlocks.load(offset);
+    return image.corrupted(words, { fatal: false });
+  });
 }
 
 /** The refcount of a cluster; 0 where no block covers it. */
-export async function getRefcount(image: Image, cluster: number): Promise<number> {
+export function getRefcount(image: Image, cluster: number): Answer<number> {
   const { blockEntries, refcountOrder } = image.geometry;
-  const table = await loadBlock(image, Math.floor(cluster / blockEntries));
-  return table ? readRefcount(table, cluster % blockEntries, refcountOrder) : 0;
-}
-
-/** Refcount block number `block`, if there is one and it is in memory. */
-export function peekBlock(image: Image, block: number): CachedTable | undefined {
-  if (block >= refcountTableEntries(image)) return undefined;
-  const at = (block * 8) % image.refcountTable.tableBytes;
-  const table = image.refcountTable.peek(image.header.refcountTableOffset + block * 8 - at);
-  const offset = table && readU64(table.view, at);
-  return offset ? image.refcountBlocks.peek(offset) : undefined;
-}
-
-/** The refcount of a cluster if its block is in memory. */
-export function peekRefcount(image: Image, cluster: number): number | undefined {
-  const { blockEntries, refcountOrder } = image.geometry;
-  const number = Math.floor(cluster / blockEntries);
-  if (number >= refcountTableEntries(image)) return 0;
-  const block = peekBlock(image, number);
-  return block && readRefcount(block, cluster % blockEntries, refcountOrder);
+  return andThen(loadBlock(image, Math.floor(cluster / blockEntries)), (table) =>
+    table ? readRefcount(table, cluster % blockEntries, refcountOrder) : 0,
+  );
 }
 
 /** A part of a run of clusters whose counts lie in one block. */
@@ -92,34 +78,52 @@ interface Part {
  * Adds `delta` (+1 or -1) to the refcounts of `count` clusters, all or none. Errors: EINVAL where a count would leave its
  * range or nothing counts the clusters; for +1 then EFBIG where no table can, and EAGAIN where one could, as QEMU has it.
  */
-export async function addRefcounts(
+export function addRefcounts(
   image: Image,
   { cluster, count }: { cluster: number; count: number },
   delta: 1 | -1,
-): Promise<void> {
-  const { blockEntries, refcountOrder: order } = image.geometry;
+): Answer<void> {
   const parts: Part[] = [];
-  for (let at = cluster; at < cluster + count;) {
+  return andThen(partsOf(image, { cluster, count }, { parts, delta }), () => {
+    for (const part of parts) addToPart(image, part, delta);
+  });
+}
+
+/** Finds the blocks of a run, and checks that each count can take the change. */
+function partsOf(
+  image: Image,
+  { cluster, count }: { cluster: number; count: number },
+  { parts, delta }: { parts: Part[]; delta: 1 | -1 },
+): Answer<void> {
+  const { blockEntries, refcountOrder: order } = image.geometry;
+  const end = cluster + count;
+  let at = cluster;
+  return repeat(() => {
+    if (at >= end) return false;
     const first = at % blockEntries;
-    const length = Math.min(cluster + count - at, blockEntries - first);
+    const length = Math.min(end - at, blockEntries - first);
     const number = Math.floor(at / blockEntries);
-    const block = await loadBlock(image, number);
-    if (!block) throw uncounted(number, delta);
-    for (let index = first; index < first + length; index++) {
-      if (!refcountFits(block, { index, order }, delta))
-        throw blockError("EINVAL", "refcount", "a refcount would leave its range");
-    }
-    parts.push({ block, cluster: at, first, length });
-    at += length;
+    return andThen(loadBlock(image, number), (block) => {
+      if (!block) throw uncounted(number, delta);
+      for (let index = first; index < first + length; index++) {
+        if (!refcountFits(block, { index, order }, delta))
+          throw blockError("EINVAL", "refcount", "a refcount would leave its range");
+      }
+      parts.push({ block, cluster: at, first, length });
+      at += length;
+      return true;
+    });
+  });
+}
+
+function addToPart(image: Image, { block, cluster, first, length }: Part, delta: 1 | -1): void {
+  const { refcountOrder: order } = image.geometry;
+  for (let index = 0; index < length; index++) {
+    const value = addToRefcount(block, { index: first + index, order }, delta);
+    if (value === 0) noteFree(image, cluster + index);
   }
-  for (const { block, cluster: at, first, length } of parts) {
-    for (let index = 0; index < length; index++) {
-      const value = addToRefcount(block, { index: first + index, order }, delta);
-      if (value === 0) noteFree(image, at + index);
-    }
-    const { from, to } = refcountBytes(first, length, order);
-    image.refcountBlocks.markDirty(block, from, to);
-  }
+  const { from, to } = refcountBytes(first, length, order);
+  image.refcountBlocks.markDirty(block, from, to);
 }
 
 function uncounted(block: number, delta: 1 | -1): Error {

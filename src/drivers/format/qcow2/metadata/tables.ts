@@ -2,6 +2,7 @@
  * Changing L1 and L2 tables: an L2 table of our own for every guest range that is written. Runs under the metadata lock.
  * A table that a snapshot shares is copied first. Source: qcow2.txt, "Cluster mapping", "Snapshots".
  */
+import { type Answer, andThen } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { allocateTable, free, reserveTable, unallocate } from "./allocate.ts";
 import type { Image } from "./image.ts";
@@ -11,15 +12,20 @@ import type { CachedTable } from "./metadata-cache.ts";
 import { writeBits } from "./subclusters.ts";
 
 /** The slice that maps `guest`, in a table that only the active L1 table refers to; made if there is none. */
-export async function writableSlice(image: Image, guest: number): Promise<CachedTable> {
-  const slot = await loadL1Slot(image, guest);
-  const high = slot.table.view.getUint32(slot.at);
-  const old = entryOffset(high, slot.table.view.getUint32(slot.at + 4));
-  if (old !== 0) await checkL2Offset(image, old, slot.index);
-  if (old === 0 || !(high & COPIED_HIGH)) await newTable(image, slot, old);
-  const slice = await loadSlice(image, guest);
-  assert(slice, "an L2 table was just made");
-  return slice;
+export function writableSlice(image: Image, guest: number): Answer<CachedTable> {
+  return andThen(loadL1Slot(image, guest), (slot) => {
+    const high = slot.table.view.getUint32(slot.at);
+    const old = entryOffset(high, slot.table.view.getUint32(slot.at + 4));
+    const refusal = old === 0 ? undefined : checkL2Offset(image, old, slot.index);
+    if (refusal) return refusal;
+    const isOwn = old !== 0 && (high & COPIED_HIGH) !== 0;
+    return andThen(isOwn ? undefined : newTable(image, slot, old), () =>
+      andThen(loadSlice(image, guest), (slice) => {
+        assert(slice, "an L2 table was just made");
+        return slice;
+      }),
+    );
+  });
 }
 
 /** Makes an L2 table with the content of the one at `old` (0: empty) and enters it in the L1 table. */

@@ -9,6 +9,7 @@
  * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
  * that came later.
  */
+import { type Answer, andThen } from "../../../../base/answer.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Incompatible } from "../disk/layout.ts";
@@ -65,7 +66,7 @@ export async function markClosed(image: Image): Promise<void> {
 }
 
 /** Takes the lock and writes all cached metadata. */
-export function writeBack(image: Image): Promise<void> {
+export function writeBack(image: Image): Answer<void> {
   return image.locked(() => writeBackLocked(image));
 }
 
@@ -76,15 +77,14 @@ export function isDirty(image: Image): boolean {
 }
 
 /** Whether more metadata may be changed before the next write-back. */
-export function hasRoom(image: Image): boolean {
+function hasRoom(image: Image): boolean {
   const freedTooMuch = image.freedClusters > MAX_FREED_CLUSTERS || image.freed.length > MAX_FREED_RUNS;
   return !image.l2.crowded && !image.refcountBlocks.crowded && !freedTooMuch;
 }
 
 /** Makes room before more metadata is changed: called under the lock at the start of a change. */
-export async function makeRoom(image: Image): Promise<void> {
-  if (!hasRoom(image)) await writeBackLocked(image);
-  image.trim();
+export function makeRoom(image: Image): Answer<void> {
+  return andThen(hasRoom(image) ? undefined : writeBackLocked(image), () => image.trim());
 }
 
 async function barrier(image: Image): Promise<void> {

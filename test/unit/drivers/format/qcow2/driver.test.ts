@@ -1,5 +1,6 @@
 // The driver over memory nodes, through the real graph.
 import { expect, test } from "vitest";
+import type { Answer } from "../../../../../src/base/answer.ts";
 import { deferred } from "../../../../../src/base/signals.ts";
 import type { Child } from "../../../../../src/block/model/node.ts";
 import { Req } from "../../../../../src/block/model/contract.ts";
@@ -88,7 +89,7 @@ test("a large write goes to the file in one piece", async () => {
 test("requests at once on one new cluster lose nothing", async () => {
   const { node, edge } = await image();
   await Promise.all(
-    Array.from({ length: 64 }, (_, index) => edge.pwrite(index * KiB, filled(KiB, index + 1))),
+    Array.from({ length: 64 }, async (_, index) => edge.pwrite(index * KiB, filled(KiB, index + 1))),
   );
   const content = await bytes(edge, 0, 64 * KiB);
   for (let index = 0; index < 64; index++) expect(content[index * KiB + 500]).toBe(index + 1);
@@ -118,8 +119,8 @@ for (const event of [
   test(`an error at ${event} is reported once, and the image stays sound`, async () => {
     const { node, edge } = await image({}, {}, [{ event, errno: 5, once: true }]);
     let failures = 0;
-    const attempt = async (body: () => Promise<void>): Promise<void> => {
-      await body().catch(() => (failures += 1));
+    const attempt = async (body: () => Answer<void>): Promise<void> => {
+      await Promise.resolve(body()).catch(() => (failures += 1));
     };
     await attempt(() => edge.pwrite(100, filled(1000, 1)));
     await attempt(() => edge.flush());
@@ -248,7 +249,7 @@ test("a cluster is not handed out again while a read still looks at it", async (
   };
   const reading = bytes(edge, 0, 64 * KiB);
   await edge.pdiscard(0, 64 * KiB);
-  const rest = edge.flush().then(() => edge.pwrite(MiB, filled(64 * KiB, 9)));
+  const rest = Promise.resolve(edge.flush()).then(() => edge.pwrite(MiB, filled(64 * KiB, 9)));
   await bench.host.clock.idle();
   gate.resolve();
   await rest;

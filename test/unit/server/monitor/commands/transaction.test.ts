@@ -153,7 +153,7 @@ test("a guest that writes meanwhile loses nothing with what is undone", async ()
   const running = daemon.run("transaction", { actions }).catch(() => (failed = true));
   const writes: Promise<void>[] = [];
   for (let i = 0; i < 12; i++) {
-    writes.push(guest.write(i * 65536, new Uint8Array(512).fill(i + 1)));
+    writes.push(Promise.resolve(guest.write(i * 65536, new Uint8Array(512).fill(i + 1))));
     await Promise.resolve();
   }
   await running;
