@@ -63,8 +63,9 @@ async function measure(input, forBrowser) {
   const sizes = new Map(
     outputFiles.map(({ path, contents }) => [relative(root, path), gzipSync(contents).length / 1024]),
   );
-  const entries = Object.entries(metafile.outputs).filter(([, { entryPoint }]) => entryPoint !== undefined);
-  const atOnce = new Set(entries.map(([path]) => path));
+  // The first: what is loaded on demand has an entry point, too.
+  const entry = Object.entries(metafile.outputs).find(([, output]) => output.entryPoint !== undefined)?.[0];
+  const atOnce = new Set(entry === undefined ? [] : [entry]);
   for (const path of atOnce) {
     for (const { path: other, kind, external } of metafile.outputs[path]?.imports ?? []) {
       if (kind === "import-statement" && !external) atOnce.add(other);

@@ -44,6 +44,7 @@ export const suites: readonly Suite[] = [
 
 /** Files of many like tests that run in parts (test/support/shard.ts), and in how many. */
 export const parts: Readonly<Record<string, number>> = {
+  "test/crash/sigkill.test.ts": 4,
   "test/sim/stories.test.ts": 4,
 };
 

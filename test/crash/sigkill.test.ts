@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ours } from "../support/daemon.ts";
 import { buildProgram } from "../support/program.ts";
+import { inShard } from "../support/shard.ts";
 import { randomness } from "../support/random.ts";
 import { must } from "../support/tools.ts";
 import { readFile } from "node:fs/promises";
@@ -107,7 +108,7 @@ function replay(kind: JobKind, place: string, seed: number): string {
   return `${variables} npx vitest run --project crash test/crash/sigkill.test.ts -t '^${kind.name} ${place}$'`;
 }
 
-describe.each(kinds.map((kind) => [kind.name, kind] as const))("%s", (_name, kind) => {
+describe.each(inShard(kinds).map((kind) => [kind.name, kind] as const))("%s", (_name, kind) => {
   test("daemon", async () => {
     let longest = 40;
     const tally = await playAll(kind, "daemon", async (init, seed) => {

@@ -1,16 +1,15 @@
 // The completions in the real bash, zsh and fish, and the man pages in the real man: every verb and option that --help shows is
 // there, and nobody warns.
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runVerb } from "../support/verb-client.ts";
 
-const program = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "blockwright-completion-"));
-const blockwright = (...words: string[]): string =>
-  execFileSync(process.execPath, [program, ...words], { encoding: "utf8" });
+const blockwright = (...words: string[]): string => runVerb(words, { cwd: directory }).stdout;
 /** Verb -> the option names that its help shows. */
 const verbs = new Map<string, string[]>();
 
@@ -109,9 +108,7 @@ describe("completion", () => {
   });
 
   it("refuses other shells", () => {
-    const { status, stderr } = spawnSync(process.execPath, [program, "completion", "csh"], {
-      encoding: "utf8",
-    });
+    const { status, stderr } = runVerb(["completion", "csh"], { cwd: directory });
     expect([status, stderr]).toEqual([1, expect.stringContaining("bash, zsh, fish")]);
   });
 });
@@ -146,7 +143,7 @@ describe("man", () => {
   it("prints one page, and knows no verb that there is not", () => {
     expect(blockwright("man", "check")).toContain("blockwright\\-check \\- look for damage");
     expect(blockwright("man")).toContain(".SH VERBS");
-    const { status, stderr } = spawnSync(process.execPath, [program, "man", "nope"], { encoding: "utf8" });
+    const { status, stderr } = runVerb(["man", "nope"], { cwd: directory });
     expect([status, stderr]).toEqual([1, "blockwright: There is no verb 'nope'\n"]);
   });
 

@@ -1,29 +1,15 @@
 // bench beside qemu-img bench: the same words and exit codes, and with -w the same image. Times are masked.
 import { execFileSync } from "node:child_process";
-import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { type Outcome, Twins } from "./support/twins.ts";
+import { expect, it } from "vitest";
+import { type Outcome, withTemplates } from "./support/twins.ts";
 
-const twins = new Twins();
-const templates = new Twins();
-
-beforeAll(() => {
+const twins = withTemplates((templates) => {
   const img = (line: string): unknown => execFileSync("qemu-img", line.split(" "), { cwd: templates.theirs });
   img("create -q -f qcow2 a.qcow2 4M");
   img("create -q -f qcow2 tiny.qcow2 2k");
   img("create -q -f raw a.raw 1M");
   execFileSync("qemu-io", ["-c", "write -P 3 1M 2M", "a.qcow2"], { cwd: templates.theirs });
-});
-
-beforeEach(() => {
-  for (const directory of [twins.theirs, twins.ours])
-    cpSync(templates.theirs, directory, { recursive: true });
-});
-
-afterAll(() => {
-  twins.remove();
-  templates.remove();
 });
 
 function masked({ status, stdout, stderr }: Outcome): Outcome {

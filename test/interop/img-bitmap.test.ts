@@ -1,16 +1,12 @@
 // bitmap beside qemu-img bitmap: the same words, exit codes and bitmaps, for one action and for several in their order.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { dirtyRanges, openNode } from "../../src/node.ts";
-import { type Outcome, Twins } from "./support/twins.ts";
+import { type Outcome, withTemplates } from "./support/twins.ts";
 
-const twins = new Twins();
-const templates = new Twins();
-
-beforeAll(async () => {
+const twins = withTemplates(async (templates) => {
   const cwd = templates.theirs;
   const img = (line: string): unknown => execFileSync("qemu-img", line.split(" "), { cwd });
   img("create -q -f qcow2 a.qcow2 4M");
@@ -32,16 +28,6 @@ beforeAll(async () => {
   await once(writer.stdout, "data");
   writer.kill("SIGKILL");
   await once(writer, "exit");
-});
-
-beforeEach(() => {
-  for (const directory of [twins.theirs, twins.ours])
-    cpSync(templates.theirs, directory, { recursive: true });
-});
-
-afterAll(() => {
-  twins.remove();
-  templates.remove();
 });
 
 /** Names that the programs make differ. */

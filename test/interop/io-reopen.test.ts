@@ -1,32 +1,19 @@
 // The commands of io that change an open disk, hold requests back, or end the program, beside qemu-io: the same words, exit
 // codes and images. Node names are masked; what QEMU's QemuOpts accepts (`-o x` for `x=on`) is left out.
 import { execFileSync } from "node:child_process";
-import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { commands, masked } from "./support/io.ts";
-import { type Outcome, Twins } from "./support/twins.ts";
+import { type Outcome, withTemplates } from "./support/twins.ts";
 
-const twins = new Twins();
-const templates = new Twins();
 const images = ["a.qcow2", "top.qcow2", "a.raw"];
 
-beforeAll(() => {
+const twins = withTemplates((templates) => {
   const img = (words: string): unknown =>
     execFileSync("qemu-img", words.split(" "), { cwd: templates.theirs });
   img("create -q -f qcow2 a.qcow2 4M");
   img("create -q -f raw a.raw 1M");
   img("create -q -f qcow2 -b a.qcow2 -F qcow2 top.qcow2");
-});
-
-beforeEach(() => {
-  for (const directory of [twins.theirs, twins.ours])
-    cpSync(templates.theirs, directory, { recursive: true });
-});
-
-afterAll(() => {
-  twins.remove();
-  templates.remove();
 });
 
 /** Runs the lines on a disk in both; compares what was said, and the images, which ours must check clean. */

@@ -2,17 +2,13 @@
 // and rates are masked, and so is what help says in words of its own.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { commands, masked } from "./support/io.ts";
-import { type Outcome, Twins } from "./support/twins.ts";
+import { type Outcome, withTemplates } from "./support/twins.ts";
 
-const twins = new Twins();
-
-const templates = new Twins();
-
-beforeAll(() => {
+const twins = withTemplates((templates) => {
   const img = (...words: string[]): unknown => execFileSync("qemu-img", words, { cwd: templates.theirs });
   img("create", "-q", "-f", "qcow2", "a.qcow2", "4M");
   img("create", "-q", "-f", "raw", "a.raw", "1M");
@@ -22,16 +18,6 @@ beforeAll(() => {
   writeFileSync(join(templates.theirs, "pattern"), "abc");
   writeFileSync(join(templates.theirs, "empty"), "");
   writeFileSync(join(templates.theirs, "odd.raw"), new Uint8Array(1500).fill(1));
-});
-
-beforeEach(() => {
-  for (const directory of [twins.theirs, twins.ours])
-    cpSync(templates.theirs, directory, { recursive: true });
-});
-
-afterAll(() => {
-  twins.remove();
-  templates.remove();
 });
 
 const images = ["a.qcow2", "top.qcow2", "x.qcow2", "old.qcow2", "a.raw", "odd.raw"];

@@ -1,5 +1,5 @@
 // The verb `manifest`, held against an independent XXH3-64.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { xxhash3 } from "hash-wasm";
 import { afterAll, expect, it } from "vitest";
 import { randomness } from "../support/random.ts";
+import { runVerb } from "../support/verb-client.ts";
 
 const program = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "blockwright-manifest-"));
@@ -51,8 +52,6 @@ it.each([
   [[join(directory, "none")], "No such file or directory"],
   [["-o", join(directory, "none", "m"), file], "Could not write"],
 ])("refuses %j", (words, message) => {
-  const { status, stderr } = spawnSync(process.execPath, [program, "manifest", ...words], {
-    encoding: "utf8",
-  });
+  const { status, stderr } = runVerb(["manifest", ...words], { cwd: directory });
   expect([status, stderr]).toEqual([1, expect.stringContaining(message)]);
 });

@@ -2,7 +2,6 @@
  * The documentation is true: its links lead somewhere, also in the package on npm, and it mentions every export, option,
  * command, event and limit that there is. Its examples, its matrix and its figures have files of their own beside this one.
  */
-import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -10,14 +9,19 @@ import { limits } from "../../src/base/limits.ts";
 import { engineCommands } from "../../src/server/monitor/commands/index.ts";
 import { schema } from "../../src/wire/qapi/index.ts";
 import { root } from "../support/root.ts";
+import { runVerb } from "../support/verb-client.ts";
 import { codeWords, deadLink, exportsOf, linksOf } from "./docs.ts";
 import { readText, repositoryFiles } from "./source.ts";
 
-const program = join(root, "build", "cli", "main.js");
 const pages = repositoryFiles(/^[^/]+\.md$|^docs\/.*\.md$/);
 
-function help(...words: string[]): string {
-  return execFileSync(process.execPath, [program, ...words, "--help"], { encoding: "utf8" });
+const helps = new Map<string, string>();
+
+/** What `--help` says of the program or a verb. */
+function help(verb = ""): string {
+  const known = helps.get(verb) ?? runVerb([verb, "--help"].filter(Boolean), { cwd: root }).stdout;
+  helps.set(verb, known);
+  return known;
 }
 
 /** The names that a page does not mention. */

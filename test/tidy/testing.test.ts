@@ -26,6 +26,22 @@ describe("docs/TESTING.md", () => {
     for (const { name } of suites) expect(page).toMatch(new RegExp(`^\\| ${name} \\|`, "m"));
   });
 
+  it("says of every test file what it is for, and of none that is not there", () => {
+    const named = [...page.matchAll(/`((?:\w[\w.-]*\/)+(?:[\w.-]+)?)`/g)].map((match) => match[1] ?? "");
+    const places = named.filter((name) => suites.some((suite) => name.startsWith(`${suite.name}/`)));
+    const isAt = (path: string, place: string): boolean =>
+      place.endsWith("/") ? path.startsWith(`test/${place}`) : path === `test/${place}.test.ts`;
+    expect(places.length).toBeGreaterThan(70);
+    expect({
+      "named, but not there": places.filter((place) => !tests.some((path) => isAt(path, place))),
+    }).toEqual({
+      "named, but not there": [],
+    });
+    expect({
+      "add to docs/TESTING.md": tests.filter((path) => !places.some((place) => isAt(path, place))),
+    }).toEqual({ "add to docs/TESTING.md": [] });
+  });
+
   it("has every variable that the tests read", () => {
     const sources = repositoryFiles(/^(test|\.ci)\/.*\.(ts|mjs)$/).map(readText);
     const read = sources.flatMap((text) =>

@@ -1,22 +1,15 @@
 // Two directories with the same files: in one works qemu-img, in the other Blockwright's program. Every command is run in
-// both, and what they print, their exit codes and the files they leave are compared.
+// both, and what they print, their exit codes and the files they leave are compared. Blockwright's verbs run in one process
+// that stays (verb-client.ts).
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, beforeEach } from "vitest";
 import { TRIES, wasTooBusy } from "../../support/tools.ts";
+import { type Outcome, runVerb } from "../../support/verb-client.ts";
 
-/** The path of our program. */
-export const program =
-  process.env["BLOCKWRIGHT_PROGRAM"] ?? fileURLToPath(new URL("../../../build/cli/main.js", import.meta.url));
-
-/** What one run gave. */
-export interface Outcome {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
+export { program, type Outcome } from "../../support/verb-client.ts";
 
 /** The words of a line; `''` is an empty one. */
 export function words(line: string): string[] {
@@ -94,10 +87,7 @@ export class Twins {
 
   /** What our program says with something on its stdin. */
   blockwrightWith(input: string, ...words: string[]): Outcome {
-    const env = { ...process.env, NO_COLOR: "1", CI: "1" };
-    return outcome(
-      spawnSync(process.execPath, [program, ...words], { cwd: this.ours, encoding: "utf8", env, input }),
-    );
+    return outcome(runVerb(words, { cwd: this.ours, input }));
   }
 
   /** Both outcomes of one command. */
@@ -107,12 +97,13 @@ export class Twins {
 
   /** Both outcomes of one command, the two programs at work at the same time. For verbs that print progress too. */
   async pair(...words: string[]): Promise<{ theirs: Outcome; ours: Outcome }> {
-    const env = { ...process.env, NO_COLOR: "1", CI: "1" };
-    const [theirs, ours] = await Promise.all([
-      started("qemu-img", words, { cwd: this.theirs }),
-      started(process.execPath, [program, ...words], { cwd: this.ours, env }),
-    ]);
-    return { theirs, ours };
+    const started = askedBeside("qemu-img", words, this.theirs);
+    const ours = outcome(runVerb(words, { cwd: this.ours }));
+    const theirs = outcome(await started);
+    return {
+      theirs: { ...theirs, stdout: withoutSteps(theirs.stdout) },
+      ours: { ...ours, stdout: withoutSteps(ours.stdout) },
+    };
   }
 
   /** `qemu-img info` of a file in either directory; undefined where there is none. Space on disk is left out. */
@@ -127,6 +118,21 @@ export class Twins {
   }
 }
 
+/** Twins with fresh copies, before each test, of the files that `make` makes once in `templates.theirs`. */
+export function withTemplates(make: (templates: Twins) => void | Promise<void>): Twins {
+  const [twins, templates] = [new Twins(), new Twins()];
+  beforeAll(() => make(templates));
+  beforeEach(() => {
+    for (const directory of [twins.theirs, twins.ours])
+      cpSync(templates.theirs, directory, { recursive: true });
+  });
+  afterAll(() => {
+    twins.remove();
+    templates.remove();
+  });
+  return twins;
+}
+
 /** Runs a real tool; one that was too busy is asked again. */
 function asked(tool: string, words: readonly string[], cwd: string): Outcome {
   for (let tries = 1; ; tries++) {
@@ -136,19 +142,23 @@ function asked(tool: string, words: readonly string[], cwd: string): Outcome {
   }
 }
 
-function started(
-  command: string,
-  words: readonly string[],
-  options: { cwd: string; env?: NodeJS.ProcessEnv },
-): Promise<Outcome> {
+/** The same while we do something else. */
+async function askedBeside(tool: string, words: readonly string[], cwd: string): Promise<Outcome> {
+  for (let tries = 1; ; tries++) {
+    const said = await started(tool, words, cwd);
+    if (tries === TRIES || !wasTooBusy(said.stderr)) return said;
+  }
+}
+
+function started(command: string, words: readonly string[], cwd: string): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, words, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(command, words, { cwd, stdio: ["ignore", "pipe", "pipe"] });
     let stdout = "";
     let stderr = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
     child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
     child.once("error", reject);
-    child.once("close", (status) => resolve(outcome({ status, stdout: withoutSteps(stdout), stderr })));
+    child.once("close", (status) => resolve({ status, stdout, stderr }));
   });
 }
 
