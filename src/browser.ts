@@ -15,4 +15,4 @@ export { browserHost } from "./platform/browser/host.ts";
 export const defaultEngine = sharedEngine(() => createEngine());
 
 /** The functions on images, in the engine of `options.engine` or the default one. */
-export const { openNode, createImage, removeImage, check, fromBlob } = libraryOver(defaultEngine);
+export const { openNode, createImage, removeImage, probe, check, fromBlob } = libraryOver(defaultEngine);

@@ -94,6 +94,7 @@ export {
 } from "./jobs.ts";
 export type { GuestDiskOptions } from "./guest.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
+export type { ProbeResult } from "./probe.ts";
 export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";

@@ -5,7 +5,8 @@
 import type { Engine } from "../machine/engine.ts";
 import { type FromBlobOptions, fromBlobIn } from "./blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./check.ts";
-import type { Node } from "./node.ts";
+import type { CallOptions, Node } from "./node.ts";
+import { type ProbeResult, probeIn } from "./probe.ts";
 import {
   type CreateImageOptions,
   type CreateImageSpec,
@@ -34,6 +35,8 @@ export interface Library {
   createImage(this: void, spec: CreateImageSpec, options?: CreateImageOptions & InEngine): Promise<void>;
   /** Removes an image's file; ENOENT, EAGAIN while it is open (opfs). */
   removeImage(this: void, file: NewFile, options?: InEngine): Promise<void>;
+  /** The format of an image, by its first bytes; see ProbeResult. Throws BlockError where the file can't be opened. */
+  probe(this: void, file: OpenSpec, options?: CallOptions & InEngine): Promise<ProbeResult>;
   /** Checks an image for damage, and repairs it if asked; see CheckOptions. */
   check(this: void, spec: OpenSpec, options?: CheckOptions & InEngine): Promise<CheckReport>;
   /** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
@@ -54,6 +57,7 @@ export function libraryOver(defaultEngine: () => Engine): Library {
     openNode: async (spec, options = {}) => openNodeIn(engineOf(options), spec, options),
     createImage: async (spec, options = {}) => createImageIn(engineOf(options), spec, options),
     removeImage: async (file, options = {}) => removeImageIn(engineOf(options), file),
+    probe: async (file, options = {}) => probeIn(engineOf(options), file, options),
     check: async (spec, options = {}) => checkIn(engineOf(options), spec, options),
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),
   };

@@ -5,7 +5,7 @@
 import { CommandError, detailOf } from "../base/errors.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
-import { probeFormat } from "../block/graph/open.ts";
+import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type Node, openNode, type OpenSpec } from "../node.ts";
 import { isJsonObject, type JsonObject, parseKeyval, validate, validateOptions } from "../wire/qapi/index.ts";
@@ -52,9 +52,9 @@ export async function describeImage(verb: Opener, name: string, options: ImageOp
   }
   const file: NodeSpec = { driver: "file", filename: localFile(name) };
   if (format === undefined) {
-    const driver = await probe(verb, file, options);
-    if ((options.warn ?? options.write ?? false) && driver === "raw") warnOfRaw(name);
-    return { driver, file };
+    const found = await probe(verb, file, options);
+    if ((options.warn ?? options.write ?? false) && found.driver === "raw") warnOfRaw(name);
+    return { ...found, file };
   }
   checkDriver(verb, format);
   return format === "file" ? file : { driver: format, file };
@@ -76,7 +76,7 @@ function checkDrivers(verb: Opener, object: JsonObject): void {
   for (const value of Object.values(object)) if (isJsonObject(value)) checkDrivers(verb, value);
 }
 
-function probe(verb: Opener, file: NodeSpec, { forceShare }: ImageOptions): Promise<string> {
+function probe(verb: Opener, file: NodeSpec, { forceShare }: ImageOptions): Promise<FoundFormat> {
   return probeFormat(verb.engine.graph, forceShare ? { ...file, "force-share": true } : file);
 }
 
@@ -116,8 +116,12 @@ async function describeObject(
     const { filename } = below;
     if (below["driver"] === "file" && typeof filename !== "string")
       throw new CommandError("The 'file' block driver requires a file name");
-    given["driver"] ??= await probe(verb, { ...below } as unknown as NodeSpec, {});
   }
+  const found =
+    isJsonObject(below) && given["driver"] === undefined
+      ? await probe(verb, { ...below } as unknown as NodeSpec, {})
+      : undefined;
+  if (found) given["driver"] = found.driver;
   const { driver } = given;
   if (typeof driver !== "string") throw new CommandError("Must specify either driver or file");
   checkDrivers(verb, given);
@@ -128,7 +132,7 @@ async function describeObject(
   try {
     const spec = (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
     for (const path of open) forgetFormat(spec, path);
-    return spec;
+    return { ...spec, ...found };
   } catch (error) {
     const unknown = detailOf(error, "unexpected");
     if (unknown === undefined || unknown.includes(".")) throw error;

@@ -2,8 +2,6 @@
  * Opening a node: name, driver, options inherited from the parent, children, and the backing file that the image's
  * header names (through the gate). A failed open leaves nothing behind. Source: behaviour of QEMU's bdrv_open_inherit.
  */
-import { rescue } from "../../base/answer.ts";
-import { closing } from "../../base/closing.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { restoreBitmaps } from "../bitmap/persistence.ts";
@@ -13,7 +11,7 @@ import { attachChild, detachChild, refresh } from "./edges.ts";
 import { imageFilename } from "../model/filename.ts";
 import { checkOpened, type Gate } from "../model/gate.ts";
 import type { NodeHome } from "./home.ts";
-import { pread } from "../io/io.ts";
+import { probeFormat } from "./probe.ts";
 import { BlockNode } from "../model/node.ts";
 import type { NodeOptions } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
@@ -231,26 +229,7 @@ function checkDepth(node: BlockNode): void {
 /** Guesses the format of an image that its overlay does not name; only a gate that allows the file leads here. */
 async function probed(graph: NodeHome, spec: NodeSpec): Promise<NodeSpec> {
   const file = spec["file"] as NodeSpec;
-  return { ...spec, driver: await probeFormat(graph, file) };
-}
-
-/** The format that a protocol's first 2 KiB show, `raw` where none claims them. */
-export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<string> {
-  const node = await graph.open({ ...file, "read-only": true });
-  const probe = async (): Promise<string> => {
-    const head = new Uint8Array(Math.min(2048, Math.max(512, node.length)));
-    await rescue(
-      () => pread(node, 0, head),
-      () => undefined,
-    );
-    let best = { name: "raw", score: 0 };
-    for (const type of graph.drivers) {
-      const score = type.probe?.(head) ?? 0;
-      if (score > best.score) best = { name: type.name, score };
-    }
-    return best.name;
-  };
-  return closing(probe, () => graph.release(node));
+  return { ...spec, ...(await probeFormat(graph, file)) };
 }
 
 async function loadBitmaps(node: BlockNode): Promise<void> {

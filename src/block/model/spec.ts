@@ -3,9 +3,13 @@
 /** A node by name, or a spec to open. */
 export type ChildRef = string | NodeSpec;
 
+/** Marks a description whose format was guessed to be raw, since no format claimed the file. Options have no such name. */
+export const guessedFormat: unique symbol = Symbol("guessed format");
+
 /** A node's options as QAPI's BlockdevOptions has them: wire names, already validated. */
 export interface NodeSpec {
   driver: string;
+  [guessedFormat]?: true;
   "node-name"?: string;
   "read-only"?: boolean;
   "auto-read-only"?: boolean;

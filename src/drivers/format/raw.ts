@@ -1,18 +1,22 @@
 /**
- * raw: the guest's bytes lie in the file as they are, from `offset` on, `size` bytes of them. Formats are never guessed
- * here, so a write to the first sector needs no guard.
+ * raw: the guest's bytes lie in the file as they are, from `offset` on, `size` bytes of them. Where raw was only guessed, no
+ * write makes the first sector another format's header, so that whoever guesses next is not misled by the guest.
  * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
  */
 import { type Answer, andThen } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../base/limits.ts";
+import { foreignFormat } from "../../block/model/foreign-formats.ts";
+import { guessedFormat } from "../../block/model/spec.ts";
 import type { Edge } from "../../block/model/contract.ts";
 import { Role } from "../../block/model/contract.ts";
 import type {
   BlockDriver,
+  BlockLimits,
   BlockStatus,
   DriverInfo,
   DriverType,
+  GraphView,
   RequestFlags,
   TruncateOptions,
 } from "../../block/model/contract.ts";
@@ -27,8 +31,17 @@ class RawDriver implements BlockDriver {
   readonly #offset: number;
   /** The option `size`: the disk does not grow. */
   readonly #fixedSize: number | undefined;
+  /** Of a disk that was guessed to be raw: whether its first sector would be another format's. */
+  readonly #isForeign: ((sector: Uint8Array) => boolean) | undefined;
 
-  constructor(init: { node: NodeView; file: Edge; offset: number; size: number | undefined }) {
+  constructor(init: {
+    node: NodeView;
+    file: Edge;
+    offset: number;
+    size: number | undefined;
+    isForeign: ((sector: Uint8Array) => boolean) | undefined;
+  }) {
+    this.#isForeign = init.isForeign;
     this.#node = init.node;
     this.#file = init.file;
     this.#offset = init.offset;
@@ -40,6 +53,13 @@ class RawDriver implements BlockDriver {
     return Math.min(this.#fixedSize ?? available, available);
   }
 
+  /** The guard looks at whole sectors. */
+  limits(): Partial<BlockLimits> {
+    return this.#isForeign
+      ? { requestAlignment: Math.max(SECTOR_SIZE, this.#file.node.limits.requestAlignment) }
+      : {};
+  }
+
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     this.#check("pread", offset, buffer.byteLength);
     const below = offset + this.#offset;
@@ -48,6 +68,7 @@ class RawDriver implements BlockDriver {
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     this.#check("pwrite", offset, buffer.byteLength);
+    this.#checkSector(offset, buffer);
     const below = offset + this.#offset;
     return andThen(this.#file.node.debugEvent("write_aio"), () => this.#file.pwrite(below, buffer, flags));
   }
@@ -99,6 +120,13 @@ class RawDriver implements BlockDriver {
     throw new BlockError({ code, op, node: this.#node.name, offset, bytes });
   }
 
+  /** Refuses a write to the first sector after which whoever guesses the format next would find another one. */
+  #checkSector(offset: number, buffer: Uint8Array): void {
+    if (offset >= SECTOR_SIZE || !this.#isForeign?.(buffer.subarray(0, SECTOR_SIZE))) return;
+    const { name: node } = this.#node;
+    throw new BlockError({ code: "EPERM", op: "pwrite", node, offset, bytes: buffer.byteLength });
+  }
+
   #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {
     return new BlockError({ code, op: "truncate", node: this.#node.name, message });
   }
@@ -118,6 +146,12 @@ function checkRange(available: number, offset: number, size: number | undefined)
   if (size % SECTOR_SIZE !== 0) throw optionError(`Specified size is not multiple of ${SECTOR_SIZE}`);
 }
 
+/** What tells another format's first sector, for a disk that was guessed to be raw. */
+function otherFormats(graph: GraphView): (sector: Uint8Array) => boolean {
+  return (sector) =>
+    foreignFormat(sector) !== undefined || [...graph.drivers].some((type) => (type.probe?.(sector) ?? 0) > 0);
+}
+
 /** Options: `file`, `offset` (bytes, default 0), `size` (bytes, a multiple of 512; default: to the file's end). */
 export const raw: DriverType = {
   name: "raw",
@@ -129,6 +163,7 @@ export const raw: DriverType = {
     const role = (offset > 0 || size !== undefined ? Role.data : Role.filtered) | Role.primary;
     const file = await context.openChild(childOption(spec, "file"), "file", role);
     checkRange(file.length, offset, size);
-    return new RawDriver({ node: context.node, file, offset, size });
+    const isForeign = spec[guessedFormat] ? otherFormats(context.graph) : undefined;
+    return new RawDriver({ node: context.node, file, offset, size, isForeign });
   },
 };

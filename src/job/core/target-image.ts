@@ -6,7 +6,7 @@ import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { probeFormat } from "../../block/graph/open.ts";
+import { type FoundFormat, probeFormat } from "../../block/graph/probe.ts";
 import { makeImageFile, type NewImage } from "../../block/graph/new-image.ts";
 
 /** What a drive-* command says of its target. */
@@ -23,11 +23,14 @@ export interface TargetImage {
 /** Makes the file if asked to, and opens it; the caller releases the node. A failed open removes nothing. */
 export async function openTargetImage(graph: BlockGraph, image: TargetImage): Promise<BlockNode> {
   const file: NodeSpec = { driver: "file", filename: image.target };
-  const format =
-    image.format ?? (image.mode === "existing" ? await probeFormat(graph, file) : image.source.type.name);
+  const found: FoundFormat =
+    image.format === undefined && image.mode === "existing"
+      ? await probeFormat(graph, file)
+      : { driver: image.format ?? image.source.type.name };
+  const format = found.driver;
   if (image.mode !== "existing") await makeImageFile(graph, newImage(image, format));
   return graph.open({
-    driver: format,
+    ...found,
     file,
     ...(graph.driver(format).supportsBacking ? { backing: null } : {}),
     ...(image.nodeName === undefined ? {} : { "node-name": image.nodeName }),

@@ -3,7 +3,7 @@
  * is told where it breaks. Files that headers name are opened as the gate allows.
  */
 import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
-import { probeFormat } from "../../../block/graph/open.ts";
+import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { snapshotTable } from "../../snapshot-table.ts";
 import { specificLines } from "../../specific.ts";
@@ -89,9 +89,11 @@ async function openBelow(
     if ("refuse" in answer) throw new Refusal(answer.refuse);
     const share = forceShare ? { "force-share": true } : {};
     const file = { ...(answer.allow["file"] as NodeSpec), ...share };
-    const driver = answer.allow.driver || (await probeFormat(engine.graph, file));
+    const given = answer.allow.driver;
+    const found: FoundFormat = given === "" ? await probeFormat(engine.graph, file) : { driver: given };
+    const { driver } = found;
     const alone = engine.graph.driver(driver).supportsBacking ? { backing: null } : {};
-    const spec = { driver, file, "read-only": true, ...alone, ...share };
+    const spec = { ...found, file, "read-only": true, ...alone, ...share };
     return await openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly: true });
   } catch (error) {
     if (signal.aborted) throw error;
