@@ -38,7 +38,9 @@ export const TRAILER_BYTES = 512;
 
 function find(table: readonly Magic[], bytes: Uint8Array): string | undefined {
   const holds = ({ at, text }: Magic): boolean =>
-    [...text].every((character, index) => bytes[at + index] === character.charCodeAt(0));
+    Array.from({ length: text.length }, (_, index) => text.charCodeAt(index)).every(
+      (code, index) => bytes[at + index] === code,
+    );
   return table.find(holds)?.format;
 }
 
