@@ -63,7 +63,8 @@ program
   .argument("[options...]")
   .action(async (words: string[]) => {
     const { daemon } = await import("./daemon/daemon.ts");
-    process.exit(await daemon(words));
+    const { exitNow } = await import("../platform/node/exit.ts");
+    exitNow(await daemon(words));
   });
 
 const verbs = [

@@ -18,6 +18,7 @@ import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { type ChardevOptions, parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
+import { closeInTime } from "./close.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
 
 const options = {
@@ -210,7 +211,7 @@ class Daemon {
 
   /** Once; a failure is told, and is the daemon's status. */
   async #closeEngine(): Promise<void> {
-    this.#closed ??= this.#engine.close().catch((error: unknown) => {
+    this.#closed ??= closeInTime(this.#engine).catch((error: unknown) => {
       this.#status = fail(messageOf(error));
     });
     await this.#closed;

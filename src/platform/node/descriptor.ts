@@ -3,7 +3,7 @@
  * while requests are under way: they end on the descriptor that they began on.
  */
 import * as fs from "node:fs";
-import { nodeError, settle } from "./errors.ts";
+import { Lane } from "./lanes.ts";
 
 /** Flags of fs.constants for a file: never waits on a FIFO, never makes a terminal ours. */
 export function openFlags({ write, direct }: { write: boolean; direct: boolean }): number {
@@ -12,24 +12,20 @@ export function openFlags({ write, direct }: { write: boolean; direct: boolean }
 }
 
 /** fs.open as a promise of a descriptor's number; fails with a BlockError of operation `op`. */
-export function openDescriptor(path: string, flags: number, op: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    try {
-      fs.open(path, flags, 0o644, (error, fd) => (error ? reject(nodeError(error, op)) : resolve(fd)));
-    } catch (error) {
-      reject(nodeError(error, op));
-    }
-  });
+export async function openDescriptor(path: string, flags: number, op: string): Promise<number> {
+  return (await new Lane().make({ call: "open", path, flags, mode: 0o644 }, op)) as number;
 }
 
 /** An open descriptor and the requests that use it. */
 export class Descriptor {
   readonly fd: number;
+  readonly #lane: Lane;
   #users = 0;
   #whenIdle: (() => void) | undefined;
 
-  constructor(fd: number) {
+  constructor(fd: number, lane: Lane) {
     this.fd = fd;
+    this.#lane = lane;
   }
 
   /** A request begins. */
@@ -44,9 +40,12 @@ export class Descriptor {
     if (this.#users === 0) this.#whenIdle?.();
   }
 
-  /** Closes after the last request; reports what close(2) says. Nothing may begin any more. */
+  /**
+   * Closes after the last request; reports what close(2) says. Nothing may begin any more. The descriptor of a file that
+   * was given up stays open: what is stuck below may still use it.
+   */
   async close(): Promise<void> {
     if (this.#users > 0) await new Promise<void>((resolve) => (this.#whenIdle = resolve));
-    await new Promise<void>((resolve, reject) => fs.close(this.fd, settle("close", resolve, reject)));
+    if (!this.#lane.givenUp) await this.#lane.make({ call: "close", fd: this.fd }, "close");
   }
 }

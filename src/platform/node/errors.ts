@@ -20,15 +20,3 @@ export function nodeError(error: unknown, op: string): BlockError {
 export function nativeError(errno: number, op: string): BlockError {
   return blockError(errnoFromNumber(errno), op);
 }
-
-/** Settles a promise from a Node callback without a result. */
-export function settle(
-  op: string,
-  resolve: () => void,
-  reject: (reason: BlockError) => void,
-): (error: Error | null | undefined) => void {
-  return (error) => {
-    if (error) reject(nodeError(error, op));
-    else resolve();
-  };
-}

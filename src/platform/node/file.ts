@@ -7,10 +7,12 @@ import { type Answer, ending, rescue } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
+import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { ExtentFinder } from "./extents.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
+import { Lane } from "./lanes.ts";
 import { Fallocate, type NativeCalls } from "./native.ts";
 import { fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
@@ -52,6 +54,7 @@ export class NodeFile implements HostFile {
   readonly #entry: OpenFile;
   readonly #lock: FileLock;
   readonly #bounce = new BounceBuffer();
+  readonly #lane = new Lane();
   #descriptor: Descriptor;
   #write: boolean;
   /** The first failed flush. */
@@ -67,7 +70,7 @@ export class NodeFile implements HostFile {
     this.#extents = new ExtentFinder(init.native);
     this.#entry = new OpenFile(init.identity, init.path);
     this.#lock = init.native ? new ImageLock(init.native, init.path) : this.#entry;
-    this.#descriptor = new Descriptor(init.fd);
+    this.#descriptor = new Descriptor(init.fd, this.#lane);
     this.#write = init.write;
   }
 
@@ -111,7 +114,8 @@ export class NodeFile implements HostFile {
   #read(buffer: Uint8Array, offset: number): Answer<number> {
     const used = this.#descriptor.acquire();
     return ending(
-      () => this.#transfers.read({ fd: used.fd, buffer, offset, alignment: this.alignment }),
+      () =>
+        this.#transfers.read({ fd: used.fd, lane: this.#lane, buffer, offset, alignment: this.alignment }),
       () => used.release(),
     );
   }
@@ -119,7 +123,8 @@ export class NodeFile implements HostFile {
   #writeAll(buffer: Uint8Array, offset: number): Answer<void> {
     const used = this.#descriptor.acquire();
     return ending(
-      () => this.#transfers.write({ fd: used.fd, buffer, offset, alignment: this.alignment }),
+      () =>
+        this.#transfers.write({ fd: used.fd, lane: this.#lane, buffer, offset, alignment: this.alignment }),
       () => {
         this.#extents.written(offset, offset + buffer.byteLength);
         used.release();
@@ -130,7 +135,7 @@ export class NodeFile implements HostFile {
   async flush(): Promise<void> {
     this.#checkLost();
     try {
-      await this.#call("flush", (fd, callback) => fs.fdatasync(fd, callback));
+      await this.#call("flush", (fd) => ({ call: "fdatasync", fd }));
     } catch (error) {
       if (!this.#direct) this.#lost = error as BlockError;
       throw error;
@@ -144,17 +149,19 @@ export class NodeFile implements HostFile {
   }
 
   async size(): Promise<number> {
-    return Number((await this.#stat()).size);
+    return Number((await this.#facts()).size);
   }
 
   async allocatedBytes(): Promise<number | undefined> {
-    return Number((await this.#stat()).blocks) * 512;
+    return Number((await this.#facts()).blocks) * 512;
   }
 
   async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
     const used = this.#descriptor.acquire();
     try {
-      await resizeFile({ fd: used.fd, size, preallocation, native: this.#native, alignment: this.alignment });
+      const { fd } = used;
+      const how = { preallocation, native: this.#native, alignment: this.alignment };
+      await resizeFile({ fd, lane: this.#lane, size, ...how });
     } finally {
       this.#extents.forget();
       used.release();
@@ -190,7 +197,7 @@ export class NodeFile implements HostFile {
   async setWritable(write: boolean): Promise<void> {
     if (write === this.#write) return;
     const old = this.#descriptor;
-    const reopened = new Descriptor(await this.#reopen(write));
+    const reopened = new Descriptor(await this.#reopen(write), this.#lane);
     try {
       this.#lock.copyTo(reopened.fd);
     } catch (error) {
@@ -208,7 +215,7 @@ export class NodeFile implements HostFile {
   }
 
   async info(): Promise<FileInfo> {
-    return fileInfo(await this.#stat(), () => this.#path);
+    return fileInfo(await this.#facts(), () => this.#path);
   }
 
   close(): Promise<void> {
@@ -226,7 +233,7 @@ export class NodeFile implements HostFile {
     if (byDescriptor) return fd;
     const [now, before] = [fs.fstatSync(fd), fs.fstatSync(this.#descriptor.fd)];
     if (now.ino === before.ino && now.dev === before.dev) return fd;
-    await new Descriptor(fd).close();
+    await new Descriptor(fd, this.#lane).close();
     throw this.#openError(blockError("ESTALE", "open"));
   }
 
@@ -239,7 +246,9 @@ export class NodeFile implements HostFile {
     if (!this.#native) throw blockError("ENOTSUP", op);
     const used = this.#descriptor.acquire();
     try {
-      const result = await this.#native.fallocate(used.fd, mode, offset, bytes);
+      const native = this.#native;
+      const run = (): Promise<number> => native.fallocate(used.fd, mode, offset, bytes);
+      const result = (await this.#lane.make({ call: "native", run }, op)) as number;
       if (result < 0) throw fallocateError(-result, op);
     } finally {
       this.#extents.forget();
@@ -247,26 +256,17 @@ export class NodeFile implements HostFile {
     }
   }
 
-  #stat(): Promise<fs.BigIntStats> {
-    const used = this.#descriptor.acquire();
-    return new Promise((resolve, reject) => {
-      fs.fstat(used.fd, { bigint: true }, (error, stats) => {
-        used.release();
-        if (error) reject(nodeError(error, "stat"));
-        else resolve(stats);
-      });
-    });
+  async #facts(): Promise<FileFacts> {
+    return (await this.#call("stat", (fd) => ({ call: "fstat", fd }))) as FileFacts;
   }
 
-  #call(op: string, body: (fd: number, callback: (error: Error | null) => void) => void): Promise<void> {
+  async #call(op: string, call: (fd: number) => FileCall): Promise<FileAnswer> {
     const used = this.#descriptor.acquire();
-    return new Promise((resolve, reject) => {
-      body(used.fd, (error) => {
-        used.release();
-        if (error) reject(nodeError(error, op));
-        else resolve();
-      });
-    });
+    try {
+      return await this.#lane.make(call(used.fd), op);
+    } finally {
+      used.release();
+    }
   }
 }
 

@@ -8,10 +8,12 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type { CreatedFile, FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
+import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
-import { nodeError, settle } from "./errors.ts";
+import { nodeError } from "./errors.ts";
 import { NodeFile } from "./file.ts";
-import { fileInfo } from "./info.ts";
+import { fileInfo, isSymlink } from "./info.ts";
+import { Lane } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
 import { identityOf, isOpenHere } from "./open-files.ts";
 import { inTurnTransfers, pooledTransfers } from "./transfer.ts";
@@ -81,8 +83,8 @@ export class NodeFiles implements HostFiles {
   }
 
   async info(name: string, { link = false } = {}): Promise<FileInfo> {
-    const info = fileInfo(await stat(fs.stat, name), () => fs.realpathSync(name));
-    return link ? { ...info, symlink: (await stat(fs.lstat, name)).isSymbolicLink() } : info;
+    const info = fileInfo(await stat("stat", name), () => fs.realpathSync(name));
+    return link ? { ...info, symlink: isSymlink(await stat("lstat", name)) } : info;
   }
 
   realPath(name: string): Promise<string> {
@@ -99,7 +101,7 @@ export class NodeFiles implements HostFiles {
       if (identity !== only.identity || (!only.openHere && isOpenHere(identity)))
         throw blockError("EBUSY", "remove", `'${name}' belongs to someone else by now`);
     }
-    await new Promise<void>((resolve, reject) => fs.unlink(name, settle("remove", resolve, reject)));
+    await new Lane().make({ call: "unlink", path: name }, "remove");
   }
 
   /** As QEMU: the directory part of `base` before `name`, unchanged, so that messages show it as the user wrote it. */
@@ -127,19 +129,8 @@ export class NodeFiles implements HostFiles {
   }
 }
 
-function stat(
-  call: (
-    name: string,
-    options: { bigint: true },
-    callback: (error: Error | null, stats: fs.BigIntStats) => void,
-  ) => void,
-  name: string,
-): Promise<fs.BigIntStats> {
-  return new Promise((resolve, reject) => {
-    call(name, { bigint: true }, (error, stats) =>
-      error ? reject(nodeError(error, "stat")) : resolve(stats),
-    );
-  });
+async function stat(call: "stat" | "lstat", path: string): Promise<FileFacts> {
+  return (await new Lane().make({ call, path }, "stat")) as FileFacts;
 }
 
 /** Opens for creation; `made` tells that the file was not there before. */

@@ -22,6 +22,8 @@ export interface NativeCalls {
   posixFallocate(fd: number, offset: number, bytes: number): Promise<number>;
   /** Sets or drops an OFD lock on one byte, never waiting; 0 or -errno. */
   lockByte(fd: number, offset: number, lock: ByteLock): number;
+  /** Ends the process at once; waits for no thread, writes nothing. */
+  exit(status: number): void;
   /** Whether another open file holds any lock on the byte: 1, 0, or -errno. */
   isByteLocked(fd: number, offset: number): number;
 }
@@ -72,6 +74,7 @@ function bind(koffi: Koffi): NativeCalls {
   const fallocate = libc.func("int fallocate(int fd, int mode, int64_t offset, int64_t bytes)");
   const posixFallocate = libc.func("int posix_fallocate(int fd, int64_t offset, int64_t bytes)");
   const fcntl = libc.func("int fcntl(int fd, int command, _Inout_ uint8_t *lock)");
+  const exit = libc.func("void _exit(int status)");
   const flock = new Uint8Array(FLOCK_BYTES);
   const view = new DataView(flock.buffer);
 
@@ -97,6 +100,7 @@ function bind(koffi: Koffi): NativeCalls {
         });
       }),
     lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, LOCK_TYPES[lock], offset),
+    exit: (status) => void exit(status),
     isByteLocked(fd, offset) {
       const result = lockCall(fd, F_OFD_GETLK, F_WRLCK, offset);
       if (result < 0) return result;

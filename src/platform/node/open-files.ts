@@ -6,16 +6,16 @@
  * Invariant: an entry is in the register from its file's opening to its closing; entries of one identity that hold
  * permissions never conflict where they were taken by `change`.
  */
-import type * as fs from "node:fs";
 import * as path from "node:path";
 import type { FileLockRequest } from "../../base/host.ts";
+import type { FileFacts } from "./calls.ts";
 import { conflictError, lockNames, unlocked } from "./image-lock.ts";
 
 /** By identity, all that is open. */
 const register = new Map<string, Set<OpenFile>>();
 
 /** Device and inode; where a file system has none, the canonical path and the size. */
-export function identityOf({ dev, ino, size }: fs.BigIntStats, realPath: () => string): string {
+export function identityOf({ dev, ino, size }: FileFacts, realPath: () => string): string {
   return ino === 0n ? `${path.resolve(realPath())}:${size}` : `${dev}:${ino}`;
 }
 

@@ -2,10 +2,11 @@
  * Changes the length of a file, reserving blocks for the new part on request. If that fails, the old length is restored.
  * `falloc` without the native call writes zeroes, as posix_fallocate does where a filesystem lacks it.
  */
-import * as fs from "node:fs";
-import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
+import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
-import { nativeError, nodeError, settle } from "./errors.ts";
+import type { FileCall, FileFacts } from "./calls.ts";
+import { nativeError } from "./errors.ts";
+import type { Lane } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
 
 /** Zeroes written at once, bytes. */
@@ -14,6 +15,7 @@ const CHUNK = 1 << 20;
 /** A change of length. */
 export interface ResizeRequest {
   fd: number;
+  lane: Lane;
   size: number;
   preallocation: "off" | "falloc" | "full";
   native: NativeCalls | undefined;
@@ -23,9 +25,9 @@ export interface ResizeRequest {
 
 /** Sets the length; messages as QEMU's. */
 export async function resizeFile(request: ResizeRequest): Promise<void> {
-  const { fd, size, preallocation } = request;
-  if (preallocation === "off") return setLength(fd, size);
-  const before = await lengthOf(fd);
+  const { size, preallocation } = request;
+  if (preallocation === "off") return setLength(request, size);
+  const before = await lengthOf(request);
   if (size < before)
     throw blockError("ENOTSUP", "truncate", "Preallocation can't be used for shrinking files");
   if (size === before) return;
@@ -33,55 +35,51 @@ export async function resizeFile(request: ResizeRequest): Promise<void> {
     if (preallocation === "falloc") await reserve(request, before);
     else await writeZeroes(request, before);
   } catch (error) {
-    await setLength(fd, before).catch(() => undefined);
+    await setLength(request, before).catch(() => undefined);
     throw error;
   }
 }
 
 async function reserve(request: ResizeRequest, before: number): Promise<void> {
-  if (!request.native) return writeZeroes(request, before);
-  const result = await request.native.posixFallocate(request.fd, before, request.size - before);
+  const { native, lane, fd, size } = request;
+  if (!native) return writeZeroes(request, before);
+  const run = (): Promise<number> => native.posixFallocate(fd, before, size - before);
+  const result = await lane.make({ call: "native", run }, "truncate").catch((error: BlockError) => {
+    if (!isUnsupported(error)) throw error;
+  });
+  if (result === undefined) return writeZeroes(request, before);
   if (result === 0) return;
-  const cause = nativeError(-result, "truncate");
+  const cause = nativeError(-(result as number), "truncate");
   throw described(cause, "Could not preallocate new data");
 }
 
-async function writeZeroes({ fd, size, alignment }: ResizeRequest, before: number): Promise<void> {
+async function writeZeroes(request: ResizeRequest, before: number): Promise<void> {
+  const { fd, lane, size, alignment } = request;
   try {
     const end = Math.floor(size / alignment) * alignment;
     const zeroes = new Uint8Array(new WebAssembly.Memory({ initial: CHUNK >> 16 }).buffer);
     for (let offset = Math.ceil(before / alignment) * alignment; offset < end;) {
-      offset += await writeSome(fd, zeroes.subarray(0, Math.min(CHUNK, end - offset)), offset);
+      const bytes = Math.min(CHUNK, end - offset);
+      const call: FileCall = { call: "write", fd, buffer: zeroes, at: 0, bytes, position: offset };
+      offset += (await lane.make(call, "truncate")) as number;
     }
-    await setLength(fd, size);
-    await new Promise<void>((resolve, reject) => fs.fsync(fd, settle("truncate", resolve, reject)));
+    await setLength(request, size);
+    await lane.make({ call: "fsync", fd }, "truncate");
   } catch (error) {
     throw described(error, "Could not write zeros for preallocation");
   }
 }
 
-function writeSome(fd: number, bytes: Uint8Array, offset: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    fs.write(fd, bytes, 0, bytes.byteLength, offset, (error, count) => {
-      if (error) reject(nodeError(error, "truncate"));
-      else resolve(count);
-    });
-  });
+async function lengthOf({ fd, lane }: ResizeRequest): Promise<number> {
+  return Number(((await lane.make({ call: "fstat", fd }, "truncate")) as FileFacts).size);
 }
 
-function lengthOf(fd: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    fs.fstat(fd, (error, stats) => (error ? reject(nodeError(error, "truncate")) : resolve(stats.size)));
-  });
-}
-
-function setLength(fd: number, size: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    fs.ftruncate(fd, size, (error) => {
-      if (error) reject(described(nodeError(error, "truncate"), "Could not resize file"));
-      else resolve();
-    });
-  });
+async function setLength({ fd, lane }: ResizeRequest, size: number): Promise<void> {
+  try {
+    await lane.make({ call: "ftruncate", fd, size }, "truncate");
+  } catch (error) {
+    throw described(error, "Could not resize file");
+  }
 }
 
 function described(error: unknown, what: string): BlockError {

@@ -12,6 +12,8 @@ import * as fs from "node:fs";
 import { type Answer, andThen } from "../../base/answer.ts";
 import { blockError } from "../../base/errors.ts";
 import { nodeError } from "./errors.ts";
+import type { FileCall } from "./calls.ts";
+import type { Lane } from "./lanes.ts";
 
 /** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
 const MAX_TRANSFER = 1 << 30;
@@ -25,6 +27,8 @@ const LONGEST_TURN_MS = 8;
 /** A run of bytes of a file. */
 export interface TransferRequest {
   readonly fd: number;
+  /** The file's. */
+  readonly lane: Lane;
   readonly buffer: Uint8Array;
   readonly offset: number;
   /** A count that is no multiple of this ends the file. */
@@ -48,49 +52,29 @@ function isOver({ buffer, alignment }: TransferRequest, done: number, count: num
   return done === buffer.byteLength || count === 0 || count % alignment !== 0;
 }
 
-/** On Node's thread pool: callback calls in one promise a request, because FileHandle's promises cost twice the CPU below 512 KiB. */
+/** The next piece of a transfer, as one call. */
+function piece(call: "read" | "write", request: TransferRequest, done: number): FileCall {
+  const { fd, buffer } = request;
+  return { call, fd, buffer, at: done, ...rest(request, done) };
+}
+
+/** On Node's thread pool, or where that is jammed on a thread of the file (see lanes.ts). */
 export const pooledTransfers: Transfers = {
-  read(request) {
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const next = (): void => {
-        const { bytes, position } = rest(request, done);
-        fs.read(request.fd, request.buffer, done, bytes, position, (error, count) => {
-          if (error) return reject(nodeError(error, "pread"));
-          done += count;
-          if (isOver(request, done, count)) resolve(done);
-          else next();
-        });
-      };
-      start(next, "pread", reject);
-    });
+  async read(request) {
+    for (let done = 0; ;) {
+      const count = (await request.lane.make(piece("read", request, done), "pread")) as number;
+      done += count;
+      if (isOver(request, done, count)) return done;
+    }
   },
-  write(request) {
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const next = (): void => {
-        const { bytes, position } = rest(request, done);
-        fs.write(request.fd, request.buffer, done, bytes, position, (error, count) => {
-          if (error) return reject(nodeError(error, "pwrite"));
-          done += count;
-          if (done === request.buffer.byteLength) resolve();
-          else if (count === 0) reject(blockError("EIO", "pwrite"));
-          else next();
-        });
-      };
-      start(next, "pwrite", reject);
-    });
+  async write(request) {
+    for (let done = 0; done < request.buffer.byteLength;) {
+      const count = (await request.lane.make(piece("write", request, done), "pwrite")) as number;
+      if (count === 0) throw blockError("EIO", "pwrite");
+      done += count;
+    }
   },
 };
-
-/** Starts a transfer; an argument that Node refuses ends it like any other error. */
-function start(next: () => void, op: string, reject: (error: unknown) => void): void {
-  try {
-    next();
-  } catch (error) {
-    reject(nodeError(error, op));
-  }
-}
 
 /** When the event loop has to turn next, on performance.now()'s clock. */
 let turnDueMs = 0;

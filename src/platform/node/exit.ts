@@ -1,0 +1,14 @@
+/** Ending the process, also where calls on files never end. */
+import { hasStuckCalls } from "./lanes.ts";
+import { loadNativeCalls } from "./native.ts";
+
+/**
+ * Ends the process with `status`. process.exit() waits for the threads of Node's pool: where a file was given up whose disk
+ * does not answer it would wait for ever, so then the system is asked itself; without native calls the end looks like
+ * SIGKILL (status 137 of a shell).
+ */
+export function exitNow(status: number): void {
+  if (!hasStuckCalls()) process.exit(status);
+  loadNativeCalls()?.exit(status);
+  process.kill(process.pid, "SIGKILL");
+}
