@@ -40,7 +40,7 @@ const BATCH_SECONDS = 40;
 /** The part of a budget that is planned: there are the checks, too, and lanes end at different times. */
 const PLANNED = 0.75;
 /** The piece that stands for a suite is one of those below this, if there is one. */
-const SHORT_SECONDS = 45;
+const SHORT_SECONDS = 20;
 
 /** How a piece is called in what is printed. */
 export function nameOf({ suite, file, shard }: Piece): string {

@@ -44,7 +44,9 @@ export const suites: readonly Suite[] = [
 
 /** Files of many like tests that run in parts (test/support/shard.ts), and in how many. */
 export const parts: Readonly<Record<string, number>> = {
+  "test/conformance/conformance.test.ts": 4,
   "test/crash/sigkill.test.ts": 4,
+  "test/fuzz/qcow2.test.ts": 3,
   "test/sim/stories.test.ts": 4,
 };
 

@@ -2,6 +2,7 @@
 // edited by hand). BLOCKWRIGHT_PROGRAM names another program, for instance the real one.
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { inShard } from "../support/shard.ts";
 import { type Outcome, type Scenario, runScenario } from "./harness.ts";
 
 const here = new URL("./", import.meta.url);
@@ -24,7 +25,7 @@ for (const suite of suites) {
     test("every recording has a scenario", ({ expect: check }) => {
       check(scenarios.map(({ name }) => name).toSorted()).toEqual(Object.keys(recorded).toSorted());
     });
-    test.each(scenarios.map((scenario) => [scenario.name, scenario] as const))(
+    test.each(inShard(scenarios).map((scenario) => [scenario.name, scenario] as const))(
       "%s",
       async (name, scenario) => {
         const outcome = JSON.parse(JSON.stringify(await runScenario(scenario, program))) as Outcome;

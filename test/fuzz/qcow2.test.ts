@@ -18,6 +18,7 @@ import { nodeHost } from "../../src/platform/node/host.ts";
 import { damagedCopy } from "../support/qcow2-damage.ts";
 import { randomness } from "../support/random.ts";
 import { DISK_BYTES, makeTemplates, type Template } from "./support/templates.ts";
+import { inShard } from "../support/shard.ts";
 
 const KiB = 1024;
 const only = process.env["FUZZ_SEED"];
@@ -177,7 +178,8 @@ async function playInTime(seed: number): Promise<boolean> {
 
 if (only !== undefined) test(`mutated image ${only}`, () => playInTime(Number(only)));
 else {
-  for (let first = 0; first < COUNT; first += BATCH) {
+  const batches = Array.from({ length: Math.ceil(COUNT / BATCH) }, (_, index) => index * BATCH);
+  for (const first of inShard(batches)) {
     test(`mutated images ${first} to ${first + BATCH - 1} are survived`, { timeout: 120_000 }, async () => {
       let opened = 0;
       for (let seed = first; seed < first + BATCH; seed++) if (await playInTime(seed)) opened += 1;
