@@ -3,6 +3,7 @@
  * The smallest valid image is written first (header, refcount table, one refcount block); then it is opened and grown to
  * its size by the ordinary code. Source: qcow2.txt; messages of QEMU 7.2.
  */
+import { encodeName } from "../../../base/names.ts";
 import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
@@ -233,7 +234,7 @@ export function makeHeader(
         : [],
   };
   if (dataFileName) {
-    header.extensions.unshift({ type: Extension.dataFile, data: new TextEncoder().encode(dataFileName) });
+    header.extensions.unshift({ type: Extension.dataFile, data: encodeName(dataFileName) });
   }
   setBackingFormat(header, options.backingFormat);
   return header;
@@ -263,7 +264,7 @@ function headerBytes(header: Header): Uint8Array {
     return serializeHeader(header).bytes;
   } catch (cause) {
     const { backingFile = "", backingFormat = "(null)" } = header;
-    const tooLong = new TextEncoder().encode(backingFile).byteLength > limits.maxBackingNameBytes;
+    const tooLong = encodeName(backingFile).byteLength > limits.maxBackingNameBytes;
     const code = tooLong ? "EINVAL" : errnoOf(cause);
     const message = `Could not assign backing file '${backingFile}' with format '${backingFormat}': ${strerror(code)}`;
     throw new BlockError({ code, op: "create", message, cause });

@@ -5,6 +5,7 @@
  * Invariants: a new table is durable, and counted, before the header names it; the old one is given up after that.
  * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2's check.
  */
+import { decodeName } from "../../../../base/names.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
@@ -194,7 +195,7 @@ export class SnapshotTableCheck {
 /** A text up to its first NUL, as QEMU shows it. */
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+  return decodeName(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 function overhang(what: string): string {

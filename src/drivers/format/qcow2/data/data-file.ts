@@ -3,6 +3,7 @@
  * holds metadata only. With the raw flag the data file alone must read as the disk does.
  * Source: qcow2.txt, "External data file"; behaviour of QEMU 7.2.
  */
+import { decodeName } from "../../../../base/names.ts";
 import { rescue } from "../../../../base/answer.ts";
 import { BlockError, blockError, CommandError } from "../../../../base/errors.ts";
 import type { Edge } from "../../../../block/model/contract.ts";
@@ -34,7 +35,7 @@ export function isRawDataFile(header: Header): boolean {
 /** The data file's name in the image's header. */
 export function dataFileName(header: Header): string | undefined {
   const record = header.extensions.find(({ type }) => type === Extension.dataFile);
-  return record && new TextDecoder().decode(record.data);
+  return record && decodeName(record.data);
 }
 
 /**

@@ -2,6 +2,7 @@
  * The bitmap directory of qcow2: parsing, serialising, and the header extension that points to it. Pure.
  * Source: qcow2.txt, "Bitmaps extension", "Bitmap directory".
  */
+import { decodeName, encodeName } from "../../../../base/names.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import { Extension } from "./header-extensions.ts";
@@ -105,7 +106,7 @@ export function parseDirectory(
       tableEntries: view.getUint32(at + 8),
       flags: view.getUint32(at + 12),
       granularityBits: bytes[at + 17] ?? 0,
-      name: new TextDecoder().decode(bytes.subarray(start, start + nameBytes)),
+      name: decodeName(bytes.subarray(start, start + nameBytes)),
     };
     checkEntry(entry, { type: bytes[at + 16] ?? 0, nameBytes, clusterSize, diskBytes });
     entries.push(entry);
@@ -139,7 +140,7 @@ function checkEntry(entry: DirectoryEntry, { type, nameBytes, clusterSize, diskB
 
 /** The directory's bytes. */
 export function serializeDirectory(entries: readonly DirectoryEntry[]): Uint8Array {
-  const names = entries.map(({ name }) => new TextEncoder().encode(name));
+  const names = entries.map(({ name }) => encodeName(name));
   const bytes = new Uint8Array(names.reduce((sum, name) => sum + entryBytes(name.byteLength), 0));
   const view = new DataView(bytes.buffer);
   let at = 0;

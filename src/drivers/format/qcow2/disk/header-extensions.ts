@@ -2,6 +2,7 @@
  * Header extensions of qcow2: the records between the header and the backing file name. Records that we do not know are
  * kept byte for byte and written back. Source: qcow2.txt, "Header extensions", "Feature name table".
  */
+import { decodeName, encodeName } from "../../../../base/names.ts";
 import { ImageError } from "../../../../base/errors.ts";
 
 /** Extension types. */
@@ -104,7 +105,7 @@ export function parseFeatureNames(data: Uint8Array): FeatureName[] {
   for (let at = 0; at + 2 < data.byteLength; at += FEATURE_BYTES) {
     const text = data.subarray(at + 2, at + FEATURE_BYTES);
     const end = text.indexOf(0);
-    const name = new TextDecoder().decode(end < 0 ? text : text.subarray(0, end));
+    const name = decodeName(end < 0 ? text : text.subarray(0, end));
     if (name === "") break;
     names.push({ type: data[at] as number, bit: data[at + 1] as number, name });
   }
@@ -128,7 +129,7 @@ export function serializeFeatureNames(names: readonly FeatureName[]): Uint8Array
     const at = index * FEATURE_BYTES;
     out[at] = type;
     out[at + 1] = bit;
-    out.set(new TextEncoder().encode(name).subarray(0, FEATURE_BYTES - 2), at + 2);
+    out.set(encodeName(name).subarray(0, FEATURE_BYTES - 2), at + 2);
   });
   return out;
 }

@@ -2,6 +2,7 @@
  * The qcow2 header: parsing with every check that needs no other I/O, and the bytes of the first cluster for writing.
  * Limits are checked here, before anything is allocated. Source: qcow2.txt, "Header"; messages as QEMU 7.2.
  */
+import { decodeName, encodeName } from "../../../../base/names.ts";
 import { type Errno } from "../../../../base/errno.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
@@ -152,7 +153,7 @@ function readVariablePart(header: Header, cluster: Uint8Array): void {
 /** A name as QEMU takes it: up to the first NUL. */
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+  return decodeName(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 const KNOWN_INCOMPATIBLE = BigInt(
@@ -296,7 +297,7 @@ export function virtualSize(header: Header): number {
 export function setBackingFormat(header: Header, format: string | undefined): void {
   header.backingFormat = format;
   const others = header.extensions.filter(({ type }) => type !== Extension.backingFormat);
-  const own = { type: Extension.backingFormat, data: new TextEncoder().encode(format) };
+  const own = { type: Extension.backingFormat, data: encodeName(format ?? "") };
   header.extensions = format === undefined ? others : [own, ...others];
 }
 
@@ -310,7 +311,7 @@ export interface HeaderImage {
 
 /** Whether the header, with what is variable in it, fits the first cluster. */
 export function fitsFirstCluster(header: Header): boolean {
-  const name = new TextEncoder().encode(header.backingFile ?? "").byteLength;
+  const name = encodeName(header.backingFile ?? "").byteLength;
   const fixed =
     header.version === 2 ? HEADER_BYTES_V2 : HEADER_BYTES_WRITTEN + header.unknownFields.byteLength;
   return fixed + serializeExtensions(header.extensions).byteLength + name <= 2 ** header.clusterBits;
@@ -322,7 +323,7 @@ export function serializeHeader(header: Header, backingAt = 0): HeaderImage {
   const headerBytes =
     header.version === 2 ? HEADER_BYTES_V2 : HEADER_BYTES_WRITTEN + header.unknownFields.byteLength;
   const extensions = serializeExtensions(header.extensions);
-  const name = new TextEncoder().encode(header.backingFile ?? "");
+  const name = encodeName(header.backingFile ?? "");
   const nameAt = name.byteLength === 0 ? 0 : Math.max(backingAt, headerBytes + extensions.byteLength);
   const total = name.byteLength === 0 ? headerBytes + extensions.byteLength : nameAt + name.byteLength;
   if (total > clusterSize || name.byteLength > limits.maxBackingNameBytes) {

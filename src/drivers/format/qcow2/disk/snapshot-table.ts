@@ -3,6 +3,7 @@
  * has all extra data that we know, which old writers left out and version 3 demands; what we do not know is kept.
  * Source: qcow2.txt, "Snapshots".
  */
+import { decodeName, encodeName } from "../../../../base/names.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { SnapshotInfo } from "../../../../block/model/contract.ts";
@@ -123,7 +124,7 @@ export function parseSnapshot(bytes: Uint8Array, diskBytes: number): Snapshot {
   const extra = view.getUint32(36);
   const idAt = FIXED_BYTES + extra;
   const nameAt = idAt + view.getUint16(12);
-  const text = (from: number, to: number): string => new TextDecoder().decode(bytes.subarray(from, to));
+  const text = (from: number, to: number): string => decodeName(bytes.subarray(from, to));
   const clock = view.getBigUint64(24);
   const icount = extra >= 24 ? view.getBigUint64(56) : NO_ICOUNT;
   const info: SnapshotInfo = {
@@ -142,8 +143,8 @@ export function parseSnapshot(bytes: Uint8Array, diskBytes: number): Snapshot {
 
 /** A new entry. */
 export function makeSnapshot(info: SnapshotInfo, l1: { offset: number; entries: number }): Snapshot {
-  const id = new TextEncoder().encode(info.id);
-  const name = new TextEncoder().encode(info.name);
+  const id = encodeName(info.id);
+  const name = encodeName(info.name);
   const used = FIXED_BYTES + EXTRA_BYTES + id.byteLength + name.byteLength;
   const bytes = new Uint8Array(Math.ceil(used / 8) * 8);
   const view = new DataView(bytes.buffer);

@@ -4,6 +4,7 @@
  * Source: qcow2.txt, "Header"; behaviour and words of QEMU 7.2. Where QEMU would leave an image that it then can't read right
  * (zstd clusters or persistent bitmaps in version 2), and for any internal snapshot, a downgrade is refused instead.
  */
+import { encodeName } from "../../../../base/names.ts";
 import { nodeOf } from "../../../../block/model/node.ts";
 import { CommandError } from "../../../../base/errors.ts";
 import { SECTOR_SIZE } from "../../../../base/limits.ts";
@@ -150,7 +151,7 @@ async function upgrade(image: Image, snapshots: Qcow2Snapshots | undefined): Pro
 /** The image's file only; what the data file holds is the caller's business. */
 function renameDataFile(image: Image, name: string): Promise<void> {
   return rewriteHeader(image, (header) => {
-    const record = { type: Extension.dataFile, data: new TextEncoder().encode(name) };
+    const record = { type: Extension.dataFile, data: encodeName(name) };
     const others = header.extensions.filter(({ type }) => type !== Extension.dataFile);
     header.extensions = name === "" ? others : [...others, record];
   });

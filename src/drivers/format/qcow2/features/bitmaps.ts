@@ -5,6 +5,7 @@
  * Order of a save: data, tables and directory, then (all durable) the header with its autoclear bit off, the header with
  * the new place, and at last the bit. The old clusters are freed after that.
  */
+import { encodeName } from "../../../../base/names.ts";
 import { CommandError } from "../../../../base/errors.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
@@ -56,7 +57,7 @@ export class Qcow2Bitmaps implements BitmapStore {
       throw new CommandError(`Can't make bitmap '${name}' persistent in '${this.#image.node.name}': ${why}`);
     };
     if (this.#image.header.version < 3) refuse("Cannot store dirty bitmaps in qcow2 v2 files");
-    if (new TextEncoder().encode(name).byteLength > limits.maxBitmapNameBytes)
+    if (encodeName(name).byteLength > limits.maxBitmapNameBytes)
       refuse(`Name length exceeds maximum (${limits.maxBitmapNameBytes} characters)`);
     if (this.#entries.length >= limits.qcow2MaxBitmaps)
       refuse("Maximum number of persistent bitmaps is already reached");

@@ -7,6 +7,7 @@
  * without it (version 2) a crash can leave leaks and COPIED flags that claim too little or too much of what nobody shares.
  * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2.
  */
+import { encodeName } from "../../../../base/names.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { NewSnapshot, SnapshotInfo, SnapshotStore } from "../../../../block/model/contract.ts";
@@ -65,7 +66,7 @@ export class Qcow2Snapshots implements SnapshotStore {
 
   /** Errors: EINVAL where a refcount would not fit its width or for a long name, EFBIG, ENOTSUP with a data file. */
   async create(snapshot: NewSnapshot): Promise<SnapshotInfo> {
-    if (new TextEncoder().encode(snapshot.name).byteLength > limits.maxSnapshotNameBytes) {
+    if (encodeName(snapshot.name).byteLength > limits.maxSnapshotNameBytes) {
       throw blockError("EINVAL", "snapshot", "Snapshot name is too long");
     }
     if (this.#snapshots.length >= limits.qcow2MaxSnapshots) throw blockError("EFBIG", "snapshot");

@@ -3,6 +3,7 @@
  * before the header lets go of it, and the header is durable when the change returns; a crash leaves either link.
  * Source: qcow2.txt, "Header", "Header extensions".
  */
+import { encodeName } from "../../../../base/names.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import { type Header, serializeHeader, setBackingFormat } from "../disk/header.ts";
@@ -49,7 +50,7 @@ function checkLink(image: Image, link: BackingLink | null): void {
     const message = "Backing file and data-file-raw cannot be used at the same time";
     throw new ImageError({ structure: "header", field: "backing_file", op: "changeBackingFile", message });
   }
-  if (new TextEncoder().encode(link.filename).byteLength > limits.maxBackingNameBytes) {
+  if (encodeName(link.filename).byteLength > limits.maxBackingNameBytes) {
     const message = "Backing file name too long";
     throw new ImageError({ structure: "header", field: "backing_file", op: "changeBackingFile", message });
   }
@@ -73,7 +74,7 @@ function removeFormat(header: Header): void {
 export async function writeHeader(image: Image): Promise<void> {
   const { header } = image;
   const { clusterSize } = image.geometry;
-  const name = new TextEncoder().encode(header.backingFile ?? "");
+  const name = encodeName(header.backingFile ?? "");
   const plain = serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength;
   const oldEnd = header.backingOffset + limits.maxBackingNameBytes;
   const candidates = [Math.max(plain, SECTOR_SIZE), Math.ceil(oldEnd / SECTOR_SIZE) * SECTOR_SIZE];
