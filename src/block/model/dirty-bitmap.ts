@@ -7,6 +7,7 @@ import { CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { isPowerOfTwo } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 import type { NodeView } from "./contract.ts";
 
 /** A node that has dirty bitmaps: its length is theirs. */
@@ -147,9 +148,9 @@ export function findDirtyBitmap(node: BitmapOwner, name: string): DirtyBitmap | 
 }
 
 /** The bitmaps of a node as QMP shows them (BlockDirtyInfo). */
-export function dirtyBitmapInfo(node: BitmapOwner): Record<string, unknown>[] {
+export function dirtyBitmapInfo(node: BitmapOwner): TypeOf<"BlockDirtyInfo">[] {
   return node.dirtyBitmaps
-    .filter((bitmap) => bitmap.name !== undefined)
+    .filter((bitmap): bitmap is DirtyBitmap & { name: string } => bitmap.name !== undefined)
     .map((bitmap) => ({
       name: bitmap.name,
       count: bitmap.dirtyBytes,

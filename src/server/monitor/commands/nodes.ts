@@ -10,8 +10,8 @@ import { Perm } from "../../../block/model/permissions.ts";
 import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ArgsOf } from "../../../wire/qapi/index.ts";
+import { snapshotInfo } from "../../../block/query.ts";
 import type { CommandHandlers } from "../registry.ts";
-import { snapshotInfo } from "./query.ts";
 
 async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<void> {
   const node = engine.graph.nodeOrDevice({

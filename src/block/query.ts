@@ -1,0 +1,109 @@
+/**
+ * What a node says of itself and of the image it shows: one function for each row, called by the library's handles and by the
+ * monitor alike. Rows are those of the QAPI table. Source: QAPI block-core schema, QEMU 7.2.
+ */
+import { SECTOR_SIZE } from "../base/limits.ts";
+import { alignUp } from "../base/ranges.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
+import { backingChainNext } from "./model/chain.ts";
+import type { SnapshotInfo } from "./model/contract.ts";
+import { dirtyBitmapInfo } from "./model/dirty-bitmap.ts";
+import { imageFilename } from "./model/filename.ts";
+import type { BlockNode } from "./model/node.ts";
+
+const noThrottling = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
+
+/** BlockDeviceInfo of a node; with `flat` the backing images are left out. */
+export async function deviceInfo(node: BlockNode, flat = false): Promise<TypeOf<"BlockDeviceInfo">> {
+  const bitmaps = dirtyBitmapInfo(node);
+  const backing = backingFile(node);
+  return {
+    ...noThrottling,
+    file: imageFilename(node),
+    "node-name": node.name,
+    ro: node.readOnly,
+    drv: node.type.name,
+    ...(backing === undefined ? {} : { backing_file: backing }),
+    backing_file_depth: depth(node),
+    encrypted: isEncrypted(node),
+    detect_zeroes: node.options.detectZeroes,
+    write_threshold: node.writeThreshold,
+    cache: { writeback: true, direct: node.options.cacheDirect, "no-flush": node.options.cacheNoFlush },
+    image: await imageInfo(node, !flat),
+    ...(bitmaps.length > 0 ? { "dirty-bitmaps": bitmaps } : {}),
+  };
+}
+
+/** Whether the disk's content is stored encrypted, in this image or below it. */
+function isEncrypted(node: BlockNode): boolean {
+  if (node.driver.encrypted) return node.driver.encrypted();
+  const below = node.filtered ?? node.backing;
+  return below ? isEncrypted(below.node) : false;
+}
+
+function backingFile(node: BlockNode): string | undefined {
+  const backing = backingChainNext(node);
+  return backing ? imageFilename(backing) : undefined;
+}
+
+function depth(node: BlockNode): number {
+  let count = 0;
+  for (let at = backingChainNext(node); at; at = backingChainNext(at)) count += 1;
+  return count;
+}
+
+/** ImageInfo of a node, its backing chain included if asked for. */
+export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf<"ImageInfo">> {
+  const info = node.driver.getInfo?.();
+  const actual = await allocatedBytes(node);
+  const specific = node.driver.formatSpecific?.() as TypeOf<"ImageInfoSpecific"> | undefined;
+  const backing = chain ? backingChainNext(node) : undefined;
+  const snapshots = node.driver.snapshots?.()?.list() ?? [];
+  return {
+    filename: imageFilename(node),
+    format: node.type.name,
+    // Told in whole sectors, as QEMU counts them.
+    "virtual-size": alignUp(node.length, SECTOR_SIZE),
+    ...(actual === undefined ? {} : { "actual-size": actual }),
+    ...(info && info.clusterSize > 0 ? { "cluster-size": info.clusterSize } : {}),
+    ...(node.driver.encrypted?.() ? { encrypted: true } : {}),
+    "dirty-flag": info?.isDirty ?? false,
+    ...backingNames(node),
+    ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),
+    ...(backing ? { "backing-image": await imageInfo(backing, true) } : {}),
+    ...(specific ? { "format-specific": specific } : {}),
+  };
+}
+
+/** A snapshot as lists show it. */
+export function snapshotInfo(snapshot: SnapshotInfo): TypeOf<"SnapshotInfo"> {
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    "vm-state-size": snapshot.vmStateBytes,
+    "date-sec": snapshot.dateSeconds,
+    "date-nsec": snapshot.dateNanoseconds,
+    "vm-clock-sec": snapshot.vmClockSeconds,
+    "vm-clock-nsec": snapshot.vmClockNanoseconds,
+    ...(snapshot.icount === undefined ? {} : { icount: snapshot.icount }),
+  };
+}
+
+function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
+  const name = node.driver.backingFilename?.();
+  if (!name) return {};
+  const format = node.driver.backingFormat?.();
+  return {
+    "backing-filename": name,
+    "full-backing-filename": /^[^/\\]*:/.test(name)
+      ? name
+      : node.services.host.files.resolve(imageFilename(node), name),
+    ...(format === undefined ? {} : { "backing-filename-format": format }),
+  };
+}
+
+async function allocatedBytes(node: BlockNode): Promise<number | undefined> {
+  if (node.driver.allocatedBytes) return node.driver.allocatedBytes();
+  const below = node.primary ?? node.filtered;
+  return below ? allocatedBytes(below.node) : undefined;
+}
