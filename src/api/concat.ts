@@ -63,6 +63,7 @@ class Concat implements BlockDriver {
 export const concat: DriverType = {
   name: "concat",
   kind: "format",
+  isLibraryOnly: true,
   async open(context, spec) {
     const children: Edge[] = [];
     for (const [index, name] of (spec["disks"] as readonly string[]).entries())

@@ -74,7 +74,14 @@ export {
   mergeBitmaps,
   removeBitmap,
 } from "./bitmaps.ts";
-export { type ExportOptions, exportDisk } from "./export.ts";
+export {
+  type ImageStreamOptions,
+  /** @deprecated The former name of ImageStreamOptions. */
+  type ImageStreamOptions as ExportOptions,
+  imageStream,
+  /** @deprecated The former name of imageStream(). */
+  imageStream as exportDisk,
+} from "./image-stream.ts";
 export { type CommitOverlayOptions, commitOverlay } from "./commit.ts";
 export { CompareError, type CompareOptions, type CompareResult, compare } from "./compare.ts";
 export { type ConvertOptions, CopyError, CopyStatusError, type UnreadRange, convert } from "./convert.ts";
@@ -102,15 +109,13 @@ export type {
   BlobOptions,
   CreateImageOptions,
   CreateImageSpec,
-  CreateLuksOptions,
-  CreateQcow2Options,
-  CreateRawOptions,
   HttpDiskOptions,
   NewFile,
   MemoryBufferOptions,
   OpenOptions,
   OpenSpec,
 } from "./open.ts";
+export type { CreateLuksOptions, CreateQcow2Options, CreateRawOptions } from "../drivers/index.ts";
 export { discardOverlay } from "./overlay.ts";
 export { type ManifestOptions, makeManifest } from "./manifest.ts";
 export { type RebaseOptions, type RebaseTarget, rebase } from "./rebase.ts";

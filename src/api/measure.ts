@@ -1,25 +1,29 @@
 /**
- * How large an image would become, without making it. Source: qcow2.txt; behaviour of qemu-img measure 7.2, which counts
- * the metadata of a fully allocated image whatever is required.
+ * How large an image would become, without making it: the format's own answer. Behaviour of qemu-img measure 7.2.
  */
-import { BlockError } from "../base/errors.ts";
-import { KiB, limits, SECTOR_SIZE } from "../base/limits.ts";
-import { alignUp } from "../base/ranges.ts";
-import { blockStatusAbove } from "../block/io/status.ts";
-import { parseLuksCreateOptions, payloadOffset } from "../crypto/luks-options.ts";
+import { CommandError } from "../base/errors.ts";
+import type { DriverType, MeasureResult } from "../block/model/contract.ts";
+import { portableDrivers } from "../drivers/index.ts";
+import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
+import type { CreateImageSpec } from "./open.ts";
 
-const BITMAP_ENTRY_BYTES = 24;
+export type { MeasureResult } from "../block/model/contract.ts";
 
 /** What is to be measured. */
 export interface MeasureOptions {
-  format: "raw" | "qcow2" | "luks";
-  /** The options of LUKS (wire names): of a luks target, or of a qcow2 one that shall be encrypted by it. */
-  encrypt?: Readonly<Record<string, unknown>>;
+  /** A format of Blockwright's own, or of a driver that the engine was given. */
+  format: CreateImageSpec["driver"] | (string & {});
   /** The disk that shall be copied; its length counts. */
   source?: Node;
+  /** Whose drivers are asked; needed only without a source, for formats of other drivers. */
+  engine?: Engine;
   /** Length of the disk without a source, bytes. */
   bytes?: number;
+  /** Options that createImage() would take (wire names); those below are short for some of them. */
+  options?: Readonly<Record<string, unknown>>;
+  /** The options of LUKS (wire names): of a luks target, or of a qcow2 one that shall be encrypted by it. */
+  encrypt?: Readonly<Record<string, unknown>>;
   /** qcow2: default 65536. */
   clusterSize?: number;
   /** qcow2: default 16. */
@@ -33,124 +37,43 @@ export interface MeasureOptions {
   signal?: AbortSignal;
 }
 
-/** What a new image takes, bytes. */
-export interface MeasureResult {
-  requiredBytes: number;
-  fullyAllocatedBytes: number;
-  /** For the source's persistent bitmaps; absent where the target or the source can't keep any. */
-  bitmapsBytes?: number;
-}
-
-/** Measures. Throws BlockError EINVAL in QEMU's words, EFBIG's words for a disk that the format can't hold. */
+/** Measures. Throws CommandError where there is no such format, BlockError EINVAL in QEMU's words. */
 export async function measure(options: MeasureOptions): Promise<MeasureResult> {
-  const { source, format } = options;
-  options.signal?.throwIfAborted();
-  const bytes = alignUp(source?.length ?? options.bytes ?? 0, SECTOR_SIZE);
-  if (format === "raw") return { requiredBytes: bytes, fullyAllocatedBytes: bytes };
-  const luks = options.encrypt ?? (format === "luks" ? {} : undefined);
-  const header = luks ? payloadOffset(parseLuksCreateOptions(luks).keyBytes) : 0;
-  if (format === "luks") {
-    // As QEMU counts: of a length that was given not in whole sectors.
-    const all = header + (source ? bytes : (options.bytes ?? 0));
-    return { requiredBytes: all, fullyAllocatedBytes: all };
-  }
-  const { clusterSize, entryBytes, refcountOrder } = geometry(options);
-  const l2Tables = Math.ceil(bytes / clusterSize / (clusterSize / entryBytes));
-  if (bytes > limits.maxImageBytes || l2Tables * 8 > limits.qcow2MaxL1Bytes)
-    refuse("The image size is too large (try using a larger cluster size)");
-  const virtual = alignUp(bytes, clusterSize);
-  const all = options.preallocation === "full" || options.preallocation === "falloc";
-  let required = all || (source && options.backing) ? virtual : 0;
-  if (required === 0 && source)
-    required = await dataBytes(source, { bytes, clusterSize, signal: options.signal });
-  const metadata = metadataBytes(virtual, { clusterSize, entryBytes, refcountOrder });
-  const fullyAllocatedBytes = virtual + metadata + alignUp(header, clusterSize);
-  const result = { requiredBytes: fullyAllocatedBytes - virtual + required, fullyAllocatedBytes };
-  const keepsBitmaps = options.compat !== "0.10" && source && canKeepBitmaps(source);
-  return keepsBitmaps ? { ...result, bitmapsBytes: bitmapsBytes(source, clusterSize) } : result;
+  const { source, format, signal } = options;
+  signal?.throwIfAborted();
+  const type = formatOf(options);
+  if (!type?.measure) throw new CommandError(`Format driver '${format}' does not support size measurement`);
+  return type.measure({
+    options: creation(options),
+    bytes: source?.length ?? options.bytes ?? 0,
+    ...(source ? { source: source.blockNode } : {}),
+    ...(signal ? { signal } : {}),
+  });
 }
 
-function refuse(message: string): never {
-  throw new BlockError({ code: "EINVAL", op: "measure", message });
+function formatOf({ format, source, engine = source?.engine }: MeasureOptions): DriverType | undefined {
+  return [...(engine?.graph.drivers ?? []), ...portableDrivers].find(({ name }) => name === format);
 }
 
-interface Geometry {
-  clusterSize: number;
-  entryBytes: number;
-  refcountOrder: number;
+/** The options as createImage() has them. Only the key slots' own ones stand beside each other where the whole is a volume. */
+function creation(given: MeasureOptions): Record<string, unknown> {
+  const short: Record<string, unknown> = {
+    "cluster-size": given.clusterSize,
+    "refcount-bits": given.refcountBits,
+    "extended-l2": given.extendedL2,
+    version: given.compat === undefined ? undefined : versions[given.compat],
+    "backing-file": given.backing ? "" : undefined,
+    preallocation: given.preallocation,
+  };
+  const isVolume = formatOf(given)?.createOptions?.some(
+    ({ wire, isSecret }) => isSecret && !wire?.includes("."),
+  );
+  const encrypt = isVolume ? { ...given.encrypt } : given.encrypt && { encrypt: given.encrypt };
+  return {
+    ...Object.fromEntries(Object.entries(short).filter(([, value]) => value !== undefined)),
+    ...encrypt,
+    ...given.options,
+  };
 }
 
-function geometry(options: MeasureOptions): Geometry {
-  const { clusterSize = 64 * KiB, refcountBits = 16, extendedL2 = false } = options;
-  const old = options.compat === "0.10";
-  const least = 2 ** limits.qcow2MinClusterBits;
-  const most = 2 ** limits.qcow2MaxClusterBits;
-  const isPower = (value: number): boolean => Number.isInteger(Math.log2(value));
-  if (!isPower(clusterSize) || clusterSize < least || clusterSize > most)
-    refuse(`Cluster size must be a power of two between ${least} and ${most / KiB}k`);
-  if (extendedL2 && clusterSize < 16 * KiB)
-    refuse(`Extended L2 entries are only supported with cluster sizes of at least ${16 * KiB} bytes`);
-  if (!isPower(refcountBits) || refcountBits < 1 || refcountBits > 64)
-    refuse("Refcount width must be a power of two and may not exceed 64 bits");
-  if (old && refcountBits !== 16) {
-    refuse(
-      "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)",
-    );
-  }
-  return { clusterSize, entryBytes: extendedL2 ? 16 : 8, refcountOrder: Math.log2(refcountBits) };
-}
-
-/** Metadata of an image that is full. */
-function metadataBytes(virtual: number, { clusterSize, entryBytes, refcountOrder }: Geometry): number {
-  const l2Bytes = alignUp(virtual / clusterSize, clusterSize / entryBytes) * entryBytes;
-  const l1Bytes = alignUp(l2Bytes / clusterSize, clusterSize / 8) * 8;
-  const bytes = clusterSize + l2Bytes + l1Bytes;
-  const clusters = (bytes + virtual) / clusterSize;
-  const perBlock = (clusterSize * 8) / 2 ** refcountOrder;
-  let blocks = 0;
-  let table = 0;
-  // Blocks and table are counted by blocks too.
-  for (let last = -1, all = 0; all !== last;) {
-    last = all;
-    blocks = Math.ceil((clusters + table + blocks) / perBlock);
-    table = Math.ceil(blocks / (clusterSize / 8));
-    all = clusters + blocks + table;
-  }
-  return bytes + (blocks + table) * clusterSize;
-}
-
-/** Bytes of all clusters that hold data. */
-async function dataBytes(
-  source: Node,
-  { bytes, clusterSize, signal }: { bytes: number; clusterSize: number; signal: AbortSignal | undefined },
-): Promise<number> {
-  let required = 0;
-  for (let at = 0; at < bytes;) {
-    signal?.throwIfAborted();
-    const status = await blockStatusAbove(source.blockNode, at, bytes - at);
-    let reach = status.bytes;
-    if (!status.zero && status.data && status.allocated) {
-      reach = alignUp(at + reach, clusterSize) - at;
-      required += (at % clusterSize) + reach;
-    }
-    at += reach;
-  }
-  return required;
-}
-
-function canKeepBitmaps(source: Node): boolean {
-  const { driver } = source.blockNode;
-  return driver.bitmapStore?.() !== undefined && driver.formatSpecific?.()?.data["compat"] !== "0.10";
-}
-
-function bitmapsBytes(source: Node, clusterSize: number): number {
-  let bytes = 0;
-  let directory = 0;
-  for (const bitmap of source.blockNode.dirtyBitmaps) {
-    if (!bitmap.persistent || bitmap.inconsistent) continue;
-    const clusters = Math.ceil(Math.ceil(Math.ceil(source.length / bitmap.granularity) / 8) / clusterSize);
-    bytes += clusters * clusterSize + alignUp(clusters * 8, clusterSize);
-    directory += alignUp(BITMAP_ENTRY_BYTES + new TextEncoder().encode(bitmap.name).byteLength, 8);
-  }
-  return bytes + alignUp(directory, clusterSize);
-}
+const versions = { "0.10": "v2", "1.1": "v3" };

@@ -4,10 +4,12 @@
 import { closing } from "../base/closing.ts";
 import { limits } from "../base/limits.ts";
 import { BlockError, errnoOf } from "../base/errors.ts";
-import type { NodeSpec } from "../block/model/contract.ts";
+import type { CreatedFile, DriverType, NodeSpec } from "../block/model/contract.ts";
+import { isItsFile } from "../block/model/formats.ts";
 import type { Gate } from "../block/model/gate.ts";
+import type { CreateFormatOptions } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
-import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
+import type { BlockdevOptions } from "../wire/qapi/index.ts";
 import { refuseOwnFiles } from "./own-files.ts";
 import { type CallOptions, Node, releaseIdle } from "./node.ts";
 
@@ -74,23 +76,8 @@ export interface NewFile {
   filename: string;
 }
 
-/** A raw image in a new file. */
-export interface CreateRawOptions {
-  driver: "raw";
-  file: NewFile;
-  /** Bytes. */
-  size: number;
-  preallocation?: "off" | "falloc" | "full";
-}
-
-/** A qcow2 image as QAPI's BlockdevCreateOptionsQcow2: into a new file, an open node (by name) or a spec. */
-export type CreateQcow2Options = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "qcow2" }>;
-
-/** A LUKS1 volume as QAPI's BlockdevCreateOptionsLUKS, in the same places. */
-export type CreateLuksOptions = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "luks" }>;
-
-/** What createImage() makes. */
-export type CreateImageSpec = CreateRawOptions | CreateQcow2Options | CreateLuksOptions;
+/** What createImage() makes; a spec of a driver that the engine was given is one too, for who casts it. */
+export type CreateImageSpec = CreateFormatOptions<NewFile>;
 
 /** Options of createImage(). */
 export interface CreateImageOptions extends CallOptions {
@@ -110,15 +97,15 @@ export async function createImageIn(
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
   await releaseIdle(engine);
-  const file = newFileOf(spec);
+  const file = newFileOf(engine, spec);
   if (file === undefined) return formatImage(engine, spec, options.signal);
-  const preallocation = spec.driver === "raw" ? spec.preallocation : undefined;
+  const isOwnFile = isItsFile(engine.graph.driver(spec.driver));
   const created = await createFile(engine, file, {
-    size: spec.driver === "raw" ? spec.size : 0,
+    size: isOwnFile ? spec.size : 0,
     exclusive: !options.overwrite,
-    ...(preallocation === undefined ? {} : { preallocation }),
+    ...(isOwnFile && spec.preallocation !== undefined ? { preallocation: spec.preallocation } : {}),
   });
-  if (spec.driver === "raw") return;
+  if (isOwnFile) return;
   try {
     await formatImage(engine, spec, options.signal);
   } catch (error) {
@@ -132,9 +119,10 @@ export async function createImageIn(
  * the image would be its own data file or backing file.
  */
 export async function checkNewImage(engine: Engine, spec: CreateImageSpec): Promise<void> {
-  checkSize(spec);
   const { graph } = engine;
-  await graph.driver(spec.driver).checkCreate?.({ graph, host: graph.host }, { ...spec });
+  const type = graph.driver(spec.driver);
+  checkSize(type, spec.size);
+  await type.checkCreate?.({ graph, host: graph.host }, { ...spec });
   await refuseOwnFiles(graph.host.files, { ...spec });
 }
 
@@ -150,45 +138,32 @@ export async function removeImageIn(engine: Engine, file: NewFile): Promise<void
 }
 
 /** What is too large for a format is told by its driver. */
-function checkSize({ driver, size }: CreateImageSpec): void {
+function checkSize(type: DriverType, size: number): void {
   if (!Number.isInteger(size) || size < 0) {
     const message = `Image size ${size} is no whole number of bytes`;
     throw new BlockError({ code: "EINVAL", op: "create", message });
   }
-  if (driver === "raw" && size > limits.maxImageBytes) {
+  if (isItsFile(type) && size > limits.maxImageBytes) {
     const message = `Image size ${size} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
     throw new BlockError({ code: "EFBIG", op: "create", message });
   }
 }
 
-/** The file that is to be made, if the storage is described as one. */
-function newFileOf(spec: CreateImageSpec): NewFile | undefined {
-  const { file } = spec;
+/** The file that is to be made, if the storage is described as one of a protocol that makes files. */
+function newFileOf({ graph }: Engine, { file }: CreateImageSpec): NewFile | undefined {
   if (typeof file !== "object") return undefined;
-  const { driver } = file;
-  if (driver !== "file" && driver !== "opfs" && driver !== "indexeddb") return undefined;
-  return { driver, filename: file.filename };
+  const type = graph.driver(file.driver);
+  return type.kind === "protocol" && type.create ? (file as NewFile) : undefined;
 }
 
 async function createFile(
   { graph }: Engine,
   file: NewFile,
-  how: { size: number; exclusive: boolean; preallocation?: "off" | "falloc" | "full" },
-): Promise<{ made: boolean; identity?: string }> {
-  const { driver, filename } = file;
-  // Files of the host have a way that never replaces one; blockdev-create, as QEMU's, always does.
-  if (driver !== "file") {
-    await graph.driver(driver).create!({ graph, host: graph.host }, { ...file, ...how });
-    return { made: how.exclusive };
-  }
-  try {
-    return await graph.host.files.create(filename, how);
-  } catch (error) {
-    // A file that is there but in use, or that can't grow, has been opened.
-    if (!(error instanceof BlockError) || error.op === "lock" || error.op === "truncate") throw error;
-    const message = `Could not create '${filename}': ${error.message}`;
-    throw new BlockError({ code: error.code, op: "create", message, cause: error });
-  }
+  how: { size: number; exclusive: boolean; preallocation?: string },
+): Promise<CreatedFile> {
+  const context = { graph, host: graph.host };
+  const created = await graph.driver(file.driver).create?.(context, { ...file, ...how });
+  return created ?? { made: how.exclusive };
 }
 
 async function removeFile(
@@ -196,10 +171,11 @@ async function removeFile(
   file: NewFile,
   { identity }: { identity?: string } = {},
 ): Promise<void> {
-  const { driver, filename } = file;
-  if (driver === "file")
-    return graph.host.files.remove(filename, identity === undefined ? undefined : { identity });
-  await graph.driver(driver).remove!({ graph, host: graph.host }, { ...file });
+  const type = graph.driver(file.driver);
+  if (!type.remove)
+    throw new BlockError({ code: "ENOTSUP", op: "remove", message: `'${file.driver}' has no files` });
+  const only = identity === undefined ? {} : { identity };
+  await type.remove({ graph, host: graph.host }, { ...file, ...only });
 }
 
 async function formatImage(engine: Engine, spec: CreateImageSpec, signal?: AbortSignal): Promise<void> {

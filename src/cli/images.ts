@@ -6,9 +6,18 @@ import { CommandError, detailOf } from "../base/errors.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
+import { findDriver } from "../block/model/formats.ts";
 import { Perm } from "../block/model/permissions.ts";
+import { LUKS } from "../crypto/luks-rows.ts";
 import { type Node, openNode, type OpenSpec } from "../node.ts";
-import { isJsonObject, type JsonObject, parseKeyval, validate, validateOptions } from "../wire/qapi/index.ts";
+import {
+  isJsonObject,
+  type JsonObject,
+  parseKeyval,
+  schemaWith,
+  validate,
+  validateOptions,
+} from "../wire/qapi/index.ts";
 import { jsonOptions, localFile, nameFiles, type Opener } from "./names.ts";
 import type { CacheMode } from "./options/cache.ts";
 import { readOptionWords } from "./options/words.ts";
@@ -41,7 +50,9 @@ export async function describeImage(verb: Opener, name: string, options: ImageOp
   if (options.imageOpts && options.format !== undefined)
     throw new Refusal("--image-opts and --format are mutually exclusive");
   if (options.imageOpts)
-    return describeObject(verb, readOptionWords(parseKeyval(name, "file")), { strings: true });
+    return describeObject(verb, readOptionWords(verb.engine.graph, parseKeyval(name, "file")), {
+      strings: true,
+    });
   const { format } = options;
   if (name.startsWith("json:")) {
     const given = jsonOptions(name.slice("json:".length));
@@ -53,20 +64,16 @@ export async function describeImage(verb: Opener, name: string, options: ImageOp
   const file: NodeSpec = { driver: "file", filename: localFile(name) };
   if (format === undefined) {
     const found = await probe(verb, file, options);
-    if ((options.warn ?? options.write ?? false) && found.driver === "raw") warnOfRaw(name);
+    if ((options.warn ?? options.write ?? false) && isUnclaimed(verb, found.driver))
+      warnOfGuess(name, found.driver);
     return { ...found, file };
   }
   checkDriver(verb, format);
   return format === "file" ? file : { driver: format, file };
 }
 
-/** Whether there is a driver of that name. */
-export function isDriver(verb: Opener, name: string): boolean {
-  return [...verb.engine.graph.drivers].some((type) => type.name === name);
-}
-
 function checkDriver(verb: Opener, name: string): void {
-  if (!isDriver(verb, name)) throw new CommandError(`Unknown driver '${name}'`);
+  if (!findDriver(verb.engine.graph, name)) throw new CommandError(`Unknown driver '${name}'`);
 }
 
 /** The driver of an object of options, and those of the objects in it. */
@@ -89,7 +96,7 @@ function openFormats(object: JsonObject, path: readonly string[] = []): string[]
   for (const [key, value] of Object.entries(object)) {
     if (!isJsonObject(value)) continue;
     if (key === "encrypt" && value["format"] === undefined) {
-      value["format"] = "luks";
+      value["format"] = LUKS;
       found.push([...path, key]);
     } else found.push(...openFormats(value, [...path, key]));
   }
@@ -130,7 +137,11 @@ async function describeObject(
     throw new CommandError('A block device must be specified for "file"');
   const open = openFormats(given);
   try {
-    const spec = (strings ? validateOptions : validate)("BlockdevOptions", given) as NodeSpec;
+    const spec = (strings ? validateOptions : validate)(
+      "BlockdevOptions",
+      given,
+      schemaWith(verb.engine.graph.drivers),
+    ) as NodeSpec;
     for (const path of open) forgetFormat(spec, path);
     return { ...spec, ...found };
   } catch (error) {
@@ -194,11 +205,16 @@ export function withAio(spec: NodeSpec, aio: string | undefined): NodeSpec {
   return typeof file === "object" && file !== null ? { ...spec, file: withAio(file as NodeSpec, aio) } : spec;
 }
 
-/** Says on stderr that the format of a file was guessed to be raw. */
-function warnOfRaw(name: string): void {
+/** Whether probing left it at the format that nothing claims. */
+function isUnclaimed({ engine }: Opener, driver: string): boolean {
+  return engine.graph.driver(driver).isDefault === "unclaimed";
+}
+
+/** Says on stderr that the format of a file was guessed, since nothing claims it. */
+function warnOfGuess(name: string, format: string): void {
   process.stderr.write(
-    `WARNING: Image format was not specified for '${name}' and probing guessed raw.\n` +
-      "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n" +
-      "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+    `WARNING: Image format was not specified for '${name}' and probing guessed ${format}.\n` +
+      `         Automatically detecting the format is dangerous for ${format} images, write operations on block 0 will be restricted.\n` +
+      `         Specify the '${format}' format explicitly to remove the restrictions.\n`,
   );
 }

@@ -8,6 +8,7 @@
 import { firstFailure } from "../base/errors.ts";
 import type { QmpEvent } from "../base/event-bus.ts";
 import { fileGate } from "../block/model/gate.ts";
+import { overlayFormat } from "../drivers/format/defaults.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import type { VerbFlags } from "./options/flags.ts";
@@ -54,11 +55,11 @@ export interface RunOptions {
 }
 
 /** What QEMU prints of an image that turns out to be corrupt, once. */
-function corruptionText({ msg, fatal }: { msg?: unknown; fatal?: unknown }): string {
+function corruptionText(format: string, { msg, fatal }: { msg?: unknown; fatal?: unknown }): string {
   const [what, events] = fatal
     ? ["Marking image as corrupt", "corruption"]
     : ["Image is corrupt", "non-fatal corruption"];
-  return `qcow2: ${what}: ${String(msg)}; further ${events} events will be suppressed`;
+  return `${format}: ${what}: ${String(msg)}; further ${events} events will be suppressed`;
 }
 
 /** One run of a verb. */
@@ -133,8 +134,15 @@ export class Run {
     }
   }
 
+  /** The format of a node; while one is opened, it is one that keeps metadata worth checking. */
+  #formatOf(name: unknown): string {
+    const node = typeof name === "string" ? this.engine.graph.findNode(name) : undefined;
+    return node?.type.name ?? overlayFormat;
+  }
+
   #onEvent(event: QmpEvent): void {
-    if (event.event === "BLOCK_IMAGE_CORRUPTED") this.tell(corruptionText(event.data));
+    if (event.event === "BLOCK_IMAGE_CORRUPTED")
+      this.tell(corruptionText(this.#formatOf(event.data["node-name"]), event.data));
     this.#view.event?.(event);
   }
 

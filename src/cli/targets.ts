@@ -4,6 +4,8 @@
 import { CommandError, errnoOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
+import { findDriver } from "../block/model/formats.ts";
+import { plainFormat } from "../drivers/format/defaults.ts";
 import { type CreateImageSpec, type Engine, type Node, createImage } from "../node.ts";
 import { describeImage } from "./images.ts";
 import type { Opener } from "./names.ts";
@@ -36,14 +38,14 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   const { files } = engine.graph.host;
   const given = target.image.startsWith("json:") ? await describeImage(opener, target.image, {}) : undefined;
   const filename = given ? innermostFile(given) : target.image;
-  const format = given ? outermostFormat(given) : target.format;
+  const format = given ? outermostFormat(engine, given) : target.format;
   const exists = filename === undefined || (await isThere(engine.graph.host, filename));
   if (exists && !target.force)
     throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
   if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
   // What json: describes is taken as it stands; a plain file is made anew.
   if (filename !== undefined && !(given && exists))
-    await createImage(creation(target, { filename, format }), { engine, overwrite: target.force });
+    await createImage(creation(engine, target, { filename, format }), { engine, overwrite: target.force });
   const spec = given ?? { driver: format, file: { driver: "file", filename } };
   return {
     spec: { discard: "unmap", ...spec, "node-name": "target" },
@@ -53,19 +55,19 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   };
 }
 
-function creation(target: TargetArgument, made: { filename: string; format: string }): CreateImageSpec {
-  const file = { driver: "file", filename: made.filename } as const;
-  const { size, backing } = target;
-  if (made.format === "qcow2") {
-    const named = backing
-      ? { "backing-file": backing.filename, "backing-fmt": backing.format as "raw" | "qcow2" }
-      : {};
-    return { driver: "qcow2", file, size, ...named };
-  }
-  if (made.format !== "raw")
-    throw new CommandError(`Images of format '${made.format}' can't be made: raw, qcow2`);
-  if (backing) throw new CommandError("Backing file not supported for file format 'raw'");
-  return { driver: "raw", file, size };
+function creation(
+  engine: Engine,
+  { size, backing }: TargetArgument,
+  { filename, format }: { filename: string; format: string },
+): CreateImageSpec {
+  const type = findDriver(engine.graph, format);
+  if (type?.kind !== "format" || !type.createOptions)
+    throw new CommandError(`Images of format '${format}' can't be made`);
+  if (backing && !type.supportsBacking)
+    throw new CommandError(`Backing file not supported for file format '${format}'`);
+  const named = backing ? { "backing-file": backing.filename, "backing-fmt": backing.format } : {};
+  const spec = { driver: format, file: { driver: "file", filename }, size, ...named };
+  return spec as unknown as CreateImageSpec;
 }
 
 /** The file at the bottom of a description (below filters too), if it is one. */
@@ -75,10 +77,12 @@ function innermostFile(spec: NodeSpec): string | undefined {
   return typeof below === "object" && below !== null ? innermostFile(below as NodeSpec) : undefined;
 }
 
-function outermostFormat(spec: NodeSpec): string {
-  if (spec.driver === "qcow2" || spec.driver === "raw") return spec.driver;
+function outermostFormat(engine: Engine, spec: NodeSpec): string {
+  if (findDriver(engine.graph, spec.driver)?.kind === "format") return spec.driver;
   const below = spec["file"] ?? spec["image"];
-  return typeof below === "object" && below !== null ? outermostFormat(below as NodeSpec) : "raw";
+  return typeof below === "object" && below !== null
+    ? outermostFormat(engine, below as NodeSpec)
+    : plainFormat;
 }
 
 async function isThere(host: Host, filename: string): Promise<boolean> {

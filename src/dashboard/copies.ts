@@ -3,6 +3,7 @@
  * its image is closed, listed, and can be downloaded or removed.
  */
 import type { RemoteEngine } from "../browser.ts";
+import { overlayFormat } from "../drivers/format/defaults.ts";
 import { h } from "./dom.ts";
 
 /** What makes a copy. */
@@ -53,8 +54,8 @@ export class Copies {
   async prepare(kind: CopyKind, size: number): Promise<void> {
     const { file } = places[kind];
     this.#keep(kind, false);
-    await this.#engine.createImage({ driver: "qcow2", file, size }, { overwrite: true });
-    await this.#engine.qmp.execute("blockdev-add", { driver: "qcow2", "node-name": kind, file });
+    await this.#engine.createImage({ driver: overlayFormat, file, size }, { overwrite: true });
+    await this.#engine.qmp.execute("blockdev-add", { driver: overlayFormat, "node-name": kind, file });
     this.#open.add(kind);
   }
 
@@ -68,7 +69,7 @@ export class Copies {
   /** The image's file as it lies in the store. */
   async read(kind: CopyKind): Promise<ReadableStream<Uint8Array>> {
     const disk = await this.#engine.open({ ...places[kind].file, "read-only": true });
-    const stream = await disk.export();
+    const stream = await disk.imageStream();
     const end = new TransformStream<Uint8Array, Uint8Array>({ flush: () => disk.close() });
     return stream.pipeThrough(end);
   }

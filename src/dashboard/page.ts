@@ -3,6 +3,7 @@
  */
 import { type AnyClientEvent, persistStorage, storageStatus } from "../browser.ts";
 import { Copies, type CopyKind } from "./copies.ts";
+import { overlayFormat, plainFormat } from "../drivers/format/defaults.ts";
 import { bytesText, byId, h, say } from "./dom.ts";
 import { save } from "./download.ts";
 import { type Guest, boot } from "./guest.ts";
@@ -206,12 +207,12 @@ class Page {
 
   async #export(): Promise<void> {
     const choice = byId<HTMLSelectElement>("export-format").value;
-    const format = choice === "raw" ? "raw" : "qcow2";
+    const format = choice === plainFormat ? plainFormat : overlayFormat;
     const abort = new AbortController();
     const card = new JobCard(`export: ${choice.replace("-", ", ")}`, { onCancel: () => abort.abort() });
     const remove = this.#jobs.add(card);
     try {
-      const stream = await this.#session.disk.export({
+      const stream = await this.#session.disk.imageStream({
         format,
         compress: choice === "qcow2-compressed",
         signal: abort.signal,

@@ -4,6 +4,7 @@
  * versions.
  */
 import { type RemoteDisk, type RemoteEngine, connectWorker, errnoOf } from "../browser.ts";
+import { overlayFormat } from "../drivers/format/defaults.ts";
 import type { Policy } from "./starter.ts";
 import type { RoomMessage } from "./worker.ts";
 
@@ -120,8 +121,11 @@ export class Session {
   async addLayer(): Promise<void> {
     const { qmp } = this.engine;
     const file = { driver: "opfs", filename: LAYER_FILE } as const;
-    await this.engine.createImage({ driver: "qcow2", file, size: this.disk.length }, { overwrite: true });
-    await qmp.execute("blockdev-add", { driver: "qcow2", "node-name": LAYER, file, backing: null });
+    await this.engine.createImage(
+      { driver: overlayFormat, file, size: this.disk.length },
+      { overwrite: true },
+    );
+    await qmp.execute("blockdev-add", { driver: overlayFormat, "node-name": LAYER, file, backing: null });
     await qmp.execute("blockdev-snapshot", { node: DISK, overlay: LAYER });
     this.#hasLayer = true;
     this.#top = await this.engine.disk(LAYER);
@@ -161,7 +165,7 @@ export class Session {
 
 function specOf(name: string, filename: string, backing: string): object {
   const file = { driver: "demo-full-store", file: { driver: "opfs", filename } };
-  return { driver: "qcow2", "node-name": name, file, backing, discard: "unmap" };
+  return { driver: overlayFormat, "node-name": name, file, backing, discard: "unmap" };
 }
 
 /** The layer that an earlier visit has left on top. */
@@ -182,7 +186,7 @@ async function openOverlay(engine: RemoteEngine, size: number): Promise<RemoteDi
     return await open();
   } catch (error) {
     if (errnoOf(error) !== "ENOENT") throw error;
-    await engine.createImage({ driver: "qcow2", file: store, size });
+    await engine.createImage({ driver: overlayFormat, file: store, size });
     return open();
   }
 }

@@ -2,6 +2,7 @@
  * The composition of drivers: what every entry can open. Entries add the protocols of their platform.
  */
 import type { DriverType } from "../block/model/contract.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
 import { blkdebug } from "./filter/blkdebug.ts";
 import { copyBeforeWrite } from "./filter/copy-before-write.ts";
 import { copyOnRead } from "./filter/copy-on-read.ts";
@@ -31,3 +32,21 @@ export const portableDrivers: readonly DriverType[] = [
   copyBeforeWrite,
   snapshotAccess,
 ];
+
+/** A raw image in a new file. */
+export interface CreateRawOptions<F = { driver: "file" | "opfs" | "indexeddb"; filename: string }> {
+  driver: "raw";
+  file: F;
+  /** Bytes. */
+  size: number;
+  preallocation?: "off" | "falloc" | "full";
+}
+
+/** A qcow2 image as QAPI's BlockdevCreateOptionsQcow2: into a new file, an open node (by name) or a spec. */
+export type CreateQcow2Options = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "qcow2" }>;
+
+/** A LUKS1 volume as QAPI's BlockdevCreateOptionsLUKS, in the same places. */
+export type CreateLuksOptions = Extract<TypeOf<"BlockdevCreateOptions">, { driver: "luks" }>;
+
+/** The images that Blockwright's own formats make; `F` is a new file. */
+export type CreateFormatOptions<F> = CreateRawOptions<F> | CreateQcow2Options | CreateLuksOptions;

@@ -130,8 +130,10 @@ describe("the rules catch", () => {
     );
   });
 
-  it("a format's name in a job", () => {
+  it("a format's name in a job, in a type and as a member", () => {
     expect(breaches(formatNameBreaches, "src/job/a.ts", 'const driver = "qcow2";')).toHaveLength(1);
+    expect(breaches(formatNameBreaches, "src/api/a.ts", 'interface A { driver: "raw" }')).toHaveLength(1);
+    expect(breaches(formatNameBreaches, "src/cli/a.ts", "const tables = { luks: [] };")).toHaveLength(1);
     expect(breaches(formatNameBreaches, "src/drivers/format/a.ts", 'const driver = "qcow2";')).toEqual([]);
   });
 
@@ -144,7 +146,7 @@ describe("the sources", () => {
   it.each([
     ["import downward only", layerBreaches],
     ["keep their rooms in order", roomBreaches],
-    ["name no format in jobs and servers", formatNameBreaches],
+    ["name no format outside its home", formatNameBreaches],
     ["leave clock, chance and output to the Host", bannedBreaches],
     ["have a docstring on every export", docstringBreaches],
   ])("%s", (_what, rule) => {

@@ -4,7 +4,7 @@
  */
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
-import type { ExportOptions } from "../export.ts";
+import type { ImageStreamOptions } from "../image-stream.ts";
 import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
@@ -78,10 +78,10 @@ export type DiskCalls = {
   info: { args: { backingChain: boolean }; value: ImageInfo };
   /** Extents from `offset` on, at most `most` of them. */
   map: { args: { offset: number; bytes: number; most: number }; value: MapExtent[] };
-  /** Fixes the point in time; the pieces are then asked for one by one, and `exportEnd` takes it down. */
-  exportStart: { args: { options: RemoteExportOptions }; value: number };
-  exportNext: { args: { id: number }; value: ExportPiece };
-  exportEnd: { args: { id: number }; value: void };
+  /** Fixes the point in time; the pieces are then asked for one by one, and `streamEnd` takes it down. */
+  streamStart: { args: { options: RemoteStreamOptions }; value: number };
+  streamNext: { args: { id: number }; value: StreamPiece };
+  streamEnd: { args: { id: number }; value: void };
   snapshots: { args: object; value: readonly SnapshotInfo[] };
   snapshotCreate: { args: { name: string }; value: SnapshotInfo };
   snapshotApply: { args: { which: SnapshotRef }; value: void };
@@ -91,10 +91,10 @@ export type DiskCalls = {
 };
 
 /** The options of an export that cross. */
-export type RemoteExportOptions = Omit<ExportOptions, "signal" | "onProgress">;
+export type RemoteStreamOptions = Omit<ImageStreamOptions, "signal" | "onProgress">;
 
 /** A piece of an export, none at its end, and how far it is. */
-export interface ExportPiece {
+export interface StreamPiece {
   data?: Uint8Array;
   done: number;
   total: number;

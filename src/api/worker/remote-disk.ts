@@ -11,12 +11,12 @@ import { limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import type { MapExtent, MapRange } from "../map.ts";
 import type { CallOptions, ImageInfo } from "../node.ts";
-import type { ExportOptions } from "../export.ts";
+import type { ImageStreamOptions } from "../image-stream.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import { type StreamRange, readableOf, writableOf } from "../streams.ts";
 import type { DiskCalls, DiskFacts, SharedSlots } from "./calls.ts";
 import type { PortCaller } from "./port.ts";
-import { remoteExport } from "./remote-export.ts";
+import { remoteStream } from "./remote-stream.ts";
 
 /** How a remote disk is opened. */
 export interface RemoteDiskOptions {
@@ -198,9 +198,14 @@ export class RemoteDisk implements AsyncDisposable {
     }
   }
 
-  /** The disk as it is now, as a stream; see exportDisk(). Resolves when the point in time is fixed. */
-  async export(options: ExportOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    return remoteExport(this.#caller, options);
+  /** The disk as it is now, as a stream; see imageStream(). Resolves when the point in time is fixed. */
+  async imageStream(options: ImageStreamOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return remoteStream(this.#caller, options);
+  }
+
+  /** @deprecated The former name of imageStream(). */
+  export(options: ImageStreamOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return this.imageStream(options);
   }
 
   /** The image's internal snapshots, oldest first; as those of the library. */

@@ -12,7 +12,7 @@ import type { Node } from "../node.ts";
 import { discardOverlay } from "../overlay.ts";
 import { applySnapshot, createSnapshot, removeSnapshot, snapshots } from "../snapshots.ts";
 import { type DiskCalls, type SharedSlots, checkBytes } from "./calls.ts";
-import { ServedExports } from "./serve-export.ts";
+import { ServedStreams } from "./serve-stream.ts";
 import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
 
 interface Entry {
@@ -53,11 +53,11 @@ class ServedDisk {
   readonly node: Node;
   readonly #shared: SharedSlots | undefined;
   readonly #order = new InOrder();
-  readonly #exports: ServedExports;
+  readonly #streams: ServedStreams;
 
   constructor(node: Node, shared: SharedSlots | undefined) {
     this.node = node;
-    this.#exports = new ServedExports(node);
+    this.#streams = new ServedStreams(node);
     this.#shared = shared;
   }
 
@@ -81,7 +81,7 @@ class ServedDisk {
         }
         return extents;
       },
-      ...this.#exports.handlers(),
+      ...this.#streams.handlers(),
       snapshots: async () => snapshots(this.node),
       snapshotCreate: ({ name }) => createSnapshot(this.node, name),
       snapshotApply: ({ which }) => applySnapshot(this.node, which),
@@ -93,7 +93,7 @@ class ServedDisk {
 
   /** Takes down what the other end has left open. */
   end(): Promise<void> {
-    return this.#exports.end();
+    return this.#streams.end();
   }
 
   async #read(

@@ -12,6 +12,7 @@ import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
 import type { NodeOptions } from "../model/contract.ts";
+import { defaultFormat } from "../model/formats.ts";
 import { makeImageFile } from "./new-image.ts";
 import { checkDetectZeroes } from "./open.ts";
 
@@ -269,7 +270,7 @@ export async function prepareSnapshotSync(
     throw new CommandError("New overlay node-name missing");
   if (name !== undefined && graph.findNode(name))
     throw new CommandError("New overlay node-name already in use");
-  const format = args.format ?? "qcow2";
+  const format = args.format ?? defaultFormat(graph, "overlay");
   const file: NodeSpec = { driver: "file", filename: args["snapshot-file"] };
   if (args.mode !== "existing") {
     const backing = { node, format: node.type.name };

@@ -7,6 +7,7 @@ import { BlockError } from "../../base/errors.ts";
 import { rescue } from "../../base/answer.ts";
 import { closing } from "../../base/closing.ts";
 import { foreignFormat, foreignTrailer, TRAILER_BYTES } from "../model/foreign-formats.ts";
+import { defaultFormat } from "../model/formats.ts";
 import { guessedFormat, type NodeSpec } from "../model/spec.ts";
 import { pread } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
@@ -44,14 +45,16 @@ async function probeNode(graph: NodeHome, node: BlockNode): Promise<FoundFormat 
     () => pread(node, 0, head),
     () => undefined,
   );
-  let best = { name: "raw", score: 0 };
+  let best: { name?: string; score: number } = { score: 0 };
   for (const type of graph.drivers) {
     const score = type.probe?.(head) ?? 0;
     if (score > best.score) best = { name: type.name, score };
   }
-  if (best.score > 0) return { driver: best.name };
+  if (best.name !== undefined) return { driver: best.name };
   const foreign = foreignFormat(head) ?? (await trailerOf(node));
-  return foreign === undefined ? { driver: "raw", [guessedFormat]: true } : { foreign };
+  return foreign === undefined
+    ? { driver: defaultFormat(graph, "unclaimed"), [guessedFormat]: true }
+    : { foreign };
 }
 
 async function trailerOf(node: BlockNode): Promise<string | undefined> {

@@ -16,9 +16,14 @@ import type { EventBus } from "../../base/event-bus.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { Secrets } from "../../crypto/secrets.ts";
 import type { Gate } from "./gate.ts";
+import type { Members } from "../../wire/qapi/schema.ts";
+import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
+import type { BitmapStore, ImageCheck, SnapshotStore, VmStateStore } from "./stores.ts";
 
+export type { CreateOption, OptionUse } from "./create-option.ts";
 export type { ChildRef, NodeSpec } from "./spec.ts";
+export type * from "./stores.ts";
 
 /** Bits of a child's role (QEMU's BdrvChildRole). */
 export const Role = {
@@ -226,75 +231,6 @@ export interface BlockDriver {
   close?(): Promise<void>;
 }
 
-/** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
-export interface VmStateStore {
-  read(at: number, buffer: Uint8Array): Promise<void>;
-  /** Writable nodes only. */
-  write(at: number, buffer: Uint8Array): Promise<void>;
-}
-
-/** An internal snapshot, as lists show it. */
-export interface SnapshotInfo {
-  /** Unique in its image; formats choose decimal numbers. */
-  readonly id: string;
-  readonly name: string;
-  /** Bytes of a saved machine; 0: only the disk. */
-  readonly vmStateBytes: number;
-  /** When it was taken, since 1970. */
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  /** The guest's clock. */
-  readonly vmClockSeconds: number;
-  readonly vmClockNanoseconds: number;
-  /** Instructions that a replayed guest had run, if it was one. */
-  readonly icount?: number;
-  /** Length of the disk, bytes. */
-  readonly diskBytes: number;
-}
-
-/** What a new snapshot is called; the rest is the machine's, 0 or absent where there is none. */
-export interface NewSnapshot {
-  /** At most 255 bytes of UTF-8. */
-  readonly name: string;
-  readonly vmClockSeconds?: number;
-  readonly vmClockNanoseconds?: number;
-  readonly icount?: number;
-}
-
-/** The internal snapshots of an image (qcow2's snapshot table). Ids are those of `list`. */
-export interface SnapshotStore {
-  list(): readonly SnapshotInfo[];
-  /** Keeps the disk as it is now; requests that were accepted before are in it. Writable nodes only. */
-  create(snapshot: NewSnapshot): Promise<SnapshotInfo>;
-  /** Makes the disk, with its length, what it was; ENOENT without such a snapshot. Writable nodes only. */
-  apply(id: string): Promise<void>;
-  /** Forgets a snapshot; ENOENT without one. Writable nodes only. */
-  remove(id: string): Promise<void>;
-  /** Shows the snapshot's content instead of the disk's from now on, at the disk's length. Read-only nodes only (EINVAL). */
-  show(id: string): Promise<void>;
-}
-
-/** Where persistent dirty bitmaps are kept (qcow2's bitmap directory). */
-export interface BitmapStore {
-  /** Throws (QEMU's words) if a bitmap of this name and granularity can't be stored. */
-  canStore(name: string, granularity: number): void;
-  /** Reads them, and changes nothing. */
-  load(): Promise<StoredBitmap[]>;
-  /** The image is about to be written to: what is in it of them counts for nothing until it is saved anew. */
-  markInUse(): Promise<void>;
-  save(bitmaps: readonly StoredBitmap[]): Promise<void>;
-}
-
-/** A bitmap as a store keeps it; `bits` in QEMU's serialised layout (little endian, bit 0 first). */
-export interface StoredBitmap {
-  name: string;
-  granularity: number;
-  /** Starts recording when the image is opened. */
-  auto: boolean;
-  inconsistent: boolean;
-  bits: Uint8Array;
-}
-
 /** What a driver gets while it opens. Children opened here are closed by the layer if the open fails. */
 export interface OpenContext {
   readonly node: NodeView;
@@ -314,25 +250,6 @@ export interface CreateContext {
   readonly graph: GraphView;
   readonly host: Host;
   readonly signal?: AbortSignal;
-}
-
-/** What a check of an image found. All members are counts save `imageEndOffset` (bytes). */
-export interface ImageCheck {
-  /** What can destroy data, as far as it is left. */
-  corruptions: number;
-  /** Clusters that are counted but not used, as far as they are left. */
-  leaks: number;
-  /** Questions that the check could not answer. */
-  checkErrors: number;
-  corruptionsFixed: number;
-  leaksFixed: number;
-  /** Behind the last cluster in use. */
-  imageEndOffset: number;
-  /** Clusters of the disk; those of them that are in the image, that do not follow their neighbour, and that are compressed. */
-  totalClusters: number;
-  allocatedClusters: number;
-  fragmentedClusters: number;
-  compressedClusters: number;
 }
 
 /** What `check` does. */
@@ -434,23 +351,101 @@ export interface Edge {
   truncate(size: number, options: TruncateOptions): Answer<void>;
 }
 
-/** A kind of driver, registered with the graph by an entry. */
+/** A file that a protocol made. */
+export interface CreatedFile {
+  /** It was not there before. */
+  made: boolean;
+  /** Which file it is, where the host can tell. */
+  identity?: string;
+}
+
+/** What `measure` is asked. */
+export interface MeasureRequest {
+  /** The creation options, as `create` takes them; `size` and `file` do not count. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Length of the disk, bytes; perhaps no whole number of sectors. */
+  readonly bytes: number;
+  /** The disk that shall be copied, of that length. Absent: an empty one. */
+  readonly source?: NodeView;
+  readonly signal?: AbortSignal;
+}
+
+/** What a new image takes, bytes. */
+export interface MeasureResult {
+  requiredBytes: number;
+  fullyAllocatedBytes: number;
+  /** For the source's persistent bitmaps; absent where the target or the source can't keep any. */
+  bitmapsBytes?: number;
+}
+
+/** A disk that does not change while it is given out as an image. */
+export interface StreamSource {
+  /** Bytes. */
+  readonly length: number;
+  readonly host: Host;
+  readonly kernels: Kernels;
+  /** Creation options that the stream takes: `cluster-size`. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Data is to be stored compressed. */
+  readonly compress: boolean;
+  /** The runs that may hold data, in order; what is left out reads as zeroes. Asked once. */
+  dataRuns(): AsyncIterable<{ offset: number; bytes: number }>;
+  /** Fills `buffer`, within the length. */
+  read(offset: number, buffer: Uint8Array): Promise<void>;
+  /** Told of the units done, and of all that will be; what a unit is depends on the format. */
+  onProgress?(done: number, total: number): void;
+}
+
+/** What a driver refuses in words of its own before it is asked to do it. */
+export interface DriverRefusals {
+  /** Before `: File too large`, of a length that no image can have. Default: `Could not resize file`. */
+  readonly tooLong?: string;
+  /** Looks at an option of a node that was given as text, before QAPI does. Throws CommandError. */
+  option?(name: string, value: unknown): void;
+}
+
+/**
+ * A kind of driver, registered with the graph by an entry. All that is known of a format is said here, by its folder: who
+ * creates, measures, amends, checks, probes or describes images asks the type and knows no name.
+ */
 export interface DriverType {
   readonly name: string;
   readonly kind: "protocol" | "format" | "filter";
+  /** Formats: what images are where nothing else is said. `unclaimed`: what no probe claims; `overlay`: new overlays. */
+  readonly isDefault?: "unclaimed" | "overlay";
+  /** Nodes are described with things of the program (a Blob): the monitor does not know the driver. */
+  readonly isLibraryOnly?: boolean;
   /** May have a `backing` child. */
   readonly supportsBacking?: boolean;
   /** Options of its own that an open node can change (`BlockDriver.reopen`). */
   readonly reopenable?: ReadonlySet<string>;
   /** Can store compressed writes (Req.compressed). */
   readonly compressedWrites?: boolean;
+  /** Options of its own that `open` takes (QAPI members), where the table of QEMU 7.2 does not know the driver. */
+  readonly openOptions?: Members;
+  /**
+   * What `create -o` takes, in the order in which it is repeated; absent: such images are not made from options. QAPI's
+   * check, help and man pages come from it.
+   */
+  readonly createOptions?: readonly CreateOption[];
+  /** What `amend -o` takes; absent: nothing of an image can be changed. */
+  readonly amendOptions?: readonly CreateOption[];
+  readonly refusals?: DriverRefusals;
   open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver>;
-  /** Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols). */
-  create?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /**
+   * Formats an image (formats: into `options.file`, a node name or spec) or makes a file (protocols: `size` bytes long; with
+   * `exclusive` EEXIST for one that is there; the answer tells what was made). A format with createOptions and without this is its
+   * file, as it is.
+   */
+  create?(context: CreateContext, options: Record<string, unknown>): Promise<CreatedFile | void>;
   /** Throws what `create` would throw for its options alone (formats), so that no file is touched for them. */
   checkCreate?(context: CreateContext, options: Record<string, unknown>): Promise<void> | void;
-  /** Removes what `create` made (protocols); ENOENT, EAGAIN while it is open. */
+  /** Removes what `create` made (protocols; with `identity` that very file, else EBUSY); ENOENT, EAGAIN while it is open. */
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
+  /** How large a new image would become. Throws BlockError EINVAL in QEMU's words. */
+  measure?(request: MeasureRequest): MeasureResult | Promise<MeasureResult>;
+  /** A disk as an image, from its first byte to its last. Throws BlockError EINVAL, before the first, for options that it has not. */
+  stream?(source: StreamSource): AsyncGenerator<Uint8Array<ArrayBuffer>>;
   /** Checks the image that lies in a file, and repairs it if asked. The image itself need not be one that opens. */
   check?(context: CreateContext, request: CheckRequest): Promise<ImageCheck>;
   /** Whether an error of open() is of those that check() reports itself. */

@@ -53,3 +53,7 @@ export function foreignFormat(head: Uint8Array): string | undefined {
 export function foreignTrailer(tail: Uint8Array): string | undefined {
   return tail.byteLength === TRAILER_BYTES ? find(trailers, tail) : undefined;
 }
+
+/** Names of formats that QEMU has and this library does not. An image's header may name them, and users may. */
+export const foreignFormats: readonly string[] =
+  "qcow qed vmdk vdi vpc vhdx parallels bochs cloop dmg vvfat host_device nbd".split(" ");

@@ -104,9 +104,11 @@ class Daemon {
   /** Carries one option out. Throws with a message for the user. */
   async apply({ name, value }: Token): Promise<void> {
     if (name === "blockdev")
-      await this.#engine.graph.add(parseOption("BlockdevOptions", value, "driver") as NodeSpec);
+      await this.#engine.graph.add(
+        parseOption("BlockdevOptions", value, { impliedKey: "driver" }) as NodeSpec,
+      );
     else if (name === "object")
-      await this.#engine.objects.add(parseOption("ObjectOptions", value, "qom-type"));
+      await this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
     else if (name === "chardev") this.#addChardev(parseChardev(value));
     else if (name === "monitor") await this.#addMonitor(value);
     else
@@ -122,7 +124,7 @@ class Daemon {
   }
 
   async #addMonitor(value: string): Promise<void> {
-    const monitor = parseOption("MonitorOptions", value, "chardev");
+    const monitor = parseOption("MonitorOptions", value, { impliedKey: "chardev" });
     if (monitor.mode === "readline") throw new CommandError("Only QMP is supported");
     const chardev = this.#chardevs.get(monitor.chardev);
     if (!chardev) throw new CommandError(`chardev "${monitor.chardev}" not found`);

@@ -2,6 +2,7 @@
  * Options that several verbs share, as commander takes them. Only this and commander are loaded for --help.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { plainFormat } from "../../drivers/format/defaults.ts";
 import { parseBytes } from "../units.ts";
 
 /** What an error may do. */
@@ -106,7 +107,7 @@ export function addCopyFlags(command: Command): Command {
       .argument("<source>", "image file, or json:{…} as for --blockdev")
       .argument("<target>", "image file, made if it is missing, or json:{…}")
       .option("-f, --source-format <format>", "format of the source; default: probed")
-      .option("-O, --target-format <format>", "format of a target that is made: raw, qcow2", "raw")
+      .option("-O, --target-format <format>", "format of a target that is made", plainFormat)
       .addOption(
         new Option("--sync <mode>", "full: all; top: without the backing file")
           .choices(["full", "top"])

@@ -6,5 +6,5 @@ export async function addObjects(engine: Engine, definitions: readonly string[] 
   if (definitions.length === 0) return;
   const { parseOption } = await import("../../wire/qapi/index.ts");
   for (const definition of definitions)
-    await engine.objects.add(parseOption("ObjectOptions", definition, "qom-type"));
+    await engine.objects.add(parseOption("ObjectOptions", definition, { impliedKey: "qom-type" }));
 }

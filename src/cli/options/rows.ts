@@ -1,169 +1,126 @@
 /**
- * The options that `-o` takes of each format that can be made, in the order in which `create` repeats them.
- * Source: behaviour and words of qemu-img 7.2.
+ * One option of an image as the command line reads it: values checked, and read into QAPI's. The tables are the formats' own
+ * (DriverType.createOptions, amendOptions). Source: behaviour and words of qemu-img 7.2.
  */
+import type { CreateOption, DriverType, OptionUse } from "../../block/model/contract.ts";
+import { foreignFormats } from "../../block/model/foreign-formats.ts";
+import { type DriverSource, findDriver } from "../../block/model/formats.ts";
+import { splitAtCommas } from "../../wire/qapi/keyval.ts";
+import { Refusal } from "../refusal.ts";
+import { cUnsigned, notASize, parseSize, safeBytes } from "./sizes.ts";
 
-/** One option of a format. */
-export interface OptionRow {
-  name: string;
-  type: "str" | "size" | "num" | "bool";
-  help: string;
-  /** What `create` says where the user said nothing. */
-  default?: string;
-  /** QAPI's name. */
-  wire?: string;
-  /** The words that QAPI's enumeration has. */
-  values?: readonly string[];
-  /** An option of the file below, not of the format. */
-  ofFile?: boolean;
+/** Whether a header may name the format: one of ours, or of QEMU's. */
+export function isKnownFormat(drivers: DriverSource, name: string): boolean {
+  return foreignFormats.includes(name) || findDriver(drivers, name) !== undefined;
 }
 
-/** Formats that QEMU knows; an image may name them whether they can be opened here or not. */
-const FORMATS =
-  "raw qcow2 qcow qed vmdk vdi vpc vhdx parallels bochs cloop dmg luks vvfat blkdebug file host_device nbd".split(
-    " ",
-  );
-
-/** Whether a header may name the format. */
-export function isKnownFormat(name: string): boolean {
-  return FORMATS.includes(name);
+/** The format of that name, of which images can be made. Throws Refusal `Unknown file format 'x'`. */
+export function creatable(drivers: DriverSource, format: string): DriverType {
+  const type = findDriver(drivers, format);
+  if (type?.kind !== "format" || !type.createOptions) throw new Refusal(`Unknown file format '${format}'`);
+  return type;
 }
 
-/** How blocks can be prepared. */
-export const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
+/** The options of the file below a new image that are not the format's own. */
+export function fileRows(drivers: DriverSource, own: readonly CreateOption[]): readonly CreateOption[] {
+  const rows = findDriver(drivers, "file")?.createOptions ?? [];
+  return rows.filter(({ name }) => !own.some((row) => row.name === name));
+}
 
-/** Options of local files, in the order in which `create` repeats them. The first and the last mean something to btrfs and XFS. */
-const nocowRow: OptionRow = {
-  name: "nocow",
-  type: "bool",
-  help: "Turn off copy-on-write (valid only on btrfs)",
-  ofFile: true,
-};
-const hintRow: OptionRow = {
-  name: "extent_size_hint",
-  type: "size",
-  help: "Extent size hint for the image file, 0 to disable",
-  ofFile: true,
-};
-const fileRows: readonly OptionRow[] = [
-  nocowRow,
-  {
-    name: "preallocation",
-    type: "str",
-    wire: "preallocation",
-    help: "Preallocation mode (allowed values: off, falloc, full)",
-    ofFile: true,
-  },
-  hintRow,
-];
+/** Name and value of each part of an `-o`; `flag` reads a part without a value. */
+export function splitOptions(
+  text: string,
+  flag: (name: string) => readonly [name: string, value: string],
+): (readonly [name: string, value: string])[] {
+  return splitAtCommas(text).map((part) => {
+    const at = part.indexOf("=");
+    return at < 0 ? flag(part) : [part.slice(0, at), part.slice(at + 1)];
+  });
+}
 
-const cipherRows: readonly OptionRow[] = [
-  { name: "cipher-alg", type: "str", help: "Name of encryption cipher algorithm" },
-  { name: "cipher-mode", type: "str", help: "Name of encryption cipher mode" },
-  { name: "ivgen-alg", type: "str", help: "Name of IV generator algorithm" },
-  { name: "ivgen-hash-alg", type: "str", help: "Name of IV generator hash algorithm" },
-  { name: "hash-alg", type: "str", help: "Name of encryption hash algorithm" },
-  { name: "iter-time", type: "num", help: "Time to spend in PBKDF in milliseconds" },
-];
+const YES = /^(on|yes|true|y)$/;
+const NO = /^(off|no|false|n)$/;
 
-const luksRows: readonly OptionRow[] = [
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  {
-    name: "key-secret",
-    type: "str",
-    wire: "key-secret",
-    help: "ID of the secret that provides the keyslot passphrase",
-  },
-  ...cipherRows.map((row) => ({ ...row, wire: row.name })),
-  ...fileRows,
-];
+/** Whether the text means yes. */
+export function isYes(value: string | undefined): boolean {
+  return value !== undefined && YES.test(value);
+}
 
-/** In the order in which `create` repeats them. */
-const qcow2Rows: readonly OptionRow[] = [
-  {
-    name: "encryption",
-    type: "bool",
-    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-  },
-  { name: "encrypt.format", type: "str", help: "Encrypt the image, format choices: 'aes', 'luks'" },
-  {
-    name: "encrypt.key-secret",
-    type: "str",
-    help: "ID of secret providing qcow AES key or LUKS passphrase",
-  },
-  ...cipherRows.map((row) => ({ ...row, name: `encrypt.${row.name}` })),
-  {
-    name: "cluster_size",
-    type: "size",
-    default: "65536",
-    wire: "cluster-size",
-    help: "qcow2 cluster size",
-  },
-  { name: "extended_l2", type: "bool", default: "off", wire: "extended-l2", help: "Extended L2 tables" },
-  {
-    name: "preallocation",
-    type: "str",
-    wire: "preallocation",
-    values: PREALLOCATIONS,
-    help: "Preallocation mode (allowed values: off, metadata, falloc, full)",
-  },
-  {
-    name: "compression_type",
-    type: "str",
-    default: "zlib",
-    wire: "compression-type",
-    values: ["zlib", "zstd"],
-    help: "Compression method used for image cluster compression",
-  },
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  {
-    name: "compat",
-    type: "str",
-    wire: "version",
-    values: ["v2", "v3"],
-    help: "Compatibility level (v2 [0.10] or v3 [1.1])",
-  },
-  { name: "backing_file", type: "str", wire: "backing-file", help: "File name of a base image" },
-  {
-    name: "backing_fmt",
-    type: "str",
-    wire: "backing-fmt",
-    values: FORMATS,
-    help: "Image format of the base image",
-  },
-  { name: "data_file", type: "str", wire: "data-file", help: "File name of an external data file" },
-  {
-    name: "data_file_raw",
-    type: "bool",
-    wire: "data-file-raw",
-    help: "The external data file must stay valid as a raw image",
-  },
-  {
-    name: "lazy_refcounts",
-    type: "bool",
-    default: "off",
-    wire: "lazy-refcounts",
-    help: "Postpone refcount updates",
-  },
-  {
-    name: "refcount_bits",
-    type: "num",
-    default: "16",
-    wire: "refcount-bits",
-    help: "Width of a reference count entry in bits",
-  },
-  nocowRow,
-  hintRow,
-];
+/** Throws Refusal, in QEMU's words, unless the text is a value of the option's type. */
+export function checkValue(row: CreateOption, value: string): void {
+  if (row.type === "bool" && !YES.test(value) && !NO.test(value))
+    throw new Refusal(`Parameter '${row.name}' expects 'on' or 'off'`);
+  const number = row.type === "num" ? cUnsigned(value) : 0n;
+  if (number === "invalid") throw new Refusal(`Parameter '${row.name}' expects a number`);
+  if (number === "range") throw new Refusal(`Value '${value}' is too large for parameter '${row.name}'`);
+  if (row.type === "size" && typeof parseSize(value) !== "bigint") throw new Refusal(notASize(row.name));
+}
 
-const rawRows: readonly OptionRow[] = [
-  { name: "size", type: "size", wire: "size", help: "Virtual disk size" },
-  ...fileRows,
-];
+/** A value as `create` repeats it: numbers in decimal. */
+export function numberText({ type }: CreateOption, value: string): string {
+  if (type === "size") return String(parseSize(value));
+  return type === "num" ? String(signed(cUnsigned(value) as bigint)) : value;
+}
 
-/** The options of each format that can be made. */
-export const tables: Readonly<Record<string, readonly OptionRow[]>> = {
-  qcow2: qcow2Rows,
-  raw: rawRows,
-  luks: luksRows,
-};
+/** A 64-bit number with its sign, as far as it is a safe integer. */
+function signed(value: bigint): number {
+  const number = BigInt.asIntN(64, value);
+  return number < 0n ? -safeBytes(-number) : safeBytes(number);
+}
+
+/** The value as QAPI has it. Throws Refusal. */
+export function wireValue(row: CreateOption, value: string, use: OptionUse): string | number | boolean {
+  const refusal = row.refusal?.(numberText(row, value), use);
+  if (refusal !== undefined) throw new Refusal(refusal);
+  if (row.type === "bool") return isYes(value);
+  if (row.type === "num") return signed(cUnsigned(value) as bigint);
+  if (row.type !== "str") return safeBytes(parseSize(value) as bigint);
+  const { words = {}, values } = row;
+  if (Object.hasOwn(words, value)) return words[value]!;
+  if (values && !values.includes(value))
+    throw new Refusal(`Parameter '${row.wire?.split(".").at(-1)}' does not accept value '${value}'`);
+  return value;
+}
+
+/** Puts a value where the option's path says. */
+export function putWire(options: Record<string, unknown>, wire: string, value: unknown): void {
+  const [name = "", ...rest] = wire.split(".");
+  if (rest.length === 0) options[name] = value;
+  else putWire((options[name] ??= {}) as Record<string, unknown>, rest.join("."), value);
+}
+
+/** Joins what several `-o` said. Throws Refusal for lists that are empty or start or end with a comma. */
+export function optionLists(lists: readonly string[] | undefined): string[] {
+  for (const list of lists ?? []) {
+    const cut = /(?:^|[^,])(?:,,)*,$/.test(list);
+    if (list === "" || /^,(?:,,)*(?!,)/.test(list) || cut) throw new Refusal(`Invalid option list: ${list}`);
+  }
+  return [...(lists ?? [])];
+}
+
+/** Whether the user asks which options there are. */
+export function asksForHelp(lists: readonly string[] | undefined): boolean {
+  return (lists ?? []).some((list) => splitAtCommas(list).some((part) => part === "help" || part === "?"));
+}
+
+const typeNames = { str: "<str>", size: "<size>", num: "<num>", bool: "<bool (on/off)>" };
+
+/** An option as help names it. */
+export function optionWords(row: CreateOption): string {
+  return `${row.name}=${typeNames[row.type]}`;
+}
+
+/** The options of a format as text: with those of its file, once that is named. */
+export function optionsHelp(drivers: DriverSource, format: string, withFile: boolean): string {
+  const { createOptions: rows = [] } = creatable(drivers, format);
+  if (withFile) return `Supported options:\n${optionLines([...rows, ...fileRows(drivers, rows)])}`;
+  const hint =
+    "The protocol level may support further options.\nSpecify the target filename to include those options.";
+  return `Supported ${format} options:\n${optionLines(rows)}\n${hint}\n`;
+}
+
+/** Options as help lists them, a line each. */
+export function optionLines(rows: readonly CreateOption[]): string {
+  const lines = rows.map((row) => `  ${optionWords(row).padEnd(22)} - ${row.help}`);
+  return `${lines.toSorted().join("\n")}\n`;
+}

@@ -87,8 +87,7 @@ export function preallocationMode(text: string): Preallocation | undefined {
 
 /** The refusal of a length that no image can have. */
 export function tooLong(node: BlockNode): string {
-  const what = node.type.name === "qcow2" ? "Failed to grow the L1 table" : "Could not resize file";
-  return `${what}: File too large`;
+  return `${node.type.refusals?.tooLong ?? "Could not resize file"}: File too large`;
 }
 
 /** A count of bytes as a safe integer; what is larger becomes the largest one, which every limit then refuses. */

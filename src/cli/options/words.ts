@@ -3,7 +3,7 @@
  * suffixes, `discard=on`) and refused in other words. Source: behaviour of qemu-img and qemu-io 7.2.
  */
 import { CommandError } from "../../base/errors.ts";
-import { templateOf } from "../../drivers/format/qcow2/metadata/overlap-modes.ts";
+import type { DriverSource } from "../../block/model/formats.ts";
 import { isJsonObject, type JsonObject } from "../../wire/qapi/index.ts";
 import { notASize, parseSize } from "./sizes.ts";
 
@@ -37,18 +37,17 @@ function readWord(name: string, text: string): string {
   }
   const modes = { "detect-zeroes": ["off", "on", "unmap"], locking: ["on", "off", "auto"] }[name];
   if (modes && !modes.includes(text)) throw new CommandError(`invalid parameter value: ${text}`);
-  if (name === "overlap-check") templateOf(text);
   return text;
 }
 
-/** The same options, at any depth, as QAPI takes them. Throws CommandError. */
-export function readOptionWords(options: JsonObject): JsonObject {
+/** The same options, at any depth, as QAPI takes them; drivers may refuse theirs first. Throws CommandError. */
+export function readOptionWords(drivers: DriverSource, options: JsonObject): JsonObject {
   const read = Object.create(null) as JsonObject;
   for (const [name, value] of Object.entries(options)) {
     if (typeof value === "string") read[name] = readWord(name, value);
-    else if (isJsonObject(value)) read[name] = readOptionWords(value);
+    else if (isJsonObject(value)) read[name] = readOptionWords(drivers, value);
     else read[name] = value;
-    if (name === "overlap-check" && isJsonObject(value)) templateOf(value["template"] ?? "cached");
+    for (const { refusals } of drivers.drivers) refusals?.option?.(name, value);
   }
   return read;
 }

@@ -4,11 +4,12 @@
  * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
  */
 import { type Answer, andThen } from "../../base/answer.ts";
-import { BlockError } from "../../base/errors.ts";
-import { SECTOR_SIZE, limits } from "../../base/limits.ts";
+import { BlockError, blockError } from "../../base/errors.ts";
+import { MiB, SECTOR_SIZE, limits } from "../../base/limits.ts";
+import { alignUp } from "../../base/ranges.ts";
 import { foreignFormat } from "../../block/model/foreign-formats.ts";
 import { guessedFormat } from "../../block/model/spec.ts";
-import type { Edge } from "../../block/model/contract.ts";
+import type { Edge, MeasureRequest, MeasureResult, StreamSource } from "../../block/model/contract.ts";
 import { Role } from "../../block/model/contract.ts";
 import type {
   BlockDriver,
@@ -152,10 +153,41 @@ function otherFormats(graph: GraphView): (sector: Uint8Array) => boolean {
     foreignFormat(sector) !== undefined || [...graph.drivers].some((type) => (type.probe?.(sector) ?? 0) > 0);
 }
 
+/** What one piece of a stream holds, bytes. */
+const PIECE_BYTES = MiB;
+
+/** The disk, byte by byte; it has no options and compresses nothing. */
+function stream(source: StreamSource): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  if (source.compress) throw blockError("EINVAL", "stream", "a raw image cannot be compressed");
+  return pieces(source);
+}
+
+async function* pieces(source: StreamSource): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const { length } = source;
+  source.onProgress?.(0, length);
+  for (let at = 0; at < length;) {
+    const piece = new Uint8Array(Math.min(PIECE_BYTES, length - at));
+    await source.read(at, piece);
+    yield piece;
+    at += piece.byteLength;
+    source.onProgress?.(at, length);
+  }
+}
+
+/** As long as the disk. */
+function measure({ bytes }: MeasureRequest): MeasureResult {
+  const all = alignUp(bytes, SECTOR_SIZE);
+  return { requiredBytes: all, fullyAllocatedBytes: all };
+}
+
 /** Options: `file`, `offset` (bytes, default 0), `size` (bytes, a multiple of 512; default: to the file's end). */
 export const raw: DriverType = {
   name: "raw",
   kind: "format",
+  isDefault: "unclaimed",
+  createOptions: [{ name: "size", type: "size", wire: "size", help: "Virtual disk size" }],
+  measure,
+  stream,
   async open(context, spec) {
     const offset = sizeOption(spec, "offset") ?? 0;
     const size = sizeOption(spec, "size");

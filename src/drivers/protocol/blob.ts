@@ -130,6 +130,7 @@ function readOnlyError(): BlockError {
 export const blob: DriverType = {
   name: "blob",
   kind: "protocol",
+  isLibraryOnly: true,
   async open({ node }, spec) {
     const source = spec["blob"];
     if (!(source instanceof Blob)) throw optionError("Parameter 'blob' expects a Blob");

@@ -15,6 +15,9 @@ import {
   type BlockLimits,
   type BlockStatus,
   type CreateContext,
+  type CreatedFile,
+  type CreateOption,
+  type DriverInfo,
   type DriverType,
   type NodeSpec,
   type OpenContext,
@@ -115,6 +118,10 @@ class FileDriver implements BlockDriver {
 
   allocatedBytes(): Promise<number | undefined> {
     return this.#file.allocatedBytes();
+  }
+
+  getInfo(): DriverInfo {
+    return { clusterSize: 0 };
   }
 
   hasZeroInit(): boolean {
@@ -257,7 +264,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   }
 }
 
-async function create({ host }: CreateContext, options: Record<string, unknown>): Promise<void> {
+async function create({ host }: CreateContext, options: Record<string, unknown>): Promise<CreatedFile> {
   const spec: NodeSpec = { driver: "file", ...options };
   const filename = requiredFilename(spec);
   const size = options["size"];
@@ -268,16 +275,55 @@ async function create({ host }: CreateContext, options: Record<string, unknown>)
     const code = size > 0 ? "EFBIG" : "EINVAL";
     throw blockError(code, "create", `Could not resize file: ${strerror(code)}`);
   }
+  const how = {
+    size,
+    preallocation: preallocation as "off" | "falloc" | "full",
+    exclusive: options["exclusive"] === true,
+  };
   try {
-    await host.files.create(filename, { size, preallocation: preallocation as "off" | "falloc" | "full" });
+    return await host.files.create(filename, how);
   } catch (error) {
     const opened = error instanceof BlockError && (error.op === "truncate" || error.op === "lock");
     throw opened ? error : couldNot("create", filename, error);
   }
 }
 
+async function remove({ host }: CreateContext, options: Record<string, unknown>): Promise<void> {
+  const { identity } = options;
+  const only = typeof identity === "string" ? { identity } : undefined;
+  await host.files.remove(requiredFilename({ driver: "file", ...options }), only);
+}
+
+/** In the order in which `create` repeats them. The first and the last mean something to btrfs and XFS. */
+const createOptions: readonly CreateOption[] = [
+  { name: "nocow", type: "bool", help: "Turn off copy-on-write (valid only on btrfs)" },
+  {
+    name: "preallocation",
+    type: "str",
+    wire: "preallocation",
+    values: ["off", "falloc", "full"],
+    help: "Preallocation mode (allowed values: off, falloc, full)",
+  },
+  {
+    name: "extent_size_hint",
+    type: "size",
+    help: "Extent size hint for the image file, 0 to disable",
+    refusal: (value) => (BigInt(value) > MOST_HINT ? "Extent size hint is too large" : undefined),
+  },
+];
+
+/** Largest hint for the extents of a file, bytes. */
+const MOST_HINT = 2n ** 32n - 1n;
+
 /**
  * Options: `filename`, `locking` (on, off, auto: image locks where the platform has them), `aio` (accepted, one way of I/O
  * serves all). Errors of open: EACCES, ENOENT … with `Could not open '…'`; EINVAL for what is no regular file.
  */
-export const file: DriverType = { name: "file", kind: "protocol", open, create };
+export const file: DriverType = {
+  name: "file",
+  kind: "protocol",
+  createOptions,
+  open,
+  create,
+  remove,
+};

@@ -11,6 +11,7 @@ import {
   type CommandName,
   type Json,
   type ReturnOf,
+  type Schema,
   type TypeOf,
 } from "../../wire/qapi/index.ts";
 
@@ -40,8 +41,16 @@ export class CommandRegistry<E> {
   /** Answered to query-version and sent in the greeting. */
   readonly version: TypeOf<"VersionInfo">;
 
-  constructor(handlers: CommandHandlers<E>, version: TypeOf<"VersionInfo">) {
+  /** The table that an engine's arguments are read by; it may have drivers beside those of the fixed one. */
+  readonly #tableOf: (engine: E) => Schema;
+
+  constructor(
+    handlers: CommandHandlers<E>,
+    version: TypeOf<"VersionInfo">,
+    tableOf: (engine: E) => Schema = () => schema,
+  ) {
     this.version = version;
+    this.#tableOf = tableOf;
     this.#handlers = { ...this.#ownHandlers(), ...handlers };
   }
 
@@ -60,7 +69,7 @@ export class CommandRegistry<E> {
     }
     // The arguments are of this command, by the line above; the types can't follow a name that is a variable.
     const run = handler as (args: unknown, context: CommandContext<E>) => unknown;
-    return await run(validateArguments(name, args), context);
+    return await run(validateArguments(name, args, this.#tableOf(context.engine)), context);
   }
 
   /** The commands that tell about the monitor itself. */
@@ -68,9 +77,10 @@ export class CommandRegistry<E> {
     return {
       "query-version": () => this.version,
       "query-commands": () => this.names().map((name) => ({ name })),
-      "query-qmp-schema": () => {
+      "query-qmp-schema": (_args, { engine }) => {
         const served = new Set<string>(this.names());
-        return introspect(new Set(Object.keys(schema.commands).filter((name) => !served.has(name))));
+        const unserved = Object.keys(schema.commands).filter((name) => !served.has(name));
+        return introspect(new Set(unserved), this.#tableOf(engine));
       },
     };
   }

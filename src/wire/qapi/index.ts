@@ -2,6 +2,7 @@
  * The schema module's face: types of the table, validation, option strings, introspection and JSON.
  */
 export { parseChardev, type ChardevOptions } from "./chardev.ts";
+export { schemaWith, type DriverSchema } from "./extend.ts";
 export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
 export { isJsonObject, JsonFraction, plainJson, stringifyJson, type Json, type JsonObject } from "./json.ts";
@@ -10,6 +11,7 @@ export { parseKeyval, parseOption, type OptionPair } from "./keyval.ts";
 export {
   isCommandName,
   schema,
+  type Schema,
   type ArgsOf,
   type BlockdevOptions,
   type BlockdevRef,

@@ -154,8 +154,8 @@ class Introspection {
   }
 }
 
-/** What query-qmp-schema answers. Commands named in `leaveOut` (without a handler) are not listed. */
-export function introspect(leaveOut: ReadonlySet<string> = new Set()): SchemaInfo[] {
-  const commands = Object.entries(schema.commands).filter(([name]) => !leaveOut.has(name));
-  return new Introspection({ ...schema, commands: Object.fromEntries(commands) }).run();
+/** What query-qmp-schema answers of a table. Commands named in `leaveOut` (without a handler) are not listed. */
+export function introspect(leaveOut: ReadonlySet<string> = new Set(), table: Schema = schema): SchemaInfo[] {
+  const commands = Object.entries(table.commands).filter(([name]) => !leaveOut.has(name));
+  return new Introspection({ ...table, commands: Object.fromEntries(commands) }).run();
 }

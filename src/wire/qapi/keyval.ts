@@ -7,7 +7,7 @@
 import { QapiError } from "./errors.ts";
 import { isJsonObject, type Json, type JsonObject } from "./json.ts";
 import { parseJson } from "./json-parser.ts";
-import type { TypeName, TypeOf } from "./table.ts";
+import type { Schema, TypeName, TypeOf } from "./table.ts";
 import { validate, validateOptions } from "./validate.ts";
 
 /** Longest part of a key between dots. */
@@ -114,7 +114,11 @@ export function parseKeyval(text: string, impliedKey?: string): JsonObject {
 }
 
 /** Reads an option's argument, key=value or JSON, as the type `name`. Throws QapiError. */
-export function parseOption<N extends TypeName>(name: N, text: string, impliedKey?: string): TypeOf<N> {
-  if (text.startsWith("{")) return validate(name, parseJson(text));
-  return validateOptions(name, parseKeyval(text, impliedKey));
+export function parseOption<N extends TypeName>(
+  name: N,
+  text: string,
+  { impliedKey, table }: { impliedKey?: string; table?: Schema | undefined } = {},
+): TypeOf<N> {
+  if (text.startsWith("{")) return validate(name, parseJson(text), table);
+  return validateOptions(name, parseKeyval(text, impliedKey), table);
 }

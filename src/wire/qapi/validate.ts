@@ -21,7 +21,7 @@ import {
   type TypeRef,
   type UnionDef,
 } from "./schema.ts";
-import { schema, type ArgsOf, type CommandName, type TypeName, type TypeOf } from "./table.ts";
+import { schema, type Schema, type ArgsOf, type CommandName, type TypeName, type TypeOf } from "./table.ts";
 
 /** Where in the input a value stands. `name` is its own key; undefined inside a list and at the top. */
 interface Place {
@@ -48,14 +48,16 @@ const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 class Reader {
   /** Scalars are strings, from key=value options. */
   readonly #options: boolean;
+  readonly #types: Schema["types"];
 
-  constructor(options: boolean) {
+  constructor(options: boolean, table: Schema) {
     this.#options = options;
+    this.#types = table.types;
   }
 
   value(ref: TypeRef, input: Json, place: Place): Json {
     if (isListRef(ref)) return this.#list(ref[0], input, place);
-    const definition = schema.types[ref];
+    const definition = this.#types[ref];
     if (definition === undefined) return this.#builtin(ref, input, place);
     switch (definition.kind) {
       case "enum":
@@ -92,7 +94,7 @@ class Reader {
       const tag = taken.output[definition.tag];
       const branch = typeof tag === "string" ? definition.branches[tag] : undefined;
       if (typeof branch !== "string") return;
-      const struct = schema.types[branch];
+      const struct = this.#types[branch];
       assert(struct?.kind === "struct", `branch ${branch} is no struct`);
       this.#takeStruct(struct, taken, place);
     });
@@ -113,7 +115,7 @@ class Reader {
 
   #takeStruct(definition: StructDef, taken: Taken, place: Place): void {
     if (definition.base !== undefined) {
-      const base = schema.types[definition.base];
+      const base = this.#types[definition.base];
       assert(base?.kind === "struct", `base ${definition.base} is no struct`);
       this.#takeStruct(base, taken, place);
     }
@@ -143,9 +145,17 @@ class Reader {
   }
 
   #alternate(name: string, definition: AlternateDef, input: Json, place: Place): Json {
-    const type = definition.types.find((candidate) => jsonKindOf(candidate) === kindOf(input));
+    const type = definition.types.find((candidate) => this.#jsonKindOf(candidate) === kindOf(input));
     if (type === undefined) throw wrongType({ ...place, path: place.name ?? "null" }, name);
     return this.value(type, input, place);
+  }
+
+  /** The JSON type by which an alternate knows a type. */
+  #jsonKindOf(type: string): string {
+    const definition = this.#types[type];
+    if (definition) return definition.kind === "enum" ? "string" : "object";
+    if (type === "str") return "string";
+    return type === "bool" ? "boolean" : type === "null" ? "null" : "number";
   }
 
   #builtin(type: string, input: Json, place: Place): Json {
@@ -258,29 +268,25 @@ function kindOf(input: Json): string {
   return isJsonObject(input) ? "object" : typeof input;
 }
 
-/** The JSON type by which an alternate knows a type. */
-function jsonKindOf(type: string): string {
-  const definition = schema.types[type];
-  if (definition) return definition.kind === "enum" ? "string" : "object";
-  if (type === "str") return "string";
-  return type === "bool" ? "boolean" : type === "null" ? "null" : "number";
-}
-
-/** Reads `input` as the type `name`. Throws QapiError. */
-export function validate<N extends TypeName>(name: N, input: Json): TypeOf<N> {
-  return new Reader(false).value(name, input, ROOT) as TypeOf<N>;
+/** Reads `input` as the type `name` of a table (default: the fixed one). Throws QapiError. */
+export function validate<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
+  return new Reader(false, table).value(name, input, ROOT) as TypeOf<N>;
 }
 
 /** Reads parsed key=value options (scalars are strings) as the type `name`. Throws QapiError. */
-export function validateOptions<N extends TypeName>(name: N, input: Json): TypeOf<N> {
-  return new Reader(true).value(name, input, ROOT) as TypeOf<N>;
+export function validateOptions<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
+  return new Reader(true, table).value(name, input, ROOT) as TypeOf<N>;
 }
 
 /** Reads the arguments of command `name`. Throws QapiError. */
-export function validateArguments<N extends CommandName>(name: N, input: Json): ArgsOf<N> {
+export function validateArguments<N extends CommandName>(
+  name: N,
+  input: Json,
+  table: Schema = schema,
+): ArgsOf<N> {
   const definition = schema.commands[name];
   assert(definition, `no command ${name}`);
-  const reader = new Reader(false);
+  const reader = new Reader(false, table);
   const data = definition.data;
   const value = typeof data === "string" ? reader.value(data, input, ROOT) : reader.members(data, input);
   return value as ArgsOf<N>;

@@ -137,7 +137,7 @@ const calls = {
   /** An export that the guest writes under: three writes, before the stream is read. */
   async exported(options: { format: "raw" | "qcow2"; compress?: boolean }, lba: number): Promise<Uint8Array> {
     const disk = await engine.disk("disk");
-    const stream = await disk.export(options);
+    const stream = await disk.imageStream(options);
     for (let i = 0; i < 3; i++) await guest!.write(lba + 700 * i, 77 + i, 9);
     const bytes = new Uint8Array(
       await new Response(stream as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer(),

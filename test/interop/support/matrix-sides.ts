@@ -136,8 +136,8 @@ async function createOurs(
   try {
     await image.prepare?.(graph);
     const context = { graph, host: graph.host };
-    const makeFile = (filename: string, more: object): Promise<void> =>
-      graph.driver("file").create!(context, { filename, ...more });
+    const makeFile = async (filename: string, more: object): Promise<void> =>
+      void (await graph.driver("file").create!(context, { filename, ...more }));
     const file = { driver: "file", filename: path };
     if (image.driver === "raw") return await makeFile(path, options);
     await makeFile(path, { size: 0 });

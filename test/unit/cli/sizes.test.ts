@@ -1,6 +1,9 @@
 // Sizes as qemu-img reads and prints them, and the options of new images.
+import { portableDrivers } from "../../../src/drivers/index.ts";
+import { file } from "../../../src/drivers/protocol/file.ts";
 import { expect, it } from "vitest";
-import { CreateOptions, optionLists } from "../../../src/cli/options/create-options.ts";
+import { CreateOptions } from "../../../src/cli/options/create-options.ts";
+import { optionLists } from "../../../src/cli/options/rows.ts";
 import { parseSize, twoDigits } from "../../../src/cli/options/sizes.ts";
 
 it.each([
@@ -36,7 +39,7 @@ it("rounds halves to the even digit, as printf does", () => {
 });
 
 it("reads option lists and describes the image that they mean", () => {
-  const options = new CreateOptions("qcow2");
+  const options = new CreateOptions({ drivers: [...portableDrivers, file] }, "qcow2");
   for (const list of optionLists(["cluster_size=4k,compat=0.10", "backing_file=a,,b"])) options.parse(list);
   options.set("size", "1001");
   expect(options.spec("f.qcow2")).toEqual({
@@ -50,5 +53,7 @@ it("reads option lists and describes the image that they mean", () => {
   expect(String(options)).toContain("size=1001 compat=0.10 backing_file=a,,b lazy_refcounts=off");
   for (const bad of ["", ",a=b", "a=b,"]) expect(() => optionLists([bad])).toThrow("Invalid option list");
   expect(() => options.parse("nope=1")).toThrow("Invalid parameter 'nope'");
-  expect(() => new CreateOptions("toString")).toThrow("Unknown file format 'toString'");
+  expect(() => new CreateOptions({ drivers: [...portableDrivers, file] }, "toString")).toThrow(
+    "Unknown file format 'toString'",
+  );
 });

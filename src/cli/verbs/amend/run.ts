@@ -3,7 +3,8 @@
  */
 import { amend as amendImage } from "../../../node.ts";
 import { amendChanges, amendHelp } from "../../options/amend-options.ts";
-import { asksForHelp, optionLists } from "../../options/create-options.ts";
+import { findDriver } from "../../../block/model/formats.ts";
+import { asksForHelp, optionLists } from "../../options/rows.ts";
 import { openImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { Refusal } from "../../refusal.ts";
@@ -24,21 +25,21 @@ export function amend(files: readonly string[], flags: AmendFlags): Promise<numb
     const lists = optionLists(flags.option);
     const { format, imageOpts } = flags;
     if (format !== undefined && asksForHelp(lists)) {
-      if (![...verb.engine.graph.drivers].some(({ name }) => name === format))
-        throw new Refusal(`Unknown file format '${format}'`);
-      verb.print(amendHelp(format));
+      const type = findDriver(verb.engine.graph, format);
+      if (!type) throw new Refusal(`Unknown file format '${format}'`);
+      verb.print(amendHelp(type));
       return 0;
     }
     const [file] = files;
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "cache");
     await using node = await openImage(verb, file, { format, imageOpts, cache, write: true, unmap: true });
-    const driver = node.chain[0]!.driver;
+    const { type } = node.blockNode;
     if (asksForHelp(lists)) {
-      verb.print(amendHelp(driver));
+      verb.print(amendHelp(type));
       return 0;
     }
-    const changes = amendChanges(driver, lists);
+    const changes = amendChanges(type, lists);
     verb.progress.show(0, 1);
     await amendImage(node, changes, {
       force: flags.force ?? false,

@@ -3,6 +3,7 @@
  * convert does.
  */
 import type { Command } from "commander";
+import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { repeatable } from "../../options/flags.ts";
 import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
 import type { ConvertFlags } from "./run.ts";
@@ -14,7 +15,7 @@ export function addConvert(program: Command): void {
     .description("copy an image into a new one of another format or with other options")
     .argument("[files...]", "sources, which are joined, and the target: image files, or json:{…}")
     .option("-f, --format <format>", "format of the source; default: probed")
-    .option("-O, --target-format <format>", "format of the target: raw (default), qcow2")
+    .option("-O, --target-format <format>", `format of the target; default: ${plainFormat}`)
     .option("-o, --option <options>", "options of the target: name=value,…; `help` lists them", repeatable)
     .option(
       "-B, --backing <file>",

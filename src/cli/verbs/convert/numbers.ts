@@ -1,7 +1,7 @@
 /**
  * The options of convert that are lists and numbers, read and checked as qemu-img reads them.
  */
-import { optionLists } from "../../options/create-options.ts";
+import { optionLists } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 

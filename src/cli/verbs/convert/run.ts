@@ -7,9 +7,12 @@ import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
+import { findDriver } from "../../../block/model/formats.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../../node.ts";
 import { CopyError, CopyStatusError } from "../../../node.ts";
-import { asksForHelp, CreateOptions, optionsHelp } from "../../options/create-options.ts";
+import { plainFormat } from "../../../drivers/format/defaults.ts";
+import { CreateOptions } from "../../options/create-options.ts";
+import { asksForHelp, optionsHelp } from "../../options/rows.ts";
 import { layerIn } from "../../targets.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
 import { holdImage, openImage } from "../../images.ts";
@@ -42,20 +45,18 @@ export interface ConvertFlags extends ImageVerbFlags, NumberFlags {
   offload?: boolean;
 }
 
-const DEFAULT_FORMAT = "raw";
-
 /** The options with the default of -O. */
 type Flags = ConvertFlags & { targetFormat: string };
 
 /** Runs the verb; resolves with the exit status. */
 export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
-  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? DEFAULT_FORMAT };
+  const flags: Flags = { ...given, targetFormat: given.targetFormat ?? plainFormat };
   return new Run(flags).carryOut(async (verb) => {
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
     verb.progress.begin();
     if (asksForHelp(numbers.lists)) {
-      verb.print(optionsHelp(flags.targetFormat, files.length > 0));
+      verb.print(optionsHelp(verb.engine.graph, flags.targetFormat, files.length > 0));
       return 0;
     }
     const target = files.at(-1);
@@ -77,7 +78,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
 
 /** The format by which the target is opened: options that name it have one of their own, but where -O says another. */
 function openedFormat({ targetFormat, targetImageOpts }: ConvertFlags): string | undefined {
-  return targetImageOpts ? targetFormat : (targetFormat ?? DEFAULT_FORMAT);
+  return targetImageOpts ? targetFormat : (targetFormat ?? plainFormat);
 }
 
 function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
@@ -128,7 +129,7 @@ interface Wanted {
 
 async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   const { sources, target, flags } = wanted;
-  const options = flags.create ? targetOptions(wanted) : undefined;
+  const options = flags.create ? targetOptions(verb, wanted) : undefined;
   const backing = options?.get("backing_file") ?? flags.backing;
   if (sources.length > 1 && backing !== undefined) {
     throw new Refusal(
@@ -186,8 +187,8 @@ function tellUnread(verb: Run, { quiet }: Flags, { step, offset, error }: Unread
 }
 
 /** The options of the image to make. Throws Refusal. */
-function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
-  const options = new CreateOptions(flags.targetFormat);
+function targetOptions(verb: Run, { sources, flags, numbers }: Wanted): CreateOptions {
+  const options = new CreateOptions(verb.engine.graph, flags.targetFormat);
   for (const list of numbers.lists) options.parse(list);
   const sectors = sources.reduce((sum, { length }) => sum + Math.ceil(length / SECTOR_SIZE), 0);
   // A size of the user's own counts for nothing, as in qemu-img.
@@ -209,7 +210,7 @@ function targetOptions({ sources, flags, numbers }: Wanted): CreateOptions {
 
 function checkCompression(verb: Run, flags: Flags, options: CreateOptions | undefined): void {
   if (!flags.compress) return;
-  const type = [...verb.engine.graph.drivers].find(({ name }) => name === flags.targetFormat);
+  const type = findDriver(verb.engine.graph, flags.targetFormat);
   if (!type?.compressedWrites) throw new Refusal("Compression not supported for this file format");
   if (options?.encrypts) throw new Refusal("Compression and encryption not supported at the same time");
   const preallocation = options?.get("preallocation") ?? "off";

@@ -2,6 +2,7 @@
  * `blockwright create FILE [SIZE]`: makes an image, as qemu-img create does. An image that could not be made leaves no file.
  */
 import type { Command } from "commander";
+import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { gateFlag, repeatable, objectFlag } from "../../options/flags.ts";
 import { addQuietFlag } from "../../options/verb-flags.ts";
 import type { CreateFlags } from "./run.ts";
@@ -13,7 +14,7 @@ export function addCreate(program: Command): void {
     .description("make an image")
     .argument("[file]", "the file to make; what it holds is lost")
     .argument("[size]", "size of the disk: bytes, or 64k, 10M, 1.5G …; default: that of the backing file")
-    .option("-f, --format <format>", "format of the image: raw, qcow2, luks", "raw")
+    .option("-f, --format <format>", "format of the image", plainFormat)
     .option("-b, --backing <file>", "backing file, relative to the image")
     .option("-F, --backing-format <format>", "format of the backing file")
     .option("-u, --unsafe", "do not open the backing file")

@@ -7,7 +7,8 @@ import { checkNewImage } from "../../../api/open.ts";
 import { layers } from "../../../block/model/chain.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import { createImage, type Node } from "../../../node.ts";
-import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
+import { CreateOptions } from "../../options/create-options.ts";
+import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openBare } from "../../images.ts";
 import { backingPath, localFile } from "../../names.ts";
@@ -32,7 +33,7 @@ export function create(
   return new Run(flags).carryOut(async (verb) => {
     const lists = optionLists(flags.option);
     if (asksForHelp(lists)) {
-      verb.print(optionsHelp(flags.format, args.file !== undefined));
+      verb.print(optionsHelp(verb.engine.graph, flags.format, args.file !== undefined));
       return 0;
     }
     const { file } = args;
@@ -61,7 +62,7 @@ interface Wanted {
 }
 
 async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Promise<void> {
-  const options = new CreateOptions(flags.format);
+  const options = new CreateOptions(verb.engine.graph, flags.format);
   const filename = localFile(file);
   for (const list of lists) options.parse(list);
   if (size !== undefined) {

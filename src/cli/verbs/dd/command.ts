@@ -2,6 +2,7 @@
  * `blockwright dd if=FILE of=FILE`: copies blocks of an image into a new one, as qemu-img dd does.
  */
 import type { Command } from "commander";
+import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { addImageFlags } from "../../options/verb-flags.ts";
 import type { DdFlags } from "./run.ts";
 
@@ -12,7 +13,7 @@ export function addDd(program: Command): void {
     .description("copy blocks of an image into a new one")
     .argument("[operands...]", "if=INPUT of=OUTPUT [bs=BYTES] [count=BLOCKS] [skip=BLOCKS]")
     .option("-f, --format <format>", "format of the input; default: probed")
-    .option("-O, --target-format <format>", "format of the output: raw, qcow2", "raw");
+    .option("-O, --target-format <format>", "format of the output", plainFormat);
   addImageFlags(command, { share: true }).action(async (operands: string[], flags: DdFlags) => {
     const { dd } = await import("./run.ts");
     process.exitCode = await dd(operands, flags);

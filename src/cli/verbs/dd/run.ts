@@ -8,7 +8,8 @@ import { errnoOf } from "../../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import type { Node } from "../../../node.ts";
-import { CreateOptions, isCreatable } from "../../options/create-options.ts";
+import { findDriver } from "../../../block/model/formats.ts";
+import { CreateOptions } from "../../options/create-options.ts";
 import { layerIn } from "../../targets.ts";
 import { sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
@@ -45,10 +46,10 @@ export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
     if (input === undefined || output === undefined)
       throw new Refusal("Must specify both input and output files");
     await using source = await openImage(verb, input, { format, imageOpts, forceShare });
-    if (!isCreatable(targetFormat)) throw new Refusal("Unknown file format");
+    if (!findDriver(verb.engine.graph, targetFormat)?.createOptions) throw new Refusal("Unknown file format");
     const range = copied(source, operands);
     if (range.skipsAll) verb.note(`${input}: cannot skip to specified offset`);
-    const options = new CreateOptions(targetFormat);
+    const options = new CreateOptions(verb.engine.graph, targetFormat);
     options.set("size", String(range.end - range.start));
     await makeOutput(verb, { options, output, source });
     await using target = await openImage(verb, output, { format: targetFormat, write: true });

@@ -3,6 +3,7 @@
  * so that an image holds what changed.
  */
 import { join } from "node:path";
+import { overlayFormat, plainFormat } from "../../../drivers/format/defaults.ts";
 import { type Engine, type Node, createImage, openNode } from "../../../node.ts";
 import { DISK_BYTES, makeFilesystem } from "./filesystem.ts";
 
@@ -25,12 +26,13 @@ export async function makeChain(engine: Engine, directory: string, signal: Abort
   for (const [round, name] of ["base", "mid", "top"].entries()) {
     if (round > 0) filesystem.change(round);
     const filename = join(directory, `${name}.qcow2`);
-    const below = backing === undefined ? {} : { "backing-file": backing, "backing-fmt": "qcow2" as const };
+    const below =
+      backing === undefined ? {} : ({ "backing-file": backing, "backing-fmt": overlayFormat } as const);
     const file = { driver: "file", filename } as const;
-    await createImage({ driver: "qcow2", file, size: DISK_BYTES, ...below }, { engine, signal });
-    await using image = await openNode({ driver: "qcow2", file }, { engine, signal });
+    await createImage({ driver: overlayFormat, file, size: DISK_BYTES, ...below }, { engine, signal });
+    await using image = await openNode({ driver: overlayFormat, file }, { engine, signal });
     await using disk = await openNode(
-      { driver: "raw", "read-only": true, file: { driver: "file", filename: filesystem.path } },
+      { driver: plainFormat, "read-only": true, file: { driver: "file", filename: filesystem.path } },
       { engine, signal },
     );
     written.push(await bringUpToDate(image, disk));

@@ -3,6 +3,7 @@
  * its own chain of images with a filesystem in a temporary directory; with them it copies the user's images.
  */
 import type { Command } from "commander";
+import { overlayFormat, plainFormat } from "../../../drivers/format/defaults.ts";
 import { gateFlag, objectFlag } from "../../options/flags.ts";
 import type { DemoFlags } from "./run.ts";
 
@@ -16,7 +17,7 @@ export function addDemo(program: Command): void {
     .option("-f, --source-format <format>", "format of the source; default: probed")
     .option(
       "-O, --target-format <format>",
-      "format of a target that is made: raw, qcow2; default: raw for a name that ends in .raw or .img, else qcow2",
+      `format of a target that is made; default: ${plainFormat} for a name that ends in .${plainFormat} or .img, else ${overlayFormat}`,
     )
     .option("--force", "replace a target file that exists")
     .option("--inject", "let a write of your target fail once, as if the disk were full")

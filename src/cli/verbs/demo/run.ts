@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { NodeSpec } from "../../../block/model/contract.ts";
+import { overlayFormat, plainFormat } from "../../../drivers/format/defaults.ts";
 import { type BlockJob, type Engine, type MapExtent, type Node, mirror } from "../../../node.ts";
 import { JobFollower } from "../../follow.ts";
 import { describeImage, openDescribed } from "../../images.ts";
@@ -93,12 +94,12 @@ class Demo {
 
   async #copyAndCheck(names: Names): Promise<void> {
     const { signal } = this.#run;
-    const format = this.#own ? "qcow2" : this.#flags.sourceFormat;
+    const format = this.#own ? overlayFormat : this.#flags.sourceFormat;
     const spec = await describeImage(this.#run, names.source, { format });
     const source = await openDescribed(this.#run, { ...spec, "read-only": true });
     const prepared = await prepareTarget(this.#run, {
       image: names.target,
-      format: this.#flags.targetFormat ?? (/\.(raw|img)$/.test(names.target) ? "raw" : "qcow2"),
+      format: this.#flags.targetFormat ?? (/\.(raw|img)$/.test(names.target) ? plainFormat : overlayFormat),
       size: source.length,
       force: this.#flags.force ?? false,
       source,

@@ -112,8 +112,7 @@ function info(session: Session): boolean {
   const print = (text: string): void => session.verb.print(text);
   print(`format name: ${node.type.name}\n`);
   if (node.type.kind === "protocol") print(`format name: ${node.type.name}\n`);
-  const known = node.type.name === "raw" || node.type.name === "file";
-  const found = node.driver.getInfo?.() ?? (known ? { clusterSize: 0 } : undefined);
+  const found = node.driver.getInfo?.();
   if (!found) return false;
   print(`cluster size: ${sizeText(found.clusterSize)}\n`);
   print(`vm state offset: ${sizeText(found.vmStateOffset ?? 0)}\n`);

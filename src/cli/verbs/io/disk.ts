@@ -13,8 +13,9 @@ import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import { BlkdebugDriver } from "../../../drivers/filter/blkdebug.ts";
 import type { RuleEngine } from "../../../drivers/filter/blkdebug-rules.ts";
+import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { createImage, type Node } from "../../../node.ts";
-import { type JsonObject, parseKeyval, validateOptions } from "../../../wire/qapi/index.ts";
+import { type JsonObject, parseKeyval, schemaWith, validateOptions } from "../../../wire/qapi/index.ts";
 import { readOptionWords } from "../../options/words.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
 import { type CacheMode } from "../../options/cache.ts";
@@ -132,22 +133,22 @@ async function openLayers(verb: Run, { name, choices, opened, close }: Opening):
   };
 }
 
-/** A qcow2 image over the disk, in a file that has no name any more. */
+/** An overlay over the disk, in a file that has no name any more. */
 async function overlay(
   image: Node,
   { open, readOnly }: { open: (spec: NodeSpec) => Promise<Node>; readOnly: boolean },
 ): Promise<Node> {
   const directory = await mkdtemp(join(tmpdir(), "blockwright-"));
-  const filename = join(directory, "overlay.qcow2");
+  const filename = join(directory, `overlay.${overlayFormat}`);
   try {
     const size = alignUp(image.length, SECTOR_SIZE);
     await createImage(
-      { driver: "qcow2", file: { driver: "file", filename }, size },
+      { driver: overlayFormat, file: { driver: "file", filename }, size },
       { engine: image.engine },
     );
     const file = { driver: "file", filename, locking: "off" };
     const backing = image.name;
-    return await open({ driver: "qcow2", file, backing, discard: "unmap", "read-only": readOnly });
+    return await open({ driver: overlayFormat, file, backing, discard: "unmap", "read-only": readOnly });
   } finally {
     await rm(directory, { recursive: true });
   }
@@ -156,7 +157,7 @@ async function overlay(
 /** The description of an image named by a file name, by options, or by both. */
 async function describe(verb: Run, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
   const { format, forceShare, readOnly, options } = choices;
-  const given = options === undefined ? {} : readOptionWords(parseKeyval(options));
+  const given = options === undefined ? {} : readOptionWords(verb.engine.graph, parseKeyval(options));
   if (name === undefined) {
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");
@@ -171,6 +172,10 @@ async function describe(verb: Run, name: string | undefined, choices: DiskChoice
   const all =
     Object.keys(others).length === 0
       ? spec
-      : validateOptions("BlockdevOptions", { ...(spec as JsonObject), ...others });
+      : validateOptions(
+          "BlockdevOptions",
+          { ...(spec as JsonObject), ...others },
+          schemaWith(verb.engine.graph.drivers),
+        );
   return withAio(all, choices.aio);
 }

@@ -8,7 +8,13 @@ import { reopen } from "../../../block/graph/change.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";
-import { isJsonObject, type JsonObject, parseKeyval, validateOptions } from "../../../wire/qapi/index.ts";
+import {
+  isJsonObject,
+  type JsonObject,
+  parseKeyval,
+  schemaWith,
+  validateOptions,
+} from "../../../wire/qapi/index.ts";
 import { readOptionWords } from "../../options/words.ts";
 import { type CacheMode } from "../../options/cache.ts";
 import type { Arguments } from "./arguments.ts";
@@ -66,7 +72,11 @@ function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: 
     children[name] = typeof wished === "string" ? wished : below.name;
     delete changes[name];
   }
-  const typed = typedOptions(node, { ...changes, ...children, ...(cache === undefined ? {} : { cache }) });
+  const typed = typedOptions(graph, node, {
+    ...changes,
+    ...children,
+    ...(cache === undefined ? {} : { cache }),
+  });
   const { discard, detectZeroes, autoReadOnly } = node.options;
   const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly };
   return {
@@ -80,10 +90,10 @@ function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: 
 }
 
 /** Reads the options as the driver's, in the words of QEMU where they are wrong. */
-function typedOptions(node: BlockNode, options: JsonObject): NodeSpec {
-  const words = readOptionWords({ driver: node.type.name, ...options });
+function typedOptions(graph: BlockGraph, node: BlockNode, options: JsonObject): NodeSpec {
+  const words = readOptionWords(graph, { driver: node.type.name, ...options });
   try {
-    return validateOptions("BlockdevOptions", words) as NodeSpec;
+    return validateOptions("BlockdevOptions", words, schemaWith(graph.drivers)) as NodeSpec;
   } catch (error) {
     const unknown = detailOf(error, "unexpected")?.split(".").at(-1);
     throw unknown === undefined ? error : new CommandError(`Cannot change the option '${unknown}'`);

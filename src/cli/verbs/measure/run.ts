@@ -3,7 +3,8 @@
  */
 import { messageOf } from "../../../base/errors.ts";
 import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
-import { asksForHelp, CreateOptions, optionLists, optionsHelp } from "../../options/create-options.ts";
+import { CreateOptions } from "../../options/create-options.ts";
+import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { loadSnapshot, snapshotParameter } from "../../options/snapshot-param.ts";
 import { openImage } from "../../images.ts";
@@ -37,11 +38,11 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
         : await openImage(verb, file, { format, imageOpts, forceShare, metadataOnly: true });
     if (source && which !== undefined) await loadSnapshot(source, which);
     if (asksForHelp(lists)) {
-      verb.print(optionsHelp(flags.targetFormat, false));
+      verb.print(optionsHelp(verb.engine.graph, flags.targetFormat, false));
       return 0;
     }
     const result = await measureImage({
-      ...wanted(flags, lists),
+      ...wanted(verb, flags, lists),
       ...(source ? { source } : { bytes: safeBytes(size?.bytes ?? 0n) }),
       signal: verb.signal,
     });
@@ -60,37 +61,14 @@ function checkUse(files: readonly string[], flags: MeasureFlags): void {
     throw new Refusal("--size N cannot be used together with a filename.");
 }
 
-function wanted(flags: MeasureFlags, lists: readonly string[]): MeasureOptions {
-  const options = new CreateOptions(flags.targetFormat);
+function wanted(verb: Run, { targetFormat: format }: MeasureFlags, lists: readonly string[]): MeasureOptions {
+  const options = new CreateOptions(verb.engine.graph, format);
   try {
     for (const list of lists) options.parse(list);
   } catch (error) {
-    throw new Refusal([messageOf(error), `Invalid options for file format '${flags.targetFormat}'`]);
+    throw new Refusal([messageOf(error), `Invalid options for file format '${format}'`]);
   }
-  if (flags.targetFormat === "raw") return { format: "raw" };
-  const encrypt = options.luksOptions;
-  if (encrypt && encrypt["key-secret"] === undefined) {
-    const prefix = flags.targetFormat === "luks" ? "" : "encrypt.";
-    throw new Refusal(`Parameter '${prefix}key-secret' is required for cipher`);
-  }
-  if (flags.targetFormat === "luks") return { format: "luks", ...(encrypt ? { encrypt } : {}) };
-  const preallocation = options.get("preallocation") ?? "off";
-  const compat = options.get("compat") ?? "1.1";
-  if (compat !== "0.10" && compat !== "1.1") throw new Refusal(`Invalid compatibility level: '${compat}'`);
-  const mode = (["off", "metadata", "falloc", "full"] as const).find((name) => name === preallocation);
-  if (!mode) throw new Refusal(`invalid parameter value: ${preallocation}`);
-  const clusterSize = options.size("cluster_size");
-  const refcountBits = options.size("refcount_bits");
-  return {
-    format: "qcow2",
-    ...(encrypt ? { encrypt } : {}),
-    compat,
-    preallocation: mode,
-    backing: options.get("backing_file") !== undefined,
-    extendedL2: /^(on|yes|true|y)$/.test(options.get("extended_l2") ?? "off"),
-    ...(clusterSize === undefined ? {} : { clusterSize: safeBytes(clusterSize) }),
-    ...(refcountBits === undefined ? {} : { refcountBits: safeBytes(refcountBits) }),
-  };
+  return { format, options: options.measured, engine: verb.engine };
 }
 
 function humanResult({ requiredBytes, fullyAllocatedBytes, bitmapsBytes }: MeasureResult): string {

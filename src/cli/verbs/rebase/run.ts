@@ -6,7 +6,7 @@ import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { BlockError, ImageError, type Node, type RebaseTarget, rebase as rebaseNode } from "../../../node.ts";
 import { isKnownFormat } from "../../options/rows.ts";
-import { isDriver, openBare, openImage } from "../../images.ts";
+import { openBare, openImage } from "../../images.ts";
 import { backingPath } from "../../names.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { Refusal, told } from "../../refusal.ts";
@@ -40,7 +40,7 @@ export function rebase(files: readonly string[], flags: RebaseFlags): Promise<nu
       cache,
       backing: !unsafe,
     });
-    if (backingFormat !== undefined && !isKnownFormat(backingFormat) && !isDriver(verb, backingFormat))
+    if (backingFormat !== undefined && !isKnownFormat(verb.engine.graph, backingFormat))
       throw new Refusal(`Invalid format name: '${backingFormat}'`);
     const target = backing === undefined || backing === "" ? null : backing;
     if (target === null || unsafe) {

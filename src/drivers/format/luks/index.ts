@@ -26,6 +26,7 @@ import { isLuks1 } from "../../../crypto/luks-header.ts";
 import { LuksVolume } from "../../../crypto/luks.ts";
 import type { Secrets } from "../../../crypto/secrets.ts";
 import { checkCreate, create } from "./create.ts";
+import { amendOptions, createOptions, measure } from "./options.ts";
 
 /** What is encrypted at once: bounds the copy that a write makes. */
 const MAX_TRANSFER = MiB;
@@ -116,8 +117,11 @@ async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume
 export const luks: DriverType = {
   name: "luks",
   kind: "format",
+  createOptions,
+  amendOptions,
   open,
   create,
   checkCreate: (context, options) => void checkCreate(context, options),
+  measure,
   probe: (head) => (isLuks1(head) ? 100 : 0),
 };

@@ -14,6 +14,8 @@ import type {
 } from "../../../block/model/contract.ts";
 import { amendEncryption } from "./features/amend-encryption.ts";
 import { type AmendedDisk, amendImage } from "./features/amend.ts";
+import { amendOptions, createOptions } from "./features/create-options.ts";
+import { measure } from "./features/measure.ts";
 import { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { checkImage, repairImage } from "./check/check.ts";
 import { checkCreate, create } from "./create.ts";
@@ -26,6 +28,8 @@ import { inspectImage } from "./check/inspect.ts";
 import { reopenableOptions, reopenImage, useOverlapCheck } from "./features/reopen.ts";
 import { Qcow2Snapshots } from "./features/snapshots.ts";
 import { Qcow2VmState } from "./features/vm-state.ts";
+import { templateOf } from "./metadata/overlap-modes.ts";
+import { streamQcow2 } from "./streamed.ts";
 
 const tools: ImageTools = {
   encryption: encryptionSupport,
@@ -53,12 +57,24 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   return driver;
 }
 
+/** A template that there is none of is told before QAPI would tell it in other words. */
+function checkOption(name: string, value: unknown): void {
+  if (name !== "overlap-check") return;
+  const isObject = typeof value === "object" && value !== null;
+  templateOf(isObject ? ((value as { template?: unknown }).template ?? "cached") : value);
+}
+
 /** The format as every entry but `./v86` has it. */
 export const checkedQcow2: DriverType & Required<Pick<DriverType, "check">> = {
   ...qcow2,
+  createOptions,
+  amendOptions,
+  refusals: { tooLong: "Failed to grow the L1 table", option: checkOption },
   open,
   create: (context, options) => create(context, options, encryptionSupport),
   checkCreate: (context, options) => void checkCreate(context, options, encryptionSupport),
+  measure,
+  stream: streamQcow2,
   check: inspectImage,
   reopenable: reopenableOptions,
 };

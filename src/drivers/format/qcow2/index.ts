@@ -345,6 +345,7 @@ function probe(head: Uint8Array): number {
 export const qcow2: DriverType = {
   name: "qcow2",
   kind: "format",
+  isDefault: "overlay",
   supportsBacking: true,
   compressedWrites: true,
   open: (context, spec) => openQcow2(context, spec),

@@ -8,14 +8,16 @@
  * has no backing file. Source: qcow2.txt.
  */
 import { blockError } from "../../../base/errors.ts";
-import { SECTOR_SIZE } from "../../../base/limits.ts";
+import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
+import type { StreamSource } from "../../../block/model/contract.ts";
 import { makeHeader } from "./create.ts";
 import { serializeHeader } from "./disk/header.ts";
 import {
   COPIED_HIGH,
   type Geometry,
   compressedEntry,
+  isPowerOfTwoBetween,
   l1EntriesFor,
   makeGeometry,
   writeEntry,
@@ -26,19 +28,11 @@ const REFCOUNT_ORDER = 4;
 const PIECE_BYTES = 1024 * 1024;
 
 /** What is streamed, and how. */
-export interface StreamedSource {
-  /** Bytes. */
-  readonly length: number;
+interface StreamedSource extends Pick<StreamSource, "length" | "dataRuns" | "read" | "onProgress"> {
   readonly clusterBits: number;
-  /** The runs that may hold data, in order; what is left out reads as zeroes. Asked once. */
-  dataRuns(): AsyncIterable<{ offset: number; bytes: number }>;
-  /** Fills `buffer`, within the length. */
-  read(offset: number, buffer: Uint8Array): Promise<void>;
   /** Compresses one cluster; undefined if it does not get smaller than `limit`. Absent: nothing is compressed. */
   deflate?(data: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
   isZero(data: Uint8Array): boolean;
-  /** Told of the clusters read, and of all that will be. */
-  onProgress?(done: number, total: number): void;
 }
 
 /** Gathers what is given out into pieces. */
@@ -201,7 +195,35 @@ class Plan {
 }
 
 /** Gives out the image. Errors are those of the source. */
-export async function* streamQcow2(source: StreamedSource): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+/**
+ * The image. Throws EINVAL for a cluster size that there is none of (`cluster-size`, bytes, a power of two, 512 … 2 MiB;
+ * default 64 KiB). With `compress` the disk is read twice.
+ */
+export function streamQcow2(source: StreamSource): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const { host, kernels, options, compress } = source;
+  const clusterBytes = Number(options["cluster-size"] ?? 64 * KiB);
+  const least = 2 ** limits.qcow2MinClusterBits;
+  const most = 2 ** limits.qcow2MaxClusterBits;
+  if (!isPowerOfTwoBetween(clusterBytes, least, most))
+    throw blockError(
+      "EINVAL",
+      "stream",
+      `Cluster size must be a power of two between ${least} and ${most / KiB}k`,
+    );
+  return pieces({
+    length: source.length,
+    clusterBits: Math.log2(clusterBytes),
+    dataRuns: () => source.dataRuns(),
+    read: (offset, buffer) => source.read(offset, buffer),
+    isZero: (data) => kernels.isZero(data),
+    onProgress: (done, total) => source.onProgress?.(done, total),
+    ...(compress
+      ? { deflate: (data: Uint8Array, limit: number) => host.codecs.deflateRaw(data, limit) }
+      : {}),
+  });
+}
+
+async function* pieces(source: StreamedSource): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const plan = new Plan(source.length, source.clusterBits);
   for await (const run of source.dataRuns()) plan.add(run);
   plan.layOut();
@@ -209,8 +231,8 @@ export async function* streamQcow2(source: StreamedSource): AsyncGenerator<Uint8
   const progress = counter(source, plan);
   if (source.deflate) await measure(source, plan, progress);
   else for (const cluster of clusters(plan)) plan.place(cluster, clusterSize);
-  const pieces = new Pieces();
-  for (const part of plan.metadata()) yield* pieces.add(part);
+  const given = new Pieces();
+  for (const part of plan.metadata()) yield* given.add(part);
   let at = plan.data.start;
   let index = 0;
   for (const cluster of clusters(plan)) {
@@ -220,16 +242,16 @@ export async function* streamQcow2(source: StreamedSource): AsyncGenerator<Uint8
       // Before a cluster of its own the one that streams have begun is filled up.
       const room = alignUp(at, clusterSize) - at;
       if (size === clusterSize && room > 0) {
-        yield* pieces.add(new Uint8Array(room));
+        yield* given.add(new Uint8Array(room));
         at += room;
       }
-      yield* pieces.add(part);
+      yield* given.add(part);
       at += size;
     }
     progress();
   }
-  if (at < plan.data.end) yield* pieces.add(new Uint8Array(plan.data.end - at));
-  yield* pieces.rest();
+  if (at < plan.data.end) yield* given.add(new Uint8Array(plan.data.end - at));
+  yield* given.rest();
 }
 
 function* clusters(plan: Plan): Generator<number> {

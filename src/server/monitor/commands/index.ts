@@ -1,6 +1,6 @@
 /** All commands that a monitor over an engine serves. */
 import type { Engine } from "../../../machine/engine.ts";
-import type { TypeOf } from "../../../wire/qapi/index.ts";
+import { schemaWith, type TypeOf } from "../../../wire/qapi/index.ts";
 import { CommandRegistry } from "../registry.ts";
 import { bitmapCommands } from "./bitmaps.ts";
 import { controlCommands } from "./control.ts";
@@ -30,5 +30,6 @@ export function engineCommands(options: EngineCommandsOptions): CommandRegistry<
       ...controlCommands(options),
     },
     options.version,
+    ({ graph }) => schemaWith(graph.drivers),
   );
 }

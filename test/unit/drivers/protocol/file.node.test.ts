@@ -243,7 +243,7 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
 
   test("create makes a file of the size, in QEMU's words where it can't", async () => {
     const graph = graphOn(host);
-    const create = (options: Record<string, unknown>): Promise<void> =>
+    const create = (options: Record<string, unknown>): Promise<unknown> =>
       file.create?.({ graph, host }, options) ?? Promise.reject(new Error("no create"));
     await create({ filename: own("made"), size: 1000 });
     expect(fs.statSync(own("made")).size).toBe(1000);

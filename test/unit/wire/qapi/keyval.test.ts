@@ -69,7 +69,7 @@ describe("--blockdev refusals", () => {
     [' {"driver":"x"}', `Parameter 'driver' does not accept value ' {"driver":"x"}'`],
     ['{"driver":"null-co","latency-ns":1e3}', "Parameter 'latency-ns' expects uint64"],
   ])("%s", (text, refusal) => {
-    expect(() => parseOption("BlockdevOptions", text, "driver")).toThrow(
+    expect(() => parseOption("BlockdevOptions", text, { impliedKey: "driver" })).toThrow(
       expect.objectContaining({ name: "QapiError", message: refusal }),
     );
   });
@@ -100,7 +100,7 @@ describe("--blockdev readings", () => {
     ],
     ['{"driver":"raw","file":"x"}', { driver: "raw", file: "x" }],
   ])("%s", (text, value) => {
-    expect(parseOption("BlockdevOptions", text, "driver")).toEqual(value);
+    expect(parseOption("BlockdevOptions", text, { impliedKey: "driver" })).toEqual(value);
   });
 });
 
@@ -132,7 +132,7 @@ describe("other options", () => {
     ["foo,id=x", "Parameter 'qom-type' does not accept value 'foo'"],
     ["id=x", "Parameter 'qom-type' is missing"],
   ])("--object %s", (text, refusal) => {
-    expect(() => parseOption("ObjectOptions", text, "qom-type")).toThrow(refusal);
+    expect(() => parseOption("ObjectOptions", text, { impliedKey: "qom-type" })).toThrow(refusal);
   });
 
   it.each([
@@ -142,7 +142,7 @@ describe("other options", () => {
     ["chardev=c,zz=1", "Parameter 'zz' is unexpected"],
     ['{"chardev":1}', "Invalid parameter type for 'chardev', expected: string"],
   ])("--monitor %s", (text, refusal) => {
-    expect(() => parseOption("MonitorOptions", text, "chardev")).toThrow(refusal);
+    expect(() => parseOption("MonitorOptions", text, { impliedKey: "chardev" })).toThrow(refusal);
   });
 
   it("keeps a prototype's names as plain keys", () => {

@@ -7,10 +7,10 @@ import { pipeline } from "node:stream/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type Engine,
-  type ExportOptions,
+  type ImageStreamOptions,
   type Node,
   createEngine,
-  exportDisk,
+  imageStream,
   openNode,
 } from "../../src/node.ts";
 import { randomness } from "../support/random.ts";
@@ -45,9 +45,9 @@ function content(bytes: number, seed: number): Uint8Array {
   return data;
 }
 
-async function exported(node: Node, options: ExportOptions): Promise<string> {
+async function exported(node: Node, options: ImageStreamOptions): Promise<string> {
   const path = join(folder, "out");
-  const stream = await exportDisk(node, options);
+  const stream = await imageStream(node, options);
   await pipeline(Readable.fromWeb(stream as never), createWriteStream(path));
   return path;
 }
@@ -83,7 +83,7 @@ const shapes: [name: string, size: number, pieces: [number, number][]][] = [
   ["40 MiB", 40 * MiB, [[0, 40 * MiB]]],
 ];
 
-const manners: [name: string, options: ExportOptions][] = [
+const manners: [name: string, options: ImageStreamOptions][] = [
   ["plain", { format: "qcow2" }],
   ["compressed", { format: "qcow2", compress: true }],
   ["compressed, 2 MiB clusters", { format: "qcow2", compress: true, clusterBytes: 2 * MiB }],

@@ -3,7 +3,7 @@
  * of the call, while its guest goes on.
  *
  * Invariants: what the guest overwrites meanwhile is kept in a scratch disk first (copy before write); when that is full or
- * fails, the export fails and never the guest's write. Memory is bounded by the scratch disk, a piece and the image's
+ * fails, the stream fails and never the guest's write. Memory is bounded by the scratch disk, a piece and the image's
  * tables. Everything is taken down when the stream ends, fails or is cancelled.
  */
 import { closing, failed } from "../base/closing.ts";
@@ -11,24 +11,23 @@ import { blockError, errnoOf } from "../base/errors.ts";
 import { strerror } from "../base/errno.ts";
 import { MiB } from "../base/limits.ts";
 import { aboveImplicitFilters } from "../block/model/chain.ts";
-import type { ChildRef, NodeSpec } from "../block/model/contract.ts";
+import type { ChildRef, DriverType, NodeSpec } from "../block/model/contract.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { type CopyBeforeWrite, copyBeforeWrite } from "../drivers/filter/copy-before-write.ts";
 import { snapshotAccess } from "../drivers/filter/snapshot-access.ts";
-import { streamQcow2 } from "../drivers/format/qcow2/streamed.ts";
 import { memory } from "../drivers/protocol/memory.ts";
 import type { CallOptions, Node as NodeHandle } from "./node.ts";
 import { Node, releaseIdle } from "./node.ts";
-import { STREAM_CHUNK_BYTES } from "./streams.ts";
+import type { CreateImageSpec } from "./open.ts";
 
-/** Bytes that a guest may overwrite during an export, by default. */
+/** Bytes that a guest may overwrite during a stream, by default. */
 const SCRATCH_BYTES = 64 * MiB;
 
-/** Options of exportDisk(). */
-export interface ExportOptions extends CallOptions {
-  /** raw (default): as long as the disk; qcow2: only what holds data. */
-  format?: "raw" | "qcow2";
-  /** qcow2 only: compressed clusters (zlib). The disk is read twice. Default false. */
+/** Options of imageStream(). */
+export interface ImageStreamOptions extends CallOptions {
+  /** raw (default): as long as the disk; qcow2: only what holds data; or another format that can be streamed. */
+  format?: CreateImageSpec["driver"] | (string & {});
+  /** Compressed clusters (qcow2: zlib), of formats that have them. The disk is read twice. Default false. */
   compress?: boolean;
   /** qcow2 only: bytes of a cluster, a power of two, 512 … 2 MiB; default 64 KiB. */
   clusterBytes?: number;
@@ -37,6 +36,8 @@ export interface ExportOptions extends CallOptions {
   /** Told how far it is: units done and in all; what a unit is depends on the format. */
   onProgress?: (done: number, total: number) => void;
 }
+
+type Streamed = DriverType & Required<Pick<DriverType, "stream">>;
 
 interface Frozen {
   readonly disk: NodeHandle;
@@ -49,15 +50,15 @@ interface Frozen {
  * The disk as it is now. Resolves when the point in time is fixed: what is written from then on is not in the stream. Throws
  * EINVAL for bad options, CommandError where a job forbids the filter.
  */
-export async function exportDisk(
+export async function imageStream(
   node: NodeHandle,
-  options: ExportOptions = {},
+  options: ImageStreamOptions = {},
 ): Promise<ReadableStream<Uint8Array>> {
-  const { format = "raw", signal } = options;
+  const { signal } = options;
   signal?.throwIfAborted();
-  checkOptions(format, options);
+  const format = streamed(node, options.format);
   const frozen = await freeze(node, options.scratch);
-  const bytes = format === "raw" ? rawPieces(frozen, options) : qcow2Pieces(frozen, options);
+  const bytes = await begun(frozen, format, options);
   let isOver = false;
   const finish = async (): Promise<void> => {
     if (isOver) return;
@@ -83,16 +84,29 @@ export async function exportDisk(
   });
 }
 
-function checkOptions(format: string, { compress, clusterBytes }: ExportOptions): void {
-  const refuse = (message: string): never => {
-    throw blockError("EINVAL", "export", message);
-  };
-  if (format !== "raw" && format !== "qcow2") refuse(`an export is raw or qcow2, not '${format}'`);
-  if (format === "raw" && compress) refuse("a raw export cannot be compressed");
-  if (clusterBytes === undefined) return;
-  const bits = Math.log2(clusterBytes);
-  if (!Number.isInteger(bits) || bits < 9 || bits > 21)
-    refuse("Cluster size must be a power of two between 512 and 2048k");
+/** The stream; options that the format refuses leave nothing behind. */
+async function begun(
+  frozen: Frozen,
+  format: Streamed,
+  options: ImageStreamOptions,
+): Promise<AsyncGenerator<Uint8Array<ArrayBuffer>>> {
+  try {
+    return piecesOf(frozen, format, options);
+  } catch (error) {
+    await frozen.release();
+    throw error;
+  }
+}
+
+/** The format of that name, or the engine's default. Throws EINVAL where images of it cannot be streamed. */
+function streamed({ engine }: NodeHandle, name: string | undefined): Streamed {
+  const types = [...engine.graph.drivers];
+  const type = types.find((each) =>
+    name === undefined ? each.isDefault === "unclaimed" : each.name === name,
+  );
+  if (type?.stream) return type as Streamed;
+  const known = types.filter(({ stream }) => stream).map((each) => each.name);
+  throw blockError("EINVAL", "stream", `a stream is ${known.join(" or ")}, not '${name ?? ""}'`);
 }
 
 /** Fixes the point in time. A disk that nobody can write to needs nothing for it. */
@@ -144,19 +158,7 @@ async function insertSnapshot(node: NodeHandle, scratch: ChildRef | undefined): 
 function checkSnapshot(filter: BlockNode): void {
   const lost = (filter.driver as CopyBeforeWrite).snapshotError;
   if (lost === undefined) return;
-  throw blockError(lost, "export", `what the guest overwrote could not be kept: ${strerror(lost)}`);
-}
-
-async function* rawPieces(frozen: Frozen, options: ExportOptions): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  const { disk } = frozen;
-  const { length } = disk;
-  options.onProgress?.(0, length);
-  for (let at = 0; at < length;) {
-    const piece = await read(frozen, at, new Uint8Array(Math.min(STREAM_CHUNK_BYTES, length - at)));
-    yield piece;
-    at += piece.byteLength;
-    options.onProgress?.(at, length);
-  }
+  throw blockError(lost, "stream", `what the guest overwrote could not be kept: ${strerror(lost)}`);
 }
 
 /** Reads what is frozen; a read that fails because the point in time was lost says so. */
@@ -170,22 +172,25 @@ async function read<T extends Uint8Array>(frozen: Frozen, offset: number, into: 
   }
 }
 
-function qcow2Pieces(frozen: Frozen, options: ExportOptions): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+function piecesOf(
+  frozen: Frozen,
+  format: Streamed,
+  { compress = false, clusterBytes, onProgress }: ImageStreamOptions,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const { disk } = frozen;
   const { kernels, host } = disk.engine.graph;
-  return streamQcow2({
+  return format.stream({
     length: disk.length,
-    clusterBits: Math.log2(options.clusterBytes ?? 65536),
+    kernels,
+    host,
+    options: clusterBytes === undefined ? {} : { "cluster-size": clusterBytes },
+    compress,
     async *dataRuns() {
       for await (const { offset, bytes, zero } of disk.map()) if (!zero) yield { offset, bytes };
     },
     async read(offset, buffer) {
       await read(frozen, offset, buffer);
     },
-    isZero: (data) => kernels.isZero(data),
-    ...(options.compress
-      ? { deflate: (data: Uint8Array, limit: number) => host.codecs.deflateRaw(data, limit) }
-      : {}),
-    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+    ...(onProgress ? { onProgress } : {}),
   });
 }

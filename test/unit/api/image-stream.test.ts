@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   type Engine,
-  type ExportOptions,
+  type ImageStreamOptions,
   type Node,
   type RemoteEngine,
   addBitmap,
@@ -10,7 +10,7 @@ import {
   createEngine,
   createImage,
   discardOverlay,
-  exportDisk,
+  imageStream,
   openNode,
   serveEngine,
   stream,
@@ -56,16 +56,16 @@ async function disk(): Promise<Node> {
   return node;
 }
 
-const ways: [string, ExportOptions][] = [
+const ways: [string, ImageStreamOptions][] = [
   ["raw", {}],
   ["qcow2", { format: "qcow2" }],
   ["compressed qcow2", { format: "qcow2", compress: true }],
 ];
 
 describe.each(["here", "across a port"] as const)("an export %s", (where) => {
-  async function start(node: Node, options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
-    if (where === "here") return exportDisk(node, options);
-    return (await remote.disk("disk")).export(options);
+  async function start(node: Node, options: ImageStreamOptions): Promise<ReadableStream<Uint8Array>> {
+    if (where === "here") return imageStream(node, options);
+    return (await remote.disk("disk")).imageStream(options);
   }
 
   it.each(ways)("as %s is the disk of its start, whatever is written meanwhile", async (_way, options) => {
@@ -95,7 +95,7 @@ describe.each(["here", "across a port"] as const)("an export %s", (where) => {
     const guest = await remote.guestDisk("top");
     const job = await stream(top, { speedBytesPerSecond: MiB });
     const there = await remote.disk("top");
-    const exported = where === "here" ? await exportDisk(top) : await there.export();
+    const exported = where === "here" ? await imageStream(top) : await there.imageStream();
     await guest.write(MiB, pattern(MiB, 5));
     const bytes = await bytesOf(exported);
     expect(same(bytes.subarray(MiB, 4 * MiB), pattern(3 * MiB, 1))).toBe(true);
@@ -144,7 +144,7 @@ describe.each(["here", "across a port"] as const)("an export %s", (where) => {
 it("a page that goes in the middle of an export leaves no filter", async () => {
   await using node = await disk();
   const there = await remote.disk("disk");
-  await (await there.export()).getReader().read();
+  await (await there.imageStream()).getReader().read();
   expect(engine.graph.nodes.length).toBeGreaterThan(1);
   remote.fail(new Error("gone"));
   while (engine.graph.nodes.length > 1) await new Promise((resolve) => setTimeout(resolve, 1));

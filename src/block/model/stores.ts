@@ -1,0 +1,92 @@
+/**
+ * What an image can hold beside its disk, and what a check finds in it: the saved machine, internal snapshots, persistent
+ * bitmaps. Stores are interfaces, so that any format can add one. Source: QEMU's BlockDriver, cut by capability.
+ */
+
+/** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
+export interface VmStateStore {
+  read(at: number, buffer: Uint8Array): Promise<void>;
+  /** Writable nodes only. */
+  write(at: number, buffer: Uint8Array): Promise<void>;
+}
+
+/** An internal snapshot, as lists show it. */
+export interface SnapshotInfo {
+  /** Unique in its image; formats choose decimal numbers. */
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of a saved machine; 0: only the disk. */
+  readonly vmStateBytes: number;
+  /** When it was taken, since 1970. */
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  /** The guest's clock. */
+  readonly vmClockSeconds: number;
+  readonly vmClockNanoseconds: number;
+  /** Instructions that a replayed guest had run, if it was one. */
+  readonly icount?: number;
+  /** Length of the disk, bytes. */
+  readonly diskBytes: number;
+}
+
+/** What a new snapshot is called; the rest is the machine's, 0 or absent where there is none. */
+export interface NewSnapshot {
+  /** At most 255 bytes of UTF-8. */
+  readonly name: string;
+  readonly vmClockSeconds?: number;
+  readonly vmClockNanoseconds?: number;
+  readonly icount?: number;
+}
+
+/** The internal snapshots of an image (qcow2's snapshot table). Ids are those of `list`. */
+export interface SnapshotStore {
+  list(): readonly SnapshotInfo[];
+  /** Keeps the disk as it is now; requests that were accepted before are in it. Writable nodes only. */
+  create(snapshot: NewSnapshot): Promise<SnapshotInfo>;
+  /** Makes the disk, with its length, what it was; ENOENT without such a snapshot. Writable nodes only. */
+  apply(id: string): Promise<void>;
+  /** Forgets a snapshot; ENOENT without one. Writable nodes only. */
+  remove(id: string): Promise<void>;
+  /** Shows the snapshot's content instead of the disk's from now on, at the disk's length. Read-only nodes only (EINVAL). */
+  show(id: string): Promise<void>;
+}
+
+/** Where persistent dirty bitmaps are kept (qcow2's bitmap directory). */
+export interface BitmapStore {
+  /** Throws (QEMU's words) if a bitmap of this name and granularity can't be stored. */
+  canStore(name: string, granularity: number): void;
+  /** Reads them, and changes nothing. */
+  load(): Promise<StoredBitmap[]>;
+  /** The image is about to be written to: what is in it of them counts for nothing until it is saved anew. */
+  markInUse(): Promise<void>;
+  save(bitmaps: readonly StoredBitmap[]): Promise<void>;
+}
+
+/** A bitmap as a store keeps it; `bits` in QEMU's serialised layout (little endian, bit 0 first). */
+export interface StoredBitmap {
+  name: string;
+  granularity: number;
+  /** Starts recording when the image is opened. */
+  auto: boolean;
+  inconsistent: boolean;
+  bits: Uint8Array;
+}
+
+/** What a check of an image found. All members are counts save `imageEndOffset` (bytes). */
+export interface ImageCheck {
+  /** What can destroy data, as far as it is left. */
+  corruptions: number;
+  /** Clusters that are counted but not used, as far as they are left. */
+  leaks: number;
+  /** Questions that the check could not answer. */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  /** Behind the last cluster in use. */
+  imageEndOffset: number;
+  /** Clusters of the disk; those of them that are in the image, that do not follow their neighbour, and that are compressed. */
+  totalClusters: number;
+  allocatedClusters: number;
+  fragmentedClusters: number;
+  compressedClusters: number;
+}
