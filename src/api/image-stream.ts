@@ -105,7 +105,7 @@ function streamed({ engine }: NodeHandle, name: string | undefined): Streamed {
     name === undefined ? each.isDefault === "unclaimed" : each.name === name,
   );
   if (type?.stream) return type as Streamed;
-  const known = types.filter(({ stream }) => stream).map((each) => each.name);
+  const known = types.filter((each) => each.stream !== undefined).map((each) => each.name);
   throw blockError("EINVAL", "stream", `a stream is ${known.join(" or ")}, not '${name ?? ""}'`);
 }
 

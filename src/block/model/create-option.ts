@@ -24,6 +24,8 @@ export interface CreateOption {
   readonly isTag?: boolean;
   /** Names the secret that encrypts the image; opening takes it too, in the same member. */
   readonly isSecret?: boolean;
+  /** Whether the size of an image with these creation options can't be told without it. */
+  isNeededToMeasure?(options: Readonly<Record<string, unknown>>): boolean;
   /** Names a format. */
   readonly isFormat?: boolean;
   /** Names a file, which is made if it is not there. */

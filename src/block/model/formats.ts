@@ -24,6 +24,6 @@ export function findDriver({ drivers }: DriverSource, name: string): DriverType 
 }
 
 /** Whether an image of that format is its file, as it is: such a file needs to be made and no more. */
-export function isItsFile({ create, createOptions }: DriverType): boolean {
-  return create === undefined && createOptions !== undefined;
+export function isItsFile(type: DriverType): boolean {
+  return type.create === undefined && type.createOptions !== undefined;
 }

@@ -103,8 +103,9 @@ export class CreateOptions {
   get measured(): Record<string, unknown> {
     const rows = this.#own.filter(({ name }) => name !== "size");
     const options = this.#wire(rows, "measure");
-    for (const { name, wire = "" } of this.#secrets(options))
-      if (at(options, wire) === undefined) throw new Refusal(`Parameter '${name}' is required for cipher`);
+    for (const row of rows)
+      if (row.isNeededToMeasure?.(options) && at(options, row.wire ?? "") === undefined)
+        throw new Refusal(`Parameter '${row.name}' is required for cipher`);
     return options;
   }
 

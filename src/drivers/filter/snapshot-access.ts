@@ -56,6 +56,7 @@ class SnapshotAccess implements BlockDriver {
 export const snapshotAccess: DriverType = {
   name: "snapshot-access",
   kind: "format",
+  isLibraryOnly: true,
   async open(context: OpenContext, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.data | Role.primary);
     return new SnapshotAccess(file);

@@ -1,6 +1,8 @@
 /**
  * Man pages out of the table of options: one of the program, and one of each verb. Source: man(7).
  */
+import type { CreateOption, DriverType } from "../../../block/model/contract.ts";
+import { optionWords } from "../../options/rows.ts";
 import type { OptionEntry, ProgramTable, VerbEntry } from "../../options/table.ts";
 
 /** Text for roff: no escapes, no requests, and the dashes that one can copy. */
@@ -28,8 +30,25 @@ function head(name: string, { version, summary }: { version: string; summary: st
   return `.TH ${title} 1 "" ${argument(`blockwright ${version}`)} "Blockwright"\n.SH NAME\n${roff(name)} \\- ${roff(summary)}\n`;
 }
 
-/** The page of one verb. */
-export function verbPage(verb: VerbEntry, version: string): string {
+function formatPart(what: string, { name }: DriverType, rows: readonly CreateOption[]): string {
+  const list = rows.map((row) => `.TP\n.B ${argument(optionWords(row))}\n${roff(`${row.help}.`)}\n`);
+  return `.SS ${argument(`${name}: ${what}`)}\n${list.join("")}`;
+}
+
+/** What `-o` takes of each format, out of the formats' own tables. */
+function formatsPart(types: readonly DriverType[]): string {
+  const parts = types
+    .filter(({ kind }) => kind === "format")
+    .flatMap((type) => [
+      type.createOptions ? formatPart("new images", type, type.createOptions) : "",
+      type.amendOptions ? formatPart("amend", type, type.amendOptions) : "",
+    ]);
+  return `.SH IMAGE FORMATS\nTheir options, as -o takes them.\n${parts.join("")}`;
+}
+
+/** The page of one verb; that of one which takes options of formats lists them. */
+export function verbPage(verb: VerbEntry, version: string, drivers: readonly DriverType[]): string {
+  const takesOptions = verb.options.some(({ long, value }) => long === "--option" && value !== undefined);
   const words = verb.words.filter(({ description }) => description !== "");
   const operands = words
     .map(({ name, description }) => `.TP\n.I ${argument(name)}\n${roff(`${description}.`)}\n`)
@@ -39,6 +58,7 @@ export function verbPage(verb: VerbEntry, version: string): string {
     `.SH SYNOPSIS\n.B ${argument(`blockwright ${verb.name}`)}\n${roff(verb.usage)}\n` +
     (operands === "" ? "" : `.SH OPERANDS\n${operands}`) +
     (verb.options.length === 0 ? "" : `.SH OPTIONS\n${verb.options.map(optionPart).join("")}`) +
+    (takesOptions ? formatsPart(drivers) : "") +
     ".SH SEE ALSO\n.BR blockwright (1)\n"
   );
 }

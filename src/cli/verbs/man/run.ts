@@ -5,6 +5,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { messageOf } from "../../../base/errors.ts";
+import { portableDrivers } from "../../../drivers/index.ts";
 import { version } from "../../../version.ts";
 import { programPage, verbPage } from "./page.ts";
 import { tableOf } from "../../options/table.ts";
@@ -17,12 +18,15 @@ export async function man(program: Command, name?: string, directory?: string): 
       await mkdir(directory, { recursive: true });
       await writeFile(join(directory, "blockwright.1"), programPage(table, version));
       for (const verb of table.verbs)
-        await writeFile(join(directory, `blockwright-${verb.name}.1`), verbPage(verb, version));
+        await writeFile(
+          join(directory, `blockwright-${verb.name}.1`),
+          verbPage(verb, version, portableDrivers),
+        );
       return 0;
     }
     const verb = table.verbs.find((entry) => entry.name === name);
     if (name !== undefined && !verb) throw new Error(`There is no verb '${name}'`);
-    process.stdout.write(verb ? verbPage(verb, version) : programPage(table, version));
+    process.stdout.write(verb ? verbPage(verb, version, portableDrivers) : programPage(table, version));
     return 0;
   } catch (error) {
     process.stderr.write(`blockwright: ${messageOf(error)}\n`);

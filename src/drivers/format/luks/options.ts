@@ -16,6 +16,7 @@ export const createOptions: readonly CreateOption[] = [
     wire: "key-secret",
     help: "ID of the secret that provides the keyslot passphrase",
     isSecret: true,
+    isNeededToMeasure: () => true,
   },
   ...cipherOptions.map((row) => ({ ...row, wire: row.name })),
 ];

@@ -3,7 +3,7 @@
  * Source: behaviour and words of qemu-img 7.2.
  */
 import type { CreateOption, OptionUse } from "../../../../block/model/contract.ts";
-import { cipherOptions, keySlotOptions } from "../../../../crypto/luks-rows.ts";
+import { cipherOptions, keySlotOptions, LUKS } from "../../../../crypto/luks-rows.ts";
 
 const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
 const versions: Readonly<Record<string, string>> = { "0.10": "v2", "1.1": "v3" };
@@ -36,7 +36,7 @@ const encryptOptions: readonly CreateOption[] = [
     name: "encrypt.format",
     type: "str",
     wire: "encrypt.format",
-    values: ["luks"],
+    values: [LUKS],
     words: { aes: "qcow" },
     help: "Encrypt the image, format choices: 'aes', 'luks'",
     isTag: true,
@@ -47,6 +47,7 @@ const encryptOptions: readonly CreateOption[] = [
     wire: "encrypt.key-secret",
     help: "ID of secret providing qcow AES key or LUKS passphrase",
     isSecret: true,
+    isNeededToMeasure: ({ encrypt }) => (encrypt as { format?: unknown } | undefined)?.format === LUKS,
   },
   ...cipherOptions.map((row) => ({ ...row, name: `encrypt.${row.name}`, wire: `encrypt.${row.name}` })),
 ];
