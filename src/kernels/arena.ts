@@ -5,6 +5,10 @@
  * Invariants: the memory has its full size from the start and is never detached. A slot belongs to its holder from
  * acquire to release. Waiters are served strictly in order: a small request never passes a large one that waits, so
  * none starves. Memory is thereby bounded, and waiting for a slot is the backpressure of the data path.
+ *
+ * Nobody acquires within a request. Who issues one may hold slots already, and waiters are served in order: a request that
+ * waited for memory could wait for the one who waits for it. So what a request
+ * is made of (block/io, drivers) sees the arena as RequestMemory, and test/tidy holds that none of it calls acquire().
  */
 import { dispose } from "../base/lease.ts";
 import { assert } from "../base/assert.ts";
@@ -27,13 +31,21 @@ export interface Slot {
   [dispose](): void;
 }
 
+/** The arena as a node's requests see it: they take what is free, and do without (on the heap) where nothing is. */
+export interface RequestMemory {
+  /** Size of the arena, bytes. */
+  readonly size: number;
+  /** See Arena.tryAcquire(). */
+  tryAcquire(bytes: number): Slot | undefined;
+}
+
 interface Waiter {
   readonly bytes: number;
   readonly grant: (slot: Slot) => void;
 }
 
 /** Hands out slots of a KernelArea. */
-export class Arena {
+export class Arena implements RequestMemory {
   readonly #area: KernelArea;
   readonly #spans: Spans;
   readonly #waiters = new Set<Waiter>();

@@ -5,6 +5,7 @@
  * Source: behaviour of QEMU 7.2's block backends and of its disk models; the deadline is ours.
  */
 import { type Answer, isPromise, rejected } from "../base/answer.ts";
+import { AssertionError } from "../base/assert.ts";
 import { CommandError, errnoOf } from "../base/errors.ts";
 import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
@@ -167,6 +168,11 @@ export class GuestDevice implements PluggedDevice {
     return this.#request({ operation: "write", offset: 0, bytes: 0 }, () => this.backend.flush());
   }
 
+  /** Tells of a write that failed before it came here, and stops the machine if that is what is done about it. */
+  publish(code: Errno, action: "report" | "stop"): void {
+    this.#announce("write", { code, action });
+  }
+
   /** A request outside of the disk is the guest's fault: it is refused with EIO, and no policy is asked. */
   #ranged(
     operation: Operation,
@@ -204,6 +210,8 @@ export class GuestDevice implements PluggedDevice {
         const answer = first ?? issue();
         return isPromise(answer) ? await this.#deadline.watch(request.operation, answer) : undefined;
       } catch (error) {
+        // No policy is asked about a broken invariant.
+        if (error instanceof AssertionError) throw error;
         signal?.throwIfAborted();
         if (!this.#machine.devices.has(this)) throw error;
         const code = errnoOf(error);

@@ -6,6 +6,7 @@
  * keep waiting just stays unanswered, and the machine says that it stopped.
  */
 import { type Answer, andThen } from "../base/answer.ts";
+import type { Errno } from "../base/errno.ts";
 import { flush } from "../block/io/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
 
@@ -43,6 +44,11 @@ export interface GuestDisk {
   read(offset: number, bytes: number, options?: GuestReadOptions): Answer<Uint8Array>;
   /** Writes. `data` stays the caller's, who does not change it until the end: no transfer. Rejects as read(). */
   write(offset: number, data: Uint8Array): Promise<void>;
+  /**
+   * Publishes, as BLOCK_IO_ERROR, a write that failed before the disk was asked, and what is done about it: the guest is told,
+   * or the machine stops. Absent: nobody hears of it.
+   */
+  publish?(code: Errno, action: "report" | "stop"): void;
   /** Makes completed writes durable, also while the machine does not run. No policy is asked: it rejects if it fails. */
   flush(): Promise<void>;
   /** Takes the disk out of the machine. */
@@ -62,6 +68,7 @@ export function guestDiskOf(device: GuestDevice): GuestDisk {
       return andThen(device.read(offset, buffer, options), () => buffer);
     },
     write: async (offset, data) => device.write(offset, data),
+    publish: (code, action) => device.publish(code, action),
     flush: async () => {
       const { node } = device.backend;
       if (node) await flush(node);

@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { formatNameBreaches, layerBreaches } from "./layers.ts";
 import { floorsOf, roomBreaches } from "./rooms.ts";
+import { oneWayBreaches } from "./one-way.ts";
 import {
   bannedBreaches,
   docstringBreaches,
@@ -137,6 +138,29 @@ describe("the rules catch", () => {
     expect(breaches(formatNameBreaches, "src/drivers/format/a.ts", 'const driver = "qcow2";')).toEqual([]);
   });
 
+  it.each([
+    ["a function for at once only", "src/api/a.ts", "function copyNow() {}"],
+    ["a private method", "src/api/a.ts", "class A { #readNow() {} }"],
+    ["an arrow", "src/api/a.ts", "const statusNow = () => 1;"],
+    ["a second hook in the contract", "src/block/model/a.ts", "interface D { preadSync(): void }"],
+    ["a driver's second function", "src/drivers/filter/a.ts", "class A { pwriteLater() {} }"],
+    [
+      "a wait for the arena in a request",
+      "src/drivers/filter/a.ts",
+      "await this.node.services.arena.acquire(1);",
+    ],
+    ["another", "src/block/io/a.ts", "await arena.acquire(1);"],
+  ])("%s", (_what, path, text) => {
+    expect(breaches(oneWayBreaches, path, text)).toHaveLength(1);
+  });
+
+  it("no verb, no part of one, and no lock", () => {
+    const text = "class A { pread() {} pwriteZeroes() {} #preadPadded() {} preadSnapshot() {} now() {} }";
+    expect(breaches(oneWayBreaches, "src/drivers/filter/a.ts", text)).toEqual([]);
+    expect(breaches(oneWayBreaches, "src/drivers/filter/a.ts", "descriptor.acquire();")).toEqual([]);
+    expect(breaches(oneWayBreaches, "src/job/a.ts", "await arena.acquire(1);")).toEqual([]);
+  });
+
   it("a rule that looked at nothing", () => {
     expect(() => report([], layerBreaches)).toThrow("no file");
   });
@@ -149,6 +173,7 @@ describe("the sources", () => {
     ["name no format outside its home", formatNameBreaches],
     ["leave clock, chance and output to the Host", bannedBreaches],
     ["have a docstring on every export", docstringBreaches],
+    ["have one way of I/O", oneWayBreaches],
   ])("%s", (_what, rule) => {
     expect(report(library, rule)).toBe(head(library.length));
   });

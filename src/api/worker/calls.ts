@@ -2,6 +2,7 @@
  * What a page asks of an engine in a worker: the calls of the engine's port and of a disk's port. Control of nodes and
  * jobs is QMP's, over a port of its own (`monitor`); these calls are for data and for what JSON can't carry.
  */
+import type { Errno } from "../../base/errno.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import type { ImageStreamOptions } from "../image-stream.ts";
@@ -105,6 +106,7 @@ export type GuestCalls = {
   read: { args: { offset: number; bytes: number }; value: Uint8Array };
   write: { args: { offset: number; data: Uint8Array }; value: void };
   flush: { args: object; value: void };
+  publish: { args: { code: Errno; action: "report" | "stop" }; value: void };
   close: { args: object; value: void };
 };
 

@@ -4,6 +4,7 @@
  *
  * Invariant: the adapter orders its requests itself (a guest's drive has one at a time), so each is begun as it comes.
  */
+import type { Errno } from "../../base/errno.ts";
 import { abortable, onAbort } from "../../base/signals.ts";
 import type { GuestDisk, GuestMachine } from "../../machine/guest-disk.ts";
 import { blockError } from "../../base/errors.ts";
@@ -24,6 +25,7 @@ export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortS
     },
     write: ({ offset, data }) => disk.write(offset, data),
     flush: () => disk.flush(),
+    publish: async ({ code, action }) => disk.publish?.(code, action),
     close,
   });
   const forget = onAbort(signal, server.end);
@@ -107,6 +109,11 @@ export class RemoteGuestDisk implements GuestDisk {
 
   flush(): Promise<void> {
     return this.#caller.call("flush", {});
+  }
+
+  publish(code: Errno, action: "report" | "stop"): void {
+    // A worker that has gone publishes nothing any more.
+    this.#caller.call("publish", { code, action }).catch(() => undefined);
   }
 
   async close(): Promise<void> {

@@ -3,12 +3,14 @@
  * closes, from going in circles with the files that do it.
  */
 import type { ChildRole, DriverType, GraphView, NodeSpec, Permissions } from "../model/contract.ts";
+import type { Arena } from "../../kernels/arena.ts";
 import type { Gate } from "../model/gate.ts";
 import type { BlockNode, Child, ChildParent } from "../model/node.ts";
 
 /** Where nodes live: their names, drivers and owners. */
 export interface NodeHome extends GraphView {
   readonly gate: Gate;
+  readonly arena: Arena;
   /** The driver of that name, or `Unknown driver 'x'`. */
   driver(name: string): DriverType;
   /** Checks a wished name or makes one. */

@@ -10,7 +10,7 @@
  */
 import type { Answer } from "../../base/answer.ts";
 import type { Host } from "../../base/host.ts";
-import type { Arena } from "../../kernels/arena.ts";
+import type { Arena, RequestMemory } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import type { EventBus } from "../../base/event-bus.ts";
 import type { Wakeup } from "../../base/signals.ts";
@@ -237,6 +237,7 @@ export interface OpenContext {
   readonly graph: GraphView;
   readonly host: Host;
   readonly kernels: Kernels;
+  /** For copies that a driver shares with a job; its own requests never wait for it. */
   readonly arena: Arena;
   readonly readOnly: boolean;
   /** The image is only to be described: do without secrets. */
@@ -276,7 +277,8 @@ export interface NodeOptions {
 export interface NodeServices {
   readonly host: Host;
   readonly kernels: Kernels;
-  readonly arena: Arena;
+  /** What is free of it; nobody waits for the arena within a request. */
+  readonly arena: RequestMemory;
   readonly events: EventBus;
   /** Woken whenever something that a drain may wait for has changed. */
   readonly changes: Wakeup;

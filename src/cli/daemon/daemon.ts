@@ -168,8 +168,8 @@ class Daemon {
 
   /** Clients are answered once every option was carried out, as QEMU's main loop starts last. */
   #serve(connection: HostConnection, style: { indent: number; interactive: boolean }): void {
-    if (this.#isSetUp) this.#serveNow(connection, style);
-    else this.#early.push(() => this.#serveNow(connection, style));
+    if (this.#isSetUp) this.#attend(connection, style);
+    else this.#early.push(() => this.#attend(connection, style));
   }
 
   /** All options were carried out: answers those who have connected. */
@@ -178,7 +178,7 @@ class Daemon {
     for (const serve of this.#early.splice(0)) serve();
   }
 
-  #serveNow(
+  #attend(
     connection: HostConnection,
     { indent, interactive }: { indent: number; interactive: boolean },
   ): void {

@@ -4,10 +4,14 @@
  * Invariants: a read sees every write that v86 issued before it; writes reach the disk one after the other, in order; what
  * v86 hands over is copied before set() returns; an answer to a command that the guest has given up is never passed on. A
  * failed request that cannot be told to the guest stops the machine and is tried again when it goes on: no write is lost.
+ * Every failure is published as BLOCK_IO_ERROR; a broken invariant stops the machine and ends the disk: nothing is tried
+ * again, and every further call throws it.
  * Source: the interface that v86's drives call (0.5.424 … 0.5.462), as observed.
  */
 import { type Answer, isPromise } from "../../base/answer.ts";
-import { blockError } from "../../base/errors.ts";
+import { AssertionError } from "../../base/assert.ts";
+import type { Errno } from "../../base/errno.ts";
+import { blockError, errnoOf, messageOf } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { isAligned } from "../../base/ranges.ts";
 import type { GuestDisk } from "../guest-disk.ts";
@@ -26,6 +30,16 @@ interface Command {
   readonly ide: IdeCommand | undefined;
   /** The guest has given it up. */
   stale: boolean;
+}
+
+/** The generation could not be kept: a failed write that the device knows nothing of. */
+class KeeperError extends Error {
+  readonly code: Errno;
+
+  constructor(cause: unknown) {
+    super(messageOf(cause), { cause });
+    this.code = errnoOf(cause);
+  }
 }
 
 /** How a V86Disk is made. */
@@ -56,6 +70,8 @@ export class V86Disk {
   #firstSector: Uint8Array | undefined;
   #scratch = NO_BYTES;
   #closed = false;
+  /** An invariant of ours did not hold: the disk is not used any more. */
+  #broken: AssertionError | undefined;
 
   /** Throws EINVAL for a length that v86 cannot address. Made by toV86Disk(). */
   constructor(init: V86DiskInit) {
@@ -94,6 +110,7 @@ export class V86Disk {
    */
   async sync(): Promise<void> {
     while (this.#writes && this.#disk.machine.isRunning) await this.#writes;
+    this.#checkWhole();
     await this.#disk.flush();
     if (this.#writes) throw blockError("EBUSY", "sync", "writes wait for the machine to run");
   }
@@ -105,6 +122,11 @@ export class V86Disk {
     this.#link?.leave(this);
     this.#link = undefined;
     await this.#disk.close();
+    this.#checkWhole();
+  }
+
+  #checkWhole(): void {
+    if (this.#broken) throw this.#broken;
   }
 
   // What v86 calls.
@@ -183,7 +205,7 @@ export class V86Disk {
 
   /** Reads unless writes must come first. What is there at once lies in a buffer that is good until the next read: v86 copies within the call. */
   #issue(start: number, length: number, signal: AbortSignal | undefined): Answer<Uint8Array> | undefined {
-    if (!this.#emulator || this.#writes) return undefined;
+    if (!this.#emulator || this.#writes || this.#broken) return undefined;
     // Most of a guest's requests have one length: what a view costs counts beside a read of 3 µs.
     const into = this.#scratch.byteLength === length ? this.#scratch : new Uint8Array(length);
     const reading = this.#disk.read(start, length, { signal, into });
@@ -194,6 +216,7 @@ export class V86Disk {
 
   /** A request came in. One command at a time: a write whose answer is still open was given up by the guest. */
   #begin(writtenBytes: number): void {
+    this.#checkWhole();
     if (!this.#emulator)
       throw blockError("EINVAL", "v86", "attach(emulator) must be called before the emulator uses the disk");
     if (this.#newestWrite) this.#newestWrite.stale = true;
@@ -231,7 +254,7 @@ export class V86Disk {
     } finally {
       this.#end(0);
     }
-    if (this.#closed) return;
+    if (this.#closed || this.#broken) return;
     // A drive that was told an error, or reset, only drops its entry for the request.
     done(data ?? new Uint8Array(0));
   }
@@ -247,7 +270,7 @@ export class V86Disk {
     const bytes = data.byteLength;
     await after;
     const written = await this.#attempt(command, undefined, async () => {
-      await this.#state.changing();
+      await this.#keepGeneration();
       await this.#disk.write(start, data);
       return true;
     });
@@ -267,12 +290,29 @@ export class V86Disk {
     for (;;) {
       try {
         return await work();
-      } catch {
-        // What happened has been published by the device, as BLOCK_IO_ERROR.
+      } catch (error) {
         if (signal?.aborted || this.#closed) return undefined;
-        if (!command.stale && command.ide?.fail()) return undefined;
+        if (error instanceof AssertionError) {
+          this.#broken = error;
+          await this.#disk.machine.stop("io-error");
+          return undefined;
+        }
+        const told = !command.stale && (command.ide?.fail() ?? false);
+        // A failure of the disk has been published by the device.
+        if (error instanceof KeeperError) this.#disk.publish?.(error.code, told ? "report" : "stop");
+        if (told) return undefined;
         await this.#untilNextRun();
       }
+    }
+  }
+
+  /** Before the content changes its generation is kept, outside of the disk. */
+  async #keepGeneration(): Promise<void> {
+    try {
+      await this.#state.changing();
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      throw new KeeperError(error);
     }
   }
 

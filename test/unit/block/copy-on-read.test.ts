@@ -50,6 +50,30 @@ describe("copy on read", () => {
     expect([...clusters.keys()]).toEqual([0, 3]);
   });
 
+  test("it waits for no memory: whoever reads may hold all of it", async () => {
+    const { test: made, top, clusters } = await chain();
+    const { arena } = made.graph;
+    using _all = await arena.acquire(arena.size);
+    const buffer = new Uint8Array(512);
+    await made.host.clock.settle(pread(top, 0, buffer, Req.copyOnRead));
+    expect(same(buffer, pattern(512, 1))).toBe(true);
+    expect([[...clusters.keys()], arena.waiting]).toEqual([[0], 0]);
+  });
+
+  test("a job's read says so to both parts, what is copied and what is there", async () => {
+    const { top, base } = await chain();
+    await pwrite(top, 0, new Uint8Array(clusterBytes).fill(7));
+    const seen: number[] = [];
+    const { pread: own } = top.driver;
+    top.driver.pread = (offset, buffer, flags) => {
+      seen.push(flags);
+      return own.call(top.driver, offset, buffer, flags);
+    };
+    base.take();
+    await pread(top, 0, new Uint8Array(2 * clusterBytes), Req.copyOnRead | Req.background);
+    expect(seen).toEqual([Req.background, Req.background]);
+  });
+
   test("a guest's write to the same cluster waits, and is not overwritten", async () => {
     const { test: made, top, base } = await chain();
     let release = (): void => undefined;

@@ -60,6 +60,24 @@ describe("a section", () => {
     expect(driver.take()).toEqual(["pwrite 0+512", "pwrite 512+512"]);
   });
 
+  test("a request that the disk became too short for meanwhile is out of range, and no broken assertion", async () => {
+    const { test, node, backend, release } = await bench();
+    release();
+    const section = await drainedSection(node);
+    const late = Promise.allSettled(
+      [
+        backend.pwrite(node.length - 512, new Uint8Array(512)),
+        backend.pread(node.length - 512, new Uint8Array(512)),
+        backend.pwriteZeroes(node.length - 512, 512),
+      ].map((request) => Promise.resolve(request)),
+    );
+    await node.driver.truncate!(node.length - 512, { exact: true, preallocation: "off" });
+    node.updateLength();
+    await section.end();
+    for (const result of await test.host.clock.settle(late))
+      expect(result).toMatchObject({ status: "rejected", reason: { name: "BlockError", code: "EIO" } });
+  });
+
   test("nests: only the last end lets requests go on", async () => {
     const { test, node, backend, release } = await bench();
     release();

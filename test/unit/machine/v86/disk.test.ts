@@ -1,4 +1,5 @@
 // The disk that v86 gets: the whole interface, the order of requests, errors that stop the emulator or reach the guest.
+import { AssertionError } from "../../../../src/base/assert.ts";
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../../src/base/errors.ts";
 import { deferred } from "../../../../src/base/signals.ts";
@@ -195,6 +196,24 @@ describe("a disk that answers at once", () => {
 });
 
 describe("errors", () => {
+  test("a broken invariant stops the machine, and is told instead of tried again", async () => {
+    const { bench, disk, driver, get, set } = await v86Bench();
+    driver.before = ({ op }) => {
+      if (op === "pwrite") throw new AssertionError("two and two");
+    };
+    const write = set(0, filled(512, 1));
+    await bench.idle();
+    expect([bench.machine.state, write.done]).toEqual(["io-error", 0]);
+    driver.take();
+    await bench.machine.cont();
+    await bench.idle();
+    expect(driver.take()).toEqual([]);
+    expect(() => get(0, 512)).toThrow("two and two");
+    expect(() => set(0, filled(512, 2))).toThrow("two and two");
+    await expect(disk.sync()).rejects.toThrow("two and two");
+    await expect(disk.close()).rejects.toThrow("two and two");
+  });
+
   test("stop: the emulator stops, cont tries again and lets it run only when the answer is there", async () => {
     const { bench, driver, emulator, get } = await v86Bench();
     let failing = true;

@@ -109,9 +109,11 @@ describe("a keeper", () => {
     const { bench, disk, driver, set } = await v86Bench({ keeper });
     const state = disk.get_state();
     keeper.fails = 1;
+    bench.take();
     set(0, filled(512, 1));
     await bench.idle();
     expect([bench.machine.state, driver.take()]).toEqual(["io-error", []]);
+    expect(bench.take()).toEqual(["BLOCK_IO_ERROR hda write stop", "STOP"]);
     await bench.machine.cont();
     await bench.idle();
     expect(driver.take()).toEqual(["pwrite 0+512"]);
