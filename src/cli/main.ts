@@ -63,8 +63,8 @@ program
   .argument("[options...]")
   .action(async (words: string[]) => {
     const { daemon } = await import("./daemon/daemon.ts");
-    const { exitNow } = await import("../platform/node/exit.ts");
-    exitNow(await daemon(words));
+    const { endProcess } = await import("../platform/node/exit.ts");
+    endProcess(await daemon(words));
   });
 
 const verbs = [

@@ -7,7 +7,7 @@ import { loadNativeCalls } from "./native.ts";
  * does not answer it would wait for ever, so then the system is asked itself; without native calls the end looks like
  * SIGKILL (status 137 of a shell).
  */
-export function exitNow(status: number): void {
+export function endProcess(status: number): void {
   if (!hasStuckCalls()) process.exit(status);
   loadNativeCalls()?.exit(status);
   process.kill(process.pid, "SIGKILL");
