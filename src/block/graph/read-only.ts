@@ -3,6 +3,7 @@
  * is refused (permissions, the file's own mode), what was switched is switched back. The node is drained by the caller.
  * Source: behaviour of QEMU's bdrv_reopen.
  */
+import { closing, failed } from "../../base/closing.ts";
 import { BlockError } from "../../base/errors.ts";
 import { keepBitmaps, useBitmaps } from "../bitmap/persistence.ts";
 import { flush } from "../io/io.ts";
@@ -24,9 +25,8 @@ export async function switchReadOnly(node: BlockNode, readOnly: boolean): Promis
       await switchOne(one, readOnly);
     }
   } catch (error) {
-    for (const one of switched.toReversed()) await switchOne(one, !readOnly).catch(() => undefined);
-    await restorePermissions([node]);
-    throw error;
+    const undo = switched.toReversed().map((one) => () => switchBack(one, !readOnly));
+    await failed(error, ...undo, () => restorePermissions([node]));
   }
 }
 
@@ -52,6 +52,17 @@ async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {
   if (readOnly) return;
   await node.driver.setReadOnly?.(false);
   await useBitmaps(node);
+}
+
+/** The node is as it was, also where its driver can't be switched back: what it may do is what its users were told. */
+function switchBack(node: BlockNode, readOnly: boolean): Promise<void> {
+  return closing(
+    () => switchOne(node, readOnly),
+    () => {
+      node.options = { ...node.options, readOnly };
+      return Promise.resolve();
+    },
+  );
 }
 
 function inUse(node: BlockNode): BlockError {

@@ -138,11 +138,14 @@ export class CommitJob extends ChunkJob {
     }
   }
 
-  /** The base takes the filter's place, in the graph and in the headers above. */
+  /**
+   * The base takes the filter's place, in the headers above and then in the graph: a header that can't be written leaves the chain
+   * as it was, and one that names the base already shows the same.
+   */
   async #relinkAll(filter: BlockNode): Promise<void> {
     const overlays = [...filter.parents].filter((edge) => edge.role & Role.cow);
-    await this.graph.replace(filter, this.#base);
     for (const { parent } of overlays) if (parent.parentNode) await this.#relink(parent.parentNode);
+    await this.graph.replace(filter, this.#base);
   }
 
   /** Writes the base's name into an overlay's header. */
@@ -172,7 +175,8 @@ export class CommitJob extends ChunkJob {
 
   protected override async clean(): Promise<void> {
     await this.#letGo();
-    await this.#writable.end();
+    // The base holds what it shall, whether it can be made read-only again or not.
+    await this.aside(() => this.#writable.end());
   }
 
   protected override async release(): Promise<void> {

@@ -87,7 +87,7 @@ export class MirrorExit {
       () => this.#change(aborting),
       () => this.#job.aside(() => this.#rest.end()),
       () => this.#job.aside(() => oldSource.end()),
-      () => init.writable.end(),
+      () => this.#job.aside(() => init.writable.end()),
       () => (this.#switched ? this.#job.aside(() => target.end()) : target.end()),
     );
   }

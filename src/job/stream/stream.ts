@@ -5,6 +5,7 @@
  * ignored keeps the link and fails the job at its end. Every error is reported as a read. Source: behaviour of QEMU
  * 7.2's block-stream; the order of flush and header is ours (QEMU's loses data when it is killed).
  */
+import { AssertionError } from "../../base/assert.ts";
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains, filterOrCow, layers, skipFilters } from "../../block/model/chain.ts";
 import type { Child } from "../../block/model/node.ts";
@@ -125,17 +126,19 @@ export class StreamJob extends ChunkJob {
     const base = filterOrCow(aboveBase) ?? null;
     // Nothing may let go of the old backing file before what replaces it is on stable storage.
     await this.#top!.flush();
-    try {
-      await this.graph.setBacking(own, base, Role.cow);
-    } catch (error) {
-      throw new BlockError({ code: "EPERM", op: "stream", cause: error });
-    }
     if (!own.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "stream" });
     const image = base && skipFilters(base);
     await own.driver.changeBackingFile(
       image && { filename: backingFile ?? nodeFilename(image), format: image.type.name },
     );
     await this.#top!.flush();
+    // Last, so that a header that can't be written leaves the chain as it was; with the new header both show the same.
+    try {
+      await this.graph.setBacking(own, base, Role.cow);
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      throw new BlockError({ code: "EPERM", op: "stream", cause: error });
+    }
   }
 
   /** Takes the filter out of the graph; whether its last flush fails is no matter of the job. */
@@ -152,7 +155,7 @@ export class StreamJob extends ChunkJob {
     await this.#dropFilter();
     if (!writable.isHeld) return;
     await this.removeAllNodes();
-    await writable.end();
+    await this.aside(() => writable.end());
   }
 }
 
