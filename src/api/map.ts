@@ -6,7 +6,6 @@ import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { imageFilename } from "../block/model/filename.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
-import type { Node } from "./node.ts";
 
 /** One run of bytes of a disk that are all alike. */
 export interface MapExtent {
@@ -80,7 +79,10 @@ export interface ImageMapEntry extends MapExtent {
  * Neighbours are joined where they also lie next to each other. The length counts in sectors of 512 bytes. Rejects with
  * BlockError when metadata can't be read.
  */
-export async function* map(node: Node, range: MapRange = {}): AsyncGenerator<ImageMapEntry> {
+export async function* map(
+  node: { readonly blockNode: BlockNode },
+  range: MapRange = {},
+): AsyncGenerator<ImageMapEntry> {
   const { blockNode } = node;
   const start = range.offset ?? 0;
   const sectors = Math.ceil(blockNode.length / SECTOR_SIZE) * SECTOR_SIZE;

@@ -4,7 +4,7 @@
  */
 import type { QmpClient, ReturnOf } from "../index.ts";
 import { bytesText, byId, h, say } from "./dom.ts";
-import type { Policy } from "./starter.ts";
+import type { Policy } from "./session.ts";
 
 type JobInfo = ReturnOf<"query-block-jobs">[number];
 

@@ -12,8 +12,8 @@ import { JobCard, Jobs } from "./jobs.ts";
 import { MapModel, states } from "./map-model.ts";
 import { MapView } from "./map-view.ts";
 import { Resumer } from "./resumer.ts";
-import { DISK, FILL, Session } from "./session.ts";
-import { type Policy, Starter } from "./starter.ts";
+import { DISK, FILL, type Policy, Session } from "./session.ts";
+import { Starter } from "./starter.ts";
 import { LogView } from "./log-view.ts";
 
 const CLUSTER = 65_536;

@@ -5,8 +5,10 @@
  */
 import { type RemoteDisk, type RemoteEngine, connectWorker, errnoOf } from "../browser.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
-import type { Policy } from "./starter.ts";
 import type { RoomMessage } from "./worker.ts";
+
+/** As in QAPI. */
+export type Policy = "report" | "ignore" | "stop" | "enospc";
 
 /** Name of the disk's node, and of the job that fills it. */
 export const DISK = "disk";

@@ -3,15 +3,12 @@
  */
 import type { Copies } from "./copies.ts";
 import { byId, say } from "./dom.ts";
-import type { Session } from "./session.ts";
+import type { Policy, Session } from "./session.ts";
 
 /** What can be started; also the id of the job. */
 export const jobKinds = ["fill", "backup", "mirror", "commit"] as const;
 /** See jobKinds. */
 export type JobKind = (typeof jobKinds)[number];
-/** As in QAPI. */
-export type Policy = "report" | "ignore" | "stop" | "enospc";
-
 const HINTS: Record<JobKind, string> = {
   fill: "Stream: brings what is still on the server into this browser.",
   backup: "Backup: a copy of the disk as it is now, into another image in OPFS, while the guest goes on.",

@@ -3,6 +3,7 @@
  * a `json:` description with the options that matter, in QEMU's order of keys. Source: behaviour of QEMU 7.2's
  * bdrv_refresh_filename; the order of keys is that of its dictionary's hash buckets.
  */
+import { BlockError } from "../../base/errors.ts";
 import type { NodeView } from "./contract.ts";
 import type { BlockNode } from "./node.ts";
 
@@ -91,4 +92,23 @@ export function imageFilename(node: NodeView): string {
     if (typeof at.spec["filename"] === "string") return at.spec["filename"];
   }
   return "";
+}
+
+/**
+ * After a file that a header names was opened as `node`: throws EPERM if it is not the one that the gate looked at, because its
+ * name leads elsewhere by now.
+ */
+export function checkOpened(node: NodeView, { identity }: { identity?: string }): void {
+  const opened = storageIdentity(node);
+  if (identity === undefined || opened === undefined || opened === identity) return;
+  const message = `'${imageFilename(node)}' was exchanged while it was being opened`;
+  throw new BlockError({ code: "EPERM", op: "open", node: node.name, message });
+}
+
+/** The identity of the storage that an image lies in; undefined where it has none. */
+function storageIdentity(node: NodeView): string | undefined {
+  for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
+    if (at.driver.identity !== undefined) return at.driver.identity;
+  }
+  return undefined;
 }

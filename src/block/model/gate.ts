@@ -2,10 +2,7 @@
  * The open gate: asked before any file that an image names (backing file, data file) is opened. The library's default
  * denies everything; entries choose another policy. Source: design rule "never guess for an authority decision".
  */
-import { BlockError } from "../../base/errors.ts";
 import type { FileInfo, Host } from "../../base/host.ts";
-import type { NodeView } from "./contract.ts";
-import { imageFilename } from "./filename.ts";
 import type { NodeSpec } from "./spec.ts";
 
 /** What an image asks to have opened. */
@@ -38,25 +35,6 @@ export const denyGate: Gate = (request) =>
   Promise.resolve({
     refuse: `the image's ${request.kind} name '${request.name}' was not opened: no gate allows it`,
   });
-
-/**
- * After a file that a header names was opened as `node`: throws EPERM if it is not the one that the gate looked at, because its
- * name leads elsewhere by now.
- */
-export function checkOpened(node: NodeView, { identity }: { identity?: string }): void {
-  const opened = storageIdentity(node);
-  if (identity === undefined || opened === undefined || opened === identity) return;
-  const message = `'${imageFilename(node)}' was exchanged while it was being opened`;
-  throw new BlockError({ code: "EPERM", op: "open", node: node.name, message });
-}
-
-/** The identity of the storage that an image lies in; undefined where it has none. */
-function storageIdentity(node: NodeView): string | undefined {
-  for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
-    if (at.driver.identity !== undefined) return at.driver.identity;
-  }
-  return undefined;
-}
 
 /** What no header may name, whatever lies there: the kernel's own files, and devices. */
 const systemFolders = /^\/(?:proc|sys|dev)(?:\/|$)/;

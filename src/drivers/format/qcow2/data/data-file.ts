@@ -16,7 +16,7 @@ import {
   Role,
 } from "../../../../block/model/contract.ts";
 import { imageFilename } from "../../../../block/model/filename.ts";
-import { checkOpened } from "../../../../block/model/gate.ts";
+import { checkOpened } from "../../../../block/model/filename.ts";
 import { Extension } from "../disk/header-extensions.ts";
 import type { Header } from "../disk/header.ts";
 import type { Image } from "../metadata/image.ts";
