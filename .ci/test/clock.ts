@@ -24,16 +24,24 @@ export class Pace {
   }
 }
 
+/** When a lane looks for its next batch. */
+export interface Moment {
+  readonly secondsLeft: number;
+  readonly pace: number;
+  /** Suites of which something has begun. */
+  readonly touched: ReadonlySet<string>;
+  /** Suites that run, and run alone. */
+  readonly busy: ReadonlySet<string>;
+}
+
 /**
  * Takes the next batch that should be over in `secondsLeft` from the queue, or the first whatever it takes while the suite
- * in it is not `touched`; undefined when there is none.
+ * in it is not `touched`; none of a suite that is `busy`. Undefined when there is none.
  */
-export function nextBatch(
-  queue: Batch[],
-  { secondsLeft, pace, touched }: { secondsLeft: number; pace: number; touched: ReadonlySet<string> },
-): Batch | undefined {
+export function nextBatch(queue: Batch[], { secondsLeft, pace, touched, busy }: Moment): Batch | undefined {
   const index = queue.findIndex(
-    (batch) => !touched.has(batch.suite) || secondsOf(batch) * pace <= secondsLeft,
+    (batch) =>
+      !busy.has(batch.suite) && (!touched.has(batch.suite) || secondsOf(batch) * pace <= secondsLeft),
   );
   return index < 0 ? undefined : queue.splice(index, 1)[0];
 }

@@ -77,27 +77,33 @@ async function inLanes(work: () => Promise<void>): Promise<void> {
   await Promise.all(Array.from({ length: LANES }, work));
 }
 
-/** Runs phases one after the other; gives the pieces that the clock left no time for. */
+/**
+ * Runs phases one after the other; gives the pieces that the clock left no time for. What a phase had no time for waits for
+ * the last one, whose batches come first.
+ */
 async function runPhases(planned: readonly PlannedPhase[], pace: Pace): Promise<Piece[]> {
   const touched = new Set<string>();
-  const left: Piece[] = [];
-  let end = -INSTALL_MINUTES * 60;
-  for (const { phase, batches: wanted } of planned) {
-    end += phase.minutes * 60;
-    if (wanted.length === 0) continue;
-    console.log(`\n=== ${phase.name}: ${wanted.flatMap(({ pieces }) => pieces).length} files`);
-    const queue = [...wanted];
+  const busy = new Set<string>();
+  let late: Batch[] = [];
+  for (const { phase, batches: wanted, endMinutes } of planned) {
+    const queue = phase === planned.at(-1)?.phase ? [...wanted, ...late.splice(0)] : [...wanted];
+    if (queue.length === 0) continue;
+    const end = (endMinutes - INSTALL_MINUTES) * 60;
+    console.log(`\n=== ${phase.name}: ${queue.flatMap(({ pieces }) => pieces).length} files`);
     const next = (): Batch | undefined =>
-      nextBatch(queue, { secondsLeft: end - secondsNow(), pace: pace.factor, touched });
+      nextBatch(queue, { secondsLeft: end - secondsNow(), pace: pace.factor, touched, busy });
     await inLanes(async () => {
       for (let batch = next(); batch !== undefined; batch = next()) {
-        touched.add(batch.suite);
+        const { suite } = batch;
+        touched.add(suite);
+        if (suites.some(({ name, alone }) => name === suite && alone)) busy.add(suite);
         await batchStage(batch, pace);
+        busy.delete(suite);
       }
     });
-    left.push(...queue.flatMap(({ pieces }) => pieces));
+    late = [...late, ...queue];
   }
-  return left;
+  return late.flatMap(({ pieces }) => pieces);
 }
 
 /** Installs what the budget wants; the pieces that can run, and those that lack a program. */

@@ -29,6 +29,8 @@ export interface Batch {
 export interface PlannedPhase {
   readonly phase: Phase;
   readonly batches: readonly Batch[];
+  /** When it is over, on the clock of all phases: what earlier ones leave is there for later ones. */
+  readonly endMinutes: number;
 }
 
 /** How many processes run at a time: two cores are busy while a suite waits for a program or a clock. */
@@ -136,7 +138,7 @@ class Pool {
 }
 
 /** The minutes that a phase's batches leave of it. */
-function spareMinutes({ phase, batches }: PlannedPhase): number {
+function spareMinutes({ phase, batches }: Omit<PlannedPhase, "endMinutes">): number {
   const used = batches.reduce((sum, batch) => sum + secondsOf(batch), 0);
   return Math.max(0, phase.minutes - used / LANES / PLANNED / 60);
 }
@@ -150,19 +152,24 @@ export function plan(
   { seed, phases }: { seed: number; phases: readonly Phase[] },
 ): { planned: PlannedPhase[]; left: Piece[] } {
   const pool = new Pool(pieces, seed);
-  const planned = phases.map((phase) => planPhase(pool, phase));
+  let endMinutes = 0;
+  const planned = phases.map((phase) => {
+    endMinutes += phase.minutes;
+    return { phase, batches: batchesFor(pool, phase), endMinutes };
+  });
   if (planned.length > 1) {
     const minutes = planned.reduce((sum, one) => sum + spareMinutes(one), 0);
     const suites = [...new Set(pieces.map(({ suite }) => suite))];
-    planned.push(planPhase(pool, { name: "what is left", minutes, suites }));
+    const phase = { name: "what is left", minutes, suites };
+    planned.push({ phase, batches: batchesFor(pool, phase), endMinutes });
   }
   return { planned, left: pool.left() };
 }
 
-function planPhase(pool: Pool, phase: Phase): PlannedPhase {
+function batchesFor(pool: Pool, phase: Phase): Batch[] {
   const bySuite = [...pool.take(phase)].map(([suite, taken]) => batchesOf(suite, taken));
   const first = bySuite.flatMap((batches) => batches.slice(0, 1));
   const others = bySuite.flatMap((batches) => batches.slice(1));
   others.sort((one, other) => secondsOf(other) - secondsOf(one));
-  return { phase, batches: [...first, ...others] };
+  return [...first, ...others];
 }

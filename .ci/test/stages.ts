@@ -27,6 +27,8 @@ export interface Suite {
   readonly name: string;
   /** A run in which no test ends for so many minutes hangs, and is killed. */
   readonly quietMinutes: number;
+  /** Two runs of it at a time would meet: one browser's profile, one port. */
+  readonly alone?: boolean;
 }
 
 /** The suites; a new one needs a line here and a place in `budgets`. */
@@ -38,8 +40,8 @@ export const suites: readonly Suite[] = [
   { name: "sim", quietMinutes: 20 },
   { name: "crash", quietMinutes: 30 },
   { name: "fuzz", quietMinutes: 10 },
-  { name: "browser", quietMinutes: 10 },
-  { name: "acceptance", quietMinutes: 10 },
+  { name: "browser", quietMinutes: 10, alone: true },
+  { name: "acceptance", quietMinutes: 10, alone: true },
 ];
 
 /** Files of many like tests that run in parts (test/support/shard.ts), and in how many. */

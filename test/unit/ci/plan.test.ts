@@ -53,6 +53,7 @@ describe("a plan", () => {
     const phases = [quick, { name: "none", minutes: 60, suites: ["iotests"] }];
     const { planned, left } = plan(pieces(), { seed: 3, phases });
     expect(planned.map(({ phase }) => phase.name)).toEqual(["quick", "none", "what is left"]);
+    expect(planned.map(({ endMinutes }) => endMinutes)).toEqual([3, 63, 63]);
     expect(planned[1]!.batches).toEqual([]);
     expect(left).toEqual([]);
     const all = planned.flatMap(({ batches }) => batches.flatMap((batch) => batch.pieces));
@@ -92,7 +93,7 @@ describe("the clock", () => {
     const queue = [batch("unit", 100), batch("unit", 20), batch("unit", 10)];
     const touched = new Set(["unit"]);
     const next = (pace: number): number | undefined =>
-      nextBatch(queue, { secondsLeft: 50, pace, touched })?.pieces[0]?.seconds;
+      nextBatch(queue, { secondsLeft: 50, pace, touched, busy: new Set() })?.pieces[0]?.seconds;
     expect(next(3)).toBe(10);
     expect(next(1)).toBe(20);
     expect(next(1)).toBeUndefined();
@@ -101,7 +102,16 @@ describe("the clock", () => {
 
   it("keeps no suite from its first piece", () => {
     const queue = [batch("crash", 100)];
-    expect(nextBatch(queue, { secondsLeft: -5, pace: 9, touched: new Set() })?.suite).toBe("crash");
+    const late = { secondsLeft: -5, pace: 9, touched: new Set<string>(), busy: new Set<string>() };
+    expect(nextBatch(queue, late)?.suite).toBe("crash");
+  });
+
+  it("lets no second one of a suite begin that runs alone", () => {
+    const queue = [batch("browser", 5), batch("unit", 5)];
+    const now = { secondsLeft: 50, pace: 1, touched: new Set(["browser"]), busy: new Set(["browser"]) };
+    expect(nextBatch(queue, now)?.suite).toBe("unit");
+    expect(nextBatch(queue, now)).toBeUndefined();
+    expect(nextBatch(queue, { ...now, busy: new Set() })?.suite).toBe("browser");
   });
 
   it("learns how slow a machine is, and takes none for faster than usual", () => {
