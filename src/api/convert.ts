@@ -101,7 +101,8 @@ export async function convert(
   const copy = async (): Promise<void> => {
     await attachSources(from, engine, sources);
     await to.attach(target.blockNode, {
-      perm: Perm.write,
+      // What is padded to whole blocks of a disk may be longer than the target is.
+      perm: Perm.write | Perm.resize,
       shared: Perm.consistentRead | Perm.writeUnchanged,
     });
     await new Conversion({ from, to, options }).run();

@@ -76,7 +76,7 @@ function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOpti
     spec.discard ??
     (storage
       ? "unmap"
-      : inherited && inherited.role & Role.filtered
+      : inherited && inherited.role & (Role.filtered | Role.cow)
         ? (from?.discard ?? "ignore")
         : "ignore");
   checkDetectZeroes({ detectZeroes, discard });

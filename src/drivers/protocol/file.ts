@@ -96,10 +96,12 @@ class FileDriver implements BlockDriver {
   #status(offset: number, bytes: number, extent: FileExtent | undefined): BlockStatus {
     const map = { node: this.#node, offset };
     const data: BlockStatus = { bytes, data: true, zero: false, allocated: true, map };
-    if (!extent) return data;
     const align = this.#file.alignment;
+    // What the last sector lacks in the file.
+    if (offset >= this.#length) return { bytes, data: false, zero: true, allocated: true, map };
+    if (!extent) return data;
     if (extent.data) {
-      data.bytes = Math.min(bytes, alignUp(extent.bytes, align));
+      data.bytes = Math.min(bytes, alignUp(Math.min(extent.bytes, this.#length - offset), align));
       return data;
     }
     const reachesEnd = offset + extent.bytes >= this.#length;

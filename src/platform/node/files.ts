@@ -8,6 +8,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type { CreatedFile, FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
+import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
 import { nodeError } from "./errors.ts";
@@ -73,6 +74,7 @@ export class NodeFiles implements HostFiles {
     try {
       await file.truncate(0);
       await file.truncate(options.size, options.preallocation ?? "off");
+      await allocateFirstBlock(file, options.size);
     } catch (error) {
       if (made) await this.remove(name, { identity, openHere: true }).catch(() => undefined);
       await file.close().catch(() => undefined);
@@ -146,9 +148,25 @@ async function openNew(name: string, exclusive: boolean): Promise<{ fd: number; 
   return { fd: await openDescriptor(name, flags | O_CREAT, "create"), made: false };
 }
 
-/** The smallest alignment at which an O_DIRECT read of the file's start works; a file too short to tell gets the largest. */
+/** As much of a new file as is written at once. */
+const FIRST_BLOCK_BYTES = 4096;
+
+/**
+ * Allocates the start of a new file, as QEMU does: from it O_DIRECT's alignment can be told. A failure is not one of the
+ * creation.
+ */
+async function allocateFirstBlock(file: NodeFile, size: number): Promise<void> {
+  const bytes = size < FIRST_BLOCK_BYTES ? Math.min(size, SECTOR_SIZE) : FIRST_BLOCK_BYTES;
+  try {
+    if (bytes > 0) await file.write(new Uint8Array(bytes), 0);
+  } catch {
+    // Only what can be told of the file is lost.
+  }
+}
+
+/** The smallest alignment at which an O_DIRECT read of the file's start works; an empty file can't tell and gets the largest. */
 function directAlignment(fd: number): number {
-  if (fs.fstatSync(fd).size < MAX_ALIGNMENT) return MAX_ALIGNMENT;
+  if (fs.fstatSync(fd).size === 0) return MAX_ALIGNMENT;
   const page = new Uint8Array(new WebAssembly.Memory({ initial: 1 }).buffer, 0, PAGE);
   for (const alignment of ALIGNMENTS) {
     try {

@@ -41,11 +41,11 @@ export function bitmap(words: readonly string[], flags: BitmapFlags): Promise<nu
       throw new Refusal("Expecting filename and bitmap name");
     if (imageOpts && format !== undefined)
       throw new Refusal("--image-opts and --format are mutually exclusive");
-    await using node = await openImage(verb, file, { format, imageOpts, write: true });
+    await using node = await openImage(verb, file, { format, imageOpts, write: true, backing: false });
     await using source =
       sourceFile === undefined
         ? undefined
-        : await openImage(verb, sourceFile, { format: flags.sourceFormat });
+        : await openImage(verb, sourceFile, { format: flags.sourceFormat, backing: false });
     for (const action of flags.actions) {
       try {
         act({ node, name, source, granularity }, action);

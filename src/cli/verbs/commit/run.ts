@@ -60,7 +60,14 @@ async function committed(
   const [file] = files;
   if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
   const cache = cacheMode(flags.cache ?? "writeback", "cache");
-  const node = await openImage(jobs.run, file, { format, imageOpts, cache, write: true, nodeName: "image" });
+  const node = await openImage(jobs.run, file, {
+    format,
+    imageOpts,
+    cache,
+    write: true,
+    unmap: true,
+    nodeName: "image",
+  });
   try {
     percent?.line.begin();
     await (flags.top === undefined ? commitTop : commitBelow)(jobs, node, { flags, speed, file });

@@ -32,7 +32,7 @@ export function statusAt(
 /** Adds whether the file below should be asked for holes. */
 function withRecursion(image: Image, first: Extent, status: BlockStatus): Answer<BlockStatus> {
   if (!status.map || first.kind !== Kind.normal) return status;
-  return andThen(image.hasDataFile || isPreallocated(image), (recurses) => {
+  return andThen(isPreallocated(image), (recurses) => {
     if (recurses) status.recurse = true;
     return status;
   });
@@ -48,7 +48,7 @@ function describe(image: Image, first: Extent, bytes: number): BlockStatus {
   if (first.kind === Kind.compressed) status.compressed = true;
   // Of encrypted data the file holds something else.
   if (image.encryption || !image.hasData) return status;
-  if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated) {
+  if (hasPlace(first.kind)) {
     status.map = { node: image.data.node, offset: first.host };
   }
   return status;
@@ -58,12 +58,13 @@ function isUnallocated(kind: Kind): boolean {
   return kind === Kind.unallocated || kind === Kind.reserved;
 }
 
+/** Whether clusters of the kind lie in the file: subclusters that are not in use, too, of a cluster that is. */
+function hasPlace(kind: Kind): boolean {
+  return kind === Kind.normal || kind === Kind.zeroAllocated || kind === Kind.reserved;
+}
+
 function continues(first: Extent, next: Extent, length: number): boolean {
-  if (isUnallocated(first.kind)) return isUnallocated(next.kind);
-  if (next.kind !== first.kind) return false;
-  if (first.kind === Kind.normal || first.kind === Kind.zeroAllocated)
-    return next.host === first.host + length;
-  return true;
+  return next.kind === first.kind && (!hasPlace(first.kind) || next.host === first.host + length);
 }
 
 /** Whether the file is much emptier than the image says (preallocation=metadata): then it knows the holes. Found out once. */

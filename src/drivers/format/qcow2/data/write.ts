@@ -27,7 +27,7 @@ import type { CachedTable } from "../metadata/metadata-cache.ts";
 import { readGuest } from "./read.ts";
 import { ALL, readExtended, subclusterMask, writeBits } from "../metadata/subclusters.ts";
 import { writableSlice } from "../metadata/tables.ts";
-import { makeRoom } from "../metadata/write-back.ts";
+import { makeRoom, withRoom } from "../metadata/write-back.ts";
 
 /** A part of a write that goes to adjacent bytes of the file. */
 interface Segment {
@@ -65,7 +65,7 @@ export function writeGuest(image: Image, offset: number, buffer: Uint8Array): An
 function writeExclusive(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
   const { from, to } = clusterRange(image, offset, buffer.byteLength);
   return andThen(image.claims.exclusive(from, to), (claim) =>
-    claimed(image, claim, () => writeAllocating(image, offset, buffer)),
+    claimed(image, claim, () => withRoom(image, () => writeAllocating(image, offset, buffer))),
   );
 }
 
@@ -100,7 +100,9 @@ export async function writeCompressed(image: Image, offset: number, buffer: Uint
     const claim = await image.claims.exclusive(at, at + clusterSize);
     await claimed(image, claim, async () => {
       const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
-      if (!(await writeCompressedCluster(image, at, whole))) await writeAllocating(image, at, part);
+      await withRoom(image, async () => {
+        if (!(await writeCompressedCluster(image, at, whole))) await writeAllocating(image, at, part);
+      });
     });
   }
 }
@@ -144,15 +146,42 @@ function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Answ
     ),
   );
   return andThen(planned, () => {
-    const writes = segments.map((segment) => guarded(() => writeSegment(image, segment, { offset, buffer })));
+    const joined = joinSegments(segments);
+    const writes = joined.map(({ whole }) => guarded(() => writeSegment(image, whole, { offset, buffer })));
     if (!writes.some((write) => isPromise(write)))
       return image.locked(() => finish(image, segments, () => true));
     return Promise.allSettled(writes.map((write) => Promise.resolve(write))).then(async (results) => {
-      const isWritten = (index: number): boolean => results[index]?.status === "fulfilled";
-      await image.locked(() => finish(image, segments, isWritten));
+      const written = joined.flatMap(({ parts }, index) =>
+        Array.from({ length: parts }, () => results[index]?.status === "fulfilled"),
+      );
+      for (const [index, segment] of segments.entries())
+        if (!written[index] && segment.action === "new") await giveRoom(image, segment);
+      await image.locked(() => finish(image, segments, (index) => written[index] === true));
       for (const result of results) if (result.status === "rejected") throw result.reason as Error;
     });
   });
+}
+
+/** The part of a failed write that had room on the disk would take it from those who come next. */
+async function giveRoom(image: Image, { host, bytes }: Segment): Promise<void> {
+  const end = Math.min(host + bytes, image.data.length);
+  if (host < end) await Promise.resolve(image.data.pdiscard(host, end - host)).catch(() => undefined);
+}
+
+/** Segments whose bytes follow each other in the file too are written by one request. */
+function joinSegments(segments: readonly Segment[]): { whole: Segment; parts: number }[] {
+  const joined: { whole: Segment; parts: number }[] = [];
+  for (const segment of segments) {
+    const last = joined.at(-1);
+    const follows = last && last.whole.tail === 0 && segment.head === 0;
+    if (!follows || last.whole.host + last.whole.bytes !== segment.host) {
+      joined.push({ whole: segment, parts: 1 });
+      continue;
+    }
+    last.whole = { ...last.whole, bytes: last.whole.bytes + segment.bytes, tail: segment.tail };
+    last.parts += 1;
+  }
+  return joined;
 }
 
 /** Enters what was written, and gives the other clusters back; all of them, whatever fails. Runs under the lock. */

@@ -4,6 +4,8 @@
  * Source: qcow2.txt, "Standard Cluster Descriptor"; behaviour of QEMU 7.2.
  */
 import { blockError } from "../../../../base/errors.ts";
+import { blockStatusAbove } from "../../../../block/io/status.ts";
+import { nodeOf } from "../../../../block/model/node.ts";
 import { Req, type RequestFlags } from "../../../../block/model/contract.ts";
 import { discardData, zeroRawData } from "./data-file.ts";
 import { free } from "../metadata/allocate.ts";
@@ -15,7 +17,7 @@ import type { CachedTable } from "../metadata/metadata-cache.ts";
 import type { FreeReason } from "../metadata/options.ts";
 import { ALL, readExtended, subclusterMask, writeBits } from "../metadata/subclusters.ts";
 import { writableSlice } from "../metadata/tables.ts";
-import { makeRoom } from "../metadata/write-back.ts";
+import { makeRoom, withRoom } from "../metadata/write-back.ts";
 
 /** What becomes of an L2 entry. */
 type Change =
@@ -44,8 +46,8 @@ export async function writeZeroes(
     Math.ceil(to / clusterSize) * clusterSize,
   );
   try {
-    if (from < offset) await checkEdge(image, from);
-    if (end < to && end < image.size) await checkEdge(image, to - subclusterSize);
+    if (from < offset) await checkEdge(image, from, { from, to: offset });
+    if (end < to && end < image.size) await checkEdge(image, to - subclusterSize, { from: end, to });
     if (from % clusterSize !== 0) await checkPart(image, from);
     if (to % clusterSize !== 0) await checkPart(image, to);
     await zeroRawData(image, { from, to, flags });
@@ -63,14 +65,28 @@ async function checkPart(image: Image, guest: number): Promise<void> {
   if (kind === Kind.compressed) throw blockError("ENOTSUP", "pwriteZeroes");
 }
 
-/** Throws ENOTSUP unless the whole cluster (or subcluster) reads as zeroes, so that making it zero changes nothing outside the request. */
-async function checkEdge(image: Image, cluster: number): Promise<void> {
+/**
+ * Throws ENOTSUP unless `rest`, what the request leaves of the cluster (or subcluster) at `cluster`, reads as zeroes too, so
+ * that making all of it zero changes nothing outside the request.
+ */
+async function checkEdge(image: Image, cluster: number, rest: { from: number; to: number }): Promise<void> {
   const { kind } = await findExtent(image, cluster, image.geometry.subclusterSize);
   if (kind === Kind.zeroPlain || kind === Kind.zeroAllocated) return;
-  const { backing } = image.node;
-  if ((kind === Kind.unallocated || kind === Kind.reserved) && (!backing || cluster >= backing.length))
-    return;
+  const isUnallocated = kind === Kind.unallocated || kind === Kind.reserved;
+  if (isUnallocated && (await isZeroBelow(image, rest.from, Math.min(rest.to, image.size)))) return;
   throw blockError("ENOTSUP", "pwriteZeroes");
+}
+
+/** Whether the backing chain is known to read as zeroes there. */
+async function isZeroBelow(image: Image, from: number, to: number): Promise<boolean> {
+  const { backing } = image.node;
+  if (!backing) return true;
+  for (let at = from; at < Math.min(to, backing.length);) {
+    const status = await blockStatusAbove(nodeOf(backing.node), at, to - at);
+    if (!status.zero) return false;
+    at += status.bytes;
+  }
+  return true;
 }
 
 /** Drops whole clusters within the range; a part of one is left as it is (ENOTSUP). */
@@ -133,7 +149,7 @@ async function changeEntries(image: Image, { from, to, change }: Work): Promise<
   const discards: Discards = [];
   for (let at = from; at < to;) {
     const start = at;
-    at = await image.locked(async () => {
+    const changed = async (): Promise<number> => {
       await makeRoom(image);
       const old = await loadSlice(image, start);
       if (old === null && isNothingToDo(image, change)) {
@@ -143,7 +159,8 @@ async function changeEntries(image: Image, { from, to, change }: Work): Promise<
       const slice = await writableSlice(image, start);
       changeSlice(image, slice, { from: start, to: end, change }, discards);
       return end;
-    });
+    };
+    at = await withRoom(image, () => image.locked(changed));
   }
   if (discards.length > 0) await discardData(image, discards);
 }

@@ -91,8 +91,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     }
     const snapshot = this.#find(id);
     const { diskBytes } = snapshot.info;
-    if (diskBytes > limits.maxImageBytes) throw blockError("EFBIG", "snapshot");
-    if (diskBytes % SECTOR_SIZE !== 0) throw blockError("EINVAL", "snapshot");
+    checkDiskBytes(diskBytes);
     await this.#change(async (undo) => {
       const entries = Math.max(snapshot.l1Entries, l1EntriesFor(diskBytes, image.geometry));
       if (entries * 8 > limits.qcow2MaxL1Bytes) throw blockError("EFBIG", "snapshot");
@@ -133,9 +132,13 @@ export class Qcow2Snapshots implements SnapshotStore {
     const image = this.#image;
     if (!image.node.readOnly) throw blockError("EINVAL", "snapshot", "Device is not readonly");
     await image.locked(() => {
-      const { l1Offset: offset, l1Entries: entries } = this.#find(id);
+      const { l1Offset: offset, l1Entries: entries, info } = this.#find(id);
       checkSnapshotL1(image, { offset, entries });
+      checkDiskBytes(info.diskBytes);
+      // A disk that was longer than it is now is shown whole.
+      image.size = Math.max(image.size, info.diskBytes);
       image.showL1(offset, entries);
+      image.node.updateLength();
     });
   }
 
@@ -331,6 +334,12 @@ export class Qcow2Snapshots implements SnapshotStore {
       metadata.addRange("inactive L1 table", l1Offset, l1Entries * 8);
     }
   }
+}
+
+/** Throws EFBIG or EINVAL for a size that no disk has. */
+function checkDiskBytes(diskBytes: number): void {
+  if (diskBytes > limits.maxImageBytes) throw blockError("EFBIG", "snapshot");
+  if (diskBytes % SECTOR_SIZE !== 0) throw blockError("EINVAL", "snapshot");
 }
 
 /** What a snapshot's L1 table names is shared from now on. */

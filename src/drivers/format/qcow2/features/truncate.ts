@@ -11,7 +11,13 @@ import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
 import { COPIED_HIGH, entryOffset, Kind, l1EntriesFor, writeEntry } from "../disk/layout.ts";
 import { entryPlace, findExtent, loadL1Slot } from "../metadata/mapping.ts";
-import { addRefcounts } from "../metadata/refcounts.ts";
+import {
+  addRefcounts,
+  blockOffset,
+  countsNothing,
+  forgetBlock,
+  refcountTableEntries,
+} from "../metadata/refcounts.ts";
 import { writableSlice } from "../metadata/tables.ts";
 import { makeRoom, writeBackLocked } from "../metadata/write-back.ts";
 import { writeGuest } from "../data/write.ts";
@@ -67,8 +73,29 @@ async function shrink(image: Image, size: number, options: TruncateOptions): Pro
     await dropTables(image, Math.ceil(keep / l2Coverage), Math.ceil(end / l2Coverage));
     await writeBackLocked(image);
     await setSize(image, size);
+    await dropBlocks(image);
     await cutFile(image);
   });
+}
+
+/** Gives up the refcount blocks that count nothing but themselves, from the last one on: they would hold the file's end. */
+async function dropBlocks(image: Image): Promise<void> {
+  const { blockEntries, clusterSize } = image.geometry;
+  for (let number = refcountTableEntries(image) - 1; number > 0; number--) {
+    const offset = await blockOffset(image, number);
+    if (offset === 0) continue;
+    const own = offset / clusterSize;
+    const isOwn = Math.floor(own / blockEntries) === number;
+    if (!(await countsNothing(image, number, isOwn ? own % blockEntries : undefined))) continue;
+    await forgetBlock(image, number);
+    image.refcountBlocks.drop(offset, clusterSize);
+    image.metadata.removeTable(offset);
+    // A block before this one counts it, and may have nothing else to count then.
+    if (!isOwn) free(image, { cluster: own, count: 1 }, "other");
+    if (!isOwn) await writeBackLocked(image);
+    image.trim();
+  }
+  await writeBackLocked(image);
 }
 
 /** Gives up the L2 tables of L1 entries `from` … `to - 1`, which map nothing any more. */
@@ -108,19 +135,15 @@ async function grow(image: Image, size: number, options: TruncateOptions): Promi
   });
   const from = Math.ceil(old / clusterSize) * clusterSize;
   const to = Math.ceil(size / clusterSize) * clusterSize;
-  if (options.zeroNew && from < to) {
-    if (image.header.version < 3)
-      refuse("Failed to zero out the new area: Operation not supported", "ENOTSUP");
-    await zeroClusters(image, from, to);
-  }
-  if (options.preallocation !== "off") {
-    try {
-      await preallocate(image, { from, to, mode: options.preallocation });
-    } catch (error) {
-      // Nothing may stay mapped beyond the disk's end, and least of all beyond the end of a file that could not grow.
-      await discardFully(image, from, to);
-      throw error;
-    }
+  if (options.zeroNew && from < to && image.header.version < 3)
+    refuse("Failed to zero out the new area: Operation not supported", "ENOTSUP");
+  try {
+    if (options.preallocation !== "off") await preallocate(image, { from, to, mode: options.preallocation });
+    if (options.zeroNew && from < to) await zeroClusters(image, from, to);
+  } catch (error) {
+    // Nothing may stay mapped beyond the disk's end, and least of all beyond the end of a file that could not grow.
+    await discardFully(image, from, to);
+    throw error;
   }
   await image.locked(async () => {
     await writeBackLocked(image);
@@ -217,14 +240,23 @@ async function preallocate(
     await image.locked(async () => {
       await makeRoom(image);
       await preallocateSlice(image, at, end);
+      // Slice by slice: the tables of the next one come behind what is reserved, and not before it.
+      if (mode !== "metadata") await growBelow(image, image.hasDataFile ? end : image.untouchedFrom, mode);
     });
     at = end;
   }
   const end = image.hasDataFile ? to : image.untouchedFrom;
-  if (end <= image.data.length && mode === "metadata") return;
-  const below = mode === "metadata" ? "off" : mode;
+  if (mode === "metadata" && end > image.data.length) await growBelow(image, end, "off");
+}
+
+/** Makes the file that holds the data `end` bytes long at least; how what is added is reserved. */
+async function growBelow(
+  image: Image,
+  end: number,
+  preallocation: TruncateOptions["preallocation"],
+): Promise<void> {
   try {
-    await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation: below });
+    await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation });
   } catch (cause) {
     const message = `Failed to resize underlying file: ${messageOf(cause)}`;
     throw new BlockError({ code: errnoOf(cause), op: "truncate", message, cause });

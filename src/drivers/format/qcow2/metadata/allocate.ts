@@ -12,6 +12,7 @@ import { limits } from "../../../../base/limits.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "../disk/layout.ts";
+import { isWorthReuse, writeBackLocked } from "./write-back.ts";
 import type { FreeReason } from "./options.ts";
 import { writeRefcount } from "../disk/refcount-widths.ts";
 import {
@@ -38,8 +39,10 @@ export function allocate(image: Image, count: number): Answer<Allocation> {
 
 function take(image: Image, count: number): Answer<Allocation> {
   return andThen(findRun(image, image.freeHint, count), (cluster) => {
-    if ((cluster + count) * image.geometry.clusterSize > limits.maxImageBytes)
-      throw blockError("EFBIG", "allocate");
+    const end = (cluster + count) * image.geometry.clusterSize;
+    if (end > image.file.length && isWorthReuse(image, count))
+      return andThen(writeBackLocked(image), () => take(image, count));
+    if (end > limits.maxImageBytes) throw blockError("EFBIG", "allocate");
     return andThen(ensureBlocks(image, cluster, count), (there) => {
       if (!there) return take(image, count);
       return andThen(addRefcounts(image, { cluster, count }, 1), () => {

@@ -104,6 +104,8 @@ export class Image {
   untouchedFrom: number;
   freed: FreedRun[] = [];
   freedClusters = 0;
+  /** Runs that were freed for good since the image was opened. */
+  freedRuns = 0;
   /** L2 entries in the cache point to clusters whose data or refcounts may not be durable yet. */
   barrierBeforeL2 = false;
   /** Where the next compressed cluster may go: the next free byte of a partly filled cluster; 0 = none. */

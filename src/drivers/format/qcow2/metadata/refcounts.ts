@@ -44,6 +44,23 @@ export function setBlockOffset(image: Image, block: number, offset: number): Ans
   });
 }
 
+/** Takes a block out of the refcount table: nothing is counted there any more. */
+export async function forgetBlock(image: Image, block: number): Promise<void> {
+  const { table, at } = await tableSlot(image, block);
+  writeU64(table.view, at, 0);
+  image.refcountTable.markDirty(table, at, at + 8);
+}
+
+/** Whether a block counts nothing, but for the cluster at index `but` in it. */
+export async function countsNothing(image: Image, block: number, but?: number): Promise<boolean> {
+  const { blockEntries, refcountOrder: order } = image.geometry;
+  const table = await loadBlock(image, block);
+  if (!table) return true;
+  for (let index = 0; index < blockEntries; index++)
+    if (index !== but && readRefcount(table, index, order) !== 0) return false;
+  return true;
+}
+
 /** Refcount block number `block`; undefined if there is none. Errors: EIO for one that can't be. */
 export function loadBlock(image: Image, block: number): Answer<CachedTable | undefined> {
   return andThen(blockOffset(image, block), (offset): Answer<CachedTable | undefined> => {

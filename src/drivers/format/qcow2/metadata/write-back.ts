@@ -9,7 +9,8 @@
  * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
  * that came later.
  */
-import { type Answer, andThen } from "../../../../base/answer.ts";
+import { type Answer, andThen, rescue } from "../../../../base/answer.ts";
+import { errnoOf } from "../../../../base/errors.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Incompatible } from "../disk/layout.ts";
@@ -18,6 +19,8 @@ import { addRefcounts, unusedParts } from "./refcounts.ts";
 /** Freed clusters that wait for a write-back before one is started on their account. */
 const MAX_FREED_CLUSTERS = 65536;
 const MAX_FREED_RUNS = 1024;
+/** As large a part of the file as is freed before it grows. */
+const FREED_PART = 1 / 8;
 
 /** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
 export async function writeBackLocked(image: Image): Promise<void> {
@@ -82,9 +85,30 @@ function hasRoom(image: Image): boolean {
   return !image.l2.crowded && !image.refcountBlocks.crowded && !freedTooMuch;
 }
 
+/**
+ * Whether what was freed should be made usable before `count` clusters more are taken behind the end of the file: it would
+ * do for them, and is no small part of the file, so that a write-back of two flushes pays.
+ */
+export function isWorthReuse(image: Image, count: number): boolean {
+  const clusters = image.file.length / image.geometry.clusterSize;
+  return image.freedClusters >= Math.max(count, clusters * FREED_PART);
+}
+
 /** Makes room before more metadata is changed: called under the lock at the start of a change. */
 export function makeRoom(image: Image): Answer<void> {
   return andThen(hasRoom(image) ? undefined : writeBackLocked(image), () => image.trim());
+}
+
+/** Runs `body`; where the disk below is full, anew as long as something was freed that can be used. Not under the lock. */
+export function withRoom<T>(image: Image, body: () => Answer<T>): Answer<T> {
+  const before = image.freedRuns;
+  return rescue(body, async (error) => {
+    // What others have freed meanwhile counts as well.
+    const isRoom = image.freed.length > 0 || image.freedRuns !== before;
+    if (errnoOf(error) !== "ENOSPC" || !isRoom) throw error;
+    await writeBack(image);
+    return withRoom(image, body);
+  });
 }
 
 async function barrier(image: Image): Promise<void> {
@@ -99,6 +123,7 @@ async function applyFrees(image: Image): Promise<void> {
   const runs = image.freed;
   image.freed = [];
   image.freedClusters = 0;
+  image.freedRuns += runs.length;
   const { clusterSize } = image.geometry;
   for (const [index, run] of runs.entries()) {
     await image.event("cluster_free");
