@@ -2,6 +2,7 @@
  * The error types of the library. `code` (errno) alone drives the error policy; `message` is in QEMU's words where
  * QEMU has them; the QMP class is attached here and put on the wire at one boundary (server/monitor).
  */
+import { AssertionError } from "./assert.ts";
 import { type Errno, errnoFromNumber, isErrno, strerror } from "./errno.ts";
 
 /** QMP's error classes (QAPI `QapiErrorClass`). */
@@ -128,9 +129,13 @@ export function firstFailure(error: unknown): unknown {
   return withCause(firstFailure(error.suppressed), firstFailure(error.error));
 }
 
-/** The errno of anything thrown: BlockError's own, a platform error's `code`, else EIO. */
+/**
+ * The errno of anything thrown: BlockError's own, a platform error's `code`, else EIO. A broken invariant has none: whoever asks
+ * for it, to decide about a retry or to wrap it up, gets the AssertionError thrown instead.
+ */
 export function errnoOf(thrown: unknown): Errno {
   const error = firstFailure(thrown);
+  if (error instanceof AssertionError) throw error;
   if (error instanceof BlockError) return error.code;
   if (typeof error === "object" && error !== null) {
     if ("code" in error && isErrno(error.code)) return error.code;

@@ -10,30 +10,20 @@
 import type { Clock } from "../../base/host.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
-import { CopyPass, type CopyPassOptions } from "./copy-pass.ts";
+import {
+  CopyPass,
+  type CopyPassOptions,
+  type CopyProgress,
+  type CopyRateLimit,
+  type CopyState,
+} from "./copy-pass.ts";
 import { InFlightRanges } from "./in-flight-ranges.ts";
 import { CopyError, RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
 import { isAllocated } from "../io/status.ts";
 
-export { CopyPass, type CopyPassOptions } from "./copy-pass.ts";
+export { CopyPass, type CopyPassOptions, type CopyProgress, type CopyRateLimit } from "./copy-pass.ts";
 export { CopyError, RangeCopier } from "./range-copy.ts";
 export { InFlightRanges } from "./in-flight-ranges.ts";
-
-/** Told how a copy gets on. */
-export interface CopyProgress {
-  /** `bytes` more were copied. */
-  done(bytes: number): void;
-  /** What is still to be copied or being copied, bytes in whole clusters. */
-  remaining(bytes: number): void;
-}
-
-/** A rate limit. */
-export interface CopyRateLimit {
-  /** Whether there is a limit now. */
-  isActive(): boolean;
-  /** Counts `bytes` and answers how long to wait before the next request, ms (0: not at all). */
-  delayMs(bytes: number): number;
-}
 
 /** What a BlockCopy is made of. */
 export interface BlockCopyOptions extends Omit<RangeCopierOptions, "clusterSize"> {
@@ -43,7 +33,7 @@ export interface BlockCopyOptions extends Omit<RangeCopierOptions, "clusterSize"
 }
 
 /** The state of a copy of one node to another. */
-export class BlockCopy {
+export class BlockCopy implements CopyState {
   /** Unit of copying, bytes, a power of two. */
   readonly clusterSize: number;
   /** False if the target told no cluster size; worth a warning if it has no backing file either. */
@@ -139,7 +129,7 @@ export class BlockCopy {
     return pass;
   }
 
-  /** Has the range copied when it resolves; rejects with the CopyError of the first task that failed. */
+  /** Has the range copied when it resolves; rejects with the CopyError of the first task that failed, or with a broken invariant. */
   async copyRange(range: ByteRange, options: CopyPassOptions = {}): Promise<void> {
     const clipped = this.#clip(range);
     if (
@@ -149,6 +139,7 @@ export class BlockCopy {
       return;
     const pass = this.start(clipped, options);
     await pass.done;
+    if (pass.broken) throw pass.broken;
     if (pass.error) throw pass.error;
   }
 

@@ -3,12 +3,15 @@
  * into the bitmap. The first task that fails decides the pass's error; what is in flight then finishes.
  * Source: behaviour of QEMU 7.2's block-copy.
  */
+import { AssertionError } from "../../base/assert.ts";
+import type { Clock } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Wakeup } from "../../base/signals.ts";
-import type { BlockCopy } from "./block-copy.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
-import { CopyError, type CopyExtent } from "./range-copy.ts";
+import type { InFlightRanges } from "./in-flight-ranges.ts";
+import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 
 /** Copies that one pass runs at once, unless told otherwise. */
 export const MAX_COPY_WORKERS = 64;
@@ -32,13 +35,49 @@ export interface CopyPassOptions {
   urgent?: boolean;
 }
 
+/** Told how a copy gets on. */
+export interface CopyProgress {
+  /** `bytes` more were copied. */
+  done(bytes: number): void;
+  /** What is still to be copied or being copied, bytes in whole clusters. */
+  remaining(bytes: number): void;
+}
+
+/** A rate limit. */
+export interface CopyRateLimit {
+  /** Whether there is a limit now. */
+  isActive(): boolean;
+  /** Counts `bytes` and answers how long to wait before the next request, ms (0: not at all). */
+  delayMs(bytes: number): number;
+}
+
+/** The copy that a pass works on (block-copy.ts). */
+export interface CopyState {
+  readonly copier: RangeCopier;
+  /** Unit of copying, bytes. */
+  readonly clusterSize: number;
+  readonly clock: Clock;
+  /** What is still to be copied, by clusters, and a number that grows with each of its changes. */
+  readonly bitmap: Bitmap;
+  readonly generation: number;
+  readonly inFlight: InFlightRanges;
+  /** Bytes to be copied or being copied, in whole clusters. */
+  readonly remaining: number;
+  /** Clusters that the source's own layer does not hold are left out. */
+  readonly skipUnallocated: boolean;
+  readonly progress: CopyProgress | undefined;
+  readonly rateLimit: CopyRateLimit | undefined;
+  markDirty(range: ByteRange): void;
+  markClean(range: ByteRange): void;
+}
+
 interface Known extends CopyExtent {
   offset: number;
 }
 
 /** One pass over a range. It never rejects: look at `error` and `cancelled` when `done` has resolved. */
 export class CopyPass {
-  readonly #copy: BlockCopy;
+  readonly #copy: CopyState;
   readonly #range: ByteRange;
   readonly #cursor: DirtyCursor;
   readonly #maxWorkers: number;
@@ -54,9 +93,11 @@ export class CopyPass {
   cancelled = false;
   /** The first task that failed. */
   error: CopyError | undefined;
+  /** A broken invariant that a task met: no error of a side, and no matter of a policy. */
+  broken: AssertionError | undefined;
 
   /** Made by BlockCopy.start. */
-  constructor(copy: BlockCopy, range: ByteRange, options: CopyPassOptions) {
+  constructor(copy: CopyState, range: ByteRange, options: CopyPassOptions) {
     this.#copy = copy;
     this.#range = range;
     this.#cursor = new DirtyCursor(copy, range);
@@ -92,7 +133,7 @@ export class CopyPass {
   }
 
   get #stopped(): boolean {
-    return this.cancelled || this.error !== undefined;
+    return this.cancelled || this.error !== undefined || this.broken !== undefined;
   }
 
   async #run(): Promise<void> {
@@ -194,8 +235,9 @@ export class CopyPass {
       else await copier.copyData(range.offset, range.bytes, this.#urgent);
       progress?.done(alignUp(range.bytes, clusterSize));
     } catch (error) {
-      this.error ??= error instanceof CopyError ? error : new CopyError("write", error);
       this.#copy.markDirty(range);
+      if (error instanceof AssertionError) this.broken ??= error;
+      else this.error ??= error instanceof CopyError ? error : new CopyError("write", error);
     }
   }
 }

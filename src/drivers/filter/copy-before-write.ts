@@ -7,6 +7,7 @@
  * snapshot up (on-cbw-error=break-snapshot) and has. A failed copy emits no event: the guest's write fails.
  * Source: QAPI BlockdevOptionsCbw; behaviour of QEMU 7.2.
  */
+import { AssertionError } from "../../base/assert.ts";
 import type { Answer } from "../../base/answer.ts";
 import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
@@ -198,6 +199,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     try {
       await this.#copyRange(range);
     } catch (error) {
+      if (error instanceof AssertionError) throw error;
       const cause = error as CopyError | BlockError;
       if (this.#breakGuestWrite) throw this.#failed(op, range, cause);
       this.#snapshotError ??= cause.code;

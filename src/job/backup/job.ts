@@ -104,6 +104,7 @@ export class BackupJob extends BlockJob {
   async #copyAll(): Promise<void> {
     while (!this.isCancelled) {
       const pass = await this.#onePass();
+      if (pass.broken) throw pass.broken;
       if (this.isCancelled) return;
       // Cancelled without the job: it was paused, and goes on with a new pass.
       if (pass.cancelled) continue;

@@ -9,7 +9,7 @@
 import { assert } from "../../base/assert.ts";
 import { BlockError } from "../../base/errors.ts";
 import { JobEventSource } from "./events.ts";
-import type { JobRegistry } from "./registry.ts";
+import type { JobHome } from "./environment.ts";
 import { type JobStatus, canTransition, isCompleted, isReady } from "./verbs.ts";
 
 /** Why a force-cancelled job stopped; also the reason of its AbortSignal. Never an I/O error for the policy. */
@@ -24,7 +24,7 @@ export class JobCancelledError extends BlockError {
 /** State, pauses and stops of a job. */
 export abstract class JobCore extends JobEventSource {
   readonly id: string;
-  readonly registry: JobRegistry;
+  readonly registry: JobHome;
   #status: JobStatus = "undefined";
   #started = false;
   /** The job's code has returned. */
@@ -39,7 +39,7 @@ export abstract class JobCore extends JobEventSource {
   #cancelTimer: (() => void) | undefined;
   readonly #abort = new AbortController();
 
-  constructor(id: string, registry: JobRegistry) {
+  constructor(id: string, registry: JobHome) {
     super();
     this.id = id;
     this.registry = registry;

@@ -10,7 +10,7 @@ import { CommandError, firstFailure, messageOf, withCause } from "../../base/err
 import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 import { JobCancelledError, JobCore } from "./job-core.ts";
 import { JobProgress } from "./progress.ts";
-import type { JobRegistry } from "./registry.ts";
+import type { JobHome } from "./environment.ts";
 import { JobTransaction } from "./transaction.ts";
 import { type JobVerb, acceptsVerb } from "./verbs.ts";
 
@@ -21,7 +21,7 @@ export interface JobOptions {
   id: string;
   /** QAPI's JobType: stream, commit, mirror, backup, create. */
   type: string;
-  registry: JobRegistry;
+  registry: JobHome;
   /** The transaction to join; default: one of its own. */
   transaction?: JobTransaction | undefined;
   /** False: wait in pending for finalize(). Default true. */

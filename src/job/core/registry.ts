@@ -3,24 +3,15 @@
  * Invariant: an id belongs to one job from its creation until it is dismissed.
  */
 import { CommandError } from "../../base/errors.ts";
-import type { EventBus } from "../../base/event-bus.ts";
-import type { Clock } from "../../base/host.ts";
-import { Mutex, type Wakeup } from "../../base/signals.ts";
+import { Mutex } from "../../base/signals.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { JobEnvironment, JobHome } from "./environment.ts";
 import type { Job } from "./job.ts";
-
-/** What jobs need of their surroundings. */
-export interface JobEnvironment {
-  readonly clock: Clock;
-  readonly events: EventBus;
-  /** Woken whenever a job changes state or goes idle, so that drains look again. */
-  readonly changes: Wakeup;
-}
 
 const wellFormedId = /^[A-Za-z][A-Za-z0-9\-._]*$/;
 
 /** All jobs of an engine. */
-export class JobRegistry {
+export class JobRegistry implements JobHome {
   readonly environment: JobEnvironment;
   readonly #jobs: Job[] = [];
   readonly #changes = new Mutex();

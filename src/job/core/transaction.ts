@@ -6,12 +6,33 @@
  * that QEMU runs without returning to its monitor. It begins when no job is being started, and none is meanwhile.
  */
 import { Wakeup } from "../../base/signals.ts";
-import type { Job } from "./job.ts";
+import type { JobHome } from "./environment.ts";
+import type { JobStatus } from "./verbs.ts";
+
+/** A job as its transaction sees it (job.ts). */
+export interface TransactionMember {
+  readonly registry: JobHome;
+  readonly error: Error | undefined;
+  readonly autoFinalize: boolean;
+  readonly isStarted: boolean;
+  /** The job's own code is over. */
+  readonly isCompleted: boolean;
+  transition(to: JobStatus): void;
+  /** Notes a cancel as the job's error, and goes to aborting if there is one. */
+  updateResult(): void;
+  becomePending(): void;
+  /** Runs the last step that may fail, if nothing failed before. */
+  prepareResult(): Promise<void>;
+  /** Carries out the job's end. */
+  finalizeSingle(): Promise<void>;
+  requestCancel(force: boolean): void;
+  untilCompleted(): Promise<void>;
+}
 
 /** A group of jobs with one end. */
 export class JobTransaction {
   /** Members that have not ended, newest first. */
-  readonly jobs: Job[] = [];
+  readonly jobs: TransactionMember[] = [];
   readonly #settled = new Wakeup();
   #settling = 0;
   #aborting = false;
@@ -22,18 +43,18 @@ export class JobTransaction {
   }
 
   /** Adds a new job. */
-  add(job: Job): void {
+  add(job: TransactionMember): void {
     this.jobs.unshift(job);
   }
 
   /** Takes a job out that has ended. */
-  remove(job: Job): void {
+  remove(job: TransactionMember): void {
     const at = this.jobs.indexOf(job);
     if (at >= 0) this.jobs.splice(at, 1);
   }
 
   /** A member's code is over (or it was cancelled before its start). */
-  async completed(job: Job): Promise<void> {
+  async completed(job: TransactionMember): Promise<void> {
     job.updateResult();
     if (job.error) return this.abort(job);
     job.transition("waiting");
@@ -43,7 +64,7 @@ export class JobTransaction {
   }
 
   /** Ends all members, which are pending: prepares all, then commits them; a failed prepare aborts all. */
-  async finalize(job: Job): Promise<void> {
+  async finalize(job: TransactionMember): Promise<void> {
     await this.#settle(job, async () => {
       for (const other of [...this.jobs]) {
         await other.prepareResult();
@@ -55,7 +76,7 @@ export class JobTransaction {
   }
 
   /** Cancels all members but `job`, waits for them, and ends all. Does nothing if that is under way. */
-  async abort(job: Job): Promise<void> {
+  async abort(job: TransactionMember): Promise<void> {
     if (this.#aborting) return;
     this.#aborting = true;
     await this.#settle(job, async () => {
@@ -72,7 +93,7 @@ export class JobTransaction {
     return this.#settled.until(() => !this.settling);
   }
 
-  async #settle(job: Job, body: () => Promise<void>): Promise<void> {
+  async #settle(job: TransactionMember, body: () => Promise<void>): Promise<void> {
     this.#settling += 1;
     // The end of a job that never ran is a part of its failed start, and one within another end is a part of that.
     const isWithin = this.#settling > 1 || !job.isStarted;

@@ -7,6 +7,7 @@
  * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
  */
 import type { Answer } from "../../base/answer.ts";
+import { AssertionError } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
@@ -16,7 +17,7 @@ import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bit
 import { drainedSection } from "../../block/model/drain.ts";
 import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { type CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
+import { CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
 import { BlockJob } from "../core/block-job.ts";
 import { MirrorExit } from "./exit.ts";
@@ -48,7 +49,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
   readonly #copier: RangeCopier;
   readonly #ranges = new InFlightRanges();
   readonly #progressed = new Wakeup();
-  #failure: BlockError | undefined;
+  #failure: Error | undefined;
   #inFlight = 0;
   #bytesInFlight = 0;
   #activeBytes = 0;
@@ -389,9 +390,9 @@ export class MirrorJob extends BlockJob implements MirrorSink {
         this.#succeeded();
         settle();
       },
-      (error: CopyError) => {
+      (error: unknown) => {
         this.bitmap.bitmap.set(piece.offset, piece.bytes);
-        this.#decide(error.operation, error);
+        this.#decide(error instanceof CopyError ? error.operation : "write", error);
         settle();
       },
     );
@@ -414,6 +415,10 @@ export class MirrorJob extends BlockJob implements MirrorSink {
 
   /** The policy: remembers the failure when it ends the job. */
   #decide(operation: "read" | "write", error: unknown): void {
+    if (error instanceof AssertionError) {
+      this.#failure ??= error;
+      return;
+    }
     const isRead = operation === "read";
     const policy = isRead ? this.init.onSourceError : this.init.onTargetError;
     const action = this.errorAction({ policy, isRead, error });
