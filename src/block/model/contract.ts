@@ -175,6 +175,12 @@ export interface BlockDriver {
   writeBack?(): Answer<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
   flush?(): Answer<void>;
+  /**
+   * The way out after a failed flush, which is remembered (later flushes fail, too): opens storage anew, writes what came since
+   * the last flush that succeeded again as far as the platform still has it, and makes it durable. False: no flush had failed.
+   * Protocol drivers only. Rejects if that fails; the flush stays failed then.
+   */
+  recover?(): Promise<boolean>;
   /** Whether the node's flush includes this child (default: every child that it writes to). */
   flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */

@@ -3,8 +3,9 @@
  * are values with their number as key; a block that is not there reads as zeroes. Platform: Host.databases.
  *
  * Invariants: every change is one transaction, so that after the end of a tab each request happened whole or not at all;
- * flush() makes them durable. Changes run one after the other; reads do not wait, and put a block into the cache only if
- * nothing has changed meanwhile. The database is much slower than opfs for small requests, hence the cache.
+ * flush() makes them durable, and once it has failed it fails until recover(). Changes run one after the other; reads do not
+ * wait, and put a block into the cache only if nothing has changed meanwhile. A block that was written and is not there
+ * (the site's data were cleared) is EIO, never zeroes. The database is much slower than opfs for small requests, hence the cache.
  */
 import { BlockError, ImageError, blockError, errnoOf, messageOf } from "../../base/errors.ts";
 import type { BlockDatabase, Host, HostDatabases } from "../../base/host.ts";
@@ -49,6 +50,10 @@ class IndexedDbDriver implements BlockDriver {
   readonly #changes = new Mutex();
   /** In order of use, the latest last. */
   readonly #cache = new Map<number, Uint8Array>();
+  /** Blocks that were changed since the last flush that succeeded. */
+  readonly #unflushed = new Set<number>();
+  /** The flush that failed. */
+  #lost: BlockError | undefined;
   /** Grows when a change begins and when it ends. */
   #generation = 0;
   #size: number;
@@ -112,9 +117,32 @@ class IndexedDbDriver implements BlockDriver {
   }
 
   flush(): Promise<void> {
-    return this.#changes.run(() =>
-      this.#database.change(new Map([[META_KEY, metaValue(this.#size)]]), { durable: true }),
-    );
+    return this.#changes.run(async () => {
+      if (this.#lost) throw new BlockError({ code: this.#lost.code, op: "flush", cause: this.#lost });
+      try {
+        await this.#database.change(new Map([[META_KEY, metaValue(this.#size)]]), { durable: true });
+      } catch (error) {
+        throw (this.#lost = new BlockError({ code: errnoOf(error), op: "flush", cause: error }));
+      }
+      this.#unflushed.clear();
+    });
+  }
+
+  /** Writes what was changed since the last flush that succeeded again, and makes it durable. */
+  recover(): Promise<boolean> {
+    return this.#changes.run(async () => {
+      if (!this.#lost) return false;
+      const blocks = [...this.#unflushed];
+      for (let at = 0; at <= blocks.length; at += READ_BLOCKS) {
+        const changes: Changes = new Map([[META_KEY, metaValue(this.#size)]]);
+        for (const block of blocks.slice(at, at + READ_BLOCKS))
+          changes.set(block, (await this.#blocks(block, block + 1)).get(block) ?? null);
+        await this.#database.change(changes, { durable: true });
+      }
+      this.#lost = undefined;
+      this.#unflushed.clear();
+      return true;
+    });
   }
 
   async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
@@ -177,6 +205,9 @@ class IndexedDbDriver implements BlockDriver {
       found.set(block, content);
       if (generation === this.#generation && !this.#changes.locked) this.#keep(block, content);
     }
+    // What a change meanwhile has removed is not held any more.
+    const cleared = missing.find((block) => !found.has(block) && this.#held.has(block));
+    if (cleared !== undefined && generation === this.#generation) throw clearedError(cleared);
     return found;
   }
 
@@ -200,6 +231,7 @@ class IndexedDbDriver implements BlockDriver {
       this.#size = size;
       for (const [block, content] of changes) {
         if (block === META_KEY) continue;
+        this.#unflushed.add(block);
         this.#cache.delete(block);
         if (content) {
           this.#held.add(block);
@@ -242,6 +274,11 @@ class IndexedDbDriver implements BlockDriver {
       }
     }
   }
+}
+
+function clearedError(block: number): BlockError {
+  const message = "what was written is not there any more: the browser has cleared the site's data";
+  return new BlockError({ code: "EIO", op: "pread", offset: block * BLOCK, bytes: BLOCK, message });
 }
 
 /** Copies what a request wants of a block into its buffer; a block that is not there is zeroes. */

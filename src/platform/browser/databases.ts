@@ -1,6 +1,10 @@
 /**
- * IndexedDB as numbered values: one database for each disk, in it one store whose keys are numbers. A connection that the
- * browser has closed by itself is opened again. Source: W3C Indexed Database 3.0.
+ * IndexedDB as numbered values: one database for each disk, in it one store whose keys are numbers. A connection that was
+ * lost (browsers close it by themselves, Safari's ends with its server) is opened again: by the request that finds it lost,
+ * which is made once more, or by the next one where that would be a lie. Source: W3C Indexed Database 3.0.
+ *
+ * Invariants: a durable change is never made again by itself, since its failure may mean that earlier ones are lost; a
+ * database that is not there any more is told as EIO and never made anew.
  */
 import { BlockError } from "../../base/errors.ts";
 import type { BlockDatabase, HostDatabases } from "../../base/host.ts";
@@ -49,69 +53,120 @@ async function connect(
   }
 }
 
+/** What a failed request says of its connection. An abort without a reason is the browser's own: it closed the connection. */
+function tellsLoss(error: unknown): boolean {
+  const cause = error instanceof BlockError ? error.cause : error;
+  if (cause === null) return true;
+  const name = cause instanceof DOMException ? cause.name : "";
+  return ["UnknownError", "AbortError", "InvalidStateError"].includes(name);
+}
+
+/** Sets or removes values within a transaction, and waits for its end. */
+async function put(
+  transaction: IDBTransaction,
+  values: ReadonlyMap<number, Uint8Array | null>,
+): Promise<void> {
+  const end = endOf(transaction);
+  const store = transaction.objectStore(STORE);
+  try {
+    for (const [key, value] of values) {
+      if (value) store.put(value, key);
+      else store.delete(key);
+    }
+    transaction.commit();
+  } catch (error) {
+    end.catch(() => undefined);
+    throw mapped("database", error);
+  }
+  await end;
+}
+
 class Database implements BlockDatabase {
   readonly #name: string;
   readonly #unlock: () => void;
-  #db: IDBDatabase;
+  /** Undefined: it was lost. */
+  #db: IDBDatabase | undefined;
+  #connecting: Promise<IDBDatabase> | undefined;
 
   constructor(name: string, db: IDBDatabase, unlock: () => void) {
     this.#name = name;
-    this.#db = db;
     this.#unlock = unlock;
+    this.#use(db);
   }
 
-  async read(first: number, end: number): Promise<Map<number, Uint8Array>> {
-    const transaction = await this.#begin("readonly", {});
-    const store = transaction.objectStore(STORE);
-    const range = IDBKeyRange.bound(first, end, false, true);
-    const [keys, values] = await Promise.all([
-      resultOf(store.getAllKeys(range)),
-      resultOf(store.getAll(range)),
-    ]);
-    return new Map(keys.map((key, i) => [key as number, values[i] as Uint8Array]));
+  read(first: number, end: number): Promise<Map<number, Uint8Array>> {
+    return this.#within({ mode: "readonly", again: true }, async (transaction) => {
+      const store = transaction.objectStore(STORE);
+      const range = IDBKeyRange.bound(first, end, false, true);
+      const [keys, values] = await Promise.all([
+        resultOf(store.getAllKeys(range)),
+        resultOf(store.getAll(range)),
+      ]);
+      return new Map(keys.map((key, i) => [key as number, values[i] as Uint8Array]));
+    });
   }
 
-  async keys(): Promise<number[]> {
-    const transaction = await this.#begin("readonly", {});
-    return (await resultOf(transaction.objectStore(STORE).getAllKeys())) as number[];
+  keys(): Promise<number[]> {
+    return this.#within({ mode: "readonly", again: true }, async (transaction) => {
+      return (await resultOf(transaction.objectStore(STORE).getAllKeys())) as number[];
+    });
   }
 
-  async change(
-    values: ReadonlyMap<number, Uint8Array | null>,
-    { durable }: { durable: boolean },
-  ): Promise<void> {
-    const transaction = await this.#begin("readwrite", { durability: durable ? "strict" : "relaxed" });
-    const end = endOf(transaction);
-    const store = transaction.objectStore(STORE);
-    try {
-      for (const [key, value] of values) {
-        if (value) store.put(value, key);
-        else store.delete(key);
-      }
-      transaction.commit();
-    } catch (error) {
-      end.catch(() => undefined);
-      throw mapped("database", error);
-    }
-    await end;
+  change(values: ReadonlyMap<number, Uint8Array | null>, { durable }: { durable: boolean }): Promise<void> {
+    return this.#within({ mode: "readwrite", durable, again: !durable }, (transaction) =>
+      put(transaction, values),
+    );
   }
 
   close(): void {
-    this.#db.close();
+    this.#db?.close();
     this.#unlock();
   }
 
-  async #begin(mode: IDBTransactionMode, options: IDBTransactionOptions): Promise<IDBTransaction> {
+  /** Runs `body` in a transaction; `again`: once more on a new connection if the old one turns out to be lost. */
+  async #within<T>(
+    how: { mode: IDBTransactionMode; durable?: boolean; again: boolean },
+    body: (transaction: IDBTransaction) => Promise<T>,
+  ): Promise<T> {
+    const db = this.#db ?? (await this.#connect());
     try {
-      return this.#db.transaction(STORE, mode, options);
+      const durability = how.durable ? "strict" : "relaxed";
+      return await body(db.transaction(STORE, how.mode, how.mode === "readwrite" ? { durability } : {}));
     } catch (error) {
-      if (mapped("database", error).code !== "EBADF") throw mapped("database", error);
+      if (!tellsLoss(error)) throw mapped("database", error);
+      this.#forget(db);
+      if (!how.again) throw mapped("database", error);
     }
-    const again = await connect(this.#name, false);
-    if (!again) throw new BlockError({ code: "EIO", op: "database", message: "the database is gone" });
-    this.#db = again.db;
-    return this.#db.transaction(STORE, mode, options);
+    return this.#within({ ...how, again: false }, body);
   }
+
+  #use(db: IDBDatabase): void {
+    this.#db = db;
+    db.addEventListener("close", () => this.#forget(db));
+  }
+
+  /** The connection is lost, unless there is a newer one already. */
+  #forget(db: IDBDatabase): void {
+    if (this.#db !== db) return;
+    this.#db = undefined;
+    db.close();
+  }
+
+  #connect(): Promise<IDBDatabase> {
+    return (this.#connecting ??= this.#connectAnew().finally(() => (this.#connecting = undefined)));
+  }
+
+  async #connectAnew(): Promise<IDBDatabase> {
+    const again = await connect(this.#name, false);
+    if (!again) throw goneError();
+    this.#use(again.db);
+    return again.db;
+  }
+}
+
+function goneError(): BlockError {
+  const message = "the disk's database is gone: the browser has cleared the site's data";
+  return new BlockError({ code: "EIO", op: "database", message });
 }
 
 async function open(

@@ -116,6 +116,11 @@ export class ModelStorage implements HostPrivateStorage {
     return left;
   }
 
+  /** The site's data are cleared: the files are empty for whoever has them open. */
+  clear(path: string): void {
+    for (const file of this.#directories.get(path)!.values()) file.current = new Uint8Array(0);
+  }
+
   /** A file's bytes, to look at or damage. */
   content(path: string, name: string): Uint8Array {
     return this.#directories.get(path)!.get(name)!.current;

@@ -10,7 +10,7 @@
 import { ImageError } from "../../../base/errors.ts";
 import type { SyncFile } from "../../../base/host.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import { writeWhole } from "./sync-io.ts";
+import { readWhole, writeWhole } from "./sync-io.ts";
 
 const MAGIC = new TextEncoder().encode("bwStore\n");
 const VERSION = 1;
@@ -82,7 +82,7 @@ export class MapFile {
     let newest: StoreHeader | undefined;
     for (const at of [0, SECOND_HEADER]) {
       const bytes = new Uint8Array(HEADER_BYTES);
-      file.read(bytes, at);
+      readWhole(file, bytes, { offset: at, least: 0 });
       const header = parseHeader(bytes);
       if (header && (!newest || header.generation > newest.generation)) newest = header;
     }
@@ -113,7 +113,7 @@ export class MapFile {
     for (let first = 0; first < count; first += BATCH) {
       const batch = Math.min(BATCH, count - first);
       const bytes = new Uint8Array(batch * ENTRY_BYTES);
-      this.#file.read(bytes, ENTRIES_AT + first * ENTRY_BYTES);
+      readWhole(this.#file, bytes, { offset: ENTRIES_AT + first * ENTRY_BYTES, least: bytes.byteLength });
       const words = new DataView(bytes.buffer);
       for (let i = 0; i < batch; i++) {
         const owner = words.getUint32(i * ENTRY_BYTES, true);

@@ -45,6 +45,8 @@ export class ClusterStore {
   #dataChanged = false;
   /** Beyond it the data file reads as zeroes, since nothing was ever written there. */
   #dataEnd: number;
+  /** As far as the data file is known to reach. */
+  #written: number;
 
   private constructor(map: MapFile, data: SyncFile, header: StoreHeader) {
     this.#map = map;
@@ -52,6 +54,7 @@ export class ClusterStore {
     this.#header = header;
     this.#clusterBytes = 2 ** header.clusterBits;
     this.#dataEnd = data.size();
+    this.#written = this.#dataEnd;
   }
 
   /** Makes an empty store of `size` bytes in an empty directory. EINVAL for a bad size of clusters, EFBIG. */
@@ -127,7 +130,10 @@ export class ClusterStore {
         for (let next = 1; end < buffer.byteLength && this.#index.get(cluster + next) === slot + next; next++)
           end += size;
         const whole = done === 0 && end >= buffer.byteLength;
-        readWhole(this.#data, whole ? buffer : buffer.subarray(done, end), slot * size + start);
+        const range = { offset: slot * size + start, least: 0 };
+        range.least =
+          Math.min(end, buffer.byteLength, done + Math.max(0, this.#written - range.offset)) - done;
+        readWhole(this.#data, whole ? buffer : buffer.subarray(done, end), range);
       }
       done = end;
     }
@@ -240,6 +246,7 @@ export class ClusterStore {
   #trim(): void {
     const end = this.#slots.count * this.#clusterBytes;
     if (this.#dataEnd <= end) return;
+    this.#written = Math.min(this.#written, end);
     this.#data.truncate(end);
     this.#dataEnd = end;
   }
@@ -288,6 +295,7 @@ export class ClusterStore {
     // Also a write that fails may have left something there.
     this.#dataEnd = Math.max(this.#dataEnd, at + bytes.byteLength);
     writeWhole(this.#data, bytes, at);
+    this.#written = Math.max(this.#written, at + bytes.byteLength);
   }
 }
 

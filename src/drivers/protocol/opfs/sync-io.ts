@@ -12,8 +12,29 @@ export function writeWhole(file: SyncFile, buffer: Uint8Array, offset: number): 
   throw new BlockError({ code: "ENOSPC", op: "pwrite", offset, bytes: buffer.byteLength });
 }
 
-/** Fills all of `buffer` from `offset`; what the file does not have reads as zeroes. */
-export function readWhole(file: SyncFile, buffer: Uint8Array, offset: number): void {
+/**
+ * Fills `buffer` from `offset`. `least`: bytes that the file must have there; the rest reads as zeroes. Throws EIO where the
+ * file is shorter (the site's data were cleared), or where the count is none, as for one that is larger than the buffer.
+ */
+export function readWhole(file: SyncFile, buffer: Uint8Array, { offset, least }: ReadRange): void {
   const count = file.read(buffer, offset);
-  if (count < buffer.byteLength) buffer.fill(0, Math.max(0, count));
+  if (count === buffer.byteLength) return;
+  if (!(count >= least && count < buffer.byteLength))
+    throw readError({ count, offset, bytes: buffer.byteLength });
+  buffer.fill(0, count);
+}
+
+/** Where a read begins, and what the file is known to have from there on, bytes. */
+export interface ReadRange {
+  offset: number;
+  least: number;
+}
+
+function readError(read: { count: number; offset: number; bytes: number }): BlockError {
+  const { count, offset, bytes } = read;
+  const message =
+    count >= 0 && count < bytes
+      ? "what was written is not there any more: the browser has cleared the site's data"
+      : `the browser says that it has read ${count} of ${bytes} bytes`;
+  return new BlockError({ code: "EIO", op: "pread", offset, bytes, message });
 }

@@ -25,7 +25,7 @@ describe.skipIf(!hasNative)("image locks", () => {
     await expect(refused).rejects.toMatchObject({
       code: "EAGAIN",
       message: 'Failed to get "write" lock',
-      cause: { message: `Is another process using the image [${path("writers")}]?` },
+      details: { hint: `Is another process using the image [${path("writers")}]?` },
     });
     await second.lock({ perm: READ, shared: ALL });
     await first.lock({ perm: 0, shared: ALL });
