@@ -8,7 +8,7 @@ import type { TypeOf } from "../wire/qapi/index.ts";
 import { backingChainNext } from "./model/chain.ts";
 import type { SnapshotInfo } from "./model/contract.ts";
 import { dirtyBitmapInfo } from "./model/dirty-bitmap.ts";
-import { imageFilename } from "./model/filename.ts";
+import { imageFilename, nodeFilename } from "./model/filename.ts";
 import type { BlockNode } from "./model/node.ts";
 
 const noThrottling = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
@@ -19,7 +19,7 @@ export async function deviceInfo(node: BlockNode, flat = false): Promise<TypeOf<
   const backing = backingFile(node);
   return {
     ...noThrottling,
-    file: imageFilename(node),
+    file: nodeFilename(node),
     "node-name": node.name,
     ro: node.readOnly,
     drv: node.type.name,
@@ -43,7 +43,7 @@ function isEncrypted(node: BlockNode): boolean {
 
 function backingFile(node: BlockNode): string | undefined {
   const backing = backingChainNext(node);
-  return backing ? imageFilename(backing) : undefined;
+  return backing ? nodeFilename(backing) : undefined;
 }
 
 function depth(node: BlockNode): number {
@@ -60,7 +60,7 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
   const backing = chain ? backingChainNext(node) : undefined;
   const snapshots = node.driver.snapshots?.()?.list() ?? [];
   return {
-    filename: imageFilename(node),
+    filename: nodeFilename(node),
     format: node.type.name,
     // Told in whole sectors, as QEMU counts them.
     "virtual-size": alignUp(node.length, SECTOR_SIZE),

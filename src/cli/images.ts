@@ -2,23 +2,15 @@
  * Opening the images that verbs after qemu-img's pattern name: by file name, by `json:{…}`, or by `--image-opts`; read-only
  * unless asked, with the caching and sharing that the flags say. Messages as qemu-img's.
  */
-import { CommandError, detailOf } from "../base/errors.ts";
+import { CommandError } from "../base/errors.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
-import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
-import { findDriver } from "../block/model/formats.ts";
 import { Perm } from "../block/model/permissions.ts";
-import { LUKS } from "../crypto/luks-rows.ts";
 import { type Node, openNode, type OpenSpec } from "../node.ts";
-import {
-  isJsonObject,
-  type JsonObject,
-  parseKeyval,
-  schemaWith,
-  validate,
-  validateOptions,
-} from "../wire/qapi/index.ts";
-import { jsonOptions, localFile, nameFiles, type Opener } from "./names.ts";
+import { type JsonObject, parseKeyval } from "../wire/qapi/index.ts";
+import { describe } from "./describe.ts";
+import { type Opener, readName } from "./names.ts";
+import { nodeSpec } from "./node-spec.ts";
 import type { CacheMode } from "./options/cache.ts";
 import { readOptionWords } from "./options/words.ts";
 import { Refusal, told } from "./refusal.ts";
@@ -41,114 +33,30 @@ export interface ImageOptions {
   /** Frees what is discarded. */
   unmap?: boolean;
   nodeName?: string;
+  /** Words for options, beside the name. */
+  options?: JsonObject | undefined;
   /** threads, native or io_uring. */
   aio?: string | undefined;
 }
 
 /** Describes an image. Throws Refusal, CommandError, BlockError. */
-export async function describeImage(verb: Opener, name: string, options: ImageOptions): Promise<NodeSpec> {
-  if (options.imageOpts && options.format !== undefined)
+export async function describeImage(verb: Opener, name: string, how: ImageOptions): Promise<NodeSpec> {
+  const { format, imageOpts, forceShare, options = {} } = how;
+  if (imageOpts && format !== undefined)
     throw new Refusal("--image-opts and --format are mutually exclusive");
-  if (options.imageOpts)
-    return describeObject(verb, readOptionWords(verb.engine.graph, parseKeyval(name, "file")), {
-      strings: true,
-    });
-  const { format } = options;
-  if (name.startsWith("json:")) {
-    const given = jsonOptions(name.slice("json:".length));
-    // A format of its own counts more than the driver in the object.
-    return describeObject(verb, format === undefined ? given : { ...given, driver: format }, {
-      strings: false,
-    });
-  }
-  const file: NodeSpec = { driver: "file", filename: localFile(name) };
-  if (format === undefined) {
-    const found = await probe(verb, file, options);
-    if ((options.warn ?? options.write ?? false) && isUnclaimed(verb, found.driver))
-      warnOfGuess(name, found.driver);
-    return { ...found, file };
-  }
-  checkDriver(verb, format);
-  return format === "file" ? file : { driver: format, file };
-}
-
-function checkDriver(verb: Opener, name: string): void {
-  if (!findDriver(verb.engine.graph, name)) throw new CommandError(`Unknown driver '${name}'`);
-}
-
-/** The driver of an object of options, and those of the objects in it. */
-function checkDrivers(verb: Opener, object: JsonObject): void {
-  const { driver } = object;
-  if (typeof driver === "string") checkDriver(verb, driver);
-  for (const value of Object.values(object)) if (isJsonObject(value)) checkDrivers(verb, value);
-}
-
-function probe(verb: Opener, file: NodeSpec, { forceShare }: ImageOptions): Promise<FoundFormat> {
-  return probeFormat(verb.engine.graph, forceShare ? { ...file, "force-share": true } : file);
-}
-
-/**
- * Encryption whose format the user left to the image's header, which QAPI would not take: fills a format in, and tells the
- * paths of the objects that have it.
- */
-function openFormats(object: JsonObject, path: readonly string[] = []): string[][] {
-  const found: string[][] = [];
-  for (const [key, value] of Object.entries(object)) {
-    if (!isJsonObject(value)) continue;
-    if (key === "encrypt" && value["format"] === undefined) {
-      value["format"] = LUKS;
-      found.push([...path, key]);
-    } else found.push(...openFormats(value, [...path, key]));
-  }
-  return found;
-}
-
-function forgetFormat(spec: NodeSpec, path: readonly string[]): void {
-  let at = spec as Record<string, unknown>;
-  for (const key of path) at = at[key] as Record<string, unknown>;
-  delete at["format"];
-}
-
-/** An image as an object of options: without a driver the first bytes of its file tell it. */
-async function describeObject(
-  verb: Opener,
-  given: JsonObject,
-  { strings }: { strings: boolean },
-): Promise<NodeSpec> {
-  for (const value of Object.values(given)) if (isJsonObject(value)) nameFiles(value);
-  const below = given["file"];
-  if (typeof below === "string")
-    throw new CommandError(`Cannot find device='${below}' nor node-name='${below}'`);
-  if (isJsonObject(below)) {
-    const { filename } = below;
-    if (below["driver"] === "file" && typeof filename !== "string")
-      throw new CommandError("The 'file' block driver requires a file name");
-  }
-  const found =
-    isJsonObject(below) && given["driver"] === undefined
-      ? await probe(verb, { ...below } as unknown as NodeSpec, {})
-      : undefined;
-  if (found) given["driver"] = found.driver;
-  const { driver } = given;
-  if (typeof driver !== "string") throw new CommandError("Must specify either driver or file");
-  checkDrivers(verb, given);
-  const { kind } = verb.engine.graph.driver(driver);
-  if (kind === "format" && below === undefined)
-    throw new CommandError('A block device must be specified for "file"');
-  const open = openFormats(given);
-  try {
-    const spec = (strings ? validateOptions : validate)(
-      "BlockdevOptions",
-      given,
-      schemaWith(verb.engine.graph.drivers),
-    ) as NodeSpec;
-    for (const path of open) forgetFormat(spec, path);
-    return { ...spec, ...found };
-  } catch (error) {
-    const unknown = detailOf(error, "unexpected");
-    if (unknown === undefined || unknown.includes(".")) throw error;
-    throw new CommandError(`Block format '${driver}' does not support the option '${unknown}'`);
-  }
+  const named = imageOpts ? { options: parseKeyval(name, "file") } : readName(name);
+  // A format of its own counts more than the driver in the object.
+  const given = { ...named.options, ...options, ...(format === undefined ? {} : { driver: format }) };
+  const all = await describe(verb, {
+    name: named.name,
+    options: readOptionWords(verb.engine.graph, given),
+    forceShare,
+  });
+  const spec = nodeSpec(verb, all);
+  const guessed = named.name !== undefined && given["driver"] === undefined;
+  if (guessed && (how.warn ?? how.write ?? false) && isUnclaimed(verb, spec.driver))
+    warnOfGuess(name, spec.driver);
+  return spec;
 }
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */

@@ -3,7 +3,7 @@
  */
 import { CommandError, messageOf } from "../base/errors.ts";
 import type { Engine } from "../node.ts";
-import { isJsonObject, type JsonObject, parseJson } from "../wire/qapi/index.ts";
+import { isJsonObject, type Json, type JsonObject, parseJson } from "../wire/qapi/index.ts";
 
 /** Who opens an image: the run of a verb. */
 export interface Opener {
@@ -11,28 +11,32 @@ export interface Opener {
   readonly signal: AbortSignal;
 }
 
-/** The file that a plain name stands for. Throws `Unknown protocol 'x'` for names with another protocol than file. */
-export function localFile(name: string): string {
-  if (name.startsWith("file:")) return name.slice("file:".length);
-  const protocol = /^([^/\\:]*):/.exec(name)?.[1];
-  if (protocol !== undefined) throw new CommandError(`Unknown protocol '${protocol}'`);
-  return name;
-}
-
-/** What has a file name and no driver, at any depth, is a file. */
-export function nameFiles(object: JsonObject): void {
-  if (object["driver"] === undefined && typeof object["filename"] === "string") object["driver"] = "file";
-  for (const value of Object.values(object)) if (isJsonObject(value)) nameFiles(value);
-}
-
 /** The file that `backing` means in the header of the image `file`: a relative name counts from the image's directory. */
 export function backingPath(verb: Opener, file: string, backing: string): string {
   if (/^[^/\\]*:/.test(backing)) return backing;
-  return verb.engine.graph.host.files.resolve(localFile(file), backing);
+  const path = file.slice(/^[^/\\]*:/.exec(file)?.[0].length ?? 0);
+  return verb.engine.graph.host.files.resolve(path, backing);
+}
+
+/** A name as a user writes it: a name, or options behind `json:`, as words. Throws CommandError. */
+export function readName(name: string): { name?: string; options: JsonObject } {
+  if (!name.startsWith("json:")) return { name, options: {} };
+  return { options: inWords(jsonOptions(name.slice("json:".length))) as JsonObject };
+}
+
+/** JSON as key=value options would say it: QEMU takes numbers and truth values in strings, too. */
+function inWords(value: Json): Json {
+  if (typeof value === "boolean") return value ? "on" : "off";
+  if (typeof value === "number" || typeof value === "bigint") return String(value);
+  if (Array.isArray(value)) return value.map(inWords);
+  if (!isJsonObject(value)) return value;
+  const words = Object.create(null) as JsonObject;
+  for (const [key, item] of Object.entries(value)) words[key] = inWords(item);
+  return words;
 }
 
 /** The object behind `json:`; its keys may have dots, as `file.filename`. */
-export function jsonOptions(text: string): JsonObject {
+function jsonOptions(text: string): JsonObject {
   let parsed: unknown;
   try {
     parsed = parseJson(text);

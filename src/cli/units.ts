@@ -1,13 +1,17 @@
 /**
  * Sizes, rates and times as people read and write them. Sizes read as qemu-img prints them.
  */
+import { evenFixed } from "./options/sizes.ts";
+
 const prefixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 /** A size in bytes as qemu-img prints it: three digits and a binary unit (`1.5 GiB`). */
 export function formatBytes(bytes: number): string {
   let step = 0;
   while (step < prefixes.length - 1 && bytes / 1024 ** step >= 1000) step += 1;
-  return `${Number((bytes / 1024 ** step).toPrecision(3))} ${prefixes[step]}B`;
+  const value = bytes / 1024 ** step;
+  const digits = value < 1 ? 3 : Math.max(3 - String(Math.floor(value)).length, 0);
+  return `${Number(evenFixed(value, digits))} ${prefixes[step]}B`;
 }
 
 /** A rate in bytes per second. */

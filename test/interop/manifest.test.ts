@@ -1,8 +1,8 @@
 // The verb `manifest`, held against an independent XXH3-64.
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { linkSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { xxhash3 } from "hash-wasm";
 import { afterAll, expect, it } from "vitest";
@@ -36,6 +36,18 @@ async function expected(clusterBytes: number): Promise<Buffer> {
   const body = Buffer.concat([head, ...hashes]);
   return Buffer.concat([body, await hash(body)]);
 }
+
+it("is not written over the disk itself, by whatever name", () => {
+  const hard = join(directory, "hard");
+  const soft = join(directory, "soft");
+  linkSync(file, hard);
+  symlinkSync("disk.img", soft);
+  for (const output of [file, join(directory, ".", "..", basename(directory), "disk.img"), hard, soft]) {
+    const said = spawnSync(process.execPath, [program, "manifest", "-o", output, file], { encoding: "utf8" });
+    expect([said.status, said.stderr]).toEqual([1, `blockwright: '${output}' is the disk itself\n`]);
+  }
+  expect(readFileSync(file)).toEqual(Buffer.from(content));
+});
 
 it("writes what the description of the format says", async () => {
   const said = execFileSync(process.execPath, [program, "manifest", file], { encoding: "utf8" });

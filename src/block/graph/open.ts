@@ -147,6 +147,10 @@ function checkCircle(parent: BlockNode, node: BlockNode): void {
 async function openBacking(graph: NodeHome, node: BlockNode, spec: NodeSpec): Promise<void> {
   const given = spec["backing"] as ChildRef | null | undefined;
   if (given === null || given === "") return;
+  if (isFromHeader(graph, given)) {
+    await openBackingFromHeader(graph, node, given);
+    return;
+  }
   if (given !== undefined) {
     await attachRef(graph, node, { ref: given, name: "backing", role: Role.cow });
     return;
@@ -154,8 +158,23 @@ async function openBacking(graph: NodeHome, node: BlockNode, spec: NodeSpec): Pr
   await openBackingFromHeader(graph, node);
 }
 
-/** Attaches the backing file that the header names, if it names one and the gate allows it. */
-export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): Promise<void> {
+/** Whether a backing file is described by the header, to which `given` only puts options. */
+function isFromHeader(graph: NodeHome, given: ChildRef | undefined): given is Partial<NodeSpec> & NodeSpec {
+  if (typeof given !== "object" || given["file"] !== undefined || given["filename"] !== undefined)
+    return false;
+  const driver: string | undefined = given.driver;
+  return driver === undefined || graph.driver(driver).kind === "format";
+}
+
+/**
+ * Attaches the backing file that the header names, if it names one and the gate allows it; `given` are options beside those
+ * of the header, which give way.
+ */
+export async function openBackingFromHeader(
+  graph: NodeHome,
+  node: BlockNode,
+  given: Partial<NodeSpec> = {},
+): Promise<void> {
   const filename = node.driver.backingFilename?.();
   if (!filename) return;
   checkDepth(node);
@@ -163,7 +182,7 @@ export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): P
     kind: "backing",
     image: imageFilename(node),
     name: filename,
-    format: node.driver.backingFormat?.(),
+    format: given.driver ?? node.driver.backingFormat?.(),
     access: "read",
   });
   if ("refuse" in answer)
@@ -174,7 +193,8 @@ export async function openBackingFromHeader(graph: NodeHome, node: BlockNode): P
       message: `Could not open backing file: ${answer.refuse}`,
     });
   checkLoop(node, answer.allow);
-  const ref = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
+  const allowed = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
+  const ref = { ...given, ...allowed };
   try {
     const child = await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
     await checkBacking(graph, child, answer);

@@ -412,6 +412,14 @@ export interface DriverRefusals {
   option?(name: string, value: unknown): void;
 }
 
+/** What a file name says to the driver that it names. */
+export interface ParsedName {
+  /** Options of the node. */
+  options?: Record<string, string>;
+  /** Its children by their names; `guess`: their format is found out, else they are storage. */
+  children?: Record<string, { name: string; guess?: boolean }>;
+}
+
 /**
  * A kind of driver, registered with the graph by an entry. All that is known of a format is said here, by its folder: who
  * creates, measures, amends, checks, probes or describes images asks the type and knows no name.
@@ -423,6 +431,19 @@ export interface DriverType {
   readonly isDefault?: "unclaimed" | "overlay";
   /** Nodes are described with things of the program (a Blob): the monitor does not know the driver. */
   readonly isLibraryOnly?: boolean;
+  /**
+   * Reads a file name of the protocol that is called as the driver (`null-co://`), or one that the user gave this driver.
+   * Without it the protocol has no names. Throws CommandError.
+   */
+  parseName?(this: void, name: string): ParsedName;
+  /**
+   * The name that says as much as the options that matter (nested ones with dots in their names); `below` gives that of a
+   * child. Undefined: none does.
+   */
+  plainName?(
+    options: Readonly<Record<string, unknown>>,
+    below: (child: string) => string | undefined,
+  ): string | undefined;
   /** May have a `backing` child. */
   readonly supportsBacking?: boolean;
   /** Options of its own that an open node can change (`BlockDriver.reopen`). */

@@ -27,6 +27,13 @@ export function nodeFilename(node: BlockNode): string {
 /** The file name that alone opens the same image, if one does. */
 function plainFilename(node: BlockNode): string | undefined {
   if (node.implicit && node.filtered) return plainFilename(node.filtered.node);
+  if (node.type.plainName) {
+    const below = (name: string): string | undefined => {
+      const child = node.children.find((candidate) => candidate.name === name);
+      return child && plainFilename(child.node);
+    };
+    return node.type.plainName(strongOptions(node), below);
+  }
   if (node.type.kind === "protocol") {
     const name = node.spec["filename"];
     return typeof name === "string" ? name : undefined;

@@ -11,6 +11,7 @@ import { notASize, parseSize } from "./sizes.ts";
 const sizes: ReadonlySet<string> = new Set([
   "size",
   "offset",
+  ...["align", "max-transfer", "opt-write-zero", "max-write-zero", "opt-discard", "max-discard"],
   "cache-size",
   "l2-cache-size",
   "l2-cache-entry-size",

@@ -4,7 +4,7 @@
  * Source: QAPI BlockdevOptionsBlkdebug; behaviour and words of QEMU 7.2.
  */
 import { errnoFromNumber } from "../../base/errno.ts";
-import { BlockError } from "../../base/errors.ts";
+import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Clock } from "../../base/host.ts";
 import { isAligned, isPowerOfTwo } from "../../base/ranges.ts";
 import type { Edge } from "../../block/model/contract.ts";
@@ -177,6 +177,24 @@ function permissionOption(spec: NodeSpec, name: string): number {
 export const blkdebug: DriverType = {
   name: "blkdebug",
   kind: "filter",
+  /** `blkdebug:CONFIG:FILE`; another name is the file's. */
+  parseName(name) {
+    const prefix = "blkdebug:";
+    if (!name.startsWith(prefix)) return { children: { image: { name } } };
+    const end = name.indexOf(":", prefix.length);
+    if (end < 0) throw new CommandError("blkdebug requires both config file and image path");
+    const config = name.slice(prefix.length, end);
+    return {
+      options: config === "" ? {} : { config },
+      children: { image: { name: name.slice(end + 1) } },
+    };
+  },
+  plainName({ config = "", ...others }, below) {
+    const image = below("image");
+    return image === undefined || Object.keys(others).length > 0
+      ? undefined
+      : `blkdebug:${String(config)}:${image}`;
+  },
   async open(context, spec) {
     const { node, host } = context;
     const rules = new RuleEngine(await readRules(spec, host.files));

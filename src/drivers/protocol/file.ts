@@ -324,6 +324,7 @@ const MOST_HINT = 2n ** 32n - 1n;
 export const file: DriverType = {
   name: "file",
   kind: "protocol",
+  parseName: (name) => ({ options: { filename: name.replace(/^file:/, "") } }),
   createOptions,
   open,
   create,

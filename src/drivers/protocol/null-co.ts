@@ -3,6 +3,7 @@
  * Invariant: without `read-zeroes` a read leaves the caller's buffer as it was, and no range counts as allocated.
  * Source: QAPI BlockdevOptionsNull, behaviour of QEMU 7.2.
  */
+import { CommandError } from "../../base/errors.ts";
 import { GiB } from "../../base/limits.ts";
 import type { Clock } from "../../base/host.ts";
 import { sleep } from "../../base/sleep.ts";
@@ -62,6 +63,13 @@ class NullDriver implements BlockDriver {
 export const nullCo: DriverType = {
   name: "null-co",
   kind: "protocol",
+  parseName(name) {
+    if (name !== "null-co://")
+      throw new CommandError("The only allowed filename for this driver is 'null-co://'");
+    return {};
+  },
+  plainName: (options) =>
+    Object.keys(options).every((name) => name === "latency-ns") ? "null-co://" : undefined,
   open({ node, host }, spec) {
     const size = sizeOption(spec, "size") ?? GiB;
     const latencyMs = (sizeOption(spec, "latency-ns") ?? 0) / NANOSECONDS_PER_MILLISECOND;

@@ -2,6 +2,7 @@
  * The verb `info`: each image of a chain is opened by itself, as qemu-img does, so that a chain that is broken further down
  * is told where it breaks. Files that headers name are opened as the gate allows.
  */
+import { limits } from "../../../base/limits.ts";
 import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
 import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
@@ -23,6 +24,8 @@ export interface InfoFlags extends ImageVerbFlags {
 interface Described {
   info: ImageInfo;
   table: string;
+  /** The file that holds it. */
+  file: string;
 }
 
 /** Runs the verb; resolves with the exit status. */
@@ -52,21 +55,32 @@ async function describe(verb: Run, file: string, flags: InfoFlags): Promise<Desc
     backing: false,
     metadataOnly: true,
   });
-  for (;;) {
+  for (let below = file; ;) {
     const described = await describeOne(node);
+    const { files } = verb.engine.graph.host;
+    // By what the file is: a chain on itself may name it anew at every turn.
+    const identity = await files.info(described.file).then(
+      (found) => found.identity,
+      () => described.info.filename,
+    );
+    if (seen.has(identity)) throw new Refusal(`Backing file '${below}' creates an infinite loop.`);
+    seen.add(identity);
     list.push(described);
-    seen.add(described.info.filename);
-    const below = flags.backingChain ? described.info["full-backing-filename"] : undefined;
-    if (below === undefined) return list;
-    if (seen.has(below)) throw new Refusal(`Backing file '${below}' creates an infinite loop.`);
-    node = await openBelow(verb, described.info, { below, forceShare });
+    const next = flags.backingChain ? described.info["full-backing-filename"] : undefined;
+    if (next === undefined) return list;
+    if (list.length > limits.maxChainDepth) throw new Refusal(tooDeep);
+    below = next;
+    node = await openBelow(verb, described, { below, forceShare });
   }
 }
+
+const tooDeep = `Backing chain is deeper than ${limits.maxChainDepth} images (limits.maxChainDepth)`;
 
 async function describeOne(node: Node): Promise<Described> {
   try {
     const list = snapshots(node);
-    return { info: await node.info(), table: list.length > 0 ? snapshotTable(list) : "" };
+    const file = node.chain[0]?.filename ?? "";
+    return { file, info: await node.info(), table: list.length > 0 ? snapshotTable(list) : "" };
   } finally {
     await node.close();
   }
@@ -74,14 +88,14 @@ async function describeOne(node: Node): Promise<Described> {
 
 async function openBelow(
   verb: Run,
-  overlay: ImageInfo,
+  { info: overlay, file: image }: Described,
   { below, forceShare }: { below: string; forceShare: boolean | undefined },
 ): Promise<Node> {
   const { engine, signal } = verb;
   try {
     const answer = await engine.graph.gate({
       kind: "backing",
-      image: overlay.filename,
+      image,
       name: overlay["backing-filename"] ?? "",
       format: overlay["backing-filename-format"],
       access: "read",

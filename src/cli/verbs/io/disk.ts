@@ -15,8 +15,7 @@ import { BlkdebugDriver } from "../../../drivers/filter/blkdebug.ts";
 import type { RuleEngine } from "../../../drivers/filter/blkdebug-rules.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { createImage, type Node } from "../../../node.ts";
-import { type JsonObject, parseKeyval, schemaWith, validateOptions } from "../../../wire/qapi/index.ts";
-import { readOptionWords } from "../../options/words.ts";
+import { parseKeyval } from "../../../wire/qapi/index.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
 import { type CacheMode } from "../../options/cache.ts";
 import { told } from "../../refusal.ts";
@@ -157,25 +156,19 @@ async function overlay(
 /** The description of an image named by a file name, by options, or by both. */
 async function describe(verb: Run, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
   const { format, forceShare, readOnly, options } = choices;
-  const given = options === undefined ? {} : readOptionWords(verb.engine.graph, parseKeyval(options));
   if (name === undefined) {
+    const given = parseKeyval(options ?? "");
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");
     return withAio(await describeImage(verb, options ?? "", { imageOpts: true, forceShare }), choices.aio);
   }
-  if (given["file"] !== undefined)
-    throw new Error("Can't specify 'file' and 'filename' options at the same time");
-  const { driver, ...others } = given;
-  const wanted = typeof driver === "string" ? driver : format;
   if (name === "json:{}") throw new Error("Must specify either driver or file");
-  const spec = await describeImage(verb, name, { format: wanted, forceShare, write: !readOnly });
-  const all =
-    Object.keys(others).length === 0
-      ? spec
-      : validateOptions(
-          "BlockdevOptions",
-          { ...(spec as JsonObject), ...others },
-          schemaWith(verb.engine.graph.drivers),
-        );
-  return withAio(all, choices.aio);
+  const { driver, ...others } = options === undefined ? {} : parseKeyval(options);
+  const spec = await describeImage(verb, name, {
+    format: typeof driver === "string" ? driver : format,
+    options: others,
+    forceShare,
+    write: !readOnly,
+  });
+  return withAio(spec, choices.aio);
 }

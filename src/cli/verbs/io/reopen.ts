@@ -42,7 +42,6 @@ function readWishes(args: Arguments): Wishes {
   }
   if (args.rest.length > 0) throw wrongUse();
   const options = parseKeyval(lists.join(","));
-  if (options["node-name"] !== undefined) throw new IoFailure("Cannot change the option 'node-name'", "note");
   if (readOnly !== undefined && options["read-only"] !== undefined)
     throw new IoFailure("Cannot set both -r/-w and 'read-only'", "note");
   if (cache && options["cache"] !== undefined)
@@ -61,7 +60,8 @@ function checkBelow(below: BlockNode, options: JsonObject): void {
 
 /** The node's description with what changes, children by the names of their nodes. */
 function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
-  const { driver, cache, ...changes } = options;
+  const { driver, cache, "node-name": name = node.name, ...changes } = options;
+  if (name !== node.name) throw new CommandError("Cannot change the option 'node-name'");
   if (driver !== undefined && driver !== node.type.name)
     throw new CommandError("Cannot change the option 'driver'");
   const children: JsonObject = {};

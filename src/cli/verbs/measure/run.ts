@@ -2,6 +2,7 @@
  * The verb `measure`: the library's measure() in qemu-img's words.
  */
 import { messageOf } from "../../../base/errors.ts";
+import { limits } from "../../../base/limits.ts";
 import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
@@ -30,6 +31,10 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     const size = flags.size === undefined ? undefined : sizeArgument("image size", flags.size);
     if (size && "refusal" in size) throw new Refusal(size.refusal);
     checkUse(files, flags);
+    if (size && size.bytes > BigInt(limits.maxImageBytes))
+      throw new Refusal(
+        `Image size ${size.bytes} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`,
+      );
     const [file] = files;
     const { format, imageOpts, forceShare } = flags;
     await using source =

@@ -6,7 +6,13 @@ import { strerror } from "../../../base/errno.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import type { BlockDriver, DriverType, NodeSpec, OpenContext } from "../../../block/model/contract.ts";
+import type {
+  BlockDriver,
+  DriverType,
+  NodeSpec,
+  OpenContext,
+  ParsedName,
+} from "../../../block/model/contract.ts";
 import { optionError } from "../../../block/model/options.ts";
 import type { Manifest } from "../../../wire/manifest.ts";
 import { Attempts } from "./attempts.ts";
@@ -121,13 +127,20 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   }
 }
 
+/** A name is the URL. */
+const names = {
+  parseName: (url: string): ParsedName => ({ options: { url } }),
+  plainName: ({ url, ...others }: Readonly<Record<string, unknown>>): string | undefined =>
+    Object.keys(others).length === 0 ? String(url) : undefined,
+};
+
 /**
  * Options: `url`, `readahead`, `timeout`, `username`, `password-secret`, `cookie`, `cookie-secret`, `sslverify` (https) as
  * QEMU's; ours: `size`, `etag`, `if-match`, `credentials`, `cluster-size`,
  * `cache-size`, `deadline`, `retries`, `connections`, `parts`, `manifest`. Errors of reads: EIO (no usable answer in time),
  * ENOENT, EACCES, ESTALE (the source has changed).
  */
-export const http: DriverType = { name: "http", kind: "protocol", open };
+export const http: DriverType = { name: "http", kind: "protocol", ...names, open };
 
 /** The same over TLS. */
-export const https: DriverType = { name: "https", kind: "protocol", open };
+export const https: DriverType = { name: "https", kind: "protocol", ...names, open };

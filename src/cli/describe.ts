@@ -1,0 +1,138 @@
+/**
+ * From a name and options to the description of a node. A name is handed down to the lowest storage, whose driver reads it:
+ * `blkdebug:CFG:F`, `null-co://`, `file:F`. What has no driver gets one: storage by its name, an image by its first bytes.
+ * Options may stand beside a name at any depth (`file.driver=…`, `backing.node-name=…`).
+ *
+ * Invariant: names are read only where the user wrote them; a `filename` among options is a file's, whatever it looks like.
+ * Source: behaviour of QEMU 7.2's bdrv_fill_options and bdrv_open_child.
+ */
+import { CommandError } from "../base/errors.ts";
+import type { DriverType } from "../block/model/contract.ts";
+import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
+import { guessedFormat } from "../block/model/spec.ts";
+import { isJsonObject, type Json, type JsonObject } from "../wire/qapi/index.ts";
+import type { Opener } from "./names.ts";
+import { isFromHeader, nodeSpec } from "./node-spec.ts";
+
+/** What is to be described. */
+export interface Named {
+  name: string | undefined;
+  /** Values are strings; objects are the options of children. */
+  options: JsonObject;
+  /** Storage, whose format nobody asks for. */
+  isStorage?: boolean;
+  /** Reading the first bytes must not disturb a writer. */
+  forceShare?: boolean | undefined;
+}
+
+/** Names of children whose options may lack what a name or the image's first bytes say. */
+const childNames: ReadonlySet<string> = new Set(["file", "image", "test", "backing", "data-file"]);
+
+/** Whether options of that name are those of a child. */
+function isChild(name: string, value: Json | undefined): boolean {
+  if (childNames.has(name)) return true;
+  return isJsonObject(value) && ["driver", "file", "filename"].some((key) => value[key] !== undefined);
+}
+
+/** The driver of a name. Throws CommandError. */
+export function driverType({ engine }: Opener, name: string): DriverType {
+  for (const type of engine.graph.drivers) if (type.name === name) return type;
+  throw new CommandError(`Unknown driver '${name}'`);
+}
+
+/** The file that is to be made under a name. Throws CommandError for protocols whose storage is not made by a name. */
+export function newFileName(opener: Opener, name: string): string {
+  const type = typeOfName(opener, name);
+  const filename = type.create && type.parseName?.(name).options?.["filename"];
+  if (filename !== undefined) return filename;
+  throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
+}
+
+/** The driver of the protocol that a file name is of; without one it is a file's. */
+function typeOfName(opener: Opener, name: string): DriverType {
+  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? "file";
+  const found = [...opener.engine.graph.drivers].find((type) => type.name === protocol && type.parseName);
+  if (!found) throw new CommandError(`Unknown protocol '${protocol}'`);
+  return found;
+}
+
+/** All options of a node, with the drivers of it and of what lies below. Throws CommandError. */
+export async function describe(opener: Opener, named: Named): Promise<JsonObject> {
+  const { name, isStorage = false } = named;
+  const options = Object.assign(Object.create(null) as JsonObject, named.options);
+  let type = typeOf(opener, { ...named, options });
+  const isNamed = type?.parseName !== undefined;
+  const handed = name === undefined ? {} : handDown(options, name, type);
+  const children = new Set([
+    ...Object.keys(handed),
+    ...Object.keys(options).filter((key) => isChild(key, options[key])),
+  ]);
+  for (const child of children) await describeChild(opener, { ...named, options }, { child, handed });
+  if (!type) {
+    const { file } = options;
+    if (!isJsonObject(file) || isStorage) throw new CommandError("Must specify either driver or file");
+    const found = await probe(opener, file, named.forceShare);
+    type = driverType(opener, found.driver);
+    if (found[guessedFormat]) Object.assign(options, { [guessedFormat]: true });
+  } else if (!isNamed && type.kind !== "protocol" && options["file"] === undefined)
+    throw new CommandError('A block device must be specified for "file"');
+  options["driver"] = type.name;
+  return options;
+}
+
+/** The driver that options or the name say; undefined: it must be found out. */
+function typeOf(opener: Opener, { options, name, isStorage }: Named): DriverType | undefined {
+  const { driver, filename } = options;
+  if (typeof driver === "string") return driverType(opener, driver);
+  if (!isStorage) return undefined;
+  if (name !== undefined) return typeOfName(opener, name);
+  return typeof filename === "string" ? driverType(opener, "file") : undefined;
+}
+
+type Handed = Readonly<Record<string, { name: string; guess?: boolean }>>;
+
+/** Reads the name where the driver has names; else its file gets it. `options` takes what was read. */
+function handDown(options: JsonObject, name: string, type: DriverType | undefined): Handed {
+  if (!type?.parseName) {
+    // Storage without names of its own has nothing to read out of one.
+    if (type?.kind === "protocol") return {};
+    return { file: { name } };
+  }
+  if (options["filename"] !== undefined) throw twoNames();
+  const { options: read = {}, children = {} } = type.parseName(name);
+  for (const [key, value] of Object.entries(read)) options[key] = value;
+  return children;
+}
+
+function twoNames(): CommandError {
+  return new CommandError("Can't specify 'file' and 'filename' options at the same time");
+}
+
+/** Completes the options of one child, if there is something of it: options or a name. */
+async function describeChild(
+  opener: Opener,
+  { options, forceShare }: Named,
+  { child, handed }: { child: string; handed: Handed },
+): Promise<void> {
+  const given = options[child];
+  const { name, guess } = handed[child] ?? {};
+  if (typeof given === "string") {
+    if (child === "backing" && given === "") return;
+    if (name !== undefined)
+      throw new CommandError(
+        "Cannot reference an existing block device with additional options or a new filename",
+      );
+    throw new CommandError(`Cannot find device='${given}' nor node-name='${given}'`);
+  }
+  if (name === undefined && !isJsonObject(given)) return;
+  const below = isJsonObject(given) ? given : {};
+  if (child === "backing" && isFromHeader(below)) return;
+  // What an image or a filter lies in is storage; only a backing file is an image by itself.
+  const isStorage = child !== "backing" && !guess;
+  options[child] = await describe(opener, { name, options: below, isStorage, forceShare });
+}
+
+async function probe(opener: Opener, file: JsonObject, forceShare = false): Promise<FoundFormat> {
+  const spec = nodeSpec(opener, file);
+  return probeFormat(opener.engine.graph, forceShare ? { ...spec, "force-share": true } : spec);
+}

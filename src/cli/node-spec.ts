@@ -1,0 +1,77 @@
+/**
+ * From options, whose values are words, to the description of a node that the block layer takes: read by QAPI's table, and
+ * refused in the words of qemu-img. What the user may leave to an image's header is filled in for the table and taken out
+ * again.
+ */
+import { CommandError, detailOf } from "../base/errors.ts";
+import { defaultFormat } from "../block/model/formats.ts";
+import { guessedFormat } from "../block/model/spec.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import { LUKS } from "../crypto/luks-rows.ts";
+import type { Opener } from "./names.ts";
+import { isJsonObject, type Json, type JsonObject, schemaWith, validateOptions } from "../wire/qapi/index.ts";
+
+/** Takes out of a description what was only put in for the table. */
+type Undo = (spec: Record<string, unknown>) => void;
+
+/** The options, with the drivers of all storage, as QAPI's types. Throws CommandError. */
+export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
+  const { filled, undo } = fillIn(options, defaultFormat(engine.graph, "unclaimed"));
+  try {
+    const spec = validateOptions("BlockdevOptions", filled, schemaWith(engine.graph.drivers)) as NodeSpec;
+    undo(spec);
+    return spec;
+  } catch (error) {
+    const unknown = detailOf(error, "unexpected");
+    if (unknown === undefined || unknown.includes(".")) throw error;
+    const driver = typeof options["driver"] === "string" ? options["driver"] : "";
+    throw new CommandError(`Block format '${driver}' does not support the option '${unknown}'`);
+  }
+}
+
+/** Options of a backing file that are put to what the overlay's header says of it. */
+export function isFromHeader(backing: JsonObject): boolean {
+  return backing["filename"] === undefined && backing["file"] === undefined;
+}
+
+/** `anyFormat` stands for the one that a header will name. */
+function fillIn(options: JsonObject, anyFormat: string): { filled: JsonObject; undo: Undo } {
+  const filled = Object.create(null) as JsonObject;
+  const undo: Undo[] = [];
+  if (guessedFormat in options) undo.push((spec) => Object.assign(spec, { [guessedFormat]: true }));
+  for (const [key, value] of Object.entries(options)) {
+    const member = fillMember(key, value, anyFormat);
+    if (member.value !== undefined) filled[key] = member.value;
+    if (member.undo) undo.push(member.undo);
+  }
+  return {
+    filled,
+    undo: (spec) => {
+      for (const step of undo) step(spec);
+    },
+  };
+}
+
+function fillMember(key: string, value: Json, anyFormat: string): { value?: Json; undo?: Undo } {
+  if (key === "backing" && (value === null || value === ""))
+    return { undo: (spec) => (spec[key] = value === "" ? null : value) };
+  if (!isJsonObject(value)) return { value };
+  const { filled, undo } = fillIn(value, anyFormat);
+  const made = missing(key, value, anyFormat);
+  return {
+    value: Object.assign(filled, made),
+    undo: (spec) => {
+      const member = spec[key] as Record<string, unknown>;
+      for (const name of Object.keys(made)) delete member[name];
+      undo(member);
+    },
+  };
+}
+
+/** What the table wants and the header says. */
+function missing(key: string, value: JsonObject, anyFormat: string): JsonObject {
+  // The format of encryption stands in the header.
+  if (key === "encrypt" && value["format"] === undefined) return { format: LUKS };
+  if (key !== "backing" || !isFromHeader(value)) return {};
+  return { file: "", ...(value["driver"] === undefined ? { driver: anyFormat } : {}) };
+}

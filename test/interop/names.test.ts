@@ -1,0 +1,133 @@
+// Names with a protocol, numbers as strings in json names, and options beside a name: the same words and exit codes as
+// qemu-img's and qemu-io's.
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { commands, masked } from "./support/io.ts";
+import { type Outcome, Twins } from "./support/twins.ts";
+
+const twins = new Twins();
+
+beforeAll(() => {
+  const img = (words: string): unknown => execFileSync("qemu-img", words.split(" "), { cwd: twins.theirs });
+  img("create -q -f qcow2 base 1M");
+  img("create -q -f qcow2 -b base -F qcow2 top");
+  writeFileSync(join(twins.theirs, "rules"), '[inject-error]\nevent = "read_aio"\nerrno = "28"\n');
+  twins.share();
+});
+
+afterAll(() => twins.remove());
+
+function img(...words: string[]): Outcome {
+  const { theirs, ours } = twins.both(...words);
+  expect(ours).toEqual(theirs);
+  return ours;
+}
+
+function io(...lines: string[]): Outcome {
+  const words = commands(...lines);
+  const ours = masked(twins.blockwright("io", ...words));
+  expect(ours).toEqual(masked(twins.qemuIo(words)));
+  return ours;
+}
+
+describe("a name with a protocol", () => {
+  it.each([
+    ["null-co://", 0],
+    ["null-co://x", 1],
+    ["blkdebug::top", 0],
+    ["blkdebug:none:top", 1],
+    ["blkdebug:top", 1],
+    ["file:top", 0],
+    ["nonsense:top", 1],
+  ])("info %s", (name, status) => {
+    expect(img("info", name).status).toBe(status);
+  });
+
+  it.each([
+    ["compare", "blkdebug::top", "top"],
+    ["info", "-f", "qcow2", "blkdebug::top"],
+    ["info", "-f", "file", "top"],
+    ["info", "-f", "null-co", "top"],
+    ["create", "-f", "raw", "blkdebug::new", "1M"],
+    ["create", "-f", "raw", "null-co://", "1M"],
+    ["create", "-f", "raw", "nonsense:new", "1M"],
+    ["create", "-f", "qcow2", "-F", "raw", "-b", "null-co://", "over-nothing"],
+    ["create", "-f", "qcow2", "-F", "qcow2", "-b", "file:base", "over-file"],
+    ["convert", "-O", "qcow2", "top", "blkdebug::new"],
+    ["map", "null-co://"],
+  ])("%s %s %s %s", (...words) => {
+    img(...words);
+  });
+
+  it("carries blkdebug's rules", () => {
+    const { status, stderr } = img("compare", "-f", "raw", "-F", "raw", "blkdebug:rules:top", "top");
+    expect(status).not.toBe(0);
+    expect(stderr).toContain("No space left on device");
+  });
+});
+
+it("info of chains that end in themselves says so, whatever they name themselves", () => {
+  const rebase = (words: string): unknown =>
+    execFileSync("qemu-img", words.split(" "), { cwd: twins.theirs });
+  rebase("create -q -f qcow2 -u -b ./own -F qcow2 own 1M");
+  rebase("create -q -f qcow2 -u -b ./second -F qcow2 first 1M");
+  rebase("create -q -f qcow2 -u -b ./first -F qcow2 second 1M");
+  for (const name of ["own", "first"]) {
+    const { status, stdout, stderr } = twins.blockwright("info", "--backing-chain", name);
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(/^blockwright: Backing file '[./a-z]{1,12}' creates an infinite loop\.$/);
+  }
+});
+
+describe("sizes beyond what is held", () => {
+  it.each([
+    ["measure", "-O", "raw", "--size", "7E"],
+    ["measure", "-O", "qcow2", "--size", "8191P"],
+  ])("%s %s %s %s %s is refused by name", (...words) => {
+    const { status, stdout, stderr } = twins.blockwright(...words);
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toContain("(limits.maxImageBytes)");
+  });
+});
+
+describe("json names", () => {
+  it("take numbers and truth values in strings, and numbers where a text is meant", () => {
+    const told = (name: object): unknown => {
+      const { status, stdout } = twins.blockwright("info", "--output=json", `json:${JSON.stringify(name)}`);
+      return status === 0 ? (JSON.parse(stdout) as Record<string, unknown>)["virtual-size"] : undefined;
+    };
+    expect(told({ driver: "null-co", size: "65536" })).toBe(65536);
+    expect(told({ driver: "null-co", size: "64k", "read-zeroes": "on" })).toBe(65536);
+    const file = { driver: "file", filename: "base" };
+    expect(told({ driver: "raw", offset: "512", size: 512, file })).toBe(512);
+    img("info", `json:${JSON.stringify({ driver: "blkdebug", config: 42, image: file })}`);
+  });
+
+  it("mean a file by a file name, whatever it looks like", () => {
+    expect(img("info", 'json:{"driver":"qcow2","file.filename":"blkdebug::top"}').status).toBe(1);
+    expect(img("info", 'json:{"file.filename":"top"}').status).toBe(0);
+  });
+});
+
+describe("options beside a name", () => {
+  it.each([
+    ["driver=copy-on-read,file.driver=qcow2 top"],
+    ["driver=blkdebug,image.driver=qcow2,align=4k top"],
+    ["driver=qcow2,file.align=4k blkdebug::top"],
+    ["driver=copy-on-read top"],
+    ["backing.driver=qcow2 top"],
+    ["backing.driver=raw top"],
+    ["backing.node-name=n top"],
+    ["file.filename=base top"],
+    ["filename=base top"],
+    ["file=base top"],
+  ])("open -o %s", (words) => {
+    io(`open -o ${words}`, "length", "read 0 512");
+  });
+
+  it("reopen with the node name that it has", () => {
+    io("open -o node-name=n top", "reopen -o node-name=n", "reopen -o node-name=m", "length");
+  });
+});
