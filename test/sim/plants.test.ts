@@ -102,7 +102,7 @@ describe("stories notice", () => {
         const job = engine.jobs.find("job");
         if (data["status"] !== "running" || !(job instanceof MirrorJob)) return;
         job.bitmap.enabled = false;
-        job.markDirty = () => undefined;
+        job.active.markDirty = () => undefined;
       });
     };
     expect(await firstViolation(deafen, mirror)).toMatch(/wrong/);

@@ -6,7 +6,6 @@
  * policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
  * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
  */
-import type { Answer } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
@@ -20,9 +19,9 @@ import type { BlockNode } from "../../block/model/node.ts";
 import { CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
 import { BlockJob } from "../core/block-job.ts";
+import { ActiveWrites } from "./active-writes.ts";
 import { MirrorExit } from "./exit.ts";
 import type { MirrorInit } from "./init.ts";
-import type { GuestChange, MirrorSink } from "./top.ts";
 import { sliceMs } from "../core/rate-limit.ts";
 
 /** A buffer is copied in this many pieces, all of them in flight; more make the page cache no faster. */
@@ -34,7 +33,7 @@ const MAX_PIECE_BYTES = 4 * MiB;
 const MAX_ZERO_BYTES = 1024 * MiB;
 
 /** A running mirror or active commit. */
-export class MirrorJob extends BlockJob implements MirrorSink {
+export class MirrorJob extends BlockJob {
   readonly init: MirrorInit;
   readonly bitmap: DirtyBitmap;
   /** complete() was called: take the source's place at the end. */
@@ -46,13 +45,14 @@ export class MirrorJob extends BlockJob implements MirrorSink {
   /** That drained section. */
   drain = new Lease();
   readonly #exit: MirrorExit;
+  /** The guest's writes as they happen: the sink of the filter. */
+  readonly active: ActiveWrites;
   readonly #copier: RangeCopier;
   readonly #ranges = new InFlightRanges();
   readonly #progressed = new Wakeup();
   #failure: Error | undefined;
   #inFlight = 0;
   #bytesInFlight = 0;
-  #activeBytes = 0;
   #cursor = 0;
   #zeroing = false;
   #length = 0;
@@ -77,6 +77,16 @@ export class MirrorJob extends BlockJob implements MirrorSink {
       maxTransfer: this.#mostPerPiece(),
     });
     this.#exit = new MirrorExit(this);
+    this.active = new ActiveWrites({
+      init,
+      bitmap: this.bitmap,
+      progress: this.progress,
+      ranges: this.#ranges,
+      diskLength: () => this.#length,
+      isEnding: () => this.#failure !== undefined || this.isCancelled,
+      failed: (error) => this.#decide("write", error),
+      wake: () => this.#wakeForWork(),
+    });
   }
 
   get source(): BlockNode {
@@ -139,7 +149,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
       else {
         if (!this.init.syncNone) await this.#markInitial();
         if (!this.isCancelled) {
-          this.init.top.sink = this;
+          this.init.top.sink = this.active;
           // In write-blocking mode the filter says what is dirty, now that it has somebody to say it to.
           if (this.init.writeBlocking) this.bitmap.enabled = false;
           drainHeld = await this.#loop();
@@ -260,7 +270,7 @@ export class MirrorJob extends BlockJob implements MirrorSink {
 
   #updateRemaining(): number {
     const dirty = this.bitmap.dirtyBytes;
-    this.progress.setRemaining(dirty + this.#bytesInFlight + this.#activeBytes);
+    this.progress.setRemaining(dirty + this.#bytesInFlight + this.active.bytes);
     return dirty;
   }
 
@@ -438,50 +448,8 @@ export class MirrorJob extends BlockJob implements MirrorSink {
     this.#lastYield = this.graph.host.clock.nowMs();
   }
 
-  // MirrorSink: guest writes seen by the filter.
-
-  get copiesActively(): boolean {
-    return this.init.writeBlocking && !this.#failure && !this.isCancelled;
-  }
-
-  beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
-    const unit = this.init.granularity;
-    const start = alignDown(offset, unit);
-    return this.#ranges.take({ offset: start, bytes: alignUp(offset + bytes, unit) - start });
-  }
-
-  async writeToTarget(change: GuestChange): Promise<void> {
-    const unit = this.init.granularity;
-    const { offset, bytes } = change;
-    const inner = alignUp(offset, unit);
-    const end = offset + bytes === this.#length ? offset + bytes : alignDown(offset + bytes, unit);
-    if (end > inner) this.bitmap.bitmap.reset(inner, end - inner);
-    this.progress.increaseRemaining(bytes);
-    this.#activeBytes += bytes;
-    try {
-      await this.#applyToTarget(change);
-      this.progress.done(bytes);
-    } catch (error) {
-      this.markDirty(offset, bytes);
-      this.#decide("write", error);
-    } finally {
-      this.#activeBytes -= bytes;
-      this.enterIfIdle();
-    }
-  }
-
-  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Answer<void> {
-    const { edge: target } = this.init.target;
-    if (kind === "write" && data) return target.pwrite(offset, data, flags);
-    return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);
-  }
-
-  markDirty(offset: number, bytes: number): void {
-    this.bitmap.bitmap.set(offset, bytes);
-  }
-
-  /** An active write may have changed what the sleeping loop should do (failed, or its range is dirty). */
-  private enterIfIdle(): void {
+  /** There is something to do for the sleeping loop: a failure ends the job, and what is dirty is copied. */
+  #wakeForWork(): void {
     if (this.#failure || this.bitmap.dirtyBytes > 0) this.enter();
   }
 }

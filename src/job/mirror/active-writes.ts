@@ -1,0 +1,90 @@
+/**
+ * The guest's writes that a mirror brings to its target as they happen (copy-mode=write-blocking), or marks dirty (background).
+ *
+ * Invariants: no copy of the job overlaps a write that goes to both sides; what the target did not take is dirty before the policy
+ * is asked; a write never fails the guest's. Source: behaviour of QEMU 7.2's block/mirror.c.
+ */
+import type { Answer } from "../../base/answer.ts";
+import { assert } from "../../base/assert.ts";
+import { alignDown, alignUp } from "../../base/ranges.ts";
+import type { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
+import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import type { JobProgress } from "../core/progress.ts";
+import type { MirrorInit } from "./init.ts";
+import type { GuestChange, MirrorSink } from "./top.ts";
+
+/** What the writes need of the mirror (job.ts). */
+export interface ActiveWritesInit {
+  readonly init: Pick<MirrorInit, "granularity" | "target" | "writeBlocking">;
+  readonly bitmap: DirtyBitmap;
+  readonly progress: JobProgress;
+  /** What is being copied. */
+  readonly ranges: InFlightRanges;
+  /** Length of the source, bytes. */
+  diskLength(): number;
+  /** The job has failed, or is cancelled. */
+  isEnding(): boolean;
+  /** A write to the target failed: the policy is to be asked. */
+  failed(error: unknown): void;
+  /** Something may be dirty, or the job has failed. */
+  wake(): void;
+}
+
+/** The sink of a mirror's filter. */
+export class ActiveWrites implements MirrorSink {
+  readonly #job: ActiveWritesInit;
+  /** Bytes on their way to the target. */
+  bytes = 0;
+
+  constructor(job: ActiveWritesInit) {
+    this.#job = job;
+  }
+
+  get copiesActively(): boolean {
+    return this.#job.init.writeBlocking && !this.#job.isEnding();
+  }
+
+  beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
+    const unit = this.#job.init.granularity;
+    const start = alignDown(offset, unit);
+    return this.#job.ranges.take({ offset: start, bytes: alignUp(offset + bytes, unit) - start });
+  }
+
+  async writeToTarget(change: GuestChange): Promise<void> {
+    const { progress } = this.#job;
+    const { offset, bytes } = change;
+    this.#markClean(change);
+    progress.increaseRemaining(bytes);
+    this.bytes += bytes;
+    try {
+      await this.#applyToTarget(change);
+      progress.done(bytes);
+    } catch (error) {
+      this.markDirty(offset, bytes);
+      this.#job.failed(error);
+    } finally {
+      this.bytes -= bytes;
+      assert(this.bytes >= 0, "more active bytes ended than began");
+      this.#job.wake();
+    }
+  }
+
+  /** Whole granules only: of others the rest may be dirty for reasons of its own. */
+  #markClean({ offset, bytes }: GuestChange): void {
+    const { init, bitmap } = this.#job;
+    const { granularity: unit } = init;
+    const inner = alignUp(offset, unit);
+    const end = offset + bytes === this.#job.diskLength() ? offset + bytes : alignDown(offset + bytes, unit);
+    if (end > inner) bitmap.bitmap.reset(inner, end - inner);
+  }
+
+  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Answer<void> {
+    const { edge: target } = this.#job.init.target;
+    if (kind === "write" && data) return target.pwrite(offset, data, flags);
+    return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);
+  }
+
+  markDirty(offset: number, bytes: number): void {
+    this.#job.bitmap.bitmap.set(offset, bytes);
+  }
+}
