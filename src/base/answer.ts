@@ -11,7 +11,8 @@ export type Answer<T> = T | Promise<T>;
 
 /** Whether the answer has yet to come. */
 export function isPromise<T>(answer: Answer<T>): answer is Promise<T> {
-  return typeof (answer as { then?: unknown } | null | undefined)?.then === "function";
+  if (typeof answer !== "object" || answer === null) return false;
+  return answer instanceof Promise || typeof (answer as { then?: unknown }).then === "function";
 }
 
 /** What `then` makes of the answer: at once, if it is here. */

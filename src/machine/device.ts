@@ -22,7 +22,12 @@ import type { GuestFailure, Machine, PluggedDevice } from "./machine.ts";
 
 type Operation = "read" | "write";
 
-type GuestRequest = { readonly operation: Operation } & ByteRange;
+interface GuestRequest {
+  readonly operation: Operation;
+  readonly range: ByteRange;
+  readonly issue: () => Answer<void>;
+  readonly signal: AbortSignal | undefined;
+}
 
 /** Options of a read or write of a guest. */
 export interface GuestRequestOptions {
@@ -165,7 +170,8 @@ export class GuestDevice implements PluggedDevice {
 
   /** Makes completed writes durable; its errors follow werror. */
   flush(): Answer<void> {
-    return this.#request({ operation: "write", offset: 0, bytes: 0 }, () => this.backend.flush());
+    const range = { offset: 0, bytes: 0 };
+    return this.#request({ operation: "write", range, issue: () => this.backend.flush(), signal: undefined });
   }
 
   /** Tells of a write that failed before it came here, and stops the machine if that is what is done about it. */
@@ -180,44 +186,43 @@ export class GuestDevice implements PluggedDevice {
     issue: () => Answer<void>,
     signal?: AbortSignal,
   ): Answer<void> {
+    const refusal = this.#refusal(operation, range.offset, range.bytes);
+    return refusal ?? this.#request({ operation, range, issue, signal });
+  }
+
+  #refusal(operation: Operation, offset: number, bytes: number): Promise<never> | undefined {
     try {
-      this.backend.checkRange(operation, range);
-      return this.#request({ operation, ...range }, issue, signal);
+      this.backend.checkRange(operation, offset, bytes);
+      return undefined;
     } catch (error) {
       return rejected(error);
     }
   }
 
   /** Issues a request while the machine runs. What is answered at once needs neither deadline nor policy. */
-  #request(request: GuestRequest, issue: () => Answer<void>, signal?: AbortSignal): Answer<void> {
-    if (!this.#machine.isRunning) return this.#settle(request, { issue, signal });
-    const issued = issue();
-    return isPromise(issued) ? this.#settle(request, { issued, issue, signal }) : undefined;
+  #request(request: GuestRequest): Answer<void> {
+    if (!this.#machine.isRunning) return this.#settle(request, undefined);
+    const issued = request.issue();
+    return isPromise(issued) ? this.#settle(request, issued) : undefined;
   }
 
   /** Waits for a request under way, if there is one, and issues it again after each error that stopped the machine. */
-  async #settle(
-    request: GuestRequest,
-    {
-      issued,
-      issue,
-      signal,
-    }: { issued?: Promise<void>; issue: () => Answer<void>; signal: AbortSignal | undefined },
-  ): Promise<void> {
+  async #settle(request: GuestRequest, issued: Promise<void> | undefined): Promise<void> {
+    const { operation, range, issue, signal } = request;
     for (let first = issued; ; first = undefined) {
       if (!first && !this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
       try {
         const answer = first ?? issue();
-        return isPromise(answer) ? await this.#deadline.watch(request.operation, answer) : undefined;
+        return isPromise(answer) ? await this.#deadline.watch(operation, answer) : undefined;
       } catch (error) {
         // No policy is asked about a broken invariant.
         if (error instanceof AssertionError) throw error;
         signal?.throwIfAborted();
         if (!this.#machine.devices.has(this)) throw error;
         const code = errnoOf(error);
-        this.#lastFailure = { ...request, code };
-        const action = decideErrorAction(request.operation === "read" ? this.rerror : this.werror, code);
-        this.#announce(request.operation, { code, action });
+        this.#lastFailure = { operation, ...range, code };
+        const action = decideErrorAction(operation === "read" ? this.rerror : this.werror, code);
+        this.#announce(operation, { code, action });
         if (action === "report") throw error;
         if (action === "ignore") return;
       }

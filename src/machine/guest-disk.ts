@@ -5,7 +5,7 @@
  * Invariants: rerror, werror and the deadline are settled behind this interface, by the GuestDevice; a request that they
  * keep waiting just stays unanswered, and the machine says that it stopped.
  */
-import { type Answer, andThen } from "../base/answer.ts";
+import { type Answer, isPromise } from "../base/answer.ts";
 import type { Errno } from "../base/errno.ts";
 import { flush } from "../block/io/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
@@ -65,7 +65,8 @@ export function guestDiskOf(device: GuestDevice): GuestDisk {
     machine: device.machine,
     read: (offset, bytes, options) => {
       const buffer = options?.into ?? new Uint8Array(bytes);
-      return andThen(device.read(offset, buffer, options), () => buffer);
+      const reading = device.read(offset, buffer, options);
+      return isPromise(reading) ? reading.then(() => buffer) : buffer;
     },
     write: async (offset, data) => device.write(offset, data),
     publish: (code, action) => device.publish(code, action),

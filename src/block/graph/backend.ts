@@ -2,9 +2,8 @@
  * A block backend: how a guest device, an export or a library caller uses a node. It waits while the node is drained,
  * checks the range, and counts what is in flight. Source: QEMU's BlockBackend.
  */
-import { type Answer, guarded, isPromise } from "../../base/answer.ts";
+import { type Answer, isPromise, rejected } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
-import type { ByteRange } from "../../base/ranges.ts";
 import type { Child, ChildParent } from "../model/node.ts";
 import { type RequestFlags, Req, Role } from "../model/contract.ts";
 import type { BlockGraph } from "./graph.ts";
@@ -20,8 +19,6 @@ export const guestPermissions: Permissions = {
 
 /** Permissions of a user who only reads and minds nobody. */
 export const readerPermissions: Permissions = { perm: Perm.consistentRead, shared: Perm.all };
-
-type Request = (root: Child) => Answer<void>;
 
 /**
  * One user of a node. Its requests answer at once where nothing has to be awaited; while the node is drained they wait, and
@@ -92,29 +89,31 @@ export class BlockBackend implements ChildParent {
   }
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    return this.#request({ op: "pread", offset, bytes: buffer.byteLength }, (root) =>
-      root.pread(offset, buffer, flags),
-    );
+    if (this.#mustWait()) return this.#later(() => this.pread(offset, buffer, flags));
+    const refusal = this.#refusal("pread", offset, buffer.byteLength);
+    return refusal ?? this.#counted(this.root!.pread(offset, buffer, flags));
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    return this.#request({ op: "pwrite", offset, bytes: buffer.byteLength }, (root) =>
-      root.pwrite(offset, buffer, this.#withCacheMode(flags)),
-    );
+    if (this.#mustWait()) return this.#later(() => this.pwrite(offset, buffer, flags));
+    const refusal = this.#refusal("pwrite", offset, buffer.byteLength);
+    return refusal ?? this.#counted(this.root!.pwrite(offset, buffer, this.#withCacheMode(flags)));
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
-    return this.#request({ op: "pwriteZeroes", offset, bytes }, (root) =>
-      root.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)),
-    );
+    if (this.#mustWait()) return this.#later(() => this.pwriteZeroes(offset, bytes, flags));
+    const refusal = this.#refusal("pwriteZeroes", offset, bytes);
+    return refusal ?? this.#counted(this.root!.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)));
   }
 
   pdiscard(offset: number, bytes: number): Answer<void> {
-    return this.#request({ op: "pdiscard", offset, bytes }, (root) => root.pdiscard(offset, bytes));
+    if (this.#mustWait()) return this.#later(() => this.pdiscard(offset, bytes));
+    return this.#refusal("pdiscard", offset, bytes) ?? this.#counted(this.root!.pdiscard(offset, bytes));
   }
 
   flush(): Answer<void> {
-    return this.#request(undefined, (root) => root.flush());
+    if (this.#mustWait()) return this.#later(() => this.flush());
+    return this.#refusal("flush", 0, 0) ?? this.#counted(this.root!.flush());
   }
 
   #withCacheMode(flags: RequestFlags): RequestFlags {
@@ -127,7 +126,7 @@ export class BlockBackend implements ChildParent {
   }
 
   /** Throws EIO unless the range lies on the disk, ENOMEDIUM when nothing is attached. */
-  checkRange(op: string, { offset, bytes }: ByteRange): void {
+  checkRange(op: string, offset: number, bytes: number): void {
     const { length, name } = this.#node();
     if (offset >= 0 && bytes >= 0 && offset + bytes <= length) return;
     throw new BlockError({
@@ -140,36 +139,31 @@ export class BlockBackend implements ChildParent {
     });
   }
 
-  #request(range: (ByteRange & { op: string }) | undefined, body: Request): Answer<void> {
-    if (this.#mustWait()) return this.#requestLater(range, body);
-    const done = guarded(() => this.#issue(range, body));
-    return isPromise(done) ? this.#counted(done) : done;
-  }
-
   #mustWait(): boolean {
     return this.#quiesced || (this.held?.() ?? false);
   }
 
-  async #requestLater(range: (ByteRange & { op: string }) | undefined, body: Request): Promise<void> {
+  /** A request that waits for the end of a drain. Its range is checked then: the disk may have been resized meanwhile. */
+  async #later(request: () => Answer<void>): Promise<void> {
     while (this.#mustWait()) await this.graph.changes.wait();
-    await this.#request(range, body);
+    await request();
   }
 
-  /** The range is checked now, and not when the request came: the disk may have been resized while it waited. */
-  #issue(range: (ByteRange & { op: string }) | undefined, body: Request): Answer<void> {
-    if (range) this.checkRange(range.op, range);
-    const { root } = this;
-    if (!root) throw blockError("ENOMEDIUM", "backend");
-    return body(root);
-  }
-
-  async #counted(request: Promise<void>): Promise<void> {
-    this.#inFlight += 1;
+  #refusal(op: string, offset: number, bytes: number): Promise<never> | undefined {
     try {
-      await request;
-    } finally {
+      this.checkRange(op, offset, bytes);
+      return undefined;
+    } catch (error) {
+      return rejected(error);
+    }
+  }
+
+  #counted(request: Answer<void>): Answer<void> {
+    if (!isPromise(request)) return undefined;
+    this.#inFlight += 1;
+    return request.finally(() => {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.graph.changes.wake();
-    }
+    });
   }
 }

@@ -43,10 +43,10 @@ export function pread(
     const bytes = buffer.byteLength;
     checkRange(node, "pread", offset, bytes);
     if (bytes === 0) return undefined;
-    const read: DataRequest = { offset, buffer, flags };
-    const plain = isPlain(node, offset, bytes) && (!(flags & Req.copyOnRead) || holdsAll(node, read));
-    if (!plain) return readInTurn(node, read);
-    return tracked(node, { kind: "read", offset, bytes }, readWithinEnd(node, offset, buffer, flags));
+    const copies = flags & Req.copyOnRead && !holdsAll(node, { offset, buffer, flags });
+    if (copies || !isPlain(node, offset, bytes)) return readInTurn(node, { offset, buffer, flags });
+    const reading = readWithinEnd(node, offset, buffer, flags);
+    return isPromise(reading) ? tracked(node, { kind: "read", offset, bytes }, reading) : undefined;
   } catch (error) {
     return rejected(error);
   }
@@ -106,7 +106,8 @@ export function pwrite(
     const write: DataRequest = { offset, buffer, flags };
     const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
     if (!plain) return writeInTurn(node, write);
-    return tracked(node, { kind: "write", offset, bytes }, change(node, write));
+    const writing = change(node, write);
+    return isPromise(writing) ? tracked(node, { kind: "write", offset, bytes }, writing) : undefined;
   } catch (error) {
     return rejected(error);
   }

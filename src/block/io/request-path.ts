@@ -3,7 +3,7 @@
  * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
  * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
  */
-import { type Answer, andThen, ending, isPromise, repeat } from "../../base/answer.ts";
+import { type Answer, andThen, ending, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp } from "../../base/ranges.ts";
@@ -76,16 +76,12 @@ export async function withBounce<T>(
   }
 }
 
-/**
- * Keeps account of a request that was given to the driver: none if it is over already. Whoever comes later in this turn
- * finds it under way.
- */
+/** Keeps account of a request that was given to the driver in this turn, and is not over yet. Whoever comes later finds it. */
 export function tracked(
   node: BlockNode,
   { kind, offset, bytes }: ByteRange & { kind: RequestKind },
-  work: Answer<void>,
-): Answer<void> {
-  if (!isPromise(work)) return undefined;
+  work: Promise<void>,
+): Promise<void> {
   node.inFlight += 1;
   const request = node.requests.begin(kind, offset, bytes);
   return work.finally(() => {

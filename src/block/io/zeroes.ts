@@ -2,7 +2,7 @@
  * Writing zeroes and discarding: split by the driver's limits, with the unaligned edges written or left out.
  * Source: behaviour of QEMU's block/io.c.
  */
-import { type Answer, andThen, rejected, repeat, rescue } from "../../base/answer.ts";
+import { type Answer, andThen, isPromise, rejected, repeat, rescue } from "../../base/answer.ts";
 import { BlockError, isUnsupported } from "../../base/errors.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
@@ -41,7 +41,8 @@ export function pwriteZeroes(
     const zeroing = { offset, bytes, flags: effective };
     const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
     if (!plain) return zeroInTurn(node, zeroing);
-    return tracked(node, { kind: "write", offset, bytes }, change(node, zeroing));
+    const writing = change(node, zeroing);
+    return isPromise(writing) ? tracked(node, { kind: "write", offset, bytes }, writing) : undefined;
   } catch (error) {
     return rejected(error);
   }
@@ -123,7 +124,8 @@ export function pdiscard(node: BlockNode, offset: number, bytes: number): Answer
       throw new BlockError({ code: "EPERM", op: "pdiscard", node: node.name, offset, bytes });
     if (bytes === 0 || node.options.discard !== "unmap" || !node.driver.pdiscard) return undefined;
     if (node.requests.inTheWay(offset, bytes)) return discardInTurn(node, { offset, bytes });
-    return tracked(node, { kind: "discard", offset, bytes }, discard(node, { offset, bytes }));
+    const discarding = discard(node, { offset, bytes });
+    return isPromise(discarding) ? tracked(node, { kind: "discard", offset, bytes }, discarding) : undefined;
   } catch (error) {
     return rejected(error);
   }

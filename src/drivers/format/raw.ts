@@ -3,7 +3,7 @@
  * write makes the first sector another format's header, so that whoever guesses next is not misled by the guest.
  * Source: QAPI BlockdevOptionsRaw; behaviour and words of QEMU 7.2.
  */
-import { type Answer, andThen } from "../../base/answer.ts";
+import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { MiB, SECTOR_SIZE, limits } from "../../base/limits.ts";
 import { alignUp } from "../../base/ranges.ts";
@@ -64,14 +64,20 @@ class RawDriver implements BlockDriver {
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     this.#check("pread", offset, buffer.byteLength);
     const below = offset + this.#offset;
-    return andThen(this.#file.node.debugEvent("read_aio"), () => this.#file.pread(below, buffer, flags));
+    const held = this.#file.node.debugEvent("read_aio");
+    return held
+      ? held.then(() => this.#file.pread(below, buffer, flags))
+      : this.#file.pread(below, buffer, flags);
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     this.#check("pwrite", offset, buffer.byteLength);
     this.#checkSector(offset, buffer);
     const below = offset + this.#offset;
-    return andThen(this.#file.node.debugEvent("write_aio"), () => this.#file.pwrite(below, buffer, flags));
+    const held = this.#file.node.debugEvent("write_aio");
+    return held
+      ? held.then(() => this.#file.pwrite(below, buffer, flags))
+      : this.#file.pwrite(below, buffer, flags);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {

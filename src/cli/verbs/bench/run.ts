@@ -183,7 +183,7 @@ class Bench {
       this.#next = (offset + step) % (this.#length || Infinity);
       try {
         this.#verb.signal.throwIfAborted();
-        if (bytes === 0) this.#backend.checkRange(write ? "pwrite" : "pread", { offset, bytes });
+        if (bytes === 0) this.#backend.checkRange(write ? "pwrite" : "pread", offset, bytes);
         else if (write) await this.#backend.pwrite(offset, this.#buffer);
         else await this.#backend.pread(offset, this.#buffer);
       } catch (error) {

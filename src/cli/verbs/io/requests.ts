@@ -118,7 +118,7 @@ export async function carryOutRead(verb: Run, backend: BlockBackend, request: Re
   };
   let verified = true;
   const report = await timed({ ...request, verb: "read" }, async () => {
-    if (!request.vmState) backend.checkRange("pread", request);
+    if (!request.vmState) backend.checkRange("pread", request.offset, request.bytes);
     verified = await verifyRange(request, pattern, read);
   });
   if (!verified) {
@@ -163,7 +163,7 @@ export async function carryOutWrite(
     if (request.zeroes) return backend.pwriteZeroes(offset, bytes, flags);
     if (flags & Req.compressed && !skipFilters(nodeOf(backend)).type.compressedWrites)
       throw blockError("ENOTSUP", "pwrite");
-    if (!request.vmState) backend.checkRange("pwrite", request);
+    if (!request.vmState) backend.checkRange("pwrite", request.offset, request.bytes);
     await inPieces(request, async (piece, at) => {
       const buffer = new Uint8Array(piece.bytes);
       repeat(buffer, source, at);

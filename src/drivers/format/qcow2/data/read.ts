@@ -2,10 +2,10 @@
  * Reading guest data: runs of clusters that lie together become one request to the file; zeroes are filled in; what this
  * image does not hold comes from the backing file. Source: qcow2.txt, "Cluster mapping".
  */
-import { type Answer, andThen, ending, guarded, isPromise, repeat } from "../../../../base/answer.ts";
+import { type Answer, andThen, guarded, isPromise, repeat } from "../../../../base/answer.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import { readCompressed } from "./compressed.ts";
-import type { DataPlace, Image } from "../metadata/image.ts";
+import type { Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
 import { type Extent, findExtent, refuseExtent } from "../metadata/mapping.ts";
 
@@ -19,16 +19,19 @@ interface GuestRead {
 
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
 export function readGuest(image: Image, read: GuestRead): Answer<void> {
+  // Most reads are over at once, so nothing is made for them that only others need.
+  const found = findExtent(image, read.offset, read.buffer.byteLength);
+  const reading = isPromise(found)
+    ? found.then((first) => readFrom(image, first, read))
+    : readFrom(image, found, read);
+  if (!isPromise(reading)) return undefined;
   const reader = image.readers.begin();
-  return ending(
-    () =>
-      andThen(findExtent(image, read.offset, read.buffer.byteLength), (first) =>
-        first.bytes === read.buffer.byteLength
-          ? readExtent(image, first, read)
-          : readExtents(image, first, read),
-      ),
-    () => image.readers.end(reader),
-  );
+  return reading.finally(() => image.readers.end(reader));
+}
+
+function readFrom(image: Image, first: Extent, read: GuestRead): Answer<void> {
+  const isWhole = first.bytes === read.buffer.byteLength;
+  return isWhole ? readExtent(image, first, read) : readExtents(image, first, read);
 }
 
 /** Reads what lies in several extents, `first` and those after it. */
@@ -63,7 +66,7 @@ async function settled(all: Answer<void>, reads: readonly Promise<void>[]): Prom
 }
 
 function readExtent(image: Image, extent: Extent, read: GuestRead): Answer<void> {
-  const { offset, buffer, flags } = read;
+  const { offset, buffer } = read;
   switch (extent.kind) {
     case Kind.zeroPlain:
     case Kind.zeroAllocated:
@@ -75,17 +78,21 @@ function readExtent(image: Image, extent: Extent, read: GuestRead): Answer<void>
     case Kind.compressed:
       return readCompressed(image, extent, offset, buffer);
     case Kind.normal:
-      return readData(image, { guest: offset, host: extent.host }, { buffer, flags });
+      return readData(image, extent, read);
     case Kind.invalid:
       return refuseExtent(image, extent, offset);
   }
 }
 
-function readData(image: Image, place: DataPlace, how: Pick<GuestRead, "buffer" | "flags">): Answer<void> {
+function readData(image: Image, extent: Extent, read: GuestRead): Answer<void> {
+  const held = image.event("read_aio");
+  return held ? held.then(() => readStored(image, extent, read)) : readStored(image, extent, read);
+}
+
+function readStored(image: Image, { host }: Extent, read: GuestRead): Answer<void> {
   const { encryption } = image;
-  return andThen(image.event("read_aio"), () =>
-    encryption ? encryption.read(image, place, how) : image.data.pread(place.host, how.buffer, how.flags),
-  );
+  if (encryption) return encryption.read(image, { guest: read.offset, host }, read);
+  return image.data.pread(host, read.buffer, read.flags);
 }
 
 /** Beyond the end of a shorter backing file the disk reads as zeroes; the child's edge takes care of that. */

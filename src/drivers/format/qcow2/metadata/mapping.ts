@@ -36,10 +36,15 @@ function l1Place(image: Image, index: number): { offset: number; at: number } {
   return { offset: image.header.l1Offset + byte - at, at };
 }
 
-/** The L1 entry that covers `guest`, from memory or file. `guest` must lie within the L1 table. */
-export function loadL1Slot(image: Image, guest: number): Answer<L1Slot> {
+function l1Index(image: Image, guest: number): number {
   const index = Math.floor(guest / image.geometry.l2Coverage);
   assert(index < image.header.l1Size, "guest offset beyond the L1 table");
+  return index;
+}
+
+/** The L1 entry that covers `guest`, from memory or file. `guest` must lie within the L1 table. */
+export function loadL1Slot(image: Image, guest: number): Answer<L1Slot> {
+  const index = l1Index(image, guest);
   const { offset, at } = l1Place(image, index);
   return andThen(image.l1.load(offset), (table) => ({ table, at, index }));
 }
@@ -54,14 +59,23 @@ function sliceOffset(image: Image, l2Offset: number, guest: number): number {
 
 /** The L2 slice for `guest`, read if need be; null: there is no L2 table. Errors: EIO for a corrupt L1 entry. */
 export function loadSlice(image: Image, guest: number): Answer<CachedTable | null> {
-  return andThen(loadL1Slot(image, guest), ({ table, at, index }) => {
-    const l2Offset = entryOffset(table.view.getUint32(at), table.view.getUint32(at + 4));
-    if (l2Offset === 0) return null;
-    const refusal = checkL2Offset(image, l2Offset, index);
-    if (refusal) return refusal;
-    const slice = image.l2.load(sliceOffset(image, l2Offset, guest));
-    return isPromise(slice) ? slice.then((loaded) => trimmed(image, loaded)) : slice;
-  });
+  const index = l1Index(image, guest);
+  const { offset, at } = l1Place(image, index);
+  // Every request comes this way, most of them with all tables in memory: nothing is made for those that wait.
+  const table = image.l1.load(offset);
+  return isPromise(table)
+    ? table.then((loaded) => sliceBelow(image, loaded, at, guest))
+    : sliceBelow(image, table, at, guest);
+}
+
+/** The slice that the L1 entry at `at` leads to. */
+function sliceBelow(image: Image, table: CachedTable, at: number, guest: number): Answer<CachedTable | null> {
+  const l2Offset = entryOffset(table.view.getUint32(at), table.view.getUint32(at + 4));
+  if (l2Offset === 0) return null;
+  const refusal = checkL2Offset(image, l2Offset, l1Index(image, guest));
+  if (refusal) return refusal;
+  const slice = image.l2.load(sliceOffset(image, l2Offset, guest));
+  return isPromise(slice) ? slice.then((loaded) => trimmed(image, loaded)) : slice;
 }
 
 /** After a table was read there may be too many. */
@@ -203,5 +217,8 @@ export function checkedExtent(
 
 /** The extent at `guest`, loading tables as needed. Errors: EIO, reported, for an impossible one. */
 export function findExtent(image: Image, guest: number, maxBytes: number): Answer<Extent> {
-  return andThen(loadSlice(image, guest), (slice) => checkedExtent(image, slice, guest, maxBytes));
+  const slice = loadSlice(image, guest);
+  return isPromise(slice)
+    ? slice.then((loaded) => checkedExtent(image, loaded, guest, maxBytes))
+    : checkedExtent(image, slice, guest, maxBytes);
 }
