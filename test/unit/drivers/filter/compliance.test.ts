@@ -1,0 +1,20 @@
+// The suite of filter-compliance.ts for every filter that shows a disk as it is.
+import { blkdebug } from "../../../../src/drivers/filter/blkdebug.ts";
+import { copyBeforeWrite } from "../../../../src/drivers/filter/copy-before-write.ts";
+import { copyOnRead } from "../../../../src/drivers/filter/copy-on-read.ts";
+import { throttle } from "../../../../src/drivers/filter/throttle.ts";
+import { throttleGroupsOf } from "../../../../src/block/throttle/throttle.ts";
+import { testFilter } from "../../support/filter-compliance.ts";
+
+testFilter({ type: blkdebug, spec: (image) => ({ image }) });
+testFilter({ type: copyOnRead, spec: (file) => ({ file }) });
+testFilter({
+  type: copyBeforeWrite,
+  spec: (file) => ({ file, target: "before" }),
+  prepare: async (bench) => void (await bench.disk("before", 256 * 1024)),
+});
+testFilter({
+  type: throttle,
+  spec: (file) => ({ file, "throttle-group": "none" }),
+  prepare: ({ graph }) => void throttleGroupsOf(graph).add("none", {}),
+});
