@@ -121,145 +121,154 @@ async function story(bench: Bench, { readsZeroes = true }: FormatManifest, seed:
 
 /** The suite. */
 export function testFormat(manifest: FormatManifest): void {
-  const { type, readsZeroes = true, probes = true, backing = false } = manifest;
-  describe.each(Object.keys(wrappers))(`${type.name} %s`, (how) => {
+  const { name } = manifest.type;
+  describe.each(Object.keys(wrappers))(`${name} %s`, (how) => {
     const bench = (): Bench => new Bench(manifest, wrappers[how]!);
+    contentCases(manifest, bench);
+    changeCases(manifest, bench);
+  });
+  describe(`${name}: headers and options`, () => headerCases(manifest));
+}
 
-    it.each([1, 2, 3])("keeps what is written, over reopening (seed %i)", async (seed) => {
-      await story(bench(), manifest, seed);
-    });
-
-    it("reads and tells what is there, in extents that cover the disk", async () => {
-      const at = bench();
-      const node = await at.make();
-      if (readsZeroes) expect((await contentOf(node)).every((byte) => byte === 0)).toBe(true);
-      const edge = await at.edge(node);
-      await pwrite(node, 200_192, new Uint8Array(1000).fill(7));
-      for (let offset = 0; offset < SIZE;) {
-        const status = await blockStatusAbove(node, offset, SIZE - offset);
-        expect(status.bytes).toBeGreaterThan(0);
-        const holds = offset < 201_192 && offset + status.bytes > 200_192;
-        if (holds) expect(status).toMatchObject({ zero: false });
-        if (status.zero) {
-          const read = new Uint8Array(status.bytes).fill(1);
-          await pread(node, offset, read);
-          expect(read.every((byte) => byte === 0)).toBe(true);
-        }
-        offset += status.bytes;
-      }
-      await at.graph.detach(edge);
-    });
-
-    it("writes concurrently, into one cluster and into many", async () => {
-      const at = bench();
-      const node = await at.make();
-      const edge = await at.edge(node);
-      const unit = 4 * KiB;
-      const writes = Array.from({ length: SIZE / unit }, async (_, index) =>
-        pwrite(node, index * unit, new Uint8Array(unit).fill(1 + (index % 250))),
-      );
-      await Promise.all(writes);
-      const content = await contentOf(node);
-      for (let index = 0; index < SIZE / unit; index++)
-        expect(content[index * unit + 17]).toBe(1 + (index % 250));
-      await at.graph.detach(edge);
-    });
-
-    it("discards without touching what lies beside it", async () => {
-      const at = bench();
-      const node = await at.make();
-      const edge = await at.edge(node);
-      await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
-      await edge.pdiscard(128 * KiB, 128 * KiB);
-      const content = await contentOf(node);
-      expect(content.subarray(0, 128 * KiB).every((byte) => byte === 5)).toBe(true);
-      expect(content.subarray(256 * KiB).every((byte) => byte === 5)).toBe(true);
-      await at.graph.detach(edge);
-    });
-
-    it("grows with zeroes and shrinks for good", async () => {
-      const at = bench();
-      const node = await at.make();
-      const edge = await at.edge(node, Perm.consistentRead | Perm.write | Perm.resize);
-      await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
-      const options = { exact: true, preallocation: "off" } as const;
-      await edge.truncate(SIZE / 2, options);
-      await edge.truncate(2 * SIZE, options);
-      expect(node.length).toBe(2 * SIZE);
-      const content = await contentOf(node);
-      expect(content.subarray(0, SIZE / 2).every((byte) => byte === 5)).toBe(true);
-      if (readsZeroes) expect(content.subarray(SIZE / 2).every((byte) => byte === 0)).toBe(true);
-      await at.graph.detach(edge);
-      const again = await at.reopen();
-      expect(again.length).toBe(2 * SIZE);
-      expect(same(await contentOf(again), content)).toBe(true);
-    });
-
-    it.skipIf(!backing)("shows its backing file, and keeps it as it is", async () => {
-      const at = bench();
-      await at.disk("base", SIZE);
-      await at.fill("base", 0, SIZE, 9);
-      const base = await at.content("base");
-      await at.make();
-      if (at.graph.findNode("top-file")) await at.graph.remove("top-file");
-      await at.graph.remove("image-file");
-      const node = await at.open({ backing: "base" });
-      expect(same(await contentOf(node), base)).toBe(true);
-      const edge = await at.edge(node);
-      await pwrite(node, 500 * 512, new Uint8Array(512).fill(1));
-      await edge.pwriteZeroes(0, 3 * 512);
-      await at.graph.detach(edge);
-      const model = base.slice();
-      model.fill(1, 500 * 512, 501 * 512);
-      model.fill(0, 0, 3 * 512);
-      expect(same(await contentOf(node), model)).toBe(true);
-      expect(same(await at.content("base"), base)).toBe(true);
-    });
+function contentCases(manifest: FormatManifest, bench: () => Bench): void {
+  const { readsZeroes = true } = manifest;
+  it.each([1, 2, 3])("keeps what is written, over reopening (seed %i)", async (seed) => {
+    await story(bench(), manifest, seed);
   });
 
-  describe(`${type.name}: headers and options`, () => {
-    it.skipIf(!probes)("is found by its first bytes", async () => {
-      const at = new Bench(manifest, () => undefined);
-      await at.make();
-      await at.graph.remove("image-file");
-      const copy = await at.content("file");
-      await at.graph.add({ driver: "memory", "node-name": "other", size: copy.byteLength });
-      await at.graph.node("other").driver.pwrite!(0, copy, 0);
-      expect(type.probe!(copy.subarray(0, 2048))).toBeGreaterThan(0);
-      expect(type.probe!(new Uint8Array(2048))).toBe(0);
-      const buffer = { driver: "memory", "node-name": "third", buffer: copy } as unknown as NodeSpec;
-      await expect(probeFormat(at.graph, buffer)).resolves.toEqual({ driver: type.name });
-    });
-
-    it.each(manifest.badOptions ?? [])("refuses %o", async (options) => {
-      await expect(new Bench(manifest, () => undefined).make(options)).rejects.toBeInstanceOf(Error);
-    });
-
-    it.skipIf(!probes)("opens no header with a flipped bit in a way that breaks an invariant", async () => {
-      const at = new Bench(manifest, () => undefined);
-      await at.make();
-      await at.graph.remove("image-file");
-      const head = (await at.content("file")).slice(0, 104);
-      for (let bit = 0; bit < head.byteLength * 8; bit += 5) {
-        const hostile = head.slice();
-        hostile[bit >>> 3]! ^= 1 << (bit & 7);
-        await at.graph.node("file").driver.pwrite!(0, hostile, 0);
-        const opened = await at.open({ "read-only": true }).catch((error: unknown) => error);
-        if (opened instanceof Error) expect(opened, `bit ${bit}`).toBeInstanceOf(BlockError);
-        else await at.graph.remove("image-file");
+  it("reads and tells what is there, in extents that cover the disk", async () => {
+    const at = bench();
+    const node = await at.make();
+    if (readsZeroes) expect((await contentOf(node)).every((byte) => byte === 0)).toBe(true);
+    const edge = await at.edge(node);
+    await pwrite(node, 200_192, new Uint8Array(1000).fill(7));
+    for (let offset = 0; offset < SIZE;) {
+      const status = await blockStatusAbove(node, offset, SIZE - offset);
+      expect(status.bytes).toBeGreaterThan(0);
+      const holds = offset < 201_192 && offset + status.bytes > 200_192;
+      if (holds) expect(status).toMatchObject({ zero: false });
+      if (status.zero) {
+        const read = new Uint8Array(status.bytes).fill(1);
+        await pread(node, offset, read);
+        expect(read.every((byte) => byte === 0)).toBe(true);
       }
-    });
+      offset += status.bytes;
+    }
+    await at.graph.detach(edge);
+  });
 
-    it("measures at least what it takes", async () => {
-      const at = new Bench(manifest, () => undefined);
-      const node = await at.make();
-      const edge = await at.edge(node);
-      await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
-      await at.graph.detach(edge);
-      await at.graph.remove("image-file");
-      const measured = await type.measure!({ options: { ...manifest.createOptions }, bytes: SIZE });
-      expect(at.graph.node("file").length).toBeLessThanOrEqual(measured.fullyAllocatedBytes);
-      expect(measured.requiredBytes).toBeLessThanOrEqual(measured.fullyAllocatedBytes);
-    });
+  it("writes concurrently, into one cluster and into many", async () => {
+    const at = bench();
+    const node = await at.make();
+    const edge = await at.edge(node);
+    const unit = 4 * KiB;
+    const writes = Array.from({ length: SIZE / unit }, async (_, index) =>
+      pwrite(node, index * unit, new Uint8Array(unit).fill(1 + (index % 250))),
+    );
+    await Promise.all(writes);
+    const content = await contentOf(node);
+    for (let index = 0; index < SIZE / unit; index++)
+      expect(content[index * unit + 17]).toBe(1 + (index % 250));
+    await at.graph.detach(edge);
+  });
+}
+
+function changeCases({ readsZeroes = true, backing = false }: FormatManifest, bench: () => Bench): void {
+  it("discards without touching what lies beside it", async () => {
+    const at = bench();
+    const node = await at.make();
+    const edge = await at.edge(node);
+    await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
+    await edge.pdiscard(128 * KiB, 128 * KiB);
+    const content = await contentOf(node);
+    expect(content.subarray(0, 128 * KiB).every((byte) => byte === 5)).toBe(true);
+    expect(content.subarray(256 * KiB).every((byte) => byte === 5)).toBe(true);
+    await at.graph.detach(edge);
+  });
+
+  it("grows with zeroes and shrinks for good", async () => {
+    const at = bench();
+    const node = await at.make();
+    const edge = await at.edge(node, Perm.consistentRead | Perm.write | Perm.resize);
+    await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
+    const options = { exact: true, preallocation: "off" } as const;
+    await edge.truncate(SIZE / 2, options);
+    await edge.truncate(2 * SIZE, options);
+    expect(node.length).toBe(2 * SIZE);
+    const content = await contentOf(node);
+    expect(content.subarray(0, SIZE / 2).every((byte) => byte === 5)).toBe(true);
+    if (readsZeroes) expect(content.subarray(SIZE / 2).every((byte) => byte === 0)).toBe(true);
+    await at.graph.detach(edge);
+    const again = await at.reopen();
+    expect(again.length).toBe(2 * SIZE);
+    expect(same(await contentOf(again), content)).toBe(true);
+  });
+
+  it.skipIf(!backing)("shows its backing file, and keeps it as it is", async () => {
+    const at = bench();
+    await at.disk("base", SIZE);
+    await at.fill("base", 0, SIZE, 9);
+    const base = await at.content("base");
+    await at.make();
+    if (at.graph.findNode("top-file")) await at.graph.remove("top-file");
+    await at.graph.remove("image-file");
+    const node = await at.open({ backing: "base" });
+    expect(same(await contentOf(node), base)).toBe(true);
+    const edge = await at.edge(node);
+    await pwrite(node, 500 * 512, new Uint8Array(512).fill(1));
+    await edge.pwriteZeroes(0, 3 * 512);
+    await at.graph.detach(edge);
+    const model = base.slice();
+    model.fill(1, 500 * 512, 501 * 512);
+    model.fill(0, 0, 3 * 512);
+    expect(same(await contentOf(node), model)).toBe(true);
+    expect(same(await at.content("base"), base)).toBe(true);
+  });
+}
+
+function headerCases(manifest: FormatManifest): void {
+  const { type, probes = true } = manifest;
+  it.skipIf(!probes)("is found by its first bytes", async () => {
+    const at = new Bench(manifest, () => undefined);
+    await at.make();
+    await at.graph.remove("image-file");
+    const copy = await at.content("file");
+    await at.graph.add({ driver: "memory", "node-name": "other", size: copy.byteLength });
+    await at.graph.node("other").driver.pwrite!(0, copy, 0);
+    expect(type.probe!(copy.subarray(0, 2048))).toBeGreaterThan(0);
+    expect(type.probe!(new Uint8Array(2048))).toBe(0);
+    const buffer = { driver: "memory", "node-name": "third", buffer: copy } as unknown as NodeSpec;
+    await expect(probeFormat(at.graph, buffer)).resolves.toEqual({ driver: type.name });
+  });
+
+  it.each(manifest.badOptions ?? [])("refuses %o", async (options) => {
+    await expect(new Bench(manifest, () => undefined).make(options)).rejects.toBeInstanceOf(Error);
+  });
+
+  it.skipIf(!probes)("opens no header with a flipped bit in a way that breaks an invariant", async () => {
+    const at = new Bench(manifest, () => undefined);
+    await at.make();
+    await at.graph.remove("image-file");
+    const head = (await at.content("file")).slice(0, 104);
+    for (let bit = 0; bit < head.byteLength * 8; bit += 5) {
+      const hostile = head.slice();
+      hostile[bit >>> 3]! ^= 1 << (bit & 7);
+      await at.graph.node("file").driver.pwrite!(0, hostile, 0);
+      const opened = await at.open({ "read-only": true }).catch((error: unknown) => error);
+      if (opened instanceof Error) expect(opened, `bit ${bit}`).toBeInstanceOf(BlockError);
+      else await at.graph.remove("image-file");
+    }
+  });
+
+  it("measures at least what it takes", async () => {
+    const at = new Bench(manifest, () => undefined);
+    const node = await at.make();
+    const edge = await at.edge(node);
+    await pwrite(node, 0, new Uint8Array(SIZE).fill(5));
+    await at.graph.detach(edge);
+    await at.graph.remove("image-file");
+    const measured = await type.measure!({ options: { ...manifest.createOptions }, bytes: SIZE });
+    expect(at.graph.node("file").length).toBeLessThanOrEqual(measured.fullyAllocatedBytes);
+    expect(measured.requiredBytes).toBeLessThanOrEqual(measured.fullyAllocatedBytes);
   });
 }
