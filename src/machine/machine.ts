@@ -41,12 +41,19 @@ export interface PluggedDevice {
   unplug(): Promise<void>;
 }
 
+/** What is plugged in, in that order. Each counts for itself: several may have no name. */
+class PluggedDevices extends Set<PluggedDevice> {
+  /** The device of that name. One without a name is not found by it. */
+  get(name: string): PluggedDevice | undefined {
+    return name === "" ? undefined : [...this].find((device) => device.name === name);
+  }
+}
+
 /** Run state, and the devices that depend on it. */
 export class Machine {
   readonly graph: BlockGraph;
   readonly jobs: JobRegistry;
-  /** What is plugged in, in that order. Each counts for itself: several may have no name. */
-  readonly devices = new Set<PluggedDevice>();
+  readonly devices = new PluggedDevices();
   readonly #resumed = new Wakeup();
   #state: RunState;
   #stopRequested = false;

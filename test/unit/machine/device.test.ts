@@ -237,6 +237,6 @@ describe("requests", () => {
     await expect(plug("d0")).rejects.toThrow("Device with id 'd0' already exists");
     await expect(plug("n")).rejects.toThrow("Device name 'n' conflicts with an existing node name");
     await expect(bench.test.disk("d0", 512)).rejects.toThrow("node-name=d0 is conflicting with a device id");
-    expect(machine.devices.has(device)).toBe(true);
+    expect([machine.devices.get("d0"), machine.devices.get("")]).toEqual([device, undefined]);
   });
 });
