@@ -7,6 +7,7 @@
  * that is hidden has its disks flushed, since it may never be shown again.
  */
 import type { CallOptions } from "./api/node.ts";
+import { callOptions, optionsOf } from "./api/options.ts";
 import type { ConnectMessage } from "./api/worker/connect.ts";
 import { goneError } from "./api/worker/port.ts";
 import { type RemoteEngine, connectEngine } from "./api/worker/remote-engine.ts";
@@ -25,6 +26,12 @@ export interface ConnectWorkerOptions extends CallOptions {
   flushWhenHidden?: boolean;
 }
 
+const checkOptions = optionsOf<ConnectWorkerOptions>({
+  ...callOptions,
+  createWorker: "Function",
+  flushWhenHidden: "bool",
+});
+
 function startWorker(): Worker {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "blockwright" });
 }
@@ -37,6 +44,7 @@ export async function connectWorker(
   target?: Worker | MessagePort,
   options: ConnectWorkerOptions = {},
 ): Promise<RemoteEngine> {
+  checkOptions(options);
   const { signal, flushWhenHidden = true, createWorker = startWorker } = options;
   const { random } = plainBrowserHost();
   signal?.throwIfAborted();

@@ -7,7 +7,7 @@
  */
 import { type ConnectMessage, isConnectMessage } from "./api/worker/connect.ts";
 import { dataOf } from "./api/worker/port.ts";
-import { type ServeEngineOptions, serveEngine } from "./api/worker/serve.ts";
+import { type ServeEngineOptions, checkServeOptions, serveEngine } from "./api/worker/serve.ts";
 import { createEngine } from "./browser-engine.ts";
 import type { Engine } from "./machine/engine.ts";
 import { holdAlive } from "./platform/browser/liveness.ts";
@@ -22,6 +22,7 @@ let given: { engine: Engine; options: ServeEngineOptions } | undefined;
  * unless `keepEngine` is false. To be called before the worker's script has ended its first turn.
  */
 export function serveWorker(engine: Engine, options: ServeEngineOptions = {}): void {
+  checkServeOptions(options);
   given = { engine, options: { keepEngine: true, ...options } };
 }
 

@@ -6,6 +6,7 @@ import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
+import { followed, optionsOf } from "./options.ts";
 
 /** What amend() changes, in the names of QAPI's BlockdevCreateOptions; what is absent stays. */
 export interface AmendChanges {
@@ -34,6 +35,8 @@ export interface AmendImageOptions extends CallOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+const checkOptions = optionsOf<AmendImageOptions>({ ...followed, force: "bool" });
+
 /**
  * Changes an open, writable image. Steps that were done before one that fails stay done; the image is whole. Throws CommandError
  * in QEMU's words for what can't be changed, and BlockError.
@@ -43,6 +46,7 @@ export async function amend(
   changes: AmendChanges,
   options: AmendImageOptions = {},
 ): Promise<void> {
+  checkOptions(options);
   const { signal, force, onProgress } = options;
   signal?.throwIfAborted();
   checkAmendable(node.blockNode);

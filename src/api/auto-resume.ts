@@ -15,6 +15,7 @@ import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { Engine } from "../machine/engine.ts";
+import { callOptions, optionsOf } from "./options.ts";
 
 const PROBE_MS = 5000;
 /** Most bytes that a probe reads. */
@@ -30,6 +31,8 @@ export interface AutoResumeOptions {
   signal?: AbortSignal | undefined;
 }
 
+const checkOptions = optionsOf<AutoResumeOptions>({ ...callOptions, probeMs: "number", hasRoom: "Function" });
+
 /** What failed. */
 interface Failure {
   operation: "read" | "write";
@@ -39,8 +42,10 @@ interface Failure {
   bytes: number | undefined;
 }
 
-/** Throws EINVAL for a time that is none. */
-export function checkAutoResume({ probeMs = PROBE_MS }: AutoResumeOptions): void {
+/** Throws EINVAL for a time that is none, CommandError for options that are none. */
+export function checkAutoResume(options: AutoResumeOptions): void {
+  checkOptions(options);
+  const { probeMs = PROBE_MS } = options;
   if (Number.isFinite(probeMs) && probeMs > 0) return;
   const message = `probeMs expects a positive number of milliseconds, not ${probeMs}`;
   throw new BlockError({ code: "EINVAL", op: "auto-resume", message });
@@ -61,6 +66,7 @@ interface Standing {
  * alive. Throws EINVAL for a bad `probeMs`.
  */
 export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void {
+  checkAutoResume(options);
   const { graph } = job;
   // Not by its io-status: that is cleared by the machine's cont, which leaves the job paused.
   const stands = (): boolean => job.isPausedByError && job.paused;
@@ -87,6 +93,7 @@ export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void
  * request that only missed its deadline is waited for. Ends when `signal` aborts. Throws EINVAL for a bad `probeMs`.
  */
 export function autoCont(engine: Engine, options: AutoResumeOptions = {}): void {
+  checkAutoResume(options);
   const { graph, machine } = engine;
   const failures = (): Failure[] =>
     [...machine.devices.values()].flatMap(({ ioStatus, lastFailure, backend }) =>
@@ -115,7 +122,6 @@ class Watch {
     this.#standing = standing;
     this.#options = options;
     this.#over = over;
-    checkAutoResume(options);
   }
 
   /** Something may have come to stand. A probe that throws has not succeeded: the next one follows. */

@@ -6,6 +6,7 @@ import * as commands from "../block/bitmap/commands.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import { findDirtyBitmap } from "../block/model/dirty-bitmap.ts";
 import type { Node } from "./node.ts";
+import { checkArgument, optionsOf } from "./options.ts";
 
 /** What a bitmap is and holds. */
 export interface BitmapInfo {
@@ -34,6 +35,9 @@ export interface AddBitmapOptions {
   disabled?: boolean;
 }
 
+const checkAdd = optionsOf<AddBitmapOptions>({ granularity: "int", persistent: "bool", disabled: "bool" });
+const checkRange = optionsOf<{ offset?: number; most?: number }>({ offset: "Length", most: "int" });
+
 /** The node's bitmaps, newest first. */
 export function bitmaps(node: Node): BitmapInfo[] {
   return skipImplicitFilters(node.blockNode).dirtyBitmaps.flatMap((bitmap) => {
@@ -45,6 +49,7 @@ export function bitmaps(node: Node): BitmapInfo[] {
 
 /** Adds a bitmap, all clean, that records from now on. Throws when the name is taken or the format can't keep it. */
 export function addBitmap(node: Node, name: string, options: AddBitmapOptions = {}): void {
+  checkAdd(options);
   commands.addBitmap(node.engine.graph, { node: node.name, name, ...options });
 }
 
@@ -60,6 +65,7 @@ export function clearBitmap(node: Node, name: string): void {
 
 /** Switches recording on, or off with `enabled` false. Throws when a job uses the bitmap. */
 export function enableBitmap(node: Node, name: string, enabled = true): void {
+  checkArgument("enabled", enabled, "bool");
   commands.enableBitmap(node.engine.graph, { node: node.name, name }, enabled);
 }
 
@@ -78,8 +84,10 @@ export function mergeBitmaps(node: Node, target: string, sources: readonly Bitma
 export function dirtyRanges(
   node: Node,
   name: string,
-  { offset = 0, most = 1024 }: { offset?: number; most?: number } = {},
+  range: { offset?: number; most?: number } = {},
 ): { offset: number; bytes: number }[] | undefined {
+  checkRange(range);
+  const { offset = 0, most = 1024 } = range;
   const bitmap = findDirtyBitmap(skipImplicitFilters(node.blockNode), name)?.bitmap;
   return bitmap?.extents(offset, bitmap.length, most);
 }

@@ -5,8 +5,9 @@ import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";
-import { Node, releaseIdle } from "./node.ts";
+import { type InEngine, Node, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./open.ts";
+import { checkNodeSpec, imageOptions, optionsOf } from "./options.ts";
 
 /** Options of check(). */
 export interface CheckOptions {
@@ -24,6 +25,12 @@ export interface CheckOptions {
  */
 export type CheckReport = Readonly<ImageCheck>;
 
+const checkOptions = optionsOf<CheckOptions & InEngine>({
+  ...imageOptions,
+  repair: "Repair",
+  onMessage: "Function",
+});
+
 /**
  * Checks the image that `spec` describes, which must open (its backing file too). Throws BlockError ENOTSUP for formats
  * without a check, the errors of opening, EIO for damage that this kind of repair can't mend.
@@ -34,6 +41,8 @@ export async function checkIn(
   options: CheckOptions = {},
 ): Promise<CheckReport> {
   const { graph } = engine;
+  checkOptions(options);
+  checkNodeSpec(spec, graph.drivers);
   const { repair, signal } = options;
   signal?.throwIfAborted();
   const described = spec as NodeSpec;

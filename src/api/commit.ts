@@ -14,8 +14,9 @@ import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { OnError } from "../job/core/error-policy.ts";
 import { findBackingImage } from "../job/core/arguments.ts";
-import { commit, type JobOptions, whenReady } from "./jobs.ts";
+import { commit, type JobOptions, jobOptions, whenReady } from "./jobs.ts";
 import type { Node } from "./node.ts";
+import { optionsOf } from "./options.ts";
 import { emptyImage } from "./overlay.ts";
 
 /** Options of commitOverlay(). */
@@ -29,6 +30,14 @@ export interface CommitOverlayOptions extends JobOptions {
   follow?: ((job: BlockJob) => Promise<void>) | undefined;
 }
 
+const checkOptions = optionsOf<CommitOverlayOptions>({
+  ...jobOptions,
+  base: "str",
+  keep: "bool",
+  onError: "BlockdevOnError",
+  follow: "Function",
+});
+
 /**
  * Commits the disk's own image into one below, which grows where it is shorter, and empties it; both are durable when it
  * resolves, and `node` then shows the image below. With `base`, images between it and the overlay are of no more use.
@@ -36,14 +45,15 @@ export interface CommitOverlayOptions extends JobOptions {
  * then the overlay is as it was.
  */
 export async function commitOverlay(node: Node, options: CommitOverlayOptions = {}): Promise<void> {
+  checkOptions(options);
   const { graph } = node.engine;
-  const { base, keep = base !== undefined, follow = completed, ...jobOptions } = options;
+  const { base, keep = base !== undefined, follow = completed, ...rest } = options;
   const image = skipFilters(skipImplicitFilters(node.blockNode));
   const below = findBase(image, base);
   if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
   graph.reference(image);
   const run = async (): Promise<void> => {
-    await follow(await commit(node, { ...jobOptions, baseNode: below.name }));
+    await follow(await commit(node, { ...rest, baseNode: below.name }));
     await node.flush();
     if (keep) return;
     await emptyImage(image);

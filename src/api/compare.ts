@@ -8,6 +8,7 @@ import { SECTOR_SIZE } from "../base/limits.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
+import { followed, optionsOf } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
 /** Options of compare(). */
@@ -56,8 +57,11 @@ class Mismatch extends Error {
   }
 }
 
+const checkOptions = optionsOf<CompareOptions>({ ...followed, strict: "bool" });
+
 /** Compares two open disks of one engine. Throws CompareError; EINVAL for disks of two engines. */
 export async function compare(a: Node, b: Node, options: CompareOptions = {}): Promise<CompareResult> {
+  checkOptions(options);
   options.signal?.throwIfAborted();
   if (a.engine !== b.engine)
     throw new BlockError({

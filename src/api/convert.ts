@@ -26,6 +26,7 @@ import { RateLimit } from "../job/core/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
+import { followed, optionsOf } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
 
 const DEFAULT_SPARSE = 4096;
@@ -57,6 +58,17 @@ export interface ConvertOptions {
   signal?: AbortSignal;
 }
 
+const checkOptions = optionsOf<ConvertOptions>({
+  ...followed,
+  targetIsZero: "bool",
+  targetHasBacking: "bool",
+  compress: "bool",
+  sparseBytes: "int",
+  parallel: "int",
+  speedBytesPerSecond: "Finite",
+  salvage: "Function",
+});
+
 export { CopyError, type UnreadRange };
 
 /** A copy that failed since the source's block status could not be told. */
@@ -79,6 +91,7 @@ export async function convert(
   target: Node,
   options: ConvertOptions = {},
 ): Promise<void> {
+  checkOptions(options);
   options.signal?.throwIfAborted();
   const refuse = (code: "EINVAL" | "ENOSPC" | "ENOTSUP", message: string): never => {
     throw new BlockError({ code, op: "convert", message });

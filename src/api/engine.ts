@@ -10,6 +10,7 @@ import { type KernelOptions, loadKernels, loadSimdKernels, loadTwinKernels } fro
 import { Engine } from "../machine/engine.ts";
 import { makeObject } from "../machine/object-kinds.ts";
 import type { ObjectMaker } from "../machine/objects.ts";
+import { optionsOf } from "./options.ts";
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -33,8 +34,29 @@ export interface EnginePlatform {
   equals?: (a: Uint8Array, b: Uint8Array) => boolean;
 }
 
+const checkOptions = optionsOf<EngineOptions & EntryOptions>({
+  gate: "Function",
+  strictErrorPolicy: "bool",
+  arenaBytes: "Length",
+  secrets: "Object",
+  kernels: "Kernels",
+  host: "Object",
+  drivers: "Drivers",
+  native: "NativeCalls",
+  io: "FileIo",
+});
+
+/** What entries take beside it. */
+interface EntryOptions {
+  host?: unknown;
+  drivers?: unknown;
+  native?: unknown;
+  io?: unknown;
+}
+
 /** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */
 export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
+  checkOptions(options);
   const size = kernelOptions(platform, options);
   const kernels = options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
   return engineOver(kernels, { ...platform, makeObject }, options);
@@ -45,6 +67,7 @@ export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}
  * ENOTSUP without SIMD.
  */
 export function makeSimdEngine(platform: EnginePlatform, options: Omit<EngineOptions, "kernels">): Engine {
+  checkOptions(options);
   const kernels = loadSimdKernels(kernelOptions(platform, options));
   if (!kernels) throw blockError("ENOTSUP", "engine", "this platform does not run WebAssembly with SIMD");
   return engineOver(kernels, platform, options);

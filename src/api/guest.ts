@@ -5,6 +5,7 @@ import type { OnError } from "../job/core/error-policy.ts";
 import { GuestDevice } from "../machine/device.ts";
 import { type GuestDisk, guestDiskOf } from "../machine/guest-disk.ts";
 import { type Node, releaseIdle } from "./node.ts";
+import { optionsOf, type OptionTable } from "./options.ts";
 
 /** Most time that a guest's request may take by default, ms: Linux gives a disk up after 30 s. */
 const DEADLINE_MS = 20_000;
@@ -26,8 +27,20 @@ export interface GuestDiskOptions {
   deadlineMs?: number;
 }
 
+/** The types of the device's options. */
+export const guestOptions = {
+  device: "str",
+  rerror: "BlockdevOnError",
+  werror: "BlockdevOnError",
+  writeCache: "bool",
+  deadlineMs: "Finite",
+} as const satisfies OptionTable<GuestDiskOptions>;
+
+const checkOptions = optionsOf<GuestDiskOptions>(guestOptions);
+
 /** Plugs the device. Throws CommandError for a bad policy or a name that is taken, EPERM where others write to the node. */
 export async function plugGuest(node: Node, options: GuestDiskOptions): Promise<GuestDisk> {
+  checkOptions(options);
   const { device = "hda", rerror = "stop", werror = "stop", deadlineMs = DEADLINE_MS } = options;
   const { machine } = node.engine;
   await releaseIdle(node.engine);

@@ -19,6 +19,7 @@ import { memory } from "../drivers/protocol/memory.ts";
 import type { CallOptions, Node as NodeHandle } from "./node.ts";
 import { Node, releaseIdle } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
+import { checkStorage, followed, optionsOf } from "./options.ts";
 
 /** Bytes that a guest may overwrite during a stream, by default. */
 const SCRATCH_BYTES = 64 * MiB;
@@ -37,6 +38,15 @@ export interface ImageStreamOptions extends CallOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+/** Throws CommandError for what are no options of imageStream(). */
+export const checkStreamOptions = optionsOf<ImageStreamOptions>({
+  ...followed,
+  format: "str",
+  compress: "bool",
+  clusterBytes: "Length",
+  scratch: "Storage",
+});
+
 type Streamed = DriverType & Required<Pick<DriverType, "stream">>;
 
 interface Frozen {
@@ -54,6 +64,8 @@ export async function imageStream(
   node: NodeHandle,
   options: ImageStreamOptions = {},
 ): Promise<ReadableStream<Uint8Array>> {
+  checkStreamOptions(options);
+  checkStorage(options.scratch, node.engine.graph.drivers);
   const { signal } = options;
   signal?.throwIfAborted();
   const format = streamed(node, options.format);

@@ -15,7 +15,8 @@ import { startMirror } from "../job/mirror/mirror.ts";
 import { type StreamJob, startStream } from "../job/stream/stream.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
-import { type Node, releaseIdle } from "./node.ts";
+import { type CallOptions, type Node, checkCall, releaseIdle } from "./node.ts";
+import { callOptions, optionsOf, type OptionTable } from "./options.ts";
 
 /** A node: its handle or its name. */
 export type NodeRef = Node | string;
@@ -99,11 +100,65 @@ export interface CommitOptions extends JobOptions {
   onError?: OnError | undefined;
 }
 
+/** The types of every job's options. */
+export const jobOptions = {
+  ...callOptions,
+  jobId: "str",
+  speedBytesPerSecond: "Finite",
+  autoFinalize: "bool",
+  autoDismiss: "bool",
+  filterNodeName: "str",
+  autoResume: "AutoResume",
+} as const satisfies OptionTable<JobOptions>;
+
+const onErrors = { onSourceError: "BlockdevOnError", onTargetError: "BlockdevOnError" } as const;
+
+const checkMirror = optionsOf<MirrorOptions>({
+  ...jobOptions,
+  ...onErrors,
+  sync: "MirrorSyncMode",
+  copyMode: "MirrorCopyMode",
+  granularity: "int",
+  bufferBytes: "int",
+  replaces: "NodeRef",
+});
+
+const checkBackup = optionsOf<BackupOptions>({
+  ...jobOptions,
+  ...onErrors,
+  sync: "MirrorSyncMode",
+  bitmap: "str",
+  bitmapMode: "BitmapSyncMode",
+  compress: "bool",
+  maxWorkers: "int",
+  maxChunkBytes: "int",
+});
+
+const checkStream = optionsOf<StreamOptions>({
+  ...jobOptions,
+  base: "str",
+  baseNode: "NodeRef",
+  bottom: "NodeRef",
+  backingFile: "str",
+  onError: "BlockdevOnError",
+});
+
+const checkCommit = optionsOf<CommitOptions>({
+  ...jobOptions,
+  top: "str",
+  topNode: "NodeRef",
+  base: "str",
+  baseNode: "NodeRef",
+  backingFile: "str",
+  onError: "BlockdevOnError",
+});
+
 /**
  * Copies `source` to `target` and keeps them the same. When the job is ready (whenReady()), complete() makes the target
  * take the source's place, and `cancel({ force: false })` leaves it as a consistent copy.
  */
 export async function mirror(source: Node, target: Node, options: MirrorOptions = {}): Promise<MirrorJob> {
+  checkMirror(options);
   const engine = await prepare({ source, target, options });
   const args = {
     ...commonArguments(options),
@@ -124,6 +179,7 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
 
 /** Copies the state that `source` has now to `target`, whatever is written to `source` meanwhile. */
 export async function backup(source: Node, target: Node, options: BackupOptions = {}): Promise<BackupJob> {
+  checkBackup(options);
   const engine = await prepare({ source, target, options });
   const perf = given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes });
   const args = {
@@ -145,6 +201,7 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
 
 /** Copies what `node` takes from its backing chain into `node`, and drops the images between. */
 export async function stream(node: Node, options: StreamOptions = {}): Promise<StreamJob> {
+  checkStream(options);
   const engine = await prepare({ source: node, options });
   const args = {
     ...commonArguments(options),
@@ -162,6 +219,7 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
 
 /** Commits images of the node's chain into one below. Of the active image: a MirrorJob, to be completed when ready. */
 export async function commit(node: Node, options: CommitOptions = {}): Promise<BlockJob> {
+  checkCommit(options);
   const engine = await prepare({ source: node, options });
   const args = {
     ...commonArguments(options),
@@ -179,7 +237,9 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
 }
 
 /** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
-export async function whenReady(job: BlockJob, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+export async function whenReady(job: BlockJob, options: CallOptions = {}): Promise<void> {
+  checkCall(options);
+  const { signal } = options;
   signal?.throwIfAborted();
   if (job.isReady) return;
   await new Promise<void>((resolve, reject) => {

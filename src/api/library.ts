@@ -5,7 +5,8 @@
 import type { Engine } from "../machine/engine.ts";
 import { type FromBlobOptions, fromBlobIn } from "./blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./check.ts";
-import type { CallOptions, Node } from "./node.ts";
+import type { CallOptions, InEngine, Node } from "./node.ts";
+import { optionsOf } from "./options.ts";
 import { type ProbeResult, probeIn } from "./probe.ts";
 import {
   type CreateImageOptions,
@@ -17,11 +18,6 @@ import {
   openNodeIn,
   removeImageIn,
 } from "./open.ts";
-
-/** In which engine a call works; default: the entry's. */
-export interface InEngine {
-  engine?: Engine;
-}
 
 /** The functions of an entry that has an engine of its own. */
 export interface Library {
@@ -50,13 +46,18 @@ type WithEngine<F> = F extends (this: void, subject: infer A, options?: infer O)
 /** The same functions where the caller must bring an engine. */
 export type PortableLibrary = { readonly [Name in keyof Library]: WithEngine<Library[Name]> };
 
+const checkInEngine = optionsOf<InEngine>({ engine: "Engine" });
+
 /** The functions over the engine of those who bring none, which is asked for when a call needs it. */
 export function libraryOver(defaultEngine: () => Engine): Library {
   const engineOf = ({ engine }: InEngine): Engine => engine ?? defaultEngine();
   return {
     openNode: async (spec, options = {}) => openNodeIn(engineOf(options), spec, options),
     createImage: async (spec, options = {}) => createImageIn(engineOf(options), spec, options),
-    removeImage: async (file, options = {}) => removeImageIn(engineOf(options), file),
+    removeImage: async (file, options = {}) => {
+      checkInEngine(options);
+      return removeImageIn(engineOf(options), file);
+    },
     probe: async (file, options = {}) => probeIn(engineOf(options), file, options),
     check: async (spec, options = {}) => checkIn(engineOf(options), spec, options),
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),

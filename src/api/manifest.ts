@@ -6,6 +6,7 @@ import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import { MANIFEST_CLUSTER_BYTES, ManifestWriter, isManifestCluster } from "../wire/manifest.ts";
 import type { CallOptions, Node } from "./node.ts";
+import { followed, optionsOf } from "./options.ts";
 
 /** Clusters are read in pieces of so many bytes, or one by one if they are larger. */
 const PIECE_BYTES = 1 << 20;
@@ -18,11 +19,14 @@ export interface ManifestOptions extends CallOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+const checkOptions = optionsOf<ManifestOptions>({ ...followed, clusterBytes: "Length" });
+
 /**
  * Reads an open disk and makes its manifest. Give it the node of the file that is served (`{ driver: "file", … }`), not of
  * the format in it. Errors: EINVAL for a bad cluster size, those of reads.
  */
 export async function makeManifest(node: Node, options: ManifestOptions = {}): Promise<Uint8Array> {
+  checkOptions(options);
   const { clusterBytes = MANIFEST_CLUSTER_BYTES, onProgress, signal } = options;
   if (!isManifestCluster(clusterBytes))
     throw blockError("EINVAL", "manifest", "Cluster size must be a power of two between 512 and 2048k");

@@ -6,6 +6,7 @@ import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { imageFilename } from "../block/model/filename.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
+import { optionsOf, rangeOptions } from "./options.ts";
 
 /** One run of bytes of a disk that are all alike. */
 export interface MapExtent {
@@ -30,6 +31,9 @@ export interface MapRange {
   length?: number;
   signal?: AbortSignal;
 }
+
+/** Throws CommandError for a range that is none. */
+export const checkMapRange = optionsOf<MapRange>(rangeOptions);
 
 /** What lies at `offset`: one extent of 1 … `bytes` bytes, not joined with its neighbours. */
 export async function extentAt(node: BlockNode, offset: number, bytes: number): Promise<MapExtent> {
@@ -79,9 +83,17 @@ export interface ImageMapEntry extends MapExtent {
  * Neighbours are joined where they also lie next to each other. The length counts in sectors of 512 bytes. Rejects with
  * BlockError when metadata can't be read.
  */
-export async function* map(
+export function map(
   node: { readonly blockNode: BlockNode },
   range: MapRange = {},
+): AsyncGenerator<ImageMapEntry> {
+  checkMapRange(range);
+  return mapEntries(node, range);
+}
+
+async function* mapEntries(
+  node: { readonly blockNode: BlockNode },
+  range: MapRange,
 ): AsyncGenerator<ImageMapEntry> {
   const { blockNode } = node;
   const start = range.offset ?? 0;

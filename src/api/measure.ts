@@ -7,6 +7,7 @@ import { portableDrivers } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
+import { callOptions, checkCreateSpec, optionsOf } from "./options.ts";
 
 export type { MeasureResult } from "../block/model/contract.ts";
 
@@ -37,11 +38,29 @@ export interface MeasureOptions {
   signal?: AbortSignal;
 }
 
+const checkOptions = optionsOf<MeasureOptions>({
+  ...callOptions,
+  format: "str",
+  source: "Node",
+  engine: "Engine",
+  bytes: "Length",
+  options: "Object",
+  encrypt: "Object",
+  clusterSize: "int",
+  refcountBits: "int",
+  extendedL2: "bool",
+  compat: "Compat",
+  backing: "bool",
+  preallocation: "PreallocMode",
+});
+
 /** Measures. Throws CommandError where there is no such format, BlockError EINVAL in QEMU's words. */
 export async function measure(options: MeasureOptions): Promise<MeasureResult> {
+  checkOptions(options);
   const { source, format, signal } = options;
   signal?.throwIfAborted();
   const type = formatOf(options);
+  if (type) checkCreateSpec({ driver: format, file: "", size: 0, ...creation(options) }, driversOf(options));
   if (!type?.measure) throw new CommandError(`Format driver '${format}' does not support size measurement`);
   return type.measure({
     options: creation(options),
@@ -51,8 +70,12 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   });
 }
 
-function formatOf({ format, source, engine = source?.engine }: MeasureOptions): DriverType | undefined {
-  return [...(engine?.graph.drivers ?? []), ...portableDrivers].find(({ name }) => name === format);
+function driversOf({ source, engine = source?.engine }: MeasureOptions): readonly DriverType[] {
+  return [...(engine?.graph.drivers ?? []), ...portableDrivers];
+}
+
+function formatOf(options: MeasureOptions): DriverType | undefined {
+  return driversOf(options).find(({ name }) => name === options.format);
 }
 
 /** The options as createImage() has them. Only the key slots' own ones stand beside each other where the whole is a volume. */

@@ -6,6 +6,7 @@ import type { Engine } from "../machine/engine.ts";
 import { engineCommands } from "../server/monitor/commands/index.ts";
 import { serveMonitor as serve } from "../server/monitor/index.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
+import { callOptions, optionsOf } from "./options.ts";
 
 /** Options of serveMonitor(). */
 export interface MonitorOptions {
@@ -21,14 +22,23 @@ export interface MonitorOptions {
   version?: TypeOf<"VersionInfo">;
 }
 
+const checkOptions = optionsOf<MonitorOptions>({
+  ...callOptions,
+  onQuit: "Function",
+  onFault: "Function",
+  indent: "int",
+  version: "VersionInfo",
+});
+
 const behavesAs: TypeOf<"VersionInfo"> = { qemu: { major: 7, minor: 2, micro: 0 }, package: "blockwright" };
 
-/** Serves one client until it goes, or `signal` aborts. Never rejects. */
+/** Serves one client until it goes, or `signal` aborts. Rejects with a CommandError for options that are none, and never else. */
 export async function serveMonitor(
   connection: HostConnection,
   engine: Engine,
   options: MonitorOptions = {},
 ): Promise<void> {
+  checkOptions(options);
   const { version = behavesAs, onQuit = () => undefined, onFault, signal, indent } = options;
   await serve<Engine>(connection, {
     registry: engineCommands({ version, onQuit }),

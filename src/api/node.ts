@@ -19,13 +19,19 @@ import { Perm } from "../block/model/permissions.ts";
 import { imageInfo } from "../block/query.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
-import { type MapExtent, type MapRange, extentAt, mapExtents } from "./map.ts";
+import { type MapExtent, type MapRange, checkMapRange, extentAt, mapExtents } from "./map.ts";
+import { callOptions, optionsOf } from "./options.ts";
 import { type StreamRange, readableOf, writableOf } from "./streams.ts";
 
 /** What every call takes. */
 export interface CallOptions {
   /** Ends the wait with `signal.reason`; a request that is under way goes on and may still use its buffer. */
   signal?: AbortSignal;
+}
+
+/** In which engine a call works; default: the entry's. */
+export interface InEngine {
+  engine?: Engine;
 }
 
 /** One image or filter of a disk's chain. */
@@ -42,6 +48,16 @@ export interface ChainLayer {
 
 /** What an image's header says, as qemu-img info has it (wire names). */
 export type ImageInfo = TypeOf<"ImageInfo">;
+
+/** Throws CommandError for what are no options of a call. */
+export const checkCall = optionsOf<CallOptions>(callOptions);
+/** Throws CommandError for what are no options of writeZeroes(). */
+export const checkZeroes = optionsOf<CallOptions & { unmap?: boolean }>({ ...callOptions, unmap: "bool" });
+/** Throws CommandError for what are no options of info(). */
+export const checkInfo = optionsOf<CallOptions & { backingChain?: boolean }>({
+  ...callOptions,
+  backingChain: "bool",
+});
 
 /** The open handles of each engine. */
 const handles = new WeakMap<Engine, Set<Node>>();
@@ -115,6 +131,7 @@ export class Node implements AsyncDisposable {
   ): Promise<Uint8Array<ArrayBuffer>>;
   async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
+    checkCall(options);
     const buffer = typeof into === "number" ? new Uint8Array(into) : into;
     await this.#request(Perm.consistentRead, options, () => this.#backend.pread(offset, buffer));
     return buffer;
@@ -122,6 +139,7 @@ export class Node implements AsyncDisposable {
 
   /** Writes; not durable before flush(). The buffer must stay as it is until the call has resolved. */
   async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     await this.#request(Perm.write, options, () => this.#backend.pwrite(offset, data));
   }
 
@@ -131,17 +149,20 @@ export class Node implements AsyncDisposable {
     bytes: number,
     options: CallOptions & { unmap?: boolean } = {},
   ): Promise<void> {
+    checkZeroes(options);
     const flags = options.unmap ? Req.mayUnmap : 0;
     await this.#request(Perm.write, options, () => this.#backend.pwriteZeroes(offset, bytes, flags));
   }
 
   /** Drops a range's content, if the node was opened with `discard: "unmap"`; what it reads as is then up to the format. */
   async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     await this.#request(Perm.write, options, () => this.#backend.pdiscard(offset, bytes));
   }
 
   /** Makes completed writes durable. */
   async flush(options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     await this.#request(0, options, () => this.#backend.flush());
   }
 
@@ -156,18 +177,21 @@ export class Node implements AsyncDisposable {
   }
 
   /** What lies at `offset`, seen through the whole chain: one extent of 1 … `bytes` bytes. */
-  blockStatus(offset: number, bytes: number, options: CallOptions = {}): Promise<MapExtent> {
+  async blockStatus(offset: number, bytes: number, options: CallOptions = {}): Promise<MapExtent> {
+    checkCall(options);
     options.signal?.throwIfAborted();
     return abortable(extentAt(this.blockNode, offset, bytes), options.signal);
   }
 
   /** The extents of the disk in order, neighbours joined. */
   map(range: MapRange = {}): AsyncGenerator<MapExtent> {
+    checkMapRange(range);
     return mapExtents(this.blockNode, range);
   }
 
   /** What `qemu-img info` says of the image; with `backingChain` also of those below it. */
   async info(options: CallOptions & { backingChain?: boolean } = {}): Promise<ImageInfo> {
+    checkInfo(options);
     options.signal?.throwIfAborted();
     return abortable(imageInfo(this.blockNode, options.backingChain ?? false), options.signal);
   }

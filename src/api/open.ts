@@ -11,7 +11,8 @@ import type { CreateFormatOptions } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions } from "../wire/qapi/index.ts";
 import { refuseOwnFiles } from "./own-files.ts";
-import { type CallOptions, Node, releaseIdle } from "./node.ts";
+import { type CallOptions, type InEngine, Node, releaseIdle } from "./node.ts";
+import { checkCreateSpec, checkNodeSpec, checkNewFile, imageOptions, optionsOf } from "./options.ts";
 
 /** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
 export interface MemoryBufferOptions {
@@ -50,11 +51,19 @@ export interface OpenOptions extends CallOptions {
   metadataOnly?: boolean;
 }
 
+const checkOpenOptions = optionsOf<OpenOptions & InEngine>({
+  ...imageOptions,
+  gate: "Function",
+  metadataOnly: "bool",
+});
+
 /**
  * Opens a node. Throws BlockError (errno), ImageError (a malformed image), CommandError (a refused option); then nothing
  * stays open. A child may be a spec of its own or the name of a node that is open in the same engine.
  */
 export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOptions = {}): Promise<Node> {
+  checkOpenOptions(options);
+  checkNodeSpec(spec, engine.graph.drivers);
   const { gate, metadataOnly = false, signal } = options;
   signal?.throwIfAborted();
   await releaseIdle(engine);
@@ -85,6 +94,12 @@ export interface CreateImageOptions extends CallOptions {
   overwrite?: boolean;
 }
 
+/** Throws CommandError for what are no options of createImage(). */
+export const checkCreateOptions = optionsOf<CreateImageOptions & InEngine>({
+  ...imageOptions,
+  overwrite: "bool",
+});
+
 /**
  * Makes an image. An inline `file` of driver file is created (EEXIST if it is there, unless `overwrite`) and removed
  * again if the image could not be made. Throws BlockError or CommandError in QEMU's words.
@@ -94,6 +109,8 @@ export async function createImageIn(
   spec: CreateImageSpec,
   options: CreateImageOptions = {},
 ): Promise<void> {
+  checkCreateOptions(options);
+  checkCreateSpec(spec, engine.graph.drivers);
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
   await releaseIdle(engine);
@@ -133,6 +150,7 @@ function isLost(error: unknown): boolean {
 
 /** Removes an image's file. Errors: ENOENT, EAGAIN while it is open (opfs). */
 export async function removeImageIn(engine: Engine, file: NewFile): Promise<void> {
+  checkNewFile(file, engine.graph.drivers);
   await releaseIdle(engine);
   await removeFile(engine, file);
 }

@@ -5,8 +5,9 @@ import { probeAny } from "../block/graph/probe.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";
-import { type CallOptions, releaseIdle } from "./node.ts";
+import { type CallOptions, type InEngine, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./open.ts";
+import { checkNodeSpec, imageOptions, optionsOf } from "./options.ts";
 
 /** What probe() found. */
 export interface ProbeResult {
@@ -23,12 +24,17 @@ export interface ProbeResult {
   spec?: OpenSpec;
 }
 
+const checkOptions = optionsOf<CallOptions & InEngine>(imageOptions);
+
 /** Looks at the first bytes of a file (a protocol's description); nothing that it names is opened. */
 export async function probeIn(
   engine: Engine,
   file: OpenSpec,
-  { signal }: CallOptions = {},
+  options: CallOptions = {},
 ): Promise<ProbeResult> {
+  checkOptions(options);
+  checkNodeSpec(file, engine.graph.drivers);
+  const { signal } = options;
   signal?.throwIfAborted();
   await releaseIdle(engine);
   const found = await probeAny(engine.graph, file as NodeSpec);

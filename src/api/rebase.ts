@@ -17,6 +17,7 @@ import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
+import { followed, optionsOf } from "./options.ts";
 
 const PIECE_BYTES = 2 * MiB;
 /** Unit of copies into formats that tell none. */
@@ -42,6 +43,9 @@ export interface RebaseOptions {
   signal?: AbortSignal;
 }
 
+const checkOptions = optionsOf<RebaseOptions>({ ...followed, unsafe: "bool" });
+const checkTargetOptions = optionsOf<RebaseTarget>({ filename: "str", format: "str", node: "Node" });
+
 /**
  * Rebases an open, writable image; `null` makes it independent. Throws BlockError: EINVAL for a target without a node in safe
  * mode, or of another engine, or above the image; ENOTSUP for formats without backing files; what reading and writing throw.
@@ -51,6 +55,8 @@ export async function rebase(
   target: RebaseTarget | null,
   options: RebaseOptions = {},
 ): Promise<void> {
+  checkOptions(options);
+  if (target !== null) checkTargetOptions(target);
   const { graph } = node.engine;
   options.signal?.throwIfAborted();
   const image = skipImplicitFilters(node.blockNode);

@@ -6,6 +6,7 @@ import { BlockBackend } from "../block/graph/backend.ts";
 import type { Preallocation } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type Node, releaseIdle } from "./node.ts";
+import { callOptions, optionsOf } from "./options.ts";
 
 /** Options of resize(). */
 export interface ResizeOptions {
@@ -14,11 +15,14 @@ export interface ResizeOptions {
   signal?: AbortSignal;
 }
 
+const checkOptions = optionsOf<ResizeOptions>({ ...callOptions, preallocation: "PreallocMode" });
+
 /**
  * Sets the length of an open, writable disk to `bytes` (a multiple of 512 for formats). What lies beyond a smaller length is
  * lost. Throws BlockError in QEMU's words.
  */
 export async function resize(node: Node, bytes: number, options: ResizeOptions = {}): Promise<void> {
+  checkOptions(options);
   const { preallocation = "off", signal } = options;
   signal?.throwIfAborted();
   await releaseIdle(node.engine);

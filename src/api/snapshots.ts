@@ -8,6 +8,7 @@ import type { SnapshotInfo, SnapshotStore } from "../block/model/contract.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import type { Node } from "./node.ts";
+import { checkArgument } from "./options.ts";
 
 export type { SnapshotInfo };
 
@@ -23,7 +24,8 @@ export function snapshots(node: Node): readonly SnapshotInfo[] {
  * Keeps the disk as it is now under a name of at most 255 bytes, which need not be unique. ENOTSUP where the format has no
  * snapshots, EACCES for a disk that is open for reading only.
  */
-export function createSnapshot(node: Node, name: string): Promise<SnapshotInfo> {
+export async function createSnapshot(node: Node, name: string): Promise<SnapshotInfo> {
+  checkArgument("name", name, "str");
   // A machine that is off has run no instructions.
   return changed(node, (store) => store.create({ name, icount: 0 }));
 }
@@ -65,6 +67,7 @@ async function changed<T>(node: Node, change: (store: SnapshotStore) => Promise<
 }
 
 function find(store: SnapshotStore, which: SnapshotRef): string {
+  checkArgument("which", which, "SnapshotRef");
   const list = store.list();
   const found =
     typeof which === "string"

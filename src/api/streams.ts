@@ -4,6 +4,7 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
+import { callOptions, optionsOf, rangeOptions } from "./options.ts";
 
 /** Bytes of a chunk. */
 export const STREAM_CHUNK_BYTES = MiB;
@@ -26,8 +27,12 @@ export interface StreamRange {
   signal?: AbortSignal;
 }
 
+const checkReadable = optionsOf<StreamRange>(rangeOptions);
+const checkWritable = optionsOf<Omit<StreamRange, "length">>({ ...callOptions, offset: "Length" });
+
 /** A byte stream over a range of a disk; errors the stream with EINVAL where the range is outside the disk. */
 export function readableOf(disk: StreamTarget, range: StreamRange = {}): ReadableStream<Uint8Array> {
+  checkReadable(range);
   const { offset = 0, signal } = range;
   const end = offset + (range.length ?? disk.length - offset);
   checkRange(disk, { offset, end });
@@ -59,6 +64,7 @@ export function writableOf(
   disk: StreamTarget,
   range: Omit<StreamRange, "length"> = {},
 ): WritableStream<Uint8Array> {
+  checkWritable(range);
   const { offset = 0, signal } = range;
   checkRange(disk, { offset, end: offset });
   const options = signal ? { signal } : {};

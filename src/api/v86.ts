@@ -4,8 +4,9 @@
 import type { GuestDisk } from "../machine/guest-disk.ts";
 import { V86Disk } from "../machine/v86/disk.ts";
 import { DiskState, type GenerationKeeper } from "../machine/v86/state.ts";
-import { type GuestDiskOptions, plugGuest } from "./guest.ts";
+import { type GuestDiskOptions, guestOptions, plugGuest } from "./guest.ts";
 import type { Node } from "./node.ts";
+import { optionsOf } from "./options.ts";
 
 /** Options of toV86Disk() that do not depend on where the disk is. */
 export interface V86StateOptions {
@@ -18,6 +19,9 @@ export interface V86StateOptions {
 /** Options of toV86Disk() for a node. */
 export interface V86DiskOptions extends V86StateOptions, GuestDiskOptions {}
 
+const checkState = optionsOf<V86StateOptions>({ identity: "str", generation: "Object" });
+const checkDisk = optionsOf<V86DiskOptions>({ identity: "str", generation: "Object", ...guestOptions });
+
 /**
  * A disk for v86 over a node, which stays open for it: `new V86({ hda: disk, … })`, then `disk.attach(emulator)`. Errors
  * that the policies make stop, and requests that miss the deadline, stop the emulator; the machine's cont() (or the
@@ -28,10 +32,12 @@ export async function toV86Disk(node: Node, options?: V86DiskOptions): Promise<V
 /** The same over a disk of a remote engine, whose policies and deadline were set there. */
 export async function toV86Disk(disk: GuestDisk, options?: V86StateOptions): Promise<V86Disk>;
 export async function toV86Disk(from: Node | GuestDisk, options: V86DiskOptions = {}): Promise<V86Disk> {
-  const disk = "engine" in from ? await plugGuest(from, options) : from;
+  ("engine" in from ? checkDisk : checkState)(options);
+  const { identity: named, generation, ...device } = options;
+  const disk = "engine" in from ? await plugGuest(from, device) : from;
   try {
-    const identity = options.identity ?? identityOf(from, options);
-    const state = await DiskState.load(identity, disk.session, options.generation);
+    const identity = named ?? identityOf(from, options);
+    const state = await DiskState.load(identity, disk.session, generation);
     return new V86Disk({ disk, state });
   } catch (error) {
     if (disk !== from) await disk.close();

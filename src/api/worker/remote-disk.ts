@@ -9,9 +9,9 @@ import { asyncDispose } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
-import type { MapExtent, MapRange } from "../map.ts";
-import type { CallOptions, ImageInfo } from "../node.ts";
-import type { ImageStreamOptions } from "../image-stream.ts";
+import { checkMapRange, type MapExtent, type MapRange } from "../map.ts";
+import { type CallOptions, type ImageInfo, checkCall, checkInfo, checkZeroes } from "../node.ts";
+import { checkStreamOptions, type ImageStreamOptions } from "../image-stream.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import { type StreamRange, readableOf, writableOf } from "../streams.ts";
 import type { DiskCalls, DiskFacts, SharedSlots } from "./calls.ts";
@@ -115,6 +115,7 @@ export class RemoteDisk implements AsyncDisposable {
   ): Promise<Uint8Array<ArrayBuffer>>;
   async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
+    checkCall(options);
     const bytes = typeof into === "number" ? into : into.byteLength;
     if (typeof into === "number" && !this.#shared && bytes <= this.#pieceBytes) {
       // What comes is what was asked for: it is handed on as it is.
@@ -129,7 +130,8 @@ export class RemoteDisk implements AsyncDisposable {
   }
 
   /** Writes; not durable before flush(). The data is copied before the call returns. */
-  write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
+  async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     const copy = data.slice();
     return this.#pieces(offset, copy.byteLength, (at, length) =>
       this.#inPlace(options, async (slot) => {
@@ -152,12 +154,14 @@ export class RemoteDisk implements AsyncDisposable {
     bytes: number,
     options: CallOptions & { unmap?: boolean } = {},
   ): Promise<void> {
+    checkZeroes(options);
     const args = { offset, bytes, unmap: options.unmap ?? false };
     await this.#inPlace(options, async () => this.#took(await this.#caller.call("zeroes", args, options)));
   }
 
   /** Drops a range's content, if the node was opened with `discard: "unmap"`. */
   async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     await this.#inPlace(options, async () =>
       this.#took(await this.#caller.call("discard", { offset, bytes }, options)),
     );
@@ -165,6 +169,7 @@ export class RemoteDisk implements AsyncDisposable {
 
   /** Makes all writes made before it durable, also those that have not been answered yet. */
   async flush(options: CallOptions = {}): Promise<void> {
+    checkCall(options);
     await this.#inPlace(options, async () => this.#took(await this.#caller.call("flush", {}, options)));
   }
 
@@ -179,13 +184,19 @@ export class RemoteDisk implements AsyncDisposable {
   }
 
   /** What `qemu-img info` says of the image; with `backingChain` also of those below it. */
-  info(options: CallOptions & { backingChain?: boolean } = {}): Promise<ImageInfo> {
+  async info(options: CallOptions & { backingChain?: boolean } = {}): Promise<ImageInfo> {
+    checkInfo(options);
     const { signal, backingChain = false } = options;
     return abortable(this.#caller.call("info", { backingChain }, { signal }), signal);
   }
 
   /** The extents of the disk in order, neighbours joined (not across every 4096th). */
-  async *map({ offset = 0, length, signal }: MapRange = {}): AsyncGenerator<MapExtent> {
+  map(range: MapRange = {}): AsyncGenerator<MapExtent> {
+    checkMapRange(range);
+    return this.#map(range);
+  }
+
+  async *#map({ offset = 0, length, signal }: MapRange): AsyncGenerator<MapExtent> {
     const end = Math.min(this.#length, offset + (length ?? this.#length));
     const most = limits.maxRemoteExtents;
     for (let at = offset; at < end;) {
@@ -200,6 +211,7 @@ export class RemoteDisk implements AsyncDisposable {
 
   /** The disk as it is now, as a stream; see imageStream(). Resolves when the point in time is fixed. */
   async imageStream(options: ImageStreamOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    checkStreamOptions(options);
     return remoteStream(this.#caller, options);
   }
 

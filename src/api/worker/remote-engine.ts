@@ -8,10 +8,17 @@ import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import { QmpClient } from "../../server/monitor/index.ts";
-import type { CallOptions } from "../node.ts";
-import type { CreateImageOptions, CreateImageSpec, NewFile, OpenSpec } from "../open.ts";
+import { type CallOptions, checkCall } from "../node.ts";
+import {
+  type CreateImageOptions,
+  type CreateImageSpec,
+  type NewFile,
+  type OpenSpec,
+  checkCreateOptions,
+} from "../open.ts";
 import type { GuestDisk } from "../../machine/guest-disk.ts";
-import type { GuestDiskOptions } from "../guest.ts";
+import { type GuestDiskOptions, guestOptions } from "../guest.ts";
+import { callOptions, optionsOf } from "../options.ts";
 import type { DiskCalls, DiskFacts, EngineCalls, GuestCalls, SharedSlots } from "./calls.ts";
 import { RemoteGuestDisk, RemoteMachine } from "./guest.ts";
 import { PortCaller, type PortLike } from "./port.ts";
@@ -19,6 +26,19 @@ import { portConnection } from "./port-connection.ts";
 import { RemoteDisk, type RemoteDiskOptions } from "./remote-disk.ts";
 
 const MAX_IN_FLIGHT = 64;
+
+const checkDisk = optionsOf<RemoteDiskOptions & CallOptions>({
+  ...callOptions,
+  maxInFlight: "Length",
+  pieceBytes: "Length",
+  shared: "bool",
+});
+const checkGuest = optionsOf<GuestDiskOptions & CallOptions>({ ...callOptions, ...guestOptions });
+const checkResume = optionsOf<{ job?: string; probeMs?: number } & CallOptions>({
+  ...callOptions,
+  job: "str",
+  probeMs: "number",
+});
 
 /** How an engine in a worker is reached. Made by connectEngine(), or connectWorker() of the browser entry. */
 export class RemoteEngine implements AsyncDisposable {
@@ -36,7 +56,9 @@ export class RemoteEngine implements AsyncDisposable {
   }
 
   /** Waits for the other end's QMP greeting. Rejects with the signal's reason, or if the other end has gone. */
-  static async connect(port: PortLike, { signal }: CallOptions = {}): Promise<RemoteEngine> {
+  static async connect(port: PortLike, options: CallOptions = {}): Promise<RemoteEngine> {
+    checkCall(options);
+    const { signal } = options;
     const caller = new PortCaller<EngineCalls>(port);
     const { port1, port2 } = new MessageChannel();
     const gone = caller.ended.then((reason) => Promise.reject(reason));
@@ -71,6 +93,7 @@ export class RemoteEngine implements AsyncDisposable {
    * emulator over QMP. Throws as plugging a device does.
    */
   async guestDisk(node: string, options: GuestDiskOptions & CallOptions = {}): Promise<GuestDisk> {
+    checkGuest(options);
     const { signal, ...guest } = options;
     this.#machine ??= RemoteMachine.follow(this.qmp);
     const machine = await this.#machine;
@@ -88,6 +111,7 @@ export class RemoteEngine implements AsyncDisposable {
 
   /** Makes an image; see createImage(). */
   async createImage(spec: CreateImageSpec, options: CreateImageOptions = {}): Promise<void> {
+    checkCreateOptions(options);
     const { signal, overwrite = false } = options;
     await abortable(this.#caller.call("createImage", { spec, overwrite }, { signal }), signal);
   }
@@ -102,11 +126,9 @@ export class RemoteEngine implements AsyncDisposable {
    * succeeds; see autoResume() and autoCont(). Resolves when the job is over or `signal` aborts. EINVAL for a bad
    * `probeMs`, CommandError without such a job.
    */
-  async autoResume({
-    job,
-    probeMs,
-    signal,
-  }: { job?: string; probeMs?: number } & CallOptions = {}): Promise<void> {
+  async autoResume(options: { job?: string; probeMs?: number } & CallOptions = {}): Promise<void> {
+    checkResume(options);
+    const { job, probeMs, signal } = options;
     await this.#caller.call("autoResume", { job, probeMs }, { signal });
   }
 
@@ -155,6 +177,7 @@ export class RemoteEngine implements AsyncDisposable {
     what: { spec: OpenSpec } | { node: string },
     options: RemoteDiskOptions & CallOptions,
   ): Promise<RemoteDisk> {
+    checkDisk(options);
     const { maxInFlight = 16, pieceBytes = 256 * KiB, signal } = options;
     checkRange("maxInFlight", maxInFlight, { least: 1, most: MAX_IN_FLIGHT });
     checkRange("pieceBytes", pieceBytes, { least: 512, most: limits.maxRemoteBytes });

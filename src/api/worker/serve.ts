@@ -14,6 +14,7 @@ import { serveMonitor } from "../monitor.ts";
 import { Node } from "../node.ts";
 import { createImageIn, openNodeIn, removeImageIn } from "../open.ts";
 import { type GuestDiskOptions, plugGuest } from "../guest.ts";
+import { callOptions, optionsOf } from "../options.ts";
 import type { DiskFacts, EngineCalls, GuestFacts, SharedSlots } from "./calls.ts";
 import { serveGuest } from "./guest.ts";
 import { type CallHandlers, type PortLike, PortServer } from "./port.ts";
@@ -29,6 +30,13 @@ export interface ServeEngineOptions {
   /** Told of what nobody waits for: broken invariants, failed flushes of handles that a client left open. */
   onFault?: (error: unknown) => void;
 }
+
+/** Throws CommandError for what are no options of serveEngine(). */
+export const checkServeOptions = optionsOf<ServeEngineOptions>({
+  ...callOptions,
+  keepEngine: "bool",
+  onFault: "Function",
+});
 
 /** One client's service. */
 class Service {
@@ -139,6 +147,7 @@ export async function serveEngine(
   engine: Engine,
   options: ServeEngineOptions = {},
 ): Promise<void> {
+  checkServeOptions(options);
   const { signal, keepEngine = false, onFault = () => undefined } = options;
   const service = new Service(engine, onFault);
   const server = new PortServer<EngineCalls>(port, service.handlers());

@@ -11,7 +11,7 @@ import {
   struct,
   type TypeTable,
 } from "./schema.ts";
-import { schema, type Schema } from "./table.ts";
+import { typeTable } from "./types.ts";
 
 /** What is needed of an option of a driver: a row of its table. */
 interface OptionRow {
@@ -36,7 +36,7 @@ const TYPES = { str: "str", size: "size", num: "int", bool: "bool" } as const;
 
 /** Types for one driver, added to `types`. */
 class Extension {
-  readonly types: Record<string, TypeTable[string]> = { ...schema.types };
+  readonly types: Record<string, TypeTable[string]> = { ...typeTable };
 
   add(driver: DriverSchema): void {
     const { name } = driver;
@@ -87,14 +87,14 @@ class Extension {
   }
 }
 
-/** The schema for an engine with these drivers; our own are in the table, and internal ones have no place in it. */
-export function schemaWith(drivers: Iterable<DriverSchema>): Schema {
-  const { values } = schema.types["BlockdevDriver"] as EnumDef;
+/** The types for an engine with these drivers; our own are in the table, and internal ones have no place in it. */
+export function typesWith(drivers: Iterable<DriverSchema>): TypeTable {
+  const { values } = typeTable.BlockdevDriver as EnumDef;
   const others = [...drivers].filter(
     ({ name, kind, isLibraryOnly }) => kind !== "filter" && !isLibraryOnly && !values.includes(name),
   );
-  if (others.length === 0) return schema;
+  if (others.length === 0) return typeTable;
   const extension = new Extension();
   for (const driver of others) extension.add(driver);
-  return { ...schema, types: extension.types };
+  return extension.types;
 }

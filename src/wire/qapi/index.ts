@@ -2,7 +2,7 @@
  * The schema module's face: types of the table, validation, option strings, introspection and JSON.
  */
 export { parseChardev, type ChardevOptions } from "./chardev.ts";
-export { schemaWith, type DriverSchema } from "./extend.ts";
+export { typesWith, type DriverSchema } from "./extend.ts";
 export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
 export { isJsonObject, JsonFraction, plainJson, stringifyJson, type Json, type JsonObject } from "./json.ts";
@@ -24,4 +24,7 @@ export {
   type TypeName,
   type TypeOf,
 } from "./table.ts";
-export { validate, validateArguments, validateOptions } from "./validate.ts";
+export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
+export { checkValue } from "./reader.ts";
+export { typeTable } from "./types.ts";
+export { schemaWith, validate, validateArguments, validateOptions } from "./validate.ts";

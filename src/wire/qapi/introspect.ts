@@ -2,7 +2,7 @@
  * The answer to query-qmp-schema: the table as QAPI's SchemaInfo, with the names of types masked by numbers, as QEMU
  * masks them. Source: QAPI introspection schema, QEMU 7.2.
  */
-import { assert } from "../../base/assert.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
 import { isListRef, membersOf, type Members, type StructDef, type TypeDef, type TypeRef } from "./schema.ts";
 import { schema, type Schema, type TypeOf } from "./table.ts";
 
@@ -135,6 +135,8 @@ class Introspection {
           "meta-type": "alternate",
           members: definition.types.map((type) => ({ type: this.#use(type) })),
         };
+      case "thing":
+        throw new AssertionError(`${name} has no form on the wire`);
     }
   }
 

@@ -53,6 +53,8 @@ export interface StructDef<M extends Members = Members, B extends string = strin
   readonly members: M;
   readonly base: B | undefined;
   readonly features: readonly string[];
+  /** Takes members that it does not name: whose they are looks at them. */
+  readonly isOpen?: true;
 }
 
 /** An object whose member `tag` (an enum) says which further members it has. `null`: none. */
@@ -76,8 +78,16 @@ export interface AlternateDef<A extends readonly string[] = readonly string[]> {
   readonly types: A;
 }
 
+/** A thing of the program that has no form on the wire (a signal, a function, a buffer): the library's tables alone have it. */
+export interface ThingDef {
+  readonly kind: "thing";
+  /** What it is called where something else was given. */
+  readonly words: string;
+  is(value: unknown): boolean;
+}
+
 /** A definition in the table of types. */
-export type TypeDef = EnumDef | StructDef | UnionDef | AlternateDef;
+export type TypeDef = EnumDef | StructDef | UnionDef | AlternateDef | ThingDef;
 
 /** Types by name. */
 export type TypeTable = { readonly [name: string]: TypeDef };

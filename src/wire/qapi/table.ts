@@ -14,13 +14,8 @@ import type {
   TypeTable,
   ValueOf,
 } from "./schema.ts";
-import { blockdevTypes } from "./types-blockdev.ts";
-import { commonTypes } from "./types-common.ts";
-import { cryptoTypes } from "./types-crypto.ts";
-import { jobTypes } from "./types-job.ts";
-import { queryTypes } from "./types-query.ts";
+import { typeTable } from "./types.ts";
 
-const typeTable = { ...commonTypes, ...blockdevTypes, ...cryptoTypes, ...jobTypes, ...queryTypes } as const;
 const commandTable = { ...blockCommands, ...controlCommands } as const;
 
 type Types = typeof typeTable;

@@ -1,281 +1,20 @@
 /**
- * Checks a value against the schema and copies it into the typed form, refusing in QEMU's words and in QEMU's order: a
- * struct's members in schema order first, what is left over last.
- *
- * Two kinds of input: JSON (numbers are numbers), and key=value options, whose scalars are strings to be converted.
- * Invariants: the result has only members that the schema knows; an integer in it is a safe integer (a 64-bit value
- * beyond is narrowed to the nearest safe one: no image is that large).
- * Source: behaviour of qemu-storage-daemon 7.2, recorded in test/unit/wire/qapi/validate.test.ts.
+ * Reading input by the schema: JSON (values, arguments of commands) and key=value options. The work is the reader's.
  */
 import { assert } from "../../base/assert.ts";
-import { QapiError } from "./errors.ts";
-import { isJsonObject, JsonFraction, type Json, type JsonObject } from "./json.ts";
-import { integerFromOption, sizeFromOption } from "./option-number.ts";
-import {
-  isListRef,
-  membersOf,
-  type AlternateDef,
-  type EnumDef,
-  type Members,
-  type StructDef,
-  type TypeRef,
-  type UnionDef,
-} from "./schema.ts";
+import type { Json } from "./json.ts";
+import { type DriverSchema, typesWith } from "./extend.ts";
+import { Reader } from "./reader.ts";
 import { schema, type Schema, type ArgsOf, type CommandName, type TypeName, type TypeOf } from "./table.ts";
-
-/** Where in the input a value stands. `name` is its own key; undefined inside a list and at the top. */
-interface Place {
-  readonly path: string;
-  readonly name: string | undefined;
-}
-
-const ROOT: Place = { path: "", name: undefined };
-
-const INTEGER_RANGES: { readonly [type: string]: readonly [bigint, bigint] } = {
-  int8: [-(2n ** 7n), 2n ** 7n - 1n],
-  int16: [-(2n ** 15n), 2n ** 15n - 1n],
-  int32: [-(2n ** 31n), 2n ** 31n - 1n],
-  uint8: [0n, 2n ** 8n - 1n],
-  uint16: [0n, 2n ** 16n - 1n],
-  uint32: [0n, 2n ** 32n - 1n],
-};
-
-const INT64_MIN = -(2n ** 63n);
-const INT64_MAX = 2n ** 63n - 1n;
-const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
-
-/** One reading of one input. */
-class Reader {
-  /** Scalars are strings, from key=value options. */
-  readonly #options: boolean;
-  readonly #types: Schema["types"];
-
-  constructor(options: boolean, table: Schema) {
-    this.#options = options;
-    this.#types = table.types;
-  }
-
-  value(ref: TypeRef, input: Json, place: Place): Json {
-    if (isListRef(ref)) return this.#list(ref[0], input, place);
-    const definition = this.#types[ref];
-    if (definition === undefined) return this.#builtin(ref, input, place);
-    switch (definition.kind) {
-      case "enum":
-        return this.#enum(definition, input, place);
-      case "struct":
-        return this.#struct(definition, input, place);
-      case "union":
-        return this.#union(definition, input, place);
-      case "alternate":
-        return this.#alternate(ref, definition, input, place);
-    }
-  }
-
-  /** The members of a command's arguments. */
-  members(members: Members, input: Json): JsonObject {
-    return this.#object(input, ROOT, (taken) => this.#take(members, taken, ROOT));
-  }
-
-  #list(element: string, input: Json, place: Place): Json {
-    if (!Array.isArray(input)) throw wrongType(place, "array");
-    return input.map((item, index) => {
-      const path = this.#options ? `${place.path}.${index}` : `${place.path}[${index}]`;
-      return this.value(element, item, { path, name: undefined });
-    });
-  }
-
-  #struct(definition: StructDef, input: Json, place: Place): Json {
-    return this.#object(input, place, (taken) => this.#takeStruct(definition, taken, place));
-  }
-
-  #union(definition: UnionDef, input: Json, place: Place): Json {
-    return this.#object(input, place, (taken) => {
-      this.#take(definition.base, taken, place);
-      const tag = taken.output[definition.tag];
-      const branch = typeof tag === "string" ? definition.branches[tag] : undefined;
-      if (typeof branch !== "string") return;
-      const struct = this.#types[branch];
-      assert(struct?.kind === "struct", `branch ${branch} is no struct`);
-      this.#takeStruct(struct, taken, place);
-    });
-  }
-
-  /** Copies the members that `take` asks for, then refuses what nobody asked for. */
-  #object(input: Json, place: Place, take: (taken: Taken) => void): JsonObject {
-    if (!isJsonObject(input)) throw wrongType(place, "object");
-    const taken: Taken = { input, output: {}, seen: new Set() };
-    take(taken);
-    for (const key of Object.keys(input)) {
-      if (taken.seen.has(key)) continue;
-      const path = memberPath(place, key);
-      throw new QapiError(`Parameter '${path}' is unexpected`, { details: { unexpected: path } });
-    }
-    return taken.output;
-  }
-
-  #takeStruct(definition: StructDef, taken: Taken, place: Place): void {
-    if (definition.base !== undefined) {
-      const base = this.#types[definition.base];
-      assert(base?.kind === "struct", `base ${definition.base} is no struct`);
-      this.#takeStruct(base, taken, place);
-    }
-    this.#take(definition.members, taken, place);
-  }
-
-  #take(members: Members, taken: Taken, place: Place): void {
-    for (const { name, optional, type } of membersOf(members)) {
-      const path = memberPath(place, name);
-      const value = Object.hasOwn(taken.input, name) ? taken.input[name] : undefined;
-      if (value === undefined) {
-        if (!optional) throw new QapiError(`Parameter '${path}' is missing`);
-        taken.seen.add(name);
-        continue;
-      }
-      taken.seen.add(name);
-      taken.output[name] = this.value(type, value, { path, name });
-    }
-  }
-
-  #enum(definition: EnumDef, input: Json, place: Place): Json {
-    const value = stringOf(input, place);
-    if (!definition.values.includes(value)) {
-      throw new QapiError(`Parameter '${place.name ?? "null"}' does not accept value '${value}'`);
-    }
-    return value;
-  }
-
-  #alternate(name: string, definition: AlternateDef, input: Json, place: Place): Json {
-    const type = definition.types.find((candidate) => this.#jsonKindOf(candidate) === kindOf(input));
-    if (type === undefined) throw wrongType({ ...place, path: place.name ?? "null" }, name);
-    return this.value(type, input, place);
-  }
-
-  /** The JSON type by which an alternate knows a type. */
-  #jsonKindOf(type: string): string {
-    const definition = this.#types[type];
-    if (definition) return definition.kind === "enum" ? "string" : "object";
-    if (type === "str") return "string";
-    return type === "bool" ? "boolean" : type === "null" ? "null" : "number";
-  }
-
-  #builtin(type: string, input: Json, place: Place): Json {
-    switch (type) {
-      case "any":
-        return input;
-      case "str":
-        return stringOf(input, place);
-      case "bool":
-        return this.#boolean(input, place);
-      case "null":
-        if (input !== null && !(this.#options && input === "")) throw wrongType(place, "null");
-        return null;
-      case "number":
-        return this.#number(input, place);
-      default:
-        return this.#integer(type, input, place);
-    }
-  }
-
-  #boolean(input: Json, place: Place): boolean {
-    if (!this.#options) {
-      if (typeof input !== "boolean") throw wrongType(place, "boolean");
-      return input;
-    }
-    const text = stringOf(input, place);
-    if (["on", "yes", "true", "y"].includes(text)) return true;
-    if (["off", "no", "false", "n"].includes(text)) return false;
-    throw new QapiError(`Parameter '${place.path}' expects 'on' or 'off'`);
-  }
-
-  #number(input: Json, place: Place): number {
-    if (this.#options) {
-      const value = Number(stringOf(input, place));
-      if (!Number.isFinite(value)) throw new QapiError(`Parameter '${place.path}' expects a number`);
-      return value;
-    }
-    if (input instanceof JsonFraction) return input.value;
-    if (typeof input !== "number" && typeof input !== "bigint") throw wrongType(place, "number");
-    return Number(input);
-  }
-
-  #integer(type: string, input: Json, place: Place): number {
-    const unsigned = type === "size" || type.startsWith("uint");
-    const value = this.#options
-      ? integerOption(type, stringOf(input, place), place)
-      : exactInteger(input, place, unsigned);
-    const range = INTEGER_RANGES[type];
-    if (range && (value < range[0] || value > range[1])) {
-      throw new QapiError(`Parameter '${place.name ?? "null"}' expects ${type}_t`);
-    }
-    return narrow(unsigned && value < 0n ? BigInt.asUintN(64, value) : value);
-  }
-}
-
-interface Taken {
-  readonly input: JsonObject;
-  readonly output: JsonObject;
-  readonly seen: Set<string>;
-}
-
-function memberPath(place: Place, name: string): string {
-  return place.path === "" ? name : `${place.path}.${name}`;
-}
-
-function wrongType(place: Place, expected: string): QapiError {
-  return new QapiError(`Invalid parameter type for '${place.path || "null"}', expected: ${expected}`);
-}
-
-function stringOf(input: Json, place: Place): string {
-  if (typeof input !== "string") throw wrongType(place, "string");
-  return input;
-}
-
-/** A JSON integer that fits int64 or, for unsigned types, uint64 (negative ones wrap there, as in QEMU). */
-function exactInteger(input: Json, place: Place, unsigned: boolean): bigint {
-  const exact =
-    typeof input === "bigint"
-      ? input
-      : typeof input === "number" && Number.isSafeInteger(input)
-        ? BigInt(input)
-        : undefined;
-  if (unsigned) {
-    if (exact === undefined || exact < INT64_MIN || exact >= 2n ** 64n) {
-      throw new QapiError(`Parameter '${place.path}' expects uint64`);
-    }
-    return exact;
-  }
-  if (exact === undefined || exact < INT64_MIN || exact > INT64_MAX) throw wrongType(place, "integer");
-  return exact;
-}
-
-function integerOption(type: string, text: string, place: Place): bigint {
-  const value = type === "size" ? sizeFromOption(text) : integerFromOption(text, type.startsWith("uint"));
-  if (value === undefined) {
-    throw new QapiError(`Parameter '${place.path}' expects ${type === "size" ? "size" : "integer"}`);
-  }
-  return value;
-}
-
-function narrow(value: bigint): number {
-  if (value > SAFE_MAX) return Number.MAX_SAFE_INTEGER;
-  if (value < -SAFE_MAX) return Number.MIN_SAFE_INTEGER;
-  return Number(value);
-}
-
-function kindOf(input: Json): string {
-  if (input === null) return "null";
-  if (Array.isArray(input)) return "array";
-  return isJsonObject(input) ? "object" : typeof input;
-}
 
 /** Reads `input` as the type `name` of a table (default: the fixed one). Throws QapiError. */
 export function validate<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
-  return new Reader(false, table).value(name, input, ROOT) as TypeOf<N>;
+  return new Reader("json", table.types).value(name, input) as TypeOf<N>;
 }
 
 /** Reads parsed key=value options (scalars are strings) as the type `name`. Throws QapiError. */
 export function validateOptions<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
-  return new Reader(true, table).value(name, input, ROOT) as TypeOf<N>;
+  return new Reader("options", table.types).value(name, input) as TypeOf<N>;
 }
 
 /** Reads the arguments of command `name`. Throws QapiError. */
@@ -286,8 +25,14 @@ export function validateArguments<N extends CommandName>(
 ): ArgsOf<N> {
   const definition = schema.commands[name];
   assert(definition, `no command ${name}`);
-  const reader = new Reader(false, table);
+  const reader = new Reader("json", table.types);
   const data = definition.data;
-  const value = typeof data === "string" ? reader.value(data, input, ROOT) : reader.members(data, input);
+  const value = typeof data === "string" ? reader.value(data, input) : reader.members(data, input);
   return value as ArgsOf<N>;
+}
+
+/** The schema for an engine with these drivers. */
+export function schemaWith(drivers: Iterable<DriverSchema>): Schema {
+  const types = typesWith(drivers);
+  return types === schema.types ? schema : { ...schema, types };
 }

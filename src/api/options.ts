@@ -1,0 +1,177 @@
+/**
+ * What plain JavaScript hands to the library, checked before anything is touched: node descriptions and creation options by
+ * the QAPI table, in QMP's words, and the library's own options by a table that stands beside each interface and that its
+ * type holds complete. Both are read by the one reader of the table (wire/qapi/validate.ts), which names the word that was
+ * meant (`readOnly`: `read-only`).
+ *
+ * Invariants: nothing is changed or copied, so what passes is what the caller gave; `undefined` is absent. What only the
+ * library has (buffers, Blobs, signals, functions, handles) are things beside QAPI's types. A driver of the caller's own that
+ * does not describe its options looks at them itself.
+ */
+import { assert } from "../base/assert.ts";
+import { CommandError } from "../base/errors.ts";
+import type { DriverType } from "../block/model/contract.ts";
+import { isItsFile } from "../block/model/formats.ts";
+import {
+  checkValue,
+  enumOf,
+  struct,
+  type TypeDef,
+  type TypeTable,
+  typeTable,
+  typesWith,
+} from "../wire/qapi/index.ts";
+
+function thing(words: string, is: (value: unknown) => boolean): TypeDef {
+  return { kind: "thing", words, is };
+}
+
+function has(value: unknown, ...members: string[]): value is object {
+  return typeof value === "object" && value !== null && members.every((member) => member in value);
+}
+
+/** The things of the program that options hold. */
+const things = {
+  Signal: thing("AbortSignal", (value) => has(value, "aborted", "reason")),
+  Function: thing("function", (value) => typeof value === "function"),
+  Bytes: thing("Uint8Array", (value) => value instanceof Uint8Array),
+  Blob: thing("Blob", (value) => has(value, "size", "slice")),
+  Finite: thing("number", (value) => Number.isFinite(value)),
+  Object: thing("object", (value) => has(value)),
+  /** Numbers of bytes; which are too large is told by name (checkLength). */
+  Length: thing("number", (value) => typeof value === "number"),
+  Node: thing("Node", (value) => has(value, "blockNode")),
+  Engine: thing("Engine", (value) => has(value, "graph", "machine")),
+  NodeRef: { kind: "alternate", types: ["str", "Node"] },
+  StringOrBytes: { kind: "alternate", types: ["str", "Bytes"] },
+  /** A description that is checked where it is opened, or a node's name. */
+  Storage: { kind: "alternate", types: ["str", "Object"] },
+  SnapshotId: struct({ "*id": "str", "*name": "str" }),
+  SnapshotRef: { kind: "alternate", types: ["str", "SnapshotId"] },
+  AutoResume: struct({ "*probeMs": "number", "*hasRoom": "Function", "*signal": "Signal" }),
+  Drivers: thing("array of drivers", Array.isArray),
+  Kernels: enumOf("auto", "twin"),
+  NativeCalls: enumOf("auto", "off"),
+  FileIo: enumOf("pool", "in-turn"),
+  Repair: enumOf("leaks", "all"),
+  Compat: enumOf("0.10", "1.1"),
+} as const satisfies TypeTable;
+
+const table: TypeTable = typeTable;
+const types: TypeTable = { ...table, ...things };
+
+/** A type of an option: QAPI's, or a thing. */
+type OptionType = keyof typeof things | keyof typeof typeTable | "str" | "bool" | "int" | "number";
+
+/** A table of options, all of which may be left out: each member of `T` and its type. */
+export type OptionTable<T> = { readonly [K in keyof Required<T>]: OptionType };
+
+/** Options of every call. */
+export const callOptions = { signal: "Signal" } as const;
+/** Options of every function of an entry that may have an engine of its own. */
+export const imageOptions = { ...callOptions, engine: "Engine" } as const;
+/** Told how far something is. */
+export const followed = { ...callOptions, onProgress: "Function" } as const;
+/** A range of a disk. Where it must lie, whose disk it is looks at. */
+export const rangeOptions = { ...callOptions, offset: "Length", length: "Length" } as const;
+
+/**
+ * The check of one function's options: throws CommandError in QMP's words for one that it does not have, of another type, or
+ * with a value that it does not take. To be called before anything is touched.
+ */
+export function optionsOf<T extends object>(table: OptionTable<T>): (options: unknown) => void {
+  const members = Object.entries<OptionType>(table).map(([name, type]) => [`*${name}`, type]);
+  const own: TypeTable = { ...types, Options: struct(Object.fromEntries(members) as Record<string, string>) };
+  return (options) => {
+    if (!has(options) || Array.isArray(options))
+      throw new CommandError("Invalid parameter type for 'options', expected: object");
+    if (Object.keys(options).length === 0) return;
+    checkValue("Options", options, own);
+  };
+}
+
+/** Checks one argument that is no options object: throws CommandError unless `value` is of that type. */
+export function checkArgument(
+  name: string,
+  value: unknown,
+  type: keyof typeof things | "str" | "bool",
+): void {
+  checkValue("Argument", { [name]: value }, { ...types, Argument: struct({ [name]: type }) });
+}
+
+/** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */
+export function checkNodeSpec(spec: unknown, drivers: Iterable<DriverType>): void {
+  checkValue("BlockdevOptions", spec, specTypes(drivers));
+}
+
+/** The same for what createImage() makes: as blockdev-create's options, with a new file for `file`. */
+export function checkCreateSpec(spec: unknown, drivers: Iterable<DriverType>): void {
+  checkValue("BlockdevCreateOptions", spec, specTypes(drivers));
+}
+
+/** Throws CommandError where `storage` is a description, and none of a node; a node is known by its name. */
+export function checkStorage(storage: unknown, drivers: Iterable<DriverType>): void {
+  if (has(storage)) checkNodeSpec(storage, drivers);
+}
+
+/** Throws CommandError unless `file` names a file of a driver that makes files. */
+export function checkNewFile(file: unknown, drivers: Iterable<DriverType>): void {
+  checkNodeSpec(file, drivers);
+}
+
+/** What the library takes where QAPI's own driver takes less. */
+const own: { readonly [name: string]: TypeDef } = {
+  BlockdevOptionsMemory: struct({ "*size": "size", "*max-bytes": "size", "*buffer": "Bytes" }),
+  BlockdevOptionsHttp: withMembers("BlockdevOptionsHttp", { "*manifest": "StringOrBytes" }),
+  BlockdevOptionsBlob: struct({ blob: "Blob" }),
+  BlockdevCreateOptionsOfAFile: struct({
+    file: "BlockdevRef",
+    size: "size",
+    "*preallocation": "PreallocMode",
+  }),
+  /** A driver that says nothing of its options. */
+  Undescribed: { ...struct({}), isOpen: true },
+};
+
+function withMembers(name: string, members: Record<string, string>): TypeDef {
+  const definition = table[name];
+  return definition?.kind === "struct"
+    ? { ...definition, members: { ...definition.members, ...members } }
+    : struct(members);
+}
+
+/** QAPI's types for these drivers, those among them that QMP does not know, and what the library adds to ours. */
+function specTypes(drivers: Iterable<DriverType>): TypeTable {
+  const all = [...drivers];
+  const ours = valuesOf(table["BlockdevDriver"]);
+  const known: TypeTable = { ...typesWith(all), ...things, ...own };
+  const unknown = all.filter(({ name }) => !ours.includes(name));
+  const silent = (isSilent: (driver: DriverType) => boolean): Branches =>
+    Object.fromEntries(unknown.filter(isSilent).map(({ name }) => [name, "Undescribed"]));
+  return {
+    ...known,
+    BlockdevDriver: enumOf(...new Set([...ours, ...unknown.map(({ name }) => name)])),
+    BlockdevOptions: branched(known["BlockdevOptions"], {
+      ...silent(({ openOptions }) => !openOptions),
+      blob: "BlockdevOptionsBlob",
+    }),
+    BlockdevCreateOptions: branched(known["BlockdevCreateOptions"], {
+      ...silent(({ createOptions }) => !createOptions),
+      ...Object.fromEntries(all.filter(isItsFile).map(({ name }) => [name, "BlockdevCreateOptionsOfAFile"])),
+    }),
+  };
+}
+
+type Branches = { readonly [driver: string]: string | null };
+
+function valuesOf(definition: TypeDef | undefined): readonly string[] {
+  return definition?.kind === "enum" ? definition.values : [];
+}
+
+/** A union with these branches too; a driver without options of its own is refused by who is asked to use it. */
+function branched(definition: TypeDef | undefined, more: Branches): TypeDef {
+  assert(definition?.kind === "union", "descriptions are unions");
+  const branches = Object.entries({ ...definition.branches, ...more });
+  const filled = branches.map(([driver, type]) => [driver, type ?? "Undescribed"] as const);
+  return { ...definition, branches: Object.fromEntries(filled) };
+}

@@ -1,0 +1,300 @@
+/**
+ * The reader of the table, whichever table it is: checks a value against a type and copies it into the typed form, refusing in QEMU's words and in QEMU's order: a
+ * struct's members in schema order first, what is left over last.
+ *
+ * Three kinds of input: JSON (numbers are numbers); key=value options, whose scalars are strings to be converted; and what a
+ * program hands to the library, where `undefined` is absent and a refusal names the word that was meant.
+ * Invariants: the result has only members that the schema knows; an integer in it is a safe integer (a 64-bit value
+ * beyond is narrowed to the nearest safe one: no image is that large).
+ * Source: behaviour of qemu-storage-daemon 7.2, recorded in test/unit/wire/qapi/validate.test.ts.
+ */
+import { assert } from "../../base/assert.ts";
+import { QapiError } from "./errors.ts";
+import { isJsonObject, JsonFraction, type Json, type JsonObject } from "./json.ts";
+import { integerFromOption, sizeFromOption } from "./option-number.ts";
+import {
+  isListRef,
+  membersOf,
+  type AlternateDef,
+  type EnumDef,
+  type Members,
+  type StructDef,
+  type TypeRef,
+  type TypeTable,
+  type UnionDef,
+} from "./schema.ts";
+import { didYouMean } from "./suggest.ts";
+
+/** Where in the input a value stands. `name` is its own key; undefined inside a list and at the top. */
+interface Place {
+  readonly path: string;
+  readonly name: string | undefined;
+}
+
+const ROOT: Place = { path: "", name: undefined };
+
+const INTEGER_RANGES: { readonly [type: string]: readonly [bigint, bigint] } = {
+  int8: [-(2n ** 7n), 2n ** 7n - 1n],
+  int16: [-(2n ** 15n), 2n ** 15n - 1n],
+  int32: [-(2n ** 31n), 2n ** 31n - 1n],
+  uint8: [0n, 2n ** 8n - 1n],
+  uint16: [0n, 2n ** 16n - 1n],
+  uint32: [0n, 2n ** 32n - 1n],
+};
+
+const INT64_MIN = -(2n ** 63n);
+const INT64_MAX = 2n ** 63n - 1n;
+const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** Where the input comes from. */
+export type Origin = "json" | "options" | "program";
+
+/** One reading of one input. */
+export class Reader {
+  /** Scalars are strings, from key=value options. */
+  readonly #options: boolean;
+  /** Refusals name what was meant. */
+  readonly #hints: boolean;
+  readonly #types: TypeTable;
+
+  constructor(origin: Origin, types: TypeTable) {
+    this.#options = origin === "options";
+    this.#hints = origin === "program";
+    this.#types = types;
+  }
+
+  /** Reads `input`, which stands at `place`, as a type. Throws QapiError. */
+  value(ref: TypeRef, input: Json, place: Place = ROOT): Json {
+    if (isListRef(ref)) return this.#list(ref[0], input, place);
+    const definition = this.#types[ref];
+    if (definition === undefined) return this.#builtin(ref, input, place);
+    switch (definition.kind) {
+      case "enum":
+        return this.#enum(definition, input, place);
+      case "struct":
+        return this.#struct(definition, input, place);
+      case "union":
+        return this.#union(definition, input, place);
+      case "alternate":
+        return this.#alternate(ref, definition, input, place);
+      case "thing":
+        if (!definition.is(input)) throw wrongType(place, definition.words);
+        return input;
+    }
+  }
+
+  /** The members of a command's arguments. */
+  members(members: Members, input: Json): JsonObject {
+    return this.#object(input, ROOT, (taken) => this.#take(members, taken, ROOT));
+  }
+
+  #list(element: string, input: Json, place: Place): Json {
+    if (!Array.isArray(input)) throw wrongType(place, "array");
+    return input.map((item, index) => {
+      const path = this.#options ? `${place.path}.${index}` : `${place.path}[${index}]`;
+      return this.value(element, item, { path, name: undefined });
+    });
+  }
+
+  #struct(definition: StructDef, input: Json, place: Place): Json {
+    return this.#object(input, place, (taken) => this.#takeStruct(definition, taken, place));
+  }
+
+  #union(definition: UnionDef, input: Json, place: Place): Json {
+    return this.#object(input, place, (taken) => {
+      this.#take(definition.base, taken, place);
+      const tag = taken.output[definition.tag];
+      const branch = typeof tag === "string" ? definition.branches[tag] : undefined;
+      if (typeof branch !== "string") return;
+      const struct = this.#types[branch];
+      assert(struct?.kind === "struct", `branch ${branch} is no struct`);
+      this.#takeStruct(struct, taken, place);
+    });
+  }
+
+  /** Copies the members that `take` asks for, then refuses what nobody asked for. */
+  #object(input: Json, place: Place, take: (taken: Taken) => void): JsonObject {
+    if (!isJsonObject(input)) throw wrongType(place, "object");
+    const taken: Taken = { input, output: {}, seen: new Set(), isOpen: false };
+    take(taken);
+    for (const key of taken.isOpen ? [] : Object.keys(input)) {
+      if (taken.seen.has(key) || input[key] === undefined) continue;
+      const path = memberPath(place, key);
+      throw new QapiError(`Parameter '${path}' is unexpected${this.#meant(key, taken.seen)}`, {
+        details: { unexpected: path },
+      });
+    }
+    return taken.output;
+  }
+
+  #meant(word: string, known: Iterable<string>): string {
+    return this.#hints ? didYouMean(word, known) : "";
+  }
+
+  #takeStruct(definition: StructDef, taken: Taken, place: Place): void {
+    if (definition.isOpen) taken.isOpen = true;
+    if (definition.base !== undefined) {
+      const base = this.#types[definition.base];
+      assert(base?.kind === "struct", `base ${definition.base} is no struct`);
+      this.#takeStruct(base, taken, place);
+    }
+    this.#take(definition.members, taken, place);
+  }
+
+  #take(members: Members, taken: Taken, place: Place): void {
+    for (const { name, optional, type } of membersOf(members)) {
+      const path = memberPath(place, name);
+      const value = Object.hasOwn(taken.input, name) ? taken.input[name] : undefined;
+      if (value === undefined) {
+        if (!optional) throw new QapiError(`Parameter '${path}' is missing`);
+        taken.seen.add(name);
+        continue;
+      }
+      taken.seen.add(name);
+      taken.output[name] = this.value(type, value, { path, name });
+    }
+  }
+
+  #enum(definition: EnumDef, input: Json, place: Place): Json {
+    const value = stringOf(input, place);
+    if (!definition.values.includes(value)) {
+      const meant = this.#meant(value, definition.values);
+      throw new QapiError(`Parameter '${place.name ?? "null"}' does not accept value '${value}'${meant}`);
+    }
+    return value;
+  }
+
+  #alternate(name: string, definition: AlternateDef, input: Json, place: Place): Json {
+    const type = definition.types.find((candidate) => this.#jsonKindOf(candidate) === kindOf(input));
+    if (type === undefined) throw wrongType({ ...place, path: place.name ?? "null" }, name);
+    return this.value(type, input, place);
+  }
+
+  /** The JSON type by which an alternate knows a type. */
+  #jsonKindOf(type: string): string {
+    const definition = this.#types[type];
+    if (definition) return definition.kind === "enum" ? "string" : "object";
+    if (type === "str") return "string";
+    return type === "bool" ? "boolean" : type === "null" ? "null" : "number";
+  }
+
+  #builtin(type: string, input: Json, place: Place): Json {
+    switch (type) {
+      case "any":
+        return input;
+      case "str":
+        return stringOf(input, place);
+      case "bool":
+        return this.#boolean(input, place);
+      case "null":
+        if (input !== null && !(this.#options && input === "")) throw wrongType(place, "null");
+        return null;
+      case "number":
+        return this.#number(input, place);
+      default:
+        return this.#integer(type, input, place);
+    }
+  }
+
+  #boolean(input: Json, place: Place): boolean {
+    if (!this.#options) {
+      if (typeof input !== "boolean") throw wrongType(place, "boolean");
+      return input;
+    }
+    const text = stringOf(input, place);
+    if (["on", "yes", "true", "y"].includes(text)) return true;
+    if (["off", "no", "false", "n"].includes(text)) return false;
+    throw new QapiError(`Parameter '${place.path}' expects 'on' or 'off'`);
+  }
+
+  #number(input: Json, place: Place): number {
+    if (this.#options) {
+      const value = Number(stringOf(input, place));
+      if (!Number.isFinite(value)) throw new QapiError(`Parameter '${place.path}' expects a number`);
+      return value;
+    }
+    if (input instanceof JsonFraction) return input.value;
+    if (typeof input !== "number" && typeof input !== "bigint") throw wrongType(place, "number");
+    return Number(input);
+  }
+
+  #integer(type: string, input: Json, place: Place): number {
+    const unsigned = type === "size" || type.startsWith("uint");
+    const value = this.#options
+      ? integerOption(type, stringOf(input, place), place)
+      : exactInteger(this.#hints ? wholeNumber(input) : input, place, unsigned);
+    const range = INTEGER_RANGES[type];
+    if (range && (value < range[0] || value > range[1])) {
+      throw new QapiError(`Parameter '${place.name ?? "null"}' expects ${type}_t`);
+    }
+    return narrow(unsigned && value < 0n ? BigInt.asUintN(64, value) : value);
+  }
+}
+
+interface Taken {
+  readonly input: JsonObject;
+  readonly output: JsonObject;
+  readonly seen: Set<string>;
+  isOpen: boolean;
+}
+
+function memberPath(place: Place, name: string): string {
+  return place.path === "" ? name : `${place.path}.${name}`;
+}
+
+function wrongType(place: Place, expected: string): QapiError {
+  return new QapiError(`Invalid parameter type for '${place.path || "null"}', expected: ${expected}`);
+}
+
+function stringOf(input: Json, place: Place): string {
+  if (typeof input !== "string") throw wrongType(place, "string");
+  return input;
+}
+
+/** A program writes 2^60 as a number, which JSON's reader would have kept exact. */
+function wholeNumber(input: Json): Json {
+  return typeof input === "number" && Number.isInteger(input) ? BigInt(input) : input;
+}
+
+/** A JSON integer that fits int64 or, for unsigned types, uint64 (negative ones wrap there, as in QEMU). */
+function exactInteger(input: Json, place: Place, unsigned: boolean): bigint {
+  const exact =
+    typeof input === "bigint"
+      ? input
+      : typeof input === "number" && Number.isSafeInteger(input)
+        ? BigInt(input)
+        : undefined;
+  if (unsigned) {
+    if (exact === undefined || exact < INT64_MIN || exact >= 2n ** 64n) {
+      throw new QapiError(`Parameter '${place.path}' expects uint64`);
+    }
+    return exact;
+  }
+  if (exact === undefined || exact < INT64_MIN || exact > INT64_MAX) throw wrongType(place, "integer");
+  return exact;
+}
+
+function integerOption(type: string, text: string, place: Place): bigint {
+  const value = type === "size" ? sizeFromOption(text) : integerFromOption(text, type.startsWith("uint"));
+  if (value === undefined) {
+    throw new QapiError(`Parameter '${place.path}' expects ${type === "size" ? "size" : "integer"}`);
+  }
+  return value;
+}
+
+function narrow(value: bigint): number {
+  if (value > SAFE_MAX) return Number.MAX_SAFE_INTEGER;
+  if (value < -SAFE_MAX) return Number.MIN_SAFE_INTEGER;
+  return Number(value);
+}
+
+function kindOf(input: Json): string {
+  if (input === null) return "null";
+  if (Array.isArray(input)) return "array";
+  return isJsonObject(input) ? "object" : typeof input;
+}
+
+/** Checks what a program handed to the library against the type `name` of `types`. Throws QapiError. */
+export function checkValue(name: string, value: unknown, types: TypeTable): void {
+  new Reader("program", types).value(name, value as Json, ROOT);
+}
