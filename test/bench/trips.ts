@@ -1,4 +1,4 @@
-// How many files and functions five walks through the house pass (docs/ARCHITECTURE.md): `npm run trips [-- ROOT]`, after a build, ROOT
+// How many files and functions five walks through the house pass (docs/ARCHITECTURE.md): `npm run trips [-- ROOT [--files]]`, after a build, ROOT
 // being a checkout of this project. Each source file is compiled by itself, and V8 counts which of their functions are called.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -21,6 +21,7 @@ interface Trip {
   files: number;
   functions: number;
   calls: number;
+  names: string[];
 }
 
 /** A function of V8's coverage, as far as it is looked at. */
@@ -57,13 +58,15 @@ async function compile(): Promise<void> {
 
 /** Sums what was called up; functions without a name count for their file only. */
 function sum(scripts: readonly { url: string; functions: readonly Counted[] }[]): Trip {
-  const trip = { files: 0, functions: 0, calls: 0 };
+  const trip: Trip = { files: 0, functions: 0, calls: 0, names: [] };
   for (const { url, functions } of scripts) {
     if (!url.includes("/build/trips/src/")) continue;
     // The module's own body has no name and comes first.
     const called = functions.filter(({ ranges }, index) => index > 0 && (ranges[0]?.count ?? 0) > 0);
     const named = called.filter(({ functionName }) => functionName !== "");
-    if (called.length > 0) trip.files += 1;
+    if (called.length === 0) continue;
+    trip.files += 1;
+    trip.names.push(url.replace(/^.*\/build\/trips\/src\//, "").replace(/\.js$/, ".ts"));
     trip.functions += named.length;
     trip.calls += named.reduce((calls, { ranges }) => calls + (ranges[0]?.count ?? 0), 0);
   }
@@ -201,7 +204,11 @@ try {
     ...(await failedMirror(library, folder)),
     ...convert(folder),
   };
-  console.table(trips);
+  const rows = Object.entries(trips).map(([name, { names: _names, ...row }]) => [name, row]);
+  console.table(Object.fromEntries(rows));
+  if (process.argv.includes("--files"))
+    for (const [name, { names }] of Object.entries(trips))
+      console.log(`${name}: ${names.toSorted().join(" ")}`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
