@@ -17,12 +17,17 @@ const ISOLATION = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
+/** QEMU's own tests: a suite of their own among those against QEMU's programs. */
+const IOTESTS = "test/interop/iotests";
+
 /** A suite that runs in Node. `heavy` suites start processes or long stories and run one file at a time. */
 function suite(name: string, timeoutSeconds: number, heavy = false): TestProjectInlineConfiguration {
+  const folder = name === "iotests" ? IOTESTS : `test/${name}`;
   return {
     test: {
       name,
-      include: [`test/${name}/**/*.test.ts`],
+      include: [`${folder}/**/*.test.ts`],
+      exclude: name === "interop" ? [`${IOTESTS}/**`] : [],
       environment: "node",
       testTimeout: timeoutSeconds * 1000,
       hookTimeout: timeoutSeconds * 1000,
@@ -78,6 +83,7 @@ export default defineConfig({
       suite("tidy", 60),
       suite("sim", 600, true),
       suite("interop", 300, true),
+      suite("iotests", 610, true),
       suite("conformance", 600, true),
       suite("crash", 900, true),
       suite("fuzz", 120, true),

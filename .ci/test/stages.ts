@@ -37,6 +37,7 @@ export const suites: readonly Suite[] = [
   { name: "unit", quietMinutes: 10 },
   { name: "conformance", quietMinutes: 20 },
   { name: "interop", quietMinutes: 15 },
+  { name: "iotests", quietMinutes: 15 },
   { name: "sim", quietMinutes: 20 },
   { name: "crash", quietMinutes: 30 },
   { name: "fuzz", quietMinutes: 10 },
@@ -49,6 +50,7 @@ export const parts: Readonly<Record<string, number>> = {
   "test/conformance/conformance.test.ts": 4,
   "test/crash/sigkill.test.ts": 4,
   "test/fuzz/qcow2.test.ts": 3,
+  "test/interop/iotests/iotests.test.ts": 40,
   "test/sim/stories.test.ts": 4,
 };
 
@@ -62,7 +64,9 @@ export interface Phase {
 const everything = suites.map(({ name }) => name);
 /** What `npm ci` before README's command may take of its minutes. */
 export const INSTALL_MINUTES = 1;
-const command: Phase = { name: "README's command", minutes: 10, suites: everything };
+/** What fetches a source package has its place in CI only. */
+const quick = everything.filter((name) => name !== "iotests");
+const command: Phase = { name: "README's command", minutes: 10, suites: quick };
 
 /**
  * The budgets, by BLOCKWRIGHT_TEST_BUDGET. In `full`, what CI has, README's command comes first and the phases go on with
@@ -76,7 +80,7 @@ export const budgets = {
     { name: "simulation and fuzzing", minutes: 10, suites: ["sim", "crash", "fuzz"] },
     { name: "browsers", minutes: 7, suites: ["browser", "acceptance"] },
     { name: "services", minutes: 5, suites: ["services"] },
-    { name: "rest", minutes: 4, suites: everything },
+    { name: "rest", minutes: 4, suites: quick },
   ],
   all: [{ name: "everything", minutes: Infinity, suites: everything }],
 } as const satisfies Readonly<Record<string, readonly Phase[]>>;
@@ -93,6 +97,8 @@ export interface Program {
   /** The only test files that need it; absent: so many do that README's command installs it. */
   readonly wantedBy?: RegExp;
 }
+
+const IOTESTS = /^test\/interop\/iotests\//;
 
 /** The programs. */
 export const programs: readonly Program[] = [
@@ -111,5 +117,10 @@ export const programs: readonly Program[] = [
   { name: "fish", debian: "fish", wantedBy: /^test\/interop\/completion\.test/ },
   { name: "man", debian: "man-db", wantedBy: /^test\/interop\/completion\.test/ },
   { name: "groff", debian: "groff-base", wantedBy: /^test\/interop\/completion\.test/ },
+  { name: "qemu-system-x86_64", debian: "qemu-system-x86", wantedBy: IOTESTS },
+  { name: "qemu-nbd", debian: "qemu-utils", wantedBy: IOTESTS },
+  { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
+  { name: "getfattr", debian: "attr", wantedBy: IOTESTS },
+  { name: "setfacl", debian: "acl", wantedBy: IOTESTS },
   { name: "openssl", debian: "openssl", wantedBy: /^test\/unit\/drivers\/protocol\/https\.node\.test/ },
 ];

@@ -1,0 +1,82 @@
+// One pair of QEMU's tests: `./check -FORMAT TEST` with our programs under QEMU's names. What the test leaves running is found by
+// a mark in its environment and ended.
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** How a pair ended, and what `check` printed. */
+export interface PairResult {
+  readonly state: "pass" | "fail" | "not run" | "time-out";
+  readonly output: string;
+}
+
+/** What a pair runs with: the folder of qemu-iotests, and the programs by the variables that `check` reads. */
+export interface PairTools {
+  readonly path: string;
+  readonly programs: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+}
+
+/** Runs a pair in folders of its own, which are short: tests bind Unix sockets below them. */
+export async function runPair(
+  { test, format }: { test: string; format: string },
+  { path, programs, timeoutMs }: PairTools,
+): Promise<PairResult> {
+  const scratch = mkdtempSync(join(tmpdir(), "bwi-"));
+  const mark = `IOTEST_RUN=${scratch}`;
+  const folders = { TEST_DIR: join(scratch, "t"), SOCK_DIR: join(scratch, "s") };
+  for (const folder of Object.values(folders)) mkdirSync(folder);
+  const env = { ...process.env, ...programs, ...folders, IOTEST_RUN: scratch };
+  try {
+    return await check(["-" + format, test], { path, env, timeoutMs });
+  } finally {
+    endMarked(mark);
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function check(
+  words: readonly string[],
+  { path, env, timeoutMs }: { path: string; env: NodeJS.ProcessEnv; timeoutMs: number },
+): Promise<PairResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(join(path, "check"), words, {
+      cwd: path,
+      env,
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    let late = false;
+    const limit = setTimeout(() => {
+      late = true;
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    }, timeoutMs);
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => (output += text));
+    child.on("error", reject);
+    child.on("close", () => {
+      clearTimeout(limit);
+      resolve({ state: late ? "time-out" : stateOf(output), output });
+    });
+  });
+}
+
+/** What the summary of `check` says of its one test. */
+function stateOf(output: string): PairResult["state"] {
+  if (output.includes("Passed all 1 iotests")) return "pass";
+  return output.includes("Passed all 0 iotests") ? "not run" : "fail";
+}
+
+/** Ends every process whose environment holds the mark. */
+function endMarked(mark: string): void {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const environment = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
+      if (environment.includes(mark)) process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
