@@ -14,7 +14,7 @@ import { raw } from "./format/raw.ts";
 import { blob } from "./protocol/blob.ts";
 import { http, https } from "./protocol/http/index.ts";
 import { memory } from "./protocol/memory.ts";
-import { nullCo } from "./protocol/null-co.ts";
+import { nullAio, nullCo } from "./protocol/null-co.ts";
 
 /** Drivers that need nothing of the platform. */
 export const portableDrivers: readonly DriverType[] = [
@@ -24,6 +24,7 @@ export const portableDrivers: readonly DriverType[] = [
   memory,
   blob,
   nullCo,
+  nullAio,
   http,
   https,
   blkdebug,

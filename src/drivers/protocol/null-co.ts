@@ -1,5 +1,5 @@
 /**
- * null-co: a disk that takes every write and forgets it. Writes cost nothing, so it measures the layers above.
+ * null-co and null-aio: a disk that takes every write and forgets it. Writes cost nothing, so it measures the layers above.
  * Invariant: without `read-zeroes` a read leaves the caller's buffer as it was, and no range counts as allocated.
  * Source: QAPI BlockdevOptionsNull, behaviour of QEMU 7.2.
  */
@@ -59,21 +59,29 @@ class NullDriver implements BlockDriver {
   }
 }
 
+/** The driver under one of QEMU's two names for it, which there tell two ways of waiting. */
+function nullDriver(name: "null-co" | "null-aio"): DriverType {
+  const filename = `${name}://`;
+  return {
+    name,
+    kind: "protocol",
+    parseName(given) {
+      if (given === filename) return {};
+      throw new CommandError(`The only allowed filename for this driver is '${filename}'`);
+    },
+    plainName: (options) =>
+      Object.keys(options).every((option) => option === "latency-ns") ? filename : undefined,
+    open({ node, host }, spec) {
+      const size = sizeOption(spec, "size") ?? GiB;
+      const latencyMs = (sizeOption(spec, "latency-ns") ?? 0) / NANOSECONDS_PER_MILLISECOND;
+      const readZeroes = booleanOption(spec, "read-zeroes") ?? false;
+      return Promise.resolve(new NullDriver({ node, clock: host.clock, size, latencyMs, readZeroes }));
+    },
+  };
+}
+
 /** Options: `size` (bytes, default 1 GiB), `latency-ns` (of every request), `read-zeroes`. */
-export const nullCo: DriverType = {
-  name: "null-co",
-  kind: "protocol",
-  parseName(name) {
-    if (name !== "null-co://")
-      throw new CommandError("The only allowed filename for this driver is 'null-co://'");
-    return {};
-  },
-  plainName: (options) =>
-    Object.keys(options).every((name) => name === "latency-ns") ? "null-co://" : undefined,
-  open({ node, host }, spec) {
-    const size = sizeOption(spec, "size") ?? GiB;
-    const latencyMs = (sizeOption(spec, "latency-ns") ?? 0) / NANOSECONDS_PER_MILLISECOND;
-    const readZeroes = booleanOption(spec, "read-zeroes") ?? false;
-    return Promise.resolve(new NullDriver({ node, clock: host.clock, size, latencyMs, readZeroes }));
-  },
-};
+export const nullCo: DriverType = nullDriver("null-co");
+
+/** The same by QEMU's other name for it. */
+export const nullAio: DriverType = nullDriver("null-aio");

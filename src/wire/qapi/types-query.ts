@@ -136,6 +136,7 @@ export const queryTypes = {
       indexeddb: null,
       luks: null,
       memory: null,
+      "null-aio": null,
       "null-co": null,
       opfs: null,
       qcow2: null,

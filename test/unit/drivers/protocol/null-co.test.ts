@@ -1,6 +1,6 @@
 // null-co: size, reads, status and latency.
 import { describe, expect, it } from "vitest";
-import { nullCo } from "../../../../src/drivers/protocol/null-co.ts";
+import { nullAio, nullCo } from "../../../../src/drivers/protocol/null-co.ts";
 import { MiB, TestGraph } from "../../support/graph.ts";
 
 async function nullDisk(options: Record<string, unknown>): Promise<TestGraph> {
@@ -11,6 +11,17 @@ async function nullDisk(options: Record<string, unknown>): Promise<TestGraph> {
 }
 
 describe("null-co", () => {
+  it("is null-aio, too", async () => {
+    const test = new TestGraph(MiB);
+    test.graph.register(nullAio);
+    await test.graph.add({ driver: "null-aio", "node-name": "null", size: MiB, "read-zeroes": true });
+    const buffer = new Uint8Array(512).fill(5);
+    const edge = await test.edge("null");
+    await edge.pwrite(0, buffer);
+    await edge.pread(0, buffer);
+    expect(buffer.every((byte) => byte === 0)).toBe(true);
+  });
+
   it("is 1 GiB long unless told otherwise", async () => {
     expect((await nullDisk({})).graph.node("null").length).toBe(1024 * MiB);
     expect((await nullDisk({ size: 1000 })).graph.node("null").length).toBe(1000);
