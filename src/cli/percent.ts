@@ -73,7 +73,7 @@ export class VerbProgress {
   }
 
   /** From here on progress is shown, if it is to be. */
-  begin(): void {
+  start(): void {
     this.#asked?.begin();
   }
 

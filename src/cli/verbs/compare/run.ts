@@ -35,7 +35,7 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
       verb.progress.reserve();
       await using a = await openImage(verb, first, { ...how, format: flags.format });
       await using b = await openImage(verb, second, { ...how, format: flags.secondFormat });
-      verb.progress.begin();
+      verb.progress.start();
       const common = Math.min(a.length, b.length);
       return tell(verb, await compareFiles(verb, { a, b, names: [first, second] }, flags), common);
     },

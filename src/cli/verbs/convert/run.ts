@@ -54,7 +54,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
   return new Run(flags).carryOut(async (verb) => {
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
-    verb.progress.begin();
+    verb.progress.start();
     if (asksForHelp(numbers.lists)) {
       verb.print(optionsHelp(verb.engine.graph, flags.targetFormat, files.length > 0));
       return 0;

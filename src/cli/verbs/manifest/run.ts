@@ -28,7 +28,7 @@ export function manifest(filename: string, flags: ManifestFlags): Promise<number
     const output = flags.output ?? `${filename}.manifest`;
     if (await isSameFile(verb.engine.graph.host.files, output, filename))
       throw new Refusal(`'${output}' is the disk itself`);
-    verb.progress.begin();
+    verb.progress.start();
     const bytes = await makeManifest(node, options);
     verb.progress.end(true);
     await writeFile(output, bytes).catch((error: unknown) => {

@@ -30,7 +30,7 @@ export function rebase(files: readonly string[], flags: RebaseFlags): Promise<nu
     if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
     if (!unsafe && backing === undefined)
       throw new Refusal("Must specify backing file (-b) or use unsafe mode (-u)");
-    verb.progress.begin();
+    verb.progress.start();
     const cache = cacheMode(flags.cache ?? "writeback", "cache");
     const below = cacheMode(flags.sourceCache ?? "writeback", "source cache");
     await using node = await openImage(verb, file, {
