@@ -17,17 +17,12 @@ const ISOLATION = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-/** QEMU's own tests: a suite of their own among those against QEMU's programs. */
-const IOTESTS = "test/interop/iotests";
-
 /** A suite that runs in Node. `heavy` suites start processes or long stories and run one file at a time. */
 function suite(name: string, timeoutSeconds: number, heavy = false): TestProjectInlineConfiguration {
-  const folder = name === "iotests" ? IOTESTS : `test/${name}`;
   return {
     test: {
       name,
-      include: [`${folder}/**/*.test.ts`],
-      exclude: name === "interop" ? [`${IOTESTS}/**`] : [],
+      include: [`test/${name}/**/*.test.ts`],
       environment: "node",
       testTimeout: timeoutSeconds * 1000,
       hookTimeout: timeoutSeconds * 1000,

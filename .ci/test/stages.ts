@@ -50,7 +50,7 @@ export const parts: Readonly<Record<string, number>> = {
   "test/conformance/conformance.test.ts": 4,
   "test/crash/sigkill.test.ts": 4,
   "test/fuzz/qcow2.test.ts": 3,
-  "test/interop/iotests/iotests.test.ts": 40,
+  "test/iotests/iotests.test.ts": 40,
   "test/sim/stories.test.ts": 4,
 };
 
@@ -98,7 +98,7 @@ export interface Program {
   readonly wantedBy?: RegExp;
 }
 
-const IOTESTS = /^test\/interop\/iotests\//;
+const IOTESTS = /^test\/iotests\//;
 
 /** The programs. */
 export const programs: readonly Program[] = [

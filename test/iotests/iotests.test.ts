@@ -6,8 +6,8 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { root } from "../../support/root.ts";
-import { inShard } from "../../support/shard.ts";
+import { root } from "../support/root.ts";
+import { inShard } from "../support/shard.ts";
 import { runPair } from "./run.ts";
 import { iotestsSource } from "./source.ts";
 
@@ -19,7 +19,7 @@ interface Pair {
 }
 
 const PAIR_TIMEOUT_MS = 600_000;
-const table = readFileSync(join(root, "test", "interop", "iotests", "pairs.tsv"), "utf8").trimEnd();
+const table = readFileSync(join(root, "test", "iotests", "pairs.tsv"), "utf8").trimEnd();
 const pairs: Pair[] = table.split("\n").map((line) => {
   const [format = "", test = "", reason] = line.split("\t");
   return { test, format, ...(reason === undefined ? {} : { reason }) };

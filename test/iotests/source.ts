@@ -3,7 +3,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { root } from "../../support/root.ts";
+import { root } from "../support/root.ts";
 
 const folder = join(root, "build", "test", "iotests");
 
