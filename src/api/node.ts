@@ -11,6 +11,7 @@ import { asyncDispose } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
+import { recoverStorage } from "../block/graph/recover.ts";
 import { layers, skipImplicitFilters } from "../block/model/chain.ts";
 import { Req } from "../block/model/contract.ts";
 import type { BlockNode } from "../block/model/node.ts";
@@ -164,6 +165,15 @@ export class Node implements AsyncDisposable {
   async flush(options: CallOptions = {}): Promise<void> {
     checkCall(options);
     await this.#request(0, options, () => this.#backend.flush());
+  }
+
+  /**
+   * The way out after a failed flush, which makes all later ones fail: opens the files below anew, writes what came since the
+   * last good flush again as far as the system still has it, and makes it durable. What the system has dropped is lost: to be
+   * sure, write it again. Returns whether a flush had failed. Rejects if it fails again.
+   */
+  async recover(): Promise<boolean> {
+    return recoverStorage(this.blockNode);
   }
 
   /** A range as a byte stream, in chunks of 1 MiB. */

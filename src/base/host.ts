@@ -62,6 +62,11 @@ export interface HostFile {
    * platform forgets what it could not write: a later success would be a lie.
    */
   flush(): Promise<void>;
+  /**
+   * After a failed flush: opens the file anew, writes what came since the last good flush again as far as the platform still
+   * has it, and flushes. False: no flush had failed. Rejects if it fails again. Absent: flushes that fail are not remembered.
+   */
+  recover?(): Promise<boolean>;
   /** The length in bytes. */
   size(): Promise<number>;
   /** What is open, whatever its name leads to by now; absent: ask HostFiles.info(). */

@@ -11,6 +11,7 @@ import type { Clock } from "../../base/host.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import {
+  type CopyHistory,
   CopyPass,
   type CopyPassOptions,
   type CopyProgress,
@@ -51,6 +52,7 @@ export class BlockCopy implements CopyState {
   /** Clusters that the source's own layer does not hold are left out (sync=top, until all are known). */
   skipUnallocated = false;
   progress: CopyProgress | undefined;
+  history: CopyHistory | undefined;
   rateLimit: CopyRateLimit | undefined;
 
   constructor(options: BlockCopyOptions) {

@@ -51,6 +51,14 @@ export interface CopyRateLimit {
   delayMs(bytes: number): number;
 }
 
+/** What has become of clusters since a copy began; bitmaps of its length and clusters. */
+export interface CopyHistory {
+  /** Copied to the target. */
+  readonly written: Bitmap;
+  /** Changed at the source afterwards. */
+  readonly overwritten: Bitmap;
+}
+
 /** The copy that a pass works on (block-copy.ts). */
 export interface CopyState {
   readonly copier: RangeCopier;
@@ -67,6 +75,8 @@ export interface CopyState {
   readonly skipUnallocated: boolean;
   readonly progress: CopyProgress | undefined;
   readonly rateLimit: CopyRateLimit | undefined;
+  /** Kept for whoever wants to know. */
+  readonly history: CopyHistory | undefined;
   markDirty(range: ByteRange): void;
   markClean(range: ByteRange): void;
 }
@@ -233,6 +243,7 @@ export class CopyPass {
     try {
       if (zero) await copier.writeZeroes(range.offset, range.bytes);
       else await copier.copyData(range.offset, range.bytes, this.#urgent);
+      this.#copy.history?.written.set(range.offset, range.bytes);
       progress?.done(alignUp(range.bytes, clusterSize));
     } catch (error) {
       this.#copy.markDirty(range);

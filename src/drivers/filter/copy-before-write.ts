@@ -192,6 +192,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     if (this.#snapshotError === undefined) await this.#copyOrBreak(op, range);
     // From now on the clusters are read from the target; those who still read them from the source come first.
     this.#done.set(range.offset, range.bytes);
+    this.copy.history?.overwritten.set(range.offset, range.bytes);
     await this.#frozen.waitOverlap(range);
   }
 

@@ -88,6 +88,10 @@ class FileDriver implements BlockDriver {
     return this.#file.flush();
   }
 
+  async recover(): Promise<boolean> {
+    return (await this.#file.recover?.()) ?? false;
+  }
+
   blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
     const extent = wantZero ? this.#file.extentAt(offset) : undefined;
     return andThen(extent, (found) => this.#status(offset, bytes, found));

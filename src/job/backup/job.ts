@@ -8,12 +8,15 @@
  * Source: behaviour of QEMU 7.2's block/backup.c.
  */
 import { closing } from "../../base/closing.ts";
+import { blockError } from "../../base/errors.ts";
 import type { FilterLease } from "../../block/graph/filter-lease.ts";
 import type { BlockCopy, CopyPass } from "../../block/copy/block-copy.ts";
-import type { Bitmap } from "../../kernels/bitmap.ts";
+import { Bitmap } from "../../kernels/bitmap.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
+import { TargetRecovery } from "../core/target-recovery.ts";
+import type { Child } from "../../block/model/node.ts";
 
 /** What is copied: QAPI's MirrorSyncMode without incremental, which is bitmap with on-success. */
 export type BackupSync = "full" | "top" | "none" | "bitmap";
@@ -50,6 +53,8 @@ export class BackupJob extends BlockJob {
   readonly #filter: FilterLease;
   readonly #copy: BlockCopy;
   readonly #bitmap: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
+  readonly #recovery: TargetRecovery;
+  readonly #overwritten: Bitmap;
   #pass: CopyPass | undefined;
 
   constructor(options: BackupJobOptions) {
@@ -58,6 +63,11 @@ export class BackupJob extends BlockJob {
     this.#filter = options.filter;
     this.#copy = options.copy;
     this.#bitmap = options.bitmap;
+    const { length, clusterSize } = options.copy;
+    const written = new Bitmap(length, clusterSize, this.graph.kernels);
+    this.#overwritten = written.clone();
+    this.#copy.history = { written, overwritten: this.#overwritten };
+    this.#recovery = new TargetRecovery(() => this.#target()!.node, written);
     this.#copy.rateLimit = {
       isActive: () => this.speed > 0,
       delayMs: (bytes) => this.rateDelayMs(bytes),
@@ -112,11 +122,30 @@ export class BackupJob extends BlockJob {
       const error = pass.error ?? (await this.#copy.flush());
       if (!error) return;
       const isRead = error.operation === "read";
+      if (!isRead) this.#recovery.failed();
       const policy = isRead ? this.#plan.onSourceError : this.#plan.onTargetError;
       const action = this.errorAction({ policy, isRead, error });
       if (action === "report") throw this.failure(error);
       if (action === "stop") await this.pausePoint();
       else await this.#beforeRetry();
+      if (!this.isCancelled) await this.#recover();
+    }
+  }
+
+  #target(): Child | undefined {
+    return this.nodes.find(({ name }) => name === "target");
+  }
+
+  /**
+   * What a failed flush may have lost is copied again. Throws where the guest has overwritten it meanwhile: the source has no
+   * longer what it was at the backup's point in time. A target that fails again is met by the next pass.
+   */
+  async #recover(): Promise<void> {
+    if (!(await this.#recovery.recover().catch(() => false))) return;
+    const { written } = this.#recovery;
+    for (const { offset, bytes } of written.extents(0, this.#copy.length, Number.MAX_SAFE_INTEGER)) {
+      if (this.#overwritten.nextDirty(offset, offset + bytes) >= 0) throw this.failure(lostPointInTime());
+      this.#copy.markDirty({ offset, bytes });
     }
   }
 
@@ -155,9 +184,16 @@ export class BackupJob extends BlockJob {
     this.#settleBitmap(false);
   }
 
+  protected override async release(): Promise<void> {
+    await super.release();
+    this.#copy.history = undefined;
+    this.#recovery.free();
+    this.#overwritten.free();
+  }
+
   /** The copy is whole only when its image has been closed well; whether the source can be flushed is no matter of the job. */
   protected override async clean(): Promise<void> {
-    const target = this.nodes.find(({ name }) => name === "target");
+    const target = this.#target();
     const held = target && this.graph.hold(target.node);
     await closing(
       () => this.removeAllNodes(),
@@ -175,4 +211,8 @@ export class BackupJob extends BlockJob {
     else bitmap.reclaim();
     if (!success && mode === "always") bitmap.bitmap.merge(this.#copy.bitmap);
   }
+}
+
+function lostPointInTime(): Error {
+  return blockError("EIO", "backup", "what the target has lost was overwritten at the source meanwhile");
 }

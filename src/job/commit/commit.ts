@@ -104,6 +104,10 @@ export class CommitJob extends ChunkJob {
     return this.#top;
   }
 
+  protected override get target(): Child {
+    return this.#target!;
+  }
+
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const options = { base: this.#baseOverlay, includeBase: true };
     const found = await isAllocatedAbove(this.#top, offset, bytes, options);

@@ -6,7 +6,9 @@
  * anew. Source: behaviour of QEMU 7.2's stream and commit.
  */
 import { KiB } from "../../base/limits.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import { CopyError } from "../../block/copy/range-copy.ts";
+import { recoverStorage } from "../../block/graph/recover.ts";
+import type { BlockNode, Child } from "../../block/model/node.ts";
 import { BlockJob } from "./block-job.ts";
 
 /** Most bytes that are copied at once. */
@@ -37,6 +39,8 @@ export abstract class ChunkJob extends BlockJob {
 
   /** The node that is read. */
   protected abstract get source(): BlockNode;
+  /** The edge that is written to. */
+  protected abstract get target(): Child;
   /** Finds out about up to `bytes` bytes. */
   protected abstract look(offset: number, bytes: number): Promise<ChunkLook>;
   /** Copies a chunk. */
@@ -44,21 +48,31 @@ export abstract class ChunkJob extends BlockJob {
   /** Decides on a failed chunk; throws to end the job. */
   protected abstract failed(error: unknown): ChunkVerdict;
 
-  /** Goes through `length` bytes. Returns early when the job is cancelled. */
+  /** Goes through `length` bytes, again after a failed flush, until all is durable. Returns early when the job is cancelled. */
   protected async copyAll(length: number): Promise<void> {
+    let whole = false;
+    while (!whole && !this.isCancelled) whole = (await this.#goThrough(length)) && (await this.#flush());
+  }
+
+  /** Goes through once. False: a failed flush may have lost what came before. */
+  async #goThrough(length: number): Promise<boolean> {
     this.progress.setRemaining(length);
     let delayMs = 0;
+    let tryAgain = false;
     try {
       for (let done = 0; done < length;) {
         await this.sleep(delayMs);
-        if (this.isCancelled) return;
+        if (this.isCancelled) return true;
+        if (tryAgain && (await this.#recover())) return false;
+        tryAgain = false;
         await this.#fill(done, length);
         const chunk = this.#chunks[0]!;
         const error = await chunk.result;
         delayMs = 0;
-        if (error !== undefined && this.isCancelled) return;
+        if (error !== undefined && this.isCancelled) return true;
         if (error !== undefined && (await this.#decide(error, chunk)) === "retry") {
           if (!this.userPaused) delayMs = this.backoff.failed();
+          tryAgain = true;
           continue;
         }
         this.#chunks.shift();
@@ -67,8 +81,34 @@ export abstract class ChunkJob extends BlockJob {
         if (error === undefined) this.backoff.progress();
         if (chunk.copy) delayMs = this.rateDelayMs(chunk.bytes);
       }
+      return true;
     } finally {
       await this.#settle();
+      this.#chunks = [];
+    }
+  }
+
+  /** Makes all durable, under the job's policy. False: it has to be gone through again. */
+  async #flush(): Promise<boolean> {
+    if (this.isCancelled) return true;
+    try {
+      await this.target.flush();
+      return true;
+    } catch (error) {
+      if (this.failed(new CopyError("write", error)) === "skip") return true;
+      await this.sleep(this.userPaused ? 0 : this.backoff.failed());
+      if (!this.isCancelled) await this.#recover();
+      return false;
+    }
+  }
+
+  /** Makes the target's storage believable again. Returns whether anything is to be written again. */
+  async #recover(): Promise<boolean> {
+    try {
+      return await recoverStorage(this.target.node);
+    } catch (error) {
+      this.failed(new CopyError("write", error));
+      return true;
     }
   }
 

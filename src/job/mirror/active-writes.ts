@@ -9,6 +9,7 @@ import { assert } from "../../base/assert.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import type { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
 import type { JobProgress } from "../core/progress.ts";
 import type { MirrorInit } from "./init.ts";
 import type { GuestChange, MirrorSink } from "./top.ts";
@@ -17,6 +18,8 @@ import type { GuestChange, MirrorSink } from "./top.ts";
 export interface ActiveWritesInit {
   readonly init: Pick<MirrorInit, "granularity" | "target" | "writeBlocking">;
   readonly bitmap: DirtyBitmap;
+  /** What the job has written to its target. */
+  readonly written: Bitmap;
   readonly progress: JobProgress;
   /** What is being copied. */
   readonly ranges: InFlightRanges;
@@ -58,6 +61,7 @@ export class ActiveWrites implements MirrorSink {
     this.bytes += bytes;
     try {
       await this.#applyToTarget(change);
+      this.#job.written.set(offset, bytes);
       progress.done(bytes);
     } catch (error) {
       this.markDirty(offset, bytes);

@@ -18,6 +18,7 @@ import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
+import { TargetRecovery } from "../core/target-recovery.ts";
 import { BlockJob } from "../core/block-job.ts";
 import { ActiveWrites } from "./active-writes.ts";
 import { MirrorExit } from "./exit.ts";
@@ -32,6 +33,8 @@ const MAX_PIECE_BYTES = 4 * MiB;
 /** Zeroes are written in pieces of at most this much. */
 const MAX_ZERO_BYTES = 1024 * MiB;
 
+type Piece = ByteRange & Pick<CopyExtent, "kind">;
+
 /** A running mirror or active commit. */
 export class MirrorJob extends BlockJob {
   readonly init: MirrorInit;
@@ -44,6 +47,7 @@ export class MirrorJob extends BlockJob {
   inDrain = false;
   /** That drained section. */
   drain = new Lease();
+  readonly #recovery: TargetRecovery;
   readonly #exit: MirrorExit;
   /** The guest's writes as they happen: the sink of the filter. */
   readonly active: ActiveWrites;
@@ -65,6 +69,7 @@ export class MirrorJob extends BlockJob {
     this.init = init;
     const source = init.top.source;
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
+    this.#recovery = new TargetRecovery(() => init.target.edge.node, this.bitmap.bitmap.clone());
     const below = init.filter.node.filtered;
     if (!below) throw blockError("ENOMEDIUM", "mirror");
     this.#copier = new RangeCopier({
@@ -80,6 +85,7 @@ export class MirrorJob extends BlockJob {
     this.active = new ActiveWrites({
       init,
       bitmap: this.bitmap,
+      written: this.#recovery.written,
       progress: this.progress,
       ranges: this.#ranges,
       diskLength: () => this.#length,
@@ -137,6 +143,7 @@ export class MirrorJob extends BlockJob {
   protected override async release(): Promise<void> {
     await this.#exit.abandon();
     await super.release();
+    this.#recovery.free();
   }
 
   // The job.
@@ -233,6 +240,7 @@ export class MirrorJob extends BlockJob {
       await this.pausePoint();
       if (this.isCancelled) return false;
       this.#checkFailure();
+      if (!(await this.#recover())) continue;
       const dirty = this.#updateRemaining();
       let delay = 0;
       if (this.#mayCopy()) {
@@ -256,6 +264,18 @@ export class MirrorJob extends BlockJob {
       if (this.isReady && !finish && this.#inFlight === 0 && this.bitmap.dirtyBytes === 0) delay = sliceMs;
       await this.sleep(Math.max(delay, this.#retryMs));
       this.#lastYield = this.graph.host.clock.nowMs();
+    }
+  }
+
+  /** What a failed flush may have lost is dirty again. False: the target failed again. */
+  async #recover(): Promise<boolean> {
+    try {
+      if (await this.#recovery.recover()) this.bitmap.bitmap.merge(this.#recovery.written);
+      return true;
+    } catch (error) {
+      this.#decide("write", error);
+      await this.#waitToRetry();
+      return false;
     }
   }
 
@@ -383,7 +403,7 @@ export class MirrorJob extends BlockJob {
     await this.#progressed.until(() => this.#inFlight === 0);
   }
 
-  #start(piece: { offset: number; bytes: number; kind: CopyExtent["kind"] }): void {
+  #start(piece: Piece): void {
     const release = this.#ranges.add(piece);
     this.#inFlight += 1;
     this.#bytesInFlight += piece.bytes;
@@ -396,6 +416,7 @@ export class MirrorJob extends BlockJob {
     };
     this.#perform(piece).then(
       () => {
+        this.#recovery.written.set(piece.offset, piece.bytes);
         if (!this.#zeroing) this.progress.done(piece.bytes);
         this.#succeeded();
         settle();
@@ -409,15 +430,7 @@ export class MirrorJob extends BlockJob {
   }
 
   /** A piece may be larger than its extent where the extent ends inside a granule. */
-  async #perform({
-    offset,
-    bytes,
-    kind,
-  }: {
-    offset: number;
-    bytes: number;
-    kind: CopyExtent["kind"];
-  }): Promise<void> {
+  async #perform({ offset, bytes, kind }: Piece): Promise<void> {
     if (kind === "data") return this.#copier.copyData(offset, bytes);
     if (this.#zeroing) return this.#copier.writeZeroes(offset, bytes);
     await this.#copier.copy(offset, bytes);
@@ -430,13 +443,14 @@ export class MirrorJob extends BlockJob {
       return;
     }
     const isRead = operation === "read";
+    if (!isRead) this.#recovery.failed();
     const policy = isRead ? this.init.onSourceError : this.init.onTargetError;
     const action = this.errorAction({ policy, isRead, error });
     if (action === "report") this.#failure ??= this.failure(error);
     else if (action === "ignore") this.#retryMs = this.backoff.failed();
   }
 
-  /** Something got done: what fails next is tried again at once. */
+  /** What fails next is tried again at once. */
   #succeeded(): void {
     this.backoff.progress();
     this.#retryMs = 0;

@@ -85,6 +85,10 @@ export class StreamJob extends ChunkJob {
     return this.#init.top;
   }
 
+  protected override get target(): Child {
+    return this.#top!;
+  }
+
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const own = skipFilters(this.#init.top);
     const here = await isAllocated(own, offset, bytes);

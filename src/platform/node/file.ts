@@ -17,7 +17,9 @@ import { Fallocate, type NativeCalls } from "./native.ts";
 import { fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
+import { rewrite } from "./rewrite.ts";
 import type { Transfers } from "./transfer.ts";
+import { UnflushedRanges } from "./unflushed.ts";
 
 /** The bit of FileLockRequest for writing. */
 const SHARES_WRITING = 2;
@@ -41,7 +43,7 @@ export interface NodeFileInit {
 /**
  * HostFile on a descriptor. Invariant: after a failed flush no later one of this file succeeds, save with O_DIRECT. The
  * kernel tells a failed write-back once and takes the lost pages for clean then, so the next fdatasync would say that all is
- * well; as in QEMU, only a file that is opened anew is believed again.
+ * well; only a file that is opened anew is believed again (recover()). No change begins while that is done.
  */
 export class NodeFile implements HostFile {
   readonly alignment: number;
@@ -59,6 +61,8 @@ export class NodeFile implements HostFile {
   #write: boolean;
   /** The first failed flush. */
   #lost: BlockError | undefined;
+  readonly #unflushed = new UnflushedRanges();
+  #recovery: Promise<boolean> | undefined;
 
   constructor(init: NodeFileInit) {
     this.alignment = init.alignment;
@@ -86,6 +90,7 @@ export class NodeFile implements HostFile {
   }
 
   write(buffer: Uint8Array, offset: number): Answer<void> {
+    if (this.#recovery) return this.#afterRecovery().then(() => this.write(buffer, offset));
     if (!this.#direct) return this.#writeAll(buffer, offset);
     return rescue(
       () => this.#writeAll(buffer, offset),
@@ -127,6 +132,7 @@ export class NodeFile implements HostFile {
         this.#transfers.write({ fd: used.fd, lane: this.#lane, buffer, offset, alignment: this.alignment }),
       () => {
         this.#extents.written(offset, offset + buffer.byteLength);
+        if (!this.#direct) this.#unflushed.add(offset, buffer.byteLength);
         used.release();
       },
     );
@@ -134,14 +140,40 @@ export class NodeFile implements HostFile {
 
   async flush(): Promise<void> {
     this.#checkLost();
+    const covered = this.#unflushed.take();
     try {
       await this.#call("flush", (fd) => ({ call: "fdatasync", fd }));
+      // One that was under way together with a failed one says nothing of what that lost.
+      this.#checkLost();
     } catch (error) {
-      if (!this.#direct) this.#lost = error as BlockError;
+      this.#unflushed.merge(covered);
+      if (!this.#direct) this.#lost ??= error as BlockError;
       throw error;
     }
-    // One that was under way together with a failed one says nothing of what that lost.
-    this.#checkLost();
+  }
+
+  async recover(): Promise<boolean> {
+    if (!this.#lost) return false;
+    this.#recovery ??= this.#recover().finally(() => (this.#recovery = undefined));
+    return this.#recovery;
+  }
+
+  async #recover(): Promise<boolean> {
+    await this.#openAnew(this.#write);
+    this.#extents.forget();
+    const { fd } = this.#descriptor;
+    const target = { fd, lane: this.#lane, alignment: this.alignment };
+    for (const range of this.#unflushed.ranges())
+      await rewrite(this.#transfers, target, { ...range, extents: this.#extents });
+    await this.#lane.make({ call: "fdatasync", fd }, "flush");
+    this.#unflushed.take();
+    this.#lost = undefined;
+    return true;
+  }
+
+  /** Whether it has succeeded is no matter of who only waits for it. */
+  async #afterRecovery(): Promise<void> {
+    await this.#recovery?.catch(() => undefined);
   }
 
   #checkLost(): void {
@@ -157,6 +189,7 @@ export class NodeFile implements HostFile {
   }
 
   async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
+    await this.#afterRecovery();
     const used = this.#descriptor.acquire();
     try {
       const { fd } = used;
@@ -195,7 +228,14 @@ export class NodeFile implements HostFile {
   }
 
   async setWritable(write: boolean): Promise<void> {
+    await this.#afterRecovery();
     if (write === this.#write) return;
+    await this.#openAnew(write);
+    this.#write = write;
+  }
+
+  /** Goes on with a new descriptor; requests that use the old one have ended when it resolves. */
+  async #openAnew(write: boolean): Promise<void> {
     const old = this.#descriptor;
     const reopened = new Descriptor(await this.#reopen(write), this.#lane);
     try {
@@ -205,7 +245,6 @@ export class NodeFile implements HostFile {
       throw error;
     }
     this.#descriptor = reopened;
-    this.#write = write;
     await old.close();
   }
 
@@ -244,6 +283,7 @@ export class NodeFile implements HostFile {
 
   async #fallocate(mode: number, offset: number, bytes: number, op: string): Promise<void> {
     if (!this.#native) throw blockError("ENOTSUP", op);
+    await this.#afterRecovery();
     const used = this.#descriptor.acquire();
     try {
       const native = this.#native;

@@ -96,6 +96,7 @@ export const blockCommands = {
     },
     "unstable",
   ),
+  "x-blockdev-recover": command({ data: { "node-name": "str" } }, "unstable"),
   "block-set-write-threshold": command({ data: { "node-name": "str", "write-threshold": "uint64" } }),
   "blockdev-snapshot-internal-sync": command({ data: "BlockdevSnapshotInternal" }),
   "blockdev-snapshot-delete-internal-sync": command({

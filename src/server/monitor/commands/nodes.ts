@@ -5,6 +5,7 @@
  */
 import { CommandError } from "../../../base/errors.ts";
 import * as change from "../../../block/graph/change.ts";
+import { recoverStorage } from "../../../block/graph/recover.ts";
 import { drained } from "../../../block/model/drain.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
@@ -40,6 +41,10 @@ export const nodeCommands: CommandHandlers<Engine> = {
   },
   "blockdev-reopen": async (args, { engine }) => {
     await engine.jobs.exclusively(() => change.reopen(engine.graph, args.options));
+    return {};
+  },
+  "x-blockdev-recover": async (args, { engine }) => {
+    await recoverStorage(engine.graph.lookup(args["node-name"]));
     return {};
   },
   block_resize: async (args, { engine }) => {

@@ -33,6 +33,16 @@ test("after a failed flush every later one fails, and writes go on", async () =>
   await expect(disk.close()).rejects.toMatchObject({ code: "EIO" });
 });
 
+test("a disk that is recovered flushes again", async () => {
+  await disk.write(0, content(1));
+  model.connection.failDurable = 2;
+  await expect(disk.flush()).rejects.toMatchObject({ code: "EIO" });
+  await expect(disk.recover()).rejects.toMatchObject({ code: "EIO" });
+  expect([await disk.recover(), await disk.recover()]).toEqual([true, false]);
+  await disk.flush();
+  expect(model.connection.values.get(0)).toEqual(content(1));
+});
+
 test("cleared site data are an error of reads and writes, not zeroes", async () => {
   for (let block = 0; block < 160; block++) await disk.write(block * 64 * KiB, content(1));
   // The database is there again, but without the disk.
