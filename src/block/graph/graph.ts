@@ -28,6 +28,9 @@ import { type RootLease, takeRoot } from "./image-root.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import { switchReadOnly } from "./read-only.ts";
 
+/** How long disks that a start does not concern are waited for, ms. */
+const PATIENCE_MS = 1000;
+
 /** What an engine is made of. */
 export interface GraphInit {
   host: Host;
@@ -343,6 +346,18 @@ export class BlockGraph implements NodeHome {
   /** Begins and ends a drained section of every node. */
   async drainAll(): Promise<void> {
     await drained(this.nodes, () => undefined);
+  }
+
+  /** The same, but what is still busy after PATIENCE_MS is not waited for: its disk may never answer. */
+  async drainAllPatiently(): Promise<void> {
+    const { clock } = this.host;
+    const dueMs = clock.nowMs() + PATIENCE_MS;
+    const cancel = clock.timer(PATIENCE_MS, () => this.changes.wake());
+    try {
+      await drained(this.nodes, () => undefined, { enough: () => clock.nowMs() >= dueMs });
+    } finally {
+      cancel();
+    }
   }
 
   /** Opens the backing file that the node's header names, through the gate (drive-mirror into an existing image). */

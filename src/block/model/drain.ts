@@ -79,11 +79,15 @@ export async function drainedSection(...nodes: readonly Drainable[]): Promise<Le
   });
 }
 
-/** Runs `body` while the given nodes are drained. */
-export async function drained<T>(nodes: readonly Drainable[], body: () => Promise<T> | T): Promise<T> {
+/** Runs `body` while the given nodes are drained; `enough` may say that those that are still busy are not waited for. */
+export async function drained<T>(
+  nodes: readonly Drainable[],
+  body: () => Promise<T> | T,
+  { enough = () => false }: { enough?: () => boolean } = {},
+): Promise<T> {
   for (const node of nodes) quiesce(node);
   try {
-    if (nodes.some(isBusy)) await nodes[0]?.services.changes.until(() => !nodes.some(isBusy));
+    if (nodes.some(isBusy)) await nodes[0]?.services.changes.until(() => !nodes.some(isBusy) || enough());
     return await body();
   } finally {
     for (const node of nodes.toReversed()) unquiesce(node);

@@ -63,13 +63,16 @@ export abstract class BackupAction implements TransactionAction {
     return this.#drained.end();
   }
 
-  /** Runs the action as a transaction of its own; like every transaction it drains everything first. */
+  /**
+   * Runs the action as a transaction of its own; like every transaction it drains everything first, but waits for no disk that
+   * does not answer: the source's own is drained by drain().
+   */
   run(): Promise<BackupJob> {
     return jobsOf(this.graph).exclusively(() => this.#run());
   }
 
   async #run(): Promise<BackupJob> {
-    await this.graph.drainAll();
+    await this.graph.drainAllPatiently();
     const begin = async (): Promise<BackupJob> => {
       await this.prepare();
       await this.commit();
