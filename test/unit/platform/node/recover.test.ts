@@ -74,7 +74,7 @@ test("a mirror that a lost flush has stopped copies again when it is resumed, an
   const job = await mirror(source, target, { onTargetError: "stop" });
   const stops = resuming(job);
   await whenReady(job);
-  job.complete();
+  await job.complete();
   await job.done;
   // Once for the flush, once for the flush of the file that was opened anew.
   expect(stops()).toBe(2);
