@@ -102,6 +102,7 @@ export {
 export type { GuestDiskOptions } from "./guest.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
 export type { ProbeResult } from "./probe.ts";
+export type { WholeDiskOptions } from "./running-guest.ts";
 export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";

@@ -7,7 +7,7 @@ import { portableDrivers } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
-import { callOptions, checkCreateSpec, optionsOf } from "./options.ts";
+import { callOptions, checkCreateSpec, checkLength, optionsOf } from "./options.ts";
 
 export type { MeasureResult } from "../block/model/contract.ts";
 
@@ -59,6 +59,7 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   checkOptions(options);
   const { source, format, signal } = options;
   signal?.throwIfAborted();
+  checkLength(options.bytes ?? 0, "measure");
   const type = formatOf(options);
   if (type) checkCreateSpec({ driver: format, file: "", size: 0, ...creation(options) }, driversOf(options));
   if (!type?.measure) throw new CommandError(`Format driver '${format}' does not support size measurement`);

@@ -12,7 +12,14 @@ import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions } from "../wire/qapi/index.ts";
 import { refuseOwnFiles } from "./own-files.ts";
 import { type CallOptions, type InEngine, Node, releaseIdle } from "./node.ts";
-import { checkCreateSpec, checkNodeSpec, checkNewFile, imageOptions, optionsOf } from "./options.ts";
+import {
+  checkCreateSpec,
+  checkLength,
+  checkNodeSpec,
+  checkNewFile,
+  imageOptions,
+  optionsOf,
+} from "./options.ts";
 
 /** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
 export interface MemoryBufferOptions {
@@ -157,14 +164,7 @@ export async function removeImageIn(engine: Engine, file: NewFile): Promise<void
 
 /** What is too large for a format is told by its driver. */
 function checkSize(type: DriverType, size: number): void {
-  if (!Number.isInteger(size) || size < 0) {
-    const message = `Image size ${size} is no whole number of bytes`;
-    throw new BlockError({ code: "EINVAL", op: "create", message });
-  }
-  if (isItsFile(type) && size > limits.maxImageBytes) {
-    const message = `Image size ${size} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
-    throw new BlockError({ code: "EFBIG", op: "create", message });
-  }
+  checkLength(isItsFile(type) ? size : Math.min(size, limits.maxImageBytes), "create");
 }
 
 /** The file that is to be made, if the storage is described as one of a protocol that makes files. */

@@ -9,7 +9,8 @@
  * does not describe its options looks at them itself.
  */
 import { assert } from "../base/assert.ts";
-import { CommandError } from "../base/errors.ts";
+import { CommandError, blockError } from "../base/errors.ts";
+import { limits } from "../base/limits.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/formats.ts";
 import {
@@ -97,6 +98,15 @@ export function checkArgument(
   type: keyof typeof things | "str" | "bool",
 ): void {
   checkValue("Argument", { [name]: value }, { ...types, Argument: struct({ [name]: type }) });
+}
+
+/** Throws BlockError EINVAL for what is no length of a disk, EFBIG for one beyond what is held exactly. */
+export function checkLength(bytes: number, op: string): void {
+  if (!Number.isInteger(bytes) || bytes < 0)
+    throw blockError("EINVAL", op, `Image size ${bytes} is no whole number of bytes`);
+  if (bytes <= limits.maxImageBytes) return;
+  const message = `Image size ${bytes} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
+  throw blockError("EFBIG", op, message);
 }
 
 /** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */

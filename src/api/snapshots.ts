@@ -9,6 +9,7 @@ import type { BlockNode } from "../block/model/node.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import type { Node } from "./node.ts";
 import { checkArgument } from "./options.ts";
+import { checkNoGuestRuns, type WholeDiskOptions } from "./running-guest.ts";
 
 export type { SnapshotInfo };
 
@@ -31,10 +32,15 @@ export async function createSnapshot(node: Node, name: string): Promise<Snapshot
 }
 
 /**
- * Makes the disk, its length too, what it was. ENOENT without such a snapshot, EBUSY for a disk with dirty bitmaps; else as
- * createSnapshot().
+ * Makes the disk, its length too, what it was. ENOENT without such a snapshot, EBUSY for a disk with dirty bitmaps, or of a guest
+ * that runs (see WholeDiskOptions); else as createSnapshot().
  */
-export function applySnapshot(node: Node, which: SnapshotRef): Promise<void> {
+export async function applySnapshot(
+  node: Node,
+  which: SnapshotRef,
+  options: WholeDiskOptions = {},
+): Promise<void> {
+  checkNoGuestRuns(node, imageOf(node), options);
   return changed(node, (store) => store.apply(find(store, which)));
 }
 

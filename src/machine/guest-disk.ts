@@ -18,6 +18,8 @@ export interface GuestMachine {
   stop(state?: "paused" | "io-error"): Promise<void>;
   /** Lets it run on; requests that waited are issued again. */
   cont(): Promise<void>;
+  /** Why the machine can't be reached any more: its worker has gone. It does not run then, and never will. */
+  readonly lost?: Error | undefined;
   /** Tells of every STOP (false) and RESUME (true), in order, until the returned function is called. */
   watch(listener: (running: boolean) => void): () => void;
 }

@@ -9,6 +9,7 @@ import type { ImageStreamOptions } from "../image-stream.ts";
 import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
+import type { WholeDiskOptions } from "../running-guest.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import type { CreateImageSpec, NewFile, OpenSpec } from "../open.ts";
 
@@ -85,9 +86,9 @@ export type DiskCalls = {
   streamEnd: { args: { id: number }; value: void };
   snapshots: { args: object; value: readonly SnapshotInfo[] };
   snapshotCreate: { args: { name: string }; value: SnapshotInfo };
-  snapshotApply: { args: { which: SnapshotRef }; value: void };
+  snapshotApply: { args: { which: SnapshotRef; options?: WholeDiskOptions }; value: void };
   snapshotRemove: { args: { which: SnapshotRef }; value: void };
-  discardOverlay: { args: object; value: void };
+  discardOverlay: { args: { options?: WholeDiskOptions }; value: void };
   close: { args: object; value: void };
 };
 

@@ -40,6 +40,7 @@ export class RemoteMachine implements GuestMachine {
   readonly #qmp: QmpClient;
   readonly #watchers = new Set<(running: boolean) => void>();
   #isRunning = true;
+  #lost: Error | undefined;
 
   private constructor(qmp: QmpClient) {
     this.#qmp = qmp;
@@ -47,9 +48,10 @@ export class RemoteMachine implements GuestMachine {
     qmp.on("RESUME", () => this.#set(true));
   }
 
-  /** Learns the state and follows it from then on. */
-  static async follow(qmp: QmpClient): Promise<RemoteMachine> {
+  /** Learns the state and follows it from then on, until the engine has `ended`: a guest without its disk stands still. */
+  static async follow(qmp: QmpClient, ended: Promise<Error>): Promise<RemoteMachine> {
     const machine = new RemoteMachine(qmp);
+    void ended.then((reason) => machine.#lose(reason));
     machine.#isRunning = (await qmp.execute("query-status")).running;
     return machine;
   }
@@ -58,17 +60,27 @@ export class RemoteMachine implements GuestMachine {
     return this.#isRunning;
   }
 
+  get lost(): Error | undefined {
+    return this.#lost;
+  }
+
   async stop(): Promise<void> {
-    await this.#qmp.execute("stop");
+    if (!this.#lost) await this.#qmp.execute("stop");
   }
 
   async cont(): Promise<void> {
+    if (this.#lost) throw this.#lost;
     await this.#qmp.execute("cont");
   }
 
   watch(listener: (running: boolean) => void): () => void {
     this.#watchers.add(listener);
     return () => this.#watchers.delete(listener);
+  }
+
+  #lose(reason: Error): void {
+    this.#lost = reason;
+    this.#set(false);
   }
 
   #set(running: boolean): void {

@@ -12,6 +12,7 @@ import { abortable } from "../../base/signals.ts";
 import { checkMapRange, type MapExtent, type MapRange } from "../map.ts";
 import { type CallOptions, type ImageInfo, checkCall, checkInfo, checkZeroes } from "../node.ts";
 import { checkStreamOptions, type ImageStreamOptions } from "../image-stream.ts";
+import type { WholeDiskOptions } from "../running-guest.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import { type StreamRange, readableOf, writableOf } from "../streams.ts";
 import type { DiskCalls, DiskFacts, SharedSlots } from "./calls.ts";
@@ -231,8 +232,8 @@ export class RemoteDisk implements AsyncDisposable {
   }
 
   /** Makes the disk what it was; see applySnapshot(). */
-  applySnapshot(which: SnapshotRef): Promise<void> {
-    return this.#caller.call("snapshotApply", { which });
+  applySnapshot(which: SnapshotRef, options: WholeDiskOptions = {}): Promise<void> {
+    return this.#caller.call("snapshotApply", { which, options });
   }
 
   /** Forgets a snapshot; see removeSnapshot(). */
@@ -241,8 +242,8 @@ export class RemoteDisk implements AsyncDisposable {
   }
 
   /** Throws away what the disk's own image holds; see discardOverlay(). */
-  discardOverlay(): Promise<void> {
-    return this.#caller.call("discardOverlay", {});
+  discardOverlay(options: WholeDiskOptions = {}): Promise<void> {
+    return this.#caller.call("discardOverlay", { options });
   }
 
   /** Waits for its requests and closes the handle in the worker; rejects with a failed flush. May be called again. */

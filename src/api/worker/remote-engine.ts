@@ -95,7 +95,7 @@ export class RemoteEngine implements AsyncDisposable {
   async guestDisk(node: string, options: GuestDiskOptions & CallOptions = {}): Promise<GuestDisk> {
     checkGuest(options);
     const { signal, ...guest } = options;
-    this.#machine ??= RemoteMachine.follow(this.qmp);
+    this.#machine ??= RemoteMachine.follow(this.qmp, this.ended);
     const machine = await this.#machine;
     const { port1, port2 } = new MessageChannel();
     const caller = this.#own(new PortCaller<GuestCalls>(port1));

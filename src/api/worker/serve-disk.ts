@@ -84,9 +84,9 @@ class ServedDisk {
       ...this.#streams.handlers(),
       snapshots: async () => snapshots(this.node),
       snapshotCreate: ({ name }) => createSnapshot(this.node, name),
-      snapshotApply: ({ which }) => applySnapshot(this.node, which),
+      snapshotApply: ({ which, options }) => applySnapshot(this.node, which, options),
       snapshotRemove: ({ which }) => removeSnapshot(this.node, which),
-      discardOverlay: () => discardOverlay(this.node),
+      discardOverlay: ({ options }) => discardOverlay(this.node, options),
       close: () => this.#order.run({ offset: 0, bytes: Infinity, changes: true }, onClose),
     };
   }

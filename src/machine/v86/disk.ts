@@ -17,7 +17,7 @@ import { isAligned } from "../../base/ranges.ts";
 import type { GuestDisk } from "../guest-disk.ts";
 import { EmulatorLink, type V86Emulator } from "./emulator.ts";
 import { type IdeCommand, IdePort } from "./ide.ts";
-import type { DiskState } from "./state.ts";
+import { type DiskState, savedParts } from "./state.ts";
 
 const SECTOR_BYTES = 512;
 /** v86's drives count sectors by 32 bits. */
@@ -97,6 +97,11 @@ export class V86Disk {
   /** Whether failed requests can be told to the guest: in builds of v86 that let its drives be reached. Known once the emulator has started. */
   get canReportErrors(): boolean {
     return this.#port() !== undefined;
+  }
+
+  /** Why the disk can't be used any more, if its worker has gone; the emulator has been stopped then. */
+  get lost(): Error | undefined {
+    return this.#disk.machine.lost;
   }
 
   /** Requests of v86 wait. */
@@ -191,9 +196,26 @@ export class V86Disk {
     throw blockError("EBUSY", "save", message);
   }
 
-  /** For restore_state(): throws for the state of another disk (EINVAL) or of another content (ESTALE). */
+  /**
+   * Whether a state of save_state() goes with the disk as it is now: to be asked before restore_state(), which has changed
+   * processor and devices before the disk can refuse. Throws EINVAL for what is no such state, ENOTSUP for a compressed one.
+   */
+  accepts(state: ArrayBuffer | Uint8Array): boolean {
+    return savedParts(state).some((part) => this.#state.isOf(part));
+  }
+
+  /**
+   * For restore_state(): throws for the state of another disk (EINVAL) or of another content (ESTALE), and stops the machine,
+   * which is half of the one and half of the other then: a new emulator is needed.
+   */
   set_state(state: unknown): void {
-    this.#state.check(state);
+    try {
+      this.#state.check(state);
+    } catch (error) {
+      this.#link?.hold();
+      void this.#disk.machine.stop("paused").catch(() => undefined);
+      throw error;
+    }
   }
 
   /** Here for v86's type V86Image only. v86 reads it where it takes no disk objects (set_cdrom(), set_fda()); then it throws. */
@@ -297,7 +319,8 @@ export class V86Disk {
           await this.#disk.machine.stop("io-error");
           return undefined;
         }
-        const told = !command.stale && (command.ide?.fail() ?? false);
+        // Without its worker the guest is told nothing: it would give the disk up. It stands still.
+        const told = !this.#disk.machine.lost && !command.stale && (command.ide?.fail() ?? false);
         // A failure of the disk has been published by the device.
         if (error instanceof KeeperError) this.#disk.publish?.(error.code, told ? "report" : "stop");
         if (told) return undefined;

@@ -65,6 +65,11 @@ export class DiskState {
     return [MAGIC, VERSION, this.#identity, this.#generation];
   }
 
+  /** Whether a disk's part of a saved state is of this disk, and of its present content. */
+  isOf(part: readonly unknown[]): boolean {
+    return part[1] === VERSION && part[2] === this.#identity && part[3] === this.#generation;
+  }
+
   /** For v86's restore_state(). Throws EINVAL for another disk's state, ESTALE for one of another content. */
   check(state: unknown): void {
     const [magic, version, identity, generation] = Array.isArray(state) ? (state as unknown[]) : [];
@@ -81,6 +86,36 @@ export class DiskState {
         `the disk '${this.#identity}' was written to since the state was saved (generation ${String(generation)}, now ${this.#generation})`,
       );
   }
+}
+
+/** What v86's file begins with, and what a zstd frame begins with. */
+const STATE_MAGIC = 0x86768676;
+const ZSTD_MAGIC = 0xfd2fb528;
+/** Bytes before the description of a saved state; its length is in the last four. */
+const HEADER_BYTES = 16;
+
+/** The parts of Blockwright's disks in what save_state() gave. Source: v86's src/state.js. */
+export function savedParts(saved: ArrayBuffer | Uint8Array): unknown[][] {
+  const bytes = saved instanceof Uint8Array ? saved : new Uint8Array(saved);
+  const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const magic = bytes.byteLength < HEADER_BYTES ? 0 : header.getUint32(0, true);
+  if (magic === ZSTD_MAGIC) {
+    const message = "the state is compressed: ask with what restore_state() would unpack";
+    throw new BlockError({ code: "ENOTSUP", op: "restore", message });
+  }
+  if (magic !== STATE_MAGIC) throw refusal("EINVAL", "this is no state of v86's save_state()");
+  const end = HEADER_BYTES + header.getUint32(12, true);
+  try {
+    return partsIn(JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_BYTES, end))));
+  } catch {
+    throw refusal("EINVAL", "the state of v86's save_state() is damaged");
+  }
+}
+
+function partsIn(value: unknown): unknown[][] {
+  if (typeof value !== "object" || value === null) return [];
+  if (Array.isArray(value) && value[0] === MAGIC) return [value as unknown[]];
+  return Object.values(value).flatMap(partsIn);
 }
 
 function refusal(code: "EINVAL" | "ESTALE", message: string): BlockError {
