@@ -5,6 +5,7 @@
  * Exit status: what the body answers; 1 (or `failure`) for what it throws; 130 after SIGINT, 143 after SIGTERM. A second
  * signal ends the program at once. Messages go to stderr after the program's name, as qemu-img's after its own.
  */
+import { printable } from "./printable.ts";
 import { firstFailure } from "../base/errors.ts";
 import type { QmpEvent } from "../base/event-bus.ts";
 import { fileGate } from "../block/model/gate.ts";
@@ -89,18 +90,18 @@ export class Run {
 
   /** Writes to stdout. */
   print(text: string): void {
-    process.stdout.write(text);
+    process.stdout.write(printable(text));
   }
 
   /** Writes a line to stdout unless the user asked for quiet. */
   say(line: string): void {
-    if (!this.#quiet) process.stdout.write(`${line}\n`);
+    if (!this.#quiet) process.stdout.write(`${printable(line)}\n`);
   }
 
   /** Writes a line to stderr. */
   readonly tell = (text: string): void => {
     this.#view.clear();
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`${printable(text)}\n`);
   };
 
   /** Writes a message to stderr, after the program's name. */

@@ -22,6 +22,11 @@ export class TargetRecovery {
     this.written = written;
   }
 
+  /** There was an error since the last recover(). */
+  get isDue(): boolean {
+    return this.#failed;
+  }
+
   /** An error of the target came: it may be that of a flush. */
   failed(): void {
     this.#failed = true;

@@ -240,7 +240,7 @@ export class MirrorJob extends BlockJob {
       await this.pausePoint();
       if (this.isCancelled) return false;
       this.#checkFailure();
-      if (!(await this.#recover())) continue;
+      if (this.#recovery.isDue && !(await this.#recover())) continue;
       const dirty = this.#updateRemaining();
       let delay = 0;
       if (this.#mayCopy()) {

@@ -2,6 +2,7 @@
  * The verb `check`: the library's check(), told as qemu-img tells it. Exit status: 0 fine, 1 the check failed, 2 errors,
  * 3 leaks only, 63 the format has no check.
  */
+import { printable } from "../../printable.ts";
 import { messageOf } from "../../../base/errors.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { type CheckReport, check as checkImage, type OpenSpec } from "../../../node.ts";
@@ -41,7 +42,7 @@ export function check(files: readonly string[], flags: CheckFlags): Promise<numb
         engine,
         signal,
         ...(repair ? { repair } : {}),
-        onMessage: (text) => process.stderr.write(`${text}\n`),
+        onMessage: (text) => process.stderr.write(`${printable(text)}\n`),
       });
       return tell(verb, { file, format: spec.driver, report }, flags);
     } catch (error) {

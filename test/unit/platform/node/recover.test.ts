@@ -108,7 +108,10 @@ test("a commit of an image that nobody writes goes through it again, under its o
     ["middle", "base"],
     ["top", "middle"],
   ] as const) {
-    const options = { backingFile: path(backing), backingFormat: backing === "base" ? "raw" : "qcow2" };
+    const options = {
+      "backing-file": path(backing),
+      "backing-fmt": backing === "base" ? ("raw" as const) : ("qcow2" as const),
+    };
     const file = { driver: "file", filename: path(name) } as const;
     await createImage({ driver: "qcow2", file, size: MiB, ...options }, { engine });
   }

@@ -1,0 +1,15 @@
+/**
+ * Text for a terminal: names in images, in paths and in what servers say are written by strangers, and control characters in
+ * them would move the cursor, rename the window or turn the text around. Everything that the command prints passes here.
+ *
+ * Invariant: the result holds no control character but line feeds and tabs, and no mark that turns the direction of writing; in
+ * JSON it means the same as before.
+ */
+
+/** `text` with those characters as `\uXXXX`. */
+export function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\u202A-\u202E\u2066-\u2069]/gu, (character) => {
+    if (character === "\n" || character === "\t") return character;
+    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;
+  });
+}
