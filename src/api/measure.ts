@@ -2,6 +2,7 @@
  * How large an image would become, without making it: the format's own answer. Behaviour of qemu-img measure 7.2.
  */
 import { CommandError } from "../base/errors.ts";
+import { limits } from "../base/limits.ts";
 import type { DriverType, MeasureResult } from "../block/model/contract.ts";
 import { portableDrivers } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -59,16 +60,20 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   checkOptions(options);
   const { source, format, signal } = options;
   signal?.throwIfAborted();
-  checkLength(options.bytes ?? 0, "measure");
+  const bytes = source?.length ?? options.bytes ?? 0;
+  checkLength(Math.min(bytes, limits.maxImageBytes), "measure");
   const type = formatOf(options);
   if (type) checkCreateSpec({ driver: format, file: "", size: 0, ...creation(options) }, driversOf(options));
   if (!type?.measure) throw new CommandError(`Format driver '${format}' does not support size measurement`);
-  return type.measure({
+  const result = await type.measure({
     options: creation(options),
-    bytes: source?.length ?? options.bytes ?? 0,
+    bytes,
     ...(source ? { source: source.blockNode } : {}),
     ...(signal ? { signal } : {}),
   });
+  // What is too large for a format is told by its driver; what is too large to be counted, here.
+  checkLength(bytes, "measure");
+  return result;
 }
 
 function driversOf({ source, engine = source?.engine }: MeasureOptions): readonly DriverType[] {

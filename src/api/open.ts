@@ -117,6 +117,7 @@ export async function createImageIn(
   options: CreateImageOptions = {},
 ): Promise<void> {
   checkCreateOptions(options);
+  checkWhole(spec?.size);
   checkCreateSpec(spec, engine.graph.drivers);
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
@@ -160,6 +161,11 @@ export async function removeImageIn(engine: Engine, file: NewFile): Promise<void
   checkNewFile(file, engine.graph.drivers);
   await releaseIdle(engine);
   await removeFile(engine, file);
+}
+
+/** A number that is no length is told as one, before it is told to be none of QAPI's sizes. */
+function checkWhole(size: unknown): void {
+  if (typeof size === "number") checkLength(Math.min(size, limits.maxImageBytes), "create");
 }
 
 /** What is too large for a format is told by its driver. */

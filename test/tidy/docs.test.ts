@@ -199,3 +199,19 @@ describe("the other pages", () => {
     expect([...folders].filter((name) => !text.includes(`src/${name}/`))).toEqual([]);
   });
 });
+
+it("SECURITY.md names a test in each line of who may do what, and only tests that are there", () => {
+  const section = /^## Who may do what\n([\s\S]*?)^## /m.exec(readText("SECURITY.md"))?.[1] ?? "";
+  const rows = section
+    .split("\n")
+    .filter((line) => line.startsWith("| "))
+    .slice(1);
+  const named = (text: string): string[] => [...text.matchAll(/`(test\/[^`]*)`/g)].map((match) => match[1]!);
+  for (const who of ["an image", "a server", "a QMP client", "a page"])
+    expect(
+      rows.filter((row) => row.startsWith(`| ${who} |`)),
+      who,
+    ).not.toEqual([]);
+  expect(rows.filter((row) => named(row.split("|").at(-2) ?? "").length === 0)).toEqual([]);
+  expect(named(readText("SECURITY.md")).filter((file) => !existsSync(join(root, file)))).toEqual([]);
+});
