@@ -6,7 +6,7 @@ import { limits } from "../../../base/limits.ts";
 import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
-import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { sizeArgument } from "../../options/sizes.ts";
 import { loadSnapshot, snapshotParameter } from "../../options/snapshot-param.ts";
 import { openImage } from "../../images.ts";
 import { checkOutput, Refusal } from "../../refusal.ts";
@@ -31,10 +31,6 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     const size = flags.size === undefined ? undefined : sizeArgument("image size", flags.size);
     if (size && "refusal" in size) throw new Refusal(size.refusal);
     checkUse(files, flags);
-    if (size && size.bytes > BigInt(limits.maxImageBytes))
-      throw new Refusal(
-        `Image size ${size.bytes} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`,
-      );
     const [file] = files;
     const { format, imageOpts, forceShare } = flags;
     await using source =
@@ -46,11 +42,15 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
       verb.print(optionsHelp(verb.engine.graph, flags.targetFormat, false));
       return 0;
     }
+    const most = BigInt(limits.maxImageBytes);
+    const bytes = size?.bytes ?? 0n;
     const result = await measureImage({
       ...wanted(verb, flags, lists),
-      ...(source ? { source } : { bytes: safeBytes(size?.bytes ?? 0n) }),
+      // A format that has a limit of its own says so in its own words.
+      ...(source ? { source } : { bytes: Number(bytes > most ? most : bytes) }),
       signal: verb.signal,
     });
+    if (bytes > most) throw new Refusal(`Image size ${bytes} is above ${most} bytes (limits.maxImageBytes)`);
     verb.print(flags.output === "json" ? jsonResult(result) : humanResult(result));
     return 0;
   });
