@@ -17,6 +17,7 @@ import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
 import { type CallOptions, type Node, checkCall, releaseIdle } from "./node.ts";
 import { callOptions, optionsOf, type OptionTable } from "./options.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
 
 /** A node: its handle or its name. */
 export type NodeRef = Node | string;
@@ -60,10 +61,10 @@ export interface MirrorOptions extends JobOptions {
 /** Options of backup(). */
 export interface BackupOptions extends JobOptions {
   /** full (default), top, none, or what a bitmap says. */
-  sync?: "full" | "top" | "none" | "incremental" | "bitmap" | undefined;
+  sync?: TypeOf<"MirrorSyncMode"> | undefined;
   /** Name of a dirty bitmap of the source. */
   bitmap?: string | undefined;
-  bitmapMode?: "on-success" | "never" | "always" | undefined;
+  bitmapMode?: TypeOf<"BitmapSyncMode"> | undefined;
   /** Stores compressed clusters; the target's format must be able to. */
   compress?: boolean | undefined;
   /** Copies at once; default 64. */

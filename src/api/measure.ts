@@ -9,6 +9,7 @@ import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
 import { callOptions, checkCreateSpec, checkLength, optionsOf } from "./options.ts";
+import type { Preallocation } from "../block/model/contract.ts";
 
 export type { MeasureResult } from "../block/model/contract.ts";
 
@@ -35,7 +36,7 @@ export interface MeasureOptions {
   compat?: "0.10" | "1.1";
   /** The image will have a backing file: then all of the source may have to be stored. */
   backing?: boolean;
-  preallocation?: "off" | "metadata" | "falloc" | "full";
+  preallocation?: Preallocation;
   signal?: AbortSignal;
 }
 

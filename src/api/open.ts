@@ -9,7 +9,7 @@ import { isItsFile } from "../block/model/formats.ts";
 import type { Gate } from "../block/model/gate.ts";
 import type { CreateFormatOptions } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
-import type { BlockdevOptions } from "../wire/qapi/index.ts";
+import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
 import { refuseOwnFiles } from "./own-files.ts";
 import { type CallOptions, type InEngine, Node, releaseIdle } from "./node.ts";
 import {
@@ -28,7 +28,7 @@ export interface MemoryBufferOptions {
   "node-name"?: string;
   "read-only"?: boolean;
   discard?: "ignore" | "unmap";
-  "detect-zeroes"?: "off" | "on" | "unmap";
+  "detect-zeroes"?: TypeOf<"BlockdevDetectZeroesOptions">;
 }
 
 /** A Blob or File as a read-only disk. */

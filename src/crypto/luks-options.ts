@@ -7,6 +7,7 @@ import type { HashName } from "../base/host.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { HEADER_SECTORS, type LuksHeader, SLOTS, slotSectors } from "./luks-header.ts";
 import type { CipherMode, IvGenerator } from "./sector-cipher.ts";
+import { valuesOf } from "../wire/qapi/types.ts";
 
 /** A cipher with its mode, its IVs, and the hash that keys are derived with. */
 export interface LuksCipher {
@@ -31,37 +32,35 @@ export interface LuksCreateOptions extends LuksCipher {
 /** The default of iter-time, ms. */
 const DEFAULT_ITER_TIME_MS = 2000;
 
-const AES_KEY_BYTES: Readonly<Record<string, number>> = { "aes-128": 16, "aes-192": 24, "aes-256": 32 };
-/** Ciphers that QEMU knows and this library does not have. */
-const OTHER_CIPHERS = [
-  "des",
-  "3des",
-  "cast5-128",
-  "serpent-128",
-  "serpent-192",
-  "serpent-256",
-  "twofish-128",
-  "twofish-192",
-  "twofish-256",
-];
-const MODES: readonly string[] = ["ecb", "cbc", "xts", "ctr"];
-const GENERATORS: readonly string[] = ["plain", "plain64", "essiv"];
-const HASHES: readonly string[] = ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160"];
+const CIPHERS = valuesOf("QCryptoCipherAlgorithm");
+type Cipher = (typeof CIPHERS)[number];
+/** The ciphers that this library has, of those that QEMU knows, with the bytes of one key. */
+const KEY_BYTES: Readonly<Partial<Record<Cipher, number>>> = { "aes-128": 16, "aes-192": 24, "aes-256": 32 };
+
+const MODES = valuesOf("QCryptoCipherMode");
+const GENERATORS = valuesOf("QCryptoIVGenAlgorithm");
+const HASHES: readonly HashName[] = valuesOf("QCryptoHashAlgorithm");
+
+/** That of `known` which `word` is. */
+function among<T extends string>(known: readonly T[], word: string): T | undefined {
+  return known.find((one) => one === word);
+}
 
 /** An error of an option. */
 export function optionFault(message: string): Error {
   return blockError("EINVAL", "crypto", message);
 }
 
-function choice(
+function choice<T extends string>(
   options: Readonly<Record<string, unknown>>,
   name: string,
-  allowed: readonly string[],
-): string | undefined {
+  allowed: readonly T[],
+): T | undefined {
   const value = options[name];
   if (value === undefined) return undefined;
   if (typeof value !== "string") throw optionFault(`Invalid parameter type for '${name}', expected: string`);
-  if (allowed.includes(value)) return value;
+  const chosen = among(allowed, value);
+  if (chosen !== undefined) return chosen;
   throw optionFault(`Parameter '${name}' does not accept value '${value}'`);
 }
 
@@ -88,12 +87,11 @@ export function iterTimeOption(options: Readonly<Record<string, unknown>>): numb
 
 /** Reads and completes the options of a new volume (wire names). Throws EINVAL; ENOTSUP for a cipher that is missing. */
 export function parseLuksCreateOptions(options: Readonly<Record<string, unknown>>): LuksCreateOptions {
-  const ciphers = [...Object.keys(AES_KEY_BYTES), ...OTHER_CIPHERS];
-  const algorithm = choice(options, "cipher-alg", ciphers) ?? "aes-256";
-  const mode = (choice(options, "cipher-mode", MODES) ?? "xts") as CipherMode;
-  const ivGenerator = (choice(options, "ivgen-alg", GENERATORS) ?? "plain64") as IvGenerator;
-  const ivHash = choice(options, "ivgen-hash-alg", HASHES) as HashName | undefined;
-  const single = AES_KEY_BYTES[algorithm];
+  const algorithm = choice(options, "cipher-alg", CIPHERS) ?? "aes-256";
+  const mode = choice(options, "cipher-mode", MODES) ?? "xts";
+  const ivGenerator = choice(options, "ivgen-alg", GENERATORS) ?? "plain64";
+  const ivHash = choice(options, "ivgen-hash-alg", HASHES);
+  const single = KEY_BYTES[algorithm];
   if (single === undefined) throw blockError("ENOTSUP", "crypto", `Algorithm '${algorithm}' not supported`);
   return {
     algorithm,
@@ -101,7 +99,7 @@ export function parseLuksCreateOptions(options: Readonly<Record<string, unknown>
     keyBytes: mode === "xts" ? 2 * single : single,
     ivGenerator,
     ivHash: ivGenerator === "essiv" ? (ivHash ?? "sha256") : undefined,
-    hash: (choice(options, "hash-alg", HASHES) ?? "sha256") as HashName,
+    hash: choice(options, "hash-alg", HASHES) ?? "sha256",
     keySecret: textOption(options, "key-secret"),
     iterTimeMs: iterTimeOption(options),
   };
@@ -117,7 +115,8 @@ function headerFault(message: string): Error {
 }
 
 function hashOf(name: string): HashName {
-  if (HASHES.includes(name)) return name as HashName;
+  const hash = among(HASHES, name);
+  if (hash !== undefined) return hash;
   throw headerFault(`Hash algorithm '${name}' not supported`);
 }
 
@@ -125,25 +124,27 @@ function hashOf(name: string): HashName {
 export function cipherOfHeader({ cipherName, cipherMode, hash, keyBytes }: LuksHeader): LuksCipher {
   const dash = cipherMode.indexOf("-");
   if (dash < 0) throw headerFault(`Unexpected cipher mode string format '${cipherMode}'`);
-  const mode = cipherMode.slice(0, dash);
-  const [generator = "", generatorHash] = cipherMode.slice(dash + 1).split(":");
+  const modeName = cipherMode.slice(0, dash);
+  const mode = among(MODES, modeName);
+  const [generatorName = "", generatorHash] = cipherMode.slice(dash + 1).split(":");
   const kdfHash = hashOf(hash);
-  if (!MODES.includes(mode)) throw headerFault(`Cipher mode '${mode}' not supported`);
+  if (mode === undefined) throw headerFault(`Cipher mode '${modeName}' not supported`);
   const single = mode === "xts" ? Math.floor(keyBytes / 2) : keyBytes;
-  const known = Object.entries(AES_KEY_BYTES).find(([, bytes]) => bytes === single);
+  const known = Object.entries(KEY_BYTES).find(([, bytes]) => bytes === single);
   if (cipherName !== "aes" || !known || (mode === "xts" && keyBytes !== 2 * single)) {
     throw headerFault(`Algorithm '${cipherName}' with key size ${single} bytes not supported`);
   }
   const ivHash = generatorHash === undefined ? undefined : hashOf(generatorHash);
-  if (!GENERATORS.includes(generator)) throw headerFault(`IV generator '${generator}' not supported`);
+  const generator = among(GENERATORS, generatorName);
+  if (generator === undefined) throw headerFault(`IV generator '${generatorName}' not supported`);
   if (generator === "essiv" && ivHash === undefined) {
     throw headerFault("Missing IV generator hash specification");
   }
   return {
     algorithm: known[0],
     keyBytes,
-    mode: mode as CipherMode,
-    ivGenerator: generator as IvGenerator,
+    mode,
+    ivGenerator: generator,
     ivHash: generator === "essiv" ? ivHash : undefined,
     hash: kdfHash,
   };

@@ -10,12 +10,13 @@ import { assert } from "../base/assert.ts";
 import { blockError } from "../base/errors.ts";
 import type { HashName, HostBlockCipher, HostCrypto } from "../base/host.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
 
 /** How blocks of a sector are chained. */
-export type CipherMode = "ecb" | "cbc" | "xts" | "ctr";
+export type CipherMode = TypeOf<"QCryptoCipherMode">;
 
 /** How a sector's IV follows from its number. */
-export type IvGenerator = "plain" | "plain64" | "essiv";
+export type IvGenerator = TypeOf<"QCryptoIVGenAlgorithm">;
 
 /** A cipher for sectors. */
 export interface SectorCipherSpec {

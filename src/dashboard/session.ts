@@ -3,12 +3,12 @@
  * it. The base's size and version are remembered, so that a reload works while the server is away, and never mixes two
  * versions.
  */
-import { type RemoteDisk, type RemoteEngine, connectWorker, errnoOf } from "../browser.ts";
+import { type OnError, type RemoteDisk, type RemoteEngine, connectWorker, errnoOf } from "../browser.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
 import type { RoomMessage } from "./worker.ts";
 
-/** As in QAPI. */
-export type Policy = "report" | "ignore" | "stop" | "enospc";
+/** What an error does; the page offers no `auto`. */
+export type Policy = Exclude<OnError, "auto">;
 
 /** Name of the disk's node, and of the job that fills it. */
 export const DISK = "disk";

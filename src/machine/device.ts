@@ -16,9 +16,16 @@ import { Perm } from "../block/model/permissions.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
-import { type IoStatus, type OnError, decideErrorAction, ioStatusFor } from "../job/core/error-policy.ts";
+import {
+  type BlockErrorAction,
+  type IoStatus,
+  type OnError,
+  decideErrorAction,
+  ioStatusFor,
+} from "../job/core/error-policy.ts";
 import { Deadline } from "./deadline.ts";
 import type { GuestFailure, Machine, PluggedDevice } from "./machine.ts";
+import { valuesOf } from "../wire/qapi/types.ts";
 
 type Operation = "read" | "write";
 
@@ -75,13 +82,8 @@ export class GuestDevice implements PluggedDevice {
   private constructor(options: GuestDeviceOptions) {
     this.#machine = options.machine;
     this.name = options.name;
-    this.rerror = checkPolicy("rerror", normalise(options.rerror, "report"), ["ignore", "report", "stop"]);
-    this.werror = checkPolicy("werror", normalise(options.werror, "enospc"), [
-      "ignore",
-      "report",
-      "stop",
-      "enospc",
-    ]);
+    this.rerror = checkPolicy("rerror", normalise(options.rerror, "report"));
+    this.werror = checkPolicy("werror", normalise(options.werror, "enospc"));
     this.#keepsIoStatus = options.keepsIoStatus ?? true;
     const { graph } = options.machine;
     checkName(graph, options.name);
@@ -235,10 +237,7 @@ export class GuestDevice implements PluggedDevice {
   }
 
   /** Says what is done about an error, and stops the machine if it is that. */
-  #announce(
-    operation: Operation,
-    { code, action }: { code: Errno; action: "report" | "ignore" | "stop" },
-  ): void {
+  #announce(operation: Operation, { code, action }: { code: Errno; action: BlockErrorAction }): void {
     if (action === "stop" && this.iostatusEnabled && this.#ioStatus === "ok")
       this.#ioStatus = ioStatusFor(code);
     const node = this.backend.node?.name;
@@ -265,7 +264,9 @@ function normalise(policy: OnError | undefined, byDefault: OnError): OnError {
   return policy === undefined || policy === "auto" ? byDefault : policy;
 }
 
-function checkPolicy(option: string, policy: OnError, allowed: readonly OnError[]): OnError {
-  if (allowed.includes(policy)) return policy;
+/** Only a write can find the disk full. */
+function checkPolicy(option: "rerror" | "werror", policy: OnError): OnError {
+  const known = valuesOf("BlockdevOnError").includes(policy);
+  if (known && (option === "werror" || policy !== "enospc")) return policy;
   throw new CommandError(`'${policy}' invalid ${option === "rerror" ? "read" : "write"} error action`);
 }

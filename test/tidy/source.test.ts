@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { formatNameBreaches, layerBreaches } from "./layers.ts";
 import { floorsOf, roomBreaches } from "./rooms.ts";
+import { oneListBreaches } from "./one-list.ts";
 import { oneWayBreaches } from "./one-way.ts";
 import {
   bannedBreaches,
@@ -154,6 +155,22 @@ describe("the rules catch", () => {
     expect(breaches(oneWayBreaches, path, text)).toHaveLength(1);
   });
 
+  it.each([
+    ["a list", "src/cli/a.ts", 'const all = ["auto", "stop", "enospc", "ignore", "report"];'],
+    ["a type", "src/api/a.ts", 'type Mode = "off" | "metadata" | "falloc" | "full" | undefined;'],
+    ["a list that the program has", "src/cli/a.ts", 'const gates = ["deny", "same-dir", "local", "all"];'],
+  ])("an enumeration again, as %s", (_what, path, text) => {
+    expect(breaches(oneListBreaches, path, text)).not.toEqual([]);
+  });
+
+  it("no part of an enumeration, and none in its home", () => {
+    expect(breaches(oneListBreaches, "src/cli/a.ts", 'const some = ["metadata", "falloc", "full"];')).toEqual(
+      [],
+    );
+    const list = 'const modes = ["off", "metadata", "falloc", "full"];';
+    expect(breaches(oneListBreaches, "src/wire/qapi/a.ts", list)).toEqual([]);
+  });
+
   it("no verb, no part of one, and no lock", () => {
     const text = "class A { pread() {} pwriteZeroes() {} #preadPadded() {} preadSnapshot() {} now() {} }";
     expect(breaches(oneWayBreaches, "src/drivers/filter/a.ts", text)).toEqual([]);
@@ -174,6 +191,7 @@ describe("the sources", () => {
     ["leave clock, chance and output to the Host", bannedBreaches],
     ["have a docstring on every export", docstringBreaches],
     ["have one way of I/O", oneWayBreaches],
+    ["list every enumeration once", oneListBreaches],
   ])("%s", (_what, rule) => {
     expect(report(library, rule)).toBe(head(library.length));
   });

@@ -9,7 +9,7 @@ import type { Child, ChildParent } from "../model/node.ts";
 import { quiesceParent, unquiesceParent } from "../model/drain.ts";
 import type { ChildRole } from "../model/contract.ts";
 import { Role } from "../model/contract.ts";
-import { type BlockNode, type BlockOperation, allOperations } from "../model/node.ts";
+import { type BlockNode, type BlockOperation, blockOperations } from "../model/node.ts";
 import { refreshPermissions, restorePermissions } from "./permission-update.ts";
 import type { Permissions } from "../model/contract.ts";
 
@@ -19,7 +19,7 @@ const backingAllows: readonly BlockOperation[] = [
   "backup-source",
   "backup-target",
 ];
-const backingBlocks = allOperations.filter((operation) => !backingAllows.includes(operation));
+const backingBlocks = blockOperations.filter((operation) => !backingAllows.includes(operation));
 
 function backingReason(parent: BlockNode): string {
   return `node is used as backing hd of '${parent.name}'`;

@@ -16,6 +16,7 @@ import type { EventBus } from "../../base/event-bus.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { Secrets } from "../../crypto/secrets.ts";
 import type { Gate } from "./gate.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
@@ -119,7 +120,7 @@ export const defaultLimits: BlockLimits = {
 };
 
 /** How blocks are prepared when an image is created or grows. */
-export type Preallocation = "off" | "metadata" | "falloc" | "full";
+export type Preallocation = TypeOf<"PreallocMode">;
 
 /** How `truncate` works. */
 export interface TruncateOptions {
@@ -273,7 +274,7 @@ export interface NodeOptions {
   readOnly: boolean;
   autoReadOnly: boolean;
   forceShare: boolean;
-  detectZeroes: "off" | "on" | "unmap";
+  detectZeroes: TypeOf<"BlockdevDetectZeroesOptions">;
   discard: "ignore" | "unmap";
   cacheDirect: boolean;
   cacheNoFlush: boolean;

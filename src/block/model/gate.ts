@@ -28,7 +28,10 @@ export type GateAnswer = { allow: NodeSpec; identity?: string } | { refuse: stri
 export type Gate = (request: GateRequest) => Promise<GateAnswer>;
 
 /** Policies that entries offer by name. */
-export type GatePolicy = "deny" | "same-dir" | "local" | "all";
+export const gatePolicies = ["deny", "same-dir", "local", "all"] as const;
+
+/** The name of a policy. */
+export type GatePolicy = (typeof gatePolicies)[number];
 
 /** Refuses everything. */
 export const denyGate: Gate = (request) =>

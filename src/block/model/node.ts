@@ -26,24 +26,28 @@ import type { Gate } from "./gate.ts";
 import { Perm } from "./permissions.ts";
 import { RequestTracker } from "./request.ts";
 
-/** Operations that a job can block on the nodes it uses (QEMU's BlockOpType). */
-export type BlockOperation =
-  | "backup-source"
-  | "backup-target"
-  | "change"
-  | "commit-source"
-  | "commit-target"
-  | "dataplane"
-  | "drive-del"
-  | "eject"
-  | "external-snapshot"
-  | "internal-snapshot"
-  | "internal-snapshot-delete"
-  | "mirror-source"
-  | "mirror-target"
-  | "resize"
-  | "stream"
-  | "replace";
+/** Every operation that a job can block on the nodes it uses (QEMU's BlockOpType). */
+export const blockOperations = [
+  "backup-source",
+  "backup-target",
+  "change",
+  "commit-source",
+  "commit-target",
+  "dataplane",
+  "drive-del",
+  "eject",
+  "external-snapshot",
+  "internal-snapshot",
+  "internal-snapshot-delete",
+  "mirror-source",
+  "mirror-target",
+  "resize",
+  "stream",
+  "replace",
+] as const;
+
+/** One of them. */
+export type BlockOperation = (typeof blockOperations)[number];
 
 /** What an edge tells its parent. */
 export interface ChildParent {
@@ -295,7 +299,7 @@ export class BlockNode implements ChildParent, NodeView {
   // Operation blockers.
 
   /** Blocks `operations` (default: all) with QEMU's reason. */
-  block(reason: string, operations: readonly BlockOperation[] = allOperations): void {
+  block(reason: string, operations: readonly BlockOperation[] = blockOperations): void {
     for (const operation of operations) {
       const reasons = this.#blockers.get(operation) ?? [];
       reasons.push(reason);
@@ -304,7 +308,7 @@ export class BlockNode implements ChildParent, NodeView {
   }
 
   /** Takes one blocker of this reason back. */
-  unblock(reason: string, operations: readonly BlockOperation[] = allOperations): void {
+  unblock(reason: string, operations: readonly BlockOperation[] = blockOperations): void {
     for (const operation of operations) {
       const reasons = this.#blockers.get(operation) ?? [];
       const at = reasons.indexOf(reason);
@@ -323,23 +327,3 @@ export class BlockNode implements ChildParent, NodeView {
     if (reason) throw new CommandError(`Node '${this.name}' is busy: ${reason}`);
   }
 }
-
-/** Every operation that can be blocked. */
-export const allOperations: readonly BlockOperation[] = [
-  "backup-source",
-  "backup-target",
-  "change",
-  "commit-source",
-  "commit-target",
-  "dataplane",
-  "drive-del",
-  "eject",
-  "external-snapshot",
-  "internal-snapshot",
-  "internal-snapshot-delete",
-  "mirror-source",
-  "mirror-target",
-  "resize",
-  "stream",
-  "replace",
-];

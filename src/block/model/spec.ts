@@ -1,4 +1,5 @@
 /** How a node is described: QAPI's BlockdevOptions with wire names, as they were validated. */
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** A node by name, or a spec to open. */
 export type ChildRef = string | NodeSpec;
@@ -14,7 +15,7 @@ export interface NodeSpec {
   "read-only"?: boolean;
   "auto-read-only"?: boolean;
   "force-share"?: boolean;
-  "detect-zeroes"?: "off" | "on" | "unmap";
+  "detect-zeroes"?: TypeOf<"BlockdevDetectZeroesOptions">;
   discard?: "ignore" | "unmap";
   cache?: { direct?: boolean; "no-flush"?: boolean };
   [option: string]: unknown;

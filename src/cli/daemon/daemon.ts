@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { Host, HostConnection } from "../../base/host.ts";
 import { fileGate } from "../../block/model/gate.ts";
-import type { GatePolicy } from "../../block/model/gate.ts";
+import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine, nodeHost } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
@@ -59,8 +59,6 @@ function usageHead(): string {
   if (alias) return helpHead(alias);
   return `Usage: ${verbProgram("daemon")} [options]\nRuns block jobs over QMP, with the command line of qemu-storage-daemon.\n`;
 }
-
-const gatePolicies: readonly string[] = ["deny", "same-dir", "local", "all"];
 
 interface Token {
   name: string;
@@ -237,9 +235,8 @@ export async function daemon(args: string[]): Promise<number> {
     return print(
       `${standIn() ? standInVersion() : `blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)`}\n`,
     );
-  const gate = values.gate ?? "local";
-  if (!gatePolicies.includes(gate))
-    return fail(`--gate ${gate}: one of ${gatePolicies.join(", ")} is expected`);
+  const gate = gatePolicies.find((policy) => policy === (values.gate ?? "local"));
+  if (gate === undefined) return fail(`--gate ${values.gate}: one of ${gatePolicies.join(", ")} is expected`);
   if (values.daemonize)
     return daemonize(args.filter((arg) => arg !== "--daemonize")).catch((error: unknown) =>
       fail(messageOf(error)),
@@ -251,7 +248,7 @@ export async function daemon(args: string[]): Promise<number> {
       tokens.push({ name: token.name, value: token.value });
   }
   return run(tokens, {
-    gate: gate as GatePolicy,
+    gate,
     strict: values["strict-error-policy"] ?? false,
     pidfile: values.pidfile,
   });

@@ -1,18 +1,19 @@
 /**
- * Options that several verbs share, as commander takes them. Only this and commander are loaded for --help.
+ * Options that several verbs share, as commander takes them. Only this, its lists and commander are loaded for --help.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
+import { valuesOf } from "../../wire/qapi/types.ts";
 import { parseBytes } from "../units.ts";
 
-/** What an error may do. */
-const policies = ["report", "ignore", "enospc", "stop", "auto"] as const;
 /** The name of an error policy. */
-export type Policy = (typeof policies)[number];
+export type Policy = TypeOf<"BlockdevOnError">;
 
 /** Options of every verb that opens images. */
 export interface ImageFlags {
-  gate: "deny" | "same-dir" | "local" | "all";
+  gate: GatePolicy;
   /** Definitions of objects, in their order. */
   object?: string[];
 }
@@ -62,7 +63,7 @@ function seconds(text: string): number {
 /** --gate. */
 export function gateFlag(): Option {
   return new Option("--gate <policy>", "which files an image's header may name to be opened")
-    .choices(["deny", "same-dir", "local", "all"])
+    .choices(gatePolicies)
     .default("local");
 }
 
@@ -80,6 +81,7 @@ export function objectFlag(): Option {
 }
 
 function policyFlag(flags: string, what: string): Option {
+  const policies = valuesOf("BlockdevOnError");
   return new Option(`${flags} <policy>`, `${what}: ${policies.join(", ")}`)
     .choices(policies)
     .default("report");

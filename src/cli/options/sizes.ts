@@ -4,6 +4,7 @@
  */
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Preallocation } from "../../block/model/contract.ts";
+import { valuesOf } from "../../wire/qapi/types.ts";
 
 /** The largest int of C. */
 export const INT32_MAX = 2n ** 31n - 1n;
@@ -82,7 +83,7 @@ export function cUnsigned(text: string): ParsedSize {
 
 /** How blocks are prepared, by the word for it; undefined for another word. */
 export function preallocationMode(text: string): Preallocation | undefined {
-  return (["off", "metadata", "falloc", "full"] as const).find((mode) => mode === text);
+  return valuesOf("PreallocMode").find((mode) => mode === text);
 }
 
 /** The refusal of a length that no image can have. */

@@ -4,7 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { DriverSource } from "../../block/model/formats.ts";
-import { isJsonObject, type JsonObject } from "../../wire/qapi/index.ts";
+import { isJsonObject, type JsonObject, valuesOf } from "../../wire/qapi/index.ts";
 import { notASize, parseSize } from "./sizes.ts";
 
 /** Options that are a number of bytes. */
@@ -25,6 +25,11 @@ const discards: ReadonlyMap<string, string> = new Map([
   ["ignore", "ignore"],
 ]);
 
+const modes = new Map<string, readonly string[]>([
+  ["detect-zeroes", valuesOf("BlockdevDetectZeroesOptions")],
+  ["locking", valuesOf("OnOffAuto")],
+]);
+
 function readWord(name: string, text: string): string {
   if (sizes.has(name)) {
     const bytes = parseSize(text);
@@ -36,8 +41,7 @@ function readWord(name: string, text: string): string {
     if (mode === undefined) throw new CommandError("Invalid discard option");
     return mode;
   }
-  const modes = { "detect-zeroes": ["off", "on", "unmap"], locking: ["on", "off", "auto"] }[name];
-  if (modes && !modes.includes(text)) throw new CommandError(`invalid parameter value: ${text}`);
+  if (modes.get(name)?.includes(text) === false) throw new CommandError(`invalid parameter value: ${text}`);
   return text;
 }
 

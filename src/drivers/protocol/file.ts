@@ -29,6 +29,7 @@ import type { NodeView } from "../../block/model/contract.ts";
 import { optionError, stringOption } from "../../block/model/options.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
+import { valuesOf } from "../../wire/qapi/types.ts";
 
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
@@ -210,7 +211,7 @@ function requiredFilename(options: NodeSpec): string {
 }
 
 function checkAio(spec: NodeSpec, direct: boolean): void {
-  const aio = enumOption(spec, "aio", ["threads", "native", "io_uring"]);
+  const aio = enumOption(spec, "aio", valuesOf("BlockdevAioOptions"));
   if (aio === "native" && !direct) {
     throw optionError("aio=native was specified, but it requires cache.direct=on, which was not specified.");
   }
@@ -249,7 +250,7 @@ async function checkOpened(
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
   const { node, host } = context;
   const filename = requiredFilename(spec);
-  const locking = enumOption(spec, "locking", ["on", "off", "auto"]) ?? "auto";
+  const locking = enumOption(spec, "locking", valuesOf("OnOffAuto")) ?? "auto";
   const direct = node.options.cacheDirect;
   checkAio(spec, direct);
   const write = !node.readOnly && !node.options.autoReadOnly;
@@ -275,7 +276,7 @@ async function create({ host }: CreateContext, options: Record<string, unknown>)
   const filename = requiredFilename(spec);
   const size = options["size"];
   if (typeof size !== "number") throw optionError("Parameter 'size' is missing");
-  const preallocation = enumOption(spec, "preallocation", ["off", "metadata", "falloc", "full"]) ?? "off";
+  const preallocation = enumOption(spec, "preallocation", valuesOf("PreallocMode")) ?? "off";
   if (preallocation === "metadata") throw unsupportedPreallocation(preallocation);
   if (!Number.isSafeInteger(size) || size < 0 || size > limits.maxImageBytes) {
     const code = size > 0 ? "EFBIG" : "EINVAL";

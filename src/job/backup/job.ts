@@ -17,12 +17,13 @@ import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
 import { TargetRecovery } from "../core/target-recovery.ts";
 import type { Child } from "../../block/model/node.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** What is copied: QAPI's MirrorSyncMode without incremental, which is bitmap with on-success. */
-export type BackupSync = "full" | "top" | "none" | "bitmap";
+export type BackupSync = Exclude<TypeOf<"MirrorSyncMode">, "incremental">;
 
 /** QAPI's BitmapSyncMode. */
-export type BitmapMode = "on-success" | "always" | "never";
+export type BitmapMode = TypeOf<"BitmapSyncMode">;
 
 /** How a backup works; all of it checked. */
 export interface BackupPlan {

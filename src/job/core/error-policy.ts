@@ -5,18 +5,16 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** QAPI's BlockdevOnError. */
-export type OnError = "report" | "ignore" | "enospc" | "stop" | "auto";
+export type OnError = TypeOf<"BlockdevOnError">;
 
 /** QAPI's BlockErrorAction: what was decided. */
-export type BlockErrorAction = "ignore" | "report" | "stop";
+export type BlockErrorAction = TypeOf<"BlockErrorAction">;
 
 /** QAPI's BlockDeviceIoStatus. */
-export type IoStatus = "ok" | "failed" | "nospace";
-
-/** Every policy. */
-export const onErrorValues: readonly OnError[] = ["report", "ignore", "enospc", "stop", "auto"];
+export type IoStatus = TypeOf<"BlockDeviceIoStatus">;
 
 /** What a policy does about an error: enospc and auto stop for ENOSPC and report the rest. */
 export function decideErrorAction(policy: OnError, code: Errno): BlockErrorAction {

@@ -8,6 +8,7 @@ import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type FoundFormat, probeFormat } from "../../block/graph/probe.ts";
 import { makeImageFile, type NewImage } from "../../block/graph/new-image.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** What a drive-* command says of its target. */
 export interface TargetImage {
@@ -15,8 +16,8 @@ export interface TargetImage {
   /** File name. */
   target: string;
   format?: string | undefined;
-  sync: "top" | "full" | "none" | "incremental" | "bitmap";
-  mode: "existing" | "absolute-paths";
+  sync: TypeOf<"MirrorSyncMode">;
+  mode: TypeOf<"NewImageMode">;
   nodeName?: string | undefined;
 }
 

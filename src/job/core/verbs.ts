@@ -2,24 +2,10 @@
  * The states of a job, the transitions between them and the verbs that each state accepts, as tables.
  * Source: QAPI's JobStatus and JobVerb, behaviour of QEMU 7.2.
  */
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
-/** Every state, in the order of a job's life. */
-export const jobStatuses = [
-  "undefined",
-  "created",
-  "running",
-  "paused",
-  "ready",
-  "standby",
-  "waiting",
-  "pending",
-  "aborting",
-  "concluded",
-  "null",
-] as const;
-
-/** A job's state, as QAPI's JobStatus spells it. */
-export type JobStatus = (typeof jobStatuses)[number];
+/** A job's state. */
+export type JobStatus = TypeOf<"JobStatus">;
 
 /** Every verb. */
 export const jobVerbs = [

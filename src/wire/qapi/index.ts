@@ -26,5 +26,5 @@ export {
 } from "./table.ts";
 export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
-export { typeTable } from "./types.ts";
+export { typeTable, valuesOf } from "./types.ts";
 export { schemaWith, validate, validateArguments, validateOptions } from "./validate.ts";

@@ -5,9 +5,10 @@ import type { DriverType } from "../../../src/block/model/contract.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";
 import { BlockJob } from "../../../src/job/core/block-job.ts";
 import { startCreate } from "../../../src/job/create/create.ts";
-import { type OnError, onErrorValues } from "../../../src/job/core/error-policy.ts";
+import { type OnError } from "../../../src/job/core/error-policy.ts";
 import { jobsOf } from "../../../src/job/core/registry.ts";
 import { MiB, TestGraph } from "../support/graph.ts";
+import { valuesOf } from "../../../src/wire/qapi/index.ts";
 
 class PlainJob extends BlockJob {
   protected override async run(): Promise<void> {
@@ -48,7 +49,7 @@ class Bench {
 }
 
 describe("errorAction", () => {
-  const cases = onErrorValues.flatMap((policy) =>
+  const cases = valuesOf("BlockdevOnError").flatMap((policy) =>
     (["EIO", "ENOSPC"] as const).flatMap((code) => [true, false].map((isRead) => ({ policy, code, isRead }))),
   );
 

@@ -6,8 +6,8 @@ import {
   checkErrorPolicy,
   decideErrorAction,
   ioStatusFor,
-  onErrorValues,
 } from "../../../src/job/core/error-policy.ts";
+import { valuesOf } from "../../../src/wire/qapi/index.ts";
 
 test.each([
   ["report", "EIO", "report"],
@@ -59,7 +59,7 @@ describe("strictErrorPolicy", () => {
   });
 
   test("off, everything goes, as in QEMU 7.2", () => {
-    for (const policy of onErrorValues) expect(refused(policy, undefined, false)).toBe(false);
+    for (const policy of valuesOf("BlockdevOnError")) expect(refused(policy, undefined, false)).toBe(false);
   });
 
   test.each([

@@ -8,10 +8,13 @@ import {
   canTransition,
   isCompleted,
   isReady,
-  jobStatuses,
   jobVerbs,
 } from "../../../src/job/core/verbs.ts";
 import { Engine, type FakeJob } from "./fake-job.ts";
+import { valuesOf } from "../../../src/wire/qapi/index.ts";
+
+/** In the order of a job's life. */
+const jobStatuses = valuesOf("JobStatus");
 
 const legal = new Set([
   "undefined created",

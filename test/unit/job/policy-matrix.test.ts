@@ -2,15 +2,11 @@
 // The fault happens once. What the real program answers in the same cases is in test/conformance/scenarios/policy.mjs.
 import { describe, expect, test } from "vitest";
 import type { BlockJob } from "../../../src/job/core/block-job.ts";
-import {
-  type BlockErrorAction,
-  type OnError,
-  ioStatusFor,
-  onErrorValues,
-} from "../../../src/job/core/error-policy.ts";
+import { type BlockErrorAction, type OnError, ioStatusFor } from "../../../src/job/core/error-policy.ts";
 import { setup } from "./backup-support.ts";
 import { Chain } from "./chain.ts";
 import { bench } from "./mirror-support.ts";
+import { valuesOf } from "../../../src/wire/qapi/index.ts";
 
 type Code = "EIO" | "ENOSPC";
 type Side = "source" | "target";
@@ -129,7 +125,7 @@ interface Case {
 const cases: Case[] = [];
 for (const kind of ["mirror", "backup", "stream", "commit"] as const)
   for (const side of ["source", "target"] as const)
-    for (const policy of onErrorValues)
+    for (const policy of valuesOf("BlockdevOnError"))
       for (const code of ["EIO", "ENOSPC"] as const) cases.push({ kind, side, policy, code });
 
 function argumentsOf({ kind, side, policy }: Case): Policy {

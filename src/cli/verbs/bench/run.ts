@@ -13,6 +13,7 @@ import { type CacheMode, cacheMode } from "../../options/cache.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
+import { valuesOf } from "../../../wire/qapi/types.ts";
 
 /** Options of the verb. */
 export interface BenchFlags extends ImageVerbFlags {
@@ -49,7 +50,7 @@ export function bench(files: readonly string[], flags: BenchFlags): Promise<numb
   return new Run(flags).carryOut(async (verb) => {
     const plan = planOf(flags);
     const aio = flags.aio ?? (flags.native ? "native" : undefined);
-    if (aio !== undefined && !["threads", "native", "io_uring"].includes(aio))
+    if (aio !== undefined && !valuesOf("BlockdevAioOptions").some((mode) => mode === aio))
       throw new Refusal(`Invalid aio option: ${aio}`);
     const cache = cacheOf(flags.cache);
     const [file] = files;

@@ -3,6 +3,7 @@
  */
 import { type CacheMode, cacheMode } from "../../options/cache.ts";
 import { IoFailure } from "./failure.ts";
+import { valuesOf } from "../../../wire/qapi/types.ts";
 
 /** -t. */
 export function cacheChoice(text: string): { cache: CacheMode; writeThrough: boolean } {
@@ -23,6 +24,6 @@ export function discardChoice(text: string): boolean {
 
 /** -i. */
 export function aioMode(text: string): string {
-  if (["threads", "native", "io_uring"].includes(text)) return text;
+  if (valuesOf("BlockdevAioOptions").some((mode) => mode === text)) return text;
   throw new IoFailure(`Invalid aio option: ${text}`, "note");
 }

@@ -8,6 +8,8 @@ import { isPowerOfTwo } from "../../../base/ranges.ts";
 import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
 import { optionError, sizeOption, stringOption } from "../../../block/model/options.ts";
 import { type Account, accountOptions } from "./account.ts";
+import type { TypeOf } from "../../../wire/qapi/index.ts";
+import { valuesOf } from "../../../wire/qapi/types.ts";
 
 /** What the driver works with. */
 export interface HttpOptions {
@@ -17,8 +19,8 @@ export interface HttpOptions {
   size: number | undefined;
   /** The ETag that the disk must have. */
   etag: string | undefined;
-  ifMatch: "on" | "off" | "auto";
-  credentials: "omit" | "same-origin" | "include";
+  ifMatch: TypeOf<"OnOffAuto">;
+  credentials: TypeOf<"HttpCredentials">;
   /** What goes along to the disk's own origin. */
   account: Account;
   /** Unit of requests, bytes; undefined: the default, or what parts and manifest say. */
@@ -121,8 +123,8 @@ export function httpOptions(
     url: urlOption(spec, http.base),
     size: sizeOption(spec, "size"),
     etag: stringOption(spec, "etag"),
-    ifMatch: oneOf(spec, "if-match", ["on", "off", "auto"], "auto"),
-    credentials: oneOf(spec, "credentials", ["omit", "same-origin", "include"], "omit"),
+    ifMatch: oneOf(spec, "if-match", valuesOf("OnOffAuto"), "auto"),
+    credentials: oneOf(spec, "credentials", valuesOf("HttpCredentials"), "omit"),
     account: accountOptions(spec, context, http),
     clusterBytes,
     cacheBytes: within(spec, "cache-size", { byDefault: 8 * MiB, least: 0, most: limits.httpMaxCacheBytes }),

@@ -4,8 +4,9 @@
  */
 import type { CreateOption, OptionUse } from "../../../../block/model/contract.ts";
 import { cipherOptions, keySlotOptions, LUKS } from "../../../../crypto/luks-rows.ts";
+import { valuesOf } from "../../../../wire/qapi/types.ts";
 
-const PREALLOCATIONS = ["off", "metadata", "falloc", "full"];
+const PREALLOCATIONS: readonly string[] = valuesOf("PreallocMode");
 const versions: Readonly<Record<string, string>> = { "0.10": "v2", "1.1": "v3" };
 
 function compatRefusal(value: string, use: OptionUse): string | undefined {

@@ -5,10 +5,11 @@
 import { CommandError } from "../../../../base/errors.ts";
 import type { NodeSpec } from "../../../../block/model/contract.ts";
 import type { MetadataMap, Section } from "./overlap.ts";
+import { valuesOf } from "../../../../wire/qapi/types.ts";
 
-type Template = "none" | "constant" | "cached" | "all";
-
-const templates: readonly Template[] = ["none", "constant", "cached", "all"];
+/** From the smallest set of sections to the largest. */
+const templates = valuesOf("Qcow2OverlapCheckMode");
+type Template = (typeof templates)[number];
 
 /** Each flag, its section, and the first template that has it. */
 const flags: readonly (readonly [string, Section, Template])[] = [
