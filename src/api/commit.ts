@@ -13,7 +13,7 @@ import { imageFilename } from "../block/model/filename.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { OnError } from "../job/core/error-policy.ts";
-import { findBackingImage } from "../job/core/arguments.ts";
+import { imagesByName } from "../job/core/image-names.ts";
 import { commit, type JobOptions, jobOptions, whenReady } from "./jobs.ts";
 import type { Node } from "./node.ts";
 import { optionsOf } from "./options.ts";
@@ -49,7 +49,7 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
   const { graph } = node.engine;
   const { base, keep = base !== undefined, follow = completed, ...rest } = options;
   const image = skipFilters(skipImplicitFilters(node.blockNode));
-  const below = findBase(image, base);
+  const below = await findBase(image, base);
   if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
   graph.reference(image);
   const run = async (): Promise<void> => {
@@ -62,8 +62,9 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
   await closing(run, () => graph.release(image));
 }
 
-function findBase(image: BlockNode, base: string | undefined): BlockNode {
-  const found = base === undefined ? backingChainNext(image) : findBackingImage(image, base);
+async function findBase(image: BlockNode, base: string | undefined): Promise<BlockNode> {
+  const images = await imagesByName(image, [base]);
+  const found = base === undefined ? backingChainNext(image) : images(image, base);
   if (found) return found;
   throw new CommandError(
     base === undefined

@@ -4,6 +4,7 @@
  */
 import { BlockError } from "../base/errors.ts";
 import type { HostFiles } from "../base/host.ts";
+import { hasProtocol } from "../block/model/gate.ts";
 
 /** Whether two names mean one file. */
 export async function isSameFile(files: HostFiles, one: string, other: string): Promise<boolean> {
@@ -27,9 +28,7 @@ export async function refuseOwnFiles(files: HostFiles, image: Record<string, unk
   const named = {
     "data file": fileNameOf(image["data-file"]),
     "backing file":
-      typeof backing === "string" && !/^[^/\\]*:/.test(backing)
-        ? files.resolve(filename, backing)
-        : undefined,
+      typeof backing === "string" && !hasProtocol(backing) ? files.resolve(filename, backing) : undefined,
   };
   for (const [what, other] of Object.entries(named)) {
     if (other === undefined || !(await isSameFile(files, filename, other))) continue;

@@ -9,6 +9,7 @@ import { backingChainNext } from "./model/chain.ts";
 import type { SnapshotInfo } from "./model/contract.ts";
 import { dirtyBitmapInfo } from "./model/dirty-bitmap.ts";
 import { imageFilename, nodeFilename } from "./model/filename.ts";
+import { hasProtocol } from "./model/gate.ts";
 import type { BlockNode } from "./model/node.ts";
 
 const noThrottling = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
@@ -95,7 +96,7 @@ function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
   const format = node.driver.backingFormat?.();
   return {
     "backing-filename": name,
-    "full-backing-filename": /^[^/\\]*:/.test(name)
+    "full-backing-filename": hasProtocol(name)
       ? name
       : node.services.host.files.resolve(imageFilename(node), name),
     ...(format === undefined ? {} : { "backing-filename-format": format }),

@@ -55,7 +55,7 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
       refuse: `${request.kind} name '${request.name}' refused: ${why}`,
     });
     if (request.name.includes("\0")) return refuse("it holds a NUL byte");
-    if (/^[^/\\]*:/.test(request.name))
+    if (hasProtocol(request.name))
       return refuse("names with a protocol are not opened out of an image's header");
     const filename = host.files.resolve(request.image, request.name);
     const file: NodeSpec = { driver: "file", filename };
@@ -68,6 +68,11 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     // A file that is not there is not there: opening it says so.
     return info ? { allow, identity: info.identity } : { allow };
   };
+}
+
+/** Whether a file name begins with a protocol (`http:`), so that it is no path. */
+export function hasProtocol(name: string): boolean {
+  return /^[^/\\]*:/.test(name);
 }
 
 type Named = GateRequest & { filename: string; info: FileInfo | undefined };

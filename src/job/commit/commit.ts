@@ -213,7 +213,7 @@ async function start(
   args: BlockCommitArguments,
   options: StartOptions,
 ): Promise<BlockJob> {
-  const plan = planCommit(graph, args);
+  const plan = await planCommit(graph, args);
   checkErrorPolicy({
     strict: graph.strictErrorPolicy,
     jobType: "commit",

@@ -11,7 +11,8 @@ import { Perm } from "../../block/model/permissions.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BlockJob } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
-import { findBackingImage, lookupNode } from "../core/arguments.ts";
+import { lookupNode } from "../core/arguments.ts";
+import { type ImageLookup, imagesByName } from "../core/image-names.ts";
 
 /** Arguments of block-commit. */
 export type BlockCommitArguments = ArgsOf<"block-commit">;
@@ -32,11 +33,14 @@ export interface CommitPlan {
 }
 
 /** Checks a command in QEMU's order and words; throws CommandError. Changes nothing. */
-export function planCommit(graph: BlockGraph, args: BlockCommitArguments): CommitPlan {
+export async function planCommit(graph: BlockGraph, args: BlockCommitArguments): Promise<CommitPlan> {
+  const images = await imagesByName(rootNode(graph, args.device), [args.top, args.base]);
+  // The graph may be another by now; from here on nothing waits.
   const device = rootNode(graph, args.device);
   device.checkBlocked("commit-source");
-  const top = findTop(graph, device, args);
-  const base = findBase(graph, top, args);
+  const wanted = { graph, args, images };
+  const top = findTop(wanted, device);
+  const base = findBase(wanted, top);
   const end = filterOrCow(base);
   for (const node of layers(top)) {
     if (node === end) break;
@@ -74,7 +78,13 @@ function rootNode(graph: BlockGraph, name: string): BlockNode {
   return node;
 }
 
-function findTop(graph: BlockGraph, device: BlockNode, args: BlockCommitArguments): BlockNode {
+interface Wanted {
+  graph: BlockGraph;
+  args: BlockCommitArguments;
+  images: ImageLookup;
+}
+
+function findTop({ graph, args, images }: Wanted, device: BlockNode): BlockNode {
   const { top: filename } = args;
   const name = args["top-node"];
   if (name !== undefined && filename !== undefined)
@@ -85,12 +95,12 @@ function findTop(graph: BlockGraph, device: BlockNode, args: BlockCommitArgument
     return top;
   }
   if (filename === undefined || filename === nodeFilename(device)) return device;
-  const top = findBackingImage(device, filename);
+  const top = images(device, filename);
   if (!top) throw new CommandError(`Top image file ${filename} not found`);
   return top;
 }
 
-function findBase(graph: BlockGraph, top: BlockNode, args: BlockCommitArguments): BlockNode {
+function findBase({ graph, args, images }: Wanted, top: BlockNode): BlockNode {
   const { base: filename } = args;
   const name = args["base-node"];
   if (name !== undefined && filename !== undefined)
@@ -101,7 +111,7 @@ function findBase(graph: BlockGraph, top: BlockNode, args: BlockCommitArguments)
     return base;
   }
   if (filename !== undefined) {
-    const base = findBackingImage(top, filename);
+    const base = images(top, filename);
     if (!base) throw new CommandError(`Can't find '${filename}' in the backing chain`);
     return base;
   }

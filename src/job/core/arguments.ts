@@ -1,13 +1,10 @@
 /**
  * What the commands that start block jobs have in common: their shared arguments (wire names, already validated), the
- * default id, and looking up images by file name. Source: QAPI; words of QEMU 7.2.
+ * default id, and looking up nodes. Source: QAPI; words of QEMU 7.2.
  */
 import { CommandError } from "../../base/errors.ts";
-import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
-import { nodeFilename } from "../../block/model/filename.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { imageFilename } from "../../block/model/filename.ts";
 import type { BlockJobOptions } from "./block-job.ts";
 import { jobsOf } from "./registry.ts";
 import type { JobTransaction } from "./transaction.ts";
@@ -64,26 +61,6 @@ export function jobOptions(
     autoFinalize: args["auto-finalize"],
     autoDismiss: args["auto-dismiss"],
   };
-}
-
-/** The image below `top` that goes by this file name, as the user or the overlay's header spells it. */
-export function findBackingImage(top: BlockNode, filename: string): BlockNode | undefined {
-  const { files } = top.services.host;
-  for (let node = skipFilters(top); ;) {
-    const next = backingChainNext(node);
-    if (!next) return undefined;
-    const header = node.driver.backingFilename?.();
-    if (filename === header || filename === nodeFilename(next)) return next;
-    const own = imageFilename(next);
-    const meant = files.resolve(imageFilename(node), filename);
-    if (own !== "" && withoutDots(own) === withoutDots(meant)) return next;
-    node = next;
-  }
-}
-
-/** A path without the parts that change nothing: `./a//b` is `a/b`. */
-function withoutDots(path: string): string {
-  return path.replaceAll(/\/(?:\.?\/)+/g, "/").replace(/^(?:\.\/)+/, "");
 }
 
 /** The node of that name, in the words of commands that also take devices. */

@@ -25,7 +25,8 @@ import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { jobsOf } from "../core/registry.ts";
 import { startJob } from "../start.ts";
-import { type StartOptions, findBackingImage, jobOptions, lookupNode } from "../core/arguments.ts";
+import { type StartOptions, jobOptions, lookupNode } from "../core/arguments.ts";
+import { type ImageLookup, imagesByName } from "../core/image-names.ts";
 
 /** Arguments of block-stream. */
 export type BlockStreamArguments = ArgsOf<"block-stream">;
@@ -177,7 +178,7 @@ async function start(
   args: BlockStreamArguments,
   options: StartOptions,
 ): Promise<StreamJob> {
-  const range = findRange(graph, args);
+  const range = await findRange(graph, args);
   const { top } = range;
   const onError = args["on-error"] ?? "report";
   checkErrorPolicy({
@@ -223,10 +224,12 @@ function checkExclusive(args: BlockStreamArguments): void {
   throw new CommandError(`'${first}' and '${second}' cannot be specified at the same time`);
 }
 
-function findRange(graph: BlockGraph, args: BlockStreamArguments): StreamRange {
+async function findRange(graph: BlockGraph, args: BlockStreamArguments): Promise<StreamRange> {
   checkExclusive(args);
+  const images = await imagesByName(graph.lookup(args.device), [args.base]);
+  // The graph may be another by now; from here on nothing waits.
   const top = graph.lookup(args.device);
-  const base = findBase(graph, top, args);
+  const base = findBase({ graph, args, images }, top);
   const bottom = args.bottom === undefined ? undefined : findBottom(graph, top, args);
   const end = bottom ? filterOrCow(bottom) : base;
   for (const node of layers(top)) {
@@ -242,9 +245,15 @@ function findRange(graph: BlockGraph, args: BlockStreamArguments): StreamRange {
   return { top, ...overlayOf(top, base) };
 }
 
-function findBase(graph: BlockGraph, top: BlockNode, args: BlockStreamArguments): BlockNode | undefined {
+interface Wanted {
+  graph: BlockGraph;
+  args: BlockStreamArguments;
+  images: ImageLookup;
+}
+
+function findBase({ graph, args, images }: Wanted, top: BlockNode): BlockNode | undefined {
   if (args.base !== undefined) {
-    const found = findBackingImage(top, args.base);
+    const found = images(top, args.base);
     if (!found) throw new CommandError(`Can't find '${args.base}' in the backing chain`);
     return found;
   }
