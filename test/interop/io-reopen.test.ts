@@ -96,6 +96,14 @@ describe("io: reopen, as qemu-io", () => {
     expect(status).toBe(0);
   });
 
+  it.each([
+    ["reopen -o cache-size=1M", "reopen -o l2-cache-size=512k", "reopen -o refcount-cache-size=256k"],
+    ["reopen -o l2-cache-size=64k", "reopen -o refcount-cache-size=256k", "reopen -o cache-size=1M"],
+    ["reopen -o l2-cache-size=2M", "reopen -o cache-size=1M", "reopen -o refcount-cache-size=512k"],
+  ])("a size of caches takes the place of those that it excludes: %s, %s, %s", (...lines) => {
+    expect(same("a.qcow2", ...lines, "write -P 1 0 200k", "read -P 1 0 200k").status).toBe(0);
+  });
+
   it("leaves a lazy image dirty in a crash, and none after it was reopened as it was", () => {
     const flags = (): unknown => {
       const check = ["check", "--output=json", "a.qcow2"];
@@ -131,6 +139,13 @@ describe("io: reopen, as qemu-io", () => {
     "l2-cache-size=x",
     "l2-cache-entry-size=3",
     "cache-size=1M,l2-cache-size=2M",
+    "cache-size=1M,l2-cache-size=64k,refcount-cache-size=64k",
+    "refcount-cache-size=256T",
+    "cache-size=256T",
+    "cache-size=256T,l2-cache-size=1M",
+    "cache-size=256T,refcount-cache-size=1M",
+    "cache-clean-interval=-1",
+    "cache-clean-interval=4294967296",
     "force-share=on",
     "data-file=x",
     "x=y",

@@ -214,6 +214,12 @@ describe("a snapshot that fails", () => {
   );
 });
 
+/** Sets the count of a cluster in the first block of refcounts of 64 bits. */
+function setCount(path: string, cluster: number, count: bigint): void {
+  const block = Number(peek(path, Number(peek(path, 48, 8).readBigUInt64BE()), 8).readBigUInt64BE());
+  patchFile(path, [block + cluster * 8, 8, count]);
+}
+
 describe("refcounts of 64 bits", () => {
   it.each([
     ["2^53 + 1", 2n ** 53n + 1n],
@@ -242,4 +248,24 @@ describe("refcounts of 64 bits", () => {
     expect(snapshot.ours).toEqual(snapshot.theirs);
     expect(peek(join(twins.ours, "a.qcow2"), slot, 8).readBigUInt64BE()).toBe(count);
   });
+
+  it.each([
+    [0, 70000n, 16, 1],
+    [0, 70000n, 32, 0],
+    [5, 2n ** 32n - 1n, 32, 0],
+    [5, 2n ** 32n, 32, 1],
+    [5, 2n ** 53n + 1n, 16, 1],
+    [9, 2n ** 63n, 1, 1],
+    [9, 2n ** 64n - 1n, 32, 1],
+    [9, 2n ** 64n - 1n, 64, 0],
+  ])(
+    "cluster %i with %i references is amended to %i bits as qemu-img does",
+    (cluster, count, bits, status) => {
+      const path = make("refcount_bits=64");
+      twins.write("a.qcow2", "write -q -P 5 0 64k");
+      setCount(path, cluster, count);
+      expectSame(["amend", "-o", `refcount_bits=${bits}`, "a.qcow2"], ["check", "a.qcow2"]);
+      expect(twins.both("amend", "-o", `refcount_bits=${bits}`, "a.qcow2").ours.status).toBe(status);
+    },
+  );
 });

@@ -449,6 +449,11 @@ export interface DriverType {
   readonly supportsBacking?: boolean;
   /** Options of its own that an open node can change (`BlockDriver.reopen`). */
   readonly reopenable?: ReadonlySet<string>;
+  /**
+   * What stays in force of the options `now` where `changes` come beside them: all but what these exclude (which is none where
+   * it is absent). Options of one name give way anyway.
+   */
+  keptOptions?(this: void, now: Readonly<NodeSpec>, changes: Readonly<Record<string, unknown>>): NodeSpec;
   /** Can store compressed writes (Req.compressed). */
   readonly compressedWrites?: boolean;
   /** Options of its own that `open` takes (QAPI members), where the table of QEMU 7.2 does not know the driver. */

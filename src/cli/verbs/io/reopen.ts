@@ -80,7 +80,7 @@ function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: 
   const { discard, detectZeroes, autoReadOnly } = node.options;
   const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly };
   return {
-    ...node.spec,
+    ...(node.type.keptOptions?.(node.spec, typed) ?? node.spec),
     ...now,
     ...children,
     "read-only": readOnly ?? node.readOnly,

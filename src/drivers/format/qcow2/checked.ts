@@ -25,7 +25,7 @@ import type { ImageTools } from "./features/tools.ts";
 import type { Image } from "./metadata/image.ts";
 import { openQcow2, qcow2 } from "./index.ts";
 import { inspectImage } from "./check/inspect.ts";
-import { reopenableOptions, reopenImage, useOverlapCheck } from "./features/reopen.ts";
+import { keptOptions, reopenableOptions, reopenImage, useOverlapCheck } from "./features/reopen.ts";
 import { Qcow2Snapshots } from "./features/snapshots.ts";
 import { Qcow2VmState } from "./features/vm-state.ts";
 import { templateOf } from "./metadata/overlap-modes.ts";
@@ -77,4 +77,5 @@ export const checkedQcow2: DriverType & Required<Pick<DriverType, "check">> = {
   stream: streamQcow2,
   check: inspectImage,
   reopenable: reopenableOptions,
+  keptOptions,
 };

@@ -57,9 +57,10 @@ async function checkCounts(image: Image, order: number): Promise<void> {
     for (let index = 0; block && index < blockEntries; index++) {
       if (readRefcount(block, index, refcountOrder) <= most) continue;
       const count = exactRefcount(block, index, refcountOrder);
+      const offset = (base + index) * clusterSize;
       throw new CommandError(
         `Cannot decrease refcount entry width to ${2 ** order} bits: Cluster at offset ` +
-          `0x${((base + index) * clusterSize).toString(16)} has a refcount of ${count}`,
+          `${offset === 0 ? "" : "0x"}${offset.toString(16)} has a refcount of ${count}`,
       );
     }
     image.trim();

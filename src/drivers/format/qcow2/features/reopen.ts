@@ -27,6 +27,19 @@ export const reopenableOptions: ReadonlySet<string> = new Set([
   "cache-clean-interval",
 ]);
 
+/**
+ * The options that stay in force beside changes: a new total size of the caches takes the place of their single sizes, and single
+ * sizes that then are both set that of an old total.
+ */
+export function keptOptions(now: Readonly<NodeSpec>, changes: Readonly<Record<string, unknown>>): NodeSpec {
+  const { "l2-cache-size": _l2, "refcount-cache-size": _refcount, ...others } = now;
+  if (changes["cache-size"] !== undefined) return others;
+  const isSet = (name: string): boolean => (changes[name] ?? now[name]) !== undefined;
+  if (!isSet("l2-cache-size") || !isSet("refcount-cache-size")) return now;
+  const { "cache-size": _total, ...singles } = now;
+  return singles;
+}
+
 /** Puts `overlap-check` in force. Throws CommandError for a mode that there is not; errors of the file. */
 export async function useOverlapCheck(
   image: Image,

@@ -1,6 +1,7 @@
 /** The runtime options of a qcow2 node (QAPI BlockdevOptionsQcow2), checked. Sources: QAPI; messages as QEMU 7.2. */
 import { CommandError } from "../../../../base/errors.ts";
 import { KiB, MiB } from "../../../../base/limits.ts";
+import { alignUp } from "../../../../base/ranges.ts";
 import type { NodeSpec } from "../../../../block/model/contract.ts";
 import { type Geometry, isPowerOfTwoBetween } from "../disk/layout.ts";
 
@@ -22,6 +23,9 @@ export interface Qcow2Options {
 /** QEMU's default for the L2 cache on Linux: enough for 256 GiB at 64 KiB clusters. */
 const DEFAULT_L2_CACHE = 32 * MiB;
 const MIN_TABLES = 4;
+const MAX_TABLES = 2 ** 31 - 1;
+/** Seconds. */
+const MAX_CLEAN_INTERVAL = 2 ** 32 - 1;
 
 function number(spec: NodeSpec, name: string): number | undefined {
   const value = spec[name];
@@ -54,10 +58,29 @@ function cacheSizes(spec: NodeSpec, geometry: Geometry, size: number): { l2: num
     throw new CommandError(`L2 cache entry size must be a power of two ${limit}`);
   }
   const tables = Math.max(1, Math.ceil(size / geometry.clusterSize)) * geometry.entryBytes;
+  checkTableCounts(spec, geometry, alignUp(tables, geometry.clusterSize));
   const minRefcount = MIN_TABLES * geometry.clusterSize;
   refcount ??= total === undefined || l2 === undefined ? minRefcount : total - l2;
   l2 ??= total === undefined ? Math.min(DEFAULT_L2_CACHE, tables) : Math.max(0, total - refcount);
   return { l2, refcount };
+}
+
+/** Throws for caches of more tables than QEMU can count; `most` are the bytes of all L2 tables, which an L2 cache is cut to. */
+function checkTableCounts(spec: NodeSpec, { clusterSize }: Geometry, most: number): void {
+  const total = number(spec, "cache-size") ?? 0;
+  const given = number(spec, "refcount-cache-size");
+  const l2 = given === undefined ? 0 : total - given;
+  const refcount = given ?? total - Math.min(most, number(spec, "l2-cache-size") ?? most);
+  const l2Entry = number(spec, "l2-cache-entry-size") ?? Math.min(64 * KiB, clusterSize);
+  if (Math.floor(l2 / l2Entry) > MAX_TABLES) throw new CommandError("L2 cache size too big");
+  if (Math.floor(refcount / clusterSize) > MAX_TABLES) throw new CommandError("Refcount cache size too big");
+}
+
+/** Throws for an interval of more seconds than QEMU can count. */
+function checkCleanInterval(spec: NodeSpec): void {
+  const seconds = number(spec, "cache-clean-interval") ?? 0;
+  // QEMU reads a negative number as one near 2^64.
+  if (seconds < 0 || seconds > MAX_CLEAN_INTERVAL) throw new CommandError("Cache clean interval too big");
 }
 
 /** Checks and completes the options. `size` is the virtual size; `discard` the node's own setting. */
@@ -66,6 +89,7 @@ export function parseOptions(
   image: { geometry: Geometry; size: number; version: 2 | 3; discard: boolean },
 ): Qcow2Options {
   const { l2, refcount } = cacheSizes(spec, image.geometry, image.size);
+  checkCleanInterval(spec);
   if (spec["lazy-refcounts"] === true && image.version < 3) {
     const words = "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level";
     throw new CommandError(words);
