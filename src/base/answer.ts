@@ -5,6 +5,7 @@
  * Invariants: what is known at once is never made a promise of, so nothing is awaited that need not be; errors come as
  * they come, thrown or rejected, and the functions here treat both alike. No thenable is ever a value.
  */
+import { settleAll } from "./signals.ts";
 
 /** A value, or a promise of it. */
 export type Answer<T> = T | Promise<T>;
@@ -82,7 +83,5 @@ async function repeatLater(first: Promise<boolean>, step: () => Answer<boolean>)
 export function together(works: readonly (() => Answer<void>)[]): Answer<void> {
   const waiting = works.map((work) => guarded(work)).filter((answer) => isPromise(answer));
   if (waiting.length === 0) return undefined;
-  return Promise.allSettled(waiting).then((results) => {
-    for (const result of results) if (result.status === "rejected") throw result.reason as Error;
-  });
+  return settleAll(waiting).then(() => undefined);
 }

@@ -111,11 +111,20 @@ function isSuppression(error: unknown): error is Suppression {
   );
 }
 
-/** Hangs `later` onto the end of the chain of causes of `first`, once. */
+/** The last cause of an error, or `stop` if that is one. */
+function lastCause(error: unknown, stop?: unknown): unknown {
+  let last = error;
+  while (last instanceof Error && last !== stop && last.cause !== undefined) last = last.cause;
+  return last;
+}
+
+/**
+ * Hangs `later` onto the end of the chain of causes of `first`, once. Not if that would close a ring: several who wait may
+ * get the same errors in different orders.
+ */
 export function withCause(first: unknown, later: unknown): unknown {
-  let last = first;
-  while (last instanceof Error && last !== later && last.cause !== undefined) last = last.cause;
-  if (last instanceof Error && last !== later && later !== first) last.cause = later;
+  const last = lastCause(first, later);
+  if (last instanceof Error && last !== lastCause(later, last) && last !== later) last.cause = later;
   return first;
 }
 

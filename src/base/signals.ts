@@ -1,8 +1,9 @@
 /**
- * Small asynchronous building blocks: a promise with its handles outside, a wait that an AbortSignal ends, a FIFO mutex
- * and a counter that can be awaited. None of them reads a clock.
+ * Small asynchronous building blocks: a promise with its handles outside, a wait that an AbortSignal ends, one for all of
+ * several, a FIFO mutex and a counter that can be awaited. None of them reads a clock.
  */
 import { assert } from "./assert.ts";
+import { withCause } from "./errors.ts";
 
 /** A promise together with its settling functions. */
 export interface Deferred<T> {
@@ -69,6 +70,25 @@ export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefine
     // Before the result is seen: who has it finds nothing of ours on the signal.
     promise.finally(forget).then(resolve, reject);
   });
+}
+
+/**
+ * The values of what has settled. Throws the first failure, in the order of `results`, with the others as its causes.
+ */
+export function valuesOrFailure<T>(results: readonly PromiseSettledResult<T>[]): T[] {
+  const failures = results.flatMap((result) =>
+    result.status === "rejected" ? [result.reason as unknown] : [],
+  );
+  if (failures.length > 0) throw failures.reduce((first, later) => withCause(first, later));
+  return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+}
+
+/**
+ * Waits for all, whatever becomes of them, so that none is left under way behind the caller's back; then rejects as
+ * valuesOrFailure() throws.
+ */
+export async function settleAll<T>(waits: readonly (T | PromiseLike<T>)[]): Promise<T[]> {
+  return valuesOrFailure(await Promise.allSettled(waits));
 }
 
 /** A FIFO mutex. `await using held = await mutex.lock()` or lock()/unlock by the returned function. */

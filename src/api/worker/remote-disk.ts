@@ -8,7 +8,7 @@
 import { asyncDispose } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
-import { abortable } from "../../base/signals.ts";
+import { abortable, settleAll } from "../../base/signals.ts";
 import { checkMapRange, type MapExtent, type MapRange } from "../map.ts";
 import { type CallOptions, type ImageInfo, checkCall, checkInfo, checkZeroes } from "../node.ts";
 import { checkStreamOptions, type ImageStreamOptions } from "../image-stream.ts";
@@ -282,8 +282,7 @@ export class RemoteDisk implements AsyncDisposable {
     for (let at = offset; at < end || all.length === 0; at += size) {
       all.push(piece(at, Math.min(size, end - at)));
     }
-    const failed = (await Promise.allSettled(all)).find(({ status: how }) => how === "rejected");
-    if (failed?.status === "rejected") throw failed.reason;
+    await settleAll(all);
   }
 
   #piece(

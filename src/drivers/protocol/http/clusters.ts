@@ -6,7 +6,7 @@
  * at most `cacheBytes`. Whole clusters that a job reads are not cached: it reads each one once.
  */
 import type { BlockError } from "../../../base/errors.ts";
-import { type Deferred, deferred } from "../../../base/signals.ts";
+import { type Deferred, deferred, settleAll } from "../../../base/signals.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Source } from "./range-source.ts";
 
@@ -81,7 +81,7 @@ export class Clusters {
       at = stop;
     }
     if (!background) this.#readAhead(offset, end);
-    return waits.length === 0 ? undefined : settleAll(waits);
+    return waits.length === 0 ? undefined : settleAll(waits).then(() => undefined);
   }
 
   /** Bytes of a cluster: the last one may be short. */
@@ -200,10 +200,4 @@ export class Clusters {
     if (pending.keep) this.store(pending.cluster, bytes);
     pending.arrival.resolve(bytes);
   }
-}
-
-/** Waits for all, so that nobody fills the caller's buffer after we have settled; rejects with the first error. */
-async function settleAll(waits: readonly Promise<void>[]): Promise<void> {
-  await Promise.allSettled(waits);
-  await Promise.all(waits);
 }

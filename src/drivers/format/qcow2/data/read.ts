@@ -3,6 +3,8 @@
  * image does not hold comes from the backing file. Source: qcow2.txt, "Cluster mapping".
  */
 import { type Answer, andThen, guarded, isPromise, repeat } from "../../../../base/answer.ts";
+import { closing } from "../../../../base/closing.ts";
+import { settleAll } from "../../../../base/signals.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import { readCompressed } from "./compressed.ts";
 import type { Image } from "../metadata/image.ts";
@@ -56,13 +58,12 @@ function readExtents(image: Image, first: Extent, { offset, buffer, flags }: Gue
 }
 
 /** No request of ours may still fill the caller's buffer after we have settled. */
-async function settled(all: Answer<void>, reads: readonly Promise<void>[]): Promise<void> {
-  try {
-    await all;
-  } finally {
-    await Promise.allSettled(reads);
-  }
-  await Promise.all(reads);
+function settled(all: Answer<void>, reads: readonly Promise<void>[]): Promise<void> {
+  // The reads are not all started before `all` is over.
+  return closing(
+    async () => all,
+    () => settleAll(reads),
+  );
 }
 
 function readExtent(image: Image, extent: Extent, read: GuestRead): Answer<void> {

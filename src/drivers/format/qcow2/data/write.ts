@@ -17,6 +17,7 @@ import {
   together,
 } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
+import { valuesOrFailure } from "../../../../base/signals.ts";
 import type { Claim } from "../metadata/in-flight.ts";
 import type { DataPlace, Image } from "../metadata/image.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
@@ -157,7 +158,7 @@ function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Answ
       for (const [index, segment] of segments.entries())
         if (!written[index] && segment.action === "new") await giveRoom(image, segment);
       await image.locked(() => finish(image, segments, (index) => written[index] === true));
-      for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+      valuesOrFailure(results);
     });
   });
 }

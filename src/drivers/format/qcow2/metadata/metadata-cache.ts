@@ -8,6 +8,7 @@
  */
 import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
+import { settleAll } from "../../../../base/signals.ts";
 
 /** A piece of a table in memory. */
 export interface CachedTable {
@@ -129,8 +130,7 @@ export class MetadataCache {
     const queue = [...this.#dirty].sort((a, b) => a.offset - b.offset);
     for (let at = 0; at < queue.length; at += PARALLEL_WRITES) {
       const batch = queue.slice(at, at + PARALLEL_WRITES).map((table) => this.#write(table));
-      const results = await Promise.allSettled(batch);
-      for (const result of results) if (result.status === "rejected") throw result.reason as Error;
+      await settleAll(batch);
     }
   }
 
