@@ -111,7 +111,7 @@ export function checkLength(bytes: number, op: string): void {
 
 /** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */
 export function checkNodeSpec(spec: unknown, drivers: Iterable<DriverType>): void {
-  checkValue("BlockdevOptions", spec, specTypes(drivers));
+  checkValue("BlockdevOptions", spec, specTypes(drivers), "description");
 }
 
 /** The same for what createImage() makes: as blockdev-create's options, with a new file for `file`. */

@@ -72,6 +72,8 @@ function fillMember(key: string, value: Json, anyFormat: string): { value?: Json
 function missing(key: string, value: JsonObject, anyFormat: string): JsonObject {
   // The format of encryption stands in the header.
   if (key === "encrypt" && value["format"] === undefined) return { format: LUKS };
+  // What a file lacks its driver says, in QEMU's words.
+  if (value["driver"] === "file" && value["filename"] === undefined) return { filename: "" };
   if (key !== "backing" || !isFromHeader(value)) return {};
   return { file: "", ...(value["driver"] === undefined ? { driver: anyFormat } : {}) };
 }

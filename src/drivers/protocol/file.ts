@@ -205,8 +205,8 @@ function enumOption(spec: NodeSpec, name: string, values: readonly string[]): st
 
 function requiredFilename(options: NodeSpec): string {
   const filename = stringOption(options, "filename");
-  if (filename === undefined) throw optionError("Parameter 'filename' is missing");
-  if (filename === "") throw optionError("The 'file' block driver requires a file name");
+  if (filename === undefined || filename === "")
+    throw optionError("The 'file' block driver requires a file name");
   return filename;
 }
 

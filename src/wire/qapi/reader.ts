@@ -47,7 +47,7 @@ const INT64_MAX = 2n ** 63n - 1n;
 const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** Where the input comes from. */
-export type Origin = "json" | "options" | "program";
+export type Origin = "json" | "options" | "program" | "description";
 
 /** One reading of one input. */
 export class Reader {
@@ -55,11 +55,14 @@ export class Reader {
   readonly #options: boolean;
   /** Refusals name what was meant. */
   readonly #hints: boolean;
+  /** What is missing is the driver's to say: headers and probes may bring it yet. */
+  readonly #mayLack: boolean;
   readonly #types: TypeTable;
 
   constructor(origin: Origin, types: TypeTable) {
     this.#options = origin === "options";
-    this.#hints = origin === "program";
+    this.#hints = origin === "program" || origin === "description";
+    this.#mayLack = origin === "description";
     this.#types = types;
   }
 
@@ -105,7 +108,11 @@ export class Reader {
       this.#take(definition.base, taken, place);
       const tag = taken.output[definition.tag];
       const branch = typeof tag === "string" ? definition.branches[tag] : undefined;
-      if (typeof branch !== "string") return;
+      if (typeof branch !== "string") {
+        // Of a part of a description nobody can tell whose its members are.
+        if (this.#mayLack) taken.isOpen = true;
+        return;
+      }
       const struct = this.#types[branch];
       assert(struct?.kind === "struct", `branch ${branch} is no struct`);
       this.#takeStruct(struct, taken, place);
@@ -146,7 +153,8 @@ export class Reader {
       const path = memberPath(place, name);
       const value = Object.hasOwn(taken.input, name) ? taken.input[name] : undefined;
       if (value === undefined) {
-        if (!optional) throw new QapiError(`Parameter '${path}' is missing`);
+        if (!optional && !(this.#mayLack && path !== "driver"))
+          throw new QapiError(`Parameter '${path}' is missing`);
         taken.seen.add(name);
         continue;
       }
@@ -294,7 +302,15 @@ function kindOf(input: Json): string {
   return isJsonObject(input) ? "object" : typeof input;
 }
 
-/** Checks what a program handed to the library against the type `name` of `types`. Throws QapiError. */
-export function checkValue(name: string, value: unknown, types: TypeTable): void {
-  new Reader("program", types).value(name, value as Json, ROOT);
+/**
+ * Checks what a program handed to the library against the type `name` of `types`. A `description` of a node may lack all but its
+ * driver. Throws QapiError.
+ */
+export function checkValue(
+  name: string,
+  value: unknown,
+  types: TypeTable,
+  origin: "program" | "description" = "program",
+): void {
+  new Reader(origin, types).value(name, value as Json, ROOT);
 }

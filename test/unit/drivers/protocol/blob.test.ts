@@ -63,10 +63,10 @@ describe("blob", () => {
     const open = (spec: object): Promise<unknown> =>
       openNode({ driver: "blob", ...spec } as unknown as Parameters<typeof openNode>[0], { engine });
     await expect(open({ blob })).rejects.toMatchObject({ code: "EACCES" });
-    await expect(open({})).rejects.toThrow("Parameter 'blob' is missing");
-    await expect(open({ blob: "x", "read-only": true })).rejects.toThrow("expects a Blob");
+    await expect(open({})).rejects.toThrow("Parameter 'blob' expects a Blob");
+    await expect(open({ blob: "x", "read-only": true })).rejects.toThrow("expected: Blob");
     await expect(fromBlob(blob, { engine, format: "qcow2" })).rejects.toThrow("not in qcow2 format");
-    await expect(fromBlob(blob, { engine, format: "none" })).rejects.toThrow("Unknown driver 'none'");
+    await expect(fromBlob(blob, { engine, format: "none" })).rejects.toThrow("does not accept value 'none'");
     expect(engine.graph.nodes).toHaveLength(1);
     const auto = (await open({ blob, "auto-read-only": true })) as typeof node;
     expect(auto.readOnly).toBe(true);
