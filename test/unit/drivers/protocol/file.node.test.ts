@@ -212,7 +212,7 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
   });
 
   test.each([
-    [{}, "Parameter 'filename' is missing"],
+    [{}, "The 'file' block driver requires a file name"],
     [{ filename: 5 }, "Invalid parameter type for 'filename', expected: string"],
     [{ filename: "" }, "The 'file' block driver requires a file name"],
     [{ filename: "/no/such.raw" }, "Could not open '/no/such.raw': No such file or directory"],
@@ -269,7 +269,7 @@ describe.each(nativeModes)("the file driver %s", (_mode, native) => {
         "Parameter 'preallocation' does not accept value 'bla'",
       ],
       [{ filename: own("x") }, "Parameter 'size' is missing"],
-      [{ size: 1 }, "Parameter 'filename' is missing"],
+      [{ size: 1 }, "The 'file' block driver requires a file name"],
     ];
     for (const [options, message] of refused) await expect(create(options)).rejects.toThrow(message);
     expect(fs.existsSync(own("x"))).toBe(false);
