@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { root } from "../../test/support/root.ts";
 import type { Piece } from "./plan.ts";
-import { parts } from "./stages.ts";
+import { parts, suites } from "./stages.ts";
 
 const RECORD = join(root, ".ci/test/durations.json");
 /** A file that was never measured. */
@@ -33,6 +33,15 @@ export function piecesOf(file: { suite: string; file: string }, usual: Durations
   }));
 }
 
+/** The suite of a listed file. Throws where stages.ts has none of its name. */
+function suiteOf({ projectName }: { projectName: string }): string {
+  // A suite that runs in browsers is listed once for each engine: "browser (chromium)".
+  const suite = projectName.replace(/ \(.*\)$/, "");
+  if (!suites.some(({ name }) => name === suite))
+    throw new Error(`a suite without a line in stages.ts: ${suite}`);
+  return suite;
+}
+
 /** All pieces. Throws, with what vitest says, when it cannot list its files. */
 export function allPieces(): Piece[] {
   const folder = mkdtempSync(join(tmpdir(), "blockwright-list-"));
@@ -43,9 +52,12 @@ export function allPieces(): Piece[] {
     if (status !== 0 || !existsSync(file)) throw new Error(`vitest cannot list its files:\n${stderr}`);
     const listed = JSON.parse(readFileSync(file, "utf8")) as { file: string; projectName: string }[];
     const usual = durations();
-    const files = listed.map((one) => ({ suite: one.projectName, file: relative(root, one.file) }));
     // Vitest's own order is that of the disk.
-    files.sort((one, other) => (one.suite + one.file < other.suite + other.file ? -1 : 1));
+    const names = [...new Set(listed.map((one) => `${suiteOf(one)} ${relative(root, one.file)}`))].toSorted();
+    const files = names.map((name) => {
+      const [suite = "", ...file] = name.split(" ");
+      return { suite, file: file.join(" ") };
+    });
     return files.flatMap((one) => piecesOf(one, usual));
   } finally {
     rmSync(folder, { recursive: true, force: true });
