@@ -10,7 +10,7 @@ import { Model } from "./model.ts";
 import { type JobPlan, type StoryPlan, pathOf, planStory } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
 import { sparseMirror } from "./seeds.ts";
-import { runStory } from "./story.ts";
+import { runStory } from "./run-story.ts";
 import { World } from "./world.ts";
 
 /** Stories that a plant may take to be noticed. */

@@ -1,7 +1,7 @@
 // Replays one seed (BLOCKWRIGHT_SIM_SEED), and shows that a seed is a story: twice the same trace.
 import { describe, expect, it } from "vitest";
 import { report } from "./report.ts";
-import { runStory } from "./story.ts";
+import { runStory } from "./run-story.ts";
 
 const wanted = process.env["BLOCKWRIGHT_SIM_SEED"];
 

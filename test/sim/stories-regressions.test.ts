@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { report } from "./report.ts";
 import { regressions, sparseMirror } from "./seeds.ts";
-import { runStory } from "./story.ts";
+import { runStory } from "./run-story.ts";
 
 describe.runIf(process.env["BLOCKWRIGHT_SIM_SEED"] === undefined)("what went wrong once", () => {
   it.each(regressions)("story %i", async (seed) => {

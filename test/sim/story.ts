@@ -1,13 +1,12 @@
-// One story: a seed, a disk, a guest, a job, faults, and at the end a judgement.
+// One story: a seed, a disk, a guest, a job, faults. run-story.ts runs it and has it judged.
 import { addBitmap } from "../../src/block/bitmap/commands.ts";
 import type { BlockJob } from "../../src/job/core/block-job.ts";
 import type { Engine } from "../../src/machine/engine.ts";
-import { Dice } from "./dice.ts";
+import type { Dice } from "./dice.ts";
 import { Guest } from "./guest.ts";
-import { SimHost } from "./host.ts";
-import { Judge } from "./judge.ts";
+import type { SimHost } from "./host.ts";
 import type { Model } from "./model.ts";
-import { type StoryPlan, planStory } from "./plan.ts";
+import type { StoryPlan } from "./plan.ts";
 import { User, startJob } from "./user.ts";
 import { Watch } from "./watch.ts";
 import { World, makeEngine } from "./world.ts";
@@ -41,30 +40,8 @@ export interface StoryOptions {
   adjust?: (plan: StoryPlan) => void;
 }
 
-/** Runs the story of a seed. Never rejects. */
-export async function runStory(seed: number, options: StoryOptions = {}): Promise<StoryResult> {
-  const dice = new Dice(seed);
-  const plan = planStory(seed, dice.fork());
-  options.adjust?.(plan);
-  const host = new SimHost(seed, { keepIo: options.keepIo ?? false });
-  const story = new Story(host, plan, dice);
-  const rejected = (reason: unknown): void => {
-    host.trace.add("VIOLATION unhandled rejection");
-    story.violations.push(`unhandled rejection: ${describe(reason)}`);
-  };
-  const { process } = globalThis as { process?: NodeJS.Process };
-  process?.on("unhandledRejection", rejected);
-  try {
-    await host.scheduler.settle(story.run(options), { limitMs: 200_000, maxSteps: 400_000 });
-  } catch (error) {
-    story.violations.push(describe(error));
-  } finally {
-    process?.off("unhandledRejection", rejected);
-  }
-  return story.result();
-}
-
-function describe(error: unknown): string {
+/** An error with its causes, for people. */
+export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const cause = error.cause === undefined ? "" : `\ncause: ${describe(error.cause)}`;
   return `${error.stack ?? error.message}${cause}`;
@@ -104,7 +81,6 @@ export class Story {
   async run(options: StoryOptions): Promise<void> {
     await this.#setUp(options);
     await this.#play();
-    await new Judge(this).judge();
   }
 
   result(): StoryResult {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { inShard } from "../support/shard.ts";
 import { report } from "./report.ts";
-import { runStory } from "./story.ts";
+import { runStory } from "./run-story.ts";
 
 /** Makes a test of each seed from `first` on, or of those in the wanted shard. */
 export function tellStories(first: number, count: number): void {
