@@ -17,7 +17,7 @@ const portable = ["index", "browser", "worker", "v86"];
 
 /** What a page needs for a disk over HTTP that is filled into the browser's storage. */
 const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
-const V86_MOST_KIB = 80;
+const V86_MOST_KIB = 92;
 /** How far the documented sizes may be off. */
 const SIZE_TOLERANCE = 0.15;
 

@@ -16,10 +16,10 @@ import { isItsFile } from "../block/model/formats.ts";
 import {
   checkValue,
   enumOf,
+  optionTypes,
   struct,
   type TypeDef,
   type TypeTable,
-  typeTable,
   typesWith,
 } from "../wire/qapi/index.ts";
 
@@ -58,11 +58,11 @@ const things = {
   Compat: enumOf("0.10", "1.1"),
 } as const satisfies TypeTable;
 
-const table: TypeTable = typeTable;
+const table: TypeTable = optionTypes;
 const types: TypeTable = { ...table, ...things };
 
 /** A type of an option: QAPI's, or a thing. */
-type OptionType = keyof typeof things | keyof typeof typeTable | "str" | "bool" | "int" | "number";
+type OptionType = keyof typeof things | keyof typeof optionTypes | "str" | "bool" | "int" | "number";
 
 /** A table of options, all of which may be left out: each member of `T` and its type. */
 export type OptionTable<T> = { readonly [K in keyof Required<T>]: OptionType };
@@ -154,7 +154,7 @@ function withMembers(name: string, members: Record<string, string>): TypeDef {
 function specTypes(drivers: Iterable<DriverType>): TypeTable {
   const all = [...drivers];
   const ours = valuesOf(table["BlockdevDriver"]);
-  const known: TypeTable = { ...typesWith(all), ...things, ...own };
+  const known: TypeTable = { ...typesWith(all, table), ...things, ...own };
   const unknown = all.filter(({ name }) => !ours.includes(name));
   const silent = (isSilent: (driver: DriverType) => boolean): Branches =>
     Object.fromEntries(unknown.filter(isSilent).map(({ name }) => [name, "Undescribed"]));

@@ -7,7 +7,7 @@ import type { HashName } from "../base/host.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { HEADER_SECTORS, type LuksHeader, SLOTS, slotSectors } from "./luks-header.ts";
 import type { CipherMode, IvGenerator } from "./sector-cipher.ts";
-import { valuesOf } from "../wire/qapi/types.ts";
+import { valuesOf } from "../wire/qapi/option-types.ts";
 
 /** A cipher with its mode, its IVs, and the hash that keys are derived with. */
 export interface LuksCipher {

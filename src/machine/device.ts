@@ -25,7 +25,7 @@ import {
 } from "../job/core/error-policy.ts";
 import { Deadline } from "./deadline.ts";
 import type { GuestFailure, Machine, PluggedDevice } from "./machine.ts";
-import { valuesOf } from "../wire/qapi/types.ts";
+import { valuesOf } from "../wire/qapi/option-types.ts";
 
 type Operation = "read" | "write";
 

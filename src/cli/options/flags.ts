@@ -5,7 +5,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
-import { valuesOf } from "../../wire/qapi/types.ts";
+import { valuesOf } from "../../wire/qapi/option-types.ts";
 import { parseBytes } from "../units.ts";
 
 /** The name of an error policy. */

@@ -4,7 +4,7 @@
  */
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Preallocation } from "../../block/model/contract.ts";
-import { valuesOf } from "../../wire/qapi/types.ts";
+import { valuesOf } from "../../wire/qapi/option-types.ts";
 
 /** The largest int of C. */
 export const INT32_MAX = 2n ** 31n - 1n;

@@ -8,7 +8,7 @@
  * Source: QAPI BlkdebugInjectErrorOptions and BlkdebugSetStateOptions; behaviour of QEMU 7.2.
  */
 import { type Deferred, deferred } from "../../base/signals.ts";
-import { valuesOf } from "../../wire/qapi/types.ts";
+import { valuesOf } from "../../wire/qapi/option-types.ts";
 
 /** The kinds of request that a rule can choose. */
 export const blkdebugIoTypes = valuesOf("BlkdebugIOType");

@@ -29,7 +29,7 @@ import type { NodeView } from "../../block/model/contract.ts";
 import { optionError, stringOption } from "../../block/model/options.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import { valuesOf } from "../../wire/qapi/types.ts";
+import { valuesOf } from "../../wire/qapi/option-types.ts";
 
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;

@@ -11,7 +11,7 @@ import {
   struct,
   type TypeTable,
 } from "./schema.ts";
-import { typeTable } from "./types.ts";
+import { optionTypes } from "./option-types.ts";
 
 /** What is needed of an option of a driver: a row of its table. */
 interface OptionRow {
@@ -36,7 +36,11 @@ const TYPES = { str: "str", size: "size", num: "int", bool: "bool" } as const;
 
 /** Types for one driver, added to `types`. */
 class Extension {
-  readonly types: Record<string, TypeTable[string]> = { ...typeTable };
+  readonly types: Record<string, TypeTable[string]>;
+
+  constructor(table: TypeTable) {
+    this.types = { ...table };
+  }
 
   add(driver: DriverSchema): void {
     const { name } = driver;
@@ -87,14 +91,17 @@ class Extension {
   }
 }
 
-/** The types for an engine with these drivers; our own are in the table, and internal ones have no place in it. */
-export function typesWith(drivers: Iterable<DriverSchema>): TypeTable {
-  const { values } = typeTable.BlockdevDriver as EnumDef;
+/**
+ * A table with the types for an engine with these drivers; our own are in the table, and internal ones have no place in
+ * it. The table itself where there are no others.
+ */
+export function typesWith(drivers: Iterable<DriverSchema>, table: TypeTable): TypeTable {
+  const values: readonly string[] = optionTypes.BlockdevDriver.values;
   const others = [...drivers].filter(
     ({ name, kind, isLibraryOnly }) => kind !== "filter" && !isLibraryOnly && !values.includes(name),
   );
-  if (others.length === 0) return typeTable;
-  const extension = new Extension();
+  if (others.length === 0) return table;
+  const extension = new Extension(table);
   for (const driver of others) extension.add(driver);
   return extension.types;
 }

@@ -26,5 +26,6 @@ export {
 } from "./table.ts";
 export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
-export { typeTable, valuesOf } from "./types.ts";
+export { optionTypes, valuesOf } from "./option-types.ts";
+export { typeTable } from "./types.ts";
 export { schemaWith, validate, validateArguments, validateOptions } from "./validate.ts";

@@ -105,12 +105,12 @@ export type CommandTable = { readonly [name: string]: CommandDef };
 /** Events by name, with the members of their data. */
 export type EventTable = { readonly [name: string]: Members };
 
-/** Defines an enum. */
+/** Defines an enum. @__NO_SIDE_EFFECTS__ */
 export function enumOf<const V extends readonly string[]>(...values: V): EnumDef<V> {
   return { kind: "enum", values, valueFeatures: {} };
 }
 
-/** Defines an enum some of whose values have features. */
+/** Defines an enum some of whose values have features. @__NO_SIDE_EFFECTS__ */
 export function enumWith<const V extends readonly string[]>(
   values: V,
   valueFeatures: { readonly [value: string]: readonly string[] },
@@ -118,7 +118,7 @@ export function enumWith<const V extends readonly string[]>(
   return { kind: "enum", values, valueFeatures };
 }
 
-/** Defines a struct. */
+/** Defines a struct. @__NO_SIDE_EFFECTS__ */
 export function struct<const M extends Members>(
   members: M,
   ...features: readonly string[]
@@ -126,7 +126,7 @@ export function struct<const M extends Members>(
   return { kind: "struct", members, base: undefined, features };
 }
 
-/** Defines a struct that begins with the members of another one. */
+/** Defines a struct that begins with the members of another one. @__NO_SIDE_EFFECTS__ */
 export function extend<const B extends string, const M extends Members>(
   base: B,
   members: M,
@@ -134,7 +134,7 @@ export function extend<const B extends string, const M extends Members>(
   return { kind: "struct", members, base, features: [] };
 }
 
-/** Defines a flat union. */
+/** Defines a flat union. @__NO_SIDE_EFFECTS__ */
 export function union<const M extends Members, const D extends string, const C extends Branches>(definition: {
   readonly base: M;
   readonly tag: D;
@@ -143,12 +143,12 @@ export function union<const M extends Members, const D extends string, const C e
   return { kind: "union", ...definition };
 }
 
-/** Defines an alternate; the types must differ in their JSON type. */
+/** Defines an alternate; the types must differ in their JSON type. @__NO_SIDE_EFFECTS__ */
 export function alternate<const A extends readonly string[]>(...types: A): AlternateDef<A> {
   return { kind: "alternate", types };
 }
 
-/** Defines a command. */
+/** Defines a command. @__NO_SIDE_EFFECTS__ */
 export function command<
   const A extends string | Members = Record<never, never>,
   const R extends TypeRef = never,
@@ -157,6 +157,18 @@ export function command<
   ...features: readonly string[]
 ): CommandDef<A, R> {
   return { data: definition.data ?? ({} as A), returns: definition.returns, features };
+}
+
+type Together<P extends readonly TypeTable[]> = P extends readonly [
+  infer First,
+  ...infer Rest extends readonly TypeTable[],
+]
+  ? First & Together<Rest>
+  : unknown;
+
+/** Puts tables of types together. A bundler may leave out what nobody reads. @__NO_SIDE_EFFECTS__ */
+export function tableOf<const P extends readonly TypeTable[]>(...parts: P): Simplify<Together<P>> {
+  return Object.assign({}, ...parts) as Simplify<Together<P>>;
 }
 
 /** Flattens an intersection, so that editors show one object. */

@@ -6,11 +6,8 @@ import { enumOf, enumWith, struct, union } from "./schema.ts";
 
 /** The types that several subjects share. */
 export const commonTypes = {
-  OnOffAuto: enumOf("auto", "on", "off"),
   Empty: struct({}),
 
-  VersionTriple: struct({ major: "int", minor: "int", micro: "int" }),
-  VersionInfo: struct({ qemu: "VersionTriple", package: "str" }),
   CommandInfo: struct({ name: "str" }),
   QMPCapability: enumOf("oob"),
 

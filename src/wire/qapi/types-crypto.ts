@@ -1,5 +1,5 @@
 /**
- * Encryption of block devices: options of LUKS1 volumes and of qcow2's encryption, and what queries say of them.
+ * Encryption of block devices: options of LUKS1 volumes and of qcow2's encryption.
  * Source: QAPI crypto and block-core schemas, QEMU 7.2.
  */
 import { enumOf, extend, struct, union } from "./schema.ts";
@@ -61,29 +61,5 @@ export const cryptoTypes = {
     base: { format: "QCryptoBlockFormat" },
     tag: "format",
     branches: { luks: "QCryptoBlockAmendOptionsLUKS", qcow: null },
-  }),
-
-  QCryptoBlockInfoLUKSSlot: struct({
-    active: "bool",
-    "*iters": "int",
-    "*stripes": "int",
-    "key-offset": "int",
-  }),
-  QCryptoBlockInfoLUKS: struct({
-    "cipher-alg": "QCryptoCipherAlgorithm",
-    "cipher-mode": "QCryptoCipherMode",
-    "ivgen-alg": "QCryptoIVGenAlgorithm",
-    "*ivgen-hash-alg": "QCryptoHashAlgorithm",
-    "hash-alg": "QCryptoHashAlgorithm",
-    "payload-offset": "int",
-    "master-key-iters": "int",
-    uuid: "str",
-    slots: ["QCryptoBlockInfoLUKSSlot"],
-  }),
-  ImageInfoSpecificLUKSWrapper: struct({ data: "QCryptoBlockInfoLUKS" }),
-  ImageInfoSpecificQCow2Encryption: union({
-    base: { format: "BlockdevQcow2EncryptionFormat" },
-    tag: "format",
-    branches: { luks: "QCryptoBlockInfoLUKS", aes: null },
   }),
 } as const;

@@ -54,12 +54,8 @@ export const jobTypes = {
     "auto-dismiss": "bool",
     "*error": "str",
   }),
-  BlockdevOnError: enumOf("report", "ignore", "enospc", "stop", "auto"),
   BlockErrorAction: enumOf("ignore", "report", "stop"),
   IoOperationType: enumOf("read", "write"),
-  MirrorSyncMode: enumOf("top", "full", "none", "incremental", "bitmap"),
-  MirrorCopyMode: enumOf("background", "write-blocking"),
-  BitmapSyncMode: enumOf("on-success", "never", "always"),
   NewImageMode: enumOf("existing", "absolute-paths"),
 
   BackupPerf: struct({ "*use-copy-range": "bool", "*max-workers": "int", "*max-chunk": "int64" }),
@@ -111,7 +107,6 @@ export const jobTypes = {
   BlockdevSnapshot: struct({ node: "str", overlay: "str" }),
   BlockdevSnapshotInternal: struct({ device: "str", name: "str" }),
 
-  BlockDirtyBitmap: struct({ node: "str", name: "str" }),
   BlockDirtyBitmapAdd: struct({
     node: "str",
     name: "str",

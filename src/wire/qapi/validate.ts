@@ -33,6 +33,6 @@ export function validateArguments<N extends CommandName>(
 
 /** The schema for an engine with these drivers. */
 export function schemaWith(drivers: Iterable<DriverSchema>): Schema {
-  const types = typesWith(drivers);
+  const types = typesWith(drivers, schema.types);
   return types === schema.types ? schema : { ...schema, types };
 }

@@ -11,10 +11,10 @@ import {
   jobVerbs,
 } from "../../../src/job/core/verbs.ts";
 import { Engine, type FakeJob } from "./fake-job.ts";
-import { valuesOf } from "../../../src/wire/qapi/index.ts";
+import { typeTable } from "../../../src/wire/qapi/index.ts";
 
 /** In the order of a job's life. */
-const jobStatuses = valuesOf("JobStatus");
+const jobStatuses = typeTable.JobStatus.values;
 
 const legal = new Set([
   "undefined created",

@@ -13,7 +13,7 @@ import { type CacheMode, cacheMode } from "../../options/cache.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
-import { valuesOf } from "../../../wire/qapi/types.ts";
+import { valuesOf } from "../../../wire/qapi/option-types.ts";
 
 /** Options of the verb. */
 export interface BenchFlags extends ImageVerbFlags {

@@ -3,7 +3,7 @@
  */
 import { type CacheMode, cacheMode } from "../../options/cache.ts";
 import { IoFailure } from "./failure.ts";
-import { valuesOf } from "../../../wire/qapi/types.ts";
+import { valuesOf } from "../../../wire/qapi/option-types.ts";
 
 /** -t. */
 export function cacheChoice(text: string): { cache: CacheMode; writeThrough: boolean } {

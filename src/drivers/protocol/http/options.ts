@@ -9,7 +9,7 @@ import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
 import { optionError, sizeOption, stringOption } from "../../../block/model/options.ts";
 import { type Account, accountOptions } from "./account.ts";
 import type { TypeOf } from "../../../wire/qapi/index.ts";
-import { valuesOf } from "../../../wire/qapi/types.ts";
+import { valuesOf } from "../../../wire/qapi/option-types.ts";
 
 /** What the driver works with. */
 export interface HttpOptions {

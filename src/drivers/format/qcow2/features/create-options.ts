@@ -4,7 +4,7 @@
  */
 import type { CreateOption, OptionUse } from "../../../../block/model/contract.ts";
 import { cipherOptions, keySlotOptions, LUKS } from "../../../../crypto/luks-rows.ts";
-import { valuesOf } from "../../../../wire/qapi/types.ts";
+import { valuesOf } from "../../../../wire/qapi/option-types.ts";
 
 const PREALLOCATIONS: readonly string[] = valuesOf("PreallocMode");
 const versions: Readonly<Record<string, string>> = { "0.10": "v2", "1.1": "v3" };

@@ -5,7 +5,7 @@
 import { CommandError } from "../../../../base/errors.ts";
 import type { NodeSpec } from "../../../../block/model/contract.ts";
 import type { MetadataMap, Section } from "./overlap.ts";
-import { valuesOf } from "../../../../wire/qapi/types.ts";
+import { valuesOf } from "../../../../wire/qapi/option-types.ts";
 
 /** From the smallest set of sections to the largest. */
 const templates = valuesOf("Qcow2OverlapCheckMode");
