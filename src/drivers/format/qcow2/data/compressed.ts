@@ -108,21 +108,44 @@ function clustersOf(image: Image, { offset, bytes }: CompressedExtent): { cluste
   return { cluster, count: Math.floor((offset + bytes - 1) / clusterSize) - cluster + 1 };
 }
 
-/** Finds room for `bytes` (< a cluster) of stream: behind the previous one where its cluster has room left. */
+/**
+ * Finds room for `bytes` (< a cluster) of stream: right behind the previous one, and on into the next host cluster where
+ * that is the one handed out; else at the start of a cluster. Each cluster that is touched gets a reference.
+ */
 async function allocateBytes(image: Image, bytes: number): Promise<CompressedExtent> {
-  const { clusterSize, refcountOrder } = image.geometry;
+  const { clusterSize } = image.geometry;
   await image.event("cluster_alloc_bytes");
-  const tail = image.compressedTail;
-  if (tail > 0 && tail % clusterSize > 0 && (tail % clusterSize) + bytes <= clusterSize) {
-    const cluster = Math.floor(tail / clusterSize);
-    const count = await getRefcount(image, cluster);
-    if (count > 0 && count < maxRefcount(refcountOrder)) {
-      await addRefcounts(image, { cluster, count: 1 }, 1);
-      image.compressedTail = tail + bytes;
-      return { offset: tail, bytes };
-    }
-  }
+  const room = await roomBehindTail(image);
+  if (bytes <= room) return behindTail(image, bytes);
   const { cluster } = await allocate(image, 1);
-  image.compressedTail = cluster * clusterSize + bytes;
-  return { offset: cluster * clusterSize, bytes };
+  // Making room may have freed the cluster of the tail: then there is none any more.
+  const isNext = room > 0 && image.compressedTail + room === cluster * clusterSize;
+  if (!isNext) {
+    image.compressedTail = cluster * clusterSize + bytes;
+    return { offset: cluster * clusterSize, bytes };
+  }
+  try {
+    return await behindTail(image, bytes);
+  } catch (error) {
+    await unallocate(image, { cluster, count: 1 });
+    throw error;
+  }
+}
+
+/** The bytes left in the cluster in which the last stream ended; 0 where no further stream may refer to it. */
+async function roomBehindTail(image: Image): Promise<number> {
+  const { clusterSize, refcountOrder } = image.geometry;
+  const used = image.compressedTail % clusterSize;
+  if (used === 0) return 0;
+  const count = await getRefcount(image, Math.floor(image.compressedTail / clusterSize));
+  return count > 0 && count < maxRefcount(refcountOrder) ? clusterSize - used : 0;
+}
+
+/** Takes `bytes` behind the last stream, with one more reference of its cluster. */
+async function behindTail(image: Image, bytes: number): Promise<CompressedExtent> {
+  const offset = image.compressedTail;
+  const cluster = Math.floor(offset / image.geometry.clusterSize);
+  await addRefcounts(image, { cluster, count: 1 }, 1);
+  image.compressedTail = offset + bytes;
+  return { offset, bytes };
 }
