@@ -49,7 +49,8 @@ export interface ConvertOptions {
   speedBytesPerSecond?: number;
   /**
    * Copies what can be read of a damaged source: each sector that can't be reads as zeroes in the target, and is told
-   * here. Without it the first such sector ends the copying.
+   * here. Without it the first such sector ends the copying. Where the block status can't be had, that is told twice: before
+   * the copying begins, and when it comes there.
    */
   salvage?: (unread: UnreadRange) => void;
   /** Told how far it is: bytes done and in all. */
@@ -208,6 +209,7 @@ class Conversion {
   async run(): Promise<void> {
     this.#options.onProgress?.(0, this.#length);
     try {
+      if (this.#options.salvage) await this.#survey();
       for (let at = 0; at < this.#length;) {
         this.#options.signal?.throwIfAborted();
         const { kind, bytes } = await this.#learn(at);
@@ -220,6 +222,15 @@ class Conversion {
       this.#tell(this.#length);
     } finally {
       await this.#pipeline.settle();
+    }
+  }
+
+  /** Tells ahead of the copying where the source's block status can't be had, as qemu-img does while it counts what there is. */
+  async #survey(): Promise<void> {
+    for (let at = 0; at < this.#length;) {
+      this.#options.signal?.throwIfAborted();
+      const { bytes } = await this.#sourceStatus(at, Math.min(this.#length - at, STATUS_REACH));
+      at += Math.max(bytes, 1);
     }
   }
 
@@ -236,8 +247,13 @@ class Conversion {
     const status = await this.#sourceStatus(offset, asked);
     const kind = this.#kindOf(status, offset);
     if (status.bytes >= asked) return { kind, bytes: asked };
-    if (status.bytes < this.#unit)
-      return { kind: "data", bytes: Math.min(this.#unit, this.#length - offset) };
+    if (status.bytes < this.#unit) {
+      const bytes = Math.min(this.#unit, this.#length - offset);
+      // What is data anyway need not be looked at, but for what can't be.
+      for (let at = status.bytes; this.#options.salvage && at < bytes;)
+        at += Math.max((await this.#sourceStatus(offset + at, bytes - at)).bytes, 1);
+      return { kind: "data", bytes };
+    }
     return { kind, bytes: alignDown(status.bytes, this.#unit) };
   }
 
@@ -257,6 +273,8 @@ class Conversion {
       } catch (error) {
         if (!salvage) throw new CopyStatusError("read", error, { node: this.#source.name, offset, bytes });
         if (reach > SECTOR_SIZE) continue;
+        // After what was told of the bytes before.
+        await this.#pipeline.drain();
         salvage({ step: "status", offset, error });
         return { bytes: reach, data: true, zero: false, allocated: true, depth: 1 };
       }

@@ -5,6 +5,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Twins } from "./support/twins.ts";
 
+/** A disk of which a sector behind the end of top.qcow2 (that of byte 7000000) can't be read. */
+const broken = (file: string): string =>
+  `json:${JSON.stringify({
+    driver: "blkdebug",
+    image: { driver: "raw", file: { driver: "file", filename: file } },
+    "inject-error": [{ event: "none", iotype: "read", sector: 13_671, once: false }],
+  })}`;
+
 let twins: Twins;
 
 beforeAll(() => {
@@ -75,6 +83,8 @@ it.each([
   "-f qcow2 same.raw top.qcow2",
   "-F nope top.qcow2 same.raw",
   "-p -s top.qcow2 longer.raw",
+  `top.qcow2 ${broken("dirty.raw")}`,
+  `${broken("dirty.raw")} top.qcow2`,
   "-q -s longer.raw top.qcow2",
   "--image-opts -f raw driver=raw,file.filename=same.raw driver=qcow2,file.filename=top.qcow2",
   "--image-opts same.raw top.qcow2",

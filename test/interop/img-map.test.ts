@@ -1,6 +1,6 @@
 // map beside qemu-img map: chains with shorter backing files, compressed and preallocated clusters, sparse and odd raw files.
 import { execFileSync } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Twins } from "./support/twins.ts";
@@ -26,6 +26,11 @@ beforeAll(() => {
   writeFileSync(join(twins.theirs, "odd.raw"), new Uint8Array(70_001).fill(1));
   truncateSync(join(twins.theirs, "odd.raw"), 200_001);
   writeFileSync(join(twins.theirs, "empty.raw"), "");
+  // A hole, and one byte of data in a sector that the file ends in.
+  const tail = join(twins.theirs, "tail.raw");
+  writeFileSync(tail, "");
+  truncateSync(tail, 65_536);
+  appendFileSync(tail, "x");
   twins.share();
 });
 
@@ -42,6 +47,9 @@ it.each([
   "pre.qcow2",
   "--output=json -f raw odd.raw",
   "-f raw odd.raw",
+  "--output=json odd.raw",
+  "--output=json tail.raw",
+  "--output=json -f raw tail.raw",
   "--output=json -f raw empty.raw",
   "--output=json -s 100k -l 1M top.qcow2",
   "-s 100k -l 1M top.qcow2",

@@ -36,6 +36,25 @@ const debugged = `json:${JSON.stringify({
 })}`;
 
 describe("io: reopen, as qemu-io", () => {
+  it("another window of a raw file", () => {
+    const window = "driver=raw,offset=512,size=512,file.filename=a.raw";
+    same(
+      `--image-opts ${window}`,
+      "write -P 1 0 512",
+      "write -P 1 512 1",
+      "reopen -o offset=1024,size=1k",
+      "length",
+      "write -P 2 0 1k",
+      "write -P 2 1k 1",
+      "reopen -o size=3",
+      "reopen -o offset=9M,size=512",
+      "length",
+      "reopen -r",
+      "reopen -o size=2k,offset=1k",
+      "length",
+    );
+  });
+
   it.each([
     ["a.qcow2", "reopen", "length", "reopen -r", "write 0 512", "read 0 512", "reopen -w", "write 0 512"],
     [

@@ -1,7 +1,7 @@
 // The room that images take, beside the original: what was freed is used again before the file grows, reserved space is
 // reserved whole, a shrunk image ends where its data do, and zeroes give space back.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { randomness } from "../support/random.ts";
@@ -112,6 +112,20 @@ describe("preallocation", () => {
     },
   );
 });
+
+it.each(["cluster_size=4k,refcount_bits=64", "cluster_size=512"])(
+  "refcount blocks lie behind the data that called for them: %s",
+  (options) => {
+    twins.prepare("qemu-img", ..."create -q -f qcow2 -o".split(" "), options, "a.qcow2", "8M");
+    io(["write -q -P 1 0 5M", "write -q -P 2 6M 300k"], "a.qcow2");
+    const blocks = (directory: string): string => {
+      const file = readFileSync(join(directory, "a.qcow2"));
+      return file.toString("hex", Number(file.readBigUInt64BE(48)), Number(file.readBigUInt64BE(48)) + 64);
+    };
+    expect(blocks(twins.ours)).toBe(blocks(twins.theirs));
+    clean("a.qcow2");
+  },
+);
 
 it("a shrunk image gives up the refcount blocks that count nothing", () => {
   const create = "create -q -f qcow2 -o cluster_size=512,refcount_bits=64 a.qcow2 3M";

@@ -127,6 +127,8 @@ async function changeDriver(node: BlockNode, spec: NodeSpec, undo: Leases): Prom
   const change = async (after: NodeSpec): Promise<void> => {
     await drained([node], () => node.driver.reopen?.(after) ?? Promise.resolve());
     node.spec = after;
+    // Another window of a raw file may be longer.
+    node.updateLength();
   };
   const differs = (option: string): boolean =>
     changedOption(option, before[option], spec[option]) !== undefined;

@@ -18,6 +18,7 @@ import type {
   DriverInfo,
   DriverType,
   GraphView,
+  NodeSpec,
   RequestFlags,
   TruncateOptions,
 } from "../../block/model/contract.ts";
@@ -29,9 +30,9 @@ import type { Permissions } from "../../block/model/contract.ts";
 class RawDriver implements BlockDriver {
   readonly #node: NodeView;
   readonly #file: Edge;
-  readonly #offset: number;
+  #offset: number;
   /** The option `size`: the disk does not grow. */
-  readonly #fixedSize: number | undefined;
+  #fixedSize: number | undefined;
   /** Of a disk that was guessed to be raw: whether its first sector would be another format's. */
   readonly #isForeign: ((sector: Uint8Array) => boolean) | undefined;
 
@@ -90,9 +91,19 @@ class RawDriver implements BlockDriver {
     return this.#file.pdiscard(offset + this.#offset, bytes);
   }
 
-  /** The file's own answer: raw adds nothing to it. */
-  blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
-    return this.#file.blockStatus(this.#offset + offset, bytes, wantZero);
+  /** The file's own answer, which may be finer than the guard's sectors: raw adds nothing to it. */
+  blockStatus(offset: number, bytes: number): BlockStatus {
+    const map = { node: this.#file.node, offset: this.#offset + offset };
+    return { bytes, data: true, zero: false, allocated: true, map, recurse: true };
+  }
+
+  /** Shows another window of the file. */
+  reopen(spec: NodeSpec): Promise<void> {
+    const { offset, size } = windowOf(spec);
+    checkRange(this.#file.length, offset, size);
+    this.#offset = offset;
+    this.#fixedSize = size;
+    return Promise.resolve();
   }
 
   async truncate(size: number, options: TruncateOptions): Promise<void> {
@@ -137,6 +148,11 @@ class RawDriver implements BlockDriver {
   #error(code: "ENOTSUP" | "EINVAL", message: string): BlockError {
     return new BlockError({ code, op: "truncate", node: this.#node.name, message });
   }
+}
+
+/** Which part of the file is shown. */
+function windowOf(spec: NodeSpec): { offset: number; size: number | undefined } {
+  return { offset: sizeOption(spec, "offset") ?? 0, size: sizeOption(spec, "size") };
 }
 
 function checkRange(available: number, offset: number, size: number | undefined): void {
@@ -194,9 +210,9 @@ export const raw: DriverType = {
   createOptions: [{ name: "size", type: "size", wire: "size", help: "Virtual disk size" }],
   measure,
   stream,
+  reopenable: new Set(["offset", "size"]),
   async open(context, spec) {
-    const offset = sizeOption(spec, "offset") ?? 0;
-    const size = sizeOption(spec, "size");
+    const { offset, size } = windowOf(spec);
     // A window into the file is no filter of it: other parents may see more.
     const role = (offset > 0 || size !== undefined ? Role.data : Role.filtered) | Role.primary;
     const file = await context.openChild(childOption(spec, "file"), "file", role);

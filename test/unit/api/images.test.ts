@@ -152,6 +152,8 @@ describe("convert", () => {
     const unread: string[] = [];
     await convert(source, target, { salvage: ({ step, offset }) => unread.push(`${step} ${offset / 512}`) });
     expect(new Set(unread)).toEqual(new Set(["read 100", "read 4097", "status 5000"]));
+    expect(unread.filter((what) => what === "status 5000")).toHaveLength(2);
+    expect(unread[0]).toBe("status 5000");
     for (const sector of [100, 4097]) data.fill(0, sector * 512, sector * 512 + 512);
     expect(same(await target.read(0, 3 * MiB), data)).toBe(true);
   });

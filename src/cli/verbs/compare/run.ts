@@ -21,6 +21,7 @@ export interface CompareFlags extends ImageVerbFlags {
 const OPEN_FAILED = 2;
 const STATUS_FAILED = 3;
 const READ_FAILED = 4;
+const SIZES_DIFFER = "Warning: Image size mismatch!";
 
 /** Runs the verb; resolves with the exit status. */
 export function compare(files: readonly string[], flags: CompareFlags): Promise<number> {
@@ -56,6 +57,8 @@ async function compareFiles(
     });
   } catch (error) {
     if (!(error instanceof CompareError)) throw error;
+    // As with a difference: what lies behind the shorter disk's end is looked at after the warning.
+    if (a.length !== b.length && error.offset >= Math.min(a.length, b.length)) verb.say(SIZES_DIFFER);
     const name = names[error.disk];
     if (error.step === "status")
       throw new Refusal(`Sector allocation test failed for ${name}`, STATUS_FAILED);
@@ -67,7 +70,7 @@ async function compareFiles(
 function tell(verb: Run, result: CompareResult, common: number): number {
   const { identical, mismatch, offset = 0, sizesDiffer } = result;
   if (mismatch === "size") verb.say("Strict mode: Image size mismatch!");
-  else if (sizesDiffer && (identical || offset >= common)) verb.say("Warning: Image size mismatch!");
+  else if (sizesDiffer && (identical || offset >= common)) verb.say(SIZES_DIFFER);
   if (mismatch === "status") verb.say(`Strict mode: Offset ${offset} block status mismatch!`);
   if (mismatch === "content") verb.say(`Content mismatch at offset ${offset}!`);
   if (identical) verb.say("Images are identical.");

@@ -114,7 +114,10 @@ function findRun(image: Image, from: number, count: number): Answer<number> {
   return andThen(look, () => start);
 }
 
-/** Creates the refcount blocks that the run lacks. False: something was created, so look for a run again. */
+/**
+ * Creates the refcount blocks that the run lacks, behind the run, which so stays where it was found (and in one piece), as
+ * QEMU lays them out. False: something was created, so look for a run again.
+ */
 function ensureBlocks(image: Image, cluster: number, count: number): Answer<boolean> {
   const { blockEntries } = image.geometry;
   const last = Math.floor((cluster + count - 1) / blockEntries);
@@ -128,7 +131,7 @@ function ensureBlocks(image: Image, cluster: number, count: number): Answer<bool
     if (block > last) return false;
     if (block >= refcountTableEntries(image)) return missing(growRefcountTable(image, last + 1));
     return andThen(blockOffset(image, block), (offset): Answer<boolean> => {
-      if (offset === 0) return missing(createBlock(image, block));
+      if (offset === 0) return missing(createBlock(image, block, cluster + count));
       block += 1;
       return true;
     });
@@ -136,14 +139,17 @@ function ensureBlocks(image: Image, cluster: number, count: number): Answer<bool
   return andThen(look, () => there);
 }
 
-/** Makes a refcount block, described by itself or by another one. It may come out that another block had to come first. */
-async function createBlock(image: Image, block: number): Promise<void> {
+/**
+ * Makes a refcount block in the first free cluster from `from` on, described by itself or by another one. It may come out
+ * that another block had to come first.
+ */
+async function createBlock(image: Image, block: number, from: number): Promise<void> {
   const { blockEntries, clusterSize, refcountOrder } = image.geometry;
   await image.event("refblock_alloc");
-  const cluster = await findRun(image, image.freeHint, 1);
+  const cluster = await findRun(image, from, 1);
   const home = Math.floor(cluster / blockEntries);
   if (home >= refcountTableEntries(image)) return growRefcountTable(image, home + 1);
-  if (home !== block && (await blockOffset(image, home)) === 0) return createBlock(image, home);
+  if (home !== block && (await blockOffset(image, home)) === 0) return createBlock(image, home, from);
   const offset = cluster * clusterSize;
   await reserveTable(image, offset);
   await image.event("refblock_alloc_hookup");
@@ -152,7 +158,6 @@ async function createBlock(image: Image, block: number): Promise<void> {
   if (home === block) writeRefcount(table, cluster % blockEntries, refcountOrder, 1);
   takeFresh(image, cluster, 1);
   await setBlockOffset(image, block, offset);
-  image.freeHint = cluster + 1;
 }
 
 /** A refcount table under construction. */
