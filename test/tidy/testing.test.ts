@@ -1,5 +1,6 @@
 /**
- * docs/TESTING.md and the runner's tables tell the same: budgets, suites, seeds, programs.
+ * docs/TESTING.md and the runner's tables tell the same: budgets, suites, seeds, programs; and so do docs/COMPATIBILITY.md and
+ * the list of QEMU's own tests.
  */
 import { describe, expect, it } from "vitest";
 import { budgets, programs, suites } from "../../.ci/test/stages.ts";
@@ -72,4 +73,19 @@ describe("the programs that few files want", () => {
     );
     expect(other).toEqual([]);
   });
+});
+
+it("docs/COMPATIBILITY.md has QEMU's own tests that do not pass, with the reasons of test/iotests/pairs.tsv", () => {
+  const pairs = readText("test/iotests/pairs.tsv")
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.split("\t"));
+  const reasons = new Map<string, string[]>();
+  for (const [format, test, reason] of pairs)
+    if (reason !== undefined) reasons.set(reason, [...(reasons.get(reason) ?? []), `${format} ${test}`]);
+  const rows = [...reasons].map(([reason, names]) => `| ${names.length} | ${names.join(", ")} | ${reason} |`);
+  const [head, line, ...told] = (markedTable("docs/COMPATIBILITY.md", "iotests") ?? "").split("\n");
+  expect([head, line]).toEqual(["| pairs | which | why |", "| --- | --- | --- |"]);
+  expect(told.toSorted()).toEqual(rows.toSorted());
+  expect(readText("docs/COMPATIBILITY.md")).toContain(`${pairs.length} pairs of test and format run here`);
 });
