@@ -32,6 +32,8 @@ export interface Manifest {
   readonly clusterBytes: number;
   /** Bytes of the disk. */
   readonly size: number;
+  /** Of all that it says, in hexadecimal digits. */
+  readonly hash: string;
   /** Whether the content of a cluster is right; what it lacks up to the disk's end counts as zeroes. */
   matches(cluster: number, content: Uint8Array): boolean;
 }
@@ -90,9 +92,10 @@ export function parseManifest(bytes: Uint8Array, hash: Hash): Manifest {
   if (bytes.byteLength !== manifestBytes(size, clusterBytes))
     throw bad("length", "The manifest is too short or too long for its disk");
   const end = bytes.byteLength - HASH_BYTES;
-  if (view.getBigUint64(end, true) !== hash(bytes.subarray(0, end)))
-    throw bad("hash", "The manifest is damaged");
+  const own = view.getBigUint64(end, true);
+  if (own !== hash(bytes.subarray(0, end))) throw bad("hash", "The manifest is damaged");
   return {
+    hash: own.toString(16),
     clusterBytes,
     size,
     matches(cluster, content) {

@@ -286,8 +286,9 @@ export class BlockGraph implements NodeHome {
     await this.releaseIfUnused(old);
   }
 
-  /** Gives a node without one a backing file, or changes or removes the one it has. */
+  /** Gives a node without one a backing file, or changes or removes the one it has. ESTALE: it was made over another version. */
   async setBacking(node: BlockNode, to: BlockNode | null, role: ChildRole): Promise<void> {
+    if (to) node.driver.checkBacking?.(to);
     if (node.backing) return this.setChild(node.backing, to);
     if (!to) return;
     await drained([node, to], async () => {

@@ -47,6 +47,7 @@ export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener =
     // Until now the children were held by the rules of their roles.
     if (driver.childPermissions) await refresh([node]);
     if (type.supportsBacking) await openBacking(graph, node, spec);
+    if (node.backing) driver.checkBacking?.(node.backing.node);
     node.childrenChanged();
     await loadBitmaps(node);
   } catch (error) {

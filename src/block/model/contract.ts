@@ -21,10 +21,12 @@ import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
 import type { BitmapStore, ImageCheck, SnapshotStore, VmStateStore } from "./stores.ts";
+import type { ContentVersion } from "./version.ts";
 
 export type { CreateOption, OptionUse } from "./create-option.ts";
 export type { ChildRef, NodeSpec } from "./spec.ts";
 export type * from "./stores.ts";
+export type { ContentVersion } from "./version.ts";
 
 /** Bits of a child's role (QEMU's BdrvChildRole). */
 export const Role = {
@@ -191,6 +193,12 @@ export interface BlockDriver {
   refreshLength?(): Promise<void>;
   /** Recomputed when children change. */
   limits?(): Partial<BlockLimits>;
+  /** Which content it is, of storage that others may replace under the same name: what a disk on a server is. */
+  version?(): ContentVersion;
+  /** Throws ESTALE if it is known to be another version; what its storage has not told yet is held against it later. */
+  demandVersion?(version: ContentVersion): void;
+  /** Throws ESTALE where the image is known to be made over another version of what is to be its backing file. */
+  checkBacking?(backing: NodeView): void;
   /** What is open, of storage that has more than one name: FileInfo.identity. */
   readonly identity?: string;
   getInfo?(): DriverInfo;

@@ -125,8 +125,10 @@ export const blockdevTypes = {
     "*refcount-cache-size": "int",
     "*cache-clean-interval": "int",
     "*encrypt": "BlockdevQcow2Encryption",
+    "*changed-backing": "ChangedBacking",
     "*data-file": "BlockdevRef",
   }),
+  ChangedBacking: enumOf("refuse", "accept"),
   Qcow2OverlapCheckMode: enumOf("none", "constant", "cached", "all"),
   Qcow2OverlapCheckFlags: struct({
     "*template": "Qcow2OverlapCheckMode",

@@ -17,6 +17,7 @@ import {
   type DriverType,
   type FormatSpecific,
   type NodeSpec,
+  type NodeView,
   type OpenContext,
   Req,
   type RequestFlags,
@@ -44,6 +45,7 @@ import {
 import { Image } from "./metadata/image.ts";
 import type { CheckResult, ImageTools } from "./features/tools.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
+import { checkMadeOver } from "./metadata/made-over.ts";
 import { loadL1Slot } from "./metadata/mapping.ts";
 import { parseOptions } from "./metadata/options.ts";
 import { readGuest } from "./data/read.ts";
@@ -111,6 +113,10 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return changeBackingFile(this.#image, backing);
   }
 
+  checkBacking(backing: NodeView): void {
+    checkMadeOver(this.#image, backing);
+  }
+
   async setReadOnly(readOnly: boolean): Promise<void> {
     if (!readOnly) {
       checkBuild(this.#image);
@@ -125,7 +131,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   writeBack(): Answer<void> {
     // A pass under way may be writing what this caller waits for.
-    const due = isDirty(this.#image) || this.#image.mutex.locked;
+    const due = isDirty(this.#image) || this.#image.madeOverDue || this.#image.mutex.locked;
     return due && !this.#image.dead ? writeBack(this.#image) : undefined;
   }
 

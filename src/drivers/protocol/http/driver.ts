@@ -7,14 +7,27 @@ import { alignUp } from "../../../base/ranges.ts";
 import {
   type BlockDriver,
   type BlockStatus,
+  type ContentVersion,
   type FormatSpecific,
   Req,
   type RequestFlags,
 } from "../../../block/model/contract.ts";
 import type { NodeView } from "../../../block/model/contract.ts";
+import type { Manifest } from "../../../wire/manifest.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Source } from "./range-source.ts";
+import { changedSource } from "./validate.ts";
+
+/** What an open remote disk consists of. */
+interface HttpDriverInit {
+  node: NodeView;
+  clusters: Clusters;
+  attempts: Attempts;
+  source: Source;
+  url: string;
+  manifest: Manifest | undefined;
+}
 
 /** An open remote disk. */
 export class HttpDriver implements BlockDriver {
@@ -23,13 +36,17 @@ export class HttpDriver implements BlockDriver {
   readonly #attempts: Attempts;
   readonly #source: Source;
   readonly #size: number;
+  readonly #url: string;
+  readonly #manifest: string | undefined;
 
-  constructor(init: { node: NodeView; clusters: Clusters; attempts: Attempts; source: Source }) {
+  constructor(init: HttpDriverInit) {
     this.#node = init.node;
     this.#clusters = init.clusters;
     this.#attempts = init.attempts;
     this.#source = init.source;
     this.#size = init.source.size;
+    this.#url = init.url;
+    this.#manifest = init.manifest?.hash;
   }
 
   /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
@@ -61,6 +78,18 @@ export class HttpDriver implements BlockDriver {
   /** Which version it is, as far as the server has told. */
   formatSpecific(): FormatSpecific {
     return { type: "http", data: { ...this.#source.facts } };
+  }
+
+  version(): ContentVersion {
+    const { changed: _, ...version } = this.#source.facts;
+    return { url: this.#url.replace(/\?.*/, ""), size: this.#size, ...version, manifest: this.#manifest };
+  }
+
+  demandVersion(version: ContentVersion): void {
+    const both = this.#manifest !== undefined && version.manifest !== undefined;
+    if (!both) this.#source.demand(version);
+    else if (version.manifest !== this.#manifest)
+      throw changedSource(this.#url, "its manifest is another one");
   }
 
   async setReadOnly(readOnly: boolean): Promise<void> {

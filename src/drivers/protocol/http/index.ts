@@ -109,7 +109,7 @@ async function openDisk(opening: Opening): Promise<BlockDriver> {
   const clusters = new Clusters({ ...options, source, attempts, clusterBytes, verify });
   if (head && head.byteLength > 0) clusters.store(0, head);
   context.node.options = { ...context.node.options, readOnly: true };
-  return new HttpDriver({ node: context.node, clusters, attempts, source });
+  return new HttpDriver({ node: context.node, clusters, attempts, source, manifest, url: options.url });
 }
 
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {

@@ -7,12 +7,13 @@
 import { BlockError } from "../../../base/errors.ts";
 import type { HostCodecs, HostHttp, HttpResponse } from "../../../base/host.ts";
 import { MiB } from "../../../base/limits.ts";
+import type { ContentVersion } from "../../../block/model/contract.ts";
 import { ask } from "./account.ts";
 import type { Attempt } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
 import type { Source, SourceFacts } from "./range-source.ts";
-import { badAnswer } from "./validate.ts";
+import { badAnswer, changedSource } from "./validate.ts";
 
 /** Where the numbers go in a name: before its extension, of which `.zst` may be a second one. */
 const EXTENSION = /\.[^./]+(\.zst)?$/;
@@ -47,6 +48,11 @@ export class PartSource implements Source {
         op: "open",
         message: "zstd is not available here, but the parts are compressed with it",
       });
+  }
+
+  demand({ size }: ContentVersion): void {
+    const { url } = this.#options;
+    if (size !== this.size) throw changedSource(url, `it had ${size} bytes and has ${this.size}`);
   }
 
   /** The URL of the part from `start` on. */

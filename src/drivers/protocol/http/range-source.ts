@@ -6,12 +6,13 @@
 import type { BlockError } from "../../../base/errors.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import type { HostHttp, HttpResponse } from "../../../base/host.ts";
+import type { ContentVersion } from "../../../block/model/contract.ts";
 import { ask } from "./account.ts";
 import type { Attempt } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
 import { HTTP_MAX_REQUEST_BYTES } from "./options.ts";
-import { type Version, badAnswer, checkHead } from "./validate.ts";
+import { type Version, badAnswer, checkHead, checkVersion } from "./validate.ts";
 
 /** What is known of the version that is read; ETag and date as far as the server has told them yet. */
 export interface SourceFacts {
@@ -28,6 +29,8 @@ export interface Source {
   readonly size: number;
   /** Most bytes of one request. */
   readonly maxRequestBytes: number;
+  /** Throws ESTALE unless it is this version; what is not known yet is compared with the first answer that tells it. */
+  demand(version: ContentVersion): void;
   /** Names a range in messages. */
   describe(start: number): string;
   /** Fills the pieces, which lie one after the other from `start` on within the size. One try. */
@@ -61,6 +64,10 @@ export class RangeSource implements Source {
       ...(lastModified === undefined ? {} : { "last-modified": lastModified }),
       changed: this.#changed !== undefined,
     };
+  }
+
+  demand({ size: total, etag, "last-modified": lastModified }: ContentVersion): void {
+    this.#version = checkVersion(this.#options.url, { total, etag, lastModified }, this.#version);
   }
 
   describe(start: number): string {

@@ -53,8 +53,8 @@ function statusError(url: string, { status, headers }: HttpResponse, version: Ve
   return badAnswer(url, `HTTP status ${status}`);
 }
 
-/** Throws unless what the answer says of the version agrees with what is known; returns what is known now. */
-function checkVersion(url: string, known: Version, now: Version): Version {
+/** Throws unless what an answer says of the version agrees with what is known; returns what is known now. */
+export function checkVersion(url: string, known: Version, now: Version): Version {
   const { etag, lastModified, total } = now;
   if (etag !== undefined && known.etag !== undefined) {
     if (etag !== known.etag) throw changedSource(url, `its ETag was ${known.etag} and is ${etag}`);

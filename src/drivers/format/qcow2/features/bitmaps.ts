@@ -11,7 +11,7 @@ import { ImageError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { BitmapStore, StoredBitmap } from "../../../../block/model/contract.ts";
 import { allocate, free } from "../metadata/allocate.ts";
-import { writeHeader } from "../metadata/backing-link.ts";
+import { writeHeader } from "../metadata/header-update.ts";
 import {
   BitmapFlag,
   type DirectoryEntry,

@@ -19,7 +19,7 @@ import { LuksVolume, requiredSecret } from "../../../../crypto/luks.ts";
 import type { Secrets } from "../../../../crypto/secrets.ts";
 import type { SectorCipher } from "../../../../crypto/sector-cipher.ts";
 import { allocate } from "../metadata/allocate.ts";
-import { writeHeader } from "../metadata/backing-link.ts";
+import { writeHeader } from "../metadata/header-update.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { EncryptedData } from "../data/encryption-data.ts";
 import type { EncryptionSupport, EncryptOptions } from "../data/encryption.ts";

@@ -25,6 +25,7 @@ export const reopenableOptions: ReadonlySet<string> = new Set([
   "l2-cache-entry-size",
   "refcount-cache-size",
   "cache-clean-interval",
+  "changed-backing",
 ]);
 
 /**

@@ -7,8 +7,10 @@ import { encodeName } from "../../../../base/names.ts";
 import { ImageError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import { type Header, serializeHeader, setBackingFormat } from "../disk/header.ts";
+import { writeHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Autoclear } from "../disk/layout.ts";
+import { forgetMadeOver } from "./made-over.ts";
 import { writeBackLocked } from "./write-back.ts";
 
 /** The new link. */
@@ -22,6 +24,7 @@ export async function changeBackingFile(image: Image, link: BackingLink | null):
   checkLink(image, link);
   await rewriteHeader(image, (header) => {
     header.backingFile = link?.filename;
+    forgetMadeOver(header);
     if (link) setBackingFormat(header, link.format);
     else removeFormat(header);
   });
@@ -65,31 +68,4 @@ function isAtomic(header: Header): boolean {
 function removeFormat(header: Header): void {
   if (isAtomic(header)) setBackingFormat(header, undefined);
   else header.backingFormat = undefined;
-}
-
-/**
- * Writes the whole header: what lies behind the first sector first, then the first sector, which switches. The new name goes
- * where the old one is not, if there is room, so that the old link stays whole until the switch.
- */
-export async function writeHeader(image: Image): Promise<void> {
-  const { header } = image;
-  const { clusterSize } = image.geometry;
-  const name = encodeName(header.backingFile ?? "");
-  const plain = serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength;
-  const oldEnd = header.backingOffset + limits.maxBackingNameBytes;
-  const candidates = [Math.max(plain, SECTOR_SIZE), Math.ceil(oldEnd / SECTOR_SIZE) * SECTOR_SIZE];
-  const clear = candidates.find(
-    (at) =>
-      at + name.byteLength <= clusterSize &&
-      (header.backingOffset === 0 || at + name.byteLength <= header.backingOffset || at >= oldEnd),
-  );
-  const { bytes, backingOffset } = serializeHeader(header, clear ?? 0);
-  const sector = new Uint8Array(SECTOR_SIZE);
-  sector.set(bytes.subarray(0, SECTOR_SIZE));
-  // Only what is needed: the bytes between the extensions and the new name may hold the old one.
-  if (plain > SECTOR_SIZE) await image.file.pwrite(SECTOR_SIZE, bytes.subarray(SECTOR_SIZE, plain));
-  if (backingOffset + name.byteLength > SECTOR_SIZE) await image.file.pwrite(backingOffset, name);
-  if (bytes.byteLength > SECTOR_SIZE) await image.file.flush();
-  await image.file.pwrite(0, sector);
-  header.backingOffset = backingOffset;
 }

@@ -2,6 +2,8 @@
  * Rewriting the header in place. All fields of fixed place lie in the first 512 bytes, which a disk writes or does not
  * write, but never tears; so a change that stays inside them is atomic.
  */
+import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
+import { encodeName } from "../../../../base/names.ts";
 import { type Header, serializeHeader } from "../disk/header.ts";
 import type { Image } from "./image.ts";
 
@@ -25,4 +27,31 @@ export async function updateHeader(image: Image, change: (header: Header) => voi
     Object.assign(image.header, before);
     throw error;
   }
+}
+
+/**
+ * Writes the whole header: what lies behind the first sector first, then the first sector, which switches. The new name goes
+ * where the old one is not, if there is room, so that the old link stays whole until the switch.
+ */
+export async function writeHeader(image: Image): Promise<void> {
+  const { header } = image;
+  const { clusterSize } = image.geometry;
+  const name = encodeName(header.backingFile ?? "");
+  const plain = serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength;
+  const oldEnd = header.backingOffset + limits.maxBackingNameBytes;
+  const candidates = [Math.max(plain, SECTOR_SIZE), Math.ceil(oldEnd / SECTOR_SIZE) * SECTOR_SIZE];
+  const clear = candidates.find(
+    (at) =>
+      at + name.byteLength <= clusterSize &&
+      (header.backingOffset === 0 || at + name.byteLength <= header.backingOffset || at >= oldEnd),
+  );
+  const { bytes, backingOffset } = serializeHeader(header, clear ?? 0);
+  const sector = new Uint8Array(SECTOR_SIZE);
+  sector.set(bytes.subarray(0, SECTOR_SIZE));
+  // Only what is needed: the bytes between the extensions and the new name may hold the old one.
+  if (plain > SECTOR_SIZE) await image.file.pwrite(SECTOR_SIZE, bytes.subarray(SECTOR_SIZE, plain));
+  if (backingOffset + name.byteLength > SECTOR_SIZE) await image.file.pwrite(backingOffset, name);
+  if (bytes.byteLength > SECTOR_SIZE) await image.file.flush();
+  await image.file.pwrite(0, sector);
+  header.backingOffset = backingOffset;
 }

@@ -118,6 +118,8 @@ export class Image {
   dead = false;
   /** The file says that the image is corrupt: whoever comes now is too late. */
   #retired = false;
+  /** What it is made over is to be noted with the next write-back, whether anything else is written or not. */
+  madeOverDue = false;
   readonly #tools: ImageRepair | undefined;
   #reportedCorruption = false;
   /** The end of the L1 table of a snapshot that is shown instead of the disk. */

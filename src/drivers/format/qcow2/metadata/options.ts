@@ -15,6 +15,8 @@ export interface Qcow2Options {
   readonly overlapCheck: boolean;
   /** Instead of what the header says. */
   readonly lazyRefcounts: boolean | undefined;
+  /** The image counts as made over the backing file as it is, whichever version it was made over. */
+  readonly acceptsChangedBacking: boolean;
   /** Bytes of L2 tables and refcount blocks kept in memory. */
   readonly l2CacheBytes: number;
   readonly refcountCacheBytes: number;
@@ -106,6 +108,7 @@ export function parseOptions(
     },
     overlapCheck: template !== "none",
     lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
+    acceptsChangedBacking: spec["changed-backing"] === "accept",
     l2CacheBytes: Math.max(l2, 64 * KiB),
     refcountCacheBytes: refcount,
   };

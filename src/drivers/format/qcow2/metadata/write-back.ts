@@ -14,6 +14,7 @@ import { errnoOf } from "../../../../base/errors.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Incompatible } from "../disk/layout.ts";
+import { noteMadeOver } from "./made-over.ts";
 import { addRefcounts, unusedParts } from "./refcounts.ts";
 
 /** Freed clusters that wait for a write-back before one is started on their account. */
@@ -24,7 +25,9 @@ const FREED_PART = 1 / 8;
 
 /** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
 export async function writeBackLocked(image: Image): Promise<void> {
-  if (image.keepsLazyRefcounts && isDirty(image)) await markInUse(image);
+  const isDue = isDirty(image);
+  if (image.keepsLazyRefcounts && isDue) await markInUse(image);
+  if (isDue || image.madeOverDue) await noteMadeOver(image);
   await image.refcountBlocks.writeDirty();
   if (image.refcountTable.dirtyTables > 0) {
     await barrier(image);
