@@ -1,32 +1,10 @@
 #!/usr/bin/env node
 /**
- * The command line program blockwright. Each verb is loaded when it is asked for, so that --help stays fast.
+ * The command line program blockwright.
  */
 import { Command, type OutputConfiguration } from "commander";
 import { version } from "../version.ts";
-import { addAmend } from "./verbs/amend/command.ts";
-import { addBackup } from "./verbs/backup/command.ts";
-import { addBench } from "./verbs/bench/command.ts";
-import { addBitmap } from "./verbs/bitmap/command.ts";
-import { addCheck } from "./verbs/check/command.ts";
-import { addCommit } from "./verbs/commit/command.ts";
-import { addCompare } from "./verbs/compare/command.ts";
-import { addCompletion, addMan } from "./verbs/completion/command.ts";
-import { addConvert } from "./verbs/convert/command.ts";
-import { addCreate } from "./verbs/create/command.ts";
-import { addDd } from "./verbs/dd/command.ts";
-import { addDemo } from "./verbs/demo/command.ts";
-import { addInfo } from "./verbs/info/command.ts";
-import { addIo } from "./verbs/io/command.ts";
-import { addManifest } from "./verbs/manifest/command.ts";
-import { addMap } from "./verbs/map/command.ts";
-import { addMeasure } from "./verbs/measure/command.ts";
-import { addMirror } from "./verbs/mirror/command.ts";
-import { addRebase } from "./verbs/rebase/command.ts";
-import { addResize } from "./verbs/resize/command.ts";
-import { addShims } from "./verbs/shims/command.ts";
-import { addSnapshot } from "./verbs/snapshot/command.ts";
-import { addStream } from "./verbs/stream/command.ts";
+import { addVerbs } from "./verbs.ts";
 import { programName, standIn, standInVersion, takeName } from "./program.ts";
 import { runAs, standInFor } from "./stand-in.ts";
 import { usageError, usageHint } from "./usage.ts";
@@ -53,47 +31,8 @@ const program = new Command(programName())
   .configureOutput(output)
   .enablePositionalOptions();
 
-// The daemon has qemu-storage-daemon's command line, whose options are carried out in their order.
-program
-  .command("daemon")
-  .description("run block jobs over QMP, with the command line of qemu-storage-daemon")
-  .helpOption(false)
-  .allowUnknownOption()
-  .passThroughOptions()
-  .argument("[options...]")
-  .action(async (words: string[]) => {
-    const { daemon } = await import("./daemon/daemon.ts");
-    const { endProcess } = await import("../platform/node/exit.ts");
-    endProcess(await daemon(words));
-  });
-
-const verbs = [
-  addCreate,
-  addCheck,
-  addInfo,
-  addMap,
-  addCompare,
-  addConvert,
-  addDd,
-  addSnapshot,
-  addRebase,
-  addResize,
-  addMeasure,
-  addAmend,
-  addBitmap,
-  addBench,
-  addIo,
-  addManifest,
-  addMirror,
-  addBackup,
-  addStream,
-  addCommit,
-  addDemo,
-  addShims,
-  addCompletion,
-  addMan,
-];
-for (const add of verbs) add(program);
+const isForeign = alias?.verbs?.includes(args[0] ?? "") === false;
+await addVerbs(program, isForeign ? "" : (alias?.verb ?? args[0] ?? ""));
 
 if (alias) {
   await standInFor(program, alias, args);
