@@ -1,6 +1,7 @@
 /**
- * One pass over the dirty clusters of a BlockCopy: bounded parallel requests, a rate limit, and every failed range back
- * into the bitmap. The first task that fails decides the pass's error; what is in flight then finishes.
+ * One pass over the dirty clusters of a BlockCopy: bounded parallel requests, a rate limit, and every failed cluster back
+ * into the bitmap. The first task that fails decides the pass's error; what is in flight then finishes, and of a failed task
+ * all but the clusters that fail.
  * Source: behaviour of QEMU 7.2's block-copy.
  */
 import { AssertionError } from "../../base/assert.ts";
@@ -11,6 +12,7 @@ import { Wakeup } from "../../base/signals.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
 import type { InFlightRanges } from "./in-flight-ranges.ts";
+import { type FailedRange, failedGranules } from "./granules.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 
 /** Copies that one pass runs at once, unless told otherwise. */
@@ -33,6 +35,8 @@ export interface CopyPassOptions {
   maxChunk?: number;
   /** Neither waits for nor counts against the rate limit, and never waits for memory (copy-before-write). */
   urgent?: boolean;
+  /** Whether the user of the pass ends with this error, so that nothing of the failed range is to be tried again; default: no. */
+  isFatal?: (error: CopyError) => boolean;
 }
 
 /** Told how a copy gets on. */
@@ -93,6 +97,7 @@ export class CopyPass {
   readonly #maxWorkers: number;
   readonly #maxChunk: number;
   readonly #urgent: boolean;
+  readonly #isFatal: (error: CopyError) => boolean;
   readonly #changed = new Wakeup();
   #known: Known | undefined;
   #running = 0;
@@ -113,6 +118,8 @@ export class CopyPass {
     this.#cursor = new DirtyCursor(copy, range);
     this.#maxWorkers = Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS);
     this.#urgent = options.urgent ?? false;
+    // The guest's write fails at once, whatever else of its clusters could be copied.
+    this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
     this.#maxChunk = this.#chunk(options.maxChunk ?? 0);
     this.done = this.#run().finally(() => {
       this.finished = true;
@@ -239,16 +246,49 @@ export class CopyPass {
   }
 
   async #work(range: ByteRange, zero: boolean): Promise<void> {
-    const { copier, clusterSize, progress } = this.#copy;
     try {
-      if (zero) await copier.writeZeroes(range.offset, range.bytes);
-      else await copier.copyData(range.offset, range.bytes, this.#urgent);
-      this.#copy.history?.written.set(range.offset, range.bytes);
-      progress?.done(alignUp(range.bytes, clusterSize));
+      await this.#copyRange(range, zero);
+      this.#copy.progress?.done(this.#clusters(range));
+    } catch (error) {
+      await this.#split(range, zero, error);
+    }
+  }
+
+  async #copyRange(range: ByteRange, zero: boolean): Promise<void> {
+    const { copier, history } = this.#copy;
+    if (zero) await copier.writeZeroes(range.offset, range.bytes);
+    else await copier.copyData(range.offset, range.bytes, this.#urgent);
+    history?.written.set(range.offset, range.bytes);
+  }
+
+  #clusters({ bytes }: ByteRange): number {
+    return alignUp(bytes, this.#copy.clusterSize);
+  }
+
+  /** Copies all of a failed range but the clusters that fail again: those are dirty again, and the first tells its error. */
+  async #split(range: ByteRange, zero: boolean, first: unknown): Promise<void> {
+    try {
+      const failed = await failedGranules(range, first, {
+        granule: this.#copy.clusterSize,
+        copy: (part) => this.#copyRange(part, zero),
+        goesOn: (last) => !this.cancelled && !this.#isFatal(copyErrorOf(last)),
+      });
+      const left = failed.reduce((sum, one) => sum + this.#clusters(one), 0);
+      for (const one of failed) this.#fail(one);
+      if (left < this.#clusters(range)) this.#copy.progress?.done(this.#clusters(range) - left);
     } catch (error) {
       this.#copy.markDirty(range);
       if (error instanceof AssertionError) this.broken ??= error;
-      else this.error ??= error instanceof CopyError ? error : new CopyError("write", error);
+      else throw error;
     }
   }
+
+  #fail({ offset, bytes, error }: FailedRange): void {
+    this.#copy.markDirty({ offset, bytes });
+    this.error ??= copyErrorOf(error);
+  }
+}
+
+function copyErrorOf(error: unknown): CopyError {
+  return error instanceof CopyError ? error : new CopyError("write", error);
 }

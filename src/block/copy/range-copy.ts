@@ -45,6 +45,11 @@ export class CopyError extends Error {
   }
 }
 
+/** The side that failed; what does not tell is the target's. */
+export function sideOf(error: unknown): CopyError["operation"] {
+  return error instanceof CopyError ? error.operation : "write";
+}
+
 /** What a run of bytes of the source is. */
 export interface CopyExtent {
   /** From the offset asked for, 1 … the bytes asked for. */

@@ -10,7 +10,7 @@
 import { closing } from "../../base/closing.ts";
 import { blockError } from "../../base/errors.ts";
 import type { FilterLease } from "../../block/graph/filter-lease.ts";
-import type { BlockCopy, CopyPass } from "../../block/copy/block-copy.ts";
+import type { BlockCopy, CopyError, CopyPass } from "../../block/copy/block-copy.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
@@ -124,13 +124,17 @@ export class BackupJob extends BlockJob {
       if (!error) return;
       const isRead = error.operation === "read";
       if (!isRead) this.#recovery.failed();
-      const policy = isRead ? this.#plan.onSourceError : this.#plan.onTargetError;
+      const policy = this.#policyFor(error);
       const action = this.errorAction({ policy, isRead, error });
       if (action === "report") throw this.failure(error);
       if (action === "stop") await this.pausePoint();
       else await this.#beforeRetry();
       if (!this.isCancelled) await this.#recover();
     }
+  }
+
+  #policyFor({ operation }: CopyError): OnError {
+    return operation === "read" ? this.#plan.onSourceError : this.#plan.onTargetError;
   }
 
   #target(): Child | undefined {
@@ -152,7 +156,9 @@ export class BackupJob extends BlockJob {
 
   async #onePass(): Promise<CopyPass> {
     const { maxWorkers, maxChunk } = this.#plan;
-    const pass = this.#copy.start({ offset: 0, bytes: this.#copy.length }, { maxWorkers, maxChunk });
+    const isFatal = (error: CopyError): boolean => this.isFatal(this.#policyFor(error), error);
+    const whole = { offset: 0, bytes: this.#copy.length };
+    const pass = this.#copy.start(whole, { maxWorkers, maxChunk, isFatal });
     this.#pass = pass;
     void pass.done.then(() => this.enter());
     while (!pass.finished && !this.isCancelled) await this.yieldUntilEntered();

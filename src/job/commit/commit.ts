@@ -36,7 +36,7 @@ export class CommitJob extends ChunkJob {
   readonly #base: BlockNode;
   /** The lowest image above the base. */
   readonly #baseOverlay: BlockNode;
-  readonly #onError: OnError;
+  protected override readonly onError: OnError;
   readonly #backingFile: string | undefined;
   /** The base's being writable. */
   #writable = new Lease();
@@ -51,7 +51,7 @@ export class CommitJob extends ChunkJob {
     this.#top = plan.top;
     this.#base = plan.base;
     this.#baseOverlay = overlayAbove(plan.top, plan.base);
-    this.#onError = plan.onError;
+    this.onError = plan.onError;
     this.#backingFile = plan.backingFile;
   }
 
@@ -120,7 +120,7 @@ export class CommitJob extends ChunkJob {
 
   protected override failed(error: unknown): ChunkVerdict {
     const isRead = !(error instanceof CopyError && error.operation === "write");
-    const action = this.errorAction({ policy: this.#onError, isRead, error });
+    const action = this.errorAction({ policy: this.onError, isRead, error });
     if (action === "report") throw this.failure(error);
     return "retry";
   }

@@ -191,6 +191,11 @@ export abstract class BlockJob extends Job implements ChildParent {
     return action;
   }
 
+  /** Whether an error ends the job under this policy. Then it does so at once: nothing of the failed piece is tried again. */
+  protected isFatal(policy: OnError, error: unknown): boolean {
+    return decideErrorAction(policy, errnoOf(error)) === "report";
+  }
+
   /** The error that a failed I/O ends the job with: errno and its plain text. */
   protected failure(error: unknown): BlockError {
     return new BlockError({ code: errnoOf(error), op: this.type, cause: error });

@@ -2,14 +2,17 @@
  * A job that goes through its nodes once, chunk by chunk: stream and intermediate commit. Up to eight chunks are under
  * way at a time; their results are taken in order, so that errors and progress are those of one chunk after the other.
  *
- * Invariants: no chunk is under way while the job is paused or after run(); a chunk that is tried again is looked at
- * anew. Source: behaviour of QEMU 7.2's stream and commit.
+ * Invariants: no chunk is under way while the job is paused or after run(); what of a chunk failed is looked at anew when it is
+ * tried again, and nothing else of it. Source: behaviour of QEMU 7.2's stream and commit.
  */
 import { KiB } from "../../base/limits.ts";
-import { CopyError } from "../../block/copy/range-copy.ts";
+import type { ByteRange } from "../../base/ranges.ts";
+import { type FailedRange, failedGranules } from "../../block/copy/granules.ts";
+import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
 import { recoverStorage } from "../../block/graph/recover.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
 import { BlockJob } from "./block-job.ts";
+import type { OnError } from "./error-policy.ts";
 
 /** Most bytes that are copied at once. */
 export const chunkBytes = 512 * KiB;
@@ -24,13 +27,13 @@ export interface ChunkLook {
   copy: boolean;
 }
 
-/** What follows from a failed chunk: try it again, go on behind it, or end (by throwing). */
+/** What follows from a failed range: try it again, go on behind it, or end (by throwing). */
 export type ChunkVerdict = "retry" | "skip";
 
 interface Chunk extends ChunkLook {
   offset: number;
-  /** Resolves to the error, if one. Never rejects. */
-  result: Promise<unknown>;
+  /** Resolves to what of it failed. Never rejects: a broken invariant is told as a failure of all, and no policy takes it. */
+  failed: Promise<readonly FailedRange[]>;
 }
 
 /** The common loop. */
@@ -45,7 +48,9 @@ export abstract class ChunkJob extends BlockJob {
   protected abstract look(offset: number, bytes: number): Promise<ChunkLook>;
   /** Copies a chunk. */
   protected abstract copy(offset: number, bytes: number): Promise<void>;
-  /** Decides on a failed chunk; throws to end the job. */
+  /** The job's policy. */
+  protected abstract get onError(): OnError;
+  /** Decides on a failed range; throws to end the job. */
   protected abstract failed(error: unknown): ChunkVerdict;
 
   /** Goes through `length` bytes, again after a failed flush, until all is durable. Returns early when the job is cancelled. */
@@ -64,13 +69,14 @@ export abstract class ChunkJob extends BlockJob {
         await this.sleep(delayMs);
         if (this.isCancelled) return true;
         if (tryAgain && (await this.#recover())) return false;
+        if (tryAgain) await this.#tryFailedAgain();
         tryAgain = false;
         await this.#fill(done, length);
         const chunk = this.#chunks[0]!;
-        const error = await chunk.result;
+        const failed = await chunk.failed;
         delayMs = 0;
-        if (error !== undefined && this.isCancelled) return true;
-        if (error !== undefined && (await this.#decide(error, chunk)) === "retry") {
+        if (failed.length > 0 && this.isCancelled) return true;
+        if ((await this.#decide(failed)) === "retry") {
           if (!this.userPaused) delayMs = this.backoff.failed();
           tryAgain = true;
           continue;
@@ -78,7 +84,7 @@ export abstract class ChunkJob extends BlockJob {
         this.#chunks.shift();
         done += chunk.bytes;
         this.progress.done(chunk.bytes);
-        if (error === undefined) this.backoff.progress();
+        if (failed.length === 0) this.backoff.progress();
         if (chunk.copy) delayMs = this.rateDelayMs(chunk.bytes);
       }
       return true;
@@ -132,30 +138,73 @@ export abstract class ChunkJob extends BlockJob {
     try {
       const found = await this.look(offset, bytes);
       const chunk = { offset, copy: found.copy, bytes: Math.min(found.bytes, bytes) };
-      if (!chunk.copy) return { ...chunk, result: Promise.resolve(undefined) };
+      if (!chunk.copy) return { ...chunk, failed: Promise.resolve([]) };
       chunk.bytes = Math.min(chunk.bytes, chunkBytes);
-      const result = this.copy(offset, chunk.bytes).then(
-        () => undefined,
-        (error: unknown) => error ?? new Error("failed"),
-      );
-      return { ...chunk, result };
+      return { ...chunk, failed: this.#failuresOf(chunk, this.copy(offset, chunk.bytes)) };
     } catch (error) {
-      return { offset, copy: false, bytes: Math.min(bytes, chunkBytes), result: Promise.resolve(error) };
+      const chunk = { offset, copy: false, bytes: Math.min(bytes, chunkBytes) };
+      return { ...chunk, failed: this.#split(chunk, error) };
     }
   }
 
-  /** Before a chunk is tried again, those behind it are waited for and forgotten. */
-  async #decide(error: unknown, { offset, bytes }: Chunk): Promise<ChunkVerdict> {
-    this.failingRange = { node: this.source.name, offset, bytes };
-    const verdict = this.failed(error);
-    if (verdict === "retry") {
-      await this.#settle();
-      this.#chunks = [];
+  async #failuresOf(range: ByteRange, copying: Promise<void>): Promise<readonly FailedRange[]> {
+    try {
+      await copying;
+      return [];
+    } catch (error) {
+      return this.#split(range, error);
     }
-    return verdict;
+  }
+
+  /** Copies all of a failed range but the granules that fail again. */
+  async #split(range: ByteRange, error: unknown): Promise<readonly FailedRange[]> {
+    try {
+      return await failedGranules(range, error, {
+        granule: Math.min(copyClusterSize(this.target).bytes, chunkBytes),
+        copy: (part) => this.#lookAndCopy(part),
+        goesOn: (last) => !this.isCancelled && !this.isFatal(this.onError, last),
+      });
+    } catch (broken) {
+      return [{ offset: range.offset, bytes: range.bytes, error: broken }];
+    }
+  }
+
+  async #lookAndCopy({ offset, bytes }: ByteRange): Promise<void> {
+    const end = offset + bytes;
+    for (let at = offset; at < end;) {
+      const found = await this.look(at, end - at);
+      const length = Math.min(found.bytes, end - at);
+      if (found.copy) await this.copy(at, length);
+      at += length;
+    }
+  }
+
+  /** Asks the policy about one failed range after the other. Before one is tried again, all that is under way is waited for. */
+  async #decide(failed: readonly FailedRange[]): Promise<ChunkVerdict> {
+    for (const { offset, bytes, error } of failed) {
+      this.failingRange = { node: this.source.name, offset, bytes };
+      if (this.failed(error) === "skip") continue;
+      await this.#settle();
+      return "retry";
+    }
+    return "skip";
+  }
+
+  /** What failed of the chunks is tried again, whether the policy was asked about it or not; what was copied stays so. */
+  async #tryFailedAgain(): Promise<void> {
+    for (const chunk of this.#chunks) {
+      const failed = await chunk.failed;
+      if (failed.length > 0) chunk.failed = this.#again(failed);
+    }
+  }
+
+  async #again(ranges: readonly ByteRange[]): Promise<readonly FailedRange[]> {
+    const failed: FailedRange[] = [];
+    for (const range of ranges) failed.push(...(await this.#failuresOf(range, this.#lookAndCopy(range))));
+    return failed;
   }
 
   async #settle(): Promise<void> {
-    await Promise.all(this.#chunks.map((chunk) => chunk.result));
+    await Promise.all(this.#chunks.map((chunk) => chunk.failed));
   }
 }

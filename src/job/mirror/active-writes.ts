@@ -6,7 +6,8 @@
  */
 import type { Answer } from "../../base/answer.ts";
 import { assert } from "../../base/assert.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import type { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
@@ -25,6 +26,8 @@ export interface ActiveWritesInit {
   readonly ranges: InFlightRanges;
   /** Length of the source, bytes. */
   diskLength(): number;
+  /** The job goes on in spite of an error of its target. */
+  goesOnAfter(error: unknown): boolean;
   /** The job has failed, or is cancelled. */
   isEnding(): boolean;
   /** A write to the target failed: the policy is to be asked. */
@@ -55,17 +58,15 @@ export class ActiveWrites implements MirrorSink {
 
   async writeToTarget(change: GuestChange): Promise<void> {
     const { progress } = this.#job;
-    const { offset, bytes } = change;
+    const { bytes } = change;
     this.#markClean(change);
     progress.increaseRemaining(bytes);
     this.bytes += bytes;
     try {
       await this.#applyToTarget(change);
-      this.#job.written.set(offset, bytes);
       progress.done(bytes);
     } catch (error) {
-      this.markDirty(offset, bytes);
-      this.#job.failed(error);
+      await this.#split(change, error);
     } finally {
       this.bytes -= bytes;
       assert(this.bytes >= 0, "more active bytes ended than began");
@@ -82,7 +83,29 @@ export class ActiveWrites implements MirrorSink {
     if (end > inner) bitmap.bitmap.reset(inner, end - inner);
   }
 
-  #applyToTarget({ kind, offset, bytes, data, flags }: GuestChange): Answer<void> {
+  async #applyToTarget(change: GuestChange): Promise<void> {
+    await this.#request(change);
+    this.#job.written.set(change.offset, change.bytes);
+  }
+
+  /** Brings all of a failed change to the target but the granules that fail again. Never rejects. */
+  async #split(change: GuestChange, first: unknown): Promise<void> {
+    try {
+      const failed = await failedGranules(change, first, {
+        granule: this.#job.init.granularity,
+        copy: (part) => this.#applyToTarget(partOf(change, part)),
+        goesOn: (last) => this.#job.goesOnAfter(last),
+      });
+      for (const { offset, bytes } of failed) this.markDirty(offset, bytes);
+      this.#job.progress.done(change.bytes - bytesOf(failed));
+      this.#job.failed(failed[0]!.error);
+    } catch (error) {
+      this.markDirty(change.offset, change.bytes);
+      this.#job.failed(error);
+    }
+  }
+
+  #request({ kind, offset, bytes, data, flags }: GuestChange): Answer<void> {
     const { edge: target } = this.#job.init.target;
     if (kind === "write" && data) return target.pwrite(offset, data, flags);
     return kind === "zeroes" ? target.pwriteZeroes(offset, bytes, flags) : target.pdiscard(offset, bytes);
@@ -91,4 +114,10 @@ export class ActiveWrites implements MirrorSink {
   markDirty(offset: number, bytes: number): void {
     this.#job.bitmap.bitmap.set(offset, bytes);
   }
+}
+
+function partOf(change: GuestChange, { offset, bytes }: ByteRange): GuestChange {
+  const at = offset - change.offset;
+  const part = { ...change, offset, bytes };
+  return change.data ? { ...part, data: change.data.subarray(at, at + bytes) } : part;
 }

@@ -2,36 +2,30 @@
  * The mirror job: copies what is dirty until source and target are the same, then keeps them so until it is completed
  * or cancelled. An active commit is a mirror into the node's own backing chain.
  *
- * Invariants: a range is dirty, in flight or equal on both sides; a failed copy makes its range dirty again before the
- * policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
+ * Invariants: a range is dirty, in flight or equal on both sides; a failed copy makes the granules that fail dirty again before
+ * the policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
  * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
  */
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
-import { MiB } from "../../base/limits.ts";
-import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import type { ByteRange } from "../../base/ranges.ts";
 import { Wakeup } from "../../base/signals.ts";
 import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
 import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
 import type { BlockNode } from "../../block/model/node.ts";
-import { CopyError, type CopyExtent, RangeCopier } from "../../block/copy/range-copy.ts";
+import { type FailedRange, bytesOf, failedGranules } from "../../block/copy/granules.ts";
+import { type CopyError, type CopyExtent, RangeCopier, sideOf } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
 import { TargetRecovery } from "../core/target-recovery.ts";
 import { BlockJob } from "../core/block-job.ts";
+import type { OnError } from "../core/error-policy.ts";
 import { ActiveWrites } from "./active-writes.ts";
 import { MirrorExit } from "./exit.ts";
 import type { MirrorInit } from "./init.ts";
+import { type Cutting, MAX_IN_FLIGHT, MAX_ZERO_BYTES, dirtyRun, mostPerPiece, pieceBytes } from "./pieces.ts";
 import { sliceMs } from "../core/rate-limit.ts";
-
-/** A buffer is copied in this many pieces, all of them in flight; more make the page cache no faster. */
-const MAX_IN_FLIGHT = 4;
-/** Limits of one piece, bytes: 4 MiB each of the default buffer measured best, into qcow2 above all. */
-const MIN_PIECE_BYTES = MiB;
-const MAX_PIECE_BYTES = 4 * MiB;
-/** Zeroes are written in pieces of at most this much. */
-const MAX_ZERO_BYTES = 1024 * MiB;
 
 type Piece = ByteRange & Pick<CopyExtent, "kind">;
 
@@ -79,7 +73,7 @@ export class MirrorJob extends BlockJob {
       kernels: this.graph.kernels,
       unmap: init.unmap,
       discardUnknown: true,
-      maxTransfer: this.#mostPerPiece(),
+      maxTransfer: mostPerPiece(init.bufBytes),
     });
     this.#exit = new MirrorExit(this);
     this.active = new ActiveWrites({
@@ -89,6 +83,7 @@ export class MirrorJob extends BlockJob {
       progress: this.progress,
       ranges: this.#ranges,
       diskLength: () => this.#length,
+      goesOnAfter: (error) => this.#goesOnAfter(error),
       isEnding: () => this.#failure !== undefined || this.isCancelled,
       failed: (error) => this.#decide("write", error),
       wake: () => this.#wakeForWork(),
@@ -337,7 +332,7 @@ export class MirrorJob extends BlockJob {
     await this.#ranges.waitOverlap({ offset: first, bytes: Math.min(unit, this.#length - first) });
     await this.pausePoint();
     if (this.isCancelled || !bitmap.get(first)) return 0;
-    const run = this.#dirtyRun(first);
+    const run = dirtyRun(bitmap, this.#ranges, { first, ...this.#cutting });
     if (run.bytes === 0) return 0;
     bitmap.reset(run.offset, run.bytes);
     this.#cursor = run.offset + run.bytes < this.#length ? run.offset + run.bytes : 0;
@@ -347,19 +342,6 @@ export class MirrorJob extends BlockJob {
     } finally {
       release();
     }
-  }
-
-  /** The dirty bytes from `first` that nothing in flight touches, at most a buffer's worth. */
-  #dirtyRun(first: number): { offset: number; bytes: number } {
-    const unit = this.init.granularity;
-    const most = Math.min(this.#length, first + alignUp(this.init.bufBytes, unit));
-    const clean = this.bitmap.bitmap.nextZero(first, most);
-    let end = clean < 0 ? most : Math.min(clean, most);
-    while (end > first && this.#ranges.overlaps({ offset: first, bytes: end - first })) {
-      end = end - first <= unit ? first : first + alignDown(Math.floor((end - first) / 2) + unit - 1, unit);
-      if (end - first === unit && this.#ranges.overlaps({ offset: first, bytes: unit })) end = first;
-    }
-    return { offset: first, bytes: end - first };
   }
 
   /** What was begun is finished, cancelled or not, as in QEMU: at most a buffer's worth. */
@@ -373,7 +355,7 @@ export class MirrorJob extends BlockJob {
         this.bitmap.bitmap.set(at, end - at);
         break;
       }
-      const bytes = this.#pieceBytes(extent, end - at);
+      const bytes = pieceBytes(extent, end - at, this.#cutting);
       this.#start({ offset: at, bytes, kind: extent.kind });
       delay = this.rateDelayMs(extent.kind === "data" || !this.#copier.zeroesAreFree ? bytes : 0);
       at += bytes;
@@ -381,18 +363,9 @@ export class MirrorJob extends BlockJob {
     return delay;
   }
 
-  #pieceBytes(extent: CopyExtent, left: number): number {
-    const unit = this.init.granularity;
-    const most = extent.kind === "data" ? this.#mostPerPiece() : extent.bytes;
-    const wanted = Math.min(extent.bytes, most, left);
-    return Math.min(left, Math.max(unit, alignDown(wanted, unit)));
-  }
-
-  #mostPerPiece(): number {
-    return Math.min(
-      Math.max(Math.floor(this.init.bufBytes / MAX_IN_FLIGHT), MIN_PIECE_BYTES),
-      MAX_PIECE_BYTES,
-    );
+  get #cutting(): Cutting {
+    const { granularity, bufBytes } = this.init;
+    return { granularity, bufBytes, diskBytes: this.#length };
   }
 
   async #freeSlot(): Promise<void> {
@@ -414,37 +387,66 @@ export class MirrorJob extends BlockJob {
       this.#progressed.wake();
       if (this.#inFlight === 0) this.graph.changes.wake();
     };
-    this.#perform(piece).then(
-      () => {
-        this.#recovery.written.set(piece.offset, piece.bytes);
-        if (!this.#zeroing) this.progress.done(piece.bytes);
-        this.#succeeded();
-        settle();
-      },
-      (error: unknown) => {
-        this.bitmap.bitmap.set(piece.offset, piece.bytes);
-        this.#decide(error instanceof CopyError ? error.operation : "write", error);
-        settle();
-      },
+    const end = this.#perform(piece).then(
+      () => this.#copied(piece.bytes),
+      (error: unknown) => this.#split(piece, error),
     );
+    end.catch((error: unknown) => this.#failed([{ ...piece, error }])).finally(settle);
+  }
+
+  async #perform(piece: Piece): Promise<void> {
+    await this.#copyPiece(piece);
+    this.#recovery.written.set(piece.offset, piece.bytes);
+  }
+
+  #copied(bytes: number): void {
+    if (!this.#zeroing) this.progress.done(bytes);
+    this.#succeeded();
+  }
+
+  /** Copies all of a failed piece but the granules that fail again. */
+  async #split(piece: Piece, error: unknown): Promise<void> {
+    const failed = await failedGranules(piece, error, {
+      granule: this.init.granularity,
+      copy: (part) => this.#perform({ ...part, kind: piece.kind }),
+      goesOn: (last) => this.#goesOnAfter(last),
+    });
+    const copied = piece.bytes - bytesOf(failed);
+    if (copied > 0) this.#copied(copied);
+    this.#failed(failed);
+  }
+
+  #goesOnAfter(error: unknown): boolean {
+    return !this.isCancelled && !this.#failure && !this.isFatal(this.#policyOf(sideOf(error)), error);
+  }
+
+  #policyOf(operation: CopyError["operation"]): OnError {
+    return operation === "read" ? this.init.onSourceError : this.init.onTargetError;
+  }
+
+  /** What failed of a piece is dirty again. The policy is asked once: the others are met again, unless it ends the job. */
+  #failed(failed: readonly FailedRange[]): void {
+    for (const { offset, bytes } of failed) this.bitmap.bitmap.set(offset, bytes);
+    const { error } = failed[0]!;
+    this.#decide(sideOf(error), error);
   }
 
   /** A piece may be larger than its extent where the extent ends inside a granule. */
-  async #perform({ offset, bytes, kind }: Piece): Promise<void> {
+  async #copyPiece({ offset, bytes, kind }: Piece): Promise<void> {
     if (kind === "data") return this.#copier.copyData(offset, bytes);
     if (this.#zeroing) return this.#copier.writeZeroes(offset, bytes);
     await this.#copier.copy(offset, bytes);
   }
 
   /** The policy: remembers the failure when it ends the job. */
-  #decide(operation: "read" | "write", error: unknown): void {
+  #decide(operation: CopyError["operation"], error: unknown): void {
     if (error instanceof AssertionError) {
       this.#failure ??= error;
       return;
     }
     const isRead = operation === "read";
     if (!isRead) this.#recovery.failed();
-    const policy = isRead ? this.init.onSourceError : this.init.onTargetError;
+    const policy = this.#policyOf(operation);
     const action = this.errorAction({ policy, isRead, error });
     if (action === "report") this.#failure ??= this.failure(error);
     else if (action === "ignore") this.#retryMs = this.backoff.failed();

@@ -86,6 +86,10 @@ export class StreamJob extends ChunkJob {
     return this.#init.top;
   }
 
+  protected override get onError(): OnError {
+    return this.#init.onError;
+  }
+
   protected override get target(): Child {
     return this.#top!;
   }
@@ -105,7 +109,7 @@ export class StreamJob extends ChunkJob {
   }
 
   protected override failed(error: unknown): ChunkVerdict {
-    const action = this.errorAction({ policy: this.#init.onError, isRead: true, error });
+    const action = this.errorAction({ policy: this.onError, isRead: true, error });
     if (action === "stop") return "retry";
     this.#firstError ??= error;
     if (action === "report") throw this.failure(this.#firstError);

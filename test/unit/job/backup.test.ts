@@ -207,9 +207,9 @@ describe.each([
   it("that stays stops the job again after each resume", async () => {
     const s = await faulty(always(operation, EIO));
     const job = await s.start(policy("stop"));
-    await s.test.host.clock.idle();
+    for (let turns = 0; turns < 20; turns++) await s.test.host.clock.idle();
     job.resume();
-    await s.test.host.clock.idle();
+    for (let turns = 0; turns < 20; turns++) await s.test.host.clock.idle();
     expect(s.events.slice(4)).toEqual([
       `error ${operation} stop`,
       "paused",

@@ -14,8 +14,13 @@ export interface CowImage {
   header: { filename: string; format?: string } | null;
   /** `flush`, `header` and `write`, in order. */
   log: string[];
-  /** Takes effect once for each entry: the operation and its errno. */
-  faults: { op: "read" | "write" | "header" | "status"; code: "EIO" | "ENOSPC"; once: boolean }[];
+  /** The operation and its errno; `cluster`: only of requests that touch it. */
+  faults: {
+    op: "read" | "write" | "header" | "status";
+    code: "EIO" | "ENOSPC";
+    once: boolean;
+    cluster?: number;
+  }[];
 }
 
 export const images = new Map<string, CowImage>();
@@ -42,9 +47,14 @@ class Cow implements BlockDriver {
     this.#image = image;
   }
 
-  #fault(op: CowImage["faults"][number]["op"]): void {
+  #fault(op: CowImage["faults"][number]["op"], offset = 0, bytes = 0): void {
     const { faults } = this.#image;
-    const at = faults.findIndex((fault) => fault.op === op);
+    const at = faults.findIndex(
+      ({ op: failing, cluster }) =>
+        failing === op &&
+        (cluster === undefined ||
+          (offset < (cluster + 1) * clusterBytes && cluster * clusterBytes < offset + bytes)),
+    );
     if (at < 0) return;
     const fault = faults[at]!;
     if (fault.once) faults.splice(at, 1);
@@ -65,7 +75,7 @@ class Cow implements BlockDriver {
 
   async pread(offset: number, buffer: Uint8Array): Promise<void> {
     await Promise.resolve();
-    this.#fault("read");
+    this.#fault("read", offset, buffer.byteLength);
     for (let at = 0; at < buffer.byteLength;) {
       const { index, inside, bytes } = piece(offset + at, buffer.byteLength - at);
       const part = buffer.subarray(at, at + bytes);
@@ -79,7 +89,7 @@ class Cow implements BlockDriver {
 
   async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
     await Promise.resolve();
-    this.#fault("write");
+    this.#fault("write", offset, buffer.byteLength);
     this.#image.log.push("write");
     for (let at = 0; at < buffer.byteLength;) {
       const { index, inside, bytes } = piece(offset + at, buffer.byteLength - at);
