@@ -5,7 +5,7 @@
  * Invariants: memory is bounded by the arena's slots of the pieces under way; pieces start and end at the target's
  * clusters, so that no cluster is written twice or copied on write.
  */
-import { andThen } from "../base/answer.ts";
+import { type Answer, andThen, isPromise } from "../base/answer.ts";
 import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
@@ -21,7 +21,7 @@ import {
   type RangeCopierOptions,
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
-import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
+import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { RateLimit } from "../job/core/rate-limit.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
@@ -80,6 +80,11 @@ type Kind = "data" | "zero" | "backing";
 interface Piece {
   offset: number;
   bytes: number;
+}
+
+interface Learned {
+  readonly kind: Kind;
+  readonly bytes: number;
 }
 
 /**
@@ -143,8 +148,8 @@ async function attachSources(from: BlockBackend, engine: Engine, sources: readon
 
 class Conversion {
   readonly #source: BlockNode;
-  /** The layer that the target has below it too. */
-  readonly #base: BlockNode | undefined;
+  /** The layers that are looked at: down to that which the target has below it too. */
+  readonly #layers: ChainOptions;
   /** Bytes of the target's backing file, which ends the zeroes that must be written. */
   readonly #backingBytes: number;
   readonly #copier: RangeCopier;
@@ -181,7 +186,7 @@ class Conversion {
     this.#unit = compress
       ? cluster
       : Math.max(limits.pwriteZeroesAlignment, limits.requestAlignment, DEFAULT_SPARSE);
-    this.#base = options.targetHasBacking ? skipFilters(source.node).backing?.node : undefined;
+    this.#layers = { base: options.targetHasBacking ? skipFilters(source.node).backing?.node : undefined };
     this.#backingBytes = skipFilters(target.node).backing?.node.length ?? 0;
     const how: RangeCopierOptions = {
       source,
@@ -212,9 +217,11 @@ class Conversion {
       if (this.#options.salvage) await this.#survey();
       for (let at = 0; at < this.#length;) {
         this.#options.signal?.throwIfAborted();
-        const { kind, bytes } = await this.#learn(at);
-        if (kind === "data") await this.#data(at, bytes);
-        else await this.#zeroes(at, bytes, kind);
+        // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
+        const learned = this.#learn(at);
+        const { kind, bytes } = isPromise(learned) ? await learned : learned;
+        const work = kind === "data" ? this.#data(at, bytes) : this.#zeroes(at, bytes, kind);
+        if (isPromise(work)) await work;
         at += bytes;
       }
       await this.#flushPiece();
@@ -242,19 +249,27 @@ class Conversion {
   }
 
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
-  async #learn(offset: number): Promise<{ kind: Kind; bytes: number }> {
+  #learn(offset: number): Answer<Learned> {
     const asked = Math.min(this.#length - offset, STATUS_REACH);
-    const status = await this.#sourceStatus(offset, asked);
+    const status = this.#sourceStatus(offset, asked);
+    return isPromise(status)
+      ? status.then((told) => this.#inUnits(told, offset, asked))
+      : this.#inUnits(status, offset, asked);
+  }
+
+  #inUnits(status: ChainStatus, offset: number, asked: number): Answer<Learned> {
     const kind = this.#kindOf(status, offset);
     if (status.bytes >= asked) return { kind, bytes: asked };
-    if (status.bytes < this.#unit) {
-      const bytes = Math.min(this.#unit, this.#length - offset);
-      // What is data anyway need not be looked at, but for what can't be.
-      for (let at = status.bytes; this.#options.salvage && at < bytes;)
-        at += Math.max((await this.#sourceStatus(offset + at, bytes - at)).bytes, 1);
-      return { kind: "data", bytes };
-    }
-    return { kind, bytes: alignDown(status.bytes, this.#unit) };
+    if (status.bytes >= this.#unit) return { kind, bytes: alignDown(status.bytes, this.#unit) };
+    const unit = { kind: "data", bytes: Math.min(this.#unit, this.#length - offset) } as const;
+    // What is data anyway need not be looked at, but for what can't be.
+    return this.#options.salvage
+      ? this.#lookAt(offset + status.bytes, offset + unit.bytes).then(() => unit)
+      : unit;
+  }
+
+  async #lookAt(from: number, end: number): Promise<void> {
+    for (let at = from; at < end;) at += Math.max((await this.#sourceStatus(at, end - at)).bytes, 1);
   }
 
   #kindOf(status: ChainStatus, offset: number): Kind {
@@ -264,49 +279,66 @@ class Conversion {
     return backed && offset >= this.#backingBytes ? "backing" : "zero";
   }
 
-  /** When salvaging, less and less is asked for, and a sector of which nothing can be told counts as data. */
-  async #sourceStatus(offset: number, bytes: number): Promise<ChainStatus> {
-    const { salvage } = this.#options;
-    for (let reach = bytes; ; reach = Math.max(alignDown(reach / 2, SECTOR_SIZE), SECTOR_SIZE)) {
-      try {
-        return await blockStatusAbove(this.#source, offset, reach, { base: this.#base });
-      } catch (error) {
-        if (!salvage) throw new CopyStatusError("read", error, { node: this.#source.name, offset, bytes });
-        if (reach > SECTOR_SIZE) continue;
-        // After what was told of the bytes before.
-        await this.#pipeline.drain();
-        salvage({ step: "status", offset, error });
-        return { bytes: reach, data: true, zero: false, allocated: true, depth: 1 };
-      }
+  #sourceStatus(offset: number, bytes: number): Answer<ChainStatus> {
+    try {
+      const status = blockStatusAbove(this.#source, offset, bytes, this.#layers);
+      return isPromise(status) ? status.catch((error) => this.#untold(error, offset, bytes)) : status;
+    } catch (error) {
+      return this.#untold(error, offset, bytes);
     }
   }
 
+  /** When salvaging, less and less is asked for, and a sector of which nothing can be told counts as data. */
+  async #untold(error: unknown, offset: number, bytes: number): Promise<ChainStatus> {
+    const { salvage } = this.#options;
+    if (!salvage) throw new CopyStatusError("read", error, { node: this.#source.name, offset, bytes });
+    if (bytes > SECTOR_SIZE)
+      return this.#sourceStatus(offset, Math.max(alignDown(bytes / 2, SECTOR_SIZE), SECTOR_SIZE));
+    // After what was told of the bytes before.
+    await this.#pipeline.drain();
+    salvage({ step: "status", offset, error });
+    return { bytes, data: true, zero: false, allocated: true, depth: 1 };
+  }
+
   /** Gathers adjacent data into pieces. */
-  async #data(offset: number, bytes: number): Promise<void> {
+  #data(offset: number, bytes: number): Answer<void> {
+    this.#options.signal?.throwIfAborted();
     const end = offset + bytes;
     for (let at = offset; at < end;) {
       this.#piece ??= { offset: at, bytes: 0 };
       const take = Math.min(end - at, this.#pieces.bytes - this.#piece.bytes);
       this.#piece.bytes += take;
       at += take;
-      if (this.#piece.bytes >= this.#pieces.bytes) await this.#flushPiece();
+      const flushing = this.#piece.bytes >= this.#pieces.bytes ? this.#flushPiece() : undefined;
+      if (isPromise(flushing)) return flushing.then(() => this.#data(at, end - at));
       this.#options.signal?.throwIfAborted();
     }
   }
 
-  async #flushPiece(): Promise<void> {
+  #flushPiece(): Answer<void> {
     const piece = this.#piece;
     this.#piece = undefined;
-    if (!piece || piece.bytes === 0) return;
-    const end = piece.offset + piece.bytes;
-    await this.#pipeline.push(() => andThen(this.#copier.copyData(piece.offset, piece.bytes), () => end));
-    const delayMs = this.#rate.delayMs(piece.bytes);
-    if (delayMs > 0) await this.#wait(delayMs);
+    if (!piece) return undefined;
+    const pushed = this.#pipeline.push(() => this.#copy(piece));
+    return isPromise(pushed) ? pushed.then(() => this.#paced(piece.bytes)) : this.#paced(piece.bytes);
   }
 
-  async #zeroes(offset: number, bytes: number, kind: Kind): Promise<void> {
-    await this.#flushPiece();
-    if (kind === "backing" || this.#options.targetIsZero) return;
-    await this.#pipeline.push(() => andThen(this.#copier.writeZeroes(offset, bytes), () => offset + bytes));
+  /** Answers with where the piece ends. */
+  #copy({ offset, bytes }: Piece): Answer<number> {
+    const copying = this.#copier.copyData(offset, bytes);
+    return isPromise(copying) ? copying.then(() => offset + bytes) : offset + bytes;
+  }
+
+  #paced(bytes: number): Answer<void> {
+    const delayMs = this.#rate.delayMs(bytes);
+    return delayMs > 0 ? this.#wait(delayMs) : undefined;
+  }
+
+  #zeroes(offset: number, bytes: number, kind: Kind): Answer<void> {
+    const flushed = this.#flushPiece();
+    if (kind === "backing" || this.#options.targetIsZero) return flushed;
+    return andThen(flushed, () =>
+      this.#pipeline.push(() => andThen(this.#copier.writeZeroes(offset, bytes), () => offset + bytes)),
+    );
   }
 }

@@ -3,7 +3,7 @@
  * rejected, no task is under way any more.
  */
 
-import { type Answer, andThen, guarded, isPromise } from "../base/answer.ts";
+import { type Answer, guarded, isPromise } from "../base/answer.ts";
 import type { Host } from "../base/host.ts";
 import { MiB } from "../base/limits.ts";
 
@@ -44,7 +44,7 @@ export class Pipeline<T> {
     if (this.#running.length >= this.#depth) return this.#next().then(() => this.push(task));
     const running = guarded(task);
     if (this.#running.length === 0 && (this.#depth === 1 || !isPromise(running)))
-      return andThen(running, (result) => this.#take(result));
+      return isPromise(running) ? running.then((result) => this.#take(result)) : this.#take(running);
     const later = Promise.resolve(running);
     // It is looked at in its turn.
     later.catch(() => undefined);

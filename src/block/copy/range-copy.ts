@@ -5,7 +5,7 @@
  * Invariants: a slot is given back whatever happens; an error says which side failed; requests of one call run one
  * after the other, so a call holds one slot at most. Source: behaviour of QEMU 7.2's block-copy and mirror.
  */
-import { type Answer, andThen, ending, repeat, rescue } from "../../base/answer.ts";
+import { type Answer, andThen, isPromise, repeat, rescue } from "../../base/answer.ts";
 import { type Errno } from "../../base/errno.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../base/limits.ts";
@@ -16,7 +16,7 @@ import type { Kernels } from "../../kernels/kernels.ts";
 import { skipFilters } from "../model/chain.ts";
 import type { Child } from "../model/node.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
-import { blockStatusAbove } from "../io/status.ts";
+import { type ChainStatus, blockStatusAbove } from "../io/status.ts";
 
 /** Largest piece that is read and written at once, bytes. */
 export const MAX_COPY_BUFFER = MiB;
@@ -166,14 +166,16 @@ export class RangeCopier {
 
   /** What lies at `offset` of the source, its whole backing chain included. A failure counts as data. */
   status(offset: number, bytes: number): Answer<CopyExtent> {
-    return rescue(
-      () =>
-        andThen(blockStatusAbove(this.source.node, offset, bytes), (status): CopyExtent => {
-          const kind = status.zero ? "zero" : status.data ? "data" : "unknown";
-          return { bytes: Math.min(status.bytes, bytes), kind, allocated: status.depth === 1 };
-        }),
-      () => ({ bytes, kind: "data", allocated: true }),
-    );
+    try {
+      const status = blockStatusAbove(this.source.node, offset, bytes);
+      if (!isPromise(status)) return extentOf(status, bytes);
+      return status.then(
+        (told) => extentOf(told, bytes),
+        () => untold(bytes),
+      );
+    } catch {
+      return untold(bytes);
+    }
   }
 
   /** Makes the range read as zeroes on the target. Rejects with a CopyError of the write side. */
@@ -219,11 +221,14 @@ export class RangeCopier {
     { offset, bytes }: ByteRange,
     request: () => Answer<void>,
   ): Answer<void> {
-    return rescue(request, (error) => {
-      if (error instanceof CopyError) throw error;
-      const { node } = operation === "read" ? this.source : this.target;
-      throw new CopyError(operation, error, { node: node.name, offset, bytes });
-    });
+    return rescue(request, (error) => this.#fail(operation, error, { offset, bytes }));
+  }
+
+  /** Throws the failure of a request as a CopyError. */
+  #fail(operation: "read" | "write", error: unknown, { offset, bytes }: ByteRange): never {
+    if (error instanceof CopyError) throw error;
+    const { node } = operation === "read" ? this.source : this.target;
+    throw new CopyError(operation, error, { node: node.name, offset, bytes });
   }
 
   /**
@@ -233,26 +238,58 @@ export class RangeCopier {
   copyData(offset: number, bytes: number, urgent = false): Answer<void> {
     const most = Math.min(bytes, this.#maxTransfer);
     const slot: Answer<CopyBuffer> = this.#arena.tryAcquire(most) ?? this.#slot(most, urgent);
-    return andThen(slot, (held) =>
-      ending(
-        () => this.#copyPieces(offset, bytes, held.bytes),
-        () => held.release(),
-      ),
-    );
+    return isPromise(slot)
+      ? slot.then((held) => this.#copyThrough(held, offset, bytes))
+      : this.#copyThrough(slot, offset, bytes);
+  }
+
+  #copyThrough(held: CopyBuffer, offset: number, bytes: number): Answer<void> {
+    let copying: Answer<void>;
+    try {
+      copying = this.#copyPieces(offset, bytes, held.bytes);
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+    if (isPromise(copying)) return copying.finally(() => held.release());
+    held.release();
   }
 
   #copyPieces(offset: number, bytes: number, buffer: Uint8Array): Answer<void> {
-    let done = 0;
-    return repeat(() => {
-      const at = offset + done;
+    for (let done = 0; done < bytes;) {
       const length = Math.min(bytes - done, buffer.byteLength);
       const part = length === buffer.byteLength ? buffer : buffer.subarray(0, length);
-      const range = { offset: at, bytes: length };
-      const read = this.#onSide("read", range, () => this.#read(at, part));
-      const written = andThen(read, () => this.#onSide("write", range, () => this.#write(at, part)));
+      const copying = this.#copyPiece(offset + done, part);
       done += length;
-      return andThen(written, () => done < bytes);
-    });
+      if (!isPromise(copying)) continue;
+      return done < bytes
+        ? copying.then(() => this.#copyPieces(offset + done, bytes - done, buffer))
+        : copying;
+    }
+  }
+
+  #copyPiece(offset: number, buffer: Uint8Array): Answer<void> {
+    const range = { offset, bytes: buffer.byteLength };
+    let reading: Answer<void>;
+    try {
+      reading = this.#read(offset, buffer);
+    } catch (error) {
+      this.#fail("read", error, range);
+    }
+    if (!isPromise(reading)) return this.#writePiece(offset, buffer, range);
+    return reading.then(
+      () => this.#writePiece(offset, buffer, range),
+      (error) => this.#fail("read", error, range),
+    );
+  }
+
+  #writePiece(offset: number, buffer: Uint8Array, range: ByteRange): Answer<void> {
+    try {
+      const writing = this.#write(offset, buffer);
+      return isPromise(writing) ? writing.catch((error) => this.#fail("write", error, range)) : writing;
+    } catch (error) {
+      this.#fail("write", error, range);
+    }
   }
 
   async #slot(bytes: number, urgent: boolean): Promise<CopyBuffer> {
@@ -303,22 +340,36 @@ export class RangeCopier {
     return this.#kernels.zeroRuns(buffer, this.#clusterSize, this.#runs);
   }
 
-  #writeRuns(offset: number, buffer: Uint8Array, zeroes: Uint32Array): Answer<void> {
-    let done = 0;
-    let index = 0;
-    return repeat(() => {
-      const start = zeroes[index] ?? buffer.byteLength;
-      const zeroBytes = zeroes[index + 1] ?? 0;
-      const part = buffer.subarray(done, start);
-      const data = start > done ? this.target.pwrite(offset + done, part, this.#dataFlags) : undefined;
-      done = start + zeroBytes;
-      index += 2;
-      const both = andThen(data, () =>
-        zeroBytes > 0 ? this.writeZeroes(offset + start, zeroBytes) : undefined,
-      );
-      return andThen(both, () => done < buffer.byteLength);
-    });
+  /** Writes from the end of the run before `index` on. */
+  #writeRuns(offset: number, buffer: Uint8Array, zeroes: Uint32Array, index = 0): Answer<void> {
+    for (let next = index; next <= zeroes.length; next += 2) {
+      const from = next === 0 ? 0 : zeroes[next - 2]! + zeroes[next - 1]!;
+      if (from >= buffer.byteLength) return undefined;
+      const start = zeroes[next] ?? buffer.byteLength;
+      const data = buffer.subarray(from, start);
+      const writing = this.#writeRun(offset + from, data, zeroes[next + 1] ?? 0);
+      if (isPromise(writing)) return writing.then(() => this.#writeRuns(offset, buffer, zeroes, next + 2));
+    }
   }
+
+  /** Writes data, and zeroes behind it. */
+  #writeRun(offset: number, data: Uint8Array, zeroBytes: number): Answer<void> {
+    const bytes = data.byteLength;
+    const writing = bytes > 0 ? this.target.pwrite(offset, data, this.#dataFlags) : undefined;
+    if (zeroBytes === 0) return writing;
+    return isPromise(writing)
+      ? writing.then(() => this.writeZeroes(offset + bytes, zeroBytes))
+      : this.writeZeroes(offset + bytes, zeroBytes);
+  }
+}
+
+function extentOf({ bytes, zero, data, depth }: ChainStatus, asked: number): CopyExtent {
+  const kind = zero ? "zero" : data ? "data" : "unknown";
+  return { bytes: Math.min(bytes, asked), kind, allocated: depth === 1 };
+}
+
+function untold(bytes: number): CopyExtent {
+  return { bytes, kind: "data", allocated: true };
 }
 
 /** The cluster size (a power of two) that copies into a node work with, and whether the node told one. */

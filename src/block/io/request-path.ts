@@ -3,7 +3,7 @@
  * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
  * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
  */
-import { type Answer, andThen, ending, repeat } from "../../base/answer.ts";
+import { type Answer, andThen, isPromise, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp } from "../../base/ranges.ts";
@@ -172,26 +172,43 @@ function noteThreshold(node: BlockNode, offset: number, bytes: number): void {
   }
 }
 
+/** What is changed; a discard leaves the length and the highest write as they are. */
+interface Change extends ByteRange {
+  readonly discard?: boolean;
+}
+
 /**
  * Does the part of a request that changes data, and the bookkeeping: bitmaps, growth, generation. A failed change may have
  * happened in part, so it counts as dirty too.
  */
-export function changing(
-  node: BlockNode,
-  range: ByteRange & { discard?: boolean },
-  body: () => Answer<void>,
-): Answer<void> {
-  const end = range.offset + range.bytes;
-  const grow = (): void => {
-    if (!range.discard && end > node.length) node.grew(end);
-  };
-  return ending(
-    () => andThen(body(), grow),
-    () => changed(node, range),
-  );
+export function changing(node: BlockNode, range: Change, body: () => Answer<void>): Answer<void> {
+  let making: Answer<void>;
+  try {
+    making = body();
+  } catch (error) {
+    changed(node, range);
+    throw error;
+  }
+  if (isPromise(making)) return changingLater(node, range, making);
+  grow(node, range);
+  changed(node, range);
 }
 
-function changed(node: BlockNode, range: ByteRange & { discard?: boolean }): void {
+async function changingLater(node: BlockNode, range: Change, making: Promise<void>): Promise<void> {
+  try {
+    await making;
+    grow(node, range);
+  } finally {
+    changed(node, range);
+  }
+}
+
+function grow(node: BlockNode, { offset, bytes, discard }: Change): void {
+  const end = offset + bytes;
+  if (!discard && end > node.length) node.grew(end);
+}
+
+function changed(node: BlockNode, range: Change): void {
   const end = range.offset + range.bytes;
   node.writeGeneration += 1;
   if (!range.discard && end > node.highestWrite) node.highestWrite = end;

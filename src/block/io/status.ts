@@ -4,7 +4,7 @@
  */
 import { type Answer, andThen, isPromise, rejected, repeat } from "../../base/answer.ts";
 import { assert } from "../../base/assert.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
 import { type BlockNode, nodeOf } from "../model/node.ts";
@@ -55,11 +55,23 @@ function driverStatus(
   const align = node.isFilter ? 1 : node.limits.requestAlignment;
   const start = alignDown(offset, align);
   const asked = node.driver.blockStatus!(start, alignUp(offset + bytes, align) - start, wantZero);
-  return andThen(asked, (told) => {
-    const status = ownStatus(node, told, { offset, bytes, skipped: offset - start });
-    const below = status.recurse && status.map && status.map.node !== node;
-    return below ? mergeBelow(node, status, wantZero) : status;
-  });
+  const range: Asked = { offset, bytes, skipped: offset - start, wantZero };
+  // Every copy asks for many of these, nearly all of which are told at once: nothing is made for those that wait.
+  return isPromise(asked)
+    ? asked.then((told) => statusAsked(node, told, range))
+    : statusAsked(node, asked, range);
+}
+
+/** The part that was asked for; what the driver told begins `skipped` bytes before it. */
+interface Asked extends ByteRange {
+  readonly skipped: number;
+  readonly wantZero: boolean;
+}
+
+function statusAsked(node: BlockNode, told: BlockStatus, range: Asked): Answer<BlockStatus> {
+  const status = ownStatus(node, told, range);
+  const below = status.recurse && status.map && status.map.node !== node;
+  return below ? mergeBelow(node, status, range.wantZero) : status;
 }
 
 function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockStatus {
@@ -68,11 +80,7 @@ function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockSta
 }
 
 /** What the driver told, for the part that was asked for. */
-function ownStatus(
-  node: BlockNode,
-  status: BlockStatus,
-  { offset, bytes, skipped }: { offset: number; bytes: number; skipped: number },
-): BlockStatus {
+function ownStatus(node: BlockNode, status: BlockStatus, { offset, bytes, skipped }: Asked): BlockStatus {
   status.bytes = Math.min(status.bytes - skipped, bytes);
   assert(status.bytes > 0, `driver '${node.type.name}' answered an empty block status`);
   if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };
@@ -101,17 +109,21 @@ function statusWithoutHook(
 function mergeBelow(node: BlockNode, status: BlockStatus, wantZero: boolean): Answer<BlockStatus> {
   const { map } = status;
   assert(map, "recursion without a map");
-  return andThen(blockStatus(nodeOf(map.node), map.offset, status.bytes, wantZero), (below) => {
-    const merged: BlockStatus = { ...status, bytes: Math.min(status.bytes, below.bytes), allocated: true };
-    delete merged.recurse;
-    if (below.zero) merged.zero = true;
-    // A format without a backing file shows what lies below as it is.
-    if (!node.type.supportsBacking) {
-      merged.data = below.data;
-      if (below.map) merged.map = below.map;
-    }
-    return merged;
-  });
+  const asked = blockStatus(nodeOf(map.node), map.offset, status.bytes, wantZero);
+  return isPromise(asked) ? asked.then((below) => merged(node, status, below)) : merged(node, status, asked);
+}
+
+function merged(node: BlockNode, status: BlockStatus, below: BlockStatus): BlockStatus {
+  status.bytes = Math.min(status.bytes, below.bytes);
+  status.allocated = true;
+  status.recurse = false;
+  if (below.zero) status.zero = true;
+  // A format without a backing file shows what lies below as it is.
+  if (!node.type.supportsBacking) {
+    status.data = below.data;
+    if (below.map) status.map = below.map;
+  }
+  return status;
 }
 
 function readsZeroWithoutBacking(node: BlockNode, offset: number, status: BlockStatus): void {
@@ -144,30 +156,59 @@ export function blockStatusAbove(
 ): Answer<ChainStatus> {
   if (top === options.base && !options.includeBase)
     return { bytes, data: false, zero: false, allocated: false, depth: 0 };
-  return andThen(blockStatus(top, offset, bytes, options.wantZero ?? true), (status) => {
-    const decided = status.allocated || (status.eof && offset >= top.length);
-    if (!decided) return statusBelow(top, status, offset, options);
-    const found = status as ChainStatus;
-    found.depth = status.allocated ? 1 : 0;
-    return found;
-  });
+  const own = blockStatus(top, offset, bytes, options.wantZero ?? true);
+  return isPromise(own)
+    ? own.then((status) => decidedBy(top, status, offset, options))
+    : decidedBy(top, own, offset, options);
 }
 
-/** Goes on below `top`, which answered `own` and does not decide. */
-function statusBelow(
+/** Goes on below `top` unless what it answered, `own`, decides. */
+function decidedBy(
   top: BlockNode,
   own: BlockStatus,
   offset: number,
   options: ChainOptions,
 ): Answer<ChainStatus> {
-  const { base, includeBase = false, wantZero = true } = options;
+  if (own.allocated) return atDepth(own, 1);
+  if (own.eof && offset >= top.length) return atDepth(own, 0);
+  const below = layerBelow(top, options);
+  return below ? statusBelow(below, own, offset, options) : undecided(own, options);
+}
+
+function atDepth(status: BlockStatus, depth: number): ChainStatus {
+  const found = status as ChainStatus;
+  found.depth = depth;
+  return found;
+}
+
+/** The next layer that is asked. */
+function layerBelow(layer: BlockNode, { base, includeBase = false }: ChainOptions): BlockNode | undefined {
+  const below = layer === base ? undefined : filterOrCow(layer);
+  return below === base && !includeBase ? undefined : below;
+}
+
+/** The status where no layer decides, the last of which answered `last`. */
+function undecided(last: BlockStatus, { base }: ChainOptions): ChainStatus {
+  last.data = false;
+  last.zero = base === undefined;
+  last.allocated = false;
+  return atDepth(last, 0);
+}
+
+/** Asks `first` and the layers below it; the one above answered `own`, and does not decide. */
+function statusBelow(
+  first: BlockNode,
+  own: BlockStatus,
+  offset: number,
+  options: ChainOptions,
+): Answer<ChainStatus> {
   const topEof = own.eof === true ? offset + own.bytes : undefined;
   let last = own;
   let depth = 1;
   let found: ChainStatus | undefined;
-  let node = top === base ? undefined : filterOrCow(top);
+  let node: BlockNode | undefined = first;
   const step = (): Answer<boolean> => {
-    if (!node || (node === base && !includeBase)) return false;
+    if (!node) return false;
     const layer = node;
     depth += 1;
     if (offset >= layer.length) {
@@ -175,16 +216,15 @@ function statusBelow(
       found = { bytes: last.bytes, data: false, zero: true, allocated: true, depth };
       return false;
     }
-    return andThen(blockStatus(layer, offset, last.bytes, wantZero), (status) => {
+    return andThen(blockStatus(layer, offset, last.bytes, options.wantZero ?? true), (status) => {
       last = status;
-      if (status.allocated) found = { ...status, depth };
-      node = layer === base ? undefined : filterOrCow(layer);
+      if (status.allocated) found = atDepth(status, depth);
+      node = layerBelow(layer, options);
       return !found;
     });
   };
   return andThen(repeat(step), () => {
-    const nobody = { data: false, zero: base === undefined, allocated: false, depth: 0 };
-    const status: ChainStatus = found ?? { ...last, ...nobody };
+    const status = found ?? undecided(last, options);
     status.eof = offset + status.bytes === topEof;
     return status;
   });

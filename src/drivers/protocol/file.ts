@@ -5,7 +5,7 @@
  * Source: QAPI BlockdevOptionsFile and BlockdevCreateOptionsFile, behaviour of QEMU 7.2.
  */
 import { strerror } from "../../base/errno.ts";
-import { type Answer, andThen } from "../../base/answer.ts";
+import { type Answer, isPromise } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
@@ -64,14 +64,14 @@ class FileDriver implements BlockDriver {
   }
 
   pread(offset: number, buffer: Uint8Array): Answer<void> {
-    return andThen(this.#file.read(buffer, offset), (count) => {
-      // The file ends earlier than when it was last measured, or within the last aligned block.
-      if (count < buffer.byteLength) buffer.fill(0, count);
-    });
+    const reading = this.#file.read(buffer, offset);
+    return isPromise(reading) ? reading.then((count) => fillRest(buffer, count)) : fillRest(buffer, reading);
   }
 
   pwrite(offset: number, buffer: Uint8Array): Answer<void> {
-    return andThen(this.#file.write(buffer, offset), () => this.#grew(offset + buffer.byteLength));
+    const end = offset + buffer.byteLength;
+    const writing = this.#file.write(buffer, offset);
+    return isPromise(writing) ? writing.then(() => this.#grew(end)) : this.#grew(end);
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
@@ -95,7 +95,9 @@ class FileDriver implements BlockDriver {
 
   blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
     const extent = wantZero ? this.#file.extentAt(offset) : undefined;
-    return andThen(extent, (found) => this.#status(offset, bytes, found));
+    return isPromise(extent)
+      ? extent.then((found) => this.#status(offset, bytes, found))
+      : this.#status(offset, bytes, extent);
   }
 
   #status(offset: number, bytes: number, extent: FileExtent | undefined): BlockStatus {
@@ -189,6 +191,11 @@ class FileDriver implements BlockDriver {
     await this.#file.write(block, end - block.byteLength);
     this.#grew(end);
   }
+}
+
+/** After a read of `count` bytes: the file ends earlier than when it was last measured, or within the last aligned block. */
+function fillRest(buffer: Uint8Array, count: number): void {
+  if (count < buffer.byteLength) buffer.fill(0, count);
 }
 
 function unsupportedPreallocation(mode: string): BlockError {

@@ -3,7 +3,7 @@
  * transfer.ts). Buffers may be views of a WebAssembly memory.
  */
 import * as fs from "node:fs";
-import { type Answer, ending, rescue } from "../../base/answer.ts";
+import { type Answer, isPromise, rescue } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
@@ -18,7 +18,7 @@ import { fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import { rewrite } from "./rewrite.ts";
-import type { Transfers } from "./transfer.ts";
+import type { TransferRequest, Transfers } from "./transfer.ts";
 import { UnflushedRanges } from "./unflushed.ts";
 
 /** The bit of FileLockRequest for writing. */
@@ -118,24 +118,41 @@ export class NodeFile implements HostFile {
 
   #read(buffer: Uint8Array, offset: number): Answer<number> {
     const used = this.#descriptor.acquire();
-    return ending(
-      () =>
-        this.#transfers.read({ fd: used.fd, lane: this.#lane, buffer, offset, alignment: this.alignment }),
-      () => used.release(),
-    );
+    let reading: Answer<number>;
+    try {
+      reading = this.#transfers.read(this.#transfer(used, buffer, offset));
+    } catch (error) {
+      used.release();
+      throw error;
+    }
+    if (isPromise(reading)) return reading.finally(() => used.release());
+    used.release();
+    return reading;
+  }
+
+  #transfer({ fd }: Descriptor, buffer: Uint8Array, offset: number): TransferRequest {
+    return { fd, lane: this.#lane, buffer, offset, alignment: this.alignment };
   }
 
   #writeAll(buffer: Uint8Array, offset: number): Answer<void> {
     const used = this.#descriptor.acquire();
-    return ending(
-      () =>
-        this.#transfers.write({ fd: used.fd, lane: this.#lane, buffer, offset, alignment: this.alignment }),
-      () => {
-        this.#extents.written(offset, offset + buffer.byteLength);
-        if (!this.#direct) this.#unflushed.add(offset, buffer.byteLength);
-        used.release();
-      },
-    );
+    const { byteLength } = buffer;
+    let writing: Answer<void>;
+    try {
+      writing = this.#transfers.write(this.#transfer(used, buffer, offset));
+    } catch (error) {
+      this.#wrote(used, offset, byteLength);
+      throw error;
+    }
+    if (isPromise(writing)) return writing.finally(() => this.#wrote(used, offset, byteLength));
+    this.#wrote(used, offset, byteLength);
+  }
+
+  /** After a write, which may have failed half-way. */
+  #wrote(used: Descriptor, offset: number, bytes: number): void {
+    this.#extents.written(offset, offset + bytes);
+    if (!this.#direct) this.#unflushed.add(offset, bytes);
+    used.release();
   }
 
   async flush(): Promise<void> {

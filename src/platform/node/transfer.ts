@@ -9,7 +9,7 @@
  * Invariant: in-turn transfers let the event loop turn every few milliseconds, for signals and timers.
  */
 import * as fs from "node:fs";
-import { type Answer, andThen } from "../../base/answer.ts";
+import type { Answer } from "../../base/answer.ts";
 import { blockError } from "../../base/errors.ts";
 import { nodeError } from "./errors.ts";
 import type { FileCall } from "./calls.ts";
@@ -43,9 +43,9 @@ export interface Transfers {
   write(request: TransferRequest): Answer<void>;
 }
 
-/** What is left of a transfer after `done` bytes, as fs takes it. */
-function rest({ buffer, offset }: TransferRequest, done: number): { bytes: number; position: number } {
-  return { bytes: Math.min(buffer.byteLength - done, MAX_TRANSFER), position: offset + done };
+/** The bytes of a transfer that are moved at once after `done` of them. */
+function nextBytes({ buffer }: TransferRequest, done: number): number {
+  return Math.min(buffer.byteLength - done, MAX_TRANSFER);
 }
 
 function isOver({ buffer, alignment }: TransferRequest, done: number, count: number): boolean {
@@ -54,8 +54,8 @@ function isOver({ buffer, alignment }: TransferRequest, done: number, count: num
 
 /** The next piece of a transfer, as one call. */
 function piece(call: "read" | "write", request: TransferRequest, done: number): FileCall {
-  const { fd, buffer } = request;
-  return { call, fd, buffer, at: done, ...rest(request, done) };
+  const { fd, buffer, offset } = request;
+  return { call, fd, buffer, at: done, bytes: nextBytes(request, done), position: offset + done };
 }
 
 /** On Node's thread pool, or where that is jammed on a thread of the file (see lanes.ts). */
@@ -80,7 +80,7 @@ export const pooledTransfers: Transfers = {
 let turnDueMs = 0;
 
 /** Undefined while the event loop need not turn yet. */
-function turnIfDue(): Answer<void> {
+function turnIfDue(): Promise<void> | undefined {
   if (performance.now() < turnDueMs) return undefined;
   return new Promise((resolve) => {
     setImmediate(() => {
@@ -93,8 +93,8 @@ function turnIfDue(): Answer<void> {
 function readInTurn(request: TransferRequest): number {
   try {
     for (let done = 0; ;) {
-      const { bytes, position } = rest(request, done);
-      const count = fs.readSync(request.fd, request.buffer, done, bytes, position);
+      const bytes = nextBytes(request, done);
+      const count = fs.readSync(request.fd, request.buffer, done, bytes, request.offset + done);
       done += count;
       if (isOver(request, done, count)) return done;
     }
@@ -106,8 +106,8 @@ function readInTurn(request: TransferRequest): number {
 function writeInTurn(request: TransferRequest): void {
   try {
     for (let done = 0; done < request.buffer.byteLength;) {
-      const { bytes, position } = rest(request, done);
-      const count = fs.writeSync(request.fd, request.buffer, done, bytes, position);
+      const bytes = nextBytes(request, done);
+      const count = fs.writeSync(request.fd, request.buffer, done, bytes, request.offset + done);
       if (count === 0) throw blockError("EIO", "pwrite");
       done += count;
     }
@@ -120,9 +120,11 @@ function writeInTurn(request: TransferRequest): void {
 export const inTurnTransfers: Transfers = {
   read(request) {
     if (request.buffer.byteLength >= LARGE_READ) return pooledTransfers.read(request);
-    return andThen(turnIfDue(), () => readInTurn(request));
+    const turn = turnIfDue();
+    return turn ? turn.then(() => readInTurn(request)) : readInTurn(request);
   },
   write(request) {
-    return andThen(turnIfDue(), () => writeInTurn(request));
+    const turn = turnIfDue();
+    return turn ? turn.then(() => writeInTurn(request)) : writeInTurn(request);
   },
 };
