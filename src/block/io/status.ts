@@ -3,7 +3,7 @@
  * Source: behaviour of QEMU's block/io.c and docs of `block status`.
  */
 import { type Answer, andThen, isPromise, rejected, repeat } from "../../base/answer.ts";
-import { assert } from "../../base/assert.ts";
+import { assert, AssertionError } from "../../base/assert.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
@@ -82,7 +82,8 @@ function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockSta
 /** What the driver told, for the part that was asked for. */
 function ownStatus(node: BlockNode, status: BlockStatus, { offset, bytes, skipped }: Asked): BlockStatus {
   status.bytes = Math.min(status.bytes - skipped, bytes);
-  assert(status.bytes > 0, `driver '${node.type.name}' answered an empty block status`);
+  if (status.bytes <= 0)
+    throw new AssertionError(`driver '${node.type.name}' answered an empty block status`);
   if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };
   if (status.recurse && status.map && status.map.node !== node) return status;
   // What a filter shows is allocated where its child says so.

@@ -1,5 +1,5 @@
 /** What this image holds of a range, and where: for block status, convert, and the jobs. */
-import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
+import { type Answer, isPromise } from "../../../../base/answer.ts";
 import type { BlockStatus } from "../../../../block/model/contract.ts";
 import type { Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
@@ -12,30 +12,57 @@ export function statusAt(
   bytes: number,
   wantZero: boolean,
 ): Answer<BlockStatus> {
-  return andThen(findExtent(image, offset, bytes), (first) => {
-    let length = first.bytes;
-    const join = repeat(() => {
-      if (length >= bytes) return false;
-      return andThen(findExtent(image, offset + length, bytes - length), (next) => {
-        const joins = continues(first, next, length);
-        if (joins) length += next.bytes;
-        return joins;
-      });
-    });
-    return andThen(join, () => {
-      const status = describe(image, first, length);
-      return wantZero ? withRecursion(image, first, status) : status;
-    });
-  });
+  const asked: Asked = { offset, bytes, wantZero };
+  const first = findExtent(image, offset, bytes);
+  return isPromise(first)
+    ? first.then((found) => statusFrom(image, asked, { first: found, length: found.bytes }))
+    : statusFrom(image, asked, { first, length: first.bytes });
 }
 
-/** Adds whether the file below should be asked for holes. */
-function withRecursion(image: Image, first: Extent, status: BlockStatus): Answer<BlockStatus> {
-  if (!status.map || first.kind !== Kind.normal) return status;
-  return andThen(isPreallocated(image), (recurses) => {
-    if (recurses) status.recurse = true;
-    return status;
-  });
+interface Asked {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly wantZero: boolean;
+}
+
+/** The first extent, and how far those that are the same go on behind it. */
+interface Same {
+  readonly first: Extent;
+  length: number;
+}
+
+function statusFrom(image: Image, asked: Asked, same: Same): Answer<BlockStatus> {
+  while (same.length < asked.bytes) {
+    const next = findExtent(image, asked.offset + same.length, asked.bytes - same.length);
+    if (isPromise(next))
+      return next.then((found) =>
+        joins(same, found) ? statusFrom(image, asked, same) : told(image, asked, same),
+      );
+    if (!joins(same, next)) break;
+  }
+  return told(image, asked, same);
+}
+
+/** Adds an extent to those that are the same, if it is. */
+function joins(same: Same, next: Extent): boolean {
+  if (!continues(same.first, next, same.length)) return false;
+  same.length += next.bytes;
+  return true;
+}
+
+/** What is told of them: also whether the file below should be asked for holes. */
+function told(image: Image, { wantZero }: Asked, { first, length }: Same): Answer<BlockStatus> {
+  const status = describe(image, first, length);
+  if (!wantZero || !status.map || first.kind !== Kind.normal) return status;
+  const recurses = isPreallocated(image);
+  return isPromise(recurses)
+    ? recurses.then((known) => recursing(status, known))
+    : recursing(status, recurses);
+}
+
+function recursing(status: BlockStatus, recurses: boolean): BlockStatus {
+  if (recurses) status.recurse = true;
+  return status;
 }
 
 function describe(image: Image, first: Extent, bytes: number): BlockStatus {

@@ -6,7 +6,7 @@
  * then), so no table in the file ever points to a cluster that already holds something else.
  * Source: qcow2.txt, "Host cluster management".
  */
-import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
+import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import { updateHeader } from "./header-update.ts";
@@ -14,6 +14,7 @@ import type { Image } from "./image.ts";
 import { readU64, writeU64 } from "../disk/layout.ts";
 import { isWorthReuse, writeBackLocked } from "./write-back.ts";
 import type { FreeReason } from "./options.ts";
+import type { CachedTable } from "./metadata-cache.ts";
 import { writeRefcount } from "../disk/refcount-widths.ts";
 import {
   addRefcounts,
@@ -34,23 +35,36 @@ export interface Allocation {
 
 /** Takes `count` adjacent clusters, refcount 1 each. Errors: EFBIG beyond the limits, ENOSPC and EIO of the file. */
 export function allocate(image: Image, count: number): Answer<Allocation> {
-  return andThen(image.event("cluster_alloc"), () => take(image, count));
+  const told = image.event("cluster_alloc");
+  return told ? told.then(() => take(image, count)) : take(image, count);
 }
 
 function take(image: Image, count: number): Answer<Allocation> {
-  return andThen(findRun(image, image.freeHint, count), (cluster) => {
-    const end = (cluster + count) * image.geometry.clusterSize;
-    if (end > image.file.length && isWorthReuse(image, count))
-      return andThen(writeBackLocked(image), () => take(image, count));
-    if (end > limits.maxImageBytes) throw blockError("EFBIG", "allocate");
-    return andThen(ensureBlocks(image, cluster, count), (there) => {
-      if (!there) return take(image, count);
-      return andThen(addRefcounts(image, { cluster, count }, 1), () => {
-        image.freeHint = cluster + count;
-        return takeFresh(image, cluster, count);
-      });
-    });
-  });
+  const found = findRun(image, image.freeHint, count);
+  return isPromise(found)
+    ? found.then((cluster) => takeAt(image, cluster, count))
+    : takeAt(image, found, count);
+}
+
+/** Takes the run of free clusters that was found, or another one where something has to be made for it first. */
+function takeAt(image: Image, cluster: number, count: number): Answer<Allocation> {
+  const end = (cluster + count) * image.geometry.clusterSize;
+  if (end > image.file.length && isWorthReuse(image, count))
+    return writeBackLocked(image).then(() => take(image, count));
+  if (end > limits.maxImageBytes) throw blockError("EFBIG", "allocate");
+  const made = ensureBlocks(image, cluster, count);
+  if (made) return made.then((there) => (there ? counted(image, cluster, count) : take(image, count)));
+  return counted(image, cluster, count);
+}
+
+function counted(image: Image, cluster: number, count: number): Answer<Allocation> {
+  const adding = addRefcounts(image, { cluster, count }, 1);
+  return isPromise(adding) ? adding.then(() => taken(image, cluster, count)) : taken(image, cluster, count);
+}
+
+function taken(image: Image, cluster: number, count: number): Allocation {
+  image.freeHint = cluster + count;
+  return takeFresh(image, cluster, count);
 }
 
 function takeFresh(image: Image, cluster: number, count: number): Allocation {
@@ -95,48 +109,64 @@ export function unallocate(image: Image, run: { cluster: number; count: number }
 
 /** The first index >= `from` at which `count` clusters are free. Clusters without a refcount block are free. */
 function findRun(image: Image, from: number, count: number): Answer<number> {
-  const { blockEntries, refcountOrder } = image.geometry;
-  const end = refcountTableEntries(image) * blockEntries;
   // Cluster 0 is the header, whatever its refcount says.
-  let start = Math.max(from, 1);
-  let checked = start;
-  const look = repeat(() => {
-    if (checked >= start + count || checked >= end) return false;
-    const first = checked % blockEntries;
-    const length = Math.min(start + count - checked, blockEntries - first);
-    return andThen(loadBlock(image, Math.floor(checked / blockEntries)), (block) => {
-      const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
-      if (used > first) start = checked - first + used;
-      checked = used > first ? start : checked + length;
-      return true;
-    });
-  });
-  return andThen(look, () => start);
+  const start = Math.max(from, 1);
+  return growRun(image, { start, checked: start }, count);
+}
+
+/** A run under examination: from `start` on, the clusters before `checked` are free. */
+interface FreeRun {
+  start: number;
+  checked: number;
+}
+
+/** Goes on until `count` clusters are free. */
+function growRun(image: Image, run: FreeRun, count: number): Answer<number> {
+  const { blockEntries } = image.geometry;
+  const end = refcountTableEntries(image) * blockEntries;
+  while (run.checked < run.start + count && run.checked < end) {
+    const block = loadBlock(image, Math.floor(run.checked / blockEntries));
+    if (isPromise(block)) return growRunLater(image, run, { count, block });
+    checkBlock(image, run, count, block);
+  }
+  return run.start;
+}
+
+async function growRunLater(
+  image: Image,
+  run: FreeRun,
+  { count, block }: { count: number; block: Promise<CachedTable | undefined> },
+): Promise<number> {
+  checkBlock(image, run, count, await block);
+  return growRun(image, run, count);
+}
+
+/** Takes into account what one block says of the run; behind a cluster in use it begins anew. */
+function checkBlock(image: Image, run: FreeRun, count: number, block: CachedTable | undefined): void {
+  const { blockEntries, refcountOrder } = image.geometry;
+  const { checked } = run;
+  const first = checked % blockEntries;
+  const length = Math.min(run.start + count - checked, blockEntries - first);
+  const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
+  if (used > first) run.start = checked - first + used;
+  run.checked = used > first ? run.start : checked + length;
 }
 
 /**
- * Creates the refcount blocks that the run lacks, behind the run, which so stays where it was found (and in one piece), as
- * QEMU lays them out. False: something was created, so look for a run again.
+ * Creates the refcount blocks that the run lacks, if any, behind the run, which so stays where it was found (and in one
+ * piece), as QEMU lays them out. False: something was created, so look for a run again.
  */
-function ensureBlocks(image: Image, cluster: number, count: number): Answer<boolean> {
+function ensureBlocks(image: Image, cluster: number, count: number): Promise<boolean> | undefined {
   const { blockEntries } = image.geometry;
   const last = Math.floor((cluster + count - 1) / blockEntries);
-  let block = Math.floor(cluster / blockEntries);
-  let there = true;
-  const missing = (create: Promise<void>): Promise<boolean> => {
-    there = false;
-    return create.then(() => false);
-  };
-  const look = repeat(() => {
-    if (block > last) return false;
-    if (block >= refcountTableEntries(image)) return missing(growRefcountTable(image, last + 1));
-    return andThen(blockOffset(image, block), (offset): Answer<boolean> => {
-      if (offset === 0) return missing(createBlock(image, block, cluster + count));
-      block += 1;
-      return true;
-    });
-  });
-  return andThen(look, () => there);
+  for (let block = Math.floor(cluster / blockEntries); block <= last; block++) {
+    if (block >= refcountTableEntries(image)) return growRefcountTable(image, last + 1).then(() => false);
+    const offset = blockOffset(image, block);
+    // The refcount table stays in memory once it was read.
+    if (isPromise(offset)) return offset.then(() => ensureBlocks(image, cluster, count) ?? true);
+    if (offset === 0) return createBlock(image, block, cluster + count).then(() => false);
+  }
+  return undefined;
 }
 
 /**

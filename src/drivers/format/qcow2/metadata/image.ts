@@ -5,7 +5,7 @@
  * Invariants: metadata changes only under `lock`; no guest data is read or written while it is held, save for the flushes
  * of an ordered write-back. Nothing is written to the file once `dead` is set.
  */
-import { type Answer, andThen, ending } from "../../../../base/answer.ts";
+import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import type { Host } from "../../../../base/host.ts";
@@ -198,18 +198,29 @@ export class Image {
 
   /** Runs `body` under the metadata lock; at once, if nobody holds it. */
   locked<T>(body: () => Answer<T>): Answer<T> {
-    return andThen(this.mutex.tryLock() ?? this.mutex.lock(), (unlock) =>
-      ending(
-        () => {
-          this.checkAlive(true);
-          return body();
-        },
-        () => {
-          this.trim();
-          unlock();
-        },
-      ),
-    );
+    const unlock = this.mutex.tryLock();
+    return unlock
+      ? this.#holding(unlock, body)
+      : this.mutex.lock().then((later) => this.#holding(later, body));
+  }
+
+  #holding<T>(unlock: () => void, body: () => Answer<T>): Answer<T> {
+    let answer: Answer<T>;
+    try {
+      this.checkAlive(true);
+      answer = body();
+    } catch (error) {
+      this.#letGo(unlock);
+      throw error;
+    }
+    if (isPromise(answer)) return answer.finally(() => this.#letGo(unlock));
+    this.#letGo(unlock);
+    return answer;
+  }
+
+  #letGo(unlock: () => void): void {
+    this.trim();
+    unlock();
   }
 
   /** Drops clean metadata above the bounds; the caller holds the lock or nobody does. */

@@ -2,7 +2,7 @@
  * From guest offsets to L2 entries. Lookups are synchronous while the tables are in memory; what is not there is loaded.
  * Source: qcow2.txt, "Cluster mapping".
  */
-import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
+import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
@@ -46,7 +46,8 @@ function l1Index(image: Image, guest: number): number {
 export function loadL1Slot(image: Image, guest: number): Answer<L1Slot> {
   const index = l1Index(image, guest);
   const { offset, at } = l1Place(image, index);
-  return andThen(image.l1.load(offset), (table) => ({ table, at, index }));
+  const table = image.l1.load(offset);
+  return isPromise(table) ? table.then((loaded) => ({ table: loaded, at, index })) : { table, at, index };
 }
 
 /** The offset of the L2 slice for `guest` in its L2 table at `l2Offset`. */

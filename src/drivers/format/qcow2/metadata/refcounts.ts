@@ -2,7 +2,7 @@
  * Reading and changing refcounts through the cached refcount table and blocks. All functions that change something are
  * called under the metadata lock. Source: qcow2.txt, "Host cluster management".
  */
-import { type Answer, andThen, repeat } from "../../../../base/answer.ts";
+import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
@@ -16,37 +16,46 @@ export function refcountTableEntries(image: Image): number {
   return (image.header.refcountTableClusters * image.geometry.clusterSize) / 8;
 }
 
-function tableSlot(image: Image, block: number): Answer<{ table: CachedTable; at: number }> {
-  const byte = block * 8;
-  const at = byte % image.refcountTable.tableBytes;
-  const table = image.refcountTable.load(image.header.refcountTableOffset + byte - at);
-  return andThen(table, (loaded) => ({ table: loaded, at }));
+/** The piece of the refcount table that names the block. */
+function tableOf(image: Image, block: number): Answer<CachedTable> {
+  return image.refcountTable.load(image.header.refcountTableOffset + block * 8 - slotOf(image, block));
+}
+
+/** Where in its piece of the refcount table the block is named. */
+function slotOf(image: Image, block: number): number {
+  return (block * 8) % image.refcountTable.tableBytes;
 }
 
 /** The offset of refcount block number `block`, 0 if there is none. Errors: EIO for a corrupt entry. */
 export function blockOffset(image: Image, block: number): Answer<number> {
   if (block >= refcountTableEntries(image)) return 0;
-  return andThen(tableSlot(image, block), ({ table, at }) => {
-    const entry = readU64(table.view, at);
-    const offset = entry - (entry % 512);
-    if (offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
-    const words = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: 0x${block.toString(16)})`;
-    return image.corrupted(words, { fatal: true });
-  });
+  const table = tableOf(image, block);
+  return isPromise(table)
+    ? table.then((loaded) => namedOffset(image, loaded, block))
+    : namedOffset(image, table, block);
+}
+
+function namedOffset(image: Image, table: CachedTable, block: number): Answer<number> {
+  const entry = readU64(table.view, slotOf(image, block));
+  const offset = entry - (entry % 512);
+  if (offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
+  const words = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: 0x${block.toString(16)})`;
+  return image.corrupted(words, { fatal: true });
 }
 
 /** Points the refcount table at a block. */
-export function setBlockOffset(image: Image, block: number, offset: number): Answer<void> {
-  return andThen(tableSlot(image, block), ({ table, at }) => {
-    writeU64(table.view, at, offset);
-    image.refcountTable.markDirty(table, at, at + 8);
-    image.metadata.addTable("refcount block", offset);
-  });
+export async function setBlockOffset(image: Image, block: number, offset: number): Promise<void> {
+  const table = await tableOf(image, block);
+  const at = slotOf(image, block);
+  writeU64(table.view, at, offset);
+  image.refcountTable.markDirty(table, at, at + 8);
+  image.metadata.addTable("refcount block", offset);
 }
 
 /** Takes a block out of the refcount table: nothing is counted there any more. */
 export async function forgetBlock(image: Image, block: number): Promise<void> {
-  const { table, at } = await tableSlot(image, block);
+  const table = await tableOf(image, block);
+  const at = slotOf(image, block);
   writeU64(table.view, at, 0);
   image.refcountTable.markDirty(table, at, at + 8);
 }
@@ -63,15 +72,20 @@ export async function countsNothing(image: Image, block: number, but?: number): 
 
 /** Refcount block number `block`; undefined if there is none. Errors: EIO for one that can't be. */
 export function loadBlock(image: Image, block: number): Answer<CachedTable | undefined> {
-  return andThen(blockOffset(image, block), (offset): Answer<CachedTable | undefined> => {
-    if (offset === 0) return undefined;
-    const cached = image.refcountBlocks.peek(offset);
-    if (cached) return cached;
-    if (offset < image.file.length) return image.refcountBlocks.load(offset);
-    // A block is in the file before the table names it: one behind the file's end would count everything as free.
-    const words = `Refblock offset 0x${offset.toString(16)} behind the end of the file (reftable index: 0x${block.toString(16)})`;
-    return image.corrupted(words, { fatal: false });
-  });
+  const offset = blockOffset(image, block);
+  return isPromise(offset)
+    ? offset.then((known) => blockAt(image, block, known))
+    : blockAt(image, block, offset);
+}
+
+function blockAt(image: Image, block: number, offset: number): Answer<CachedTable | undefined> {
+  if (offset === 0) return undefined;
+  const cached = image.refcountBlocks.peek(offset);
+  if (cached) return cached;
+  if (offset < image.file.length) return image.refcountBlocks.load(offset);
+  // A block is in the file before the table names it: one behind the file's end would count everything as free.
+  const words = `Refblock offset 0x${offset.toString(16)} behind the end of the file (reftable index: 0x${block.toString(16)})`;
+  return image.corrupted(words, { fatal: false });
 }
 
 /** The refcount of a cluster; 0 where no block covers it. */
@@ -101,36 +115,64 @@ export function addRefcounts(
   delta: 1 | -1,
 ): Answer<void> {
   const parts: Part[] = [];
-  return andThen(partsOf(image, { cluster, count }, { parts, delta }), () => {
-    for (const part of parts) addToPart(image, part, delta);
-  });
+  const found = partsOf(image, { cluster, count }, { parts, delta });
+  return isPromise(found)
+    ? found.then(() => addToParts(image, parts, delta))
+    : addToParts(image, parts, delta);
+}
+
+function addToParts(image: Image, parts: readonly Part[], delta: 1 | -1): void {
+  for (const part of parts) addToPart(image, part, delta);
 }
 
 /** Finds the blocks of a run, and checks that each count can take the change. */
 function partsOf(
   image: Image,
   { cluster, count }: { cluster: number; count: number },
-  { parts, delta }: { parts: Part[]; delta: 1 | -1 },
+  change: Change,
 ): Answer<void> {
-  const { blockEntries, refcountOrder: order } = image.geometry;
+  const { blockEntries } = image.geometry;
   const end = cluster + count;
-  let at = cluster;
-  return repeat(() => {
-    if (at >= end) return false;
-    const first = at % blockEntries;
-    const length = Math.min(end - at, blockEntries - first);
-    const number = Math.floor(at / blockEntries);
-    return andThen(loadBlock(image, number), (block) => {
-      if (!block) throw uncounted(number, delta);
-      for (let index = first; index < first + length; index++) {
-        if (!refcountFits(block, { index, order }, delta))
-          throw blockError("EINVAL", "refcount", "a refcount would leave its range");
-      }
-      parts.push({ block, cluster: at, first, length });
-      at += length;
-      return true;
-    });
-  });
+  for (let at = cluster; at < end;) {
+    const block = loadBlock(image, Math.floor(at / blockEntries));
+    if (isPromise(block)) return restOfParts(image, { cluster: at, count: end - at }, change, block);
+    at += notePart(image, { cluster: at, count: end - at }, change, block);
+  }
+}
+
+/** Finds what is left, of which the first block is under way. */
+async function restOfParts(
+  image: Image,
+  { cluster, count }: { cluster: number; count: number },
+  change: Change,
+  block: Promise<CachedTable | undefined>,
+): Promise<void> {
+  const done = notePart(image, { cluster, count }, change, await block);
+  if (done < count) await partsOf(image, { cluster: cluster + done, count: count - done }, change);
+}
+
+interface Change {
+  readonly parts: Part[];
+  readonly delta: 1 | -1;
+}
+
+/** Notes the clusters of a run whose counts are in `block`, the first one's; answers with how many. Throws as addRefcounts(). */
+function notePart(
+  image: Image,
+  { cluster, count }: { cluster: number; count: number },
+  { parts, delta }: Change,
+  block: CachedTable | undefined,
+): number {
+  const { blockEntries, refcountOrder: order } = image.geometry;
+  if (!block) throw uncounted(Math.floor(cluster / blockEntries), delta);
+  const first = cluster % blockEntries;
+  const length = Math.min(count, blockEntries - first);
+  for (let index = first; index < first + length; index++) {
+    if (!refcountFits(block, { index, order }, delta))
+      throw blockError("EINVAL", "refcount", "a refcount would leave its range");
+  }
+  parts.push({ block, cluster, first, length });
+  return length;
 }
 
 function addToPart(image: Image, { block, cluster, first, length }: Part, delta: 1 | -1): void {

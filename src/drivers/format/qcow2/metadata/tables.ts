@@ -2,7 +2,7 @@
  * Changing L1 and L2 tables: an L2 table of our own for every guest range that is written. Runs under the metadata lock.
  * A table that a snapshot shares is copied first. Source: qcow2.txt, "Cluster mapping", "Snapshots".
  */
-import { type Answer, andThen } from "../../../../base/answer.ts";
+import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { allocateTable, free, reserveTable, unallocate } from "./allocate.ts";
 import type { Image } from "./image.ts";
@@ -13,19 +13,30 @@ import { writeBits } from "./subclusters.ts";
 
 /** The slice that maps `guest`, in a table that only the active L1 table refers to; made if there is none. */
 export function writableSlice(image: Image, guest: number): Answer<CachedTable> {
-  return andThen(loadL1Slot(image, guest), (slot) => {
-    const high = slot.table.view.getUint32(slot.at);
-    const old = entryOffset(high, slot.table.view.getUint32(slot.at + 4));
-    const refusal = old === 0 ? undefined : checkL2Offset(image, old, slot.index);
-    if (refusal) return refusal;
-    const isOwn = old !== 0 && (high & COPIED_HIGH) !== 0;
-    return andThen(isOwn ? undefined : newTable(image, slot, old), () =>
-      andThen(loadSlice(image, guest), (slice) => {
-        assert(slice, "an L2 table was just made");
-        return slice;
-      }),
-    );
-  });
+  const slot = loadL1Slot(image, guest);
+  return isPromise(slot)
+    ? slot.then((loaded) => ownSlice(image, loaded, guest))
+    : ownSlice(image, slot, guest);
+}
+
+function ownSlice(image: Image, slot: L1Slot, guest: number): Answer<CachedTable> {
+  const high = slot.table.view.getUint32(slot.at);
+  const old = entryOffset(high, slot.table.view.getUint32(slot.at + 4));
+  const refusal = old === 0 ? undefined : checkL2Offset(image, old, slot.index);
+  if (refusal) return refusal;
+  if (old === 0 || (high & COPIED_HIGH) === 0)
+    return newTable(image, slot, old).then(() => presentSlice(image, guest));
+  return presentSlice(image, guest);
+}
+
+function presentSlice(image: Image, guest: number): Answer<CachedTable> {
+  const slice = loadSlice(image, guest);
+  return isPromise(slice) ? slice.then(present) : present(slice);
+}
+
+function present(slice: CachedTable | null): CachedTable {
+  assert(slice, "there is an L2 table, or one was just made");
+  return slice;
 }
 
 /** Makes an L2 table with the content of the one at `old` (0: empty) and enters it in the L1 table. */

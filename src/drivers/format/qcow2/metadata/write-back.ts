@@ -9,7 +9,7 @@
  * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
  * that came later.
  */
-import { type Answer, andThen, rescue } from "../../../../base/answer.ts";
+import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { errnoOf } from "../../../../base/errors.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
@@ -98,20 +98,33 @@ export function isWorthReuse(image: Image, count: number): boolean {
 }
 
 /** Makes room before more metadata is changed: called under the lock at the start of a change. */
-export function makeRoom(image: Image): Answer<void> {
-  return andThen(hasRoom(image) ? undefined : writeBackLocked(image), () => image.trim());
+export function makeRoom(image: Image): Promise<void> | undefined {
+  if (!hasRoom(image)) return writeBackLocked(image).then(() => image.trim());
+  image.trim();
+  return undefined;
 }
 
 /** Runs `body`; where the disk below is full, anew as long as something was freed that can be used. Not under the lock. */
 export function withRoom<T>(image: Image, body: () => Answer<T>): Answer<T> {
   const before = image.freedRuns;
-  return rescue(body, async (error) => {
-    // What others have freed meanwhile counts as well.
-    const isRoom = image.freed.length > 0 || image.freedRuns !== before;
-    if (errnoOf(error) !== "ENOSPC" || !isRoom) throw error;
-    await writeBack(image);
-    return withRoom(image, body);
-  });
+  try {
+    const answer = body();
+    return isPromise(answer) ? answer.catch((error) => again(image, body, { error, before })) : answer;
+  } catch (error) {
+    return again(image, body, { error, before });
+  }
+}
+
+async function again<T>(
+  image: Image,
+  body: () => Answer<T>,
+  { error, before }: { error: unknown; before: number },
+): Promise<T> {
+  // What others have freed meanwhile counts as well.
+  const isRoom = image.freed.length > 0 || image.freedRuns !== before;
+  if (errnoOf(error) !== "ENOSPC" || !isRoom) throw error;
+  await writeBack(image);
+  return withRoom(image, body);
 }
 
 async function barrier(image: Image): Promise<void> {
