@@ -32,6 +32,8 @@ class ModelFile {
   durable: Uint8Array<ArrayBuffer>;
   current: Uint8Array<ArrayBuffer>;
   pending: Change[] = [];
+  /** A flush has failed: what it should have kept is taken for kept, and is not. */
+  #forgot = false;
 
   constructor(content: Uint8Array<ArrayBuffer>) {
     this.durable = content;
@@ -44,7 +46,13 @@ class ModelFile {
   }
 
   flush(): void {
-    this.durable = this.current.slice();
+    if (!this.#forgot) this.durable = this.current.slice();
+    else for (const change of this.pending) this.durable = apply(this.durable, change);
+    this.pending = [];
+  }
+
+  forget(): void {
+    this.#forgot = true;
     this.pending = [];
   }
 
@@ -74,6 +82,8 @@ export class ModelStorage implements HostPrivateStorage {
   oddCount: number | undefined;
   /** Called before each write, flush and truncate; may throw (the power is cut). */
   before: ((op: "write" | "flush" | "truncate", file: string) => void) | undefined;
+  /** The file whose next flush fails with EIO, and forgets what it should have made durable. */
+  failingFlush: string | undefined;
   readonly #directories = new Map<string, Map<string, ModelFile>>();
   readonly #open = new Set<string>();
 
@@ -127,13 +137,20 @@ export class ModelStorage implements HostPrivateStorage {
   }
 
   #handle(file: ModelFile, name: string): SyncFile {
+    let lost = false;
+    let closed = false;
+    const checkOpen = (): void => {
+      if (closed) throw new BlockError({ code: "EIO", op: "closed" });
+    };
     return {
       read: (buffer, offset) => {
+        checkOpen();
         const part = file.current.subarray(offset, offset + buffer.byteLength);
         buffer.set(part);
         return part.byteLength;
       },
       write: (buffer, offset) => {
+        checkOpen();
         this.before?.("write", name);
         const growth = Math.max(0, offset + buffer.byteLength - file.current.byteLength);
         if (growth > 0 && this.used + growth > this.quota) return this.#full(file, buffer, offset);
@@ -141,7 +158,14 @@ export class ModelStorage implements HostPrivateStorage {
         return buffer.byteLength;
       },
       flush: () => {
+        checkOpen();
         this.before?.("flush", name);
+        if (this.failingFlush === name) {
+          this.failingFlush = undefined;
+          lost = true;
+          file.forget();
+        }
+        if (lost) throw new BlockError({ code: "EIO", op: "flush" });
         file.flush();
       },
       size: () => file.current.byteLength,
@@ -149,7 +173,7 @@ export class ModelStorage implements HostPrivateStorage {
         this.before?.("truncate", name);
         file.change({ offset: size });
       },
-      close: () => undefined,
+      close: () => void (closed = true),
     };
   }
 

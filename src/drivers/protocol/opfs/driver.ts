@@ -3,7 +3,8 @@
  *
  * Invariants: under durability `strict` a change completes when it is durable, and changes that are made in one turn
  * share a commit; under `interval` it completes when the browser has it, and is durable after flush(), or after the
- * interval if nobody flushes. A commit that fails is tried again by the next one, and told by the next flush.
+ * interval if nobody flushes. A commit that fails is tried again by the next one, and told by the next flush; after a failed
+ * flush all fail until recover(), and no request begins while that is done.
  */
 import type { Answer } from "../../../base/answer.ts";
 import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
@@ -34,6 +35,7 @@ export class OpfsDriver implements BlockDriver {
   readonly #intervalMs: number | undefined;
   #shared: Promise<void> | undefined;
   #stopTimer: (() => void) | undefined;
+  #recovery: Promise<boolean> | undefined;
 
   constructor(init: OpfsInit) {
     this.#node = init.node;
@@ -48,29 +50,52 @@ export class OpfsDriver implements BlockDriver {
     return alignUp(this.#store.size, SECTOR_SIZE);
   }
 
-  pread(offset: number, buffer: Uint8Array): void {
-    this.#store.read(offset, buffer);
+  pread(offset: number, buffer: Uint8Array): Answer<void> {
+    if (this.#recovery) return this.#afterRecovery(() => this.pread(offset, buffer));
+    return this.#store.read(offset, buffer);
   }
 
   pwrite(offset: number, buffer: Uint8Array): Answer<void> {
+    if (this.#recovery) return this.#afterRecovery(() => this.pwrite(offset, buffer));
     this.#store.write(offset, buffer);
     return this.#changed();
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {
+    if (this.#recovery) return this.#afterRecovery(() => this.pwriteZeroes(offset, bytes, flags));
     this.#store.zero(offset, bytes, { free: (flags & Req.mayUnmap) !== 0 });
     return this.#changed();
   }
 
   pdiscard(offset: number, bytes: number): Answer<void> {
+    if (this.#recovery) return this.#afterRecovery(() => this.pdiscard(offset, bytes));
     const within = Math.min(bytes, this.#store.size - offset);
     if (within <= 0) return undefined;
     this.#store.zero(offset, within, { free: true });
     return this.#changed();
   }
 
-  flush(): void {
-    this.#commit();
+  flush(): Answer<void> {
+    return this.#recovery ? this.#afterRecovery(() => this.#commit()) : this.#commit();
+  }
+
+  recover(): Promise<boolean> {
+    this.#recovery ??= this.#recover().finally(() => (this.#recovery = undefined));
+    return this.#recovery;
+  }
+
+  async #recover(): Promise<boolean> {
+    try {
+      return await this.#store.recover(this.#directory);
+    } catch (error) {
+      throw new BlockError({ code: errnoOf(error), op: "flush", node: this.#node.name, cause: error });
+    }
+  }
+
+  /** Whether it has succeeded is no matter of who only waits for it. */
+  async #afterRecovery(call: () => Answer<void>): Promise<void> {
+    await this.#recovery?.catch(() => false);
+    return call();
   }
 
   blockStatus(offset: number, bytes: number): BlockStatus {
@@ -83,7 +108,7 @@ export class OpfsDriver implements BlockDriver {
     if (preallocation !== "off") {
       throw blockError("ENOTSUP", "truncate", `Unsupported preallocation mode: ${preallocation}`);
     }
-    this.#store.truncate(size);
+    await this.#afterRecovery(() => this.#store.truncate(size));
     await this.#changed();
   }
 
@@ -98,7 +123,7 @@ export class OpfsDriver implements BlockDriver {
   /** Reports what could not be made durable; everything is closed all the same. */
   async close(): Promise<void> {
     try {
-      if (!this.#node.readOnly) this.#commit();
+      if (!this.#node.readOnly) await this.flush();
     } finally {
       this.#stopTimer?.();
       this.#store.close();
@@ -116,12 +141,13 @@ export class OpfsDriver implements BlockDriver {
   async #commitInTurn(): Promise<void> {
     await this.#clock.turn();
     this.#shared = undefined;
-    this.#commit();
+    await this.flush();
   }
 
   #commitByTimer(): void {
     this.#stopTimer = undefined;
     try {
+      if (this.#recovery) throw blockError("EAGAIN", "flush");
       this.#commit();
     } catch {
       // The store still has the change; whoever flushes next is told if it fails again.

@@ -35,14 +35,17 @@ interface Part {
 
 /** An open store. */
 export class ClusterStore {
-  readonly #map: MapFile;
-  readonly #data: SyncFile;
+  #map: MapFile;
+  #data: SyncFile;
   readonly #clusterBytes: number;
   readonly #index = new ClusterIndex();
   readonly #slots = new Slots();
   #header: StoreHeader;
   #headerChanged = false;
   #dataChanged = false;
+  /** Slots that were written to since the data file's last flush that succeeded. */
+  readonly #unflushed = new Set<number>();
+  #flushFailed = false;
   /** Beyond it the data file reads as zeroes, since nothing was ever written there. */
   #dataEnd: number;
   /** As far as the data file is known to reach. */
@@ -198,10 +201,12 @@ export class ClusterStore {
     if (size !== this.#header.size) this.#resize(size);
   }
 
-  /** Makes all that was done durable: the data first, then the map. Gives freed room at the end of the data file back. */
+  /**
+   * Makes all that was done durable: the data first, then the map. Gives freed room at the end of the data file back. Once a flush
+   * of the files has failed it fails until recover().
+   */
   commit(): void {
-    if (this.#dataChanged) this.#data.flush();
-    this.#dataChanged = false;
+    this.#flushData();
     if (!this.#headerChanged && !this.#slots.hasChanges) return;
     for (const { first, count } of this.#slots.changedRuns())
       this.#map.writeEntries(first, count, (slot) => this.#slots.ownerOf(slot));
@@ -210,10 +215,28 @@ export class ClusterStore {
       this.#map.writeHeader(next);
       this.#header = next;
     }
-    this.#map.flush();
+    this.#flush(this.#map);
     this.#headerChanged = false;
     this.#slots.committed();
     this.#trim();
+  }
+
+  /**
+   * After a failed flush opens both files of `directory` anew, writes what came since the last good one again, as far as the
+   * browser still has it, and commits. False: none had failed. Nothing else may be asked meanwhile.
+   */
+  async recover(directory: PrivateDirectory): Promise<boolean> {
+    if (!this.#flushFailed) return false;
+    this.close();
+    this.#data = await directory.file("data");
+    this.#map = new MapFile(await directory.file("map"), this.#header.salt);
+    for (const slot of this.#unflushed) this.#rewrite(slot);
+    this.#dataChanged = true;
+    // The map's entries are still to be written, since no flush has covered them; the header is, too.
+    this.#headerChanged = true;
+    this.commit();
+    this.#flushFailed = false;
+    return true;
   }
 
   /** Closes both files; what was not committed may be lost. */
@@ -236,6 +259,29 @@ export class ClusterStore {
     if (!write) return;
     if (stale.length > 0) this.commit();
     this.#trim();
+  }
+
+  #flushData(): void {
+    if (this.#dataChanged) this.#flush(this.#data);
+    this.#dataChanged = false;
+    this.#unflushed.clear();
+  }
+
+  #flush(file: { flush(): void }): void {
+    try {
+      file.flush();
+    } catch (error) {
+      this.#flushFailed = true;
+      throw error;
+    }
+  }
+
+  #rewrite(slot: number): void {
+    const offset = slot * this.#clusterBytes;
+    const content = new Uint8Array(Math.max(0, Math.min(this.#clusterBytes, this.#dataEnd - offset)));
+    const least = Math.max(0, Math.min(content.byteLength, this.#written - offset));
+    readWhole(this.#data, content, { offset, least });
+    writeWhole(this.#data, content, offset);
   }
 
   #resize(size: number): void {
@@ -294,6 +340,8 @@ export class ClusterStore {
   #writeData(at: number, bytes: Uint8Array): void {
     // Also a write that fails may have left something there.
     this.#dataEnd = Math.max(this.#dataEnd, at + bytes.byteLength);
+    const end = Math.ceil((at + bytes.byteLength) / this.#clusterBytes);
+    for (let slot = Math.floor(at / this.#clusterBytes); slot < end; slot++) this.#unflushed.add(slot);
     writeWhole(this.#data, bytes, at);
     this.#written = Math.max(this.#written, at + bytes.byteLength);
   }

@@ -169,6 +169,58 @@ test("at every fill level of a full disk, what was accepted can be made durable"
   }
 });
 
+describe("after a failed flush, which forgets what it should have made durable", () => {
+  /** A store with durable content, and changes of every kind that no flush has covered. */
+  async function changed(): Promise<{
+    storage: ModelStorage;
+    store: ClusterStore;
+    directory: PrivateDirectory;
+    content: Uint8Array;
+  }> {
+    const storage = new ModelStorage();
+    await create(storage, 40 * CLUSTER);
+    const { store, directory } = await reopen(storage);
+    store.write(0, filled(8 * CLUSTER, 1));
+    store.commit();
+    store.write(3 * CLUSTER + 512, filled(1024, 2));
+    store.write(20 * CLUSTER - 512, filled(3 * CLUSTER, 3));
+    store.zero(5 * CLUSTER, CLUSTER, { free: true });
+    store.write(41 * CLUSTER, filled(512, 4));
+    return { storage, store, directory, content: read(store, 0, store.size) };
+  }
+
+  test.each(["data", "map"])(
+    "of the %s file all fail, and recovery makes everything durable",
+    async (file) => {
+      const { storage, store, directory, content } = await changed();
+      storage.failingFlush = file;
+      expect(() => store.commit()).toThrow("Input/output error");
+      expect(() => store.commit()).toThrow("Input/output error");
+      store.write(30 * CLUSTER, filled(512, 5));
+      content.fill(5, 30 * CLUSTER, 30 * CLUSTER + 512);
+      expect(await store.recover(directory)).toBe(true);
+      expect(same(read(store, 0, store.size), content)).toBe(true);
+      const { store: after } = await reopen(storage.cut(() => false));
+      expect(after.size).toBe(store.size);
+      expect(same(read(after, 0, after.size), content)).toBe(true);
+      expect(await store.recover(directory)).toBe(false);
+      store.commit();
+    },
+  );
+
+  test("a recovery whose flush fails leaves it failed, and can be tried again", async () => {
+    const { storage, store, directory, content } = await changed();
+    storage.failingFlush = "data";
+    expect(() => store.commit()).toThrow("Input/output error");
+    storage.failingFlush = "data";
+    await expect(store.recover(directory)).rejects.toThrow("Input/output error");
+    expect(() => store.commit()).toThrow("Input/output error");
+    expect(await store.recover(directory)).toBe(true);
+    const { store: after } = await reopen(storage.cut(() => false));
+    expect(same(read(after, 0, after.size), content)).toBe(true);
+  });
+});
+
 describe("power cuts", () => {
   /** What may be read of each sector: what was durable, or anything that was written since. */
   class Allowed {
