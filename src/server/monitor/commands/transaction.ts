@@ -6,6 +6,7 @@ import { CommandError } from "../../../base/errors.ts";
 import * as bitmaps from "../../../block/bitmap/commands.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../../../block/graph/change.ts";
 import { drained } from "../../../block/model/drain.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
 import type { BlockGraph } from "../../../block/graph/graph.ts";
 import { prepareInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
 import { type BackupAction, backupAction, driveBackupAction } from "../../../job/backup/backup.ts";
@@ -70,14 +71,29 @@ async function prepareJob(action: BackupAction): Promise<Prepared> {
   return { commit: () => action.commit(), abort: () => action.abort(), clean: () => action.clean() };
 }
 
+/** The nodes that the actions name, and all that are connected with them: a disk that does not answer stops only its own. */
+function concerned(graph: BlockGraph, actions: readonly TransactionAction[]): BlockNode[] {
+  const found = new Set<BlockNode>();
+  const add = (node: BlockNode | undefined): void => {
+    if (!node || found.has(node)) return;
+    found.add(node);
+    for (const child of node.children) add(child.node);
+    for (const { parent } of node.parents) add(parent.parentNode);
+  };
+  for (const { data } of actions)
+    for (const name of Object.values(data))
+      if (typeof name === "string") add(graph.backends.get(name)?.root?.node ?? graph.findNode(name));
+  return graph.nodes.filter((node) => found.has(node));
+}
+
 /**
- * Runs a transaction. Rejects with the error of the action that could not be prepared. Until it is decided, all nodes are
- * drained: what a guest wrote after an action and before it is undone would be lost with it.
+ * Runs a transaction. Rejects with the error of the action that could not be prepared. Until it is decided, all nodes concerned
+ * are drained: what a guest wrote after an action and before it is undone would be lost with it.
  */
 async function runTransaction(engine: Engine, args: ArgsOf<"transaction">): Promise<void> {
   const group = args.properties?.["completion-mode"] === "grouped" ? new JobTransaction() : undefined;
   const prepared: Prepared[] = [];
-  await drained(engine.graph.nodes, async () => {
+  await drained(concerned(engine.graph, args.actions), async () => {
     try {
       for (const action of args.actions) prepared.push(await prepare(engine.graph, action, group));
     } catch (error) {

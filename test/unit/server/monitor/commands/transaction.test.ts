@@ -1,5 +1,6 @@
 // The transaction command: all or nothing, whatever the action that fails.
 import { describe, expect, test } from "vitest";
+import type { DriverType } from "../../../../../src/block/model/contract.ts";
 import { findDirtyBitmap } from "../../../../../src/block/model/dirty-bitmap.ts";
 import { Daemon } from "./daemon.ts";
 
@@ -165,4 +166,30 @@ test("a guest that writes meanwhile loses nothing with what is undone", async ()
     expect(buffer[0]).toBe(i + 1);
   }
   expect(findDirtyBitmap(daemon.engine.graph.node("n"), "old")!.dirtyBytes).toBe(12 * 65536);
+});
+
+test("a disk that does not answer, and that no action concerns, holds nothing up", async () => {
+  const daemon = await bench();
+  const type: DriverType = {
+    name: "stuck",
+    kind: "protocol",
+    open: () =>
+      Promise.resolve({
+        length: () => 1 << 20,
+        pread: () => new Promise<never>(() => undefined),
+      }),
+  };
+  daemon.engine.graph.register(type);
+  await daemon.engine.graph.add({ driver: "stuck", "node-name": "stuck" });
+  const guest = await daemon.guest("d1", "stuck");
+  void guest.read(0, new Uint8Array(512));
+  const actions = [
+    action("block-dirty-bitmap-clear", bitmap("old")),
+    action("blockdev-snapshot", { node: "n", overlay: "m" }),
+    action("blockdev-backup", { "job-id": "j", device: "m", target: "k", sync: "none" }),
+  ];
+  await daemon.image("k");
+  expect(await daemon.run("transaction", { actions })).toEqual({});
+  expect(daemon.engine.graph.node("m").backing?.node.name).toBe("n");
+  expect(daemon.engine.graph.nodes.every(({ quiesceCounter }) => quiesceCounter === 0)).toBe(true);
 });
