@@ -7,6 +7,7 @@ import { libraryOver, sharedEngine } from "./api/library.ts";
 import type { DriverType } from "./block/model/contract.ts";
 import { portableDrivers } from "./drivers/index.ts";
 import { file } from "./drivers/protocol/file.ts";
+import { hostCdrom, hostDevice } from "./drivers/protocol/host-device.ts";
 import type { Engine } from "./machine/engine.ts";
 import { sameBytes } from "./platform/node/compare.ts";
 import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
@@ -23,7 +24,7 @@ export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
 
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {
-  const drivers = [...portableDrivers, file, ...(options.drivers ?? [])];
+  const drivers = [...portableDrivers, file, hostDevice, hostCdrom, ...(options.drivers ?? [])];
   return makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
 }
 

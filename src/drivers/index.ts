@@ -4,6 +4,7 @@
 import type { DriverType } from "../block/model/contract.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { blkdebug } from "./filter/blkdebug.ts";
+import { compress } from "./filter/compress.ts";
 import { copyBeforeWrite } from "./filter/copy-before-write.ts";
 import { copyOnRead } from "./filter/copy-on-read.ts";
 import { snapshotAccess } from "./filter/snapshot-access.ts";
@@ -28,6 +29,7 @@ export const portableDrivers: readonly DriverType[] = [
   http,
   https,
   blkdebug,
+  compress,
   throttle,
   copyOnRead,
   copyBeforeWrite,

@@ -226,6 +226,7 @@ describe("convert", () => {
     "-C -c -O qcow2 top.qcow2 out",
     "-C -S 4k top.qcow2 out",
     "-C --salvage top.qcow2 out",
+    "-O qcow2 -B top.qcow2 top.qcow2 top.qcow2 out",
     "--bitmaps -O raw marked.qcow2 out",
     "--bitmaps -O qcow2 -f raw odd.raw out",
     "--bitmaps -O qcow2 -o compat=0.10 marked.qcow2 out",

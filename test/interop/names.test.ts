@@ -1,7 +1,7 @@
 // Names with a protocol, numbers as strings in json names, and options beside a name: the same words and exit codes as
 // qemu-img's and qemu-io's.
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { commands, masked } from "./support/io.ts";
@@ -14,6 +14,8 @@ beforeAll(() => {
   img("create -q -f qcow2 base 1M");
   img("create -q -f qcow2 -b base -F qcow2 top");
   writeFileSync(join(twins.theirs, "rules"), '[inject-error]\nevent = "read_aio"\nerrno = "28"\n');
+  mkdirSync(join(twins.theirs, "folder"));
+  img("create -q -f qcow2 file:im:age 1M");
   twins.share();
 });
 
@@ -41,6 +43,15 @@ describe("a name with a protocol", () => {
     ["blkdebug:top", 1],
     ["file:top", 0],
     ["nonsense:top", 1],
+    ["file:im:age", 0],
+    ["im:age", 1],
+    ["./im:age", 0],
+    ["host_device:/dev/null", 0],
+    ["host_cdrom:/dev/null", 0],
+    ["host_device:folder", 1],
+    ["host_cdrom:top", 1],
+    ["file:/dev/null", 1],
+    ["host_device:none", 1],
   ])("info %s", (name, status) => {
     expect(img("info", name).status).toBe(status);
   });
@@ -130,5 +141,48 @@ describe("options beside a name", () => {
 
   it("reopen with the node name that it has", () => {
     io("open -o node-name=n top", "reopen -o node-name=n", "reopen -o node-name=m", "length");
+  });
+});
+
+describe("devices of the host", () => {
+  it.each(["host_device", "host_cdrom"])("%s opens devices, and nothing else", (driver) => {
+    for (const file of ["folder", "top", "/dev/null", "none"])
+      for (const mode of ["-r ", ""]) io(`open ${mode}-o driver=${driver},filename=${file},locking=off`);
+  });
+
+  it("keep their size", () => {
+    io("open -o driver=host_device,filename=/dev/null,locking=off", "length", "truncate 0", "truncate 1M");
+  });
+});
+
+describe("the filter compress", () => {
+  it("stores what is written in whole compressed clusters", () => {
+    const open = "open -o driver=compress,file.driver=qcow2,file.file.filename=";
+    const lines = [
+      "write -P 3 0 224k",
+      "write -P 4 272k 224k",
+      "write -z 640k 64k",
+      "read -P 3 0 224k",
+      "length",
+    ];
+    execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", "theirs", "1M"], { cwd: twins.theirs });
+    execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", "ours", "1M"], { cwd: twins.theirs });
+    const ours = masked(twins.blockwright("io", ...commands(`${open}ours`, ...lines)));
+    expect(ours).toEqual(masked(twins.qemuIo(commands(`${open}theirs`, ...lines))));
+    expect(ours.status).toBe(0);
+    const clusters = (file: string): unknown => {
+      const check = execFileSync("qemu-img", ["check", "--output=json", file], { cwd: twins.theirs });
+      const { "compressed-clusters": compressed, "allocated-clusters": all } = JSON.parse(String(check)) as {
+        [name: string]: number;
+      };
+      return { compressed, all };
+    };
+    expect(clusters("ours")).toEqual(clusters("theirs"));
+    expect(clusters("ours")).toMatchObject({ compressed: 8 });
+    execFileSync("qemu-img", ["compare", "ours", "theirs"], { cwd: twins.theirs });
+  });
+
+  it("refuses a format that does not compress", () => {
+    io("open -o driver=compress,file.driver=raw,file.file.filename=top", "open -o driver=compress");
   });
 });

@@ -52,6 +52,22 @@ describe("clusters that were freed", () => {
     clean("a.qcow2");
   });
 
+  it("are used again by a large write, however large the file is", () => {
+    const create = "create -q -f qcow2 -o cluster_size=1M,preallocation=metadata a.qcow2 300M";
+    twins.prepare("qemu-img", ...create.split(" "));
+    const swap = ["discard 0 10M", "discard 290M 10M", "write 290M 10M", "write 0 10M"];
+    io(
+      swap.map((line) => line.replace(" ", " -q ")),
+      "-d",
+      "unmap",
+      "a.qcow2",
+    );
+    const map = (cwd: string): string =>
+      execFileSync("qemu-img", ["map", "a.qcow2"], { cwd, encoding: "utf8" });
+    expect(map(twins.ours)).toBe(map(twins.theirs));
+    clean("a.qcow2");
+  });
+
   it.skipIf(reason !== undefined)("are used again before a write says that the disk is full", () => {
     const disk = mountSmallDisk(14 * MiB);
     onTestFinished(() => disk.unmount());

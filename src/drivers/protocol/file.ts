@@ -26,6 +26,7 @@ import {
   type TruncateOptions,
 } from "../../block/model/contract.ts";
 import type { NodeView } from "../../block/model/contract.ts";
+import { hasProtocol } from "../../block/model/gate.ts";
 import { optionError, stringOption } from "../../block/model/options.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
@@ -34,7 +35,18 @@ import { valuesOf } from "../../wire/qapi/option-types.ts";
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
 
-class FileDriver implements BlockDriver {
+/** What a driver of the host's files is made of. */
+export interface FileInit {
+  readonly node: NodeView;
+  readonly file: HostFile;
+  readonly locking: boolean;
+  /** Bytes. */
+  readonly length: number;
+  readonly identity: string;
+}
+
+/** A file of the host that is open. */
+export class FileDriver implements BlockDriver {
   readonly identity: string;
   readonly #node: NodeView;
   readonly #file: HostFile;
@@ -42,7 +54,7 @@ class FileDriver implements BlockDriver {
   #length: number;
   #permissions: Permissions = unlocked;
 
-  constructor(init: { node: NodeView; file: HostFile; locking: boolean; length: number; identity: string }) {
+  constructor(init: FileInit) {
     this.identity = init.identity;
     this.#node = init.node;
     this.#file = init.file;
@@ -230,19 +242,36 @@ function couldNot(verb: "open" | "create", filename: string, error: unknown): Bl
   return new BlockError({ code: errnoOf(error), op: verb, message, cause: error });
 }
 
-function checkRegular(info: FileInfo | undefined, filename: string): void {
-  if (!info || info.kind === "file") return;
-  throw blockError("EINVAL", "open", `'file' driver requires '${filename}' to be a regular file`);
+/** What a driver opens of all that a path may lead to. */
+export interface Opens {
+  readonly driver: string;
+  readonly kinds: readonly FileInfo["kind"][];
+  /** The kinds in words. */
+  readonly what: string;
+  make(init: FileInit): BlockDriver;
+}
+
+const regular: Opens = {
+  driver: "file",
+  kinds: ["file"],
+  what: "a regular file",
+  make: (init) => new FileDriver(init),
+};
+
+function checkKind(info: FileInfo | undefined, filename: string, { driver, kinds, what }: Opens): void {
+  if (!info || kinds.includes(info.kind)) return;
+  throw blockError("EINVAL", "open", `'${driver}' driver requires '${filename}' to be ${what}`);
 }
 
 async function checkOpened(
   { host, node }: OpenContext,
   opened: { file: HostFile; filename: string; locking: string },
-): Promise<FileDriver> {
+  opens: Opens,
+): Promise<BlockDriver> {
   const { file, filename, locking } = opened;
   // Of what is open: its name may lead elsewhere by now.
   const info = await (file.info?.() ?? host.files.info(filename));
-  checkRegular(info, filename);
+  checkKind(info, filename, opens);
   if (locking === "on" && !file.canLock) {
     throw blockError("ENOTSUP", "open", "locking=on was specified, but image locks are not available here");
   }
@@ -251,10 +280,11 @@ async function checkOpened(
     throw blockError("EFBIG", "open", `Could not open '${filename}': ${strerror("EFBIG")}`);
   }
   const { identity } = info;
-  return new FileDriver({ node, file, locking: locking !== "off", length, identity });
+  return opens.make({ node, file, locking: locking !== "off", length, identity });
 }
 
-async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
+/** Opens what `filename` leads to, if it is of a kind that the driver opens. Errors: see `file`. */
+export async function openFile(context: OpenContext, spec: NodeSpec, opens: Opens): Promise<BlockDriver> {
   const { node, host } = context;
   const filename = requiredFilename(spec);
   const locking = enumOption(spec, "locking", valuesOf("OnOffAuto")) ?? "auto";
@@ -263,7 +293,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   const write = !node.readOnly && !node.options.autoReadOnly;
   // A device may do something when it is opened, so it is not.
   const there = await host.files.info(filename).catch(() => undefined);
-  if (there?.kind !== "directory") checkRegular(there, filename);
+  if (there?.kind !== "directory") checkKind(there, filename, opens);
   let file: HostFile;
   try {
     file = await host.files.open(filename, { write, direct });
@@ -271,7 +301,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
     throw couldNot("open", filename, error);
   }
   try {
-    return await checkOpened(context, { file, filename, locking });
+    return await checkOpened(context, { file, filename, locking }, opens);
   } catch (error) {
     await file.close().catch(() => undefined);
     throw error;
@@ -329,6 +359,14 @@ const createOptions: readonly CreateOption[] = [
 /** Largest hint for the extents of a file, bytes. */
 const MOST_HINT = 2n ** 32n - 1n;
 
+/** The path in a name; one that looks like another protocol's counts from the current directory by name. */
+export function withoutProtocol(name: string, protocol: string): string {
+  const prefix = `${protocol}:`;
+  if (!name.startsWith(prefix)) return name;
+  const path = name.slice(prefix.length);
+  return hasProtocol(path) ? `./${path}` : path;
+}
+
 /**
  * Options: `filename`, `locking` (on, off, auto: image locks where the platform has them), `aio` (accepted, one way of I/O
  * serves all). Errors of open: EACCES, ENOENT … with `Could not open '…'`; EINVAL for what is no regular file.
@@ -336,9 +374,9 @@ const MOST_HINT = 2n ** 32n - 1n;
 export const file: DriverType = {
   name: "file",
   kind: "protocol",
-  parseName: (name) => ({ options: { filename: name.replace(/^file:/, "") } }),
+  parseName: (name) => ({ options: { filename: withoutProtocol(name, "file") } }),
   createOptions,
-  open,
+  open: (context, spec) => openFile(context, spec, regular),
   create,
   remove,
 };

@@ -12,6 +12,8 @@ export interface FileFacts {
   blocks: bigint;
   dev: bigint;
   ino: bigint;
+  /** Which device a device's file stands for. */
+  rdev: bigint;
 }
 
 /** A call by name with its arguments. Reads fill, and writes take, `bytes` of `buffer` from `at` on. */

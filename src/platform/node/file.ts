@@ -14,7 +14,7 @@ import { ExtentFinder } from "./extents.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane } from "./lanes.ts";
 import { Fallocate, type NativeCalls } from "./native.ts";
-import { fileInfo } from "./info.ts";
+import { contentBytes, fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import { rewrite } from "./rewrite.ts";
@@ -198,7 +198,7 @@ export class NodeFile implements HostFile {
   }
 
   async size(): Promise<number> {
-    return Number((await this.#facts()).size);
+    return contentBytes(await this.#facts());
   }
 
   async allocatedBytes(): Promise<number | undefined> {

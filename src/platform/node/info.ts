@@ -13,6 +13,23 @@ function typeOf({ mode }: FileFacts): number {
   return Number(mode) & fs.constants.S_IFMT;
 }
 
+/** Bytes that it holds: a block device's own size, which only the kernel's tables tell. */
+export function contentBytes(facts: FileFacts): number {
+  if (kindOf(facts) !== "block-device") return Number(facts.size);
+  const { major, minor } = numbersOf(facts.rdev);
+  // In sectors of 512 bytes, whatever the device's own are.
+  return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * 512;
+}
+
+/** The two numbers of a device, as Linux packs them. */
+function numbersOf(rdev: bigint): { major: bigint; minor: bigint } {
+  const bits = (shift: bigint, mask: bigint): bigint => (rdev >> shift) & mask;
+  return {
+    major: bits(8n, 0xfffn) | (bits(44n, 0xfffffn) << 12n),
+    minor: bits(0n, 0xffn) | (bits(20n, 0xffffffn) << 8n),
+  };
+}
+
 /** Whether it is a symbolic link, which only lstat tells. */
 export function isSymlink(facts: FileFacts): boolean {
   return typeOf(facts) === fs.constants.S_IFLNK;

@@ -16,7 +16,7 @@ const room = (bytes) => {
   return area.subarray(0, bytes);
 };
 const big = { bigint: true };
-const facts = ({ mode, size, blocks, dev, ino }) => ({ mode, size, blocks, dev, ino });
+const facts = ({ mode, size, blocks, dev, ino, rdev }) => ({ mode, size, blocks, dev, ino, rdev });
 const calls = {
   read({ fd, bytes, position }) {
     const buffer = room(bytes);

@@ -128,7 +128,10 @@ export const queryTypes = {
     tag: "driver",
     branches: {
       file: "BlockStatsSpecificFile",
+      host_device: "BlockStatsSpecificFile",
       blkdebug: null,
+      compress: null,
+      host_cdrom: null,
       "copy-before-write": null,
       "copy-on-read": null,
       http: null,

@@ -131,11 +131,7 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   const { sources, target, flags } = wanted;
   const options = flags.create ? targetOptions(verb, wanted) : undefined;
   const backing = options?.get("backing_file") ?? flags.backing;
-  if (sources.length > 1 && backing !== undefined) {
-    throw new Refusal(
-      "Having a backing file for the target makes no sense when concatenating multiple input images",
-    );
-  }
+  if (backing !== undefined) checkBacking(wanted, options);
   checkCompression(verb, flags, options);
   if (flags.bitmaps) checkSourceBitmaps(sources[0]!, { skipBroken: flags.skipBrokenBitmaps ?? false });
   const cache = cacheMode(flags.cache ?? "unsafe", "cache");
@@ -203,9 +199,18 @@ function targetOptions(verb: Run, { sources, flags, numbers }: Wanted): CreateOp
       throw new Refusal(`Backing ${what} not supported for file format '${flags.targetFormat}'`);
     options.set(name, value);
   }
-  if (options.get("backing_file") !== undefined && options.get("backing_fmt") === undefined)
-    throw new Refusal("Use of backing file requires explicit backing format");
   return options;
+}
+
+/** What a target over a backing file takes. Throws Refusal. */
+function checkBacking({ sources }: Wanted, options: CreateOptions | undefined): void {
+  if (sources.length > 1) {
+    throw new Refusal(
+      "Having a backing file for the target makes no sense when concatenating multiple input images",
+    );
+  }
+  if (options && options.get("backing_fmt") === undefined)
+    throw new Refusal("Use of backing file requires explicit backing format");
 }
 
 function checkCompression(verb: Run, flags: Flags, options: CreateOptions | undefined): void {

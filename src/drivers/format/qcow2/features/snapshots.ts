@@ -8,7 +8,7 @@
  * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2.
  */
 import { encodeName } from "../../../../base/names.ts";
-import { blockError } from "../../../../base/errors.ts";
+import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { NewSnapshot, SnapshotInfo, SnapshotStore } from "../../../../block/model/contract.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
@@ -115,9 +115,14 @@ export class Qcow2Snapshots implements SnapshotStore {
       const l1 = await this.#l1Of(snapshot);
       const others = this.#snapshots.filter((other) => other !== snapshot);
       await this.#replaceTable(others, undo);
-      await dropReferences(image, l1);
-      this.#free(snapshot.l1Offset, l1.byteLength);
-      await this.#settle();
+      try {
+        await dropReferences(image, l1);
+        this.#free(snapshot.l1Offset, l1.byteLength);
+        await this.#settle();
+      } catch (error) {
+        const message = `Failed to free the cluster and L1 table: ${messageOf(error)}`;
+        throw new BlockError({ code: errnoOf(error), op: "snapshot", message, cause: error });
+      }
     });
   }
 

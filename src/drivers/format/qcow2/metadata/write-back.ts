@@ -10,6 +10,7 @@
  * that came later.
  */
 import { type Answer, isPromise } from "../../../../base/answer.ts";
+import { MiB } from "../../../../base/limits.ts";
 import { errnoOf } from "../../../../base/errors.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
@@ -22,6 +23,8 @@ const MAX_FREED_CLUSTERS = 65536;
 const MAX_FREED_RUNS = 1024;
 /** As large a part of the file as is freed before it grows. */
 const FREED_PART = 1 / 8;
+/** Or as large a write, bytes: it takes longer than two flushes. */
+const LARGE_WRITE_BYTES = 4 * MiB;
 
 /** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
 export async function writeBackLocked(image: Image): Promise<void> {
@@ -90,11 +93,13 @@ function hasRoom(image: Image): boolean {
 
 /**
  * Whether what was freed should be made usable before `count` clusters more are taken behind the end of the file: it would
- * do for them, and is no small part of the file, so that a write-back of two flushes pays.
+ * do for them, and is no small part of the file or they are no small write, so that a write-back of two flushes pays.
  */
 export function isWorthReuse(image: Image, count: number): boolean {
-  const clusters = image.file.length / image.geometry.clusterSize;
-  return image.freedClusters >= Math.max(count, clusters * FREED_PART);
+  const { clusterSize } = image.geometry;
+  if (image.freedClusters < count) return false;
+  const isLarge = count * clusterSize >= LARGE_WRITE_BYTES;
+  return isLarge || image.freedClusters >= (image.file.length / clusterSize) * FREED_PART;
 }
 
 /** Makes room before more metadata is changed: called under the lock at the start of a change. */

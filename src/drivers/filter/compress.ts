@@ -1,0 +1,40 @@
+/**
+ * compress: what is written through it is stored compressed, in whole clusters of the format below.
+ * Source: QAPI BlockdevDriver `compress`; behaviour and words of QEMU 7.2.
+ */
+import type { Answer } from "../../base/answer.ts";
+import {
+  type BlockLimits,
+  type DriverType,
+  Req,
+  type RequestFlags,
+  Role,
+} from "../../block/model/contract.ts";
+import { FilterDriver } from "../../block/model/filter-driver.ts";
+import { nodeOf } from "../../block/model/node.ts";
+import { childOption, optionError } from "../../block/model/options.ts";
+
+class CompressDriver extends FilterDriver {
+  /** Requests are padded to whole clusters, as compressing takes them. */
+  limits(): Partial<BlockLimits> {
+    const { clusterSize } = this.getInfo();
+    return clusterSize > 0 ? { requestAlignment: clusterSize } : {};
+  }
+
+  override pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    return this.below.pwrite(offset, buffer, flags | Req.compressed);
+  }
+}
+
+/** Options: `file`. Errors: ENOTSUP's words for a format that does not compress. */
+export const compress: DriverType = {
+  name: "compress",
+  kind: "filter",
+  async open(context, spec) {
+    const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
+    const { type } = nodeOf(file.node);
+    if (!type.compressedWrites)
+      throw optionError(`Compression is not supported for underlying format: ${type.name}`);
+    return new CompressDriver(file);
+  },
+};
