@@ -1,7 +1,7 @@
 /**
  * What only one format says of an image, as qemu-img prints it.
  */
-import { bucketOf } from "../block/model/filename.ts";
+import { bucketOf } from "../wire/qapi/index.ts";
 
 /** What only one format says, as lines. */
 export function specificLines(data: object): string[] {

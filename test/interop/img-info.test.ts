@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Outcome, Twins, words } from "./support/twins.ts";
+import { Twins, words } from "./support/twins.ts";
 
 let twins: Twins;
 
@@ -43,10 +43,6 @@ beforeAll(() => {
 
 afterAll(() => twins.remove());
 
-function parsed({ status, stdout, stderr }: Outcome): unknown {
-  return { status, stderr, told: stdout === "" ? "" : (JSON.parse(stdout) as unknown) };
-}
-
 describe("info", () => {
   it.each([
     "base.qcow2",
@@ -74,7 +70,8 @@ describe("info", () => {
     expect(text.theirs.status).toBe(0);
     expect(text.ours).toEqual(text.theirs);
     const json = await twins.pair("info", "--output=json", ...words(line));
-    expect(parsed(json.ours)).toEqual(parsed(json.theirs));
+    // As text: the keys have their order.
+    expect(json.ours).toEqual(json.theirs);
   });
 
   it.each([

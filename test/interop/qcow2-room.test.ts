@@ -65,6 +65,12 @@ describe("clusters that were freed", () => {
     const map = (cwd: string): string =>
       execFileSync("qemu-img", ["map", "a.qcow2"], { cwd, encoding: "utf8" });
     expect(map(twins.ours)).toBe(map(twins.theirs));
+    // What is cut off lies in the midst of the file.
+    const before = [twins.ours, twins.theirs].map((at) => taken(at, "a.qcow2"));
+    const resized = twins.both("resize", "--shrink", "a.qcow2", "5M");
+    expect(resized.ours).toEqual(resized.theirs);
+    const after = [twins.ours, twins.theirs].map((at) => taken(at, "a.qcow2"));
+    expect(before[0]! - after[0]!).toBe(before[1]! - after[1]!);
     clean("a.qcow2");
   });
 

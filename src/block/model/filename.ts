@@ -4,6 +4,7 @@
  * bdrv_refresh_filename; the order of keys is that of its dictionary's hash buckets.
  */
 import { BlockError } from "../../base/errors.ts";
+import { bucketOf } from "../../wire/qapi/json.ts";
 import type { NodeView } from "./contract.ts";
 import type { BlockNode } from "./node.ts";
 
@@ -80,17 +81,6 @@ function stringify(value: unknown): string {
     .toSorted((a, b) => a.bucket - b.bucket || a.index - b.index)
     .map(({ name, item }) => `${JSON.stringify(name)}: ${stringify(item)}`);
   return `{${items.join(", ")}}`;
-}
-
-/** The hash bucket of a key in QEMU's dictionaries, 0 … 511: their order. */
-export function bucketOf(key: string): number {
-  const bytes = new TextEncoder().encode(key);
-  let hash = Math.imul(0x238f13af, bytes.length) >>> 0;
-  bytes.forEach((byte, i) => {
-    hash = (hash + (byte << ((i * 5) % 24))) >>> 0;
-  });
-  hash = (Math.imul(1103515243, hash) + 12345) >>> 0;
-  return hash % 512;
 }
 
 /** The name of the file that holds an image, as it was opened; empty when it is no file. */

@@ -1,6 +1,7 @@
 /**
- * file: a regular file of the host. Image locks and the writable mode follow the permissions that parents take; holes
- * read as zeroes and are made by discards. Invariants: a file is opened for writing only when the node is writable and,
+ * file: a regular file of the host; host_device, host_cdrom: a device, named by the user alone (no image's header leads to
+ * one). Image locks and the writable mode follow the permissions that parents take; holes read as zeroes and are made by
+ * discards. Invariants: a file is opened for writing only when the node is writable and,
  * with auto-read-only, a writer is attached; the length known here never shrinks while writes grow the file.
  * Source: QAPI BlockdevOptionsFile and BlockdevCreateOptionsFile, behaviour of QEMU 7.2.
  */
@@ -36,7 +37,7 @@ const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
 const writers = Perm.write | Perm.writeUnchanged | Perm.resize;
 
 /** What a driver of the host's files is made of. */
-export interface FileInit {
+interface FileInit {
   readonly node: NodeView;
   readonly file: HostFile;
   readonly locking: boolean;
@@ -46,7 +47,7 @@ export interface FileInit {
 }
 
 /** A file of the host that is open. */
-export class FileDriver implements BlockDriver {
+class FileDriver implements BlockDriver {
   readonly identity: string;
   readonly #node: NodeView;
   readonly #file: HostFile;
@@ -210,6 +211,44 @@ function fillRest(buffer: Uint8Array, count: number): void {
   if (count < buffer.byteLength) buffer.fill(0, count);
 }
 
+/** A block or character device, whose length never changes from here: zeroes are written, and nothing is unmapped. */
+class DeviceDriver extends FileDriver {
+  readonly #node: NodeView;
+
+  constructor(init: FileInit) {
+    super(init);
+    this.#node = init.node;
+  }
+
+  /** The request path writes zeroes instead. */
+  override pwriteZeroes(): Promise<void> {
+    return Promise.reject(blockError("ENOTSUP", "pwriteZeroes"));
+  }
+
+  override pdiscard(): Promise<void> {
+    return Promise.reject(blockError("ENOTSUP", "pdiscard"));
+  }
+
+  /** Nobody knows what a device has holes in. */
+  override blockStatus(offset: number, bytes: number): BlockStatus {
+    return { bytes, data: true, zero: false, allocated: true, map: { node: this.#node, offset } };
+  }
+
+  override truncate(size: number, { exact, preallocation }: TruncateOptions): Promise<void> {
+    const refuse = (code: "ENOTSUP" | "EINVAL", message: string): Promise<void> =>
+      Promise.reject(new BlockError({ code, op: "truncate", node: this.#node.name, message }));
+    if (preallocation !== "off")
+      return refuse("ENOTSUP", `Preallocation mode '${preallocation}' unsupported for this non-regular file`);
+    if (exact && size !== this.length()) return refuse("ENOTSUP", "Cannot resize device files");
+    if (size > this.length()) return refuse("EINVAL", "Cannot grow device files");
+    return Promise.resolve();
+  }
+
+  override hasZeroInit(): boolean {
+    return false;
+  }
+}
+
 function unsupportedPreallocation(mode: string): BlockError {
   return blockError("ENOTSUP", "truncate", `Unsupported preallocation mode: ${mode}`);
 }
@@ -243,7 +282,7 @@ function couldNot(verb: "open" | "create", filename: string, error: unknown): Bl
 }
 
 /** What a driver opens of all that a path may lead to. */
-export interface Opens {
+interface Opens {
   readonly driver: string;
   readonly kinds: readonly FileInfo["kind"][];
   /** The kinds in words. */
@@ -284,7 +323,7 @@ async function checkOpened(
 }
 
 /** Opens what `filename` leads to, if it is of a kind that the driver opens. Errors: see `file`. */
-export async function openFile(context: OpenContext, spec: NodeSpec, opens: Opens): Promise<BlockDriver> {
+async function openFile(context: OpenContext, spec: NodeSpec, opens: Opens): Promise<BlockDriver> {
   const { node, host } = context;
   const filename = requiredFilename(spec);
   const locking = enumOption(spec, "locking", valuesOf("OnOffAuto")) ?? "auto";
@@ -360,7 +399,7 @@ const createOptions: readonly CreateOption[] = [
 const MOST_HINT = 2n ** 32n - 1n;
 
 /** The path in a name; one that looks like another protocol's counts from the current directory by name. */
-export function withoutProtocol(name: string, protocol: string): string {
+function withoutProtocol(name: string, protocol: string): string {
   const prefix = `${protocol}:`;
   if (!name.startsWith(prefix)) return name;
   const path = name.slice(prefix.length);
@@ -380,3 +419,24 @@ export const file: DriverType = {
   create,
   remove,
 };
+
+function deviceType(name: string): DriverType {
+  const opens: Opens = {
+    driver: name,
+    kinds: ["block-device", "character-device"],
+    what: "either a character or block device",
+    make: (init) => new DeviceDriver(init),
+  };
+  return {
+    name,
+    kind: "protocol",
+    parseName: (text) => ({ options: { filename: withoutProtocol(text, name) } }),
+    open: (context, spec) => openFile(context, spec, opens),
+  };
+}
+
+/** Options as those of `file`. Errors of open: as there, EINVAL for what is no device. */
+export const hostDevice: DriverType = deviceType("host_device");
+
+/** The same for drives whose medium can be taken out; this is not followed. */
+export const hostCdrom: DriverType = deviceType("host_cdrom");

@@ -5,7 +5,15 @@ export { parseChardev, type ChardevOptions } from "./chardev.ts";
 export { typesWith, type DriverSchema } from "./extend.ts";
 export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
-export { isJsonObject, JsonFraction, plainJson, stringifyJson, type Json, type JsonObject } from "./json.ts";
+export {
+  bucketOf,
+  isJsonObject,
+  JsonFraction,
+  plainJson,
+  stringifyJson,
+  type Json,
+  type JsonObject,
+} from "./json.ts";
 export { JsonStream, parseJson, type JsonItem, type JsonLimits } from "./json-parser.ts";
 export { parseKeyval, parseOption, type OptionPair } from "./keyval.ts";
 export {

@@ -20,6 +20,7 @@ export class JsonFraction {
   }
 }
 
+const encoder = new TextEncoder();
 const INT64_MIN = -(2n ** 63n);
 const UINT64_MAX = 2n ** 64n - 1n;
 /** The longest text of an integer of 64 bits: a sign, or twenty digits. More can't be one, so its digits are not worked out. */
@@ -61,13 +62,32 @@ function scalarText(value: unknown): string | undefined {
   return typeof value === "object" ? undefined : JSON.stringify(value);
 }
 
+/** The hash bucket of a key in QEMU's dictionaries, 0 … 511: their order when they are written. */
+export function bucketOf(key: string): number {
+  const bytes = encoder.encode(key);
+  let hash = Math.imul(0x238f13af, bytes.length) >>> 0;
+  bytes.forEach((byte, i) => {
+    hash = (hash + (byte << ((i * 5) % 24))) >>> 0;
+  });
+  hash = (Math.imul(1103515243, hash) + 12345) >>> 0;
+  return hash % 512;
+}
+
+/** Within a bucket what was entered last comes first. */
+function inBucketOrder<T>(entries: readonly (readonly [string, T])[]): (readonly [string, T])[] {
+  return entries
+    .map((entry, index) => ({ entry, index, bucket: bucketOf(entry[0]) }))
+    .toSorted((a, b) => a.bucket - b.bucket || b.index - a.index)
+    .map(({ entry }) => entry);
+}
+
 function stringifyAt(value: unknown, indent: number, level: number): string {
   const scalar = scalarText(value);
   if (scalar !== undefined) return scalar;
   const isList = Array.isArray(value);
   const parts = isList
     ? value.map((item: unknown) => stringifyAt(item, indent, level + 1))
-    : Object.entries(value as object)
+    : inBucketOrder(Object.entries(value as object))
         .filter(([, member]) => member !== undefined)
         .map(([key, member]) => `${JSON.stringify(key)}: ${stringifyAt(member, indent, level + 1)}`);
   const [open, close] = isList ? ["[", "]"] : ["{", "}"];
@@ -77,7 +97,7 @@ function stringifyAt(value: unknown, indent: number, level: number): string {
 }
 
 /**
- * `value` as JSON, on one line unless `indent` (spaces a level) is given. Members that are `undefined` are left out.
+ * `value` as JSON with its keys in QEMU's order, on one line unless `indent` (spaces a level) is given. Members that are `undefined` are left out.
  * Takes plain data beside Json.
  */
 export function stringifyJson(value: unknown, indent = 0): string {

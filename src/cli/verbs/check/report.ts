@@ -1,4 +1,5 @@
 /** The words and the exit status of a check's result, as qemu-img check has them. */
+import { stringifyJson } from "../../../wire/qapi/index.ts";
 import type { CheckReport } from "../../../api/check.ts";
 import { BlockError, CommandError, errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
@@ -68,5 +69,5 @@ export function jsonReport(report: CheckReport, names: { filename: string; forma
     ...some("fragmented-clusters", report.fragmentedClusters),
     ...names,
   };
-  return JSON.stringify(object, undefined, 4);
+  return stringifyJson(object, 4);
 }

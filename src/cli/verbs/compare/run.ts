@@ -37,34 +37,38 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
       await using a = await openImage(verb, first, { ...how, format: flags.format });
       await using b = await openImage(verb, second, { ...how, format: flags.secondFormat });
       verb.progress.start();
-      const common = Math.min(a.length, b.length);
-      return tell(verb, await compareFiles(verb, { a, b, names: [first, second] }, flags), common);
+      return await compareFiles(verb, { a, b, names: [first, second] }, flags);
     },
     { failure: OPEN_FAILED },
   );
 }
 
-async function compareFiles(
-  verb: Run,
-  { a, b, names }: { a: Node; b: Node; names: readonly [string, string] },
-  flags: CompareFlags,
-): Promise<CompareResult> {
+interface Compared {
+  a: Node;
+  b: Node;
+  names: readonly [string, string];
+}
+
+async function compareFiles(verb: Run, { a, b, names }: Compared, flags: CompareFlags): Promise<number> {
   try {
-    return await compareNodes(a, b, {
+    const result = await compareNodes(a, b, {
       strict: flags.strict ?? false,
       onProgress: verb.progress.show,
       signal: verb.signal,
     });
+    return tell(verb, result, Math.min(a.length, b.length));
   } catch (error) {
     if (!(error instanceof CompareError)) throw error;
-    // As with a difference: what lies behind the shorter disk's end is looked at after the warning.
+    verb.note(wordsOf(error, names));
+    // What lies behind the shorter disk's end is looked at after the warning; in a pipe that comes later all the same.
     if (a.length !== b.length && error.offset >= Math.min(a.length, b.length)) verb.say(SIZES_DIFFER);
-    const name = names[error.disk];
-    if (error.step === "status")
-      throw new Refusal(`Sector allocation test failed for ${name}`, STATUS_FAILED);
-    const why = strerror(errnoOf(error.cause));
-    throw new Refusal(`Error while reading offset ${error.offset} of ${name}: ${why}`, READ_FAILED);
+    return error.step === "status" ? STATUS_FAILED : READ_FAILED;
   }
+}
+
+function wordsOf({ step, disk, offset, cause }: CompareError, names: readonly [string, string]): string {
+  if (step === "status") return `Sector allocation test failed for ${names[disk]}`;
+  return `Error while reading offset ${offset} of ${names[disk]}: ${strerror(errnoOf(cause))}`;
 }
 
 function tell(verb: Run, result: CompareResult, common: number): number {

@@ -2,6 +2,7 @@
  * The verb `info`: each image of a chain is opened by itself, as qemu-img does, so that a chain that is broken further down
  * is told where it breaks. Files that headers name are opened as the gate allows.
  */
+import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { limits } from "../../../base/limits.ts";
 import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
 import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
@@ -38,7 +39,7 @@ export function info(files: readonly string[], flags: InfoFlags): Promise<number
     if (flags.output === "human") verb.print(list.map(humanInfo).join("\n"));
     else {
       const told = list.map((described) => described.info);
-      verb.print(`${JSON.stringify(flags.backingChain ? told : told[0], undefined, 4)}\n`);
+      verb.print(`${stringifyJson(flags.backingChain ? told : told[0], 4)}\n`);
     }
     return 0;
   });

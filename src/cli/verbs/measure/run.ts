@@ -1,6 +1,7 @@
 /**
  * The verb `measure`: the library's measure() in qemu-img's words.
  */
+import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { messageOf } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
 import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
@@ -87,5 +88,5 @@ function jsonResult({ requiredBytes, fullyAllocatedBytes, bitmapsBytes }: Measur
     required: requiredBytes,
     "fully-allocated": fullyAllocatedBytes,
   };
-  return `${JSON.stringify(object, undefined, 4)}\n`;
+  return `${stringifyJson(object, 4)}\n`;
 }

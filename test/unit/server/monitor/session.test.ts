@@ -114,7 +114,7 @@ describe("replies", () => {
     });
     await session.idle();
     expect(lines).toEqual([
-      '{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "test"}, "capabilities": []}}\r\n',
+      '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "test"}, "capabilities": []}}\r\n',
     ]);
   });
 
@@ -216,7 +216,7 @@ describe("events", () => {
     await session.idle();
     expect(lines).toEqual([
       '{"timestamp": {"seconds": 1700000000, "microseconds": 250001}, "event": "STOP"}\r\n',
-      '{"timestamp": {"seconds": 1700000000, "microseconds": 250001}, "event": "JOB_STATUS_CHANGE", "data": {"id": "j", "status": "running"}}\r\n',
+      '{"timestamp": {"seconds": 1700000000, "microseconds": 250001}, "event": "JOB_STATUS_CHANGE", "data": {"status": "running", "id": "j"}}\r\n',
     ]);
     session.close();
     events.emit("STOP");

@@ -237,3 +237,24 @@ describe("parseJson", () => {
     );
   });
 });
+
+it("writes keys in the order of QEMU's dictionaries", () => {
+  // As qemu-storage-daemon and qemu-img write them.
+  const greeting = { qemu: { major: 7, minor: 2, micro: 22 }, package: "p" };
+  expect(stringifyJson(greeting)).toBe('{"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "p"}');
+  expect(stringifyJson({ id: "job0", status: "created" })).toBe('{"status": "created", "id": "job0"}');
+  const image = {
+    "backing-filename": "b",
+    "dirty-flag": false,
+    "cluster-size": 1,
+    format: "f",
+    filename: "n",
+  };
+  expect(Object.keys(JSON.parse(stringifyJson(image)) as object)).toEqual([
+    "filename",
+    "cluster-size",
+    "format",
+    "backing-filename",
+    "dirty-flag",
+  ]);
+});

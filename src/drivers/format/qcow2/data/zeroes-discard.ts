@@ -112,8 +112,12 @@ export async function discard(image: Image, offset: number, bytes: number): Prom
 }
 
 /** Drops the range for good: it becomes unallocated, as if never written. The caller holds an exclusive claim. */
-export function discardFully(image: Image, from: number, to: number): Promise<void> {
-  return changeEntries(image, { from, to, change: { to: "discard", full: true, reason: "never" } });
+export function discardFully(
+  image: Image,
+  { from, to }: { from: number; to: number },
+  reason: FreeReason = "never",
+): Promise<void> {
+  return changeEntries(image, { from, to, change: { to: "discard", full: true, reason } });
 }
 
 /** Drops everything that the image itself holds; its backing file shows through, and the room is given back to the file. */

@@ -183,7 +183,11 @@ export class Qcow2Bitmaps implements BitmapStore {
     const view = new DataView(table.buffer);
     for (let index = 0; index < tableEntries; index++) {
       const part = bitmap.bits.subarray(index * geometry.clusterSize, (index + 1) * geometry.clusterSize);
-      if (part.some((byte) => byte !== 0)) writeU64(view, index * 8, await this.#place(part));
+      if (part.every((byte) => byte === 0)) continue;
+      // What lies behind the last bit is 0.
+      const whole = new Uint8Array(geometry.clusterSize);
+      whole.set(part);
+      writeU64(view, index * 8, await this.#place(whole));
     }
     return {
       tableOffset: await this.#place(table),
@@ -194,16 +198,14 @@ export class Qcow2Bitmaps implements BitmapStore {
     };
   }
 
-  /** Writes bytes into new clusters. */
+  /** Writes bytes into new clusters; what they leave of the last one is nobody's. */
   async #place(bytes: Uint8Array): Promise<number> {
     const { clusterSize } = this.#image.geometry;
     const count = Math.ceil(bytes.byteLength / clusterSize);
     const { cluster } = await allocate(this.#image, count);
-    const padded = new Uint8Array(count * clusterSize);
-    padded.set(bytes);
     const offset = cluster * clusterSize;
-    await this.#image.checkOverlap(offset, padded.byteLength);
-    await this.#image.file.pwrite(offset, padded);
+    await this.#image.checkOverlap(offset, count * clusterSize);
+    await this.#image.file.pwrite(offset, bytes);
     return offset;
   }
 

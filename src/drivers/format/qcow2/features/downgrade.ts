@@ -64,7 +64,7 @@ async function expandZeroes(image: Image): Promise<void> {
 async function drop(image: Image, from: number, to: number): Promise<void> {
   const claim = await image.claims.exclusive(from, to);
   try {
-    await discardFully(image, from, to);
+    await discardFully(image, { from, to });
   } finally {
     image.claims.end(claim);
   }

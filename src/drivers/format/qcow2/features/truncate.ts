@@ -68,7 +68,7 @@ async function shrink(image: Image, size: number, options: TruncateOptions): Pro
   const keep = Math.ceil(size / clusterSize) * clusterSize;
   const oldSize = image.size;
   const end = Math.ceil(oldSize / clusterSize) * clusterSize;
-  if (keep < end) await discardFully(image, keep, end);
+  if (keep < end) await discardFully(image, { from: keep, to: end }, "always");
   await image.locked(async () => {
     await dropTables(image, Math.ceil(keep / l2Coverage), Math.ceil(end / l2Coverage));
     await writeBackLocked(image);
@@ -109,7 +109,7 @@ async function dropTables(image: Image, from: number, to: number): Promise<void>
     image.l1.markDirty(table, at, at + 8);
     image.l2.drop(offset, clusterSize);
     image.metadata.removeTable(offset);
-    free(image, { cluster: offset / clusterSize, count: 1 }, "never");
+    free(image, { cluster: offset / clusterSize, count: 1 }, "always");
   }
 }
 
@@ -142,7 +142,7 @@ async function grow(image: Image, size: number, options: TruncateOptions): Promi
     if (options.zeroNew && from < to) await zeroClusters(image, from, to);
   } catch (error) {
     // Nothing may stay mapped beyond the disk's end, and least of all beyond the end of a file that could not grow.
-    await discardFully(image, from, to);
+    await discardFully(image, { from, to });
     throw error;
   }
   await image.locked(async () => {
@@ -190,7 +190,7 @@ export async function growL1(image: Image, entries: number): Promise<void> {
     await writeBackLocked(image);
     await image.event("l1_grow_write_table");
     await image.checkOverlap(offset, count * clusterSize);
-    await copyL1(image, { to: offset, bytes: count * clusterSize, fresh });
+    await copyL1(image, { to: offset, bytes: entries * 8, fresh });
     await image.file.flush();
   } catch (error) {
     await unallocate(image, { cluster, count });

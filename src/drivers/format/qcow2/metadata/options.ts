@@ -6,7 +6,7 @@ import type { NodeSpec } from "../../../../block/model/contract.ts";
 import { type Geometry, isPowerOfTwoBetween } from "../disk/layout.ts";
 
 /** Why clusters are freed; decides whether the file is told. */
-export type FreeReason = "request" | "snapshot" | "other" | "never";
+export type FreeReason = "request" | "snapshot" | "other" | "always" | "never";
 
 /** The options in force. */
 export interface Qcow2Options {
@@ -101,6 +101,7 @@ export function parseOptions(
     typeof overlap === "object" && overlap !== null && "template" in overlap ? overlap.template : overlap;
   return {
     passDiscard: {
+      always: true,
       never: false,
       request: boolean(spec, "pass-discard-request", image.discard),
       snapshot: boolean(spec, "pass-discard-snapshot", true),
