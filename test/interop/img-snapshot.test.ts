@@ -154,4 +154,16 @@ describe("snapshot", () => {
     expect(timeless(ours)).toEqual(timeless(theirs));
     for (const image of images.slice(0, 5)) expect(real("check", image)).toMatch(/^0 No errors/);
   });
+
+  it("says what it could not free", () => {
+    for (const folder of [twins.theirs, twins.ours])
+      writeFileSync(join(folder, "rules"), '[inject-error]\nevent = "cluster_free"\nerrno = "5"\n');
+    const { ours, theirs } = twins.both("snapshot", "-d", "2", "blkdebug:rules:full.qcow2");
+    // QEMU tells after it that its caches can't be flushed either.
+    expect(theirs.stderr.split("\n")).toContain(ours.stderr);
+    expect(ours.status).toBe(theirs.status);
+    expect(ours.stderr).toContain("Failed to free the cluster and L1 table: Input/output error");
+    // Leaks, and nothing worse.
+    expect(real("check", "full.qcow2")).toMatch(/^3 /);
+  });
 });

@@ -91,9 +91,12 @@ function stringifyAt(value: unknown, indent: number, level: number): string {
         .filter(([, member]) => member !== undefined)
         .map(([key, member]) => `${JSON.stringify(key)}: ${stringifyAt(member, indent, level + 1)}`);
   const [open, close] = isList ? ["[", "]"] : ["{", "}"];
-  if (indent === 0 || parts.length === 0) return `${open}${parts.join(", ")}${close}`;
+  if (indent === 0) return `${open}${parts.join(", ")}${close}`;
+  const end = `\n${" ".repeat(indent * level)}${close}`;
+  // As QEMU: what is empty takes two lines as well.
+  if (parts.length === 0) return `${open}${end}`;
   const inner = `\n${" ".repeat(indent * (level + 1))}`;
-  return `${open}${inner}${parts.join(`,${inner}`)}\n${" ".repeat(indent * level)}${close}`;
+  return `${open}${inner}${parts.join(`,${inner}`)}${end}`;
 }
 
 /**

@@ -121,7 +121,7 @@ describe("replies", () => {
   it("prints prettily on demand", async () => {
     const { say } = await makeSession({ indent: 4 });
     expect(await say('{"execute":"query-block-jobs","id":[1]}')).toEqual([
-      '{\n    "return": [],\n    "id": [\n        1\n    ]\n}',
+      '{\n    "return": [\n    ],\n    "id": [\n        1\n    ]\n}',
     ]);
   });
 

@@ -114,12 +114,14 @@ export class Qcow2Snapshots implements SnapshotStore {
       const image = this.#image;
       const l1 = await this.#l1Of(snapshot);
       const others = this.#snapshots.filter((other) => other !== snapshot);
-      await this.#replaceTable(others, undo);
       try {
+        await this.#replaceTable(others, undo);
         await dropReferences(image, l1);
         this.#free(snapshot.l1Offset, l1.byteLength);
         await this.#settle();
       } catch (error) {
+        // It is gone, and only what it held is still counted.
+        if (this.#snapshots.includes(snapshot)) throw error;
         const message = `Failed to free the cluster and L1 table: ${messageOf(error)}`;
         throw new BlockError({ code: errnoOf(error), op: "snapshot", message, cause: error });
       }
