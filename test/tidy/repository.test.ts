@@ -44,6 +44,17 @@ describe("the repository", () => {
     expect(entries.filter(([, entry]) => "resolved" in entry).map(([name]) => name)).toEqual([]);
   });
 
+  it("knows what every package must be, byte for byte", () => {
+    const { packages } = JSON.parse(readText("package-lock.json")) as {
+      packages: Record<string, { integrity?: string; link?: boolean }>;
+    };
+    const unknown = Object.entries(packages).filter(
+      ([path, { integrity, link }]) => path !== "" && !link && !(integrity ?? "").startsWith("sha512-"),
+    );
+    // `npm install --package-lock-only` fills in what is left out of the file.
+    expect(unknown.map(([path]) => path)).toEqual([]);
+  });
+
   it("locks the packages of every platform, without which npm ci refuses (.ci/complete-lock.mjs adds them)", () => {
     const { packages } = JSON.parse(readText("package-lock.json")) as {
       packages: Record<string, { optionalDependencies?: Record<string, string> }>;
