@@ -5,7 +5,7 @@
  * Exit status: what the body answers; 1 (or `failure`) for what it throws; 130 after SIGINT, 143 after SIGTERM. A second
  * signal ends the program at once. Messages go to stderr after the program's name, as qemu-img's after its own.
  */
-import { printable } from "./printable.ts";
+import { printable, printableMessage } from "./printable.ts";
 import { firstFailure } from "../base/errors.ts";
 import type { QmpEvent } from "../base/event-bus.ts";
 import { fileGate } from "../block/model/gate.ts";
@@ -13,6 +13,7 @@ import { overlayFormat } from "../drivers/format/defaults.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import { optimiseLater } from "../platform/node/compiler.ts";
+import { endAtOnce } from "../platform/node/exit.ts";
 import type { VerbFlags } from "./options/flags.ts";
 import { addObjects } from "./options/objects.ts";
 import { VerbProgress } from "./percent.ts";
@@ -104,7 +105,7 @@ export class Run {
   /** Writes a line to stderr. */
   readonly tell = (text: string): void => {
     this.#view.clear();
-    process.stderr.write(`${printable(text)}\n`);
+    process.stderr.write(`${printableMessage(text)}\n`);
   };
 
   /** Writes a message to stderr, after the program's name. */
@@ -153,7 +154,7 @@ export class Run {
   /** Signals end the run, and so does the loss of whoever reads stdout. */
   #handleSignals(): () => void {
     const end = (signal: Ending) => (): void => {
-      if (this.#signal) process.exit(statusOf[signal]);
+      if (this.#signal) endAtOnce(statusOf[signal]);
       this.#signal = signal;
       this.#abort.abort(new Error("cancelled"));
     };

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { nodeSockets } from "../../src/platform/node/sockets.ts";
 import { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours } from "../support/daemon.ts";
+import { program as verbProgram } from "../support/verb-client.ts";
 import { stallingEnvironment, whyNoStall } from "./support/stall.ts";
 
 const MiB = 2 ** 20;
@@ -128,5 +129,26 @@ describe.skipIf(reason !== undefined)("disks that do not answer", () => {
     expect([1, "SIGKILL"]).toContain(await exited);
     expect(errors).toContain("the disk does not answer");
     expect(existsSync(path("pid"))).toBe(false);
+  });
+
+  test("let a job of the command line end at the second signal, which waits for nothing", async () => {
+    writeFileSync(path("source"), new Uint8Array(4 * MiB).fill(5));
+    const words = ["mirror", "-f", "raw", "source", "stalled"];
+    const child = spawn(process.execPath, [verbProgram, ...words], {
+      cwd: directory,
+      env: stallingEnvironment(directory),
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    running.push(child);
+    const exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+    while (!existsSync(path("stall.log"))) {
+      expect(child.exitCode).toBeNull();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    child.kill("SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(child.exitCode).toBeNull();
+    child.kill("SIGINT");
+    expect([130, "SIGKILL"]).toContain(await exited);
   });
 });

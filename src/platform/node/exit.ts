@@ -1,5 +1,5 @@
 /** Ending the process, also where calls on files never end. */
-import { hasStuckCalls } from "./lanes.ts";
+import { giveUpStalled, hasStuckCalls } from "./lanes.ts";
 import { loadNativeCalls } from "./native.ts";
 
 /**
@@ -7,8 +7,16 @@ import { loadNativeCalls } from "./native.ts";
  * does not answer it would wait for ever, so then the system is asked itself; without native calls the end looks like
  * SIGKILL (status 137 of a shell).
  */
-export function endProcess(status: number): void {
+export function endProcess(status: number): never {
   if (!hasStuckCalls()) process.exit(status);
   loadNativeCalls()?.exit(status);
   process.kill(process.pid, "SIGKILL");
+  throw new Error("the process goes on after SIGKILL");
+}
+
+/** The same at once: nothing that is under way is waited for. */
+export function endAtOnce(status: number): never {
+  const now = performance.now();
+  giveUpStalled({ shortMs: now, longMs: now });
+  return endProcess(status);
 }

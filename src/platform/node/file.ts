@@ -287,7 +287,8 @@ export class NodeFile implements HostFile {
       (error: BlockError) => Promise.reject(this.#openError(error)),
     );
     if (byDescriptor) return fd;
-    const [now, before] = [fs.fstatSync(fd), fs.fstatSync(this.#descriptor.fd)];
+    const now = (await this.#lane.make({ call: "fstat", fd }, "open")) as FileFacts;
+    const before = await this.#facts();
     if (now.ino === before.ino && now.dev === before.dev) return fd;
     await new Descriptor(fd, this.#lane).close();
     throw this.#openError(blockError("ESTALE", "open"));

@@ -61,7 +61,7 @@ export class NodeFiles implements HostFiles {
     options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
   ): Promise<CreatedFile> {
     const { fd, made } = await openNew(name, options.exclusive ?? false);
-    const file = this.#file(name, fd, { write: true, direct: false });
+    const file = await this.#file(name, fd, { write: true, direct: false });
     try {
       // Whoever loses here has lost the file to another, who may have it by now: it stays, also if it was not there before.
       await file.lock(creationLock);
@@ -113,11 +113,18 @@ export class NodeFiles implements HostFiles {
     return base.slice(0, slash + 1) + name;
   }
 
-  #file(name: string, fd: number, { write, direct }: { write: boolean; direct: boolean }): NodeFile {
-    const alignment = direct ? directAlignment(fd) : 1;
+  /** No call here waits for a disk in the caller's turn: the disk may not answer. */
+  async #file(
+    name: string,
+    fd: number,
+    { write, direct }: { write: boolean; direct: boolean },
+  ): Promise<NodeFile> {
+    const lane = new Lane();
+    const facts = (await lane.make({ call: "fstat", fd }, "open")) as FileFacts;
+    const alignment = direct ? await directAlignment(lane, fd, facts) : 1;
     // What goes to a disk itself takes long, and gains by several requests under way.
     const transfers = this.inTurn && !direct ? inTurnTransfers : pooledTransfers;
-    const identity = identityOf(fs.fstatSync(fd, { bigint: true }), () => fs.realpathSync(name));
+    const identity = identityOf(facts, () => fs.realpathSync(name));
     return new NodeFile({
       fd,
       path: name,
@@ -165,12 +172,13 @@ async function allocateFirstBlock(file: NodeFile, size: number): Promise<void> {
 }
 
 /** The smallest alignment at which an O_DIRECT read of the file's start works; an empty file can't tell and gets the largest. */
-function directAlignment(fd: number): number {
-  if (fs.fstatSync(fd).size === 0) return MAX_ALIGNMENT;
-  const page = new Uint8Array(new WebAssembly.Memory({ initial: 1 }).buffer, 0, PAGE);
+async function directAlignment(lane: Lane, fd: number, { size }: FileFacts): Promise<number> {
+  if (size === 0n) return MAX_ALIGNMENT;
+  const buffer = new Uint8Array(new WebAssembly.Memory({ initial: 1 }).buffer, 0, PAGE);
   for (const alignment of ALIGNMENTS) {
     try {
-      fs.readSync(fd, page, alignment, alignment, 0);
+      const range = { buffer, at: alignment, bytes: alignment, position: 0 };
+      await lane.make({ call: "read", fd, ...range }, "open");
       return alignment;
     } catch {
       // Too small for this device: try the next one.
