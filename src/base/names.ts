@@ -48,3 +48,8 @@ export function encodeName(name: string): Uint8Array {
   }
   return Uint8Array.from(bytes);
 }
+
+/** A message as it may be shown: what stands before the `@` of a URL in it may be a password. */
+export function withoutPassword(text: string): string {
+  return text.replaceAll(/(:\/\/)[^/?#'"]*@/g, "$1***@");
+}

@@ -14,6 +14,7 @@ import { nodeSpec } from "./node-spec.ts";
 import type { CacheMode } from "./options/cache.ts";
 import { readOptionWords } from "./options/words.ts";
 import { Refusal, told } from "./refusal.ts";
+import { printableMessage } from "./printable.ts";
 
 /** How an image is opened. */
 export interface ImageOptions {
@@ -121,7 +122,7 @@ function isUnclaimed({ engine }: Opener, driver: string): boolean {
 /** Says on stderr that the format of a file was guessed, since nothing claims it. */
 function warnOfGuess(name: string, format: string): void {
   process.stderr.write(
-    `WARNING: Image format was not specified for '${name}' and probing guessed ${format}.\n` +
+    `WARNING: Image format was not specified for '${printableMessage(name)}' and probing guessed ${format}.\n` +
       `         Automatically detecting the format is dangerous for ${format} images, write operations on block 0 will be restricted.\n` +
       `         Specify the '${format}' format explicitly to remove the restrictions.\n`,
   );

@@ -5,6 +5,7 @@
  * Invariant: the result holds no control character but line feeds and tabs, and no mark that turns the direction of writing; in
  * JSON it means the same as before.
  */
+import { withoutPassword } from "../base/names.ts";
 
 /** `text` with those characters as `\uXXXX`. */
 export function printable(text: string): string {
@@ -12,4 +13,12 @@ export function printable(text: string): string {
     if (character === "\n" || character === "\t") return character;
     return `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;
   });
+}
+
+/** A message for stderr, which lands in logs: without the passwords of URLs and the values of cookies that it repeats. */
+export function printableMessage(text: string): string {
+  const unseen = withoutPassword(text)
+    .replaceAll(/\bcookie=(?:[^,'\n]|,,)*/g, "cookie=***")
+    .replaceAll(/"([\w.]*cookie)": ?"(?:[^"\\]|\\.)*"/g, '"$1": "***"');
+  return printable(unseen);
 }

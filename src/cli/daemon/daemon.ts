@@ -2,7 +2,7 @@
  * `blockwright daemon`: the storage daemon with qemu-storage-daemon's command line. Options are carried out in the order
  * in which they are given; an error ends the program with status 1 before anything is served.
  */
-import { printable } from "../printable.ts";
+import { printableMessage } from "../printable.ts";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { Host, HostConnection } from "../../base/host.ts";
@@ -275,7 +275,7 @@ function print(text: string): number {
 }
 
 function fail(message: string): number {
-  process.stderr.write(`${verbProgram("daemon")}: ${printable(message)}\n`);
+  process.stderr.write(`${verbProgram("daemon")}: ${printableMessage(message)}\n`);
   return 1;
 }
 

@@ -5,6 +5,7 @@
 import { AssertionError } from "../../base/assert.ts";
 import { CommandError, firstFailure, messageOf, type QmpErrorClass } from "../../base/errors.ts";
 import type { QmpEvent } from "../../base/event-bus.ts";
+import { withoutPassword } from "../../base/names.ts";
 import { stringifyJson, type Json, type TypeOf } from "../../wire/qapi/index.ts";
 
 /** An error as QMP shows it. */
@@ -54,7 +55,7 @@ export function formatEvent(event: QmpEvent, microseconds: number, style: LineSt
 export function toQmpError(thrown: unknown): QmpError {
   const error = firstFailure(thrown);
   const qmpClass = error instanceof CommandError ? error.qmpClass : "GenericError";
-  return { class: qmpClass, desc: messageOf(error) };
+  return { class: qmpClass, desc: withoutPassword(messageOf(error)) };
 }
 
 /** Whether `error` is a fault of the program and should be logged. */

@@ -3,6 +3,7 @@
  * BlockdevOptionsCurlHttp; the rest is ours.
  */
 import type { HostHttp } from "../../../base/host.ts";
+import { withoutPassword } from "../../../base/names.ts";
 import { KiB, MiB, limits } from "../../../base/limits.ts";
 import { isPowerOfTwo } from "../../../base/ranges.ts";
 import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
@@ -78,14 +79,14 @@ function urlOption(spec: NodeSpec, base: string | undefined): string {
   try {
     url = new URL(text, base);
   } catch {
-    throw optionError(`'${text}' is no URL`);
+    throw optionError(`'${withoutPassword(text)}' is no URL`);
   }
   if (url.protocol !== "http:" && url.protocol !== "https:")
-    throw optionError(`'${text}' is no URL of http or https`);
+    throw optionError(`'${withoutPassword(text)}' is no URL of http or https`);
   // A relative URL has the page's scheme; whoever spells one means it.
   if (/^[a-z]+:/i.test(text) && url.protocol !== `${spec.driver}:`)
     throw optionError(
-      `${spec.driver} curl driver cannot handle the URL '${text}' (does not start with '${spec.driver}://')`,
+      `${spec.driver} curl driver cannot handle the URL '${withoutPassword(text)}' (does not start with '${spec.driver}://')`,
     );
   if (url.username !== "" || url.password !== "")
     throw optionError(
