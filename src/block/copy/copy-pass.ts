@@ -12,7 +12,7 @@ import { Wakeup } from "../../base/signals.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
 import type { InFlightRanges } from "./in-flight-ranges.ts";
-import { type FailedRange, failedGranules } from "./granules.ts";
+import { failedGranules } from "./granules.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 
 /** Copies that one pass runs at once, unless told otherwise. */
@@ -268,24 +268,23 @@ export class CopyPass {
   /** Copies all of a failed range but the clusters that fail again: those are dirty again, and the first tells its error. */
   async #split(range: ByteRange, zero: boolean, first: unknown): Promise<void> {
     try {
+      // At once, so that nothing new is started; what is known of it better later takes its place.
+      const known = copyErrorOf(first);
+      this.error ??= known;
       const failed = await failedGranules(range, first, {
         granule: this.#copy.clusterSize,
         copy: (part) => this.#copyRange(part, zero),
         goesOn: (last) => !this.cancelled && !this.#isFatal(copyErrorOf(last)),
       });
       const left = failed.reduce((sum, one) => sum + this.#clusters(one), 0);
-      for (const one of failed) this.#fail(one);
+      for (const one of failed) this.#copy.markDirty(one);
+      if (this.error === known) this.error = copyErrorOf(failed[0]!.error);
       if (left < this.#clusters(range)) this.#copy.progress?.done(this.#clusters(range) - left);
     } catch (error) {
       this.#copy.markDirty(range);
       if (error instanceof AssertionError) this.broken ??= error;
       else throw error;
     }
-  }
-
-  #fail({ offset, bytes, error }: FailedRange): void {
-    this.#copy.markDirty({ offset, bytes });
-    this.error ??= copyErrorOf(error);
   }
 }
 
