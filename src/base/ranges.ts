@@ -26,8 +26,3 @@ export function isAligned(value: number, unit: number): boolean {
 export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 1 && Number.isInteger(Math.log2(value));
 }
-
-/** Whether two ranges share a byte. */
-export function overlaps(a: ByteRange, b: ByteRange): boolean {
-  return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-}

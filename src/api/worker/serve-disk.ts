@@ -7,6 +7,8 @@
  */
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
+import type { ByteRange } from "../../base/ranges.ts";
+import { RangeLock } from "../../base/range-lock.ts";
 import { onAbort } from "../../base/signals.ts";
 import type { Node } from "../node.ts";
 import { discardOverlay } from "../overlay.ts";
@@ -15,44 +17,13 @@ import { type DiskCalls, type SharedSlots, checkBytes } from "./calls.ts";
 import { ServedStreams } from "./serve-stream.ts";
 import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
 
-interface Entry {
-  offset: number;
-  end: number;
-  changes: boolean;
-  done: Promise<unknown>;
-}
-
-/** The requests under way, in their order. */
-class InOrder {
-  readonly #entries = new Set<Entry>();
-
-  /** Runs `body` after the earlier requests that it depends on. */
-  async run<T>(
-    range: { offset: number; bytes: number; changes: boolean },
-    body: () => Promise<T>,
-  ): Promise<T> {
-    const { offset, bytes, changes } = range;
-    const end = offset + bytes;
-    const before = [...this.#entries].filter(
-      (entry) => entry.offset < end && offset < entry.end && (changes || entry.changes),
-    );
-    const done = Promise.all(before.map((entry) => entry.done)).then(body);
-    // Who waits for it minds its end and not its outcome.
-    const entry = { offset, end, changes, done: done.catch(() => undefined) };
-    this.#entries.add(entry);
-    try {
-      return await done;
-    } finally {
-      this.#entries.delete(entry);
-    }
-  }
-}
+const everything = { offset: 0, bytes: Infinity };
 
 /** The handlers of a disk's calls. */
 class ServedDisk {
   readonly node: Node;
   readonly #shared: SharedSlots | undefined;
-  readonly #order = new InOrder();
+  readonly #order = new RangeLock();
   readonly #streams: ServedStreams;
 
   constructor(node: Node, shared: SharedSlots | undefined) {
@@ -87,7 +58,7 @@ class ServedDisk {
       snapshotApply: ({ which, options }) => applySnapshot(this.node, which, options),
       snapshotRemove: ({ which }) => removeSnapshot(this.node, which),
       discardOverlay: ({ options }) => discardOverlay(this.node, options),
-      close: () => this.#order.run({ offset: 0, bytes: Infinity, changes: true }, onClose),
+      close: () => this.#inOrder({ ...everything, exclusive: true }, onClose),
     };
   }
 
@@ -102,7 +73,7 @@ class ServedDisk {
   ): Promise<DiskCalls["read"]["value"]> {
     const { offset, bytes, slot } = args;
     checkBytes(bytes);
-    return this.#order.run({ offset, bytes, changes: false }, async () => {
+    return this.#inOrder({ offset, bytes, exclusive: false }, async () => {
       // Not into the slot itself: an answer gives it back, and after an abort the read may still go on.
       const data = new Uint8Array(bytes);
       await this.node.read(offset, data, { signal });
@@ -120,7 +91,7 @@ class ServedDisk {
     range: { offset: number; bytes: number },
     body: () => Promise<void>,
   ): Promise<{ length: number }> {
-    return this.#order.run({ offset: range.offset, bytes: range.bytes, changes: true }, async () => {
+    return this.#inOrder({ offset: range.offset, bytes: range.bytes, exclusive: true }, async () => {
       await body();
       return { length: this.node.length };
     });
@@ -128,10 +99,20 @@ class ServedDisk {
 
   /** As a read of everything: it waits for every change before it, and reads do not wait for it. */
   async #flush(signal: AbortSignal): Promise<{ length: number }> {
-    return this.#order.run({ offset: 0, bytes: Infinity, changes: false }, async () => {
+    return this.#inOrder({ ...everything, exclusive: false }, async () => {
       await this.node.flush({ signal });
       return { length: this.node.length };
     });
+  }
+
+  /** Runs `body` after the earlier requests that it depends on: `exclusive` for what changes something. */
+  async #inOrder<T>(range: ByteRange & { exclusive: boolean }, body: () => Promise<T>): Promise<T> {
+    const held = await this.#order.inTurn(range);
+    try {
+      return await body();
+    } finally {
+      this.#order.end(held);
+    }
   }
 
   #dataOf({ bytes, data, slot }: DiskCalls["write"]["args"]): Uint8Array {

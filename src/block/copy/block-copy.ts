@@ -18,13 +18,12 @@ import {
   type CopyRateLimit,
   type CopyState,
 } from "./copy-pass.ts";
-import { InFlightRanges } from "./in-flight-ranges.ts";
+import { RangeLock } from "../../base/range-lock.ts";
 import { CopyError, RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
 import { isAllocated } from "../io/status.ts";
 
 export { CopyPass, type CopyPassOptions, type CopyProgress, type CopyRateLimit } from "./copy-pass.ts";
 export { CopyError, RangeCopier } from "./range-copy.ts";
-export { InFlightRanges } from "./in-flight-ranges.ts";
 
 /** What a BlockCopy is made of. */
 export interface BlockCopyOptions extends Omit<RangeCopierOptions, "clusterSize"> {
@@ -43,7 +42,7 @@ export class BlockCopy implements CopyState {
   readonly length: number;
   /** What is still to be copied, by clusters. Change it only through markDirty and markClean while passes run. */
   readonly bitmap: Bitmap;
-  readonly inFlight = new InFlightRanges();
+  readonly inFlight = new RangeLock();
   readonly clock: Clock;
   readonly #base: RangeCopierOptions;
   #copier: RangeCopier;

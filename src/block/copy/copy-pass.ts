@@ -11,7 +11,7 @@ import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Wakeup } from "../../base/signals.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
-import type { InFlightRanges } from "./in-flight-ranges.ts";
+import type { RangeLock } from "../../base/range-lock.ts";
 import { failedGranules } from "./granules.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 
@@ -72,7 +72,7 @@ export interface CopyState {
   /** What is still to be copied, by clusters, and a number that grows with each of its changes. */
   readonly bitmap: Bitmap;
   readonly generation: number;
-  readonly inFlight: InFlightRanges;
+  readonly inFlight: RangeLock;
   /** Bytes to be copied or being copied, in whole clusters. */
   readonly remaining: number;
   /** Clusters that the source's own layer does not hold are left out. */
@@ -228,12 +228,12 @@ export class CopyPass {
     };
     this.#cursor.take(range);
     const clusters = alignUp(range.bytes, copy.clusterSize);
-    const release = copy.inFlight.add({ offset, bytes: clusters });
+    const held = copy.inFlight.add({ offset, bytes: clusters });
     if (!this.#urgent) copy.rateLimit?.delayMs(range.bytes);
     this.#running += 1;
     if (!zero) this.#bytes += range.bytes;
     void this.#work(range, zero).finally(() => {
-      release();
+      copy.inFlight.end(held);
       copy.progress?.remaining(copy.remaining);
       this.#running -= 1;
       if (!zero) this.#bytes -= range.bytes;

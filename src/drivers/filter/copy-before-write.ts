@@ -12,7 +12,8 @@ import type { Answer } from "../../base/answer.ts";
 import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
-import { BlockCopy, type CopyError, type CopyPass, InFlightRanges } from "../../block/copy/block-copy.ts";
+import { BlockCopy, type CopyError, type CopyPass } from "../../block/copy/block-copy.ts";
+import { RangeLock } from "../../base/range-lock.ts";
 import { chainContains } from "../../block/model/chain.ts";
 import type { SnapshotSource } from "../../block/model/snapshot-source.ts";
 import { blockStatusAbove } from "../../block/io/status.ts";
@@ -59,7 +60,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   /** What belongs to the snapshot: the option `bitmap`, less what was discarded. */
   readonly #access: Bitmap;
   /** Snapshot reads of the source under way; guest writes wait for them. */
-  readonly #frozen = new InFlightRanges();
+  readonly #frozen = new RangeLock();
   /** Copies whose guest write has timed out. */
   #abandoned = 0;
 
@@ -178,7 +179,8 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     const change = done ? this.#done.nextZero(offset, end) : this.#done.nextDirty(offset, end);
     const reach = (change < 0 ? end : change) - offset;
     if (done) return { child: this.target, bytes: reach, release: () => undefined };
-    return { child: this.#file, bytes: reach, release: this.#frozen.add({ offset, bytes: reach }) };
+    const held = this.#frozen.add({ offset, bytes: reach });
+    return { child: this.#file, bytes: reach, release: () => this.#frozen.end(held) };
   }
 
   async #copyBefore(

@@ -8,7 +8,7 @@ import type { Answer } from "../../base/answer.ts";
 import { assert } from "../../base/assert.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { bytesOf, failedGranules } from "../../block/copy/granules.ts";
-import type { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
+import type { RangeLock } from "../../base/range-lock.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import type { JobProgress } from "../core/progress.ts";
@@ -23,7 +23,7 @@ export interface ActiveWritesInit {
   readonly written: Bitmap;
   readonly progress: JobProgress;
   /** What is being copied. */
-  readonly ranges: InFlightRanges;
+  readonly ranges: RangeLock;
   /** Length of the source, bytes. */
   diskLength(): number;
   /** The job goes on in spite of an error of its target. */
@@ -50,10 +50,11 @@ export class ActiveWrites implements MirrorSink {
     return this.#job.init.writeBlocking && !this.#job.isEnding();
   }
 
-  beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
+  async beginActiveWrite(offset: number, bytes: number): Promise<() => void> {
     const unit = this.#job.init.granularity;
     const start = alignDown(offset, unit);
-    return this.#job.ranges.take({ offset: start, bytes: alignUp(offset + bytes, unit) - start });
+    const held = await this.#job.ranges.exclusive(start, alignUp(offset + bytes, unit) - start);
+    return () => this.#job.ranges.end(held);
   }
 
   async writeToTarget(change: GuestChange): Promise<void> {

@@ -13,7 +13,7 @@ import { Wakeup } from "../../base/signals.ts";
 import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
-import { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
+import { RangeLock } from "../../base/range-lock.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type FailedRange, bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import { type CopyError, type CopyExtent, RangeCopier, sideOf } from "../../block/copy/range-copy.ts";
@@ -46,7 +46,7 @@ export class MirrorJob extends BlockJob {
   /** The guest's writes as they happen: the sink of the filter. */
   readonly active: ActiveWrites;
   readonly #copier: RangeCopier;
-  readonly #ranges = new InFlightRanges();
+  readonly #ranges = new RangeLock();
   readonly #progressed = new Wakeup();
   #failure: Error | undefined;
   #inFlight = 0;
@@ -336,11 +336,11 @@ export class MirrorJob extends BlockJob {
     if (run.bytes === 0) return 0;
     bitmap.reset(run.offset, run.bytes);
     this.#cursor = run.offset + run.bytes < this.#length ? run.offset + run.bytes : 0;
-    const release = this.#ranges.add(run);
+    const held = this.#ranges.add(run);
     try {
       return await this.#startPieces(run);
     } finally {
-      release();
+      this.#ranges.end(held);
     }
   }
 
@@ -377,11 +377,11 @@ export class MirrorJob extends BlockJob {
   }
 
   #start(piece: Piece): void {
-    const release = this.#ranges.add(piece);
+    const held = this.#ranges.add(piece);
     this.#inFlight += 1;
     this.#bytesInFlight += piece.bytes;
     const settle = (): void => {
-      release();
+      this.#ranges.end(held);
       this.#inFlight -= 1;
       this.#bytesInFlight -= piece.bytes;
       this.#progressed.wake();

@@ -5,7 +5,7 @@
 import { assert } from "../../base/assert.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp, isAligned } from "../../base/ranges.ts";
-import type { InFlightRanges } from "../../block/copy/in-flight-ranges.ts";
+import type { RangeLock } from "../../base/range-lock.ts";
 import type { CopyExtent } from "../../block/copy/range-copy.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 
@@ -27,7 +27,7 @@ export interface Cutting {
 /** The dirty bytes from `first` (a dirty granule) that nothing in flight touches, at most a buffer's worth; perhaps none. */
 export function dirtyRun(
   bitmap: Bitmap,
-  inFlight: InFlightRanges,
+  inFlight: RangeLock,
   { first, granularity: unit, bufBytes, diskBytes }: Cutting & { first: number },
 ): ByteRange {
   assert(isAligned(first, unit), "a dirty run begins within a granule");

@@ -1,6 +1,6 @@
 // Arithmetic on ranges and alignments, up to the largest offsets.
 import { describe, expect, it } from "vitest";
-import { alignDown, alignUp, isAligned, isPowerOfTwo, overlaps } from "../../../src/base/ranges.ts";
+import { alignDown, alignUp, isAligned, isPowerOfTwo } from "../../../src/base/ranges.ts";
 
 describe("alignment", () => {
   it.each([
@@ -32,22 +32,5 @@ describe("alignment", () => {
     [Number.NaN, false],
   ])("%d is a power of two: %s", (value, expected) => {
     expect(isPowerOfTwo(value)).toBe(expected);
-  });
-});
-
-describe("overlap", () => {
-  const range = (offset: number, bytes: number): { offset: number; bytes: number } => ({ offset, bytes });
-
-  it.each([
-    ["the same", range(0, 10), range(0, 10), true],
-    ["one byte", range(0, 10), range(9, 5), true],
-    ["neighbours", range(0, 10), range(10, 5), false],
-    ["one inside the other", range(0, 100), range(40, 1), true],
-    ["far apart", range(0, 1), range(2 ** 50, 1), false],
-    ["an empty one at the other's start", range(5, 0), range(5, 10), false],
-    ["an empty one inside", range(7, 0), range(5, 10), true],
-  ])("of %s", (_what, one, other, expected) => {
-    expect(overlaps(one, other)).toBe(expected);
-    expect(overlaps(other, one)).toBe(expected);
   });
 });

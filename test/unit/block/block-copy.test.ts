@@ -4,7 +4,6 @@ import {
   BlockCopy,
   type BlockCopyOptions,
   CopyError,
-  InFlightRanges,
   RangeCopier,
 } from "../../../src/block/copy/block-copy.ts";
 import type { Child } from "../../../src/block/model/node.ts";
@@ -340,22 +339,5 @@ describe("BlockCopy", () => {
       { offset: MiB, bytes: 64 * KiB },
       { offset: 3 * MiB, bytes: 64 * KiB },
     ]);
-  });
-});
-
-describe("InFlightRanges", () => {
-  it("waits for what overlaps and for nothing else", async () => {
-    const ranges = new InFlightRanges();
-    const release = ranges.add({ offset: 100, bytes: 50 });
-    expect(await ranges.waitOne({ offset: 150, bytes: 10 })).toBe(false);
-    let waited = false;
-    const waiting = ranges.waitOverlap({ offset: 149, bytes: 10 }).then(() => (waited = true));
-    await Promise.resolve();
-    expect(waited).toBe(false);
-    expect(ranges.bytes).toBe(50);
-    release();
-    await waiting;
-    expect(ranges.size).toBe(0);
-    expect(() => release()).toThrow("twice");
   });
 });

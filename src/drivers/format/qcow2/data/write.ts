@@ -4,12 +4,12 @@
  * buffer, copy on write only at a ragged head or tail), then entered in the L2 table in one update.
  *
  * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
- * requests never allocate the same guest cluster, since each claims it first (in-flight.ts).
+ * requests never allocate the same guest cluster, since each claims it first.
  */
 import { type Answer, ending, isPromise } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { valuesOrFailure } from "../../../../base/signals.ts";
-import type { Claim } from "../metadata/in-flight.ts";
+import type { HeldRange } from "../../../../base/range-lock.ts";
 import type { Image } from "../metadata/image.ts";
 import { makeRoom, withRoom } from "../metadata/write-back.ts";
 import { writeCompressedCluster } from "./compressed.ts";
@@ -20,8 +20,8 @@ import { beginSegment, type Source, writeSegments } from "./segments.ts";
 /** Writes `buffer` at `offset`; the range lies within the virtual disk. */
 export function writeGuest(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
   image.checkAlive();
-  const { from, to } = clusterRange(image, offset, buffer.byteLength);
-  const shared = image.claims.tryShared(from, to);
+  const { from, bytes } = clusterRange(image, offset, buffer.byteLength);
+  const shared = image.claims.tryShared(from, bytes);
   if (!shared) return writeExclusive(image, offset, buffer);
   const written = claimed(image, shared, () => writeInPlace(image, { offset, buffer }));
   if (isPromise(written))
@@ -44,22 +44,22 @@ function writeDirect(image: Image, segments: Segment[] | undefined, source: Sour
 
 /** Writes where clusters must be allocated, or may have to be. */
 function writeExclusive(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
-  const { from, to } = clusterRange(image, offset, buffer.byteLength);
-  const claim = image.claims.exclusive(from, to);
+  const { from, bytes } = clusterRange(image, offset, buffer.byteLength);
+  const claim = image.claims.exclusive(from, bytes);
   const allocating = (): Answer<void> => withRoom(image, () => writeAllocating(image, offset, buffer));
   return isPromise(claim)
     ? claim.then((held) => claimed(image, held, allocating))
     : claimed(image, claim, allocating);
 }
 
-function claimed<T>(image: Image, claim: Claim, body: () => Answer<T>): Answer<T> {
+function claimed<T>(image: Image, claim: HeldRange, body: () => Answer<T>): Answer<T> {
   return ending(body, () => image.claims.end(claim));
 }
 
-function clusterRange(image: Image, offset: number, bytes: number): { from: number; to: number } {
+function clusterRange(image: Image, offset: number, bytes: number): { from: number; bytes: number } {
   const { clusterSize } = image.geometry;
   const from = offset - (offset % clusterSize);
-  return { from, to: Math.ceil((offset + bytes) / clusterSize) * clusterSize };
+  return { from, bytes: Math.ceil((offset + bytes) / clusterSize) * clusterSize - from };
 }
 
 /**
@@ -80,7 +80,7 @@ export async function writeCompressed(image: Image, offset: number, buffer: Uint
   }
   for (let at = offset; at < end; at += clusterSize) {
     const part = buffer.subarray(at - offset, Math.min(at + clusterSize, end) - offset);
-    const claim = await image.claims.exclusive(at, at + clusterSize);
+    const claim = await image.claims.exclusive(at, clusterSize);
     await claimed(image, claim, async () => {
       const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
       await withRoom(image, async () => {

@@ -41,10 +41,8 @@ export async function writeZeroes(
   const from = offset - (offset % subclusterSize);
   const end = offset + bytes;
   const to = Math.ceil(end / subclusterSize) * subclusterSize;
-  const claim = await image.claims.exclusive(
-    from - (from % clusterSize),
-    Math.ceil(to / clusterSize) * clusterSize,
-  );
+  const first = from - (from % clusterSize);
+  const claim = await image.claims.exclusive(first, Math.ceil(to / clusterSize) * clusterSize - first);
   try {
     if (from < offset) await checkEdge(image, from, { from, to: offset });
     if (end < to && end < image.size) await checkEdge(image, to - subclusterSize, { from: end, to });
@@ -98,7 +96,7 @@ export async function discard(image: Image, offset: number, bytes: number): Prom
   const to = Math.ceil(end / clusterSize) * clusterSize;
   if (offset % clusterSize !== 0 || (end !== to && end !== image.size))
     throw blockError("ENOTSUP", "pdiscard");
-  const claim = await image.claims.exclusive(offset, to);
+  const claim = await image.claims.exclusive(offset, to - offset);
   try {
     await zeroRawData(image, { from: offset, to, flags: Req.mayUnmap });
     await changeEntries(image, {

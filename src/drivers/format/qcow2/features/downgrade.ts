@@ -62,7 +62,7 @@ async function expandZeroes(image: Image): Promise<void> {
 }
 
 async function drop(image: Image, from: number, to: number): Promise<void> {
-  const claim = await image.claims.exclusive(from, to);
+  const claim = await image.claims.exclusive(from, to - from);
   try {
     await discardFully(image, { from, to });
   } finally {

@@ -12,7 +12,8 @@ import type { Host } from "../../../../base/host.ts";
 import { Mutex } from "../../../../base/signals.ts";
 import type { AmendContext, Edge, NodeView, RequestFlags } from "../../../../block/model/contract.ts";
 import { hasSubclusters, type Header, virtualSize } from "../disk/header.ts";
-import { Claims, Readers } from "./in-flight.ts";
+import { RangeLock } from "../../../../base/range-lock.ts";
+import { Readers } from "./readers.ts";
 import {
   Compatible,
   entryOffset,
@@ -95,7 +96,7 @@ export class Image {
   readonly refcountTable: MetadataCache;
   readonly refcountBlocks: MetadataCache;
   readonly mutex = new Mutex();
-  readonly claims = new Claims();
+  readonly claims = new RangeLock();
   readonly readers = new Readers();
   readonly metadata: MetadataMap;
   /** Where the search for free clusters starts, a cluster index. */
