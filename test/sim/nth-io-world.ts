@@ -4,7 +4,7 @@ import { BlockBackend, guestPermissions } from "../../src/block/graph/backend.ts
 import type { BlockNode } from "../../src/block/model/node.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
 import { copyOnRead } from "../../src/drivers/filter/copy-on-read.ts";
-import { qcow2 } from "../../src/drivers/format/qcow2/index.ts";
+import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
 import { commitTop } from "../../src/job/commit/top.ts";
 import type { BlockJob } from "../../src/job/core/block-job.ts";
 import type { Job } from "../../src/job/core/job.ts";

@@ -4,12 +4,13 @@ import { describe, expect, test } from "vitest";
 import { startBackup, startDriveBackup } from "../../src/job/backup/backup.ts";
 import { startCommit } from "../../src/job/commit/commit.ts";
 import type { Job } from "../../src/job/core/job.ts";
+import { startAmend } from "../../src/job/create/amend.ts";
 import { startCreate } from "../../src/job/create/create.ts";
 import { startDriveMirror } from "../../src/job/mirror/drive-mirror.ts";
 import { startMirror } from "../../src/job/mirror/mirror.ts";
 import { startStream } from "../../src/job/stream/stream.ts";
 import { same } from "../unit/support/graph.ts";
-import { type Policy, type Story, World } from "./nth-io-world.ts";
+import { type Policy, SIZE, type Story, World } from "./nth-io-world.ts";
 
 const complete = (job: Job): Promise<void> => job.complete();
 const leave = (job: Job): Promise<void> => job.cancel({ force: false });
@@ -95,6 +96,14 @@ const stories: Record<string, Story> = {
     start: ({ test: { graph } }) =>
       startCreate(graph, { "job-id": "j", options: { driver: "qcow2", file: "new", size: 1 << 20 } }),
     disk: "src",
+  },
+  amend: {
+    make: (world) => world.chain(),
+    start: ({ test: { graph } }) => {
+      const options = { driver: "qcow2", "refcount-bits": 64, size: SIZE };
+      return startAmend(graph, { "job-id": "j", "node-name": "top", options });
+    },
+    disk: "top",
   },
 };
 

@@ -77,7 +77,7 @@ function isSuiteBody(parent: SyntaxNode | undefined): boolean {
 /** Files and functions that are too long. */
 export const sizeBreaches: Rule = (source) => {
   const found: Breach[] = [];
-  const lines = source.text.replace(/\n$/, "").split("\n").length;
+  const lines = linesOf(source);
   if (lines > MAX_FILE_LINES) found.push({ line: 1, what: `${lines} lines, more than ${MAX_FILE_LINES}` });
   walk(source.program, (node, parent) => {
     if (
@@ -92,6 +92,11 @@ export const sizeBreaches: Rule = (source) => {
   });
   return found;
 };
+
+/** Lines of a file. */
+export function linesOf(source: Source): number {
+  return source.text.replace(/\n$/, "").split("\n").length;
+}
 
 /** Lines of every function that has a name: declarations, methods, arrows bound to a name. */
 export function functionLengths(source: Source): number[] {

@@ -11,6 +11,7 @@ import {
   docstringBreaches,
   functionLengths,
   headerBreaches,
+  linesOf,
   ninth,
   sizeBreaches,
 } from "./rules.ts";
@@ -212,6 +213,8 @@ describe("the sources", () => {
     const functions = library.flatMap(functionLengths);
     expect(functions.length).toBeGreaterThan(3000);
     expect(ninth(functions)).toBeLessThanOrEqual(20);
+    expect(library.length).toBeGreaterThan(400);
+    expect(ninth(library.map(linesOf))).toBeLessThanOrEqual(250);
   });
 
   it("open with a comment on their purpose", () => {

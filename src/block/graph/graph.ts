@@ -71,8 +71,13 @@ export class BlockGraph implements NodeHome {
 
   // Drivers.
 
+  /** Makes drivers known; one that is known already may come again. Throws CommandError where another has the name. */
   register(...types: readonly DriverType[]): void {
-    for (const type of types) this.#drivers.set(type.name, type);
+    for (const type of types) {
+      const known = this.#drivers.get(type.name);
+      if (known && known !== type) throw new CommandError(`Driver '${type.name}' is registered already`);
+      this.#drivers.set(type.name, type);
+    }
   }
 
   /** The driver of that name, or `Unknown driver 'x'`. */

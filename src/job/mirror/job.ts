@@ -409,7 +409,8 @@ export class MirrorJob extends BlockJob {
     const failed = await failedGranules(piece, error, {
       granule: this.init.granularity,
       copy: (part) => this.#perform({ ...part, kind: piece.kind }),
-      goesOn: (last) => this.#goesOnAfter(last),
+      // A pause waits for no search: what was not tried is dirty, and comes again.
+      goesOn: (last) => this.pauseCount === 0 && this.#goesOnAfter(last),
     });
     const copied = piece.bytes - bytesOf(failed);
     if (copied > 0) this.#copied(copied);

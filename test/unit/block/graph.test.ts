@@ -93,6 +93,17 @@ describe("opening", () => {
     expect(disk.parents.size).toBe(0);
   });
 
+  test("a driver's name is taken once, and the same driver may come again", () => {
+    const made = new TestGraph();
+    const mine: DriverType = { name: "mine", kind: "format", open: () => Promise.reject(new Error("no")) };
+    made.graph.register(mine);
+    made.graph.register(mine);
+    const others = ["mine", "raw"].map((name) => ({ ...mine, name }));
+    for (const other of others)
+      expect(() => made.graph.register(other)).toThrow(`Driver '${other.name}' is registered already`);
+    expect(made.graph.driver("mine")).toBe(mine);
+  });
+
   test("a node can't be its own child", async () => {
     const made = new TestGraph();
     await expect(made.graph.add({ driver: "raw", "node-name": "n", file: "n" })).rejects.toThrow(

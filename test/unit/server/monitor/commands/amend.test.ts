@@ -18,7 +18,6 @@ interface Call {
 
 /** A daemon whose driver qcow2 amends by `amend`, over a disk of the name `node`. */
 async function amendable(amend: (call: Call) => Promise<void>, readOnly = false): Promise<Daemon> {
-  const daemon = new Daemon();
   const driver: BlockDriver = {
     length: () => MiB,
     pread: (_offset, buffer) => Promise.resolve(void buffer.fill(0)),
@@ -26,7 +25,7 @@ async function amendable(amend: (call: Call) => Promise<void>, readOnly = false)
     amend: (options, context) => amend({ options, context }),
   };
   const type: DriverType = { name: "qcow2", kind: "format", open: () => Promise.resolve(driver) };
-  daemon.engine.graph.register(type);
+  const daemon = new Daemon({ instead: [type] });
   await daemon.engine.graph.add({ driver: "qcow2", "node-name": "node", "read-only": readOnly });
   return daemon;
 }

@@ -1,5 +1,7 @@
 // An engine in virtual time with the monitor's commands over it. Every reply is checked against the schema.
-import { createEngine } from "../../../../../src/index.ts";
+import { makeEngine } from "../../../../../src/api/engine.ts";
+import type { DriverType } from "../../../../../src/block/model/contract.ts";
+import { portableDrivers } from "../../../../../src/drivers/index.ts";
 import type { Engine } from "../../../../../src/machine/engine.ts";
 import { GuestDevice, type GuestDeviceOptions } from "../../../../../src/machine/device.ts";
 import { engineCommands } from "../../../../../src/server/monitor/commands/index.ts";
@@ -16,8 +18,13 @@ export class Daemon {
   quits = 0;
   readonly #registry = engineCommands({ version, onQuit: () => (this.quits += 1) });
 
-  constructor(options: { strictErrorPolicy?: boolean } = {}) {
-    this.engine = createEngine({ host: this.host, arenaBytes: 1 << 24, ...options });
+  /** `instead`: drivers in the place of those of their names. */
+  constructor({ instead = [], ...options }: { strictErrorPolicy?: boolean; instead?: DriverType[] } = {}) {
+    const others = portableDrivers.filter(({ name }) => !instead.some((driver) => driver.name === name));
+    this.engine = makeEngine(
+      { host: this.host, drivers: [...others, ...instead] },
+      { arenaBytes: 1 << 24, ...options },
+    );
     this.engine.graph.events.subscribe(({ event, data }) => this.events.push({ event, data }));
   }
 
