@@ -152,8 +152,24 @@ export class GuestDevice implements PluggedDevice {
 
   /** Reads; under rerror=ignore a failed read succeeds with unspecified bytes. Rejects only under report. */
   read(offset: number, buffer: Uint8Array, options: GuestRequestOptions = {}): Answer<void> {
+    const refusal = this.#refusal("read", offset, buffer.byteLength);
+    if (refusal) return refusal;
+    // A guest reads often, and nearly always gets its bytes at once: nothing is made then that only others need.
+    if (!this.#machine.isRunning) return this.#readLater(offset, buffer, options.signal);
+    const issued = this.backend.pread(offset, buffer);
+    return isPromise(issued) ? this.#readLater(offset, buffer, options.signal, issued) : undefined;
+  }
+
+  /** A read under way, or one that waits until the machine runs. */
+  #readLater(
+    offset: number,
+    buffer: Uint8Array,
+    signal: AbortSignal | undefined,
+    issued?: Promise<void>,
+  ): Promise<void> {
     const range = { offset, bytes: buffer.byteLength };
-    return this.#ranged("read", range, () => this.backend.pread(offset, buffer), options.signal);
+    const issue = (): Answer<void> => this.backend.pread(offset, buffer);
+    return this.#settle({ operation: "read", range, issue, signal }, issued);
   }
 
   /** Writes. Rejects only under report (and enospc for other errors). */

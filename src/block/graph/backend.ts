@@ -89,9 +89,14 @@ export class BlockBackend implements ChildParent {
   }
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    if (this.#mustWait()) return this.#later(() => this.pread(offset, buffer, flags));
+    // No closure is made for what is over at once.
+    if (this.#mustWait()) return this.#readLater(offset, buffer, flags);
     const refusal = this.#refusal("pread", offset, buffer.byteLength);
     return refusal ?? this.#counted(this.root!.pread(offset, buffer, flags));
+  }
+
+  #readLater(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
+    return this.#later(() => this.pread(offset, buffer, flags));
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
@@ -159,11 +164,16 @@ export class BlockBackend implements ChildParent {
   }
 
   #counted(request: Answer<void>): Answer<void> {
-    if (!isPromise(request)) return undefined;
+    return isPromise(request) ? this.#countedUntil(request) : undefined;
+  }
+
+  async #countedUntil(request: Promise<void>): Promise<void> {
     this.#inFlight += 1;
-    return request.finally(() => {
+    try {
+      await request;
+    } finally {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.graph.changes.wake();
-    });
+    }
   }
 }

@@ -106,7 +106,16 @@ export function readWithinEnd(
   if (readable === 0) return undefined;
   const chunk = node.limits.maxTransfer;
   if (chunk === 0 || readable <= chunk) return node.driver.pread(offset, whole, flags);
-  return inChunks(whole, chunk, (part, at) => node.driver.pread(offset + at, part, flags));
+  return readInChunks(node, offset, whole, flags);
+}
+
+function readInChunks(
+  node: BlockNode,
+  offset: number,
+  buffer: Uint8Array,
+  flags: RequestFlags,
+): Answer<void> {
+  return inChunks(buffer, node.limits.maxTransfer, (part, at) => node.driver.pread(offset + at, part, flags));
 }
 
 /** Hands a write to the driver, split by maxTransfer. `offset` and length are aligned. */

@@ -66,9 +66,16 @@ class RawDriver implements BlockDriver {
     this.#check("pread", offset, buffer.byteLength);
     const below = offset + this.#offset;
     const held = this.#file.node.debugEvent("read_aio");
-    return held
-      ? held.then(() => this.#file.pread(below, buffer, flags))
-      : this.#file.pread(below, buffer, flags);
+    return held ? this.#readHeld(below, buffer, { flags, held }) : this.#file.pread(below, buffer, flags);
+  }
+
+  async #readHeld(
+    below: number,
+    buffer: Uint8Array,
+    { flags, held }: { flags: RequestFlags; held: Promise<void> },
+  ): Promise<void> {
+    await held;
+    await this.#file.pread(below, buffer, flags);
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {

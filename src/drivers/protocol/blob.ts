@@ -23,6 +23,8 @@ class BlobDriver implements BlockDriver {
   readonly #blob: Blob;
   /** Blocks by number, in order of use, the latest last; promises while they are under way. */
   readonly #blocks = new Map<number, Uint8Array | Promise<Uint8Array>>();
+  /** The block that was used last: reads that follow each other leave the order as it is. */
+  #latest = -1;
 
   constructor(node: NodeView, blob: Blob) {
     this.#node = node;
@@ -98,6 +100,8 @@ class BlobDriver implements BlockDriver {
   }
 
   #keep(index: number, block: Uint8Array | Promise<Uint8Array>): void {
+    if (index === this.#latest && this.#blocks.get(index) === block) return;
+    this.#latest = index;
     this.#blocks.delete(index);
     this.#blocks.set(index, block);
     if (this.#blocks.size <= MOST_BLOCKS) return;

@@ -8,7 +8,7 @@
  * again, and every further call throws it.
  * Source: the interface that v86's drives call (0.5.424 … 0.5.462), as observed.
  */
-import { type Answer, isPromise } from "../../base/answer.ts";
+import { type Answer } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import type { Errno } from "../../base/errno.ts";
 import { blockError, errnoOf, messageOf } from "../../base/errors.ts";
@@ -148,7 +148,7 @@ export class V86Disk {
     options?: { signal?: AbortSignal },
   ): void {
     const issued = this.#issue(start, length, options?.signal);
-    if (issued && !isPromise(issued)) {
+    if (issued instanceof Uint8Array) {
       this.#newestWrite = undefined;
       return done(issued);
     }
@@ -232,7 +232,7 @@ export class V86Disk {
     const into = this.#scratch.byteLength === length ? this.#scratch : new Uint8Array(length);
     const reading = this.#disk.read(start, length, { signal, into });
     // A read under way keeps the buffer.
-    this.#scratch = isPromise(reading) ? NO_BYTES : into;
+    this.#scratch = reading instanceof Uint8Array ? into : NO_BYTES;
     return reading;
   }
 

@@ -21,14 +21,24 @@ interface GuestRead {
 
 /** Fills `buffer` from `offset`; the range lies within the virtual disk. Errors: those of the children, EIO if corrupt. */
 export function readGuest(image: Image, read: GuestRead): Answer<void> {
-  // Most reads are over at once, so nothing is made for them that only others need.
+  // Most reads are over at once, so nothing is made for them that only others need, not even a closure's context.
   const found = findExtent(image, read.offset, read.buffer.byteLength);
-  const reading = isPromise(found)
-    ? found.then((first) => readFrom(image, first, read))
-    : readFrom(image, found, read);
-  if (!isPromise(reading)) return undefined;
+  const reading = isPromise(found) ? readFound(image, found, read) : readFrom(image, found, read);
+  return isPromise(reading) ? readersUntil(image, reading) : undefined;
+}
+
+async function readFound(image: Image, found: Promise<Extent>, read: GuestRead): Promise<void> {
+  await readFrom(image, await found, read);
+}
+
+/** A read under way counts as one. */
+async function readersUntil(image: Image, reading: Promise<void>): Promise<void> {
   const reader = image.readers.begin();
-  return reading.finally(() => image.readers.end(reader));
+  try {
+    await reading;
+  } finally {
+    image.readers.end(reader);
+  }
 }
 
 function readFrom(image: Image, first: Extent, read: GuestRead): Answer<void> {
@@ -87,7 +97,16 @@ function readExtent(image: Image, extent: Extent, read: GuestRead): Answer<void>
 
 function readData(image: Image, extent: Extent, read: GuestRead): Answer<void> {
   const held = image.event("read_aio");
-  return held ? held.then(() => readStored(image, extent, read)) : readStored(image, extent, read);
+  return held ? readHeld(image, extent, { read, held }) : readStored(image, extent, read);
+}
+
+async function readHeld(
+  image: Image,
+  extent: Extent,
+  { read, held }: { read: GuestRead; held: Promise<void> },
+): Promise<void> {
+  await held;
+  await readStored(image, extent, read);
 }
 
 function readStored(image: Image, { host }: Extent, read: GuestRead): Answer<void> {

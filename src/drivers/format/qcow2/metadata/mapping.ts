@@ -64,9 +64,16 @@ export function loadSlice(image: Image, guest: number): Answer<CachedTable | nul
   const { offset, at } = l1Place(image, index);
   // Every request comes this way, most of them with all tables in memory: nothing is made for those that wait.
   const table = image.l1.load(offset);
-  return isPromise(table)
-    ? table.then((loaded) => sliceBelow(image, loaded, at, guest))
-    : sliceBelow(image, table, at, guest);
+  return isPromise(table) ? sliceLater(image, table, at, guest) : sliceBelow(image, table, at, guest);
+}
+
+async function sliceLater(
+  image: Image,
+  table: Promise<CachedTable>,
+  at: number,
+  guest: number,
+): Promise<CachedTable | null> {
+  return sliceBelow(image, await table, at, guest);
 }
 
 /** The slice that the L1 entry at `at` leads to. */
@@ -76,13 +83,14 @@ function sliceBelow(image: Image, table: CachedTable, at: number, guest: number)
   const refusal = checkL2Offset(image, l2Offset, l1Index(image, guest));
   if (refusal) return refusal;
   const slice = image.l2.load(sliceOffset(image, l2Offset, guest));
-  return isPromise(slice) ? slice.then((loaded) => trimmed(image, loaded)) : slice;
+  return isPromise(slice) ? trimmed(image, slice) : slice;
 }
 
 /** After a table was read there may be too many. */
-function trimmed(image: Image, slice: CachedTable): CachedTable {
+async function trimmed(image: Image, slice: Promise<CachedTable>): Promise<CachedTable> {
+  const loaded = await slice;
   if (!image.mutex.locked) image.trim();
-  return slice;
+  return loaded;
 }
 
 /** Rejects with EIO, and reports the corruption, for an L2 table that is not on a cluster; undefined: it is on one. */
@@ -220,6 +228,15 @@ export function checkedExtent(
 export function findExtent(image: Image, guest: number, maxBytes: number): Answer<Extent> {
   const slice = loadSlice(image, guest);
   return isPromise(slice)
-    ? slice.then((loaded) => checkedExtent(image, loaded, guest, maxBytes))
+    ? extentLater(image, slice, guest, maxBytes)
     : checkedExtent(image, slice, guest, maxBytes);
+}
+
+async function extentLater(
+  image: Image,
+  slice: Promise<CachedTable | null>,
+  guest: number,
+  maxBytes: number,
+): Promise<Extent> {
+  return checkedExtent(image, await slice, guest, maxBytes);
 }
