@@ -3,7 +3,6 @@
  * Synchronous, so that constructors and workers can use it. (Before 2023 Chrome refused to compile more than 4 KiB
  * synchronously outside a worker; there, or where a page's CSP forbids WebAssembly, the twin serves.)
  */
-import { instantiateSync } from "@assemblyscript/loader";
 import { kernelsBase64 } from "#kernels-binary";
 import { assert } from "../base/assert.ts";
 import { BlockError } from "../base/errors.ts";
@@ -73,9 +72,8 @@ export function loadSimdKernels(options: KernelOptions = {}): Kernels | undefine
   const arenaBytes = arenaSize(options);
   const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaBytes);
   const instantiate = (over: WebAssembly.Memory): KernelExports => {
-    // The raw exports: the loader's own wrappers only serve functions with optional arguments.
-    const { instance } = instantiateSync<KernelExports>(module, { env: { memory: over } });
-    const wasm = instance.exports as unknown as KernelExports;
+    const { exports } = new WebAssembly.Instance(module, { env: { memory: over } });
+    const wasm = exports as unknown as KernelExports;
     assert(wasm.dataStart() <= MAX_OWN_DATA, "the kernels' own data outgrew their place");
     return wasm;
   };
