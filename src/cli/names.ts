@@ -2,6 +2,7 @@
  * Names of images as the command line spells them: plain file names, `file:`, and `json:{…}`.
  */
 import { CommandError, messageOf } from "../base/errors.ts";
+import { hasProtocol, protocolPrefix } from "../block/model/gate.ts";
 import type { Engine } from "../node.ts";
 import { isJsonObject, type Json, type JsonObject, parseJson } from "../wire/qapi/index.ts";
 
@@ -13,8 +14,8 @@ export interface Opener {
 
 /** The file that `backing` means in the header of the image `file`: a relative name counts from the image's directory. */
 export function backingPath(verb: Opener, file: string, backing: string): string {
-  if (/^[^/\\]*:/.test(backing)) return backing;
-  const path = file.slice(/^[^/\\]*:/.exec(file)?.[0].length ?? 0);
+  if (hasProtocol(backing)) return backing;
+  const path = file.slice(protocolPrefix(file).length);
   return verb.engine.graph.host.files.resolve(path, backing);
 }
 

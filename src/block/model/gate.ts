@@ -72,7 +72,12 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
 
 /** Whether a file name begins with a protocol (`http:`), so that it is no path. */
 export function hasProtocol(name: string): boolean {
-  return /^[^/\\]*:/.test(name);
+  return protocolPrefix(name) !== "";
+}
+
+/** The protocol that a file name begins with, its colon included; "" where it is a path. */
+export function protocolPrefix(name: string): string {
+  return /^[^/\\]*:/.exec(name)?.[0] ?? "";
 }
 
 type Named = GateRequest & { filename: string; info: FileInfo | undefined };

@@ -5,6 +5,7 @@
  * Invariant: of two requests that conflict, one waits. A request that waits is never waited for: it has done nothing
  * yet, and looks for conflicts again when it wakes; so nothing waits in a circle.
  */
+import { assert } from "../../base/assert.ts";
 import { blockError } from "../../base/errors.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { type Deferred, deferred } from "../../base/signals.ts";
@@ -70,8 +71,9 @@ export class RequestTracker {
   }
 
   end(request: TrackedRequest): void {
-    this.#requests.delete(request);
+    assert(this.#requests.delete(request), "a request has ended twice");
     if (request.serialising) this.#serialising -= 1;
+    assert(this.#serialising >= 0, "more serialising requests ended than began");
     request.settle();
   }
 

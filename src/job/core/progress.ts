@@ -2,6 +2,7 @@
  * A job's progress: what is done and what is left; both may change at any time.
  * Invariant: total = current + remaining. Units are bytes for jobs that copy.
  */
+import { assert } from "../../base/assert.ts";
 
 /** Counts a job's work. */
 export class JobProgress {
@@ -18,12 +19,14 @@ export class JobProgress {
 
   /** `units` of what was left are done. */
   done(units: number): void {
+    assert(units >= 0, "a job has undone work");
     this.#current += units;
     this.#remaining -= units;
   }
 
   /** Sets what is left. */
   setRemaining(units: number): void {
+    assert(units >= 0, "less than nothing is left of a job");
     this.#remaining = units;
   }
 

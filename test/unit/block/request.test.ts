@@ -100,3 +100,12 @@ describe("waitSerialising", () => {
     expect([most, now]).toEqual([1, 0]);
   });
 });
+
+test("a request that ends twice breaks an invariant", () => {
+  const tracker = new RequestTracker();
+  const request = tracker.begin("write", 0, 10);
+  tracker.makeSerialising(request, 512);
+  tracker.end(request);
+  expect(() => tracker.end(request)).toThrow("a request has ended twice");
+  expect(tracker.anySerialising).toBe(false);
+});
