@@ -128,6 +128,7 @@ export async function createImageIn(
   const created = await createFile(engine, file, {
     size: isOwnFile ? spec.size : 0,
     exclusive: !options.overwrite,
+    neededBytes: options.overwrite && !isOwnFile ? await neededBytes(engine, spec) : undefined,
     ...(isOwnFile && spec.preallocation !== undefined ? { preallocation: spec.preallocation } : {}),
   });
   if (isOwnFile) return;
@@ -163,6 +164,14 @@ export async function removeImageIn(engine: Engine, file: NewFile): Promise<void
   await removeFile(engine, file);
 }
 
+/** Bytes that making an image writes, as far as its format can tell: the metadata, or all where it is preallocated. */
+async function neededBytes({ graph }: Engine, spec: CreateImageSpec): Promise<number | undefined> {
+  const options: Record<string, unknown> = { ...spec };
+  const bytes = (options["preallocation"] ?? "off") === "off" ? 0 : spec.size;
+  const measured = await graph.driver(spec.driver).measure?.({ options, bytes });
+  return measured?.requiredBytes;
+}
+
 /** A number that is no length is told as one, before it is told to be none of QAPI's sizes. */
 function checkWhole(size: unknown): void {
   if (typeof size === "number") checkLength(Math.min(size, limits.maxImageBytes), "create");
@@ -183,7 +192,7 @@ function newFileOf({ graph }: Engine, { file }: CreateImageSpec): NewFile | unde
 async function createFile(
   { graph }: Engine,
   file: NewFile,
-  how: { size: number; exclusive: boolean; preallocation?: string },
+  how: { size: number; exclusive: boolean; preallocation?: string; neededBytes: number | undefined },
 ): Promise<CreatedFile> {
   const context = { graph, host: graph.host };
   const created = await graph.driver(file.driver).create?.(context, { ...file, ...how });

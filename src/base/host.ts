@@ -107,6 +107,17 @@ export interface CreatedFile {
   identity: string;
 }
 
+/** A file that is to be made. */
+export interface NewFileOptions {
+  /** Bytes. */
+  readonly size: number;
+  readonly preallocation?: "off" | "falloc" | "full";
+  /** It must not be there. */
+  readonly exclusive?: boolean;
+  /** Bytes that will be written into it. */
+  readonly neededBytes?: number | undefined;
+}
+
 /** The files of a platform. Paths are the platform's own. */
 export interface HostFiles {
   /** Reads and writes of buffered files are done in the caller's turn: more than one under way gains nothing. Absent: no. */
@@ -114,12 +125,10 @@ export interface HostFiles {
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
   /**
    * Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. EAGAIN and EBUSY for one
-   * that is in use, which stays as it is.
+   * that is in use, and ENOSPC where there plainly is no room for `neededBytes` (default: what is preallocated) once it is
+   * truncated: then it stays as it is.
    */
-  create(
-    path: string,
-    options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
-  ): Promise<CreatedFile>;
+  create(path: string, options: NewFileOptions): Promise<CreatedFile>;
   /** Of what the path leads to. `link`: also whether it is a symbolic link itself. */
   info(path: string, options?: { link?: boolean }): Promise<FileInfo>;
   /** The path without symbolic links and dots. */

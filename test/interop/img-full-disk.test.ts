@@ -1,7 +1,7 @@
 // Verbs whose file system fills up: they say so as qemu-img does and exit with 1, a file that the run made is gone, and an
 // image that was there before shows what it showed.
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -79,6 +79,33 @@ describe.skipIf(reason !== undefined)("a full disk", () => {
     expect(ours.status).toBe(1);
     expect(existsSync(target)).toBe(true);
     expect(run("qemu-img", ["check", "-q", target]).status).not.toBe(2);
+  });
+
+  it.each([
+    ["create", "-f", "qcow2", "FILE", "4M"],
+    ["create", "-f", "qcow2", "-o", "preallocation=full", "FILE", "16M"],
+    ["create", "-f", "raw", "-o", "preallocation=falloc", "FILE", "16M"],
+    ["create", "-f", "raw", "-o", "preallocation=full", "FILE", "16M"],
+    ["convert", "-f", "raw", "-O", "qcow2", "-o", "preallocation=falloc", "SOURCE", "FILE"],
+  ])("keeps what was there where %s %s %s … has no room", (...words) => {
+    const file = disk.path("there.raw");
+    writeFileSync(file, "what was there");
+    disk.fill(6 * MiB - 3 * 4096);
+    const { status, stderr } = blockwright(
+      ...words.map((word) => ({ FILE: file, SOURCE: source })[word] ?? word),
+    );
+    expect(stderr).toContain("No space left on device");
+    expect(status).toBe(1);
+    expect(readFileSync(file, "utf8")).toBe("what was there");
+  });
+
+  it("takes the room that the file gives back which is there", () => {
+    const file = disk.path("there.raw");
+    writeFileSync(file, new Uint8Array(4 * MiB).fill(7));
+    disk.fill(1 * MiB);
+    const preallocated = ["create", "-q", "-f", "raw", "-o", "preallocation=full", file, "4M"];
+    expect(blockwright(...preallocated)).toEqual({ status: 0, stderr: "" });
+    expect(blockwright("create", "-q", "-f", "qcow2", file, "1T")).toEqual({ status: 0, stderr: "" });
   });
 
   it("keeps what an image shows that can't be rebased", () => {

@@ -362,6 +362,7 @@ async function create({ host }: CreateContext, options: Record<string, unknown>)
     size,
     preallocation: preallocation as "off" | "falloc" | "full",
     exclusive: options["exclusive"] === true,
+    ...(typeof options["neededBytes"] === "number" ? { neededBytes: options["neededBytes"] } : {}),
   };
   try {
     return await host.files.create(filename, how);

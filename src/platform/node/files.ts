@@ -7,7 +7,14 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
-import type { CreatedFile, FileInfo, FileOpenOptions, HostFile, HostFiles } from "../../base/host.ts";
+import type {
+  CreatedFile,
+  FileInfo,
+  FileOpenOptions,
+  HostFile,
+  HostFiles,
+  NewFileOptions,
+} from "../../base/host.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
@@ -56,16 +63,14 @@ export class NodeFiles implements HostFiles {
     return this.#file(name, fd, { write: options.write, direct });
   }
 
-  async create(
-    name: string,
-    options: { size: number; preallocation?: "off" | "falloc" | "full"; exclusive?: boolean },
-  ): Promise<CreatedFile> {
+  async create(name: string, options: NewFileOptions): Promise<CreatedFile> {
     const { fd, made } = await openNew(name, options.exclusive ?? false);
     const file = await this.#file(name, fd, { write: true, direct: false });
     try {
       // Whoever loses here has lost the file to another, who may have it by now: it stays, also if it was not there before.
       await file.lock(creationLock);
       if (file.isOpenElsewhere) throw blockError("EBUSY", "lock", `'${name}' is in use by this program`);
+      if (!made) await checkRoom(name, options);
     } catch (error) {
       await file.close().catch(() => undefined);
       throw error;
@@ -153,6 +158,24 @@ async function openNew(name: string, exclusive: boolean): Promise<{ fd: number; 
   }
   // O_CREAT again: the name may be a symbolic link to a file that is not there yet.
   return { fd: await openDescriptor(name, flags | O_CREAT, "create"), made: false };
+}
+
+/**
+ * Throws ENOSPC where a file that is there can't hold what is to take its place, even once it is emptied. What can't be told (a
+ * quota, a file system that compresses or has no count of its room) is not refused.
+ */
+async function checkRoom(name: string, options: NewFileOptions): Promise<void> {
+  const { size, preallocation = "off", neededBytes = preallocation === "off" ? 0 : size } = options;
+  const { mode, blocks } = await stat("stat", name);
+  if ((Number(mode) & fs.constants.S_IFMT) !== fs.constants.S_IFREG) return;
+  const free = async (): Promise<number> => {
+    const { bsize, bavail, bfree, blocks: all } = await fs.promises.statfs(name);
+    return all === 0 ? Number.POSITIVE_INFINITY : bsize * (process.geteuid?.() === 0 ? bfree : bavail);
+  };
+  // Nor is it while the pool is jammed.
+  const asked = new Lane().make({ call: "native", run: free }, "create");
+  const room = await asked.catch(() => Number.POSITIVE_INFINITY);
+  if (neededBytes > Number(room) + Number(blocks) * 512) throw blockError("ENOSPC", "create");
 }
 
 /** As much of a new file as is written at once. */
