@@ -37,7 +37,7 @@ export const suites: readonly Suite[] = [
   { name: "unit", quietMinutes: 10 },
   { name: "conformance", quietMinutes: 20 },
   { name: "interop", quietMinutes: 15 },
-  { name: "iotests", quietMinutes: 15 },
+  { name: "iotests", quietMinutes: 30 },
   { name: "sim", quietMinutes: 20 },
   { name: "crash", quietMinutes: 30 },
   { name: "fuzz", quietMinutes: 10 },

@@ -18,7 +18,7 @@ interface Pair {
   readonly reason?: string;
 }
 
-const PAIR_TIMEOUT_MS = 600_000;
+const PAIR_TIMEOUT_MS = 25 * 60_000;
 const table = readFileSync(join(root, "test", "iotests", "pairs.tsv"), "utf8").trimEnd();
 const pairs: Pair[] = table.split("\n").map((line) => {
   const [format = "", test = "", reason] = line.split("\t");
