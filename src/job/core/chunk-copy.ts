@@ -162,7 +162,8 @@ export abstract class ChunkJob extends BlockJob {
       return await failedGranules(range, error, {
         granule: Math.min(copyClusterSize(this.target).bytes, chunkBytes),
         copy: (part) => this.#lookAndCopy(part),
-        goesOn: (last) => !this.isCancelled && !this.isFatal(this.onError, last),
+        // A pause waits for no search: what was not tried counts as failed, and is tried again.
+        goesOn: (last) => this.pauseCount === 0 && !this.isCancelled && !this.isFatal(this.onError, last),
       });
     } catch (broken) {
       return [{ offset: range.offset, bytes: range.bytes, error: broken }];
