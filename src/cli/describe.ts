@@ -9,6 +9,7 @@
 import { CommandError } from "../base/errors.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
+import { protocolPrefix } from "../block/model/gate.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import { isJsonObject, type Json, type JsonObject } from "../wire/qapi/index.ts";
 import type { Opener } from "./names.ts";
@@ -61,6 +62,8 @@ export async function describe(opener: Opener, named: Named): Promise<JsonObject
   const { name, isStorage = false } = named;
   const options = Object.assign(Object.create(null) as JsonObject, named.options);
   let type = typeOf(opener, { ...named, options });
+  if (type && options["driver"] === undefined && (await isDevice(opener, name)))
+    type = driverType(opener, "host_device");
   const isNamed = type?.parseName !== undefined;
   const handed = name === undefined ? {} : handDown(options, name, type);
   const children = new Set([
@@ -87,6 +90,13 @@ function typeOf(opener: Opener, { options, name, isStorage }: Named): DriverType
   if (!isStorage) return undefined;
   if (name !== undefined) return typeOfName(opener, name);
   return typeof filename === "string" ? driverType(opener, "file") : undefined;
+}
+
+/** Whether a name without a protocol leads to a device: such names are read by the driver of devices, as QEMU's are. */
+async function isDevice({ engine }: Opener, name: string | undefined): Promise<boolean> {
+  if (name === undefined || protocolPrefix(name) !== "") return false;
+  const info = await engine.graph.host.files.info(name).catch(() => undefined);
+  return info?.kind === "block-device" || info?.kind === "character-device";
 }
 
 type Handed = Readonly<Record<string, { name: string; guess?: boolean }>>;

@@ -46,6 +46,8 @@ describe("a name with a protocol", () => {
     ["file:im:age", 0],
     ["im:age", 1],
     ["./im:age", 0],
+    ["/dev/null", 0],
+    ["/dev/zero", 0],
     ["host_device:/dev/null", 0],
     ["host_cdrom:/dev/null", 0],
     ["host_device:folder", 1],
@@ -68,6 +70,9 @@ describe("a name with a protocol", () => {
     ["create", "-f", "qcow2", "-F", "qcow2", "-b", "file:base", "over-file"],
     ["convert", "-O", "qcow2", "top", "blkdebug::new"],
     ["map", "null-co://"],
+    ["compare", "/dev/null", "top"],
+    ["convert", "-n", "-O", "raw", "top", "/dev/null"],
+    ["info", "folder"],
   ])("%s %s %s %s", (...words) => {
     img(...words);
   });
