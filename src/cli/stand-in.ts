@@ -20,8 +20,9 @@ export async function standInFor(program: Command, alias: StandIn, args: readonl
 }
 
 async function driverNames(): Promise<string[]> {
-  const { fileDriver, portableDrivers } = await import("../node.ts");
-  return [...portableDrivers, fileDriver].map(({ name }) => name).toSorted();
+  const { portableDrivers } = await import("../drivers/index.ts");
+  const { file, hostCdrom, hostDevice } = await import("../drivers/protocol/file.ts");
+  return [...portableDrivers, file, hostCdrom, hostDevice].map(({ name }) => name).toSorted();
 }
 
 /** Carries out the command line of the other program. */

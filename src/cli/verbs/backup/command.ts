@@ -14,7 +14,7 @@ export function addBackup(program: Command): void {
   addCopyFlags(command).action(
     async (source: string, target: string, flags: CopyFlags & { compress?: boolean }) => {
       process.exitCode = await runCopy({ source, target }, flags, async (from, to, signal) => {
-        const { backup } = await import("../../../node.ts");
+        const { backup } = await import("../../../api/jobs.ts");
         return backup(from, to, {
           sync: flags.sync,
           compress: flags.compress,

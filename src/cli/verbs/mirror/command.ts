@@ -12,7 +12,7 @@ export function addMirror(program: Command): void {
     .description("copy an image to another by a mirror job; errors are handled as the policies say");
   addCopyFlags(command).action(async (source: string, target: string, flags: CopyFlags) => {
     process.exitCode = await runCopy({ source, target }, flags, async (from, to, signal) => {
-      const { mirror } = await import("../../../node.ts");
+      const { mirror } = await import("../../../api/jobs.ts");
       return mirror(from, to, {
         sync: flags.sync,
         onSourceError: flags.onSourceError,

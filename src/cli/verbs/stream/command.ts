@@ -13,7 +13,7 @@ export function addStream(program: Command): void {
     .option("-b, --base <file>", "the image of the chain that stays below; default: none");
   addChainFlags(command).action(async (image: string, flags: ChainFlags & { base?: string }) => {
     process.exitCode = await runOnChain(image, flags, async (node, signal) => {
-      const { stream } = await import("../../../node.ts");
+      const { stream } = await import("../../../api/jobs.ts");
       return stream(node, {
         base: flags.base,
         onError: flags.onError,
