@@ -244,7 +244,7 @@ it("writes keys in the order of QEMU's dictionaries", () => {
   expect(stringifyJson(greeting)).toBe('{"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "p"}');
   expect(stringifyJson({ id: "job0", status: "created" })).toBe('{"status": "created", "id": "job0"}');
   const empty = { flags: [], a: {} };
-  expect(stringifyJson(empty, 4)).toBe('{\n    "a": {\n    },\n    "flags": [\n    ]\n}');
+  expect(stringifyJson(empty, 4)).toBe('{\n    "flags": [\n    ],\n    "a": {\n    }\n}');
   const image = {
     "backing-filename": "b",
     "dirty-flag": false,
