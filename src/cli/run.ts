@@ -12,6 +12,7 @@ import { fileGate } from "../block/model/gate.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
 import { type Engine, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
+import { optimiseLater } from "../platform/node/compiler.ts";
 import { endAtOnce } from "../platform/node/exit.ts";
 import type { VerbFlags } from "./options/flags.ts";
 import { addObjects } from "./options/objects.ts";
@@ -81,6 +82,8 @@ export class Run {
     this.#quiet = flags.quiet ?? false;
     this.progress = new VerbProgress(flags);
     this.#view = view ?? this.progress;
+    // Jobs that are followed may go on for as long as a daemon.
+    if (io === "in-turn") optimiseLater();
     this.engine = createEngine({ gate: fileGate(flags.gate, nodeHost()), io });
   }
 
