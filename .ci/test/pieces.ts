@@ -52,13 +52,11 @@ export function allPieces(): Piece[] {
     if (status !== 0 || !existsSync(file)) throw new Error(`vitest cannot list its files:\n${stderr}`);
     const listed = JSON.parse(readFileSync(file, "utf8")) as { file: string; projectName: string }[];
     const usual = durations();
+    const files = listed.map((one) => ({ suite: suiteOf(one), file: relative(root, one.file) }));
+    const byName = new Map(files.map((one) => [one.suite + one.file, one]));
     // Vitest's own order is that of the disk.
-    const names = [...new Set(listed.map((one) => `${suiteOf(one)} ${relative(root, one.file)}`))].toSorted();
-    const files = names.map((name) => {
-      const [suite = "", ...file] = name.split(" ");
-      return { suite, file: file.join(" ") };
-    });
-    return files.flatMap((one) => piecesOf(one, usual));
+    const names = [...byName.keys()].toSorted();
+    return names.flatMap((name) => piecesOf(byName.get(name)!, usual));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
