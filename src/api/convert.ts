@@ -214,7 +214,8 @@ class Conversion {
   async run(): Promise<void> {
     this.#options.onProgress?.(0, this.#length);
     try {
-      if (this.#options.salvage) await this.#survey();
+      // As qemu-img, which asks for all of it first while it counts what there is.
+      if (this.#options.salvage) await this.#lookAt(0, this.#length);
       for (let at = 0; at < this.#length;) {
         this.#options.signal?.throwIfAborted();
         // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
@@ -229,15 +230,6 @@ class Conversion {
       this.#tell(this.#length);
     } finally {
       await this.#pipeline.settle();
-    }
-  }
-
-  /** Tells ahead of the copying where the source's block status can't be had, as qemu-img does while it counts what there is. */
-  async #survey(): Promise<void> {
-    for (let at = 0; at < this.#length;) {
-      this.#options.signal?.throwIfAborted();
-      const { bytes } = await this.#sourceStatus(at, Math.min(this.#length - at, STATUS_REACH));
-      at += Math.max(bytes, 1);
     }
   }
 
@@ -268,8 +260,13 @@ class Conversion {
       : unit;
   }
 
+  /** Asks for the source's block status, for the sake of what is told where it can't be had. */
   async #lookAt(from: number, end: number): Promise<void> {
-    for (let at = from; at < end;) at += Math.max((await this.#sourceStatus(at, end - at)).bytes, 1);
+    for (let at = from; at < end;) {
+      this.#options.signal?.throwIfAborted();
+      const { bytes } = await this.#sourceStatus(at, Math.min(end - at, STATUS_REACH));
+      at += Math.max(bytes, 1);
+    }
   }
 
   #kindOf(status: ChainStatus, offset: number): Kind {
