@@ -6,7 +6,7 @@ import * as commands from "../block/bitmap/commands.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import { findDirtyBitmap } from "../block/model/dirty-bitmap.ts";
 import type { Node } from "./node.ts";
-import { checkArgument, optionsOf } from "./options.ts";
+import { type OptionTable, checkArgument, optionsOf } from "./options.ts";
 
 /** What a bitmap is and holds. */
 export interface BitmapInfo {
@@ -35,7 +35,14 @@ export interface AddBitmapOptions {
   disabled?: boolean;
 }
 
-const checkAdd = optionsOf<AddBitmapOptions>({ granularity: "int", persistent: "bool", disabled: "bool" });
+/** The types of addBitmap()'s options. */
+export const addBitmapOptions = {
+  granularity: "int",
+  persistent: "bool",
+  disabled: "bool",
+} as const satisfies OptionTable<AddBitmapOptions>;
+
+const checkAdd = optionsOf<AddBitmapOptions>(addBitmapOptions);
 const checkRange = optionsOf<{ offset?: number; most?: number }>({ offset: "Length", most: "int" });
 
 /** The node's bitmaps, newest first. */
@@ -74,10 +81,14 @@ export type BitmapSource = string | { node: Node; name: string };
 
 /** Adds the bits of other bitmaps to one of the node; all or none. Throws when a job uses one of them. */
 export function mergeBitmaps(node: Node, target: string, sources: readonly BitmapSource[]): void {
-  const bitmaps = sources.map((source) =>
+  commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps: namedSources(sources) });
+}
+
+/** Sources as commands take them. */
+export function namedSources(sources: readonly BitmapSource[]): (string | commands.BitmapName)[] {
+  return sources.map((source) =>
     typeof source === "string" ? source : { node: source.node.name, name: source.name },
   );
-  commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps });
 }
 
 /** The dirty ranges, up to `most` of them from `offset` on, bytes. Undefined where there is no such bitmap. */

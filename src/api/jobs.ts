@@ -17,7 +17,7 @@ import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
 import { type CallOptions, type Node, checkCall, releaseIdle } from "./node.ts";
 import { callOptions, optionsOf, type OptionTable } from "./options.ts";
-import type { TypeOf } from "../wire/qapi/index.ts";
+import type { ArgsOf, TypeOf } from "../wire/qapi/index.ts";
 
 /** A node: its handle or its name. */
 export type NodeRef = Node | string;
@@ -124,7 +124,8 @@ const checkMirror = optionsOf<MirrorOptions>({
   replaces: "NodeRef",
 });
 
-const checkBackup = optionsOf<BackupOptions>({
+/** The types of backup()'s options. */
+export const backupOptions = {
   ...jobOptions,
   ...onErrors,
   sync: "MirrorSyncMode",
@@ -133,7 +134,9 @@ const checkBackup = optionsOf<BackupOptions>({
   compress: "bool",
   maxWorkers: "int",
   maxChunkBytes: "int",
-});
+} as const satisfies OptionTable<BackupOptions>;
+
+const checkBackup = optionsOf<BackupOptions>(backupOptions);
 
 const checkStream = optionsOf<StreamOptions>({
   ...jobOptions,
@@ -182,8 +185,17 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
 export async function backup(source: Node, target: Node, options: BackupOptions = {}): Promise<BackupJob> {
   checkBackup(options);
   const engine = await prepare({ source, target, options });
-  const perf = given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes });
-  const args = {
+  const args = backupArguments(source, target, options);
+  return watched(await startBackup(engine.graph, args, { signal: options.signal, numbered: true }), options);
+}
+
+/** What blockdev-backup takes for it. */
+export function backupArguments(
+  source: Node,
+  target: Node,
+  options: BackupOptions,
+): ArgsOf<"blockdev-backup"> {
+  return {
     ...commonArguments(options),
     ...given({
       bitmap: options.bitmap,
@@ -192,12 +204,11 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
       "on-source-error": options.onSourceError,
       "on-target-error": options.onTargetError,
     }),
-    "x-perf": perf,
+    "x-perf": given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes }),
     device: source.name,
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return watched(await startBackup(engine.graph, args, { signal: options.signal, numbered: true }), options);
 }
 
 /** Copies what `node` takes from its backing chain into `node`, and drops the images between. */
@@ -260,7 +271,7 @@ export async function whenReady(job: BlockJob, options: CallOptions = {}): Promi
 }
 
 /** A job that has begun, with what its options ask for beside it. */
-function watched<J extends BlockJob>(job: J, options: JobOptions): J {
+export function watched<J extends BlockJob>(job: J, options: JobOptions): J {
   if (options.autoResume) autoResume(job, options.autoResume);
   return job;
 }

@@ -51,11 +51,13 @@ const things = {
   SnapshotRef: { kind: "alternate", types: ["str", "SnapshotId"] },
   AutoResume: struct({ "*probeMs": "number", "*hasRoom": "Function", "*signal": "Signal" }),
   Drivers: thing("array of drivers", Array.isArray),
+  Array: thing("array", Array.isArray),
   Kernels: enumOf("auto", "twin"),
   NativeCalls: enumOf("auto", "off"),
   FileIo: enumOf("pool", "in-turn"),
   Repair: enumOf("leaks", "all"),
   Compat: enumOf("0.10", "1.1"),
+  Completion: enumOf("individual", "grouped"),
 } as const satisfies TypeTable;
 
 const table: TypeTable = optionTypes;

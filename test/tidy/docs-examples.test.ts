@@ -3,9 +3,11 @@
  */
 import { execFileSync } from "node:child_process";
 import {
-  existsSync,
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
+  readSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -58,7 +60,16 @@ describe("examples", () => {
 
   it("incremental backups", () => {
     expect(run("bitmap")).toBe("65536 bytes copied\n");
-    expect(existsSync(join(directory, "tuesday.qcow2"))).toBe(true);
+    const restored = ["convert", "--gate", "local", "-O", "raw", "tuesday.qcow2", "restored.raw"];
+    execFileSync(process.execPath, [program, ...restored], { cwd: directory });
+    const disk = openSync(join(directory, "restored.raw"), "r");
+    const at = (offset: number): string => {
+      const text = Buffer.alloc(7);
+      readSync(disk, text, 0, 7, offset);
+      return text.toString();
+    };
+    expect([at(0), at(512 * 1024 ** 2)]).toEqual(["Monday\0", "Tuesday"]);
+    closeSync(disk);
   });
 
   it("one file out of a compressed image", () => {

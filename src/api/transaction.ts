@@ -1,0 +1,272 @@
+/**
+ * Transactions for library callers: typed actions in TypeScript's case over the function that the monitor's command calls.
+ *
+ * Invariants: all actions happen at one moment, or none does and nothing stays behind, overlays that were opened for it
+ * included. Handles and names mean the nodes that they show before it.
+ */
+import { closing } from "../base/closing.ts";
+import { BlockError, CommandError } from "../base/errors.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import type { BackupJob } from "../job/backup/job.ts";
+import { runTransaction } from "../job/transaction.ts";
+import type { Engine } from "../machine/engine.ts";
+import type { ArgsOf } from "../wire/qapi/index.ts";
+import { checkAutoResume } from "./auto-resume.ts";
+import { type AddBitmapOptions, type BitmapSource, addBitmapOptions, namedSources } from "./bitmaps.ts";
+import { type BackupOptions, backupArguments, backupOptions, watched } from "./jobs.ts";
+import { type CallOptions, type Node, releaseIdle } from "./node.ts";
+import type { OpenSpec } from "./open.ts";
+import { callOptions, checkArgument, checkNodeSpec, optionsOf } from "./options.ts";
+
+/** Starts a backup, as backup(). */
+export interface BackupAction extends BackupOptions {
+  type: "backup";
+  source: Node;
+  target: Node;
+}
+
+/** Adds a dirty bitmap, as addBitmap(). */
+export interface AddBitmapAction extends AddBitmapOptions {
+  type: "addBitmap";
+  node: Node;
+  name: string;
+}
+
+/** Removes a dirty bitmap, or marks all of it clean. */
+export interface BitmapAction {
+  type: "removeBitmap" | "clearBitmap";
+  node: Node;
+  name: string;
+}
+
+/** Switches a dirty bitmap's recording on, or off with `enabled` false. */
+export interface EnableBitmapAction {
+  type: "enableBitmap";
+  node: Node;
+  name: string;
+  /** Default true. */
+  enabled?: boolean | undefined;
+}
+
+/** Adds the bits of other bitmaps to one of the node, as mergeBitmaps(). */
+export interface MergeBitmapsAction {
+  type: "mergeBitmaps";
+  node: Node;
+  target: string;
+  sources: readonly BitmapSource[];
+}
+
+/** Puts an image over the node, which takes all writes from then on: an external snapshot. Handles of the node show the overlay. */
+export interface OverlayAction {
+  type: "overlay";
+  node: Node;
+  /** The image, as openNode() takes it; it is opened without a backing file. Its header is not changed. */
+  overlay: OpenSpec;
+}
+
+/** Takes an internal snapshot, as createSnapshot(). */
+export interface CreateSnapshotAction {
+  type: "createSnapshot";
+  node: Node;
+  name: string;
+}
+
+/** Makes the transaction fail: for trying one. */
+export interface AbortAction {
+  type: "abort";
+}
+
+/** One action of a transaction. */
+export type TransactionAction =
+  | BackupAction
+  | AddBitmapAction
+  | BitmapAction
+  | EnableBitmapAction
+  | MergeBitmapsAction
+  | OverlayAction
+  | CreateSnapshotAction
+  | AbortAction;
+
+/** Options of transaction(). */
+export interface TransactionOptions extends CallOptions {
+  /** `grouped`: its jobs end together, and if one fails the others are cancelled. Default `individual`. */
+  completion?: "individual" | "grouped" | undefined;
+}
+
+/** The jobs of actions, in their order. */
+export type TransactionJobs<Actions extends readonly TransactionAction[]> = number extends Actions["length"]
+  ? BackupJob[]
+  : Actions extends readonly [infer First, ...infer Rest extends readonly TransactionAction[]]
+    ? First extends { type: "backup" }
+      ? [BackupJob, ...TransactionJobs<Rest>]
+      : TransactionJobs<Rest>
+    : [];
+
+type WireAction = ArgsOf<"transaction">["actions"][number];
+
+const checkOptions = optionsOf<TransactionOptions>({ ...callOptions, completion: "Completion" });
+
+type Check = (action: unknown) => void;
+
+/** The check of an action: what it must have, and what it may. */
+function actionOf(
+  required: Readonly<Record<string, "Node" | "str" | "Array" | "Object">>,
+  optional: Parameters<typeof optionsOf>[0] = {},
+): Check {
+  const known = optionsOf({ ...optional, ...required, type: "str" });
+  return (action) => {
+    known(action);
+    const members = action as Readonly<Record<string, unknown>>;
+    for (const [name, type] of Object.entries(required)) checkArgument(name, members[name], type);
+  };
+}
+
+const named = { node: "Node", name: "str" } as const;
+
+const checks: Readonly<Record<TransactionAction["type"], Check>> = {
+  backup: actionOf({ source: "Node", target: "Node" }, backupOptions),
+  addBitmap: actionOf(named, addBitmapOptions),
+  removeBitmap: actionOf(named),
+  clearBitmap: actionOf(named),
+  enableBitmap: actionOf(named, { enabled: "bool" }),
+  mergeBitmaps: actionOf({ node: "Node", target: "str", sources: "Array" }),
+  overlay: actionOf({ node: "Node", overlay: "Object" }),
+  createSnapshot: actionOf(named),
+  abort: actionOf({}),
+};
+
+/**
+ * Carries out several actions at one moment, all or none: a bitmap and the full backup that it goes on from; backups of
+ * several disks; an overlay and what is recorded from it on. Resolves with the jobs of its backups, running, in the order of
+ * the actions. Throws CommandError in QEMU's words where an action can't be done, EINVAL for nodes of several engines.
+ */
+export async function transaction<const Actions extends readonly TransactionAction[]>(
+  actions: Actions,
+  options: TransactionOptions = {},
+): Promise<TransactionJobs<Actions>> {
+  checkOptions(options);
+  if (!Array.isArray(actions))
+    throw new CommandError("Invalid parameter type for 'actions', expected: array");
+  for (const action of actions as readonly unknown[]) checkAction(action);
+  options.signal?.throwIfAborted();
+  const engine = engineOf(actions);
+  const jobs = engine ? await run(engine, actions, options) : [];
+  return jobs as TransactionJobs<Actions>;
+}
+
+/** Throws CommandError for what is no action. */
+function checkAction(action: unknown): void {
+  const type = (action as { type?: unknown } | null | undefined)?.type;
+  if (typeof type !== "string") throw new CommandError("Parameter 'type' is missing");
+  if (!Object.hasOwn(checks, type))
+    throw new CommandError(
+      `Parameter 'type' does not accept value '${type}' (there are: ${Object.keys(checks).join(", ")})`,
+    );
+  checks[type as TransactionAction["type"]](action);
+  const { autoResume } = action as Partial<BackupAction>;
+  if (autoResume) checkAutoResume(autoResume);
+}
+
+/** The handles that an action names. */
+function nodesOf(action: TransactionAction): Node[] {
+  if (action.type === "abort") return [];
+  if (action.type === "backup") return [action.source, action.target];
+  const others = action.type === "mergeBitmaps" ? action.sources : [];
+  return [action.node, ...others.flatMap((source) => (typeof source === "string" ? [] : source.node))];
+}
+
+/** The one engine of all; undefined where there is nothing to do. */
+function engineOf(actions: readonly TransactionAction[]): Engine | undefined {
+  const engines = new Set(actions.flatMap(nodesOf).map(({ engine }) => engine));
+  if (engines.size > 1) {
+    const message = "the nodes of a transaction are open in different engines";
+    throw new BlockError({ code: "EINVAL", op: "transaction", message });
+  }
+  const [engine] = engines;
+  if (!engine && actions.length > 0) throw new CommandError("Transaction aborted using Abort action");
+  return engine;
+}
+
+async function run(
+  engine: Engine,
+  actions: readonly TransactionAction[],
+  { completion }: TransactionOptions,
+): Promise<BackupJob[]> {
+  const { graph } = engine;
+  for (const action of actions) if (action.type === "overlay") checkNodeSpec(action.overlay, graph.drivers);
+  await releaseIdle(engine);
+  const opened: (() => Promise<unknown>)[] = [];
+  const begin = async (): Promise<BackupJob[]> => {
+    const wire = new Map<WireAction, TransactionAction>();
+    for (const action of actions) {
+      const overlay = action.type === "overlay" ? await openOverlay(engine, action.overlay) : undefined;
+      if (overlay) opened.push(() => graph.release(overlay));
+      wire.set(wireAction(action, overlay?.name), action);
+    }
+    const args = { actions: [...wire.keys()], ...properties(completion) };
+    const backups = actions.filter((action) => action.type === "backup");
+    const jobs = await runTransaction(graph, args, (action) => {
+      const asked = wire.get(action);
+      return { numbered: true, signal: asked?.type === "backup" ? asked.signal : undefined };
+    });
+    return jobs.map((job, index) => watched(job, backups[index]!));
+  };
+  return closing(begin, async () => {
+    for (const release of opened) await release();
+  });
+}
+
+function properties(completion: TransactionOptions["completion"]): Pick<ArgsOf<"transaction">, "properties"> {
+  return completion === undefined ? {} : { properties: { "completion-mode": completion } };
+}
+
+type Overlay = Awaited<ReturnType<Engine["graph"]["open"]>>;
+
+/** Opens what is to be put over a node. */
+function openOverlay(engine: Engine, spec: OpenSpec): Promise<Overlay> {
+  return engine.graph.open({ ...(spec as NodeSpec), backing: null });
+}
+
+/** An action in the monitor's words. */
+function wireAction(action: TransactionAction, overlay: string | undefined): WireAction {
+  switch (action.type) {
+    case "backup": {
+      const { type, source, target, ...options } = action;
+      return { type: `blockdev-${type}`, data: backupArguments(source, target, options) };
+    }
+    case "addBitmap": {
+      const { node, name, granularity, persistent = false, disabled = false } = action;
+      const unit = granularity === undefined ? {} : { granularity };
+      return {
+        type: "block-dirty-bitmap-add",
+        data: { node: node.name, name, persistent, disabled, ...unit },
+      };
+    }
+    case "removeBitmap":
+      return { type: "block-dirty-bitmap-remove", data: { node: action.node.name, name: action.name } };
+    case "clearBitmap":
+      return { type: "block-dirty-bitmap-clear", data: { node: action.node.name, name: action.name } };
+    case "enableBitmap": {
+      const { node, name, enabled = true } = action;
+      const type = enabled ? "block-dirty-bitmap-enable" : "block-dirty-bitmap-disable";
+      return { type, data: { node: node.name, name } };
+    }
+    case "mergeBitmaps": {
+      const data = {
+        node: action.node.name,
+        target: action.target,
+        bitmaps: namedSources(action.sources),
+      };
+      return { type: "block-dirty-bitmap-merge", data };
+    }
+    case "overlay":
+      return { type: "blockdev-snapshot", data: { node: action.node.name, overlay: overlay ?? "" } };
+    case "createSnapshot":
+      return {
+        type: "blockdev-snapshot-internal-sync",
+        data: { device: action.node.name, name: action.name },
+      };
+    case "abort":
+      return { type: "abort", data: {} };
+  }
+}
