@@ -3,7 +3,6 @@
  */
 export { BlockError, CommandError, ImageError, errnoOf, type QmpErrorClass } from "../base/errors.ts";
 export { type Errno, strerror } from "../base/errno.ts";
-export type { QmpEvent } from "../base/event-bus.ts";
 export type * from "../base/host.ts";
 export { limits } from "../base/limits.ts";
 export type {
@@ -28,7 +27,7 @@ export { BackupJob } from "../job/backup/job.ts";
 export { BlockJob } from "../job/core/block-job.ts";
 export { CommitJob } from "../job/commit/commit.ts";
 export type { BlockErrorAction, IoStatus, OnError } from "../job/core/error-policy.ts";
-export { JobEvent } from "../job/core/events.ts";
+export { JobEvent, type JobEventName, type JobEvents, type JobListener } from "../job/core/events.ts";
 export type { JobStatus, JobVerb } from "../job/core/verbs.ts";
 export { Job, JobCancelledError, type JobResult } from "../job/core/job.ts";
 export { MirrorJob } from "../job/mirror/job.ts";
@@ -56,6 +55,7 @@ export type {
   EventDataOf,
   EventName,
   ObjectOptions,
+  QmpEvent,
   ReturnOf,
 } from "../wire/qapi/index.ts";
 export { type AmendChanges, type AmendImageOptions, amend } from "./amend.ts";

@@ -82,7 +82,7 @@ export class Node implements AsyncDisposable {
     this.#backend = backend;
   }
 
-  /** A handle of its own on a node of the engine's graph. */
+  /** A handle of its own on a node of the engine's graph. @internal */
   static async attach(engine: Engine, node: BlockNode): Promise<Node> {
     const backend = new BlockBackend(engine.graph);
     await backend.attach(node, { perm: 0, shared: Perm.all });

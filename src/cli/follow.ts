@@ -3,12 +3,11 @@
  * a question (or a timer, or the end) when an error has stopped the job.
  */
 import { createInterface } from "node:readline/promises";
-import type { QmpEvent } from "../base/event-bus.ts";
 import { strerror } from "../base/errno.ts";
 import { errnoOf, messageOf } from "../base/errors.ts";
 import { sleep } from "../base/sleep.ts";
 import { imageFilename } from "../block/model/filename.ts";
-import type { BlockJob } from "../node.ts";
+import type { BlockJob, QmpEvent } from "../node.ts";
 import type { JobFlags } from "./options/flags.ts";
 import { type Display, ProgressBar, RateMeter, progressLine } from "./progress.ts";
 import { type Outcome, Run, type View } from "./run.ts";
@@ -60,7 +59,7 @@ export class JobFollower implements View {
     const micros = this.run.engine.graph.host.clock.wallMicroseconds();
     const timestamp = { seconds: Math.floor(micros / 1_000_000), microseconds: micros % 1_000_000 };
     this.#json({ timestamp, event, data });
-    if (!this.#job || data["device"] !== this.#job.id) return;
+    if (!this.#job || !("device" in data) || data.device !== this.#job.id) return;
     if (event === "BLOCK_JOB_READY") this.#complete();
     else if (event === "BLOCK_JOB_ERROR" && data["action"] === "stop") this.#stopped();
   }

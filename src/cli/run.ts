@@ -7,10 +7,9 @@
  */
 import { printable, printableMessage } from "./printable.ts";
 import { firstFailure } from "../base/errors.ts";
-import type { QmpEvent } from "../base/event-bus.ts";
 import { fileGate } from "../block/model/gate.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
-import { type Engine, createEngine, nodeHost } from "../node.ts";
+import { type Engine, type QmpEvent, createEngine, nodeHost } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import { optimiseLater } from "../platform/node/compiler.ts";
 import { endAtOnce } from "../platform/node/exit.ts";

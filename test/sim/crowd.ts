@@ -4,7 +4,7 @@
 // what is left over.
 import { layers } from "../../src/block/model/chain.ts";
 import { CommandError } from "../../src/base/errors.ts";
-import type { QmpEvent } from "../../src/base/event-bus.ts";
+import type { QmpEvent } from "../../src/wire/qapi/index.ts";
 import { throttleGroupsOf } from "../../src/block/throttle/throttle.ts";
 import { startBackup, startDriveBackup } from "../../src/job/backup/backup.ts";
 import type { BlockJob } from "../../src/job/core/block-job.ts";

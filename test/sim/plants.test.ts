@@ -98,9 +98,9 @@ describe("stories notice", () => {
 
   it("a mirror that is not told of the guest's writes", async () => {
     const deafen = (engine: Engine): void => {
-      engine.graph.events.subscribe(({ data }) => {
+      engine.graph.events.subscribe(({ event, data }) => {
         const job = engine.jobs.find("job");
-        if (data["status"] !== "running" || !(job instanceof MirrorJob)) return;
+        if (event !== "JOB_STATUS_CHANGE" || data.status !== "running" || !(job instanceof MirrorJob)) return;
         job.bitmap.enabled = false;
         job.active.markDirty = () => undefined;
       });
@@ -110,9 +110,10 @@ describe("stories notice", () => {
 
   it("a write-blocking mirror that is deaf until it has found its data", async () => {
     const deafen = (engine: Engine): void => {
-      engine.graph.events.subscribe(({ data }) => {
+      engine.graph.events.subscribe(({ event, data }) => {
         const job = engine.jobs.find("job");
-        if (data["status"] === "running" && job instanceof MirrorJob) job.bitmap.enabled = false;
+        if (event === "JOB_STATUS_CHANGE" && data.status === "running" && job instanceof MirrorJob)
+          job.bitmap.enabled = false;
       });
     };
     expect(await firstViolation(deafen, sparseMirror)).toMatch(/wrong/);
@@ -120,11 +121,12 @@ describe("stories notice", () => {
 
   it("a backup without copies before writes", async () => {
     const deafen = (engine: Engine): void => {
-      engine.graph.events.subscribe(({ data }) => {
+      engine.graph.events.subscribe(({ event, data }) => {
         const filter = engine.graph.nodes.find((node) => node.type.name === "copy-before-write");
         const copy =
           filter && (filter.driver as unknown as { copy: { copyRange: () => Promise<void> } }).copy;
-        if (data["status"] === "running" && copy) copy.copyRange = () => Promise.resolve();
+        if (event === "JOB_STATUS_CHANGE" && data.status === "running" && copy)
+          copy.copyRange = () => Promise.resolve();
       });
     };
     expect(await firstViolation(deafen, backup)).toMatch(/the target is wrong/);
@@ -163,8 +165,10 @@ describe("stories notice", () => {
     const lie = (engine: Engine): void => {
       const { events } = engine.graph;
       const emit = events.emit.bind(events);
-      events.emit = (event, data) =>
-        emit(event, event === "BLOCK_JOB_ERROR" ? { ...data, action: "ignore" } : data);
+      events.emit = (event, ...data) => {
+        if (data[0] && event === "BLOCK_JOB_ERROR") Object.assign(data[0], { action: "ignore" });
+        emit(event, ...data);
+      };
     };
     const adjust = (plan: StoryPlan): void => {
       mirror(plan);

@@ -22,6 +22,7 @@ import type { ChildRef, ChildRole, DriverType, NodeSpec, NodeView, Permissions }
 import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
+import type { QmpEvent } from "../../wire/qapi/index.ts";
 import type { NodeHome } from "./home.ts";
 import { FilterLease } from "./filter-lease.ts";
 import { type RootLease, takeRoot } from "./image-root.ts";
@@ -48,7 +49,7 @@ export class BlockGraph implements NodeHome {
   readonly arena: Arena;
   readonly gate: Gate;
   readonly strictErrorPolicy: boolean;
-  readonly events = new EventBus();
+  readonly events = new EventBus<QmpEvent>();
   /** Woken whenever something that a drain may wait for has changed. */
   readonly changes = new Wakeup();
   /** Named block backends (guest devices). */

@@ -16,7 +16,7 @@ import type { EventBus } from "../../base/event-bus.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { Secrets } from "../../crypto/secrets.ts";
 import type { Gate } from "./gate.ts";
-import type { TypeOf } from "../../wire/qapi/index.ts";
+import type { QmpEvent, TypeOf } from "../../wire/qapi/index.ts";
 import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
@@ -294,7 +294,7 @@ export interface NodeServices {
   readonly kernels: Kernels;
   /** What is free of it; nobody waits for the arena within a request. */
   readonly arena: RequestMemory;
-  readonly events: EventBus;
+  readonly events: EventBus<QmpEvent>;
   /** Woken whenever something that a drain may wait for has changed. */
   readonly changes: Wakeup;
   /** Passphrases and keys by id (`object-add qom-type=secret`). */

@@ -82,6 +82,7 @@ export class BackupJob extends BlockJob {
     };
   }
 
+  /** @internal */
   protected override async run(): Promise<void> {
     if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
     this.#copy.skipUnallocated = this.#plan.sync === "top";
@@ -172,6 +173,7 @@ export class BackupJob extends BlockJob {
     if (delayMs > 0) await this.sleep(delayMs);
   }
 
+  /** @internal */
   protected override pauseHook(): Promise<void> | void {
     const pass = this.#pass;
     if (!pass || pass.finished) return undefined;
@@ -179,18 +181,22 @@ export class BackupJob extends BlockJob {
     return pass.done;
   }
 
+  /** @internal */
   protected override setSpeedHook(): void {
     this.#copy.kick();
   }
 
+  /** @internal */
   protected override commit(): void {
     this.#settleBitmap(true);
   }
 
+  /** @internal */
   protected override abort(): void {
     this.#settleBitmap(false);
   }
 
+  /** @internal */
   protected override async release(): Promise<void> {
     await super.release();
     this.#copy.history = undefined;
@@ -198,7 +204,7 @@ export class BackupJob extends BlockJob {
     this.#overwritten.free();
   }
 
-  /** The copy is whole only when its image has been closed well; whether the source can be flushed is no matter of the job. */
+  /** The copy is whole only when its image has been closed well; whether the source can be flushed is no matter of the job. @internal */
   protected override async clean(): Promise<void> {
     const target = this.#target();
     const held = target && this.graph.hold(target.node);

@@ -36,6 +36,7 @@ export class CommitJob extends ChunkJob {
   readonly #base: BlockNode;
   /** The lowest image above the base. */
   readonly #baseOverlay: BlockNode;
+  /** @internal */
   protected override readonly onError: OnError;
   readonly #backingFile: string | undefined;
   /** The base's being writable. */
@@ -55,7 +56,7 @@ export class CommitJob extends ChunkJob {
     this.#backingFile = plan.backingFile;
   }
 
-  /** Makes the base writable, inserts the filter and takes the nodes. */
+  /** Makes the base writable, inserts the filter and takes the nodes. @internal */
   async takeNodes(plan: CommitPlan, leases: Leases): Promise<void> {
     const top = this.#top;
     const base = this.#base;
@@ -92,6 +93,7 @@ export class CommitJob extends ChunkJob {
     }
   }
 
+  /** @internal */
   protected override async run(): Promise<void> {
     const bytes = this.#top.length;
     this.progress.setRemaining(bytes);
@@ -100,24 +102,29 @@ export class CommitJob extends ChunkJob {
     await this.copyAll(bytes);
   }
 
+  /** @internal */
   protected override get source(): BlockNode {
     return this.#top;
   }
 
+  /** @internal */
   protected override get target(): Child {
     return this.#target!;
   }
 
+  /** @internal */
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const options = { base: this.#baseOverlay, includeBase: true };
     const found = await isAllocatedAbove(this.#top, offset, bytes, options);
     return { bytes: found.bytes, copy: found.allocated };
   }
 
+  /** @internal */
   protected override async copy(offset: number, bytes: number): Promise<void> {
     await this.#copier!.copy(offset, bytes);
   }
 
+  /** @internal */
   protected override failed(error: unknown): ChunkVerdict {
     const isRead = !(error instanceof CopyError && error.operation === "write");
     const action = this.errorAction({ policy: this.onError, isRead, error });
@@ -125,6 +132,7 @@ export class CommitJob extends ChunkJob {
     return "retry";
   }
 
+  /** @internal */
   protected override async prepare(): Promise<void> {
     const filter = this.#filter!;
     const base = this.#base;
@@ -169,7 +177,7 @@ export class CommitJob extends ChunkJob {
     for (const edge of edges) if (edge) await this.graph.detach(edge);
   }
 
-  /** Takes the filter out and leaves the chain as it was. */
+  /** Takes the filter out and leaves the chain as it was. @internal */
   protected override async abort(): Promise<void> {
     await this.#frozen.end();
     await this.#letGo();
@@ -177,12 +185,14 @@ export class CommitJob extends ChunkJob {
     await this.aside(async () => this.#filter?.end());
   }
 
+  /** @internal */
   protected override async clean(): Promise<void> {
     await this.#letGo();
     // The base holds what it shall, whether it can be made read-only again or not.
     await this.aside(() => this.#writable.end());
   }
 
+  /** @internal */
   protected override async release(): Promise<void> {
     await this.#letGo();
     await super.release();

@@ -50,7 +50,7 @@ export function jobOptions(
   graph: BlockGraph,
   node: BlockNode,
   args: CommonJobArguments,
-  more: StartOptions & { type: string },
+  more: StartOptions & { type: BlockJobOptions["type"] },
 ): BlockJobOptions {
   const { numbered, ...rest } = more;
   return {

@@ -8,7 +8,7 @@
 import { assert } from "../../base/assert.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockError, CommandError, errnoOf, messageOf } from "../../base/errors.ts";
-import type { Child, ChildParent } from "../../block/model/node.ts";
+import type { Child } from "../../block/model/node.ts";
 import { CopyError } from "../../block/copy/range-copy.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
@@ -48,22 +48,24 @@ export interface JobFailure {
   bytes: number | undefined;
   /** What was decided. */
   action: BlockErrorAction;
-  error: unknown;
+  error: Error;
 }
 
 /** Any block job. */
-export abstract class BlockJob extends Job implements ChildParent {
+export abstract class BlockJob extends Job {
+  /** @internal */
   override readonly isBlockJob: boolean = true;
+  /** @internal */
   readonly graph: BlockGraph;
-  /** Why the job's nodes are busy, in QEMU's words. */
+  /** Why the job's nodes are busy, in QEMU's words. @internal */
   readonly blockReason: string;
-  /** The job's edges do not move when a node is replaced in the graph. */
+  /** The job's edges do not move when a node is replaced in the graph. @internal */
   readonly stayAtNode = true;
-  /** Edges to the nodes of the job, newest first. */
+  /** Edges to the nodes of the job, newest first. @internal */
   readonly nodes: Child[] = [];
-  /** Delays retries that get nowhere. */
+  /** Delays retries that get nowhere. @internal */
   protected readonly backoff = new Backoff();
-  /** The range that the job works on, for errors that do not tell theirs, bytes. */
+  /** The range that the job works on, for errors that do not tell theirs, bytes. @internal */
   protected failingRange: { node?: string; offset: number; bytes: number } | undefined;
   readonly #rateLimit: RateLimit;
   #lastFailure: JobFailure | undefined;
@@ -78,9 +80,9 @@ export abstract class BlockJob extends Job implements ChildParent {
     this.#rateLimit = new RateLimit(this.registry.environment.clock);
   }
 
-  /** Whether the job still works while it is busy in a drain; absent: yes. */
+  /** Whether the job still works while it is busy in a drain; absent: yes. @internal */
   protected drainedPollHook?(): boolean;
-  /** The speed changed. */
+  /** The speed changed. @internal */
   protected setSpeedHook?(bytesPerSecond: number): void;
 
   /** Bytes per second, 0 = no limit. */
@@ -114,12 +116,12 @@ export abstract class BlockJob extends Job implements ChildParent {
     return this.#isPausedByError;
   }
 
-  /** Clears the io-status and leaves the job as it is (the machine's `cont`). */
+  /** Clears the io-status and leaves the job as it is (the machine's `cont`). @internal */
   resetIoStatus(): void {
     this.#ioStatus = "ok";
   }
 
-  /** block-job-cancel: refuses a job that the user (or an error) paused, unless forced. */
+  /** block-job-cancel: refuses a job that the user (or an error) paused, unless forced. @internal */
   async blockJobCancel(force: boolean): Promise<void> {
     if (this.userPaused && !force) {
       throw new CommandError(`The block job for device '${this.id}' is currently paused`);
@@ -127,6 +129,7 @@ export abstract class BlockJob extends Job implements ChildParent {
     await this.cancel({ force });
   }
 
+  /** @internal */
   override queryBlock(): Record<string, unknown> {
     return {
       "auto-finalize": this.autoFinalize,
@@ -150,6 +153,7 @@ export abstract class BlockJob extends Job implements ChildParent {
   /**
    * Takes a node: an edge with these permissions, and a block on every other operation of the node.
    * Throws CommandError if permissions conflict.
+   * @internal
    */
   async addNode(node: BlockNode, name: string, permissions: Permissions): Promise<Child> {
     const child = await this.graph.attach(this, node, { name, role: 0, ...permissions });
@@ -158,7 +162,7 @@ export abstract class BlockJob extends Job implements ChildParent {
     return child;
   }
 
-  /** Lets one node go. */
+  /** Lets one node go. @internal */
   async removeNode(child: Child): Promise<void> {
     const at = this.nodes.indexOf(child);
     assert(at >= 0, "the job does not hold this edge");
@@ -167,12 +171,12 @@ export abstract class BlockJob extends Job implements ChildParent {
     await this.graph.detach(child);
   }
 
-  /** Lets all nodes go. */
+  /** Lets all nodes go. @internal */
   async removeAllNodes(): Promise<void> {
     for (let child = this.nodes[0]; child; child = this.nodes[0]) await this.removeNode(child);
   }
 
-  /** Decides on an I/O error, says so by BLOCK_JOB_ERROR and, for stop, pauses the job in the user's name. */
+  /** Decides on an I/O error, says so by BLOCK_JOB_ERROR and, for stop, pauses the job in the user's name. @internal */
   errorAction({ policy, isRead, error }: JobIoError): BlockErrorAction {
     const code = errnoOf(error);
     const action = decideErrorAction(policy, code);
@@ -184,37 +188,40 @@ export abstract class BlockJob extends Job implements ChildParent {
       offset: range?.offset,
       bytes: range?.bytes,
       action,
-      error,
+      error: error instanceof Error ? error : this.failure(error),
     };
     this.publish("BLOCK_JOB_ERROR", { device: this.id, operation: isRead ? "read" : "write", action });
     if (action === "stop") this.#stopFor(code);
     return action;
   }
 
-  /** Whether an error ends the job under this policy. Then it does so at once: nothing of the failed piece is tried again. */
+  /** Whether an error ends the job under this policy. Then it does so at once: nothing of the failed piece is tried again. @internal */
   protected isFatal(policy: OnError, error: unknown): boolean {
     return decideErrorAction(policy, errnoOf(error)) === "report";
   }
 
-  /** The error that a failed I/O ends the job with: errno and its plain text. */
+  /** The error that a failed I/O ends the job with: errno and its plain text. @internal */
   protected failure(error: unknown): BlockError {
     return new BlockError({ code: errnoOf(error), op: this.type, cause: error });
   }
 
-  /** Charges `bytes` to the speed limit; returns the delay before the next piece of work, milliseconds. */
+  /** Charges `bytes` to the speed limit; returns the delay before the next piece of work, milliseconds. @internal */
   protected rateDelayMs(bytes: number): number {
     return this.#rateLimit.delayMs(bytes);
   }
 
+  /** @internal */
   protected override userResumeHook(): void {
     this.#ioStatus = "ok";
     this.#isPausedByError = false;
   }
 
+  /** @internal */
   protected override async release(): Promise<void> {
     await this.removeAllNodes();
   }
 
+  /** @internal */
   protected override announce(what: JobAnnouncement): void {
     if (what === "pending") return this.publish("BLOCK_JOB_PENDING", { type: this.type, id: this.id });
     const data = {
@@ -229,20 +236,24 @@ export abstract class BlockJob extends Job implements ChildParent {
     } else this.publish(what === "ready" ? "BLOCK_JOB_READY" : "BLOCK_JOB_CANCELLED", data);
   }
 
-  // ChildParent.
+  // What the graph asks of whoever holds its nodes: a ChildParent, which is no part of the face that callers see.
 
+  /** @internal */
   describe(): string {
     return `${this.type} job '${this.id}'`;
   }
 
+  /** @internal */
   drainedBegin(): void {
     this.drainPause();
   }
 
+  /** @internal */
   drainedEnd(): void {
     this.drainResume();
   }
 
+  /** @internal */
   drainedBusy(): boolean {
     if (!this.busy || this.isCompleted) return false;
     return this.drainedPollHook?.() ?? true;

@@ -40,20 +40,20 @@ interface Chunk extends ChunkLook {
 export abstract class ChunkJob extends BlockJob {
   #chunks: Chunk[] = [];
 
-  /** The node that is read. */
+  /** The node that is read. @internal */
   protected abstract get source(): BlockNode;
-  /** The edge that is written to. */
+  /** The edge that is written to. @internal */
   protected abstract get target(): Child;
-  /** Finds out about up to `bytes` bytes. */
+  /** Finds out about up to `bytes` bytes. @internal */
   protected abstract look(offset: number, bytes: number): Promise<ChunkLook>;
-  /** Copies a chunk. */
+  /** Copies a chunk. @internal */
   protected abstract copy(offset: number, bytes: number): Promise<void>;
-  /** The job's policy. */
+  /** The job's policy. @internal */
   protected abstract get onError(): OnError;
-  /** Decides on a failed range; throws to end the job. */
+  /** Decides on a failed range; throws to end the job. @internal */
   protected abstract failed(error: unknown): ChunkVerdict;
 
-  /** Goes through `length` bytes, again after a failed flush, until all is durable. Returns early when the job is cancelled. */
+  /** Goes through `length` bytes, again after a failed flush, until all is durable. Returns early when the job is cancelled. @internal */
   protected async copyAll(length: number): Promise<void> {
     let whole = false;
     while (!whole && !this.isCancelled) whole = (await this.#goThrough(length)) && (await this.#flush());
@@ -118,6 +118,7 @@ export abstract class ChunkJob extends BlockJob {
     }
   }
 
+  /** @internal */
   protected override pauseHook(): Promise<void> | void {
     if (this.#chunks.length > 0) return this.#settle();
   }

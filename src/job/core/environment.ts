@@ -1,12 +1,13 @@
 /** What jobs need of their surroundings. The registry (registry.ts) is the only home; the interface keeps jobs from knowing it. */
 import type { EventBus } from "../../base/event-bus.ts";
 import type { Clock } from "../../base/host.ts";
+import type { QmpEvent } from "../../wire/qapi/index.ts";
 import type { Wakeup } from "../../base/signals.ts";
 
 /** The engine's part in a job. */
 export interface JobEnvironment {
   readonly clock: Clock;
-  readonly events: EventBus;
+  readonly events: EventBus<QmpEvent>;
   /** Woken whenever a job changes state or goes idle, so that drains look again. */
   readonly changes: Wakeup;
 }

@@ -2,17 +2,60 @@
  * A job as a source of events: an EventTarget whose event types are QMP's event names, and an AsyncIterable that yields
  * the events from the moment of iteration until the job is gone. Listeners are called synchronously.
  */
+import type { EventDataOf } from "../../wire/qapi/index.ts";
 
-/** An event of one job; `type` is QMP's name (`JOB_STATUS_CHANGE`, `BLOCK_JOB_ERROR`, …). */
-export class JobEvent extends Event {
+/** The names of the events of one job. */
+export type JobEventName =
+  | "JOB_STATUS_CHANGE"
+  | "BLOCK_JOB_READY"
+  | "BLOCK_JOB_ERROR"
+  | "BLOCK_JOB_PENDING"
+  | "BLOCK_JOB_COMPLETED"
+  | "BLOCK_JOB_CANCELLED";
+
+/** The events of one job and their data, wire names. */
+export type JobEvents = { readonly [N in JobEventName]: EventDataOf<N> };
+
+class TypedJobEvent<N extends JobEventName> extends Event {
+  declare readonly type: N;
   /** The event's data, wire names. */
-  readonly data: Readonly<Record<string, unknown>>;
+  readonly data: JobEvents[N];
 
-  constructor(type: string, data: Readonly<Record<string, unknown>>) {
+  constructor(type: N, data: JobEvents[N]) {
     super(type);
     this.data = data;
   }
 }
+
+/** An event of one job, told apart by `type`, which is QMP's name (`JOB_STATUS_CHANGE`, `BLOCK_JOB_ERROR` …). */
+export type JobEvent<N extends JobEventName = JobEventName> = { [K in N]: TypedJobEvent<K> }[N];
+/** The class of these events, for `instanceof`. */
+export const JobEvent = TypedJobEvent;
+
+type BareListener = Parameters<EventTarget["addEventListener"]>;
+
+/** Hears an event of a job. */
+export type JobListener<N extends JobEventName> =
+  | ((event: JobEvent<N>) => void)
+  | { handleEvent(event: JobEvent<N>): void }
+  | null;
+
+/** An EventTarget of a job's events alone. */
+interface JobEventTarget extends EventTarget {
+  /** Calls the listener within the change that the event tells of: to resume a job, wait for a microtask. */
+  addEventListener<N extends JobEventName>(
+    type: N,
+    listener: JobListener<N>,
+    options?: BareListener[2],
+  ): void;
+  removeEventListener<N extends JobEventName>(
+    type: N,
+    listener: JobListener<N>,
+    options?: Parameters<EventTarget["removeEventListener"]>[2],
+  ): void;
+}
+
+const JobEventTarget = EventTarget as new () => JobEventTarget;
 
 /** Events that an iterator keeps for a slow reader; older ones are dropped beyond it. */
 const maxQueued = 1024;
@@ -63,18 +106,18 @@ class EventQueue implements AsyncIterableIterator<JobEvent> {
 }
 
 /** The event side of a job. One reader per iterator; an iterator keeps at most 1024 unread events, the newest. */
-export class JobEventSource extends EventTarget implements AsyncIterable<JobEvent> {
+export class JobEventSource extends JobEventTarget implements AsyncIterable<JobEvent> {
   readonly #queues = new Set<EventQueue>();
   #over = false;
 
-  /** Hands an event to the listeners and iterators. */
-  protected dispatchJobEvent(type: string, data: Readonly<Record<string, unknown>>): void {
-    const event = new JobEvent(type, data);
+  /** Hands an event to the listeners and iterators. @internal */
+  protected dispatchJobEvent<N extends JobEventName>(type: N, data: JobEvents[N]): void {
+    const event = new JobEvent(type, data) as JobEvent;
     for (const queue of this.#queues) queue.push(event);
     this.dispatchEvent(event);
   }
 
-  /** Ends all iterations after the events that are still queued. */
+  /** Ends all iterations after the events that are still queued. @internal */
   protected endJobEvents(): void {
     this.#over = true;
     for (const queue of this.#queues) queue.end();

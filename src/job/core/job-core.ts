@@ -8,7 +8,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { BlockError } from "../../base/errors.ts";
-import { JobEventSource } from "./events.ts";
+import { type JobEventName, type JobEvents, JobEventSource } from "./events.ts";
 import type { JobHome } from "./environment.ts";
 import { type JobStatus, canTransition, isCompleted, isReady } from "./verbs.ts";
 
@@ -24,6 +24,7 @@ export class JobCancelledError extends BlockError {
 /** State, pauses and stops of a job. */
 export abstract class JobCore extends JobEventSource {
   readonly id: string;
+  /** @internal */
   readonly registry: JobHome;
   #status: JobStatus = "undefined";
   #started = false;
@@ -47,13 +48,13 @@ export abstract class JobCore extends JobEventSource {
 
   // What a kind of job implements.
 
-  /** Before the job pauses (a mirror waits for its requests). */
+  /** Before the job pauses (a mirror waits for its requests). @internal */
   protected pauseHook?(): Promise<void> | void;
-  /** After a pause. */
+  /** After a pause. @internal */
   protected resumeHook?(): void;
-  /** A cancel comes in; returns whether it is to be forced. Absent: always. */
+  /** A cancel comes in; returns whether it is to be forced. Absent: always. @internal */
   protected cancelHook?(force: boolean): boolean;
-  /** The user resumes, or cancels a job that the user paused. */
+  /** The user resumes, or cancels a job that the user paused. @internal */
   protected userResumeHook?(): void;
 
   // State.
@@ -72,7 +73,7 @@ export abstract class JobCore extends JobEventSource {
     return this.#paused;
   }
 
-  /** Pauses that hold: the user's counts one, each drain one. */
+  /** Pauses that hold: the user's counts one, each drain one. @internal */
   get pauseCount(): number {
     return this.#pauseCount;
   }
@@ -81,21 +82,22 @@ export abstract class JobCore extends JobEventSource {
     return this.#userPaused;
   }
 
-  /** A cancel was requested, soft or forced. */
+  /** A cancel was requested, soft or forced. @internal */
   get cancelRequested(): boolean {
     return this.#cancelled;
   }
 
-  /** The job is being force-cancelled: it stops as soon as it can. */
+  /** The job is being force-cancelled: it stops as soon as it can. @internal */
   get isCancelled(): boolean {
     return this.#forceCancelled;
   }
 
-  /** Aborts with a JobCancelledError when the job is force-cancelled. */
+  /** Aborts with a JobCancelledError when the job is force-cancelled. @internal */
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
 
+  /** @internal */
   get isStarted(): boolean {
     return this.#started;
   }
@@ -104,14 +106,14 @@ export abstract class JobCore extends JobEventSource {
     return isReady(this.#status);
   }
 
-  /** The job's own code is over. */
+  /** The job's own code is over. @internal */
   get isCompleted(): boolean {
     return isCompleted(this.#status);
   }
 
   // Changes of state.
 
-  /** Goes to a state, which must be a legal next one, and says so. */
+  /** Goes to a state, which must be a legal next one, and says so. @internal */
   transition(to: JobStatus): void {
     const from = this.#status;
     assert(canTransition({ from, to }), `job '${this.id}' goes from '${from}' to '${to}'`);
@@ -120,13 +122,13 @@ export abstract class JobCore extends JobEventSource {
     this.registry.environment.changes.wake();
   }
 
-  /** Publishes an event to the engine's bus and to the job's own listeners. */
-  protected publish(event: string, data: Record<string, unknown>): void {
-    this.registry.environment.events.emit(event, data);
+  /** Publishes an event to the engine's bus and to the job's own listeners. @internal */
+  protected publish<N extends JobEventName>(event: N, data: JobEvents[N]): void {
+    this.registry.environment.events.emit<JobEventName>(event, data);
     this.dispatchJobEvent(event, data);
   }
 
-  /** Begins the job: running, and then `body`, or a pause first. */
+  /** Begins the job: running, and then `body`, or a pause first. @internal */
   protected begin(body: () => void): void {
     assert(!this.#started && this.#paused, `job '${this.id}' started twice`);
     this.#started = true;
@@ -137,18 +139,19 @@ export abstract class JobCore extends JobEventSource {
     this.#pauseThen(body);
   }
 
-  /** The job's code is over; nothing enters it any more. */
+  /** The job's code is over; nothing enters it any more. @internal */
   protected finish(): void {
     this.#finished = true;
     this.#paused = false;
     this.#goIdle();
   }
 
+  /** @internal */
   protected get isFinished(): boolean {
     return this.#finished;
   }
 
-  /** Ends the user's pause, if there is one that counts. Returns whether there was. */
+  /** Ends the user's pause, if there is one that counts. Returns whether there was. @internal */
   protected endUserPause(): boolean {
     if (!this.#userPaused || this.#pauseCount === 0) return false;
     this.userResumeHook?.();
@@ -156,7 +159,7 @@ export abstract class JobCore extends JobEventSource {
     return true;
   }
 
-  /** Marks the job cancelled; the caller enters it. */
+  /** Marks the job cancelled; the caller enters it. @internal */
   requestCancel(force: boolean): void {
     const effective = this.cancelHook ? this.cancelHook(force) : true;
     if (this.endUserPause()) this.#pauseCount -= 1;
@@ -169,30 +172,30 @@ export abstract class JobCore extends JobEventSource {
 
   // For the job's own code.
 
-  /** Stops here while the job is to be paused. Resolves at once if it is not, or is cancelled. */
+  /** Stops here while the job is to be paused. Resolves at once if it is not, or is cancelled. @internal */
   protected pausePoint(): Promise<void> {
     return new Promise((resolve) => this.#pauseThen(resolve));
   }
 
-  /** Waits `delayMs`, less if the job is entered, and stops while it is to be paused. 0: lets other tasks run. */
+  /** Waits `delayMs`, less if the job is entered, and stops while it is to be paused. 0: lets other tasks run. @internal */
   protected sleep(delayMs: number): Promise<void> {
     return this.#stop(() => this.#startTimer(delayMs));
   }
 
-  /** Waits until the job is entered. */
+  /** Waits until the job is entered. @internal */
   protected yieldUntilEntered(): Promise<void> {
     return this.#stop(() => undefined);
   }
 
   // For drains, the error policy and the job's own callbacks.
 
-  /** One more reason to pause; the job stops at its next pause point. */
+  /** One more reason to pause; the job stops at its next pause point. @internal */
   drainPause(): void {
     this.#pauseCount += 1;
     if (!this.#paused) this.enter();
   }
 
-  /** One reason less. */
+  /** One reason less. @internal */
   drainResume(): void {
     assert(this.#pauseCount > 0, "resume without pause");
     this.#pauseCount -= 1;
@@ -200,14 +203,14 @@ export abstract class JobCore extends JobEventSource {
     if (this.#pauseCount === 0 && !this.#cancelTimer) this.enter();
   }
 
-  /** A pause in the user's name: only the user's resume ends it. */
+  /** A pause in the user's name: only the user's resume ends it. @internal */
   userPause(): void {
     if (this.#userPaused) return;
     this.#userPaused = true;
     this.drainPause();
   }
 
-  /** Lets a job that stands at a pause point, sleeps or yields go on. Does nothing to one that is busy. */
+  /** Lets a job that stands at a pause point, sleeps or yields go on. Does nothing to one that is busy. @internal */
   enter(): void {
     if (!this.#started || this.#finished || this.#busy) return;
     if (this.#paused && this.#pauseCount > 0 && !this.#forceCancelled) return;
@@ -219,7 +222,7 @@ export abstract class JobCore extends JobEventSource {
     continuation();
   }
 
-  /** Enters the job if it is in a timed sleep. */
+  /** Enters the job if it is in a timed sleep. @internal */
   protected wakeSleep(): void {
     if (this.#cancelTimer) this.enter();
   }

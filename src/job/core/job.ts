@@ -13,14 +13,14 @@ import { JobProgress } from "./progress.ts";
 import type { JobHome } from "./environment.ts";
 import { JobTransaction } from "./transaction.ts";
 import { type JobVerb, acceptsVerb } from "./verbs.ts";
+import type { TypeOf } from "../../wire/qapi/index.ts";
 
 export { JobCancelledError } from "./job-core.ts";
 
 /** Options of every job. */
 export interface JobOptions {
   id: string;
-  /** QAPI's JobType: stream, commit, mirror, backup, create. */
-  type: string;
+  type: TypeOf<"JobType">;
   registry: JobHome;
   /** The transaction to join; default: one of its own. */
   transaction?: JobTransaction | undefined;
@@ -48,17 +48,21 @@ export type JobAnnouncement = "ready" | "pending" | "completed" | "cancelled";
 
 /** Any job. */
 export abstract class Job extends JobCore {
-  readonly type: string;
+  readonly type: TypeOf<"JobType">;
+  /** @internal */
   readonly transaction: JobTransaction;
+  /** @internal */
   readonly autoFinalize: boolean;
+  /** @internal */
   readonly autoDismiss: boolean;
+  /** @internal */
   readonly progress = new JobProgress();
   /**
    * Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error
    * (JobCancelledError after a force-cancel).
    */
   readonly done: Promise<JobResult>;
-  /** A block job is listed by query-block-jobs. */
+  /** A block job is listed by query-block-jobs. @internal */
   readonly isBlockJob: boolean = false;
 
   #dismissed = false;
@@ -87,26 +91,27 @@ export abstract class Job extends JobCore {
 
   // What a kind of job implements.
 
-  /** The work. Throws on failure; its error's message is the one that users see. */
+  /** The work. Throws on failure; its error's message is the one that users see. @internal */
   protected abstract run(): Promise<void>;
-  /** Last step that may fail, once all of the transaction is done. */
+  /** Last step that may fail, once all of the transaction is done. @internal */
   protected prepare?(): Promise<void>;
-  /** The job succeeded. */
+  /** The job succeeded. @internal */
   protected commit?(): Promise<void> | void;
-  /** The job failed or was cancelled. */
+  /** The job failed or was cancelled. @internal */
   protected abort?(): Promise<void> | void;
-  /** After commit or abort. */
+  /** After commit or abort. @internal */
   protected clean?(): Promise<void> | void;
-  /** Completes a ready job; throws to refuse. */
+  /** Completes a ready job; throws to refuse. @internal */
   protected completeHook?(): Promise<void> | void;
-  /** Frees what the job holds of the graph; called once, when it is dismissed or fails before its start. */
+  /** Frees what the job holds of the graph; called once, when it is dismissed or fails before its start. @internal */
   protected release?(): Promise<void> | void;
-  /** Publishes the events of its kind. */
+  /** Publishes the events of its kind. @internal */
   protected announce?(what: JobAnnouncement): void;
 
   /**
    * Carries out a step that decides nothing any more, such as closing the image that the job has moved away from: what it fails
    * with is told beside the job's result, or as a cause of its error. A broken invariant is thrown all the same.
+   * @internal
    */
   async aside(step: () => Promise<unknown>): Promise<void> {
     try {
@@ -134,7 +139,7 @@ export abstract class Job extends JobCore {
     return this.progress.total;
   }
 
-  /** The row of query-jobs. */
+  /** The row of query-jobs. @internal */
   query(): Record<string, unknown> {
     return {
       "current-progress": this.progress.current,
@@ -146,7 +151,7 @@ export abstract class Job extends JobCore {
     };
   }
 
-  /** The row of query-block-jobs, if it is a block job. */
+  /** The row of query-block-jobs, if it is a block job. @internal */
   queryBlock(): Record<string, unknown> | undefined {
     return undefined;
   }
@@ -197,7 +202,7 @@ export abstract class Job extends JobCore {
     await this.#dismiss();
   }
 
-  /** Throws unless the job's state accepts the verb; no state does while the job's end is being carried out. */
+  /** Throws unless the job's state accepts the verb; no state does while the job's end is being carried out. @internal */
   applyVerb(verb: JobVerb): void {
     const settling = this.transaction.settling && this.transaction.jobs.includes(this);
     if (!settling && !this.#dismissed && acceptsVerb(this.status, verb)) return;
@@ -206,20 +211,20 @@ export abstract class Job extends JobCore {
 
   // Life, for those who create jobs.
 
-  /** Starts the job: running, and its code up to the first wait. */
+  /** Starts the job: running, and its code up to the first wait. @internal */
   start(): void {
     this.#watchSignal();
     this.begin(() => void this.#execute());
   }
 
-  /** Ends a job that could not be set up: created, then null. */
+  /** Ends a job that could not be set up: created, then null. @internal */
   async earlyFail(error: unknown): Promise<void> {
     assert(this.status === "created", "earlyFail after the start");
     this.#error ??= asError(error);
     await this.#dismiss();
   }
 
-  /** In sync with the source: the job can be completed from now on. */
+  /** In sync with the source: the job can be completed from now on. @internal */
   protected transitionToReady(): void {
     this.transition("ready");
     this.announce?.("ready");
@@ -227,26 +232,26 @@ export abstract class Job extends JobCore {
 
   // For the transaction.
 
-  /** Notes a cancel as the job's error, and goes to aborting if there is one. */
+  /** Notes a cancel as the job's error, and goes to aborting if there is one. @internal */
   updateResult(): void {
     if (!this.#error && this.isCancelled) this.#error = new JobCancelledError();
     if (this.#error) this.transition("aborting");
   }
 
-  /** All members are done. */
+  /** All members are done. @internal */
   becomePending(): void {
     this.transition("pending");
     if (!this.autoFinalize) this.announce?.("pending");
   }
 
-  /** Runs prepare(), if nothing failed before. */
+  /** Runs prepare(), if nothing failed before. @internal */
   async prepareResult(): Promise<void> {
     if (this.#error || !this.prepare) return;
     await this.#attempt(() => this.prepare?.());
     this.updateResult();
   }
 
-  /** Waits until the job's code is over, entering it where it stands. */
+  /** Waits until the job's code is over, entering it where it stands. @internal */
   async untilCompleted(): Promise<void> {
     await this.registry.environment.changes.until(() => {
       if (this.isCompleted || !this.isStarted) return true;
@@ -255,7 +260,7 @@ export abstract class Job extends JobCore {
     });
   }
 
-  /** Carries out the job's end. */
+  /** Carries out the job's end. @internal */
   async finalizeSingle(): Promise<void> {
     this.updateResult();
     await this.#attempt(() => (this.#error ? this.abort?.() : this.commit?.()));
@@ -266,7 +271,7 @@ export abstract class Job extends JobCore {
     await this.#conclude();
   }
 
-  /** Force-cancels the job, waits for its end and dismisses it. */
+  /** Force-cancels the job, waits for its end and dismisses it. @internal */
   async cancelAndDismiss(): Promise<void> {
     if (this.status !== "concluded") {
       await this.#cancel(true);

@@ -66,7 +66,13 @@ export async function startAmend(
     throw new CommandError("x-blockdev-amend doesn't support changing the block driver");
   }
   checkAmendable(node);
-  const common = { id: args["job-id"], type: "amend", registry: jobsOf(graph), autoDismiss: false, signal };
+  const common = {
+    id: args["job-id"],
+    type: "amend" as const,
+    registry: jobsOf(graph),
+    autoDismiss: false,
+    signal,
+  };
   return startJob({
     take: (leases) => Promise.resolve(leases.add(graph.hold(node))),
     make: (held) => new AmendJob({ ...common, held, node, options, force: args.force ?? false }),

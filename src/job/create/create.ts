@@ -56,7 +56,7 @@ export async function startCreate(
     take: () =>
       Promise.resolve({
         id: args["job-id"],
-        type: "create",
+        type: "create" as const,
         registry: jobsOf(graph),
         autoDismiss: false,
         signal,

@@ -31,19 +31,21 @@ type Piece = ByteRange & Pick<CopyExtent, "kind">;
 
 /** A running mirror or active commit. */
 export class MirrorJob extends BlockJob {
+  /** @internal */
   readonly init: MirrorInit;
+  /** @internal */
   readonly bitmap: DirtyBitmap;
-  /** complete() was called: take the source's place at the end. */
+  /** complete() was called: take the source's place at the end. @internal */
   shouldComplete = false;
-  /** The backing links that are frozen below an active commit. */
+  /** The backing links that are frozen below an active commit. @internal */
   frozen = new Lease();
-  /** The source is being drained by the job itself, or is for its end. */
+  /** The source is being drained by the job itself, or is for its end. @internal */
   inDrain = false;
-  /** That drained section. */
+  /** That drained section. @internal */
   drain = new Lease();
   readonly #recovery: TargetRecovery;
   readonly #exit: MirrorExit;
-  /** The guest's writes as they happen: the sink of the filter. */
+  /** The guest's writes as they happen: the sink of the filter. @internal */
   readonly active: ActiveWrites;
   readonly #copier: RangeCopier;
   readonly #ranges = new RangeLock();
@@ -90,22 +92,24 @@ export class MirrorJob extends BlockJob {
     });
   }
 
+  /** @internal */
   get source(): BlockNode {
     return this.init.top.source;
   }
 
-  /** The ranges that are being copied now, bytes of the source. They may overlap. */
+  /** The ranges that are being copied now, bytes of the source. They may overlap. @internal */
   get rangesInFlight(): ByteRange[] {
     return this.#ranges.ranges;
   }
 
-  /** Copies under way. */
+  /** Copies under way. @internal */
   get copiesInFlight(): number {
     return this.#inFlight;
   }
 
   // Verbs and hooks.
 
+  /** @internal */
   protected override completeHook(): void {
     this.#exit.blockReplaced();
     this.shouldComplete = true;
@@ -113,28 +117,33 @@ export class MirrorJob extends BlockJob {
     if (!this.paused) this.enter();
   }
 
-  /** Before READY every cancel is a hard one. */
+  /** Before READY every cancel is a hard one. @internal */
   protected override cancelHook(force: boolean): boolean {
     return force || !this.isReady;
   }
 
+  /** @internal */
   protected override async pauseHook(): Promise<void> {
     await this.#waitForAll();
   }
 
+  /** @internal */
   protected override drainedPollHook(): boolean {
     if (!this.paused && !this.isCancelled && !this.inDrain) return true;
     return this.#inFlight > 0;
   }
 
+  /** @internal */
   protected override async prepare(): Promise<void> {
     await this.#exit.run(false);
   }
 
+  /** @internal */
   protected override async abort(): Promise<void> {
     await this.#exit.run(true);
   }
 
+  /** @internal */
   protected override async release(): Promise<void> {
     await this.#exit.abandon();
     await super.release();
@@ -143,6 +152,7 @@ export class MirrorJob extends BlockJob {
 
   // The job.
 
+  /** @internal */
   protected override async run(): Promise<void> {
     let drainHeld = false;
     try {

@@ -64,7 +64,7 @@ export class StreamJob extends ChunkJob {
     this.#init = init;
   }
 
-  /** Takes the nodes. */
+  /** Takes the nodes. @internal */
   async takeNodes(): Promise<void> {
     const { top, filter, aboveBase } = this.#init;
     const shared = Perm.consistentRead | Perm.writeUnchanged;
@@ -75,6 +75,7 @@ export class StreamJob extends ChunkJob {
       await this.addNode(node, "intermediate node", { perm: 0, shared });
   }
 
+  /** @internal */
   protected override async run(): Promise<void> {
     const { top, baseOverlay } = this.#init;
     if (skipFilters(top) === baseOverlay) return;
@@ -82,18 +83,22 @@ export class StreamJob extends ChunkJob {
     if (this.#firstError !== undefined) throw this.failure(this.#firstError);
   }
 
+  /** @internal */
   protected override get source(): BlockNode {
     return this.#init.top;
   }
 
+  /** @internal */
   protected override get onError(): OnError {
     return this.#init.onError;
   }
 
+  /** @internal */
   protected override get target(): Child {
     return this.#top!;
   }
 
+  /** @internal */
   protected override async look(offset: number, bytes: number): Promise<ChunkLook> {
     const own = skipFilters(this.#init.top);
     const here = await isAllocated(own, offset, bytes);
@@ -103,11 +108,13 @@ export class StreamJob extends ChunkJob {
     return { bytes: below.bytes, copy: below.allocated };
   }
 
+  /** @internal */
   protected override async copy(offset: number, bytes: number): Promise<void> {
     const flags = Req.copyOnRead | Req.prefetch | Req.background;
     await this.#top!.pread(offset, this.#range.subarray(0, bytes), flags);
   }
 
+  /** @internal */
   protected override failed(error: unknown): ChunkVerdict {
     const action = this.errorAction({ policy: this.onError, isRead: true, error });
     if (action === "stop") return "retry";
@@ -116,6 +123,7 @@ export class StreamJob extends ChunkJob {
     return "skip";
   }
 
+  /** @internal */
   protected override async prepare(): Promise<void> {
     const { top, aboveBase } = this.#init;
     await this.#dropFilter();
@@ -159,6 +167,7 @@ export class StreamJob extends ChunkJob {
     await this.aside(() => filter.end());
   }
 
+  /** @internal */
   protected override async clean(): Promise<void> {
     const { writable } = this.#init;
     await this.#dropFilter();

@@ -4,9 +4,8 @@
  */
 import { AssertionError } from "../../base/assert.ts";
 import { CommandError, firstFailure, messageOf, type QmpErrorClass } from "../../base/errors.ts";
-import type { QmpEvent } from "../../base/event-bus.ts";
 import { withoutPassword } from "../../base/names.ts";
-import { stringifyJson, type Json, type TypeOf } from "../../wire/qapi/index.ts";
+import { stringifyJson, type Json, type QmpEvent, type TypeOf } from "../../wire/qapi/index.ts";
 
 /** An error as QMP shows it. */
 export interface QmpError {

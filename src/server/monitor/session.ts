@@ -17,6 +17,7 @@ import {
   type Json,
   type JsonItem,
   type JsonLimits,
+  type QmpEvent,
 } from "../../wire/qapi/index.ts";
 import { OutputQueue, type WriteBytes } from "./output.ts";
 import {
@@ -35,7 +36,7 @@ import { idOf, parseRequest } from "./request.ts";
 export interface QmpSessionOptions<E> {
   readonly registry: CommandRegistry<E>;
   readonly engine: E;
-  readonly events: EventBus;
+  readonly events: EventBus<QmpEvent>;
   readonly clock: Clock;
   readonly write: WriteBytes;
   /** Called once, when the session has ended from this side. */

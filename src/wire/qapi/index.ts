@@ -27,6 +27,7 @@ export {
   type EventDataOf,
   type EventName,
   type ObjectOptions,
+  type QmpEvent,
   type ReturnOf,
   type TransactionAction,
   type TypeName,

@@ -47,6 +47,11 @@ export type ReturnOf<N extends CommandName> = ReturnType<Commands[N]>;
 /** The `data` of an event. */
 export type EventDataOf<N extends EventName> = MembersOf<Types, Events[N]>;
 
+/** An event, told apart by its name. */
+export type QmpEvent = {
+  [N in EventName]: { readonly event: N; readonly data: EventDataOf<N> };
+}[EventName];
+
 /** A node's description: the arguments of blockdev-add. */
 export type BlockdevOptions = TypeOf<"BlockdevOptions">;
 /** A child: a node's name or its description. */

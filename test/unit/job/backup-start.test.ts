@@ -83,8 +83,8 @@ describe("backups in a transaction", () => {
     await s.test.disk("dst2", 4 * MiB);
     const transaction = new JobTransaction();
     const names: string[] = [];
-    s.test.graph.events.subscribe(({ data }) => {
-      if (data["status"]) names.push(`${data["id"] as string} ${data["status"] as string}`);
+    s.test.graph.events.subscribe(({ event, data }) => {
+      if (event === "JOB_STATUS_CHANGE") names.push(`${data.id} ${data.status}`);
     });
     const args = (id: string, device: string, target: string): BackupArgs => ({
       "job-id": id,

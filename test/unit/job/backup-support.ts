@@ -32,15 +32,12 @@ export async function setup({
   await test.fill("src", 0, size, 1);
   const events: string[] = [];
   test.graph.events.subscribe(({ event, data }) => {
-    const status = data["status"] as string | undefined;
-    if (status) events.push(status);
-    else if (event === "BLOCK_JOB_ERROR")
-      events.push(`error ${String(data["operation"])} ${String(data["action"])}`);
-    else if (event === "BLOCK_JOB_PENDING") events.push(event);
-    else {
-      const error = data["error"] === undefined ? "" : ` ${data["error"] as string}`;
-      events.push(`${event.slice(10)} ${String(data["offset"])}/${String(data["len"])}${error}`);
-    }
+    if (event === "JOB_STATUS_CHANGE") events.push(data.status);
+    else if (event === "BLOCK_JOB_ERROR") events.push(`error ${data.operation} ${data.action}`);
+    else if ("len" in data) {
+      const error = "error" in data && data.error !== undefined ? ` ${data.error}` : "";
+      events.push(`${event.slice(10)} ${data.offset}/${data.len}${error}`);
+    } else events.push(event);
   });
   const start: Setup["start"] = (args = {}) =>
     startBackup(test.graph, { "job-id": "j", device: "src", target: "dst", sync: "full", ...args });

@@ -248,7 +248,7 @@ describe("commit of an intermediate image", () => {
   test("the base is durable before the overlay names it", async () => {
     const chain = await new Chain().open();
     chain.test.graph.events.subscribe(({ data }) => {
-      if (data["status"] === "concluded") chain.base.log.push("concluded");
+      if ("status" in data && data.status === "concluded") chain.base.log.push("concluded");
     });
     const order: string[] = [];
     chain.base.log.push = (...items) => order.push(...items.map((item) => `base ${item}`));

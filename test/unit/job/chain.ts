@@ -25,7 +25,7 @@ export class Chain {
     this.top = makeImage("top", 2 * MiB, "mid");
     this.test.graph.register(cow, copyOnRead);
     this.test.graph.events.subscribe(({ event, data }) => {
-      this.log.push(event === "JOB_STATUS_CHANGE" ? (data["status"] as string) : event);
+      this.log.push(event === "JOB_STATUS_CHANGE" ? data.status : event);
     });
     this.#put(this.base, [0, 1, 2, 3], 0x11);
     this.#put(this.mid, [2, 9], 0x22);

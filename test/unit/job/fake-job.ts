@@ -3,12 +3,19 @@ import { EventBus } from "../../../src/base/event-bus.ts";
 import { type Deferred, Wakeup, deferred } from "../../../src/base/signals.ts";
 import { JobRegistry } from "../../../src/job/core/registry.ts";
 import { type JobAnnouncement, Job, type JobOptions } from "../../../src/job/core/job.ts";
+import type { QmpEvent } from "../../../src/wire/qapi/index.ts";
 import { VirtualClock } from "../support/virtual-host.ts";
+
+const announced = {
+  ready: "BLOCK_JOB_READY",
+  completed: "BLOCK_JOB_COMPLETED",
+  cancelled: "BLOCK_JOB_CANCELLED",
+} as const;
 
 /** Clock, events and jobs of a test. */
 export class Engine {
   readonly clock = new VirtualClock();
-  readonly events = new EventBus();
+  readonly events = new EventBus<QmpEvent>();
   readonly changes = new Wakeup();
   readonly registry = new JobRegistry({ clock: this.clock, events: this.events, changes: this.changes });
   /** `id:status`, or the event's name with its device or id. */
@@ -16,7 +23,7 @@ export class Engine {
 
   constructor() {
     this.events.subscribe(({ event, data }) => {
-      if (event === "JOB_STATUS_CHANGE") this.log.push(`${String(data["id"])}:${String(data["status"])}`);
+      if (event === "JOB_STATUS_CHANGE") this.log.push(`${data.id}:${data.status}`);
       else this.log.push(event);
     });
   }
@@ -119,7 +126,9 @@ export class FakeJob extends Job {
   }
 
   protected override announce(what: JobAnnouncement): void {
-    this.publish(`BLOCK_JOB_${what.toUpperCase()}`, { id: this.id });
+    if (what === "pending") return this.publish("BLOCK_JOB_PENDING", { id: this.id, type: this.type });
+    const data = { device: this.id, type: this.type, len: 0, offset: 0, speed: 0 };
+    this.publish(announced[what], data);
   }
 
   // What a real job does inside.

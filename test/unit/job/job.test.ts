@@ -1,6 +1,7 @@
 // Life, pauses, cancels and ends of single jobs.
 import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
+import { JobEvent } from "../../../src/job/core/events.ts";
 import { JobCancelledError } from "../../../src/job/core/job.ts";
 import { Engine } from "./fake-job.ts";
 
@@ -394,7 +395,8 @@ describe("events of a job", () => {
     job.addEventListener("BLOCK_JOB_COMPLETED", (event) => heard.push(event.type));
     job.start();
     const seen: string[] = [];
-    for await (const event of job) seen.push((event.data["status"] as string | undefined) ?? event.type);
+    for await (const event of job)
+      seen.push(event.type === "JOB_STATUS_CHANGE" ? event.data.status : event.type);
     expect(seen).toEqual(["waiting", "pending", "BLOCK_JOB_COMPLETED", "concluded", "null"]);
     expect(heard).toEqual(["BLOCK_JOB_COMPLETED"]);
     for await (const event of job) expect(event).toBeUndefined();
@@ -414,7 +416,7 @@ describe("events of a job", () => {
     job.end().start();
     await engine.clock.idle();
     let count = 0;
-    for await (const event of reader) count += event.type === "" ? 0 : 1;
+    for await (const event of reader) count += event instanceof JobEvent ? 1 : 0;
     expect(count).toBe(1024);
   });
 });

@@ -1,6 +1,7 @@
 /** The client against our own server, and against servers that misbehave. */
 import { describe, expect, it } from "vitest";
 import { EventBus } from "../../../../src/base/event-bus.ts";
+import type { QmpEvent } from "../../../../src/wire/qapi/index.ts";
 import type { HostConnection } from "../../../../src/base/host.ts";
 import { deferred } from "../../../../src/base/signals.ts";
 import { CommandRegistry, QmpClient, serveMonitor } from "../../../../src/server/monitor/index.ts";
@@ -9,7 +10,7 @@ import { connectionPair } from "./pipe.ts";
 
 interface Served {
   readonly client: QmpClient;
-  readonly events: EventBus;
+  readonly events: EventBus<QmpEvent>;
   readonly engine: TestEngine;
   readonly serving: Promise<void>;
   readonly closed: string[];
@@ -18,7 +19,7 @@ interface Served {
 
 async function serve(): Promise<Served> {
   const [here, there] = connectionPair();
-  const events = new EventBus();
+  const events = new EventBus<QmpEvent>();
   const engine: TestEngine = { log: [], gate: deferred() };
   const closed: string[] = [];
   const stop = new AbortController();

@@ -2,6 +2,7 @@
 import { CommandError } from "../../../../src/base/errors.ts";
 import { assert } from "../../../../src/base/assert.ts";
 import { EventBus } from "../../../../src/base/event-bus.ts";
+import type { QmpEvent } from "../../../../src/wire/qapi/index.ts";
 import type { Clock } from "../../../../src/base/host.ts";
 import { deferred } from "../../../../src/base/signals.ts";
 import { CommandRegistry, QmpSession, type CommandHandlers } from "../../../../src/server/monitor/index.ts";
@@ -48,7 +49,7 @@ export const handlers: CommandHandlers<TestEngine> = {
 export interface Fixture {
   readonly session: QmpSession<TestEngine>;
   readonly engine: TestEngine;
-  readonly events: EventBus;
+  readonly events: EventBus<QmpEvent>;
   /** Lines that have left, the greeting not counted. */
   readonly lines: string[];
   readonly closed: string[];
@@ -65,7 +66,7 @@ export async function makeSession(
 ): Promise<Fixture> {
   const { isReady = true, ...rest } = options;
   const engine: TestEngine = { log: [], gate: deferred() };
-  const events = new EventBus();
+  const events = new EventBus<QmpEvent>();
   const lines: string[] = [];
   const closed: string[] = [];
   const faults: unknown[] = [];

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EventBus } from "../../../../src/base/event-bus.ts";
+import type { QmpEvent } from "../../../../src/wire/qapi/index.ts";
 import { deferred } from "../../../../src/base/signals.ts";
 import { CommandRegistry, QmpSession, type QmpSessionState } from "../../../../src/server/monitor/index.ts";
 import { clock, encode, handlers, makeSession, VERSION, type TestEngine } from "./fixture.ts";
@@ -108,7 +109,7 @@ describe("replies", () => {
     const session = new QmpSession<null>({
       registry: new CommandRegistry<null>({}, VERSION),
       engine: null,
-      events: new EventBus(),
+      events: new EventBus<QmpEvent>(),
       clock,
       write: (bytes) => Promise.resolve(void lines.push(new TextDecoder().decode(bytes))),
     });
@@ -296,7 +297,7 @@ describe("the end", () => {
     const session = new QmpSession<TestEngine>({
       registry: new CommandRegistry(handlers, VERSION),
       engine: { log: [], gate: deferred() },
-      events: new EventBus(),
+      events: new EventBus<QmpEvent>(),
       clock,
       write: () => Promise.reject(new Error("broken pipe")),
       onClose: (reason) => closed.push(reason),
