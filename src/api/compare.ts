@@ -9,7 +9,7 @@ import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { followed, optionsOf } from "./options.ts";
-import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
+import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
 
 /** Options of compare(). */
 export interface CompareOptions {

@@ -22,12 +22,12 @@ import {
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
 import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
-import { RateLimit } from "../job/core/rate-limit.ts";
+import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { followed, optionsOf } from "./options.ts";
-import { type Pieces, Pipeline, piecesFor } from "./pipeline.ts";
+import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
 
 const DEFAULT_SPARSE = 4096;
 /** How far the block status is asked for ahead, bytes. */

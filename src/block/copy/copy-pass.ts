@@ -8,12 +8,12 @@ import { AssertionError } from "../../base/assert.ts";
 import type { Clock } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
-import { Wakeup } from "../../base/signals.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
 import type { RangeLock } from "../../base/range-lock.ts";
 import { failedGranules } from "./granules.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
+import { Window, type Work } from "./window.ts";
 
 /** Copies that one pass runs at once, unless told otherwise. */
 export const MAX_COPY_WORKERS = 64;
@@ -94,14 +94,11 @@ export class CopyPass {
   readonly #copy: CopyState;
   readonly #range: ByteRange;
   readonly #cursor: DirtyCursor;
-  readonly #maxWorkers: number;
   readonly #maxChunk: number;
   readonly #urgent: boolean;
   readonly #isFatal: (error: CopyError) => boolean;
-  readonly #changed = new Wakeup();
+  readonly #window: Window<Work>;
   #known: Known | undefined;
-  #running = 0;
-  #bytes = 0;
   /** Resolves when the pass and all of its requests have ended. */
   readonly done: Promise<void>;
   finished = false;
@@ -116,7 +113,10 @@ export class CopyPass {
     this.#copy = copy;
     this.#range = range;
     this.#cursor = new DirtyCursor(copy, range);
-    this.#maxWorkers = Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS);
+    this.#window = new Window({
+      works: Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS),
+      bytes: MAX_BYTES_IN_FLIGHT,
+    });
     this.#urgent = options.urgent ?? false;
     // The guest's write fails at once, whatever else of its clusters could be copied.
     this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
@@ -139,7 +139,7 @@ export class CopyPass {
 
   /** Looks at the rate limit again. */
   kick(): void {
-    this.#changed.wake();
+    this.#window.wake();
   }
 
   #chunk(maxChunk: number): number {
@@ -169,18 +169,13 @@ export class CopyPass {
       const extent = this.#cursor.peek();
       if (!extent) break;
       found = true;
-      if (this.#full) await this.#changed.wait();
+      if (!this.#window.hasRoom(this.#maxChunk)) await this.#window.wait();
       else if (this.#delayMs > 0) await this.#sleep(this.#delayMs);
       else if (!this.#knows(extent.offset)) this.#known = await this.#learn(extent);
       else this.#startTask(extent);
     }
-    while (this.#running > 0) await this.#changed.wait();
+    await this.#window.empty();
     return found;
-  }
-
-  get #full(): boolean {
-    if (this.#running === 0) return false;
-    return this.#running >= this.#maxWorkers || this.#bytes + this.#maxChunk > MAX_BYTES_IN_FLIGHT;
   }
 
   get #delayMs(): number {
@@ -188,8 +183,8 @@ export class CopyPass {
   }
 
   async #sleep(delayMs: number): Promise<void> {
-    const cancel = this.#copy.clock.timer(delayMs, () => this.#changed.wake());
-    await this.#changed.wait();
+    const cancel = this.#copy.clock.timer(delayMs, () => this.kick());
+    await this.#window.wait();
     cancel();
   }
 
@@ -230,14 +225,9 @@ export class CopyPass {
     const clusters = alignUp(range.bytes, copy.clusterSize);
     const held = copy.inFlight.add({ offset, bytes: clusters });
     if (!this.#urgent) copy.rateLimit?.delayMs(range.bytes);
-    this.#running += 1;
-    if (!zero) this.#bytes += range.bytes;
-    void this.#work(range, zero).finally(() => {
+    this.#window.run({ bytes: zero ? 0 : range.bytes, result: this.#work(range, zero) }, () => {
       copy.inFlight.end(held);
       copy.progress?.remaining(copy.remaining);
-      this.#running -= 1;
-      if (!zero) this.#bytes -= range.bytes;
-      this.#changed.wake();
     });
   }
 

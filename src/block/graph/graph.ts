@@ -24,8 +24,8 @@ import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
 import type { QmpEvent } from "../../wire/qapi/index.ts";
 import type { NodeHome } from "./home.ts";
-import { FilterLease } from "./filter-lease.ts";
-import { type RootLease, takeRoot } from "./image-root.ts";
+import { FilterLease } from "./leases.ts";
+import { type RootLease, takeRoot } from "./leases.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import { switchReadOnly } from "./read-only.ts";
 

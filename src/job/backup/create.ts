@@ -4,7 +4,7 @@
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
 import { Lease } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/filter-lease.ts";
+import type { FilterLease } from "../../block/graph/leases.ts";
 import { skipFilters } from "../../block/model/chain.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";

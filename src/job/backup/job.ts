@@ -9,7 +9,7 @@
  */
 import { closing } from "../../base/closing.ts";
 import { blockError } from "../../base/errors.ts";
-import type { FilterLease } from "../../block/graph/filter-lease.ts";
+import type { FilterLease } from "../../block/graph/leases.ts";
 import type { BlockCopy, CopyError, CopyPass } from "../../block/copy/block-copy.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";

@@ -13,7 +13,7 @@ import { drained } from "../../block/model/drain.ts";
 import { Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
 import { Lease, type Leases } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/filter-lease.ts";
+import type { FilterLease } from "../../block/graph/leases.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";

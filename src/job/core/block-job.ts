@@ -13,7 +13,7 @@ import { CopyError } from "../../block/copy/range-copy.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff } from "./pace.ts";
 import {
   type BlockErrorAction,
   type IoStatus,
@@ -22,7 +22,7 @@ import {
   ioStatusFor,
 } from "./error-policy.ts";
 import { type JobAnnouncement, Job, type JobOptions } from "./job.ts";
-import { RateLimit } from "./rate-limit.ts";
+import { RateLimit } from "./pace.ts";
 
 /** Options of every block job. */
 export interface BlockJobOptions extends JobOptions {

@@ -9,6 +9,7 @@ import { KiB } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import { type FailedRange, failedGranules } from "../../block/copy/granules.ts";
 import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
+import { Window, type Work } from "../../block/copy/window.ts";
 import { recoverStorage } from "../../block/graph/recover.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
 import { BlockJob } from "./block-job.ts";
@@ -30,15 +31,16 @@ export interface ChunkLook {
 /** What follows from a failed range: try it again, go on behind it, or end (by throwing). */
 export type ChunkVerdict = "retry" | "skip";
 
-interface Chunk extends ChunkLook {
+interface Chunk extends ChunkLook, Work<readonly FailedRange[]> {
   offset: number;
-  /** Resolves to what of it failed. Never rejects: a broken invariant is told as a failure of all, and no policy takes it. */
-  failed: Promise<readonly FailedRange[]>;
+  bytes: number;
+  /** What of it failed. Never rejects: a broken invariant is told as a failure of all, and no policy takes it. */
+  result: Promise<readonly FailedRange[]>;
 }
 
 /** The common loop. */
 export abstract class ChunkJob extends BlockJob {
-  #chunks: Chunk[] = [];
+  readonly #chunks = new Window<Chunk>({ works: maxInFlight });
 
   /** The node that is read. @internal */
   protected abstract get source(): BlockNode;
@@ -72,8 +74,8 @@ export abstract class ChunkJob extends BlockJob {
         if (tryAgain) await this.#tryFailedAgain();
         tryAgain = false;
         await this.#fill(done, length);
-        const chunk = this.#chunks[0]!;
-        const failed = await chunk.failed;
+        const chunk = this.#chunks.oldest!;
+        const failed = await chunk.result;
         delayMs = 0;
         if (failed.length > 0 && this.isCancelled) return true;
         if ((await this.#decide(failed)) === "retry") {
@@ -81,7 +83,7 @@ export abstract class ChunkJob extends BlockJob {
           tryAgain = true;
           continue;
         }
-        this.#chunks.shift();
+        this.#chunks.end(chunk);
         done += chunk.bytes;
         this.progress.done(chunk.bytes);
         if (failed.length === 0) this.backoff.progress();
@@ -89,8 +91,8 @@ export abstract class ChunkJob extends BlockJob {
       }
       return true;
     } finally {
-      await this.#settle();
-      this.#chunks = [];
+      await this.#chunks.settled();
+      for (const chunk of [...this.#chunks.works]) this.#chunks.end(chunk);
     }
   }
 
@@ -120,16 +122,16 @@ export abstract class ChunkJob extends BlockJob {
 
   /** @internal */
   protected override pauseHook(): Promise<void> | void {
-    if (this.#chunks.length > 0) return this.#settle();
+    if (this.#chunks.size > 0) return this.#chunks.settled();
   }
 
   async #fill(done: number, length: number): Promise<void> {
     const most = this.speed > 0 ? 1 : maxInFlight;
-    const last = this.#chunks.at(-1);
-    let next = last ? last.offset + last.bytes : done;
-    while (next < length && this.#chunks.length < most) {
+    let next = done;
+    for (const chunk of this.#chunks.works) next = chunk.offset + chunk.bytes;
+    while (next < length && this.#chunks.size < most) {
       const chunk = await this.#begin(next, length - next);
-      this.#chunks.push(chunk);
+      this.#chunks.add(chunk);
       next += chunk.bytes;
       if (this.pauseCount > 0 || this.isCancelled) return;
     }
@@ -139,12 +141,12 @@ export abstract class ChunkJob extends BlockJob {
     try {
       const found = await this.look(offset, bytes);
       const chunk = { offset, copy: found.copy, bytes: Math.min(found.bytes, bytes) };
-      if (!chunk.copy) return { ...chunk, failed: Promise.resolve([]) };
+      if (!chunk.copy) return { ...chunk, result: Promise.resolve([]) };
       chunk.bytes = Math.min(chunk.bytes, chunkBytes);
-      return { ...chunk, failed: this.#failuresOf(chunk, this.copy(offset, chunk.bytes)) };
+      return { ...chunk, result: this.#failuresOf(chunk, this.copy(offset, chunk.bytes)) };
     } catch (error) {
       const chunk = { offset, copy: false, bytes: Math.min(bytes, chunkBytes) };
-      return { ...chunk, failed: this.#split(chunk, error) };
+      return { ...chunk, result: this.#split(chunk, error) };
     }
   }
 
@@ -186,7 +188,7 @@ export abstract class ChunkJob extends BlockJob {
     for (const { offset, bytes, error } of failed) {
       this.failingRange = { node: this.source.name, offset, bytes };
       if (this.failed(error) === "skip") continue;
-      await this.#settle();
+      await this.#chunks.settled();
       return "retry";
     }
     return "skip";
@@ -194,9 +196,9 @@ export abstract class ChunkJob extends BlockJob {
 
   /** What failed of the chunks is tried again, whether the policy was asked about it or not; what was copied stays so. */
   async #tryFailedAgain(): Promise<void> {
-    for (const chunk of this.#chunks) {
-      const failed = await chunk.failed;
-      if (failed.length > 0) chunk.failed = this.#again(failed);
+    for (const chunk of [...this.#chunks.works]) {
+      const failed = await chunk.result;
+      if (failed.length > 0) chunk.result = this.#again(failed);
     }
   }
 
@@ -204,9 +206,5 @@ export abstract class ChunkJob extends BlockJob {
     const failed: FailedRange[] = [];
     for (const range of ranges) failed.push(...(await this.#failuresOf(range, this.#lookAndCopy(range))));
     return failed;
-  }
-
-  async #settle(): Promise<void> {
-    await Promise.all(this.#chunks.map((chunk) => chunk.failed));
   }
 }

@@ -9,7 +9,7 @@ import { AssertionError, assert } from "../../base/assert.ts";
 import { CommandError, firstFailure, messageOf, withCause } from "../../base/errors.ts";
 import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 import { JobCancelledError, JobCore } from "./job-core.ts";
-import { JobProgress } from "./progress.ts";
+import { JobProgress } from "./pace.ts";
 import type { JobHome } from "./environment.ts";
 import { JobTransaction } from "./transaction.ts";
 import { type JobVerb, acceptsVerb } from "./verbs.ts";

@@ -11,7 +11,7 @@ import { bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import type { RangeLock } from "../../base/range-lock.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
-import type { JobProgress } from "../core/progress.ts";
+import type { JobProgress } from "../core/pace.ts";
 import type { MirrorInit } from "./init.ts";
 import type { GuestChange, MirrorSink } from "./top.ts";
 

@@ -9,7 +9,6 @@
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { ByteRange } from "../../base/ranges.ts";
-import { Wakeup } from "../../base/signals.ts";
 import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
@@ -17,6 +16,7 @@ import { RangeLock } from "../../base/range-lock.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type FailedRange, bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import { type CopyError, type CopyExtent, RangeCopier, sideOf } from "../../block/copy/range-copy.ts";
+import { Window, type Work } from "../../block/copy/window.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
 import { TargetRecovery } from "../core/target-recovery.ts";
 import { BlockJob } from "../core/block-job.ts";
@@ -25,7 +25,7 @@ import { ActiveWrites } from "./active-writes.ts";
 import { MirrorExit } from "./exit.ts";
 import type { MirrorInit } from "./init.ts";
 import { type Cutting, MAX_IN_FLIGHT, MAX_ZERO_BYTES, dirtyRun, mostPerPiece, pieceBytes } from "./pieces.ts";
-import { sliceMs } from "../core/rate-limit.ts";
+import { sliceMs } from "../core/pace.ts";
 
 type Piece = ByteRange & Pick<CopyExtent, "kind">;
 
@@ -49,10 +49,9 @@ export class MirrorJob extends BlockJob {
   readonly active: ActiveWrites;
   readonly #copier: RangeCopier;
   readonly #ranges = new RangeLock();
-  readonly #progressed = new Wakeup();
+  /** The copies under way. */
+  readonly #window: Window<Work>;
   #failure: Error | undefined;
-  #inFlight = 0;
-  #bytesInFlight = 0;
   #cursor = 0;
   #zeroing = false;
   #length = 0;
@@ -64,6 +63,7 @@ export class MirrorJob extends BlockJob {
     super(init);
     this.init = init;
     const source = init.top.source;
+    this.#window = new Window({ works: MAX_IN_FLIGHT, onEmpty: () => this.graph.changes.wake() });
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
     this.#recovery = new TargetRecovery(() => init.target.edge.node, this.bitmap.bitmap.clone());
     const below = init.filter.node.filtered;
@@ -104,7 +104,7 @@ export class MirrorJob extends BlockJob {
 
   /** Copies under way. @internal */
   get copiesInFlight(): number {
-    return this.#inFlight;
+    return this.#window.size;
   }
 
   // Verbs and hooks.
@@ -124,13 +124,13 @@ export class MirrorJob extends BlockJob {
 
   /** @internal */
   protected override async pauseHook(): Promise<void> {
-    await this.#waitForAll();
+    await this.#window.empty();
   }
 
   /** @internal */
   protected override drainedPollHook(): boolean {
     if (!this.paused && !this.isCancelled && !this.inDrain) return true;
-    return this.#inFlight > 0;
+    return this.#window.size > 0;
   }
 
   /** @internal */
@@ -168,7 +168,7 @@ export class MirrorJob extends BlockJob {
         }
       }
     } finally {
-      await this.#waitForAll();
+      await this.#window.empty();
       if (!drainHeld) await this.#drainSource();
     }
   }
@@ -221,10 +221,10 @@ export class MirrorJob extends BlockJob {
     this.#zeroing = true;
     for (let at = 0; at < this.#length && !this.isCancelled && !this.#failure; at += MAX_ZERO_BYTES) {
       await this.#throttle();
-      await this.#freeSlot();
+      await this.#window.room();
       this.#start({ offset: at, bytes: Math.min(MAX_ZERO_BYTES, this.#length - at), kind: "zero" });
     }
-    await this.#waitForAll();
+    await this.#window.empty();
     this.#zeroing = false;
     this.#checkFailure();
   }
@@ -249,13 +249,13 @@ export class MirrorJob extends BlockJob {
       const dirty = this.#updateRemaining();
       let delay = 0;
       if (this.#mayCopy()) {
-        if (this.#inFlight >= MAX_IN_FLIGHT || (dirty === 0 && this.#inFlight > 0)) {
-          await this.#progressed.wait();
+        if (!this.#window.hasRoom() || (dirty === 0 && this.#window.size > 0)) {
+          await this.#window.wait();
           continue;
         }
         if (dirty > 0) delay = await this.#iteration();
       }
-      const inSync = this.#inFlight === 0 && this.bitmap.dirtyBytes === 0 && dirty === 0;
+      const inSync = this.#window.size === 0 && this.bitmap.dirtyBytes === 0 && dirty === 0;
       if (inSync && !(await this.#becomeReady())) {
         await this.#waitToRetry();
         continue;
@@ -266,7 +266,7 @@ export class MirrorJob extends BlockJob {
         await this.#waitToRetry();
         continue;
       }
-      if (this.isReady && !finish && this.#inFlight === 0 && this.bitmap.dirtyBytes === 0) delay = sliceMs;
+      if (this.isReady && !finish && this.#window.size === 0 && this.bitmap.dirtyBytes === 0) delay = sliceMs;
       await this.sleep(Math.max(delay, this.#retryMs));
       this.#lastYield = this.graph.host.clock.nowMs();
     }
@@ -295,7 +295,7 @@ export class MirrorJob extends BlockJob {
 
   #updateRemaining(): number {
     const dirty = this.bitmap.dirtyBytes;
-    this.progress.setRemaining(dirty + this.#bytesInFlight + this.active.bytes);
+    this.progress.setRemaining(dirty + this.#window.bytes + this.active.bytes);
     return dirty;
   }
 
@@ -359,7 +359,7 @@ export class MirrorJob extends BlockJob {
     const end = run.offset + run.bytes;
     let delay = 0;
     for (let at = run.offset; at < end;) {
-      await this.#freeSlot();
+      await this.#window.room();
       const extent = this.#failure ? undefined : await this.#copier.status(at, end - at);
       if (!extent || this.#failure) {
         this.bitmap.bitmap.set(at, end - at);
@@ -378,30 +378,15 @@ export class MirrorJob extends BlockJob {
     return { granularity, bufBytes, diskBytes: this.#length };
   }
 
-  async #freeSlot(): Promise<void> {
-    await this.#progressed.until(() => this.#inFlight < MAX_IN_FLIGHT);
-  }
-
-  async #waitForAll(): Promise<void> {
-    await this.#progressed.until(() => this.#inFlight === 0);
-  }
-
   #start(piece: Piece): void {
     const held = this.#ranges.add(piece);
-    this.#inFlight += 1;
-    this.#bytesInFlight += piece.bytes;
-    const settle = (): void => {
-      this.#ranges.end(held);
-      this.#inFlight -= 1;
-      this.#bytesInFlight -= piece.bytes;
-      this.#progressed.wake();
-      if (this.#inFlight === 0) this.graph.changes.wake();
-    };
-    const end = this.#perform(piece).then(
-      () => this.#copied(piece.bytes),
-      (error: unknown) => this.#split(piece, error),
-    );
-    end.catch((error: unknown) => this.#failed([{ ...piece, error }])).finally(settle);
+    const result = this.#perform(piece)
+      .then(
+        () => this.#copied(piece.bytes),
+        (error: unknown) => this.#split(piece, error),
+      )
+      .catch((error: unknown) => this.#failed([{ ...piece, error }]));
+    this.#window.run({ bytes: piece.bytes, result }, () => this.#ranges.end(held));
   }
 
   async #perform(piece: Piece): Promise<void> {

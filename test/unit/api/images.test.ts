@@ -25,7 +25,6 @@ import {
   showSnapshot,
   snapshots,
 } from "../../../src/browser.ts";
-import { Pipeline } from "../../../src/api/pipeline.ts";
 import { KiB, MiB, pattern, same } from "../support/graph.ts";
 
 let engine: Engine;
@@ -395,29 +394,5 @@ describe("measure and resize", () => {
     await resize(image, 512);
     expect(image.length).toBe(512);
     await expect(resize(image, 100)).rejects.toMatchObject({ code: "EINVAL" });
-  });
-});
-
-describe("a pipeline", () => {
-  it("keeps the order, bounds what runs, and waits for the rest after a failure", async () => {
-    const taken: number[] = [];
-    let running = 0;
-    let most = 0;
-    const pipeline = new Pipeline<number>(3, (value) => taken.push(value));
-    const task = (value: number, turns: number) => async (): Promise<number> => {
-      most = Math.max(most, ++running);
-      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
-      running -= 1;
-      if (value === 7) throw new Error("seven");
-      return value;
-    };
-    for (let value = 0; value < 7; value++) await pipeline.push(task(value, 20 - 2 * value));
-    await pipeline.drain();
-    expect(taken).toEqual([0, 1, 2, 3, 4, 5, 6]);
-    expect(most).toBe(3);
-    await pipeline.push(task(7, 1));
-    await pipeline.push(task(8, 50));
-    await expect(pipeline.drain()).rejects.toThrow("seven");
-    expect([running, taken.length]).toEqual([0, 7]);
   });
 });

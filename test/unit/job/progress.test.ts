@@ -1,7 +1,7 @@
 // The progress of a job: what is done and what is left add up, and neither goes backwards unseen.
 import { expect, test } from "vitest";
 import { AssertionError } from "../../../src/base/assert.ts";
-import { JobProgress } from "../../../src/job/core/progress.ts";
+import { JobProgress } from "../../../src/job/core/pace.ts";
 
 test("what is done and what is left make the whole", () => {
   const progress = new JobProgress();

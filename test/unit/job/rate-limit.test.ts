@@ -1,7 +1,7 @@
 // The rate limit and the back-off, in virtual time.
 import { expect, test } from "vitest";
-import { Backoff } from "../../../src/job/core/backoff.ts";
-import { RateLimit } from "../../../src/job/core/rate-limit.ts";
+import { Backoff } from "../../../src/job/core/pace.ts";
+import { RateLimit } from "../../../src/job/core/pace.ts";
 import { VirtualClock } from "../support/virtual-host.ts";
 
 async function pass(clock: VirtualClock, ms: number): Promise<void> {
