@@ -22,7 +22,11 @@ const V86_MOST_KIB = 92;
 const SIZE_TOLERANCE = 0.15;
 
 /** @type {Readonly<Record<string, string>>} */
-const documentedNames = { index: "blockwright", "cli/main": "blockwright (command)" };
+const documentedNames = {
+  index: "blockwright",
+  "cli/main": "blockwright (launcher)",
+  "cli/program": "blockwright (command)",
+};
 
 /**
  * What stays outside of a bundle, by where it is to run. In browsers node: stays too, so the proof can say who asks.

@@ -1,40 +1,63 @@
 #!/usr/bin/env node
 /**
- * The command line program blockwright.
+ * Starts the program: a launcher of a few lines, in front of the bundle of everything, whose compiled code it keeps
+ * (BLOCKWRIGHT_CODE_CACHE: where, or `off`). A program that is started for every small image must start at once.
+ *
+ * Invariant: only what the launcher needs is imported here; this is a bundle of its own.
  */
-import { Command, type OutputConfiguration } from "commander";
+import { join } from "node:path";
 import { version } from "../version.ts";
-import { addVerbs } from "./verbs.ts";
-import { programName, standIn, standInVersion, takeName } from "./program.ts";
-import { runAs, standInFor } from "./stand-in.ts";
-import { usageError, usageHint } from "./usage.ts";
+import { optimiseLater } from "../platform/node/compiler.ts";
+import { runCached } from "../platform/node/code-cache.ts";
+import { requireLate } from "../platform/node/late-modules.ts";
 
-// Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
-process.on("SIGUSR1", () => undefined);
-// A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
-process.stdout.on("error", () => undefined);
+/** The hash of program.js; put in by the build. */
+declare const BLOCKWRIGHT_PROGRAM_HASH: string;
 
-const args = takeName(process.argv.slice(2));
-const alias = standIn();
+/** Where users' programs keep what they can make anew. */
+function cacheFolder(): string | undefined {
+  const { BLOCKWRIGHT_CODE_CACHE: chosen, XDG_CACHE_HOME, HOME, NODE_DISABLE_COMPILE_CACHE } = process.env;
+  if (chosen === "off" || NODE_DISABLE_COMPILE_CACHE === "1") return undefined;
+  if (chosen) return chosen;
+  const caches = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
+  return caches ? join(caches, "blockwright") : undefined;
+}
 
-const output: OutputConfiguration = {
-  outputError: (text, write) => write(`${programName()}: ${usageError(text, args)}\n`),
-};
+/** Verbs differ in what they run: each has compiled code of its own. */
+function useOf(words: readonly string[]): string {
+  const [first = "", second = ""] = words;
+  const use = first.startsWith("--run-as=") ? `${first.slice("--run-as=".length)}-${second}` : first;
+  return /^(?:--)?[a-z][a-z-]{0,40}$/.test(use) ? use : "other";
+}
 
-const program = new Command(programName())
-  .description(
-    "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",
-  )
-  .version(alias ? standInVersion() : version, "-V, --version")
-  .showHelpAfterError(usageHint())
-  .showSuggestionAfterError(false)
-  .configureOutput(output)
-  .enablePositionalOptions();
+/** Verbs that read or write whole disks, and end when that is done. */
+const COPYING = new Set([
+  "convert",
+  "compare",
+  "dd",
+  "rebase",
+  "check",
+  "bench",
+  "io",
+  "amend",
+  "resize",
+  "manifest",
+]);
 
-const isForeign = alias?.verbs?.includes(args[0] ?? "") === false;
-await addVerbs(program, isForeign ? "" : (alias?.verb ?? args[0] ?? ""));
-
-if (alias) {
-  await standInFor(program, alias, args);
-  await runAs(program, alias, args);
-} else await program.parseAsync(args, { from: "user" });
+const file = join(__dirname, "program.js");
+// Programs that run Node's modules in another engine have no compiled code of V8's.
+const words = process.argv.slice(2);
+const isNode = !("bun" in process.versions || "deno" in process.versions);
+if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) {
+  process.stdout.write(`${version}\n`);
+} else if (isNode) {
+  const name = useOf(words);
+  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io))/, "").replace(/^io-.*/, "io"))) optimiseLater();
+  runCached({
+    file,
+    hash: BLOCKWRIGHT_PROGRAM_HASH,
+    folder: cacheFolder(),
+    name,
+    require: requireLate(require),
+  });
+} else require(file);

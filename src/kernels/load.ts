@@ -9,7 +9,8 @@ import { BlockError } from "../base/errors.ts";
 import { KiB, limits } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
-import type { Kernels } from "./kernels.ts";
+import type { KernelArea, Kernels } from "./kernels.ts";
+import { LazyKernels } from "./lazy.ts";
 import { reservedBytes, SimdKernels } from "./simd.ts";
 import { TwinKernels } from "./twin.ts";
 
@@ -59,25 +60,44 @@ function arenaSize(options: KernelOptions): number {
   return alignUp(bytes, WASM_PAGE);
 }
 
-/** The fastest kernels that the platform can run, with their own memory. Throws BlockError ENOMEM. */
-export function loadKernels(options: KernelOptions = {}): Kernels {
-  return loadSimdKernels(options) ?? loadTwinKernels(options);
+/** Memory for the WebAssembly kernels, and the arena's part of it. Throws BlockError ENOMEM. */
+function memoryFor(options: KernelOptions): { memory: WebAssembly.Memory; area: KernelArea } {
+  const [start, bytes] = [reservedBytes(MAX_OWN_DATA), arenaSize(options)];
+  const memory = fixedMemory(start + bytes);
+  return { memory, area: { buffer: memory.buffer, start, bytes } };
 }
 
-/** The WebAssembly kernels; undefined where the platform cannot run them. Throws BlockError ENOMEM. */
-export function loadSimdKernels(options: KernelOptions = {}): Kernels | undefined {
+/** The WebAssembly kernels over a memory; undefined where the platform cannot run them. */
+function simdOver(
+  { memory, area }: ReturnType<typeof memoryFor>,
+  { equals }: KernelOptions,
+): Kernels | undefined {
   compiled ??= compile();
   const module = compiled;
   if (!module) return undefined;
-  const arenaBytes = arenaSize(options);
-  const memory = fixedMemory(reservedBytes(MAX_OWN_DATA) + arenaBytes);
   const instantiate = (over: WebAssembly.Memory): KernelExports => {
     const { exports } = new WebAssembly.Instance(module, { env: { memory: over } });
     const wasm = exports as unknown as KernelExports;
     assert(wasm.dataStart() <= MAX_OWN_DATA, "the kernels' own data outgrew their place");
     return wasm;
   };
-  return new SimdKernels(memory, arenaBytes, { instantiate, equals: options.equals });
+  return new SimdKernels(memory, area, { instantiate, equals });
+}
+
+/**
+ * The fastest kernels that the platform can run, with their own memory; which these are is found out when they are first
+ * used. Throws BlockError ENOMEM.
+ */
+export function loadKernels(options: KernelOptions = {}): Kernels {
+  if (typeof WebAssembly !== "object") return loadTwinKernels(options);
+  const place = memoryFor(options);
+  return new LazyKernels(place.area, () => simdOver(place, options) ?? new TwinKernels(place.area));
+}
+
+/** The WebAssembly kernels, at once; undefined where the platform cannot run them. Throws BlockError ENOMEM. */
+export function loadSimdKernels(options: KernelOptions = {}): Kernels | undefined {
+  compiled ??= compile();
+  return compiled ? simdOver(memoryFor(options), options) : undefined;
 }
 
 /** The plain-TypeScript kernels: the test oracle, and the choice of those who want no WebAssembly. */

@@ -5,6 +5,7 @@
  * arena's area. Views into that memory are worked on in place; others are staged in pieces, unless their first byte
  * already gives the answer.
  */
+import { assert } from "../base/assert.ts";
 import { KiB } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
@@ -40,10 +41,10 @@ export class SimdKernels implements Kernels {
   readonly #stageB: number;
   #pool: BitPool | undefined;
 
-  /** `memory` is never grown; its `arenaBytes` from reservedBytes() on become `area`. */
+  /** `memory` is never grown; `area` is a part of it that leaves what reservedBytes() says below. */
   constructor(
     memory: WebAssembly.Memory,
-    arenaBytes: number,
+    area: KernelArea,
     platform: { instantiate: Instantiate; equals?: ((a: Uint8Array, b: Uint8Array) => boolean) | undefined },
   ) {
     const { instantiate } = platform;
@@ -53,11 +54,11 @@ export class SimdKernels implements Kernels {
     this.#buffer = memory.buffer;
     this.#memory = new Uint8Array(memory.buffer);
     const base = this.#wasm.dataStart();
-    const start = reservedBytes(base);
+    assert(reservedBytes(base) <= area.start, "the kernels' own data reach into the arena");
     this.#pairs = new Uint32Array(memory.buffer, base, PAIRS * 2);
-    this.#stageB = start - STAGE;
+    this.#stageB = area.start - STAGE;
     this.#stageA = this.#stageB - STAGE;
-    this.area = { buffer: memory.buffer, start, bytes: arenaBytes };
+    this.area = area;
   }
 
   isZero(bytes: Uint8Array): boolean {

@@ -1,14 +1,16 @@
 // Blockwright's program in a process that stays: `node verb-server.mjs PROGRAM REQUESTS ANSWERS`, the latter two being named
-// pipes. It takes command lines (verb-client.ts) and carries them out one by one by importing PROGRAM anew, with arguments,
-// directory, environment and output in the place of the process's own; so a line costs what it does, and not Node's start.
+// pipes. It takes command lines (verb-client.ts) and carries them out one by one by running anew what PROGRAM launches, with
+// arguments, directory, environment and output in the place of the process's own; so a line costs what it does, and not Node's start.
 //
 // A message is its length (32 bits, little-endian) and JSON.
 //
 // @ts-check
-import { closeSync, openSync, read, writeSync } from "node:fs";
+import { closeSync, openSync, read, readFileSync, writeSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
-import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import { constants, Script } from "node:vm";
 
 /** @typedef {{ cwd: string, words: string[], env: Record<string, string>, input: string }} Line */
 /** @typedef {{ status: number, stdout: string, stderr: string }} Answer */
@@ -41,7 +43,19 @@ function kept(stream) {
 }
 
 const [program = "", requests = "", answers = ""] = process.argv.slice(2);
-let count = 0;
+const file = join(dirname(program), "program.js");
+const script = new Script(
+  `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, "latin1")}\n})`,
+  { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
+);
+
+/** Runs the program; resolves when its command line is carried out. */
+async function runProgram() {
+  const module = { exports: { done: Promise.resolve() } };
+  const run = /** @type {(...given: unknown[]) => void} */ (script.runInThisContext());
+  run(module.exports, createRequire(file), module, file, dirname(file));
+  await module.exports.done;
+}
 
 /**
  * Runs a line; the status that the process would have had.
@@ -61,7 +75,7 @@ async function statusOf({ cwd, words, env, input }) {
   });
   exited.catch(() => undefined);
   try {
-    await Promise.race([import(`${pathToFileURL(program).href}?run=${(count += 1)}`), exited]);
+    await Promise.race([runProgram(), exited]);
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof Exit) return error.status;

@@ -120,9 +120,14 @@ export function loadNativeCalls(): NativeCalls | undefined {
 function tryLoad(): NativeCalls | undefined {
   const supported = process.platform === "linux" && ["x64", "arm64"].includes(process.arch);
   if (!supported) return undefined;
-  try {
-    return bind(createRequire(import.meta.url)("koffi") as Koffi);
-  } catch {
-    return undefined;
+  const load = createRequire(import.meta.url);
+  // The package's own loader looks at more than there is time for when a program starts, and knows all C libraries.
+  for (const name of [`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`, "koffi"]) {
+    try {
+      return bind(load(name) as Koffi);
+    } catch {
+      continue;
+    }
   }
+  return undefined;
 }

@@ -31,10 +31,13 @@ function callsBefore(): number {
 /** The least of several: whatever else V8 is told of a function puts its turn off. */
 const least = (): number => Math.min(...Array.from({ length: 5 }, callsBefore));
 
-test("a program that ends soon has V8 optimise later than it does of itself", () => {
-  const before = least();
-  optimiseLater();
-  const later = least();
-  expect(before).toBeLessThan(MOST_CALLS / 10);
-  expect(later).toBeGreaterThan(3 * before);
-});
+test.runIf(process.versions.v8.startsWith("11."))(
+  "a program that ends soon has V8 optimise later than it does of itself",
+  () => {
+    const before = least();
+    optimiseLater();
+    const later = least();
+    expect(before).toBeLessThan(MOST_CALLS / 10);
+    expect(later).toBeGreaterThan(3 * before);
+  },
+);

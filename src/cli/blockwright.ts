@@ -1,0 +1,44 @@
+/**
+ * The command line program blockwright, which main.ts starts.
+ */
+import { Command, type OutputConfiguration } from "commander";
+import { version } from "../version.ts";
+import { addVerbs } from "./verbs.ts";
+import { programName, standIn, standInVersion, takeName } from "./program.ts";
+import { runAs, standInFor } from "./stand-in.ts";
+import { usageError, usageHint } from "./usage.ts";
+
+async function main(): Promise<void> {
+  // Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
+  process.on("SIGUSR1", () => undefined);
+  // A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
+  process.stdout.on("error", () => undefined);
+
+  const args = takeName(process.argv.slice(2));
+  const alias = standIn();
+
+  const output: OutputConfiguration = {
+    outputError: (text, write) => write(`${programName()}: ${usageError(text, args)}\n`),
+  };
+
+  const program = new Command(programName())
+    .description(
+      "QEMU's block layer and block jobs for Node: disk images mirrored, backed up, streamed and committed live",
+    )
+    .version(alias ? standInVersion() : version, "-V, --version")
+    .showHelpAfterError(usageHint())
+    .showSuggestionAfterError(false)
+    .configureOutput(output)
+    .enablePositionalOptions();
+
+  const isForeign = alias?.verbs?.includes(args[0] ?? "") === false;
+  await addVerbs(program, isForeign ? "" : (alias?.verb ?? args[0] ?? ""));
+
+  if (alias) {
+    await standInFor(program, alias, args);
+    await runAs(program, alias, args);
+  } else await program.parseAsync(args, { from: "user" });
+}
+
+/** Settles when the command line is carried out. */
+export const done: Promise<void> = main();

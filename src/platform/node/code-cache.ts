@@ -1,0 +1,105 @@
+/**
+ * Running a script whose compiled code is kept from run to run, which takes most of a short program's time off it: V8 then
+ * reads its bytecode instead of the source. Node's own cache of compiled code (22.8 and later) is one per file; this one is
+ * one per `name`, so that each use of the script reads what it runs and no more, and Node 20 has it, too.
+ *
+ * Trust: compiled code is code. It is read only where this user owns the folder and the file and nobody else may write to
+ * them; V8 refuses (`cachedDataRejected`) what another version of it, or other flags of it, have made. The folder's name has
+ * the hash of the script. Invariant: whatever is wrong with the cache, the script runs.
+ */
+import {
+  fstatSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  type Stats,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { constants, Script } from "node:vm";
+
+/** How many folders of compiled code are kept: of versions of the script and of Node. */
+const KEPT_FOLDERS = 4;
+
+/** What is run. */
+export interface CachedScript {
+  /** A CommonJS script, in ASCII. */
+  readonly file: string;
+  /** The hash of what it holds. */
+  readonly hash: string;
+  /** Where compiled code is kept; undefined: nowhere. */
+  readonly folder: string | undefined;
+  /** Which use of the script this is: a file name. */
+  readonly name: string;
+  readonly require: NodeJS.Require;
+}
+
+/** Whether nobody but this user may change it. */
+function isOwn({ uid, mode }: Stats): boolean {
+  return uid === process.geteuid?.() && (mode & 0o022) === 0;
+}
+
+/** Reads compiled code that is safe to run; undefined where there is none. */
+function readCode(path: string): Buffer | undefined {
+  let fd: number | undefined;
+  try {
+    if (!isOwn(statSync(dirname(path)))) return undefined;
+    fd = openSync(path, "r");
+    return isOwn(fstatSync(fd)) ? readFileSync(fd) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** Keeps compiled code, all of it or nothing. Another run may do the same at the same time. */
+function keepCode(path: string, code: () => Buffer): void {
+  const folder = dirname(path);
+  const made = `${path}.${process.pid}`;
+  try {
+    const isNew = mkdirSync(folder, { recursive: true, mode: 0o700 }) !== undefined;
+    if (!isOwn(statSync(folder))) return;
+    writeFileSync(made, code(), { mode: 0o600, flag: "wx" });
+    renameSync(made, path);
+    if (isNew) removeOld(dirname(folder));
+  } catch {
+    rmSync(made, { force: true });
+  }
+}
+
+/** Leaves the folders that were made last. */
+function removeOld(parent: string): void {
+  const folders = readdirSync(parent).map((name) => join(parent, name));
+  const ages = new Map(folders.map((folder) => [folder, statSync(folder).mtimeMs]));
+  const byAge = folders.toSorted((one, other) => ages.get(other)! - ages.get(one)!);
+  for (const folder of byAge.slice(KEPT_FOLDERS)) rmSync(folder, { recursive: true, force: true });
+}
+
+/** Runs the script as a CommonJS module, and gives what it exports; what it compiled is kept when the process ends well, unless that was there already. */
+export function runCached({ file, hash, folder, name, require }: CachedScript): unknown {
+  const path =
+    folder === undefined
+      ? undefined
+      : join(folder, `${hash}-${process.version}-${process.arch}`, `${name}.code`);
+  const cachedData = path === undefined ? undefined : readCode(path);
+  const source = `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, "latin1")}\n})`;
+  const script = new Script(source, {
+    filename: file,
+    ...(cachedData ? { cachedData } : {}),
+    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  });
+  if (path !== undefined && (!cachedData || script.cachedDataRejected === true))
+    process.on("exit", (status) => {
+      if (status === 0) keepCode(path, () => script.createCachedData());
+    });
+  const run = script.runInThisContext() as (...args: unknown[]) => void;
+  const module = { exports: {} };
+  run.call(module.exports, module.exports, require, module, file, dirname(file));
+  return module.exports;
+}
