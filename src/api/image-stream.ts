@@ -8,21 +8,14 @@
  */
 import { closing, failed } from "../base/closing.ts";
 import { blockError, errnoOf } from "../base/errors.ts";
-import { strerror } from "../base/errno.ts";
-import { MiB } from "../base/limits.ts";
 import { aboveImplicitFilters } from "../block/model/chain.ts";
-import type { ChildRef, DriverType, NodeSpec } from "../block/model/contract.ts";
-import type { BlockNode } from "../block/model/node.ts";
-import { type CopyBeforeWrite, copyBeforeWrite } from "../drivers/filter/copy-before-write.ts";
-import { snapshotAccess } from "../drivers/filter/snapshot-access.ts";
-import { memory } from "../drivers/protocol/memory.ts";
+import type { ChildRef, DriverType } from "../block/model/contract.ts";
+import { lostMoment, pointInTime } from "../job/backup/point-in-time.ts";
 import type { CallOptions, Node as NodeHandle } from "./node.ts";
 import { Node, releaseIdle } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
 import { checkStorage, followed, optionsOf } from "./options.ts";
-
-/** Bytes that a guest may overwrite during a stream, by default. */
-const SCRATCH_BYTES = 64 * MiB;
+import { scratchMemory } from "./scratch.ts";
 
 /** Options of imageStream(). */
 export interface ImageStreamOptions extends CallOptions {
@@ -135,42 +128,21 @@ async function insertSnapshot(node: NodeHandle, scratch: ChildRef | undefined): 
     const disk = await Node.attach(engine, source);
     return { disk, check: () => undefined, release: () => disk.close() };
   }
-  graph.register(copyBeforeWrite, snapshotAccess, memory);
-  const own: NodeSpec = { driver: memory.name, size: source.length, "max-bytes": SCRATCH_BYTES };
-  const spec = {
-    driver: copyBeforeWrite.name,
-    file: source.name,
-    target: scratch ?? own,
-    "on-cbw-error": "break-snapshot",
-  };
-  const filter = await graph.insertFilter(spec, source, { implicit: true });
-  const open = async (): Promise<Node> => {
-    const view = await graph.open({
-      driver: snapshotAccess.name,
-      file: filter.node.name,
-      "read-only": true,
-    });
-    return closing(
-      () => Node.attach(engine, view),
-      () => graph.release(view),
-    );
-  };
-  const disk = await open().catch((error: unknown) => failed(error, () => filter.end()));
+  const moment = await pointInTime(graph, source, scratch ?? scratchMemory(graph, source.length));
+  const disk = await Node.attach(engine, moment.node).catch((error: unknown) =>
+    failed(error, () => moment.end()),
+  );
   return {
     disk,
-    check: () => checkSnapshot(filter.node),
+    check: () => {
+      if (moment.lost !== undefined) throw lostMoment(moment.lost, "stream");
+    },
     release: () =>
       closing(
         () => disk.close(),
-        () => engine.jobs.exclusively(() => filter.end()),
+        () => engine.jobs.exclusively(() => moment.end()),
       ),
   };
-}
-
-function checkSnapshot(filter: BlockNode): void {
-  const lost = (filter.driver as CopyBeforeWrite).snapshotError;
-  if (lost === undefined) return;
-  throw blockError(lost, "stream", `what the guest overwrote could not be kept: ${strerror(lost)}`);
 }
 
 /** Reads what is frozen; a read that fails because the point in time was lost says so. */

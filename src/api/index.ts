@@ -89,6 +89,7 @@ export type { EngineOptions, EnginePlatform } from "./engine.ts";
 export {
   type BackupOptions,
   type CommitOptions,
+  type FleecingOptions,
   type JobOptions,
   type MirrorOptions,
   type NodeRef,

@@ -4,7 +4,8 @@
  */
 import { BlockError } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
-import { startBackup } from "../job/backup/backup.ts";
+import type { ChildRef } from "../block/model/contract.ts";
+import { type BackupStartOptions, startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
 import type { CommonJobArguments } from "../job/core/arguments.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
@@ -15,8 +16,10 @@ import { startMirror } from "../job/mirror/mirror.ts";
 import { type StreamJob, startStream } from "../job/stream/stream.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
-import { type CallOptions, type Node, checkCall, releaseIdle } from "./node.ts";
-import { callOptions, optionsOf, type OptionTable } from "./options.ts";
+import { type CallOptions, Node, checkCall, releaseIdle } from "./node.ts";
+import type { OpenSpec } from "./open.ts";
+import { callOptions, checkStorage, optionsOf, type OptionTable } from "./options.ts";
+import { scratchMemory } from "./scratch.ts";
 import type { ArgsOf, TypeOf } from "../wire/qapi/index.ts";
 
 /** A node: its handle or its name. */
@@ -73,6 +76,22 @@ export interface BackupOptions extends JobOptions {
   maxChunkBytes?: number | undefined;
   onSourceError?: OnError | undefined;
   onTargetError?: OnError | undefined;
+  /**
+   * What gives when what a guest is about to overwrite can't be copied to the target first: its write fails with the target's
+   * error (break-guest-write, the default, as QEMU 7.2), or the backup does (break-snapshot).
+   */
+  onCbwError?: TypeOf<"OnCbwError"> | undefined;
+  /**
+   * True, or where: what a guest overwrites is kept in a scratch disk, so that it never fails or waits for the target's sake. If
+   * the scratch disk has no room, the backup fails. With sync full, incremental or bitmap only. Default false.
+   */
+  fleecing?: boolean | FleecingOptions | undefined;
+}
+
+/** How a backup keeps what its guest overwrites. */
+export interface FleecingOptions {
+  /** A spec or a node, as long as the disk. What was backed up is freed in it. Default: 64 MiB of memory. */
+  scratch?: OpenSpec | NodeRef | undefined;
 }
 
 /** Options of stream(). */
@@ -134,6 +153,8 @@ export const backupOptions = {
   compress: "bool",
   maxWorkers: "int",
   maxChunkBytes: "int",
+  onCbwError: "OnCbwError",
+  fleecing: "Fleecing",
 } as const satisfies OptionTable<BackupOptions>;
 
 const checkBackup = optionsOf<BackupOptions>(backupOptions);
@@ -186,7 +207,18 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
   checkBackup(options);
   const engine = await prepare({ source, target, options });
   const args = backupArguments(source, target, options);
-  return watched(await startBackup(engine.graph, args, { signal: options.signal, numbered: true }), options);
+  return watched(await startBackup(engine.graph, args, backupStart(source, options)), options);
+}
+
+/** What blockdev-backup does not take of it. Throws CommandError for a scratch disk that is none. */
+export function backupStart(source: Node, options: BackupOptions): BackupStartOptions {
+  const { signal, onCbwError, fleecing = false } = options;
+  const { graph } = source.engine;
+  const { scratch } = typeof fleecing === "object" ? fleecing : {};
+  if (scratch !== undefined && !(scratch instanceof Node)) checkStorage(scratch, graph.drivers);
+  const wished = (scratch instanceof Node ? scratch.name : scratch) as ChildRef | undefined;
+  const kept = fleecing === false ? undefined : (wished ?? scratchMemory(graph, source.length));
+  return { signal, onCbwError, scratch: kept, numbered: true };
 }
 
 /** What blockdev-backup takes for it. */

@@ -50,6 +50,8 @@ const things = {
   SnapshotId: struct({ "*id": "str", "*name": "str" }),
   SnapshotRef: { kind: "alternate", types: ["str", "SnapshotId"] },
   AutoResume: struct({ "*probeMs": "number", "*hasRoom": "Function", "*signal": "Signal" }),
+  FleecingOptions: struct({ "*scratch": "Storage" }),
+  Fleecing: { kind: "alternate", types: ["bool", "FleecingOptions"] },
   Drivers: thing("array of drivers", Array.isArray),
   Array: thing("array", Array.isArray),
   Kernels: enumOf("auto", "twin"),

@@ -13,7 +13,7 @@ import type { Engine } from "../machine/engine.ts";
 import type { ArgsOf } from "../wire/qapi/index.ts";
 import { checkAutoResume } from "./auto-resume.ts";
 import { type AddBitmapOptions, type BitmapSource, addBitmapOptions, namedSources } from "./bitmaps.ts";
-import { type BackupOptions, backupArguments, backupOptions, watched } from "./jobs.ts";
+import { type BackupOptions, backupArguments, backupOptions, backupStart, watched } from "./jobs.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./open.ts";
 import { callOptions, checkArgument, checkNodeSpec, optionsOf } from "./options.ts";
@@ -207,7 +207,7 @@ async function run(
     const backups = actions.filter((action) => action.type === "backup");
     const jobs = await runTransaction(graph, args, (action) => {
       const asked = wire.get(action);
-      return { numbered: true, signal: asked?.type === "backup" ? asked.signal : undefined };
+      return asked?.type === "backup" ? backupStart(asked.source, asked) : {};
     });
     return jobs.map((job, index) => watched(job, backups[index]!));
   };

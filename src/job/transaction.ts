@@ -14,9 +14,13 @@ import { prepareInternalSnapshot } from "../block/graph/internal-snapshots.ts";
 import { drained } from "../block/model/drain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { ArgsOf, TransactionAction } from "../wire/qapi/index.ts";
-import { type BackupAction, backupAction, driveBackupAction } from "./backup/backup.ts";
+import {
+  type BackupAction,
+  type BackupStartOptions,
+  backupAction,
+  driveBackupAction,
+} from "./backup/backup.ts";
 import type { BackupJob } from "./backup/job.ts";
-import type { StartOptions } from "./core/arguments.ts";
 import { jobsOf } from "./core/registry.ts";
 import { JobTransaction } from "./core/transaction.ts";
 
@@ -33,7 +37,7 @@ const undoable = (undo: () => void): Prepared => ({ abort: undo });
 async function prepare(
   graph: BlockGraph,
   action: TransactionAction,
-  options: StartOptions,
+  options: BackupStartOptions,
 ): Promise<Prepared> {
   switch (action.type) {
     case "abort":
@@ -98,7 +102,7 @@ function concerned(graph: BlockGraph, actions: readonly TransactionAction[]): Bl
 }
 
 /** What a caller inside the program may add to a job's action. */
-export type ActionOptions = (action: TransactionAction) => Omit<StartOptions, "transaction">;
+export type ActionOptions = (action: TransactionAction) => Omit<BackupStartOptions, "transaction">;
 
 /**
  * Runs a transaction, and resolves with its jobs, running, in the order of their actions. Rejects with the error of the action

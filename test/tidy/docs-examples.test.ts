@@ -42,7 +42,7 @@ describe("examples", () => {
   }
 
   it("are all run here", () => {
-    const known = ["bitmap", "browser", "client", "daemon", "enospc", "file"];
+    const known = ["bitmap", "browser", "client", "daemon", "enospc", "file", "fleecing"];
     expect(runnableNames(RECIPES).toSorted()).toEqual(known);
     expect(runnableNames("README.md")).toEqual(["example"]);
   });
@@ -56,6 +56,12 @@ describe("examples", () => {
     const text = run("enospc");
     expect(text).toMatch(/^write of \d+ bytes at \d+: no space$/m);
     expect(text).toContain("cancelled: true");
+  });
+
+  it("a backup that never fails its guest", () => {
+    expect(run("fleecing")).toBe(
+      "the target is full: the job waits, the guest does not\nthe copy begins with 1, the disk with 2\n",
+    );
   });
 
   it("incremental backups", () => {

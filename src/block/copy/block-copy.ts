@@ -52,6 +52,7 @@ export class BlockCopy implements CopyState {
   skipUnallocated = false;
   progress: CopyProgress | undefined;
   history: CopyHistory | undefined;
+  onCopied: ((range: ByteRange) => Promise<void>) | undefined;
   rateLimit: CopyRateLimit | undefined;
 
   constructor(options: BlockCopyOptions) {

@@ -81,6 +81,8 @@ export interface CopyState {
   readonly rateLimit: CopyRateLimit | undefined;
   /** Kept for whoever wants to know. */
   readonly history: CopyHistory | undefined;
+  /** Called with what was copied for good, before it counts as done; does not reject. */
+  readonly onCopied: ((range: ByteRange) => Promise<void>) | undefined;
   markDirty(range: ByteRange): void;
   markClean(range: ByteRange): void;
 }
@@ -238,6 +240,7 @@ export class CopyPass {
   async #work(range: ByteRange, zero: boolean): Promise<void> {
     try {
       await this.#copyRange(range, zero);
+      await this.#copy.onCopied?.(range);
       this.#copy.progress?.done(this.#clusters(range));
     } catch (error) {
       await this.#split(range, zero, error);
@@ -268,6 +271,7 @@ export class CopyPass {
       });
       const left = failed.reduce((sum, one) => sum + this.#clusters(one), 0);
       for (const one of failed) this.#copy.markDirty(one);
+      for (const part of without(range, failed)) await this.#copy.onCopied?.(part);
       if (this.error === known) this.error = copyErrorOf(failed[0]!.error);
       if (left < this.#clusters(range)) this.#copy.progress?.done(this.#clusters(range) - left);
     } catch (error) {
@@ -276,6 +280,15 @@ export class CopyPass {
       else throw error;
     }
   }
+}
+
+/** The parts of a range that are in none of `holes`, which lie within it, ascending. */
+function without({ offset, bytes }: ByteRange, holes: readonly ByteRange[]): ByteRange[] {
+  const starts = [offset, ...holes.map((hole) => hole.offset + hole.bytes)];
+  const ends = [...holes.map((hole) => hole.offset), offset + bytes];
+  return starts
+    .map((start, at) => ({ offset: start, bytes: ends[at]! - start }))
+    .filter((part) => part.bytes > 0);
 }
 
 function copyErrorOf(error: unknown): CopyError {

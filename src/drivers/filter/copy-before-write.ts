@@ -55,6 +55,8 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   readonly #breakGuestWrite: boolean;
   readonly #timeoutMs: number;
   #snapshotError: Errno | undefined;
+  /** Called when the snapshot is given up. */
+  onBroken: (() => void) | undefined;
   /** Clusters that the source may not hold any more: they are read from the target. */
   readonly #done: Bitmap;
   /** What belongs to the snapshot: the option `bitmap`, less what was discarded. */
@@ -205,7 +207,9 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
       if (error instanceof AssertionError) throw error;
       const cause = error as CopyError | BlockError;
       if (this.#breakGuestWrite) throw this.#failed(op, range, cause);
-      this.#snapshotError ??= cause.code;
+      if (this.#snapshotError !== undefined) return;
+      this.#snapshotError = cause.code;
+      this.onBroken?.();
     }
   }
 

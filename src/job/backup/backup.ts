@@ -5,11 +5,11 @@
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BackupAction } from "./action.ts";
-import { createBackup } from "./create.ts";
+import { type BackupStartOptions, createBackup } from "./create.ts";
 import type { BackupJob } from "./job.ts";
-import type { StartOptions } from "../core/arguments.ts";
 
 export type { BackupAction, TransactionAction } from "./action.ts";
+export type { BackupStartOptions } from "./create.ts";
 export { driveBackupAction, startDriveBackup } from "./drive-backup.ts";
 
 /** blockdev-backup's arguments as the wire has them. */
@@ -18,9 +18,9 @@ export type BackupArgs = ArgsOf<"blockdev-backup">;
 /** blockdev-backup as an action. */
 class BlockdevBackupAction extends BackupAction {
   readonly #args: BackupArgs;
-  readonly #options: StartOptions;
+  readonly #options: BackupStartOptions;
 
-  constructor(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}) {
+  constructor(graph: BlockGraph, args: BackupArgs, options: BackupStartOptions = {}) {
     super(graph);
     this.#args = args;
     this.#options = options;
@@ -35,7 +35,11 @@ class BlockdevBackupAction extends BackupAction {
 }
 
 /** blockdev-backup as an action of a transaction. */
-export function backupAction(graph: BlockGraph, args: BackupArgs, options: StartOptions = {}): BackupAction {
+export function backupAction(
+  graph: BlockGraph,
+  args: BackupArgs,
+  options: BackupStartOptions = {},
+): BackupAction {
   return new BlockdevBackupAction(graph, args, options);
 }
 
@@ -43,7 +47,7 @@ export function backupAction(graph: BlockGraph, args: BackupArgs, options: Start
 export function startBackup(
   graph: BlockGraph,
   args: BackupArgs,
-  options: StartOptions = {},
+  options: BackupStartOptions = {},
 ): Promise<BackupJob> {
   return new BlockdevBackupAction(graph, args, options).run();
 }

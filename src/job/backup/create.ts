@@ -11,8 +11,10 @@ import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import { CopyBeforeWrite, copyBeforeWrite } from "../../drivers/filter/copy-before-write.ts";
-import type { ArgsOf } from "../../wire/qapi/index.ts";
+import type { ArgsOf, TypeOf } from "../../wire/qapi/index.ts";
+import type { ChildRef } from "../../block/model/contract.ts";
 import { BackupJob, type BackupPlan, type BackupSync, type BitmapMode } from "./job.ts";
+import { type PointInTime, pointInTime } from "./point-in-time.ts";
 import { prepareJob } from "../start.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { checkErrorPolicy } from "../core/error-policy.ts";
@@ -23,12 +25,20 @@ const MAX_INT = 2 ** 31 - 1;
 /** The arguments that backups of both commands share. */
 export type CommonBackupArgs = Omit<ArgsOf<"blockdev-backup">, "device" | "target">;
 
+/** What a caller inside the program may add, beside what every job takes. */
+export interface BackupStartOptions extends StartOptions {
+  /** What gives when what a guest is about to overwrite can't be copied: its write (the default), or the backup. */
+  onCbwError?: TypeOf<"OnCbwError"> | undefined;
+  /** Where what a guest overwrites is kept, so that it never waits for the target (fleecing). */
+  scratch?: ChildRef | undefined;
+}
+
 /** A backup between nodes that are known. */
 export interface BackupRequest {
   source: BlockNode;
   target: BlockNode;
   args: CommonBackupArgs;
-  options: StartOptions;
+  options: BackupStartOptions;
 }
 
 interface BitmapChoice {
@@ -42,21 +52,32 @@ export async function createBackup(graph: BlockGraph, request: BackupRequest): P
   const choice = chooseBitmap(source, args);
   const plan = checkNodes(graph, request, choice.sync);
   const { bitmap } = choice;
+  const { scratch } = request.options;
+  if (scratch !== undefined) checkFleecing(choice.sync);
   return prepareJob({
     async take(leases) {
       if (bitmap) leases.add(splitBitmap(bitmap));
       if (source.length !== target.length)
         throw new CommandError("Source and target image have different sizes");
-      return leases.add(await insertFilter(graph, request));
+      const moment =
+        scratch === undefined ? undefined : leases.add(await pointInTime(graph, source, scratch));
+      const filter = await insertFilter(graph, { ...request, source: moment?.node ?? source });
+      return { moment, filter: leases.add(filter) };
     },
-    make: (filter) => makeJob({ ...request, graph, plan, bitmap, filter }),
-    hold: async (job, filter) => {
+    make: ({ moment, filter }) => makeJob({ ...request, graph, plan, bitmap, filter, moment }),
+    hold: async (job, { filter }) => {
       await job.addNode(filter.node, "main node", { perm: 0, shared: Perm.all });
       filter.driver(CopyBeforeWrite).copy.configure({ compress: plan.compress });
       await job.addNode(target, "target", { perm: 0, shared: Perm.all });
     },
     speed: args.speed,
   });
+}
+
+/** A moment shows what a disk held, and not which of its layers did; and whoever copies nothing needs none. */
+function checkFleecing(sync: BackupSync): void {
+  if (sync === "full" || sync === "bitmap") return;
+  throw new CommandError(`Fleecing copies all of a disk, or what a bitmap says: not sync mode '${sync}'`);
 }
 
 /** From now on the guest's writes go to a successor; the job decides what becomes of both, unless it is never made. */
@@ -134,7 +155,8 @@ function checkNodes(
 }
 
 /** Inserts the filter above the source. */
-function insertFilter(graph: BlockGraph, { source, target, args }: BackupRequest): Promise<FilterLease> {
+function insertFilter(graph: BlockGraph, request: BackupRequest): Promise<FilterLease> {
+  const { source, target, args, options } = request;
   const name = args["filter-node-name"];
   // The job needs this driver, whatever the caller has registered.
   graph.register(copyBeforeWrite);
@@ -143,6 +165,7 @@ function insertFilter(graph: BlockGraph, { source, target, args }: BackupRequest
     file: source.name,
     target: target.name,
     discard: "unmap" as const,
+    ...(options.onCbwError === undefined ? {} : { "on-cbw-error": options.onCbwError }),
     ...(name === undefined ? {} : { "node-name": name }),
   };
   return graph.insertFilter(spec, source, { implicit: name === undefined }).catch((error: unknown) => {
@@ -155,15 +178,18 @@ interface JobParts extends BackupRequest {
   plan: BackupPlan;
   bitmap: BitmapChoice["bitmap"];
   filter: FilterLease;
+  moment: PointInTime | undefined;
 }
 
-function makeJob({ graph, source, args, options, plan, bitmap, filter }: JobParts): BackupJob {
+function makeJob(parts: JobParts): BackupJob {
+  const { graph, source, args, options, plan, bitmap, filter, moment } = parts;
   const { copy } = filter.driver(CopyBeforeWrite);
   if (plan.maxChunk > 0 && plan.maxChunk < copy.clusterSize) {
     throw new CommandError(
       `Required max-chunk (${plan.maxChunk}) is less than backup cluster size (${copy.clusterSize})`,
     );
   }
-  const common = jobOptions(graph, source, args, { ...options, type: "backup" });
-  return new BackupJob({ ...common, plan, filter, copy, bitmap });
+  const { signal, transaction, numbered } = options;
+  const common = jobOptions(graph, source, args, { signal, transaction, numbered, type: "backup" });
+  return new BackupJob({ ...common, plan, filter, copy, bitmap, moment });
 }

@@ -7,9 +7,8 @@ import { Role } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BackupAction } from "./action.ts";
-import { createBackup } from "./create.ts";
+import { type BackupStartOptions, createBackup } from "./create.ts";
 import type { BackupJob } from "./job.ts";
-import type { StartOptions } from "../core/arguments.ts";
 import { openTargetImage } from "../core/target-image.ts";
 
 /** drive-backup's arguments as the wire has them. */
@@ -18,9 +17,9 @@ export type DriveBackupArgs = ArgsOf<"drive-backup">;
 /** Makes or opens the target. */
 class DriveBackupAction extends BackupAction {
   readonly #args: DriveBackupArgs;
-  readonly #options: StartOptions;
+  readonly #options: BackupStartOptions;
 
-  constructor(graph: BlockGraph, args: DriveBackupArgs, options: StartOptions = {}) {
+  constructor(graph: BlockGraph, args: DriveBackupArgs, options: BackupStartOptions = {}) {
     super(graph);
     this.#args = args;
     this.#options = options;
@@ -51,7 +50,7 @@ class DriveBackupAction extends BackupAction {
 export function driveBackupAction(
   graph: BlockGraph,
   args: DriveBackupArgs,
-  options: StartOptions = {},
+  options: BackupStartOptions = {},
 ): BackupAction {
   return new DriveBackupAction(graph, args, options);
 }
@@ -60,7 +59,7 @@ export function driveBackupAction(
 export function startDriveBackup(
   graph: BlockGraph,
   args: DriveBackupArgs,
-  options: StartOptions = {},
+  options: BackupStartOptions = {},
 ): Promise<BackupJob> {
   return new DriveBackupAction(graph, args, options).run();
 }

@@ -12,10 +12,12 @@ import { blockError } from "../../base/errors.ts";
 import type { FilterLease } from "../../block/graph/leases.ts";
 import type { BlockCopy, CopyError, CopyPass } from "../../block/copy/block-copy.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
+import { CopyBeforeWrite } from "../../drivers/filter/copy-before-write.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
 import { TargetRecovery } from "../core/target-recovery.ts";
+import { type PointInTime, lostMoment } from "./point-in-time.ts";
 import type { Child } from "../../block/model/node.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 
@@ -44,6 +46,8 @@ export interface BackupJobOptions extends BlockJobOptions {
   filter: FilterLease;
   /** The filter's copy state. */
   copy: BlockCopy;
+  /** The moment that is read instead of the disk itself (fleecing); the job lets it go at its end. */
+  moment?: PointInTime | undefined;
   /** A bitmap with a successor, and what becomes of it at the end. */
   bitmap?: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
 }
@@ -52,6 +56,7 @@ export interface BackupJobOptions extends BlockJobOptions {
 export class BackupJob extends BlockJob {
   readonly #plan: BackupPlan;
   readonly #filter: FilterLease;
+  readonly #moment: PointInTime | undefined;
   readonly #copy: BlockCopy;
   readonly #bitmap: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
   readonly #recovery: TargetRecovery;
@@ -62,6 +67,7 @@ export class BackupJob extends BlockJob {
     super(options);
     this.#plan = options.plan;
     this.#filter = options.filter;
+    this.#moment = options.moment;
     this.#copy = options.copy;
     this.#bitmap = options.bitmap;
     const { length, clusterSize } = options.copy;
@@ -73,6 +79,12 @@ export class BackupJob extends BlockJob {
       isActive: () => this.speed > 0,
       delayMs: (bytes) => this.rateDelayMs(bytes),
     };
+    const onLost = (): void => {
+      this.#pass?.cancelUnlessFinished();
+      this.enter();
+    };
+    options.filter.driver(CopyBeforeWrite).onBroken = onLost;
+    if (this.#moment) this.#readsMoment(this.#moment, onLost);
     this.#copy.progress = {
       done: (bytes) => {
         this.backoff.progress();
@@ -82,6 +94,21 @@ export class BackupJob extends BlockJob {
     };
   }
 
+  /** What was copied needs no room at the scratch disk any more, and can't be copied again. */
+  #readsMoment(moment: PointInTime, onLost: () => void): void {
+    moment.onLost(onLost);
+    this.#copy.onCopied = async (range) => {
+      this.#overwritten.set(range.offset, range.bytes);
+      await moment.forget(range);
+    };
+  }
+
+  /** Throws when the guest was let go on at the cost of the moment that is backed up. */
+  #checkMoment(): void {
+    const lost = this.#filter.driver(CopyBeforeWrite).snapshotError ?? this.#moment?.lost;
+    if (lost !== undefined) throw lostMoment(lost, "backup");
+  }
+
   /** @internal */
   protected override async run(): Promise<void> {
     if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
@@ -89,7 +116,10 @@ export class BackupJob extends BlockJob {
     this.progress.setRemaining(this.#copy.remaining);
     if (this.#plan.sync === "top") await this.#leaveOutBacking();
     if (this.#plan.sync === "none") {
-      while (!this.isCancelled) await this.yieldUntilEntered();
+      while (!this.isCancelled) {
+        this.#checkMoment();
+        await this.yieldUntilEntered();
+      }
     } else await this.#copyAll();
   }
 
@@ -118,6 +148,7 @@ export class BackupJob extends BlockJob {
       const pass = await this.#onePass();
       if (pass.broken) throw pass.broken;
       if (this.isCancelled) return;
+      this.#checkMoment();
       // Cancelled without the job: it was paused, and goes on with a new pass.
       if (pass.cancelled) continue;
       // A backup that is reported complete is on stable storage (QEMU's may be in its caches still).
@@ -200,6 +231,7 @@ export class BackupJob extends BlockJob {
   protected override async release(): Promise<void> {
     await super.release();
     this.#copy.history = undefined;
+    this.#copy.onCopied = undefined;
     this.#recovery.free();
     this.#overwritten.free();
   }
@@ -211,6 +243,7 @@ export class BackupJob extends BlockJob {
     await closing(
       () => this.removeAllNodes(),
       () => this.aside(() => this.#filter.end()),
+      () => this.aside(async () => this.#moment?.end()),
       async () => held?.end(),
     );
   }
