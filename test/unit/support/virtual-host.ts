@@ -1,7 +1,8 @@
 // A Host for tests, in Node and in browsers: virtual time, repeatable randomness, no files. Timers fire only while
 // `settle` waits for something, in order of their time, when nothing else has anything left to do.
 import { BlockError } from "../../../src/base/errors.ts";
-import type { Clock, Host, HostFiles } from "../../../src/base/host.ts";
+import type { Clock, Host, HostCrypto, HostFiles } from "../../../src/base/host.ts";
+import { browserCrypto } from "../../../src/platform/browser/crypto.ts";
 
 interface Timer {
   atMs: number;
@@ -12,6 +13,8 @@ interface Timer {
 export class VirtualClock implements Clock {
   #nowMs = 0;
   readonly #timers = new Set<Timer>();
+  /** Work of the platform, which takes time of its own: virtual time stands still meanwhile. */
+  readonly #outside = new Set<Promise<unknown>>();
 
   nowMs(): number {
     return this.#nowMs;
@@ -38,9 +41,20 @@ export class VirtualClock implements Clock {
     return this.#timers.size;
   }
 
-  /** Lets all that needs no time happen. */
+  /** Work that the platform does in a time of its own; here it takes `tookMs`, whatever it takes there. */
+  async outside<T>(work: Promise<T>, tookMs: number): Promise<T> {
+    this.#outside.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#outside.delete(work);
+      this.#nowMs += tookMs;
+    }
+  }
+
+  /** Lets all that needs no time happen, and what the platform does. */
   async idle(): Promise<void> {
-    for (let i = 0; i < 3; i++) await this.turn();
+    for (let i = 0; i < 3 || this.#outside.size > 0; i++) await this.turn();
   }
 
   /** Goes to the next timer and fires it; false if there is none. */
@@ -82,7 +96,10 @@ const files: HostFiles = {
   resolve: (_base, path) => path,
 };
 
-/** A host in virtual time. */
+/** Rounds of PBKDF2 in a millisecond of virtual time. */
+export const ROUNDS_PER_MS = 100;
+
+/** A host in virtual time. Keys are derived at a steady speed: one that measures how fast it can would not end else. */
 export class VirtualHost implements Host {
   readonly clock = new VirtualClock();
   readonly files = files;
@@ -97,4 +114,11 @@ export class VirtualHost implements Host {
       return Math.floor((this.#seed / 2 ** 32) * limit);
     },
   };
+  readonly #crypto: HostCrypto = {
+    ...browserCrypto,
+    randomBytes: (bytes) => Uint8Array.from({ length: bytes }, () => this.random.below(256)),
+    pbkdf2: (request) =>
+      this.clock.outside(browserCrypto.pbkdf2(request), request.iterations / ROUNDS_PER_MS),
+  };
+  readonly crypto = (): Promise<HostCrypto> => Promise.resolve(this.#crypto);
 }

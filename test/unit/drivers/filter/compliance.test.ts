@@ -1,7 +1,8 @@
-// The suite of filter-compliance.ts for every filter that shows a disk as it is.
+// The suite of filter-compliance.ts for every filter that shows a disk as it is, and for the view of one as it was.
 import { blkdebug } from "../../../../src/drivers/filter/blkdebug.ts";
 import { copyBeforeWrite } from "../../../../src/drivers/filter/copy-before-write.ts";
 import { copyOnRead } from "../../../../src/drivers/filter/copy-on-read.ts";
+import { snapshotAccess } from "../../../../src/drivers/filter/snapshot-access.ts";
 import { throttle } from "../../../../src/drivers/filter/throttle.ts";
 import { throttleGroupsOf } from "../../../../src/block/throttle/throttle.ts";
 import { testFilter } from "../../support/filter-compliance.ts";
@@ -17,4 +18,19 @@ testFilter({
   type: throttle,
   spec: (file) => ({ file, "throttle-group": "none" }),
   prepare: ({ graph }) => void throttleGroupsOf(graph).add("none", {}),
+});
+testFilter({
+  type: snapshotAccess,
+  spec: () => ({ file: "keeper" }),
+  prepare: async (bench) => {
+    await bench.disk("before", 256 * 1024);
+    await bench.graph.add({
+      driver: copyBeforeWrite.name,
+      "node-name": "keeper",
+      file: "disk",
+      target: "before",
+      discard: "unmap",
+    });
+  },
+  writer: "keeper",
 });
