@@ -5,7 +5,7 @@
  * Invariants: memory is bounded by the arena's slots of the pieces under way; pieces start and end at the target's
  * clusters, so that no cluster is written twice or copied on write.
  */
-import { type Answer, andThen, isPromise } from "../base/answer.ts";
+import { type Answer, andThen, ending, isPromise } from "../base/answer.ts";
 import { closing } from "../base/closing.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
@@ -22,6 +22,7 @@ import {
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
 import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
+import { WriteOrder } from "../block/copy/write-order.ts";
 import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
@@ -45,6 +46,11 @@ export interface ConvertOptions {
   sparseBytes?: number;
   /** Pieces under way at once, >= 1; default as fits the host. */
   parallel?: number;
+  /**
+   * Pieces that are read at once are written in their order, so that the target's clusters follow each other in its file; default
+   * false. Compressed ones come as they are ready.
+   */
+  inOrder?: boolean;
   /** Data copied per second, bytes; 0 (default): no limit. */
   speedBytesPerSecond?: number;
   /**
@@ -66,6 +72,7 @@ const checkOptions = optionsOf<ConvertOptions>({
   compress: "bool",
   sparseBytes: "int",
   parallel: "int",
+  inOrder: "bool",
   speedBytesPerSecond: "Finite",
   salvage: "Function",
 });
@@ -153,6 +160,7 @@ class Conversion {
   /** Bytes of the target's backing file, which ends the zeroes that must be written. */
   readonly #backingBytes: number;
   readonly #copier: RangeCopier;
+  readonly #order: WriteOrder | undefined;
   readonly #options: ConvertOptions;
   readonly #length: number;
   /** Pieces are multiples of this. */
@@ -188,6 +196,7 @@ class Conversion {
       : Math.max(limits.pwriteZeroesAlignment, limits.requestAlignment, DEFAULT_SPARSE);
     this.#layers = { base: options.targetHasBacking ? skipFilters(source.node).backing?.node : undefined };
     this.#backingBytes = skipFilters(target.node).backing?.node.length ?? 0;
+    this.#order = options.inOrder && !compress ? new WriteOrder() : undefined;
     const how: RangeCopierOptions = {
       source,
       target,
@@ -199,6 +208,7 @@ class Conversion {
       targetIsZero: options.targetIsZero ?? false,
       clusterSize: compress ? cluster : granule,
       maxTransfer: this.#pieces.bytes,
+      ...(this.#order ? { order: this.#order } : {}),
       ...(options.salvage ? { salvage: options.salvage } : {}),
     };
     this.#copier = new RangeCopier(how);
@@ -322,7 +332,11 @@ class Conversion {
 
   /** Answers with where the piece ends. */
   #copy({ offset, bytes }: Piece): Answer<number> {
-    const copying = this.#copier.copyData(offset, bytes);
+    this.#order?.begin(offset);
+    const copying = ending(
+      () => this.#copier.copyData(offset, bytes),
+      () => this.#order?.end(offset),
+    );
     return isPromise(copying) ? copying.then(() => offset + bytes) : offset + bytes;
   }
 

@@ -17,6 +17,7 @@ import { skipFilters } from "../model/chain.ts";
 import type { Child } from "../model/node.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import { type ChainStatus, blockStatusAbove } from "../io/status.ts";
+import type { WriteOrder } from "./write-order.ts";
 
 /** Largest piece that is read and written at once, bytes. */
 export const MAX_COPY_BUFFER = MiB;
@@ -96,6 +97,8 @@ export interface RangeCopierOptions {
   clusterSize?: number;
   /** Largest request, bytes; default MAX_COPY_BUFFER. */
   maxTransfer?: number;
+  /** Pieces that it knows are written in its order. */
+  order?: WriteOrder;
   /** Sectors that can't be read are told here, and count as zeroes; default: they end the copy. */
   salvage?: (unread: UnreadRange) => void;
 }
@@ -115,6 +118,7 @@ export class RangeCopier {
   readonly #zeroFlags: RequestFlags;
   readonly #clusterSize: number;
   readonly #maxTransfer: number;
+  readonly #order: WriteOrder | undefined;
   readonly #salvage: ((unread: UnreadRange) => void) | undefined;
   /** The zero runs of the piece that is looked at. */
   #runs = new Uint32Array(0);
@@ -133,6 +137,7 @@ export class RangeCopier {
     this.#skipZeroed = options.skipZeroed ?? false;
     this.#discardUnknown = options.discardUnknown ?? false;
     this.#clusterSize = options.clusterSize ?? 65536;
+    this.#order = options.order;
     this.#salvage = options.salvage;
     const flags = options.writeFlags ?? 0;
     this.#dataFlags = flags | (this.compress ? Req.compressed : 0);
@@ -276,11 +281,18 @@ export class RangeCopier {
     } catch (error) {
       this.#fail("read", error, range);
     }
-    if (!isPromise(reading)) return this.#writePiece(offset, buffer, range);
+    if (!isPromise(reading)) return this.#inTurn(offset, buffer, range);
     return reading.then(
-      () => this.#writePiece(offset, buffer, range),
+      () => this.#inTurn(offset, buffer, range),
       (error) => this.#fail("read", error, range),
     );
+  }
+
+  #inTurn(offset: number, buffer: Uint8Array, range: ByteRange): Answer<void> {
+    const turn = this.#order?.turn(offset);
+    return turn
+      ? turn.then(() => this.#writePiece(offset, buffer, range))
+      : this.#writePiece(offset, buffer, range);
   }
 
   #writePiece(offset: number, buffer: Uint8Array, range: ByteRange): Answer<void> {

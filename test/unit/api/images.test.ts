@@ -70,6 +70,23 @@ describe("convert", () => {
     }
   });
 
+  it("writes in order where it is asked to, whatever is read first", async () => {
+    const source = await disk(24 * MiB, "source");
+    await source.write(0, pattern(24 * MiB, 1));
+    const { driver } = source.blockNode;
+    const read = driver.pread.bind(driver);
+    driver.pread = (offset, buffer, flags) =>
+      offset > 0
+        ? read(offset, buffer, flags)
+        : new Promise((resolve) => setTimeout(resolve, 20)).then(() => read(offset, buffer, flags));
+    const target = await qcow2(24 * MiB, "target");
+    await convert(source, target, { targetIsZero: true, inOrder: true, parallel: 6, sparseBytes: 0 });
+    // One run of the file for all of the disk.
+    const places = (await all(map(target))).map(({ offset, bytes }) => ({ offset, bytes }));
+    expect(places).toEqual([{ offset: 0, bytes: 24 * MiB }]);
+    expect(await compare(source, target)).toMatchObject({ identical: true });
+  });
+
   it("overwrites what the target held, with zeroes too", async () => {
     const source = await disk(MiB, "source");
     await source.write(300 * KiB, pattern(5000, 3));

@@ -28,7 +28,7 @@ export function addConvert(program: Command): void {
     .option("-c, --compress", "store compressed clusters")
     .option("-S, --sparse <bytes>", "runs of zeroes that are not stored; 0: store everything; default: 4k")
     .option("-m, --parallel <count>", "pieces under way at once, 1 to 16")
-    .option("-W, --out-of-order", "accepted: pieces are written out of order anyway")
+    .option("-W, --out-of-order", "write pieces as they are read, not in their order")
     .option("-t, --cache <mode>", "caching of the target; default: unsafe")
     .option("-T, --source-cache <mode>", "caching of the source; default: writeback")
     .option(

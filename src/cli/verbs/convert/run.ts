@@ -170,6 +170,7 @@ function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
     ...(parallel === undefined ? {} : { parallel }),
     ...(flags.salvage ? { salvage: (unread) => tellUnread(verb, flags, unread) } : {}),
     speedBytesPerSecond,
+    inOrder: !(flags.outOfOrder ?? false),
     compress: flags.compress ?? false,
     onProgress: verb.progress.show,
     signal: verb.signal,
