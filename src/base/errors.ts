@@ -21,6 +21,8 @@ export interface ErrorDetails {
   unexpected?: string;
   /** The verb of the command line that does what this one refuses. */
   instead?: string;
+  /** What `check -r all` would take out of the image to make it a possible one. */
+  removable?: string;
 }
 
 /** What a BlockError says beside its message. `offset` and `bytes` are in bytes of the node named. */

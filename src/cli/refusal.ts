@@ -27,8 +27,14 @@ export function checkOutput(output: string, status?: number): void {
 export function told(error: unknown): string {
   const message = messageOf(error);
   if (error instanceof Refusal) return message;
-  const verb = detailOf(error, "instead");
-  const hint =
-    verb === undefined ? detailOf(error, "hint") : `You can use '${programName()} ${verb}' instead.`;
+  const hint = advice(error);
   return hint === undefined ? message : `${message}\n${hint}`;
+}
+
+function advice(error: unknown): string | undefined {
+  const verb = detailOf(error, "instead");
+  if (verb !== undefined) return `You can use '${programName()} ${verb}' instead.`;
+  const removable = detailOf(error, "removable");
+  if (removable !== undefined) return `You can force-remove ${removable} with ${programName()} check -r all`;
+  return detailOf(error, "hint");
 }

@@ -183,7 +183,15 @@ async function ours(path: string, repair?: Repair): Promise<Answer> {
   } catch (error) {
     const refusal = checkRefusal(error, path);
     if (!refusal) throw error;
-    return { status: refusal.status, words: [...words, `qemu-img: ${refusal.words}`], report: undefined };
+    const told = refusal.words.map((text) => `qemu-img: ${text}`.replace("qemu-img: ERROR", "ERROR"));
+    return {
+      status: refusal.status,
+      words: [
+        ...words,
+        ...told.flatMap((text) => text.replace("with blockwright", "with qemu-img").split("\n")),
+      ],
+      report: undefined,
+    };
   } finally {
     await engine.close();
   }

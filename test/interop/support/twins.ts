@@ -172,7 +172,9 @@ function withoutSteps(text: string): string {
 
 /** A program that a signal ended has the status that shells give it. */
 function outcome({ status, signal, stdout, stderr }: Outcome & { signal?: NodeJS.Signals | null }): Outcome {
-  const words = stderr.replaceAll(/^qemu-img: /gm, "blockwright: ");
+  const words = stderr
+    .replaceAll(/^qemu-img: /gm, "blockwright: ")
+    .replaceAll("with qemu-img check", "with blockwright check");
   return {
     status: signal ? 128 + constants.signals[signal] : status,
     stdout,

@@ -3,6 +3,7 @@ import { stringifyJson } from "../../../wire/qapi/index.ts";
 import type { CheckReport } from "../../../api/check.ts";
 import { BlockError, CommandError, errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
+import { told } from "../../refusal.ts";
 import { twoDigits } from "../../options/sizes.ts";
 
 const FAILED = 1;
@@ -17,14 +18,15 @@ export function exitStatus({ checkErrors, corruptions, leaks }: CheckReport): nu
   return leaks > 0 ? LEAKS_LEFT : 0;
 }
 
-/** What is said, and the exit status, when a check threw; undefined: that was no error of images. */
-export function checkRefusal(error: unknown, file: string): { words: string; status: number } | undefined {
+/** What is said, message by message, and the exit status, when a check threw; undefined: that was no error of images. */
+export function checkRefusal(error: unknown, file: string): { words: string[]; status: number } | undefined {
   if (!(error instanceof BlockError || error instanceof CommandError)) return undefined;
   if (!(error instanceof BlockError) || error.op !== "check")
-    return { words: `Could not open '${file}': ${error.message}`, status: FAILED };
-  if (errnoOf(error) === "ENOTSUP")
-    return { words: "This image format does not support checks", status: NO_CHECK };
-  return { words: `Check failed: ${strerror(errnoOf(error))}`, status: FAILED };
+    return { words: [`Could not open '${file}': ${told(error)}`], status: FAILED };
+  const code = errnoOf(error);
+  if (code === "ENOTSUP") return { words: ["This image format does not support checks"], status: NO_CHECK };
+  const reason = error.message === strerror(code) ? [] : [`ERROR ${told(error)}`];
+  return { words: [...reason, `Check failed: ${strerror(code)}`], status: FAILED };
 }
 
 /** What `qemu-img check` prints for people. */

@@ -3,13 +3,12 @@
  * 3 leaks only, 63 the format has no check.
  */
 import { printable } from "../../printable.ts";
-import { messageOf } from "../../../base/errors.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { type CheckReport, check as checkImage, type OpenSpec } from "../../../node.ts";
 import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
 import { describeImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
-import { checkOutput, Refusal } from "../../refusal.ts";
+import { checkOutput, Refusal, told } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -56,7 +55,7 @@ async function opening(file: string, body: () => Promise<NodeSpec>): Promise<Nod
     return await body();
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    throw new Refusal(`Could not open '${file}': ${messageOf(error)}`);
+    throw new Refusal(`Could not open '${file}': ${told(error)}`);
   }
 }
 

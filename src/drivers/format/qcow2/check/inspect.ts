@@ -54,6 +54,7 @@ export async function inspectFile(inspection: Inspection): Promise<ImageCheck> {
   const result = emptyResult(header);
   if (fix.errors || fix.leaks) await clearAutoclear(inspection);
   const snapshots = await SnapshotTableCheck.read(inspection);
+  result.corruptionsFixed += await snapshots.cutOff();
   const metadata = await metadataOf(inspection);
   return inspect({ file, header, fix, say, signal: inspection.signal, result, snapshots, metadata });
 }

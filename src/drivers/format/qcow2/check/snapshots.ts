@@ -1,18 +1,17 @@
 /**
- * The snapshot table in a check: entries that are incomplete, say too much or do not fit are named, and with repair the
- * table is written anew. Its L1 tables are counted by the walk.
+ * The snapshot table in a check: entries that are incomplete, say too much or do not fit are named, and with repair those
+ * beyond the limits are cut off, and the table is written anew where another entry changes. Its L1 tables are counted by the walk.
  *
  * Invariants: a new table is durable, and counted, before the header names it; the old one is given up after that.
  * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2's check.
  */
-import { decodeName } from "../../../../base/names.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { StoredRefcounts } from "./refcounts.ts";
 import type { Inspected, Walk } from "./inspected.ts";
 import { Incompatible, writeU64 } from "../disk/layout.ts";
-import { completeEntry, FIXED_BYTES, LEAST_EXTRA_BYTES } from "../disk/snapshot-table.ts";
+import { completeEntry, FIXED_BYTES, LEAST_EXTRA_BYTES, snapshotText } from "../disk/snapshot-table.ts";
 
 /** Where the header says how many snapshots there are and where: 4 and 8 bytes. */
 const SNAPSHOTS_AT = 60;
@@ -36,8 +35,10 @@ type Reading = Pick<Inspected, "file" | "header" | "say" | "fix">;
 export class SnapshotTableCheck {
   readonly #image: Reading;
   readonly #entries: Entry[] = [];
-  /** What is wrong with the table itself. */
+  /** What is wrong with the entries that are kept. */
   corruptions = 0;
+  /** Snapshots beyond the limits, which a repair cuts off. */
+  #overhanging = 0;
   /** Bytes of it in the file; what of them is kept; whether all of them lie in the file. */
   #bytes = 0;
   #keptBytes = 0;
@@ -54,10 +55,8 @@ export class SnapshotTableCheck {
     return table;
   }
 
-  #fail(code: "EINVAL" | "EFBIG", words: string, hint?: string): never {
-    this.#image.say(`ERROR ${words}`);
-    if (hint) this.#image.say(hint);
-    throw new BlockError({ code, op: "check", message: words });
+  #fail(code: "EINVAL" | "EFBIG", message: string, removable?: string): never {
+    throw new BlockError({ code, op: "check", message, ...(removable ? { details: { removable } } : {}) });
   }
 
   async #read(): Promise<void> {
@@ -65,10 +64,9 @@ export class SnapshotTableCheck {
     let count = header.snapshotCount;
     if (count > limits.qcow2MaxSnapshots) {
       const over = count - limits.qcow2MaxSnapshots;
-      if (!fix.errors)
-        this.#fail("EFBIG", "snapshot table too large", overhang(`all ${over} overhanging snapshots`));
+      if (!fix.errors) this.#fail("EFBIG", "snapshot table too large", `all ${over} overhanging snapshots`);
       say(`Discarding ${over} overhanging snapshots`);
-      this.corruptions += over;
+      this.#overhanging += over;
       count = limits.qcow2MaxSnapshots;
     }
     const clusterSize = 2 ** header.clusterBits;
@@ -81,10 +79,10 @@ export class SnapshotTableCheck {
         const left = count - index;
         if (!fix.errors) {
           const words = "failed to read the snapshot table: Snapshot table is too big";
-          this.#fail("EFBIG", words, overhang(`all ${left} overhanging snapshots`));
+          this.#fail("EFBIG", words, `all ${left} overhanging snapshots`);
         }
         say(`Discarding ${left} overhanging snapshots (snapshot table is too big)`);
-        this.corruptions += left;
+        this.#overhanging += left;
         break;
       }
       this.#entries.push(entry);
@@ -108,7 +106,7 @@ export class SnapshotTableCheck {
     if (extraBytes > most) {
       const words = `Too much extra metadata in snapshot table entry ${index}`;
       if (!fix.errors)
-        this.#fail("EFBIG", `failed to read the snapshot table: ${words}`, overhang("this extra metadata"));
+        this.#fail("EFBIG", `failed to read the snapshot table: ${words}`, "this extra metadata");
       say(`Discarding too much extra metadata in snapshot table entry ${index} (${extraBytes} > ${most})`);
       this.corruptions += 1;
     }
@@ -127,11 +125,26 @@ export class SnapshotTableCheck {
     return {
       l1Offset: view.getBigUint64(0),
       l1Entries: view.getUint32(8),
-      id: text(names.subarray(0, lengths[0])),
-      name: text(names.subarray(lengths[0])),
+      id: snapshotText(names.subarray(0, lengths[0])),
+      name: snapshotText(names.subarray(lengths[0])),
       extraBytes,
       bytes,
     };
+  }
+
+  /**
+   * Lets the header count the snapshots that are kept, and no more; what was cut off is leaked then. Answers with how many
+   * that were. Errors: the file's.
+   */
+  async cutOff(): Promise<number> {
+    if (this.#overhanging === 0) return 0;
+    const { header, file } = this.#image;
+    header.snapshotCount = this.#entries.length;
+    const count = new Uint8Array(4);
+    new DataView(count.buffer).setUint32(0, header.snapshotCount);
+    await file.pwrite(SNAPSHOTS_AT, count);
+    await file.flush();
+    return this.#overhanging;
   }
 
   /** Counts what the snapshots refer to, and their table. */
@@ -190,14 +203,4 @@ export class SnapshotTableCheck {
       if (index >= walk.clusters && !found) break;
     }
   }
-}
-
-/** A text up to its first NUL, as QEMU shows it. */
-function text(bytes: Uint8Array): string {
-  const end = bytes.indexOf(0);
-  return decodeName(end < 0 ? bytes : bytes.subarray(0, end));
-}
-
-function overhang(what: string): string {
-  return `You can force-remove ${what} with check -r all`;
 }

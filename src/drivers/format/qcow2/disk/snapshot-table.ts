@@ -30,17 +30,15 @@ const CHUNK_BYTES = 65536;
 const NO_ICOUNT = 2n ** 64n - 1n;
 const NANOSECONDS = 1_000_000_000n;
 
-/** `forced`: what a repair would remove to make the table a possible one; people are told. */
 function fail(
   message: string,
-  { code = "EINVAL", forced }: { code?: "EINVAL" | "EFBIG"; forced?: string } = {},
+  { code = "EINVAL", removable }: { code?: "EINVAL" | "EFBIG"; removable?: string } = {},
 ): never {
-  const hint = forced && `You can force-remove ${forced} with check -r all`;
   throw new ImageError({
     structure: "snapshot table",
     code,
     message,
-    ...(hint ? { details: { hint } } : {}),
+    ...(removable ? { details: { removable } } : {}),
   });
 }
 
@@ -53,8 +51,8 @@ export async function readSnapshotTable(
   let bytes = new Uint8Array(0);
   const need = async (end: number): Promise<DataView> => {
     if (end > limits.qcow2MaxSnapshotTableBytes) {
-      const forced = `all ${table.count - snapshots.length} overhanging snapshots`;
-      fail("Snapshot table is too big", { code: "EFBIG", forced });
+      const removable = `all ${table.count - snapshots.length} overhanging snapshots`;
+      fail("Snapshot table is too big", { code: "EFBIG", removable });
     }
     if (end > bytes.byteLength) {
       const grown = new Uint8Array(Math.max(end, bytes.byteLength * 2, CHUNK_BYTES));
@@ -69,8 +67,8 @@ export async function readSnapshotTable(
     const view = await need(at + FIXED_BYTES);
     const extra = view.getUint32(at + 36);
     if (extra > limits.qcow2MaxSnapshotExtraBytes) {
-      const forced = "this extra metadata";
-      fail(`Too much extra metadata in snapshot table entry ${index}`, { forced });
+      const removable = "this extra metadata";
+      fail(`Too much extra metadata in snapshot table entry ${index}`, { removable });
     }
     const used = FIXED_BYTES + extra + view.getUint16(at + 12) + view.getUint16(at + 14);
     const end = at + Math.ceil(used / 8) * 8;
@@ -118,18 +116,23 @@ export function snapshotExtraBytes({ bytes }: Snapshot): number {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(36);
 }
 
+/** An id or name of the table: a text up to its first NUL, as QEMU takes it. The entry keeps what stands behind that. */
+export function snapshotText(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return decodeName(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
 /** One entry, complete. */
 export function parseSnapshot(bytes: Uint8Array, diskBytes: number): Snapshot {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const extra = view.getUint32(36);
   const idAt = FIXED_BYTES + extra;
   const nameAt = idAt + view.getUint16(12);
-  const text = (from: number, to: number): string => decodeName(bytes.subarray(from, to));
   const clock = view.getBigUint64(24);
   const icount = extra >= 24 ? view.getBigUint64(56) : NO_ICOUNT;
   const info: SnapshotInfo = {
-    id: text(idAt, nameAt),
-    name: text(nameAt, nameAt + view.getUint16(14)),
+    id: snapshotText(bytes.subarray(idAt, nameAt)),
+    name: snapshotText(bytes.subarray(nameAt, nameAt + view.getUint16(14))),
     vmStateBytes: extra >= 8 ? readU64(view, 40) : view.getUint32(32),
     dateSeconds: view.getUint32(16),
     dateNanoseconds: view.getUint32(20),
