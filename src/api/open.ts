@@ -7,6 +7,7 @@ import { BlockError, errnoOf } from "../base/errors.ts";
 import type { CreatedFile, DriverType, NodeSpec } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/formats.ts";
 import type { Gate } from "../block/model/gate.ts";
+import { replaceFile } from "../block/model/replace-file.ts";
 import type { CreateFormatOptions } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
@@ -124,16 +125,32 @@ export async function createImageIn(
   await releaseIdle(engine);
   const file = newFileOf(engine, spec);
   if (file === undefined) return formatImage(engine, spec, options.signal);
-  const isOwnFile = isItsFile(engine.graph.driver(spec.driver));
+  const exclusive = !options.overwrite;
+  if (isItsFile(engine.graph.driver(spec.driver))) {
+    const { size, preallocation } = spec;
+    const how = { size, exclusive, ...(preallocation === undefined ? {} : { preallocation }) };
+    await createFile(engine, file, how);
+    return;
+  }
+  const make = (filename: string): Promise<void> =>
+    makeFormatted(engine, { spec, file: { ...file, filename }, options });
+  if (exclusive || file.driver !== "file") return make(file.filename);
+  return replaceFile(engine.graph.host.files, file.filename, make);
+}
+
+/** Makes the file, and in it the image; a new file that holds none is removed again. */
+async function makeFormatted(
+  engine: Engine,
+  { spec, file, options }: { spec: CreateImageSpec; file: NewFile; options: CreateImageOptions },
+): Promise<void> {
   const created = await createFile(engine, file, {
-    size: isOwnFile ? spec.size : 0,
+    size: 0,
     exclusive: !options.overwrite,
-    neededBytes: options.overwrite && !isOwnFile ? await neededBytes(engine, spec) : undefined,
-    ...(isOwnFile && spec.preallocation !== undefined ? { preallocation: spec.preallocation } : {}),
+    inPlace: true,
+    neededBytes: options.overwrite ? await neededBytes(engine, spec) : undefined,
   });
-  if (isOwnFile) return;
   try {
-    await formatImage(engine, spec, options.signal);
+    await formatImage(engine, { ...spec, file } as CreateImageSpec, options.signal);
   } catch (error) {
     if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
     throw error;
@@ -192,7 +209,13 @@ function newFileOf({ graph }: Engine, { file }: CreateImageSpec): NewFile | unde
 async function createFile(
   { graph }: Engine,
   file: NewFile,
-  how: { size: number; exclusive: boolean; preallocation?: string; neededBytes: number | undefined },
+  how: {
+    size: number;
+    exclusive: boolean;
+    inPlace?: boolean;
+    preallocation?: string;
+    neededBytes?: number | undefined;
+  },
 ): Promise<CreatedFile> {
   const context = { graph, host: graph.host };
   const created = await graph.driver(file.driver).create?.(context, { ...file, ...how });

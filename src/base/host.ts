@@ -118,6 +118,16 @@ export interface NewFileOptions {
   readonly neededBytes?: number | undefined;
 }
 
+/** A file that is being made beside the one whose place it takes. It is published or discarded, once. */
+export interface FileDraft {
+  /** The new file, empty at first, with the other's owner and mode. */
+  readonly path: string;
+  /** It takes the other's place, durably. EBUSY where the name means another file by now. */
+  publish(): Promise<void>;
+  /** Removes it, and leaves what was there. */
+  discard(): Promise<void>;
+}
+
 /** The files of a platform. Paths are the platform's own. */
 export interface HostFiles {
   /** Reads and writes of buffered files are done in the caller's turn: more than one under way gains nothing. Absent: no. */
@@ -129,6 +139,12 @@ export interface HostFiles {
    * truncated: then it stays as it is.
    */
   create(path: string, options: NewFileOptions): Promise<CreatedFile>;
+  /**
+   * Begins a file that takes the place of the one to which `path` leads, which is locked as for its creation meanwhile (EAGAIN,
+   * EBUSY). Undefined where nothing would be lost by writing in place, or where only that does: no file, an empty one, no regular
+   * one, one of several names, a directory or an owner that is not ours. Absent: no platform's files can be replaced.
+   */
+  draft?(path: string): Promise<FileDraft | undefined>;
   /** Of what the path leads to. `link`: also whether it is a symbolic link itself. */
   info(path: string, options?: { link?: boolean }): Promise<FileInfo>;
   /** The path without symbolic links and dots. */

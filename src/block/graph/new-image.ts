@@ -5,6 +5,7 @@
 import type { CreateContext } from "../model/contract.ts";
 import { nodeFilename } from "../model/filename.ts";
 import type { BlockNode } from "../model/node.ts";
+import { replaceFile } from "../model/replace-file.ts";
 import type { BlockGraph } from "./graph.ts";
 
 /** What is to be made. */
@@ -25,10 +26,16 @@ export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise
   const named = backing
     ? { "backing-file": nodeFilename(backing.node), "backing-fmt": backing.format }
     : undefined;
-  const options = { driver: format, file: { driver: "file", filename }, size, ...named };
-  await type.checkCreate?.(context, options);
+  const optionsFor = (name: string): Record<string, unknown> => {
+    return { driver: format, file: { driver: "file", filename: name }, size, ...named };
+  };
+  await type.checkCreate?.(context, optionsFor(filename));
   // A format without a maker of its own is what its file holds.
   const bytes = type.create ? 0 : size;
-  await graph.driver("file").create?.(context, { driver: "file", filename, size: bytes });
-  await type.create?.(context, options);
+  await replaceFile(graph.host.files, filename, async (name) => {
+    await graph
+      .driver("file")
+      .create?.(context, { driver: "file", filename: name, size: bytes, inPlace: true });
+    await type.create?.(context, optionsFor(name));
+  });
 }

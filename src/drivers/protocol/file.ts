@@ -31,6 +31,7 @@ import { hasProtocol } from "../../block/model/gate.ts";
 import { optionError, stringOption } from "../../block/model/options.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
+import { replaceFile } from "../../block/model/replace-file.ts";
 import { valuesOf } from "../../wire/qapi/option-types.ts";
 
 const unlocked: FileLockRequest = { perm: 0, shared: Perm.all };
@@ -364,8 +365,10 @@ async function create({ host }: CreateContext, options: Record<string, unknown>)
     exclusive: options["exclusive"] === true,
     ...(typeof options["neededBytes"] === "number" ? { neededBytes: options["neededBytes"] } : {}),
   };
+  const make = (name: string): Promise<CreatedFile> => host.files.create(name, how);
+  const inPlace = how.exclusive || options["inPlace"] === true;
   try {
-    return await host.files.create(filename, how);
+    return await (inPlace ? make(filename) : replaceFile(host.files, filename, make));
   } catch (error) {
     const opened = error instanceof BlockError && (error.op === "truncate" || error.op === "lock");
     throw opened ? error : couldNot("create", filename, error);

@@ -14,6 +14,9 @@ export interface FileFacts {
   ino: bigint;
   /** Which device a device's file stands for. */
   rdev: bigint;
+  nlink: bigint;
+  uid: bigint;
+  gid: bigint;
 }
 
 /** A call by name with its arguments. Reads fill, and writes take, `bytes` of `buffer` from `at` on. */
@@ -23,6 +26,9 @@ export type FileCall =
   | { call: "ftruncate"; fd: number; size: number }
   | { call: "open"; path: string; flags: number; mode: number }
   | { call: "stat" | "lstat" | "unlink"; path: string }
+  | { call: "rename"; path: string; to: string }
+  | { call: "chmod"; path: string; mode: number }
+  | { call: "chown"; path: string; uid: number; gid: number }
   /** A native function, which has no second way. */
   | { call: "native"; run: () => Promise<number> };
 
@@ -51,6 +57,12 @@ export function callOnPool(call: FileCall, answered: Answered): void {
       return fs.ftruncate(call.fd, call.size, answered);
     case "unlink":
       return fs.unlink(call.path, answered);
+    case "rename":
+      return fs.rename(call.path, call.to, answered);
+    case "chmod":
+      return fs.chmod(call.path, call.mode, answered);
+    case "chown":
+      return fs.chown(call.path, call.uid, call.gid, answered);
     case "native":
       call.run().then((result) => answered(null, result), answered);
       return;

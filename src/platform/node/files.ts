@@ -9,6 +9,7 @@ import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
   CreatedFile,
+  FileDraft,
   FileInfo,
   FileOpenOptions,
   HostFile,
@@ -18,6 +19,7 @@ import type {
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
+import { isReplaceable, makeDraft } from "./draft.ts";
 import { nodeError } from "./errors.ts";
 import { NodeFile } from "./file.ts";
 import { fileInfo, isSymlink } from "./info.ts";
@@ -68,8 +70,7 @@ export class NodeFiles implements HostFiles {
     const file = await this.#file(name, fd, { write: true, direct: false });
     try {
       // Whoever loses here has lost the file to another, who may have it by now: it stays, also if it was not there before.
-      await file.lock(creationLock);
-      if (file.isOpenElsewhere) throw blockError("EBUSY", "lock", `'${name}' is in use by this program`);
+      await lockForCreation(file, name);
       if (!made) await checkRoom(name, options);
     } catch (error) {
       await file.close().catch(() => undefined);
@@ -87,6 +88,25 @@ export class NodeFiles implements HostFiles {
     }
     await file.close();
     return { made, identity };
+  }
+
+  async draft(name: string): Promise<FileDraft | undefined> {
+    const there = await stat("stat", name).catch(() => undefined);
+    if (!there || !isReplaceable(there)) return undefined;
+    const path = await this.realPath(name);
+    const flags = openFlags({ write: true, direct: false });
+    const fd = await openDescriptor(name, flags, "create").catch(() => undefined);
+    // Who makes it says why it can't be opened.
+    if (fd === undefined) return undefined;
+    const file = await this.#file(name, fd, { write: true, direct: false });
+    let draft: FileDraft | undefined;
+    try {
+      await lockForCreation(file, name);
+      draft = await makeDraft({ path, facts: there, file });
+    } finally {
+      if (!draft) await file.close().catch(() => undefined);
+    }
+    return draft;
   }
 
   async info(name: string, { link = false } = {}): Promise<FileInfo> {
@@ -141,6 +161,12 @@ export class NodeFiles implements HostFiles {
       native: this.#native(),
     });
   }
+}
+
+/** Takes the locks under which a file is made anew. Errors: EAGAIN, and EBUSY for a file that this process has open, too. */
+async function lockForCreation(file: NodeFile, name: string): Promise<void> {
+  await file.lock(creationLock);
+  if (file.isOpenElsewhere) throw blockError("EBUSY", "lock", `'${name}' is in use by this program`);
 }
 
 async function stat(call: "stat" | "lstat", path: string): Promise<FileFacts> {

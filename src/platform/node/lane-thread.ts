@@ -16,7 +16,9 @@ const room = (bytes) => {
   return area.subarray(0, bytes);
 };
 const big = { bigint: true };
-const facts = ({ mode, size, blocks, dev, ino, rdev }) => ({ mode, size, blocks, dev, ino, rdev });
+const facts = ({ mode, size, blocks, dev, ino, rdev, nlink, uid, gid }) => (
+  { mode, size, blocks, dev, ino, rdev, nlink, uid, gid }
+);
 const calls = {
   read({ fd, bytes, position }) {
     const buffer = room(bytes);
@@ -37,6 +39,9 @@ const calls = {
   ftruncate: ({ fd, size }) => [fs.ftruncateSync(fd, size)],
   open: ({ path, flags, mode }) => [fs.openSync(path, flags, mode)],
   unlink: ({ path }) => [fs.unlinkSync(path)],
+  rename: ({ path, to }) => [fs.renameSync(path, to)],
+  chmod: ({ path, mode }) => [fs.chmodSync(path, mode)],
+  chown: ({ path, uid, gid }) => [fs.chownSync(path, uid, gid)],
 };
 parentPort.on("message", (call) => {
   try {

@@ -1,0 +1,35 @@
+/**
+ * Making a file anew where there may be one already: beside it, so that what was there stays until the new one is whole. A file
+ * system without room for both keeps the old one, too, unless the new one plainly fits once that is emptied.
+ */
+import { BlockError, errnoOf } from "../../base/errors.ts";
+import type { HostFiles } from "../../base/host.ts";
+
+/**
+ * Has `make` make the file, under the name that it gets: `filename`, or another one beside it, which takes its place then. Throws
+ * what `make` throws, with `filename` in its words, and EAGAIN and EBUSY for a file that is in use.
+ */
+export async function replaceFile<T>(
+  files: HostFiles,
+  filename: string,
+  make: (name: string) => Promise<T>,
+): Promise<T> {
+  const draft = await files.draft?.(filename);
+  if (!draft) return make(filename);
+  try {
+    const made = await make(draft.path);
+    await draft.publish();
+    return made;
+  } catch (error) {
+    await draft.discard();
+    if (errnoOf(error) !== "ENOSPC") throw named(error, draft.path, filename);
+  }
+  return make(filename);
+}
+
+/** The error with the name that its user knows. */
+function named(error: unknown, path: string, filename: string): unknown {
+  if (!(error instanceof BlockError) || !error.message.includes(path)) return error;
+  const { code, op, cause, details } = error;
+  return new BlockError({ code, op, cause, details, message: error.message.replaceAll(path, filename) });
+}
