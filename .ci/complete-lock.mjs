@@ -1,7 +1,8 @@
 // Completes package-lock.json after `npm install`: a registry mirror that carries no package for other platforms makes npm
 // leave them out of the lock file, and `npm ci` then refuses it. Adds what is missing by name, with the version that its
-// parent pins; os, cpu and libc come from the name. The integrity stays unknown, so npm trusts the registry for these
-// few on their own platforms. Prints what it added.
+// parent pins; os, cpu and libc come from the name, the hash from what the registry says of that version: without one it adds
+// nothing and fails (test/tidy wants every package's). Prints what it added.
+import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -12,6 +13,7 @@ const file = fileURLToPath(new URL("../package-lock.json", import.meta.url));
 /**
  * @typedef {object} Locked
  * @property {string} [version]
+ * @property {string} [integrity]
  * @property {boolean} [dev]
  * @property {boolean} [optional]
  * @property {string[]} [os]
@@ -37,6 +39,20 @@ function resolves(path, name, version) {
 }
 
 /**
+ * What a version of a package must be, byte for byte.
+ *
+ * @param {string} name
+ * @param {string} version
+ */
+function integrityOf(name, version) {
+  const told = execFileSync("npm", ["view", `${name}@${version}`, "dist.integrity"], {
+    encoding: "utf8",
+  }).trim();
+  if (!told.startsWith("sha512-")) throw new Error(`the registry has no hash of ${name}@${version}`);
+  return told;
+}
+
+/**
  * The lock file's entry for a platform's package.
  *
  * @param {string} name
@@ -50,7 +66,16 @@ function entry(name, version, parent) {
   const [, cpu] = CPU.exec(platform) ?? [];
   if (!os || !cpu || !/^\d/.test(version)) throw new Error(`cannot tell the platform of ${name}@${version}`);
   const libc = os !== "linux" ? {} : { libc: [platform.includes("musl") ? "musl" : "glibc"] };
-  return { version, cpu: [cpu], ...(parent.dev ? { dev: true } : {}), ...libc, optional: true, os: [os] };
+  const integrity = integrityOf(name, version);
+  return {
+    version,
+    integrity,
+    cpu: [cpu],
+    ...(parent.dev ? { dev: true } : {}),
+    ...libc,
+    optional: true,
+    os: [os],
+  };
 }
 
 for (const [path, parent] of Object.entries(lock.packages)) {
