@@ -150,7 +150,7 @@ async function makeFormatted(
     neededBytes: options.overwrite ? await neededBytes(engine, spec) : undefined,
   });
   try {
-    await formatImage(engine, { ...spec, file } as CreateImageSpec, options.signal);
+    await formatImage(engine, { ...spec, file }, options.signal);
   } catch (error) {
     if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
     throw error;
