@@ -4,13 +4,20 @@
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { basename, delimiter, join } from "node:path";
 import { type Program, programs } from "./stages.ts";
 
-/** Whether a program can be found. BLOCKWRIGHT_CHROMIUM is the path of another Chromium. */
+/** The paths of other browsers than those of the table. */
+const others: Readonly<Record<string, string | undefined>> = {
+  chromium: process.env["BLOCKWRIGHT_CHROMIUM"],
+  "firefox-esr": process.env["BLOCKWRIGHT_FIREFOX"],
+  MiniBrowser: process.env["BLOCKWRIGHT_MINIBROWSER"],
+};
+
+/** Whether a program can be found. */
 function isFound(name: string): boolean {
-  const chromium = process.env["BLOCKWRIGHT_CHROMIUM"];
-  if (name === "chromium" && chromium) return existsSync(chromium);
+  const other = others[basename(name)];
+  if (other) return existsSync(other);
   if (name.startsWith("/")) return existsSync(name);
   return (process.env["PATH"] ?? "").split(delimiter).some((folder) => existsSync(join(folder, name)));
 }

@@ -122,5 +122,12 @@ export const programs: readonly Program[] = [
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },
   { name: "setfacl", debian: "acl", wantedBy: IOTESTS },
+  { name: "firefox-esr", debian: "firefox-esr", wantedBy: /^test\/acceptance\/firefox-/ },
+  {
+    name: "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",
+    debian: "libwebkit2gtk-4.1-0",
+    wantedBy: /^test\/acceptance\/webkit\.test/,
+  },
+  { name: "Xvfb", debian: "xvfb", wantedBy: /^test\/acceptance\/webkit\.test/ },
   { name: "openssl", debian: "openssl", wantedBy: /^test\/unit\/drivers\/protocol\/https\.node\.test/ },
 ];

@@ -1,6 +1,6 @@
 /**
  * Disks as WHATWG streams. Backpressure is the stream's: one chunk is read ahead at most, and a write resolves when the
- * node has taken it. Chunks are 1 MiB unless the reader brings its own buffer (BYOB).
+ * node has taken it. Chunks are 1 MiB unless the reader brings its own buffer (BYOB), where the engine has byte streams.
  */
 import { BlockError } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
@@ -30,7 +30,7 @@ export interface StreamRange {
 const checkReadable = optionsOf<StreamRange>(rangeOptions);
 const checkWritable = optionsOf<Omit<StreamRange, "length">>({ ...callOptions, offset: "Length" });
 
-/** A byte stream over a range of a disk; errors the stream with EINVAL where the range is outside the disk. */
+/** A byte stream (a plain one where the engine has no byte streams) over a range of a disk; errors the stream with EINVAL where the range is outside the disk. */
 export function readableOf(disk: StreamTarget, range: StreamRange = {}): ReadableStream<Uint8Array> {
   checkReadable(range);
   const { offset = 0, signal } = range;
@@ -38,10 +38,9 @@ export function readableOf(disk: StreamTarget, range: StreamRange = {}): Readabl
   checkRange(disk, { offset, end });
   const options = signal ? { signal } : {};
   let at = offset;
-  const source: UnderlyingByteSource = {
-    type: "bytes",
-    async pull(controller): Promise<void> {
-      const request = controller.byobRequest;
+  const source = {
+    async pull(controller: ReadableByteStreamController | ReadableStreamDefaultController): Promise<void> {
+      const request = "byobRequest" in controller ? controller.byobRequest : null;
       if (at >= end) {
         controller.close();
         request?.respond(0);
@@ -56,7 +55,18 @@ export function readableOf(disk: StreamTarget, range: StreamRange = {}): Readabl
       else controller.enqueue(buffer);
     },
   };
-  return new ReadableStream(source);
+  return hasByteStreams()
+    ? new ReadableStream({ ...source, type: "bytes" })
+    : new ReadableStream<Uint8Array>(source);
+}
+
+/** Whether a reader can bring its own buffer. WebKit names the parts of byte streams, and throws a TypeError where one is made. */
+function hasByteStreams(): boolean {
+  try {
+    return new ReadableStream({ type: "bytes" }).locked === false;
+  } catch {
+    return false;
+  }
 }
 
 /** A stream that writes what comes from `offset` on, and flushes when it is closed. Beyond the end: ENOSPC. */

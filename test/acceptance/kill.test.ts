@@ -1,87 +1,10 @@
-// The browser is killed, with all its processes, while a job fills the overlay and the guest writes to it, again and
-// again over one disk: it opens again, no cluster is torn, and no write that the guest was told of is lost.
-import { expect, test } from "vitest";
-import { guestPattern } from "../support/v86/monitor-guest.ts";
-import { Bench, MiB, compareWithQemu, diskImage } from "./support/bench.ts";
-import { Browser, type Tab } from "./support/browser.ts";
+// Chromium is killed, with all its processes, while a job fills the overlay and the guest writes to it, again and again over one
+// disk: it opens again, no cluster is torn, and no write that the guest was told of is lost.
+import { test } from "vitest";
+import { kills } from "./stories/kill.ts";
 
-const SIZE = 8 * MiB;
 const KILLS = 20;
-/** The guest writes runs of this many sectors, at places that lie across the disk. */
-const COUNT = 24;
-const PLACES = 40;
 
-/** What may be at a place: the last write that was answered, and those that were begun after it. */
-interface Place {
-  answered: number | undefined;
-  begun: number[];
-}
-
-const places: Place[] = Array.from({ length: PLACES }, () => ({ answered: undefined, begun: [] }));
-
-function lbaOf(place: number): number {
-  // Sector 0 is the boot sector; the runs cross the borders of 64 KiB clusters here and there.
-  return 56 + place * 400;
-}
-
-/** Lets the guest write until the browser dies; returns how many writes were answered. */
-async function writeUntilDeath(tab: Tab, firstSeed: number): Promise<number> {
-  for (let i = 0; ; i++) {
-    const seed = firstSeed + i;
-    const index = (seed * 7) % PLACES;
-    const place = places[index]!;
-    place.begun.push(seed);
-    const answer = await tab.call("guestWrite", lbaOf(index), seed, COUNT).catch(() => undefined);
-    if (!answer) return i;
-    expect(answer.status).toBe(0);
-    place.answered = seed;
-    place.begun = [];
-  }
-}
-
-/** Checks what the disk holds, sector by sector, and takes it for what is known from here on. */
-function judge(content: Uint8Array, image: Uint8Array): void {
-  const checked = image.slice();
-  for (const [index, { answered, begun }] of places.entries()) {
-    const start = lbaOf(index) * 512;
-    const old = answered === undefined ? image.subarray(start) : guestPattern(answered, COUNT * 512);
-    const candidates = [old, ...begun.map((seed) => guestPattern(seed, COUNT * 512))];
-    for (let at = 0; at < COUNT * 512; at += 512) {
-      const sector = Buffer.from(content.subarray(start + at, start + at + 512));
-      const known = candidates.some((bytes) => sector.equals(bytes.subarray(at, at + 512)));
-      if (!known) throw new Error(`place ${index}, byte ${at}: none of ${answered} and ${begun.join(", ")}`);
-      checked.set(sector, start + at);
-    }
-  }
-  expect(Buffer.from(content).equals(checked)).toBe(true);
-}
-
-test(`${KILLS} kills in the middle of a fill and of the guest's writes`, { timeout: 240_000 }, async () => {
-  const image = diskImage(SIZE);
-  await using bench = await Bench.start(image);
-  let answered = 0;
-  let filled = 0;
-  for (let round = 0; round <= KILLS; round++) {
-    const tab = await bench.tab();
-    if (round === 0) await tab.call("create", bench.base);
-    const complete = await tab.call("open", bench.base);
-    const content = await tab.content(bench.app, "disk");
-    judge(content, image);
-    if (round === KILLS) {
-      compareWithQemu(await tab.content(bench.app, "file"), content, { base: image, mayLeak: true });
-      break;
-    }
-    await tab.call("boot", {});
-    if (!complete) await tab.call("fill", { speed: 64 * 1024, onError: "stop" });
-    const writing = writeUntilDeath(tab, 1000 * (round + 1));
-    await new Promise((resolve) => {
-      setTimeout(resolve, 100 + ((round * 137) % 400));
-    });
-    filled = Math.max(filled, (await tab.call("state")).job?.offset ?? 0);
-    await bench.browser.kill();
-    answered += await writing;
-    bench.browser = await Browser.start(bench.profile);
-  }
-  expect(answered).toBeGreaterThan(KILLS);
-  expect(filled).toBeGreaterThan(0);
-});
+test(`${KILLS} kills in the middle of a fill and of the guest's writes`, { timeout: 240_000 }, () =>
+  kills("chromium", KILLS),
+);

@@ -26,8 +26,8 @@ export interface RemoteDiskOptions {
   /** Largest request, bytes, 512 … limits.maxRemoteBytes; larger ones are cut. Default 256 KiB. */
   pieceBytes?: number;
   /**
-   * Carries data in shared memory, which a page has only if it is cross-origin isolated. Default false: it saves a tenth
-   * of a request of 4 KiB, and costs more than that for large ones.
+   * Carries data in shared memory, which a page has only if it is cross-origin isolated; elsewhere it is copied all the same
+   * (`isShared` tells). Default false: it saves a tenth of a request of 4 KiB, and costs more than that for large ones.
    */
   shared?: boolean;
 }

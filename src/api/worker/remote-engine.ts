@@ -181,7 +181,9 @@ export class RemoteEngine implements AsyncDisposable {
     const { maxInFlight = 16, pieceBytes = 256 * KiB, signal } = options;
     checkRange("maxInFlight", maxInFlight, { least: 1, most: MAX_IN_FLIGHT });
     checkRange("pieceBytes", pieceBytes, { least: 512, most: limits.maxRemoteBytes });
-    const shared = options.shared ? makeSlots(maxInFlight, pieceBytes) : undefined;
+    // A page that is not cross-origin isolated has none: it copies.
+    const canShare = options.shared && typeof SharedArrayBuffer === "function";
+    const shared = canShare ? makeSlots(maxInFlight, pieceBytes) : undefined;
     const { port1, port2 } = new MessageChannel();
     const caller = this.#own(new PortCaller<DiskCalls>(port1));
     try {

@@ -1,4 +1,6 @@
 // The page of the acceptance tests: hands calls of the test on to its worker.
+import { obeyAgent } from "./agent.ts";
+
 declare global {
   // oxlint-disable-next-line no-var -- a global of the page
   var call: (name: string, args: unknown[]) => Promise<unknown>;
@@ -35,4 +37,4 @@ globalThis.upload = async (name, args) => {
   if (!answer.ok) throw new Error(`upload: ${answer.status}`);
 };
 
-export {};
+obeyAgent();

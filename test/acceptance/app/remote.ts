@@ -5,9 +5,12 @@ import { keepGeneration, toV86Disk } from "blockwright/v86";
 import type { V86Disk } from "blockwright/v86";
 import { V86 } from "v86";
 import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
+import { obeyAgent } from "./agent.ts";
 import type { Base, State } from "./worker.ts";
 
-const FILE = { driver: "opfs", filename: "remote.qcow2" } as const;
+/** Where the overlay is: in OPFS, or where the page's address says, since WebKitGTK has no synchronous handles. */
+const store = new URLSearchParams(location.search).get("store") === "indexeddb" ? "indexeddb" : "opfs";
+const FILE = { driver: store, filename: "remote.qcow2" } as const;
 const engine = await connectWorker(undefined, {
   createWorker: () => new Worker("/engine.js", { type: "module" }),
 });
@@ -28,7 +31,7 @@ async function jobState(): Promise<State["job"]> {
       ioStatus: job["io-status"],
       offset: job.offset,
       length: job.len,
-      error: job.error,
+      error: job.error ?? null,
     }
   );
 }
@@ -146,6 +149,23 @@ const calls = {
     return bytes;
   },
 
+  /** The disk as a stream reads it. */
+  async streamed(): Promise<Uint8Array> {
+    const disk = await engine.disk("disk");
+    const stream = disk.readable() as ReadableStream<Uint8Array<ArrayBuffer>>;
+    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    await disk.close();
+    return bytes;
+  },
+
+  /** The disk as a handle reads it that would have its data in shared memory; and whether it has. */
+  async shared(): Promise<{ isShared: boolean; first: number[] }> {
+    const disk = await engine.disk("disk", { shared: true });
+    const first = [...(await disk.read(0, 512))];
+    await disk.close();
+    return { isShared: disk.isShared, first };
+  },
+
   async content(): Promise<Uint8Array> {
     const disk = await engine.disk("disk");
     const bytes = await disk.read(0, disk.length);
@@ -160,3 +180,5 @@ globalThis.upload = async (name, args) => {
   const bytes = (await call(name, args)) as Uint8Array<ArrayBuffer>;
   await fetch("/upload", { method: "POST", body: new Blob([bytes]) });
 };
+
+obeyAgent();

@@ -31,9 +31,7 @@ export interface State {
   events: string[];
   guest: { ticks: number; errors: number; runs: boolean; output: string };
   machine: string;
-  job:
-    | { status: string; ioStatus: string; offset: number; length: number; error: string | undefined }
-    | undefined;
+  job: { status: string; ioStatus: string; offset: number; length: number; error: string | null } | undefined;
 }
 
 const FILE = { driver: "opfs", filename: "disk.qcow2" } as const;
@@ -154,7 +152,7 @@ const calls = {
         ioStatus: job.ioStatus,
         offset: job.offset,
         length: job.length,
-        error: job.error instanceof Error ? job.error.message : undefined,
+        error: job.error instanceof Error ? job.error.message : null,
       },
     };
   },
@@ -182,6 +180,19 @@ const calls = {
     const bytes = await handle.read(0, handle.length);
     await handle.close();
     return bytes;
+  },
+
+  /** Uses up the origin's storage until only so much is left, for engines whose quota no test can set; undefined: ends that. */
+  async ballast(left?: number): Promise<void> {
+    const root = await navigator.storage.getDirectory();
+    if (left === undefined) return root.removeEntry("ballast");
+    const file = (await root.getFileHandle("ballast", { create: true })) as unknown as {
+      createSyncAccessHandle(): Promise<{ truncate(bytes: number): void; close(): void }>;
+    };
+    const handle = await file.createSyncAccessHandle();
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+    handle.truncate(quota - usage - left);
+    handle.close();
   },
 
   async close(): Promise<void> {

@@ -10,7 +10,7 @@ import { guestChecksum, guestPattern } from "../../support/v86/monitor-guest.ts"
 import { monitorSector } from "../../support/v86/node.ts";
 import type { Base } from "../app/worker.ts";
 import { AppServer } from "./app.ts";
-import { Browser, Profile, type Tab } from "./browser.ts";
+import { Browser, type EngineName, Profile, type Tab } from "./browser.ts";
 
 export const MiB = 1024 * 1024;
 
@@ -51,8 +51,8 @@ export class Bench implements AsyncDisposable {
     this.expected = parts.server.content.slice();
   }
 
-  static async start(image: Uint8Array): Promise<Bench> {
-    const profile = new Profile();
+  static async start(image: Uint8Array, engine: EngineName = "chromium"): Promise<Bench> {
+    const profile = new Profile(engine);
     const [app, server, browser] = await Promise.all([
       AppServer.start(),
       ImageServer.start(image),

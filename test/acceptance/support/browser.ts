@@ -1,43 +1,51 @@
-// A real Chromium with a profile of its own, which a test may kill, and the page of the acceptance tests in it.
-import { type ChildProcess, spawn } from "node:child_process";
+// A real browser with a profile of its own, which a test may kill, and the page of the acceptance tests in it.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Browser as Connection, type Page, chromium } from "playwright";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../../support/chromium.ts";
 import type { AppServer } from "./app.ts";
 import type { Calls, State } from "../app/worker.ts";
-
-const FLAGS = ["--headless", ...CHROMIUM_ARGUMENTS, "--remote-debugging-port=0"];
+import { Chromium } from "./chromium.ts";
+import type { DrivenPage, Driver } from "./driver.ts";
+import { Firefox } from "./firefox.ts";
+import { WebKit } from "./webkit.ts";
 
 type Result<N extends keyof Calls> = Awaited<ReturnType<Calls[N]>>;
 
-async function ready(page: Page): Promise<void> {
-  await page.waitForFunction(() => typeof globalThis.call === "function");
+/** The engines: each starts over a profile's folder. */
+const engines = { chromium: Chromium, firefox: Firefox, webkit: WebKit } as const;
+
+/** One of them. */
+export type EngineName = keyof typeof engines;
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
 }
 
 /** A tab with the page. */
 export class Tab {
-  readonly page: Page;
+  readonly page: DrivenPage;
 
-  constructor(page: Page) {
+  private constructor(page: DrivenPage) {
     this.page = page;
+  }
+
+  /** Takes a page that is loaded; waits until it can be called. */
+  static async over(page: DrivenPage): Promise<Tab> {
+    const tab = new Tab(page);
+    await tab.#ready();
+    return tab;
   }
 
   /** Calls a function of the page's worker. */
   call<N extends keyof Calls>(name: N, ...args: Parameters<Calls[N]>): Promise<Result<N>> {
-    return this.page.evaluate(([what, given]) => globalThis.call(what, given), [
-      name,
-      args,
-    ] as const) as Promise<Result<N>>;
+    return this.callOther<Result<N>>(name, ...args);
   }
 
   /** Calls a function that only another page than the first one has. */
   callOther<T>(name: string, ...args: unknown[]): Promise<T> {
-    return this.page.evaluate(([what, given]) => globalThis.call(what, given), [
-      name,
-      args,
-    ] as const) as Promise<T>;
+    return this.page.evaluate((what, given) => globalThis.call(what, given), name, args) as Promise<T>;
   }
 
   /** The content of the disk, or of the file that holds it, by way of the page's server. */
@@ -47,13 +55,13 @@ export class Tab {
 
   /** The bytes that a function of the page gives, by way of the page's server. */
   async upload(app: AppServer, name: string, ...args: unknown[]): Promise<Uint8Array> {
-    await this.page.evaluate(([what, given]) => globalThis.upload(what, given), [name, args] as const);
+    await this.page.evaluate((what, given) => globalThis.upload(what, given), name, args);
     return app.take();
   }
 
   async reload(): Promise<void> {
     await this.page.reload();
-    await ready(this.page);
+    await this.#ready();
   }
 
   /** Waits until the state is as wanted; returns it. Fails with what it was at last. */
@@ -63,73 +71,52 @@ export class Tab {
       const state = await this.call("state");
       if (wanted(state)) return state;
       if (Date.now() > end) throw new Error(`not ${what} after ${timeoutMs} ms: ${JSON.stringify(state)}`);
-      await new Promise((resolve) => {
-        setTimeout(resolve, 50);
-      });
+      await pause(50);
     }
+  }
+
+  async #ready(): Promise<void> {
+    while (!(await this.page.evaluate(() => typeof globalThis.call === "function"))) await pause(20);
   }
 }
 
-/** Where the browser listens for its debugger; it prints that when it is up. */
-function debuggerOf(child: ChildProcess): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    child.stderr?.on("data", (chunk: Buffer) => {
-      text += chunk.toString();
-      const found = /ws:\/\/\S+/.exec(text);
-      if (found) resolve(found[0]);
-    });
-    child.on("exit", () => reject(new Error(`chromium ended: ${text}`)));
-  });
-}
-
-/** One run of the browser over a profile. */
+/** One run of a browser over a profile. */
 export class Browser {
-  readonly #child: ChildProcess;
-  readonly #connection: Connection;
+  readonly #driver: Driver;
 
-  private constructor(child: ChildProcess, connection: Connection) {
-    this.#child = child;
-    this.#connection = connection;
+  private constructor(driver: Driver) {
+    this.#driver = driver;
   }
 
   static async start(profile: Profile): Promise<Browser> {
-    const flags = [...FLAGS, `--user-data-dir=${profile.folder}`, "about:blank"];
-    // A process group of its own, so that one signal ends all its processes at once.
-    const child = spawn(CHROMIUM, flags, { detached: true, stdio: ["ignore", "ignore", "pipe"] });
-    const connection = await chromium.connectOverCDP(await debuggerOf(child));
-    return new Browser(child, connection);
+    return new Browser(await engines[profile.engine].start(profile.folder));
   }
 
   /** Opens a page. */
   async open(origin: string, path = "/"): Promise<Tab> {
-    const page = await this.#connection.contexts()[0]!.newPage();
-    await page.goto(`${origin}${path}`);
-    await ready(page);
-    return new Tab(page);
+    return Tab.over(await this.#driver.open(`${origin}${path}`));
   }
 
-  /** What the origin may store, bytes; undefined: the browser's own limit. */
+  /** What the origin may store from now on, bytes; undefined: as much as the browser lets it. */
   async setQuota(tab: Tab, origin: string, bytes?: number): Promise<void> {
-    const session = await tab.page.context().newCDPSession(tab.page);
-    const quotaSize = bytes === undefined ? {} : { quotaSize: bytes };
-    await session.send("Storage.overrideQuotaForOrigin", { origin, ...quotaSize });
+    if (this.#driver.setQuota) await this.#driver.setQuota(origin, bytes);
+    else await tab.callOther("ballast", bytes);
   }
 
   /** Kills all of its processes, without a chance to write anything. */
-  async kill(): Promise<void> {
-    const gone = new Promise((resolve) => {
-      this.#child.once("exit", resolve);
-    });
-    process.kill(-this.#child.pid!, "SIGKILL");
-    await gone;
-    await this.#connection.close().catch(() => undefined);
+  kill(): Promise<void> {
+    return this.#driver.kill();
   }
 }
 
 /** What a browser keeps between its runs. */
 export class Profile {
+  readonly engine: EngineName;
   readonly folder = mkdtempSync(join(tmpdir(), "blockwright-profile-"));
+
+  constructor(engine: EngineName) {
+    this.engine = engine;
+  }
 
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });

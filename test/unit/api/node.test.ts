@@ -1,5 +1,5 @@
 // The library's node handles over disks in memory; runs in Node and in Chromium (the browser Host works in both).
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   type Engine,
   type Node,
@@ -165,6 +165,29 @@ describe("streams", () => {
     const second = await reader.read(new Uint8Array(2000));
     expect(same(second.value!, data.subarray(3000, 4000))).toBe(true);
     expect((await reader.read(new Uint8Array(1))).done).toBe(true);
+  });
+
+  it("are plain where the engine has no byte streams, as WebKit", async () => {
+    await using node = await disk(3 * MiB);
+    const data = pattern(3 * MiB, 6);
+    await node.write(0, data);
+    const PlainStream = new Proxy(ReadableStream, {
+      construct(target, [source, strategy]: [UnderlyingDefaultSource, QueuingStrategy]) {
+        if ("type" in source) throw new TypeError("ReadableByteStreamController is not implemented");
+        return new target(source, strategy);
+      },
+    });
+    vi.stubGlobal("ReadableStream", PlainStream);
+    try {
+      const stream = node.readable({ offset: 5 });
+      expect(() => stream.getReader({ mode: "byob" })).toThrow(TypeError);
+      const got = new Uint8Array(
+        await new Response(stream as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer(),
+      );
+      expect(same(got, data.subarray(5))).toBe(true);
+    } finally {
+      vi.unstubAllGlobals();
+    }
   });
 
   it("read no further ahead than one chunk", async () => {

@@ -1,6 +1,6 @@
 // The engine behind a port and its client, in one thread: QMP, disks with and without shared memory, order, limits, errors
 // and ends. Runs in Node and in Chromium.
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   BlockError,
   CommandError,
@@ -120,6 +120,18 @@ describe("QMP over a port", () => {
     expect(got).toEqual(['{"execute":"a"}', '{"execute": "b"}']);
     await expect(connection.write(new Uint8Array(1))).rejects.toThrow("the port is closed");
   });
+});
+
+it("a remote disk copies where there is no shared memory, as on a page that is not cross-origin isolated", async () => {
+  vi.stubGlobal("SharedArrayBuffer", undefined);
+  try {
+    await using disk = await remote.open({ driver: "memory", size: MiB }, { shared: true });
+    expect(disk.isShared).toBe(false);
+    await disk.write(512, pattern(4096, 3));
+    expect(same(await disk.read(512, 4096), pattern(4096, 3))).toBe(true);
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 describe.each([
