@@ -83,6 +83,7 @@ export default defineConfig({
       suite("crash", 900, true),
       suite("fuzz", 120, true),
       suite("acceptance", 120, true),
+      suite("packed", 300, true),
     ],
   },
 });

@@ -81,7 +81,6 @@ const common = /** @type {const} */ ({
   platform: "neutral",
   mainFields: ["module", "main"],
   target,
-  sourcemap: true,
   define: { BLOCKWRIGHT_VERSION: JSON.stringify(version) },
   metafile: true,
   logLevel: "warning",
@@ -109,6 +108,8 @@ const script = {
   minify: true,
   legalComments: /** @type {const} */ ("none"),
   charset: /** @type {const} */ ("ascii"),
+  // Scripts that are run with compiled code have no import() without a warning of Node's; packages are required.
+  supported: { "dynamic-import": false },
   external: ["node:*", ...optional],
 };
 

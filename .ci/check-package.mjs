@@ -3,10 +3,11 @@
 //   1. The portable entries, bundled for browsers, reach no node: module (proved from esbuild's metafile).
 //   2. The size of each entry, minified and gzipped, printed; the documentation has it about right.
 //   3. What a page with v86 bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
-//   4. publint and attw (ESM only) over the very tarball that npm packs.
-//   5. Out of that tarball, with no other package installed, the program and the Node entry make and read an image.
+//   4. The program and the tarball stay below their budgets; npm has no script of ours to ask users about, and finds every man page.
+//   5. publint and attw (ESM only) over the very tarball that npm packs.
+//   6. Out of that tarball, with no other package installed, the program and the Node entry make and read an image.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -18,6 +19,13 @@ const portable = ["index", "browser", "worker", "v86"];
 /** What a page needs for a disk over HTTP that is filled into the browser's storage. */
 const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
 const V86_MOST_KIB = 92;
+/** What a start of the program reads, KiB: V8 has to look at all of it where no compiled code is kept. */
+const PROGRAM_MOST_KIB = { "cli/main.js": 6, "cli/program.js": 760 };
+/** What npm fetches, KiB. */
+const TARBALL_MOST_KIB = 1200;
+/** Scripts that npm runs, or asks about, where a package is installed. */
+const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall", "prepare"];
+
 /** How far the documented sizes may be off. */
 const SIZE_TOLERANCE = 0.15;
 
@@ -130,7 +138,36 @@ function run(command, ...args) {
   return status === 0;
 }
 
-/** @typedef {{ filename: string, entryCount: number, unpackedSize: number }} Packed */
+/** @typedef {{ filename: string, entryCount: number, size: number, unpackedSize: number }} Packed */
+
+/**
+ * Prints a size, and tells whether it is within its budget.
+ *
+ * @param {string} name
+ * @param {number} bytes
+ * @param {number} mostKib
+ */
+function isWithin(name, bytes, mostKib) {
+  console.log(`${name}: ${(bytes / 1024).toFixed(0)} KiB of ${mostKib} KiB`);
+  if (bytes <= mostKib * 1024) return true;
+  console.error(`${name} has outgrown its budget`);
+  return false;
+}
+
+/** What users have no use for, or miss, in package.json; a line each. */
+function complaints() {
+  const text = readFileSync(join(root, "package.json"), "utf8");
+  const { scripts, man } = /** @type {{ scripts: Record<string, string>, man: string[] }} */ (
+    JSON.parse(text)
+  );
+  const asked = INSTALL_SCRIPTS.filter((name) => name in scripts);
+  const pages = readdirSync(join(root, "build", "man")).map((name) => `./build/man/${name}`);
+  return [
+    ...asked.map((name) => `npm asks users about the script ${name}`),
+    ...pages.filter((page) => !man.includes(page)).map((page) => `package.json's man lacks ${page}`),
+    ...man.filter((page) => !pages.includes(page)).map((page) => `there is no ${page}`),
+  ];
+}
 
 /**
  * Packs the package into a folder of its own; the path of the tarball.
@@ -145,10 +182,10 @@ function pack(folder) {
   const parsed = /** @type {Packed[] | Record<string, Packed>} */ (JSON.parse(stdout));
   const [packed] = Object.values(parsed);
   if (packed === undefined) throw new Error("npm pack packed nothing");
-  console.log(
-    `${packed.filename}: ${packed.entryCount} files, ${(packed.unpackedSize / 1024).toFixed(0)} KiB unpacked`,
-  );
-  return join(folder, packed.filename);
+  const { filename, entryCount, size, unpackedSize } = packed;
+  console.log(`${filename}: ${entryCount} files, ${(unpackedSize / 1024).toFixed(0)} KiB unpacked`);
+  if (!isWithin(filename, size, TARBALL_MOST_KIB)) failures += 1;
+  return join(folder, filename);
 }
 
 /**
@@ -202,6 +239,13 @@ if (!isDocumented("a page with v86, qcow2, http, opfs and stream", forV86)) fail
 if (forV86.atOnce > V86_MOST_KIB) {
   failures += 1;
   console.error(`a page with v86 may load ${V86_MOST_KIB} KiB at most`);
+}
+
+for (const [name, mostKib] of Object.entries(PROGRAM_MOST_KIB))
+  if (!isWithin(name, statSync(join(root, "build", name)).size, mostKib)) failures += 1;
+for (const complaint of complaints()) {
+  failures += 1;
+  console.error(complaint);
 }
 
 const folder = mkdtempSync(join(tmpdir(), "blockwright-pack-"));

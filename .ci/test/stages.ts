@@ -43,6 +43,7 @@ export const suites: readonly Suite[] = [
   { name: "fuzz", quietMinutes: 10 },
   { name: "browser", quietMinutes: 10, alone: true },
   { name: "acceptance", quietMinutes: 10, alone: true },
+  { name: "packed", quietMinutes: 10 },
 ];
 
 /** Files of many like tests that run in parts (test/support/shard.ts), and in how many. */
@@ -64,8 +65,8 @@ export interface Phase {
 const everything = suites.map(({ name }) => name);
 /** What `npm ci` before README's command may take of its minutes. */
 export const INSTALL_MINUTES = 1;
-/** What fetches a source package has its place in CI only. */
-const quick = everything.filter((name) => name !== "iotests");
+/** What fetches packages has its place in CI only. */
+const quick = everything.filter((name) => !["iotests", "packed"].includes(name));
 const command: Phase = { name: "README's command", minutes: 10, suites: quick };
 
 /**
@@ -79,7 +80,7 @@ export const budgets = {
     { name: "QEMU's own tests", minutes: 14, suites: ["iotests"] },
     { name: "simulation and fuzzing", minutes: 10, suites: ["sim", "crash", "fuzz"] },
     { name: "browsers", minutes: 7, suites: ["browser", "acceptance"] },
-    { name: "services", minutes: 5, suites: ["services"] },
+    { name: "services", minutes: 5, suites: ["packed", "services"] },
     { name: "rest", minutes: 4, suites: quick },
   ],
   all: [{ name: "everything", minutes: Infinity, suites: everything }],

@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
-import { constants, Script } from "node:vm";
+import { Script } from "node:vm";
 
 /** @typedef {{ cwd: string, words: string[], env: Record<string, string>, input: string }} Line */
 /** @typedef {{ status: number, stdout: string, stderr: string }} Answer */
@@ -46,7 +46,7 @@ const [program = "", requests = "", answers = ""] = process.argv.slice(2);
 const file = join(dirname(program), "program.js");
 const script = new Script(
   `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, "latin1")}\n})`,
-  { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
+  { filename: file },
 );
 
 /** Runs the program; resolves when its command line is carried out. */

@@ -21,14 +21,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { constants, Script } from "node:vm";
+import { Script } from "node:vm";
 
 /** How many folders of compiled code are kept: of versions of the script and of Node. */
 const KEPT_FOLDERS = 4;
 
 /** What is run. */
 export interface CachedScript {
-  /** A CommonJS script, in ASCII. */
+  /** A CommonJS script, in ASCII, without `import()`. */
   readonly file: string;
   /** The hash of what it holds. */
   readonly hash: string;
@@ -92,7 +92,6 @@ export function runCached({ file, hash, folder, name, require }: CachedScript): 
   const script = new Script(source, {
     filename: file,
     ...(cachedData ? { cachedData } : {}),
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
   if (path !== undefined && (!cachedData || script.cachedDataRejected === true))
     process.on("exit", (status) => {
