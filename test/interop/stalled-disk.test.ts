@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { loadNativeCalls } from "../../src/platform/node/native.ts";
 import { nodeSockets } from "../../src/platform/node/sockets.ts";
 import { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours } from "../support/daemon.ts";
@@ -27,6 +28,23 @@ afterEach(() => {
   for (const child of running.splice(0)) child.kill("SIGKILL");
   rmSync(directory, { recursive: true, force: true });
 });
+
+/** A daemon with a monitor and files that never answer. */
+async function startDaemon(): Promise<{ child: ChildProcess; client: QmpClient; said: () => string }> {
+  const [command = "", ...first] = ours;
+  const monitor = ["--chardev", "socket,id=m,path=m.sock,server=on,wait=off", "--monitor", "chardev=m"];
+  const child = spawn(command, [...first, ...monitor, "--pidfile", "pid"], {
+    cwd: directory,
+    env: stallingEnvironment(directory),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  running.push(child);
+  let errors = "";
+  child.stderr.setEncoding("utf8").on("data", (more: string) => (errors += more));
+  while (!existsSync(path("m.sock"))) await new Promise((resolve) => setTimeout(resolve, 20));
+  const client = await QmpClient.connect(await nodeSockets.connect({ type: "unix", path: path("m.sock") }));
+  return { child, client, said: () => errors };
+}
 
 /** Three disks that do not answer with 300 writes each; then everything else that this library does on threads. */
 const program = `
@@ -90,18 +108,7 @@ describe.skipIf(reason !== undefined)("disks that do not answer", () => {
       writeFileSync(path(name), "");
       truncateSync(path(name), 8 * MiB);
     }
-    const [command = "", ...first] = ours;
-    const monitor = ["--chardev", "socket,id=m,path=m.sock,server=on,wait=off", "--monitor", "chardev=m"];
-    const child = spawn(command, [...first, ...monitor, "--pidfile", "pid"], {
-      cwd: directory,
-      env: stallingEnvironment(directory),
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    running.push(child);
-    let errors = "";
-    child.stderr.setEncoding("utf8").on("data", (more: string) => (errors += more));
-    while (!existsSync(path("m.sock"))) await new Promise((resolve) => setTimeout(resolve, 20));
-    const client = await QmpClient.connect(await nodeSockets.connect({ type: "unix", path: path("m.sock") }));
+    const { child, client, said } = await startDaemon();
     const add = (name: string, readOnly: boolean): Promise<unknown> =>
       client.execute("blockdev-add", {
         driver: "raw",
@@ -127,9 +134,34 @@ describe.skipIf(reason !== undefined)("disks that do not answer", () => {
     await client.execute("quit");
     // Without native calls the end of a process with stuck threads is a signal.
     expect([1, "SIGKILL"]).toContain(await exited);
-    expect(errors).toContain("the disk does not answer");
+    expect(said()).toContain("the disk does not answer");
     expect(existsSync(path("pid"))).toBe(false);
   });
+
+  test.runIf(loadNativeCalls())(
+    "which do not tell their holes leave the monitor and other jobs alone",
+    async () => {
+      for (const name of ["holes", "source"]) writeFileSync(path(name), new Uint8Array(4 * MiB).fill(5));
+      for (const name of ["target1", "target2"]) {
+        writeFileSync(path(name), "");
+        truncateSync(path(name), 4 * MiB);
+      }
+      const { client } = await startDaemon();
+      for (const name of ["holes", "source", "target1", "target2"]) {
+        const file = { driver: "file", filename: path(name) } as const;
+        await client.execute("blockdev-add", { driver: "raw", "node-name": name, file });
+      }
+      const stuck = { device: "holes", target: "target1", sync: "full" } as const;
+      await client.execute("blockdev-backup", { "job-id": "stuck", ...stuck });
+      while (!existsSync(path("stall.log"))) await client.execute("query-version");
+      const done = new Promise<object>((resolve) =>
+        client.on("BLOCK_JOB_COMPLETED", ({ data: what }) => resolve(what)),
+      );
+      const healthy = { device: "source", target: "target2", sync: "full" } as const;
+      await client.execute("blockdev-backup", { "job-id": "healthy", ...healthy });
+      expect(await done).not.toHaveProperty("error");
+    },
+  );
 
   test("let a job of the command line end at the second signal, which waits for nothing", async () => {
     writeFileSync(path("source"), new Uint8Array(4 * MiB).fill(5));

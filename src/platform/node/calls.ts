@@ -25,15 +25,15 @@ export type FileCall =
   | { call: "fdatasync" | "fsync" | "close" | "fstat"; fd: number }
   | { call: "ftruncate"; fd: number; size: number }
   | { call: "open"; path: string; flags: number; mode: number }
-  | { call: "stat" | "lstat" | "unlink"; path: string }
+  | { call: "stat" | "lstat" | "unlink" | "realpath"; path: string }
   | { call: "rename"; path: string; to: string }
   | { call: "chmod"; path: string; mode: number }
   | { call: "chown"; path: string; uid: number; gid: number }
   /** A native function, which has no second way. */
   | { call: "native"; run: () => Promise<number> };
 
-/** What a call answers: a count, a descriptor, the facts of a file, nothing. */
-export type FileAnswer = number | FileFacts | undefined;
+/** What a call answers: a count, a descriptor, the facts of a file, a path, nothing. */
+export type FileAnswer = number | string | FileFacts | undefined;
 
 /** Told once, perhaps at once. */
 export type Answered = (error: Error | null, answer?: FileAnswer) => void;
@@ -57,6 +57,8 @@ export function callOnPool(call: FileCall, answered: Answered): void {
       return fs.ftruncate(call.fd, call.size, answered);
     case "unlink":
       return fs.unlink(call.path, answered);
+    case "realpath":
+      return fs.realpath(call.path, answered);
     case "rename":
       return fs.rename(call.path, call.to, answered);
     case "chmod":

@@ -1,13 +1,14 @@
 /**
- * Finds data and holes of a file by SEEK_DATA and SEEK_HOLE. The last answer is kept so that one extent costs one pair of
+ * Finds data and holes of a file by SEEK_DATA and SEEK_HOLE, at once or, where others must not wait for the disk, elsewhere. The last answer is kept so that one extent costs one pair of
  * calls: a data extent always (calling data what has become a hole is only slower), a hole only while nobody else may
  * write to the file, because reading a stale hole as zeroes would lose what another process wrote.
  * Source: lseek(2).
  */
-import * as fs from "node:fs";
+import { type Answer, andThen } from "../../base/answer.ts";
 import type { FileExtent } from "../../base/host.ts";
-import { nativeError, nodeError } from "./errors.ts";
-import type { NativeCalls } from "./native.ts";
+import type { FileFacts } from "./calls.ts";
+import { nativeError } from "./errors.ts";
+import type { SeekKind } from "./native.ts";
 
 const ENXIO = 6;
 /** -errno values by which a filesystem says that it has no SEEK_DATA. */
@@ -19,17 +20,28 @@ interface Known {
   data: boolean;
 }
 
+/** How one file is asked. */
+export interface ExtentCalls {
+  /** As NativeCalls.seek; absent where the platform has none. */
+  readonly seek: ((fd: number, offset: number, kind: SeekKind) => Answer<number>) | undefined;
+  /** fstat(2). */
+  facts(fd: number): Answer<FileFacts>;
+}
+
 /** The holes of one open file. */
 export class ExtentFinder {
-  readonly #native: NativeCalls | undefined;
+  readonly #calls: ExtentCalls;
   #known: Known | undefined;
   /** Where the last hole that was found ended: data, as far as is known; -1: nothing is known. */
   #dataAt = -1;
   #supported = true;
   #exclusive = false;
+  /** They grow with each change, and with those that end all that is known: what was asked for before them is not kept. */
+  #changes = 0;
+  #endings = 0;
 
-  constructor(native: NativeCalls | undefined) {
-    this.#native = native;
+  constructor(calls: ExtentCalls) {
+    this.#calls = calls;
   }
 
   /** Whether nobody else can write, so that holes may be remembered. */
@@ -39,47 +51,69 @@ export class ExtentFinder {
   }
 
   /** What lies at `offset`; undefined beyond the end or where it can't be known. */
-  find(fd: number, offset: number): FileExtent | undefined {
-    if (!this.#native || !this.#supported) return fullyAllocated(fd, offset);
+  find(fd: number, offset: number): Answer<FileExtent | undefined> {
+    if (!this.#calls.seek || !this.#supported)
+      return andThen(this.#calls.facts(fd), (facts) => fullyAllocated(facts, offset));
     const known = this.#known;
     if (known && offset >= known.start && offset < known.end) {
       return { data: known.data, bytes: known.end - offset };
     }
-    const found = this.#seek(this.#native, fd, offset);
-    if (!found) return undefined;
-    this.#known = found.data || this.#exclusive ? found : undefined;
-    return { data: found.data, bytes: found.end - found.start };
+    const [changes, endings] = [this.#changes, this.#endings];
+    return andThen(this.#seekData(fd, offset), (found) => {
+      if (!found) return undefined;
+      const isLasting = found.data ? endings === this.#endings : this.#exclusive && changes === this.#changes;
+      if (isLasting) this.#known = found;
+      else if (changes === this.#changes) this.#known = undefined;
+      return { data: found.data, bytes: found.end - found.start };
+    });
   }
 
   /** Bytes start … end were written: what was a hole there may be data now. */
   written(start: number, end: number): void {
+    this.#changes += 1;
     const known = this.#known;
     if (known && !known.data && start < known.end && end > known.start) this.#known = undefined;
   }
 
   /** Blocks were freed or the size changed. */
   forget(): void {
+    this.#changes += 1;
+    this.#endings += 1;
     this.#known = undefined;
     this.#dataAt = -1;
   }
 
-  #seek(native: NativeCalls, fd: number, start: number): Known | undefined {
-    const data = start === this.#dataAt ? start : native.seek(fd, start, "data");
+  #seek(fd: number, offset: number, kind: SeekKind): Answer<number> {
+    return this.#calls.seek?.(fd, offset, kind) ?? -95;
+  }
+
+  #seekData(fd: number, start: number): Answer<Known | undefined> {
+    const before = this.#changes;
+    const data = start === this.#dataAt ? start : this.#seek(fd, start, "data");
     this.#dataAt = -1;
-    if (data > start) {
-      this.#dataAt = data;
-      return { start, end: data, data: false };
-    }
-    if (data === start) {
-      const hole = native.seek(fd, start, "hole");
+    return andThen(data, (at) => {
+      if (at > start) {
+        if (before === this.#changes) this.#dataAt = at;
+        return { start, end: at, data: false };
+      }
+      if (at === start) return this.#seekHole(fd, start);
+      return at === -ENXIO ? this.#holeAtEnd(fd, start) : this.#failed(at);
+    });
+  }
+
+  #seekHole(fd: number, start: number): Answer<Known | undefined> {
+    return andThen(this.#seek(fd, start, "hole"), (hole) => {
       if (hole > start) return { start, end: hole, data: true };
       // What was data before has become a hole.
-      if (hole === start) return this.#seek(native, fd, start);
+      if (hole === start) return this.#seekData(fd, start);
       return hole < 0 && hole !== -ENXIO ? this.#failed(hole) : undefined;
-    }
-    if (data !== -ENXIO) return this.#failed(data);
-    const end = native.seek(fd, 0, "end");
-    return end > start ? { start, end, data: false } : undefined;
+    });
+  }
+
+  #holeAtEnd(fd: number, start: number): Answer<Known | undefined> {
+    return andThen(this.#seek(fd, 0, "end"), (end) =>
+      end > start ? { start, end, data: false } : undefined,
+    );
   }
 
   #failed(result: number): undefined {
@@ -90,11 +124,7 @@ export class ExtentFinder {
 }
 
 /** Without SEEK_DATA: a file with a block for every byte has no holes; of others nothing is known. */
-function fullyAllocated(fd: number, offset: number): FileExtent | undefined {
-  try {
-    const { blocks, size } = fs.fstatSync(fd);
-    return offset < size && blocks * 512 >= size ? { data: true, bytes: size - offset } : undefined;
-  } catch (error) {
-    throw nodeError(error, "blockStatus");
-  }
+function fullyAllocated({ blocks, size }: FileFacts, offset: number): FileExtent | undefined {
+  const bytes = Number(size);
+  return offset < bytes && blocks * 512n >= size ? { data: true, bytes: bytes - offset } : undefined;
 }

@@ -3,17 +3,17 @@
  * transfer.ts). Buffers may be views of a WebAssembly memory.
  */
 import * as fs from "node:fs";
-import { type Answer, isPromise, rescue } from "../../base/answer.ts";
-import { BlockError, blockError, errnoOf } from "../../base/errors.ts";
+import { type Answer, ending, isPromise, rescue } from "../../base/answer.ts";
+import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
 import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
 import { nativeError, nodeError } from "./errors.ts";
-import { ExtentFinder } from "./extents.ts";
+import { type ExtentCalls, ExtentFinder } from "./extents.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane } from "./lanes.ts";
-import { Fallocate, type NativeCalls } from "./native.ts";
+import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
 import { contentBytes, fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
@@ -36,6 +36,8 @@ export interface NodeFileInit {
   write: boolean;
   /** How bytes are moved. */
   transfers: Transfers;
+  /** Holes are looked for in the caller's turn. */
+  inTurn: boolean;
   /** Absent: no locks, no hole punching, little knowledge of holes. */
   native: NativeCalls | undefined;
 }
@@ -71,11 +73,25 @@ export class NodeFile implements HostFile {
     this.#direct = init.direct;
     this.#native = init.native;
     this.#transfers = init.transfers;
-    this.#extents = new ExtentFinder(init.native);
+    this.#extents = new ExtentFinder(this.#extentCalls(init));
     this.#entry = new OpenFile(init.identity, init.path);
     this.#lock = init.native ? new ImageLock(init.native, init.path) : this.#entry;
     this.#descriptor = new Descriptor(init.fd, this.#lane);
     this.#write = init.write;
+  }
+
+  #extentCalls({ native, inTurn }: NodeFileInit): ExtentCalls {
+    const seekLater = (fd: number, offset: number, kind: SeekKind): Promise<number> => {
+      const run = (): Promise<number> => native!.seekLater(fd, offset, kind);
+      return this.#lane.make({ call: "native", run }, "blockStatus") as Promise<number>;
+    };
+    return {
+      seek: native && (inTurn ? native.seek : seekLater),
+      facts: (fd) =>
+        inTurn
+          ? fs.fstatSync(fd, { bigint: true })
+          : (this.#lane.make({ call: "fstat", fd }, "blockStatus") as Promise<FileFacts>),
+    };
   }
 
   read(buffer: Uint8Array, offset: number): Answer<number> {
@@ -226,12 +242,20 @@ export class NodeFile implements HostFile {
     return this.#fallocate(Fallocate.zeroRange, offset, bytes, "pwriteZeroes");
   }
 
-  extentAt(offset: number): FileExtent | undefined {
-    try {
-      return this.#extents.find(this.#descriptor.fd, offset);
-    } catch (error) {
-      throw nodeError(error, "blockStatus");
-    }
+  extentAt(offset: number): Answer<FileExtent | undefined> {
+    const used = this.#descriptor.acquire();
+    return ending(
+      () =>
+        rescue(
+          () => this.#extents.find(used.fd, offset),
+          (error) => {
+            // Nothing can be told while the pool is jammed.
+            if (isUnsupported(error)) return undefined;
+            throw nodeError(error, "blockStatus");
+          },
+        ),
+      () => used.release(),
+    );
   }
 
   lock(request: FileLockRequest): Promise<void> {
@@ -282,7 +306,8 @@ export class NodeFile implements HostFile {
   async #reopen(write: boolean): Promise<number> {
     const flags = openFlags({ write, direct: this.#direct });
     const alias = `/proc/self/fd/${this.#descriptor.fd}`;
-    const byDescriptor = process.platform === "linux" && fs.existsSync(alias);
+    // Not what it leads to, for which a disk would be asked.
+    const byDescriptor = process.platform === "linux" && fs.existsSync("/proc/self/fd");
     const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open").catch(
       (error: BlockError) => Promise.reject(this.#openError(error)),
     );

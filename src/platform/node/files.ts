@@ -20,7 +20,6 @@ import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
-import { nodeError } from "./errors.ts";
 import { NodeFile } from "./file.ts";
 import { fileInfo, isSymlink } from "./info.ts";
 import { Lane } from "./lanes.ts";
@@ -114,12 +113,9 @@ export class NodeFiles implements HostFiles {
     return link ? { ...info, symlink: isSymlink(await stat("lstat", name)) } : info;
   }
 
-  realPath(name: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      fs.realpath(name === "" ? "." : name, (error, real) =>
-        error ? reject(nodeError(error, "realpath")) : resolve(real),
-      );
-    });
+  async realPath(name: string): Promise<string> {
+    const path = name === "" ? "." : name;
+    return (await new Lane().make({ call: "realpath", path }, "realpath")) as string;
   }
 
   async remove(name: string, only?: { identity: string; openHere?: boolean }): Promise<void> {
@@ -158,6 +154,7 @@ export class NodeFiles implements HostFiles {
       direct,
       write,
       transfers,
+      inTurn: this.inTurn,
       native: this.#native(),
     });
   }

@@ -39,6 +39,7 @@ const calls = {
   ftruncate: ({ fd, size }) => [fs.ftruncateSync(fd, size)],
   open: ({ path, flags, mode }) => [fs.openSync(path, flags, mode)],
   unlink: ({ path }) => [fs.unlinkSync(path)],
+  realpath: ({ path }) => [fs.realpathSync(path)],
   rename: ({ path, to }) => [fs.renameSync(path, to)],
   chmod: ({ path, mode }) => [fs.chmodSync(path, mode)],
   chown: ({ path, uid, gid }) => [fs.chownSync(path, uid, gid)],

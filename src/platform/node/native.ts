@@ -16,6 +16,8 @@ export type SeekKind = "data" | "hole" | "end";
 export interface NativeCalls {
   /** The next offset >= `offset` of that kind, or -errno (ENXIO: none before the end of the file). Moves the fd's position. */
   seek(fd: number, offset: number, kind: SeekKind): number;
+  /** The same on a thread of the pool. */
+  seekLater(fd: number, offset: number, kind: SeekKind): Promise<number>;
   /** fallocate(2) of a range with FALLOC_FL_* bits, on a worker thread; 0 or -errno. */
   fallocate(fd: number, mode: number, offset: number, bytes: number): Promise<number>;
   /** Reserves blocks and grows the file, on a worker thread; 0 or -errno. */
@@ -53,14 +55,17 @@ const LOCK_TYPES: Record<ByteLock, number> = { shared: F_RDLCK, exclusive: F_WRL
 /** sizeof(struct flock): l_type, l_whence: 16 bits at 0 and 2; l_start, l_len: 64 bits at 8 and 16; l_pid at 24. */
 const FLOCK_BYTES = 32;
 
-/** `call` on one of koffi's threads. errno stays on that thread, so a failed call is repeated here to learn it. */
+/** `call` on one of koffi's threads: its result, or -errno. errno stays on that thread, so a failed call is repeated here to learn it. */
 function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<number> {
-  const direct = (): number => (Number(call(...args)) < 0 ? -koffi.errno() : 0);
+  const direct = (): number => {
+    const result = Number(call(...args));
+    return result < 0 ? -koffi.errno() : result;
+  };
   return new Promise((resolve, reject) => {
     try {
       call.async(...args, (error, result) => {
         if (error) reject(error);
-        else resolve(result < 0 ? direct() : 0);
+        else resolve(Number(result) < 0 ? direct() : Number(result));
       });
     } catch {
       resolve(direct());
@@ -91,6 +96,7 @@ function bind(koffi: Koffi): NativeCalls {
       const result = Number(lseek(fd, offset, seekNumbers[kind]));
       return result < 0 ? -koffi.errno() : result;
     },
+    seekLater: (fd, offset, kind) => onThread(koffi, lseek, [fd, offset, seekNumbers[kind]]),
     fallocate: (fd, mode, offset, bytes) => onThread(koffi, fallocate, [fd, mode, offset, bytes]),
     posixFallocate: (fd, offset, bytes) =>
       new Promise((resolve, reject) => {

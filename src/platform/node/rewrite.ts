@@ -18,7 +18,7 @@ export async function rewrite(
 ): Promise<void> {
   const buffer = new Uint8Array(PIECE);
   for (let at = offset; at < offset + bytes; at += PIECE) {
-    const extent = extents.find(file.fd, at);
+    const extent = await extents.find(file.fd, at);
     if (extent && !extent.data && extent.bytes >= PIECE) continue;
     const count = await transfers.read({ ...file, buffer, offset: at });
     if (count === 0) return;

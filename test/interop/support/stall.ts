@@ -1,4 +1,5 @@
-// A preloaded library that never lets writes to files of a certain name end, as a disk that does not answer.
+// A preloaded library that never lets writes to files of a certain name end, as a disk that does not answer, nor the looking for
+// holes in those of another name.
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,14 +11,14 @@ const SOURCE = `#define _GNU_SOURCE
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
-static void stall(int fd) {
+static void stall(int fd, const char *prefix) {
   char link[64], name[4096];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   ssize_t length = readlink(link, name, sizeof name - 1);
   if (length < 0) return;
   name[length] = 0;
   const char *base = strrchr(name, '/');
-  if (!base || strncmp(base, "/stalled", 8)) return;
+  if (!base || strncmp(base, prefix, strlen(prefix))) return;
   close(open("stall.log", O_CREAT | O_WRONLY, 0600));
   for (;;) pause();
 }
@@ -25,13 +26,22 @@ static void stall(int fd) {
   ssize_t name parameters {                                     \\
     static ssize_t(*next) parameters;                           \\
     if (!next) next = (ssize_t(*) parameters)dlsym(RTLD_NEXT, #name); \\
-    stall(fd);                                                  \\
+    stall(fd, "/stalled");                                      \\
     return next arguments;                                      \\
   }
 WRITER(pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o))
 WRITER(pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o))
 WRITER(pwritev, (int fd, const struct iovec *v, int n, off_t o), (fd, v, n, o))
 WRITER(pwritev64, (int fd, const struct iovec *v, int n, off64_t o), (fd, v, n, o))
+#define SEEKER(name, type)                                      \\
+  type name(int fd, type o, int whence) {                       \\
+    static type(*next)(int, type, int);                         \\
+    if (!next) next = (type(*)(int, type, int))dlsym(RTLD_NEXT, #name); \\
+    if (whence == 3 || whence == 4) stall(fd, "/holes");        \\
+    return next(fd, o, whence);                                 \\
+  }
+SEEKER(lseek, off_t)
+SEEKER(lseek64, off64_t)
 `;
 
 /** Why there is none here; undefined if it can be made. */

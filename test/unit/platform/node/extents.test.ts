@@ -1,14 +1,16 @@
 // Data and holes of real files, and what is remembered of them.
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
-import { ExtentFinder } from "../../../../src/platform/node/extents.ts";
-import type { NativeCalls, SeekKind } from "../../../../src/platform/node/native.ts";
+import { type ExtentCalls, ExtentFinder } from "../../../../src/platform/node/extents.ts";
+import type { SeekKind } from "../../../../src/platform/node/native.ts";
 import { temporaryDirectory } from "./support.ts";
 
 const path = temporaryDirectory();
 
+const facts = (fd: number): fs.BigIntStats => fs.fstatSync(fd, { bigint: true });
+
 /** Seeks in a file of `size` bytes with the data extents given, counting calls. */
-function fakeNative(size: number, data: [number, number][]): { native: NativeCalls; calls: SeekKind[] } {
+function fakeNative(size: number, data: [number, number][]): { native: ExtentCalls; calls: SeekKind[] } {
   const calls: SeekKind[] = [];
   const seek = (_fd: number, offset: number, kind: SeekKind): number => {
     calls.push(kind);
@@ -18,7 +20,7 @@ function fakeNative(size: number, data: [number, number][]): { native: NativeCal
     if (kind === "hole") return next && next[0] <= offset ? next[1] : offset;
     return next ? Math.max(offset, next[0]) : -6;
   };
-  return { native: { seek } as unknown as NativeCalls, calls };
+  return { native: { seek, facts }, calls };
 }
 
 test("one data extent costs one pair of calls, however often it is asked for", () => {
@@ -32,14 +34,14 @@ test("one data extent costs one pair of calls, however often it is asked for", (
 test("one hole costs one call while nobody else can write, and is asked for anew otherwise", () => {
   const { native, calls } = fakeNative(1000, [[800, 900]]);
   const finder = new ExtentFinder(native);
-  finder.find(0, 0);
-  finder.find(0, 10);
+  void finder.find(0, 0);
+  void finder.find(0, 10);
   expect(calls.splice(0)).toEqual(["data", "data"]);
   finder.setExclusive(true);
   for (let at = 0; at < 800; at++) expect(finder.find(0, at)).toEqual({ data: false, bytes: 800 - at });
   expect(calls.splice(0)).toEqual(["data"]);
   finder.setExclusive(false);
-  finder.find(0, 10);
+  void finder.find(0, 10);
   expect(calls).toEqual(["data"]);
 });
 
@@ -47,13 +49,13 @@ test("a write forgets a hole that it touches, and nothing else", () => {
   const { native, calls } = fakeNative(1000, [[800, 900]]);
   const finder = new ExtentFinder(native);
   finder.setExclusive(true);
-  finder.find(0, 100);
+  void finder.find(0, 100);
   finder.written(0, 100);
   finder.written(800, 1000);
-  finder.find(0, 100);
+  void finder.find(0, 100);
   expect(calls.splice(0)).toEqual(["data"]);
   finder.written(799, 801);
-  finder.find(0, 100);
+  void finder.find(0, 100);
   expect(calls).toEqual(["data"]);
 });
 
@@ -68,8 +70,7 @@ test("a filesystem without SEEK_DATA is asked once, then the block count decides
   const fd = fs.openSync(path("full"), "r");
   fs.fsyncSync(fd);
   let calls = 0;
-  const native = { seek: () => (calls++, -22) } as unknown as NativeCalls;
-  const finder = new ExtentFinder(native);
+  const finder = new ExtentFinder({ seek: () => (calls++, -22), facts });
   expect(finder.find(fd, 0)).toBeUndefined();
   expect(finder.find(fd, 96)).toEqual({ data: true, bytes: 8096 });
   expect(calls).toBe(1);
@@ -77,6 +78,24 @@ test("a filesystem without SEEK_DATA is asked once, then the block count decides
 });
 
 test("other errors are reported", () => {
-  const finder = new ExtentFinder({ seek: () => -5 } as unknown as NativeCalls);
+  const finder = new ExtentFinder({ seek: () => -5, facts });
   expect(() => finder.find(0, 0)).toThrow(expect.objectContaining({ code: "EIO" }));
+});
+
+test("what is asked for elsewhere is kept, unless the file changes meanwhile", async () => {
+  const { native, calls } = fakeNative(1000, [[800, 900]]);
+  const later: ExtentCalls = {
+    facts,
+    seek: (...words) => Promise.resolve().then(() => native.seek!(...words)),
+  };
+  const finder = new ExtentFinder(later);
+  finder.setExclusive(true);
+  expect(await finder.find(0, 0)).toEqual({ data: false, bytes: 800 });
+  expect(finder.find(0, 10)).toEqual({ data: false, bytes: 790 });
+  expect(calls.splice(0)).toEqual(["data"]);
+  finder.forget();
+  const asked = finder.find(0, 0);
+  finder.written(0, 100);
+  await asked;
+  expect(finder.find(0, 0)).toBeInstanceOf(Promise);
 });
