@@ -3,20 +3,22 @@
  * (`fs.openAsBlob`). Ranges are read as they are asked for, small ones with what lies around them, since a browser takes a
  * millisecond for a read of 4 KiB as of 64.
  * Invariants: the length is the Blob's and never changes; a file that was changed or removed behind the Blob's back is EIO,
- * for what is not in the cache; the cache holds MOST_BLOCKS blocks at most, and nothing that failed.
+ * for what is not in the cache; an overlay remembers the size, and a file's name and date, and is not opened over another; the cache holds MOST_BLOCKS blocks at most, and nothing that failed.
  * Source: W3C File API, sections 3 (Blob) and 7 (errors).
  */
 import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB } from "../../base/limits.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
-import type { NodeView } from "../../block/model/contract.ts";
+import type { ContentVersion, NodeView } from "../../block/model/contract.ts";
 import { optionError } from "../../block/model/options.ts";
 
 /** What is read and kept together. */
 const BLOCK_BYTES = 64 * KiB;
 /** 8 MiB for each disk. */
 const MOST_BLOCKS = 128;
+/** What the URL of a version begins with that is a Blob's; a file's name follows. */
+const SCHEME = "blob:";
 
 class BlobDriver implements BlockDriver {
   readonly #node: NodeView;
@@ -33,6 +35,25 @@ class BlobDriver implements BlockDriver {
 
   length(): number {
     return this.#blob.size;
+  }
+
+  /** A file has a name and a date; a Blob has its size only. */
+  version(): ContentVersion {
+    const blob = this.#blob;
+    const size = blob.size;
+    if (!isFile(blob)) return { url: SCHEME, size };
+    return { url: SCHEME + encodeURIComponent(blob.name), size, "last-modified": dateOf(blob) };
+  }
+
+  /** The name is no part of what is demanded: files are renamed. Nor is the date of what came from elsewhere. */
+  demandVersion({ url, size, "last-modified": date }: ContentVersion): void {
+    const blob = this.#blob;
+    const refuse = (what: string, was: string | number, is: string | number): never => {
+      throw blockError("ESTALE", "open", `its ${what} was ${was} and is ${is}`);
+    };
+    if (size !== blob.size) refuse("size", size, blob.size);
+    const known = url.startsWith(SCHEME) && isFile(blob) ? date : undefined;
+    if (known !== undefined && isFile(blob) && known !== dateOf(blob)) refuse("date", known, dateOf(blob));
   }
 
   pread(offset: number, buffer: Uint8Array): Answer<void> {
@@ -121,6 +142,15 @@ class BlobDriver implements BlockDriver {
       throw new BlockError({ code: "EIO", op: "pread", node: this.#node.name, offset, bytes });
     return new Uint8Array(part);
   }
+}
+
+function isFile(blob: Blob): blob is File {
+  return typeof File === "function" && blob instanceof File;
+}
+
+/** To the millisecond. */
+function dateOf({ lastModified }: File): string {
+  return new Date(lastModified).toISOString();
 }
 
 function readOnlyError(): BlockError {

@@ -81,12 +81,13 @@ export class NodeFile implements HostFile {
   }
 
   #extentCalls({ native, inTurn }: NodeFileInit): ExtentCalls {
-    const seekLater = (fd: number, offset: number, kind: SeekKind): Promise<number> => {
-      const run = (): Promise<number> => native!.seekLater(fd, offset, kind);
+    const seek = (calls: NativeCalls, ...[fd, offset, kind]: [number, number, SeekKind]): Answer<number> => {
+      if (inTurn) return calls.seek(fd, offset, kind);
+      const run = (): Promise<number> => calls.seekLater(fd, offset, kind);
       return this.#lane.make({ call: "native", run }, "blockStatus") as Promise<number>;
     };
     return {
-      seek: native && (inTurn ? native.seek : seekLater),
+      seek: native && ((fd, offset, kind) => seek(native, fd, offset, kind)),
       facts: (fd) =>
         inTurn
           ? fs.fstatSync(fd, { bigint: true })

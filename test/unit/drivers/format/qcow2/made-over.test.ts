@@ -59,6 +59,38 @@ async function refusal(work: Promise<unknown>): Promise<BlockError> {
 
 const newVersion = { bytes: SIZE, seed: 99, etag: '"v2"' };
 
+describe("a base that the user picks", () => {
+  const pick = (name: string, options: { lastModified?: number; bytes?: number } = {}): File => {
+    const { lastModified = 1_700_000_000_123, bytes = SIZE } = options;
+    return new File([contentOf(bytes)], name, { lastModified });
+  };
+
+  async function over<T>(blob: Blob, use: (disk: Node) => Promise<T>, overlay: Options = {}): Promise<T> {
+    await using below = await openNode({ driver: "blob", blob, "read-only": true } as unknown as Spec, {
+      engine,
+    });
+    const spec = { driver: "qcow2", file: "store", backing: below.name, ...overlay };
+    await using disk = await openNode(spec as Spec, { engine });
+    return await use(disk);
+  }
+
+  test("is refused when it is another: by its date, by its size", async () => {
+    await over(pick("disk.img"), write);
+    const { message } = await refusal(over(pick("disk.img", { lastModified: 1_700_000_000_124 }), look));
+    expect(message).toContain("its date was 2023-11-14T22:13:20.123Z and is 2023-11-14T22:13:20.124Z");
+    expect(message).toContain("changed-backing");
+    const other = await refusal(over(new Blob([contentOf(SIZE - 512)]), look));
+    expect(other.message).toContain(`its size was ${SIZE} and is ${SIZE - 512}`);
+    await over(pick("disk.img", { lastModified: 5 }), look, { "changed-backing": "accept" });
+  });
+
+  test("is taken under another name, and as a Blob of which no more is known than its size", async () => {
+    await over(pick("disk.img"), write);
+    for (const blob of [pick("Kopie von disk.img"), new Blob([contentOf(SIZE)])])
+      expect(same(await over(blob, look), contentOf(SIZE).subarray(MiB, MiB + 4 * KiB))).toBe(true);
+  });
+});
+
 describe("a base that has changed since the last visit", () => {
   test("is refused with words that say what can be done, and taken again once it is the former one", async () => {
     await visit({}, write);
