@@ -60,7 +60,7 @@ export async function rebase(
   const { graph } = node.engine;
   options.signal?.throwIfAborted();
   const image = skipImplicitFilters(node.blockNode);
-  if (!image.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "rebase" });
+  if (!image.driver.headerBacking) throw new BlockError({ code: "ENOTSUP", op: "rebase" });
   const below = target?.node?.blockNode;
   checkTarget(node, target, options);
   await releaseIdle(node.engine);

@@ -91,9 +91,10 @@ export function snapshotInfo(snapshot: SnapshotInfo): TypeOf<"SnapshotInfo"> {
 }
 
 function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
-  const name = node.driver.backingFilename?.();
+  const { headerBacking } = node.driver;
+  const name = headerBacking?.filename();
   if (!name) return {};
-  const format = node.driver.backingFormat?.();
+  const format = headerBacking?.format();
   return {
     "backing-filename": name,
     "full-backing-filename": hasProtocol(name)

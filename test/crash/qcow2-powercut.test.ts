@@ -317,7 +317,7 @@ test("power cuts while the backing link changes leave one of the links, and its 
     for (const [index, link] of links.entries()) {
       if (index === 0) continue;
       await disk.pwrite(0, new Uint8Array(65536).fill(index));
-      await driver.changeBackingFile(link);
+      await driver.headerBacking.change(link);
     }
     await disk.close();
     await graph.close();
@@ -325,7 +325,7 @@ test("power cuts while the backing link changes leave one of the links, and its 
     for (let cut = 0; cut < 400; cut++) {
       const at = random(journal.now);
       const left = await open(new Journal(journal.crash(at, [0, 50, 100][cut % 3]!), random));
-      const name = left.driver.backingFilename();
+      const name = left.driver.headerBacking.filename();
       const sector = new Uint8Array(512);
       await left.disk.pread(0, sector);
       expect(names, `cut at ${at}`).toContain(name);

@@ -47,7 +47,7 @@ const changes: Record<string, (image: OpenImage, directory: string) => unknown> 
     disk.root!.truncate(2 ** 33, { exact: true, preallocation: "off" }),
   "a snapshot": ({ disk }) => disk.node!.driver.snapshots!()!.create({ name: "one" }),
   "a backing file": ({ disk }) =>
-    disk.node!.driver.changeBackingFile!({ filename: "base.raw", format: "raw" }),
+    disk.node!.driver.headerBacking!.change({ filename: "base.raw", format: "raw" }),
 };
 
 test.each(Object.keys(changes))("%s keeps what is unknown", async (name) => {

@@ -133,7 +133,7 @@ test("the backing link that we write is the one that qemu-img reads", async () =
     ];
     for (const [link, expected] of links) {
       const image = await openImage(path, { backing: null });
-      await image.disk.node!.driver.changeBackingFile!(link);
+      await image.disk.node!.driver.headerBacking!.change(link);
       await image.close();
       const found = await info();
       expect(found).toMatchObject(expected);

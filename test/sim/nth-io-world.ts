@@ -215,7 +215,7 @@ export class World {
     const file = { driver: "file", filename: name, "read-only": true };
     if (name === "src" || name === "dst") return graph.add({ driver: "raw", "node-name": name, file });
     const alone = await graph.open({ driver: "qcow2", file, backing: null, "read-only": true });
-    const header = alone.driver.backingFilename?.();
+    const header = alone.driver.headerBacking?.filename();
     await graph.release(alone);
     const backing = header === undefined || header === "" ? null : (await this.#reopen(header)).name;
     return graph.add({ driver: "qcow2", "node-name": name, file, backing, "read-only": true });

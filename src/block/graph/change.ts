@@ -198,9 +198,10 @@ export async function rewriteBacking(
   node: BlockNode,
   backing: { filename: string; format?: string } | null,
 ): Promise<void> {
-  if (!node.driver.changeBackingFile) throw new CommandError("Operation not supported");
+  const { headerBacking } = node.driver;
+  if (!headerBacking) throw new CommandError("Operation not supported");
   await flush(node);
-  await node.driver.changeBackingFile(backing);
+  await headerBacking.change(backing);
   node.writeGeneration += 1;
   await flush(node);
 }

@@ -294,7 +294,7 @@ export class BlockGraph implements NodeHome {
 
   /** Gives a node without one a backing file, or changes or removes the one it has. ESTALE: it was made over another version. */
   async setBacking(node: BlockNode, to: BlockNode | null, role: ChildRole): Promise<void> {
-    if (to) node.driver.checkBacking?.(to);
+    if (to) node.driver.headerBacking?.check?.(to);
     if (node.backing) return this.setChild(node.backing, to);
     if (!to) return;
     await drained([node, to], async () => {

@@ -47,7 +47,7 @@ export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener =
     // Until now the children were held by the rules of their roles.
     if (driver.childPermissions) await refresh([node]);
     if (type.supportsBacking) await openBacking(graph, node, spec);
-    if (node.backing) driver.checkBacking?.(node.backing.node);
+    if (node.backing) driver.headerBacking?.check?.(node.backing.node);
     node.childrenChanged();
     await loadBitmaps(node);
   } catch (error) {
@@ -176,14 +176,14 @@ export async function openBackingFromHeader(
   node: BlockNode,
   given: Partial<NodeSpec> = {},
 ): Promise<void> {
-  const filename = node.driver.backingFilename?.();
+  const filename = node.driver.headerBacking?.filename();
   if (!filename) return;
   checkDepth(node);
   const answer = await node.gate({
     kind: "backing",
     image: imageFilename(node),
     name: filename,
-    format: given.driver ?? node.driver.backingFormat?.(),
+    format: given.driver ?? node.driver.headerBacking?.format(),
     access: "read",
   });
   if ("refuse" in answer)

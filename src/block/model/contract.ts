@@ -21,62 +21,24 @@ import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
 import type { BitmapStore, ImageCheck, SnapshotStore, VmStateStore } from "./stores.ts";
+import type {
+  AmendContext,
+  AmendOptions,
+  BlockLimits,
+  ChildRole,
+  DriverInfo,
+  FormatSpecific,
+  Permissions,
+  RequestFlags,
+  TruncateOptions,
+} from "./terms.ts";
 import type { ContentVersion } from "./version.ts";
 
+export * from "./terms.ts";
 export type { CreateOption, OptionUse } from "./create-option.ts";
 export type { ChildRef, NodeSpec } from "./spec.ts";
 export type * from "./stores.ts";
 export type { ContentVersion } from "./version.ts";
-
-/** Bits of a child's role (QEMU's BdrvChildRole). */
-export const Role = {
-  /** Guest data lives there. */
-  data: 1,
-  /** The format's metadata lives there. */
-  metadata: 2,
-  /** The parent presents the child's data unchanged. */
-  filtered: 4,
-  /** The backing file. */
-  cow: 8,
-  /** The child that flush, size and status questions go to first. */
-  primary: 16,
-  /** file of an ordinary format. */
-  image: 1 | 2 | 16,
-} as const;
-/** A set of Role bits. */
-export type ChildRole = number;
-
-/** What a parent takes on a child and what it lets other parents take: bits of Perm (permissions.ts). */
-export interface Permissions {
-  perm: number;
-  shared: number;
-}
-
-/** Request flags (QEMU's BDRV_REQ_*). */
-export const Req = {
-  /** pread: copy what came from the backing chain into this node. */
-  copyOnRead: 1,
-  /** pwriteZeroes: the range may be unmapped. */
-  mayUnmap: 4,
-  /** pwrite, pwriteZeroes: durable when the request completes. */
-  fua: 16,
-  /** pwrite: store compressed. */
-  compressed: 32,
-  /** The guest-visible content does not change (needs only write-unchanged). */
-  writeUnchanged: 64,
-  /** Waits for, and keeps out, overlapping requests. */
-  serialising: 128,
-  /** pwriteZeroes: ENOTSUP rather than a slow write of zeroes. */
-  noFallback: 256,
-  /** With copyOnRead: only populate, `buffer` stays untouched. */
-  prefetch: 512,
-  /** With serialising: EBUSY rather than waiting. */
-  noWait: 1024,
-  /** pread: a job's own, for which no guest waits. Drivers that queue let other reads go first. */
-  background: 2048,
-} as const;
-/** A set of Req bits. */
-export type RequestFlags = number;
 
 /** What a node says of a range. */
 export interface BlockStatus {
@@ -98,75 +60,8 @@ export interface BlockStatus {
   eof?: boolean;
 }
 
-/** The driver's wishes and limits, bytes. 0 = no limit. */
-export interface BlockLimits {
-  /** Requests are padded to multiples of this (1 … 4096). */
-  requestAlignment: number;
-  maxTransfer: number;
-  optTransfer: number;
-  maxPwriteZeroes: number;
-  pwriteZeroesAlignment: number;
-  maxPdiscard: number;
-  pdiscardAlignment: number;
-}
-
-/** Limits of a driver that has none. */
-export const defaultLimits: BlockLimits = {
-  requestAlignment: 1,
-  maxTransfer: 0,
-  optTransfer: 0,
-  maxPwriteZeroes: 0,
-  pwriteZeroesAlignment: 0,
-  maxPdiscard: 0,
-  pdiscardAlignment: 0,
-};
-
-/** How blocks are prepared when an image is created or grows. */
-export type Preallocation = TypeOf<"PreallocMode">;
-
-/** How `truncate` works. */
-export interface TruncateOptions {
-  /** The size must be met exactly; otherwise larger is fine (block devices). */
-  exact: boolean;
-  preallocation: Preallocation;
-  /** The new part must read as zeroes even above a longer backing file. */
-  zeroNew?: boolean;
-}
-
-/** What `getInfo` tells. */
-export interface DriverInfo {
-  /** Copy-on-write unit, bytes; 0 if there is none. */
-  clusterSize: number;
-  isDirty?: boolean;
-  /** Where the saved machine begins in the guest's address space, bytes. */
-  vmStateOffset?: number;
-}
-
-/** The driver-specific part of `query-named-block-nodes`/`info` (wire names). */
-export interface FormatSpecific {
-  type: string;
-  data: Record<string, unknown>;
-}
-
-/**
- * What `amend` changes: members of the driver's creation options (QAPI's BlockdevCreateOptions, wire names), those that
- * change and no other, `undefined` never among them; for encryption `encrypt`, or for luks the members themselves, as
- * QAPI's BlockdevAmendOptions.
- */
-export type AmendOptions = Readonly<Record<string, unknown>>;
-
-/** How `amend` works. */
-export interface AmendContext {
-  /** Does what may lose access to data (erasing the last key slot). Default false. */
-  readonly force?: boolean;
-  /** Ends it early, with the signal's reason, where the image can be left whole. */
-  readonly signal?: AbortSignal;
-  /** Told how far it is; `total` may grow. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
-
-/** One open image, file or filter. One instance per node; the hooks may run concurrently. */
-export interface BlockDriver {
+/** The data path of a node. The hooks may run concurrently. */
+export interface DataPath {
   /** Length of the virtual disk in bytes, cheap and synchronous. The node caches it; see `BlockNode.refreshLength`. */
   length(): number;
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
@@ -178,39 +73,33 @@ export interface BlockDriver {
   writeBack?(): Answer<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
   flush?(): Answer<void>;
-  /**
-   * The way out after a failed flush, which is remembered (later flushes fail, too): opens storage anew, writes what came since
-   * the last flush that succeeded again as far as the platform still has it, and makes it durable. False: no flush had failed.
-   * Protocol drivers only. Rejects if that fails; the flush stays failed then.
-   */
-  recover?(): Promise<boolean>;
   /** Whether the node's flush includes this child (default: every child that it writes to). */
   flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus>;
   truncate?(size: number, options: TruncateOptions): Answer<void>;
-  /** Re-reads the length from outside (protocols whose file others grow). */
-  refreshLength?(): Promise<void>;
   /** Recomputed when children change. */
   limits?(): Partial<BlockLimits>;
-  /** Which content it is, of storage that others may replace under the same name: what a disk on a server is. */
-  version?(): ContentVersion;
-  /** Throws ESTALE if it is known to be another version; what its storage has not told yet is held against it later. */
-  demandVersion?(version: ContentVersion): void;
-  /** Throws ESTALE where the image is known to be made over another version of what is to be its backing file. */
-  checkBacking?(backing: NodeView): void;
-  /** What is open, of storage that has more than one name: FileInfo.identity. */
-  readonly identity?: string;
+  /** Called for the events of the format above (blkdebug); a promise suspends the format's request. */
+  debugEvent?(event: string): Promise<void> | undefined;
+}
+
+/** What a driver tells of itself. */
+export interface DriverFacts {
   getInfo?(): DriverInfo;
   formatSpecific?(): FormatSpecific | undefined;
   /** Whether the disk is stored encrypted. */
   encrypted?(): boolean;
   /** Bytes taken on disk by this node's own storage. */
   allocatedBytes?(): Promise<number | undefined>;
+  /** Zeroes at creation: whether a new image of this kind reads as zeroes. */
+  hasZeroInit?(): boolean;
+}
+
+/** A node's part in the graph. */
+export interface GraphHooks {
   /** What to take on `child`; default by role (permissions.ts). */
   childPermissions?(child: Edge, parent: Permissions): Permissions;
-  /** Told before the cumulative permissions on this node change (image locks, reopening read-write). Throws to refuse. */
-  setPermissions?(permissions: Permissions): Promise<void>;
   /** The node becomes read-only or writable (`blockdev-reopen`, commit into a read-only base). */
   setReadOnly?(readOnly: boolean): Promise<void>;
   /**
@@ -218,33 +107,74 @@ export interface BlockDriver {
    * words, and then nothing has changed.
    */
   reopen?(spec: NodeSpec): Promise<void>;
-  /** Rewrites the backing link in the image's header: crash-safe order is the caller's (flush first). `null` removes it. */
-  changeBackingFile?(backing: { filename: string; format?: string } | null): Promise<void>;
-  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
-  amend?(options: AmendOptions, context: AmendContext): Promise<void>;
-  /** The names in the image's header. */
-  backingFilename?(): string | undefined;
-  backingFormat?(): string | undefined;
-  /** Called for the events of the format above (blkdebug); a promise suspends the format's request. */
-  debugEvent?(event: string): Promise<void> | undefined;
-  /** Filters with requests of their own pause here while the node is drained. */
-  drainBegin?(): void;
-  drainEnd?(): void;
-  /** True while the driver has work of its own that a drain must wait for. */
-  drainBusy?(): boolean;
-  /** Zeroes at creation: whether a new image of this kind reads as zeroes. */
-  hasZeroInit?(): boolean;
-  /** Persistent dirty bitmaps: a store is an interface so that formats can add one. */
-  bitmapStore?(): BitmapStore | undefined;
-  /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
-  makeEmpty?(): Promise<void>;
-  /** Internal snapshots, of formats that have them. */
-  snapshots?(): SnapshotStore | undefined;
-  /** The saved machine, of formats that keep one. */
-  vmState?(): VmStateStore | undefined;
   /** Writes back what is left; called once, after the last request, before the children are closed. */
   close?(): Promise<void>;
 }
+
+/** Of filters with work of their own: what a drain of the node does with it. */
+export interface OwnWork {
+  /** The node is being drained: nothing is held back any more. */
+  pause?(): void;
+  resume?(): void;
+  /** There is work of the driver's own that a drain must wait for. */
+  isBusy?(): boolean;
+}
+
+/** Of storage that other programs have too: a file of the host. */
+export interface SharedStorage {
+  /** What is open, whatever names it has: FileInfo.identity. */
+  readonly identity: string;
+  /** Re-reads the length from outside: others may have grown it. */
+  refreshLength(): Promise<void>;
+  /** Told before the cumulative permissions on the node change (image locks, reopening read-write). Throws to refuse. */
+  setPermissions(permissions: Permissions): Promise<void>;
+}
+
+/** Of storage that others may replace under the same name: a disk on a server. */
+export interface VersionedStorage {
+  /** Which content it is. */
+  version(): ContentVersion;
+  /** Throws ESTALE if it is known to be another version; what its storage has not told yet is held against it later. */
+  demand(version: ContentVersion): void;
+}
+
+/** Of formats with backing files: the link in the image's header. */
+export interface HeaderBacking {
+  /** The names in the header. */
+  filename(): string | undefined;
+  format(): string | undefined;
+  /** Rewrites the link: crash-safe order is the caller's (flush first). `null` removes it. */
+  change(backing: { filename: string; format?: string } | null): Promise<void>;
+  /** Throws ESTALE where the image is known to be made over another version of what is to be its backing file. */
+  check?(backing: NodeView): void;
+}
+
+/** What some drivers can and others can't: who needs it asks for the capability, and does without or refuses. */
+export interface Capabilities {
+  readonly ownWork?: OwnWork;
+  readonly sharedStorage?: SharedStorage;
+  readonly versions?: VersionedStorage;
+  readonly headerBacking?: HeaderBacking;
+  /**
+   * The way out after a failed flush, which is remembered (later flushes fail, too): opens storage anew, writes what came since
+   * the last flush that succeeded again as far as the platform still has it, and makes it durable. False: no flush had failed.
+   * Protocol drivers only. Rejects if that fails; the flush stays failed then.
+   */
+  recover?(): Promise<boolean>;
+  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
+  amend?(options: AmendOptions, context: AmendContext): Promise<void>;
+  /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
+  makeEmpty?(): Promise<void>;
+  /** Persistent dirty bitmaps. */
+  bitmapStore?(): BitmapStore | undefined;
+  /** Internal snapshots. */
+  snapshots?(): SnapshotStore | undefined;
+  /** The saved machine. */
+  vmState?(): VmStateStore | undefined;
+}
+
+/** One open image, file or filter. One instance per node. */
+export interface BlockDriver extends DataPath, DriverFacts, GraphHooks, Capabilities {}
 
 /** What a driver gets while it opens. Children opened here are closed by the layer if the open fails. */
 export interface OpenContext {

@@ -22,7 +22,7 @@ export interface DrainEdge {
 export interface Drainable {
   readonly name: string;
   readonly isOpen: boolean;
-  readonly driver: Pick<BlockDriver, "drainBegin" | "drainEnd" | "drainBusy">;
+  readonly driver: Pick<BlockDriver, "ownWork">;
   readonly parents: Iterable<DrainEdge>;
   readonly services: { readonly changes: Wakeup };
   /** How many drained sections it is in. */
@@ -50,7 +50,7 @@ export function quiesce(node: Drainable): void {
   node.quiesceCounter += 1;
   if (node.quiesceCounter > 1) return;
   for (const parent of [...node.parents]) quiesceParent(parent);
-  if (node.isOpen) node.driver.drainBegin?.();
+  if (node.isOpen) node.driver.ownWork?.pause?.();
 }
 
 /** The reverse of quiesce. */
@@ -58,14 +58,14 @@ export function unquiesce(node: Drainable): void {
   assert(node.quiesceCounter > 0, `drain of '${node.name}' ended without a beginning`);
   node.quiesceCounter -= 1;
   if (node.quiesceCounter > 0) return;
-  if (node.isOpen) node.driver.drainEnd?.();
+  if (node.isOpen) node.driver.ownWork?.resume?.();
   for (const parent of [...node.parents]) unquiesceParent(parent);
 }
 
 /** Whether requests to the node, or requests of its parents, are still under way. */
 export function isBusy(node: Drainable): boolean {
   if (node.inFlight > 0) return true;
-  if (node.isOpen && node.driver.drainBusy?.()) return true;
+  if (node.isOpen && node.driver.ownWork?.isBusy?.()) return true;
   for (const parent of node.parents) if (parent.parent.drainedBusy(parent)) return true;
   return false;
 }

@@ -105,7 +105,7 @@ export function checkOpened(node: NodeView, { identity }: { identity?: string })
 /** The identity of the storage that an image lies in; undefined where it has none. */
 function storageIdentity(node: NodeView): string | undefined {
   for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
-    if (at.driver.identity !== undefined) return at.driver.identity;
+    if (at.driver.sharedStorage) return at.driver.sharedStorage.identity;
   }
   return undefined;
 }

@@ -249,7 +249,8 @@ export class BlockNode implements ChildParent, NodeView {
 
   /** Asks the outside for the length (another process may have grown the file). */
   async refreshLength(): Promise<number> {
-    if (this.driver.refreshLength) await this.driver.refreshLength();
+    const { sharedStorage } = this.driver;
+    if (sharedStorage) await sharedStorage.refreshLength();
     else await (this.primary ?? this.filtered)?.node.refreshLength();
     this.updateLength();
     return this.length;

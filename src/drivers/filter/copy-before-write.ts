@@ -26,6 +26,7 @@ import {
   type DriverType,
   type NodeSpec,
   type OpenContext,
+  type OwnWork,
   Req,
   type RequestFlags,
   Role,
@@ -65,6 +66,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   readonly #frozen = new RangeLock();
   /** Copies whose guest write has timed out. */
   #abandoned = 0;
+  readonly ownWork: OwnWork = { isBusy: () => this.#abandoned > 0 };
 
   constructor(init: CopyBeforeWriteInit) {
     this.copy = init.copy;
@@ -120,10 +122,6 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     }
     // Others may write the target: it may be an overlay of the guest's disk. Its size was checked once, so it stays.
     return { perm: Perm.write, shared: Perm.all & ~Perm.resize };
-  }
-
-  drainBusy(): boolean {
-    return this.#abandoned > 0;
   }
 
   close(): Promise<void> {

@@ -4,7 +4,7 @@
  * Source: QAPI BlockdevOptionsThrottle; behaviour and words of QEMU 7.2.
  */
 import { type Answer, andThen } from "../../base/answer.ts";
-import type { Edge } from "../../block/model/contract.ts";
+import type { Edge, OwnWork } from "../../block/model/contract.ts";
 import { type DriverType, type RequestFlags, Role } from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
 import { childOption, optionError, stringOption } from "../../block/model/options.ts";
@@ -12,10 +12,12 @@ import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle/thro
 
 class ThrottleDriver extends FilterDriver {
   readonly #member: ThrottleMember;
+  readonly ownWork: OwnWork;
 
   constructor(file: Edge, member: ThrottleMember) {
     super(file);
     this.#member = member;
+    this.ownWork = { pause: () => member.disable(), resume: () => member.enable() };
   }
 
   override pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
@@ -38,14 +40,6 @@ class ThrottleDriver extends FilterDriver {
 
   override pdiscard(offset: number, bytes: number): Answer<void> {
     return andThen(this.#member.intercept("write", bytes), () => this.below.pdiscard(offset, bytes));
-  }
-
-  drainBegin(): void {
-    this.#member.disable();
-  }
-
-  drainEnd(): void {
-    this.#member.enable();
   }
 
   close(): Promise<void> {

@@ -25,6 +25,7 @@ import {
   Req,
   type RequestFlags,
   type TruncateOptions,
+  type SharedStorage,
 } from "../../block/model/contract.ts";
 import type { NodeView } from "../../block/model/contract.ts";
 import { hasProtocol } from "../../block/model/gate.ts";
@@ -49,7 +50,7 @@ interface FileInit {
 
 /** A file of the host that is open. */
 class FileDriver implements BlockDriver {
-  readonly identity: string;
+  readonly sharedStorage: SharedStorage;
   readonly #node: NodeView;
   readonly #file: HostFile;
   readonly #locking: boolean;
@@ -57,7 +58,11 @@ class FileDriver implements BlockDriver {
   #permissions: Permissions = unlocked;
 
   constructor(init: FileInit) {
-    this.identity = init.identity;
+    this.sharedStorage = {
+      identity: init.identity,
+      refreshLength: () => this.#refreshLength(),
+      setPermissions: (permissions) => this.#setPermissions(permissions),
+    };
     this.#node = init.node;
     this.#file = init.file;
     this.#locking = init.locking;
@@ -69,7 +74,7 @@ class FileDriver implements BlockDriver {
     return alignUp(this.#length, SECTOR_SIZE);
   }
 
-  async refreshLength(): Promise<void> {
+  async #refreshLength(): Promise<void> {
     this.#length = await this.#file.size();
   }
 
@@ -152,7 +157,7 @@ class FileDriver implements BlockDriver {
   }
 
   /** Takes more locks before, and gives locks back after, the file changes between read-only and writable. */
-  async setPermissions(permissions: Permissions): Promise<void> {
+  async #setPermissions(permissions: Permissions): Promise<void> {
     const before = this.#permissions;
     await this.#lock({ perm: before.perm | permissions.perm, shared: permissions.shared & before.shared });
     try {

@@ -164,9 +164,10 @@ export class CommitJob extends ChunkJob {
   async #relink(overlay: BlockNode): Promise<void> {
     const base = this.#base;
     await using _writable = await this.graph.writable(overlay);
-    if (!overlay.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "commit" });
+    const { headerBacking } = overlay.driver;
+    if (!headerBacking) throw new BlockError({ code: "ENOTSUP", op: "commit" });
     const filename = this.#backingFile ?? nodeFilename(base);
-    await overlay.driver.changeBackingFile({ filename, format: skipFilters(base).type.name });
+    await headerBacking.change({ filename, format: skipFilters(base).type.name });
   }
 
   /** Gives up the edges that read and write. */

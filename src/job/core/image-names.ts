@@ -54,7 +54,7 @@ async function namesOf(image: BlockNode, below: BlockNode): Promise<(name: strin
   const fromImage = (name: string): string => files.resolve(imageFilename(image), name);
   const own = nodeFilename(below);
   const place = await real(imageFilename(below));
-  const header = image.driver.backingFilename?.();
+  const header = image.driver.headerBacking?.filename();
   // Another file than the header's goes by no name of the header's.
   const isOfHeader = header !== undefined && (await real(fromImage(header))) === place;
   // The name as it was opened counts only where someone gave it: else `dir/base` below `dir/top` would be two images.

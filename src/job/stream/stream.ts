@@ -143,9 +143,10 @@ export class StreamJob extends ChunkJob {
     const base = filterOrCow(aboveBase) ?? null;
     // Nothing may let go of the old backing file before what replaces it is on stable storage.
     await this.#top!.flush();
-    if (!own.driver.changeBackingFile) throw new BlockError({ code: "ENOTSUP", op: "stream" });
+    const { headerBacking } = own.driver;
+    if (!headerBacking) throw new BlockError({ code: "ENOTSUP", op: "stream" });
     const image = base && skipFilters(base);
-    await own.driver.changeBackingFile(
+    await headerBacking.change(
       image && { filename: backingFile ?? nodeFilename(image), format: image.type.name },
     );
     await this.#top!.flush();

@@ -1,7 +1,12 @@
 // A format with a backing file that keeps its clusters in memory, and writes down in which order its flushes and its
 // header changes came. For tests of jobs, which must not depend on a real format.
 import { BlockError } from "../../../src/base/errors.ts";
-import type { BlockDriver, BlockStatus, DriverType } from "../../../src/block/model/contract.ts";
+import type {
+  BlockDriver,
+  BlockStatus,
+  DriverType,
+  HeaderBacking,
+} from "../../../src/block/model/contract.ts";
 import type { NodeView } from "../../../src/block/model/contract.ts";
 
 export const clusterBytes = 64 * 1024;
@@ -129,20 +134,19 @@ class Cow implements BlockDriver {
     return Promise.resolve();
   }
 
-  changeBackingFile(backing: { filename: string; format?: string } | null): Promise<void> {
-    this.#fault("header");
-    this.#image.log.push("header");
-    this.#image.header = backing;
-    return Promise.resolve();
-  }
-
   setReadOnly(): Promise<void> {
     return Promise.resolve();
   }
 
-  backingFilename(): string | undefined {
-    return this.#image.header?.filename;
-  }
+  readonly headerBacking: HeaderBacking = {
+    filename: () => this.#image.header?.filename,
+    format: () => undefined,
+    change: async (backing) => {
+      this.#fault("header");
+      this.#image.log.push("header");
+      this.#image.header = backing;
+    },
+  };
 }
 
 function piece(offset: number, bytes: number): { index: number; inside: number; bytes: number } {

@@ -67,7 +67,7 @@ describe("blockdev-snapshot-sync", () => {
     const guest = await overlay();
     const node = guest.backend.node!;
     expect([node.type.name, node.backing?.node.name, node.length]).toEqual(["qcow2", "src", SIZE]);
-    expect([node.driver.backingFilename?.(), node.driver.backingFormat?.()]).toEqual([
+    expect([node.driver.headerBacking?.filename(), node.driver.headerBacking?.format()]).toEqual([
       path("src.raw"),
       "raw",
     ]);
@@ -122,7 +122,7 @@ describe("drive-mirror", () => {
     await job.done;
     const node = guest.backend.node!;
     expect([node.name, node.backing?.node.name]).toEqual(["copy", "src"]);
-    expect(node.driver.backingFilename?.()).toBe(path("src.raw"));
+    expect(node.driver.headerBacking?.filename()).toBe(path("src.raw"));
     const buffer = new Uint8Array(64 * KiB);
     await guest.read(128 * KiB, buffer);
     expect(buffer.every((byte) => byte === 9)).toBe(true);

@@ -17,7 +17,7 @@ import {
   type DriverType,
   type FormatSpecific,
   type NodeSpec,
-  type NodeView,
+  type HeaderBacking,
   type OpenContext,
   Req,
   type RequestFlags,
@@ -27,7 +27,7 @@ import {
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { Edge } from "../../../block/model/contract.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
-import { type BackingLink, changeBackingFile } from "./metadata/backing-link.ts";
+import { changeBackingFile } from "./metadata/backing-link.ts";
 import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
 import { askForWriting, dataFileName, isRawDataFile, openDataFile } from "./data/data-file.ts";
 import { checkCreate, create } from "./create.ts";
@@ -73,12 +73,19 @@ export class Qcow2 implements BlockDriver, Encryptable {
   readonly #tools: ImageTools | undefined;
   readonly #bitmaps: Qcow2Bitmaps | undefined;
   readonly #snapshots: Qcow2Snapshots | undefined;
+  readonly headerBacking: HeaderBacking;
 
   constructor(image: Image, { tools, bitmaps, snapshots }: Features) {
     this.#image = image;
     this.#tools = tools;
     this.#bitmaps = bitmaps;
     this.#snapshots = snapshots;
+    this.headerBacking = {
+      filename: () => image.header.backingFile,
+      format: () => image.header.backingFormat,
+      change: (backing) => changeBackingFile(image, backing),
+      check: (backing) => checkMadeOver(image, backing),
+    };
   }
 
   length(): number {
@@ -107,14 +114,6 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   truncate(size: number, options: TruncateOptions): Promise<void> {
     return truncate(this.#image, size, options);
-  }
-
-  changeBackingFile(backing: BackingLink | null): Promise<void> {
-    return changeBackingFile(this.#image, backing);
-  }
-
-  checkBacking(backing: NodeView): void {
-    checkMadeOver(this.#image, backing);
   }
 
   async setReadOnly(readOnly: boolean): Promise<void> {
@@ -192,14 +191,6 @@ export class Qcow2 implements BlockDriver, Encryptable {
   allocatedBytes(): Promise<number | undefined> {
     const below = this.#image.file.node.driver;
     return below.allocatedBytes?.() ?? Promise.resolve(undefined);
-  }
-
-  backingFilename(): string | undefined {
-    return this.#image.header.backingFile;
-  }
-
-  backingFormat(): string | undefined {
-    return this.#image.header.backingFormat;
   }
 
   bitmapStore(): Qcow2Bitmaps | undefined {

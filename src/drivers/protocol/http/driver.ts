@@ -11,6 +11,7 @@ import {
   type FormatSpecific,
   Req,
   type RequestFlags,
+  type VersionedStorage,
 } from "../../../block/model/contract.ts";
 import type { NodeView } from "../../../block/model/contract.ts";
 import type { Manifest } from "../../../wire/manifest.ts";
@@ -38,6 +39,7 @@ export class HttpDriver implements BlockDriver {
   readonly #size: number;
   readonly #url: string;
   readonly #manifest: string | undefined;
+  readonly versions: VersionedStorage;
 
   constructor(init: HttpDriverInit) {
     this.#node = init.node;
@@ -47,6 +49,7 @@ export class HttpDriver implements BlockDriver {
     this.#size = init.source.size;
     this.#url = init.url;
     this.#manifest = init.manifest?.hash;
+    this.versions = { version: () => this.#version(), demand: (version) => this.#demand(version) };
   }
 
   /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
@@ -80,12 +83,12 @@ export class HttpDriver implements BlockDriver {
     return { type: "http", data: { ...this.#source.facts } };
   }
 
-  version(): ContentVersion {
+  #version(): ContentVersion {
     const { changed: _, ...version } = this.#source.facts;
     return { url: this.#url.replace(/\?.*/, ""), size: this.#size, ...version, manifest: this.#manifest };
   }
 
-  demandVersion(version: ContentVersion): void {
+  #demand(version: ContentVersion): void {
     const both = this.#manifest !== undefined && version.manifest !== undefined;
     if (!both) this.#source.demand(version);
     else if (version.manifest !== this.#manifest)

@@ -16,7 +16,7 @@ import type { Image } from "./image.ts";
 /** The node in which a node's own content lies, if that is storage with versions. */
 function versionedStorage(node: NodeView): NodeView | undefined {
   for (let at: NodeView | undefined = node; at; at = (at.filtered ?? at.file)?.node)
-    if (at.driver.version) return at;
+    if (at.driver.versions) return at;
   return undefined;
 }
 
@@ -69,7 +69,7 @@ export function checkMadeOver(image: Image, backing: NodeView): void {
   // What there is already counts as made over what is found first.
   image.madeOverDue = version === undefined && !isPlainlyEmpty(image);
   try {
-    if (version) storage.driver.demandVersion?.(version);
+    if (version) storage.driver.versions?.demand(version);
   } catch (cause) {
     const was = `It was made over another version of its backing file (${version?.url}): ${messageOf(cause)}`;
     const ways = "Make a new image, open the version of then, or accept this one ('changed-backing')";
@@ -82,7 +82,7 @@ export function checkMadeOver(image: Image, backing: NodeView): void {
 export async function noteMadeOver(image: Image): Promise<void> {
   const { header, node } = image;
   const storage = node.backing && versionedStorage(node.backing.node);
-  const version = storage?.driver.version?.();
+  const version = storage?.driver.versions?.version();
   image.madeOverDue = false;
   if (!version || node.readOnly) return;
   const record = JSON.stringify({ backing: header.backingFile, ...version });

@@ -213,13 +213,13 @@ test("the backing link changes in the header, and can be taken away", async () =
     { "backing-file": "old.raw", "backing-fmt": "raw" },
     { backing: null },
   );
-  expect(node.driver.backingFilename?.()).toBe("old.raw");
-  await node.driver.changeBackingFile!({ filename: "a/much/longer/name.qcow2", format: "qcow2" });
-  expect(node.driver.backingFilename?.()).toBe("a/much/longer/name.qcow2");
+  expect(node.driver.headerBacking?.filename()).toBe("old.raw");
+  await node.driver.headerBacking!.change({ filename: "a/much/longer/name.qcow2", format: "qcow2" });
+  expect(node.driver.headerBacking?.filename()).toBe("a/much/longer/name.qcow2");
   const inFile = async (): Promise<Header> => parseHeader(await bench.content("m", 0, 65536));
   expect(await inFile()).toMatchObject({ backingFile: "a/much/longer/name.qcow2", backingFormat: "qcow2" });
-  await node.driver.changeBackingFile!(null);
-  expect(node.driver.backingFilename?.()).toBeUndefined();
+  await node.driver.headerBacking!.change(null);
+  expect(node.driver.headerBacking?.filename()).toBeUndefined();
   expect(await inFile()).toMatchObject({ backingFile: undefined });
 });
 

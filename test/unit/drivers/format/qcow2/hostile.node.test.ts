@@ -210,7 +210,7 @@ describe("files that an image names", () => {
   test("CVE-2015-1851: a look at an image's metadata opens nothing that it names", async () => {
     const victim = await Victim.of(patched(await fresh(), ...named("/etc/passwd")));
     const node = await victim.open({ backing: null });
-    expect(node.driver.backingFilename!()).toBe("/etc/passwd");
+    expect(node.driver.headerBacking!.filename()).toBe("/etc/passwd");
     expect(victim.opened).toEqual([]);
     await victim.bench.graph.release(node);
   });

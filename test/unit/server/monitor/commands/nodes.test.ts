@@ -217,7 +217,7 @@ describe("change-backing-file", () => {
       "backing-file": "elsewhere.qcow2",
     });
     const { driver, backing } = daemon.engine.graph.node("top");
-    expect([driver.backingFilename?.(), driver.backingFormat?.(), backing?.node.name]).toEqual([
+    expect([driver.headerBacking?.filename(), driver.headerBacking?.format(), backing?.node.name]).toEqual([
       "elsewhere.qcow2",
       "qcow2",
       "base",
