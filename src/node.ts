@@ -12,7 +12,7 @@ import { sameBytes } from "./platform/node/compare.ts";
 import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 
 export * from "./index.ts";
-export { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
+export { type NodeHost, type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 export { stdioConnection } from "./platform/node/stdio.ts";
 
 /** How an engine over Node's files is made. */

@@ -6,7 +6,7 @@ import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
-import { followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf } from "./options.ts";
 
 /** What amend() changes, in the names of QAPI's BlockdevCreateOptions; what is absent stays. */
 export interface AmendChanges {
@@ -47,6 +47,7 @@ export async function amend(
   options: AmendImageOptions = {},
 ): Promise<void> {
   checkOptions(options);
+  checkNodes({ node });
   const { signal, force, onProgress } = options;
   signal?.throwIfAborted();
   checkAmendable(node.blockNode);

@@ -6,7 +6,7 @@ import * as commands from "../block/bitmap/commands.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import { findDirtyBitmap } from "../block/model/dirty-bitmap.ts";
 import type { Node } from "./node.ts";
-import { type OptionTable, checkArgument, optionsOf } from "./options.ts";
+import { checkArgument, checkNodes, optionsOf, type OptionTable } from "./options.ts";
 
 /** What a bitmap is and holds. */
 export interface BitmapInfo {
@@ -47,6 +47,7 @@ const checkRange = optionsOf<{ offset?: number; most?: number }>({ offset: "Leng
 
 /** The node's bitmaps, newest first. */
 export function bitmaps(node: Node): BitmapInfo[] {
+  checkNodes({ node });
   return skipImplicitFilters(node.blockNode).dirtyBitmaps.flatMap((bitmap) => {
     if (bitmap.name === undefined) return [];
     const { name, granularity, dirtyBytes, recording, busy, persistent, inconsistent } = bitmap;
@@ -57,21 +58,25 @@ export function bitmaps(node: Node): BitmapInfo[] {
 /** Adds a bitmap, all clean, that records from now on. Throws when the name is taken or the format can't keep it. */
 export function addBitmap(node: Node, name: string, options: AddBitmapOptions = {}): void {
   checkAdd(options);
+  checkNamed(node, name);
   commands.addBitmap(node.engine.graph, { node: node.name, name, ...options });
 }
 
 /** Removes a bitmap. Throws when there is none or a job uses it. */
 export function removeBitmap(node: Node, name: string): void {
+  checkNamed(node, name);
   commands.removeBitmap(node.engine.graph, { node: node.name, name });
 }
 
 /** Marks everything clean. Throws when a job uses the bitmap. */
 export function clearBitmap(node: Node, name: string): void {
+  checkNamed(node, name);
   commands.clearBitmap(node.engine.graph, { node: node.name, name });
 }
 
 /** Switches recording on, or off with `enabled` false. Throws when a job uses the bitmap. */
 export function enableBitmap(node: Node, name: string, enabled = true): void {
+  checkNamed(node, name);
   checkArgument("enabled", enabled, "bool");
   commands.enableBitmap(node.engine.graph, { node: node.name, name }, enabled);
 }
@@ -81,6 +86,7 @@ export type BitmapSource = string | { node: Node; name: string };
 
 /** Adds the bits of other bitmaps to one of the node; all or none. Throws when a job uses one of them. */
 export function mergeBitmaps(node: Node, target: string, sources: readonly BitmapSource[]): void {
+  checkNamed(node, target, "target");
   commands.mergeBitmaps(node.engine.graph, { node: node.name, target, bitmaps: namedSources(sources) });
 }
 
@@ -98,7 +104,13 @@ export function dirtyRanges(
   range: { offset?: number; most?: number } = {},
 ): { offset: number; bytes: number }[] | undefined {
   checkRange(range);
+  checkNamed(node, name);
   const { offset = 0, most = 1024 } = range;
   const bitmap = findDirtyBitmap(skipImplicitFilters(node.blockNode), name)?.bitmap;
   return bitmap?.extents(offset, bitmap.length, most);
+}
+
+function checkNamed(node: unknown, name: unknown, argument = "name"): void {
+  checkNodes({ node });
+  checkArgument(argument, name, "str");
 }

@@ -3,11 +3,12 @@
  */
 import type { Engine } from "../machine/engine.ts";
 import type { InEngine, Node } from "./node.ts";
-import { type OpenOptions, type OpenSpec, openNodeIn } from "./open.ts";
+import { type OpenOptions, openNodeIn } from "./open.ts";
 import { imageOptions, optionsOf } from "./options.ts";
+import type { OpenSpec } from "./specs.ts";
 
 /** Options of fromBlob(). */
-export interface FromBlobOptions extends OpenOptions {
+export interface FromBlobOptions extends Omit<OpenOptions, "readOnly"> {
   /** Format of the image that the Blob holds (`qcow2` …); default: the Blob's bytes are the disk. Never guessed. */
   format?: string;
   /** The node's name; default: one is made. */

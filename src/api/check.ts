@@ -6,7 +6,7 @@ import { BlockError } from "../base/errors.ts";
 import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type InEngine, Node, releaseIdle } from "./node.ts";
-import type { OpenSpec } from "./open.ts";
+import type { OpenSpec } from "./specs.ts";
 import { checkNodeSpec, imageOptions, optionsOf } from "./options.ts";
 
 /** Options of check(). */

@@ -16,7 +16,7 @@ import type { OnError } from "../job/core/error-policy.ts";
 import { imagesByName } from "../job/core/image-names.ts";
 import { commit, type JobOptions, jobOptions, whenReady } from "./jobs.ts";
 import type { Node } from "./node.ts";
-import { optionsOf } from "./options.ts";
+import { checkNodes, optionsOf } from "./options.ts";
 import { emptyImage } from "./overlay.ts";
 
 /** Options of commitOverlay(). */
@@ -46,6 +46,7 @@ const checkOptions = optionsOf<CommitOverlayOptions>({
  */
 export async function commitOverlay(node: Node, options: CommitOverlayOptions = {}): Promise<void> {
   checkOptions(options);
+  checkNodes({ node });
   const { graph } = node.engine;
   const { base, keep = base !== undefined, follow = completed, ...rest } = options;
   const image = skipFilters(skipImplicitFilters(node.blockNode));

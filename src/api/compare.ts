@@ -8,7 +8,7 @@ import { SECTOR_SIZE } from "../base/limits.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
 
 /** Options of compare(). */
@@ -62,6 +62,7 @@ const checkOptions = optionsOf<CompareOptions>({ ...followed, strict: "bool" });
 /** Compares two open disks of one engine. Throws CompareError; EINVAL for disks of two engines. */
 export async function compare(a: Node, b: Node, options: CompareOptions = {}): Promise<CompareResult> {
   checkOptions(options);
+  checkNodes({ a, b });
   options.signal?.throwIfAborted();
   if (a.engine !== b.engine)
     throw new BlockError({

@@ -27,7 +27,7 @@ import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
 
 const DEFAULT_SPARSE = 4096;
@@ -110,6 +110,7 @@ export async function convert(
     throw new BlockError({ code, op: "convert", message });
   };
   const sources: readonly Node[] = Array.isArray(source) ? source : [source as Node];
+  for (const one of sources) checkNodes({ source: one, target });
   if (sources.length === 0) refuse("EINVAL", "there is no disk to copy");
   if (sources.some(({ engine }) => engine !== target.engine))
     refuse("EINVAL", "the disks are open in different engines");

@@ -14,7 +14,7 @@ import { lostMoment, pointInTime } from "../job/backup/point-in-time.ts";
 import type { CallOptions, Node as NodeHandle } from "./node.ts";
 import { Node, releaseIdle } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
-import { checkStorage, followed, optionsOf } from "./options.ts";
+import { checkNodes, checkStorage, followed, optionsOf } from "./options.ts";
 import { scratchMemory } from "./scratch.ts";
 
 /** Options of imageStream(). */
@@ -58,6 +58,7 @@ export async function imageStream(
   options: ImageStreamOptions = {},
 ): Promise<ReadableStream<Uint8Array>> {
   checkStreamOptions(options);
+  checkNodes({ node });
   checkStorage(options.scratch, node.engine.graph.drivers);
   const { signal } = options;
   signal?.throwIfAborted();

@@ -102,21 +102,39 @@ export {
 } from "./jobs.ts";
 export type { GuestDiskOptions } from "./guest.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
+export type { ImageRef } from "./named.ts";
 export type { ProbeResult } from "./probe.ts";
 export type { WholeDiskOptions } from "./running-guest.ts";
 export { type MeasureOptions, type MeasureResult, measure } from "./measure.ts";
 export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
+export type { CreateImageOptions, CreateImageSpec, NewFile, OpenOptions } from "./open.ts";
 export type {
   BlobOptions,
-  CreateImageOptions,
-  CreateImageSpec,
+  CustomSpec,
+  DriverName,
+  DriverSpec,
   HttpDiskOptions,
-  NewFile,
   MemoryBufferOptions,
-  OpenOptions,
+  MemoryOptions,
+  OpenChild,
   OpenSpec,
-} from "./open.ts";
+  SnapshotAccessOptions,
+} from "./specs.ts";
+export {
+  type HttpOptions,
+  blob,
+  custom,
+  file,
+  http,
+  indexeddb,
+  luks,
+  memory,
+  opfs,
+  overlay,
+  qcow2,
+  raw,
+} from "./builders.ts";
 export type { CreateLuksOptions, CreateQcow2Options, CreateRawOptions } from "../drivers/index.ts";
 export { discardOverlay } from "./overlay.ts";
 export { type ManifestOptions, makeManifest } from "./manifest.ts";

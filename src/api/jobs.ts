@@ -2,8 +2,9 @@
  * Starting block jobs from library code: typed options in TypeScript's case over the functions that the monitor calls.
  * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
  */
-import { BlockError } from "../base/errors.ts";
+import { BlockError, CommandError } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
+import { skipFilters } from "../block/model/chain.ts";
 import type { ChildRef } from "../block/model/contract.ts";
 import { type BackupStartOptions, startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
@@ -17,8 +18,8 @@ import { type StreamJob, startStream } from "../job/stream/stream.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
 import { type CallOptions, Node, checkCall, releaseIdle } from "./node.ts";
-import type { OpenSpec } from "./open.ts";
-import { callOptions, checkStorage, optionsOf, type OptionTable } from "./options.ts";
+import type { OpenSpec } from "./specs.ts";
+import { callOptions, checkNodes, checkStorage, optionsOf, type OptionTable } from "./options.ts";
 import { scratchMemory } from "./scratch.ts";
 import type { ArgsOf, TypeOf } from "../wire/qapi/index.ts";
 
@@ -133,15 +134,18 @@ export const jobOptions = {
 
 const onErrors = { onSourceError: "BlockdevOnError", onTargetError: "BlockdevOnError" } as const;
 
-const checkMirror = optionsOf<MirrorOptions>({
-  ...jobOptions,
-  ...onErrors,
-  sync: "MirrorSyncMode",
-  copyMode: "MirrorCopyMode",
-  granularity: "int",
-  bufferBytes: "int",
-  replaces: "NodeRef",
-});
+// Functions, so that a bundle has the tables only of the jobs that it starts.
+function checkMirror(options: unknown): void {
+  optionsOf<MirrorOptions>({
+    ...jobOptions,
+    ...onErrors,
+    sync: "MirrorSyncMode",
+    copyMode: "MirrorCopyMode",
+    granularity: "int",
+    bufferBytes: "int",
+    replaces: "NodeRef",
+  })(options);
+}
 
 /** The types of backup()'s options. */
 export const backupOptions = {
@@ -157,26 +161,32 @@ export const backupOptions = {
   fleecing: "Fleecing",
 } as const satisfies OptionTable<BackupOptions>;
 
-const checkBackup = optionsOf<BackupOptions>(backupOptions);
+function checkBackup(options: unknown): void {
+  optionsOf<BackupOptions>(backupOptions)(options);
+}
 
-const checkStream = optionsOf<StreamOptions>({
-  ...jobOptions,
-  base: "str",
-  baseNode: "NodeRef",
-  bottom: "NodeRef",
-  backingFile: "str",
-  onError: "BlockdevOnError",
-});
+function checkStream(options: unknown): void {
+  optionsOf<StreamOptions>({
+    ...jobOptions,
+    base: "str",
+    baseNode: "NodeRef",
+    bottom: "NodeRef",
+    backingFile: "str",
+    onError: "BlockdevOnError",
+  })(options);
+}
 
-const checkCommit = optionsOf<CommitOptions>({
-  ...jobOptions,
-  top: "str",
-  topNode: "NodeRef",
-  base: "str",
-  baseNode: "NodeRef",
-  backingFile: "str",
-  onError: "BlockdevOnError",
-});
+function checkCommit(options: unknown): void {
+  optionsOf<CommitOptions>({
+    ...jobOptions,
+    top: "str",
+    topNode: "NodeRef",
+    base: "str",
+    baseNode: "NodeRef",
+    backingFile: "str",
+    onError: "BlockdevOnError",
+  })(options);
+}
 
 /**
  * Copies `source` to `target` and keeps them the same. When the job is ready (whenReady()), complete() makes the target
@@ -265,6 +275,8 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
 export async function commit(node: Node, options: CommitOptions = {}): Promise<BlockJob> {
   checkCommit(options);
   const engine = await prepare({ source: node, options });
+  if (skipFilters(node.blockNode).backing === undefined)
+    throw new CommandError("Image does not have a backing file");
   const args = {
     ...commonArguments(options),
     ...given({
@@ -313,6 +325,7 @@ async function prepare(nodes: { source: Node; target?: Node; options: JobOptions
   const { source, target, options } = nodes;
   options.signal?.throwIfAborted();
   if (options.autoResume) checkAutoResume(options.autoResume);
+  checkNodes("target" in nodes ? { source, target } : { node: source });
   if (target && target.engine !== source.engine) {
     const message = "source and target are open in different engines";
     throw new BlockError({ code: "EINVAL", op: "job", message });

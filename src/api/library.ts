@@ -3,9 +3,11 @@
  * its engine of those who bring none.
  */
 import type { Engine } from "../machine/engine.ts";
+import { advised } from "./advice.ts";
 import { type FromBlobOptions, fromBlobIn } from "./blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./check.ts";
 import type { CallOptions, InEngine, Node } from "./node.ts";
+import { type ImageRef, describeImage, describeStorage, isName } from "./named.ts";
 import { optionsOf } from "./options.ts";
 import { type ProbeResult, probeIn } from "./probe.ts";
 import {
@@ -13,28 +15,30 @@ import {
   type CreateImageSpec,
   type NewFile,
   type OpenOptions,
-  type OpenSpec,
+  checkOpenOptions,
   createImageIn,
   openNodeIn,
   removeImageIn,
 } from "./open.ts";
+import type { OpenSpec } from "./specs.ts";
 
 /** The functions of an entry that has an engine of its own. */
 export interface Library {
   /**
-   * Opens a node: `await using disk = await openNode({ driver: "qcow2", file: { driver: "file", filename } })`.
-   * A backing file is opened only if `gate` allows it: `fileGate("local", nodeHost())` does as qemu-img. See OpenSpec for
-   * the description, OpenOptions for the gate. Throws BlockError, ImageError, CommandError.
+   * Opens a disk: `await using disk = await openNode("disk.qcow2")`, by a path or URL, or `openNode(qcow2(file("disk.qcow2")))`, by
+   * its description, which takes options. The format of a name's image is found by its first bytes: a disk that is only taken for raw
+   * lets no write make it another format. A backing file is opened only if `gate` allows it: `fileGate("local", nodeHost())` does as
+   * qemu-img. See OpenSpec for the description, OpenOptions for the gate. Throws BlockError, ImageError, CommandError.
    */
-  openNode(this: void, spec: OpenSpec, options?: OpenOptions & InEngine): Promise<Node>;
+  openNode(this: void, image: ImageRef, options?: OpenOptions & InEngine): Promise<Node>;
   /** Makes an image; see CreateImageSpec. Throws BlockError, CommandError. */
   createImage(this: void, spec: CreateImageSpec, options?: CreateImageOptions & InEngine): Promise<void>;
   /** Removes an image's file; ENOENT, EAGAIN while it is open (opfs). */
   removeImage(this: void, file: NewFile, options?: InEngine): Promise<void>;
   /** The format of an image, by its first bytes; see ProbeResult. Throws BlockError where the file can't be opened. */
-  probe(this: void, file: OpenSpec, options?: CallOptions & InEngine): Promise<ProbeResult>;
+  probe(this: void, file: ImageRef, options?: CallOptions & InEngine): Promise<ProbeResult>;
   /** Checks an image for damage, and repairs it if asked; see CheckOptions. */
-  check(this: void, spec: OpenSpec, options?: CheckOptions & InEngine): Promise<CheckReport>;
+  check(this: void, image: ImageRef, options?: CheckOptions & InEngine): Promise<CheckReport>;
   /** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
   fromBlob(this: void, blob: Blob, options?: FromBlobOptions & InEngine): Promise<Node>;
 }
@@ -52,16 +56,36 @@ const checkInEngine = optionsOf<InEngine>({ engine: "Engine" });
 export function libraryOver(defaultEngine: () => Engine): Library {
   const engineOf = ({ engine }: InEngine): Engine => engine ?? defaultEngine();
   return {
-    openNode: async (spec, options = {}) => openNodeIn(engineOf(options), spec, options),
-    createImage: async (spec, options = {}) => createImageIn(engineOf(options), spec, options),
+    openNode: async (image, options = {}) => openImage(engineOf(options), image, options),
+    createImage: async (spec, options = {}) =>
+      advised({ spec, verb: "create" }, () => createImageIn(engineOf(options), spec, options)),
     removeImage: async (file, options = {}) => {
       checkInEngine(options);
       return removeImageIn(engineOf(options), file);
     },
-    probe: async (file, options = {}) => probeIn(engineOf(options), file, options),
-    check: async (spec, options = {}) => checkIn(engineOf(options), spec, options),
+    probe: async (file, options = {}) => {
+      const engine = engineOf(options);
+      const spec = isName(file) ? await describeStorage(engine, file) : file;
+      return advised({ spec, verb: "open" }, () => probeIn(engine, spec, options));
+    },
+    check: async (image, options = {}) => {
+      const engine = engineOf(options);
+      const spec = isName(image) ? await describeNamed(engine, image) : image;
+      return advised({ spec, verb: "open" }, () => checkIn(engine, spec, options));
+    },
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),
   };
+}
+
+async function openImage(engine: Engine, image: ImageRef, options: OpenOptions): Promise<Node> {
+  checkOpenOptions(options);
+  const spec = isName(image) ? await describeNamed(engine, image) : image;
+  const attempt = { spec, verb: "open", readOnly: options.readOnly } as const;
+  return advised(attempt, () => openNodeIn(engine, spec, options));
+}
+
+function describeNamed(engine: Engine, name: string | URL): Promise<OpenSpec> {
+  return advised({ spec: { filename: String(name) }, verb: "open" }, () => describeImage(engine, name));
 }
 
 /** The functions for callers who always bring an engine. */

@@ -6,7 +6,7 @@ import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import { MANIFEST_CLUSTER_BYTES, ManifestWriter, isManifestCluster } from "../wire/manifest.ts";
 import type { CallOptions, Node } from "./node.ts";
-import { followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf } from "./options.ts";
 
 /** Clusters are read in pieces of so many bytes, or one by one if they are larger. */
 const PIECE_BYTES = 1 << 20;
@@ -27,6 +27,7 @@ const checkOptions = optionsOf<ManifestOptions>({ ...followed, clusterBytes: "Le
  */
 export async function makeManifest(node: Node, options: ManifestOptions = {}): Promise<Uint8Array> {
   checkOptions(options);
+  checkNodes({ node });
   const { clusterBytes = MANIFEST_CLUSTER_BYTES, onProgress, signal } = options;
   if (!isManifestCluster(clusterBytes))
     throw blockError("EINVAL", "manifest", "Cluster size must be a power of two between 512 and 2048k");

@@ -6,7 +6,7 @@ import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { imageFilename } from "../block/model/filename.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
-import { optionsOf, rangeOptions } from "./options.ts";
+import { checkNodes, optionsOf, rangeOptions } from "./options.ts";
 
 /** One run of bytes of a disk that are all alike. */
 export interface MapExtent {
@@ -88,6 +88,7 @@ export function map(
   range: MapRange = {},
 ): AsyncGenerator<ImageMapEntry> {
   checkMapRange(range);
+  checkNodes({ node });
   return mapEntries(node, range);
 }
 

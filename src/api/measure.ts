@@ -65,7 +65,10 @@ export async function measure(options: MeasureOptions): Promise<MeasureResult> {
   checkLength(Math.min(bytes, limits.maxImageBytes), "measure");
   const type = formatOf(options);
   if (type) checkCreateSpec({ driver: format, file: "", size: 0, ...creation(options) }, driversOf(options));
-  if (!type?.measure) throw new CommandError(`Format driver '${format}' does not support size measurement`);
+  if (!type?.measure)
+    throw new CommandError(`Format driver '${format}' does not support size measurement`, {
+      code: "ENOTSUP",
+    });
   const result = await type.measure({
     options: creation(options),
     bytes,

@@ -21,7 +21,7 @@ import { imageInfo } from "../block/query.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { type MapExtent, type MapRange, checkMapRange, extentAt, mapExtents } from "./map.ts";
-import { callOptions, optionsOf } from "./options.ts";
+import { callOptions, checkBuffer, checkBytes, checkNumber, optionsOf } from "./options.ts";
 import { type StreamRange, readableOf, writableOf } from "./streams.ts";
 
 /** What every call takes. */
@@ -95,7 +95,7 @@ export class Node implements AsyncDisposable {
   /** The node of the block layer that the handle shows now. Throws ENOMEDIUM after close(). */
   get blockNode(): BlockNode {
     const { node } = this.#backend;
-    if (!node) throw new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
+    if (!node) throw closedHandle();
     return node;
   }
 
@@ -133,6 +133,8 @@ export class Node implements AsyncDisposable {
   async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
     checkCall(options);
+    checkNumber("offset", offset);
+    checkBuffer("bytes", into);
     const buffer = typeof into === "number" ? new Uint8Array(into) : into;
     await this.#request(Perm.consistentRead, options, () => this.#backend.pread(offset, buffer));
     return buffer;
@@ -141,6 +143,8 @@ export class Node implements AsyncDisposable {
   /** Writes; not durable before flush(). The buffer must stay as it is until the call has resolved. */
   async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
     checkCall(options);
+    checkNumber("offset", offset);
+    checkBytes("data", data);
     await this.#request(Perm.write, options, () => this.#backend.pwrite(offset, data));
   }
 
@@ -151,6 +155,7 @@ export class Node implements AsyncDisposable {
     options: CallOptions & { unmap?: boolean } = {},
   ): Promise<void> {
     checkZeroes(options);
+    checkRange(offset, bytes);
     const flags = options.unmap ? Req.mayUnmap : 0;
     await this.#request(Perm.write, options, () => this.#backend.pwriteZeroes(offset, bytes, flags));
   }
@@ -158,6 +163,7 @@ export class Node implements AsyncDisposable {
   /** Drops a range's content, if the node was opened with `discard: "unmap"`; what it reads as is then up to the format. */
   async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
     checkCall(options);
+    checkRange(offset, bytes);
     await this.#request(Perm.write, options, () => this.#backend.pdiscard(offset, bytes));
   }
 
@@ -189,6 +195,7 @@ export class Node implements AsyncDisposable {
   /** What lies at `offset`, seen through the whole chain: one extent of 1 … `bytes` bytes. */
   async blockStatus(offset: number, bytes: number, options: CallOptions = {}): Promise<MapExtent> {
     checkCall(options);
+    checkRange(offset, bytes);
     options.signal?.throwIfAborted();
     return abortable(extentAt(this.blockNode, offset, bytes), options.signal);
   }
@@ -235,6 +242,7 @@ export class Node implements AsyncDisposable {
 
   async #request(perm: number, { signal }: CallOptions, body: () => Answer<void>): Promise<void> {
     signal?.throwIfAborted();
+    if (this.#closed) throw closedHandle();
     this.#inFlight += 1;
     const request = this.#perform(perm, body).finally(() => {
       this.#inFlight -= 1;
@@ -262,4 +270,13 @@ export class Node implements AsyncDisposable {
     await this.engine.graph.setPermissions(root, { perm, shared });
     this.#held = perm;
   }
+}
+
+function checkRange(offset: unknown, bytes: unknown): void {
+  checkNumber("offset", offset);
+  checkNumber("bytes", bytes);
+}
+
+function closedHandle(): BlockError {
+  return new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
 }

@@ -10,8 +10,8 @@ import type { Gate } from "../block/model/gate.ts";
 import { replaceFile } from "../block/model/replace-file.ts";
 import type { CreateFormatOptions } from "../drivers/index.ts";
 import type { Engine } from "../machine/engine.ts";
-import type { BlockdevOptions, TypeOf } from "../wire/qapi/index.ts";
 import { refuseOwnFiles } from "./own-files.ts";
+import type { Described, OpenSpec } from "./specs.ts";
 import { type CallOptions, type InEngine, Node, releaseIdle } from "./node.ts";
 import {
   checkCreateSpec,
@@ -22,47 +22,22 @@ import {
   optionsOf,
 } from "./options.ts";
 
-/** A disk over the caller's own buffer, which both may use at the same time; its length is fixed. */
-export interface MemoryBufferOptions {
-  driver: "memory";
-  buffer: Uint8Array;
-  "node-name"?: string;
-  "read-only"?: boolean;
-  discard?: "ignore" | "unmap";
-  "detect-zeroes"?: TypeOf<"BlockdevDetectZeroesOptions">;
-}
-
-/** A Blob or File as a read-only disk. */
-export interface BlobOptions {
-  driver: "blob";
-  blob: Blob;
-  "node-name"?: string;
-  "read-only": true;
-}
-
-type HttpDescription = Extract<BlockdevOptions, { driver: "http" | "https" }>;
-
-/** A disk on a web server with its manifest at hand; by QAPI's options the manifest is a URL or file name. */
-export type HttpDiskOptions = Omit<HttpDescription, "manifest"> & { manifest: Uint8Array };
-
-/**
- * What openNode() opens: QAPI's BlockdevOptions, wire names; `memory` also takes a buffer, `http` a manifest, and `blob` is
- * the library's own.
- */
-export type OpenSpec = BlockdevOptions | MemoryBufferOptions | BlobOptions | HttpDiskOptions;
-
 /** Options of openNode(). */
 export interface OpenOptions extends CallOptions {
   /** Asked for the files that this node's images name; default: the engine's gate. */
   gate?: Gate;
   /** The image will be described and not read: encrypted ones need no secret. Default false. */
   metadataOnly?: boolean;
+  /** Opens for reading only; the same as `"read-only": true` of the description. Default: as that says. */
+  readOnly?: boolean;
 }
 
-const checkOpenOptions = optionsOf<OpenOptions & InEngine>({
+/** Throws CommandError for what are no options of openNode(). */
+export const checkOpenOptions = optionsOf<OpenOptions & InEngine>({
   ...imageOptions,
   gate: "Function",
   metadataOnly: "bool",
+  readOnly: "bool",
 });
 
 /**
@@ -76,7 +51,8 @@ export async function openNodeIn(engine: Engine, spec: OpenSpec, options: OpenOp
   signal?.throwIfAborted();
   await releaseIdle(engine);
   // QAPI's descriptions and those of the block layer differ in their types only.
-  const node = await engine.graph.open(spec as NodeSpec, {
+  const described = options.readOnly ? { ...spec, "read-only": true } : spec;
+  const node = await engine.graph.open(described as NodeSpec, {
     metadataOnly,
     ...(gate ? { gate } : {}),
   });
@@ -94,7 +70,7 @@ export interface NewFile {
 }
 
 /** What createImage() makes; a spec of a driver that the engine was given is one too, for who casts it. */
-export type CreateImageSpec = CreateFormatOptions<NewFile>;
+export type CreateImageSpec = CreateFormatOptions<NewFile> extends infer S ? Described<S> : never;
 
 /** Options of createImage(). */
 export interface CreateImageOptions extends CallOptions {

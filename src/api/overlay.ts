@@ -7,6 +7,7 @@ import { drained } from "../block/model/drain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { Node } from "./node.ts";
 import { checkNoGuestRuns, type WholeDiskOptions } from "./running-guest.ts";
+import { checkNodes } from "./options.ts";
 
 /**
  * Throws away what the disk's own image holds, so that its backing file shows through again; durable when it resolves. A
@@ -14,6 +15,7 @@ import { checkNoGuestRuns, type WholeDiskOptions } from "./running-guest.ts";
  * open for reading only, EBUSY with dirty bitmaps, CommandError while a job uses the image.
  */
 export async function discardOverlay(node: Node, options: WholeDiskOptions = {}): Promise<void> {
+  checkNodes({ node });
   const image = skipImplicitFilters(node.blockNode);
   const refuse = (code: "EINVAL" | "ENOTSUP" | "EACCES" | "EBUSY", message: string): never => {
     throw new BlockError({ code, op: "discard-overlay", node: image.name, message });

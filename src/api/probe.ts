@@ -6,7 +6,7 @@ import type { NodeSpec } from "../block/model/contract.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type CallOptions, type InEngine, releaseIdle } from "./node.ts";
-import type { OpenSpec } from "./open.ts";
+import type { OpenSpec } from "./specs.ts";
 import { checkNodeSpec, imageOptions, optionsOf } from "./options.ts";
 
 /** What probe() found. */

@@ -17,7 +17,7 @@ import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf } from "./options.ts";
 
 const PIECE_BYTES = 2 * MiB;
 /** Unit of copies into formats that tell none. */
@@ -57,6 +57,7 @@ export async function rebase(
 ): Promise<void> {
   checkOptions(options);
   if (target !== null) checkTargetOptions(target);
+  checkNodes({ node });
   const { graph } = node.engine;
   options.signal?.throwIfAborted();
   const image = skipImplicitFilters(node.blockNode);

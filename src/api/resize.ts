@@ -6,7 +6,7 @@ import { BlockBackend } from "../block/graph/backend.ts";
 import type { Preallocation } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { callOptions, checkLength, optionsOf } from "./options.ts";
+import { callOptions, checkLength, checkNodes, optionsOf } from "./options.ts";
 
 /** Options of resize(). */
 export interface ResizeOptions {
@@ -24,7 +24,8 @@ const checkOptions = optionsOf<ResizeOptions>({ ...callOptions, preallocation: "
 export async function resize(node: Node, bytes: number, options: ResizeOptions = {}): Promise<void> {
   checkOptions(options);
   // What can be said exactly, the driver refuses in QEMU's words.
-  if (!Number.isSafeInteger(bytes)) checkLength(bytes, "resize");
+  checkNodes({ node });
+  if (!Number.isSafeInteger(bytes) || bytes < 0) checkLength(bytes, "resize");
   const { preallocation = "off", signal } = options;
   signal?.throwIfAborted();
   await releaseIdle(node.engine);

@@ -8,7 +8,7 @@ import type { SnapshotInfo, SnapshotStore } from "../block/model/contract.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { skipImplicitFilters } from "../block/model/chain.ts";
 import type { Node } from "./node.ts";
-import { checkArgument } from "./options.ts";
+import { checkArgument, checkNodes } from "./options.ts";
 import { checkNoGuestRuns, type WholeDiskOptions } from "./running-guest.ts";
 
 export type { SnapshotInfo };
@@ -56,6 +56,7 @@ export async function showSnapshot(node: Node, which: SnapshotRef): Promise<void
 }
 
 function imageOf(node: Node): BlockNode {
+  checkNodes({ node });
   return skipImplicitFilters(node.blockNode);
 }
 

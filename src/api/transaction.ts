@@ -15,7 +15,7 @@ import { checkAutoResume } from "./auto-resume.ts";
 import { type AddBitmapOptions, type BitmapSource, addBitmapOptions, namedSources } from "./bitmaps.ts";
 import { type BackupOptions, backupArguments, backupOptions, backupStart, watched } from "./jobs.ts";
 import { type CallOptions, type Node, releaseIdle } from "./node.ts";
-import type { OpenSpec } from "./open.ts";
+import type { OpenSpec } from "./specs.ts";
 import { callOptions, checkArgument, checkNodeSpec, optionsOf } from "./options.ts";
 
 /** Starts a backup, as backup(). */

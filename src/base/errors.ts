@@ -23,6 +23,9 @@ export interface ErrorDetails {
   instead?: string;
   /** What `check -r all` would take out of the image to make it a possible one. */
   removable?: string;
+  /** A name that no node has, and the child that a description lacks. */
+  missingNode?: string;
+  missingChild?: string;
 }
 
 /** What a BlockError says beside its message. `offset` and `bytes` are in bytes of the node named. */
@@ -85,20 +88,36 @@ export class ImageError extends BlockError {
   }
 }
 
+/** What may be said of a refusal beside its words. */
+export interface CommandErrorOptions {
+  qmpClass?: QmpErrorClass | undefined;
+  code?: Errno | undefined;
+  cause?: unknown;
+  details?: ErrorDetails;
+}
+
 /** A refused command or option: the message is the answer that QMP shows. */
 export class CommandError extends Error {
   override readonly name: string = "CommandError";
   readonly qmpClass: QmpErrorClass;
+  /**
+   * What programs tell refusals apart by: ENOENT (no such node, job, bitmap, object …), EEXIST (the name is taken), EBUSY (in use, or
+   * a job's state does not take the verb), ENOTSUP (nobody can do that); EINVAL: an argument is wrong, and all else.
+   */
+  readonly code: Errno;
   readonly details: ErrorDetails;
 
-  constructor(
-    message: string,
-    options: { qmpClass?: QmpErrorClass; cause?: unknown; details?: ErrorDetails } = {},
-  ) {
+  constructor(message: string, options: CommandErrorOptions = {}) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.qmpClass = options.qmpClass ?? "GenericError";
+    this.code = options.code ?? codeOfClass(this.qmpClass);
     this.details = options.details ?? {};
   }
+}
+
+function codeOfClass(qmpClass: QmpErrorClass): Errno {
+  if (qmpClass === "CommandNotFound") return "ENOSYS";
+  return qmpClass === "GenericError" ? "EINVAL" : "ENOENT";
 }
 
 /** What `await using` makes of two failures: `suppressed` is the first, `error` the one of the closing after it. */
@@ -159,6 +178,21 @@ export function errnoOf(thrown: unknown): Errno {
 export function messageOf(thrown: unknown): string {
   const error = firstFailure(thrown);
   return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * The message of the failure below all those that were made of it: below `fetch failed` the connection that was refused, below a
+ * try of several addresses the first.
+ */
+export function rootMessage(thrown: unknown): string {
+  let at = firstFailure(thrown);
+  for (;;) {
+    if (!(at instanceof Error)) return String(at);
+    const below: unknown = at.cause ?? (at instanceof AggregateError ? at.errors[0] : undefined);
+    if (!(below instanceof Error) || (below.message === "" && !(below instanceof AggregateError)))
+      return at.message;
+    at = below;
+  }
 }
 
 /** A detail of an error, or of the errors that it was made of. */

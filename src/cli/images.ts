@@ -6,7 +6,8 @@ import { CommandError } from "../base/errors.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
-import { type Node, openNode, type OpenSpec } from "../node.ts";
+import { openNodeIn } from "../api/open.ts";
+import type { Node, OpenSpec } from "../node.ts";
 import { type JsonObject, parseKeyval } from "../wire/qapi/index.ts";
 import { describe } from "./describe.ts";
 import { type Opener, readName } from "./names.ts";
@@ -95,7 +96,7 @@ export function openDescribed(
   spec: NodeSpec,
   { metadataOnly = false }: { metadataOnly?: boolean } = {},
 ): Promise<Node> {
-  return openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly });
+  return openNodeIn(engine, spec as unknown as OpenSpec, { signal, metadataOnly });
 }
 
 /** Keeps writers away from an open image until the answer is closed: from before its first read, another target's opening included. */

@@ -6,7 +6,8 @@ import type { Host } from "../base/host.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { findDriver } from "../block/model/formats.ts";
 import { plainFormat } from "../drivers/format/defaults.ts";
-import { type CreateImageSpec, type Engine, type Node, createImage } from "../node.ts";
+import { createImageIn } from "../api/open.ts";
+import type { CreateImageSpec, Engine, Node } from "../node.ts";
 import { describeImage } from "./images.ts";
 import type { Opener } from "./names.ts";
 
@@ -45,7 +46,7 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
   // What json: describes is taken as it stands; a plain file is made anew.
   if (filename !== undefined && !(given && exists))
-    await createImage(creation(engine, target, { filename, format }), { engine, overwrite: target.force });
+    await createImageIn(engine, creation(engine, target, { filename, format }), { overwrite: target.force });
   const spec = given ?? { driver: format, file: { driver: "file", filename } };
   return {
     spec: { discard: "unmap", ...spec, "node-name": "target" },

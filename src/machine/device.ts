@@ -270,9 +270,10 @@ export class GuestDevice implements PluggedDevice {
 }
 
 function checkName(graph: BlockGraph, name: string): void {
-  if (graph.backends.has(name)) throw new CommandError(`Device with id '${name}' already exists`);
+  if (graph.backends.has(name))
+    throw new CommandError(`Device with id '${name}' already exists`, { code: "EEXIST" });
   if (graph.findNode(name))
-    throw new CommandError(`Device name '${name}' conflicts with an existing node name`);
+    throw new CommandError(`Device name '${name}' conflicts with an existing node name`, { code: "EEXIST" });
 }
 
 /** `auto` is the backend's default. */

@@ -50,14 +50,16 @@ export class ObjectRegistry {
   #checkId(id: string): void {
     if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) throw new CommandError("Parameter 'id' expects an identifier");
     if (this.#objects.has(id)) {
-      throw new CommandError(`attempt to add duplicate property '${id}' to object (type 'container')`);
+      throw new CommandError(`attempt to add duplicate property '${id}' to object (type 'container')`, {
+        code: "EEXIST",
+      });
     }
   }
 
   /** object-del. */
   remove(id: string): void {
     const object = this.#objects.get(id);
-    if (!object) throw new CommandError(`object '${id}' not found`);
+    if (!object) throw new CommandError(`object '${id}' not found`, { code: "ENOENT" });
     object.remove();
     this.#objects.delete(id);
   }

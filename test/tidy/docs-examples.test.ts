@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { transformSync } from "esbuild";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { root } from "../support/root.ts";
 import { runnable, runnableNames } from "./docs.ts";
@@ -37,7 +38,7 @@ describe("examples", () => {
   /** Runs a block as a user would; returns what it prints. */
   function run(name: string, page = RECIPES): string {
     const file = join(directory, `${name}.mjs`);
-    writeFileSync(file, runnable(page, name));
+    writeFileSync(file, transformSync(runnable(page, name), { loader: "ts", target: "node20" }).code);
     return execFileSync(process.execPath, [file], { cwd: directory, encoding: "utf8", timeout: 60_000 });
   }
 

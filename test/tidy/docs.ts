@@ -54,9 +54,15 @@ function anchorsOf(page: string): Set<string> {
 export function runnable(page: string, name: string): string {
   const mark = `<!-- runs: ${name} -->`;
   const [, after = ""] = readText(page).split(mark);
-  const code = /^\s*```(?:js|sh)\n([\s\S]*?)^```/m.exec(after)?.[1];
+  const code = /^\s*```(?:js|ts|sh)\n([\s\S]*?)^```/m.exec(after)?.[1];
   if (code === undefined) throw new Error(`${page} has no code after ${mark}`);
   return code;
+}
+
+/** All code blocks of these languages. */
+export function codeBlocks(text: string, languages: readonly string[]): string[] {
+  const fence = new RegExp(`^\`\`\`(?:${languages.join("|")})\n([\\s\\S]*?)^\`\`\``, "gm");
+  return [...text.matchAll(fence)].map((match) => match[1] ?? "");
 }
 
 /** The names of all blocks that are marked as running. */

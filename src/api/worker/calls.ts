@@ -11,7 +11,8 @@ import type { MapExtent } from "../map.ts";
 import type { ImageInfo } from "../node.ts";
 import type { WholeDiskOptions } from "../running-guest.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
-import type { CreateImageSpec, NewFile, OpenSpec } from "../open.ts";
+import type { CreateImageSpec, NewFile } from "../open.ts";
+import type { OpenSpec } from "../specs.ts";
 
 /** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
 export interface SharedSlots {

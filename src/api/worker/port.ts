@@ -84,7 +84,8 @@ function toWire(thrown: unknown): WireError {
 
 function fromWire({ type, message, details }: WireError): Error {
   if (type === "CommandError") {
-    return new CommandError(message, { qmpClass: details["qmpClass"] as QmpErrorClass });
+    const code = isErrno(details["code"]) ? details["code"] : undefined;
+    return new CommandError(message, { qmpClass: details["qmpClass"] as QmpErrorClass, code });
   }
   if (type === "Error") return new Error(message);
   const code = isErrno(details["code"]) ? details["code"] : "EIO";

@@ -9,13 +9,8 @@ import { KiB, limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import { QmpClient } from "../../server/monitor/index.ts";
 import { type CallOptions, checkCall } from "../node.ts";
-import {
-  type CreateImageOptions,
-  type CreateImageSpec,
-  type NewFile,
-  type OpenSpec,
-  checkCreateOptions,
-} from "../open.ts";
+import { type CreateImageOptions, type CreateImageSpec, type NewFile, checkCreateOptions } from "../open.ts";
+import type { OpenSpec } from "../specs.ts";
 import type { GuestDisk } from "../../machine/guest-disk.ts";
 import { type GuestDiskOptions, guestOptions } from "../guest.ts";
 import { callOptions, optionsOf } from "../options.ts";

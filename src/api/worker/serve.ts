@@ -111,7 +111,7 @@ class Service {
       return aborted;
     }
     const job = this.#engine.jobs.find(id);
-    if (!(job instanceof BlockJob)) throw new CommandError(`Block job '${id}' not found`);
+    if (!(job instanceof BlockJob)) throw new CommandError(`Block job '${id}' not found`, { code: "ENOENT" });
     autoResume(job, options);
     const over = job.done.then(
       () => undefined,

@@ -40,7 +40,7 @@ export interface BitmapsToMerge {
 /** The bitmap of that name, or `Dirty bitmap 'x' not found`. */
 export function lookupBitmap(graph: GraphView, { node, name }: BitmapName): DirtyBitmap {
   const bitmap = findDirtyBitmap(nodeOf(graph.lookup(node)), name);
-  if (!bitmap) throw new CommandError(`Dirty bitmap '${name}' not found`);
+  if (!bitmap) throw new CommandError(`Dirty bitmap '${name}' not found`, { code: "ENOENT" });
   return bitmap;
 }
 
@@ -66,7 +66,9 @@ export function addBitmap(graph: GraphView, args: BitmapToAdd): Undo {
 function checkStore(node: BlockNode, name: string, granularity: number): void {
   const store = node.driver.bitmapStore?.();
   if (!store)
-    throw new CommandError(`Can't store persistent bitmaps to ${node.name}: Operation not supported`);
+    throw new CommandError(`Can't store persistent bitmaps to ${node.name}: Operation not supported`, {
+      code: "ENOTSUP",
+    });
   if (!findDirtyBitmap(node, name)) store.canStore(name, granularity);
 }
 

@@ -8,7 +8,8 @@ import type { BlockNode } from "../model/node.ts";
 
 /** Throws in QEMU's words unless the node's image can be amended: CommandError, EACCES for a read-only node. */
 export function checkAmendable(node: BlockNode): void {
-  if (!node.driver.amend) throw new CommandError("Driver does not support x-blockdev-amend");
+  if (!node.driver.amend)
+    throw new CommandError("Driver does not support x-blockdev-amend", { code: "ENOTSUP" });
   if (!node.readOnly) return;
   const message = "Block node is read-only";
   throw new BlockError({ code: "EACCES", op: "amend", node: node.name, message });

@@ -199,7 +199,7 @@ export async function rewriteBacking(
   backing: { filename: string; format?: string } | null,
 ): Promise<void> {
   const { headerBacking } = node.driver;
-  if (!headerBacking) throw new CommandError("Operation not supported");
+  if (!headerBacking) throw new CommandError("Operation not supported", { code: "ENOTSUP" });
   await flush(node);
   await headerBacking.change(backing);
   node.writeGeneration += 1;
@@ -214,10 +214,11 @@ export async function prepareSnapshot(
   const node = graph.lookup(args.node);
   const overlay = graph.lookup(args.overlay);
   node.checkBlocked("external-snapshot");
-  if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
+  if (!overlay.type.supportsBacking)
+    throw new CommandError("The overlay does not support backing images", { code: "ENOTSUP" });
   if ([...overlay.parents].some((edge) => edge.name === "root"))
-    throw new CommandError("The overlay is already in use");
-  if (overlay.backing) throw new CommandError("The overlay already has a backing image");
+    throw new CommandError("The overlay is already in use", { code: "EBUSY" });
+  if (overlay.backing) throw new CommandError("The overlay already has a backing image", { code: "EEXIST" });
   checkCycle(overlay, node);
   return installOverlay(graph, node, overlay);
 }
@@ -272,7 +273,7 @@ export async function prepareSnapshotSync(
   if (args["node-name"] !== undefined && name === undefined)
     throw new CommandError("New overlay node-name missing");
   if (name !== undefined && graph.findNode(name))
-    throw new CommandError("New overlay node-name already in use");
+    throw new CommandError("New overlay node-name already in use", { code: "EEXIST" });
   const format = args.format ?? defaultFormat(graph, "overlay");
   const file: NodeSpec = { driver: "file", filename: args["snapshot-file"] };
   if (args.mode !== "existing") {
@@ -286,7 +287,8 @@ export async function prepareSnapshotSync(
     ...(name === undefined ? {} : { "node-name": name }),
   });
   const install = async (): Promise<PreparedChange> => {
-    if (!overlay.type.supportsBacking) throw new CommandError("The overlay does not support backing images");
+    if (!overlay.type.supportsBacking)
+      throw new CommandError("The overlay does not support backing images", { code: "ENOTSUP" });
     return installOverlay(graph, node, overlay);
   };
   return closing(install, () => graph.release(overlay));

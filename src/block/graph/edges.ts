@@ -60,7 +60,8 @@ export async function attachChild(
   init: { name: string; role: ChildRole; parent: ChildParent; node: BlockNode } & Permissions,
 ): Promise<Child> {
   // It still waits for its last requests, but is as good as gone.
-  if (init.node.closing) throw new CommandError(`Failed to find node with node-name='${init.node.name}'`);
+  if (init.node.closing)
+    throw new CommandError(`Failed to find node with node-name='${init.node.name}'`, { code: "ENOENT" });
   const child = new ChildEdge(init);
   link(child);
   try {

@@ -84,7 +84,7 @@ export class BlockGraph implements NodeHome {
   /** The driver of that name, or `Unknown driver 'x'`. */
   driver(name: string): DriverType {
     const type = this.#drivers.get(name);
-    if (!type) throw new CommandError(`Unknown driver '${name}'`);
+    if (!type) throw new CommandError(`Unknown driver '${name}'`, { code: "ENOTSUP" });
     return type;
   }
 
@@ -106,21 +106,21 @@ export class BlockGraph implements NodeHome {
   /** The node of that name. Throws `Failed to find node with node-name='x'`. */
   node(name: string): BlockNode {
     const node = this.#nodes.get(name);
-    if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`);
+    if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`, { code: "ENOENT" });
     return node;
   }
 
   /** A device's node, or the node of that name if no device is named. Throws `Cannot find device='x' nor node-name='y'`. */
   nodeOrDevice({ device = "", node = "" }: { device?: string; node?: string }): BlockNode {
     const found = device ? this.backends.get(device)?.root?.node : this.#nodes.get(node);
-    if (!found) throw new CommandError(`Cannot find device='${device}' nor node-name='${node}'`);
+    if (!found) throw noNode(device, node);
     return found;
   }
 
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): BlockNode {
     const node = this.backends.get(name)?.root?.node ?? this.#nodes.get(name);
-    if (!node) throw new CommandError(`Cannot find device='${name}' nor node-name='${name}'`);
+    if (!node) throw noNode(name, name);
     return node;
   }
 
@@ -142,8 +142,10 @@ export class BlockGraph implements NodeHome {
     }
     if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(name)) throw new CommandError(`Invalid node-name: '${name}'`);
     if (name.length > limits.maxNodeNameLength) throw new CommandError("Node name too long");
-    if (this.backends.has(name)) throw new CommandError(`node-name=${name} is conflicting with a device id`);
-    if (this.#nodes.has(name)) throw new CommandError(`Duplicate nodes with node-name='${name}'`);
+    if (this.backends.has(name))
+      throw new CommandError(`node-name=${name} is conflicting with a device id`, { code: "EEXIST" });
+    if (this.#nodes.has(name))
+      throw new CommandError(`Duplicate nodes with node-name='${name}'`, { code: "EEXIST" });
     return name;
   }
 
@@ -183,11 +185,11 @@ export class BlockGraph implements NodeHome {
     const node = this.node(name);
     // The edge of a backend, a guest's or a job's, is called root.
     if ([...node.parents].some((edge) => edge.name === "root"))
-      throw new CommandError(`Node ${name} is in use`);
+      throw new CommandError(`Node ${name} is in use`, { code: "EBUSY" });
     node.checkBlocked("drive-del");
     if (!node.monitorOwned) throw new CommandError(`Node ${name} is not owned by the monitor`);
     if (node.parents.size > 0 || node.references > 0)
-      throw new CommandError(`Block device ${name} is in use`);
+      throw new CommandError(`Block device ${name} is in use`, { code: "EBUSY" });
     node.monitorOwned = false;
     await this.releaseIfUnused(node);
   }
@@ -390,4 +392,9 @@ export class BlockGraph implements NodeHome {
   writable(node: BlockNode): Promise<Lease> {
     return this.switched(node, false);
   }
+}
+
+function noNode(device: string, node: string): CommandError {
+  const message = `Cannot find device='${device}' nor node-name='${node}'`;
+  return new CommandError(message, { code: "ENOENT", details: { missingNode: node || device } });
 }

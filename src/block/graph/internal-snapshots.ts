@@ -31,11 +31,13 @@ export async function prepareInternalSnapshot(
   const store = node.driver.snapshots?.();
   if (!store) {
     const format = `Block format '${node.type.name}' used by device '${device}'`;
-    throw new CommandError(`${format} does not support internal snapshots`);
+    throw new CommandError(`${format} does not support internal snapshots`, { code: "ENOTSUP" });
   }
   if (name === "") throw new CommandError("Name is empty");
   if (store.list().some((snapshot) => snapshot.name === name)) {
-    throw new CommandError(`Snapshot with name '${name}' already exists on device '${device}'`);
+    throw new CommandError(`Snapshot with name '${name}' already exists on device '${device}'`, {
+      code: "EEXIST",
+    });
   }
   const words = `Failed to create snapshot '${name}' on device '${device}'`;
   const made = await drained([node], () => attempt(words, () => store.create({ name })));
@@ -64,7 +66,7 @@ export async function removeInternalSnapshot(
   const found = store.list().find(matches);
   if (!found) {
     const which = `Snapshot with id '${id ?? "null"}' and name '${name ?? "null"}'`;
-    throw new CommandError(`${which} does not exist on device '${device}'`);
+    throw new CommandError(`${which} does not exist on device '${device}'`, { code: "ENOENT" });
   }
   const words = `Failed to delete snapshot '${found.id}' on device '${device}'`;
   await drained([node], () => attempt(words, () => store.remove(found.id)));
@@ -73,6 +75,7 @@ export async function removeInternalSnapshot(
 
 function storeOf(node: BlockNode): SnapshotStore {
   const store = node.driver.snapshots?.();
-  if (!store) throw new CommandError("Failed to get a snapshot list: Operation not supported");
+  if (!store)
+    throw new CommandError("Failed to get a snapshot list: Operation not supported", { code: "ENOTSUP" });
   return store;
 }

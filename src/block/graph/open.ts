@@ -120,7 +120,10 @@ async function openChild(
   parent: BlockNode,
   { ref, name, role }: { ref: ChildRef | undefined; name: string; role: ChildRole },
 ): Promise<Child> {
-  if (ref === undefined) throw new CommandError(`A block device must be specified for "${name}"`);
+  if (ref === undefined)
+    throw new CommandError(`A block device must be specified for "${name}"`, {
+      details: { missingChild: name },
+    });
   return attachRef(graph, parent, { ref, name, role });
 }
 

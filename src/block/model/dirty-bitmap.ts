@@ -135,7 +135,7 @@ export function createDirtyBitmap(
   const granularity = options.granularity ?? defaultGranularity(node);
   assert(isPowerOfTwo(granularity) && granularity >= limits.minGranularity, "granularity");
   if (options.name !== undefined && findDirtyBitmap(node, options.name)) {
-    throw new CommandError(`Bitmap already exists: ${options.name}`);
+    throw new CommandError(`Bitmap already exists: ${options.name}`, { code: "EEXIST" });
   }
   const bitmap = new DirtyBitmap(node, options.name, granularity);
   node.dirtyBitmaps.unshift(bitmap);

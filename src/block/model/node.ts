@@ -325,6 +325,6 @@ export class BlockNode implements ChildParent, NodeView {
   /** Throws `Node 'x' is busy: reason` if the operation is blocked. */
   checkBlocked(operation: BlockOperation): void {
     const reason = this.blockedBy(operation);
-    if (reason) throw new CommandError(`Node '${this.name}' is busy: ${reason}`);
+    if (reason) throw new CommandError(`Node '${this.name}' is busy: ${reason}`, { code: "EBUSY" });
   }
 }

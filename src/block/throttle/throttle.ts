@@ -287,7 +287,9 @@ export class ThrottleGroups {
       throw new CommandError("Parameter 'id' expects an identifier");
     const group = new ThrottleGroup({ name, clock: this.#clock, limits });
     if (this.#groups.has(name)) {
-      throw new CommandError(`attempt to add duplicate property '${name}' to object (type 'container')`);
+      throw new CommandError(`attempt to add duplicate property '${name}' to object (type 'container')`, {
+        code: "EEXIST",
+      });
     }
     this.#groups.set(name, group);
     return group;
@@ -296,8 +298,9 @@ export class ThrottleGroups {
   /** Removes a group that no node uses. */
   remove(name: string): void {
     const group = this.#groups.get(name);
-    if (!group) throw new CommandError(`object '${name}' not found`);
-    if (group.isUsed) throw new CommandError(`object '${name}' is in use, can not be deleted`);
+    if (!group) throw new CommandError(`object '${name}' not found`, { code: "ENOENT" });
+    if (group.isUsed)
+      throw new CommandError(`object '${name}' is in use, can not be deleted`, { code: "EBUSY" });
     this.#groups.delete(name);
   }
 

@@ -259,7 +259,7 @@ function bitmapOption(context: OpenContext, spec: NodeSpec): DirtyBitmap | undef
     throw optionError("Invalid parameter type for 'bitmap', expected: BlockDirtyBitmap");
   }
   const bitmap = findDirtyBitmap(nodeOf(context.graph.lookup(value.node)), value.name);
-  if (!bitmap) throw new CommandError(`Dirty bitmap '${value.name}' not found`);
+  if (!bitmap) throw new CommandError(`Dirty bitmap '${value.name}' not found`, { code: "ENOENT" });
   bitmap.check({ readOnly: true });
   return bitmap;
 }

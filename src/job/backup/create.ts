@@ -139,7 +139,9 @@ function checkNodes(
   checkErrorPolicy({ strict, jobType: "backup", policy: onSourceError, argument: "on-source-error", device });
   const compress = args.compress ?? false;
   if (compress && !skipFilters(target).type.compressedWrites) {
-    throw new CommandError(`Compression is not supported for this drive ${deviceNameOf(graph, target)}`);
+    throw new CommandError(`Compression is not supported for this drive ${deviceNameOf(graph, target)}`, {
+      code: "ENOTSUP",
+    });
   }
   source.checkBlocked("backup-source");
   target.checkBlocked("backup-target");

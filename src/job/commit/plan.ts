@@ -96,7 +96,7 @@ function findTop({ graph, args, images }: Wanted, device: BlockNode): BlockNode 
   }
   if (filename === undefined || filename === nodeFilename(device)) return device;
   const top = images(device, filename);
-  if (!top) throw new CommandError(`Top image file ${filename} not found`);
+  if (!top) throw new CommandError(`Top image file ${filename} not found`, { code: "ENOENT" });
   return top;
 }
 
@@ -112,7 +112,7 @@ function findBase({ graph, args, images }: Wanted, top: BlockNode): BlockNode {
   }
   if (filename !== undefined) {
     const base = images(top, filename);
-    if (!base) throw new CommandError(`Can't find '${filename}' in the backing chain`);
+    if (!base) throw new CommandError(`Can't find '${filename}' in the backing chain`, { code: "ENOENT" });
     return base;
   }
   return lowestImage(top);

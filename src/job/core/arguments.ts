@@ -68,5 +68,5 @@ export function lookupNode(graph: BlockGraph, name: string): BlockNode {
   const node = graph.findNode(name);
   if (node) return node;
   // The command's own lookup of a node name says no device.
-  throw new CommandError(`Cannot find device='' nor node-name='${name}'`);
+  throw new CommandError(`Cannot find device='' nor node-name='${name}'`, { code: "ENOENT" });
 }

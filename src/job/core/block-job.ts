@@ -126,6 +126,7 @@ export abstract class BlockJob extends Job {
     if (this.userPaused && !force) {
       throw new CommandError(`The block job for device '${this.id}' is currently paused`);
     }
+    this.applyVerb("cancel");
     await this.cancel({ force });
   }
 

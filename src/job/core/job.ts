@@ -175,10 +175,17 @@ export abstract class Job extends JobCore {
     this.drainResume();
   }
 
-  /** Cancels. Without force, a job that is ready finishes its copy first; any other job takes it as forced. */
+  /**
+   * Cancels. Without force, a job that is ready finishes its copy first; any other job takes it as forced. One that is ending or has
+   * ended is let end.
+   */
   async cancel({ force = true }: { force?: boolean } = {}): Promise<void> {
-    this.applyVerb("cancel");
-    await this.#cancel(force);
+    if (this.#accepts("cancel")) await this.#cancel(force);
+    else
+      await this.done.then(
+        () => undefined,
+        () => undefined,
+      );
   }
 
   /** Completes a ready job. */
@@ -204,9 +211,9 @@ export abstract class Job extends JobCore {
 
   /** Throws unless the job's state accepts the verb; no state does while the job's end is being carried out. @internal */
   applyVerb(verb: JobVerb): void {
-    const settling = this.transaction.settling && this.transaction.jobs.includes(this);
-    if (!settling && !this.#dismissed && acceptsVerb(this.status, verb)) return;
-    throw new CommandError(`Job '${this.id}' in state '${this.status}' cannot accept command verb '${verb}'`);
+    if (this.#accepts(verb)) return;
+    const message = `Job '${this.id}' in state '${this.status}' cannot accept command verb '${verb}'`;
+    throw new CommandError(message, { code: "EBUSY" });
   }
 
   // Life, for those who create jobs.
@@ -284,6 +291,11 @@ export abstract class Job extends JobCore {
   }
 
   // The rest is private.
+
+  #accepts(verb: JobVerb): boolean {
+    const settling = this.transaction.settling && this.transaction.jobs.includes(this);
+    return !settling && !this.#dismissed && acceptsVerb(this.status, verb);
+  }
 
   async #execute(): Promise<void> {
     await this.#attempt(() => this.run());

@@ -28,7 +28,7 @@ export class JobRegistry implements JobHome {
   /** Throws CommandError unless `id` is well formed and free. */
   checkId(id: string): void {
     if (!wellFormedId.test(id)) throw new CommandError(`Invalid job ID '${id}'`);
-    if (this.find(id)) throw new CommandError(`Job ID '${id}' already in use`);
+    if (this.find(id)) throw new CommandError(`Job ID '${id}' already in use`, { code: "EEXIST" });
   }
 
   /** The type and the first number that no job has: `mirror0`. It is free until something is waited for. */
@@ -47,7 +47,7 @@ export class JobRegistry implements JobHome {
   /** The job of that id for a job-* command: CommandError `Job not found`. */
   job(id: string): Job {
     const job = this.find(id);
-    if (!job) throw new CommandError("Job not found");
+    if (!job) throw new CommandError("Job not found", { code: "ENOENT" });
     return job;
   }
 

@@ -60,7 +60,7 @@ export async function startAmend(
   const { driver, ...options } = args.options;
   const node = graph.nodeOrDevice({ node: args["node-name"] });
   if (![...graph.drivers].some(({ name }) => name === driver)) {
-    throw new CommandError(`Block driver '${driver}' not found or not supported`);
+    throw new CommandError(`Block driver '${driver}' not found or not supported`, { code: "ENOENT" });
   }
   if (node.type.name !== driver) {
     throw new CommandError("x-blockdev-amend doesn't support changing the block driver");

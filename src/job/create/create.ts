@@ -50,8 +50,9 @@ export async function startCreate(
 ): Promise<CreateJob> {
   const { driver: name } = args.options;
   const driver = [...graph.drivers].find((type) => type.name === name);
-  if (!driver) throw new CommandError(`Block driver '${name}' not found or not supported`);
-  if (!driver.create) throw new CommandError("Driver does not support blockdev-create");
+  if (!driver)
+    throw new CommandError(`Block driver '${name}' not found or not supported`, { code: "ENOENT" });
+  if (!driver.create) throw new CommandError("Driver does not support blockdev-create", { code: "ENOTSUP" });
   return startJob({
     take: () =>
       Promise.resolve({

@@ -57,7 +57,7 @@ export class MirrorExit {
     if (replaces === undefined || this.#toReplace) return;
     const { graph } = this.#job;
     const node = graph.findNode(replaces);
-    if (!node) throw new CommandError(`Node name '${replaces}' not found`);
+    if (!node) throw new CommandError(`Node name '${replaces}' not found`, { code: "ENOENT" });
     node.block(replaceReason);
     this.#toReplace = node;
     this.#replaced.add(graph.hold(node));

@@ -107,7 +107,7 @@ export async function startChecked(
   const replaces = args.replaces ?? implicitReplaces(source);
   if (args.replaces !== undefined) checkReplaces(graph, source, args.replaces);
   if (sync === "incremental" || sync === "bitmap")
-    throw new CommandError(`Sync mode '${sync}' not supported`);
+    throw new CommandError(`Sync mode '${sync}' not supported`, { code: "ENOTSUP" });
   const onSourceError = args["on-source-error"] ?? "report";
   checkErrorPolicy({
     strict: graph.strictErrorPolicy,
@@ -157,7 +157,7 @@ function implicitReplaces(source: BlockNode): string | undefined {
 
 function checkReplaces(graph: BlockGraph, source: BlockNode, name: string): void {
   const node = graph.findNode(name);
-  if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`);
+  if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`, { code: "ENOENT" });
   node.checkBlocked("replace");
   if (!chainContains(source, node) || skipFilters(source) !== skipFilters(node)) {
     throw new CommandError(

@@ -268,7 +268,7 @@ interface Wanted {
 function findBase({ graph, args, images }: Wanted, top: BlockNode): BlockNode | undefined {
   if (args.base !== undefined) {
     const found = images(top, args.base);
-    if (!found) throw new CommandError(`Can't find '${args.base}' in the backing chain`);
+    if (!found) throw new CommandError(`Can't find '${args.base}' in the backing chain`, { code: "ENOENT" });
     return found;
   }
   const name = args["base-node"];

@@ -19,8 +19,11 @@ export interface NodeHostOptions {
   io?: "pool" | "in-turn";
 }
 
+/** A Host that has sockets, HTTP and cryptography. */
+export type NodeHost = Host & Required<Pick<Host, "sockets" | "http" | "crypto">>;
+
 /** A Host for this process; cheap, holds nothing open. */
-export function nodeHost(options: NodeHostOptions = {}): Host {
+export function nodeHost(options: NodeHostOptions = {}): NodeHost {
   const native = options.native === "off" ? () => undefined : loadNativeCalls;
   return {
     clock: nodeClock,

@@ -31,6 +31,9 @@ interface Place {
   readonly name: string | undefined;
 }
 
+/** Where the name of an image's file belongs, for those who write it beside the format. */
+const OF_THE_FILE = ' (it belongs to the file: { driver: "qcow2", file: { driver: "file", filename } })';
+
 const ROOT: Place = { path: "", name: undefined };
 
 const INTEGER_RANGES: { readonly [type: string]: readonly [bigint, bigint] } = {
@@ -127,11 +130,16 @@ export class Reader {
     for (const key of taken.isOpen ? [] : Object.keys(input)) {
       if (taken.seen.has(key) || input[key] === undefined) continue;
       const path = memberPath(place, key);
-      throw new QapiError(`Parameter '${path}' is unexpected${this.#meant(key, taken.seen)}`, {
+      const hint = this.#hints && key === "filename" && taken.seen.has("file") ? OF_THE_FILE : "";
+      throw new QapiError(`Parameter '${path}' is unexpected${hint || this.#meant(key, taken.seen)}`, {
         details: { unexpected: path },
       });
     }
     return taken.output;
+  }
+
+  #choice(values: readonly string[]): string {
+    return this.#hints ? ` (it takes ${values.map((value) => `'${value}'`).join(", ")})` : "";
   }
 
   #meant(word: string, known: Iterable<string>): string {
@@ -166,7 +174,7 @@ export class Reader {
   #enum(definition: EnumDef, input: Json, place: Place): Json {
     const value = stringOf(input, place);
     if (!definition.values.includes(value)) {
-      const meant = this.#meant(value, definition.values);
+      const meant = this.#meant(value, definition.values) || this.#choice(definition.values);
       throw new QapiError(`Parameter '${place.name ?? "null"}' does not accept value '${value}'${meant}`);
     }
     return value;

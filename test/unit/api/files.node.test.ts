@@ -76,7 +76,7 @@ describe("images in files", () => {
     const error = await rejection(createImage(spec));
     expect(error).toMatchObject({
       code: "EEXIST",
-      message: `Could not create '${at("precious")}': File exists`,
+      message: `Could not create '${at("precious")}': File exists (\`overwrite: true\` replaces it)`,
     });
     expect(readFileSync(at("precious"), "utf8")).toBe("precious");
     await createImage(spec, { overwrite: true });

@@ -57,6 +57,11 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.fromBlob(new Blob(["1"]), { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { nodeName: null }],
   },
+  transaction: {
+    call: (options) =>
+      library.transaction([{ type: "addBitmap", node: disk, name: "none" }], options as never),
+    wrong: [{ completion: "both" }],
+  },
   mirror: {
     call: (options) => library.mirror(disk, other, options as never),
     wrong: [
@@ -191,6 +196,21 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
   "Node.writable": { call: (options) => disk.writable(options as never), wrong: [{ offset: "0" }] },
 };
 
+/** Builders, whose descriptions openNode() and createImage() check. */
+const builders = [
+  "blob",
+  "custom",
+  "file",
+  "http",
+  "indexeddb",
+  "luks",
+  "memory",
+  "opfs",
+  "overlay",
+  "qcow2",
+  "raw",
+];
+
 /** Exports that take no options: accessors, and functions of plain arguments. */
 const withoutOptions = [
   "applySnapshot",
@@ -291,7 +311,10 @@ describe("what was meant", () => {
       { onTargetError: "ENOSPC" },
       "Parameter 'onTargetError' does not accept value 'ENOSPC' (did you mean 'enospc'?)",
     ],
-    [{ sync: "all" }, "Parameter 'sync' does not accept value 'all'"],
+    [
+      { sync: "all" },
+      "Parameter 'sync' does not accept value 'all' (it takes 'top', 'full', 'none', 'incremental', 'bitmap')",
+    ],
     [{ sync: 1 }, "Invalid parameter type for 'sync', expected: string"],
   ])("backup() says of %j: %s", async (options, message) => {
     expect(await refusal(calls["backup"]!.call, options)).toMatchObject({ message });
@@ -310,13 +333,16 @@ describe("what was meant", () => {
 describe("node descriptions and creation options", () => {
   it.each([
     [{ ...spec, "read-only": "yes" }, "Invalid parameter type for 'read-only', expected: boolean"],
-    [{ ...spec, discard: "on" }, "Parameter 'discard' does not accept value 'on'"],
+    [
+      { ...spec, discard: "on" },
+      "Parameter 'discard' does not accept value 'on' (it takes 'ignore', 'unmap')",
+    ],
     [{ ...spec, cache: { direct: 1 } }, "Invalid parameter type for 'cache.direct', expected: boolean"],
     [{ driver: "memory", buffer: "abc" }, "Invalid parameter type for 'buffer', expected: Uint8Array"],
     [{ driver: "blob", blob: 1, "read-only": true }, "Invalid parameter type for 'blob', expected: Blob"],
     [{ driver: "http", url: 1 }, "Invalid parameter type for 'url', expected: string"],
     [{ size: MiB }, "Parameter 'driver' is missing"],
-    [null, "Invalid parameter type for 'null', expected: object"],
+    [null, "Invalid parameter type for 'spec', expected: object"],
   ])("openNode(%j) is refused, and nothing is opened", async (wrong, message) => {
     const before = await state();
     const error = await refusal(() => library.openNode(wrong as never, { engine }), {});
@@ -365,5 +391,5 @@ it("every function that the library exports is in the table, or takes no options
     ([, value]) => typeof value === "function" && !/^class\b/.test(Function.prototype.toString.call(value)),
   );
   const missing = functions.map(([name]) => name).filter((name) => !(name in calls));
-  expect(missing.sort()).toEqual(withoutOptions);
+  expect(missing.sort()).toEqual([...withoutOptions, ...builders].sort());
 });

@@ -4,7 +4,8 @@
  */
 import { printable } from "../../printable.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
-import { type CheckReport, check as checkImage, type OpenSpec } from "../../../node.ts";
+import { checkIn } from "../../../api/check.ts";
+import type { CheckReport, OpenSpec } from "../../../node.ts";
 import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
 import { describeImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
@@ -37,8 +38,7 @@ export function check(files: readonly string[], flags: CheckFlags): Promise<numb
     }));
     const { engine, signal } = verb;
     try {
-      const report = await checkImage(spec as OpenSpec, {
-        engine,
+      const report = await checkIn(engine, spec as OpenSpec, {
         signal,
         ...(repair ? { repair } : {}),
         onMessage: (text) => process.stderr.write(`${printable(text)}\n`),

@@ -3,10 +3,10 @@
  */
 import { errnoOf, messageOf } from "../../../base/errors.ts";
 import { isSameFile } from "../../../api/own-files.ts";
-import { checkNewImage } from "../../../api/open.ts";
+import { checkNewImage, createImageIn } from "../../../api/open.ts";
 import { layers } from "../../../block/model/chain.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
-import { createImage, type Node } from "../../../node.ts";
+import type { Node } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
@@ -87,7 +87,7 @@ export async function makeImage(verb: Run, options: CreateOptions, filename: str
     const spec = options.spec(filename);
     await checkNewImage(verb.engine, spec);
     await withDataFile(verb, options, () =>
-      createImage(spec, { engine: verb.engine, overwrite: true, signal: verb.signal }),
+      createImageIn(verb.engine, spec, { overwrite: true, signal: verb.signal }),
     );
   } catch (error) {
     if (error instanceof Refusal || errnoOf(error) !== "EFBIG") throw error;

@@ -4,7 +4,8 @@
  */
 import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { limits } from "../../../base/limits.ts";
-import { type ImageInfo, type Node, openNode, type OpenSpec, snapshots } from "../../../node.ts";
+import { openNodeIn } from "../../../api/open.ts";
+import { type ImageInfo, type Node, type OpenSpec, snapshots } from "../../../node.ts";
 import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { snapshotTable } from "../../snapshot-table.ts";
@@ -109,7 +110,7 @@ async function openBelow(
     const { driver } = found;
     const alone = engine.graph.driver(driver).supportsBacking ? { backing: null } : {};
     const spec = { ...found, file, "read-only": true, ...alone, ...share };
-    return await openNode(spec as unknown as OpenSpec, { engine, signal, metadataOnly: true });
+    return await openNodeIn(engine, spec as unknown as OpenSpec, { signal, metadataOnly: true });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new Refusal(`Could not open '${below}': ${told(error)}`);

@@ -14,7 +14,8 @@ import { Perm } from "../../../block/model/permissions.ts";
 import { BlkdebugDriver } from "../../../drivers/filter/blkdebug.ts";
 import type { RuleEngine } from "../../../drivers/filter/blkdebug-rules.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
-import { createImage, type Node } from "../../../node.ts";
+import { createImageIn } from "../../../api/open.ts";
+import type { Node } from "../../../node.ts";
 import { parseKeyval } from "../../../wire/qapi/index.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
 import { type CacheMode } from "../../options/cache.ts";
@@ -141,10 +142,7 @@ async function overlay(
   const filename = join(directory, `overlay.${overlayFormat}`);
   try {
     const size = alignUp(image.length, SECTOR_SIZE);
-    await createImage(
-      { driver: overlayFormat, file: { driver: "file", filename }, size },
-      { engine: image.engine },
-    );
+    await createImageIn(image.engine, { driver: overlayFormat, file: { driver: "file", filename }, size });
     const file = { driver: "file", filename, locking: "off" };
     const backing = image.name;
     return await open({ driver: overlayFormat, file, backing, discard: "unmap", "read-only": readOnly });

@@ -4,7 +4,8 @@
 import { writeFile } from "node:fs/promises";
 import { isSameFile } from "../../../api/own-files.ts";
 import { messageOf } from "../../../base/errors.ts";
-import { type ManifestOptions, makeManifest, openNode } from "../../../node.ts";
+import { openNodeIn } from "../../../api/open.ts";
+import { type ManifestOptions, file, makeManifest } from "../../../node.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
@@ -21,10 +22,7 @@ export function manifest(filename: string, flags: ManifestFlags): Promise<number
   return new Run(flags).carryOut(async (verb) => {
     const options: ManifestOptions = { signal: verb.signal, onProgress: verb.progress.show };
     if (flags.clusterSize !== undefined) options.clusterBytes = clusterBytes(flags.clusterSize);
-    await using node = await openNode(
-      { driver: "file", filename, "read-only": true },
-      { engine: verb.engine },
-    );
+    await using node = await openNodeIn(verb.engine, file(filename, { "read-only": true }));
     const output = flags.output ?? `${filename}.manifest`;
     if (await isSameFile(verb.engine.graph.host.files, output, filename))
       throw new Refusal(`'${output}' is the disk itself`);

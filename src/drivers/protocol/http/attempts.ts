@@ -3,7 +3,7 @@
  * jitter. A try that brings nothing for a while is ended. Invariant: when it settles, no try is under way any more.
  */
 import { type Errno, strerror } from "../../../base/errno.ts";
-import { BlockError, messageOf } from "../../../base/errors.ts";
+import { BlockError, rootMessage } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
 import { onAbort } from "../../../base/signals.ts";
 import { sleep } from "../../../base/sleep.ts";
@@ -38,7 +38,7 @@ export interface Attempt {
 /** Whatever a try threw, as a BlockError; a platform's own error is a lost connection. */
 function asBlockError(error: unknown, what: string): BlockError {
   if (error instanceof BlockError) return error;
-  const message = `${what}: ${strerror("EIO")} (${messageOf(error)})`;
+  const message = `${what}: ${strerror("EIO")} (${rootMessage(error)})`;
   return new BlockError({ code: "EIO", op: "pread", message, cause: error });
 }
 

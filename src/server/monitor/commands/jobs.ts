@@ -38,6 +38,12 @@ async function onBlockJob(
   return {};
 }
 
+/** QMP refuses to cancel what has ended. */
+function cancel(job: Job): Promise<void> {
+  job.applyVerb("cancel");
+  return job.cancel({ force: true });
+}
+
 async function started(job: Promise<Job> | Job): Promise<Record<string, never>> {
   await job;
   return {};
@@ -56,7 +62,7 @@ export const jobCommands: CommandHandlers<Engine> = {
 
   "job-pause": ({ id }, context) => onJob(context, id, (job) => job.pause()),
   "job-resume": ({ id }, context) => onJob(context, id, (job) => job.resume()),
-  "job-cancel": ({ id }, context) => onJob(context, id, (job) => job.cancel({ force: true })),
+  "job-cancel": ({ id }, context) => onJob(context, id, cancel),
   "job-complete": ({ id }, context) => onJob(context, id, (job) => job.complete()),
   "job-finalize": ({ id }, context) => onJob(context, id, (job) => job.finalize()),
   "job-dismiss": ({ id }, context) => onJob(context, id, (job) => job.dismiss()),

@@ -22,7 +22,8 @@ async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<voi
   const size = Number(args.size);
   if (size < 0) throw new CommandError("Parameter 'size' expects a >0 size");
   // The device's name is missing in QEMU's words here.
-  if (node.blockedBy("resize")) throw new CommandError(`Device '${args.device ?? "(null)"}' is in use`);
+  if (node.blockedBy("resize"))
+    throw new CommandError(`Device '${args.device ?? "(null)"}' is in use`, { code: "EBUSY" });
   // A parent that asks for the right to resize: whoever counts on the length below or beside it refuses.
   await engine.graph.withRoot(node, { perm: Perm.resize, shared: Perm.all }, (root) =>
     drained([root.node], () => root.truncate(size, { exact: false, preallocation: "off" })),
@@ -79,7 +80,7 @@ export const nodeCommands: CommandHandlers<Engine> = {
   "block-set-write-threshold": (args, { engine }) => {
     const name = args["node-name"];
     const node = engine.graph.findNode(name);
-    if (!node) throw new CommandError(`Device '${name}' not found`);
+    if (!node) throw new CommandError(`Device '${name}' not found`, { code: "ENOENT" });
     node.writeThreshold = Number(args["write-threshold"]);
     return {};
   },
