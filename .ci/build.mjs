@@ -15,6 +15,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { main as asc } from "assemblyscript/asc";
 import { build as esbuild } from "esbuild";
+import { writeHover } from "./hover.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, "build");
@@ -169,6 +170,9 @@ async function bundle() {
   chmodSync(join(out, "cli", "main.js"), 0o755);
 }
 
+/** What "blockwright/wasm" is, is its importer's to say: a bundler makes a URL of it, or bytes, or a module. */
+const kernelsTypes = "declare const kernels: unknown;\nexport default kernels;\n";
+
 /** Writes the declarations. They are written even when a type error makes the build fail. */
 function declarations() {
   rmSync(join(out, "types"), { recursive: true, force: true });
@@ -197,6 +201,8 @@ async function main() {
     await bundle();
     manPages();
     declarations();
+    await writeHover(root);
+    writeFileSync(join(out, "types", "kernels-wasm.d.ts"), kernelsTypes);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.error(`built ${relative(process.cwd(), out) || "."} in ${seconds} s`);

@@ -18,7 +18,8 @@ import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 
 /** What is needed of a MessagePort or a Worker, of browsers or of Node. */
 export interface PortLike {
-  postMessage(message: unknown, transfer: Transferable[]): void;
+  /** `transfer`: buffers, ports and streams. The DOM's own type of them is none of Node's. */
+  postMessage(message: unknown, transfer: object[]): void;
   addEventListener(type: string, listener: (event: Event) => void): void;
   removeEventListener(type: string, listener: (event: Event) => void): void;
   /** Ports only: lets messages come. */
@@ -35,7 +36,7 @@ export interface CallContext {
   /** The caller has lost interest. */
   readonly signal: AbortSignal;
   /** What the answer hands over rather than copies. */
-  readonly transfer: Transferable[];
+  readonly transfer: object[];
 }
 
 /** The functions that answer calls. */
@@ -139,7 +140,7 @@ export class PortCaller<C extends CallTable> {
   async call<N extends keyof C & string>(
     method: N,
     args: C[N]["args"],
-    { signal, transfer = [] }: { signal?: AbortSignal | undefined; transfer?: Transferable[] } = {},
+    { signal, transfer = [] }: { signal?: AbortSignal | undefined; transfer?: object[] } = {},
   ): Promise<C[N]["value"]> {
     if (this.#failure) throw this.#failure;
     signal?.throwIfAborted();
@@ -226,7 +227,7 @@ export class PortServer<C extends CallTable> {
 
   async #serve({ call, method, args }: { call: number; method: string; args: object }): Promise<void> {
     const abort = new AbortController();
-    const context = { signal: abort.signal, transfer: [] as Transferable[] };
+    const context = { signal: abort.signal, transfer: [] as object[] };
     this.#underWay.set(call, abort);
     let answer: Message;
     try {

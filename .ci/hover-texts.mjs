@@ -1,0 +1,238 @@
+// What an editor shows beside the options of drivers and the arguments of QMP commands: a sentence for each member of the QAPI
+// table, by `Type.member` or `command.member` where the name alone does not say it, else by the member's name. They go into the
+// declarations (.ci/hover.mjs) and into nothing that runs.
+
+/** @type {Readonly<Record<string, string>>} */
+const hoverTexts = {
+  // Every node.
+  driver: "Which driver: what the node is.",
+  "node-name": "The node's name, at most 31 characters; default: one is made (`#block…`).",
+  "read-only": "Refuses writes (EPERM). Children inherit it; backing files are read-only anyway.",
+  "auto-read-only": "Opens for reading only where writing is not allowed, instead of failing.",
+  "force-share": "Lets others write meanwhile; only for nodes that are read-only.",
+  discard: "`unmap`: discards free storage; `ignore` (default): they do nothing.",
+  "detect-zeroes":
+    '`on`: written zeroes take no data; `unmap`: they free storage, too (wants `discard: "unmap"`).',
+  cache: "How the host caches the file. Children inherit it.",
+  direct: "Past the host's cache (O_DIRECT).",
+  "no-flush": "Flushes are not passed on: a power cut may lose the image.",
+  file: 'The storage below: the name of an open node, or a description of its own. A file is `file("x")`.',
+  backing:
+    "The disk below: a node's name, a description, or null for none. Default: what the header says, if the gate allows it.",
+
+  // Files and memory.
+  filename: "A path of the host; names joined by slashes (opfs); any name (indexeddb).",
+  locking:
+    "Image locks as QEMU's: `on` wants them, `off` takes none, `auto` (default) takes them where the platform has some.",
+  aio: "Accepted: one way of I/O serves all (`native` wants `cache.direct`).",
+  "aio-max-batch": "Accepted, without effect.",
+  "drop-cache": "Accepted, without effect.",
+  "x-check-cache-dropped": "Accepted, without effect.",
+  size: "Length, bytes.",
+  "BlockdevOptionsHttp.size":
+    "Length, bytes, if you know it: then nothing is asked of the server at opening.",
+  "BlockdevOptionsRaw.size": "Length of the window, bytes, a multiple of 512; default: to the end.",
+  "BlockdevOptionsNull.size": "Length, bytes; default 1 GiB.",
+  "block_resize.size": "The new length, bytes; what lies beyond a smaller one is lost.",
+  "latency-ns": "Nanoseconds that each request takes.",
+  "read-zeroes": "Reads give zeroes; else they leave the buffer as it is.",
+  durability:
+    "`strict` (default): a write completes when it is durable; `interval`: it is durable after a flush or the interval.",
+  "flush-interval": "Milliseconds between flushes under `interval`; default 1000.",
+
+  // Web servers.
+  url: "URL of the driver's own scheme, without user name and password; in a browser also relative to the page.",
+  readahead: "Bytes asked for ahead of sequential reads; default 256 KiB.",
+  timeout: "Seconds that a try may bring nothing; default 5.",
+  deadline: "Seconds for a read with all its tries; default 15.",
+  retries: "Tries after the first; default 3.",
+  connections: "Requests at once, 1 … 16; default 4.",
+  username: "User name of HTTP's basic authentication; sent to the disk's own origin only.",
+  "password-secret": "Id of the secret that is the password.",
+  cookie: "The header `Cookie`; in Node only.",
+  "cookie-secret": "Id of the secret that is the header `Cookie`; in Node only.",
+  etag: "The version that the disk must have; any other fails with ESTALE.",
+  "if-match":
+    "Whether a strong ETag is sent along; `auto` (default): not to other origins, where it costs a preflight.",
+  credentials: "As in fetch: `omit` (default), `same-origin`, `include`.",
+  "cluster-size": "Bytes of a cluster, a power of two.",
+  "BlockdevOptionsHttp.cluster-size": "Bytes of a request, a power of two; default 64 KiB.",
+  "cache-size": "Bytes of metadata (qcow2) or data (http: 8 MiB; 0: none) that are kept in memory.",
+  parts: "The disk lies in files of so many bytes, as v86's split-image.py makes them; needs `size`.",
+  "chunk-size": "Bytes of each part.",
+  manifest: "URL (in Node also a file's name) of the hashes that every cluster must match.",
+  sslverify: "False does without the check of the server's certificate; in Node only. Default true.",
+
+  // Formats.
+  offset: "Where the window begins, bytes.",
+  "lazy-refcounts": "The dirty bit is set while the image is written to; a crash then wants a check.",
+  "pass-discard-request": "Discards of a guest are passed on to the file.",
+  "pass-discard-snapshot": "Clusters that a removed snapshot frees are discarded in the file.",
+  "pass-discard-other": "All other clusters that become free are discarded in the file.",
+  "overlap-check":
+    "Which metadata no write may land on: `none`, `constant`, `cached` (default), `all`, or a flag for each.",
+  template: "The mode that the flags change.",
+  "main-header": "Checks writes against the header.",
+  "active-l1": "Checks writes against the active L1 table.",
+  "active-l2": "Checks writes against the active L2 tables.",
+  "refcount-table": "Checks writes against the refcount table.",
+  "refcount-block": "Checks writes against the refcount blocks.",
+  "snapshot-table": "Checks writes against the snapshot table.",
+  "inactive-l1": "Checks writes against the L1 tables of snapshots.",
+  "inactive-l2": "Checks writes against the L2 tables of snapshots.",
+  "bitmap-directory": "Checks writes against the directory of bitmaps.",
+  "l2-cache-size": "Bytes of L2 tables kept in memory; at most 32 MiB by default.",
+  "l2-cache-entry-size": "Bytes of a piece of that cache, a power of two.",
+  "refcount-cache-size": "Bytes of refcount blocks kept in memory.",
+  "cache-clean-interval": "Accepted, without effect.",
+  encrypt: "The encryption: `format`, and `key-secret`, the id of the secret with the passphrase.",
+  "changed-backing":
+    "What to do where the backing file is another version: `refuse` (default, ESTALE) or `accept`.",
+  "data-file": "The file that holds the guest's data: a node's name or a description.",
+  "key-secret": "Id of the secret that is the passphrase.",
+
+  // Filters.
+  image: "The node below: a name or a description.",
+  config: "A file with rules.",
+  align: "Alignment of requests, bytes.",
+  "max-transfer": "Largest request, bytes.",
+  "opt-write-zero": "Best size of zeroing, bytes.",
+  "max-write-zero": "Largest zeroing, bytes.",
+  "opt-discard": "Best size of a discard, bytes.",
+  "max-discard": "Largest discard, bytes.",
+  "inject-error": "Errors to give back.",
+  "set-state": "Changes of the state by events.",
+  event: "The event that the rule is about.",
+  state: "The state in which the rule counts; default: every state.",
+  "QCryptoBlockAmendOptionsLUKS.state": "`active` sets a keyslot, `inactive` erases it.",
+  iotype: "The kind of request that fails; default: reads, writes, zeroing, discards and flushes.",
+  errno: "Number of the error; default 5 (EIO).",
+  sector: "The sector (512 bytes) that fails; default: every one.",
+  once: "The rule counts once.",
+  immediately: "Fails before the request is carried out.",
+  new_state: "The state after the event.",
+  "take-child-perms": "Permissions that are taken on the child.",
+  "unshare-child-perms": "Permissions that others may not have on the child.",
+  "throttle-group": "Name of the throttle-group object with the limits.",
+  bottom: "The lowest node that is copied from.",
+  "block-stream.bottom": "The lowest node to be streamed; its backing file stays.",
+  target: "The node that is copied to; with drive-backup and drive-mirror a file's name.",
+  "on-cbw-error":
+    "When the copy fails: the guest's write fails (`break-guest-write`, default) or the snapshot (`break-snapshot`).",
+  "cbw-timeout": "Seconds that a copy may take; 0 (default): any time.",
+
+  // Making and amending images.
+  preallocation: "What is allocated at once: `off` (default), `metadata`, `falloc`, `full`.",
+  nocow: "Accepted, without effect.",
+  "extent-size-hint": "Accepted, without effect.",
+  version: "`v3` (default) or `v2`.",
+  "backing-file": "Name of the backing file for the header.",
+  "backing-fmt": "Format of the backing file; without it that is guessed at every opening.",
+  "refcount-bits": "Bits of a refcount: 1, 2, 4, 8, 16 (default), 32, 64.",
+  "compression-type": "`zlib` (default) or `zstd`.",
+  "data-file-raw": "The data file is a raw disk by itself.",
+  "extended-l2": "Subclusters: small writes allocate a 32nd of a cluster.",
+  "cipher-alg": "Cipher; default aes-256.",
+  "cipher-mode": "Mode of the cipher; default xts.",
+  "ivgen-alg": "How initialization vectors are made; default plain64.",
+  "ivgen-hash-alg": "Hash of essiv.",
+  "hash-alg": "Hash of the key derivation; default sha256.",
+  "iter-time": "Milliseconds that deriving a key shall take; default 2000.",
+  "new-secret": "Id of the secret that is the new passphrase.",
+  "old-secret": "Id of the secret whose keyslots are meant.",
+  keyslot: "Number of a keyslot.",
+  secret: "Id of the secret by which the image is unlocked.",
+
+  // Jobs.
+  device: "The node's or the device's name.",
+  "job-id": "The job's id; default: the device's name.",
+  speed: "Bytes per second; 0: no limit.",
+  sync: "What is copied: `full`: everything; `top`: the topmost image; `none`: what is written from now on; or what a bitmap says.",
+  bitmap: "The dirty bitmap that says what to copy.",
+  "bitmap-mode": "Whether the bitmap is cleared: `on-success`, `never`, `always`.",
+  compress: "Stores compressed clusters.",
+  "on-error": "On an I/O error: `report` (default), `ignore`, `stop`, `enospc`, `auto`.",
+  "on-source-error": "On a failed read: `report` (default), `ignore`, `stop`, `enospc`, `auto`.",
+  "on-target-error": "On a failed write: `report` (default), `ignore`, `stop`, `enospc`, `auto`.",
+  "auto-finalize": "False: the job waits in `pending` for job-finalize. Default true.",
+  "auto-dismiss": "False: the job stays `concluded` until job-dismiss. Default true.",
+  "filter-node-name": "Name of the job's filter node.",
+  "x-perf": "How much is copied at once.",
+  "use-copy-range": "Accepted, without effect.",
+  "max-workers": "Copies at once; default 64.",
+  "max-chunk": "Largest request, bytes; 0 (default): no limit.",
+  format: "Format of the image.",
+  mode: "`existing`: the image is there; `absolute-paths` (default): it is made.",
+  replaces: "The node that is replaced at the end; default: the source.",
+  granularity: "Bytes of a bit of the dirty bitmap, a power of two, 512 … 64 MiB.",
+  "buf-size": "Most bytes in flight; default 16 MiB.",
+  unmap: "Zeroes of the source free storage of the target.",
+  "copy-mode": "`write-blocking` copies writes as they happen; `background` (default) later.",
+  base: "File name of the image that stays below.",
+  "base-node": "Node of the image that stays below.",
+  top: "File name of the topmost image to be committed.",
+  "top-node": "Node of the topmost image to be committed.",
+  force: "Ends the job at once; else a ready job finishes its copy.",
+  "x-blockdev-amend.force": "Also does what may lose access to data.",
+  id: "The id.",
+
+  // Nodes, snapshots, bitmaps.
+  options: "The description.",
+  "snapshot-file": "File name of the new overlay.",
+  "snapshot-node-name": "Node name of the new overlay.",
+  node: "The node's name.",
+  overlay: "Name of the node that goes on top.",
+  "image-node-name": "Name of the image whose header is changed.",
+  name: "The name.",
+  persistent: "Kept in the image.",
+  disabled: "Does not record.",
+  bitmaps: "Bitmaps whose bits are added.",
+  "write-threshold": "Bytes beyond which a write is told by BLOCK_WRITE_THRESHOLD; 0: none.",
+  "query-nodes": "Tells of nodes instead of devices.",
+  flat: "Leaves the backing chain out.",
+  actions: "What is done, all or none.",
+  properties: "How it ends.",
+  "completion-mode": "`individual` (default), or `grouped`: one failure cancels the other jobs.",
+  type: "The kind of action.",
+  enable: "Capabilities.",
+  path: "Path of the object.",
+
+  // Objects.
+  "qom-type": "The kind of object.",
+  data: "What it is about.",
+  "SecretProperties.data": "The secret itself.",
+  "SecretProperties.file": "File that holds the secret.",
+  "SecretProperties.format": "`raw` (default) or `base64`.",
+  loaded: "Accepted, without effect.",
+  keyid: "Id of the secret that decrypts this one.",
+  iv: "Initialization vector, base64.",
+  limits: "The limits.",
+  "thread-pool-min": "Accepted, without effect.",
+  "thread-pool-max": "Accepted, without effect.",
+  "poll-max-ns": "Accepted, without effect.",
+  "poll-grow": "Accepted, without effect.",
+  "poll-shrink": "Accepted, without effect.",
+  "iops-size": "Bytes of a request that count as one operation.",
+};
+
+/** @type {Readonly<Record<string, string>>} */
+const directions = { total: "of all requests", read: "of reads", write: "of writes" };
+
+/**
+ * The text for a member; limits of throttle groups are told by the parts of their names.
+ *
+ * @param {string} owner
+ * @param {string} member
+ * @returns {string | undefined}
+ */
+export function hoverText(owner, member) {
+  const known =
+    hoverTexts[`${owner}.${member}`] ?? hoverTexts[member] ?? hoverTexts[member.replace(/^x-/, "")];
+  if (known !== undefined) return known;
+  const limit = /^(?:x-)?(iops|bps)-(total|read|write)(-max)?(-length)?$/.exec(member);
+  if (!limit) return undefined;
+  const [, unit, direction = "", max, length] = limit;
+  const what = `${unit === "bps" ? "Bytes" : "Operations"} a second ${directions[direction]}`;
+  if (length !== undefined) return `Seconds that a burst ${directions[direction]} may last.`;
+  return max === undefined ? `${what}; 0: no limit.` : `${what} in a burst.`;
+}
