@@ -2,31 +2,13 @@
 // with Range and ETag. The page can ask the server to cut the connections of the disk, as
 // a network does. Nothing is loaded from elsewhere.
 import { createHash } from "node:crypto";
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
-import { dirname, extname, join, normalize } from "node:path";
+import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
-import { build } from "esbuild";
-import { assemble } from "./assemble.mjs";
-import { root, target } from "./build.mjs";
+import { root } from "./build.mjs";
 import { DebianGuest, debianFolder } from "./demo-debian.mjs";
-
-const MiB = 1024 * 1024;
-const SECTOR = 512;
-/** As in guest.asm. */
-const MAGIC = 0xb10c0de5;
-const FIRST_SECTOR = 2048;
-const TOTAL_AT = 504;
-
-/** Where SeaBIOS's files may be: Debian's package seabios, QEMU's own folders elsewhere. */
-const FIRMWARE = [
-  "/usr/share/seabios",
-  "/usr/share/qemu",
-  "/usr/local/share/qemu",
-  "/opt/homebrew/share/qemu",
-];
+import { buildLibrary, bundle, diskBytes, firmware, makeDisk, page, v86Folder } from "./demo-parts.mjs";
 
 /** @type {Readonly<Record<string, string>>} */
 const TYPES = {
@@ -37,52 +19,9 @@ const TYPES = {
   ".wasm": "application/wasm",
   ".map": "application/json",
   ".svg": "image/svg+xml",
+  ".md": "text/plain; charset=utf-8",
+  ".ts": "text/plain; charset=utf-8",
 };
-
-/** The folder with the firmware. Throws in words that say what to install. */
-function firmware() {
-  const found = FIRMWARE.find((folder) =>
-    ["bios.bin", "vgabios-stdvga.bin"].every((name) => existsSync(join(folder, name))),
-  );
-  if (found) return found;
-  throw new Error("the guest boots with SeaBIOS, which is not here; on Debian: apt-get install seabios");
-}
-
-/**
- * A disk of `bytes` bytes as guest.asm wants it.
- *
- * @param {number} bytes
- */
-function makeDisk(bytes) {
-  const disk = Buffer.alloc(bytes);
-  assemble({ root, source: "src/dashboard/guest.asm" }).copy(disk);
-  const sectors = bytes / SECTOR;
-  disk.writeUInt32LE(sectors, TOTAL_AT);
-  for (let sector = FIRST_SECTOR; sector < sectors; sector++) {
-    const at = sector * SECTOR;
-    disk.fill(`Sector ${sector} of the demo's disk. `, at, at + SECTOR, "latin1");
-    disk.writeUInt32LE((sector ^ MAGIC) >>> 0, at);
-  }
-  return disk;
-}
-
-/** Bundles the page and its worker into build/demo. */
-async function bundlePage() {
-  await build({
-    absWorkingDir: root,
-    entryPoints: { page: "src/dashboard/page.ts", worker: "src/dashboard/worker.ts" },
-    outdir: "build/demo",
-    bundle: true,
-    format: "esm",
-    platform: "browser",
-    target,
-    sourcemap: true,
-    minify: true,
-    // v86 asks for these only where Node is.
-    external: ["node:*", "crypto", "fs", "perf_hooks"],
-    logLevel: "warning",
-  });
-}
 
 /**
  * A file that the page may have; undefined where there is none.
@@ -95,8 +34,10 @@ function fileFor(path, bios) {
   const folders = [
     ["/firmware/", bios],
     ["/linux/", debianFolder],
-    ["/v86/", dirname(createRequire(import.meta.url).resolve("v86"))],
+    ["/v86/", v86Folder],
     ["/built/", join(root, "build", "demo")],
+    ["/docs/", join(root, "docs")],
+    ["/source/", join(root, "src", "dashboard")],
     ["/", join(root, "src", "dashboard")],
   ];
   const [prefix, folder] = folders.find(([start]) => path.startsWith(start)) ?? [];
@@ -148,21 +89,31 @@ function sendDisk(request, response, { disk, etag }) {
  */
 function tellDebian(request, response, debian) {
   if (request.method === "POST") debian.make();
+  return sendJson(response, debian.facts());
+}
+
+/**
+ * Answers with something that is true now only.
+ *
+ * @param {Response} response
+ * @param {object} value
+ */
+function sendJson(response, value) {
   response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
-  return response.end(JSON.stringify(debian.facts()));
+  return response.end(JSON.stringify(value));
 }
 
 /**
  * Builds the page, makes the disk and serves both. Port 0: any that is free.
  *
- * @param {{ port: number, diskBytes: number, noDebian: boolean }} options
+ * @param {{ port: number, bytes: number, noDebian: boolean }} options
  */
-async function startDemo({ port, diskBytes, noDebian }) {
+async function startDemo({ port, bytes, noDebian }) {
   const debian = new DebianGuest(noDebian);
   const bios = firmware();
-  const disk = makeDisk(diskBytes);
+  const disk = makeDisk(bytes);
   const etag = `"${createHash("sha256").update(disk).digest("hex").slice(0, 32)}"`;
-  await bundlePage();
+  await bundle("build/demo", page);
   /** @type {Set<import("node:net").Socket>} */
   const diskSockets = new Set();
   let isCut = false;
@@ -175,7 +126,8 @@ async function startDemo({ port, diskBytes, noDebian }) {
       diskSockets.add(socket);
       return sendDisk(request, response, { disk, etag });
     }
-    if (pathname === "/network" && request.method === "POST") {
+    if (pathname === "/network") {
+      if (request.method !== "POST") return sendJson(response, { isCut });
       isCut = searchParams.get("state") === "cut";
       if (isCut) for (const socket of diskSockets) if (socket !== request.socket) socket.destroy();
       return response.writeHead(204).end();
@@ -204,15 +156,11 @@ const options = /** @type {const} */ ({
 /** The command: `npm run demo -- [--port PORT] [--disk-mib MIB] [--skip-build] [--no-debian]`. */
 async function main() {
   const { values } = parseArgs({ options });
-  const [port, mib] = [Number(values.port), Number(values["disk-mib"])];
+  const port = Number(values.port);
   if (!Number.isInteger(port) || port < 0 || port > 65535) throw new Error(`no port: ${values.port}`);
-  if (!Number.isInteger(mib) || mib < 2 || mib > 1024)
-    throw new Error(`no size from 2 to 1024: ${values["disk-mib"]}`);
-  if (!values["skip-build"]) {
-    const { status } = spawnSync(process.execPath, [join(root, ".ci/build.mjs")], { stdio: "inherit" });
-    if (status !== 0) throw new Error("the library does not build");
-  }
-  const { url } = await startDemo({ port, diskBytes: mib * MiB, noDebian: values["no-debian"] }).catch(
+  const bytes = diskBytes(values["disk-mib"]);
+  if (!values["skip-build"]) buildLibrary();
+  const { url } = await startDemo({ port, bytes, noDebian: values["no-debian"] }).catch(
     (/** @type {NodeJS.ErrnoException} */ error) => {
       if (error.code !== "EADDRINUSE") throw error;
       throw new Error(`port ${port} is in use: npm run demo -- --port ${port + 1}`);

@@ -36,6 +36,15 @@ export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Lets a button be pressed, or says beside it why it can't be. */
+export function allow(id: string, why?: string): void {
+  const button = byId<HTMLButtonElement>(id);
+  const reason = byId(`${id}-why`);
+  button.disabled = why !== undefined;
+  reason.hidden = why === undefined;
+  say(reason, why ?? "");
+}
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** Bytes for people. */

@@ -16,7 +16,7 @@ const MEMORY = "blockwright-demo-guest";
 const ASK_MS = 700;
 
 function ask(method: "GET" | "POST"): Promise<DebianFacts> {
-  return fetch("/debian", { method, cache: "no-store" }).then(
+  return fetch("debian", { method, cache: "no-store" }).then(
     (answer) => answer.json() as Promise<DebianFacts>,
   );
 }

@@ -8,6 +8,7 @@ import { toV86Disk } from "../v86.ts";
 import type { GuestKind } from "./guest-choice.ts";
 import type { MapModel } from "./map-model.ts";
 import type { Session } from "./session.ts";
+import type { Situation } from "./words.ts";
 
 /** Scan codes, pressed and let go. */
 const ENTER = [0x1c, 0x9c];
@@ -20,28 +21,44 @@ const machines: Record<GuestKind, object> = {
   tiny: { memory_size: 16 * MiB },
   debian: {
     memory_size: 128 * MiB,
-    bzimage: { url: "/linux/vmlinuz" },
-    initrd: { url: "/linux/initrd" },
+    bzimage: { url: "linux/vmlinuz" },
+    initrd: { url: "linux/initrd" },
     cmdline: "console=tty0 mitigations=off nokaslr tsc=reliable random.trust_cpu=on",
   },
 };
 
+/** A request of the guest's that is under way. */
+export type Wanted = NonNullable<Situation["wants"]>;
+
+const SECTOR = 512;
+
 /** A running guest. */
 export interface Guest {
+  /** What it waits for the longest, if it waits. */
+  readonly wants: Wanted | undefined;
   /** Types a line, and Enter. */
   type(text: string): Promise<void>;
   /** Stops the emulator and takes its disk out. */
   end(): Promise<void>;
 }
 
-/** The disk, with its requests shown on the map. */
-function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDisk {
+/** Where the guest's requests are shown. */
+interface Shown {
+  container: HTMLElement;
+  model: MapModel;
+  changed: () => void;
+}
+
+/** The disk, with its requests shown on the map, and in `wants` while they are under way, the oldest first. */
+function watched(disk: GuestDisk, { model, changed }: Shown, wants: Set<Wanted>): GuestDisk {
   const show = async <T>(
     range: [offset: number, bytes: number],
     how: "read" | "written",
     work: Promise<T>,
   ): Promise<T> => {
     const end = model.begin(...range);
+    const want: Wanted = { what: how === "read" ? "read" : "write", sector: Math.floor(range[0] / SECTOR) };
+    wants.add(want);
     changed();
     try {
       const value = await work;
@@ -51,6 +68,7 @@ function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDi
       end("failed");
       throw error;
     } finally {
+      wants.delete(want);
       changed();
     }
   };
@@ -68,17 +86,15 @@ function watched(disk: GuestDisk, model: MapModel, changed: () => void): GuestDi
 }
 
 /** Boots a guest on the screen `container`. */
-export async function boot(
-  session: Session,
-  kind: GuestKind,
-  { container, model, changed }: { container: HTMLElement; model: MapModel; changed: () => void },
-): Promise<Guest> {
+export async function boot(session: Session, kind: GuestKind, shown: Shown): Promise<Guest> {
+  const { container } = shown;
+  const wants = new Set<Wanted>();
   const remote = await session.engine.guestDisk(session.topNode, { rerror: "stop", werror: "enospc" });
-  const disk = await toV86Disk(watched(remote, model, changed), { identity: "demo" });
+  const disk = await toV86Disk(watched(remote, shown, wants), { identity: "demo" });
   const emulator = new V86({
-    wasm_path: "/v86/v86.wasm",
-    bios: { url: "/firmware/bios.bin" },
-    vga_bios: { url: "/firmware/vgabios-stdvga.bin" },
+    wasm_path: "v86/v86.wasm",
+    bios: { url: "firmware/bios.bin" },
+    vga_bios: { url: "firmware/vgabios-stdvga.bin" },
     hda: disk,
     ...machines[kind],
     vga_memory_size: 2 * MiB,
@@ -113,6 +129,9 @@ export async function boot(
     event.preventDefault();
   });
   return {
+    get wants() {
+      return [...wants][0];
+    },
     type,
     async end() {
       await emulator.stop();

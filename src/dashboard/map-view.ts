@@ -2,17 +2,30 @@
  * The map on its canvas. Only changed cells are painted: large ones as rectangles that flash when they change, small ones as
  * pixels of an image that is put up in one go. It paints in animation frames, and none while nothing changes.
  */
-import type { MapModel } from "./map-model.ts";
+import { type MapModel, states } from "./map-model.ts";
 
-/** Red, green, blue of each state, in the order of `states`; the legend has the same (style.css). */
-const COLOURS = [
+type Colour = readonly [red: number, green: number, blue: number];
+
+/** Of each state, in the order of `states`, where the page has none (style.css has them, light and dark). */
+const COLOURS: readonly Colour[] = [
   [35, 46, 74],
   [72, 88, 122],
   [38, 196, 170],
   [247, 184, 75],
   [125, 190, 255],
   [255, 92, 122],
-] as const;
+];
+const GROUND: Colour = [13, 19, 38];
+
+/** A colour of the page's style, `#rrggbb`. */
+function colourOf(name: string, otherwise: Colour): Colour {
+  const value = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const parts = /^#(..)(..)(..)$/
+    .exec(value)
+    ?.slice(1)
+    .map((part) => Number.parseInt(part, 16));
+  return parts ? (parts as unknown as Colour) : otherwise;
+}
 
 const FLASH_MS = 450;
 /** Cells of at least so many pixels are rectangles. */
@@ -27,6 +40,7 @@ export class MapView {
   readonly #calm: MediaQueryList;
   readonly #flashes = new Map<number, number>();
   #model: MapModel;
+  #colours = COLOURS;
   #image: ImageData | undefined;
   #cell = 1;
   #columns = 1;
@@ -37,6 +51,7 @@ export class MapView {
     this.#model = model;
     this.#context = canvas.getContext("2d", { alpha: false })!;
     this.#calm = matchMedia("(prefers-reduced-motion: reduce)");
+    matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => this.#layOut());
     new ResizeObserver(() => this.#layOut()).observe(canvas.parentElement!);
     this.#layOut();
   }
@@ -54,18 +69,21 @@ export class MapView {
 
   #layOut(): void {
     const scale = devicePixelRatio;
-    const width = Math.max(1, Math.floor(this.#canvas.parentElement!.clientWidth * scale));
+    const parent = this.#canvas.parentElement!;
+    const { paddingLeft, paddingRight } = getComputedStyle(parent);
+    const padding = Number.parseFloat(paddingLeft) + Number.parseFloat(paddingRight);
+    const width = Math.max(1, Math.floor((parent.clientWidth - padding) * scale));
     const room = width * Math.max(260, Math.min(380, innerHeight * 0.4)) * scale;
     this.#cell = Math.max(1, Math.floor(Math.sqrt(room / this.#model.clusters)));
     this.#columns = Math.max(1, Math.floor(width / this.#cell));
     const rows = Math.ceil(this.#model.clusters / this.#columns);
-    this.#canvas.width = width;
-    this.#canvas.height = rows * this.#cell;
-    this.#canvas.style.height = `${(rows * this.#cell) / scale}px`;
-    this.#context.fillStyle = "#0d1326";
-    this.#context.fillRect(0, 0, width, this.#canvas.height);
-    this.#image =
-      this.#cell < RECTANGLE ? this.#context.createImageData(width, this.#canvas.height) : undefined;
+    const [paintedWidth, height] = [this.#columns * this.#cell, rows * this.#cell];
+    Object.assign(this.#canvas, { width: paintedWidth, height });
+    Object.assign(this.#canvas.style, { width: `${paintedWidth / scale}px`, height: `${height / scale}px` });
+    this.#colours = states.map((state, at) => colourOf(state, COLOURS[at]!));
+    this.#context.fillStyle = `rgb(${colourOf("map", GROUND).join(",")})`;
+    this.#context.fillRect(0, 0, paintedWidth, height);
+    this.#image = this.#cell < RECTANGLE ? this.#context.createImageData(paintedWidth, height) : undefined;
     this.#flashes.clear();
     this.#model.changeAll();
     this.wake();
@@ -87,7 +105,7 @@ export class MapView {
     const [cell, columns, width] = [this.#cell, this.#columns, image.width];
     let [top, bottom] = [Number.POSITIVE_INFINITY, 0];
     const count = this.#model.takeChanges((cluster, state) => {
-      const [red, green, blue] = COLOURS[state]!;
+      const [red, green, blue] = this.#colours[state]!;
       const word = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
       const y = Math.floor(cluster / columns) * cell;
       const x = (cluster % columns) * cell;
@@ -114,7 +132,9 @@ export class MapView {
   }
 
   #cellAt(cluster: number, state: number, glow: number): void {
-    const [red, green, blue] = COLOURS[state]!.map((part) => Math.round(part + (255 - part) * glow * 0.7));
+    const [red, green, blue] = this.#colours[state]!.map((part) =>
+      Math.round(part + (255 - part) * glow * 0.7),
+    );
     const x = (cluster % this.#columns) * this.#cell;
     const y = Math.floor(cluster / this.#columns) * this.#cell;
     const gap = this.#cell > 8 ? 2 : 1;

@@ -4,16 +4,19 @@
 import { type AnyClientEvent, persistStorage, storageStatus } from "../browser.ts";
 import { Copies, type CopyKind } from "./copies.ts";
 import { overlayFormat, plainFormat } from "../drivers/format/defaults.ts";
-import { bytesText, byId, h, say } from "./dom.ts";
+import { allow, bytesText, byId, h, say } from "./dom.ts";
 import { save } from "./download.ts";
 import { type Guest, boot } from "./guest.ts";
 import { chooseGuest } from "./guest-choice.ts";
 import { JobCard, Jobs } from "./jobs.ts";
 import { MapModel, states } from "./map-model.ts";
 import { MapView } from "./map-view.ts";
-import { Resumer } from "./resumer.ts";
+import { askCut, setCut, underServiceWorker } from "./network.ts";
+import { Resumer, isOver } from "./resumer.ts";
 import { DISK, FILL, type Policy, Session } from "./session.ts";
 import { Starter } from "./starter.ts";
+import { done, showSteps } from "./steps.ts";
+import { explain } from "./words.ts";
 import { LogView } from "./log-view.ts";
 
 const CLUSTER = 65_536;
@@ -46,6 +49,8 @@ class Page {
   #isFull = false;
   #isOver = false;
   #fillWasRunning = false;
+  #isStopped = false;
+  #restarts: Promise<void> = Promise.resolve();
 
   constructor(session: Session) {
     this.#session = session;
@@ -83,6 +88,9 @@ class Page {
 
   async start(): Promise<void> {
     this.#wire();
+    showSteps();
+    this.#showCut(await askCut());
+    this.#resumer.set(byId<HTMLInputElement>("auto-resume").checked);
     await this.#refreshMap();
     const kind = await chooseGuest(() => this.#leave());
     const shown = { container: byId("console"), model: this.#model, changed: () => this.#view.wake() };
@@ -103,7 +111,10 @@ class Page {
       );
     on("cut", () => this.#cut(!this.#isCut));
     on("fill-up", () => this.#fillUp(!this.#isFull));
-    on("reload", () => location.reload());
+    on("reload", () => {
+      done("reload");
+      location.reload();
+    });
     on("guest-continue", () => this.#session.engine.qmp.execute("cont"));
     on("persist", () => this.#persist());
     on("snapshot", () => this.#snapshot());
@@ -126,23 +137,39 @@ class Page {
     });
   }
 
-  /** A job keeps its policy, so another one needs another job; what has arrived stays. */
-  async #restartFill(policy: Policy): Promise<void> {
+  /** A job keeps its policy, so another one needs another job; what has arrived stays. One change after the other. */
+  #restartFill(policy: Policy): Promise<void> {
+    const restart = this.#restarts.then(() => this.#restart(policy));
+    this.#restarts = restart.catch(() => undefined);
+    return restart;
+  }
+
+  async #restart(policy: Policy): Promise<void> {
     const { qmp } = this.#session.engine;
     const over = new Promise<void>((resolve) => {
       const stop = qmp.on("BLOCK_JOB_CANCELLED", () => (stop(), resolve()));
     });
-    await qmp.execute("block-job-cancel", { device: FILL, force: true });
+    try {
+      await qmp.execute("block-job-cancel", { device: FILL, force: true });
+    } catch (error) {
+      if (isOver(error)) return; // All is here.
+      throw error;
+    }
     await over;
     await this.#starter.run("fill", policy);
   }
 
   async #cut(isCut: boolean): Promise<void> {
-    await fetch(`/network?state=${isCut ? "cut" : "mended"}`, { method: "POST" });
+    await setCut(isCut);
+    this.#showCut(isCut);
+    if (!isCut) done("plug");
+    this.#log.add(isCut ? "You cut the network" : "You mended the network", isCut ? "bad" : "good");
+  }
+
+  #showCut(isCut: boolean): void {
     this.#isCut = isCut;
     this.#press("cut", isCut, isCut ? "Mend the network" : "Cut the network");
     this.#pill("network", isCut ? "bad" : "good", isCut ? "Network: cut" : "Network: up");
-    this.#log.add(isCut ? "You cut the network" : "You mended the network", isCut ? "bad" : "good");
   }
 
   #fillUp(isFull: boolean): void {
@@ -167,7 +194,7 @@ class Page {
     const old = (await disk.snapshots()).find(({ name }) => name === SNAPSHOT);
     if (old) await disk.removeSnapshot(old.id);
     await disk.createSnapshot(SNAPSHOT);
-    byId<HTMLButtonElement>("revert").disabled = false;
+    allow("revert");
     this.#log.add("The disk is kept as it is now, in a snapshot", "good");
   }
 
@@ -179,6 +206,7 @@ class Page {
   }
 
   async #startOver(): Promise<void> {
+    if (!confirm("Forget the disk? What the guest has written, and the copies, are gone for good.")) return;
     await this.#endGuest();
     await this.#copies.forget();
     await this.#session.forget();
@@ -219,6 +247,7 @@ class Page {
         onProgress: (offset, total) => card.show({ offset, total, words: "exporting" }),
       });
       const bytes = await save(stream, `disk.${format}`);
+      done("download");
       this.#log.add(`The disk is exported: ${bytesText(bytes)}`, "good");
     } catch (error) {
       if (!abort.signal.aborted) throw error;
@@ -238,7 +267,8 @@ class Page {
     if (event !== "BLOCK_JOB_COMPLETED" && event !== "BLOCK_JOB_CANCELLED") return;
     const isWhole = event === "BLOCK_JOB_COMPLETED" && data.error === undefined;
     await this.#copies.finish(data.device, isWhole);
-    if (data.device !== "commit" || !isWhole) return;
+    if (data.device !== "commit") return;
+    if (!isWhole) return this.#session.keepLayer();
     await this.#session.dropLayer();
     this.#log.add("The layer is part of the disk now", "good");
     await this.#refreshMap();
@@ -257,6 +287,7 @@ class Page {
     );
     if (event === "STOP" || event === "RESUME") {
       const isStopped = event === "STOP";
+      this.#isStopped = isStopped;
       this.#pill("guest", isStopped ? "bad" : "good", isStopped ? "Guest: stopped" : "Guest: running");
       byId("guest-continue").hidden = !isStopped;
     }
@@ -287,7 +318,12 @@ class Page {
     } else this.#model.job(0, 0, "rests");
     this.#fillWasRunning = fill !== undefined;
     this.#resumer.follow(jobs.map(({ device }) => device));
-    this.#starter.offer({ isBusy: jobs.length > 0, isComplete: this.#model.missing === 0 });
+    const isAllHere = this.#model.missing === 0;
+    const [job] = jobs.map(({ device, "io-status": ioStatus }) => ({ kind: device, ioStatus }));
+    this.#starter.offer({ busy: job?.kind, isComplete: isAllHere });
+    const { isOn: isAutomatic } = this.#resumer;
+    const now = { isStopped: this.#isStopped, wants: this.#guest?.wants, job, isAutomatic, isAllHere };
+    say(byId("story"), explain(now));
     this.#view.wake();
     for (const [at, item] of [...byId("legend").children].entries())
       say(item.lastElementChild!, String(this.#model.counts[at]));
@@ -295,6 +331,7 @@ class Page {
   }
 
   async #refreshMap(): Promise<void> {
+    if (this.#session.isCommitting) return;
     for await (const range of this.#session.disk.map()) {
       const what = this.#session.isAbsent(range) ? "absent" : range.zero ? "zero" : "local";
       this.#model.store(range.offset, range.bytes, what);
@@ -319,9 +356,10 @@ class Page {
     );
     const total = bytesText(this.#session.disk.length);
     const layer = this.#session.hasLayer ? "a layer over " : "";
-    say(byId("map-facts"), `${DISK}: ${total}, ${layer}qcow2 in OPFS over HTTP`);
+    const over = this.#model.missing === 0 ? "" : " over HTTP";
+    say(byId("map-facts"), `${DISK}: ${total}, ${layer}qcow2 in OPFS${over}`);
     const has = (await this.#session.disk.snapshots()).some(({ name }) => name === SNAPSHOT);
-    byId<HTMLButtonElement>("revert").disabled = !has;
+    allow("revert", has ? undefined : "There is no snapshot to go back to yet.");
   }
 
   #press(id: string, isPressed: boolean, text: string): void {
@@ -350,6 +388,7 @@ function showTrouble(words: string): void {
 }
 
 try {
+  await underServiceWorker();
   await new Page(await Session.open()).start();
   document.documentElement.dataset["ready"] = "true";
 } catch (error) {

@@ -2,11 +2,16 @@
  * Going on without anybody: while it is switched on, the engine probes what an error has stopped, and lets jobs and the
  * machine run again when the probe succeeds.
  */
-import type { RemoteEngine } from "../browser.ts";
+import { CommandError, type RemoteEngine } from "../browser.ts";
 
 const PROBE_MS = 1500;
 /** The machine's place among the jobs; no job has this id. */
 const MACHINE = "";
+
+/** Whether a job has ended before it could be told anything. */
+export function isOver(error: unknown): boolean {
+  return error instanceof CommandError && error.qmpClass === "DeviceNotActive";
+}
 
 /** The watches of one engine. */
 export class Resumer {
@@ -18,6 +23,10 @@ export class Resumer {
   constructor(engine: RemoteEngine, onError: (error: unknown) => void) {
     this.#engine = engine;
     this.#onError = onError;
+  }
+
+  get isOn(): boolean {
+    return this.#off !== undefined;
   }
 
   /** Switches it on or off. */
@@ -36,7 +45,7 @@ export class Resumer {
       this.#watched.add(id);
       this.#engine
         .autoResume({ probeMs: PROBE_MS, signal: off.signal, ...(id === MACHINE ? {} : { job: id }) })
-        .catch((error: unknown) => off.signal.aborted || this.#onError(error))
+        .catch((error: unknown) => off.signal.aborted || isOver(error) || this.#onError(error))
         .finally(() => this.#off === off && this.#watched.delete(id));
     }
   }

@@ -23,7 +23,8 @@ const MEMORY = "blockwright-demo-base";
 
 interface Base {
   size: number;
-  etag: string;
+  /** Where the server has a strong one. */
+  etag?: string;
 }
 
 /** What is known of the base. Throws when the server is away at the very first visit. */
@@ -31,7 +32,9 @@ async function findBase(url: string): Promise<Base> {
   const kept = localStorage.getItem(MEMORY);
   if (kept) return JSON.parse(kept) as Base;
   const answer = await fetch(url, { method: "HEAD", cache: "no-store" });
-  const base = { size: Number(answer.headers.get("content-length")), etag: answer.headers.get("etag") ?? "" };
+  const etag = answer.headers.get("etag") ?? "W/";
+  const size = Number(answer.headers.get("content-length"));
+  const base = { size, ...(etag.startsWith("W/") ? {} : { etag }) };
   localStorage.setItem(MEMORY, JSON.stringify(base));
   return base;
 }
@@ -43,6 +46,7 @@ export class Session {
   #top: RemoteDisk;
   #hasLayer: boolean;
   readonly #worker: Worker;
+  #isCommitting = false;
 
   private constructor(parts: { engine: RemoteEngine; top: RemoteDisk; hasLayer: boolean; worker: Worker }) {
     this.engine = parts.engine;
@@ -60,6 +64,11 @@ export class Session {
     return this.#hasLayer;
   }
 
+  /** A commit moves what the map tells apart by depth, and brings nothing from the server: the map stays as it was. */
+  get isCommitting(): boolean {
+    return this.#isCommitting;
+  }
+
   /** The node that the guest has. */
   get topNode(): string {
     return this.#hasLayer ? LAYER : DISK;
@@ -72,12 +81,13 @@ export class Session {
 
   /** Starts the worker and opens the disk; makes its overlay at the first visit. */
   static async open(): Promise<Session> {
-    const url = new URL("/disk.img", location.href).href;
-    const worker = new Worker("/built/worker.js", { type: "module" });
+    const url = new URL("disk.img", document.baseURI).href;
+    const worker = new Worker(new URL("built/worker.js", document.baseURI), { type: "module" });
     const engine = await connectWorker(worker);
     try {
-      const { size, etag } = await findBase(url);
-      const base = { driver: "http", url, size, etag, timeout: 2, deadline: 4, retries: 1 } as const;
+      const facts = await findBase(url);
+      const { size } = facts;
+      const base = { driver: "http", url, ...facts, timeout: 2, deadline: 4, retries: 1 } as const;
       await engine.qmp.execute("blockdev-add", { ...base, "node-name": "base", "read-only": true });
       const disk = await openOverlay(engine, size);
       const layer = await openLayer(engine);
@@ -110,13 +120,24 @@ export class Session {
 
   /** Starts the job that writes the layer down into the disk. */
   async commit(onError: Policy, speed: number): Promise<void> {
-    await this.engine.qmp.execute("block-commit", {
-      device: LAYER,
-      "base-node": DISK,
-      "job-id": "commit",
-      "on-error": onError,
-      speed,
-    });
+    this.#isCommitting = true;
+    try {
+      await this.engine.qmp.execute("block-commit", {
+        device: LAYER,
+        "base-node": DISK,
+        "job-id": "commit",
+        "on-error": onError,
+        speed,
+      });
+    } catch (error) {
+      this.#isCommitting = false;
+      throw error;
+    }
+  }
+
+  /** The commit has ended without having written everything: the layer stays. */
+  keepLayer(): void {
+    this.#isCommitting = false;
   }
 
   /** Puts an empty layer on top, under the running guest: what it writes from now on goes there. */
@@ -137,6 +158,7 @@ export class Session {
   async dropLayer(): Promise<void> {
     this.#hasLayer = false;
     this.#top = await this.engine.disk(DISK);
+    this.#isCommitting = false;
     // One that came with a reload belongs to its handle, and goes with it.
     await this.engine.qmp.execute("blockdev-del", { "node-name": LAYER }).catch(() => undefined);
     await this.engine.removeImage({ driver: "opfs", filename: LAYER_FILE });

@@ -2,7 +2,7 @@
  * Starting jobs: what to do, what to do on an error, and how fast. One job at a time works on the disk, as in QEMU.
  */
 import type { Copies } from "./copies.ts";
-import { byId, say } from "./dom.ts";
+import { allow, byId, say } from "./dom.ts";
 import type { Policy, Session } from "./session.ts";
 
 /** What can be started; also the id of the job. */
@@ -13,7 +13,7 @@ const HINTS: Record<JobKind, string> = {
   fill: "Stream: brings what is still on the server into this browser.",
   backup: "Backup: a copy of the disk as it is now, into another image in OPFS, while the guest goes on.",
   mirror: "Mirror: a copy in IndexedDB that follows the guest, until you finish it.",
-  commit: "Commit: writes the layer on top down into the disk. Put a layer on top first.",
+  commit: "Commit: writes the layer on top down into the disk.",
 };
 
 /** The form. */
@@ -54,7 +54,7 @@ export class Starter {
   }
 
   /** Offers what is possible now. */
-  offer({ isBusy, isComplete }: { isBusy: boolean; isComplete: boolean }): void {
+  offer({ busy, isComplete }: { busy: string | undefined; isComplete: boolean }): void {
     const possible = { fill: !isComplete, backup: true, mirror: true, commit: this.#session.hasLayer };
     const select = byId<HTMLSelectElement>("job-kind");
     for (const option of select.options) option.disabled = !possible[option.value as JobKind];
@@ -62,8 +62,10 @@ export class Starter {
       select.value = "backup";
       this.#explain();
     }
-    byId<HTMLButtonElement>("job-start").disabled = isBusy;
-    byId<HTMLButtonElement>("layer").disabled = isBusy || this.#session.hasLayer;
+    const isBusy = busy && `One job at a time: ${busy} is still there.`;
+    allow("job-start", isBusy);
+    const hasLayer = "There is a layer on top: a commit job writes it into the disk.";
+    allow("layer", isBusy ?? (this.#session.hasLayer ? hasLayer : undefined));
   }
 
   #explain(): void {

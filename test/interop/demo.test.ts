@@ -102,6 +102,14 @@ async function fits(): Promise<boolean> {
   return page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
 }
 
+/** Whether the map lies within its frame. */
+function isMapWhole(): Promise<boolean> {
+  return page.evaluate(() => {
+    const canvas = document.querySelector("#map")!;
+    return canvas.getBoundingClientRect().right <= canvas.parentElement!.getBoundingClientRect().right - 8;
+  });
+}
+
 describe("the demo page", () => {
   it("boots the guest while the stream fills the disk, and both are shown", async () => {
     await page.goto(url);
@@ -112,29 +120,78 @@ describe("the demo page", () => {
     expect(await page.locator("#legend li").count()).toBe(6);
   });
 
-  it("has no fault that axe finds, wide and narrow", async () => {
+  it("has no fault that axe finds, wide and narrow, dark and light", async () => {
+    // What follows needs a disk that is not here yet.
+    await card("Pause");
     expect(await violations()).toEqual([]);
     expect(await fits()).toBe(true);
     await page.setViewportSize({ width: 375, height: 812 });
     expect(await fits()).toBe(true);
     expect(await violations()).toEqual([]);
-    await page.setViewportSize({ width: 1280, height: 800 });
+    await page.emulateMedia({ colorScheme: "light" });
+    expect(await violations()).toEqual([]);
+    for (const width of [390, 480, 861, 1000, 1100, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      expect(await fits()).toBe(true);
+      await expect.poll(isMapWhole, PATIENCE).toBe(true);
+    }
+    expect(await violations()).toEqual([]);
+    await page.emulateMedia({ colorScheme: "dark" });
   });
 
-  it("pauses the job when the room ends, and goes on when there is some", async () => {
+  it("paints the map in the colours of the reader's theme", async () => {
+    const ground = (): Promise<string> =>
+      page.evaluate(() => {
+        const canvas = document.querySelector<HTMLCanvasElement>("#map")!;
+        // The gap behind the first cell.
+        const cell = canvas.getContext("2d")!.getImageData(0, 0, 60, 1).data;
+        return [
+          ...new Set(Array.from({ length: 60 }, (_, at) => cell.slice(at * 4, at * 4 + 3).join(","))),
+        ].join(" ");
+      });
+    expect(await ground()).toContain("13,19,38");
+    await page.emulateMedia({ colorScheme: "light" });
+    await expect.poll(ground, PATIENCE).toContain("241,244,251");
+    await page.emulateMedia({ colorScheme: "dark" });
+    await expect.poll(ground, PATIENCE).toContain("13,19,38");
+  });
+
+  it("says beside a button that can't be pressed why not", async () => {
+    expect(await text("revert-why")).toBe("There is no snapshot to go back to yet.");
+    await expect.poll(() => text("job-start-why"), PATIENCE).toBe("One job at a time: fill is still there.");
+    expect(await text("layer-why")).toBe("One job at a time: fill is still there.");
+    expect(await page.locator("#job-start").isDisabled()).toBe(true);
+    await card("Resume");
+  });
+
+  it("pauses the job when the room ends, and goes on by itself when there is some", async () => {
     await press("fill-up");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status nospace/);
+    await expect.poll(() => text("story"), PATIENCE).toContain("The stream waits: the storage is full.");
     expect(await text("log")).toMatch(/BLOCK_JOB_ERROR device=fill operation=read action=stop|action=stop/);
     await press("fill-up");
-    await resume();
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
   });
 
-  it("pauses the job and the guest when the network is cut, and both go on when it is mended", async () => {
-    await page.getByLabel("On an error of stream: fill").selectOption("stop");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/running/);
+  it("begins the stream anew under another policy, and complains of nothing", async () => {
+    await page.locator("#speed").selectOption("1048576");
+    for (const policy of ["enospc", "stop", "enospc", "stop"]) {
+      await page.getByLabel("On an error of stream: fill").selectOption(policy);
+      await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
+    }
+    expect(await text("trouble")).toBe("");
+  });
+
+  it("pauses the job and the guest when the network is cut, says why, and waits for a hand if it is told to", async () => {
+    await page.locator("#auto-resume").focus();
+    await page.keyboard.press("Space");
     await press("cut");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status failed/);
     await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: stopped");
+    await expect
+      .poll(() => text("story"), PATIENCE)
+      .toMatch(/it wants sector \d+, which is still on the server/);
+    expect(await text("story")).toContain('Press "Continue the guest"');
     await press("cut");
     await resume();
     await press("guest-continue");
@@ -170,6 +227,8 @@ describe("the demo page", () => {
     await press("cut");
     await press("reload");
     await boots(2);
+    expect(await text("pill-network")).toBe("Network: cut");
+    expect(await text("step-reload")).toBe("Done");
     expect(await screen()).toMatch(/Kept on this disk:\s+hello from 2026/);
     const before = await numberOf("Sectors read, and true");
     await expect.poll(() => numberOf("Sectors read, and true"), PATIENCE).toBeGreaterThan(before + 64);
@@ -189,7 +248,7 @@ describe("the demo page", () => {
     await page.locator("#speed").selectOption("1048576");
     await start("backup");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+running · \d+ %.*of 16 MiB/);
-    expect(await text("jobs")).toContain("on an error: enospc");
+    expect(await text("jobs")).toContain("on an error: stop");
     expect(await page.locator("#job-start").isDisabled()).toBe(true);
     await card("Pause");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+paused/);
@@ -230,6 +289,12 @@ describe("the demo page", () => {
     await expect.poll(() => text("map-facts"), PATIENCE).toContain("a layer over");
     expect(await text("pill-disk")).toBe("Disk: all here");
     await start("commit");
+    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/commit\s+ready/);
+    // The facts of the storage are told anew after the map was looked at again.
+    await page.locator("#storage-facts").evaluate((facts) => (facts.textContent = "old"));
+    await expect.poll(() => text("storage-facts"), PATIENCE).not.toBe("old");
+    expect(await text("pill-disk")).toBe("Disk: all here");
+    expect(await text("legend")).not.toMatch(/on the server\s*[1-9]/);
     await card("Finish the commit");
     await expect.poll(() => text("log"), PATIENCE).toContain("The layer is part of the disk now");
     await expect.poll(() => text("map-facts"), PATIENCE).not.toContain("layer");
@@ -249,6 +314,11 @@ describe("the demo page", () => {
     await press("revert");
     await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+5\b[\s\S]*hello from 2026/);
     await fetch(`${url}network?state=mended`, { method: "POST" });
+    page.once("dialog", (question) => void question.dismiss());
+    await press("start-over");
+    expect(await screen()).toMatch(/Boots of this disk\s+5\b/);
+    expect(await text("pill-guest")).toBe("Guest: running");
+    page.once("dialog", (question) => void question.accept());
     await press("start-over");
     await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+1\b/);
     expect(faults).toEqual([]);

@@ -92,7 +92,12 @@ export class Browser {
     return new Browser(await engines[profile.engine].start(profile.folder));
   }
 
-  /** Opens a page. */
+  /** Opens any page. */
+  visit(url: string): Promise<DrivenPage> {
+    return this.#driver.open(url);
+  }
+
+  /** Opens the tests' page. */
   async open(origin: string, path = "/"): Promise<Tab> {
     return Tab.over(await this.#driver.open(`${origin}${path}`));
   }

@@ -1,0 +1,7 @@
+// The demo as files alone in Firefox: a cut that a service worker plays, what the page says of it, and a reload while it lasts.
+import { test } from "vitest";
+import { demo } from "./stories/demo.ts";
+
+test("the demo of files alone waits, says why, and goes on by itself", { timeout: 300_000 }, () =>
+  demo("firefox"),
+);
