@@ -118,7 +118,11 @@ export const programs: readonly Program[] = [
   { name: "fish", debian: "fish", wantedBy: /^test\/interop\/completion\.test/ },
   { name: "man", debian: "man-db", wantedBy: /^test\/interop\/completion\.test/ },
   { name: "groff", debian: "groff-base", wantedBy: /^test\/interop\/completion\.test/ },
-  { name: "qemu-system-x86_64", debian: "qemu-system-x86", wantedBy: IOTESTS },
+  {
+    name: "qemu-system-x86_64",
+    debian: "qemu-system-x86",
+    wantedBy: /^test\/(iotests\/|interop\/machine\.test)/,
+  },
   { name: "qemu-nbd", debian: "qemu-utils", wantedBy: IOTESTS },
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },

@@ -170,8 +170,11 @@ export interface HostListener {
   close(): Promise<void>;
 }
 
-/** Where to connect or listen. */
-export type SocketAddress = { type: "unix"; path: string } | { type: "inet"; host: string; port: number };
+/** Where to connect or listen; `fd`: a socket that was handed over by whoever started the program. */
+export type SocketAddress =
+  | { type: "unix"; path: string }
+  | { type: "inet"; host: string; port: number }
+  | { type: "fd"; fd: number };
 
 /** Sockets; absent where the platform has none. A Unix socket is created with mode 0600. */
 export interface HostSockets {

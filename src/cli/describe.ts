@@ -132,6 +132,8 @@ async function describeChild(
       throw new CommandError(
         "Cannot reference an existing block device with additional options or a new filename",
       );
+    // A node that is there: programs that open one image at a time have none.
+    if (opener.engine.graph.findNode(given)) return;
     throw new CommandError(`Cannot find device='${given}' nor node-name='${given}'`);
   }
   if (name === undefined && !isJsonObject(given)) return;

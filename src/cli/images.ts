@@ -41,12 +41,16 @@ export interface ImageOptions {
   aio?: string | undefined;
 }
 
-/** Describes an image. Throws Refusal, CommandError, BlockError. */
-export async function describeImage(verb: Opener, name: string, how: ImageOptions): Promise<NodeSpec> {
+/** Describes an image; without a name the options say all. Throws Refusal, CommandError, BlockError. */
+export async function describeImage(
+  verb: Opener,
+  name: string | undefined,
+  how: ImageOptions,
+): Promise<NodeSpec> {
   const { format, imageOpts, forceShare, options = {} } = how;
   if (imageOpts && format !== undefined)
     throw new Refusal("--image-opts and --format are mutually exclusive");
-  const named = imageOpts ? { options: parseKeyval(name, "file") } : readName(name);
+  const named = readImageName(name, imageOpts);
   // A format of its own counts more than the driver in the object.
   const given = { ...named.options, ...options, ...(format === undefined ? {} : { driver: format }) };
   const all = await describe(verb, {
@@ -57,8 +61,16 @@ export async function describeImage(verb: Opener, name: string, how: ImageOption
   const spec = nodeSpec(verb, all);
   const guessed = named.name !== undefined && given["driver"] === undefined;
   if (guessed && (how.warn ?? how.write ?? false) && isUnclaimed(verb, spec.driver))
-    warnOfGuess(name, spec.driver);
+    warnOfGuess(name ?? "", spec.driver);
   return spec;
+}
+
+function readImageName(
+  name: string | undefined,
+  imageOpts: boolean | undefined,
+): { name?: string; options: JsonObject } {
+  if (name === undefined) return { options: {} };
+  return imageOpts ? { options: parseKeyval(name, "file") } : readName(name);
 }
 
 /** Opens an image. Throws Refusal `Could not open 'x': …`. */

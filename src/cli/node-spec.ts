@@ -16,7 +16,9 @@ type Undo = (spec: Record<string, unknown>) => void;
 
 /** The options, with the drivers of all storage, as QAPI's types. Throws CommandError. */
 export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
-  const { filled, undo } = fillIn(options, defaultFormat(engine.graph, "unclaimed"));
+  const { graph } = engine;
+  const anyFormat = { plain: defaultFormat(graph, "unclaimed"), overlay: defaultFormat(graph, "overlay") };
+  const { filled, undo } = fillIn(options, anyFormat);
   try {
     const spec = validateOptions("BlockdevOptions", filled, schemaWith(engine.graph.drivers)) as NodeSpec;
     undo(spec);
@@ -34,8 +36,13 @@ export function isFromHeader(backing: JsonObject): boolean {
   return backing["filename"] === undefined && backing["file"] === undefined;
 }
 
-/** `anyFormat` stands for the one that a header will name. */
-function fillIn(options: JsonObject, anyFormat: string): { filled: JsonObject; undo: Undo } {
+/** Formats that stand for the one that a header will name: one without, and one with a backing file of its own. */
+interface AnyFormat {
+  readonly plain: string;
+  readonly overlay: string;
+}
+
+function fillIn(options: JsonObject, anyFormat: AnyFormat): { filled: JsonObject; undo: Undo } {
   const filled = Object.create(null) as JsonObject;
   const undo: Undo[] = [];
   if (guessedFormat in options) undo.push((spec) => Object.assign(spec, { [guessedFormat]: true }));
@@ -52,7 +59,7 @@ function fillIn(options: JsonObject, anyFormat: string): { filled: JsonObject; u
   };
 }
 
-function fillMember(key: string, value: Json, anyFormat: string): { value?: Json; undo?: Undo } {
+function fillMember(key: string, value: Json, anyFormat: AnyFormat): { value?: Json; undo?: Undo } {
   if (key === "backing" && (value === null || value === ""))
     return { undo: (spec) => (spec[key] = value === "" ? null : value) };
   if (!isJsonObject(value)) return { value };
@@ -69,11 +76,12 @@ function fillMember(key: string, value: Json, anyFormat: string): { value?: Json
 }
 
 /** What the table wants and the header says. */
-function missing(key: string, value: JsonObject, anyFormat: string): JsonObject {
+function missing(key: string, value: JsonObject, anyFormat: AnyFormat): JsonObject {
   // The format of encryption stands in the header.
   if (key === "encrypt" && value["format"] === undefined) return { format: LUKS };
   // What a file lacks its driver says, in QEMU's words.
   if (value["driver"] === "file" && value["filename"] === undefined) return { filename: "" };
   if (key !== "backing" || !isFromHeader(value)) return {};
-  return { file: "", ...(value["driver"] === undefined ? { driver: anyFormat } : {}) };
+  const format = value["backing"] === undefined ? anyFormat.plain : anyFormat.overlay;
+  return { file: "", ...(value["driver"] === undefined ? { driver: format } : {}) };
 }

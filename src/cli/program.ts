@@ -43,6 +43,12 @@ export const standIns: Readonly<Record<string, StandIn>> = {
     usage: "Usage: qemu-storage-daemon [options]",
     summary: "QEMU storage daemon",
   },
+  "qemu-system-x86_64": {
+    verb: "machine",
+    helpTellsVersion: true,
+    usage: "usage: qemu-system-x86_64 [options] [disk_image]",
+    summary: "QEMU without a CPU: disks, devices and monitors",
+  },
 };
 
 /** The first argument by which a shim says as what the program runs. */

@@ -27,7 +27,7 @@ async function driverNames(): Promise<string[]> {
 
 /** Carries out the command line of the other program. */
 export async function runAs(program: Command, alias: StandIn, args: readonly string[]): Promise<void> {
-  if (alias.verb !== undefined && alias.verb !== "daemon" && args.some(asksForVersion)) {
+  if (alias.verb !== undefined && !["daemon", "machine"].includes(alias.verb) && args.some(asksForVersion)) {
     process.stdout.write(`${standInVersion()}\n`);
     return;
   }

@@ -22,9 +22,26 @@ function addDaemon(program: Command): void {
     });
 }
 
+/** The machine has qemu-system's command line, in which an option may begin with one dash or two. */
+function addMachine(program: Command): void {
+  program
+    .command("machine")
+    .description("a machine without a CPU: disks, devices and monitors, with QEMU's command line")
+    .helpOption(false)
+    .allowUnknownOption()
+    .passThroughOptions()
+    .argument("[options...]")
+    .action(async (words: string[]) => {
+      const { machine } = await import("./machine/machine.ts");
+      const { endProcess } = await import("../platform/node/exit.ts");
+      endProcess(await machine(words));
+    });
+}
+
 /** In the order of --help. A verb that prints a table of all of them loads them all. */
 const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   daemon: async () => addDaemon,
+  machine: async () => addMachine,
   create: async () => (await import("./verbs/create/command.ts")).addCreate,
   check: async () => (await import("./verbs/check/command.ts")).addCheck,
   info: async () => (await import("./verbs/info/command.ts")).addInfo,

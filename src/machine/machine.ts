@@ -75,7 +75,12 @@ export class Machine {
 
   /** The answer of query-status. */
   query(): { status: RunState; running: boolean; singlestep: boolean } {
-    return { status: this.#state, running: this.#state === "running", singlestep: false };
+    return { running: this.#state === "running", singlestep: false, status: this.#state };
+  }
+
+  /** Before anything runs: the machine waits for `cont` from the start. */
+  holdAtStart(): void {
+    this.#state = "prelaunch";
   }
 
   /** Resolves when the machine runs. */

@@ -8,13 +8,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { program } from "./support/twins.ts";
 
 const names = ["qemu-img", "qemu-io", "qemu-storage-daemon"] as const;
+const all = [...names, "qemu-system-x86_64"];
 let shims = "";
 let directory = "";
 
 beforeAll(() => {
   shims = join(mkdtempSync(join(tmpdir(), "blockwright-shims-")), "a dir's");
   const made = execFileSync(process.execPath, [program, "shims", shims], { encoding: "utf8" });
-  expect(made).toBe(names.map((name) => `${join(shims, name)}\n`).join(""));
+  expect(made).toBe(all.map((name) => `${join(shims, name)}\n`).join(""));
 });
 
 beforeEach(() => {

@@ -55,6 +55,11 @@ export class BlockBackend implements ChildParent {
   /** Waits for its requests and lets the node go, which closes if nobody else uses it. */
   async close(): Promise<void> {
     if (this.name) this.graph.backends.delete(this.name);
+    await this.detach();
+  }
+
+  /** Waits for its requests and lets the node go; another one may be attached afterwards (a medium is changed). */
+  async detach(): Promise<void> {
     this.graph.attachedBackends.delete(this);
     await this.graph.changes.until(() => this.#inFlight === 0);
     const { root } = this;

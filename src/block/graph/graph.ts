@@ -23,9 +23,9 @@ import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
 import type { QmpEvent } from "../../wire/qapi/index.ts";
-import type { NodeHome } from "./home.ts";
 import { FilterLease } from "./leases.ts";
 import { type RootLease, takeRoot } from "./leases.ts";
+import type { NewImage, NodeHome } from "./home.ts";
 import { openBackingFromHeader, openNode } from "./open.ts";
 import { switchReadOnly } from "./read-only.ts";
 
@@ -58,6 +58,8 @@ export class BlockGraph implements NodeHome {
   readonly attachedBackends = new Set<NodeUser>();
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets = new Secrets();
+  /** Told of an image that a command is about to make in a new file. */
+  onNewImage: ((image: NewImage) => void) | undefined;
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
   readonly #removals = new Mutex();

@@ -29,3 +29,13 @@ export interface NodeHome extends GraphView {
   ): Promise<Child>;
   detach(child: Child): Promise<void>;
 }
+
+/** What is to be made. */
+export interface NewImage {
+  format: string;
+  filename: string;
+  /** Virtual size, bytes. */
+  size: number;
+  /** The image that the header shall name, if any, by a name that opens the same disk. */
+  backing?: { node: BlockNode; format: string } | undefined;
+}

@@ -4,19 +4,9 @@
  */
 import type { CreateContext } from "../model/contract.ts";
 import { nodeFilename } from "../model/filename.ts";
-import type { BlockNode } from "../model/node.ts";
 import { replaceFile } from "../model/replace-file.ts";
 import type { BlockGraph } from "./graph.ts";
-
-/** What is to be made. */
-export interface NewImage {
-  format: string;
-  filename: string;
-  /** Virtual size, bytes. */
-  size: number;
-  /** The image that the header shall name, if any, by a name that opens the same disk. */
-  backing?: { node: BlockNode; format: string } | undefined;
-}
+import type { NewImage } from "./home.ts";
 
 /** Makes it; a file that is there is replaced. Throws in QEMU's words. */
 export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise<void> {
@@ -30,6 +20,7 @@ export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise
     return { driver: format, file: { driver: "file", filename: name }, size, ...named };
   };
   await type.checkCreate?.(context, optionsFor(filename));
+  graph.onNewImage?.(image);
   // A format without a maker of its own is what its file holds.
   const bytes = type.create ? 0 : size;
   await replaceFile(graph.host.files, filename, async (name) => {

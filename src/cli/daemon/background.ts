@@ -10,9 +10,9 @@ import { runAsArguments, standIn } from "../program.ts";
 /** Holds the process id of the daemon that waits for this one. */
 const WAITING = "BLOCKWRIGHT_DAEMON_WAITING";
 
-/** Starts the daemon in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
-export function daemonize(args: readonly string[]): Promise<number> {
-  const verb = standIn() ? runAsArguments() : ["daemon"];
+/** Starts the verb in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
+export function daemonize(args: readonly string[], name: "daemon" | "machine"): Promise<number> {
+  const verb = standIn() ? runAsArguments() : [name];
   const child = spawn(process.execPath, [process.argv[1] ?? "", ...verb, ...args], {
     detached: true,
     stdio: ["ignore", "ignore", "inherit", "ipc"],

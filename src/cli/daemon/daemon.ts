@@ -12,14 +12,14 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine, nodeHost } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
-import { stdioConnection } from "../../platform/node/stdio.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
-import { type ChardevOptions, parseChardev, parseOption } from "../../wire/qapi/index.ts";
+import { parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
+import { CharacterDevices } from "./monitors.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
 
 const options = {
@@ -69,14 +69,9 @@ interface Token {
 class Daemon {
   readonly #engine: Engine;
   readonly #host: Host;
-  readonly #chardevs = new Map<string, { options: ChardevOptions; used: boolean }>();
+  readonly #devices: CharacterDevices;
   readonly #registry: CommandRegistry<Engine>;
-  readonly #sessions = new Set<Promise<void>>();
   readonly #stop = new AbortController();
-  readonly #listeners: { close(): Promise<void> }[] = [];
-  readonly #waiters: (() => Promise<void>)[] = [];
-  readonly #early: (() => void)[] = [];
-  #isSetUp = false;
   #closed: Promise<void> | undefined;
   #status = 0;
   #quit!: () => void;
@@ -89,6 +84,7 @@ class Daemon {
     });
     this.#engine = createEngine({ gate: fileGate(gate, nodeHost()), strictErrorPolicy: strict });
     this.#host = this.#engine.graph.host;
+    this.#devices = new CharacterDevices(this.#host.sockets);
     this.#registry = engineCommands({
       version: qemuVersion,
       beforeQuit: () => this.#closeEngine(),
@@ -108,7 +104,7 @@ class Daemon {
       );
     else if (name === "object")
       await this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
-    else if (name === "chardev") this.#addChardev(parseChardev(value));
+    else if (name === "chardev") this.#devices.add(parseChardev(value));
     else if (name === "monitor") await this.#addMonitor(value);
     else
       throw new CommandError(
@@ -116,72 +112,25 @@ class Daemon {
       );
   }
 
-  #addChardev(chardev: ChardevOptions): void {
-    if (this.#chardevs.has(chardev.id))
-      throw new CommandError(`Chardev with id '${chardev.id}' already exists`);
-    this.#chardevs.set(chardev.id, { options: chardev, used: false });
-  }
-
   async #addMonitor(value: string): Promise<void> {
     const monitor = parseOption("MonitorOptions", value, { impliedKey: "chardev" });
     if (monitor.mode === "readline") throw new CommandError("Only QMP is supported");
-    const chardev = this.#chardevs.get(monitor.chardev);
-    if (!chardev) throw new CommandError(`chardev "${monitor.chardev}" not found`);
-    if (chardev.used) throw new CommandError(`Device '${monitor.chardev}' is in use`);
-    chardev.used = true;
     const indent = monitor.pretty ? 4 : 0;
-    const device = chardev.options;
-    if (device.backend === "stdio") this.#serve(stdioConnection(), { indent, interactive: true });
-    else if (device.backend === "socket") await this.#serveSocket(device, indent);
-  }
-
-  async #serveSocket(device: Extract<ChardevOptions, { backend: "socket" }>, indent: number): Promise<void> {
-    const { sockets } = this.#host;
-    if (!sockets) throw new CommandError("this platform has no sockets");
-    if (device.address.type === "inet") {
-      throw new CommandError(
-        "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
-      );
-    }
-    if (!device.server)
-      return this.#serve(await sockets.connect(device.address), { indent, interactive: false });
-    const listener = await sockets.listen(device.address);
-    this.#listeners.push(listener);
-    let first!: () => void;
-    const connected = new Promise<void>((resolve) => {
-      first = resolve;
-    });
-    if (device.wait) this.#waiters.push(() => connected);
-    void this.#accept(listener.connections, { indent, onConnection: first });
-  }
-
-  async #accept(
-    connections: AsyncIterable<HostConnection>,
-    { indent, onConnection }: { indent: number; onConnection: () => void },
-  ): Promise<void> {
-    for await (const connection of connections) {
-      onConnection();
-      this.#serve(connection, { indent, interactive: false });
-    }
-  }
-
-  /** Clients are answered once every option was carried out, as QEMU's main loop starts last. */
-  #serve(connection: HostConnection, style: { indent: number; interactive: boolean }): void {
-    if (this.#isSetUp) this.#attend(connection, style);
-    else this.#early.push(() => this.#attend(connection, style));
+    await this.#devices.serve(monitor.chardev, (connection, interactive) =>
+      this.#attend(connection, { indent, interactive }),
+    );
   }
 
   /** All options were carried out: answers those who have connected. */
   setUp(): void {
-    this.#isSetUp = true;
-    for (const serve of this.#early.splice(0)) serve();
+    this.#devices.setUp();
   }
 
   #attend(
     connection: HostConnection,
     { indent, interactive }: { indent: number; interactive: boolean },
-  ): void {
-    const session = serveMonitor(connection, {
+  ): Promise<void> {
+    return serveMonitor(connection, {
       registry: this.#registry,
       engine: this.#engine,
       events: this.#engine.graph.events,
@@ -192,21 +141,19 @@ class Daemon {
         process.stderr.write(`${verbProgram("daemon")}: internal error: ${stackOf(error)}\n`),
       signal: this.#stop.signal,
     });
-    this.#sessions.add(session);
-    void session.finally(() => this.#sessions.delete(session));
   }
 
   /** Waits for the first clients of `wait=on` sockets. */
-  async untilConnected(): Promise<void> {
-    for (const wait of this.#waiters) await wait();
+  untilConnected(): Promise<void> {
+    return this.#devices.untilConnected();
   }
 
   /** Cancels jobs, closes images, then ends the monitors. Returns the exit status. */
   async close(): Promise<number> {
     await this.#closeEngine();
-    for (const listener of this.#listeners) await listener.close();
+    await this.#devices.stopListening();
     this.#stop.abort();
-    await Promise.all(this.#sessions);
+    await this.#devices.ended();
     return this.#status;
   }
 
@@ -238,9 +185,10 @@ export async function daemon(args: string[]): Promise<number> {
   const gate = gatePolicies.find((policy) => policy === (values.gate ?? "local"));
   if (gate === undefined) return fail(`--gate ${values.gate}: one of ${gatePolicies.join(", ")} is expected`);
   if (values.daemonize)
-    return daemonize(args.filter((arg) => arg !== "--daemonize")).catch((error: unknown) =>
-      fail(messageOf(error)),
-    );
+    return daemonize(
+      args.filter((arg) => arg !== "--daemonize"),
+      "daemon",
+    ).catch((error: unknown) => fail(messageOf(error)));
   const tokens: Token[] = [];
   for (const token of parsed.tokens) {
     if (token.kind !== "option" || token.value === undefined) continue;

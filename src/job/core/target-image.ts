@@ -7,7 +7,8 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type FoundFormat, probeFormat } from "../../block/graph/probe.ts";
-import { makeImageFile, type NewImage } from "../../block/graph/new-image.ts";
+import type { NewImage } from "../../block/graph/home.ts";
+import { makeImageFile } from "../../block/graph/new-image.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** What a drive-* command says of its target. */

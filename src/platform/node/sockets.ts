@@ -126,12 +126,27 @@ function bindPrivately(server: net.Server, path: string): void {
   }
 }
 
+function nameOf(address: SocketAddress): string {
+  if (address.type === "unix") return address.path;
+  return address.type === "fd" ? `descriptor ${address.fd}` : `${address.host}:${address.port}`;
+}
+
+/** A socket that is connected already. Throws EBADF. */
+function inherited(fd: number): HostConnection {
+  try {
+    const { Socket } = process.getBuiltinModule("node:net");
+    return new NodeConnection(new Socket({ fd, readable: true, writable: true, allowHalfOpen: true }));
+  } catch {
+    throw blockError("EBADF", "connect", `File descriptor '${fd}' is not a socket`);
+  }
+}
+
 /** QEMU's words for a failed connect or listen. */
 function socketError(error: unknown, address: SocketAddress, op: "connect" | "listen"): BlockError {
   const { code, message } = nodeError(error, op);
-  const isUnix = address.type === "unix";
-  const verb = op === "connect" ? "connect to" : isUnix ? "bind socket to" : "listen on socket at";
-  const where = isUnix ? address.path : `${address.host}:${address.port}`;
+  const verb =
+    op === "connect" ? "connect to" : address.type === "unix" ? "bind socket to" : "listen on socket at";
+  const where = nameOf(address);
   return blockError(code, op, `Failed to ${verb} ${op === "connect" ? `'${where}'` : where}: ${message}`);
 }
 
@@ -139,6 +154,7 @@ function socketError(error: unknown, address: SocketAddress, op: "connect" | "li
 export const nodeSockets: HostSockets = {
   connect(address) {
     return new Promise((resolve, reject) => {
+      if (address.type === "fd") return resolve(inherited(address.fd));
       const target =
         address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
       const socket = process
@@ -160,6 +176,7 @@ export const nodeSockets: HostSockets = {
         .createServer({ allowHalfOpen: true, noDelay: true });
       server.once("error", (error) => reject(socketError(error, address, "listen")));
       server.once("listening", () => resolve(new NodeListener(server)));
+      if (address.type === "fd") return void server.listen({ fd: address.fd });
       if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
       removeStale(address.path);
       bindPrivately(server, address.path);

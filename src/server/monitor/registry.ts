@@ -4,9 +4,8 @@
 import { CommandError } from "../../base/errors.ts";
 import {
   introspect,
-  isCommandName,
+  readArguments,
   schema,
-  validateArguments,
   type ArgsOf,
   type CommandName,
   type Json,
@@ -35,41 +34,47 @@ export type CommandHandler<N extends CommandName, E> = (
 /** Handlers by command name; a command without one does not exist for clients. */
 export type CommandHandlers<E> = { readonly [N in CommandName]?: CommandHandler<N, E> };
 
+/** How the commands of a registry are described. */
+export interface RegistryTables<E> {
+  /** The commands and events that there are. Default: those of the storage daemon. */
+  readonly base?: Schema;
+  /** The table that an engine's arguments are read by; it may have drivers beside those of the fixed one. */
+  readonly tableOf?: (engine: E) => Schema;
+}
+
+type AnyHandler<E> = (args: unknown, context: CommandContext<E>) => unknown;
+
 /** The commands that a monitor serves. */
 export class CommandRegistry<E> {
-  readonly #handlers: CommandHandlers<E>;
+  readonly #handlers: Readonly<Record<string, AnyHandler<E>>>;
   /** Answered to query-version and sent in the greeting. */
   readonly version: TypeOf<"VersionInfo">;
-
-  /** The table that an engine's arguments are read by; it may have drivers beside those of the fixed one. */
+  readonly #base: Schema;
   readonly #tableOf: (engine: E) => Schema;
 
-  constructor(
-    handlers: CommandHandlers<E>,
-    version: TypeOf<"VersionInfo">,
-    tableOf: (engine: E) => Schema = () => schema,
-  ) {
+  /** The handlers are of commands of the base table: CommandHandlers, or those of a table that has more. */
+  constructor(handlers: object, version: TypeOf<"VersionInfo">, tables: RegistryTables<E> = {}) {
     this.version = version;
-    this.#tableOf = tableOf;
-    this.#handlers = { ...this.#ownHandlers(), ...handlers };
+    this.#base = tables.base ?? schema;
+    this.#tableOf = tables.tableOf ?? (() => this.#base);
+    // A handler's arguments are of its command; the types can't follow a name that is a variable.
+    this.#handlers = { ...this.#ownHandlers(), ...handlers } as Record<string, AnyHandler<E>>;
   }
 
   /** The names of the commands that are served, in the schema's order. */
-  names(): CommandName[] {
-    return Object.keys(schema.commands)
-      .filter(isCommandName)
-      .filter((name) => name === "qmp_capabilities" || this.#handlers[name] !== undefined);
+  names(): string[] {
+    return Object.keys(this.#base.commands).filter(
+      (name) => name === "qmp_capabilities" || Object.hasOwn(this.#handlers, name),
+    );
   }
 
   /** Checks the arguments and runs a command. Throws CommandError, QapiError, or what the handler throws. */
   async run(name: string, args: Json, context: CommandContext<E>): Promise<unknown> {
-    const handler = isCommandName(name) ? this.#handlers[name] : undefined;
-    if (!isCommandName(name) || handler === undefined) {
+    const handler = Object.hasOwn(this.#handlers, name) ? this.#handlers[name] : undefined;
+    if (handler === undefined) {
       throw new CommandError(`The command ${name} has not been found`, { qmpClass: "CommandNotFound" });
     }
-    // The arguments are of this command, by the line above; the types can't follow a name that is a variable.
-    const run = handler as (args: unknown, context: CommandContext<E>) => unknown;
-    return await run(validateArguments(name, args, this.#tableOf(context.engine)), context);
+    return await handler(readArguments(name, args, this.#tableOf(context.engine)), context);
   }
 
   /** The commands that tell about the monitor itself. */
@@ -79,7 +84,7 @@ export class CommandRegistry<E> {
       "query-commands": () => this.names().map((name) => ({ name })),
       "query-qmp-schema": (_args, { engine }) => {
         const served = new Set<string>(this.names());
-        const unserved = Object.keys(schema.commands).filter((name) => !served.has(name));
+        const unserved = Object.keys(this.#base.commands).filter((name) => !served.has(name));
         return introspect(new Set(unserved), this.#tableOf(engine));
       },
     };

@@ -21,7 +21,7 @@ export type ChardevOptions =
     }
   | { readonly backend: "stdio" | "null"; readonly id: string };
 
-const TEXT_KEYS = ["backend", "id", "path", "host", "port"];
+const TEXT_KEYS = ["backend", "id", "path", "host", "port", "fd"];
 const FLAG_KEYS = ["server", "wait", "signal", "mux", "ipv4", "ipv6", "nodelay"];
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
@@ -57,14 +57,22 @@ function addressOf(values: Map<string, string>): SocketAddress {
   const path = values.get("path");
   const host = values.get("host");
   const port = values.get("port");
-  if ((path === undefined) === (host === undefined)) {
+  const fd = values.get("fd");
+  if ([path, host, fd].filter((value) => value !== undefined).length !== 1) {
     throw new QapiError("None or one of 'path', 'fd' or 'host' option required.");
   }
   if (path !== undefined) return { type: "unix", path };
+  if (fd !== undefined) return { type: "fd", fd: descriptor(fd) };
   if (port === undefined) throw new QapiError("chardev: socket: no port given");
   const number = integerFromOption(port, true);
   if (number === undefined || number > 65_535n) throw new QapiError("Parameter 'port' expects a port number");
   return { type: "inet", host: host ?? "", port: Number(number) };
+}
+
+function descriptor(text: string): number {
+  const number = integerFromOption(text, true);
+  if (number !== undefined && number <= 0x7fff_ffffn) return Number(number);
+  throw new QapiError(`File descriptor named '${text}' has not been found`);
 }
 
 /** Reads the argument of --chardev. Throws QapiError. */

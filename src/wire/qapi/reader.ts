@@ -127,6 +127,7 @@ export class Reader {
     if (!isJsonObject(input)) throw wrongType(place, "object");
     const taken: Taken = { input, output: {}, seen: new Set(), isOpen: false };
     take(taken);
+    if (taken.isOpen === "kept") return { ...input, ...taken.output };
     for (const key of taken.isOpen ? [] : Object.keys(input)) {
       if (taken.seen.has(key) || input[key] === undefined) continue;
       const path = memberPath(place, key);
@@ -147,7 +148,7 @@ export class Reader {
   }
 
   #takeStruct(definition: StructDef, taken: Taken, place: Place): void {
-    if (definition.isOpen) taken.isOpen = true;
+    if (definition.isOpen) taken.isOpen = definition.isOpen;
     if (definition.base !== undefined) {
       const base = this.#types[definition.base];
       assert(base?.kind === "struct", `base ${definition.base} is no struct`);
@@ -251,7 +252,7 @@ interface Taken {
   readonly input: JsonObject;
   readonly output: JsonObject;
   readonly seen: Set<string>;
-  isOpen: boolean;
+  isOpen: boolean | "kept";
 }
 
 function memberPath(place: Place, name: string): string {

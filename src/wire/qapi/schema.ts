@@ -53,8 +53,8 @@ export interface StructDef<M extends Members = Members, B extends string = strin
   readonly members: M;
   readonly base: B | undefined;
   readonly features: readonly string[];
-  /** Takes members that it does not name: whose they are looks at them. */
-  readonly isOpen?: true;
+  /** Takes members that it does not name: whose they are looks at them. `kept`: they are handed on as they are. */
+  readonly isOpen?: true | "kept";
 }
 
 /** An object whose member `tag` (an enum) says which further members it has. `null`: none. */

@@ -32,17 +32,25 @@ export type TypeName = keyof Types;
 /** The values of a type of the table, for instance `TypeOf<"BlockdevOptions">`. */
 export type TypeOf<N extends TypeName> = ValueOf<Types, N>;
 
-type DataOf<D> = D extends string ? ValueOf<Types, D> : D extends Members ? MembersOf<Types, D> : never;
+type DataOf<T extends TypeTable, D> = D extends string
+  ? ValueOf<T, D>
+  : D extends Members
+    ? MembersOf<T, D>
+    : never;
+
+/** The arguments of a command `C` whose types are in the table `T`. */
+export type HandlersArgs<T extends TypeTable, C> =
+  C extends CommandDef<infer A, infer _> ? DataOf<T, A> : never;
+
+/** What such a command answers; `void` is `{}` on the wire. */
+export type HandlersReturn<T extends TypeTable, C> =
+  C extends CommandDef<infer _, infer R> ? ([R] extends [never] ? void : ValueOf<T, R>) : never;
 
 /** The arguments of a command. */
-export type ArgsOf<N extends CommandName> =
-  Commands[N] extends CommandDef<infer A, infer _> ? DataOf<A> : never;
-
-type ReturnType<C> =
-  C extends CommandDef<infer _, infer R> ? ([R] extends [never] ? void : ValueOf<Types, R>) : never;
+export type ArgsOf<N extends CommandName> = HandlersArgs<Types, Commands[N]>;
 
 /** What a command answers; `void` is `{}` on the wire. */
-export type ReturnOf<N extends CommandName> = ReturnType<Commands[N]>;
+export type ReturnOf<N extends CommandName> = HandlersReturn<Types, Commands[N]>;
 
 /** The `data` of an event. */
 export type EventDataOf<N extends EventName> = MembersOf<Types, Events[N]>;

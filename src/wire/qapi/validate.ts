@@ -18,21 +18,21 @@ export function validateOptions<N extends TypeName>(name: N, input: Json, table:
 }
 
 /** Reads the arguments of command `name`. Throws QapiError. */
-export function validateArguments<N extends CommandName>(
-  name: N,
-  input: Json,
-  table: Schema = schema,
-): ArgsOf<N> {
-  const definition = schema.commands[name];
+export function validateArguments<N extends CommandName>(name: N, input: Json): ArgsOf<N> {
+  return readArguments(name, input, schema) as ArgsOf<N>;
+}
+
+/** Reads the arguments of a command that the table has. Throws QapiError. */
+export function readArguments(name: string, input: Json, table: Schema): Json {
+  const definition = table.commands[name];
   assert(definition, `no command ${name}`);
   const reader = new Reader("json", table.types);
   const data = definition.data;
-  const value = typeof data === "string" ? reader.value(data, input) : reader.members(data, input);
-  return value as ArgsOf<N>;
+  return typeof data === "string" ? reader.value(data, input) : reader.members(data, input);
 }
 
 /** The schema for an engine with these drivers. */
-export function schemaWith(drivers: Iterable<DriverSchema>): Schema {
-  const types = typesWith(drivers, schema.types);
-  return types === schema.types ? schema : { ...schema, types };
+export function schemaWith(drivers: Iterable<DriverSchema>, base: Schema = schema): Schema {
+  const types = typesWith(drivers, base.types);
+  return types === base.types ? base : { ...base, types };
 }

@@ -20,7 +20,7 @@ import { parseKeyval } from "../../../wire/qapi/index.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
 import { type CacheMode } from "../../options/cache.ts";
 import { told } from "../../refusal.ts";
-import type { Run } from "../../run.ts";
+import type { IoConsole } from "./console.ts";
 import { IoFailure } from "./failure.ts";
 
 /** How a disk is opened. */
@@ -73,7 +73,11 @@ export function rulesBelow(top: BlockNode): RuleEngine | undefined {
 }
 
 /** Opens a disk. Throws IoFailure `can't open device x: …`; then nothing stays open. */
-export async function openDisk(verb: Run, name: string | undefined, choices: DiskChoices): Promise<Disk> {
+export async function openDisk(
+  verb: IoConsole,
+  name: string | undefined,
+  choices: DiskChoices,
+): Promise<Disk> {
   const opened: Node[] = [];
   const close = async (): Promise<void> => {
     for (const node of opened.splice(0).reverse()) await node.close();
@@ -96,7 +100,7 @@ interface Opening {
   close: () => Promise<void>;
 }
 
-async function openLayers(verb: Run, { name, choices, opened, close }: Opening): Promise<Disk> {
+async function openLayers(verb: IoConsole, { name, choices, opened, close }: Opening): Promise<Disk> {
   const { engine } = verb;
   const open = async (spec: NodeSpec): Promise<Node> => {
     const node = await openDescribed(verb, spec);
@@ -152,7 +156,7 @@ async function overlay(
 }
 
 /** The description of an image named by a file name, by options, or by both. */
-async function describe(verb: Run, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
+async function describe(verb: IoConsole, name: string | undefined, choices: DiskChoices): Promise<NodeSpec> {
   const { format, forceShare, readOnly, options } = choices;
   if (name === undefined) {
     const given = parseKeyval(options ?? "");

@@ -11,8 +11,8 @@ import { skipFilters } from "../../../block/model/chain.ts";
 import { Req } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
-import type { Run } from "../../run.ts";
 import { IoFailure } from "./failure.ts";
+import type { IoConsole } from "./console.ts";
 import { hexDump, type RequestReport, requestReport } from "./report.ts";
 
 /** A request is carried out in pieces of this size. */
@@ -107,7 +107,11 @@ export interface ReadRequest extends Range, Telling {
 }
 
 /** Reads, verifies and tells; resolves with whether the bytes are as they should. Throws IoFailure. */
-export async function carryOutRead(verb: Run, backend: BlockBackend, request: ReadRequest): Promise<boolean> {
+export async function carryOutRead(
+  verb: IoConsole,
+  backend: BlockBackend,
+  request: ReadRequest,
+): Promise<boolean> {
   const { name, offset, bytes, pattern, quiet } = request;
   let last: Uint8Array = new Uint8Array();
   const read = async (piece: Range): Promise<Uint8Array> => {
@@ -154,7 +158,7 @@ export interface WriteRequest extends Range, Telling {
 
 /** Writes and tells. Throws IoFailure. */
 export async function carryOutWrite(
-  verb: Run,
+  verb: IoConsole,
   backend: BlockBackend,
   request: WriteRequest,
 ): Promise<boolean> {

@@ -3,8 +3,8 @@
  * command that fails does not end the run; the exit status tells of it. Source: behaviour of qemu-io 7.2.
  */
 import { messageOf } from "../../../base/errors.ts";
-import type { Run } from "../../run.ts";
 import { Arguments } from "./arguments.ts";
+import type { IoConsole } from "./console.ts";
 import { type Disk, type DiskChoices, openDisk, rulesBelow } from "./disk.ts";
 import { IoFailure } from "./failure.ts";
 
@@ -30,7 +30,7 @@ export interface IoCommand {
 
 /** One run. */
 export class Session {
-  readonly verb: Run;
+  readonly verb: IoConsole;
   readonly commands: readonly IoCommand[];
   readonly #pending = new Set<Promise<void>>();
   #disk: Disk | undefined;
@@ -39,7 +39,7 @@ export class Session {
   /** A command failed. */
   failed = false;
 
-  constructor(verb: Run, commands: readonly IoCommand[]) {
+  constructor(verb: IoConsole, commands: readonly IoCommand[]) {
     this.verb = verb;
     this.commands = commands;
     verb.signal.addEventListener("abort", () => this.#releaseHeld(), { once: true });
@@ -55,6 +55,11 @@ export class Session {
   async open(name: string | undefined, choices: DiskChoices): Promise<void> {
     if (this.#disk) throw new IoFailure("file open already, try 'help close'", "note");
     this.#disk = await openDisk(this.verb, name, choices);
+  }
+
+  /** Works on a disk that is somebody else's. */
+  borrow(disk: Disk): void {
+    this.#disk = disk;
   }
 
   /** Whether a request is left to itself. */

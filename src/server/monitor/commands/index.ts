@@ -1,7 +1,7 @@
 /** All commands that a monitor over an engine serves. */
 import type { Engine } from "../../../machine/engine.ts";
 import { schemaWith, type TypeOf } from "../../../wire/qapi/index.ts";
-import { CommandRegistry } from "../registry.ts";
+import { type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { bitmapCommands } from "./bitmaps.ts";
 import { controlCommands } from "./control.ts";
 import { jobCommands } from "./jobs.ts";
@@ -18,18 +18,21 @@ export interface EngineCommandsOptions {
   onQuit: () => void;
 }
 
+/** The handlers of an engine's monitors. */
+export function engineHandlers(options: EngineCommandsOptions): CommandHandlers<Engine> {
+  return {
+    ...nodeCommands,
+    ...queryCommands,
+    ...jobCommands,
+    ...bitmapCommands,
+    ...transactionCommands,
+    ...controlCommands(options),
+  };
+}
+
 /** The registry of an engine's monitors. */
 export function engineCommands(options: EngineCommandsOptions): CommandRegistry<Engine> {
-  return new CommandRegistry<Engine>(
-    {
-      ...nodeCommands,
-      ...queryCommands,
-      ...jobCommands,
-      ...bitmapCommands,
-      ...transactionCommands,
-      ...controlCommands(options),
-    },
-    options.version,
-    ({ graph }) => schemaWith(graph.drivers),
-  );
+  return new CommandRegistry<Engine>(engineHandlers(options), options.version, {
+    tableOf: ({ graph }) => schemaWith(graph.drivers),
+  });
 }

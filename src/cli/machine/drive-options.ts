@@ -1,0 +1,166 @@
+/**
+ * What `-drive` says: where the drive goes, its policies and its cache, and the options of the node in it.
+ * Source: behaviour of QEMU 7.2's drive_new and blockdev_init.
+ */
+import { CommandError } from "../../base/errors.ts";
+import type { OnError } from "../../job/core/error-policy.ts";
+import { type DriveInterface, driveInterfaces, type DrivePlace } from "../../machine/board/drive.ts";
+import { type JsonObject, parseKeyval, QapiError, valuesOf } from "../../wire/qapi/index.ts";
+import type { ThrottleLimits } from "../../block/throttle/config.ts";
+import { joinedPairs, type OptionPairs, optionPairs, takeFlag, takeNumber, takeOption } from "./opts.ts";
+
+/** A drive as it was asked for. */
+export interface DriveWish {
+  name: string | undefined;
+  place: Omit<DrivePlace, "unit" | "bus"> & { bus: number | undefined; unit: number | undefined };
+  index: number | undefined;
+  rerror: OnError | undefined;
+  werror: OnError | undefined;
+  readOnly: boolean;
+  snapshot: boolean;
+  copyOnRead: boolean;
+  writeCache: boolean;
+  aio: string | undefined;
+  /** The file's name; undefined: the options say it, if anything. */
+  file: string | undefined;
+  format: string | undefined;
+  options: JsonObject;
+  /** Nothing is in it. */
+  isEmpty: boolean;
+  throttling: ThrottleLimits | undefined;
+  throttleGroup: string | undefined;
+}
+
+const caches: Readonly<Record<string, readonly [writeback: boolean, direct: boolean, noFlush: boolean]>> = {
+  none: [true, true, false],
+  off: [true, true, false],
+  writeback: [true, false, false],
+  writethrough: [false, false, false],
+  directsync: [false, true, false],
+  unsafe: [true, false, true],
+};
+
+/** Limits as `-drive` spells them: of old, and by group. */
+const limitNames: readonly string[] = ["bps", "iops"].flatMap((unit) =>
+  ["total", "read", "write"].flatMap((direction) =>
+    ["", "-max", "-max-length"].map((end) => `${unit}-${direction}${end}`),
+  ),
+);
+
+const oldLimit = (name: string): string =>
+  name
+    .replace("-total", "")
+    .replace("-read", "_rd")
+    .replace("-write", "_wr")
+    .replace("-max-length", "_max_length")
+    .replace("-max", "_max");
+
+/** Reads the argument of `-drive`. Throws CommandError, QapiError. */
+export function readDrive(text: string): DriveWish {
+  const pairs = optionPairs(text, "file");
+  const name = takeOption(pairs, "id");
+  if (name !== undefined && !/^[A-Za-z][A-Za-z0-9._-]*$/.test(name))
+    throw new CommandError(
+      "Parameter 'id' expects an identifier\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+    );
+  const media = takeOption(pairs, "media");
+  if (media !== undefined && media !== "disk" && media !== "cdrom")
+    throw new CommandError(`'${media}' invalid media`);
+  const isCdrom = media === "cdrom";
+  const place = readPlace(pairs, isCdrom);
+  const index = takeNumber(pairs, "index");
+  if (index !== undefined && (place.bus !== undefined || place.unit !== undefined))
+    throw new CommandError("index cannot be used with bus and unit");
+  const readOnly = takeFlag(pairs, "readonly") ?? takeFlag(pairs, "read-only");
+  const snapshot = takeFlag(pairs, "snapshot") ?? false;
+  const cache = takeCache(pairs);
+  const policies = takePolicies(pairs, place.interface);
+  const rest = takeRest(pairs);
+  return {
+    name,
+    place,
+    index,
+    ...policies,
+    readOnly: readOnly ?? isCdrom,
+    snapshot,
+    copyOnRead: takeFlag(pairs, "copy-on-read") ?? false,
+    ...rest,
+    ...cache,
+    ...nodeOptions(pairs),
+  };
+}
+
+function readPlace(pairs: OptionPairs, isCdrom: boolean): DriveWish["place"] {
+  const text = takeOption(pairs, "if") ?? "ide";
+  const found = driveInterfaces.find((one) => one === text);
+  if (!found) throw new CommandError(`unsupported bus type '${text}'`);
+  return { interface: found, bus: takeNumber(pairs, "bus"), unit: takeNumber(pairs, "unit"), isCdrom };
+}
+
+const withPolicies: ReadonlySet<DriveInterface> = new Set(["ide", "scsi", "virtio", "none"]);
+
+function takePolicies(
+  pairs: OptionPairs,
+  kind: DriveInterface,
+): { rerror: OnError | undefined; werror: OnError | undefined } {
+  const take = (key: "werror" | "rerror", words: readonly string[], what: string): OnError | undefined => {
+    const value = takeOption(pairs, key);
+    if (value === undefined) return undefined;
+    if (!withPolicies.has(kind)) throw new CommandError(`${key} is not supported by this bus type`);
+    if (words.includes(value)) return value as OnError;
+    throw new CommandError(`'${value}' invalid ${what} error action`);
+  };
+  const both = valuesOf("BlockdevOnError").filter((policy) => policy !== "auto" && policy !== "enospc");
+  const werror = take("werror", [...both, "enospc"], "write");
+  return { werror, rerror: take("rerror", both, "read") };
+}
+
+/** `cache=` and the options that it stands for; those of the node are put back among the pairs. */
+function takeCache(pairs: OptionPairs): { writeCache: boolean } {
+  const mode = takeOption(pairs, "cache");
+  const known = mode === undefined ? undefined : caches[mode];
+  if (mode !== undefined && !known) throw new CommandError("invalid cache option");
+  const own = takeFlag(pairs, "cache.writeback");
+  if (known) {
+    for (const [key, value] of [
+      ["cache.direct", known[1]],
+      ["cache.no-flush", known[2]],
+    ] as const)
+      if (!pairs.some(([name]) => name === key)) pairs.push([key, value ? "on" : "off"]);
+  }
+  return { writeCache: own ?? known?.[0] ?? true };
+}
+
+function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "throttleGroup"> {
+  const aio = takeOption(pairs, "aio");
+  if (aio !== undefined && !valuesOf("BlockdevAioOptions").some((mode) => mode === aio))
+    throw new CommandError("invalid aio option");
+  const limits: [string, number][] = [];
+  for (const name of [...limitNames, "iops-size"]) {
+    const value = takeNumber(pairs, `throttling.${name}`) ?? takeNumber(pairs, oldLimit(name));
+    if (value !== undefined) limits.push([name, value]);
+  }
+  const throttleGroup = takeOption(pairs, "throttling.group") ?? takeOption(pairs, "group");
+  for (const key of ["stats-account-invalid", "stats-account-failed"]) takeFlag(pairs, key);
+  return {
+    aio,
+    throttling: limits.length === 0 ? undefined : (Object.fromEntries(limits) as ThrottleLimits),
+    throttleGroup,
+  };
+}
+
+function nodeOptions(pairs: OptionPairs): Pick<DriveWish, "file" | "format" | "options" | "isEmpty"> {
+  const format = takeOption(pairs, "format");
+  const file = takeOption(pairs, "file");
+  const given = takeOption(pairs, "driver");
+  if (format !== undefined && given !== undefined)
+    throw new QapiError("Cannot specify both 'driver' and 'format'");
+  const driver = format ?? given;
+  const describing = pairs.filter(([key]) => !key.startsWith("cache."));
+  return {
+    file: file === "" ? undefined : file,
+    format: driver,
+    options: parseKeyval(joinedPairs(pairs)),
+    isEmpty: (file === undefined || file === "") && driver === undefined && describing.length === 0,
+  };
+}

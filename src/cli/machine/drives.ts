@@ -1,0 +1,159 @@
+/**
+ * Making drives: `-drive` and what stands for it (`-hda`, `-cdrom`, drive_add), and the images in them.
+ * Source: behaviour of QEMU 7.2's drive_new and blockdev_init.
+ */
+import { commitOverlay } from "../../api/commit.ts";
+import { Node } from "../../api/node.ts";
+import { closing } from "../../base/closing.ts";
+import { CommandError } from "../../base/errors.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { NewImage } from "../../block/graph/home.ts";
+import { nodeFilename } from "../../block/model/filename.ts";
+import type { NodeSpec } from "../../block/model/contract.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import type { Board } from "../../machine/board/board.ts";
+import type { Drive, DriveInterface, DrivePlace } from "../../machine/board/drive.ts";
+import { describeImage, withAio } from "../images.ts";
+import { CreateOptions } from "../options/create-options.ts";
+import { type DriveWish, readDrive } from "./drive-options.ts";
+
+/** Most units of a bus, for interfaces whose places are counted so. */
+const unitsPerBus: Partial<Record<DriveInterface, number>> = { ide: 2, scsi: 7 };
+
+/** What QEMU prints of an image that a command makes. */
+export function formattingLine(graph: BlockGraph, { format, filename, size, backing }: NewImage): string {
+  const options = new CreateOptions(graph, format);
+  options.set("size", String(size));
+  if (backing && options.accepts("backing_file")) {
+    options.set("backing_file", nodeFilename(backing.node));
+    options.set("backing_fmt", backing.format);
+  }
+  return `Formatting '${filename}', fmt=${format} ${options.toString()}\n`;
+}
+
+/** What makes drives on a board. */
+export class DriveMaker {
+  readonly #board: Board;
+  readonly #signal: AbortSignal;
+  /** Every drive gets an overlay that is thrown away. */
+  throwAway = false;
+
+  constructor(board: Board, signal: AbortSignal) {
+    this.#board = board;
+    this.#signal = signal;
+  }
+
+  /** Makes a drive of the text of `-drive`. Throws CommandError, QapiError, Refusal. */
+  async make(text: string): Promise<Drive> {
+    const wish = readDrive(text);
+    const place = this.#placeOf(wish);
+    const name = wish.name ?? defaultName(place);
+    if (this.#board.drive(name)) throw new CommandError(`Duplicate ID '${name}' for drive`);
+    if (wish.snapshot || this.throwAway)
+      throw new CommandError("snapshot=on is not supported by this machine");
+    const drive = this.#board.addDrive({
+      name,
+      place,
+      readOnly: wish.readOnly,
+      writeCache: wish.writeCache,
+      ...(wish.rerror === undefined ? {} : { rerror: wish.rerror }),
+      ...(wish.werror === undefined ? {} : { werror: wish.werror }),
+    });
+    try {
+      if (!wish.isEmpty) await this.#fill(drive, wish);
+    } catch (error) {
+      await this.#board.removeDrive(drive);
+      throw error;
+    }
+    return drive;
+  }
+
+  async #fill(drive: Drive, wish: DriveWish): Promise<void> {
+    const { graph } = this.#board.engine;
+    const node = await this.#openWish(wish);
+    try {
+      await drive.insert(node);
+    } finally {
+      await graph.release(node);
+    }
+  }
+
+  async #openWish(wish: DriveWish): Promise<BlockNode> {
+    const { graph } = this.#board.engine;
+    const spec = await this.#describe(wish);
+    const node = await graph.open(spec);
+    if (!wish.copyOnRead) return node;
+    try {
+      return await graph.open({ driver: "copy-on-read", file: node.name });
+    } finally {
+      await graph.release(node);
+    }
+  }
+
+  async #describe(wish: DriveWish): Promise<NodeSpec> {
+    const { file, format, options, readOnly, aio } = wish;
+    const opener = { engine: this.#board.engine, signal: this.#signal };
+    const how = { format, options, write: !readOnly };
+    const spec = await describeImage(opener, file, how);
+    return { ...withAio(spec, aio), "read-only": spec["read-only"] ?? readOnly };
+  }
+
+  /** Writes an overlay into its backing file, and empties it. */
+  async commit(node: BlockNode): Promise<void> {
+    const handle = await Node.attach(this.#board.engine, node);
+    await closing(
+      () => commitOverlay(handle),
+      () => handle.close(),
+    );
+  }
+
+  /** Opens the image of a medium, by its name as the command line spells it; a reference is held on it. */
+  async openImage(image: {
+    filename: string;
+    format: string | undefined;
+    readOnly: boolean;
+  }): Promise<BlockNode> {
+    const { filename, format, readOnly } = image;
+    const opener = { engine: this.#board.engine, signal: this.#signal };
+    const spec = await describeImage(opener, filename, { format, write: !readOnly });
+    return this.#board.engine.graph.open({ ...spec, "read-only": readOnly });
+  }
+
+  #placeOf({ place, index }: DriveWish): DrivePlace {
+    const { interface: kind, isCdrom } = place;
+    const most = unitsPerBus[kind] ?? 0;
+    let { bus, unit } = place;
+    if (index !== undefined) {
+      bus = most === 0 ? 0 : Math.floor(index / most);
+      unit = most === 0 ? index : index % most;
+    }
+    bus ??= 0;
+    if (unit === undefined) {
+      unit = 0;
+      while (this.#at(kind, { bus, unit })) {
+        unit += 1;
+        if (most > 0 && unit >= most) {
+          unit -= most;
+          bus += 1;
+        }
+      }
+    }
+    if (most > 0 && unit >= most) throw new CommandError(`unit ${unit} too big (max is ${most - 1})`);
+    if (this.#at(kind, { bus, unit }))
+      throw new CommandError(
+        `drive with bus=${bus}, unit=${unit} (index=${index ?? (most === 0 ? unit : bus * most + unit)}) exists`,
+      );
+    return { interface: kind, bus, unit, isCdrom };
+  }
+
+  #at(kind: DriveInterface, { bus, unit }: { bus: number; unit: number }): boolean {
+    return [...this.#board.drives].some(
+      ({ place }) => place?.interface === kind && place.bus === bus && place.unit === unit,
+    );
+  }
+}
+
+function defaultName({ interface: kind, bus, unit, isCdrom }: DrivePlace): string {
+  const media = kind === "ide" || kind === "scsi" ? (isCdrom ? "-cd" : "-hd") : "";
+  return unitsPerBus[kind] === undefined ? `${kind}${media}${unit}` : `${kind}${bus}${media}${unit}`;
+}

@@ -1,0 +1,162 @@
+/**
+ * `blockwright machine`: a machine without a CPU, with the command line of qemu-system-x86_64. Options are carried out in QEMU's
+ * order (objects, character devices, nodes, drives, devices, monitors), whatever their order; an error ends the program with status
+ * 1 before anything is served. Source: behaviour of QEMU 7.2.
+ */
+import { messageOf } from "../../base/errors.ts";
+import { strerror } from "../../base/errno.ts";
+import { errnoOf } from "../../base/errors.ts";
+import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
+import { keepAlive } from "../../platform/node/clock.ts";
+import { loadNativeCalls } from "../../platform/node/native.ts";
+import { qemuRelease, version } from "../../version.ts";
+import { daemonize, tellReady } from "../daemon/background.ts";
+import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
+import { printableMessage } from "../printable.ts";
+import { standIn, verbProgram } from "../program.ts";
+import { deviceHelp, machineHelp, usage } from "./help.ts";
+import { optionPairs } from "./opts.ts";
+import { type GivenOption, readOptions, WrongOption } from "./options.ts";
+import { MachineProgram } from "./program.ts";
+
+/** The options in the order in which QEMU carries them out. */
+const order: readonly (readonly string[])[] = [
+  ["chardev"],
+  ["object"],
+  ["blockdev"],
+  ["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb"],
+  ["serial"],
+  ["device"],
+  ["qtest"],
+  ["mon", "monitor", "qmp", "qmp-pretty"],
+];
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+function fail(message: string): number {
+  process.stderr.write(`${verbProgram("machine")}: ${printableMessage(message)}\n`);
+  return 1;
+}
+
+function versionText(): string {
+  if (standIn()) return `QEMU emulator version ${qemuRelease} (Blockwright ${version})\n`;
+  return `blockwright machine version ${version} (behaves as qemu-system-x86_64 ${qemuRelease})\n`;
+}
+
+/** What is asked for and answered at once; undefined: the machine is to run. */
+function answered(options: readonly GivenOption[]): number | undefined {
+  for (const { name, value = "" } of options) {
+    if (name === "help" || name === "h") return print(usage());
+    if (name === "version") return print(versionText());
+    const [first] = optionPairs(value, "type");
+    const word = first?.[1];
+    if ((name === "machine" || name === "M") && (word === "help" || word === "?"))
+      return print(machineHelp());
+    if (name === "device" && (word === "help" || word === "?")) return print(deviceHelp());
+  }
+  return undefined;
+}
+
+/** The value that an option was given last. */
+function lastValue(options: readonly GivenOption[], name: string): string | undefined {
+  return options.findLast((option) => option.name === name)?.value;
+}
+
+/** Runs the machine with the arguments after `machine`; resolves with the exit status. */
+export async function machine(args: string[]): Promise<number> {
+  let options: GivenOption[];
+  try {
+    options = readOptions(args);
+  } catch (error) {
+    if (error instanceof WrongOption) return fail(error.message);
+    throw error;
+  }
+  const early = answered(options);
+  if (early !== undefined) return early;
+  const wrong = unsupported(options);
+  if (wrong !== undefined) return fail(wrong);
+  const wanted = lastValue(options, "gate") ?? "local";
+  const gate = gatePolicies.find((policy) => policy === wanted);
+  if (gate === undefined) return fail(`-gate ${wanted}: one of ${gatePolicies.join(", ")} is expected`);
+  if (options.some(({ name }) => name === "daemonize"))
+    return daemonize(
+      args.filter((arg) => !/^--?daemonize$/.test(arg)),
+      "machine",
+    ).catch((error: unknown) => fail(messageOf(error)));
+  return run(options, gate);
+}
+
+function unsupported(options: readonly GivenOption[]): string | undefined {
+  const names = options.flatMap(({ name, value = "" }) =>
+    name === "machine" || name === "M"
+      ? optionPairs(value, "type").flatMap(([key, text]) => (key === "type" ? [text] : []))
+      : [],
+  );
+  const unknown = names.find((name) => !/^(pc(-i440fx-[0-9.]+)?|none)$/.test(name));
+  if (unknown !== undefined) return "unsupported machine type\nUse -machine help to list supported machines";
+  const display = lastValue(options, "display");
+  if (display !== undefined && display !== "none") return `-display ${display}: this machine has no display`;
+  return options.some(({ name }) => name === "snapshot")
+    ? "-snapshot is not supported by this machine"
+    : undefined;
+}
+
+async function run(options: readonly GivenOption[], gate: GatePolicy): Promise<number> {
+  const program = new MachineProgram({
+    gate,
+    isPaused: options.some(({ name }) => name === "S"),
+    isQtest: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
+  });
+  process.once("SIGINT", () => program.end("SIGINT"));
+  process.once("SIGTERM", () => program.end("SIGTERM"));
+  process.once("SIGHUP", () => program.end("SIGHUP"));
+  let pidfile: Pidfile | undefined;
+  const path = lastValue(options, "pidfile");
+  try {
+    if (path !== undefined) pidfile = takePidfile(path, loadNativeCalls());
+  } catch (error) {
+    await program.close();
+    const why = error instanceof Error && "code" in error ? strerror(errnoOf(error)) : messageOf(error);
+    return fail(
+      why === messageOf(error) ? why : `cannot create PID file: Could not create '${path}': ${why}`,
+    );
+  }
+  const failed = await carryOut(program, options);
+  if (failed !== undefined) {
+    await program.close();
+    pidfile?.remove();
+    return fail(failed);
+  }
+  const alive = keepAlive();
+  program.setUp();
+  tellReady();
+  await program.quitRequested;
+  const status = await program.close();
+  pidfile?.remove();
+  alive();
+  return status;
+}
+
+/** Carries the options out in QEMU's order; resolves with what went wrong. */
+async function carryOut(
+  program: MachineProgram,
+  options: readonly GivenOption[],
+): Promise<string | undefined> {
+  for (const names of order) {
+    for (const option of options.filter(({ name }) => names.includes(name))) {
+      try {
+        await program.apply(option);
+      } catch (error) {
+        return `${option.words}: ${messageOf(error)}`;
+      }
+    }
+    if (names.includes("device")) {
+      const wrong = await program.connectDrives();
+      if (wrong !== undefined) return wrong;
+    }
+  }
+  return undefined;
+}

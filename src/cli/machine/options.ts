@@ -1,0 +1,84 @@
+/**
+ * The options of the machine's command line: which take a value, which are carried out, which are accepted since nothing here
+ * depends on them, and which are refused since there is nothing behind them. A word that is no option is a disk.
+ * Source: behaviour and option names of QEMU 7.2.
+ */
+
+/** An option as it was given. */
+export interface GivenOption {
+  readonly name: string;
+  /** Undefined where it takes none. */
+  readonly value: string | undefined;
+  /** As it was written, for messages. */
+  readonly words: string;
+}
+
+/** Options that are carried out; true: with a value. */
+const carriedOut: Readonly<Record<string, boolean>> = {
+  ...{ drive: true, blockdev: true, device: true, object: true, chardev: true, mon: true, monitor: true },
+  ...{ qmp: true, "qmp-pretty": true, qtest: true, serial: true, hda: true, hdb: true, hdc: true, hdd: true },
+  ...{ cdrom: true, fda: true, fdb: true, machine: true, M: true, accel: true, S: false, pidfile: true },
+  ...{ daemonize: false, version: false, help: false, h: false, nodefaults: false, nographic: false },
+  ...{ snapshot: false, gate: true, global: true, name: true, display: true },
+};
+
+/** Options that nothing here depends on. */
+const accepted: Readonly<Record<string, boolean>> = {
+  ...{ vga: true, cpu: true, smp: true, m: true, k: true, uuid: true, boot: true, rtc: true, msg: true },
+  ...{ bios: true, L: true, d: true, D: true, sandbox: true, overcommit: true, audio: true, audiodev: true },
+  ...{ smbios: true, acpitable: true, fw_cfg: true, parallel: true, watchdog: true, "qtest-log": true },
+  ...{ seed: true, "mem-prealloc": false, "no-reboot": false, "no-shutdown": false, "no-user-config": false },
+  ...{ usb: false, "no-acpi": false, "no-hpet": false, "no-fd-bootchk": false, "enable-kvm": false },
+  ...{ "only-migratable": false, nouserconfig: false, icount: true, trace: true, "mem-path": true },
+};
+
+/** Options that ask for what there is not. */
+const refused: Readonly<Record<string, { value: boolean; why: string }>> = {
+  incoming: { value: true, why: "migration is not supported by this machine" },
+  loadvm: { value: true, why: "there is no machine state to load" },
+  kernel: { value: true, why: "this machine has no CPU to run a kernel" },
+  initrd: { value: true, why: "this machine has no CPU to run a kernel" },
+  append: { value: true, why: "this machine has no CPU to run a kernel" },
+  netdev: { value: true, why: "this machine has no network" },
+  net: { value: true, why: "this machine has no network" },
+  nic: { value: true, why: "this machine has no network" },
+  vnc: { value: true, why: "this machine has no display" },
+  spice: { value: true, why: "this machine has no display" },
+  gdb: { value: true, why: "this machine has no CPU to debug" },
+  s: { value: false, why: "this machine has no CPU to debug" },
+  fsdev: { value: true, why: "this machine has no shared directories" },
+  virtfs: { value: true, why: "this machine has no shared directories" },
+  "add-fd": { value: true, why: "descriptors can't be handed over to this machine" },
+  readconfig: { value: true, why: "configuration files are not read by this machine" },
+  tpmdev: { value: true, why: "this machine has no TPM" },
+};
+
+/** Options whose value `none` asks for nothing. */
+const maybeNone = new Set(["net", "nic"]);
+
+/** What is wrong with a command line: a message after the option's words. */
+export class WrongOption extends Error {}
+
+/** Takes the words of a command line apart. Throws WrongOption. */
+export function readOptions(words: readonly string[]): GivenOption[] {
+  const given: GivenOption[] = [];
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!;
+    if (!word.startsWith("-") || word === "-") {
+      given.push({ name: "hda", value: word, words: word });
+      continue;
+    }
+    const name = word.replace(/^--?/, "");
+    const takes = carriedOut[name] ?? accepted[name] ?? refused[name]?.value;
+    if (takes === undefined) throw new WrongOption(`${word}: invalid option`);
+    const value = takes ? words[++at] : undefined;
+    if (takes && value === undefined) throw new WrongOption(`${word}: requires an argument`);
+    if (Object.hasOwn(accepted, name)) continue;
+    const why = refused[name]?.why;
+    if (why !== undefined && !(maybeNone.has(name) && value === "none"))
+      throw new WrongOption(`${word}${value === undefined ? "" : ` ${value}`}: ${why}`);
+    if (why === undefined)
+      given.push({ name, value, words: value === undefined ? word : `-${name} ${value}` });
+  }
+  return given;
+}

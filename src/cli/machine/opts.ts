@@ -1,0 +1,52 @@
+/**
+ * Option strings of the older kind (`-drive`, `-device`, `-machine` …): `key=value` pairs with doubled commas for commas; a key
+ * alone is `on`, and one with `no` before it `off`. Source: behaviour of QEMU 7.2's QemuOpts.
+ */
+import { QapiError } from "../../wire/qapi/index.ts";
+import { splitAtCommas } from "../../wire/qapi/keyval.ts";
+
+/** Pairs in their order; a later one of the same key counts. */
+export type OptionPairs = [key: string, value: string][];
+
+/** Cuts an option string. A first word without `=` is the value of `implied`. */
+export function optionPairs(text: string, implied?: string): OptionPairs {
+  return splitAtCommas(text).map((part, index) => {
+    const at = part.indexOf("=");
+    if (at >= 0) return [part.slice(0, at), part.slice(at + 1)];
+    if (index === 0 && implied !== undefined) return [implied, part];
+    return part.startsWith("no") && part.length > 2 ? [part.slice(2), "off"] : [part, "on"];
+  });
+}
+
+/** Takes the last value of a key out of the pairs. */
+export function takeOption(pairs: OptionPairs, key: string): string | undefined {
+  let found: string | undefined;
+  for (let at = pairs.length - 1; at >= 0; at--) {
+    if (pairs[at]![0] !== key) continue;
+    found ??= pairs[at]![1];
+    pairs.splice(at, 1);
+  }
+  return found;
+}
+
+/** Takes a truth value. Throws QapiError. */
+export function takeFlag(pairs: OptionPairs, key: string): boolean | undefined {
+  const text = takeOption(pairs, key);
+  if (text === undefined) return undefined;
+  if (["on", "yes", "true", "y"].includes(text)) return true;
+  if (["off", "no", "false", "n"].includes(text)) return false;
+  throw new QapiError(`Parameter '${key}' expects 'on' or 'off'`);
+}
+
+/** Takes a number. Throws QapiError. */
+export function takeNumber(pairs: OptionPairs, key: string): number | undefined {
+  const text = takeOption(pairs, key);
+  if (text === undefined) return undefined;
+  if (!/^(0[xX][0-9a-fA-F]+|[0-9]+)$/.test(text)) throw new QapiError(`Parameter '${key}' expects a number`);
+  return Number(text);
+}
+
+/** The pairs as one option string again. */
+export function joinedPairs(pairs: OptionPairs): string {
+  return pairs.map(([key, value]) => `${key}=${value.replaceAll(",", ",,")}`).join(",");
+}

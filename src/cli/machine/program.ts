@@ -1,0 +1,283 @@
+/**
+ * One run of the machine: its engine and board, what its options make, its monitors, and its end.
+ */
+import { CommandError, messageOf } from "../../base/errors.ts";
+import type { HostConnection } from "../../base/host.ts";
+import { fileGate, type GatePolicy } from "../../block/model/gate.ts";
+import { Board } from "../../machine/board/board.ts";
+import { propertyWord } from "../../machine/board/device.ts";
+import type { Drive } from "../../machine/board/drive.ts";
+import { createEngine, type Engine, nodeHost } from "../../node.ts";
+import { runHmp } from "../../server/monitor/hmp/run.ts";
+import { serveHmp } from "../../server/monitor/hmp/serve.ts";
+import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
+import { machineHmp, machineRegistry } from "../../server/monitor/machine/commands.ts";
+import { serveQtest } from "../../server/qtest/serve.ts";
+import { qemuRelease, qemuVersion } from "../../version.ts";
+import { isJsonObject, parseChardev, parseJson, parseOption, schemaWith } from "../../wire/qapi/index.ts";
+import { closeInTime } from "../daemon/close.ts";
+import { CharacterDevices } from "../daemon/monitors.ts";
+import { printable } from "../printable.ts";
+import { verbProgram } from "../program.ts";
+import { IoSessions } from "./console.ts";
+import { DriveMaker, formattingLine } from "./drives.ts";
+import { readChardev } from "./legacy-chardev.ts";
+import { takeFlag, takeOption, optionPairs } from "./opts.ts";
+import type { GivenOption } from "./options.ts";
+import { StillClock } from "./still-clock.ts";
+
+type Ending = "SIGINT" | "SIGTERM" | "SIGHUP";
+
+const signalNumbers: Readonly<Record<Ending, number>> = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 };
+
+/** The drives that short options stand for. */
+const shorthands: Readonly<Record<string, string>> = {
+  ...{
+    hda: "index=0,media=disk",
+    hdb: "index=1,media=disk",
+    hdc: "index=2,media=disk",
+    hdd: "index=3,media=disk",
+  },
+  ...{ cdrom: "index=2,media=cdrom", fda: "if=floppy,index=0", fdb: "if=floppy,index=1" },
+};
+
+/** One run. */
+export class MachineProgram {
+  readonly #engine: Engine;
+  readonly #board: Board;
+  readonly #devices: CharacterDevices;
+  readonly #drives: DriveMaker;
+  readonly #registry: CommandRegistry<Engine>;
+  readonly #stop = new AbortController();
+  readonly #clock = new StillClock();
+  readonly #io: IoSessions;
+  /** Drives with the words that made them, for messages about their devices. */
+  readonly #made: { drive: Drive; words: string }[] = [];
+  #closed: Promise<void> | undefined;
+  #status = 0;
+  #names = 0;
+  #quit!: () => void;
+  /** Resolves when the machine is asked to end. */
+  readonly quitRequested: Promise<void>;
+
+  constructor({ gate, isPaused }: { gate: GatePolicy; isPaused: boolean; isQtest: boolean }) {
+    this.quitRequested = new Promise((resolve) => {
+      this.#quit = resolve;
+    });
+    this.#engine = createEngine({ gate: fileGate(gate, nodeHost()) });
+    if (isPaused) this.#engine.machine.holdAtStart();
+    this.#engine.graph.onNewImage = (image) =>
+      void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
+    this.#board = new Board(this.#engine);
+    this.#devices = new CharacterDevices(this.#engine.graph.host.sockets);
+    this.#drives = new DriveMaker(this.#board, this.#stop.signal);
+    this.#io = new IoSessions(this.#engine, this.#stop.signal);
+    this.#registry = machineRegistry(this.#commandOptions());
+  }
+
+  #commandOptions(): Parameters<typeof machineRegistry>[0] {
+    return {
+      board: this.#board,
+      openImage: (image) => this.#drives.openImage(image),
+      version: qemuVersion,
+      beforeQuit: () => {
+        this.#sayShutdown("host-qmp-quit");
+        return Promise.resolve();
+      },
+      onQuit: () => this.#quit(),
+      hmp: {
+        qemuIo: (backend, line) => this.#io.run(backend, line),
+        commit: (node) => this.#drives.commit(node),
+        addDrive: async (text) => {
+          const drive = await this.#drives.make(text);
+          if (drive.place?.interface === "none") return "OK";
+          const kind = drive.place?.interface ?? "";
+          await this.#board.removeDrive(drive);
+          throw new CommandError(`Can't hot-add drive to type ${kind}`);
+        },
+        versionText: `${qemuRelease}`,
+      },
+    };
+  }
+
+  #sayShutdown(reason: "host-qmp-quit" | "host-signal"): void {
+    this.#engine.graph.events.emit("SHUTDOWN", { guest: false, reason });
+  }
+
+  /** A signal asks for the end. */
+  end(signal: Ending): void {
+    const number = signalNumbers[signal];
+    process.stderr.write(`${verbProgram("machine")}: terminating on signal ${number}\n`);
+    this.#sayShutdown("host-signal");
+    this.#quit();
+  }
+
+  /** Carries one option out. Throws with a message for the user. */
+  async apply({ name, value = "", words }: GivenOption): Promise<void> {
+    switch (name) {
+      case "chardev":
+        return this.#devices.add(parseChardev(value));
+      case "object":
+        return this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
+      case "blockdev":
+        return this.#addNode(value);
+      case "device":
+        return this.#addDevice(value);
+      case "serial":
+        return this.#addSerial(value);
+      case "qtest":
+        return this.#serveNamed(value, (connection) =>
+          serveQtest(connection, { clock: this.#clock, signal: this.#stop.signal }),
+        );
+      case "mon":
+        return this.#addMonitor(value);
+      case "monitor":
+        return this.#serveNamed(value, (connection) => this.#attendHmp(connection));
+      case "qmp":
+      case "qmp-pretty":
+        return this.#serveNamed(value, (connection, interactive) =>
+          this.#attendQmp(connection, { indent: name === "qmp" ? 0 : 4, interactive }),
+        );
+      default:
+        this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), words });
+    }
+  }
+
+  #driveText(name: string, value: string): string {
+    const short = shorthands[name];
+    return short === undefined ? value : `file=${value.replaceAll(",", ",,")},${short}`;
+  }
+
+  async #addNode(value: string): Promise<void> {
+    const table = schemaWith(this.#engine.graph.drivers);
+    const spec = parseOption("BlockdevOptions", value, { impliedKey: "driver", table });
+    await this.#engine.graph.add(spec);
+  }
+
+  async #addDevice(value: string): Promise<void> {
+    const { driver, id, bus, ...properties } = readDevice(value);
+    if (driver === undefined) throw new CommandError("Parameter 'driver' is missing");
+    await this.#board.addDevice({
+      driver: propertyWord(driver),
+      id: id === undefined ? undefined : propertyWord(id),
+      bus: bus === undefined ? undefined : propertyWord(bus),
+      properties,
+    });
+  }
+
+  async #addSerial(value: string): Promise<void> {
+    const named = readChardev(value, `serial${this.#names++}`);
+    if (named.kind === "known" && !this.#devices.has(named.id))
+      throw new CommandError(`could not connect serial device to character backend 'chardev:${named.id}'`);
+    if (named.kind === "new") this.#devices.add(named.options);
+    return Promise.resolve();
+  }
+
+  async #serveNamed(
+    value: string,
+    service: (connection: HostConnection, interactive: boolean) => Promise<void>,
+  ): Promise<void> {
+    const named = readChardev(value, `compat_monitor${this.#names++}`);
+    if (named.kind === "none") return;
+    if (named.kind === "new") this.#devices.add(named.options);
+    await this.#devices.serve(named.kind === "new" ? named.options.id : named.id, service);
+  }
+
+  async #addMonitor(value: string): Promise<void> {
+    const pairs = optionPairs(value, "chardev");
+    const mode = takeOption(pairs, "mode") ?? "readline";
+    const pretty = takeFlag(pairs, "pretty") ?? false;
+    const id = takeOption(pairs, "chardev") ?? "";
+    if (mode !== "readline" && mode !== "control") throw new CommandError(`unknown monitor mode "${mode}"`);
+    await this.#devices.serve(id, (connection, interactive) =>
+      mode === "readline"
+        ? this.#attendHmp(connection)
+        : this.#attendQmp(connection, { indent: pretty ? 4 : 0, interactive }),
+    );
+  }
+
+  /** Gives the drives that name a bus their devices; resolves with what went wrong. */
+  async connectDrives(): Promise<string | undefined> {
+    for (const { drive, words } of this.#made) {
+      try {
+        await this.#board.connectDrive(drive);
+      } catch (error) {
+        return `${words}: ${messageOf(error)}`;
+      }
+    }
+    return undefined;
+  }
+
+  /** All options were carried out: answers those who have connected. */
+  setUp(): void {
+    this.#devices.setUp();
+  }
+
+  #attendQmp(
+    connection: HostConnection,
+    { indent, interactive }: { indent: number; interactive: boolean },
+  ): Promise<void> {
+    return serveMonitor(connection, {
+      registry: this.#registry,
+      engine: this.#engine,
+      events: this.#engine.graph.events,
+      clock: this.#engine.graph.host.clock,
+      indent,
+      onLexicalError: interactive ? "resume" : "close",
+      onFault: (error) => tellFault(error),
+      signal: this.#stop.signal,
+    });
+  }
+
+  #attendHmp(connection: HostConnection): Promise<void> {
+    const after: (() => void)[] = [];
+    const context = { engine: this.#engine, afterReply: (callback: () => void) => void after.push(callback) };
+    const host = machineHmp(this.#commandOptions(), this.#registry, context);
+    return serveHmp(connection, {
+      version: qemuRelease,
+      signal: this.#stop.signal,
+      run: async (line) => {
+        try {
+          return await runHmp(line, host);
+        } catch (error) {
+          tellFault(error);
+          return "";
+        } finally {
+          for (const callback of after.splice(0)) callback();
+        }
+      },
+      isOver: () => this.#isOver,
+    });
+  }
+
+  #isOver = false;
+
+  /** Cancels jobs, closes images, then ends the monitors. Returns the exit status. */
+  async close(): Promise<number> {
+    this.#isOver = true;
+    this.#closed ??= closeInTime(this.#engine).catch((error: unknown) => {
+      process.stderr.write(`${verbProgram("machine")}: ${messageOf(error)}\n`);
+      this.#status = 1;
+    });
+    await this.#closed;
+    await this.#devices.stopListening();
+    this.#stop.abort();
+    await this.#devices.ended();
+    return this.#status;
+  }
+}
+
+/** A device's description, as JSON or as key=value pairs, whose values are words. */
+function readDevice(value: string): Record<string, unknown> {
+  if (value.startsWith("{")) {
+    const parsed = parseJson(value);
+    if (!isJsonObject(parsed)) throw new CommandError("Invalid JSON object given");
+    return { ...parsed };
+  }
+  return Object.fromEntries(optionPairs(value, "driver"));
+}
+
+function tellFault(error: unknown): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`${verbProgram("machine")}: internal error: ${text}\n`);
+}

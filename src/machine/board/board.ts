@@ -1,0 +1,238 @@
+/**
+ * The front of a machine without a CPU: its drives, buses and devices, as `-drive`, `-device`, device_add and device_del make and
+ * unmake them. Invariants: a drive has one device at most; a device's place on its bus is taken as long as it is there.
+ * Source: behaviour of QEMU 7.2's blockdev.c and qdev-monitor.c.
+ */
+import { CommandError } from "../../base/errors.ts";
+import type { EventBus } from "../../base/event-bus.ts";
+import type { MachineEvent } from "../../wire/qapi/machine/table.ts";
+import type { Engine } from "../engine.ts";
+import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
+import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
+import { Drive, type DriveInit, type DrivePlace } from "./drive.ts";
+import { type DeviceModel, deviceModel } from "./models.ts";
+
+const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
+
+/** What device_add and `-device` give: the model's name, where it goes, and its properties. */
+export interface DeviceWish {
+  readonly driver: string;
+  readonly id?: string | undefined;
+  readonly bus?: string | undefined;
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+/** The board. */
+export class Board {
+  readonly engine: Engine;
+  /** In the order in which they were made; those without a name too, while a device has them. */
+  readonly drives = new Set<Drive>();
+  readonly devices = new Set<BoardDevice>();
+  readonly #buses: Bus[] = firstBuses();
+  readonly #slots = new Map<BoardDevice, number>();
+  #anonymous = 0;
+
+  /** The engine's events, to which the machine adds its own. */
+  readonly events: EventBus<MachineEvent>;
+
+  constructor(engine: Engine) {
+    this.engine = engine;
+    // One bus for the monitors; the library's types know only what every engine sends.
+    this.events = engine.graph.events as unknown as EventBus<MachineEvent>;
+  }
+
+  /** Makes a drive, empty. Throws CommandError where the name is no good or taken. */
+  addDrive(init: DriveInit): Drive {
+    const { graph } = this.engine;
+    if (init.name !== "" && !IDENTIFIER.test(init.name))
+      throw new CommandError("Parameter 'id' expects an identifier");
+    if (init.name !== "" && graph.backends.has(init.name))
+      throw new CommandError(`Device with id '${init.name}' already exists`);
+    if (init.name !== "" && graph.findNode(init.name))
+      throw new CommandError(`Device name '${init.name}' conflicts with an existing node name`);
+    const drive = new Drive(graph, init);
+    this.drives.add(drive);
+    return drive;
+  }
+
+  /** Removes a drive that no device has. */
+  async removeDrive(drive: Drive): Promise<void> {
+    this.drives.delete(drive);
+    await drive.backend.close();
+  }
+
+  /** drive_del: the name is free again; a device that has the drive keeps it, empty. */
+  async forgetName(drive: Drive): Promise<void> {
+    this.engine.graph.backends.delete(drive.name);
+    drive.isForgotten = true;
+    if (!drive.user) await this.removeDrive(drive);
+  }
+
+  /** The drive of that name. */
+  drive(name: string): Drive | undefined {
+    return name === ""
+      ? undefined
+      : [...this.drives].find((drive) => drive.name === name && !drive.isForgotten);
+  }
+
+  /** The device of an id or a path; a virtio proxy is also meant by the path of what it holds. */
+  device(name: string): BoardDevice | undefined {
+    return [...this.devices].find(
+      ({ id, path, disk }) => (id !== "" && id === name) || path === name || disk?.backendPath === name,
+    );
+  }
+
+  /** The drive behind a device or of a name, as commands on media name it. Throws CommandError. */
+  driveOf({ device, id }: { device?: string | undefined; id?: string | undefined }): Drive {
+    if ((device === undefined) === (id === undefined))
+      throw new CommandError("Need exactly one of 'device' and 'id'");
+    if (id === undefined) {
+      const drive = this.drive(device!);
+      if (!drive) throw new CommandError(`Device '${device}' not found`, { qmpClass: "DeviceNotFound" });
+      return drive;
+    }
+    const found = this.device(id);
+    if (!found) throw new CommandError(`Device '${id}' not found`, { qmpClass: "DeviceNotFound" });
+    if (!found.disk) throw new CommandError("Device does not have a block device backend");
+    return found.disk.drive;
+  }
+
+  /** device_add. Throws CommandError in QEMU's words; then nothing has changed. */
+  async addDevice(wish: DeviceWish): Promise<BoardDevice> {
+    const model = deviceModel(wish.driver);
+    if (!model) throw new CommandError(`'${wish.driver}' is not a valid device model name`);
+    const id = this.#checkId(wish.id);
+    const bus = findBus(this.#buses, model.bus, { model: model.name, name: wish.bus });
+    const path =
+      id === "" ? `/machine/peripheral-anon/device[${this.#anonymous}]` : `/machine/peripheral/${id}`;
+    checkProperties(model, wish.properties);
+    const device = new BoardDevice({ model, id, path, bus, properties: wish.properties });
+    const drive = model.drive ? await this.#driveFor(device, wish.properties["drive"]) : undefined;
+    try {
+      if (drive && model.drive) {
+        device.disk = new BoardDisk(device, drive, model.drive);
+        await device.disk.plug();
+      }
+    } catch (error) {
+      if (drive?.name === "") await this.removeDrive(drive);
+      throw error;
+    }
+    if (id === "") this.#anonymous += 1;
+    this.#place(device);
+    return device;
+  }
+
+  #checkId(id: string | undefined): string {
+    if (id === undefined) return "";
+    if (!IDENTIFIER.test(id)) throw new CommandError("Parameter 'id' expects an identifier");
+    if ([...this.devices].some((device) => device.id === id))
+      throw new CommandError(`Duplicate device ID '${id}'`);
+    return id;
+  }
+
+  #place(device: BoardDevice): void {
+    const { model, bus, disk, id } = device;
+    this.#slots.set(device, takeSlot(bus, undefined));
+    this.devices.add(device);
+    if (disk) this.engine.machine.devices.add(disk);
+    if (!model.provides) return;
+    const { kind, slots } = model.provides;
+    const name = id === "" ? this.#busName(kind) : kind === "PCI" ? id : `${id}.0`;
+    device.provides = { name, kind, slots, taken: new Set() };
+    this.#buses.push(device.provides);
+  }
+
+  /** `scsi.0`, `scsi.1` … for buses of devices without an id. */
+  #busName(kind: string): string {
+    const prefix = kind.toLowerCase();
+    for (let at = 0; ; at++) {
+      const name = `${prefix}.${at}`;
+      if (!this.#buses.some((bus) => bus.name === name)) return name;
+    }
+  }
+
+  /** The drive that a device's property names, a drive over the node that it names, or an empty one. */
+  async #driveFor({ model }: BoardDevice, value: unknown): Promise<Drive> {
+    const { type, missing } = model.drive!;
+    if (value === undefined) {
+      if (missing !== undefined) throw new CommandError(missing);
+      return this.addDrive({ name: "" });
+    }
+    const name = propertyWord(value);
+    const drive = this.drive(name);
+    if (drive) return drive;
+    const node = this.engine.graph.findNode(name);
+    if (!node) throw new CommandError(`Property '${type}.drive' can't find value '${name}'`);
+    const made = this.addDrive({ name: "" });
+    try {
+      await made.insert(node);
+    } catch (error) {
+      await this.removeDrive(made);
+      throw error;
+    }
+    return made;
+  }
+
+  /** Gives a drive that names a bus its device. Throws CommandError. */
+  async connectDrive(drive: Drive): Promise<void> {
+    const { place, name } = drive;
+    const model = place && modelFor(place);
+    if (!place || place.interface === "none") return;
+    if (!model)
+      throw new CommandError(
+        `machine type does not support if=${place.interface},bus=${place.bus},unit=${place.unit}`,
+      );
+    if (drive.user) return drive.connect(drive.user);
+    const bus = place.interface === "ide" ? `ide.${place.bus}` : undefined;
+    await this.addDevice({ driver: model, bus, properties: { drive: name } });
+  }
+
+  /** device_del. Throws CommandError. What a guest would have to let go of stays until the machine is reset. */
+  async removeDevice(name: string): Promise<void> {
+    const device = this.device(name);
+    if (!device) throw new CommandError(`Device '${name}' not found`, { qmpClass: "DeviceNotFound" });
+    if (!device.model.leavesAtReset) return this.#take(device);
+    if (device.isLeaving) throw new CommandError(`Device ${device.id} is already in the process of unplug`);
+    device.isLeaving = true;
+  }
+
+  /** system_reset: what was asked to leave goes. */
+  async reset(): Promise<void> {
+    for (const device of [...this.devices]) if (device.isLeaving) await this.#take(device);
+  }
+
+  async #take(device: BoardDevice): Promise<void> {
+    const { provides, bus, disk, id, path } = device;
+    for (const other of [...this.devices]) if (provides && other.bus === provides) await this.#take(other);
+    if (provides) this.#buses.splice(this.#buses.indexOf(provides), 1);
+    this.devices.delete(device);
+    bus.taken.delete(this.#slots.get(device)!);
+    this.#slots.delete(device);
+    if (disk) {
+      this.engine.machine.devices.delete(disk);
+      await disk.unplug();
+      // A drive goes with the device that it was made for.
+      await this.removeDrive(disk.drive);
+    }
+    const { clock } = this.engine.graph.host;
+    // The command is answered first.
+    void clock.turn().then(() => this.#sayDeleted(id, path));
+  }
+
+  #sayDeleted(id: string, path: string): void {
+    this.events.emit("DEVICE_DELETED", { ...(id === "" ? {} : { device: id }), path });
+  }
+}
+
+/** The model that a place gets; undefined where the machine has none such. */
+function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): string | undefined {
+  if (kind === "virtio") return "virtio-blk-pci";
+  if (kind === "floppy") return bus === 0 && unit < 2 ? "floppy" : undefined;
+  if (kind !== "ide" || bus > 1) return undefined;
+  return isCdrom ? "ide-cd" : "ide-hd";
+}
+
+function checkProperties(model: DeviceModel, properties: Readonly<Record<string, unknown>>): void {
+  for (const name of Object.keys(properties))
+    if (!model.properties.has(name)) throw new CommandError(`Property '${model.name}.${name}' not found`);
+}

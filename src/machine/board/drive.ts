@@ -1,0 +1,134 @@
+/**
+ * A drive: what a guest's device sits over. It has a block backend, with a name if it came from `-drive`, and may be empty; the
+ * device (device.ts), while there is one, says which permissions the backend takes.
+ * Source: behaviour of QEMU 7.2's BlockBackend and blockdev.c.
+ */
+import { CommandError } from "../../base/errors.ts";
+import { BlockBackend } from "../../block/graph/backend.ts";
+import type { BlockGraph } from "../../block/graph/graph.ts";
+import type { Permissions } from "../../block/model/contract.ts";
+import { drained } from "../../block/model/drain.ts";
+import type { BlockNode } from "../../block/model/node.ts";
+import { Perm } from "../../block/model/permissions.ts";
+import type { OnError } from "../../job/core/error-policy.ts";
+
+/** The buses that `-drive if=` names. */
+export const driveInterfaces = [
+  "none",
+  "ide",
+  "scsi",
+  "floppy",
+  "pflash",
+  "mtd",
+  "sd",
+  "virtio",
+  "xen",
+] as const;
+
+/** One of them. */
+export type DriveInterface = (typeof driveInterfaces)[number];
+
+/** Where a drive of `-drive` is to be connected. */
+export interface DrivePlace {
+  readonly interface: DriveInterface;
+  readonly bus: number;
+  readonly unit: number;
+  readonly isCdrom: boolean;
+}
+
+/** What a drive is made of. */
+export interface DriveInit {
+  /** Unique; empty for a drive that a device made over a node. */
+  readonly name: string;
+  readonly place?: DrivePlace;
+  readonly rerror?: OnError;
+  readonly werror?: OnError;
+  readonly readOnly?: boolean;
+  readonly writeCache?: boolean;
+}
+
+/** The device that uses a drive, as the drive sees it. */
+export interface DriveUser {
+  /** What query-block calls it: an id, or a path. */
+  readonly backendPath: string;
+  readonly isRemovable: boolean;
+  permissionsFor(node: BlockNode): Permissions;
+}
+
+/** A drive. */
+export class Drive {
+  readonly name: string;
+  readonly place: DrivePlace | undefined;
+  readonly backend: BlockBackend;
+  rerror: OnError;
+  werror: OnError;
+  /** Media that are put in later are opened so. */
+  readOnly: boolean;
+  user: DriveUser | undefined;
+  isTrayOpen = false;
+  /** Its name is nobody's any more. */
+  isForgotten = false;
+
+  constructor(graph: BlockGraph, init: DriveInit) {
+    this.name = init.name;
+    this.place = init.place;
+    this.rerror = init.rerror ?? "report";
+    this.werror = init.werror ?? "enospc";
+    this.readOnly = init.readOnly ?? false;
+    this.backend = new BlockBackend(graph, init.name);
+    this.backend.writeCache = init.writeCache ?? true;
+  }
+
+  get node(): BlockNode | undefined {
+    return this.backend.node;
+  }
+
+  /** Puts a node in. Throws EPERM in QEMU's words where its other users don't allow it. */
+  async insert(node: BlockNode): Promise<void> {
+    await this.backend.attach(node, this.#permissions(node));
+  }
+
+  /** Takes the node out, after its requests; it closes if nobody else uses it. */
+  async remove(): Promise<void> {
+    const { node } = this;
+    if (node) await drained([node], () => this.backend.detach());
+  }
+
+  /** Connects a device. Throws CommandError where the drive has one. */
+  async connect(user: DriveUser): Promise<void> {
+    if (this.user) throw new CommandError(this.#inUse());
+    this.user = user;
+    try {
+      await this.#refresh();
+    } catch (error) {
+      this.user = undefined;
+      throw error;
+    }
+  }
+
+  /** The device is gone. */
+  async disconnect(): Promise<void> {
+    this.user = undefined;
+    this.isTrayOpen = false;
+    await this.#refresh();
+  }
+
+  #inUse(): string {
+    const connected = this.place !== undefined && this.place.interface !== "none";
+    return connected
+      ? `Drive '${this.name}' is already in use because it has been automatically connected to another device (did you need 'if=none' in the drive options?)`
+      : `Drive '${this.name}' is already in use by another device`;
+  }
+
+  async #refresh(): Promise<void> {
+    const { root } = this.backend;
+    if (root) await this.backend.graph.setPermissions(root, this.#permissions(root.node));
+  }
+
+  /** Without a device a drive minds nobody. */
+  #permissions(node: BlockNode): Permissions {
+    if (this.user) return this.user.permissionsFor(node);
+    const write = this.readOnly || node.readOnly ? 0 : Perm.write;
+    return { perm: this.name === "" ? 0 : Perm.consistentRead | write, shared: Perm.all };
+  }
+}

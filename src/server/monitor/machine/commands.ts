@@ -1,0 +1,165 @@
+/**
+ * The commands that only a machine's monitor serves: devices, media, the human monitor.
+ * Source: QAPI block, qdev, machine and misc schemas; behaviour of QEMU 7.2.
+ */
+import { CommandError } from "../../../base/errors.ts";
+import type { BlockNode } from "../../../block/model/node.ts";
+import type { Board } from "../../../machine/board/board.ts";
+import * as media from "../../../machine/board/media.ts";
+import { driveRow, listedDrives } from "../../../machine/board/query.ts";
+import type { Engine } from "../../../machine/engine.ts";
+import { type TypeOf } from "../../../wire/qapi/index.ts";
+import {
+  type MachineArgsOf,
+  type MachineCommandName,
+  type MachineReturnOf,
+  machineSchema,
+} from "../../../wire/qapi/machine/table.ts";
+import { schemaWith } from "../../../wire/qapi/index.ts";
+import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts";
+import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
+import { type HmpHost, runHmp } from "../hmp/run.ts";
+
+type Answer<R> = R extends void ? Record<string, never> : R;
+
+/** Handlers of the commands that only a machine has. */
+export type MachineHandlers = {
+  readonly [N in MachineCommandName]?: (
+    args: MachineArgsOf<N>,
+    context: CommandContext<Engine>,
+  ) => Answer<MachineReturnOf<N>> | Promise<Answer<MachineReturnOf<N>>>;
+};
+
+/** What the machine's commands work with beside the engine. */
+export interface MachineCommandsOptions extends EngineCommandsOptions {
+  readonly board: Board;
+  /** Opens an image that is named as on the command line; a reference is held on it. */
+  readonly openImage: (image: {
+    filename: string;
+    format: string | undefined;
+    readOnly: boolean;
+  }) => Promise<BlockNode>;
+  readonly hmp: Omit<HmpHost, "execute" | "board">;
+}
+
+async function changeMedium(
+  { board, openImage }: MachineCommandsOptions,
+  args: MachineArgsOf<"blockdev-change-medium">,
+): Promise<void> {
+  const { filename, format } = args;
+  await media.changeMedium(board, args, {
+    mode: args["read-only-mode"] ?? "retain",
+    open: (readOnly) => openImage({ filename, format, readOnly }),
+  });
+}
+
+function deviceHandlers({ board }: MachineCommandsOptions): MachineHandlers {
+  return {
+    device_add: async (args) => {
+      const { driver, id, bus, ...properties } = args;
+      await board.addDevice({ driver, id, bus, properties });
+      return {};
+    },
+    device_del: async ({ id }) => {
+      await board.removeDevice(id);
+      return {};
+    },
+    system_reset: async () => {
+      await board.reset();
+      board.events.emit("RESET", { guest: false, reason: "host-qmp-system-reset" });
+      return {};
+    },
+    "query-iothreads": (_args, { engine }) =>
+      engine.objects
+        .list()
+        .filter(({ type }) => type === "child<iothread>")
+        .map(({ name }) => ({
+          id: name,
+          "thread-id": 0,
+          ...{ "poll-max-ns": 32768, "poll-grow": 0, "poll-shrink": 0, "aio-max-batch": 0 },
+        })),
+    "x-blockdev-set-iothread": (args, { engine }) => {
+      const node = engine.graph.node(args["node-name"]);
+      const isUsed = [...node.parents].some(({ name }) => name === "root");
+      if (isUsed && !args.force)
+        throw new CommandError(
+          `Node ${node.name} is associated with a BlockBackend and could be in use (use force=true to override this check)`,
+        );
+      const { iothread } = args;
+      if (iothread !== null && !engine.objects.list().some(({ name }) => name === iothread))
+        throw new CommandError(`Cannot find iothread ${iothread}`);
+      return {};
+    },
+  };
+}
+
+function mediumHandlers(options: MachineCommandsOptions): MachineHandlers {
+  const { board } = options;
+  return {
+    eject: async (args) => {
+      await media.eject(board, args);
+      return {};
+    },
+    "blockdev-open-tray": (args) => {
+      media.openTray(board, args);
+      return {};
+    },
+    "blockdev-close-tray": (args) => {
+      media.closeTray(board, args);
+      return {};
+    },
+    "blockdev-remove-medium": async (args) => {
+      await media.removeMedium(board, args);
+      return {};
+    },
+    "blockdev-insert-medium": async (args) => {
+      await media.insertMedium(board, args, args["node-name"]);
+      return {};
+    },
+    "blockdev-change-medium": async (args) => {
+      await changeMedium(options, args);
+      return {};
+    },
+  };
+}
+
+/** The queries that look at drives where the daemon's look at an engine's devices. */
+function queryHandlers({ board }: MachineCommandsOptions): CommandHandlers<Engine> {
+  return {
+    "query-block": () =>
+      Promise.all<TypeOf<"BlockInfo">>(listedDrives(board).map((drive) => driveRow(drive))),
+  };
+}
+
+/** What the human monitor works with, in one client's context. */
+export function machineHmp(
+  options: MachineCommandsOptions,
+  registry: CommandRegistry<Engine>,
+  context: CommandContext<Engine>,
+): HmpHost {
+  return {
+    ...options.hmp,
+    board: options.board,
+    execute: (name, args) => registry.run(name, args, context),
+  };
+}
+
+/** The registry of a machine's monitors. */
+export function machineRegistry(options: MachineCommandsOptions): CommandRegistry<Engine> {
+  const human: MachineHandlers = {
+    "human-monitor-command": (args, context) =>
+      runHmp(args["command-line"], machineHmp(options, registry, context)),
+  };
+  const registry: CommandRegistry<Engine> = new CommandRegistry<Engine>(
+    {
+      ...engineHandlers(options),
+      ...queryHandlers(options),
+      ...deviceHandlers(options),
+      ...mediumHandlers(options),
+      ...human,
+    },
+    options.version,
+    { base: machineSchema, tableOf: ({ graph }) => schemaWith(graph.drivers, machineSchema) },
+  );
+  return registry;
+}

@@ -1,0 +1,36 @@
+/** Joins a qtest session to a connection: a line in, a line out. */
+import type { HostConnection } from "../../base/host.ts";
+import { onAbort } from "../../base/signals.ts";
+import { QtestSession, type VirtualClock } from "./protocol.ts";
+
+/** Longest line, characters: a block of memory in hexadecimal. */
+const MAX_LINE = 4 << 20;
+
+/** Serves one client until it goes, or the machine. Never rejects. */
+export async function serveQtest(
+  connection: HostConnection,
+  { clock, signal }: { clock: VirtualClock; signal: AbortSignal },
+): Promise<void> {
+  const forget = onAbort(signal, () => void connection.close().catch(() => undefined));
+  const session = new QtestSession(clock);
+  const decoder = new TextDecoder();
+  const encoder = new TextEncoder();
+  let rest = "";
+  try {
+    for await (const bytes of connection.incoming) {
+      rest += decoder.decode(bytes, { stream: true });
+      const lines = rest.split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const answer = session.answer(line);
+        if (answer !== "") await connection.write(encoder.encode(answer));
+      }
+      if (rest.length > MAX_LINE) break;
+    }
+  } catch {
+    // The client has gone.
+  } finally {
+    forget();
+    await connection.close().catch(() => undefined);
+  }
+}
