@@ -4,10 +4,12 @@
  */
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import { libraryOver, sharedEngine } from "./api/library.ts";
+import { unflushedFiles } from "./api/node.ts";
 import type { DriverType } from "./block/model/contract.ts";
 import { portableDrivers } from "./drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "./drivers/protocol/file.ts";
 import type { Engine } from "./machine/engine.ts";
+import { warnAtExit } from "./platform/node/leftovers.ts";
 import { sameBytes } from "./platform/node/compare.ts";
 import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 
@@ -19,12 +21,16 @@ export { stdioConnection } from "./platform/node/stdio.ts";
 export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
   /** Drivers beside Blockwright's own. */
   drivers?: readonly DriverType[];
+  /** False: says nothing on stderr where the process ends while disks are open that were written to and not flushed. */
+  warnUnflushed?: boolean;
 }
 
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {
   const drivers = [...portableDrivers, file, hostDevice, hostCdrom, ...(options.drivers ?? [])];
-  return makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
+  const engine = makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
+  if (options.warnUnflushed ?? true) warnAtExit(engine, unflushedFiles);
+  return engine;
 }
 
 /** The engine of those who bring none; made when it is first asked for. It lets images open no other files. */

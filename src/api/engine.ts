@@ -44,6 +44,7 @@ const checkOptions = optionsOf<EngineOptions & EntryOptions>({
   drivers: "Drivers",
   native: "NativeCalls",
   io: "FileIo",
+  warnUnflushed: "bool",
 });
 
 /** What entries take beside it. */
@@ -52,6 +53,7 @@ interface EntryOptions {
   drivers?: unknown;
   native?: unknown;
   io?: unknown;
+  warnUnflushed?: unknown;
 }
 
 /** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */

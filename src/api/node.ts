@@ -68,12 +68,20 @@ export async function releaseIdle(engine: Engine): Promise<void> {
   for (const node of handles.get(engine) ?? []) if (!node.busy) await node.release();
 }
 
+/** The names of the files of open disks that were written to and not flushed since, by their handles; what lies in memory has none. */
+export function unflushedFiles(engine: Engine): string[] {
+  const names = [...(handles.get(engine) ?? [])].map((node) => node.unflushedFile);
+  return [...new Set(names)].filter((name) => name !== "");
+}
+
 /** A disk, image or filter that is open. Made by openNode(). */
 export class Node implements AsyncDisposable {
   readonly engine: Engine;
   readonly #backend: BlockBackend;
   readonly #permissions = new Mutex();
   #held = 0;
+  /** Something was written since the last flush that succeeded. */
+  #isUnflushed = false;
   #inFlight = 0;
   #closed: Promise<void> | undefined;
 
@@ -170,7 +178,14 @@ export class Node implements AsyncDisposable {
   /** Makes completed writes durable. */
   async flush(options: CallOptions = {}): Promise<void> {
     checkCall(options);
-    await this.#request(0, options, () => this.#backend.flush());
+    const before = this.#isUnflushed;
+    this.#isUnflushed = false;
+    try {
+      await this.#request(0, options, () => this.#backend.flush());
+    } catch (error) {
+      this.#isUnflushed ||= before;
+      throw error;
+    }
   }
 
   /**
@@ -213,6 +228,12 @@ export class Node implements AsyncDisposable {
     return abortable(imageInfo(this.blockNode, options.backingChain ?? false), options.signal);
   }
 
+  /** The file that was written to and not flushed since; empty where there is none. @internal */
+  get unflushedFile(): string {
+    const { node } = this.#backend;
+    return this.#isUnflushed && node ? imageFilename(node) : "";
+  }
+
   /** Requests of this handle are under way. */
   get busy(): boolean {
     return this.#inFlight > 0;
@@ -252,6 +273,7 @@ export class Node implements AsyncDisposable {
 
   async #perform(perm: number, body: () => Answer<void>): Promise<void> {
     if ((this.#held & perm) !== perm) await this.#take(perm);
+    if (perm & Perm.write) this.#isUnflushed = true;
     await body();
   }
 

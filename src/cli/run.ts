@@ -85,6 +85,7 @@ export class Run {
     this.progress = new VerbProgress(flags);
     this.#view = view ?? this.progress;
     this.engine = createEngine({
+      warnUnflushed: false,
       gate: fileGate(flags.gate, nodeHost()),
       io,
       ...(io === "in-turn" ? { arenaBytes: ARENA_BYTES } : {}),

@@ -82,7 +82,11 @@ class Daemon {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = createEngine({ gate: fileGate(gate, nodeHost()), strictErrorPolicy: strict });
+    this.#engine = createEngine({
+      gate: fileGate(gate, nodeHost()),
+      strictErrorPolicy: strict,
+      warnUnflushed: false,
+    });
     this.#host = this.#engine.graph.host;
     this.#devices = new CharacterDevices(this.#host.sockets);
     this.#registry = engineCommands({
