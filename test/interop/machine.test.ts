@@ -135,6 +135,18 @@ const scsi = ["-device", "virtio-scsi-pci,id=s", "-device", "scsi-cd,drive=e,id=
 const qmp = (execute: string, args: Record<string, unknown> = {}): string =>
   JSON.stringify({ execute, arguments: args });
 
+it.each([
+  ["snapshot=on", "snapshot=on is not supported by this machine"],
+  ["throttling.bps-total=1", "limits are not supported by this machine: use a throttle node"],
+  ["group=g", "limits are not supported by this machine: use a throttle node"],
+])("says what it does not have: %s", (option, why) => {
+  const { status, stderr } = ended(ours(["-drive", `${none},${option}`]));
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: `qemu-system-x86_64: -drive ${none},${option}: ${why}\n`,
+  });
+});
+
 describe("answers as QEMU does", () => {
   it.each<[string, string[], string[]]>([
     ["about its drives", [...drives, ...scsi], [qmp("query-block"), "info block", "info block v"]],
@@ -193,6 +205,17 @@ describe("answers as QEMU does", () => {
         "drive_del d",
         "drive_del d",
         "info block",
+      ],
+    ],
+    [
+      "about a device that waits for a reset",
+      ["-drive", none, "-device", "virtio-blk-pci,drive=d,id=x"],
+      [
+        qmp("device_del", { id: "x" }),
+        qmp("device_del", { id: "x" }),
+        qmp("system_reset"),
+        "info status",
+        "info status",
       ],
     ],
     [

@@ -141,7 +141,6 @@ function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "t
     if (value !== undefined) limits.push([name, value]);
   }
   const throttleGroup = takeOption(pairs, "throttling.group") ?? takeOption(pairs, "group");
-  for (const key of ["stats-account-invalid", "stats-account-failed"]) takeFlag(pairs, key);
   return {
     aio,
     throttling: limits.length === 0 ? undefined : (Object.fromEntries(limits) as ThrottleLimits),

@@ -35,8 +35,6 @@ export function formattingLine(graph: BlockGraph, { format, filename, size, back
 export class DriveMaker {
   readonly #board: Board;
   readonly #signal: AbortSignal;
-  /** Every drive gets an overlay that is thrown away. */
-  throwAway = false;
 
   constructor(board: Board, signal: AbortSignal) {
     this.#board = board;
@@ -49,8 +47,9 @@ export class DriveMaker {
     const place = this.#placeOf(wish);
     const name = wish.name ?? defaultName(place);
     if (this.#board.drive(name)) throw new CommandError(`Duplicate ID '${name}' for drive`);
-    if (wish.snapshot || this.throwAway)
-      throw new CommandError("snapshot=on is not supported by this machine");
+    if (wish.snapshot) throw new CommandError("snapshot=on is not supported by this machine");
+    if (wish.throttling || wish.throttleGroup !== undefined)
+      throw new CommandError("limits are not supported by this machine: use a throttle node");
     const drive = this.#board.addDrive({
       name,
       place,

@@ -6,6 +6,7 @@
 import { CommandError } from "../../base/errors.ts";
 import type { EventBus } from "../../base/event-bus.ts";
 import type { MachineEvent } from "../../wire/qapi/machine/table.ts";
+import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../engine.ts";
 import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
 import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
@@ -191,9 +192,20 @@ export class Board {
   async removeDevice(name: string): Promise<void> {
     const device = this.device(name);
     if (!device) throw new CommandError(`Device '${name}' not found`, { qmpClass: "DeviceNotFound" });
+    if (device.disk?.drive.place) this.#cancelJobs(device.disk.drive);
     if (!device.model.leavesAtReset) return this.#take(device);
     if (device.isLeaving) throw new CommandError(`Device ${device.id} is already in the process of unplug`);
     device.isLeaving = true;
+  }
+
+  /** A drive that goes with its device takes the jobs on it along. */
+  #cancelJobs({ node }: Drive): void {
+    for (const job of [...this.engine.jobs.jobs])
+      if (
+        job instanceof BlockJob &&
+        job.nodes.some((edge) => edge.node === node || edge.node === node?.filtered?.node)
+      )
+        void job.cancel({ force: true }).catch(() => undefined);
   }
 
   /** system_reset: what was asked to leave goes. */
@@ -216,7 +228,11 @@ export class Board {
     }
     const { clock } = this.engine.graph.host;
     // The command is answered first.
-    void clock.turn().then(() => this.#sayDeleted(id, path));
+    void clock.turn().then(() => {
+      // The device within a virtio proxy goes first.
+      if (disk && disk.backendPath !== (id || path)) this.#sayDeleted("", disk.backendPath);
+      this.#sayDeleted(id, path);
+    });
   }
 
   #sayDeleted(id: string, path: string): void {

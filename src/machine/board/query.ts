@@ -1,6 +1,7 @@
 /**
  * What a machine says of its drives: rows of query-block. Source: QAPI block-core schema and behaviour of QEMU 7.2.
  */
+import { skipImplicitFilters } from "../../block/model/chain.ts";
 import { deviceInfo } from "../../block/query.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 import type { Board } from "./board.ts";
@@ -20,7 +21,8 @@ function isNamed({ name, isForgotten }: Drive): boolean {
 /** The row of one drive. */
 export async function driveRow(drive: Drive): Promise<TypeOf<"BlockInfo">> {
   const disk = drive.user instanceof BoardDisk ? drive.user : undefined;
-  const { node } = drive;
+  // What a job has put over the disk is none of its user's business.
+  const node = drive.node && skipImplicitFilters(drive.node);
   return {
     device: drive.isForgotten ? "" : drive.name,
     ...(disk ? { qdev: disk.backendPath } : {}),

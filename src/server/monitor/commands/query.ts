@@ -75,7 +75,8 @@ function edgeRow(edge: Child, idOf: (thing: object) => number): TypeOf<"XDbgBloc
   };
 }
 
-const noStats: TypeOf<"BlockDeviceStats"> = {
+/** The statistics of nobody: a drive without a medium. */
+export const noStats: TypeOf<"BlockDeviceStats"> = {
   rd_bytes: 0,
   wr_bytes: 0,
   unmap_bytes: 0,
@@ -104,7 +105,8 @@ const noStats: TypeOf<"BlockDeviceStats"> = {
   timed_stats: [],
 };
 
-function nodeStats(node: BlockNode): TypeOf<"BlockStats"> {
+/** The statistics of a node and of what lies below it. */
+export function nodeStats(node: BlockNode): TypeOf<"BlockStats"> {
   const below = (node.primary ?? node.filtered)?.node;
   const backing = skipFilters(node) === node ? filterOrCow(node) : undefined;
   return {

@@ -3,8 +3,10 @@
  * Source: QAPI block, qdev, machine and misc schemas; behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
+import { skipImplicitFilters } from "../../../block/model/chain.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
+import type { Drive } from "../../../machine/board/drive.ts";
 import * as media from "../../../machine/board/media.ts";
 import { driveRow, listedDrives } from "../../../machine/board/query.ts";
 import type { Engine } from "../../../machine/engine.ts";
@@ -17,6 +19,7 @@ import {
 } from "../../../wire/qapi/machine/table.ts";
 import { schemaWith } from "../../../wire/qapi/index.ts";
 import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts";
+import { noStats, nodeStats } from "../commands/query.ts";
 import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { type HmpHost, runHmp } from "../hmp/run.ts";
 
@@ -123,11 +126,26 @@ function mediumHandlers(options: MachineCommandsOptions): MachineHandlers {
   };
 }
 
+/** The statistics of a drive, and of the disk in it below what jobs have put over it. */
+function statsRow(drive: Drive): TypeOf<"BlockStats"> {
+  const node = drive.node && skipImplicitFilters(drive.node);
+  const qdev = drive.user?.backendPath;
+  return {
+    device: drive.isForgotten ? "" : drive.name,
+    ...(qdev === undefined ? {} : { qdev }),
+    ...(node ? nodeStats(node) : { stats: noStats }),
+  };
+}
+
 /** The queries that look at drives where the daemon's look at an engine's devices. */
 function queryHandlers({ board }: MachineCommandsOptions): CommandHandlers<Engine> {
   return {
     "query-block": () =>
       Promise.all<TypeOf<"BlockInfo">>(listedDrives(board).map((drive) => driveRow(drive))),
+    "query-blockstats": (args, { engine }) => {
+      if (args["query-nodes"]) return engine.graph.nodes.map(nodeStats);
+      return listedDrives(board).map((drive) => statsRow(drive));
+    },
   };
 }
 

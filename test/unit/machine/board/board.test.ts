@@ -1,0 +1,44 @@
+// Drives and devices of a machine without a CPU: what a device that goes takes along, and what queries see below a job's filter.
+import { expect, test } from "vitest";
+import { createEngine } from "../../../../src/node.ts";
+import { startMirror } from "../../../../src/job/mirror/mirror.ts";
+import { Board } from "../../../../src/machine/board/board.ts";
+import { driveRow } from "../../../../src/machine/board/query.ts";
+
+const place = { interface: "none", bus: 0, unit: 0, isCdrom: false } as const;
+
+async function plugged(): Promise<{ board: Board; events: string[] }> {
+  const engine = createEngine();
+  const { graph } = engine;
+  const board = new Board(engine);
+  for (const name of ["disk", "target"])
+    await graph.add({ driver: "memory", "node-name": name, size: 4 << 20 });
+  const drive = board.addDrive({ name: "d", place });
+  await drive.insert(graph.node("disk"));
+  await board.addDevice({ driver: "virtio-scsi-pci", properties: {} });
+  await board.addDevice({ driver: "scsi-hd", id: "x", properties: { drive: "d" } });
+  await startMirror(graph, { device: "d", target: "target", sync: "full", speed: 1 });
+  const events: string[] = [];
+  graph.events.subscribe(({ event }) => void events.push(event));
+  return { board, events };
+}
+
+test("a drive goes with its device, and the jobs on it end", async () => {
+  const { board, events } = await plugged();
+  const { engine } = board;
+  await board.removeDevice("x");
+  while (!events.includes("BLOCK_JOB_CANCELLED") || !events.includes("DEVICE_DELETED"))
+    await engine.graph.host.clock.turn();
+  expect(board.drive("d")).toBeUndefined();
+  expect(engine.jobs.jobs).toEqual([]);
+  expect(engine.graph.node("disk").parents.size).toBe(0);
+  await expect(board.removeDevice("x")).rejects.toThrow("Device 'x' not found");
+  await engine.close();
+});
+
+test("query-block tells of the disk below a job's filter", async () => {
+  const { board } = await plugged();
+  const row = await driveRow(board.drive("d")!);
+  expect(row).toMatchObject({ device: "d", qdev: "x", inserted: { "node-name": "disk", drv: "memory" } });
+  await board.engine.close();
+});
