@@ -2,6 +2,7 @@
  * Walks the dirty extents of a copy's bitmap, many fetched by one kernel call. Others change the bitmap meanwhile: the
  * batch is dropped when they did, so that no extent is ever handed out that someone else has taken.
  */
+import { assert } from "../../base/assert.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 
@@ -47,11 +48,13 @@ export class DirtyCursor {
 
   /** Takes a beginning of what peek() just returned: its bits are cleared and the cursor goes behind it. */
   take(range: ByteRange): void {
+    const [at, bytes] = [this.#pairs[2 * this.#index]!, this.#pairs[2 * this.#index + 1]!];
+    assert(range.offset === at && range.bytes > 0 && range.bytes <= bytes, "what is taken was not shown");
     const fresh = this.#generation === this.#source.generation;
     this.#source.markClean(range);
     if (fresh) this.#generation = this.#source.generation;
     this.#at = range.offset + range.bytes;
-    const left = this.#pairs[2 * this.#index + 1]! - range.bytes;
+    const left = bytes - range.bytes;
     if (left > 0) {
       this.#pairs[2 * this.#index] = this.#at;
       this.#pairs[2 * this.#index + 1] = left;

@@ -7,6 +7,7 @@
  * original content (a guest write has it copied first), so a block status once learnt holds as long as it is dirty.
  * Source: behaviour of QEMU 7.2's block-copy.
  */
+import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/host.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
@@ -107,12 +108,17 @@ export class BlockCopy implements CopyState {
 
   /** `range` must be whole clusters. */
   markClean(range: ByteRange): void {
+    const end = range.offset + range.bytes;
+    const isWhole =
+      range.offset % this.clusterSize === 0 && (end % this.clusterSize === 0 || end === this.length);
+    assert(isWhole, "a part of a cluster counts as copied");
     this.#generation += 1;
     this.bitmap.reset(range.offset, range.bytes);
   }
 
   /** Replaces what is to be copied. No pass may run. */
   restrictTo(bitmap: Bitmap): void {
+    assert(this.#passes.size === 0, "what is to be copied is replaced under a pass");
     this.#generation += 1;
     this.bitmap.clear();
     this.bitmap.merge(bitmap);
@@ -120,6 +126,7 @@ export class BlockCopy implements CopyState {
 
   /** Frees the bitmap; nothing may be called afterwards. */
   free(): void {
+    assert(this.inFlight.size === 0, "a copy ends with clusters under way");
     this.bitmap.free();
   }
 

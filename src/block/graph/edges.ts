@@ -62,6 +62,7 @@ export async function attachChild(
   // It still waits for its last requests, but is as good as gone.
   if (init.node.closing)
     throw new CommandError(`Failed to find node with node-name='${init.node.name}'`, { code: "ENOENT" });
+  assert(!leadsTo(init.node, init.parent.parentNode), `an edge to '${init.node.name}' would close a circle`);
   const child = new ChildEdge(init);
   link(child);
   try {

@@ -16,7 +16,7 @@ import type { TrackedRequest } from "../model/request.ts";
 import {
   changing,
   checkOpen,
-  checkRange,
+  checkRequest,
   checkWritable,
   copyUnit,
   inFlight,
@@ -39,9 +39,8 @@ export function pread(
   flags: RequestFlags = 0,
 ): Answer<void> {
   try {
-    checkOpen(node, "pread");
     const bytes = buffer.byteLength;
-    checkRange(node, "pread", offset, bytes);
+    checkRequest(node, "pread", offset, bytes);
     if (bytes === 0) return undefined;
     const copies = flags & Req.copyOnRead && !holdsAll(node, { offset, buffer, flags });
     if (copies || !isPlain(node, offset, bytes)) return readInTurn(node, { offset, buffer, flags });
@@ -99,9 +98,8 @@ export function pwrite(
   flags: RequestFlags = 0,
 ): Answer<void> {
   try {
-    checkOpen(node, "pwrite");
     const bytes = buffer.byteLength;
-    checkRange(node, "pwrite", offset, bytes);
+    checkRequest(node, "pwrite", offset, bytes);
     if (bytes === 0) return undefined;
     const write: DataRequest = { offset, buffer, flags };
     const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
@@ -224,8 +222,7 @@ async function flushOnce(node: BlockNode): Promise<void> {
 
 /** Changes the node's length, bytes. Errors: EINVAL for a bad size, ENOTSUP where the driver can't. */
 export async function truncate(node: BlockNode, size: number, options: TruncateOptions): Promise<void> {
-  checkOpen(node, "truncate");
-  checkRange(node, "truncate", size, 0);
+  checkRequest(node, "truncate", size, 0);
   if (node.readOnly)
     throw new BlockError({ code: "EACCES", op: "truncate", node: node.name, message: "Image is read-only" });
   const old = node.length;

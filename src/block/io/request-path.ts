@@ -12,8 +12,9 @@ import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
 import type { RequestKind, TrackedRequest } from "../model/request.ts";
 
-/** Throws EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
-export function checkRange(node: BlockNode, op: string, offset: number, bytes: number): void {
+/** Throws ENOMEDIUM when the node is closed, and EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
+export function checkRequest(node: BlockNode, op: string, offset: number, bytes: number): void {
+  checkOpen(node, op);
   const end = offset + bytes;
   if (offset >= 0 && bytes >= 0 && Number.isSafeInteger(end) && end <= limits.maxImageBytes) return;
   throw new BlockError({

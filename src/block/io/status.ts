@@ -8,7 +8,7 @@ import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
 import { type BlockNode, nodeOf } from "../model/node.ts";
-import { checkOpen, checkRange, leave } from "./request-path.ts";
+import { checkRequest, leave } from "./request-path.ts";
 
 /**
  * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is
@@ -21,8 +21,7 @@ export function blockStatus(
   wantZero = true,
 ): Answer<BlockStatus> {
   try {
-    checkOpen(node, "blockStatus");
-    checkRange(node, "blockStatus", offset, bytes);
+    checkRequest(node, "blockStatus", offset, bytes);
     assert(bytes > 0, "block status of an empty range");
     const left = node.length - offset;
     if (left <= 0) return { bytes, data: false, zero: true, allocated: false, eof: true };

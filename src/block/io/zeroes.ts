@@ -11,8 +11,7 @@ import type { BlockNode } from "../model/node.ts";
 import { readPadding } from "./read-modify-write.ts";
 import {
   changing,
-  checkOpen,
-  checkRange,
+  checkRequest,
   checkWritable,
   inFlight,
   isPlain,
@@ -34,8 +33,7 @@ export function pwriteZeroes(
   flags: RequestFlags = 0,
 ): Answer<void> {
   try {
-    checkOpen(node, "pwriteZeroes");
-    checkRange(node, "pwriteZeroes", offset, bytes);
+    checkRequest(node, "pwriteZeroes", offset, bytes);
     if (bytes === 0) return undefined;
     const effective = node.options.discard === "unmap" ? flags : flags & ~Req.mayUnmap;
     const zeroing = { offset, bytes, flags: effective };
@@ -118,8 +116,7 @@ async function zeroEdge(node: BlockNode, { from, to }: { from: number; to: numbe
  */
 export function pdiscard(node: BlockNode, offset: number, bytes: number): Answer<void> {
   try {
-    checkOpen(node, "pdiscard");
-    checkRange(node, "pdiscard", offset, bytes);
+    checkRequest(node, "pdiscard", offset, bytes);
     if (node.readOnly)
       throw new BlockError({ code: "EPERM", op: "pdiscard", node: node.name, offset, bytes });
     if (bytes === 0 || node.options.discard !== "unmap" || !node.driver.pdiscard) return undefined;

@@ -7,7 +7,7 @@
  * snapshot up (on-cbw-error=break-snapshot) and has. A failed copy emits no event: the guest's write fails.
  * Source: QAPI BlockdevOptionsCbw; behaviour of QEMU 7.2.
  */
-import { AssertionError } from "../../base/assert.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
 import type { Answer } from "../../base/answer.ts";
 import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/node.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
@@ -239,6 +239,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
         pass.cancel();
         void pass.done.then(() => {
           this.#abandoned -= 1;
+          assert(this.#abandoned >= 0, "more copies ended than were given up");
           this.#node.services.changes.wake();
         });
         resolve(true);

@@ -2,6 +2,7 @@
  * The jobs of one engine, newest first, with the rules for their ids and the lists that queries answer.
  * Invariant: an id belongs to one job from its creation until it is dismissed.
  */
+import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
 import { Mutex } from "../../base/signals.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
@@ -72,6 +73,7 @@ export class JobRegistry implements JobHome {
 
   /** Adds a new job; Job's constructor calls it. */
   add(job: Job): void {
+    assert(!this.#jobs.includes(job), "a job was made twice");
     this.#jobs.unshift(job);
   }
 

@@ -5,6 +5,7 @@
  * Invariant: while `settling` is set the members' ends are being carried out and no verb is accepted; it is the stretch
  * that QEMU runs without returning to its monitor. It begins when no job is being started, and none is meanwhile.
  */
+import { assert } from "../../base/assert.ts";
 import { Wakeup } from "../../base/signals.ts";
 import type { JobHome } from "./environment.ts";
 import type { JobStatus } from "./verbs.ts";
@@ -44,6 +45,8 @@ export class JobTransaction {
 
   /** Adds a new job. */
   add(job: TransactionMember): void {
+    assert(!this.jobs.includes(job), "a job is in its transaction twice");
+    assert(!this.settling, "a job joins a transaction that ends");
     this.jobs.unshift(job);
   }
 

@@ -2,7 +2,7 @@
  * The end of a mirror: the target takes the source's place (or does not), and the filter leaves the graph. It runs once,
  * from prepare or from abort, while the source is still drained. Source: behaviour of QEMU 7.2's mirror_exit_common.
  */
-import { AssertionError } from "../../base/assert.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
 import { closing } from "../../base/closing.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { type Lease, Leases } from "../../base/lease.ts";
@@ -140,6 +140,7 @@ export class MirrorExit {
     const replaced = this.#toReplace ?? source;
     const alike = await graph.switched(target, replaced.readOnly);
     const replace = async (): Promise<void> => {
+      assert(source.quiesceCounter > 0, "the target takes over from a source that may still be written");
       if (!presentsSame(replaced, source)) throw new CommandError(this.#changedMessage(target));
       await graph.replace(replaced, target);
       this.#switched = true;

@@ -3,6 +3,7 @@
  * Invariant: a freed slot is taken again only after its freeing is durable, so that no crash shows one cluster's data as
  * another's.
  */
+import { assert } from "../../../base/assert.ts";
 
 /** Slots by number, from 0 on; owners are cluster + 1, 0 for none. */
 export class Slots {
@@ -54,18 +55,21 @@ export class Slots {
 
   /** Hands back a slot that was taken and got no owner. */
   unused(slot: number): void {
+    assert(this.ownerOf(slot) === 0, "a cluster's slot was handed back as unused");
     if (slot === this.#count - 1) this.#count -= 1;
     else this.#free.push(slot);
     this.#free.sort((a, b) => b - a);
   }
 
   own(slot: number, cluster: number): void {
+    assert(this.ownerOf(slot) === 0 && slot < this.#count, "a slot got a second owner");
     this.#setOwner(slot, cluster + 1);
     this.#changed.add(slot);
   }
 
   /** Takes a slot from its owner. */
   release(slot: number): void {
+    assert(this.ownerOf(slot) !== 0, "a slot was freed twice");
     this.#owners[slot] = 0;
     this.#changed.add(slot);
     this.#freed.push(slot);

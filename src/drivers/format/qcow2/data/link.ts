@@ -3,6 +3,7 @@
  *
  * Invariant: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier).
  */
+import { assert } from "../../../../base/assert.ts";
 import { type Answer, together } from "../../../../base/answer.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, writeEntry } from "../disk/layout.ts";
 import { free, unallocate } from "../metadata/allocate.ts";
@@ -20,7 +21,11 @@ export function finish(
   isWritten: (index: number) => boolean,
 ): Answer<void> {
   const lost: Segment[] = [];
-  for (const { slice } of segments) if (slice) slice.users -= 1;
+  for (const { slice } of segments) {
+    if (!slice) continue;
+    assert(slice.users > 0, "a table was let go that nobody used");
+    slice.users -= 1;
+  }
   for (let index = 0; index < segments.length; index++) {
     const segment = segments[index]!;
     if (isWritten(index)) link(image, segment);
@@ -45,6 +50,8 @@ function link(image: Image, segment: Segment): void {
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
   const first = entryPlace(image, segment.guest);
+  const end = first + count * entryBytes;
+  assert(count > 0 && end <= slice.bytes.byteLength, "a write leaves the table that maps it");
   for (let index = 0; index < count; index++) {
     const at = first + index * entryBytes;
     if (entryBytes > 8) linkSubclusters(image, { slice, segment, at, from: index * clusterSize - inCluster });
@@ -53,7 +60,7 @@ function link(image: Image, segment: Segment): void {
     if (segment.action === "new" && (high | low) !== 0) dropEntry(image, high, low);
     writeEntry(slice.view, at, segment.host - inCluster + index * clusterSize, COPIED_HIGH);
   }
-  image.l2.markDirty(slice, first, first + count * entryBytes);
+  image.l2.markDirty(slice, first, end);
   image.barrierBeforeL2 = true;
 }
 

@@ -2,6 +2,7 @@
  * Changing the virtual size: the L1 table grows into new clusters, the header names the new size last; shrinking drops the
  * clusters beyond the end first. Each step is durable before the next one relies on it. Source: qcow2.txt, "Header".
  */
+import { assert } from "../../../../base/assert.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { TruncateOptions } from "../../../../block/model/contract.ts";
@@ -19,7 +20,7 @@ import {
   refcountTableEntries,
 } from "../metadata/refcounts.ts";
 import { writableSlice } from "../metadata/tables.ts";
-import { makeRoom, writeBackLocked } from "../metadata/write-back.ts";
+import { isDirty, makeRoom, writeBackLocked } from "../metadata/write-back.ts";
 import { writeGuest } from "../data/write.ts";
 import { discardFully, zeroClusters } from "../data/zeroes-discard.ts";
 
@@ -65,6 +66,7 @@ async function truncateDataFile(image: Image, options: TruncateOptions): Promise
 async function shrink(image: Image, size: number, options: TruncateOptions): Promise<void> {
   if (options.preallocation !== "off") refuse("Preallocation can't be used for shrinking an image");
   const { clusterSize, l2Coverage } = image.geometry;
+  assert(size < image.size, "a disk shrinks to more than it is");
   const keep = Math.ceil(size / clusterSize) * clusterSize;
   const oldSize = image.size;
   const end = Math.ceil(oldSize / clusterSize) * clusterSize;
@@ -153,6 +155,7 @@ async function grow(image: Image, size: number, options: TruncateOptions): Promi
 
 /** Everything before is durable first, and the size is when this returns. */
 async function setSize(image: Image, size: number): Promise<void> {
+  assert(!isDirty(image), "the disk's size is changed before what it maps is written");
   await image.file.flush();
   await updateHeader(image, (header) => {
     header.size = size;
@@ -203,6 +206,7 @@ export async function growL1(image: Image, entries: number): Promise<void> {
     changed.l1Size = entries;
   });
   await image.file.flush();
+  assert(image.l1.dirtyTables === 0, "an L1 table is left with entries that were not copied");
   image.l1.clear();
   image.noteL1();
   if (old.count > 0) await addRefcounts(image, old, -1);

@@ -6,6 +6,7 @@
  * then), so no table in the file ever points to a cluster that already holds something else.
  * Source: qcow2.txt, "Host cluster management".
  */
+import { assert } from "../../../../base/assert.ts";
 import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
@@ -35,6 +36,7 @@ export interface Allocation {
 
 /** Takes `count` adjacent clusters, refcount 1 each. Errors: EFBIG beyond the limits, ENOSPC and EIO of the file. */
 export function allocate(image: Image, count: number): Answer<Allocation> {
+  assert(count > 0, "no cluster was asked for");
   const told = image.event("cluster_alloc");
   return told ? told.then(() => take(image, count)) : take(image, count);
 }
@@ -68,6 +70,7 @@ function taken(image: Image, cluster: number, count: number): Allocation {
 }
 
 function takeFresh(image: Image, cluster: number, count: number): Allocation {
+  assert(cluster > 0, "the header's cluster was handed out");
   const { clusterSize } = image.geometry;
   const fresh = cluster * clusterSize >= image.untouchedFrom;
   // From its end on nobody has written anything; before it clusters may hold anything.
@@ -93,6 +96,7 @@ export function reserveTable(image: Image, offset: number): Answer<void> {
 
 /** Removes one reference of each cluster once that is safe: after the tables without them are durable. */
 export function free(image: Image, run: { cluster: number; count: number }, reason: FreeReason): void {
+  assert(run.count > 0, "an empty run was freed");
   const last = image.freed.at(-1);
   image.freedClusters += run.count;
   if (last && last.reason === reason && last.cluster + last.count === run.cluster) {
@@ -210,6 +214,7 @@ async function growRefcountTable(image: Image, entries: number): Promise<void> {
   };
   await image.event("reftable_grow");
   const table = await buildTable(image, entries);
+  assert(table.bytes.byteLength / 8 > refcountTableEntries(image), "the refcount table did not grow");
   await image.event("refblock_alloc_write_table");
   await image.refcountBlocks.writeDirty();
   await image.checkOverlap(table.cluster * clusterSize, table.bytes.byteLength);
@@ -243,6 +248,7 @@ async function buildTable(image: Image, entries: number): Promise<NewTable> {
     blocks = needBlocks;
     clusters = needClusters;
   }
+  assert(blocks * blockEntries >= blocks + clusters, "new refcount blocks don't count themselves");
   if (clusters * clusterSize > limits.qcow2MaxRefcountTableBytes) throw blockError("EFBIG", "refcount table");
   const bytes = new Uint8Array(clusters * clusterSize);
   const table = { bytes, view: new DataView(bytes.buffer), cluster: first + blocks, clusters };

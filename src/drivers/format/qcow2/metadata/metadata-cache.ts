@@ -98,6 +98,7 @@ export class MetadataCache {
   /** Notes that the bytes [from, to) changed. */
   markDirty(table: CachedTable, from: number, to: number): void {
     assert(this.#tables.get(table.offset) === table, "a dropped table was changed");
+    assert(from >= 0 && from < to && to <= this.#init.tableBytes, "a change lies outside of its table");
     if (table.dirtyTo === 0) {
       table.dirtyFrom = from;
       table.dirtyTo = to;

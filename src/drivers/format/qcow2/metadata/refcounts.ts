@@ -47,6 +47,7 @@ function namedOffset(image: Image, table: CachedTable, block: number): Answer<nu
 export async function setBlockOffset(image: Image, block: number, offset: number): Promise<void> {
   const table = await tableOf(image, block);
   const at = slotOf(image, block);
+  assert(offset > 0 && offset % image.geometry.clusterSize === 0, "a refcount block lies on no cluster");
   writeU64(table.view, at, offset);
   image.refcountTable.markDirty(table, at, at + 8);
   image.metadata.addTable("refcount block", offset);
@@ -176,7 +177,8 @@ function notePart(
 }
 
 function addToPart(image: Image, { block, cluster, first, length }: Part, delta: 1 | -1): void {
-  const { refcountOrder: order } = image.geometry;
+  const { refcountOrder: order, blockEntries } = image.geometry;
+  assert(length > 0 && first + length <= blockEntries, "a part of a run leaves its refcount block");
   for (let index = 0; index < length; index++) {
     const value = addToRefcount(block, { index: first + index, order }, delta);
     if (value === 0) noteFree(image, cluster + index);

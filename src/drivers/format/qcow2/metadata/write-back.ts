@@ -9,6 +9,7 @@
  * a state in which every reference is counted. The metadata lock is held throughout, so no step sees changes of requests
  * that came later.
  */
+import { assert } from "../../../../base/assert.ts";
 import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { errnoOf } from "../../../../base/errors.ts";
@@ -40,14 +41,21 @@ export async function writeBackLocked(image: Image): Promise<void> {
   }
   if (image.l2.dirtyTables > 0) {
     if (image.barrierBeforeL2) await barrier(image);
+    assert(isCounted(image), "tables are written before the counts of what they name");
     await image.l2.writeDirty();
   }
   image.barrierBeforeL2 = false;
   if (image.l1.dirtyTables > 0) {
     await barrier(image);
+    assert(isCounted(image) && image.l2.dirtyTables === 0, "L1 entries are written before what they name");
     await image.l1.writeDirty();
   }
   if (image.freed.length > 0) await applyFrees(image);
+}
+
+/** Whether the file has all refcounts, those of freed clusters apart. */
+function isCounted({ refcountBlocks, refcountTable }: Image): boolean {
+  return refcountBlocks.dirtyTables === 0 && refcountTable.dirtyTables === 0;
 }
 
 /**
