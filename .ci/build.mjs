@@ -29,6 +29,7 @@ export const entries = {
   worker: "src/worker.ts",
   "file-disk": "src/adapters/file-disk.ts",
   "random-access": "src/adapters/random-access.ts",
+  emscripten: "src/adapters/emscripten.ts",
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
 };

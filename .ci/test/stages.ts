@@ -133,6 +133,7 @@ export const programs: readonly Program[] = [
     debian: "libwebkit2gtk-4.1-0",
     wantedBy: /^test\/acceptance\/webkit\.test/,
   },
+  { name: "emcc", debian: "emscripten", wantedBy: /^test\/acceptance\/emscripten\.test/ },
   { name: "Xvfb", debian: "xvfb", wantedBy: /^test\/acceptance\/webkit\.test/ },
   { name: "openssl", debian: "openssl", wantedBy: /^test\/unit\/drivers\/protocol\/https\.node\.test/ },
 ];

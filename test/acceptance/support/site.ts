@@ -12,6 +12,11 @@ const TYPES: Readonly<Record<string, string>> = {
   ".wasm": "application/wasm",
 };
 
+const ISOLATION = [
+  ["Cross-Origin-Opener-Policy", "same-origin"],
+  ["Cross-Origin-Embedder-Policy", "require-corp"],
+] as const;
+
 /** The host. */
 export class Site implements AsyncDisposable {
   readonly #server: Server;
@@ -20,8 +25,12 @@ export class Site implements AsyncDisposable {
     this.#server = server;
   }
 
-  static async serve(folder: string): Promise<Site> {
-    const server = createServer((request, response) => answer(folder, request, response));
+  /** With `isIsolated` its pages are cross-origin isolated, and have shared memory. */
+  static async serve(folder: string, { isIsolated = false } = {}): Promise<Site> {
+    const server = createServer((request, response) => {
+      if (isIsolated) for (const [name, value] of ISOLATION) response.setHeader(name, value);
+      answer(folder, request, response);
+    });
     await new Promise<void>((resolve) => {
       server.listen(0, "127.0.0.1", resolve);
     });
