@@ -88,7 +88,7 @@ test.skipIf(process.getuid?.() !== 0 || process.seteuid === undefined)(
     try {
       await expect(open("secret")).rejects.toMatchObject({
         code: "EACCES",
-        message: `Could not open '${path("secret")}': Permission denied`,
+        message: `Could not open '${path("secret")}': Permission denied (\`readOnly: true\` opens it for reading only)`,
       });
     } finally {
       process.seteuid!(0);
