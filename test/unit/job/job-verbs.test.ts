@@ -124,6 +124,6 @@ describe("a job in each state refuses what it must", () => {
     const column = jobStatuses.indexOf(status);
     const refused = `Job 'j' in state '${status}' cannot accept command verb '${verb}'`;
     if (accepted[verb][column] === "1") expect(() => job.applyVerb(verb)).not.toThrow();
-    else expect(() => job.applyVerb(verb)).toThrow(new CommandError(refused));
+    else expect(() => job.applyVerb(verb)).toThrow(new CommandError(refused, { code: "EBUSY" }));
   });
 });
