@@ -3,10 +3,10 @@
  */
 import { Command, type OutputConfiguration } from "commander";
 import { version } from "../version.ts";
-import { addVerbs } from "./verbs.ts";
+import { addVerbs, verbNames } from "./verbs.ts";
 import { programName, standIn, standInVersion, takeName } from "./program.ts";
 import { runAs, standInFor } from "./stand-in.ts";
-import { usageError, usageHint } from "./usage.ts";
+import { type Known, usageError, usageHint } from "./usage.ts";
 
 async function main(): Promise<void> {
   // Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
@@ -18,8 +18,14 @@ async function main(): Promise<void> {
   const alias = standIn();
 
   const output: OutputConfiguration = {
-    outputError: (text, write) => write(`${programName()}: ${usageError(text, args)}\n`),
+    outputError: (text, write) => write(`${programName()}: ${usageError(text, args, known())}\n`),
   };
+  const known = (): Known => ({
+    verbs: verbNames,
+    options: [program, ...program.commands.filter((command) => command.name() === args[0])].flatMap(
+      ({ options }) => options.flatMap(({ long }) => long ?? []),
+    ),
+  });
 
   const program = new Command(programName())
     .description(
@@ -29,6 +35,7 @@ async function main(): Promise<void> {
     .showHelpAfterError(usageHint())
     .showSuggestionAfterError(false)
     .configureOutput(output)
+    .configureHelp({ subcommandTerm: (command) => `${command.name()} ${command.usage()}` })
     .enablePositionalOptions();
 
   const isForeign = alias?.verbs?.includes(args[0] ?? "") === false;

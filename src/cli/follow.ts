@@ -166,7 +166,7 @@ export class JobFollower implements View {
     const { signal } = this.run;
     const terminal = createInterface({ input: process.stdin, output: process.stderr, signal });
     terminal.on("SIGINT", () => process.kill(process.pid, "SIGINT"));
-    terminal.setPrompt("[r]esume, [c]ancel? ");
+    terminal.setPrompt("[r]esume, [c]ancel? (a letter, then Enter) ");
     terminal.prompt();
     try {
       // Lines that were typed ahead count too; the end of the input is a no.

@@ -43,7 +43,9 @@ export class RateMeter {
 
 /** `mirror   42.3%  1.2 GiB of 2.9 GiB  812 MiB/s  ETA 0:03`. */
 export function progressLine(view: JobView, meter: RateMeter): string {
-  const percent = view.length > 0 ? (100 * view.offset) / view.length : 100;
+  // A job that does not know yet how much there is has done nothing.
+  const nothing = view.status === "concluded" || view.status === "null" ? 100 : 0;
+  const percent = view.length > 0 ? (100 * view.offset) / view.length : nothing;
   const left = meter.secondsLeft(view);
   const eta = left === undefined ? "ETA -:--" : `ETA ${formatSeconds(left)}`;
   const stalled = view.status === "paused" || view.status === "standby" ? `  ${view.status}` : "";

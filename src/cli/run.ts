@@ -8,12 +8,12 @@
 import { printable, printableMessage } from "./printable.ts";
 import { firstFailure } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
-import { fileGate } from "../block/model/gate.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
-import { type Engine, type QmpEvent, createEngine, nodeHost } from "../node.ts";
+import { type Engine, type QmpEvent, createEngine } from "../node.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import { endAtOnce } from "../platform/node/exit.ts";
 import type { VerbFlags } from "./options/flags.ts";
+import { gateOf } from "./options/gate.ts";
 import { addObjects } from "./options/objects.ts";
 import { VerbProgress } from "./percent.ts";
 import { programName } from "./program.ts";
@@ -86,7 +86,7 @@ export class Run {
     this.#view = view ?? this.progress;
     this.engine = createEngine({
       warnUnflushed: false,
-      gate: fileGate(flags.gate, nodeHost()),
+      gate: gateOf(flags.gate),
       io,
       ...(io === "in-turn" ? { arenaBytes: ARENA_BYTES } : {}),
     });

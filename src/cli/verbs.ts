@@ -68,6 +68,9 @@ const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   man: async () => (await import("./verbs/completion/command.ts")).addMan,
 };
 
+/** Their names. */
+export const verbNames: readonly string[] = Object.keys(verbs);
+
 const OF_ALL = ["completion", "man"];
 const OF_NONE = ["-V", "--version"];
 

@@ -55,12 +55,20 @@ describe("completion", () => {
     const lines = [...verbs.keys()].map((verb) => `ask ${verb} -; ask ${verb} --gate ""`);
     const script = `source ./completion.bash; complete -p blockwright
       ask() { COMP_WORDS=(blockwright "$@"); COMP_CWORD=$#; _blockwright; echo "\${COMPREPLY[*]}"; }
-      ask ""; ask che; ask check -f ""\n${lines.join("\n")}`;
-    const [registered, first, begun, format, ...rest] = run("bash", ["--norc", "-c"], script).split("\n");
+      ask ""; ask che; ask check -f ""; ask check -r ""; ask measure --output ""; ask convert -t w; ask create -o lazy
+      ask completion ""; ask man che; ask daemon --moni; ask daemon --gate l; ask io -r ""\n${lines.join("\n")}`;
+    const printed = run("bash", ["--norc", "-c"], script).split("\n");
+    const [registered, first, begun] = printed;
+    const [values, rest] = [printed.slice(3, 12), printed.slice(12)];
     expect(registered).toBe("complete -o default -F _blockwright blockwright");
     expect(sorted(first)).toEqual(expect.arrayContaining([...verbs.keys(), "daemon", "--help"]));
     expect(begun).toBe("check");
-    expect(format).toBe("");
+    expect(values).toEqual([
+      ...["raw qcow2 luks", "leaks all", "human json", "writeback writethrough", "lazy_refcounts="],
+      ...["bash zsh fish", "check", "--monitor", "local"],
+    ]);
+    // The file of a verb whose option takes no value.
+    expect(rest.shift()).toBe("");
     [...verbs].forEach(([verb, options], index) => {
       expect({ verb, options: sorted(rest[2 * index]) }).toEqual({ verb, options: options.toSorted() });
       const policies = options.includes("--gate") ? "deny same-dir local all" : "";
@@ -84,6 +92,8 @@ describe("completion", () => {
       const found = [...(rest[index] ?? "").matchAll(/[ |]\*(-[\w-]+)\[/g)].map((match) => match[1] ?? "");
       expect({ verb, found: found.toSorted() }).toEqual({ verb, found: options.toSorted() });
       if (options.includes("--gate")) expect(rest[index]).toContain(":policy:(deny same-dir local all)");
+      if (verb === "check") expect(rest[index]).toContain(":what:(leaks all)");
+      if (verb === "completion") expect(rest[index]).toContain("1:word:(bash zsh fish)");
     });
   });
 
@@ -94,8 +104,13 @@ describe("completion", () => {
     );
     const script = `source ./completion.fish
       function ask; echo (complete -C $argv[1] | string replace -r "\\t.*" ""); end
-      ask "blockwright "\n${asks.join("\n")}`;
-    const [first, ...rest] = run("fish", ["--no-config", "-c"], script).split("\n");
+      ask "blockwright "; ask "blockwright check -r "; ask "blockwright completion "; ask "blockwright daemon --moni"\n${asks.join("\n")}`;
+    const [first, repair, shells, daemon, ...rest] = run("fish", ["--no-config", "-c"], script).split("\n");
+    expect([repair, shells, daemon].map(sorted)).toEqual([
+      ["all", "leaks"],
+      ["bash", "fish", "zsh"],
+      ["--monitor"],
+    ]);
     expect(sorted(first)).toEqual(expect.arrayContaining([...verbs.keys()]));
     [...verbs].forEach(([verb, options], index) => {
       const found = new Set([...sorted(rest[3 * index]), ...sorted(rest[3 * index + 1])]);

@@ -6,10 +6,9 @@ import { printableMessage } from "../printable.ts";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { Host, HostConnection } from "../../base/host.ts";
-import { fileGate } from "../../block/model/gate.ts";
-import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
+import { gatePolicies } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
-import { createEngine, type Engine, nodeHost } from "../../node.ts";
+import { createEngine, type Engine } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
@@ -20,22 +19,9 @@ import { parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
+import { defaultGate, type GateChoice, gateOf, readGate } from "../options/gate.ts";
+import { options } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
-
-const options = {
-  blockdev: { type: "string", multiple: true },
-  object: { type: "string", multiple: true },
-  chardev: { type: "string", multiple: true },
-  monitor: { type: "string", multiple: true },
-  export: { type: "string", multiple: true },
-  "nbd-server": { type: "string", multiple: true },
-  pidfile: { type: "string" },
-  daemonize: { type: "boolean" },
-  gate: { type: "string" },
-  "strict-error-policy": { type: "boolean" },
-  version: { type: "boolean", short: "V" },
-  help: { type: "boolean", short: "h" },
-} as const;
 
 const usage = `
   --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
@@ -46,7 +32,7 @@ const usage = `
                          a character device for a monitor
   --monitor [chardev=]<ID>[,mode=control][,pretty=on|off]
                          a QMP monitor on a character device
-  --gate deny|same-dir|local|all
+  --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
   --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
   --pidfile <FILE>       write the process id there
@@ -78,15 +64,11 @@ class Daemon {
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, strict }: { gate: GatePolicy; strict: boolean }) {
+  constructor({ gate, strict }: { gate: GateChoice; strict: boolean }) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = createEngine({
-      gate: fileGate(gate, nodeHost()),
-      strictErrorPolicy: strict,
-      warnUnflushed: false,
-    });
+    this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
     this.#host = this.#engine.graph.host;
     this.#devices = new CharacterDevices(this.#host.sockets);
     this.#registry = engineCommands({
@@ -186,7 +168,7 @@ export async function daemon(args: string[]): Promise<number> {
     return print(
       `${standIn() ? standInVersion() : `blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)`}\n`,
     );
-  const gate = gatePolicies.find((policy) => policy === (values.gate ?? "local"));
+  const gate = values.gate === undefined ? defaultGate : readGate(values.gate);
   if (gate === undefined) return fail(`--gate ${values.gate}: one of ${gatePolicies.join(", ")} is expected`);
   if (values.daemonize)
     return daemonize(
@@ -233,7 +215,7 @@ function fail(message: string): number {
 
 async function run(
   tokens: readonly Token[],
-  init: { gate: GatePolicy; strict: boolean; pidfile: string | undefined },
+  init: { gate: GateChoice; strict: boolean; pidfile: string | undefined },
 ): Promise<number> {
   const instance = new Daemon(init);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => instance.quit());

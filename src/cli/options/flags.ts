@@ -2,18 +2,19 @@
  * Options that several verbs share, as commander takes them. Only this, its lists and commander are loaded for --help.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
+import { gatePolicies } from "../../block/model/gate.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 import { valuesOf } from "../../wire/qapi/option-types.ts";
 import { parseBytes } from "../units.ts";
+import { defaultGate, type GateChoice, readGate } from "./gate.ts";
 
 /** The name of an error policy. */
 export type Policy = TypeOf<"BlockdevOnError">;
 
 /** Options of every verb that opens images. */
 export interface ImageFlags {
-  gate: GatePolicy;
+  gate: GateChoice;
   /** Definitions of objects, in their order. */
   object?: string[];
 }
@@ -62,9 +63,15 @@ function seconds(text: string): number {
 
 /** --gate. */
 export function gateFlag(): Option {
-  return new Option("--gate <policy>", "which files an image's header may name to be opened")
+  const help = "which files an image's header may name to be opened; servers too: local,https://HOST";
+  const option = new Option("--gate <policy>", help)
     .choices(gatePolicies)
-    .default("local");
+    .default(defaultGate, `"${defaultGate.policy}"`);
+  return option.argParser((text: string) => {
+    const gate = readGate(text);
+    if (gate) return gate;
+    throw new InvalidArgumentError(`Allowed choices are ${gatePolicies.join(", ")}.`);
+  });
 }
 
 /** Collects an option that may be given again. */

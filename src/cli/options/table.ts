@@ -25,7 +25,7 @@ export interface VerbEntry {
   readonly description: string;
   /** `[options] <image>`. */
   readonly usage: string;
-  readonly words: readonly { name: string; description: string }[];
+  readonly words: readonly { name: string; description: string; choices: readonly string[] }[];
   readonly options: readonly OptionEntry[];
 }
 
@@ -58,6 +58,7 @@ function verbOf(command: Command): VerbEntry {
     words: command.registeredArguments.map((argument) => ({
       name: argument.name(),
       description: argument.description,
+      choices: argument.argChoices ?? [],
     })),
     options: optionsOf(command),
   };

@@ -2,6 +2,7 @@
  * Options that verbs after qemu-img's pattern share, as commander takes them. Loaded for --help, so it imports little.
  */
 import { type Command, Option } from "commander";
+import { programName } from "../program.ts";
 import { gateFlag, objectFlag, type VerbFlags } from "./flags.ts";
 
 /** Options of every verb that opens an image. */
@@ -31,4 +32,9 @@ export function addQuietFlag(command: Command): Command {
 /** -p. */
 export function addProgressFlag(command: Command): Command {
   return command.option("-p, --progress", "show progress even if stderr is no terminal");
+}
+
+/** What stands below a verb's options in its --help: command lines to begin with. */
+export function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${programName()} ${line}`).join("\n")}`;
 }

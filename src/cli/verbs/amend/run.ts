@@ -8,6 +8,7 @@ import { asksForHelp, optionLists } from "../../options/rows.ts";
 import { openImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -21,7 +22,7 @@ export interface AmendFlags extends ImageVerbFlags {
 /** Runs the verb; resolves with the exit status. */
 export function amend(files: readonly string[], flags: AmendFlags): Promise<number> {
   return new Run(flags).carryOut(async (verb) => {
-    if (flags.option === undefined) throw new Refusal("Must specify options (-o)");
+    if (flags.option === undefined) throw misuse("Must specify options (-o)");
     const lists = optionLists(flags.option);
     const { format, imageOpts } = flags;
     if (format !== undefined && asksForHelp(lists)) {

@@ -10,6 +10,7 @@ export function addBench(program: Command): void {
   const command = program
     .command("bench")
     .description("measure how long reads or writes of an image take")
+    .usage("[options] <file>")
     .argument("[files...]", "one image file, or json:{…} as for --blockdev")
     .option("-c, --count <count>", "how many requests", "75000")
     .option("-d, --depth <count>", "requests under way at once", "64")

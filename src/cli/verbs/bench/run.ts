@@ -11,6 +11,7 @@ import { cInteger, INT32_MAX, safeBytes, sizeArgument } from "../../options/size
 import { openImage } from "../../images.ts";
 import { type CacheMode, cacheMode } from "../../options/cache.ts";
 import { Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 import { valuesOf } from "../../../wire/qapi/option-types.ts";
@@ -54,7 +55,7 @@ export function bench(files: readonly string[], flags: BenchFlags): Promise<numb
       throw new Refusal(`Invalid aio option: ${aio}`);
     const cache = cacheOf(flags.cache);
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     checkFlush(plan);
     const { format, imageOpts, forceShare } = flags;
     if (imageOpts && format !== undefined)

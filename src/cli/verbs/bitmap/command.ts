@@ -2,7 +2,7 @@
  * `blockwright bitmap`: adds, removes, clears, switches and merges an image's persistent bitmaps, as qemu-img bitmap does.
  */
 import type { Command } from "commander";
-import { addImageFlags } from "../../options/verb-flags.ts";
+import { addImageFlags, examples } from "../../options/verb-flags.ts";
 import type { BitmapAction, BitmapFlags } from "./run.ts";
 
 /** Adds the verb. */
@@ -11,6 +11,8 @@ export function addBitmap(program: Command): void {
   const command = program
     .command("bitmap")
     .description("change a persistent bitmap of an image, by one or more actions in their order")
+    .usage("[options] <file> <bitmap>")
+    .addHelpText("after", examples("bitmap --add disk.qcow2 since-monday"))
     .argument("[words...]", "the image file, or json:{…} as for --blockdev, and the bitmap's name")
     .option("--add", "make the bitmap, recording")
     .option("--remove", "remove it")

@@ -13,6 +13,7 @@ import {
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -38,7 +39,7 @@ export function bitmap(words: readonly string[], flags: BitmapFlags): Promise<nu
     const granularity = checkUse(flags);
     const [file, name] = words;
     if (file === undefined || name === undefined || words.length > 2)
-      throw new Refusal("Expecting filename and bitmap name");
+      throw misuse("Expecting filename and bitmap name");
     if (imageOpts && format !== undefined)
       throw new Refusal("--image-opts and --format are mutually exclusive");
     await using node = await openImage(verb, file, { format, imageOpts, write: true, backing: false });

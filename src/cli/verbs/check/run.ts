@@ -10,6 +10,7 @@ import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
 import { describeImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { checkOutput, Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -25,10 +26,10 @@ export function check(files: readonly string[], flags: CheckFlags): Promise<numb
   return new Run(flags).carryOut(async (verb) => {
     const { repair, format, imageOpts, forceShare } = flags;
     if (repair !== undefined && repair !== "leaks" && repair !== "all")
-      throw new Refusal(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
+      throw misuse(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
     checkOutput(flags.output);
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
     const share = forceShare ? { "force-share": true } : {};
     const spec = await opening(file, async () => ({

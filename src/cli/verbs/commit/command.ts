@@ -12,6 +12,7 @@ export function addCommit(program: Command): void {
   const command = program
     .command("commit")
     .description("copy an image into its backing file, or a part of the chain into one below, and empty it")
+    .usage("[options] <file>")
     .argument("[files...]", "the top of the backing chain: a file, or json:{…} as for --blockdev")
     .option("-f, --format <format>", "format of the image; default: probed")
     .option("-t, --cache <mode>", "caching: writeback (default), none, unsafe, directsync, writethrough")

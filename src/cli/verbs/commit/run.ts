@@ -12,6 +12,7 @@ import type { Run } from "../../run.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { isWatched } from "../../terminal.ts";
 import { Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { rateLimit } from "../convert/numbers.ts";
 import type { JobFlags, Policy } from "../../options/flags.ts";
 
@@ -58,7 +59,7 @@ async function committed(
   const { format, imageOpts } = flags;
   const speed = flags.rateLimit === undefined ? (flags.speed ?? 0) : rateLimit(flags.rateLimit);
   const [file] = files;
-  if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+  if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
   const cache = cacheMode(flags.cache ?? "writeback", "cache");
   const node = await openImage(jobs.run, file, {
     format,

@@ -10,6 +10,7 @@ export function addCompare(program: Command): void {
   const command = program
     .command("compare")
     .description("compare the content of two disks")
+    .usage("[options] <file> <file>")
     .argument("[files...]", "two image files, or json:{…} as for --blockdev")
     .option("-f, --format <format>", "format of the first image; default: probed")
     .option("-F, --second-format <format>", "format of the second image; default: probed")

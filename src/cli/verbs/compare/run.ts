@@ -7,7 +7,7 @@ import { errnoOf } from "../../../base/errors.ts";
 import { CompareError, type CompareResult, compare as compareNodes, type Node } from "../../../node.ts";
 import { openImage } from "../../images.ts";
 import { cacheMode } from "../../options/cache.ts";
-import { Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -29,7 +29,7 @@ export function compare(files: readonly string[], flags: CompareFlags): Promise<
     async (verb) => {
       const [first, second] = files;
       if (first === undefined || second === undefined || files.length > 2)
-        throw new Refusal("Expecting two image file names", 1);
+        throw misuse("Expecting two image file names", 1);
       const { imageOpts, forceShare } = flags;
       const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
       const how = { imageOpts, forceShare, cache };

@@ -3,6 +3,7 @@
  * that has few, and file names for the rest.
  */
 import type { OptionEntry, ProgramTable, VerbEntry } from "../../options/table.ts";
+import { firstWords, withValues } from "./values.ts";
 
 /** A word that any shell takes as it stands. */
 function quote(text: string): string {
@@ -13,7 +14,9 @@ function names({ short, long }: OptionEntry): string[] {
   return [short, long].filter((name) => name !== undefined);
 }
 
-function bashVerb({ name, options }: VerbEntry): string {
+function bashVerb(verb: VerbEntry, table: ProgramTable): string {
+  const { name, options } = verb;
+  const first = firstWords(verb, table);
   const values = options
     .filter(({ value, choices }) => value !== undefined && choices.length > 0)
     .map((option) => `        ${names(option).join("|")}) words=${quote(option.choices.join(" "))} ;;`);
@@ -26,13 +29,15 @@ function bashVerb({ name, options }: VerbEntry): string {
     `    ${name})`,
     `      case "$previous" in`,
     ...lines,
+    `        ${name}) [[ "$current" == -* ]] && words=${quote(all)} || words=${quote(first.join(" "))} ;;`,
     `        *) [[ "$current" == -* ]] && words=${quote(all)} ;;`,
     "      esac",
     "      ;;",
   ].join("\n");
 }
 
-function bash({ verbs, options }: ProgramTable): string {
+function bash(table: ProgramTable): string {
+  const { verbs, options } = table;
   const first = [...verbs.map(({ name }) => name), ...options.flatMap((option) => names(option))];
   return `# bash completion of blockwright. To use it: source <(blockwright completion bash)
 _blockwright() {
@@ -43,9 +48,11 @@ _blockwright() {
   COMPREPLY=()
   case "$verb" in
     "") words=${quote(first.join(" "))} ;;
-${verbs.map((verb) => bashVerb(verb)).join("\n")}
+${verbs.map((verb) => bashVerb(verb, table)).join("\n")}
   esac
   if [[ -n "$words" ]]; then COMPREPLY=($(compgen -W "$words" -- "$current")); fi
+  if [[ "\${COMPREPLY[0]-}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
+  return 0
 }
 complete -o default -F _blockwright blockwright
 `;
@@ -59,12 +66,16 @@ function zshOption(option: OptionEntry): string {
   return all.map((name) => `      ${quote(`*${name}[${text}]${value}`)}`).join(" \\\n");
 }
 
-function zsh({ verbs }: ProgramTable): string {
+function zsh(table: ProgramTable): string {
+  const { verbs } = table;
   const described = verbs.map(
     ({ name, description }) => `    ${quote(`${name}:${description.replaceAll(":", String.raw`\:`)}`)}`,
   );
-  const cases = verbs.map(({ name, options }) => {
-    const lines = [...options.map((option) => zshOption(option)), "      '*:file:_files'"];
+  const cases = verbs.map((verb) => {
+    const { name, options } = verb;
+    const first = firstWords(verb, table);
+    const words = first.length > 0 ? `1:word:(${first.join(" ")})` : "*:file:_files";
+    const lines = [...options.map((option) => zshOption(option)), `      ${quote(words)}`];
     return `    ${name}) _arguments \\\n${lines.join(" \\\n")} ;;`;
   });
   return `#compdef blockwright
@@ -98,13 +109,24 @@ function fishOption(verb: string, option: OptionEntry): string {
   return [...words, "-d", quote(option.description)].join(" ");
 }
 
-function fish({ verbs }: ProgramTable): string {
-  const lines = verbs.flatMap(({ name, description, options }) => [
-    `complete -c blockwright -f -n __fish_use_subcommand -a ${name} -d ${quote(description)}`,
-    ...options.map((option) => fishOption(name, option)),
+function fishWords(verb: VerbEntry, table: ProgramTable): string[] {
+  const first = firstWords(verb, table);
+  const seen = quote(`__fish_seen_subcommand_from ${verb.name}`);
+  return first.length === 0 ? [] : [`complete -c blockwright -f -n ${seen} -a ${quote(first.join(" "))}`];
+}
+
+function fish(table: ProgramTable): string {
+  const lines = table.verbs.flatMap((verb) => [
+    `complete -c blockwright -f -n __fish_use_subcommand -a ${verb.name} -d ${quote(verb.description)}`,
+    ...verb.options.map((option) => fishOption(verb.name, option)),
+    ...fishWords(verb, table),
   ]);
   return `# fish completion of blockwright. To use it: blockwright completion fish | source\n${lines.join("\n")}\n`;
 }
 
 /** The shells that there are completions for. */
-export const shells = { bash, zsh, fish } as const;
+export const shells = {
+  bash: (table: ProgramTable) => bash(withValues(table)),
+  zsh: (table: ProgramTable) => zsh(withValues(table)),
+  fish: (table: ProgramTable) => fish(withValues(table)),
+} as const;

@@ -5,7 +5,7 @@
 import type { Command } from "commander";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { repeatable } from "../../options/flags.ts";
-import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import { addImageFlags, addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { ConvertFlags } from "./run.ts";
 
 /** Adds the verb. */
@@ -13,6 +13,14 @@ export function addConvert(program: Command): void {
   const command = program
     .command("convert")
     .description("copy an image into a new one of another format or with other options")
+    .usage("[options] <source...> <target>")
+    .addHelpText(
+      "after",
+      examples(
+        "convert -O qcow2 disk.raw disk.qcow2",
+        "convert -c -O qcow2 -o compression_type=zstd disk.qcow2 small.qcow2",
+      ),
+    )
     .argument("[files...]", "sources, which are joined, and the target: image files, or json:{…}")
     .option("-f, --format <format>", "format of the source; default: probed")
     .option("-O, --target-format <format>", `format of the target; default: ${plainFormat}`)

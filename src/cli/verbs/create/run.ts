@@ -14,6 +14,7 @@ import { openBare } from "../../images.ts";
 import { newFileName } from "../../describe.ts";
 import { backingPath } from "../../names.ts";
 import { Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { VerbFlags } from "../../options/flags.ts";
 
@@ -38,7 +39,7 @@ export function create(
       return 0;
     }
     const { file } = args;
-    if (file === undefined) throw new Refusal("Expecting image file name");
+    if (file === undefined) throw misuse("Expecting image file name");
     const size = args.size === undefined ? undefined : sizeArgument("image size", args.size);
     if (size && "refusal" in size) throw new Refusal(size.refusal);
     await named(file, () => createNamed(verb, { file, size: size?.bytes, lists, flags }));

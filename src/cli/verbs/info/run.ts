@@ -13,6 +13,7 @@ import { specificLines } from "../../specific.ts";
 import { openImage } from "../../images.ts";
 import { formatBytes } from "../../units.ts";
 import { checkOutput, Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -35,7 +36,7 @@ export function info(files: readonly string[], flags: InfoFlags): Promise<number
   return new Run(flags).carryOut(async (verb) => {
     checkOutput(flags.output);
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     const list = await describe(verb, file, flags);
     if (flags.output === "human") verb.print(list.map(humanInfo).join("\n"));
     else {

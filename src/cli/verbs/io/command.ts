@@ -11,6 +11,7 @@ export function addIo(program: Command): void {
   const command = program
     .command("io")
     .description("read and write by command, with patterns and their verification")
+    .usage("[options] [file]")
     .argument("[files...]", "an image file, or json:{…} as for --blockdev")
     .option(
       "-c, --cmd <command>",

@@ -10,6 +10,7 @@ export function addMap(program: Command): void {
   const command = program
     .command("map")
     .description("show which file of the chain holds each range of a disk, and where")
+    .usage("[options] <file>")
     .argument("[files...]", "one image file, or json:{…} as for --blockdev")
     .option("-f, --format <format>", "format of the image; default: probed")
     .option("-s, --start-offset <offset>", "start there (64k, 10M …)")

@@ -7,6 +7,7 @@ import { type ImageMapEntry, map as mapImage, type MapRange } from "../../../nod
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { checkOutput, Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -24,7 +25,7 @@ export function map(files: readonly string[], flags: MapFlags): Promise<number> 
     const length = size("max length", flags.maxLength);
     checkOutput(flags.output);
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     const { format, imageOpts, forceShare } = flags;
     await using node = await openImage(verb, file, { format, imageOpts, forceShare });
     const range: MapRange = { signal: verb.signal };

@@ -4,7 +4,7 @@
 import type { Command } from "commander";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { repeatable } from "../../options/flags.ts";
-import { addImageFlags, outputFlag } from "../../options/verb-flags.ts";
+import { addImageFlags, outputFlag, examples } from "../../options/verb-flags.ts";
 import type { MeasureFlags } from "./run.ts";
 
 /** Adds the verb. */
@@ -12,6 +12,8 @@ export function addMeasure(program: Command): void {
   const command = program
     .command("measure")
     .description("say how large a new image would become")
+    .usage("[options] (--size <bytes> | <file>)")
+    .addHelpText("after", examples("measure -O qcow2 --size 10G"))
     .argument("[files...]", "the image that shall be copied, instead of --size")
     .option("-f, --format <format>", "format of the image; default: probed")
     .option("-O, --target-format <format>", "format of the new image", plainFormat)

@@ -2,7 +2,7 @@
  * `blockwright rebase -b BACKING FILE`: gives an image another backing file, as qemu-img rebase does.
  */
 import type { Command } from "commander";
-import { addImageFlags, addProgressFlag, addQuietFlag } from "../../options/verb-flags.ts";
+import { addImageFlags, addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { RebaseFlags } from "./run.ts";
 
 /** Adds the verb. */
@@ -10,6 +10,8 @@ export function addRebase(program: Command): void {
   const command = program
     .command("rebase")
     .description("give an image another backing file, its content staying what it is")
+    .usage("[options] <file>")
+    .addHelpText("after", examples("rebase -b base.qcow2 -F qcow2 overlay.qcow2"))
     .argument("[files...]", "one image file, or json:{…} as for --blockdev")
     .option("-b, --backing <file>", "the new backing file, relative to the image; empty: none")
     .option("-F, --backing-format <format>", "format of the new backing file")

@@ -10,6 +10,7 @@ import { openBare, openImage } from "../../images.ts";
 import { backingPath } from "../../names.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { Refusal, told } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -27,9 +28,9 @@ export function rebase(files: readonly string[], flags: RebaseFlags): Promise<nu
   return new Run(flags).carryOut(async (verb) => {
     const { format, imageOpts, unsafe = false, backing, backingFormat } = flags;
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     if (!unsafe && backing === undefined)
-      throw new Refusal("Must specify backing file (-b) or use unsafe mode (-u)");
+      throw misuse("Must specify backing file (-b) or use unsafe mode (-u)");
     verb.progress.start();
     const cache = cacheMode(flags.cache ?? "writeback", "cache");
     const below = cacheMode(flags.sourceCache ?? "writeback", "source cache");

@@ -6,6 +6,7 @@ import { resize as resizeNode } from "../../../node.ts";
 import { notASize, parseSize, preallocationMode, safeBytes, tooLong } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
@@ -20,14 +21,14 @@ const INT64_MAX = 2n ** 63n - 1n;
 /** Runs the verb; resolves with the exit status. */
 export function resize(words: readonly string[], flags: ResizeFlags): Promise<number> {
   return new Run(flags).carryOut(async (verb) => {
-    if (words.length < 2) throw new Refusal("Not enough arguments");
+    if (words.length < 2) throw misuse("Not enough arguments");
     const unknown = words.slice(0, -1).find((word) => word.startsWith("-"));
     if (unknown !== undefined) throw new Refusal(`unrecognized option '${unknown}'`);
     const size = words.at(-1)!;
     const preallocation = preallocationMode(flags.preallocation ?? "off");
     if (!preallocation) throw new Refusal(`Invalid preallocation mode '${flags.preallocation}'`);
     const [file] = words;
-    if (file === undefined || words.length > 2) throw new Refusal("Expecting image file name and size");
+    if (file === undefined || words.length > 2) throw misuse("Expecting image file name and size");
     const change = readSize(size);
     const { format, imageOpts } = flags;
     await using node = await openImage(verb, file, { format, imageOpts, write: true });

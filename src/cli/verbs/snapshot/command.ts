@@ -3,7 +3,7 @@
  */
 import type { Command } from "commander";
 import { repeatable } from "../../options/flags.ts";
-import { addImageFlags, addQuietFlag } from "../../options/verb-flags.ts";
+import { addImageFlags, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { SnapshotFlags } from "./run.ts";
 
 /** Adds the verb. */
@@ -11,6 +11,8 @@ export function addSnapshot(program: Command): void {
   const command = program
     .command("snapshot")
     .description("list, make, apply or delete internal snapshots")
+    .usage("[options] <file>")
+    .addHelpText("after", examples("snapshot -c before-upgrade disk.qcow2", "snapshot -l disk.qcow2"))
     .argument("[files...]", "one image file, or json:{…} as for --blockdev")
     .option("-l, --list", "list them", (_value, before?: number) => (before ?? 0) + 1)
     .option("-a, --apply <snapshot>", "make the disk what it was then: id or name", repeatable)

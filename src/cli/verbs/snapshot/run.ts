@@ -14,6 +14,7 @@ import {
 import { snapshotTable } from "../../snapshot-table.ts";
 import { openImage } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
+import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { VerbFlags } from "../../options/flags.ts";
 
@@ -45,9 +46,9 @@ export function snapshot(files: readonly string[], flags: SnapshotFlags): Promis
   return new Run(flags).carryOut(async (verb) => {
     const { list = 0, apply = [], create = [], delete: removed = [] } = flags;
     if (list + apply.length + create.length + removed.length > 1)
-      throw new Refusal("Cannot mix '-l', '-a', '-c', '-d'");
+      throw misuse("Cannot mix '-l', '-a', '-c', '-d'");
     const [file] = files;
-    if (file === undefined || files.length > 1) throw new Refusal("Expecting one image file name");
+    if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     const { imageOpts, forceShare } = flags;
     const write = apply.length + create.length + removed.length > 0;
     const metadataOnly = !write;
