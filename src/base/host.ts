@@ -186,12 +186,12 @@ export interface HostSockets {
 export interface HostCodecs {
   /** Inflates `input` into `output`, stopping when `output` is full; trailing input is ignored. Returns the bytes written. */
   inflateRaw(input: Uint8Array, output: Uint8Array): Promise<number>;
-  /** Deflates; undefined if the result would not be smaller than `limit` bytes. */
-  deflateRaw(input: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
+  /** Deflates; undefined if the result would not be smaller than `limit` bytes. `level`: 1 … 9; ENOTSUP where there is one only. */
+  deflateRaw(input: Uint8Array, limit: number, level?: number): Promise<Uint8Array | undefined>;
   /** Decompresses `input`, exactly one frame, into `output`; EIO if it holds more. Returns the bytes written. */
   decompressZstd?: (input: Uint8Array, output: Uint8Array) => Promise<number>;
-  /** Makes one frame; undefined if it would not be smaller than `limit` bytes. ENOTSUP without a compressor. */
-  compressZstd?: (input: Uint8Array, limit: number) => Promise<Uint8Array | undefined>;
+  /** Makes one frame; undefined if it would not be smaller than `limit` bytes. `level`: 1 … 22. ENOTSUP without a compressor. */
+  compressZstd?: (input: Uint8Array, limit: number, level?: number) => Promise<Uint8Array | undefined>;
 }
 
 /** What a GET says beside its URL. */

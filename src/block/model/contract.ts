@@ -162,6 +162,8 @@ export interface Capabilities {
    */
   recover?(): Promise<boolean>;
   /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
+  /** By which level compressed writes compress from now on; undefined: by the format's own. */
+  setCompressionLevel?(level: number | undefined): void;
   amend?(options: AmendOptions, context: AmendContext): Promise<void>;
   /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
   makeEmpty?(): Promise<void>;

@@ -40,7 +40,8 @@ export const streamCodecs: HostCodecs = {
     }
     return done;
   },
-  async deflateRaw(input, limit) {
+  async deflateRaw(input, limit, level) {
+    if (level !== undefined) throw blockError("ENOTSUP", "compress", "browsers compress by one level only");
     const reader = through(input, new CompressionStream("deflate-raw"));
     const chunks: Uint8Array[] = [];
     let bytes = 0;

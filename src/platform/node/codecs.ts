@@ -53,9 +53,14 @@ export const nodeCodecs: HostCodecs = {
       });
     });
   },
-  deflateRaw(input, limit) {
+  deflateRaw(input, limit, level) {
     if (limit <= 1) return Promise.resolve(undefined);
-    const options = { windowBits: WINDOW_BITS, memLevel: MEMORY_LEVEL, maxOutputLength: limit - 1 };
+    const options = {
+      windowBits: WINDOW_BITS,
+      memLevel: MEMORY_LEVEL,
+      maxOutputLength: limit - 1,
+      level: level ?? zlib().constants.Z_DEFAULT_COMPRESSION,
+    };
     return new Promise((resolve, reject) => {
       zlib().deflateRaw(input, options, (error, result) => {
         if (isTooLarge(error)) resolve(undefined);

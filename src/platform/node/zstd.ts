@@ -14,7 +14,7 @@ export const zlib = () => process.getBuiltinModule("node:zlib");
 /** The part of node:zlib that older versions lack. */
 interface Builtin {
   zstdDecompress?: (input: Uint8Array, options: { maxOutputLength: number }, done: Callback) => void;
-  zstdCompress?: (input: Uint8Array, done: Callback) => void;
+  zstdCompress?: (input: Uint8Array, options: { params: Record<number, number> }, done: Callback) => void;
 }
 
 /** The level that libzstd calls its default, and QEMU uses. */
@@ -34,21 +34,28 @@ function decompressByNode(
   });
 }
 
-let writer: Promise<(input: Uint8Array) => Uint8Array> | undefined;
+/** ZSTD_c_compressionLevel of zstd.h. */
+const LEVEL_PARAMETER = 100;
 
-async function loadWriter(): Promise<(input: Uint8Array) => Uint8Array> {
+type Writer = (input: Uint8Array, level: number) => Uint8Array;
+
+/** Of the process: made ready twice, the package writes damaged frames, and a process may hold this module twice. */
+const READY = Symbol.for("blockwright.zstd-wasm");
+const ofProcess = globalThis as { [READY]?: Promise<Writer> };
+
+async function loadWriter(): Promise<Writer> {
   const { compress, init } = await import("@bokuweb/zstd-wasm").catch((cause: unknown) => {
     throw missingPackage("@bokuweb/zstd-wasm", cause);
   });
   await init();
-  return (input) => compress(input, LEVEL);
+  return (input, level) => compress(input, level);
 }
 
-async function compressBySomething(input: Uint8Array): Promise<Uint8Array> {
+async function compressBySomething(input: Uint8Array, level: number): Promise<Uint8Array> {
   const { zstdCompress } = zlib() as unknown as Builtin;
-  if (!zstdCompress) return (await (writer ??= loadWriter()))(input);
+  if (!zstdCompress) return (await (ofProcess[READY] ??= loadWriter()))(input, level);
   return new Promise((resolve, reject) => {
-    zstdCompress(input, (error, result) => {
+    zstdCompress(input, { params: { [LEVEL_PARAMETER]: level } }, (error, result) => {
       if (error) reject(blockError("EIO", "compress", error.message));
       else resolve(new Uint8Array(result.buffer, result.byteOffset, result.byteLength));
     });
@@ -63,8 +70,8 @@ export const nodeZstd: Required<Pick<HostCodecs, "compressZstd" | "decompressZst
       ? decompressByNode(zstdDecompress, input, output)
       : decompressByPackage(input, output);
   },
-  async compressZstd(input, limit) {
-    const result = await compressBySomething(input);
+  async compressZstd(input, limit, level = LEVEL) {
+    const result = await compressBySomething(input, level);
     return result.byteLength < limit ? result : undefined;
   },
 };

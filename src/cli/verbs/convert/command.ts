@@ -34,6 +34,7 @@ export function addConvert(program: Command): void {
     .option("--target-is-zero", "with -n: the target reads as zeroes")
     .option("--target-image-opts", "with -n: the target is named by key=value options")
     .option("-c, --compress", "store compressed clusters")
+    .option("--compression-level <level>", "with -c: 1 (fast) to 9 for zlib, to 22 for zstd; default: QEMU's")
     .option("-S, --sparse <bytes>", "runs of zeroes that are not stored; 0: store everything; default: 4k")
     .option("-m, --parallel <count>", "pieces under way at once, 1 to 16")
     .option("-W, --out-of-order", "write pieces as they are read, not in their order")

@@ -14,6 +14,7 @@ export interface NumberFlags {
   sparse?: string;
   parallel?: string;
   rateLimit?: string;
+  compressionLevel?: string;
 }
 
 /** What was read. */
@@ -26,6 +27,8 @@ export interface ConvertNumbers {
   parallel: number | undefined;
   /** -r; 0: no limit. */
   speedBytesPerSecond: number;
+  /** --compression-level; the format's compressor bounds it. */
+  compressionLevel: number | undefined;
 }
 
 /** Reads them. Throws Refusal. */
@@ -36,6 +39,7 @@ export function convertNumbers(flags: NumberFlags): ConvertNumbers {
     sparseBytes: sparse(flags.sparse),
     parallel: parallelism(flags.parallel),
     speedBytesPerSecond: rateLimit(flags.rateLimit),
+    compressionLevel: level(flags.compressionLevel),
   };
 }
 
@@ -45,6 +49,11 @@ export function rateLimit(text: string | undefined): number {
   const value = sizeArgument("rate limit", text);
   if ("refusal" in value) throw new Refusal(value.refusal);
   return safeBytes(value.bytes);
+}
+
+function level(text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9]\d?$/.test(text)) return text === undefined ? undefined : Number(text);
+  throw new Refusal(`Invalid level of compression: ${text}`);
 }
 
 function sparse(text: string | undefined): number | undefined {

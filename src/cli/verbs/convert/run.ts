@@ -81,11 +81,12 @@ function openedFormat({ targetFormat, targetImageOpts }: ConvertFlags): string |
   return targetImageOpts ? targetFormat : (targetFormat ?? plainFormat);
 }
 
-function checkUse(flags: Flags, { lists, sparseBytes }: ConvertNumbers): void {
+function checkUse(flags: Flags, { lists, sparseBytes, compressionLevel }: ConvertNumbers): void {
   const refuse = (condition: boolean | undefined, words: string): void => {
     if (condition) throw new Refusal(words);
   };
   refuse(flags.skipBrokenBitmaps && !flags.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps");
+  refuse(compressionLevel !== undefined && !flags.compress, "--compression-level requires use of -c flag");
   refuse(flags.offload && flags.compress, "Cannot enable copy offloading when -c is used");
   refuse(flags.offload && sparseBytes !== undefined, "Cannot enable copy offloading when -S is used");
   refuse(flags.offload && flags.salvage, "Cannot use copy offloading in salvaging mode");
@@ -164,7 +165,7 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
 }
 
 function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
-  const { sparseBytes, parallel, speedBytesPerSecond } = numbers;
+  const { sparseBytes, parallel, speedBytesPerSecond, compressionLevel } = numbers;
   return {
     ...(sparseBytes === undefined ? {} : { sparseBytes }),
     ...(parallel === undefined ? {} : { parallel }),
@@ -172,6 +173,7 @@ function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
     speedBytesPerSecond,
     inOrder: !(flags.outOfOrder ?? false),
     compress: flags.compress ?? false,
+    ...(compressionLevel === undefined ? {} : { compressionLevel }),
     onProgress: verb.progress.show,
     signal: verb.signal,
   };

@@ -100,6 +100,10 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
   }
 
+  setCompressionLevel(level: number | undefined): void {
+    this.#image.compressionLevel = level;
+  }
+
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
     return writeZeroes(this.#image, offset, bytes, flags);
   }

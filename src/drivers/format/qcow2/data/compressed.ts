@@ -51,8 +51,8 @@ async function inflate(image: Image, input: Uint8Array, output: Uint8Array): Pro
 
 function deflate(image: Image, data: Uint8Array, limit: number): Promise<Uint8Array | undefined> {
   const { codecs } = image.host;
-  if (image.header.compressionType === 0) return codecs.deflateRaw(data, limit);
-  if (codecs.compressZstd) return codecs.compressZstd(data, limit);
+  if (image.header.compressionType === 0) return codecs.deflateRaw(data, limit, image.compressionLevel);
+  if (codecs.compressZstd) return codecs.compressZstd(data, limit, image.compressionLevel);
   throw blockError("ENOTSUP", "pwrite", "this platform has no encoder for zstd clusters");
 }
 

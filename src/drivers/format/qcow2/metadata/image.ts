@@ -89,6 +89,8 @@ export class Image {
   size: number;
   /** Absent: data is stored as it is. */
   encryption: ImageEncryption | undefined;
+  /** What compressed clusters are written by; undefined: QEMU's own level. */
+  compressionLevel: number | undefined;
   /** Of an encrypted image: clusters were mapped when it was opened. */
   hadMapping = false;
   readonly l1: MetadataCache;
