@@ -6,6 +6,7 @@ import { gatePolicies } from "../../../block/model/gate.ts";
 import { portableDrivers } from "../../../drivers/index.ts";
 import { options as daemonOptions } from "../../daemon/options.ts";
 import type { OptionEntry, ProgramTable, VerbEntry } from "../../options/table.ts";
+import { valuesOf } from "../../../wire/qapi/option-types.ts";
 
 const cacheModes = ["none", "writeback", "unsafe", "directsync", "writethrough"];
 const formats = portableDrivers.filter(({ kind }) => kind === "format");
@@ -23,9 +24,9 @@ const values: Readonly<Record<string, readonly string[]>> = {
   "--repair": ["leaks", "all"],
   "--cache": cacheModes,
   "--source-cache": cacheModes,
-  "--preallocation": ["off", "metadata", "falloc", "full"],
+  "--preallocation": valuesOf("PreallocMode"),
   "--discard": ["unmap", "ignore"],
-  "--aio": ["threads", "native", "io_uring"],
+  "--aio": valuesOf("BlockdevAioOptions"),
   "--gate": gatePolicies,
 };
 
