@@ -27,6 +27,7 @@ export const entries = {
   browser: "src/browser.ts",
   v86: "src/v86.ts",
   worker: "src/worker.ts",
+  "guest-worker": "src/guest-worker.ts",
   "file-disk": "src/adapters/file-disk.ts",
   "random-access": "src/adapters/random-access.ts",
   emscripten: "src/adapters/emscripten.ts",

@@ -2,7 +2,8 @@
 //
 //   1. The portable entries, bundled for browsers, reach no node: module (proved from esbuild's metafile).
 //   2. The size of each entry, minified and gzipped, printed; the documentation has it about right.
-//   3. What a page with v86 bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
+//   3. All that docs/BROWSER.md's page loads of Blockwright (page and worker) stays below PAGE_MOST_KIB and ALL_MOST_KIB, and what
+//      a page with an engine of its own bundles (V86_NAMES out of the built entry) stays below V86_MOST_KIB.
 //   4. The program and the tarball stay below their budgets; npm has no script of ours to ask users about, and finds every man page.
 //   5. publint and attw (ESM only) over the very tarball that npm packs.
 //   6. Out of that tarball, with no other package installed, the program and the Node entry make and read an image.
@@ -14,7 +15,7 @@ import { gzipSync } from "node:zlib";
 import { build as esbuild } from "esbuild";
 import { entries, root, target } from "./build.mjs";
 
-const portable = ["index", "browser", "worker", "v86"];
+const portable = ["index", "browser", "worker", "guest-worker", "v86"];
 
 /** What a page needs for a disk over HTTP that is filled into the browser's storage. */
 const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
@@ -25,7 +26,9 @@ const PROGRAM_MOST_KIB = { "cli/main.js": 6, "cli/program.js": 760 };
 const TARBALL_MOST_KIB = 1200;
 /** Scripts that npm runs, or asks about, where a package is installed. */
 const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall", "prepare"];
-
+/** What docs/BROWSER.md's page loads at most: on the page, and with its worker and the kernels in it. */
+const PAGE_MOST_KIB = 90;
+const ALL_MOST_KIB = 180;
 /** How far the documented sizes may be off. */
 const SIZE_TOLERANCE = 0.15;
 
@@ -97,6 +100,12 @@ async function measure(input, forBrowser) {
     inputs: Object.keys(metafile.inputs).length,
     foreign,
   };
+}
+
+/** What docs/BROWSER.md's page imports. */
+function measureGuestPage() {
+  const contents = 'export { openGuestDisk } from "./build/v86.js";';
+  return measure({ stdin: { contents, resolveDir: root } }, true);
 }
 
 /** What a page with v86 imports. */
@@ -232,6 +241,18 @@ for (const [name, file] of Object.entries(entries)) {
   if (!portable.includes(name) || foreign.length === 0) continue;
   failures += 1;
   console.error(`${name} is not fit for browsers:\n  ${foreign.join("\n  ")}`);
+}
+
+const guestPage = await measureGuestPage();
+const guestWorker = await measure({ entryPoints: [entries["guest-worker"]] }, true);
+const all = guestPage.atOnce + guestWorker.atOnce;
+console.log(`a page with openGuestDisk, its worker and its kernels: ${all.toFixed(1)} KiB gzipped`);
+if (!isDocumented("a page with openGuestDisk", guestPage)) failures += 1;
+if (guestPage.atOnce > PAGE_MOST_KIB || all > ALL_MOST_KIB) {
+  failures += 1;
+  console.error(
+    `a page with openGuestDisk may load ${PAGE_MOST_KIB} KiB, and ${ALL_MOST_KIB} with its worker`,
+  );
 }
 
 const forV86 = await measureForV86();

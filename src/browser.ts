@@ -7,7 +7,9 @@ import { createEngine } from "./browser-engine.ts";
 
 export * from "./index.ts";
 export { type BrowserEngineOptions, createEngine } from "./browser-engine.ts";
-export { type ConnectWorkerOptions, connectWorker } from "./browser-worker.ts";
+export { type PageDiskOptions, PageGuestDisk, openGuestDisk } from "./browser-guest-disk.ts";
+export type { ConnectWorkerOptions } from "./browser-reach.ts";
+export { connectWorker } from "./browser-worker.ts";
 export { type StorageStatus, persistStorage, storageStatus } from "./platform/browser/storage.ts";
 export { browserHost } from "./platform/browser/host.ts";
 

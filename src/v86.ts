@@ -8,12 +8,14 @@ import { type EngineOptions, makeSimdEngine } from "./api/engine.ts";
 import type { Host } from "./base/host.ts";
 import type { DriverType } from "./block/model/contract.ts";
 import { copyOnRead } from "./drivers/filter/copy-on-read.ts";
+import { indexedDbOver } from "./drivers/protocol/indexeddb.ts";
 import { qcow2 as qcow2Driver } from "./drivers/format/qcow2/index.ts";
 import { raw as rawDriver } from "./drivers/format/raw.ts";
 import { http as httpDriver, https as httpsDriver } from "./drivers/protocol/http/index.ts";
 import { memory as memoryDriver } from "./drivers/protocol/memory.ts";
 import { opfs as opfsDriver } from "./drivers/protocol/opfs/index.ts";
 import type { Engine } from "./machine/engine.ts";
+import { browserDatabases } from "./platform/browser/databases.ts";
 import { plainBrowserHost } from "./platform/browser/host.ts";
 
 export { BlockError, CommandError } from "./base/errors.ts";
@@ -23,6 +25,11 @@ export { stream } from "./api/jobs.ts";
 export type { StreamOptions } from "./api/jobs.ts";
 export { type V86DiskOptions, type V86StateOptions, toV86Disk } from "./api/v86.ts";
 export { overlay } from "./api/builders.ts";
+export { openGuestDiskIn } from "./api/guest-disk/open.ts";
+export type { OpenGuestDiskOptions } from "./api/guest-disk/options.ts";
+export type { OpenedGuestDisk } from "./api/guest-disk/disk.ts";
+export type { GuestDiskCause, GuestDiskStatus } from "./api/guest-disk/status.ts";
+export { type PageDiskOptions, PageGuestDisk, openGuestDisk } from "./browser-guest-disk.ts";
 export type { Node } from "./api/node.ts";
 export type { Engine } from "./machine/engine.ts";
 export type { GuestDisk, GuestMachine } from "./machine/guest-disk.ts";
@@ -43,11 +50,13 @@ export const https = /* @__PURE__ */ callable(httpsDriver, build.http);
 export const memory = /* @__PURE__ */ callable(memoryDriver, build.memory);
 /** The driver of files in the browser's private file system, and by a call the description of one. */
 export const opfs = /* @__PURE__ */ callable(opfsDriver, build.opfs);
+/** Disks in the browser's database, for browsers without a private file system. */
+export const indexeddb = /* @__PURE__ */ callable(indexedDbOver(browserDatabases), build.indexeddb);
 
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {
   drivers: readonly DriverType[];
-  /** Default: the browser's without cryptography and IndexedDB; browserHost() of `./browser` has both. */
+  /** Default: the browser's without cryptography; browserHost() of `./browser` has it. */
   host?: Host;
 }
 

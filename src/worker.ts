@@ -5,15 +5,15 @@
  *
  * Invariant: nothing is made before a page connects; each connection has an engine of its own unless one was given.
  */
-import { type ConnectMessage, isConnectMessage } from "./api/worker/connect.ts";
-import { dataOf } from "./api/worker/port.ts";
-import { type ServeEngineOptions, checkServeOptions, serveEngine } from "./api/worker/serve.ts";
+import { serveEngine } from "./api/worker/serve.ts";
+import { type ServeEngineOptions, checkServeOptions } from "./api/worker/service.ts";
+import { servePages } from "./browser-serve.ts";
 import { createEngine } from "./browser-engine.ts";
 import type { Engine } from "./machine/engine.ts";
-import { holdAlive } from "./platform/browser/liveness.ts";
 
 export { type BrowserEngineOptions, createEngine } from "./browser-engine.ts";
-export { type ServeEngineOptions, serveEngine } from "./api/worker/serve.ts";
+export { serveEngine } from "./api/worker/serve.ts";
+export type { ServeEngineOptions } from "./api/worker/service.ts";
 
 let given: { engine: Engine; options: ServeEngineOptions } | undefined;
 
@@ -26,23 +26,7 @@ export function serveWorker(engine: Engine, options: ServeEngineOptions = {}): v
   given = { engine, options: { keepEngine: true, ...options } };
 }
 
-/** Faults that nobody waits for reach the page as the worker's error event. */
-function onFault(error: unknown): void {
-  reportError(error);
-}
-
-async function serve({ port, lock }: ConnectMessage): Promise<void> {
-  // The page waits for the lock as soon as it hears from us.
-  const release = await holdAlive(lock);
+servePages(async (port, onFault) => {
   const { engine, options } = given ?? { engine: createEngine(), options: {} };
-  await serveEngine(port, engine, { onFault, ...options }).finally(release);
-}
-
-function accept(event: Event): void {
-  const message = dataOf(event);
-  if (isConnectMessage(message)) serve(message).catch(onFault);
-}
-
-const isDedicatedWorker =
-  typeof (globalThis as { DedicatedWorkerGlobalScope?: unknown }).DedicatedWorkerGlobalScope === "function";
-if (isDedicatedWorker) globalThis.addEventListener("message", accept);
+  await serveEngine(port, engine, { onFault, ...options });
+});

@@ -14,7 +14,7 @@ import { lostMoment, pointInTime } from "../job/backup/point-in-time.ts";
 import type { CallOptions, Node as NodeHandle } from "./node.ts";
 import { Node, releaseIdle } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
-import { checkNodes, checkStorage, followed, optionsOf } from "./options.ts";
+import { checkNodes, checkStorage, optionsOf } from "./options.ts";
 import { scratchMemory } from "./scratch.ts";
 
 /** Options of imageStream(). */
@@ -32,8 +32,9 @@ export interface ImageStreamOptions extends CallOptions {
 }
 
 /** Throws CommandError for what are no options of imageStream(). */
-export const checkStreamOptions = optionsOf<ImageStreamOptions>({
-  ...followed,
+export const checkStreamOptions = /* @__PURE__ */ optionsOf<ImageStreamOptions>({
+  signal: "Signal",
+  onProgress: "Function",
   format: "str",
   compress: "bool",
   clusterBytes: "Length",

@@ -60,6 +60,8 @@ const things = {
   Repair: enumOf("leaks", "all"),
   Compat: enumOf("0.10", "1.1"),
   Completion: enumOf("individual", "grouped"),
+  GuestStore: enumOf("auto", "opfs", "indexeddb"),
+  WhenChanged: enumOf("refuse", "discard", "accept", "keep-both"),
 } as const satisfies TypeTable;
 
 const table: TypeTable = optionTypes;

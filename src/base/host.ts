@@ -317,6 +317,8 @@ export interface Host {
   readonly http?: HostHttp;
   readonly privateStorage?: HostPrivateStorage;
   readonly databases?: HostDatabases;
+  /** Bytes that private storage and databases may still take; undefined where nobody knows. */
+  readonly roomBytes?: () => Promise<number | undefined>;
   /** Loads the platform's cryptography; absent: encrypted images are refused. */
   readonly crypto?: () => Promise<HostCrypto>;
 }

@@ -6,7 +6,7 @@
  */
 import { type Answer, isPromise, rejected } from "../base/answer.ts";
 import { AssertionError } from "../base/assert.ts";
-import { CommandError, errnoOf } from "../base/errors.ts";
+import { CommandError, errnoOf, messageOf } from "../base/errors.ts";
 import { type Errno, strerror } from "../base/errno.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import { abortable } from "../base/signals.ts";
@@ -75,7 +75,8 @@ export class GuestDevice implements PluggedDevice {
   readonly backend: BlockBackend;
   readonly #machine: Machine;
   readonly #keepsIoStatus: boolean;
-  readonly #deadline: Deadline<Operation>;
+  readonly #deadline: Deadline<GuestRequest>;
+  readonly #watchers = new Set<(failure: GuestFailure) => void>();
   #ioStatus: IoStatus = "ok";
   #lastFailure: GuestFailure | undefined;
 
@@ -87,8 +88,8 @@ export class GuestDevice implements PluggedDevice {
     this.#keepsIoStatus = options.keepsIoStatus ?? true;
     const { graph } = options.machine;
     checkName(graph, options.name);
-    this.#deadline = new Deadline(graph.host.clock, options.deadlineMs ?? 0, (operation) =>
-      this.#late(operation),
+    this.#deadline = new Deadline(graph.host.clock, options.deadlineMs ?? 0, (request) =>
+      this.#late(request),
     );
     this.backend = new BlockBackend(graph, options.name);
     this.backend.writeCache = options.writeCache ?? true;
@@ -143,6 +144,11 @@ export class GuestDevice implements PluggedDevice {
   /** The last request that failed, whatever the policy made of it. */
   get lastFailure(): GuestFailure | undefined {
     return this.#lastFailure;
+  }
+
+  watchFailures(listener: (failure: GuestFailure) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
   }
 
   /** Length of the disk, bytes. */
@@ -231,14 +237,15 @@ export class GuestDevice implements PluggedDevice {
       if (!first && !this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
       try {
         const answer = first ?? issue();
-        return isPromise(answer) ? await this.#deadline.watch(operation, answer) : undefined;
+        return isPromise(answer) ? await this.#deadline.watch(request, answer) : undefined;
       } catch (error) {
         // No policy is asked about a broken invariant.
         if (error instanceof AssertionError) throw error;
         signal?.throwIfAborted();
         if (!this.#machine.devices.has(this)) throw error;
         const code = errnoOf(error);
-        this.#lastFailure = { operation, ...range, code };
+        this.#lastFailure = { operation, ...range, code, message: messageOf(error) };
+        this.#tell(this.#lastFailure);
         const action = decideErrorAction(operation === "read" ? this.rerror : this.werror, code);
         this.#announce(operation, { code, action });
         if (action === "report") throw error;
@@ -247,9 +254,15 @@ export class GuestDevice implements PluggedDevice {
     }
   }
 
-  /** A request took too long: the machine stops, whatever the policy is. */
-  #late(operation: Operation): void {
-    if (this.#machine.isRunning) this.#announce(operation, { code: "ETIMEDOUT", action: "stop" });
+  /** A request took too long: the machine stops, whatever the policy is. The request goes on, so it has not failed. */
+  #late({ operation, range }: GuestRequest): void {
+    if (!this.#machine.isRunning) return;
+    this.#tell({ operation, ...range, code: "ETIMEDOUT", message: "it has had no answer in time" });
+    this.#announce(operation, { code: "ETIMEDOUT", action: "stop" });
+  }
+
+  #tell(failure: GuestFailure): void {
+    for (const watcher of this.#watchers) watcher(failure);
   }
 
   /** Says what is done about an error, and stops the machine if it is that. */

@@ -9,6 +9,7 @@ import { type Answer, isPromise } from "../base/answer.ts";
 import type { Errno } from "../base/errno.ts";
 import { flush } from "../block/io/io.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
+import type { GuestFailure } from "./machine.ts";
 
 /** The run state of the machine. `Machine` is one; a client of a remote engine makes one of `stop`, `cont` and the events. */
 export interface GuestMachine {
@@ -51,6 +52,10 @@ export interface GuestDisk {
    * or the machine stops. Absent: nobody hears of it.
    */
   publish?(code: Errno, action: "report" | "stop"): void;
+  /** The last request that failed or missed its deadline, with the cause in words; undefined: none has. */
+  readonly lastFailure?: GuestFailure | undefined;
+  /** Tells of each such request, before the machine stops for it, until the returned function is called. Absent: nobody hears of them. */
+  watchFailures?(listener: (failure: GuestFailure) => void): () => void;
   /** Makes completed writes durable, also while the machine does not run. No policy is asked: it rejects if it fails. */
   flush(): Promise<void>;
   /** Takes the disk out of the machine. */
@@ -60,7 +65,15 @@ export interface GuestDisk {
 /** A guest device of this thread as a GuestDisk. */
 export function guestDiskOf(device: GuestDevice): GuestDisk {
   const { random } = device.machine.graph.host;
+  let lastFailure: GuestFailure | undefined;
+  device.watchFailures((failure) => {
+    lastFailure = failure;
+  });
   return {
+    get lastFailure() {
+      return lastFailure;
+    },
+    watchFailures: (listener) => device.watchFailures(listener),
     session: random.below(2 ** 32) * 2 ** 20,
     length: device.length,
     readOnly: device.backend.node?.readOnly ?? true,

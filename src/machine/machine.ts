@@ -21,6 +21,8 @@ export type RunState = "running" | "paused" | "io-error" | "prelaunch" | "shutdo
 export interface GuestFailure extends ByteRange {
   operation: "read" | "write";
   code: Errno;
+  /** The cause in words, as the node told it. */
+  message: string;
 }
 
 /** A disk that is plugged in, as the machine and those who list its devices see it (device.ts). */
@@ -35,6 +37,8 @@ export interface PluggedDevice {
   readonly iostatusEnabled: boolean;
   /** The last request that failed, whatever the policy made of it. */
   readonly lastFailure: GuestFailure | undefined;
+  /** Tells of each request that fails or misses its deadline (ETIMEDOUT), before the machine stops for it, until the returned function is called. */
+  watchFailures(listener: (failure: GuestFailure) => void): () => void;
   /** The machine goes on: errors are forgotten. */
   resetIoStatus(): void;
   /** Takes the disk out. */

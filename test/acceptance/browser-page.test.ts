@@ -30,7 +30,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const HOOKS = `
 globalThis.serial = [];
 emulator.add_listener("serial0-output-byte", (byte) => serial.push(byte));
-Object.assign(globalThis, { engine, emulator, image });
+Object.assign(globalThis, { disk, emulator, image });
 `;
 
 let folder: string;
@@ -76,9 +76,7 @@ beforeAll(async () => {
   shell("bundle");
   const target = join(folder, "public");
   mkdirSync(target, { recursive: true });
-  const page =
-    '<div id="screen"><div></div><canvas></canvas></div><script type="module" src="main.js"></script>';
-  writeFileSync(join(target, "index.html"), page);
+  writeFileSync(join(target, "index.html"), runnable(PAGE, "page"));
   copyFileSync(firmware.bios, join(target, "bios.bin"));
   copyFileSync(firmware.vga, join(target, "vgabios.bin"));
   const disk = new Uint8Array(4 * MiB);
@@ -103,7 +101,7 @@ interface PageGlobals {
   serial: number[];
   image: ReadableStream<Uint8Array<ArrayBuffer>>;
   emulator: { serial_send_bytes(port: number, bytes: Uint8Array): void };
-  engine: { qmp: { execute(name: string): Promise<{ device: string }[]> } };
+  disk: { status: { fill: string; text: string } };
 }
 
 /** Lets the guest read or write 8 sectors at `lba`: its status and its checksum. */
@@ -141,8 +139,9 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
     .split("\n")
     .filter((line) => line.trim() !== "");
   expect(code.length).toBeLessThanOrEqual(20);
-  expect(runnableNames(PAGE)).toEqual(["install", "guest", "worker", "bundle", "export"]);
-  const page = await browser.newPage();
+  expect(runnableNames(PAGE)).toEqual(["install", "page", "guest", "worker", "bundle", "export"]);
+  const context = await browser.newContext();
+  const page = await context.newPage();
   const faults: string[] = [];
   page.on("pageerror", (error) => faults.push(error.message));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
@@ -166,9 +165,23 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
   expect(await command(page, "R", 6000, 0)).toEqual([0, own]);
   expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
   await expect
-    .poll(() =>
-      page.evaluate(() => (globalThis as unknown as PageGlobals).engine.qmp.execute("query-block-jobs")),
-    )
-    .toEqual([]);
+    .poll(() => page.evaluate(() => (globalThis as unknown as PageGlobals).disk.status.fill), {
+      timeout: 20_000,
+    })
+    .toBe("done");
+  expect(await page.textContent("#status")).toBe("All of the disk is here: it works without the network.");
+
+  const second = await context.newPage();
+  await second.goto(url);
+  await expect
+    .poll(() => second.textContent("#status"), { timeout: 20_000 })
+    .toContain("open in another tab");
+  await second.close();
+
+  // All is here: the image on the server is not asked for any more.
+  rmSync(join(folder, "public/disk.img"));
+  await page.reload();
+  await booted(page);
+  expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
   expect(faults).toEqual([]);
 });

@@ -54,7 +54,7 @@ function anchorsOf(page: string): Set<string> {
 export function runnable(page: string, name: string): string {
   const mark = `<!-- runs: ${name} -->`;
   const [, after = ""] = readText(page).split(mark);
-  const code = /^\s*```(?:js|ts|sh)\n([\s\S]*?)^```/m.exec(after)?.[1];
+  const code = /^\s*```(?:js|ts|sh|html)\n([\s\S]*?)^```/m.exec(after)?.[1];
   if (code === undefined) throw new Error(`${page} has no code after ${mark}`);
   return code;
 }

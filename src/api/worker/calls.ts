@@ -13,6 +13,10 @@ import type { WholeDiskOptions } from "../running-guest.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import type { CreateImageSpec, NewFile } from "../open.ts";
 import type { OpenSpec } from "../specs.ts";
+import type { GuestFailure } from "../../machine/machine.ts";
+import type { GuestDiskStatus } from "../guest-disk/status.ts";
+import type { OpenGuestDiskOptions } from "../guest-disk/options.ts";
+import type { News } from "./feed.ts";
 
 /** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
 export interface SharedSlots {
@@ -37,6 +41,12 @@ export interface GuestFacts {
   session: number;
 }
 
+/** What is told of a disk of openGuestDisk(). */
+export interface OpenedFacts extends GuestFacts {
+  /** Name of its node. */
+  node: string;
+}
+
 /** Where a disk's calls go. */
 interface DiskPort {
   port: MessagePort;
@@ -53,6 +63,15 @@ export type EngineCalls = {
   disk: { args: { node: string } & DiskPort; value: DiskFacts };
   /** A node as a guest's disk: a device of the engine's machine. */
   guest: { args: { node: string; options: GuestDiskOptions; port: MessagePort }; value: GuestFacts };
+  /** A disk over an image on a server, with all that keeps it going; see openGuestDisk(). */
+  openGuestDisk: {
+    args: { options: OpenGuestDiskOptions; guest: MessagePort; control: MessagePort };
+    value: OpenedFacts;
+  };
+  /** STOP (false) and RESUME (true) of the machine after number `seen`; first how it is. */
+  runState: { args: { seen: number }; value: News<boolean> };
+  stop: { args: object; value: void };
+  cont: { args: object; value: void };
   createImage: { args: { spec: CreateImageSpec; overwrite: boolean }; value: void };
   removeImage: { args: { file: NewFile }; value: void };
   /** Answered when the watch is over. */
@@ -108,8 +127,19 @@ export type GuestCalls = {
   read: { args: { offset: number; bytes: number }; value: Uint8Array };
   write: { args: { offset: number; data: Uint8Array }; value: void };
   flush: { args: object; value: void };
+  /** Requests that failed. */
+  failures: { args: { seen: number }; value: News<GuestFailure> };
   publish: { args: { code: Errno; action: "report" | "stop" }; value: void };
   close: { args: object; value: void };
+};
+
+/** The calls beside the data of a disk of openGuestDisk(). */
+export type GuestControlCalls = {
+  status: { args: { seen: number }; value: News<GuestDiskStatus> };
+  pauseFill: { args: object; value: void };
+  resumeFill: { args: object; value: void };
+  close: { args: object; value: void };
+  remove: { args: object; value: void };
 };
 
 /** Refuses requests that would take too much memory, before any is taken. */

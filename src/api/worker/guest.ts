@@ -1,6 +1,6 @@
 /**
  * A guest's disk across a port: the device with its policies and its deadline on one side, what an emulator's adapter needs
- * on the other. The machine's run state is QMP's: STOP and RESUME tell of it, `stop` and `cont` change it.
+ * on the other. The machine's run state is told by STOP and RESUME, and changed by `stop` and `cont`: QMP's, or calls of the engine's port.
  *
  * Invariant: the adapter orders its requests itself (a guest's drive has one at a time), so each is begun as it comes.
  */
@@ -8,13 +8,16 @@ import type { Errno } from "../../base/errno.ts";
 import { abortable, onAbort } from "../../base/signals.ts";
 import type { GuestDisk, GuestMachine } from "../../machine/guest-disk.ts";
 import { blockError } from "../../base/errors.ts";
-import type { QmpClient } from "../../server/monitor/index.ts";
+import type { GuestFailure } from "../../machine/machine.ts";
 import { type GuestCalls, type GuestFacts, checkBytes } from "./calls.ts";
+import { Feed, follow } from "./feed.ts";
 import { type PortCaller, type PortLike, PortServer } from "./port.ts";
 
 /** Serves a guest's disk until the other end closes or `signal` aborts, then unplugs it. */
 export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortSignal): Promise<void> {
   let closing: Promise<void> | undefined;
+  const failures = new Feed<GuestFailure>();
+  const unwatch = disk.watchFailures?.((failure) => failures.push(failure));
   const close = (): Promise<void> => (closing ??= disk.close());
   const server = new PortServer<GuestCalls>(port, {
     read: async ({ offset, bytes }, context) => {
@@ -25,6 +28,7 @@ export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortS
     },
     write: ({ offset, data }) => disk.write(offset, data),
     flush: () => disk.flush(),
+    failures: ({ seen }, context) => failures.after(seen, context.signal),
     publish: async ({ code, action }) => disk.publish?.(code, action),
     close,
   });
@@ -32,27 +36,37 @@ export async function serveGuest(disk: GuestDisk, port: PortLike, signal: AbortS
   if (signal.aborted) server.end();
   await server.ended;
   forget();
+  unwatch?.();
   await close();
+}
+
+/** How a client learns of the engine's run state, and changes it. */
+export interface RunControl {
+  /** Calls back with each STOP (false) and RESUME (true) from now on. */
+  follow(each: (running: boolean) => void): void;
+  /** Whether it runs now. */
+  running(): Promise<boolean>;
+  stop(): Promise<unknown>;
+  cont(): Promise<unknown>;
 }
 
 /** The run state of an engine in a worker. */
 export class RemoteMachine implements GuestMachine {
-  readonly #qmp: QmpClient;
+  readonly #control: RunControl;
   readonly #watchers = new Set<(running: boolean) => void>();
   #isRunning = true;
   #lost: Error | undefined;
 
-  private constructor(qmp: QmpClient) {
-    this.#qmp = qmp;
-    qmp.on("STOP", () => this.#set(false));
-    qmp.on("RESUME", () => this.#set(true));
+  private constructor(control: RunControl) {
+    this.#control = control;
+    control.follow((running) => this.#set(running));
   }
 
   /** Learns the state and follows it from then on, until the engine has `ended`: a guest without its disk stands still. */
-  static async follow(qmp: QmpClient, ended: Promise<Error>): Promise<RemoteMachine> {
-    const machine = new RemoteMachine(qmp);
+  static async follow(control: RunControl, ended: Promise<Error>): Promise<RemoteMachine> {
+    const machine = new RemoteMachine(control);
     void ended.then((reason) => machine.#lose(reason));
-    machine.#isRunning = (await qmp.execute("query-status")).running;
+    machine.#isRunning = await control.running();
     return machine;
   }
 
@@ -65,12 +79,12 @@ export class RemoteMachine implements GuestMachine {
   }
 
   async stop(): Promise<void> {
-    if (!this.#lost) await this.#qmp.execute("stop");
+    if (!this.#lost) await this.#control.stop();
   }
 
   async cont(): Promise<void> {
     if (this.#lost) throw this.#lost;
-    await this.#qmp.execute("cont");
+    await this.#control.cont();
   }
 
   watch(listener: (running: boolean) => void): () => void {
@@ -96,6 +110,8 @@ export class RemoteGuestDisk implements GuestDisk {
   readonly session: number;
   readonly machine: GuestMachine;
   readonly #caller: PortCaller<GuestCalls>;
+  readonly #watchers = new Set<(failure: GuestFailure) => void>();
+  #lastFailure: GuestFailure | undefined;
 
   constructor(caller: PortCaller<GuestCalls>, machine: GuestMachine, facts: GuestFacts) {
     this.#caller = caller;
@@ -103,6 +119,22 @@ export class RemoteGuestDisk implements GuestDisk {
     this.length = facts.length;
     this.readOnly = facts.readOnly;
     this.session = facts.session;
+    void follow<GuestFailure>(
+      (seen) => caller.call("failures", { seen }),
+      (failure) => {
+        this.#lastFailure = failure;
+        for (const watcher of this.#watchers) watcher(failure);
+      },
+    );
+  }
+
+  get lastFailure(): GuestFailure | undefined {
+    return this.#lastFailure;
+  }
+
+  watchFailures(listener: (failure: GuestFailure) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
   }
 
   read(

@@ -147,6 +147,8 @@ export interface HeaderBacking {
   change(backing: { filename: string; format?: string } | null): Promise<void>;
   /** Throws ESTALE where the image is known to be made over another version of what is to be its backing file. */
   check?(backing: NodeView): void;
+  /** What it is known to be made over; undefined: nothing is noted. */
+  madeOver?(): ContentVersion | undefined;
 }
 
 /** What some drivers can and others can't: who needs it asks for the capability, and does without or refuses. */

@@ -15,7 +15,6 @@ import { Mutex } from "../../base/signals.ts";
 import type {
   BlockDriver,
   BlockStatus,
-  CreateContext,
   DriverType,
   NodeSpec,
   OpenContext,
@@ -297,7 +296,13 @@ function checkEnd(op: string, end: number): void {
   if (end > limits.maxImageBytes) throw blockError("EFBIG", op);
 }
 
-function databasesOf(host: Host): HostDatabases {
+/** What is needed of a context. */
+interface HostPart {
+  host: Pick<Host, "databases">;
+}
+type OpenPart = HostPart & Pick<OpenContext, "node">;
+
+function databasesOf(host: Pick<Host, "databases">): HostDatabases {
   if (host.databases) return host.databases;
   throw blockError("ENOTSUP", "open", "The 'indexeddb' driver needs a browser: there is no IndexedDB here");
 }
@@ -314,7 +319,7 @@ function couldNot(verb: "open" | "create" | "remove", filename: string, error: u
   return new BlockError({ code: errnoOf(error), op: verb, message, cause: error });
 }
 
-async function open({ node, host }: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
+async function open({ node, host }: OpenPart, spec: NodeSpec): Promise<BlockDriver> {
   const filename = requiredFilename(spec);
   let database: BlockDatabase | undefined;
   try {
@@ -328,7 +333,7 @@ async function open({ node, host }: OpenContext, spec: NodeSpec): Promise<BlockD
   }
 }
 
-async function create({ host }: CreateContext, options: Record<string, unknown>): Promise<void> {
+async function create({ host }: HostPart, options: Record<string, unknown>): Promise<void> {
   const spec: NodeSpec = { driver: "indexeddb", ...options };
   const filename = requiredFilename(spec);
   const size = sizeOption(spec, "size");
@@ -347,7 +352,7 @@ async function create({ host }: CreateContext, options: Record<string, unknown>)
   }
 }
 
-async function remove({ host }: CreateContext, options: Record<string, unknown>): Promise<void> {
+async function remove({ host }: HostPart, options: Record<string, unknown>): Promise<void> {
   const filename = requiredFilename({ driver: "indexeddb", ...options });
   try {
     await databasesOf(host).remove(filename);
@@ -361,3 +366,17 @@ async function remove({ host }: CreateContext, options: Record<string, unknown>)
  * open '…'`; of writes: ENOSPC when the quota is used up.
  */
 export const indexedDb: DriverType = { name: "indexeddb", kind: "protocol", open, create, remove };
+
+/** The driver with databases of its own, for engines whose Host has none: who does not import it does not bundle them. */
+export function indexedDbOver(databases: () => HostDatabases | undefined): DriverType {
+  const host = (): HostPart["host"] => {
+    const found = databases();
+    return found ? { databases: found } : {};
+  };
+  return {
+    ...indexedDb,
+    open: ({ node }, spec) => open({ node, host: host() }, spec),
+    create: (_context, options) => create({ host: host() }, options),
+    remove: (_context, options) => remove({ host: host() }, options),
+  };
+}

@@ -15,6 +15,7 @@ import { blockError, errnoOf, messageOf } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { isAligned } from "../../base/ranges.ts";
 import type { GuestDisk } from "../guest-disk.ts";
+import type { GuestFailure } from "../machine.ts";
 import { EmulatorLink, type V86Emulator } from "./emulator.ts";
 import { type IdeCommand, IdePort } from "./ide.ts";
 import { type DiskState, savedParts } from "./state.ts";
@@ -102,6 +103,16 @@ export class V86Disk {
   /** Why the disk can't be used any more, if its worker has gone; the emulator has been stopped then. */
   get lost(): Error | undefined {
     return this.#disk.machine.lost;
+  }
+
+  /** The last request that failed or missed its deadline, with the cause in words: why the emulator stands still. */
+  get lastFailure(): GuestFailure | undefined {
+    return this.#disk.lastFailure;
+  }
+
+  /** Calls `listener` with each such request, before the emulator is stopped for it, until the returned function is called. */
+  watchFailures(listener: (failure: GuestFailure) => void): () => void {
+    return this.#disk.watchFailures?.(listener) ?? (() => undefined);
   }
 
   /** Requests of v86 wait. */

@@ -17,7 +17,9 @@ const errnoOfName: Readonly<Record<string, Errno>> = {
   TypeMismatchError: "ENOTDIR",
   InvalidStateError: "EBADF",
   NotAllowedError: "EACCES",
-  SecurityError: "EACCES",
+  // Not this file, but storage as such is refused: Firefox's private windows, blocked cookies, WebKit without its handles.
+  SecurityError: "ENOTSUP",
+  NotSupportedError: "ENOTSUP",
 };
 
 /** An exception of the browser as a BlockError; EIO where its name says nothing. */

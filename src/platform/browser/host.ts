@@ -9,6 +9,7 @@ import { streamCodecs } from "./codecs.ts";
 import { browserDatabases } from "./databases.ts";
 import { browserHttp } from "./http.ts";
 import { privateStorage } from "./private-storage.ts";
+import { roomBytes } from "./storage.ts";
 
 /** The longest delay that setTimeout takes, ms. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -43,6 +44,12 @@ const clock: Clock = {
   },
 };
 
+/** An integer 0 <= n < limit, limit <= 2^32; not for cryptography. */
+export function randomBelow(limit: number): number {
+  const [word = 0] = crypto.getRandomValues(new Uint32Array(1));
+  return Math.floor((word / 2 ** 32) * limit);
+}
+
 function noFiles(op: string): () => Promise<never> {
   return () => Promise.reject(new BlockError({ code: "ENOTSUP", op, message: "this platform has no files" }));
 }
@@ -62,24 +69,26 @@ export function plainBrowserHost(): Host {
   return {
     clock,
     random: {
-      below: (limit) => {
-        const [word = 0] = crypto.getRandomValues(new Uint32Array(1));
-        return Math.floor((word / 2 ** 32) * limit);
-      },
+      below: randomBelow,
     },
     files,
     codecs: streamCodecs,
     http: browserHttp(),
     ...(storage ? { privateStorage: storage } : {}),
+    roomBytes,
   };
+}
+
+/** A Host for this page or worker, without cryptography; cheap, holds nothing open. */
+export function guestHost(): Host {
+  const databases = browserDatabases();
+  return { ...plainBrowserHost(), ...(databases ? { databases } : {}) };
 }
 
 /** A Host for this page or worker; cheap, holds nothing open. */
 export function browserHost(): Host {
-  const databases = browserDatabases();
   return {
-    ...plainBrowserHost(),
-    ...(databases ? { databases } : {}),
+    ...guestHost(),
     // A chunk of its own, which only who opens an encrypted image loads.
     crypto: async () => (await import("./crypto.ts")).browserCrypto,
   };

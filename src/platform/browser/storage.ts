@@ -35,3 +35,10 @@ export async function persistStorage(): Promise<boolean> {
   if (typeof storage?.persist !== "function") return false;
   return storage.persist();
 }
+
+/** Bytes that the origin may still store; undefined where the browser does not tell. */
+export async function roomBytes(): Promise<number | undefined> {
+  const estimate = await manager()?.estimate();
+  if (estimate?.quota === undefined || estimate.usage === undefined) return undefined;
+  return Math.max(0, estimate.quota - estimate.usage);
+}

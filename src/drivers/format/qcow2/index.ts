@@ -45,7 +45,7 @@ import {
 import { Image } from "./metadata/image.ts";
 import type { CheckResult, ImageTools } from "./features/tools.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
-import { checkMadeOver } from "./metadata/made-over.ts";
+import { checkMadeOver, madeOver } from "./metadata/made-over.ts";
 import { loadL1Slot } from "./metadata/mapping.ts";
 import { parseOptions } from "./metadata/options.ts";
 import { readGuest } from "./data/read.ts";
@@ -85,6 +85,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
       format: () => image.header.backingFormat,
       change: (backing) => changeBackingFile(image, backing),
       check: (backing) => checkMadeOver(image, backing),
+      madeOver: () => madeOver(image.header),
     };
   }
 

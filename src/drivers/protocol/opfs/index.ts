@@ -21,7 +21,7 @@ const DEFAULT_INTERVAL_MS = 1000;
 function storageOf(host: Host, op: string): HostPrivateStorage {
   if (host.privateStorage) return host.privateStorage;
   const message =
-    "The 'opfs' driver needs a browser's dedicated worker: there is no private file system here";
+    "There is no private file system with synchronous handles here: the 'opfs' driver needs a browser that has it, and a dedicated worker. The 'indexeddb' driver keeps disks everywhere";
   throw new BlockError({ code: "ENOTSUP", op, message });
 }
 

@@ -33,7 +33,7 @@ function recordOf({ extensions }: Header): string | undefined {
 }
 
 /** The version in the header; undefined where there is none, or none that can be read or is of another backing name. */
-function madeOver(header: Header): ContentVersion | undefined {
+export function madeOver(header: Header): ContentVersion | undefined {
   try {
     const { backing, ...version } = JSON.parse(recordOf(header) ?? "") as Record<string, unknown>;
     const { url, size, etag, manifest } = version;
