@@ -16,6 +16,8 @@ import { readText, repositoryFiles } from "./source.ts";
 const given: readonly (readonly [word: string, declaration: string])[] = [
   ["engine", 'declare const engine: import("blockwright/browser").RemoteEngine;'],
   ["store", 'declare const store: { driver: "opfs"; filename: string };'],
+  ["machine", 'declare const machine: Omit<import("v86").V86Options, "hda">;'],
+  ["disk", 'declare const disk: import("blockwright/v86").PageGuestDisk;'],
   ["emulator", 'declare const emulator: import("v86").V86;'],
 ];
 
