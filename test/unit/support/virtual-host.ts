@@ -57,6 +57,11 @@ export class VirtualClock implements Clock {
     for (let i = 0; i < 3 || this.#outside.size > 0; i++) await this.turn();
   }
 
+  /** The program sleeps: time goes forward and no timer fires, however due it is. */
+  sleep(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Goes to the next timer and fires it; false if there is none. */
   async step(): Promise<boolean> {
     await this.idle();

@@ -3,11 +3,13 @@
  * guest waits for goes before what a job reads, and one connection is kept free of jobs.
  *
  * Invariants: a cluster is under way at most once; only verified clusters reach the cache or a reader; the cache holds
- * at most `cacheBytes`. Whole clusters that a job reads are not cached: it reads each one once.
+ * at most `cacheBytes`. Whole clusters that a job reads are not cached: it reads each one once. What came before a connection was
+ * lost is kept, and only the rest is asked for again. How much is asked for at once follows the link's pace (pace.ts).
  */
 import type { BlockError } from "../../../base/errors.ts";
 import { type Deferred, deferred, settleAll } from "../../../base/signals.ts";
-import type { Attempts } from "./attempts.ts";
+import type { Attempt, Attempts } from "./attempts.ts";
+import type { Pace } from "./pace.ts";
 import type { Source } from "./range-source.ts";
 
 interface Pending {
@@ -27,6 +29,7 @@ export interface ClustersInit {
   cacheBytes: number;
   readaheadBytes: number;
   connections: number;
+  pace: Pace;
   /** Why a cluster's content is not what it must be; undefined if it is. */
   verify: (cluster: number, bytes: Uint8Array) => BlockError | undefined;
 }
@@ -128,9 +131,10 @@ export class Clusters {
   }
 
   #dispatch(): void {
-    const { connections } = this.#init;
+    const { connections, pace } = this.#init;
     while (this.#active < connections) {
-      const mayBackground = this.#activeBackground < Math.max(1, connections - 1);
+      const most = pace.backgroundConnections(Math.max(1, connections - 1));
+      const mayBackground = this.#activeBackground < most;
       const first = this.#next(false) ?? (mayBackground ? this.#next(true) : undefined);
       if (!first) return;
       void this.#send(this.#joined(first));
@@ -146,8 +150,9 @@ export class Clusters {
 
   /** It and its neighbours of the same kind, in the disk's order, as far as one request may reach. */
   #joined(first: Pending): Pending[] {
-    const { source, clusterBytes } = this.#init;
-    const most = Math.max(1, Math.floor(source.maxRequestBytes / clusterBytes));
+    const { source, clusterBytes, pace } = this.#init;
+    const mostBytes = pace.pieceBytes(source.maxRequestBytes, first.background);
+    const most = Math.max(1, Math.floor(mostBytes / clusterBytes));
     const run = [first];
     const neighbour = (cluster: number): Pending | undefined => {
       const pending = this.#pending.get(cluster);
@@ -165,32 +170,52 @@ export class Clusters {
     for (const pending of run) pending.started = true;
     this.#active += 1;
     if (background) this.#activeBackground += 1;
+    this.#init.pace.begin();
     try {
       await this.#fetch(run);
     } catch (error) {
       for (const pending of run) this.#settle(pending, error);
     } finally {
+      this.#init.pace.end();
       this.#active -= 1;
       if (background) this.#activeBackground -= 1;
       this.#dispatchSoon();
     }
   }
 
-  /** Fetches a run, and again if part of it is not what it must be; what is right arrives in any case. */
+  /** Fetches a run, and again what is not here yet, or not what it must be; what is right arrives in any case. */
   async #fetch(run: readonly Pending[]): Promise<void> {
-    const { source, attempts, clusterBytes, verify } = this.#init;
-    const start = run[0]!.cluster * clusterBytes;
-    await attempts.run(source.describe(start), async (attempt) => {
-      const pieces = run.map(({ cluster }) => new Uint8Array(this.#length(cluster)));
-      await source.fetch(attempt, start, pieces);
-      let wrong: BlockError | undefined;
-      run.forEach((pending, i) => {
-        const fault = verify(pending.cluster, pieces[i]!);
-        if (fault) wrong ??= fault;
-        else this.#settle(pending, undefined, pieces[i]);
-      });
-      if (wrong) throw wrong;
+    const { source, attempts, clusterBytes } = this.#init;
+    await attempts.run(source.describe(run[0]!.cluster * clusterBytes), async (attempt) => {
+      const isMissing = (pending: Pending): boolean => this.#pending.get(pending.cluster) === pending;
+      const missing = run.slice(run.findIndex(isMissing), run.findLastIndex(isMissing) + 1);
+      await this.#fetchOnce(missing, attempt);
     });
+  }
+
+  async #fetchOnce(run: readonly Pending[], attempt: Attempt): Promise<void> {
+    const { source, clusterBytes, pace } = this.#init;
+    const pieces = run.map(({ cluster }) => new Uint8Array(this.#length(cluster)));
+    const arrived = (bytes: number): void => pace.arrived(bytes);
+    const lost = (bytes: number): void => {
+      const whole = Math.floor(bytes / clusterBytes);
+      if (whole > 0) attempt.kept();
+      this.#accept(run.slice(0, whole), pieces);
+    };
+    await source.fetch(attempt, run[0]!.cluster * clusterBytes, { pieces, arrived, lost });
+    const wrong = this.#accept(run, pieces);
+    if (wrong) throw wrong;
+  }
+
+  /** Hands out what is right; returns why the first other one is not. */
+  #accept(run: readonly Pending[], pieces: readonly Uint8Array[]): BlockError | undefined {
+    let wrong: BlockError | undefined;
+    run.forEach((pending, i) => {
+      const fault = this.#init.verify(pending.cluster, pieces[i]!);
+      if (fault) wrong ??= fault;
+      else this.#settle(pending, undefined, pieces[i]);
+    });
+    return wrong;
   }
 
   #settle(pending: Pending, error: unknown, bytes?: Uint8Array): void {

@@ -20,6 +20,7 @@ import { Clusters } from "./clusters.ts";
 import { HttpDriver, readOnlyError } from "./driver.ts";
 import { loadManifest } from "./manifest.ts";
 import { HTTP_CLUSTER_BYTES, type HttpOptions, httpOptions } from "./options.ts";
+import { Pace } from "./pace.ts";
 import { PartSource } from "./part-source.ts";
 import { RangeSource, type Source } from "./range-source.ts";
 import { badAnswer } from "./validate.ts";
@@ -106,7 +107,14 @@ async function openDisk(opening: Opening): Promise<BlockDriver> {
       `Parameter 'manifest' is of a disk of ${manifest.size} bytes, and this one has ${size}`,
     );
   const verify = verifier(opening, clusterBytes);
-  const clusters = new Clusters({ ...options, source, attempts, clusterBytes, verify });
+  const clusters = new Clusters({
+    ...options,
+    source,
+    attempts,
+    clusterBytes,
+    pace: new Pace(context.host.clock),
+    verify,
+  });
   if (head && head.byteLength > 0) clusters.store(0, head);
   context.node.options = { ...context.node.options, readOnly: true };
   return new HttpDriver({ node: context.node, clusters, attempts, source, manifest, url: options.url });

@@ -30,7 +30,7 @@ export interface HttpOptions {
   readaheadBytes: number;
   /** How long a try may bring nothing. */
   timeoutMs: number;
-  /** How long a read may take over all its tries. */
+  /** How long nothing may come over all tries of a read. */
   deadlineMs: number;
   /** Tries after the first. */
   retries: number;

@@ -12,7 +12,7 @@ import { ask } from "./account.ts";
 import type { Attempt } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
-import type { Source, SourceFacts } from "./range-source.ts";
+import type { Source, SourceFacts, Wanted } from "./range-source.ts";
 import { badAnswer, changedSource } from "./validate.ts";
 
 /** Where the numbers go in a name: before its extension, of which `.zst` may be a second one. */
@@ -65,7 +65,7 @@ export class PartSource implements Source {
     return url.href;
   }
 
-  async fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void> {
+  async fetch(attempt: Attempt, start: number, { pieces, arrived }: Wanted): Promise<void> {
     const url = this.describe(start);
     const response = await ask(this.#http, this.#options, { url, attempt });
     if (response.status !== 200) {
@@ -79,6 +79,7 @@ export class PartSource implements Source {
     const needed = Math.min(this.maxRequestBytes, this.size - start);
     if (bytes !== this.maxRequestBytes && bytes !== needed)
       throw badAnswer(url, `the part has ${bytes} bytes instead of ${this.maxRequestBytes}`);
+    arrived(needed);
     new PieceWriter(pieces).write(part.subarray(0, needed));
   }
 

@@ -1,14 +1,13 @@
 /**
- * A disk that is one resource, read by range requests. Invariant: bytes are handed out only if the answer was checked
- * whole (validate.ts, the body's length) and comes from the version that the first answer had; once it has changed,
+ * A disk that is one resource, read by range requests. Invariant: bytes are handed out only if the answer's head was checked
+ * (validate.ts) and its body is as long as it must be, or broke off before that with its connection, and if it comes from the version that the first answer had; once it has changed,
  * every read fails.
  */
-import type { BlockError } from "../../../base/errors.ts";
-import { errnoOf } from "../../../base/errors.ts";
+import { BlockError, errnoOf } from "../../../base/errors.ts";
 import type { HostHttp, HttpResponse } from "../../../base/host.ts";
 import type { ContentVersion } from "../../../block/model/contract.ts";
 import { ask } from "./account.ts";
-import type { Attempt } from "./attempts.ts";
+import { type Attempt, FinalError } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
 import { HTTP_MAX_REQUEST_BYTES } from "./options.ts";
@@ -20,6 +19,15 @@ export interface SourceFacts {
   "last-modified"?: string;
   /** The server has another version now: every read fails with ESTALE. */
   changed: boolean;
+}
+
+/** What is to be filled. */
+export interface Wanted {
+  pieces: readonly Uint8Array[];
+  /** So many bytes more have come; they count only if the fetch succeeds or loses its connection. */
+  readonly arrived: (bytes: number) => void;
+  /** The connection was lost or fell silent; what was right so far, bytes from the beginning, may be kept. */
+  readonly lost: (bytes: number) => void;
 }
 
 /** Where clusters come from. */
@@ -34,7 +42,7 @@ export interface Source {
   /** Names a range in messages. */
   describe(start: number): string;
   /** Fills the pieces, which lie one after the other from `start` on within the size. One try. */
-  fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void>;
+  fetch(attempt: Attempt, start: number, wanted: Wanted): Promise<void>;
 }
 
 /** Range requests. */
@@ -45,6 +53,8 @@ export class RangeSource implements Source {
   readonly #sameOrigin: boolean;
   #version: Version;
   #changed: BlockError | undefined;
+  /** The server has answered a range with it. */
+  #hasRanges = false;
 
   constructor(http: HostHttp, options: HttpOptions) {
     this.#http = http;
@@ -83,15 +93,16 @@ export class RangeSource implements Source {
       return new Uint8Array(0);
     }
     const head = new Uint8Array(bytes);
-    await this.#take(attempt, response, { start: 0, end: bytes }, [head]);
+    const wanted = { pieces: [head], arrived: () => undefined, lost: () => undefined };
+    await this.#take(attempt, response, { start: 0, end: bytes }, wanted);
     if (this.#version.total !== undefined) return head.subarray(0, this.#version.total);
     throw badAnswer(this.#options.url, "the server does not tell the length; give the option 'size'");
   }
 
-  async fetch(attempt: Attempt, start: number, pieces: readonly Uint8Array[]): Promise<void> {
-    const end = pieces.reduce((sum, piece) => sum + piece.byteLength, start);
+  async fetch(attempt: Attempt, start: number, into: Wanted): Promise<void> {
+    const end = into.pieces.reduce((sum, piece) => sum + piece.byteLength, start);
     const response = await this.#get(attempt, start, end);
-    await this.#take(attempt, response, { start, end }, pieces);
+    await this.#take(attempt, response, { start, end }, into);
   }
 
   async #get(attempt: Attempt, start: number, end: number): Promise<HttpResponse> {
@@ -110,7 +121,7 @@ export class RangeSource implements Source {
     attempt: Attempt,
     response: HttpResponse,
     wanted: { start: number; end: number },
-    pieces: readonly Uint8Array[],
+    { pieces, arrived, lost }: Wanted,
   ): Promise<void> {
     const { url, size } = this.#options;
     let expected: number;
@@ -120,19 +131,34 @@ export class RangeSource implements Source {
       // Another request may have been answered, by another version, since this one was sent.
       this.#checkUnchanged();
       this.#version = version;
+      this.#hasRanges = true;
       expected = bytes;
     } catch (error) {
       await discardBody(response);
       if (errnoOf(error) === "ESTALE") this.#changed ??= error as BlockError;
+      // A server that has no ranges sends the whole disk at each try.
+      if (response.status === 200 && !this.#hasRanges && error instanceof BlockError)
+        throw new FinalError({ code: error.code, op: error.op, message: error.message });
       throw error;
     }
     const writer = new PieceWriter(pieces);
-    await eachChunk(response, (chunk) => {
+    const take = (chunk: Uint8Array): void => {
       attempt.progress();
       if (writer.bytes + chunk.byteLength > expected)
         throw badAnswer(url, `the answer's body is longer than ${expected} bytes`);
       writer.write(chunk);
-    });
+      arrived(chunk.byteLength);
+    };
+    try {
+      await eachChunk(response, take);
+    } catch (error) {
+      // Of an answer that is wrong nothing is kept; of one whose connection went, what came.
+      if (!(error instanceof BlockError) || attempt.signal.aborted) {
+        this.#checkUnchanged();
+        lost(writer.bytes);
+      }
+      throw error;
+    }
     if (writer.bytes < expected)
       throw badAnswer(url, `the answer's body ended at ${writer.bytes} of ${expected} bytes`);
     this.#checkUnchanged();
