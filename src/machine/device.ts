@@ -146,6 +146,7 @@ export class GuestDevice implements PluggedDevice {
     return this.#lastFailure;
   }
 
+  /** Tells of each request that fails or misses its deadline (ETIMEDOUT), before the machine stops for it, until the returned function is called. */
   watchFailures(listener: (failure: GuestFailure) => void): () => void {
     this.#watchers.add(listener);
     return () => this.#watchers.delete(listener);

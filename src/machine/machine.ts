@@ -37,8 +37,6 @@ export interface PluggedDevice {
   readonly iostatusEnabled: boolean;
   /** The last request that failed, whatever the policy made of it. */
   readonly lastFailure: GuestFailure | undefined;
-  /** Tells of each request that fails or misses its deadline (ETIMEDOUT), before the machine stops for it, until the returned function is called. */
-  watchFailures(listener: (failure: GuestFailure) => void): () => void;
   /** The machine goes on: errors are forgotten. */
   resetIoStatus(): void;
   /** Takes the disk out. */
