@@ -6,7 +6,7 @@
  * slept (a frozen tab, a closed laptop) is no silence. When it settles, no try is under way any more.
  */
 import { type Errno, strerror } from "../../../base/errno.ts";
-import { BlockError, messageOf } from "../../../base/errors.ts";
+import { BlockError, rootMessage } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
 import { onAbort } from "../../../base/signals.ts";
 import { sleep } from "../../../base/sleep.ts";
@@ -55,7 +55,7 @@ interface Course {
 /** Whatever a try threw, as a BlockError; a platform's own error is a lost connection. */
 function asBlockError(error: unknown, what: string): BlockError {
   if (error instanceof BlockError) return error;
-  const message = `${what}: ${strerror("EIO")} (${messageOf(error)})`;
+  const message = `${what}: ${strerror("EIO")} (${rootMessage(error)})`;
   return new BlockError({ code: "EIO", op: "pread", message, cause: error });
 }
 
