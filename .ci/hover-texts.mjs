@@ -112,6 +112,8 @@ const hoverTexts = {
   immediately: "Fails before the request is carried out.",
   new_state: "The state after the event.",
   "take-child-perms": "Permissions that are taken on the child.",
+  test: "The image that is tested.",
+  raw: "A plain copy of its disk.",
   "unshare-child-perms": "Permissions that others may not have on the child.",
   "throttle-group": "Name of the throttle-group object with the limits.",
   bottom: "The lowest node that is copied from.",

@@ -65,6 +65,11 @@ export function errnoFromNumber(number: number): Errno {
   return byNumber.get(number) ?? "EIO";
 }
 
+/** The (positive) Linux errno number of a name. */
+export function errnoToNumber(code: Errno): number {
+  return table[code][0];
+}
+
 /** Whether a string names an errno of the table. */
 export function isErrno(name: unknown): name is Errno {
   return typeof name === "string" && Object.hasOwn(table, name);

@@ -4,6 +4,7 @@
 import type { DriverType } from "../block/model/contract.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { blkdebug } from "./filter/blkdebug.ts";
+import { blkverify } from "./filter/blkverify.ts";
 import { compress } from "./filter/compress.ts";
 import { copyBeforeWrite } from "./filter/copy-before-write.ts";
 import { copyOnRead } from "./filter/copy-on-read.ts";
@@ -29,6 +30,7 @@ export const portableDrivers: readonly DriverType[] = [
   http,
   https,
   blkdebug,
+  blkverify,
   compress,
   throttle,
   copyOnRead,

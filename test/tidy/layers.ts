@@ -129,8 +129,8 @@ const FORMAT_NAMES = new Set("raw qcow2 qcow qed vmdk vhdx vpc vdi parallels luk
 const FORMAT_HOMES =
   /^src\/(drivers\/(format\/|protocol\/null-co\.ts$|index\.ts$)|wire\/qapi\/|crypto\/luks|block\/model\/foreign-formats\.ts$|api\/builders\.ts$)/;
 
-/** The Web's and QAPI's words that happen to be a format's name: key material as it is. */
-const OTHER_WORDS = /^src\/(platform\/browser\/crypto|crypto\/secret-data)\.ts$/;
+/** The Web's and QAPI's words that happen to be a format's name: key material as it is, the plain child of a filter. */
+const OTHER_WORDS = /^src\/(platform\/browser\/crypto|crypto\/secret-data|drivers\/filter\/blkverify)\.ts$/;
 
 /** What a node of the syntax tree spells: a string, a type's, or a member's name. */
 function spelt(node: SyntaxNode): string | undefined {

@@ -1,11 +1,12 @@
 /**
- * Options of blkdebug: by themselves, for pages have no use for them.
+ * Options of blkdebug and blkverify: by themselves, for pages have no use for them.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { enumOf, struct } from "./schema.ts";
 
-/** The types of blkdebug's options. */
+/** The types of their options. */
 export const blkdebugTypes = {
+  BlockdevOptionsBlkverify: struct({ test: "BlockdevRef", raw: "BlockdevRef" }),
   BlkdebugEvent: enumOf(
     "l1_update",
     "l1_grow_alloc_table",

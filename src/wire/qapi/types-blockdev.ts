@@ -11,6 +11,7 @@ export const blockdevTypes = {
   OnOffAuto: enumOf("auto", "on", "off"),
   BlockdevDriver: enumOf(
     "blkdebug",
+    "blkverify",
     "compress",
     "copy-before-write",
     "copy-on-read",
@@ -43,6 +44,7 @@ export const blockdevTypes = {
     tag: "driver",
     branches: {
       blkdebug: "BlockdevOptionsBlkdebug",
+      blkverify: "BlockdevOptionsBlkverify",
       compress: "BlockdevOptionsGenericFormat",
       "copy-before-write": "BlockdevOptionsCbw",
       "copy-on-read": "BlockdevOptionsCor",
@@ -171,6 +173,7 @@ export const blockdevTypes = {
       luks: "BlockdevCreateOptionsLUKS",
       qcow2: "BlockdevCreateOptionsQcow2",
       blkdebug: null,
+      blkverify: null,
       compress: null,
       "copy-before-write": null,
       "copy-on-read": null,
@@ -199,6 +202,7 @@ export const blockdevTypes = {
       luks: "BlockdevAmendOptionsLUKS",
       qcow2: "BlockdevAmendOptionsQcow2",
       blkdebug: null,
+      blkverify: null,
       compress: null,
       "copy-before-write": null,
       "copy-on-read": null,

@@ -130,6 +130,7 @@ export const queryTypes = {
       file: "BlockStatsSpecificFile",
       host_device: "BlockStatsSpecificFile",
       blkdebug: null,
+      blkverify: null,
       compress: null,
       host_cdrom: null,
       "copy-before-write": null,

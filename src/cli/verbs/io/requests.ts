@@ -4,7 +4,7 @@
  */
 import type { Answer } from "../../../base/answer.ts";
 import { type Errno, strerror } from "../../../base/errno.ts";
-import { blockError, errnoOf } from "../../../base/errors.ts";
+import { blockError, detailOf, errnoOf } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import { readVmState, writeVmState } from "../../../block/io/vm-state.ts";
 import { skipFilters } from "../../../block/model/chain.ts";
@@ -50,10 +50,11 @@ function secondsSince(startMs: number): number {
   return (performance.now() - startMs) / 1000;
 }
 
-/** A failed request: `read failed: Input/output error`. */
+/** A failed request: `read failed: Input/output error`, and what its driver says of it. */
 export function requestFailure(name: string, error: unknown): IoFailure {
   const code: Errno = errnoOf(error);
-  return new IoFailure(`${name} failed: ${strerror(code)}`);
+  const hint = detailOf(error, "hint");
+  return new IoFailure(`${name} failed: ${strerror(code)}${hint === undefined ? "" : `\n${hint}`}`);
 }
 
 /** Does the request and tells of it. Throws IoFailure under the given name. */
