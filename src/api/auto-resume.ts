@@ -82,7 +82,7 @@ export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void
     forget();
     end();
   };
-  job.done.then(leave, leave);
+  job.ended.then(leave, leave);
   const watch = new Watch({ graph, stands, failures, goOn: () => job.resume() }, options, over.signal);
   job.addEventListener("JOB_STATUS_CHANGE", () => watch.look());
   watch.look();

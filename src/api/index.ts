@@ -30,6 +30,7 @@ export type { BlockErrorAction, IoStatus, OnError } from "../job/core/error-poli
 export { JobEvent, type JobEventName, type JobEvents, type JobListener } from "../job/core/events.ts";
 export type { JobStatus, JobVerb } from "../job/core/verbs.ts";
 export { Job, JobCancelledError, type JobResult } from "../job/core/job.ts";
+export type { ProgressOptions, ProgressReport } from "../job/core/progress-report.ts";
 export { MirrorJob } from "../job/mirror/job.ts";
 export { StreamJob } from "../job/stream/stream.ts";
 export { GuestDevice, type GuestDeviceOptions } from "../machine/device.ts";

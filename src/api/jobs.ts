@@ -2,7 +2,7 @@
  * Starting block jobs from library code: typed options in TypeScript's case over the functions that the monitor calls.
  * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
  */
-import { BlockError, CommandError } from "../base/errors.ts";
+import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { ChildRef } from "../block/model/contract.ts";
@@ -12,6 +12,7 @@ import type { CommonJobArguments } from "../job/core/arguments.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import { startCommit } from "../job/commit/commit.ts";
 import type { OnError } from "../job/core/error-policy.ts";
+import { JobCancelledError } from "../job/core/job.ts";
 import type { MirrorJob } from "../job/mirror/job.ts";
 import { startMirror } from "../job/mirror/mirror.ts";
 import { type StreamJob, startStream } from "../job/stream/stream.ts";
@@ -40,7 +41,7 @@ export interface JobOptions {
   filterNodeName?: string | undefined;
   /** Resumes the job when an error paused it and a probe of what failed succeeds; see autoResume(). Default: nobody does. */
   autoResume?: AutoResumeOptions | undefined;
-  /** Force-cancels the job when it aborts; `done` then rejects with a JobCancelledError. */
+  /** Force-cancels the job when it aborts; `done` then rejects with a JobCancelledError, whose cause is its reason. */
   signal?: AbortSignal | undefined;
 }
 
@@ -310,14 +311,27 @@ export async function whenReady(job: BlockJob, options: CallOptions = {}): Promi
       settle(() => reject(signal?.reason as Error)),
     );
     job.addEventListener("BLOCK_JOB_READY", ready);
-    job.done.then(ready, (error: Error) => settle(() => reject(error))());
+    job.ended.then(ready, (error: Error) => {
+      job.hears();
+      settle(() => reject(error))();
+    });
   });
 }
 
 /** A job that has begun, with what its options ask for beside it. */
 export function watched<J extends BlockJob>(job: J, options: JobOptions): J {
   if (options.autoResume) autoResume(job, options.autoResume);
+  job.ended.catch((error: unknown) => tellUnheard(job, error));
   return job;
+}
+
+/** The failure of a job that nobody waits for is told once, as that of a promise would be; a cancel is no failure. */
+async function tellUnheard(job: BlockJob, error: unknown): Promise<void> {
+  const { clock, diagnostics } = job.graph.host;
+  await clock.turn();
+  if (job.isHeard || error instanceof JobCancelledError) return;
+  const words = `job '${job.id}' failed, and nobody waits for its end (job.done): ${messageOf(error)}`;
+  diagnostics?.warn(words, "BLOCKWRIGHT_JOB_FAILED");
 }
 
 /** Checks that the nodes are of one engine, and takes back the permissions that handles hold. */

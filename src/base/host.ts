@@ -307,6 +307,21 @@ export interface HostDatabases {
   remove(name: string): Promise<void>;
 }
 
+/** A named channel that others may listen to, as Node's diagnostics_channel has them. */
+export interface HostChannel {
+  /** Whether anybody listens; if not, nothing is made for it. */
+  readonly hasSubscribers: boolean;
+  publish(message: object): void;
+}
+
+/** Who looks on: the program that the library runs in, and its tools. */
+export interface HostDiagnostics {
+  /** Says something to whoever runs the program. `code` is stable, for programs that sort warnings. */
+  warn(message: string, code: string): void;
+  /** The channel of that name, always the same object; absent: the platform has none. */
+  channel?(name: string): HostChannel;
+}
+
 /** All of the outside. */
 export interface Host {
   readonly clock: Clock;
@@ -319,6 +334,8 @@ export interface Host {
   readonly databases?: HostDatabases;
   /** Bytes that private storage and databases may still take; undefined where nobody knows. */
   readonly roomBytes?: () => Promise<number | undefined>;
+  /** Absent: nobody looks on. */
+  readonly diagnostics?: HostDiagnostics;
   /** Loads the platform's cryptography; absent: encrypted images are refused. */
   readonly crypto?: () => Promise<HostCrypto>;
 }

@@ -132,7 +132,7 @@ class Service {
     const job = this.#engine.jobs.find(id);
     if (!(job instanceof BlockJob)) throw new CommandError(`Block job '${id}' not found`, { code: "ENOENT" });
     autoResume(job, options);
-    const over = job.done.then(
+    const over = job.ended.then(
       () => undefined,
       () => undefined,
     );

@@ -88,9 +88,9 @@ export class BackupJob extends BlockJob {
     this.#copy.progress = {
       done: (bytes) => {
         this.backoff.progress();
-        this.progress.done(bytes);
+        this.counter.done(bytes);
       },
-      remaining: (bytes) => this.progress.setRemaining(bytes),
+      remaining: (bytes) => this.counter.setRemaining(bytes),
     };
   }
 
@@ -113,7 +113,7 @@ export class BackupJob extends BlockJob {
   protected override async run(): Promise<void> {
     if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
     this.#copy.skipUnallocated = this.#plan.sync === "top";
-    this.progress.setRemaining(this.#copy.remaining);
+    this.counter.setRemaining(this.#copy.remaining);
     if (this.#plan.sync === "top") await this.#leaveOutBacking();
     if (this.#plan.sync === "none") {
       while (!this.isCancelled) {

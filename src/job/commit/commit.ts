@@ -96,7 +96,7 @@ export class CommitJob extends ChunkJob {
   /** @internal */
   protected override async run(): Promise<void> {
     const bytes = this.#top.length;
-    this.progress.setRemaining(bytes);
+    this.counter.setRemaining(bytes);
     if (this.#base.length < bytes)
       await this.#target!.truncate(bytes, { exact: false, preallocation: "off" });
     await this.copyAll(bytes);

@@ -63,7 +63,7 @@ export abstract class ChunkJob extends BlockJob {
 
   /** Goes through once. False: a failed flush may have lost what came before. */
   async #goThrough(length: number): Promise<boolean> {
-    this.progress.setRemaining(length);
+    this.counter.setRemaining(length);
     let delayMs = 0;
     let tryAgain = false;
     try {
@@ -85,7 +85,7 @@ export abstract class ChunkJob extends BlockJob {
         }
         this.#chunks.end(chunk);
         done += chunk.bytes;
-        this.progress.done(chunk.bytes);
+        this.counter.done(chunk.bytes);
         if (failed.length === 0) this.backoff.progress();
         if (chunk.copy) delayMs = this.rateDelayMs(chunk.bytes);
       }

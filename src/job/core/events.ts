@@ -109,6 +109,27 @@ class EventQueue implements AsyncIterableIterator<JobEvent> {
 export class JobEventSource extends JobEventTarget implements AsyncIterable<JobEvent> {
   readonly #queues = new Set<EventQueue>();
   #over = false;
+  #isHeard = false;
+
+  /** Whether somebody will hear how it ends: who waits for it, iterates, or listens to BLOCK_JOB_COMPLETED. @internal */
+  get isHeard(): boolean {
+    return this.#isHeard;
+  }
+
+  /** Notes that somebody does. @internal */
+  hears(): void {
+    this.#isHeard = true;
+  }
+
+  /** @internal */
+  override addEventListener<N extends JobEventName>(
+    type: N,
+    listener: JobListener<N>,
+    options?: BareListener[2],
+  ): void {
+    if (type === "BLOCK_JOB_COMPLETED") this.hears();
+    super.addEventListener(type, listener, options);
+  }
 
   /** Hands an event to the listeners and iterators. @internal */
   protected dispatchJobEvent<N extends JobEventName>(type: N, data: JobEvents[N]): void {
@@ -126,6 +147,7 @@ export class JobEventSource extends JobEventTarget implements AsyncIterable<JobE
 
   /** Iterates over the events from now on; ends when the job is gone. */
   [Symbol.asyncIterator](): AsyncIterableIterator<JobEvent> {
+    this.hears();
     const queue = new EventQueue((closed) => this.#queues.delete(closed));
     if (this.#over) queue.end();
     else this.#queues.add(queue);

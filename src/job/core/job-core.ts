@@ -16,8 +16,9 @@ import { type JobStatus, canTransition, isCompleted, isReady } from "./verbs.ts"
 export class JobCancelledError extends BlockError {
   override readonly name = "JobCancelledError";
 
-  constructor() {
-    super({ code: "ECANCELED", op: "job" });
+  /** `reason`: of the signal that cancelled it, if one did; it becomes the cause. */
+  constructor(reason?: unknown) {
+    super({ code: "ECANCELED", op: "job", ...(reason === undefined ? {} : { cause: reason }) });
   }
 }
 
@@ -36,6 +37,7 @@ export abstract class JobCore extends JobEventSource {
   #userPaused = false;
   #cancelled = false;
   #forceCancelled = false;
+  #cancelReason: unknown;
   #continuation: (() => void) | undefined;
   #cancelTimer: (() => void) | undefined;
   readonly #abort = new AbortController();
@@ -160,14 +162,20 @@ export abstract class JobCore extends JobEventSource {
   }
 
   /** Marks the job cancelled; the caller enters it. @internal */
-  requestCancel(force: boolean): void {
+  requestCancel(force: boolean, reason?: unknown): void {
     const effective = this.cancelHook ? this.cancelHook(force) : true;
     if (this.endUserPause()) this.#pauseCount -= 1;
     if (!effective && this.#finished) return;
     this.#cancelled = true;
     if (!effective || this.#forceCancelled) return;
     this.#forceCancelled = true;
-    this.#abort.abort(new JobCancelledError());
+    this.#cancelReason = reason;
+    this.#abort.abort(new JobCancelledError(reason));
+  }
+
+  /** The reason of the signal that force-cancelled the job, if one did. @internal */
+  protected get cancelReason(): unknown {
+    return this.#cancelReason;
   }
 
   // For the job's own code.

@@ -7,9 +7,11 @@
  */
 import { AssertionError, assert } from "../../base/assert.ts";
 import { CommandError, firstFailure, messageOf, withCause } from "../../base/errors.ts";
+import { asyncDispose } from "../../base/lease.ts";
 import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
 import { JobCancelledError, JobCore } from "./job-core.ts";
 import { JobProgress } from "./pace.ts";
+import { type ProgressOptions, type ProgressReport, progressOf } from "./progress-report.ts";
 import type { JobHome } from "./environment.ts";
 import { JobTransaction } from "./transaction.ts";
 import { type JobVerb, acceptsVerb } from "./verbs.ts";
@@ -47,7 +49,7 @@ export interface JobResult {
 export type JobAnnouncement = "ready" | "pending" | "completed" | "cancelled";
 
 /** Any job. */
-export abstract class Job extends JobCore {
+export abstract class Job extends JobCore implements AsyncDisposable {
   readonly type: TypeOf<"JobType">;
   /** @internal */
   readonly transaction: JobTransaction;
@@ -56,12 +58,9 @@ export abstract class Job extends JobCore {
   /** @internal */
   readonly autoDismiss: boolean;
   /** @internal */
-  readonly progress = new JobProgress();
-  /**
-   * Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error
-   * (JobCancelledError after a force-cancel).
-   */
-  readonly done: Promise<JobResult>;
+  readonly counter = new JobProgress();
+  /** `done`, for those who are not the job's user. @internal */
+  readonly ended: Promise<JobResult>;
   /** A block job is listed by query-block-jobs. @internal */
   readonly isBlockJob: boolean = false;
 
@@ -80,8 +79,8 @@ export abstract class Job extends JobCore {
     this.autoFinalize = options.autoFinalize ?? true;
     this.autoDismiss = options.autoDismiss ?? true;
     this.#done = deferred();
-    this.done = this.#done.promise;
-    this.done.catch(() => undefined);
+    this.ended = this.#done.promise;
+    this.ended.catch(() => undefined);
     this.#outerSignal = options.signal;
     this.transition("created");
     this.registry.add(this);
@@ -125,26 +124,35 @@ export abstract class Job extends JobCore {
 
   // State.
 
+  /**
+   * Resolves when the job has concluded (and is dismissed, if it does that itself); rejects with the job's error
+   * (JobCancelledError after a force-cancel).
+   */
+  get done(): Promise<JobResult> {
+    this.hears();
+    return this.ended;
+  }
+
   get error(): Error | undefined {
     return this.#error;
   }
 
   /** Progress so far, bytes. */
   get offset(): number {
-    return this.progress.current;
+    return this.counter.current;
   }
 
   /** Progress at which the job is done, as far as it is known, bytes. */
   get length(): number {
-    return this.progress.total;
+    return this.counter.total;
   }
 
   /** The row of query-jobs. @internal */
   query(): Record<string, unknown> {
     return {
-      "current-progress": this.progress.current,
+      "current-progress": this.counter.current,
       status: this.status,
-      "total-progress": this.progress.total,
+      "total-progress": this.counter.total,
       type: this.type,
       id: this.id,
       ...(this.#error ? { error: messageOf(this.#error) } : {}),
@@ -216,6 +224,27 @@ export abstract class Job extends JobCore {
     throw new CommandError(message, { code: "EBUSY" });
   }
 
+  /**
+   * How far the job is, now and whenever that has changed, at most once in `intervalMs` (default 100), and once more at its end:
+   * `for await (const { offset, length } of job.progress())`. It ends when the job has concluded, whatever became of it, and
+   * rejects with the signal's reason.
+   */
+  progress(options: ProgressOptions = {}): AsyncGenerator<ProgressReport> {
+    return progressOf(this, options);
+  }
+
+  /**
+   * The end of an `await using`: cancels the job unless it is over, waits, and forgets it. Rejects with the error of a job that
+   * had failed before if nobody has asked for it.
+   */
+  async [asyncDispose](): Promise<void> {
+    await this.transaction.untilSettled();
+    const { error, isHeard } = this;
+    this.hears();
+    if (this.status !== "null") await this.cancelAndDismiss();
+    if (error && !isHeard && !(error instanceof JobCancelledError)) throw error;
+  }
+
   // Life, for those who create jobs.
 
   /** Starts the job: running, and its code up to the first wait. @internal */
@@ -241,7 +270,7 @@ export abstract class Job extends JobCore {
 
   /** Notes a cancel as the job's error, and goes to aborting if there is one. @internal */
   updateResult(): void {
-    if (!this.#error && this.isCancelled) this.#error = new JobCancelledError();
+    if (!this.#error && this.isCancelled) this.#error = new JobCancelledError(this.cancelReason);
     if (this.#error) this.transition("aborting");
   }
 
@@ -315,8 +344,8 @@ export abstract class Job extends JobCore {
     }
   }
 
-  async #cancel(force: boolean): Promise<void> {
-    this.requestCancel(force);
+  async #cancel(force: boolean, reason?: unknown): Promise<void> {
+    this.requestCancel(force, reason);
     if (!this.isStarted) await this.transaction.completed(this);
     else if (!this.isFinished) this.enter();
     else if (this.isCancelled) await this.transaction.abort(this);
@@ -355,7 +384,7 @@ export abstract class Job extends JobCore {
 
   readonly #onOuterAbort = (): void => {
     if (!this.#dismissed && !this.transaction.settling && acceptsVerb(this.status, "cancel"))
-      void this.#cancel(true);
+      void this.#cancel(true, this.#outerSignal?.reason);
   };
 
   #watchSignal(): void {

@@ -38,11 +38,11 @@ export class AmendJob extends Job {
   }
 
   protected override async run(): Promise<void> {
-    this.progress.setRemaining(1);
+    this.counter.setRemaining(1);
     try {
       await amend(this.#node, this.#options, { force: this.#force, signal: this.signal });
     } finally {
-      this.progress.done(1);
+      this.counter.done(1);
     }
   }
 

@@ -32,12 +32,12 @@ export class CreateJob extends Job {
   }
 
   protected override async run(): Promise<void> {
-    this.progress.setRemaining(1);
+    this.counter.setRemaining(1);
     const context = { graph: this.#graph, host: this.#graph.host, signal: this.signal };
     try {
       await this.#driver.create?.(context, this.#options);
     } finally {
-      this.progress.done(1);
+      this.counter.done(1);
     }
   }
 }

@@ -82,7 +82,7 @@ export class MirrorJob extends BlockJob {
       init,
       bitmap: this.bitmap,
       written: this.#recovery.written,
-      progress: this.progress,
+      progress: this.counter,
       ranges: this.#ranges,
       diskLength: () => this.#length,
       goesOnAfter: (error) => this.#goesOnAfter(error),
@@ -295,7 +295,7 @@ export class MirrorJob extends BlockJob {
 
   #updateRemaining(): number {
     const dirty = this.bitmap.dirtyBytes;
-    this.progress.setRemaining(dirty + this.#window.bytes + this.active.bytes);
+    this.counter.setRemaining(dirty + this.#window.bytes + this.active.bytes);
     return dirty;
   }
 
@@ -395,7 +395,7 @@ export class MirrorJob extends BlockJob {
   }
 
   #copied(bytes: number): void {
-    if (!this.#zeroing) this.progress.done(bytes);
+    if (!this.#zeroing) this.counter.done(bytes);
     this.#succeeded();
   }
 

@@ -72,6 +72,8 @@ export function plainBrowserHost(): Host {
       below: randomBelow,
     },
     files,
+    // eslint-disable-next-line no-console
+    diagnostics: { warn: (message, code) => console.warn(`[${code}] ${message}`) },
     codecs: streamCodecs,
     http: browserHttp(),
     ...(storage ? { privateStorage: storage } : {}),

@@ -3,6 +3,7 @@ import type { Host } from "../../base/host.ts";
 import { nodeClock } from "./clock.ts";
 import { nodeCodecs } from "./codecs.ts";
 import { nodeCrypto } from "./crypto.ts";
+import { nodeDiagnostics } from "./diagnostics.ts";
 import { NodeFiles } from "./files.ts";
 import { nodeHttp } from "./http.ts";
 import { loadNativeCalls } from "./native.ts";
@@ -32,6 +33,7 @@ export function nodeHost(options: NodeHostOptions = {}): NodeHost {
     sockets: nodeSockets,
     codecs: nodeCodecs,
     http: nodeHttp,
+    diagnostics: nodeDiagnostics,
     crypto: () => Promise.resolve(nodeCrypto),
   };
 }

@@ -12,7 +12,7 @@ import { valuesOf } from "../../../src/wire/qapi/index.ts";
 
 class PlainJob extends BlockJob {
   protected override async run(): Promise<void> {
-    this.progress.setRemaining(100);
+    this.counter.setRemaining(100);
     while (!this.isCancelled) await this.yieldUntilEntered();
   }
 
