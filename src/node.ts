@@ -10,12 +10,25 @@ import { portableDrivers } from "./drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "./drivers/protocol/file.ts";
 import type { Engine } from "./machine/engine.ts";
 import { warnAtExit } from "./platform/node/leftovers.ts";
+import type { HostConnection } from "./base/host.ts";
+import { QmpClient as PortableQmpClient, type QmpConnectOptions } from "./server/monitor/index.ts";
+import { nodeSockets } from "./platform/node/sockets.ts";
 import { sameBytes } from "./platform/node/compare.ts";
 import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 
 export * from "./index.ts";
 export { type NodeHost, type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 export { stdioConnection } from "./platform/node/stdio.ts";
+
+/** The QMP client, which in Node also takes an address: `QmpClient.connect("unix:qmp.sock")`. */
+export class QmpClient extends PortableQmpClient {
+  static override connect(
+    target: HostConnection | string,
+    options: QmpConnectOptions = {},
+  ): Promise<QmpClient> {
+    return super.connect(target, { sockets: nodeSockets, ...options });
+  }
+}
 
 /** How an engine over Node's files is made. */
 export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {

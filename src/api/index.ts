@@ -45,6 +45,7 @@ export {
   CommandRegistry,
   QmpClient,
   QmpClientEvent,
+  type QmpConnectOptions,
   QmpSession,
   type QmpSessionOptions,
 } from "../server/monitor/index.ts";

@@ -5,8 +5,8 @@
  * Answers are not checked against the schema (a newer daemon may say more). Source: QEMU's QMP specification.
  */
 import { asyncDispose } from "../../base/lease.ts";
-import { CommandError, type QmpErrorClass } from "../../base/errors.ts";
-import type { HostConnection } from "../../base/host.ts";
+import { CommandError, blockError, type QmpErrorClass } from "../../base/errors.ts";
+import type { HostConnection, HostSockets } from "../../base/host.ts";
 import { limits } from "../../base/limits.ts";
 import { abortable, deferred, Wakeup, type Deferred } from "../../base/signals.ts";
 import {
@@ -22,6 +22,7 @@ import {
   type JsonObject,
   type ReturnOf,
 } from "../../wire/qapi/index.ts";
+import { socketAddress } from "./address.ts";
 
 /** An event as a client sees it; `microseconds` is the sender's wall clock, since 1970. */
 export interface ClientEvent<N extends EventName = EventName> {
@@ -54,6 +55,28 @@ const CLASSES: readonly QmpErrorClass[] = [
   "KVMMissingCap",
 ];
 
+/** Options of QmpClient.connect(). */
+export interface QmpConnectOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** What an address is reached by; in the Node entry the process's own, by default. */
+  readonly sockets?: HostSockets | undefined;
+}
+
+/** Connects to an address; what comes after the signal has aborted is closed again. */
+async function opened(
+  address: string,
+  sockets: HostSockets | undefined,
+  signal: AbortSignal | undefined,
+): Promise<HostConnection> {
+  const where = socketAddress(address);
+  if (!sockets) throw blockError("ENOTSUP", "connect", `no sockets here for '${address}': give a connection`);
+  const connecting = sockets.connect(where);
+  return abortable(connecting, signal).catch((error: unknown) => {
+    connecting.then((late) => late.close()).catch(() => undefined);
+    throw error;
+  });
+}
+
 /** The client. */
 export class QmpClient extends EventTarget {
   readonly #connection: HostConnection;
@@ -63,22 +86,27 @@ export class QmpClient extends EventTarget {
   #nextId = 1;
   #failure: Error | undefined;
 
-  private constructor(connection: HostConnection) {
+  /** By connect(). */
+  protected constructor(connection: HostConnection) {
     super();
     this.#connection = connection;
     this.#greeting.promise.catch(() => undefined);
     void this.#read();
   }
 
-  /** Waits for the greeting and negotiates. Rejects if the other side is no QMP server, or with the signal's reason. */
-  static async connect(
-    connection: HostConnection,
-    options: { readonly signal?: AbortSignal } = {},
-  ): Promise<QmpClient> {
-    const client = new QmpClient(connection);
+  /**
+   * Connects, waits for the greeting and negotiates. `target` is a connection, or where there are sockets (in Node) an address:
+   * `unix:qmp.sock`, `tcp:localhost:4444`. Rejects if the other side is no QMP server, or with the signal's reason; ENOTSUP
+   * for an address without sockets.
+   */
+  static async connect(target: HostConnection | string, options: QmpConnectOptions = {}): Promise<QmpClient> {
+    const { signal, sockets } = options;
+    signal?.throwIfAborted();
+    const connection = typeof target === "string" ? await opened(target, sockets, signal) : target;
+    const client = new this(connection);
     try {
-      await abortable(client.#greeting.promise, options.signal);
-      await abortable(client.execute("qmp_capabilities"), options.signal);
+      await abortable(client.#greeting.promise, signal);
+      await abortable(client.execute("qmp_capabilities"), signal);
       return client;
     } catch (error) {
       await client.close();

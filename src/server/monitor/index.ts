@@ -1,7 +1,13 @@
 /**
  * The monitor's face: sessions, the registry of commands, and the client.
  */
-export { QmpClient, QmpClientEvent, type AnyClientEvent, type ClientEvent } from "./client.ts";
+export {
+  QmpClient,
+  QmpClientEvent,
+  type AnyClientEvent,
+  type ClientEvent,
+  type QmpConnectOptions,
+} from "./client.ts";
 export {
   CommandRegistry,
   type CommandContext,

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { EventBus } from "../../../../src/base/event-bus.ts";
 import type { QmpEvent } from "../../../../src/wire/qapi/index.ts";
-import type { HostConnection } from "../../../../src/base/host.ts";
+import type { HostConnection, HostSockets, SocketAddress } from "../../../../src/base/host.ts";
 import { deferred } from "../../../../src/base/signals.ts";
 import { CommandRegistry, QmpClient, serveMonitor } from "../../../../src/server/monitor/index.ts";
 import { clock, encode, handlers, VERSION, type TestEngine } from "./fixture.ts";
@@ -153,5 +153,55 @@ describe("a client of a strange server", () => {
     const connecting = QmpClient.connect(here, { signal: stop.signal });
     stop.abort(new Error("enough"));
     await expect(connecting).rejects.toThrow("enough");
+  });
+});
+
+describe("an address", () => {
+  const served = (): { sockets: HostSockets; asked: SocketAddress[] } => {
+    const asked: SocketAddress[] = [];
+    const connect = (address: SocketAddress): Promise<HostConnection> => {
+      asked.push(address);
+      return Promise.resolve(scripted());
+    };
+    return { asked, sockets: { connect, listen: () => Promise.reject(new Error("nobody listens")) } };
+  };
+
+  it.each<[string, SocketAddress]>([
+    ["unix:qmp.sock", { type: "unix", path: "qmp.sock" }],
+    ["unix:/run/a:b/qmp.sock", { type: "unix", path: "/run/a:b/qmp.sock" }],
+    ["tcp:localhost:4444", { type: "inet", host: "localhost", port: 4444 }],
+    ["tcp:[::1]:4444", { type: "inet", host: "::1", port: 4444 }],
+  ])("%s is connected to", async (address, where) => {
+    const { sockets, asked } = served();
+    await (await QmpClient.connect(address, { sockets })).close();
+    expect(asked).toEqual([where]);
+  });
+
+  it.each(["qmp.sock", "unix:", "tcp:4444", "tcp:localhost:99999", "tcp::1:4444", "http://localhost:1"])(
+    "%s is none",
+    async (address) => {
+      const { sockets, asked } = served();
+      await expect(QmpClient.connect(address, { sockets })).rejects.toMatchObject({
+        code: "EINVAL",
+        message: `'${address}' is no address of a socket: unix:PATH or tcp:HOST:PORT`,
+      });
+      expect(asked).toEqual([]);
+    },
+  );
+
+  it("is not to be had without sockets", async () => {
+    await expect(QmpClient.connect("unix:qmp.sock")).rejects.toMatchObject({ code: "ENOTSUP" });
+  });
+
+  it("is given up with the signal, and what comes late is closed", async () => {
+    const late = deferred<HostConnection>();
+    const stop = new AbortController();
+    const sockets = { ...served().sockets, connect: () => late.promise };
+    const connecting = QmpClient.connect("unix:x", { sockets, signal: stop.signal });
+    stop.abort(new Error("enough"));
+    await expect(connecting).rejects.toThrow("enough");
+    const [here, there] = connectionPair();
+    late.resolve(here);
+    for await (const _ of there.incoming) expect.unreachable("nothing is sent");
   });
 });
