@@ -11,6 +11,7 @@ import { Engine } from "../machine/engine.ts";
 import { makeObject } from "../machine/object-kinds.ts";
 import type { ObjectMaker } from "../machine/objects.ts";
 import { optionsOf } from "./options.ts";
+import { tellWatchers } from "./watchers.ts";
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -91,6 +92,7 @@ function engineOver(
     ...(gate === undefined ? {} : { gate }),
     ...(strictErrorPolicy === undefined ? {} : { strictErrorPolicy }),
   });
+  if (platform.host.diagnostics) tellWatchers(engine, platform.host.diagnostics);
   for (const [id, secret] of Object.entries(options.secrets ?? {})) engine.objects.addSecret(id, secret);
   return engine;
 }

@@ -151,20 +151,19 @@ export {
   showSnapshot,
   snapshots,
 } from "./snapshots.ts";
-export {
-  type AbortAction,
-  type AddBitmapAction,
-  type BackupAction,
-  type BitmapAction,
-  type CreateSnapshotAction,
-  type EnableBitmapAction,
-  type MergeBitmapsAction,
-  type OverlayAction,
-  type TransactionAction,
-  type TransactionJobs,
-  type TransactionOptions,
-  transaction,
-} from "./transaction.ts";
+export { type TransactionJobs, type TransactionOptions, transaction } from "./transaction.ts";
+export type {
+  AbortAction,
+  AddBitmapAction,
+  BackupAction,
+  BitmapAction,
+  CreateSnapshotAction,
+  EnableBitmapAction,
+  MergeBitmapsAction,
+  OverlayAction,
+  TransactionAction,
+} from "./transaction-actions.ts";
+export { type NodeStats, type OperationStats, metrics, stats } from "./stats.ts";
 export { STREAM_CHUNK_BYTES, type StreamRange } from "./streams.ts";
 export type { PortLike } from "./worker/port.ts";
 export { portConnection } from "./worker/port-connection.ts";

@@ -14,6 +14,7 @@ import { BlockBackend, guestPermissions, readerPermissions } from "../block/grap
 import type { Permissions } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
+import { Account, type AccountedKind } from "../block/model/accounting.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
 import {
@@ -31,6 +32,7 @@ type Operation = "read" | "write";
 
 interface GuestRequest {
   readonly operation: Operation;
+  readonly kind: AccountedKind;
   readonly range: ByteRange;
   readonly issue: () => Answer<void>;
   readonly signal: AbortSignal | undefined;
@@ -77,6 +79,8 @@ export class GuestDevice implements PluggedDevice {
   readonly #keepsIoStatus: boolean;
   readonly #deadline: Deadline<GuestRequest>;
   readonly #watchers = new Set<(failure: GuestFailure) => void>();
+  /** What the guest has asked of it. */
+  readonly account = new Account();
   #ioStatus: IoStatus = "ok";
   #lastFailure: GuestFailure | undefined;
 
@@ -159,12 +163,14 @@ export class GuestDevice implements PluggedDevice {
 
   /** Reads; under rerror=ignore a failed read succeeds with unspecified bytes. Rejects only under report. */
   read(offset: number, buffer: Uint8Array, options: GuestRequestOptions = {}): Answer<void> {
-    const refusal = this.#refusal("read", offset, buffer.byteLength);
+    const refusal = this.#refusal("read", { offset, bytes: buffer.byteLength });
     if (refusal) return refusal;
     // A guest reads often, and nearly always gets its bytes at once: nothing is made then that only others need.
     if (!this.#machine.isRunning) return this.#readLater(offset, buffer, options.signal);
+    const fromMs = this.#nowMs();
     const issued = this.backend.pread(offset, buffer);
-    return isPromise(issued) ? this.#readLater(offset, buffer, options.signal, issued) : undefined;
+    if (isPromise(issued)) return this.#readLater(offset, buffer, options.signal, issued);
+    return this.#done("read", buffer.byteLength, fromMs);
   }
 
   /** A read under way, or one that waits until the machine runs. */
@@ -176,7 +182,7 @@ export class GuestDevice implements PluggedDevice {
   ): Promise<void> {
     const range = { offset, bytes: buffer.byteLength };
     const issue = (): Answer<void> => this.backend.pread(offset, buffer);
-    return this.#settle({ operation: "read", range, issue, signal }, issued);
+    return this.#settle({ operation: "read", kind: "read", range, issue, signal }, issued);
   }
 
   /** Writes. Rejects only under report (and enospc for other errors). */
@@ -190,13 +196,14 @@ export class GuestDevice implements PluggedDevice {
   }
 
   discard(offset: number, bytes: number): Answer<void> {
-    return this.#ranged("write", { offset, bytes }, () => this.backend.pdiscard(offset, bytes));
+    return this.#ranged("unmap", { offset, bytes }, () => this.backend.pdiscard(offset, bytes));
   }
 
   /** Makes completed writes durable; its errors follow werror. */
   flush(): Answer<void> {
     const range = { offset: 0, bytes: 0 };
-    return this.#request({ operation: "write", range, issue: () => this.backend.flush(), signal: undefined });
+    const issue = (): Answer<void> => this.backend.flush();
+    return this.#request({ operation: "write", kind: "flush", range, issue, signal: undefined });
   }
 
   /** Tells of a write that failed before it came here, and stops the machine if that is what is done about it. */
@@ -205,54 +212,82 @@ export class GuestDevice implements PluggedDevice {
   }
 
   /** A request outside of the disk is the guest's fault: it is refused with EIO, and no policy is asked. */
-  #ranged(
-    operation: Operation,
-    range: ByteRange,
-    issue: () => Answer<void>,
-    signal?: AbortSignal,
-  ): Answer<void> {
-    const refusal = this.#refusal(operation, range.offset, range.bytes);
-    return refusal ?? this.#request({ operation, range, issue, signal });
+  #ranged(kind: "write" | "unmap", range: ByteRange, issue: () => Answer<void>): Answer<void> {
+    const refusal = this.#refusal(kind, range);
+    return refusal ?? this.#request({ operation: "write", kind, range, issue, signal: undefined });
   }
 
-  #refusal(operation: Operation, offset: number, bytes: number): Promise<never> | undefined {
+  #refusal(kind: "read" | "write" | "unmap", { offset, bytes }: ByteRange): Promise<never> | undefined {
     try {
-      this.backend.checkRange(operation, offset, bytes);
+      this.backend.checkRange(kind === "read" ? "read" : "write", offset, bytes);
       return undefined;
     } catch (error) {
+      this.account[kind].invalid += 1;
+      this.account.lastAccessMs = this.#nowMs();
       return rejected(error);
     }
+  }
+
+  #nowMs(): number {
+    return this.#machine.graph.host.clock.nowMs();
+  }
+
+  #done(kind: AccountedKind, bytes: number, fromMs: number): void {
+    const nowMs = this.#nowMs();
+    this.account.done(kind, bytes, nowMs - fromMs);
+    this.account.lastAccessMs = nowMs;
+  }
+
+  #failed(kind: AccountedKind, fromMs: number): void {
+    const nowMs = this.#nowMs();
+    this.account.failed(kind, nowMs - fromMs);
+    this.account.lastAccessMs = nowMs;
   }
 
   /** Issues a request while the machine runs. What is answered at once needs neither deadline nor policy. */
   #request(request: GuestRequest): Answer<void> {
     if (!this.#machine.isRunning) return this.#settle(request, undefined);
+    const fromMs = this.#nowMs();
     const issued = request.issue();
-    return isPromise(issued) ? this.#settle(request, issued) : undefined;
+    if (isPromise(issued)) return this.#settle(request, issued);
+    return this.#done(request.kind, request.range.bytes, fromMs);
   }
 
-  /** Waits for a request under way, if there is one, and issues it again after each error that stopped the machine. */
+  /**
+   * Waits for a request under way, if there is one, and issues it again after each error that stopped the machine. It counts
+   * once, when the guest has its answer.
+   */
   async #settle(request: GuestRequest, issued: Promise<void> | undefined): Promise<void> {
-    const { operation, range, issue, signal } = request;
+    const { kind, range, issue, signal } = request;
     for (let first = issued; ; first = undefined) {
       if (!first && !this.#machine.isRunning) await abortable(this.#machine.untilRunning(), signal);
+      const fromMs = this.#nowMs();
       try {
         const answer = first ?? issue();
-        return isPromise(answer) ? await this.#deadline.watch(request, answer) : undefined;
+        if (isPromise(answer)) await this.#deadline.watch(request, answer);
+        return this.#done(kind, range.bytes, fromMs);
       } catch (error) {
-        // No policy is asked about a broken invariant.
-        if (error instanceof AssertionError) throw error;
-        signal?.throwIfAborted();
-        if (!this.#machine.devices.has(this)) throw error;
-        const code = errnoOf(error);
-        this.#lastFailure = { operation, ...range, code, message: messageOf(error) };
-        this.#tell(this.#lastFailure);
-        const action = decideErrorAction(operation === "read" ? this.rerror : this.werror, code);
-        this.#announce(operation, { code, action });
-        if (action === "report") throw error;
-        if (action === "ignore") return;
+        const action = this.#decide(request, error);
+        if (action === "stop") continue;
+        if (action === "ignore") return this.#done(kind, range.bytes, fromMs);
+        this.#failed(kind, fromMs);
+        throw error;
       }
     }
+  }
+
+  /** What is done about an error of a request. Throws it where no policy is asked. */
+  #decide({ operation, range, signal }: GuestRequest, error: unknown): BlockErrorAction {
+    // No policy is asked about a broken invariant.
+    if (error instanceof AssertionError) throw error;
+    signal?.throwIfAborted();
+    if (!this.#machine.devices.has(this)) throw error;
+    const code = errnoOf(error);
+    this.#lastFailure = { operation, ...range, code, message: messageOf(error) };
+    this.#tell(this.#lastFailure);
+    const action = decideErrorAction(operation === "read" ? this.rerror : this.werror, code);
+    this.#announce(operation, { code, action });
+    return action;
   }
 
   /** A request took too long: the machine stops, whatever the policy is. The request goes on, so it has not failed. */

@@ -10,6 +10,7 @@ import { flush } from "../block/io/io.ts";
 import type { JobRegistry } from "../job/core/registry.ts";
 import { BlockJob } from "../job/core/block-job.ts";
 import { type IoStatus, type OnError } from "../job/core/error-policy.ts";
+import type { Account } from "../block/model/accounting.ts";
 import type { BlockBackend } from "../block/graph/backend.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import type { Errno } from "../base/errno.ts";
@@ -33,6 +34,8 @@ export interface PluggedDevice {
   readonly werror: OnError;
   readonly backend: BlockBackend;
   readonly ioStatus: IoStatus;
+  /** What its guest has asked of it. */
+  readonly account: Account;
   /** The device keeps a status and one of its policies may stop the machine. */
   readonly iostatusEnabled: boolean;
   /** The last request that failed, whatever the policy made of it. */

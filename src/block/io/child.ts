@@ -6,6 +6,8 @@ import type { Answer } from "../../base/answer.ts";
 import { assert, AssertionError } from "../../base/assert.ts";
 import type { BlockStatus, ChildRole, RequestFlags, TruncateOptions } from "../model/contract.ts";
 import { Req } from "../model/contract.ts";
+import type { ByteRange } from "../../base/ranges.ts";
+import { type Told, counted, told } from "./counted.ts";
 import * as io from "./io.ts";
 import type { BlockNode, Child, ChildParent } from "../model/node.ts";
 import { Perm } from "../model/permissions.ts";
@@ -42,30 +44,51 @@ export class ChildEdge implements Child {
 
   /** Fills `buffer` from `offset`; beyond the node's end it reads zeroes. */
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    return io.pread(this.node, offset, buffer, flags);
+    const { node } = this;
+    const bytes = buffer.byteLength;
+    if (node.watchers?.hasSubscribers)
+      return told(node, this.parent, { operation: "read", offset, bytes }, () =>
+        counted(node, "read", bytes, io.pread(node, offset, buffer, flags)),
+      );
+    return counted(node, "read", bytes, io.pread(node, offset, buffer, flags));
   }
 
   /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    this.#checkWrite(offset, buffer.byteLength, flags);
-    return io.pwrite(this.node, offset, buffer, flags);
+    const { node } = this;
+    const bytes = buffer.byteLength;
+    this.#checkWrite(offset, bytes, flags);
+    if (node.watchers?.hasSubscribers)
+      return told(node, this.parent, { operation: "write", offset, bytes }, () =>
+        counted(node, "write", bytes, io.pwrite(node, offset, buffer, flags)),
+      );
+    return counted(node, "write", bytes, io.pwrite(node, offset, buffer, flags));
   }
 
   /** Makes the range read as zeroes. */
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
     this.#checkWrite(offset, bytes, flags);
-    return pwriteZeroes(this.node, offset, bytes, flags);
+    const { node } = this;
+    return this.#told("write-zeroes", { offset, bytes }, () =>
+      counted(node, "write", bytes, pwriteZeroes(node, offset, bytes, flags)),
+    );
   }
 
   /** Drops the range's content, if the node honours discards. */
   pdiscard(offset: number, bytes: number): Answer<void> {
     this.#checkWrite(offset, bytes, 0);
-    return pdiscard(this.node, offset, bytes);
+    const { node } = this;
+    // One that the node does not honour is no request.
+    if (node.options.discard !== "unmap") return pdiscard(node, offset, bytes);
+    return this.#told("discard", { offset, bytes }, () =>
+      counted(node, "unmap", bytes, pdiscard(node, offset, bytes)),
+    );
   }
 
   /** Makes completed writes durable. */
   flush(): Answer<void> {
-    return io.flush(this.node);
+    const { node } = this;
+    return this.#told("flush", { offset: 0, bytes: 0 }, () => counted(node, "flush", 0, io.flush(node)));
   }
 
   /** Status of a range of the node itself. */
@@ -80,6 +103,14 @@ export class ChildEdge implements Child {
       `${this.parent.describe()} has no resize permission on '${this.node.name}'`,
     );
     return io.truncate(this.node, size, options);
+  }
+
+  /** Issues a request that is not frequent, and publishes it where somebody listens. */
+  #told(operation: Told["operation"], { offset, bytes }: ByteRange, issue: () => Answer<void>): Answer<void> {
+    const { node } = this;
+    return node.watchers?.hasSubscribers
+      ? told(node, this.parent, { operation, offset, bytes }, issue)
+      : issue();
   }
 
   #checkWrite(offset: number, bytes: number, flags: RequestFlags): void {

@@ -7,6 +7,8 @@
  */
 import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
+import type { HostChannel } from "../../base/host.ts";
+import { Account } from "./accounting.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import * as drain from "./drain.ts";
 import {
@@ -118,6 +120,10 @@ export class BlockNode implements ChildParent, NodeView {
   /** Requests under way. */
   inFlight = 0;
   quiesceCounter = 0;
+  /** What its users have asked of it. */
+  readonly account = new Account();
+  /** Told of its requests while somebody listens. */
+  readonly watchers: HostChannel | undefined;
   /** End of the highest write so far, bytes. */
   highestWrite = 0;
   /** Grows with each completed write; flush() compares. */
@@ -154,6 +160,7 @@ export class BlockNode implements ChildParent, NodeView {
     options: NodeOptions;
   }) {
     this.services = init.services;
+    this.watchers = init.services.host.diagnostics?.channel?.("blockwright:request");
     this.gate = init.gate;
     this.name = init.name;
     this.type = init.type;

@@ -99,6 +99,8 @@ class FileDriver implements BlockDriver {
     if (within < bytes) await this.#extendTo(offset + bytes);
   }
 
+  readonly countsDiscards = true;
+
   pdiscard(offset: number, bytes: number): Promise<void> {
     const within = Math.min(bytes, this.#length - offset);
     return within > 0 ? this.#file.punchHole(offset, within) : Promise.resolve();

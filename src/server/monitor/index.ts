@@ -1,13 +1,8 @@
 /**
  * The monitor's face: sessions, the registry of commands, and the client.
  */
-export {
-  QmpClient,
-  QmpClientEvent,
-  type AnyClientEvent,
-  type ClientEvent,
-  type QmpConnectOptions,
-} from "./client.ts";
+export { QmpClient, type QmpConnectOptions } from "./client.ts";
+export { QmpClientEvent, type AnyClientEvent, type ClientEvent } from "./client-events.ts";
 export {
   CommandRegistry,
   type CommandContext,

@@ -2,10 +2,9 @@
  * The block queries over an engine: devices, the graph, statistics; what a node says of itself is block/query.ts.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
-import { filterOrCow, skipFilters } from "../../../block/model/chain.ts";
 import type { Child } from "../../../block/model/node.ts";
-import type { BlockNode } from "../../../block/model/node.ts";
 import { deviceInfo } from "../../../block/query.ts";
+import { accountStats, chainStats, nodeStats } from "../../../block/stats.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import type { Engine } from "../../../machine/engine.ts";
 import type { ReturnOf, TypeOf } from "../../../wire/qapi/index.ts";
@@ -75,46 +74,19 @@ function edgeRow(edge: Child, idOf: (thing: object) => number): TypeOf<"XDbgBloc
   };
 }
 
-/** The statistics of nobody: a drive without a medium. */
-export const noStats: TypeOf<"BlockDeviceStats"> = {
-  rd_bytes: 0,
-  wr_bytes: 0,
-  unmap_bytes: 0,
-  rd_operations: 0,
-  wr_operations: 0,
-  flush_operations: 0,
-  unmap_operations: 0,
-  rd_total_time_ns: 0,
-  wr_total_time_ns: 0,
-  flush_total_time_ns: 0,
-  unmap_total_time_ns: 0,
-  wr_highest_offset: 0,
-  rd_merged: 0,
-  wr_merged: 0,
-  unmap_merged: 0,
-  failed_rd_operations: 0,
-  failed_wr_operations: 0,
-  failed_flush_operations: 0,
-  failed_unmap_operations: 0,
-  invalid_rd_operations: 0,
-  invalid_wr_operations: 0,
-  invalid_flush_operations: 0,
-  invalid_unmap_operations: 0,
-  account_invalid: false,
-  account_failed: false,
-  timed_stats: [],
-};
+/** BlockStats of all nodes, the oldest first, unlike query-named-block-nodes. */
+export function statsOfNodes({ graph }: Engine): TypeOf<"BlockStats">[] {
+  return graph.nodes.toReversed().map((node) => nodeStats(node));
+}
 
-/** The statistics of a node and of what lies below it. */
-export function nodeStats(node: BlockNode): TypeOf<"BlockStats"> {
-  const below = (node.primary ?? node.filtered)?.node;
-  const backing = skipFilters(node) === node ? filterOrCow(node) : undefined;
-  return {
-    "node-name": node.name,
-    stats: { ...noStats, wr_highest_offset: node.highestWrite },
-    ...(below ? { parent: nodeStats(below) } : {}),
-    ...(backing && backing !== below ? { backing: nodeStats(backing) } : {}),
-  };
+/** BlockStats of each device: what its guest has asked of it. */
+function deviceStats({ machine, graph }: Engine): TypeOf<"BlockStats">[] {
+  const nowMs = graph.host.clock.nowMs();
+  return [...machine.devices.values()].flatMap(({ name, backend, account }) => {
+    const { node } = backend;
+    if (!node) return [];
+    return [{ device: name, ...chainStats(node, accountStats(account, node.highestWrite, { nowMs })) }];
+  });
 }
 
 /** Handlers. */
@@ -124,10 +96,7 @@ export const queryCommands: CommandHandlers<Engine> = {
   "query-block": (_args, { engine }) => queryBlock(engine),
   "x-debug-query-block-graph": (_args, { engine }) => queryGraph(engine),
   "query-blockstats": (args, { engine }) => {
-    if (args["query-nodes"]) return engine.graph.nodes.map(nodeStats);
-    return [...engine.machine.devices.values()].flatMap((device) => {
-      const { node } = device.backend;
-      return node ? [{ device: device.name, ...nodeStats(node) }] : [];
-    });
+    if (args["query-nodes"]) return statsOfNodes(engine);
+    return deviceStats(engine);
   },
 };

@@ -3,7 +3,8 @@
  * Source: QAPI block, qdev, machine and misc schemas; behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import { skipImplicitFilters } from "../../../block/model/chain.ts";
+import { Account } from "../../../block/model/accounting.ts";
+import { accountStats, chainStats } from "../../../block/stats.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
 import type { Drive } from "../../../machine/board/drive.ts";
@@ -19,7 +20,7 @@ import {
 } from "../../../wire/qapi/machine/table.ts";
 import { schemaWith } from "../../../wire/qapi/index.ts";
 import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts";
-import { noStats, nodeStats } from "../commands/query.ts";
+import { statsOfNodes } from "../commands/query.ts";
 import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { type HmpHost, runHmp } from "../hmp/run.ts";
 
@@ -128,12 +129,14 @@ function mediumHandlers(options: MachineCommandsOptions): MachineHandlers {
 
 /** The statistics of a drive, and of the disk in it below what jobs have put over it. */
 function statsRow(drive: Drive): TypeOf<"BlockStats"> {
-  const node = drive.node && skipImplicitFilters(drive.node);
+  const { node } = drive;
+  // No guest has asked anything of it.
+  const stats = accountStats(new Account(), node?.highestWrite ?? 0, { nowMs: 0 });
   const qdev = drive.user?.backendPath;
   return {
     device: drive.isForgotten ? "" : drive.name,
     ...(qdev === undefined ? {} : { qdev }),
-    ...(node ? nodeStats(node) : { stats: noStats }),
+    ...(node ? chainStats(node, stats) : { stats }),
   };
 }
 
@@ -143,7 +146,7 @@ function queryHandlers({ board }: MachineCommandsOptions): CommandHandlers<Engin
     "query-block": () =>
       Promise.all<TypeOf<"BlockInfo">>(listedDrives(board).map((drive) => driveRow(drive))),
     "query-blockstats": (args, { engine }) => {
-      if (args["query-nodes"]) return engine.graph.nodes.map(nodeStats);
+      if (args["query-nodes"]) return statsOfNodes(engine);
       return listedDrives(board).map((drive) => statsRow(drive));
     },
   };
