@@ -51,7 +51,10 @@ export const memory = /* @__PURE__ */ callable(memoryDriver, build.memory);
 /** The driver of files in the browser's private file system, and by a call the description of one. */
 export const opfs = /* @__PURE__ */ callable(opfsDriver, build.opfs);
 /** Disks in the browser's database, for browsers without a private file system. */
-export const indexeddb = /* @__PURE__ */ callable(indexedDbOver(browserDatabases), build.indexeddb);
+export const indexeddb = /* @__PURE__ */ callable(
+  /* @__PURE__ */ indexedDbOver(browserDatabases),
+  build.indexeddb,
+);
 
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {

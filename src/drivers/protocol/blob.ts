@@ -10,7 +10,7 @@ import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { KiB } from "../../base/limits.ts";
 import type { BlockDriver, BlockStatus, DriverType } from "../../block/model/contract.ts";
-import type { ContentVersion, NodeView } from "../../block/model/contract.ts";
+import type { ContentVersion, NodeView, VersionedStorage } from "../../block/model/contract.ts";
 import { optionError } from "../../block/model/options.ts";
 
 /** What is read and kept together. */
@@ -27,6 +27,10 @@ class BlobDriver implements BlockDriver {
   readonly #blocks = new Map<number, Uint8Array | Promise<Uint8Array>>();
   /** The block that was used last: reads that follow each other leave the order as it is. */
   #latest = -1;
+  readonly versions: VersionedStorage = {
+    version: () => this.#version(),
+    demand: (version) => this.#demand(version),
+  };
 
   constructor(node: NodeView, blob: Blob) {
     this.#node = node;
@@ -38,7 +42,7 @@ class BlobDriver implements BlockDriver {
   }
 
   /** A file has a name and a date; a Blob has its size only. */
-  version(): ContentVersion {
+  #version(): ContentVersion {
     const blob = this.#blob;
     const size = blob.size;
     if (!isFile(blob)) return { url: SCHEME, size };
@@ -46,7 +50,7 @@ class BlobDriver implements BlockDriver {
   }
 
   /** The name is no part of what is demanded: files are renamed. Nor is the date of what came from elsewhere. */
-  demandVersion({ url, size, "last-modified": date }: ContentVersion): void {
+  #demand({ url, size, "last-modified": date }: ContentVersion): void {
     const blob = this.#blob;
     const refuse = (what: string, was: string | number, is: string | number): never => {
       throw blockError("ESTALE", "open", `its ${what} was ${was} and is ${is}`);

@@ -16,7 +16,7 @@ import type {
 } from "./schema.ts";
 import { typeTable } from "./types.ts";
 
-const commandTable = { ...blockCommands, ...controlCommands } as const;
+const commandTable = /* @__PURE__ */ Object.assign({}, blockCommands, controlCommands);
 
 type Types = typeof typeTable;
 type Commands = typeof commandTable;
