@@ -169,7 +169,7 @@ async function qmpLine(library: Library, folder: string): Promise<Record<string,
 function convert(folder: string): Record<string, Trip> {
   const coverage = join(folder, "coverage");
   writeFileSync(join(folder, "in.raw"), new Uint8Array(2 * MiB).fill(5));
-  const main = join(out, "src", "cli", "main.js");
+  const main = join(out, "src", "cli", "blockwright.js");
   const words = [
     "convert",
     "-c",
