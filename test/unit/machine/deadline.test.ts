@@ -118,6 +118,12 @@ describe("a device with a deadline", () => {
     };
     guest.issue({ op: "read", offset: 512, bytes: 1024 });
     await bench.idle();
-    expect(guest.device.lastFailure).toEqual({ operation: "read", offset: 512, bytes: 1024, code: "EIO" });
+    expect(guest.device.lastFailure).toEqual({
+      operation: "read",
+      offset: 512,
+      bytes: 1024,
+      code: "EIO",
+      message: "gone",
+    });
   });
 });
