@@ -163,9 +163,9 @@ export interface Capabilities {
    * Protocol drivers only. Rejects if that fails; the flush stays failed then.
    */
   recover?(): Promise<boolean>;
-  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
   /** By which level compressed writes compress from now on; undefined: by the format's own. */
   setCompressionLevel?(level: number | undefined): void;
+  /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
   amend?(options: AmendOptions, context: AmendContext): Promise<void>;
   /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
   makeEmpty?(): Promise<void>;

@@ -53,6 +53,14 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.check(spec, { engine, ...(options as object) }),
     wrong: [{ repair: "ALL" }, { repair: true }, { onMessage: "log" }],
   },
+  openGuestDisk: {
+    call: (options) => library.openGuestDisk({ url: "disk.img", ...(options as object) }),
+    wrong: [{ url: 1 }, { name: 2 }, { size: "16M" }, { use_parts: "yes" }, { whenChanged: "mix" }],
+  },
+  openGuestDiskIn: {
+    call: (options) => library.openGuestDiskIn(engine, { url: "disk.img", ...(options as object) }),
+    wrong: [{ url: 1 }, { name: 2 }, { size: "16M" }, { use_parts: "yes" }, { whenChanged: "mix" }],
+  },
   fromBlob: {
     call: (options) => library.fromBlob(new Blob(["1"]), { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { nodeName: null }],

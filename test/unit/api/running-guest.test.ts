@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as library from "../../../src/browser.ts";
-import { RemoteMachine } from "../../../src/api/worker/guest.ts";
+import { RemoteMachine, type RunControl } from "../../../src/api/worker/guest.ts";
 import { DiskState, savedParts } from "../../../src/machine/v86/state.ts";
 import { toV86Disk } from "../../../src/v86.ts";
 
@@ -119,10 +119,15 @@ describe("a saved state", () => {
 });
 
 it("a machine whose worker has gone stands still, and says why", async () => {
-  const qmp = { on: () => undefined, execute: () => Promise.resolve({ running: true }) };
+  const control: RunControl = {
+    follow: () => undefined,
+    running: () => Promise.resolve(true),
+    stop: () => Promise.resolve(),
+    cont: () => Promise.resolve(),
+  };
   let end: (reason: Error) => void = () => undefined;
   const ended = new Promise<Error>((resolve) => (end = resolve));
-  const machine = await RemoteMachine.follow(qmp as never, ended);
+  const machine = await RemoteMachine.follow(control, ended);
   const told: boolean[] = [];
   machine.watch((running) => told.push(running));
   const reason = new Error("the worker has gone");

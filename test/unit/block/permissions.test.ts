@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
 import { attachChild } from "../../../src/block/graph/edges.ts";
 import type { ChildParent } from "../../../src/block/model/node.ts";
-import { Role } from "../../../src/block/model/contract.ts";
+import { Role, type SharedStorage } from "../../../src/block/model/contract.ts";
 import { Perm, defaultPermissions, permissionNames } from "../../../src/block/model/permissions.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";
 import { TestGraph } from "../support/graph.ts";
@@ -167,14 +167,17 @@ describe("drivers are told", () => {
     const told: string[] = [];
     let refuse = false;
     for (const { node, driver } of [one, two]) {
-      Object.assign(driver, {
-        setPermissions({ perm }: { perm: number }) {
+      const sharedStorage: SharedStorage = {
+        identity: node.name,
+        refreshLength: () => Promise.resolve(),
+        setPermissions({ perm }) {
           if (refuse && node.name === "two" && perm !== 0)
             return Promise.reject(blockError("EAGAIN", "lock"));
           told.push(`${node.name} ${perm}`);
           return Promise.resolve();
         },
-      });
+      };
+      Object.assign(driver, { sharedStorage });
     }
     const filter = await test.graph.add({ driver: "raw", "node-name": "top", file: "one" });
     await attachChild({
