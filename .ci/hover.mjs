@@ -134,7 +134,7 @@ export async function loadSchema(root) {
     format: "esm",
     platform: "neutral",
   });
-  const code = Buffer.from(outputFiles[0].contents).toString("base64");
+  const code = Buffer.concat(outputFiles.map(({ contents }) => contents)).toString("base64");
   const module = /** @type {{ schema: Schema }} */ (await import(`data:text/javascript;base64,${code}`));
   return module.schema;
 }
