@@ -26,10 +26,11 @@ export async function advised<T>(attempt: Attempt, body: () => Promise<T>): Prom
   }
 }
 
-/** The message with the name of the file, unless it is told, or an option is what is wrong. */
-function inFile({ message }: Error, { spec, verb }: Attempt): string {
+/** The message with the name of the file, unless it is told, or the file was opened, or an option is what is wrong. */
+function inFile({ message, op }: BlockError, { spec, verb }: Attempt): string {
   const name = storageName(spec);
-  const isTold = name === undefined || message.includes(name) || message.startsWith("Parameter '");
+  const isTold =
+    name === undefined || message.includes(name) || op === "check" || message.startsWith("Parameter '");
   return isTold ? message : `Could not ${verb} '${name}': ${message}`;
 }
 

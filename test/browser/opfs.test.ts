@@ -116,5 +116,7 @@ describe("speed", () => {
 });
 
 test("on a page it is refused in words", async () => {
-  await expect(openNode(raw)).rejects.toThrow("needs a browser's dedicated worker");
+  await expect(openNode(raw)).rejects.toThrow(
+    "needs a browser that has it, and a dedicated worker. The 'indexeddb' driver",
+  );
 });

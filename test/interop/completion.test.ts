@@ -15,8 +15,8 @@ const verbs = new Map<string, string[]>();
 
 beforeAll(() => {
   for (const [, verb = ""] of blockwright("--help").matchAll(/^ {2}(\w+) (?:\[|<)/gm)) {
-    // The daemon has a command line of its own.
-    if (verb === "help" || verb === "daemon") continue;
+    // These have a command line of their own.
+    if (verb === "help" || verb === "daemon" || verb === "machine") continue;
     const lines = blockwright(verb, "--help").matchAll(/^ {2}(-\w)?(?:, )?(--[\w-]+)?/gm);
     verbs.set(
       verb,
@@ -135,6 +135,7 @@ describe("man", () => {
     const wanted = [
       "blockwright.1",
       "blockwright-daemon.1",
+      "blockwright-machine.1",
       ...[...verbs.keys()].map((verb) => `blockwright-${verb}.1`),
     ];
     expect(readdirSync(pages).toSorted()).toEqual(wanted.toSorted());

@@ -17,6 +17,7 @@ import type { GuestFailure } from "../../machine/machine.ts";
 import type { GuestDiskStatus } from "../guest-disk/status.ts";
 import type { OpenGuestDiskOptions } from "../guest-disk/options.ts";
 import type { News } from "./feed.ts";
+import type { PortLike } from "./port.ts";
 
 /** Memory that both sides see, in slots; only where SharedArrayBuffer exists. */
 export interface SharedSlots {
@@ -49,23 +50,23 @@ export interface OpenedFacts extends GuestFacts {
 
 /** Where a disk's calls go. */
 interface DiskPort {
-  port: MessagePort;
+  port: PortLike;
   shared: SharedSlots | undefined;
 }
 
 /** The calls of the engine's port. */
 export type EngineCalls = {
   /** Serves QMP on `port`. */
-  monitor: { args: { port: MessagePort }; value: void };
+  monitor: { args: { port: PortLike }; value: void };
   /** Opens a node, as openNode(); it lives as long as its handle. */
   open: { args: { spec: OpenSpec } & DiskPort; value: DiskFacts };
   /** A handle on a node that is there. */
   disk: { args: { node: string } & DiskPort; value: DiskFacts };
   /** A node as a guest's disk: a device of the engine's machine. */
-  guest: { args: { node: string; options: GuestDiskOptions; port: MessagePort }; value: GuestFacts };
+  guest: { args: { node: string; options: GuestDiskOptions; port: PortLike }; value: GuestFacts };
   /** A disk over an image on a server, with all that keeps it going; see openGuestDisk(). */
   openGuestDisk: {
-    args: { options: OpenGuestDiskOptions; guest: MessagePort; control: MessagePort };
+    args: { options: OpenGuestDiskOptions; guest: PortLike; control: PortLike };
     value: OpenedFacts;
   };
   /** STOP (false) and RESUME (true) of the machine after number `seen`; first how it is. */

@@ -42,7 +42,7 @@ export const checkServeOptions = /* @__PURE__ */ optionsOf<ServeEngineOptions>({
 
 /** Serves QMP on a port until `signal` aborts. */
 export type Monitor = (
-  port: MessagePort,
+  port: PortLike,
   context: { engine: Engine; signal: AbortSignal; onFault: (error: unknown) => void },
 ) => Promise<void>;
 

@@ -223,8 +223,8 @@ export class WorkerEngine {
     const { port1, port2 } = new MessageChannel();
     const caller = this.#own(new PortCaller<DiskCalls>(port1));
     try {
-      const args = { ...what, port: port2, shared } as EngineCalls["open"]["args"] &
-        EngineCalls["disk"]["args"];
+      const port: PortLike = port2;
+      const args = { ...what, port, shared } as EngineCalls["open"]["args"] & EngineCalls["disk"]["args"];
       const asked = this.#caller.call(method, args, { signal, transfer: [port2] });
       const facts: DiskFacts = await abortable(asked, signal);
       return new RemoteDisk({ caller, facts, shared, options: { maxInFlight, pieceBytes } });
