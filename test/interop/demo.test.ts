@@ -149,6 +149,7 @@ describe("the demo page", () => {
           ...new Set(Array.from({ length: 60 }, (_, at) => cell.slice(at * 4, at * 4 + 3).join(","))),
         ].join(" ");
       });
+    await page.emulateMedia({ colorScheme: "dark" });
     await expect.poll(ground, PATIENCE).toContain("13,19,38");
     await page.emulateMedia({ colorScheme: "light" });
     await expect.poll(ground, PATIENCE).toContain("241,244,251");

@@ -31,7 +31,7 @@ describe("the repository", () => {
   it("has the top level of the design", () => {
     const names = new Set(files.map((path) => path.split("/")[0] ?? ""));
     const known =
-      /^(assembly|src|test|build|docs|\.ci|\.[\w.-]+|(package|package-lock|asconfig|tsconfig)\.json|(README|CHANGELOG|CONTRIBUTING|SECURITY)\.md|LICENSE|(vitest|knip)\.[\w.]+)$/;
+      /^(assembly|src|test|build|docs|examples|\.ci|\.[\w.-]+|(package|package-lock|asconfig|tsconfig)\.json|(README|CHANGELOG|CONTRIBUTING|SECURITY)\.md|LICENSE|(vitest|knip)\.[\w.]+)$/;
     expect([...names].filter((name) => !known.test(name))).toEqual([]);
   });
 
