@@ -5,20 +5,20 @@
 import { printableMessage } from "../printable.ts";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import type { Host, HostConnection } from "../../base/host.ts";
+import type { Host } from "../../base/host.ts";
 import { gatePolicies } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
-import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
+import { type QmpServer, serveQmp } from "./qmp.ts";
 import { defaultGate, type GateChoice, gateOf, readGate } from "../options/gate.ts";
 import { options } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
@@ -56,7 +56,7 @@ class Daemon {
   readonly #engine: Engine;
   readonly #host: Host;
   readonly #devices: CharacterDevices;
-  readonly #registry: CommandRegistry<Engine>;
+  readonly #served: QmpServer;
   readonly #stop = new AbortController();
   #closed: Promise<void> | undefined;
   #status = 0;
@@ -71,11 +71,12 @@ class Daemon {
     this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
     this.#host = this.#engine.graph.host;
     this.#devices = new CharacterDevices(this.#host.sockets);
-    this.#registry = engineCommands({
+    const registry = engineCommands({
       version: qemuVersion,
       beforeQuit: () => this.#closeEngine(),
       onQuit: () => this.#quit(),
     });
+    this.#served = { verb: "daemon", registry, engine: this.#engine, signal: this.#stop.signal };
   }
 
   quit(): void {
@@ -103,30 +104,13 @@ class Daemon {
     if (monitor.mode === "readline") throw new CommandError("Only QMP is supported");
     const indent = monitor.pretty ? 4 : 0;
     await this.#devices.serve(monitor.chardev, (connection, interactive) =>
-      this.#attend(connection, { indent, interactive }),
+      serveQmp(connection, this.#served, { indent, interactive }),
     );
   }
 
   /** All options were carried out: answers those who have connected. */
   setUp(): void {
     this.#devices.setUp();
-  }
-
-  #attend(
-    connection: HostConnection,
-    { indent, interactive }: { indent: number; interactive: boolean },
-  ): Promise<void> {
-    return serveMonitor(connection, {
-      registry: this.#registry,
-      engine: this.#engine,
-      events: this.#engine.graph.events,
-      clock: this.#host.clock,
-      indent,
-      onLexicalError: interactive ? "resume" : "close",
-      onFault: (error) =>
-        process.stderr.write(`${verbProgram("daemon")}: internal error: ${stackOf(error)}\n`),
-      signal: this.#stop.signal,
-    });
   }
 
   /** Waits for the first clients of `wait=on` sockets. */
@@ -150,10 +134,6 @@ class Daemon {
     });
     await this.#closed;
   }
-}
-
-function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 /** Runs the daemon with the arguments after `daemon`; resolves with the exit status. */

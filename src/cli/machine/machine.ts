@@ -108,7 +108,6 @@ async function run(options: readonly GivenOption[], gate: GatePolicy): Promise<n
   const program = new MachineProgram({
     gate,
     isPaused: options.some(({ name }) => name === "S"),
-    isQtest: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
   });
   process.once("SIGINT", () => program.end("SIGINT"));
   process.once("SIGTERM", () => program.end("SIGTERM"));

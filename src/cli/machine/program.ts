@@ -10,13 +10,13 @@ import type { Drive } from "../../machine/board/drive.ts";
 import { createEngine, type Engine, nodeHost } from "../../node.ts";
 import { runHmp } from "../../server/monitor/hmp/run.ts";
 import { serveHmp } from "../../server/monitor/hmp/serve.ts";
-import { type CommandRegistry, serveMonitor } from "../../server/monitor/index.ts";
 import { machineHmp, machineRegistry } from "../../server/monitor/machine/commands.ts";
 import { serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
 import { isJsonObject, parseChardev, parseJson, parseOption, schemaWith } from "../../wire/qapi/index.ts";
 import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
+import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
 import { verbProgram } from "../program.ts";
 import { IoSessions } from "./console.ts";
@@ -47,7 +47,7 @@ export class MachineProgram {
   readonly #board: Board;
   readonly #devices: CharacterDevices;
   readonly #drives: DriveMaker;
-  readonly #registry: CommandRegistry<Engine>;
+  readonly #served: QmpServer;
   readonly #stop = new AbortController();
   readonly #clock = new StillClock();
   readonly #io: IoSessions;
@@ -60,7 +60,7 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused }: { gate: GatePolicy; isPaused: boolean; isQtest: boolean }) {
+  constructor({ gate, isPaused }: { gate: GatePolicy; isPaused: boolean }) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -72,7 +72,8 @@ export class MachineProgram {
     this.#devices = new CharacterDevices(this.#engine.graph.host.sockets);
     this.#drives = new DriveMaker(this.#board, this.#stop.signal);
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
-    this.#registry = machineRegistry(this.#commandOptions());
+    const registry = machineRegistry(this.#commandOptions());
+    this.#served = { verb: "machine", registry, engine: this.#engine, signal: this.#stop.signal };
   }
 
   #commandOptions(): Parameters<typeof machineRegistry>[0] {
@@ -136,7 +137,7 @@ export class MachineProgram {
       case "qmp":
       case "qmp-pretty":
         return this.#serveNamed(value, (connection, interactive) =>
-          this.#attendQmp(connection, { indent: name === "qmp" ? 0 : 4, interactive }),
+          serveQmp(connection, this.#served, { indent: name === "qmp" ? 0 : 4, interactive }),
         );
       default:
         this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), words });
@@ -192,7 +193,7 @@ export class MachineProgram {
     await this.#devices.serve(id, (connection, interactive) =>
       mode === "readline"
         ? this.#attendHmp(connection)
-        : this.#attendQmp(connection, { indent: pretty ? 4 : 0, interactive }),
+        : serveQmp(connection, this.#served, { indent: pretty ? 4 : 0, interactive }),
     );
   }
 
@@ -213,26 +214,10 @@ export class MachineProgram {
     this.#devices.setUp();
   }
 
-  #attendQmp(
-    connection: HostConnection,
-    { indent, interactive }: { indent: number; interactive: boolean },
-  ): Promise<void> {
-    return serveMonitor(connection, {
-      registry: this.#registry,
-      engine: this.#engine,
-      events: this.#engine.graph.events,
-      clock: this.#engine.graph.host.clock,
-      indent,
-      onLexicalError: interactive ? "resume" : "close",
-      onFault: (error) => tellFault(error),
-      signal: this.#stop.signal,
-    });
-  }
-
   #attendHmp(connection: HostConnection): Promise<void> {
     const after: (() => void)[] = [];
     const context = { engine: this.#engine, afterReply: (callback: () => void) => void after.push(callback) };
-    const host = machineHmp(this.#commandOptions(), this.#registry, context);
+    const host = machineHmp(this.#commandOptions(), this.#served.registry, context);
     return serveHmp(connection, {
       version: qemuRelease,
       signal: this.#stop.signal,
@@ -240,7 +225,7 @@ export class MachineProgram {
         try {
           return await runHmp(line, host);
         } catch (error) {
-          tellFault(error);
+          tellFault("machine", error);
           return "";
         } finally {
           for (const callback of after.splice(0)) callback();
@@ -275,9 +260,4 @@ function readDevice(value: string): Record<string, unknown> {
     return { ...parsed };
   }
   return Object.fromEntries(optionPairs(value, "driver"));
-}
-
-function tellFault(error: unknown): void {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`${verbProgram("machine")}: internal error: ${text}\n`);
 }
