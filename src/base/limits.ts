@@ -53,6 +53,17 @@ export const limits = {
   maxQmpOutputBytes: 16 * MiB,
   /** Events that wait in a client for an iterator that does not take them. */
   maxQmpClientEvents: 65_536,
+  /** NBD: bytes of a name or another string (the protocol's), of an option's payload and of a request's data (QEMU's). */
+  nbdMaxStringBytes: 4096,
+  nbdMaxOptionBytes: 32 * MiB,
+  /** NBD: bytes of an option's or an option reply's payload that is kept to be read; a longer one is passed over. */
+  nbdMaxOptionKeptBytes: MiB,
+  nbdMaxPayloadBytes: 32 * MiB,
+  /** NBD: extents in one reply on block status (QEMU's), and metadata contexts that one client may choose. */
+  nbdMaxStatusExtents: 131_072,
+  nbdMaxMetaContexts: 1024,
+  /** NBD: seconds that a client may take for its handshake (QEMU's since 10.0). */
+  nbdHandshakeSeconds: 10,
   /** Bytes of one request, and extents of one answer, between a page and the engine in its worker. */
   maxRemoteBytes: 4 * MiB,
   maxRemoteExtents: 4096,
