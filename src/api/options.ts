@@ -10,7 +10,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { CommandError, blockError } from "../base/errors.ts";
-import { limits } from "../base/limits.ts";
+import { checkDiskLength } from "../base/ranges.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/formats.ts";
 import {
@@ -143,9 +143,7 @@ function wrongArgument(name: string, expected: string): CommandError {
 export function checkLength(bytes: number, op: string): void {
   if (!Number.isInteger(bytes) || bytes < 0)
     throw blockError("EINVAL", op, `Image size ${bytes} is no whole number of bytes`);
-  if (bytes <= limits.maxImageBytes) return;
-  const message = `Image size ${bytes} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
-  throw blockError("EFBIG", op, message);
+  checkDiskLength(bytes, op);
 }
 
 /** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */

@@ -4,7 +4,7 @@
  * again.
  */
 import { CommandError, detailOf } from "../base/errors.ts";
-import { defaultFormat } from "../block/model/formats.ts";
+import { defaultFormat, findDriver } from "../block/model/formats.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { LUKS } from "../crypto/luks-rows.ts";
@@ -27,7 +27,12 @@ export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
     const unknown = detailOf(error, "unexpected");
     if (unknown === undefined || unknown.includes(".")) throw error;
     const driver = typeof options["driver"] === "string" ? options["driver"] : "";
-    throw new CommandError(`Block format '${driver}' does not support the option '${unknown}'`);
+    const isProtocol = findDriver(graph, driver)?.kind === "protocol";
+    throw new CommandError(
+      isProtocol
+        ? `Block protocol '${driver}' doesn't support the option '${unknown}'`
+        : `Block format '${driver}' does not support the option '${unknown}'`,
+    );
   }
 }
 

@@ -140,6 +140,9 @@ describe("options beside a name", () => {
     ["file.filename=base top"],
     ["filename=base top"],
     ["file=base top"],
+    ["bogus=1 top"],
+    ["file.bogus=1 top"],
+    ["driver=null-co,bogus=1"],
   ])("open -o %s", (words) => {
     io(`open -o ${words}`, "length", "read 0 512");
   });

@@ -112,9 +112,9 @@ export class BlockGraph implements NodeHome {
     return node;
   }
 
-  /** A device's node, or the node of that name if no device is named. Throws `Cannot find device='x' nor node-name='y'`. */
+  /** A device's node, or, where there is no such device, the node of that name. Throws `Cannot find device='x' nor node-name='y'`. */
   nodeOrDevice({ device = "", node = "" }: { device?: string; node?: string }): BlockNode {
-    const found = device ? this.backends.get(device)?.root?.node : this.#nodes.get(node);
+    const found = this.backends.get(device)?.root?.node ?? this.#nodes.get(node);
     if (!found) throw noNode(device, node);
     return found;
   }

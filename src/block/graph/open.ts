@@ -4,6 +4,7 @@
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
+import { checkDiskLength } from "../../base/ranges.ts";
 import { restoreBitmaps } from "../bitmap/persistence.ts";
 import type { Child } from "../model/node.ts";
 import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "../model/contract.ts";
@@ -44,6 +45,7 @@ export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener =
   try {
     const driver = await type.open(openContext(graph, node), spec);
     node.setDriver(driver);
+    checkDiskLength(node.length, "open");
     // Until now the children were held by the rules of their roles.
     if (driver.childPermissions) await refresh([node]);
     if (type.supportsBacking) await openBacking(graph, node, spec);

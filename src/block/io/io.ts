@@ -5,7 +5,7 @@
  */
 import { type Answer, andThen, isPromise, rejected } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { alignDown, alignUp, checkDiskLength } from "../../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "../model/contract.ts";
@@ -222,6 +222,7 @@ async function flushOnce(node: BlockNode): Promise<void> {
 
 /** Changes the node's length, bytes. Errors: EINVAL for a bad size, ENOTSUP where the driver can't. */
 export async function truncate(node: BlockNode, size: number, options: TruncateOptions): Promise<void> {
+  checkDiskLength(size, "truncate");
   checkRequest(node, "truncate", size, 0);
   if (node.readOnly)
     throw new BlockError({ code: "EACCES", op: "truncate", node: node.name, message: "Image is read-only" });

@@ -380,6 +380,10 @@ export interface DriverType {
    */
   parseName?(this: void, name: string): ParsedName;
   /**
+   * Its own options that say what a node shows, nested ones with dots; the others are no part of a node's name. Default: all do.
+   */
+  readonly namedBy?: readonly string[];
+  /**
    * The name that says as much as the options that matter (nested ones with dots in their names); `below` gives that of a
    * child. Undefined: none does.
    */

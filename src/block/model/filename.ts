@@ -46,10 +46,11 @@ function plainFilename(node: BlockNode): string | undefined {
 
 function strongOptions(node: BlockNode): Record<string, unknown> {
   const childNames = new Set([...node.children.map((child) => child.name), "backing"]);
-  const strong = Object.entries(node.spec).filter(
-    ([name]) => !weakOptions.has(name) && !childNames.has(name),
-  );
-  return flatten(Object.fromEntries(strong));
+  const own = Object.entries(node.spec).filter(([name]) => !weakOptions.has(name) && !childNames.has(name));
+  const flat = flatten(Object.fromEntries(own));
+  const { namedBy } = node.type;
+  if (!namedBy) return flat;
+  return Object.fromEntries(Object.entries(flat).filter(([name]) => namedBy.includes(name)));
 }
 
 function description(node: BlockNode): Record<string, unknown> {

@@ -304,6 +304,8 @@ function blockCopyOf(
 export const copyBeforeWrite: DriverType = {
   name: "copy-before-write",
   kind: "filter",
+  // It shows what the disk below it shows, whatever becomes of the copies.
+  plainName: (_options, below) => below("file"),
   async open(context, spec) {
     const breakGuestWrite = onError(spec);
     const timeoutMs = (sizeOption(spec, "cbw-timeout") ?? 0) * 1000;

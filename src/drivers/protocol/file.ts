@@ -424,6 +424,7 @@ function withoutProtocol(name: string, protocol: string): string {
 export const file: DriverType = {
   name: "file",
   kind: "protocol",
+  namedBy: ["filename"],
   parseName: (name) => ({ options: { filename: withoutProtocol(name, "file") } }),
   createOptions,
   open: (context, spec) => openFile(context, spec, regular),
@@ -441,6 +442,7 @@ function deviceType(name: string): DriverType {
   return {
     name,
     kind: "protocol",
+    namedBy: ["filename"],
     parseName: (text) => ({ options: { filename: withoutProtocol(text, name) } }),
     open: (context, spec) => openFile(context, spec, opens),
   };

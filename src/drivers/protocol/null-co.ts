@@ -69,8 +69,8 @@ function nullDriver(name: "null-co" | "null-aio"): DriverType {
       if (given === filename) return {};
       throw new CommandError(`The only allowed filename for this driver is '${filename}'`);
     },
-    plainName: (options) =>
-      Object.keys(options).every((option) => option === "latency-ns") ? filename : undefined,
+    namedBy: ["size", "read-zeroes"],
+    plainName: (options) => (Object.keys(options).length === 0 ? filename : undefined),
     open({ node, host }, spec) {
       const size = sizeOption(spec, "size") ?? GiB;
       const latencyMs = (sizeOption(spec, "latency-ns") ?? 0) / NANOSECONDS_PER_MILLISECOND;

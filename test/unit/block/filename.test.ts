@@ -9,13 +9,14 @@ interface Made {
   spec: Record<string, unknown>;
   child?: { name: string; node: BlockNode };
   implicit?: boolean;
+  namedBy?: string[];
 }
 
 /** As much of a node as a name needs. */
-function make({ driver, kind, spec, child, implicit }: Made): BlockNode {
+function make({ driver, kind, spec, child, implicit, namedBy }: Made): BlockNode {
   const children = child ? [{ name: child.name, node: child.node }] : [];
   return {
-    type: { name: driver, kind },
+    type: { name: driver, kind, namedBy },
     isFilter: kind === "filter",
     implicit: implicit ?? false,
     spec: { driver, ...spec },
@@ -77,4 +78,20 @@ test("options that change what is shown are part of the name", () => {
     child: { name: "file", node: file },
   });
   expect(nodeFilename(raw)).toContain('"offset": 512');
+});
+
+test("options that say how a node is used are none, at any depth", () => {
+  const used = { file: "f", "lazy-refcounts": true, encrypt: { format: "luks", "key-secret": "s" } };
+  const qcow2 = (spec: Record<string, unknown>): BlockNode =>
+    make({
+      driver: "qcow2",
+      kind: "format",
+      spec,
+      child: { name: "file", node: file },
+      namedBy: ["encrypt.key-secret"],
+    });
+  expect(nodeFilename(qcow2({ file: "f", "lazy-refcounts": true }))).toBe("base.raw");
+  expect(nodeFilename(qcow2(used))).toBe(
+    'json:{"encrypt.key-secret": "s", "driver": "qcow2", "file": {"driver": "file", "filename": "base.raw"}}',
+  );
 });

@@ -117,6 +117,7 @@ async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume
 export const luks: DriverType = {
   name: "luks",
   kind: "format",
+  namedBy: ["key-secret"],
   createOptions,
   amendOptions,
   open,

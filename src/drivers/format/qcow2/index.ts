@@ -350,6 +350,7 @@ export const qcow2: DriverType = {
   isDefault: "overlay",
   supportsBacking: true,
   compressedWrites: true,
+  namedBy: ["encrypt.key-secret"],
   open: (context, spec) => openQcow2(context, spec),
   create: (context, options) => create(context, options),
   checkCreate: (context, options) => void checkCreate(context, options),

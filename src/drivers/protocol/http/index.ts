@@ -135,8 +135,12 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   }
 }
 
-/** A name is the URL. */
+/** A name is the URL, unless an option says more: which version, whose, or in which parts. How it is fetched is no part of it. */
 const names = {
+  namedBy: [
+    ...["url", "username", "password-secret", "cookie", "cookie-secret", "sslverify", "credentials"],
+    ...["size", "etag", "parts.chunk-size", "manifest"],
+  ],
   parseName: (url: string): ParsedName => ({ options: { url } }),
   plainName: ({ url, ...others }: Readonly<Record<string, unknown>>): string | undefined =>
     Object.keys(others).length === 0 ? String(url) : undefined,

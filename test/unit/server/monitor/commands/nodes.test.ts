@@ -127,6 +127,9 @@ describe("block_resize", () => {
     expect(guest.length).toBe(2 * MiB);
     await daemon.run("block_resize", { device: "d0", size: 3 * MiB });
     expect(guest.length).toBe(3 * MiB);
+    // As in QEMU, a name that is no device's leaves the word to the other.
+    await daemon.run("block_resize", { device: "n", "node-name": "n", size: 4 * MiB });
+    expect(guest.length).toBe(4 * MiB);
   });
 
   test("below an open image, and below a window into it, the length is not for others to change", async () => {
@@ -182,6 +185,20 @@ describe("block_resize", () => {
     await daemon.image("n");
     await expect(daemon.run("block_resize", args)).rejects.toThrow(message);
   });
+
+  test.each([2 ** 53, 2 ** 62])(
+    "a size of %d is refused by the limit's name, and no node has one",
+    async (size) => {
+      const daemon = new Daemon();
+      await daemon.image("n");
+      const refused = { code: "EFBIG", message: expect.stringContaining("limits.maxImageBytes") as string };
+      const resize = { "node-name": "n", size };
+      await expect(daemon.run("block_resize", resize)).rejects.toMatchObject(refused);
+      const node = { driver: "null-co", "node-name": "huge", size };
+      await expect(daemon.run("blockdev-add", node)).rejects.toMatchObject(refused);
+      expect(daemon.engine.graph.findNode("huge")).toBeUndefined();
+    },
+  );
 });
 
 describe("blockdev-snapshot", () => {
