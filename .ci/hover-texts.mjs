@@ -20,6 +20,37 @@ const hoverTexts = {
   backing:
     "The disk below: a node's name, a description, or null for none. Default: what the header says, if the gate allows it.",
 
+  // NBD's client, sockets, TLS.
+  server: "Where the server is.",
+  "SocketAddress.type": "TCP, a Unix socket, or what this platform refuses.",
+  host: "Name or address of the host.",
+  port: "Number of the port, as text.",
+  "UnixSocketAddress.path": "Path of the Unix socket.",
+  numeric: "Accepted, without effect.",
+  to: "Accepted, without effect.",
+  ipv4: "Accepted, without effect.",
+  ipv6: "Accepted, without effect.",
+  "keep-alive": "Accepted, without effect.",
+  mptcp: "Accepted, without effect.",
+  abstract: "Refused when true.",
+  tight: "Accepted, without effect.",
+  cid: "Refused: there are no such sockets here.",
+  str: "Refused: descriptors can't be handed over.",
+  export: "The export's name; default: the one without.",
+  "tls-creds": "Id of the object with the client's TLS credentials.",
+  "tls-hostname": "The name that the server's certificate must be for; default: the host.",
+  "x-dirty-bitmap": "The metadata context that block status tells of, in place of `base:allocation`.",
+  "reconnect-delay": "Seconds that requests wait for a lost link, and are sent again; default 0: they fail.",
+  "open-timeout": "Seconds for which opening tries again; default 0.",
+  tls: "TLS, the server being checked by the platform's own authorities.",
+  "verify-peer": "Whether the peer's certificate must be good; default true.",
+  dir: "The folder of the credentials, whose files have fixed names.",
+  endpoint: "Whose credentials they are; default `client`.",
+  priority: "Accepted, without effect.",
+  "TlsCredsPskProperties.username": "The user whose key it is; default `qemu`.",
+  "sanity-check": "Accepted, without effect.",
+  passwordid: "Id of the secret that opens the key.",
+
   // Files and memory.
   filename: "A path of the host; names joined by slashes (opfs); any name (indexeddb).",
   locking:

@@ -8,6 +8,7 @@ import { unflushedFiles } from "./api/node.ts";
 import type { DriverType } from "./block/model/contract.ts";
 import { portableDrivers } from "./drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "./drivers/protocol/file.ts";
+import { nbd } from "./drivers/protocol/nbd/index.ts";
 import type { Engine } from "./machine/engine.ts";
 import { warnAtExit } from "./platform/node/leftovers.ts";
 import type { HostConnection } from "./base/host.ts";
@@ -40,7 +41,7 @@ export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
 
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {
-  const drivers = [...portableDrivers, file, hostDevice, hostCdrom, ...(options.drivers ?? [])];
+  const drivers = [...portableDrivers, file, hostDevice, hostCdrom, nbd, ...(options.drivers ?? [])];
   const engine = makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
   if (options.warnUnflushed ?? true) warnAtExit(engine, unflushedFiles);
   return engine;

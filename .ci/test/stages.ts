@@ -123,7 +123,7 @@ export const programs: readonly Program[] = [
     debian: "qemu-system-x86",
     wantedBy: /^test\/(iotests\/|interop\/machine\.test)/,
   },
-  { name: "qemu-nbd", debian: "qemu-utils", wantedBy: IOTESTS },
+  { name: "qemu-nbd", debian: "qemu-utils", wantedBy: /^test\/(iotests\/|interop\/nbd-)/ },
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },
   { name: "setfacl", debian: "acl", wantedBy: IOTESTS },

@@ -209,7 +209,7 @@ class Conversion {
     const target = to.root!;
     const { sparseBytes = DEFAULT_SPARSE, compress = false } = options;
     const { limits, driver } = target.node;
-    const cluster = driver.getInfo?.().clusterSize || 65536;
+    const cluster = driver.getInfo?.()?.clusterSize || 65536;
     this.#source = source.node;
     this.#options = options;
     this.#length = Math.min(

@@ -6,6 +6,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { probeFormat } from "../block/graph/probe.ts";
+import { driverOfProtocol } from "../block/model/formats.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import type { NodeSpec } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -38,16 +39,25 @@ export async function describeStorage({ graph }: Engine, name: string | URL): Pr
   const isDrive = /^[a-z]:[\\/]/i.test(text);
   const protocol = isDrive ? "" : protocolPrefix(text).slice(0, -1).toLowerCase();
   if (protocol === "http" || protocol === "https") return http(text);
-  if (protocol !== "" && protocol !== "file")
-    throw new CommandError(`Unknown protocol '${protocol}'`, { code: "ENOTSUP" });
+  if (protocol !== "" && protocol !== "file") return ofProtocol(graph, protocol, text);
   if (!drivers.has("file")) return ofPage(text);
-  const filename = isDrive ? text : (drivers.get("file")?.parseName?.(text).options?.["filename"] ?? text);
+  const named = isDrive ? undefined : drivers.get("file")?.parseName?.(text).options?.["filename"];
+  const filename = typeof named === "string" ? named : text;
   const kind = await graph.host.files.info(filename).then(
     (info) => info.kind,
     () => "file",
   );
   const isDevice = kind === "block-device" || kind === "character-device";
   return { driver: isDevice && drivers.has("host_device") ? "host_device" : "file", filename };
+}
+
+/** What a name of a protocol says to the driver that reads it. */
+function ofProtocol(graph: Engine["graph"], protocol: string, name: string): OpenSpec {
+  const type = driverOfProtocol(graph, protocol);
+  const { options, children } = type?.parseName?.(name) ?? {};
+  if (!type || !options || children)
+    throw new CommandError(`Unknown protocol '${protocol}'`, { code: "ENOTSUP" });
+  return { ...options, driver: type.name } as unknown as OpenSpec;
 }
 
 /** A URL of a file is its path; any other is its text. */

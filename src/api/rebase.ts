@@ -137,7 +137,7 @@ class Rebase {
     const { limits, driver } = init.overlay.root!.node;
     // What an image takes from below it takes in whole units, so a copy never covers half of one.
     this.#unit = Math.max(
-      limits.pwriteZeroesAlignment || driver.getInfo?.().clusterSize || DEFAULT_UNIT,
+      limits.pwriteZeroesAlignment || driver.getInfo?.()?.clusterSize || DEFAULT_UNIT,
       SECTOR_SIZE,
     );
   }

@@ -32,7 +32,7 @@ export async function resize(node: Node, bytes: number, options: ResizeOptions =
   const backend = new BlockBackend(node.engine.graph);
   const truncate = async (): Promise<void> => {
     await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all & ~Perm.resize });
-    await backend.root!.truncate(bytes, { exact: false, preallocation });
+    await backend.root!.truncate(bytes, { exact: true, preallocation });
   };
   await closing(truncate, () => backend.close());
 }

@@ -5,6 +5,7 @@
  */
 
 import type { Answer } from "./answer.ts";
+import type { BlockError } from "./errors.ts";
 
 /** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
@@ -155,13 +156,63 @@ export interface HostFiles {
   resolve(base: string, path: string): string;
 }
 
+/** Who takes what comes over a connection at once, in place of `incoming`. */
+export interface HostReceiver {
+  /** Bytes that came; they are the receiver's until it returns, then their memory is used again. */
+  take(bytes: Uint8Array): void;
+  /** Nothing more comes: the peer closed its direction, or the connection is lost. Told once. */
+  end(error?: BlockError): void;
+}
+
+/** What a side of a TLS connection shows of itself, and what it wants to see of the other. */
+export type TlsCredentials =
+  | {
+      readonly kind: "x509";
+      /** PEM. Without an authority the platform's own ones are trusted. */
+      readonly authority?: Uint8Array;
+      readonly certificate?: Uint8Array;
+      readonly key?: Uint8Array;
+      readonly passphrase?: string;
+      /** Whether the peer must show a certificate that is good. */
+      readonly verifyPeer: boolean;
+    }
+  /** Keys by user; a client has one. */
+  | { readonly kind: "psk"; readonly keys: ReadonlyMap<string, Uint8Array> }
+  | { readonly kind: "anon" };
+
+/** How TLS begins on a connection. */
+export interface StartTls {
+  readonly role: "client" | "server";
+  readonly credentials: TlsCredentials;
+  /** The name that the server's certificate must be for. */
+  readonly hostname?: string;
+  /** See HostReceiver; absent: `incoming`. */
+  readonly receiver?: HostReceiver;
+}
+
 /** A duplex byte connection. */
 export interface HostConnection {
-  /** Bytes as they come; ends at the peer's close. */
+  /** Bytes as they come; ends at the peer's close. Nobody's where a receiver takes them. */
   readonly incoming: AsyncIterable<Uint8Array>;
-  /** Resolves when the bytes are handed over and the peer keeps up (backpressure). */
-  write(bytes: Uint8Array): Promise<void>;
+  /** Resolves when the bytes, and `more` right after them, are handed over and the peer keeps up (backpressure). */
+  write(bytes: Uint8Array, more?: Uint8Array): Promise<void>;
+  /** What is written is sent first, if the peer takes it in time. */
   close(): Promise<void>;
+  /** Drops the connection at once, with what was not sent. Absent: close() is the only way. */
+  abort?(): void;
+  /**
+   * Goes on in TLS, over what it gives; this connection is not to be used any more. Rejects (EIO, EACCES) when the sides do not
+   * agree, and the connection is gone. Absent: the platform has none.
+   */
+  startTls?(how: StartTls): Promise<HostConnection>;
+}
+
+/** How a connection is made. */
+export interface ConnectOptions {
+  /** See HostReceiver; absent: `incoming`. */
+  readonly receiver?: HostReceiver;
+  /** Ends the attempt, with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A listening socket. */
@@ -178,7 +229,7 @@ export type SocketAddress =
 
 /** Sockets; absent where the platform has none. A Unix socket is created with mode 0600. */
 export interface HostSockets {
-  connect(address: SocketAddress): Promise<HostConnection>;
+  connect(address: SocketAddress, options?: ConnectOptions): Promise<HostConnection>;
   listen(address: SocketAddress): Promise<HostListener>;
 }
 

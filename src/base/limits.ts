@@ -59,6 +59,10 @@ export const limits = {
   /** NBD: bytes of an option's or an option reply's payload that is kept to be read; a longer one is passed over. */
   nbdMaxOptionKeptBytes: MiB,
   nbdMaxPayloadBytes: 32 * MiB,
+  /** NBD: the largest of the least requests that a server may ask for, bytes (the protocol's). */
+  nbdMaxMinimumBlockBytes: 64 * KiB,
+  /** Bytes of one file of TLS credentials. */
+  tlsMaxFileBytes: MiB,
   /** NBD: extents in one reply on block status (QEMU's), and metadata contexts that one client may choose. */
   nbdMaxStatusExtents: 131_072,
   nbdMaxMetaContexts: 1024,

@@ -68,7 +68,7 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
     ...(actual === undefined ? {} : { "actual-size": actual }),
     ...(info && info.clusterSize > 0 ? { "cluster-size": info.clusterSize } : {}),
     ...(node.driver.encrypted?.() ? { encrypted: true } : {}),
-    "dirty-flag": info?.isDirty ?? false,
+    ...(info ? { "dirty-flag": info.isDirty ?? false } : {}),
     ...backingNames(node),
     ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),
     ...(backing ? { "backing-image": await imageInfo(backing, true) } : {}),

@@ -9,6 +9,7 @@
 import { CommandError } from "../base/errors.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
+import { driverOfProtocol } from "../block/model/formats.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import { isJsonObject, type Json, type JsonObject } from "../wire/qapi/index.ts";
@@ -45,14 +46,14 @@ export function driverType({ engine }: Opener, name: string): DriverType {
 export function newFileName(opener: Opener, name: string): string {
   const type = typeOfName(opener, name);
   const filename = type.create && type.parseName?.(name).options?.["filename"];
-  if (filename !== undefined) return filename;
+  if (typeof filename === "string") return filename;
   throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
 }
 
 /** The driver of the protocol that a file name is of; without one it is a file's. */
 function typeOfName(opener: Opener, name: string): DriverType {
   const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? "file";
-  const found = [...opener.engine.graph.drivers].find((type) => type.name === protocol && type.parseName);
+  const found = driverOfProtocol(opener.engine.graph, protocol);
   if (!found) throw new CommandError(`Unknown protocol '${protocol}'`);
   return found;
 }
@@ -80,7 +81,7 @@ export async function describe(opener: Opener, named: Named): Promise<JsonObject
   } else if (!isNamed && type.kind !== "protocol" && options["file"] === undefined)
     throw new CommandError('A block device must be specified for "file"');
   options["driver"] = type.name;
-  return options;
+  return type.modernOptions ? (type.modernOptions(options) as JsonObject) : options;
 }
 
 /** The driver that options or the name say; undefined: it must be found out. */

@@ -1,5 +1,5 @@
 /**
- * The kinds of user-creatable objects: throttle groups, secrets, and iothreads, which are accepted and do nothing here. A
+ * The kinds of user-creatable objects: throttle groups, secrets, TLS credentials, and iothreads, which are accepted and do nothing here. A
  * file of its own, so that bundles whose engine has no object-add leave it out.
  * Source: QAPI qom schema, QEMU 7.2.
  */
@@ -12,6 +12,7 @@ import { decryptSecret } from "../crypto/secret-data.ts";
 import type { Secrets } from "../crypto/secrets.ts";
 import type { ObjectOptions } from "../wire/qapi/index.ts";
 import { keepSecret, type ObjectMaker } from "./objects.ts";
+import { makeTlsCredentials } from "./tls-objects.ts";
 
 /** Makes an object of any kind. Throws CommandError in QEMU's words. */
 export const makeObject: ObjectMaker = async (graph, options) => {
@@ -23,7 +24,8 @@ export const makeObject: ObjectMaker = async (graph, options) => {
     return { type, remove: () => groups.remove(id) };
   }
   if (type === "secret") return keepSecret(graph, id, await secretBytes(graph.host, graph.secrets, options));
-  return { type, remove: () => undefined };
+  if (type === "iothread") return { type, remove: () => undefined };
+  return makeTlsCredentials(graph, options);
 };
 
 function encode(text: string): Uint8Array {

@@ -88,11 +88,11 @@ test.each([
       writeFileSync(path, image);
       expect((await tool("qemu-img", "check", "-f", "qcow2", path)).code).toBe(2);
       const reader = await openImage(path, { "read-only": true });
-      expect(reader.disk.node!.driver.getInfo!().isDirty).toBe(true);
+      expect(reader.disk.node!.driver.getInfo!()!.isDirty).toBe(true);
       await reader.close();
       expect(readFileSync(path).equals(image), "a reader changes nothing").toBe(true);
       const writer = await openImage(path);
-      expect(writer.disk.node!.driver.getInfo!().isDirty).toBe(false);
+      expect(writer.disk.node!.driver.getInfo!()!.isDirty).toBe(false);
       await writer.disk.pwrite(2 ** 21, new Uint8Array(2 ** 20).fill(9));
       await writer.close();
       expect((await tool("qemu-img", "check", "-f", "qcow2", path)).output).toContain("No errors");

@@ -83,7 +83,7 @@ class Story {
   }
 
   async compress(image: OpenImage): Promise<void> {
-    const cluster = image.disk.node!.driver.getInfo!().clusterSize;
+    const cluster = image.disk.node!.driver.getInfo!()!.clusterSize;
     const offset = this.random(Math.floor(this.disk.length / cluster)) * cluster;
     const bytes = Math.min(cluster, this.disk.length - offset);
     const value = this.#value++ % 256;

@@ -56,7 +56,7 @@ export function leave(node: BlockNode): void {
 
 /** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */
 export function copyUnit(node: BlockNode): number {
-  return Math.max(node.driver.getInfo?.().clusterSize ?? 0, node.limits.requestAlignment);
+  return Math.max(node.driver.getInfo?.()?.clusterSize ?? 0, node.limits.requestAlignment);
 }
 
 /**

@@ -86,7 +86,8 @@ export interface DataPath {
 
 /** What a driver tells of itself. */
 export interface DriverFacts {
-  getInfo?(): DriverInfo;
+  /** Undefined, or absent: it knows nothing of the kind (filters: what is below says it). */
+  getInfo?(): DriverInfo | undefined;
   formatSpecific?(): FormatSpecific | undefined;
   /** Whether the disk is stored encrypted. */
   encrypted?(): boolean;
@@ -357,8 +358,8 @@ export interface DriverRefusals {
 
 /** What a file name says to the driver that it names. */
 export interface ParsedName {
-  /** Options of the node. */
-  options?: Record<string, string>;
+  /** Options of the node; an object is one of options. */
+  options?: Record<string, string | Record<string, string>>;
   /** Its children by their names; `guess`: their format is found out, else they are storage. */
   children?: Record<string, { name: string; guess?: boolean }>;
 }
@@ -379,6 +380,10 @@ export interface DriverType {
    * Without it the protocol has no names. Throws CommandError.
    */
   parseName?(this: void, name: string): ParsedName;
+  /** Further protocols whose names this driver reads (`nbd+unix`). */
+  readonly protocols?: readonly string[];
+  /** Options of command lines in spellings older than QAPI's, as QAPI has them. Throws CommandError. */
+  modernOptions?(this: void, options: Readonly<Record<string, unknown>>): Record<string, unknown>;
   /**
    * Its own options that say what a node shows, nested ones with dots; the others are no part of a node's name. Default: all do.
    */

@@ -123,7 +123,7 @@ export class DirtyBitmap {
 
 /** Bitmap granularity where none is asked for: the cluster size within 4 KiB … 64 KiB, else 64 KiB. */
 export function defaultGranularity(node: BitmapOwner): number {
-  const cluster = node.driver.getInfo?.().clusterSize ?? 0;
+  const cluster = node.driver.getInfo?.()?.clusterSize ?? 0;
   return cluster > 0 ? Math.min(Math.max(cluster, 4096), 65536) : 65536;
 }
 

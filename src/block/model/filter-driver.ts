@@ -42,8 +42,8 @@ export class FilterDriver implements BlockDriver {
     return this.below.truncate(size, options);
   }
 
-  getInfo(): DriverInfo {
-    return this.below.node.driver.getInfo?.() ?? { clusterSize: 0 };
+  getInfo(): DriverInfo | undefined {
+    return this.below.node.driver.getInfo?.();
   }
 
   hasZeroInit(): boolean {

@@ -17,6 +17,13 @@ export function defaultFormat({ drivers }: DriverSource, use: "unclaimed" | "ove
   );
 }
 
+/** The driver that reads the names of a protocol; undefined: there is none. */
+export function driverOfProtocol({ drivers }: DriverSource, protocol: string): DriverType | undefined {
+  for (const type of drivers)
+    if (type.parseName && (type.name === protocol || type.protocols?.includes(protocol))) return type;
+  return undefined;
+}
+
 /** Whether a driver is of that name. */
 export function findDriver({ drivers }: DriverSource, name: string): DriverType | undefined {
   for (const type of drivers) if (type.name === name) return type;

@@ -17,7 +17,7 @@ import { childOption, optionError } from "../../block/model/options.ts";
 class CompressDriver extends FilterDriver {
   /** Requests are padded to whole clusters, as compressing takes them. */
   limits(): Partial<BlockLimits> {
-    const { clusterSize } = this.getInfo();
+    const { clusterSize = 0 } = this.getInfo() ?? {};
     return clusterSize > 0 ? { requestAlignment: clusterSize } : {};
   }
 

@@ -121,8 +121,8 @@ class RawDriver implements BlockDriver {
     await this.#file.truncate(this.#offset + size, options);
   }
 
-  getInfo(): DriverInfo {
-    return this.#file.node.driver.getInfo?.() ?? { clusterSize: 0 };
+  getInfo(): DriverInfo | undefined {
+    return this.#file.node.driver.getInfo?.();
   }
 
   hasZeroInit(): boolean {

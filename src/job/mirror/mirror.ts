@@ -230,7 +230,7 @@ async function createJob(
 function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: number } {
   const wished = plan.granularity || defaultGranularity(plan.target);
   // A cluster that is written in part would take the rest from the target's own backing file.
-  const cluster = skipFilters(plan.target).backing ? (plan.target.driver.getInfo?.().clusterSize ?? 0) : 0;
+  const cluster = skipFilters(plan.target).backing ? (plan.target.driver.getInfo?.()?.clusterSize ?? 0) : 0;
   return { granularity: Math.max(wished, cluster), bufBytes: plan.bufBytes || DEFAULT_BUF_BYTES };
 }
 

@@ -6,32 +6,62 @@
 import * as fs from "node:fs";
 import type * as net from "node:net";
 import { type BlockError, blockError } from "../../base/errors.ts";
-import type { HostConnection, HostListener, HostSockets, SocketAddress } from "../../base/host.ts";
+import type {
+  ConnectOptions,
+  HostConnection,
+  HostListener,
+  HostReceiver,
+  HostSockets,
+  SocketAddress,
+  StartTls,
+} from "../../base/host.ts";
+import { KiB } from "../../base/limits.ts";
+import { onAbort } from "../../base/signals.ts";
 import { nodeError } from "./errors.ts";
+import { secure } from "./tls.ts";
 
 /** Longest path in sockaddr_un, bytes, without the final NUL. */
 const MAX_UNIX_PATH = 107;
 /** How long close() waits for a peer that reads no more, ms. */
 const CLOSE_GRACE_MS = 2000;
+/** What a receiver is told of at once, at most. */
+const RECEIVE_BYTES = 256 * KiB;
 
 class NodeConnection implements HostConnection {
   readonly incoming: AsyncIterable<Uint8Array>;
   readonly #socket: net.Socket;
 
-  constructor(socket: net.Socket) {
+  constructor(socket: net.Socket, receiver?: HostReceiver) {
     this.#socket = socket;
     this.incoming = { [Symbol.asyncIterator]: () => receive(socket) };
+    if (receiver) tellEnd(socket, receiver);
     // Errors reach the reader and the writers; without a listener they would end the process.
     socket.on("error", () => undefined);
   }
 
-  write(bytes: Uint8Array): Promise<void> {
+  write(bytes: Uint8Array, more?: Uint8Array): Promise<void> {
+    const socket = this.#socket;
     return new Promise((resolve, reject) => {
-      this.#socket.write(bytes, (error) => {
+      const done = (error: Error | null | undefined): void => {
         if (error) reject(writeError(error));
         else resolve();
-      });
+      };
+      if (!more) return void socket.write(bytes, done);
+      socket.cork();
+      socket.write(bytes);
+      socket.write(more, done);
+      socket.uncork();
     });
+  }
+
+  abort(): void {
+    this.#socket.destroy();
+  }
+
+  async startTls(how: StartTls): Promise<HostConnection> {
+    const socket = await secure(this.#socket, how);
+    if (how.receiver) socket.on("data", (bytes: Uint8Array) => how.receiver!.take(bytes));
+    return new NodeConnection(socket, how.receiver);
   }
 
   close(): Promise<void> {
@@ -52,6 +82,19 @@ class NodeConnection implements HostConnection {
 function writeError(error: Error): BlockError {
   const ended = "code" in error && typeof error.code === "string" && error.code.startsWith("ERR_");
   return ended ? blockError("EPIPE", "send") : nodeError(error, "send");
+}
+
+/** Tells a receiver of the end, once: of the peer's direction, or of all by an error. */
+function tellEnd(socket: net.Socket, receiver: HostReceiver): void {
+  let told = false;
+  const tell = (error?: Error): void => {
+    if (told) return;
+    told = true;
+    receiver.end(error && nodeError(error, "receive"));
+  };
+  socket.once("end", () => tell());
+  socket.once("error", tell);
+  socket.once("close", () => tell());
 }
 
 async function* receive(socket: net.Socket): AsyncGenerator<Uint8Array, void, undefined> {
@@ -141,33 +184,73 @@ function inherited(fd: number): HostConnection {
   }
 }
 
+/** What getaddrinfo(3) says; Node keeps its codes only. */
+const resolveWords: Readonly<Record<string, string>> = {
+  ENOTFOUND: "Name or service not known",
+  EAI_AGAIN: "Temporary failure in name resolution",
+};
+
+/** Of several addresses that were tried, the error of the first. */
+function firstOf(error: unknown): unknown {
+  return error instanceof AggregateError && error.errors.length > 0 ? (error.errors[0] as unknown) : error;
+}
+
 /** QEMU's words for a failed connect or listen. */
 function socketError(error: unknown, address: SocketAddress, op: "connect" | "listen"): BlockError {
-  const { code, message } = nodeError(error, op);
+  const { code, message } = nodeError(firstOf(error), op);
+  const where = nameOf(address);
+  const unresolved = error instanceof Error && "code" in error ? resolveWords[String(error.code)] : undefined;
+  if (unresolved !== undefined)
+    return blockError(code, op, `address resolution failed for ${where}: ${unresolved}`);
   const verb =
     op === "connect" ? "connect to" : address.type === "unix" ? "bind socket to" : "listen on socket at";
-  const where = nameOf(address);
   return blockError(code, op, `Failed to ${verb} ${op === "connect" ? `'${where}'` : where}: ${message}`);
+}
+
+/** Reads into one buffer, which a receiver sees filled again and again. */
+function intoOneBuffer(receiver: HostReceiver): net.OnReadOpts {
+  return {
+    buffer: new Uint8Array(RECEIVE_BYTES),
+    callback: (count, buffer) => {
+      receiver.take(buffer.subarray(0, count));
+      return true;
+    },
+  };
+}
+
+/** Connects. `signal` ends the attempt. */
+function connect(address: SocketAddress, options: ConnectOptions = {}): Promise<HostConnection> {
+  const { receiver, signal } = options;
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason as Error);
+    if (address.type === "fd") return resolve(inherited(address.fd));
+    const target =
+      address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
+    const onread = receiver ? { onread: intoOneBuffer(receiver) } : {};
+    const socket = process
+      .getBuiltinModule("node:net")
+      .connect({ ...target, ...onread, allowHalfOpen: true, noDelay: true });
+    const fail = (error: unknown): void => {
+      forget();
+      reject(socketError(error, address, "connect"));
+    };
+    const forget = onAbort(signal, () => {
+      socket.off("error", fail).on("error", () => undefined);
+      socket.destroy();
+      reject(signal?.reason as Error);
+    });
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      forget();
+      socket.off("error", fail);
+      resolve(new NodeConnection(socket, receiver));
+    });
+  });
 }
 
 /** The sockets of Node. Both ends may close their direction alone. */
 export const nodeSockets: HostSockets = {
-  connect(address) {
-    return new Promise((resolve, reject) => {
-      if (address.type === "fd") return resolve(inherited(address.fd));
-      const target =
-        address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
-      const socket = process
-        .getBuiltinModule("node:net")
-        .connect({ ...target, allowHalfOpen: true, noDelay: true });
-      const fail = (error: unknown): void => reject(socketError(error, address, "connect"));
-      socket.once("error", fail);
-      socket.once("connect", () => {
-        socket.off("error", fail);
-        resolve(new NodeConnection(socket));
-      });
-    });
-  },
+  connect,
   listen(address) {
     return new Promise((resolve, reject) => {
       if (address.type === "unix") checkPath(address.path);

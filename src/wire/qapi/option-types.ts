@@ -6,10 +6,11 @@ import { type EnumDef, tableOf } from "./schema.ts";
 import { blkdebugTypes } from "./types-blkdebug.ts";
 import { blockdevTypes } from "./types-blockdev.ts";
 import { cryptoTypes } from "./types-crypto.ts";
+import { networkTypes } from "./types-network.ts";
 import { sharedTypes } from "./types-options.ts";
 
 /** The types by name. */
-export const optionTypes = tableOf(blockdevTypes, blkdebugTypes, cryptoTypes, sharedTypes);
+export const optionTypes = tableOf(blockdevTypes, blkdebugTypes, cryptoTypes, networkTypes, sharedTypes);
 
 /** The enumerations' names. */
 export type EnumName = {

@@ -81,7 +81,14 @@ export const commonTypes = {
     {},
   ),
 
-  ObjectType: enumOf("iothread", "secret", "throttle-group"),
+  ObjectType: enumOf(
+    "iothread",
+    "secret",
+    "throttle-group",
+    "tls-creds-anon",
+    "tls-creds-psk",
+    "tls-creds-x509",
+  ),
   ObjectOptions: union({
     base: { "qom-type": "ObjectType", id: "str" },
     tag: "qom-type",
@@ -89,6 +96,9 @@ export const commonTypes = {
       iothread: "IothreadProperties",
       secret: "SecretProperties",
       "throttle-group": "ThrottleGroupProperties",
+      "tls-creds-anon": "TlsCredsAnonProperties",
+      "tls-creds-psk": "TlsCredsPskProperties",
+      "tls-creds-x509": "TlsCredsX509Properties",
     },
   }),
   IothreadProperties: struct({

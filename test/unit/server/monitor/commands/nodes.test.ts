@@ -69,7 +69,7 @@ describe("blockdev-reopen", () => {
     const guest = await daemon.guest("d0", "top");
     await guest.write(0, new Uint8Array(512));
     await guest.flush();
-    expect(node.driver.getInfo?.().isDirty).toBe(true);
+    expect(node.driver.getInfo?.()?.isDirty).toBe(true);
     const options = [
       { ...top, backing: "base" },
       { driver: "qcow2", "node-name": "other", file: "other-file", "read-only": true },
@@ -82,7 +82,7 @@ describe("blockdev-reopen", () => {
     await daemon.run("blockdev-reopen", { options: options.slice(0, 1) });
     expect(chosen()).toEqual([undefined, undefined]);
     // It is as before, and a crash from now on would find it clean.
-    expect(node.driver.getInfo?.().isDirty).toBe(false);
+    expect(node.driver.getInfo?.()?.isDirty).toBe(false);
   });
 
   test("an option of inline storage is named by itself", async () => {

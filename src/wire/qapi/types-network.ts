@@ -1,0 +1,63 @@
+/**
+ * Where sockets are, and who is at their ends: addresses and TLS credentials; the options of NBD's client.
+ * Source: QAPI sockets, crypto and block-core schemas, QEMU 7.2.
+ */
+import { enumOf, extend, struct, union } from "./schema.ts";
+
+/** The types of sockets and of what goes over them. */
+export const networkTypes = {
+  SocketAddressType: enumOf("inet", "unix", "vsock", "fd"),
+  SocketAddress: union({
+    base: { type: "SocketAddressType" },
+    tag: "type",
+    branches: {
+      inet: "InetSocketAddress",
+      unix: "UnixSocketAddress",
+      vsock: "VsockSocketAddress",
+      fd: "String",
+    },
+  }),
+  InetSocketAddressBase: struct({ host: "str", port: "str" }),
+  InetSocketAddress: extend("InetSocketAddressBase", {
+    "*numeric": "bool",
+    "*to": "uint16",
+    "*ipv4": "bool",
+    "*ipv6": "bool",
+    "*keep-alive": "bool",
+    "*mptcp": "bool",
+  }),
+  UnixSocketAddress: struct({ path: "str", "*abstract": "bool", "*tight": "bool" }),
+  VsockSocketAddress: struct({ cid: "str", port: "str" }),
+  String: struct({ str: "str" }),
+
+  BlockdevOptionsNbd: struct({
+    server: "SocketAddress",
+    "*export": "str",
+    "*tls-creds": "str",
+    "*tls-hostname": "str",
+    "*x-dirty-bitmap": { type: "str", features: ["unstable"] },
+    "*reconnect-delay": "uint32",
+    "*open-timeout": "uint32",
+    "*tls": "bool",
+  }),
+
+  QCryptoTLSCredsEndpoint: enumOf("client", "server"),
+  TlsCredsProperties: struct({
+    "*verify-peer": "bool",
+    "*dir": "str",
+    "*endpoint": "QCryptoTLSCredsEndpoint",
+    "*priority": "str",
+  }),
+  TlsCredsAnonProperties: extend("TlsCredsProperties", {
+    "*loaded": { type: "bool", features: ["deprecated"] },
+  }),
+  TlsCredsPskProperties: extend("TlsCredsProperties", {
+    "*loaded": { type: "bool", features: ["deprecated"] },
+    "*username": "str",
+  }),
+  TlsCredsX509Properties: extend("TlsCredsProperties", {
+    "*loaded": { type: "bool", features: ["deprecated"] },
+    "*sanity-check": "bool",
+    "*passwordid": "str",
+  }),
+} as const;
