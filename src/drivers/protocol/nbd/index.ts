@@ -42,6 +42,9 @@ export const nbd: DriverType = {
   protocols: ["nbd+tcp", "nbd+unix", "nbds", "nbds+unix"],
   parseName: parseNbdName,
   modernOptions: modernNbdOptions,
+  namedBy: ["server", "export", "tls-creds", "tls-hostname", "tls"].flatMap((name) =>
+    name === "server" ? ["type", "path", "host", "port"].map((member) => `server.${member}`) : name,
+  ),
   plainName: plainNbdName,
   open,
 };
