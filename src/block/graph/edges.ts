@@ -65,11 +65,13 @@ export async function attachChild(
   assert(!leadsTo(init.node, init.parent.parentNode), `an edge to '${init.node.name}' would close a circle`);
   const child = new ChildEdge(init);
   link(child);
+  const { parentNode } = child.parent;
+  const concerned = parentNode ? [parentNode, child.node] : [child.node];
   try {
-    await refreshPermissions([child.parent.parentNode ?? child.node]);
+    await refreshPermissions(concerned);
   } catch (error) {
     unlink(child);
-    await restorePermissions([child.parent.parentNode ?? child.node, child.node]);
+    await restorePermissions(concerned);
     throw error;
   }
   return child;

@@ -22,16 +22,24 @@ type Plan = Map<Child, Permissions>;
 export async function refreshPermissions(roots: readonly BlockNode[]): Promise<void> {
   const order = parentsFirst(roots);
   const plan: Plan = new Map();
+  // Below an edge that stays as it is nothing changes: who opens a long chain comes here with each of its layers.
+  const concerned = new Set(roots);
   for (const node of order) {
+    if (!concerned.has(node)) continue;
     const total = cumulative(node, plan);
     checkConflicts(node, plan);
     checkWritable(node, total);
-    for (const child of node.children) plan.set(child, permissionsOn(node, child, total));
+    for (const child of node.children) {
+      const permissions = permissionsOn(node, child, total);
+      plan.set(child, permissions);
+      if (permissions.perm !== child.perm || permissions.shared !== child.shared) concerned.add(child.node);
+    }
   }
   for (const [child, permissions] of plan) Object.assign(child, permissions);
   // What holds by then: another change may have come since.
   for (const node of order)
-    if (node.isOpen) await node.driver.sharedStorage?.setPermissions(node.cumulativePermissions());
+    if (node.isOpen && concerned.has(node))
+      await node.driver.sharedStorage?.setPermissions(node.cumulativePermissions());
 }
 
 /** After a change that was refused and undone: edges, and drivers that took the new permissions, get the old ones back. */

@@ -216,6 +216,14 @@ function statusBelow(
       found = { bytes: last.bytes, data: false, zero: true, allocated: true, depth };
       return false;
     }
+    const passed = passedThrough(layer, offset, last.bytes);
+    if (passed > 0) {
+      // One object for all layers that pass.
+      if (last === own) last = { bytes: passed, data: false, zero: false, allocated: false };
+      else last.bytes = passed;
+      node = layerBelow(layer, options);
+      return true;
+    }
     return andThen(blockStatus(layer, offset, last.bytes, options.wantZero ?? true), (status) => {
       last = status;
       if (status.allocated) found = atDepth(status, depth);
@@ -228,6 +236,15 @@ function statusBelow(
     status.eof = offset + status.bytes === topEof;
     return status;
   });
+}
+
+/** How many bytes from `offset` on `layer` surely leaves to the one below it, which reaches as far; 0: it must be asked. */
+function passedThrough(layer: BlockNode, offset: number, bytes: number): number {
+  if (!layer.isOpen || offset % layer.limits.requestAlignment !== 0) return 0;
+  const { driver, backing } = layer;
+  if (!driver.passesThrough || !backing) return 0;
+  const reach = Math.min(bytes, layer.length - offset, backing.node.length - offset);
+  return reach > 0 ? driver.passesThrough(offset, reach) : 0;
 }
 
 /** Whether the node itself (filters skipped) decides the range. */

@@ -77,6 +77,11 @@ export interface DataPath {
   flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus>;
+  /**
+   * A layer over a backing file: how many of the bytes from `offset` on are surely not its own, as far as it knows without
+   * waiting and without making anything; 0: ask blockStatus. For long chains, whose layers are nearly all asked in vain.
+   */
+  passesThrough?(offset: number, bytes: number): number;
   truncate?(size: number, options: TruncateOptions): Answer<void>;
   /** Recomputed when children change. */
   limits?(): Partial<BlockLimits>;

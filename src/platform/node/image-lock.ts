@@ -47,12 +47,15 @@ export class ImageLock implements FileLock {
   change(fd: number, wanted: FileLockRequest): void {
     const before = this.#held;
     const union = { perm: before.perm | wanted.perm, shared: before.shared & wanted.shared };
-    try {
-      this.#apply(fd, before, union);
-      this.#check(fd, wanted);
-    } catch (error) {
-      this.#apply(fd, union, before);
-      throw error;
+    // Who takes nothing new has asked before. A chain asks each of its files again for every layer that is opened on it.
+    if (union.perm !== before.perm || union.shared !== before.shared) {
+      try {
+        this.#apply(fd, before, union);
+        this.#check(fd, wanted);
+      } catch (error) {
+        this.#apply(fd, union, before);
+        throw error;
+      }
     }
     this.#apply(fd, union, wanted);
     this.#held = wanted;

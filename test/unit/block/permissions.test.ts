@@ -198,6 +198,40 @@ describe("drivers are told", () => {
   });
 });
 
+test("a new layer of a chain asks only the storage that it concerns", async () => {
+  const { graph } = new TestGraph();
+  const told: string[] = [];
+  let below: string | undefined;
+  for (let layer = 0; layer < 20; layer++) {
+    const name = `disk${layer}`;
+    const { driver } = await addProbe(graph, { "node-name": name, size: 4096 });
+    const sharedStorage: SharedStorage = {
+      identity: name,
+      refreshLength: () => Promise.resolve(),
+      setPermissions: () => {
+        told.push(name);
+        return Promise.resolve();
+      },
+    };
+    Object.assign(driver, { sharedStorage });
+    told.length = 0;
+    const over = await graph.add({ driver: "raw", "node-name": `raw${layer}`, file: name });
+    if (below !== undefined)
+      await attachChild({
+        name: "extra",
+        role: Role.data,
+        parent: over,
+        node: graph.node(below),
+        perm: 0,
+        shared: Perm.all,
+      });
+    below = `raw${layer}`;
+    // Its own, and that of the layer below it, which has a parent now.
+    const concerned = layer === 0 ? [name] : [`disk${layer - 1}`, name];
+    expect([...new Set(told)].toSorted()).toEqual(concerned.toSorted());
+  }
+});
+
 test("a filter goes while another user of its node goes, and neither is refused", async () => {
   const { graph } = new TestGraph();
   await addProbe(graph, { "node-name": "disk", size: 4096 });

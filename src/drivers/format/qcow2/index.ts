@@ -51,6 +51,7 @@ import { parseOptions } from "./metadata/options.ts";
 import { readGuest } from "./data/read.ts";
 import type { Qcow2Snapshots } from "./features/snapshots.ts";
 import { statusAt } from "./data/status.ts";
+import { unmappedBytes } from "./metadata/mapping.ts";
 import { truncate } from "./features/truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
 import { isDirty, markClosed, writeBack } from "./metadata/write-back.ts";
@@ -141,6 +142,10 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   blockStatus(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus> {
     return statusAt(this.#image, offset, bytes, wantZero);
+  }
+
+  passesThrough(offset: number, bytes: number): number {
+    return unmappedBytes(this.#image, offset, bytes);
   }
 
   limits(): Partial<BlockLimits> {

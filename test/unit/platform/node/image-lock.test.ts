@@ -3,6 +3,8 @@ import * as fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { HostFile } from "../../../../src/base/host.ts";
 import { nodeHost } from "../../../../src/platform/node/host.ts";
+import { ImageLock } from "../../../../src/platform/node/image-lock.ts";
+import type { NativeCalls } from "../../../../src/platform/node/native.ts";
 import { hasNative, temporaryDirectory } from "./support.ts";
 
 const path = temporaryDirectory();
@@ -85,6 +87,33 @@ describe.skipIf(!hasNative)("image locks", () => {
     await first.close();
     await second.close();
   });
+});
+
+test("who takes nothing new asks the system nothing, and is not refused for what others hold", () => {
+  const calls: string[] = [];
+  let isTaken = false;
+  const native = {
+    lockByte: (_fd: number, offset: number, lock: string): number => {
+      calls.push(`${lock} ${offset}`);
+      return 0;
+    },
+    isByteLocked: (_fd: number, offset: number): number => {
+      calls.push(`asked ${offset}`);
+      return isTaken ? 1 : 0;
+    },
+  } as unknown as NativeCalls;
+  const lock = new ImageLock(native, "image");
+  lock.change(3, { perm: READ | WRITE, shared: READ });
+  expect(calls).toContain("asked 201");
+  calls.length = 0;
+  isTaken = true;
+  lock.change(3, { perm: READ | WRITE, shared: READ });
+  expect(calls).toEqual([]);
+  lock.change(3, { perm: READ, shared: READ | WRITE });
+  expect(calls).toEqual(["none 101", "none 201"]);
+  calls.length = 0;
+  expect(() => lock.change(3, { perm: READ | WRITE, shared: READ })).toThrow("Failed to get");
+  expect(lock.held).toEqual({ perm: READ, shared: READ | WRITE });
 });
 
 test("without native calls a file says that it cannot lock, and only this process's own files conflict", async () => {

@@ -73,6 +73,8 @@ export interface ImageInit {
 
 /** Bytes of the L1 and refcount table that are read at a time. */
 const TOP_TABLE_BYTES = 65536;
+/** The same for an L1 table that is no longer than this when it is opened: each layer of a long chain has one. */
+const SMALL_TABLE_BYTES = 4096;
 const MIN_TABLES = 4;
 
 /** An open image. */
@@ -297,7 +299,7 @@ export class Image {
   #topTable(section: Section, end: () => number): MetadataCache {
     const isL1 = section === "active L1 table";
     return new MetadataCache({
-      tableBytes: TOP_TABLE_BYTES,
+      tableBytes: isL1 && this.header.l1Size * 8 <= SMALL_TABLE_BYTES ? SMALL_TABLE_BYTES : TOP_TABLE_BYTES,
       maxTables: Number.MAX_SAFE_INTEGER,
       read: (offset, bytes) =>
         andThen(isL1 ? undefined : this.event("reftable_load"), () => {
@@ -305,7 +307,7 @@ export class Image {
           return held > 0 ? this.file.pread(offset, bytes.subarray(0, held)) : undefined;
         }),
       write: (offset, bytes) => this.#writeTable(isL1 ? "l1_update" : undefined, { section, offset, bytes }),
-      loaded: (table) => this.#noteEntries(table, isL1),
+      loaded: (table) => this.#noteEntries(table, isL1, Math.max(0, end() - table.offset)),
     });
   }
 
@@ -328,10 +330,10 @@ export class Image {
     return andThen(checked, () => this.file.pwrite(offset, bytes));
   }
 
-  /** Enters the tables that a freshly read piece of the L1 or refcount table points to. */
-  #noteEntries(table: CachedTable, isL1: boolean): void {
+  /** Enters the tables that a freshly read piece of the L1 or refcount table points to, of which so many bytes are the table's. */
+  #noteEntries(table: CachedTable, isL1: boolean, held: number): void {
     const { clusterSize } = this.geometry;
-    for (let at = 0; at < table.bytes.byteLength; at += 8) {
+    for (let at = 0; at + 8 <= Math.min(held, table.bytes.byteLength); at += 8) {
       const high = table.view.getUint32(at);
       const low = table.view.getUint32(at + 4);
       if (high === 0 && low === 0) continue;

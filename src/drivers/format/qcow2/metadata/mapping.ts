@@ -6,7 +6,7 @@ import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import type { Image } from "./image.ts";
 import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
-import type { CachedTable } from "./metadata-cache.ts";
+import { type CachedTable, emptyWords } from "./metadata-cache.ts";
 import { extendedRun } from "./subclusters.ts";
 
 /** A run of guest bytes that are mapped alike. */
@@ -151,6 +151,27 @@ function extendedExtentAt(image: Image, slice: CachedTable, guest: number, limit
   const { high, low, hasCluster } = entry;
   const host = hasCluster ? entryOffset(high, low) + inCluster : 0;
   return { kind, bytes, host, copied: (high & COPIED_HIGH) !== 0, high, low };
+}
+
+/** How many guest bytes from `guest` on have no entry, as far as the tables in memory say; at most `maxBytes`. */
+export function unmappedBytes(image: Image, guest: number, maxBytes: number): number {
+  const { clusterSize, entryBytes, l2Coverage } = image.geometry;
+  // Nothing is made on the way: each layer of a chain is asked so for each extent of the disk.
+  const index = Math.floor(guest / l2Coverage);
+  if (entryBytes > 8 || index >= image.header.l1Size) return 0;
+  const byte = index * 8;
+  const inPiece = byte % image.l1.tableBytes;
+  const table = image.l1.peek(image.header.l1Offset + byte - inPiece);
+  if (!table) return 0;
+  const l2Offset = entryOffset(table.view.getUint32(inPiece), table.view.getUint32(inPiece + 4));
+  if (l2Offset === 0) return Math.min(maxBytes, l2Coverage - (guest % l2Coverage));
+  const isSound = l2Offset % clusterSize === 0;
+  const slice = isSound ? image.l2.peek(sliceOffset(image, l2Offset, guest)) : undefined;
+  if (!slice) return 0;
+  const inCluster = guest % clusterSize;
+  const limit = Math.min(maxBytes, sliceReach(image, guest));
+  const entries = Math.floor(emptyWords(slice, entryPlace(image, guest) / 4) / 2);
+  return Math.min(limit, Math.max(0, entries * clusterSize - inCluster));
 }
 
 /** How many entries from `at` on continue the first one: the same flags, and offsets `step` apart. */

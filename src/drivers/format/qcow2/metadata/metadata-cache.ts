@@ -15,12 +15,28 @@ export interface CachedTable {
   readonly offset: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** The same, to look for what is not 0. */
+  readonly words: Uint32Array;
   /** The bytes [dirtyFrom, dirtyTo) differ from the file; empty when clean. */
   dirtyFrom: number;
   dirtyTo: number;
   lastUse: number;
+  /** The words [emptyFrom, emptyTo) are known to be 0, and the one behind them not to be; empty: nothing is known. */
+  emptyFrom: number;
+  emptyTo: number;
   /** Those who will change it once what they write has been written; it stays meanwhile. */
   users: number;
+}
+
+/** How many words of a table are 0 from `word` on. Found once for all that asks within the run while the table stays. */
+export function emptyWords(table: CachedTable, word: number): number {
+  if (word >= table.emptyFrom && word < table.emptyTo) return table.emptyTo - word;
+  const { words } = table;
+  let at = word;
+  while (at < words.length && words[at] === 0) at += 1;
+  table.emptyFrom = word;
+  table.emptyTo = at;
+  return at - word;
 }
 
 /** How a cache reaches the file. */
@@ -99,6 +115,7 @@ export class MetadataCache {
   markDirty(table: CachedTable, from: number, to: number): void {
     assert(this.#tables.get(table.offset) === table, "a dropped table was changed");
     assert(from >= 0 && from < to && to <= this.#init.tableBytes, "a change lies outside of its table");
+    table.emptyTo = 0;
     if (table.dirtyTo === 0) {
       table.dirtyFrom = from;
       table.dirtyTo = to;
@@ -181,9 +198,12 @@ export class MetadataCache {
       offset,
       bytes,
       view,
+      words: new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4),
       dirtyFrom: 0,
       dirtyTo: 0,
       lastUse: ++this.#clock,
+      emptyFrom: 0,
+      emptyTo: 0,
       users: 0,
     };
     this.#tables.set(offset, table);
