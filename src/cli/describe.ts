@@ -9,7 +9,7 @@
 import { CommandError } from "../base/errors.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
-import { driverOfProtocol } from "../block/model/formats.ts";
+import { typeOfName } from "../block/graph/storage-name.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import { isJsonObject, type Json, type JsonObject } from "../wire/qapi/index.ts";
@@ -40,22 +40,6 @@ function isChild(name: string, value: Json | undefined): boolean {
 export function driverType({ engine }: Opener, name: string): DriverType {
   for (const type of engine.graph.drivers) if (type.name === name) return type;
   throw new CommandError(`Unknown driver '${name}'`);
-}
-
-/** The file that is to be made under a name. Throws CommandError for protocols whose storage is not made by a name. */
-export function newFileName(opener: Opener, name: string): string {
-  const type = typeOfName(opener, name);
-  const filename = type.create && type.parseName?.(name).options?.["filename"];
-  if (typeof filename === "string") return filename;
-  throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
-}
-
-/** The driver of the protocol that a file name is of; without one it is a file's. */
-function typeOfName(opener: Opener, name: string): DriverType {
-  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? "file";
-  const found = driverOfProtocol(opener.engine.graph, protocol);
-  if (!found) throw new CommandError(`Unknown protocol '${protocol}'`);
-  return found;
 }
 
 /** All options of a node, with the drivers of it and of what lies below. Throws CommandError. */
@@ -89,7 +73,7 @@ function typeOf(opener: Opener, { options, name, isStorage }: Named): DriverType
   const { driver, filename } = options;
   if (typeof driver === "string") return driverType(opener, driver);
   if (!isStorage) return undefined;
-  if (name !== undefined) return typeOfName(opener, name);
+  if (name !== undefined) return typeOfName(opener.engine.graph, name);
   return typeof filename === "string" ? driverType(opener, "file") : undefined;
 }
 

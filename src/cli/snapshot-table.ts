@@ -18,8 +18,13 @@ function clock(seconds: number, nanoseconds: number): string {
   return `${two(hours)}:${two(minutes)}:${two(seconds % 60)}.${millis}`;
 }
 
-/** `Snapshot list:` and a row for each. */
+/** `Snapshot list:`, and the rows. */
 export function snapshotTable(list: readonly SnapshotInfo[]): string {
+  return `Snapshot list:\n${snapshotRows(list)}`;
+}
+
+/** The names of the columns and a row for each. */
+export function snapshotRows(list: readonly SnapshotInfo[]): string {
   const rows = list.map((snapshot) =>
     row([
       snapshot.id,
@@ -31,7 +36,7 @@ export function snapshotTable(list: readonly SnapshotInfo[]): string {
     ]),
   );
   const head = row(["ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"]);
-  return ["Snapshot list:", head, ...rows].map((line) => `${line}\n`).join("");
+  return [head, ...rows].map((line) => `${line}\n`).join("");
 }
 
 function row([

@@ -32,6 +32,14 @@ beforeEach(() => {
     ["raw", "b.raw"],
   ] as const)
     spawnSync("qemu-img", ["create", "-q", "-f", format, join(directory, name), "16M"]);
+  for (const [name, backing] of [
+    ["mid.qcow2", "a.qcow2"],
+    ["top.qcow2", "mid.qcow2"],
+  ] as const) {
+    const words = ["create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", name];
+    spawnSync("qemu-img", words, { cwd: directory });
+    spawnSync("qemu-io", ["-c", "write 0 4M", name], { cwd: directory });
+  }
 });
 
 interface Ended {
@@ -83,6 +91,11 @@ describe("refuses as QEMU does", () => {
     ["-drive", `${none},read-only=on`, "-device", "ide-hd,drive=d"],
     ["-device", "floppy,drive=x"],
     ["-machine", "foo"],
+    ["-set", "device.x.y=1"],
+    ["-set", "foo"],
+    ["-set", "foo.a.b=1"],
+    ["-drive", "file=b.raw,format=raw,throttling.bps-total=1,throttling.bps-read=1"],
+    ["-drive", "file=b.raw,format=raw,bps_rd_max=1"],
   ])("%s %s %s %s", (...args) => {
     const words = args.filter((word) => word !== undefined);
     const [mine, its] = [ended(ours(words)), ended(theirs(words))];
@@ -136,20 +149,20 @@ function steady(message: unknown): unknown {
 
 const drives = ["-drive", "if=virtio,id=v,file=a.qcow2,format=qcow2", "-drive", "if=none,id=e"];
 const scsi = ["-device", "virtio-scsi-pci,id=s", "-device", "scsi-cd,drive=e,id=cd"];
+const noLimits = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
 const qmp = (execute: string, args: Record<string, unknown> = {}): string =>
   JSON.stringify({ execute, arguments: args });
 
-it.each([
-  ["snapshot=on", "snapshot=on is not supported by this machine"],
-  ["throttling.bps-total=1", "limits are not supported by this machine: use a throttle node"],
-  ["group=g", "limits are not supported by this machine: use a throttle node"],
-])("says what it does not have: %s", (option, why) => {
-  const { status, stderr } = ended(ours(["-drive", `${none},${option}`]));
-  expect({ status, stderr }).toEqual({
-    status: 1,
-    stderr: `qemu-system-x86_64: -drive ${none},${option}: ${why}\n`,
-  });
-});
+it.each([["snapshot=on", "snapshot=on is not supported by this machine"]])(
+  "says what it does not have: %s",
+  (option, why) => {
+    const { status, stderr } = ended(ours(["-drive", `${none},${option}`]));
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: `qemu-system-x86_64: -drive ${none},${option}: ${why}\n`,
+    });
+  },
+);
 
 describe("answers as QEMU does", () => {
   it.each<[string, string[], string[]]>([
@@ -247,6 +260,44 @@ describe("answers as QEMU does", () => {
       ],
     ],
     [
+      "about limits",
+      [
+        ...["-drive", "if=virtio,id=v,file=a.qcow2,format=qcow2,throttling.iops-total=9,throttling.group=g"],
+        ...[
+          "-drive",
+          "if=none,id=w,file=b.raw,format=raw,bps_rd=5,bps_rd_max=10,throttling.bps-read-max-length=2",
+        ],
+        ...["-drive", "if=none,id=e"],
+      ],
+      [
+        qmp("query-block"),
+        "info block",
+        qmp("block_set_io_throttle", { device: "w", ...noLimits, iops: 7, iops_size: 4096, group: "g" }),
+        // The group is shared.
+        qmp("query-block"),
+        qmp("block_set_io_throttle", { device: "w", ...noLimits }),
+        qmp("block_set_io_throttle", { device: "v", ...noLimits, bps: 1, bps_wr: 1 }),
+        qmp("block_set_io_throttle", { device: "e", ...noLimits, bps: 1 }),
+        qmp("block_set_io_throttle", { ...noLimits, bps: 1 }),
+        "block_set_io_throttle v 1 0 0 0 0",
+        "block_set_io_throttle v 1 0 0 0 0 0",
+        qmp("query-block"),
+        "info block",
+      ],
+    ],
+    [
+      "about snapshots that there are not, or that can't be taken",
+      drives,
+      [
+        "info snapshots",
+        "loadvm nope",
+        "delvm nope",
+        "loadvm",
+        "drive_add 0 if=none,id=r,file=b.raw,format=raw",
+        "savevm x",
+      ],
+    ],
+    [
       "to jobs of the human monitor",
       drives,
       [
@@ -262,4 +313,130 @@ describe("answers as QEMU does", () => {
     expect(its.length).toBeGreaterThan(lines.length);
     expect(mine).toEqual(its);
   });
+});
+
+it("takes all disks back to a snapshot, which qemu-img finds", async () => {
+  const told = await answers(ours([...drives, "-S"]), [
+    'qemu-io v "write -P 1 0 64k"',
+    "savevm one",
+    "info snapshots",
+    'qemu-io v "write -P 2 0 64k"',
+    "savevm two",
+    "loadvm one",
+    'qemu-io v "read -P 1 0 64k"',
+    'qemu-io v "read -P 2 0 64k"',
+    "delvm two",
+    "info snapshots",
+  ]);
+  const texts = told.flatMap((one) => {
+    const { return: text } = one as { return?: unknown };
+    return typeof text === "string" ? [text] : [];
+  });
+  expect(texts[2]).toMatch(/^List of snapshots present on all disks:\r\nID .*\r\n--\s+one\s+0 B /);
+  expect(texts[9]).toBe(texts[2]);
+  const list = spawnSync("qemu-img", ["snapshot", "-l", "a.qcow2"], { cwd: directory, encoding: "utf8" });
+  expect(list.stdout).toContain("one");
+  expect(list.stdout).not.toContain("two");
+  const back = spawnSync("qemu-io", ["-c", "read -P 1 0 64k", "a.qcow2"], {
+    cwd: directory,
+    encoding: "utf8",
+  });
+  expect(back.stdout).not.toContain("verification failed");
+});
+
+it("lists its formats, where QEMU lists them", () => {
+  const list = spawnSync(...ours(["-drive", "format=help"]), { encoding: "utf8" });
+  const its = spawnSync(...theirs(["-drive", "format=help"]), { encoding: "utf8" });
+  expect(list.status).toBe(its.status);
+  const [mine, real] = [list.stdout, its.stdout].map((text) =>
+    /^Supported formats: (.*)$/m.exec(text)?.[1]?.split(" "),
+  );
+  // That is our own.
+  expect(mine?.filter((name) => !real?.includes(name))).toEqual(["memory"]);
+  expect(mine).toEqual(expect.arrayContaining(["qcow2", "raw", "blkdebug", "throttle"]));
+});
+
+it("gives a guest no disk of the old AES, as QEMU does", async () => {
+  const secret = ["--object", "secret,id=s,data=123456"];
+  const options = "encrypt.format=aes,encrypt.key-secret=s";
+  spawnSync("qemu-img", ["create", "-q", ...secret, "-f", "qcow2", "-o", options, "aes.qcow2", "1M"], {
+    cwd: directory,
+  });
+  const lines = [
+    qmp("object-add", { "qom-type": "secret", id: "s", data: "123456" }),
+    qmp("blockdev-add", {
+      driver: "qcow2",
+      encrypt: { format: "aes", "key-secret": "s" },
+      file: { driver: "file", filename: "aes.qcow2" },
+      "node-name": "n",
+    }),
+  ];
+  const [mine, its] = [await answers(ours(["-S"]), lines), await answers(theirs([]), lines)];
+  expect(mine).toEqual(its);
+});
+
+it("lets a device be given options later, and a drive's backup take the drive's name", async () => {
+  const told = await answers(
+    ours([
+      "-drive",
+      none,
+      "-device",
+      "virtio-scsi,id=s",
+      "-device",
+      "scsi-hd,drive=d,id=x",
+      "-set",
+      "device.x.werror=stop",
+      "-S",
+    ]),
+    [
+      qmp("drive-backup", { device: "d", target: "nope:x", sync: "full", "job-id": "j" }),
+      qmp("drive-backup", { device: "d", target: "copy.qcow2", sync: "full", speed: 1 }),
+      qmp("query-jobs"),
+      qmp("query-block"),
+    ],
+  );
+  expect(told).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ return: [expect.objectContaining({ id: "d", type: "backup" })] }),
+      expect.objectContaining({ error: { class: "GenericError", desc: "Unknown protocol 'nope'" } }),
+      expect.objectContaining({ return: [expect.objectContaining({ qdev: "x", "io-status": "ok" })] }),
+    ]),
+  );
+});
+
+it("says what lies over and under a job as QEMU does", async () => {
+  const args = ["-drive", "if=none,id=d,file=top.qcow2,format=qcow2"];
+  const lines = [
+    qmp("blockdev-add", {
+      driver: "qcow2",
+      "node-name": "ro",
+      "read-only": true,
+      backing: null,
+      file: { driver: "file", filename: "c.qcow2", "read-only": true },
+    }),
+    qmp("blockdev-add", {
+      driver: "raw",
+      "node-name": "r",
+      file: { driver: "file", filename: "b.raw", "node-name": "f" },
+    }),
+    qmp("blockdev-snapshot", { node: "d", overlay: "f" }),
+    qmp("blockdev-snapshot", { node: "r", overlay: "d" }),
+    qmp("block-stream", { "job-id": "s", device: "ro" }),
+    qmp("block-commit", {
+      device: "d",
+      top: "mid.qcow2",
+      base: "a.qcow2",
+      "filter-node-name": "passing",
+      speed: 65536,
+      "job-id": "c",
+    }),
+    qmp("block-stream", { "job-id": "s", device: "d" }),
+    qmp("blockdev-snapshot-sync", { device: "d", "snapshot-file": "x.qcow2" }),
+  ];
+  // How often a job is seen to pause is the threads' choice.
+  const only = async (call: [string, string[]]): Promise<unknown[]> =>
+    (await answers(call, lines)).filter((one) => !("event" in (one as object)));
+  const [mine, its] = [await only(ours([...args, "-S"])), await only(theirs(args))];
+  expect(its.length).toBeGreaterThan(lines.length);
+  expect(mine).toEqual(its);
 });

@@ -8,6 +8,7 @@ import type { Child, ChildParent } from "../model/node.ts";
 import { type RequestFlags, Req, Role } from "../model/contract.ts";
 import type { BlockGraph } from "./graph.ts";
 import type { BlockNode } from "../model/node.ts";
+import type { ThrottleMember } from "../throttle/throttle.ts";
 import { Perm } from "../model/permissions.ts";
 import type { Permissions } from "../model/contract.ts";
 
@@ -33,6 +34,7 @@ export class BlockBackend implements ChildParent {
   root: Child | undefined;
   /** While it answers true, requests wait as during a drain (the machine is stopped). Wake `graph.changes` afterwards. */
   held: (() => boolean) | undefined;
+  #throttle: ThrottleMember | undefined;
   #quiesced = false;
   #inFlight = 0;
 
@@ -67,16 +69,32 @@ export class BlockBackend implements ChildParent {
     if (root) await this.graph.detach(root);
   }
 
+  /** What holds its reads and writes back, if anything. While the node is drained nothing is held back. */
+  get throttle(): ThrottleMember | undefined {
+    return this.#throttle;
+  }
+
+  set throttle(member: ThrottleMember | undefined) {
+    if (this.#quiesced) member?.disable();
+    this.#throttle = member;
+  }
+
+  get deviceName(): string {
+    return this.name;
+  }
+
   describe(): string {
     return this.name ? `block device '${this.name}'` : "an unnamed block device";
   }
 
   drainedBegin(): void {
     this.#quiesced = true;
+    this.#throttle?.disable();
   }
 
   drainedEnd(): void {
     this.#quiesced = false;
+    this.#throttle?.enable();
     this.graph.changes.wake();
   }
 
@@ -97,7 +115,10 @@ export class BlockBackend implements ChildParent {
     // No closure is made for what is over at once.
     if (this.#mustWait()) return this.#readLater(offset, buffer, flags);
     const refusal = this.#refusal("pread", offset, buffer.byteLength);
-    return refusal ?? this.#counted(this.root!.pread(offset, buffer, flags));
+    if (refusal) return refusal;
+    const turn = this.#throttle?.intercept("read", buffer.byteLength);
+    if (turn) return this.#countedUntil(turn.then(() => this.root!.pread(offset, buffer, flags)));
+    return this.#counted(this.root!.pread(offset, buffer, flags));
   }
 
   #readLater(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
@@ -107,13 +128,18 @@ export class BlockBackend implements ChildParent {
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     if (this.#mustWait()) return this.#later(() => this.pwrite(offset, buffer, flags));
     const refusal = this.#refusal("pwrite", offset, buffer.byteLength);
-    return refusal ?? this.#counted(this.root!.pwrite(offset, buffer, this.#withCacheMode(flags)));
+    return (
+      refusal ??
+      this.#write(buffer.byteLength, () => this.root!.pwrite(offset, buffer, this.#withCacheMode(flags)))
+    );
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
     if (this.#mustWait()) return this.#later(() => this.pwriteZeroes(offset, bytes, flags));
     const refusal = this.#refusal("pwriteZeroes", offset, bytes);
-    return refusal ?? this.#counted(this.root!.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)));
+    return (
+      refusal ?? this.#write(bytes, () => this.root!.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)))
+    );
   }
 
   pdiscard(offset: number, bytes: number): Answer<void> {
@@ -124,6 +150,12 @@ export class BlockBackend implements ChildParent {
   flush(): Answer<void> {
     if (this.#mustWait()) return this.#later(() => this.flush());
     return this.#refusal("flush", 0, 0) ?? this.#counted(this.root!.flush());
+  }
+
+  /** A write, when its turn has come. */
+  #write(bytes: number, request: () => Answer<void>): Answer<void> {
+    const turn = this.#throttle?.intercept("write", bytes);
+    return turn ? this.#countedUntil(turn.then(request)) : this.#counted(request());
   }
 
   #withCacheMode(flags: RequestFlags): RequestFlags {

@@ -8,11 +8,13 @@ import { Lease, Leases } from "../../base/lease.ts";
 import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import { type NodeSpec, Role } from "../model/contract.ts";
+import { Perm } from "../model/permissions.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
 import type { NodeOptions } from "../model/contract.ts";
 import { defaultFormat } from "../model/formats.ts";
+import { storageByName } from "./storage-name.ts";
 import { makeImageFile } from "./new-image.ts";
 import { checkDetectZeroes } from "./open.ts";
 
@@ -214,11 +216,13 @@ export async function prepareSnapshot(
   const node = graph.lookup(args.node);
   const overlay = graph.lookup(args.overlay);
   node.checkBlocked("external-snapshot");
+  // Who only writes to it (a mirror) does not mind what appears below.
+  if (overlay.cumulativePermissions().perm & Perm.consistentRead)
+    throw new CommandError("The overlay is already in use", { code: "EBUSY" });
+  if (overlay.isFilter) throw new CommandError("Filters cannot be used as overlays", { code: "ENOTSUP" });
+  if (overlay.backing) throw new CommandError("The overlay already has a backing image", { code: "EEXIST" });
   if (!overlay.type.supportsBacking)
     throw new CommandError("The overlay does not support backing images", { code: "ENOTSUP" });
-  if ([...overlay.parents].some((edge) => edge.name === "root"))
-    throw new CommandError("The overlay is already in use", { code: "EBUSY" });
-  if (overlay.backing) throw new CommandError("The overlay already has a backing image", { code: "EEXIST" });
   checkCycle(overlay, node);
   return installOverlay(graph, node, overlay);
 }
@@ -275,7 +279,7 @@ export async function prepareSnapshotSync(
   if (name !== undefined && graph.findNode(name))
     throw new CommandError("New overlay node-name already in use", { code: "EEXIST" });
   const format = args.format ?? defaultFormat(graph, "overlay");
-  const file: NodeSpec = { driver: "file", filename: args["snapshot-file"] };
+  const file = await storageByName(graph, args["snapshot-file"]);
   if (args.mode !== "existing") {
     const backing = { node, format: node.type.name };
     await makeImageFile(graph, { format, filename: args["snapshot-file"], size: node.length, backing });

@@ -60,6 +60,8 @@ export class BlockGraph implements NodeHome {
   readonly secrets = new Secrets();
   /** Told of an image that a command is about to make in a new file. */
   onNewImage: ((image: NewImage) => void) | undefined;
+  /** See GraphView; to be said before the first node is opened. */
+  isForGuests = false;
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
   readonly #removals = new Mutex();

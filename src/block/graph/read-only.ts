@@ -36,10 +36,16 @@ function ownStorage(node: BlockNode, readOnly: boolean): BlockNode[] {
   const visit = (at: BlockNode): void => {
     if (at.readOnly !== readOnly) all.push(at);
     for (const child of at.children)
-      if (child.node.inheritsFrom === at && child.name !== "backing") visit(child.node);
+      if (child.node.inheritsFrom === at && child.name !== "backing" && !isFixed(child.node))
+        visit(child.node);
   };
   visit(node);
   return readOnly ? all : all.reverse();
+}
+
+/** Whether the user has said that the storage is not to be written. */
+function isFixed({ spec }: BlockNode): boolean {
+  return spec["read-only"] === true;
 }
 
 async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {

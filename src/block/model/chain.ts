@@ -58,16 +58,23 @@ export function chainContains(top: BlockNode, node: BlockNode): boolean {
   return false;
 }
 
-/** Freezes the links from `top` down to `base` (not the one below it), as long as the lease lasts. Throws if one is frozen already. */
+/**
+ * Freezes the links from `top` down to `base` (not the one below it), as long as the lease lasts. Throws CommandError if one is
+ * frozen already or leads to a job's own filter.
+ */
 export function freezeChain(top: BlockNode, base: BlockNode | undefined): Lease {
   const links: Child[] = [];
   for (let node: BlockNode | undefined = top; node && node !== base;) {
     const child = filterOrCowChild(node);
     if (!child) break;
-    if (child.frozen) throw new CommandError(`Cannot freeze '${child.name}' link to '${child.node.name}'`);
     links.push(child);
-    node = child.node;
+    const below = child.node;
+    if (child.frozen)
+      throw new CommandError(`Cannot change '${child.name}' link from '${node.name}' to '${below.name}'`);
+    node = below;
   }
+  const passing = links.find(({ node }) => node.type.comesAndGoes);
+  if (passing) throw new CommandError(`Cannot freeze '${passing.name}' link to '${passing.node.name}'`);
   for (const child of links) child.frozen = true;
   return new Lease(() => {
     for (const child of links) child.frozen = false;

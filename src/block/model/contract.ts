@@ -270,6 +270,8 @@ export interface NodeView {
 
 /** The graph as drivers see it, while they open or create something. */
 export interface GraphView extends NodeServices {
+  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused. */
+  readonly isForGuests?: boolean;
   readonly drivers: Iterable<DriverType>;
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): NodeView;
@@ -403,6 +405,8 @@ export interface DriverType {
   ): string | undefined;
   /** May have a `backing` child. */
   readonly supportsBacking?: boolean;
+  /** A job's own filter, which goes with the job: no link to it may be held fast by another. */
+  readonly comesAndGoes?: boolean;
   /** Options of its own that an open node can change (`BlockDriver.reopen`). */
   readonly reopenable?: ReadonlySet<string>;
   /**

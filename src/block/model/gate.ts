@@ -46,7 +46,9 @@ const systemFolders = /^\/(?:proc|sys|dev)(?:\/|$)/;
  * The gate of a policy over local files. `local`: backing files are regular files named by a path, and never lie in /proc,
  * /sys or /dev; a data file, and whatever is opened for writing, lies beside the image and is no symbolic link. `same-dir`:
  * that holds for backing files, too. `all`: any file, also devices. Names with a protocol (`json:`, `nbd:` …: a colon before
- * the first slash, as QEMU reads them) are refused by all.
+ * the first slash, as QEMU reads them) are refused by all, save a backing file behind blkdebug: it adds faults to a file that is
+ * read, and nothing else, so the file and the rules beside it pass as backing files do; and null-co and null-aio, which open
+ * nothing.
  */
 export function fileGate(policy: GatePolicy, host: Host): Gate {
   if (policy === "deny") return denyGate;
@@ -55,6 +57,9 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
       refuse: `${request.kind} name '${request.name}' refused: ${why}`,
     });
     if (request.name.includes("\0")) return refuse("it holds a NUL byte");
+    const faulty = request.kind === "backing" ? readFaulty(request.name) : undefined;
+    if (faulty) return throughBlkdebug(fileGate(policy, host), request, faulty);
+    if (request.kind === "backing" && emptyDisks.has(request.name)) return { allow: emptyDisk(request) };
     if (hasProtocol(request.name))
       return refuse("names with a protocol are not opened out of an image's header");
     const filename = host.files.resolve(request.image, request.name);
@@ -68,6 +73,42 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     // A file that is not there is not there: opening it says so.
     return info ? { allow, identity: info.identity } : { allow };
   };
+}
+
+/** Names of disks that open nothing at all: they read as zeroes. */
+const emptyDisks: ReadonlySet<string> = new Set(["null-co://", "null-aio://"]);
+
+function emptyDisk({ name, format }: GateRequest): NodeSpec {
+  return { driver: format ?? "", file: { driver: name.slice(0, name.indexOf(":")) } };
+}
+
+interface FaultyName {
+  /** The file of its rules; empty: it has none. */
+  readonly config: string;
+  readonly image: string;
+}
+
+/** `blkdebug:CONFIG:FILE`, of paths. */
+function readFaulty(name: string): FaultyName | undefined {
+  const [, config, image] = /^blkdebug:([^:]*):([^:]+)$/.exec(name) ?? [];
+  return image === undefined ? undefined : { config: config!, image };
+}
+
+/** Both files are asked for as backing files; a path that is relative starts at the image's folder. */
+async function throughBlkdebug(
+  gate: Gate,
+  request: GateRequest,
+  { config, image }: FaultyName,
+): Promise<GateAnswer> {
+  const ask = (name: string): Promise<GateAnswer> => gate({ ...request, name });
+  const file = await ask(image);
+  if ("refuse" in file) return file;
+  const rules = config === "" ? undefined : await ask(config);
+  if (rules && "refuse" in rules) return rules;
+  const below = (answer: { allow: NodeSpec }): NodeSpec => answer.allow["file"] as NodeSpec;
+  const options = rules ? { config: below(rules)["filename"] } : {};
+  const faults: NodeSpec = { driver: "blkdebug", ...options, image: below(file) };
+  return { ...file, allow: { ...file.allow, file: faults } };
 }
 
 /** Whether a file name begins with a protocol (`http:`), so that it is no path. */

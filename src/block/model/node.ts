@@ -57,6 +57,8 @@ export interface ChildParent {
   describe(): string;
   /** The node, where the parent is one. */
   readonly parentNode?: BlockNode;
+  /** The device, where the parent is one that has a name. */
+  readonly deviceName?: string;
   /** The child begins to be drained: issue no new requests until the end. */
   drainedBegin(child: Child): void;
   drainedEnd(child: Child): void;
@@ -332,6 +334,12 @@ export class BlockNode implements ChildParent, NodeView {
   /** Throws `Node 'x' is busy: reason` if the operation is blocked. */
   checkBlocked(operation: BlockOperation): void {
     const reason = this.blockedBy(operation);
-    if (reason) throw new CommandError(`Node '${this.name}' is busy: ${reason}`, { code: "EBUSY" });
+    if (reason) throw new CommandError(`Node '${this.deviceOrName}' is busy: ${reason}`, { code: "EBUSY" });
+  }
+
+  /** What messages call it: as the device right over it, if that has a name. */
+  get deviceOrName(): string {
+    for (const { parent } of this.parents) if (parent.deviceName) return parent.deviceName;
+    return this.name;
   }
 }

@@ -16,6 +16,17 @@ export const throttleBuckets = [
 /** One of the six buckets. */
 export type ThrottleBucketName = (typeof throttleBuckets)[number];
 
+/** The name of a limit in commands older than throttle groups: `bps_rd`, `iops_max_length`. */
+export function oldLimitName(name: string): string {
+  return name
+    .replace("-total", "")
+    .replace("-read", "_rd")
+    .replace("-write", "_wr")
+    .replace("-max-length", "_max_length")
+    .replace("-max", "_max")
+    .replace("iops-size", "iops_size");
+}
+
 /**
  * Limits by wire name. 0 or absent = unlimited. `…-max` allows bursts at that rate for `…-max-length` seconds (default
  * 1). A request of more than `iops-size` bytes counts as several.
@@ -129,7 +140,12 @@ export function limitsOf(config: ThrottleConfig): Required<ThrottleLimits> {
   return limits as Required<ThrottleLimits>;
 }
 
-const propertyNames: ReadonlySet<string> = new Set(Object.keys(limitsOf(unlimited())));
+/** The names of all limits. */
+export const limitNames: readonly (keyof ThrottleLimits)[] = Object.keys(
+  limitsOf(unlimited()),
+) as (keyof ThrottleLimits)[];
+
+const propertyNames: ReadonlySet<string> = new Set(limitNames);
 
 /**
  * The limits out of the properties of `object-add qom-type=throttle-group`: the struct `limits` and, over it, the

@@ -120,7 +120,7 @@ export class ThrottleMember {
 /** A named set of limits that its members share. */
 export class ThrottleGroup {
   readonly name: string;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs" | "timer">;
   readonly #members: ThrottleMember[] = [];
   #config: ThrottleConfig;
   #buckets: Map<ThrottleBucketName, Bucket>;
@@ -135,7 +135,7 @@ export class ThrottleGroup {
     write: undefined,
   };
 
-  constructor(init: { name: string; clock: Clock; limits: ThrottleLimits }) {
+  constructor(init: { name: string; clock: Pick<Clock, "nowMs" | "timer">; limits: ThrottleLimits }) {
     this.name = init.name;
     this.#clock = init.clock;
     this.#config = applyLimits(unlimited(), init.limits);
@@ -274,10 +274,12 @@ export class ThrottleGroup {
 
 /** The throttle groups of an engine, by name. */
 export class ThrottleGroups {
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs" | "timer">;
   readonly #groups = new Map<string, ThrottleGroup>();
+  /** Groups that nobody made by name. */
+  readonly #passing = new Set<ThrottleGroup>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Pick<Clock, "nowMs" | "timer">) {
     this.#clock = clock;
   }
 
@@ -307,9 +309,33 @@ export class ThrottleGroups {
   get(name: string): ThrottleGroup | undefined {
     return this.#groups.get(name);
   }
+
+  /** A member of the group of that name, which is made if there is none, and then goes with its last member. */
+  join(name: string): ThrottleMember {
+    let group = this.#groups.get(name);
+    if (!group) {
+      group = new ThrottleGroup({ name, clock: this.#clock, limits: {} });
+      this.#groups.set(name, group);
+      this.#passing.add(group);
+    }
+    return group.join();
+  }
+
+  /** Takes a member of join() out. */
+  leave(member: ThrottleMember): void {
+    const { group } = member;
+    member.leave();
+    if (!group.isUsed && this.#passing.delete(group)) this.#groups.delete(group.name);
+  }
 }
 
 const groupsByGraph = new WeakMap<GraphView, ThrottleGroups>();
+
+/** Has a graph's groups count by a clock of its own. To be said before there are any. */
+export function throttleBy(graph: GraphView, clock: Pick<Clock, "nowMs" | "timer">): void {
+  assert(!groupsByGraph.has(graph), "there are throttle groups already");
+  groupsByGraph.set(graph, new ThrottleGroups(clock));
+}
 
 /** The groups of a graph (`object-add qom-type=throttle-group`); made when first asked for. */
 export function throttleGroupsOf(graph: GraphView): ThrottleGroups {

@@ -6,7 +6,7 @@ import { CommandError } from "../../base/errors.ts";
 import type { OnError } from "../../job/core/error-policy.ts";
 import { type DriveInterface, driveInterfaces, type DrivePlace } from "../../machine/board/drive.ts";
 import { type JsonObject, parseKeyval, QapiError, valuesOf } from "../../wire/qapi/index.ts";
-import type { ThrottleLimits } from "../../block/throttle/config.ts";
+import { limitNames, oldLimitName, type ThrottleLimits } from "../../block/throttle/config.ts";
 import { joinedPairs, type OptionPairs, optionPairs, takeFlag, takeNumber, takeOption } from "./opts.ts";
 
 /** A drive as it was asked for. */
@@ -39,21 +39,6 @@ const caches: Readonly<Record<string, readonly [writeback: boolean, direct: bool
   directsync: [false, true, false],
   unsafe: [true, false, true],
 };
-
-/** Limits as `-drive` spells them: of old, and by group. */
-const limitNames: readonly string[] = ["bps", "iops"].flatMap((unit) =>
-  ["total", "read", "write"].flatMap((direction) =>
-    ["", "-max", "-max-length"].map((end) => `${unit}-${direction}${end}`),
-  ),
-);
-
-const oldLimit = (name: string): string =>
-  name
-    .replace("-total", "")
-    .replace("-read", "_rd")
-    .replace("-write", "_wr")
-    .replace("-max-length", "_max_length")
-    .replace("-max", "_max");
 
 /** Reads the argument of `-drive`. Throws CommandError, QapiError. */
 export function readDrive(text: string): DriveWish {
@@ -136,8 +121,8 @@ function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "t
   if (aio !== undefined && !valuesOf("BlockdevAioOptions").some((mode) => mode === aio))
     throw new CommandError("invalid aio option");
   const limits: [string, number][] = [];
-  for (const name of [...limitNames, "iops-size"]) {
-    const value = takeNumber(pairs, `throttling.${name}`) ?? takeNumber(pairs, oldLimit(name));
+  for (const name of limitNames) {
+    const value = takeNumber(pairs, `throttling.${name}`) ?? takeOldLimit(pairs, name);
     if (value !== undefined) limits.push([name, value]);
   }
   const throttleGroup = takeOption(pairs, "throttling.group") ?? takeOption(pairs, "group");
@@ -146,6 +131,11 @@ function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "t
     throttling: limits.length === 0 ? undefined : (Object.fromEntries(limits) as ThrottleLimits),
     throttleGroup,
   };
+}
+
+/** A limit by its older name, if it had one. */
+function takeOldLimit(pairs: OptionPairs, name: string): number | undefined {
+  return name.endsWith("-length") ? undefined : takeNumber(pairs, oldLimitName(name));
 }
 
 function nodeOptions(pairs: OptionPairs): Pick<DriveWish, "file" | "format" | "options" | "isEmpty"> {

@@ -22,6 +22,8 @@ const unitsPerBus: Partial<Record<DriveInterface, number>> = { ide: 2, scsi: 7 }
 
 /** What QEMU prints of an image that a command makes. */
 export function formattingLine(graph: BlockGraph, { format, filename, size, backing }: NewImage): string {
+  if (graph.driver(format).kind === "protocol")
+    return `Formatting '${filename}', fmt=${format} size=${size}\n`;
   const options = new CreateOptions(graph, format);
   options.set("size", String(size));
   if (backing && options.accepts("backing_file")) {
@@ -48,8 +50,6 @@ export class DriveMaker {
     const name = wish.name ?? defaultName(place);
     if (this.#board.drive(name)) throw new CommandError(`Duplicate ID '${name}' for drive`);
     if (wish.snapshot) throw new CommandError("snapshot=on is not supported by this machine");
-    if (wish.throttling || wish.throttleGroup !== undefined)
-      throw new CommandError("limits are not supported by this machine: use a throttle node");
     const drive = this.#board.addDrive({
       name,
       place,
@@ -59,6 +59,7 @@ export class DriveMaker {
       ...(wish.werror === undefined ? {} : { werror: wish.werror }),
     });
     try {
+      drive.limit(wish.throttling ?? {}, wish.throttleGroup);
       if (!wish.isEmpty) await this.#fill(drive, wish);
     } catch (error) {
       await this.#board.removeDrive(drive);

@@ -2,6 +2,7 @@
  * What the machine's command line says of itself: usage, its machines, its devices.
  */
 import { deviceModels } from "../../machine/board/models.ts";
+import { createEngine } from "../../node.ts";
 import { qemuRelease } from "../../version.ts";
 import { helpHead, standIn, verbProgram } from "../program.ts";
 
@@ -43,6 +44,15 @@ export function machineHelp(): string {
     row(`pc-i440fx-${release}`, "Standard PC (i440FX + PIIX, 1996) (default)"),
     row("none", "empty machine"),
   ].join("");
+}
+
+/** The text of `-drive format=help`. */
+export function formatsHelp(): string {
+  const { drivers } = createEngine().graph;
+  const named = [...drivers].filter(({ isLibraryOnly, comesAndGoes }) => !isLibraryOnly && !comesAndGoes);
+  const names = named.map(({ name }) => name);
+  const list = names.toSorted().join(" ");
+  return `Supported formats: ${list}\nSupported formats (read-only): ${list}\n`;
 }
 
 /** The text of `-device help`. */

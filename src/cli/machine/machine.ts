@@ -14,7 +14,7 @@ import { daemonize, tellReady } from "../daemon/background.ts";
 import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
 import { printableMessage } from "../printable.ts";
 import { standIn, verbProgram } from "../program.ts";
-import { deviceHelp, machineHelp, usage } from "./help.ts";
+import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
 import { type GivenOption, readOptions, WrongOption } from "./options.ts";
 import { MachineProgram } from "./program.ts";
@@ -56,8 +56,15 @@ function answered(options: readonly GivenOption[]): number | undefined {
     if ((name === "machine" || name === "M") && (word === "help" || word === "?"))
       return print(machineHelp());
     if (name === "device" && (word === "help" || word === "?")) return print(deviceHelp());
+    if (name === "drive" && asksForFormats(value)) return print(formatsHelp());
   }
   return undefined;
+}
+
+function asksForFormats(value: string): boolean {
+  return optionPairs(value, "file").some(
+    ([key, text]) => (key === "format" || key === "driver") && (text === "help" || text === "?"),
+  );
 }
 
 /** The value that an option was given last. */
@@ -107,6 +114,8 @@ function unsupported(options: readonly GivenOption[]): string | undefined {
 async function run(options: readonly GivenOption[], gate: GatePolicy): Promise<number> {
   const program = new MachineProgram({
     gate,
+    // Under qtest the virtual clock stands still, and with it whatever is held back.
+    isStill: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
     isPaused: options.some(({ name }) => name === "S"),
   });
   process.once("SIGINT", () => program.end("SIGINT"));

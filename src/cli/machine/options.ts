@@ -4,6 +4,8 @@
  * Source: behaviour and option names of QEMU 7.2.
  */
 
+import { optionPairs } from "./opts.ts";
+
 /** An option as it was given. */
 export interface GivenOption {
   readonly name: string;
@@ -19,7 +21,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
   ...{ qmp: true, "qmp-pretty": true, qtest: true, serial: true, hda: true, hdb: true, hdc: true, hdd: true },
   ...{ cdrom: true, fda: true, fdb: true, machine: true, M: true, accel: true, S: false, pidfile: true },
   ...{ daemonize: false, version: false, help: false, h: false, nodefaults: false, nographic: false },
-  ...{ snapshot: false, gate: true, global: true, name: true, display: true },
+  ...{ snapshot: false, gate: true, global: true, name: true, display: true, set: true },
 };
 
 /** Options that nothing here depends on. */
@@ -74,6 +76,10 @@ export function readOptions(words: readonly string[]): GivenOption[] {
     const value = takes ? words[++at] : undefined;
     if (takes && value === undefined) throw new WrongOption(`${word}: requires an argument`);
     if (Object.hasOwn(accepted, name)) continue;
+    if (name === "set") {
+      setProperty(given, word, value!);
+      continue;
+    }
     const why = refused[name]?.why;
     if (why !== undefined && !(maybeNone.has(name) && value === "none"))
       throw new WrongOption(`${word}${value === undefined ? "" : ` ${value}`}: ${why}`);
@@ -81,4 +87,20 @@ export function readOptions(words: readonly string[]): GivenOption[] {
       given.push({ name, value, words: value === undefined ? word : `-${name} ${value}` });
   }
   return given;
+}
+
+/** `-set GROUP.ID.OPTION=VALUE`: another option for what was given before. Throws WrongOption. */
+function setProperty(given: GivenOption[], word: string, text: string): void {
+  const [, group, id, option, value] = /^([^.]+)\.([^.]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (group === undefined) throw new WrongOption(`${word} ${text}: can't parse: "${text}"`);
+  if (!Object.hasOwn(carriedOut, group) && !Object.hasOwn(accepted, group))
+    throw new WrongOption(`${word} ${text}: There is no option group '${group}'`);
+  const at = given.findIndex(
+    (one) =>
+      one.name === group && optionPairs(one.value ?? "").some(([key, its]) => key === "id" && its === id),
+  );
+  const found = given[at];
+  if (!found) throw new WrongOption(`${word} ${text}: there is no ${group} "${id}" defined`);
+  const more = `,${option}=${value!.replaceAll(",", ",,")}`;
+  given[at] = { ...found, value: `${found.value}${more}`, words: `${found.words}${more}` };
 }

@@ -4,6 +4,7 @@
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
 import { fileGate, type GatePolicy } from "../../block/model/gate.ts";
+import { throttleBy } from "../../block/throttle/throttle.ts";
 import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
@@ -19,6 +20,7 @@ import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
 import { verbProgram } from "../program.ts";
+import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
 import { readChardev } from "./legacy-chardev.ts";
@@ -60,11 +62,13 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused }: { gate: GatePolicy; isPaused: boolean }) {
+  constructor({ gate, isPaused, isStill }: { gate: GatePolicy; isPaused: boolean; isStill: boolean }) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
     this.#engine = createEngine({ gate: fileGate(gate, nodeHost()) });
+    this.#engine.graph.isForGuests = true;
+    if (isStill) throttleBy(this.#engine.graph, this.#clock);
     if (isPaused) this.#engine.machine.holdAtStart();
     this.#engine.graph.onNewImage = (image) =>
       void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
@@ -96,6 +100,7 @@ export class MachineProgram {
           await this.#board.removeDrive(drive);
           throw new CommandError(`Can't hot-add drive to type ${kind}`);
         },
+        snapshotTable: snapshotRows,
         versionText: `${qemuRelease}`,
       },
     };

@@ -192,6 +192,8 @@ function makeJob(parts: JobParts): BackupJob {
     );
   }
   const { signal, transaction, numbered } = options;
-  const common = jobOptions(graph, source, args, { signal, transaction, numbered, type: "backup" });
+  // By now the filter is what the device sees, unless a moment lies between them.
+  const named = moment ? source : filter.node;
+  const common = jobOptions(graph, named, args, { signal, transaction, numbered, type: "backup" });
   return new BackupJob({ ...common, plan, filter, copy, bitmap, moment });
 }

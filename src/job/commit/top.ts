@@ -33,6 +33,7 @@ class CommitTop implements BlockDriver {
 export const commitTop: DriverType = {
   name: "commit_top",
   kind: "filter",
+  comesAndGoes: true,
   async open(context, spec) {
     const role = Role.filtered | Role.primary;
     return new CommitTop(childOf(await context.openChild(spec["backing"] as string, "backing", role)));

@@ -4,6 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
+import { aboveImplicitFilters } from "../../block/model/chain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BlockJobOptions } from "./block-job.ts";
 import { jobsOf } from "./registry.ts";
@@ -26,9 +27,10 @@ export interface StartOptions {
   numbered?: boolean | undefined;
 }
 
-/** Name of the device over a node; empty if none, which is no legal job id. */
+/** Name of the device over a node, jobs' filters between them aside; empty if none, which is no legal job id. */
 export function deviceNameOf(graph: BlockGraph, node: BlockNode): string {
-  for (const [name, backend] of graph.backends) if (backend.root?.node === node) return name;
+  const top = aboveImplicitFilters(node);
+  for (const [name, { root }] of graph.backends) if (root?.node === node || root?.node === top) return name;
   return "";
 }
 

@@ -3,12 +3,12 @@
  * backing file. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
-import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { type FoundFormat, probeFormat } from "../../block/graph/probe.ts";
 import type { NewImage } from "../../block/graph/home.ts";
 import { makeImageFile } from "../../block/graph/new-image.ts";
+import { storageByName } from "../../block/graph/storage-name.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 
 /** What a drive-* command says of its target. */
@@ -24,17 +24,18 @@ export interface TargetImage {
 
 /** Makes the file if asked to, and opens it; the caller releases the node. A failed open removes nothing. */
 export async function openTargetImage(graph: BlockGraph, image: TargetImage): Promise<BlockNode> {
-  const file: NodeSpec = { driver: "file", filename: image.target };
+  const file = await storageByName(graph, image.target);
   const found: FoundFormat =
     image.format === undefined && image.mode === "existing"
       ? await probeFormat(graph, file)
       : { driver: image.format ?? image.source.type.name };
-  const format = found.driver;
-  if (image.mode !== "existing") await makeImageFile(graph, newImage(image, format));
+  const type = graph.driver(found.driver);
+  if (image.mode !== "existing") await makeImageFile(graph, newImage(image, type.name));
+  // A protocol in the place of a format is the storage itself.
+  const own = type.kind === "protocol" ? { ...file, driver: type.name } : { ...found, file };
   return graph.open({
-    ...found,
-    file,
-    ...(graph.driver(format).supportsBacking ? { backing: null } : {}),
+    ...own,
+    ...(type.supportsBacking ? { backing: null } : {}),
     ...(image.nodeName === undefined ? {} : { "node-name": image.nodeName }),
     discard: "unmap",
   });

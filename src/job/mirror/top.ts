@@ -122,4 +122,4 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<MirrorTop> {
 }
 
 /** Only jobs insert it; QAPI does not offer it. */
-export const mirrorTop: DriverType = { name: "mirror_top", kind: "filter", open };
+export const mirrorTop: DriverType = { name: "mirror_top", kind: "filter", comesAndGoes: true, open };

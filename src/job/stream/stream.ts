@@ -7,7 +7,7 @@
  */
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
-import { chainContains, filterOrCow, layers, skipFilters } from "../../block/model/chain.ts";
+import { chainContains, filterOrCow, freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
 import type { Child } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Req, Role } from "../../block/model/contract.ts";
@@ -205,6 +205,8 @@ async function start(
   const created = jobOptions(graph, top, args, { ...options, type: "stream" });
   return startJob({
     async take(leases) {
+      // A disk that is made writable has its chain held meanwhile; afterwards the filter holds it.
+      if (top.readOnly) await freezeChain(top, range.aboveBase).end();
       const writable = leases.add(await graph.writable(top));
       const filter = leases.add(await insertFilter(graph, range, args["filter-node-name"]));
       return { ...range, filter, writable, onError, backingFile: args["backing-file"] };

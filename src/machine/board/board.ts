@@ -59,6 +59,7 @@ export class Board {
   /** Removes a drive that no device has. */
   async removeDrive(drive: Drive): Promise<void> {
     this.drives.delete(drive);
+    drive.unlimit();
     await drive.backend.close();
   }
 

@@ -10,6 +10,14 @@ import type { Permissions } from "../../block/model/contract.ts";
 import { drained } from "../../block/model/drain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
+import {
+  applyLimits,
+  limitsOf,
+  throttleBuckets,
+  type ThrottleLimits,
+  unlimited,
+} from "../../block/throttle/config.ts";
+import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
 import type { OnError } from "../../job/core/error-policy.ts";
 
 /** The buses that `-drive if=` names. */
@@ -118,6 +126,29 @@ export class Drive {
     return connected
       ? `Drive '${this.name}' is already in use because it has been automatically connected to another device (did you need 'if=none' in the drive options?)`
       : `Drive '${this.name}' is already in use by another device`;
+  }
+
+  /**
+   * Holds the guest's requests back by these limits, and no others, within a group that drives share (default: of the drive's own
+   * name; of old limits, the one it is in). Without any limit it is in no group. Throws EINVAL.
+   */
+  limit(limits: ThrottleLimits, group?: string): void {
+    const config = applyLimits(unlimited(), limits);
+    const groups = throttleGroupsOf(this.backend.graph);
+    const { throttle: before } = this.backend;
+    const isLimited = throttleBuckets.some((name) => config.buckets[name].average > 0);
+    if (before && (!isLimited || (group !== undefined && group !== before.group.name))) {
+      this.backend.throttle = undefined;
+      groups.leave(before);
+    }
+    if (!isLimited) return;
+    this.backend.throttle ??= groups.join(group ?? (this.name || (this.user?.backendPath ?? "")));
+    this.backend.throttle.group.configure(limitsOf(config));
+  }
+
+  /** Nothing is held back any more. */
+  unlimit(): void {
+    this.limit({});
   }
 
   async #refresh(): Promise<void> {

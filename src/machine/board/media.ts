@@ -37,11 +37,10 @@ function moveTray(board: Board, drive: Drive, open: boolean): void {
   });
 }
 
-/** blockdev-open-tray. Throws CommandError. */
+/** blockdev-open-tray; without a tray there is nothing to open. Throws CommandError. */
 export function openTray(board: Board, name: DriveName): void {
   const drive = board.driveOf(name);
   checkRemovable(drive, name);
-  if (!diskOf(drive)?.hasTray) throw new CommandError(`Device '${wordOf(name)}' does not have a tray`);
   moveTray(board, drive, true);
 }
 

@@ -113,7 +113,7 @@ export const deviceModels: readonly DeviceModel[] = [
   {
     name: "floppy",
     bus: "floppy-bus",
-    drive: { type: "floppy", isRemovable: true, takesReadOnly: true, keepsIoStatus: false, hasTray: true },
+    drive: { type: "floppy", isRemovable: true, takesReadOnly: true, keepsIoStatus: false },
     properties: new Set([...block, "unit", "drive-type"]),
   },
   {

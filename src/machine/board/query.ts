@@ -3,6 +3,7 @@
  */
 import { skipImplicitFilters } from "../../block/model/chain.ts";
 import { deviceInfo } from "../../block/query.ts";
+import { oldLimitName, throttleBuckets } from "../../block/throttle/config.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 import type { Board } from "./board.ts";
 import { BoardDisk } from "./device.ts";
@@ -40,5 +41,21 @@ async function insertedRow(
   node: NonNullable<Drive["node"]>,
 ): Promise<TypeOf<"BlockDeviceInfo">> {
   const info = await deviceInfo(node);
-  return { ...info, cache: { ...info.cache, writeback: drive.backend.writeCache } };
+  return { ...info, ...limitRows(drive), cache: { ...info.cache, writeback: drive.backend.writeCache } };
+}
+
+/** The limits of a drive under their older names; bursts only where there are some. */
+function limitRows({ backend }: Drive): Partial<TypeOf<"BlockDeviceInfo">> {
+  if (!backend.throttle) return {};
+  const { limits, name } = backend.throttle.group;
+  const rows: Record<string, number | string> = { group: name };
+  for (const bucket of throttleBuckets) {
+    const old = oldLimitName(bucket);
+    rows[old] = limits[bucket];
+    if (limits[`${bucket}-max`] === 0) continue;
+    rows[`${old}_max`] = limits[`${bucket}-max`];
+    rows[`${old}_max_length`] = limits[`${bucket}-max-length`];
+  }
+  if (limits["iops-size"] > 0) rows["iops_size"] = limits["iops-size"];
+  return rows;
 }

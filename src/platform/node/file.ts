@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { type Answer, ending, isPromise, rescue } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/errors.ts";
 import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
+import { SECTOR_SIZE } from "../../base/limits.ts";
 import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
@@ -23,6 +24,9 @@ import { UnflushedRanges } from "./unflushed.ts";
 
 /** The bit of FileLockRequest for writing. */
 const SHARES_WRITING = 2;
+
+/** As much of a file that was empty as is written at once. */
+const FIRST_BLOCK_BYTES = 4096;
 
 /** What an open file is made of. */
 export interface NodeFileInit {
@@ -224,6 +228,7 @@ export class NodeFile implements HostFile {
 
   async truncate(size: number, preallocation: "off" | "falloc" | "full" = "off"): Promise<void> {
     await this.#afterRecovery();
+    const wasEmpty = (await this.size()) === 0;
     const used = this.#descriptor.acquire();
     try {
       const { fd } = used;
@@ -232,6 +237,20 @@ export class NodeFile implements HostFile {
     } finally {
       this.#extents.forget();
       used.release();
+    }
+    if (wasEmpty && preallocation === "off") await this.#allocateFirstBlock(size);
+  }
+
+  /**
+   * Allocates the start of a file that was empty, as QEMU does: from it O_DIRECT's alignment can be told. A failure is not one of
+   * the new length.
+   */
+  async #allocateFirstBlock(size: number): Promise<void> {
+    const bytes = size < FIRST_BLOCK_BYTES ? Math.min(size, SECTOR_SIZE) : FIRST_BLOCK_BYTES;
+    try {
+      if (bytes > 0) await this.write(new Uint8Array(bytes), 0);
+    } catch {
+      // Only what can be told of the file is lost.
     }
   }
 

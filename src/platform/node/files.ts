@@ -16,7 +16,6 @@ import type {
   HostFiles,
   NewFileOptions,
 } from "../../base/host.ts";
-import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags } from "./descriptor.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
@@ -79,7 +78,6 @@ export class NodeFiles implements HostFiles {
     try {
       await file.truncate(0);
       await file.truncate(options.size, options.preallocation ?? "off");
-      await allocateFirstBlock(file, options.size);
     } catch (error) {
       if (made) await this.remove(name, { identity, openHere: true }).catch(() => undefined);
       await file.close().catch(() => undefined);
@@ -199,22 +197,6 @@ async function checkRoom(name: string, options: NewFileOptions): Promise<void> {
   const asked = new Lane().make({ call: "native", run: free }, "create");
   const room = await asked.catch(() => Number.POSITIVE_INFINITY);
   if (neededBytes > Number(room) + Number(blocks) * 512) throw blockError("ENOSPC", "create");
-}
-
-/** As much of a new file as is written at once. */
-const FIRST_BLOCK_BYTES = 4096;
-
-/**
- * Allocates the start of a new file, as QEMU does: from it O_DIRECT's alignment can be told. A failure is not one of the
- * creation.
- */
-async function allocateFirstBlock(file: NodeFile, size: number): Promise<void> {
-  const bytes = size < FIRST_BLOCK_BYTES ? Math.min(size, SECTOR_SIZE) : FIRST_BLOCK_BYTES;
-  try {
-    if (bytes > 0) await file.write(new Uint8Array(bytes), 0);
-  } catch {
-    // Only what can be told of the file is lost.
-  }
 }
 
 /** The smallest alignment at which an O_DIRECT read of the file's start works; an empty file can't tell and gets the largest. */

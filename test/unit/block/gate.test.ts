@@ -92,6 +92,40 @@ describe.each(["same-dir", "local", "all"] as const)("%s", (policy) => {
     });
   });
 
+  test("a file behind blkdebug, and the rules beside it, pass as they would alone", async () => {
+    const identity = policy === "all" ? {} : { identity: "/images/base.raw" };
+    const image = { driver: "file", filename: "/images/base.raw" };
+    const faults = (config: object): object => ({ driver: "blkdebug", ...config, image });
+    expect(await gate(ask("blkdebug::/images/base.raw", "raw"))).toEqual({
+      allow: { driver: "raw", file: faults({}) },
+      ...identity,
+    });
+    expect(await gate(ask("blkdebug:base.rules:base.raw"))).toEqual({
+      allow: { driver: "", file: faults({ config: "/images/base.rules" }) },
+      ...identity,
+    });
+    for (const name of [
+      "blkdebug:/proc/self/environ:base.raw",
+      "blkdebug::/proc/self/mem",
+      "blkdebug::/dev/null",
+    ])
+      expect("allow" in (await gate(ask(name))), name).toBe(policy === "all");
+    for (const name of ["blkdebug::nbd://host/x", "blkdebug::json:{}", "blkdebug:base.rules", "blkdebug:::x"])
+      expect("allow" in (await gate(ask(name))), name).toBe(false);
+    expect("allow" in (await gate(askData("blkdebug::base.raw", "read")))).toBe(false);
+  });
+
+  test("a disk that opens nothing may be named, but not written to", async () => {
+    expect(await gate(ask("null-co://", "raw"))).toEqual({
+      allow: { driver: "raw", file: { driver: "null-co" } },
+    });
+    expect(await gate(ask("null-aio://"))).toEqual({
+      allow: { driver: "", file: { driver: "null-aio" } },
+    });
+    expect("allow" in (await gate(ask("null-co://x")))).toBe(false);
+    expect("allow" in (await gate(askData("null-co://", "write")))).toBe(false);
+  });
+
   test("a NUL byte is refused", async () => {
     expect(await gate(ask("base.raw\0.txt"))).toHaveProperty("refuse", expect.stringContaining("NUL"));
   });

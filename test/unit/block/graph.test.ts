@@ -385,7 +385,7 @@ describe("frozen links", () => {
     const mid = graph.node("mid");
     const base = graph.node("base");
     const frozen = freezeChain(top, base);
-    expect(() => freezeChain(mid, base)).toThrow("Cannot freeze 'backing' link to 'base'");
+    expect(() => freezeChain(mid, base)).toThrow("Cannot change 'backing' link from 'mid' to 'base'");
     await expect(graph.setBacking(top, base, Role.cow)).rejects.toThrow(
       "Cannot change 'backing' link to 'mid'",
     );

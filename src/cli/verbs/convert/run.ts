@@ -16,7 +16,7 @@ import { asksForHelp, optionsHelp } from "../../options/rows.ts";
 import { layerIn } from "../../targets.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
 import { holdImage, openImage } from "../../images.ts";
-import { newFileName } from "../../describe.ts";
+import { newFileName } from "../../../block/graph/storage-name.ts";
 import { cacheMode } from "../../options/cache.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { Run } from "../../run.ts";
@@ -231,7 +231,7 @@ async function makeTarget(
   { options, target, sources }: { options: CreateOptions; target: string; sources: readonly Node[] },
 ): Promise<void> {
   const { files } = verb.engine.graph.host;
-  const filename = newFileName(verb, target);
+  const filename = newFileName(verb.engine.graph, target);
   const existed = await files.info(filename).then(
     () => true,
     () => false,

@@ -11,7 +11,7 @@ import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openBare } from "../../images.ts";
-import { newFileName } from "../../describe.ts";
+import { newFileName } from "../../../block/graph/storage-name.ts";
 import { backingPath } from "../../names.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
@@ -65,7 +65,7 @@ interface Wanted {
 
 async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Promise<void> {
   const options = new CreateOptions(verb.engine.graph, flags.format);
-  const filename = newFileName(verb, file);
+  const filename = newFileName(verb.engine.graph, file);
   for (const list of lists) options.parse(list);
   if (size !== undefined) {
     if (options.get("size") !== undefined) throw new Refusal("The image size must be specified only once");
@@ -101,7 +101,7 @@ export async function makeImage(verb: Run, options: CreateOptions, filename: str
 async function withDataFile(verb: Run, options: CreateOptions, body: () => Promise<void>): Promise<void> {
   const given = options.get("data_file");
   if (given === undefined) return body();
-  const name = newFileName(verb, given);
+  const name = newFileName(verb.engine.graph, given);
   const { files } = verb.engine.graph.host;
   const { made, identity } = await files
     .create(name, { size: 0, exclusive: false })

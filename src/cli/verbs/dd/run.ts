@@ -13,7 +13,7 @@ import { CreateOptions } from "../../options/create-options.ts";
 import { layerIn } from "../../targets.ts";
 import { sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
-import { newFileName } from "../../describe.ts";
+import { newFileName } from "../../../block/graph/storage-name.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { makeImage } from "../create/run.ts";
@@ -112,7 +112,7 @@ async function makeOutput(
   { options, output, source }: { options: CreateOptions; output: string; source: Node },
 ): Promise<void> {
   const { files } = verb.engine.graph.host;
-  const filename = newFileName(verb, output);
+  const filename = newFileName(verb.engine.graph, output);
   const there = await files.info(filename).catch(() => undefined);
   try {
     // qemu-img 7.2 empties its own input.

@@ -58,8 +58,14 @@ export function hexDump(bytes: Uint8Array, offset: number): string {
   for (let at = 0; at < bytes.byteLength; at += ROW_BYTES) {
     const row = [...bytes.subarray(at, at + ROW_BYTES)];
     const hex = row.map((byte) => `${byte.toString(16).padStart(2, "0")} `).join("");
-    const ascii = row.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : ".")).join("");
+    const ascii = row.map(letterOrDot).join("");
     text += `${(offset + at).toString(16).padStart(8, "0")}:  ${hex} ${ascii}\n`;
   }
   return text;
+}
+
+/** As dumps show a byte: letters and digits as they are. */
+function letterOrDot(byte: number): string {
+  const text = String.fromCharCode(byte);
+  return /[0-9A-Za-z]/.test(text) ? text : ".";
 }

@@ -2,6 +2,7 @@
  * What a command of the human monitor is, and what it works with.
  */
 import type { BlockBackend } from "../../../block/graph/backend.ts";
+import type { SnapshotInfo } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
 import type { Json } from "../../../wire/qapi/index.ts";
@@ -21,6 +22,8 @@ export interface HmpHost {
   readonly commit: (node: BlockNode) => Promise<void>;
   /** Makes a drive out of the text of `-drive`. */
   readonly addDrive: (text: string) => Promise<string>;
+  /** The names of the columns and a row for each snapshot, in lines. */
+  readonly snapshotTable: (list: readonly SnapshotInfo[]) => string;
   /** QEMU's version, and the package that it came from. */
   readonly versionText: string;
 }

@@ -4,6 +4,7 @@
 import { CommandError } from "../../../base/errors.ts";
 import { given, type HmpCommand, type HmpHost, parameters, Reported, text } from "./command.ts";
 import type { Json } from "../../../wire/qapi/index.ts";
+import { snapshotCommands } from "./snapshots.ts";
 import type { HmpArguments } from "./words.ts";
 
 /** A command that is a QMP command. */
@@ -146,6 +147,15 @@ const blockCommands: readonly HmpCommand[] = [
     ["block-job-resume", device],
   ),
   asQmp(
+    "block_set_io_throttle",
+    [
+      "device:B bps:i bps_rd:i bps_wr:i iops:i iops_rd:i iops_wr:i",
+      "device bps bps_rd bps_wr iops iops_rd iops_wr",
+      "limit what a disk does in a second",
+    ],
+    ["block_set_io_throttle", (args) => given({ ...args })],
+  ),
+  asQmp(
     "eject",
     ["-f:force device:B", "[-f] device", "take a medium out of a removable drive"],
     ["eject", (args) => given({ device: text(args, "device"), force: args["force"] === true })],
@@ -281,4 +291,5 @@ export const hmpCommands: readonly HmpCommand[] = [
   ...blockCommands,
   ...copyCommands,
   ...machineCommands,
+  ...snapshotCommands,
 ].toSorted((a, b) => (a.name < b.name ? -1 : 1));

@@ -3,6 +3,7 @@
  */
 import type { TypeOf } from "../../../wire/qapi/index.ts";
 import { type HmpCommand, type HmpHost, parameters, text } from "./command.ts";
+import { infoSnapshots } from "./snapshots.ts";
 import { blockParagraph } from "./info-block.ts";
 
 async function infoBlock(
@@ -84,6 +85,7 @@ export const infoCommands: readonly HmpCommand[] = [
     run: infoJobs,
   },
   { name: "blockstats", parameters: [], synopsis: "", help: "show block device statistics", run: infoStats },
+  infoSnapshots,
   {
     name: "status",
     parameters: [],

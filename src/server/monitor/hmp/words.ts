@@ -114,8 +114,11 @@ function readOne(name: string, line: Line, parameter: Parameter): string | numbe
     throw error;
   }
   if (kind === "integer" || kind === "size") {
-    if (word === undefined && optional) return undefined;
-    const value = kind === "size" ? parsedSize(word ?? "") : Number(word === undefined ? Number.NaN : word);
+    if (word === undefined) {
+      if (optional) return undefined;
+      throw new WrongLine(kind === "size" ? "invalid size" : "unexpected end of expression");
+    }
+    const value = kind === "size" ? parsedSize(word) : Number(word);
     if (value === undefined || Number.isNaN(value))
       throw new WrongLine(kind === "size" ? `invalid size` : `expecting a number`);
     return value;

@@ -5,6 +5,7 @@
 import { CommandError } from "../../../base/errors.ts";
 import { Account } from "../../../block/model/accounting.ts";
 import { accountStats, chainStats } from "../../../block/stats.ts";
+import { limitNames, oldLimitName, type ThrottleLimits } from "../../../block/throttle/config.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
 import type { Drive } from "../../../machine/board/drive.ts";
@@ -104,6 +105,10 @@ function mediumHandlers(options: MachineCommandsOptions): MachineHandlers {
       await media.eject(board, args);
       return {};
     },
+    block_set_io_throttle: (args) => {
+      setThrottle(board, args);
+      return {};
+    },
     "blockdev-open-tray": (args) => {
       media.openTray(board, args);
       return {};
@@ -125,6 +130,19 @@ function mediumHandlers(options: MachineCommandsOptions): MachineHandlers {
       return {};
     },
   };
+}
+
+/** block_set_io_throttle: all limits anew. Throws CommandError, EINVAL. */
+function setThrottle(board: Board, args: MachineArgsOf<"block_set_io_throttle">): void {
+  const drive = board.driveOf(args);
+  if (!drive.node) throw new CommandError(`Device has no medium`);
+  const given = args as Record<string, unknown>;
+  const limits = limitNames.flatMap((name) => {
+    const value = given[oldLimitName(name)];
+    return typeof value === "number" ? [[name, value]] : [];
+  });
+  const group = args.group ?? (drive.backend.throttle ? undefined : (args.device ?? args.id));
+  drive.limit(Object.fromEntries(limits) as ThrottleLimits, group);
 }
 
 /** The statistics of a drive, and of the disk in it below what jobs have put over it. */

@@ -3,7 +3,7 @@
  * AES, which has no header. A file of its own, so that bundles may leave the cryptography out.
  * Source: qcow2.txt, "Full disk encryption header pointer"; behaviour and words of QEMU 7.2.
  */
-import { ImageError } from "../../../../base/errors.ts";
+import { type BlockError, ImageError } from "../../../../base/errors.ts";
 import type { AmendContext } from "../../../../block/model/contract.ts";
 import { headerStorage } from "../../../../block/model/header-storage.ts";
 import type { Edge } from "../../../../block/model/contract.ts";
@@ -138,6 +138,12 @@ async function announce(image: Image, method: number, extension?: HeaderExtensio
   });
 }
 
+/** Guests are not given disks of the old AES. */
+function tooWeak(): BlockError {
+  const message = "Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators";
+  return blockError("ENOTSUP", "open", message);
+}
+
 const AES_OPTIONS = ["format", "key-secret"];
 
 /** Encrypted images: what the whole driver has, and a small one leaves out. */
@@ -147,6 +153,7 @@ export const encryptionSupport: EncryptionSupport = {
     const { header } = image;
     const extension = header.extensions.find(({ type }) => type === Extension.encryption);
     if (!extension) {
+      if (graph.isForGuests) throw tooWeak();
       const passphrase = metadataOnly ? undefined : requiredSecret(secrets, keySecret, PREFIX);
       return new AesEncryption(passphrase && (await legacyAes(host, passphrase)));
     }

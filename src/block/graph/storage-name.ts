@@ -1,0 +1,40 @@
+/**
+ * Storage by the name that a command gives it: a path, or the name of a protocol, whose driver reads it (`blkdebug:CFG:F`,
+ * `file:F`, `null-co://`).
+ *
+ * Invariant: only names that a user wrote are read so; what an image names goes through the gate.
+ * Source: behaviour of QEMU 7.2's bdrv_find_protocol and bdrv_parse_filename.
+ */
+import { CommandError } from "../../base/errors.ts";
+import type { DriverType, GraphView, NodeSpec } from "../model/contract.ts";
+import { driverOfProtocol } from "../model/formats.ts";
+import type { NodeHome } from "./home.ts";
+import { probeFormat } from "./probe.ts";
+
+/** The driver of the protocol that a name is of; without one it is a file's. Throws CommandError for a protocol that there is not. */
+export function typeOfName(graph: GraphView, name: string): DriverType {
+  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? "file";
+  const found = driverOfProtocol(graph, protocol);
+  if (!found) throw new CommandError(`Unknown protocol '${protocol}'`);
+  return found;
+}
+
+/** The storage of a name. Throws CommandError where it has none. */
+export async function storageByName(graph: NodeHome, name: string): Promise<NodeSpec> {
+  const type = typeOfName(graph, name);
+  const { options = {}, children = {} } = type.parseName!(name);
+  const spec: NodeSpec = { driver: type.name, ...options };
+  for (const [child, below] of Object.entries(children)) {
+    const storage = await storageByName(graph, below.name);
+    spec[child] = below.guess ? { ...(await probeFormat(graph, storage)), file: storage } : storage;
+  }
+  return spec;
+}
+
+/** The file that is to be made under a name. Throws CommandError for storage that is not made by a name. */
+export function newFileName(graph: GraphView, name: string): string {
+  const type = typeOfName(graph, name);
+  const filename = type.create && type.parseName?.(name).options?.["filename"];
+  if (typeof filename === "string") return filename;
+  throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
+}
