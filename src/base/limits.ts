@@ -93,6 +93,10 @@ export const limits = {
   httpMaxCacheBytes: GiB,
   /** http: bytes of a manifest. */
   httpMaxManifestBytes: 256 * MiB,
+  /** The chunk store: bytes of a pack and of a blob in it, and of a backup's description, at most. */
+  storeMaxPackBytes: 64 * MiB,
+  storeMaxBlobBytes: 64 * KiB,
+  storeMaxDescriptionBytes: MiB,
   /** qcow2: clusters of a file whose references are counted at once (64 MiB of counters). */
   qcow2MaxRepairClusters: 2 ** 24,
   /** qcow2: bytes of tables that one check reads: so many, and so many times the file's length. */

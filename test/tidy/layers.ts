@@ -16,6 +16,7 @@ const ROWS = [
   "job",
   "machine",
   "server",
+  "store",
   "api",
 ];
 const ENTRY = ROWS.length;

@@ -1,0 +1,280 @@
+/**
+ * Disks into and out of a repository of backups: what is data is read, in pieces, and what the repository has already costs
+ * nothing. An incremental backup reads only what a dirty bitmap says has changed.
+ *
+ * Invariants: a backup is published when all of it is durable; a disk that is read is read at one time, so whoever could write to
+ * it is kept away by the caller.
+ */
+import { AssertionError } from "../base/assert.ts";
+import { alignDown } from "../base/ranges.ts";
+import { Pipeline } from "../block/copy/window.ts";
+import type { Blob } from "../store/pack.ts";
+import type { Backup } from "../store/description.ts";
+import { Holder } from "../store/holders.ts";
+import { BackupReader } from "../store/reader.ts";
+import type { Damage, Repository } from "../store/repository.ts";
+import { hex, newName } from "../store/tools.ts";
+import { CHUNK_BYTES, LeafTable } from "../store/tree.ts";
+import { BlobWriter, DiskWriter } from "../store/writer.ts";
+import { dirtyRanges } from "./bitmaps.ts";
+import { mapExtents } from "./map.ts";
+import type { Node } from "./node.ts";
+
+/** Chunks that are read at once, and how many such pieces are under way. */
+const PIECE_CHUNKS = 16;
+const PIECES_AT_ONCE = 4;
+
+/** What is backed up, and how. */
+export interface BackupSource {
+  readonly node: Node;
+  /** What the disk is called. */
+  readonly name: string;
+  /** The image it is read from, for people. */
+  readonly image: string;
+  /** The backup that it is compared with, and the bitmap of the node that says what has changed since. */
+  readonly since?: { readonly backup: Backup; readonly bitmap: string } | undefined;
+  /** The bitmap that records from this backup on. */
+  readonly bitmap?: string | undefined;
+  /** Of zstd, 1 … 22. */
+  readonly level?: number | undefined;
+}
+
+/** How it gets on. */
+export interface BackupRun {
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+  /** Told of packs that are damaged, and that nothing of this backup relies on. */
+  readonly onDamage?: (damage: Damage) => void;
+}
+
+/** A run of chunks that are alike. */
+export interface ChunkRun {
+  readonly chunk: number;
+  readonly count: number;
+  readonly data: boolean;
+}
+
+/** A chunk that was read. */
+interface Read {
+  readonly chunk: number;
+  /** Undefined: nothing but zeroes. */
+  readonly hash: Uint8Array | undefined;
+  /** Undefined: the store has it. */
+  readonly blob: Blob | undefined;
+}
+
+/** Backs a disk up, and publishes the backup. Throws BlockError. */
+export async function createBackup(
+  repository: Repository,
+  source: BackupSource,
+  run: BackupRun = {},
+): Promise<Backup> {
+  const { tools } = repository;
+  const { node, since } = source;
+  const time = new Date(tools.clock.wallMicroseconds() / 1000).toISOString();
+  await using holder = await Holder.take(tools, `create ${source.name}`);
+  const index = await repository.index((damage) => run.onDamage?.(damage));
+  const blobs = new BlobWriter({ tools, index, holder, level: source.level });
+  const disk = new DiskWriter(blobs, ...(await beginning(repository, since?.backup)));
+  const copy = new DiskCopy({ node, blobs, disk, sha256: tools.sha256 }, run);
+  const runs = since ? changedRuns(node, since) : runsOf(node, 0, chunksOf(node.length));
+  await copy.all(runs);
+  if (since && since.backup.size > node.length) await disk.truncate(chunksOf(node.length));
+  const { hash } = await disk.finish(node.length);
+  const backup: Backup = {
+    id: newName(tools),
+    time,
+    name: source.name,
+    size: node.length,
+    image: source.image,
+    kind: since ? "incremental" : "full",
+    ...(since ? { parent: since.backup.id } : {}),
+    ...(source.bitmap === undefined ? {} : { bitmap: source.bitmap }),
+    readBytes: copy.readBytes,
+    newBytes: blobs.newBytes,
+    storedBytes: blobs.storedBytes,
+    root: hash ? hex(hash) : null,
+  };
+  run.signal?.throwIfAborted();
+  await repository.publish(backup);
+  return backup;
+}
+
+/** The leaves with which a disk begins, and how its nodes are read. */
+async function beginning(
+  repository: Repository,
+  base: Backup | undefined,
+): Promise<[LeafTable, (hash: Uint8Array) => Promise<Uint8Array>]> {
+  const none = async (): Promise<never> => {
+    throw new AssertionError("a disk that begins as nothing has no nodes");
+  };
+  if (!base) return [new LeafTable(), none];
+  const index = await repository.index(() => undefined, { withCondemned: true });
+  const reader = new BackupReader(repository.tools, index, base);
+  return [await reader.leaves(), reader.blob];
+}
+
+function chunksOf(bytes: number): number {
+  return Math.ceil(bytes / CHUNK_BYTES);
+}
+
+/** The runs of chunks `from` … `end` that hold data, and of those that don't. */
+async function* runsOf(node: Node, from: number, end: number, tellHoles = false): AsyncGenerator<ChunkRun> {
+  let next = from;
+  const offset = from * CHUNK_BYTES;
+  const length = Math.min(end * CHUNK_BYTES, node.length) - offset;
+  if (length <= 0) return;
+  for await (const extent of mapExtents(node.blockNode, { offset, length })) {
+    if (extent.zero || !extent.data) continue;
+    const first = Math.max(next, Math.floor(extent.offset / CHUNK_BYTES));
+    const after = chunksOf(extent.offset + extent.bytes);
+    if (tellHoles && first > next) yield { chunk: next, count: first - next, data: false };
+    if (after > first) yield { chunk: first, count: after - first, data: true };
+    next = Math.max(next, after);
+  }
+  if (tellHoles && end > next) yield { chunk: next, count: end - next, data: false };
+}
+
+/** The runs that a bitmap says have changed since a backup, and the end of a disk that has another length. */
+export async function* changedRuns(
+  node: Node,
+  { backup, bitmap }: NonNullable<BackupSource["since"]>,
+): AsyncGenerator<ChunkRun> {
+  let next = 0;
+  for (const { from, end } of changedChunks(node, bitmap, backup.size)) {
+    const first = Math.max(from, next);
+    if (end > first) yield* runsOf(node, first, end, true);
+    next = Math.max(next, end);
+  }
+}
+
+function* changedChunks(
+  node: Node,
+  bitmap: string,
+  before: number,
+): Generator<{ from: number; end: number }> {
+  const { length } = node;
+  // Of the last chunk of the shorter disk there is more, or less, by now.
+  const turn = length === before ? Infinity : alignDown(Math.min(before, length), CHUNK_BYTES);
+  let told = false;
+  for (let at = 0; at < length;) {
+    const ranges = dirtyRanges(node, bitmap, { offset: at }) ?? [];
+    for (const { offset, bytes } of ranges) {
+      if (!told && offset >= turn) {
+        told = true;
+        yield { from: turn / CHUNK_BYTES, end: turn / CHUNK_BYTES + 1 };
+      }
+      yield { from: Math.floor(offset / CHUNK_BYTES), end: chunksOf(Math.min(offset + bytes, length)) };
+      at = offset + bytes;
+    }
+    if (ranges.length === 0) break;
+  }
+  if (!told && turn < length) yield { from: turn / CHUNK_BYTES, end: turn / CHUNK_BYTES + 1 };
+}
+
+interface CopyParts {
+  readonly node: Node;
+  readonly blobs: BlobWriter;
+  readonly disk: DiskWriter;
+  readonly sha256: (bytes: Uint8Array) => Uint8Array;
+}
+
+/** Reads runs of chunks and gives them to the writers, in order. */
+class DiskCopy {
+  readonly #parts: CopyParts;
+  readonly #run: BackupRun;
+  readonly #done: Read[] = [];
+  readonly #pipeline = new Pipeline<Read[]>(PIECES_AT_ONCE, (reads) => void this.#done.push(...reads));
+  readBytes = 0;
+
+  constructor(parts: CopyParts, run: BackupRun) {
+    this.#parts = parts;
+    this.#run = run;
+  }
+
+  async all(runs: AsyncIterable<ChunkRun>): Promise<void> {
+    try {
+      for await (const { chunk, count, data } of runs) {
+        for (let at = 0; at < count; at += PIECE_CHUNKS) {
+          this.#run.signal?.throwIfAborted();
+          const piece = { chunk: chunk + at, count: Math.min(PIECE_CHUNKS, count - at), data };
+          await this.#pipeline.push(() => (data ? this.#read(piece) : holes(piece)));
+          await this.#keep();
+        }
+      }
+      await this.#pipeline.drain();
+      await this.#keep();
+    } finally {
+      await this.#pipeline.settle();
+    }
+  }
+
+  async #read({ chunk, count }: ChunkRun): Promise<Read[]> {
+    const { node, blobs, sha256 } = this.#parts;
+    const { kernels } = node.engine.graph;
+    const offset = chunk * CHUNK_BYTES;
+    const buffer = new Uint8Array(Math.min(count * CHUNK_BYTES, node.length - offset));
+    await node.read(offset, buffer);
+    this.readBytes += buffer.byteLength;
+    const reads: Promise<Read>[] = [];
+    for (let at = 0; at < count; at += 1) {
+      const content = buffer.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES);
+      if (kernels.isZero(content))
+        reads.push(Promise.resolve({ chunk: chunk + at, hash: undefined, blob: undefined }));
+      else {
+        const hash = sha256(content);
+        reads.push(blobs.prepare(hash, content).then((blob) => ({ chunk: chunk + at, hash, blob })));
+      }
+    }
+    return Promise.all(reads);
+  }
+
+  /** What is there in order goes into the store. */
+  async #keep(): Promise<void> {
+    const { node, blobs, disk } = this.#parts;
+    for (const { chunk, hash, blob } of this.#done.splice(0)) {
+      if (blob) await blobs.put(blob);
+      await disk.set(chunk, hash);
+      this.#run.onProgress?.(Math.min((chunk + 1) * CHUNK_BYTES, node.length), node.length);
+    }
+  }
+}
+
+function holes({ chunk, count }: ChunkRun): Read[] {
+  return Array.from({ length: count }, (_, at) => ({ chunk: chunk + at, hash: undefined, blob: undefined }));
+}
+
+/** Writes a backup's disk into an open, writable one of its length at least that reads as zeroes. Durable when it resolves. */
+export async function restoreBackup(
+  repository: Repository,
+  { backup, target }: { backup: Backup; target: Node },
+  run: BackupRun = {},
+): Promise<void> {
+  const { tools } = repository;
+  await using _holder = await Holder.take(tools, `restore ${backup.id}`);
+  const index = await repository.index((damage) => run.onDamage?.(damage), { withCondemned: true });
+  const reader = new BackupReader(tools, index, backup);
+  let done = 0;
+  const pipeline = new Pipeline<number>(PIECES_AT_ONCE, (end) => {
+    done = Math.min(end, backup.size);
+    run.onProgress?.(done, backup.size);
+  });
+  try {
+    for await (const { chunk, hash } of reader.chunks()) {
+      run.signal?.throwIfAborted();
+      await pipeline.push(async () => {
+        await target.write(chunk * CHUNK_BYTES, own(await reader.blob(hash)));
+        return (chunk + 1) * CHUNK_BYTES;
+      });
+    }
+    await pipeline.drain();
+  } finally {
+    await pipeline.settle();
+  }
+  await target.flush();
+}
+
+/** Bytes that are nobody else's; those of a store come in memory that is not shared. */
+function own(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes as Uint8Array<ArrayBuffer>;
+}

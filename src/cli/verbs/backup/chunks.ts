@@ -1,0 +1,85 @@
+/**
+ * A place for backups that is a repository of chunks.
+ */
+import { type BackupSource, createBackup, restoreBackup } from "../../../api/backups.ts";
+import { blockError } from "../../../base/errors.ts";
+import { MiB } from "../../../base/limits.ts";
+import type { Node } from "../../../node.ts";
+import type { ObjectDirectory } from "../../../platform/node/object-directory.ts";
+import type { Backup } from "../../../store/description.ts";
+import { Holder } from "../../../store/holders.ts";
+import { BackupReader } from "../../../store/reader.ts";
+import { Repository } from "../../../store/repository.ts";
+import { type Keep, kept } from "../../../store/retention.ts";
+import { sweep } from "../../../store/sweep.ts";
+import { type Verdict, verify } from "../../../store/verify.ts";
+import type { BackupPlace, Opening, Pruned, Watcher } from "./place.ts";
+
+/** Opens it; with `create` makes it in a directory that is empty or not there. */
+export async function openChunks(opening: Opening, objects: ObjectDirectory): Promise<BackupPlace> {
+  const { tools, create, watcher } = opening;
+  const isNew = create && (await objects.isEmpty());
+  const repository = await Repository.open(tools, { create: isNew });
+  return new ChunkPlace({ repository, objects, watcher });
+}
+
+class ChunkPlace implements BackupPlace {
+  readonly #repository: Repository;
+  readonly #objects: ObjectDirectory;
+  readonly #watcher: Watcher;
+
+  constructor(init: { repository: Repository; objects: ObjectDirectory; watcher: Watcher }) {
+    this.#repository = init.repository;
+    this.#objects = init.objects;
+    this.#watcher = init.watcher;
+  }
+
+  backups(): Promise<Backup[]> {
+    return this.#repository.backups(this.#watcher.onDamage);
+  }
+
+  find(word: string): Promise<Backup> {
+    return this.#repository.find(word);
+  }
+
+  create(source: BackupSource): Promise<Backup> {
+    return createBackup(this.#repository, source, this.#watcher);
+  }
+
+  restore(backup: Backup, target: Node): Promise<void> {
+    return restoreBackup(this.#repository, { backup, target }, this.#watcher);
+  }
+
+  async read(
+    backup: Backup,
+    { offset, end }: { offset: number; end: number },
+    take: (piece: Uint8Array) => Promise<void>,
+  ): Promise<void> {
+    const { tools } = this.#repository;
+    await using _holder = await Holder.take(tools, `cat ${backup.id}`);
+    const index = await this.#repository.index(this.#watcher.onDamage, { withCondemned: true });
+    const reader = new BackupReader(tools, index, backup);
+    for (let at = offset; at < end; at += MiB) {
+      this.#watcher.signal.throwIfAborted();
+      await take(await reader.read(at, Math.min(MiB, end - at)));
+    }
+  }
+
+  verify(wanted: (backup: Backup) => boolean): Promise<Verdict> {
+    return verify(this.#repository, wanted, this.#watcher);
+  }
+
+  async prune(keep: Keep | undefined, { dryRun }: { dryRun: boolean }): Promise<Pruned> {
+    const all = await this.#repository.backups();
+    const stays = keep ? kept(all, keep) : new Map(all.map((backup) => [backup, []]));
+    const removed = all.filter((backup) => !stays.has(backup));
+    const why = [...stays].map(([backup, reasons]) => ({ backup, why: reasons }));
+    if (dryRun) return { kept: why, removed, freedBytes: 0, isWaiting: false };
+    if (all.length > 0 && stays.size === 0)
+      throw blockError("EINVAL", "prune", "that would remove every backup");
+    for (const backup of removed) await this.#repository.forget(backup);
+    const { removedBytes, waitingPacks } = await sweep(this.#repository);
+    await this.#objects.sweep();
+    return { kept: why, removed, freedBytes: removedBytes, isWaiting: waitingPacks > 0 };
+  }
+}

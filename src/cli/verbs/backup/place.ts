@@ -1,0 +1,116 @@
+/**
+ * Where backups are kept, and what the verbs ask of such a place: a repository of chunks (`--repo DIR`) or a chain of plain images
+ * (`--repo chain:DIR`).
+ */
+import { hostname } from "node:os";
+import type { Node } from "../../../node.ts";
+import type { BackupSource } from "../../../api/backups.ts";
+import { messageOf } from "../../../base/errors.ts";
+import { nodeCrypto } from "../../../platform/node/crypto.ts";
+import { ObjectDirectory } from "../../../platform/node/object-directory.ts";
+import type { Backup } from "../../../store/description.ts";
+import type { Keep } from "../../../store/retention.ts";
+import type { Damage } from "../../../store/repository.ts";
+import type { StoreTools } from "../../../store/tools.ts";
+import type { Verdict } from "../../../store/verify.ts";
+import { Refusal } from "../../refusal.ts";
+import type { Run } from "../../run.ts";
+
+/** What a prune does, or would do. */
+export interface Pruned {
+  readonly kept: readonly { readonly backup: Backup; readonly why: readonly string[] }[];
+  readonly removed: readonly Backup[];
+  /** Bytes that are free now. */
+  readonly freedBytes: number;
+  /** Bytes that others at work may still need are freed by the next prune. */
+  readonly isWaiting: boolean;
+}
+
+/** A place for backups. */
+export interface BackupPlace {
+  backups(): Promise<Backup[]>;
+  /** The backup that a word means; see Repository.find(). */
+  find(word: string): Promise<Backup>;
+  create(source: BackupSource): Promise<Backup>;
+  /** Writes a backup into a disk of zeroes. */
+  restore(backup: Backup, target: Node): Promise<void>;
+  /** Gives the bytes of a range, in pieces, to `take`. */
+  read(
+    backup: Backup,
+    range: { offset: number; end: number },
+    take: (piece: Uint8Array) => Promise<void>,
+  ): Promise<void>;
+  verify(wanted: (backup: Backup) => boolean): Promise<Verdict>;
+  prune(keep: Keep | undefined, options: { dryRun: boolean }): Promise<Pruned>;
+}
+
+/** What a place reports to while it works. */
+export interface Watcher {
+  readonly signal: AbortSignal;
+  readonly onProgress: (done: number, total: number) => void;
+  readonly onDamage: (damage: Damage) => void;
+}
+
+/** How a place is opened. */
+export interface Opening {
+  readonly verb: Run;
+  readonly tools: StoreTools;
+  readonly watcher: Watcher;
+  readonly directory: string;
+  /** Made where it is not there. */
+  readonly create: boolean;
+}
+
+const CHAIN = "chain:";
+
+/** Opens the place that `--repo` names. Throws Refusal. */
+export async function openPlace(
+  verb: Run,
+  repo: string | undefined,
+  { create = false } = {},
+): Promise<BackupPlace> {
+  if (repo === undefined) throw new Refusal("--repo is required: a directory, or chain:DIRECTORY");
+  const isChain = repo.startsWith(CHAIN);
+  const directory = isChain ? repo.slice(CHAIN.length) : repo;
+  if (directory === "") throw new Refusal("--repo names no directory");
+  const objects = new ObjectDirectory(directory);
+  const opening = { verb, directory, create, tools: toolsOf(verb, objects), watcher: watcherOf(verb) };
+  try {
+    if (isChain) return await (await import("./chain.ts")).openChain(opening, objects);
+    return await (await import("./chunks.ts")).openChunks(opening, objects);
+  } catch (error) {
+    throw new Refusal(`Could not open repository '${directory}': ${messageOf(error)}`);
+  }
+}
+
+function toolsOf({ engine }: Run, objects: ObjectDirectory): StoreTools {
+  const { host, kernels } = engine.graph;
+  return {
+    objects,
+    clock: host.clock,
+    random: host.random,
+    codecs: host.codecs,
+    sha256: (bytes) => nodeCrypto.hash("sha256", bytes),
+    xxh3: (bytes) => kernels.xxh3(bytes),
+    self: { host: hostname(), pid: process.pid },
+    isAlive,
+  };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Somebody else's.
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+function watcherOf(verb: Run): Watcher {
+  return {
+    signal: verb.signal,
+    onProgress: verb.progress.show,
+    onDamage: ({ problem }) => verb.warn(problem),
+  };
+}

@@ -1,0 +1,200 @@
+/**
+ * The verbs over backups that are kept: `backup create`, `list`, `verify`, `restore`, `prune` and `cat`.
+ *
+ * Exit status: 0; 1 where something fails; 2 from `verify` where a backup or an object of the repository is damaged.
+ */
+import { resolve } from "node:path";
+import { bitmapSince, keepsBitmaps, turnBitmap } from "../../../api/turn-bitmap.ts";
+import type { Node } from "../../../node.ts";
+import type { Backup } from "../../../store/description.ts";
+import type { Keep } from "../../../store/retention.ts";
+import { hasProtocol } from "../../../block/model/gate.ts";
+import { holdImage, openImage } from "../../images.ts";
+import type { VerbFlags } from "../../options/flags.ts";
+import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import { asJson, tableOf, toldBytes, verdictLines } from "./report.ts";
+import { type BackupPlace, openPlace } from "./place.ts";
+import { restoreInto } from "./restore.ts";
+
+/** Options of all of them. */
+export interface RepoFlags extends VerbFlags {
+  repo?: string;
+  json?: boolean;
+}
+
+/** Options of create. */
+export interface CreateBackupFlags extends RepoFlags {
+  format?: string;
+  imageOpts?: boolean;
+  bitmap?: string;
+  name?: string;
+  compressionLevel?: number;
+}
+
+const DAMAGED = 2;
+
+/** `backup create`. */
+export function createKept(image: string, flags: CreateBackupFlags): Promise<number> {
+  return new Run(flags, { io: "pool" }).carryOut(async (verb) => {
+    const { format, imageOpts, bitmap } = flags;
+    await using node = await openImage(verb, image, { format, imageOpts, warn: true });
+    const held = await holdImage(node);
+    try {
+      if (bitmap !== undefined && !keepsBitmaps(node))
+        throw new Refusal(`'${image}' can't keep a dirty bitmap: its format is ${node.chain[0]?.driver}`);
+      const place = await openPlace(verb, flags.repo, { create: true });
+      verb.progress.start();
+      const name = flags.name ?? diskName(image, imageOpts);
+      const since = bitmap === undefined ? undefined : await sinceWhich(verb, { place, node, bitmap, name });
+      const backup = await place.create({ node, name, image, since, bitmap, level: flags.compressionLevel });
+      if (bitmap !== undefined) await turnBitmap(node, bitmap, backup.id);
+      verb.progress.end(true);
+      if (flags.json) verb.print(`${asJson(backup)}\n`);
+      else
+        verb.say(
+          `${backup.id}: ${backup.kind}, ${toldBytes(backup.readBytes)} read, ${toldBytes(backup.storedBytes)} added`,
+        );
+      return 0;
+    } finally {
+      await held.close();
+    }
+  });
+}
+
+/** A file has the same name from wherever it is named. */
+function diskName(image: string, imageOpts = false): string {
+  return imageOpts || image.startsWith("json:") || hasProtocol(image) ? image : resolve(image);
+}
+
+interface Asked {
+  place: BackupPlace;
+  node: Node;
+  bitmap: string;
+  name: string;
+}
+
+/** The backup that an incremental one is compared with; undefined, with a word on why: all has to be read. */
+async function sinceWhich(
+  verb: Run,
+  { place, node, bitmap, name }: Asked,
+): Promise<{ backup: Backup; bitmap: string } | undefined> {
+  const since = bitmapSince(node, bitmap);
+  const all = await place.backups();
+  const isFirst = !all.some((backup) => backup.name === name);
+  if ("unknown" in since) {
+    if (!isFirst) verb.warn(`${since.unknown}: this is a full backup`);
+    return undefined;
+  }
+  const backup = all.find(({ id }) => id === since.backup);
+  if (backup) return { backup, bitmap };
+  verb.warn(
+    `bitmap '${bitmap}' counts from backup ${since.backup}, which is not here: this is a full backup`,
+  );
+  return undefined;
+}
+
+/** `backup list`. */
+export function listKept(flags: RepoFlags): Promise<number> {
+  return new Run(flags).carryOut(async (verb) => {
+    const backups = await (await openPlace(verb, flags.repo)).backups();
+    verb.print(flags.json ? `${asJson(backups)}\n` : tableOf(backups));
+    return 0;
+  });
+}
+
+/** `backup verify`. */
+export function verifyKept(word: string | undefined, flags: RepoFlags): Promise<number> {
+  return new Run(flags, { io: "pool" }).carryOut(async (verb) => {
+    const place = await openPlace(verb, flags.repo);
+    const only = word === undefined ? undefined : await place.find(word);
+    const verdict = await place.verify(({ id }) => only === undefined || id === only.id);
+    const ok = verdict.broken.length === 0 && verdict.damaged.length === 0;
+    if (flags.json) verb.print(`${asJson({ ok, ...verdict })}\n`);
+    else for (const line of verdictLines(verdict)) verb.say(line);
+    return ok ? 0 : DAMAGED;
+  });
+}
+
+/** Options of restore. */
+export interface RestoreFlags extends RepoFlags {
+  targetFormat: string;
+  force?: boolean;
+}
+
+/** `backup restore`. */
+export function restoreKept(words: { id: string; out: string }, flags: RestoreFlags): Promise<number> {
+  return new Run(flags, { io: "pool" }).carryOut(async (verb) => {
+    const place = await openPlace(verb, flags.repo);
+    const backup = await place.find(words.id);
+    verb.progress.start();
+    await restoreInto(
+      verb,
+      { out: words.out, format: flags.targetFormat, size: backup.size, force: flags.force ?? false },
+      (target) => place.restore(backup, target),
+    );
+    verb.progress.end(true);
+    if (flags.json) verb.print(`${asJson({ ...backup, restored: words.out })}\n`);
+    else verb.say(`${words.out}: ${backup.name} as of ${backup.time}`);
+    return 0;
+  });
+}
+
+/** Options of prune. */
+export interface PruneFlags extends RepoFlags {
+  keep: Keep;
+  dryRun?: boolean;
+}
+
+/** `backup prune`. */
+export function pruneKept(flags: PruneFlags): Promise<number> {
+  return new Run(flags).carryOut(async (verb) => {
+    const place = await openPlace(verb, flags.repo);
+    const keep = Object.keys(flags.keep).length > 0 ? flags.keep : undefined;
+    const { kept, removed, freedBytes, isWaiting } = await place.prune(keep, {
+      dryRun: flags.dryRun ?? false,
+    });
+    if (flags.json) {
+      const stays = kept.map(({ backup, why }) => ({ ...backup, why }));
+      verb.print(`${asJson({ kept: stays, removed, freedBytes, isWaiting })}\n`);
+      return 0;
+    }
+    for (const { backup, why } of kept)
+      verb.say(`keep   ${backup.id} ${backup.name} ${why.join(", ")}`.trimEnd());
+    for (const { id, name } of removed) verb.say(`remove ${id} ${name}`);
+    if (!flags.dryRun) verb.say(`${toldBytes(freedBytes)} freed`);
+    if (isWaiting) verb.say("others are at work here: the rest is freed by the next prune");
+    return 0;
+  });
+}
+
+/** `backup cat`. */
+export function catKept(
+  words: { id: string; offset: string; length: string },
+  flags: RepoFlags,
+): Promise<number> {
+  return new Run(flags).carryOut(async (verb) => {
+    const place = await openPlace(verb, flags.repo);
+    const backup = await place.find(words.id);
+    const offset = bytesOf("offset", words.offset);
+    const end = offset + bytesOf("length", words.length);
+    if (end > backup.size)
+      throw new Refusal(`The range ends at ${end}, and the disk of backup ${backup.id} at ${backup.size}`);
+    await place.read(backup, { offset, end }, writeOut);
+    return 0;
+  });
+}
+
+function bytesOf(what: string, text: string): number {
+  const value = sizeArgument(what, text);
+  if ("refusal" in value) throw new Refusal(value.refusal);
+  return safeBytes(value.bytes);
+}
+
+/** Writes to stdout, and waits where nobody reads as fast. */
+async function writeOut(piece: Uint8Array): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    process.stdout.write(piece, (error) => (error ? reject(error) : resolve()));
+  });
+}

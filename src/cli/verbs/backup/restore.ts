@@ -1,0 +1,66 @@
+/**
+ * Restoring into a file: it is made beside the place that it takes, and takes it when it is whole and durable.
+ */
+import { randomBytes } from "node:crypto";
+import { link, open, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { createImageIn } from "../../../api/open.ts";
+import { findDriver } from "../../../block/model/formats.ts";
+import type { CreateImageSpec, Node } from "../../../node.ts";
+import { openDescribed } from "../../images.ts";
+import { Refusal } from "../../refusal.ts";
+import type { Run } from "../../run.ts";
+
+/** What is made. */
+export interface Restored {
+  readonly out: string;
+  readonly format: string;
+  readonly size: number;
+  /** A file that is there is replaced. */
+  readonly force: boolean;
+}
+
+/** Makes the image, lets `fill` write the disk into it, and gives it its name. Throws Refusal, BlockError. */
+export async function restoreInto(
+  verb: Run,
+  { out, format, size, force }: Restored,
+  fill: (target: Node) => Promise<void>,
+): Promise<void> {
+  const { engine } = verb;
+  const type = findDriver(engine.graph, format);
+  if (type?.kind !== "format" || !type.createOptions) throw new Refusal(`Unknown file format '${format}'`);
+  const there = await stat(out).catch(() => undefined);
+  if (there && !there.isFile()) throw new Refusal(`'${out}' is no regular file`);
+  if (there && there.size > 0 && !force) throw new Refusal(`'${out}' exists; --force replaces it`);
+  const draft = join(dirname(out), `.${basename(out).slice(0, 200)}.${randomBytes(4).toString("hex")}.new`);
+  const remove = (): Promise<void> => rm(draft, { force: true });
+  verb.onFailure(remove);
+  const file = { driver: "file", filename: draft } as const;
+  await createImageIn(engine, { driver: format, file, size } as unknown as CreateImageSpec);
+  const target = await openDescribed(verb, { driver: format, file: { ...file }, discard: "unmap" });
+  try {
+    await fill(target);
+  } finally {
+    await target.close();
+  }
+  await sync(draft);
+  if (there) await rename(draft, out);
+  else {
+    // Whoever has made it meanwhile keeps it.
+    await link(draft, out).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code === "EEXIST") throw new Refusal(`'${out}' exists by now; --force replaces it`);
+      await rename(draft, out);
+    });
+    await remove();
+  }
+  await sync(dirname(out));
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * Objects in a directory of the file system, a file for each. A new one is written beside the others under `tmp/`, made durable,
+ * and linked to its name, which fails if somebody has it: so it is there whole or not at all, also after a power cut. What a
+ * killed program has left under `tmp/` is nobody's.
+ */
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs/promises";
+import * as path from "node:path";
+import { blockError, errnoOf } from "../../base/errors.ts";
+import type { ObjectInfo, ObjectStore } from "../../base/objects.ts";
+import { nodeError } from "./errors.ts";
+
+const NAME = /^[a-z][\w.-]*(?:\/\w[\w.-]*)*$/i;
+const TEMPORARY = "tmp";
+/** What is under `tmp/` for so long belongs to nobody who lives, ms. */
+const LEFTOVER_MS = 24 * 3600_000;
+
+/** A directory of objects. It is made when the first object is put. */
+export class ObjectDirectory implements ObjectStore {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  async putIfAbsent(name: string, bytes: Uint8Array): Promise<boolean> {
+    return this.#written(name, bytes, async (draft, target) => {
+      try {
+        await fs.link(draft, target);
+        return true;
+      } catch (error) {
+        if (hasCode(error, "EEXIST")) return false;
+        // A file system without links: whoever is between the look and the move makes the same object, or is not there.
+        if (!hasCode(error, "EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS")) throw error;
+        if (await exists(target)) return false;
+        await fs.rename(draft, target);
+        return true;
+      }
+    });
+  }
+
+  async put(name: string, bytes: Uint8Array): Promise<void> {
+    await this.#written(name, bytes, (draft, target) => fs.rename(draft, target));
+  }
+
+  async get(name: string, range?: { offset: number; bytes: number }): Promise<Uint8Array> {
+    return named(name, "get", async () => {
+      const file = await fs.open(this.#path(name), "r");
+      try {
+        if (!range) return await file.readFile();
+        const buffer = new Uint8Array(range.bytes);
+        let done = 0;
+        while (done < range.bytes) {
+          const { bytesRead } = await file.read(buffer, done, range.bytes - done, range.offset + done);
+          if (bytesRead === 0) break;
+          done += bytesRead;
+        }
+        return buffer.subarray(0, done);
+      } finally {
+        await file.close();
+      }
+    });
+  }
+
+  async list(prefix: string): Promise<ObjectInfo[]> {
+    return named(prefix, "list", async () => {
+      const folder = this.#path(prefix.replace(/\/$/, ""));
+      const files = await fs.readdir(folder).catch((error: unknown) => {
+        if (hasCode(error, "ENOENT")) return [];
+        throw error;
+      });
+      const found: ObjectInfo[] = [];
+      for (const file of files.toSorted((a, b) => (a < b ? -1 : 1))) {
+        // It may have been removed meanwhile.
+        const facts = await fs.stat(path.join(folder, file)).catch(() => undefined);
+        if (facts?.isFile())
+          found.push({ name: `${prefix}${file}`, bytes: facts.size, changedMs: facts.mtimeMs });
+      }
+      return found;
+    });
+  }
+
+  async remove(name: string): Promise<void> {
+    await named(name, "remove", () => fs.rm(this.#path(name), { force: true }));
+  }
+
+  /** Whether there is nothing in the directory, or no directory. */
+  async isEmpty(): Promise<boolean> {
+    return named(this.#root, "list", async () => {
+      const files = await fs.readdir(this.#root).catch((error: unknown) => {
+        if (hasCode(error, "ENOENT")) return [];
+        throw error;
+      });
+      return files.length === 0;
+    });
+  }
+
+  /** Removes what programs that were killed have left under `tmp/`. */
+  async sweep(): Promise<void> {
+    const folder = path.join(this.#root, TEMPORARY);
+    for (const file of await fs.readdir(folder).catch(() => [])) {
+      const facts = await fs.stat(path.join(folder, file)).catch(() => undefined);
+      if (facts && Date.now() - facts.mtimeMs > LEFTOVER_MS)
+        await fs.rm(path.join(folder, file), { force: true }).catch(() => undefined);
+    }
+  }
+
+  #path(name: string): string {
+    if (!NAME.test(name)) throw blockError("EINVAL", "object", `'${name}' is no object's name`);
+    return path.join(this.#root, name);
+  }
+
+  /** Writes a draft, and lets `place` give it its name. */
+  async #written<T>(
+    name: string,
+    bytes: Uint8Array,
+    place: (draft: string, target: string) => Promise<T>,
+  ): Promise<T> {
+    const target = this.#path(name);
+    return named(name, "put", async () => {
+      const folder = path.join(this.#root, TEMPORARY);
+      await fs.mkdir(folder, { recursive: true });
+      await fs.mkdir(path.dirname(target), { recursive: true });
+      const draft = path.join(folder, randomBytes(8).toString("hex"));
+      try {
+        const file = await fs.open(draft, "wx", 0o600);
+        try {
+          await file.writeFile(bytes);
+          await file.sync();
+        } finally {
+          await file.close();
+        }
+        const placed = await place(draft, target);
+        await syncFolder(path.dirname(target));
+        return placed;
+      } finally {
+        await fs.rm(draft, { force: true }).catch(() => undefined);
+      }
+    });
+  }
+}
+
+function hasCode(error: unknown, ...codes: readonly string[]): boolean {
+  return error instanceof Error && "code" in error && codes.includes(String(error.code));
+}
+
+async function exists(file: string): Promise<boolean> {
+  return fs.stat(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** What was named in a folder is there after a power cut. Where folders can't be synced the system does it by itself. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await fs.open(folder, "r").catch(() => undefined);
+  try {
+    await handle?.sync().catch(() => undefined);
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Errors say which object it was. */
+async function named<T>(name: string, op: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    const told = nodeError(error, op);
+    throw blockError(errnoOf(told), op, `'${name}': ${told.message}`);
+  }
+}

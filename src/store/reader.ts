@@ -1,0 +1,84 @@
+/**
+ * Reading a backup: its chunks in order, or a range of bytes.
+ */
+import { blockError, messageOf } from "../base/errors.ts";
+import { readBlob } from "./blobs.ts";
+import type { ChunkIndex } from "./chunk-index.ts";
+import { type Backup, rootOf } from "./description.ts";
+import type { StoreTools } from "./tools.ts";
+import { CHUNK_BYTES, LEAF_BYTES, LeafTable, TreeNode } from "./tree.ts";
+
+const CHUNKS_OF_LEAF = LEAF_BYTES / CHUNK_BYTES;
+
+/** A chunk that is not all zeroes. */
+export interface ChunkRef {
+  /** Its number: it lies at that many times CHUNK_BYTES. */
+  readonly chunk: number;
+  readonly hash: Uint8Array;
+}
+
+/** A disk as it was. Errors name the backup: EIO for what is missing or damaged. */
+export class BackupReader {
+  readonly #tools: StoreTools;
+  readonly #index: ChunkIndex;
+  readonly #backup: Backup;
+  #leaves: Promise<LeafTable> | undefined;
+
+  constructor(tools: StoreTools, index: ChunkIndex, backup: Backup) {
+    this.#tools = tools;
+    this.#index = index;
+    this.#backup = backup;
+  }
+
+  /** The content of a blob. */
+  readonly blob = async (hash: Uint8Array): Promise<Uint8Array> => {
+    try {
+      return await readBlob(this.#tools, this.#index, hash);
+    } catch (error) {
+      throw blockError("EIO", "backup", `backup ${this.#backup.id}: ${messageOf(error)}`);
+    }
+  };
+
+  /** The leaves of its tree; `visit` is told the nodes above them. */
+  leaves(visit?: (hash: Uint8Array) => void): Promise<LeafTable> {
+    if (visit) return LeafTable.load(rootOf(this.#backup), this.blob, visit);
+    return (this.#leaves ??= LeafTable.load(rootOf(this.#backup), this.blob));
+  }
+
+  /** Its chunks, ascending; `visit` is told the leaves too. */
+  async *chunks(visit?: (hash: Uint8Array) => void): AsyncGenerator<ChunkRef> {
+    for (const { leaf, hash } of (await this.leaves(visit)).leaves()) {
+      visit?.(hash);
+      const node = TreeNode.parse(await this.blob(hash));
+      for (let child = 0; child < CHUNKS_OF_LEAF; child += 1) {
+        const chunk = node.get(child);
+        if (chunk) yield { chunk: leaf * CHUNKS_OF_LEAF + child, hash: chunk };
+      }
+    }
+  }
+
+  /** The bytes from `offset` on, at most `bytes`, fewer at the disk's end. */
+  async read(offset: number, bytes: number): Promise<Uint8Array> {
+    const end = Math.min(offset + bytes, this.#backup.size);
+    const buffer = new Uint8Array(Math.max(0, end - offset));
+    const leaves = await this.leaves();
+    let node: { leaf: number; children: TreeNode | undefined } | undefined;
+    for (let at = offset; at < end;) {
+      const chunk = Math.floor(at / CHUNK_BYTES);
+      const leaf = Math.floor(chunk / CHUNKS_OF_LEAF);
+      if (node?.leaf !== leaf) {
+        const hash = leaves.get(leaf);
+        node = { leaf, children: hash && TreeNode.parse(await this.blob(hash)) };
+      }
+      const next = Math.min((chunk + 1) * CHUNK_BYTES, end);
+      const hash = node.children?.get(chunk % CHUNKS_OF_LEAF);
+      if (hash) {
+        const content = await this.blob(hash);
+        const from = at - chunk * CHUNK_BYTES;
+        buffer.set(content.subarray(from, from + next - at), at - offset);
+      }
+      at = next;
+    }
+    return buffer;
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * A repository of backups: packs of chunks that all of them share, and a description for each. Nothing in it changes: a backup is
+ * there when its description is, and what a description needs is durable before.
+ *
+ * Objects: `repository.json`, `packs/…`, `backups/….json`, `holders/…` (who is at work), `condemned/…` (packs that nobody
+ * needs, named by who removes them).
+ */
+import { blockError, errnoOf, messageOf } from "../base/errors.ts";
+import { ChunkIndex } from "./chunk-index.ts";
+import {
+  type Backup,
+  descriptionName,
+  encodeDescription,
+  findBackup,
+  inOrder,
+  parseDescription,
+} from "./description.ts";
+import { readPack } from "./pack.ts";
+import type { StoreTools } from "./tools.ts";
+import { CHUNK_BYTES } from "./tree.ts";
+
+const SETTINGS = "repository.json";
+const FORMAT = "blockwright-chunks";
+/** Packs and descriptions begin like this. */
+export const PACKS = "packs/";
+const BACKUPS = "backups/";
+const CONDEMNED = "condemned/";
+
+/** What is wrong with an object. */
+export interface Damage {
+  readonly object: string;
+  readonly problem: string;
+}
+
+/** A repository that is open. It holds nothing. */
+export class Repository {
+  readonly tools: StoreTools;
+
+  private constructor(tools: StoreTools) {
+    this.tools = tools;
+  }
+
+  /** Opens one; with `create` makes it where there is none. Throws ENOENT, and EINVAL for something else. */
+  static async open(tools: StoreTools, { create = false } = {}): Promise<Repository> {
+    const settings = await tools.objects.get(SETTINGS).catch((error: unknown) => {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw error;
+    });
+    if (settings) checkSettings(settings);
+    else if (!create) throw blockError("ENOENT", "repository", "there is no repository of backups here");
+    else await tools.objects.putIfAbsent(SETTINGS, newSettings());
+    return new Repository(tools);
+  }
+
+  /** All backups, the oldest first. Descriptions that are damaged are told to `damaged`; default: the first one throws. */
+  async backups(damaged?: (damage: Damage) => void): Promise<Backup[]> {
+    const found: Backup[] = [];
+    for (const { name } of await this.tools.objects.list(BACKUPS)) {
+      try {
+        found.push(parseDescription(name, await this.tools.objects.get(name), this.tools.sha256));
+      } catch (error) {
+        // Removed meanwhile.
+        if (errnoOf(error) === "ENOENT") continue;
+        if (!damaged) throw error;
+        damaged({ object: name, problem: messageOf(error) });
+      }
+    }
+    return inOrder(found);
+  }
+
+  /** The backup that a word means; see findBackup(). */
+  async find(word: string): Promise<Backup> {
+    return findBackup(await this.backups(() => undefined), word);
+  }
+
+  /** Where all chunks lie. Packs that are damaged are told and left out; so are condemned ones, `withCondemned` apart. */
+  async index(damaged: (damage: Damage) => void, { withCondemned = false } = {}): Promise<ChunkIndex> {
+    const index = new ChunkIndex();
+    const condemned = withCondemned ? new Set<string>() : new Set(await this.condemned());
+    const packs = await this.tools.objects.list(PACKS);
+    // What is condemned is a copy, if it is a use to anybody: it comes last.
+    const last = new Set(withCondemned ? await this.condemned() : []);
+    const order = [
+      ...packs.filter(({ name }) => !last.has(name)),
+      ...packs.filter(({ name }) => last.has(name)),
+    ];
+    for (const info of order) {
+      if (condemned.has(info.name)) continue;
+      try {
+        index.add(await readPack(this.tools, info));
+      } catch (error) {
+        if (errnoOf(error) !== "ENOENT") damaged({ object: info.name, problem: messageOf(error) });
+      }
+    }
+    return index;
+  }
+
+  /** The packs that are going to be removed. */
+  async condemned(): Promise<string[]> {
+    const all = await this.tools.objects.list(CONDEMNED);
+    return all.map(({ name }) => `${PACKS}${name.slice(CONDEMNED.length)}`);
+  }
+
+  /** Says that a pack is not to be relied on any more. */
+  async condemn(pack: string): Promise<void> {
+    await this.tools.objects.put(condemnedName(pack), new Uint8Array());
+  }
+
+  /** Takes that back. */
+  async acquit(pack: string): Promise<void> {
+    await this.tools.objects.remove(condemnedName(pack));
+  }
+
+  /** Publishes a backup whose chunks are all there. */
+  async publish(backup: Backup): Promise<void> {
+    const name = descriptionName(backup.id);
+    const made = await this.tools.objects.putIfAbsent(name, encodeDescription(backup, this.tools.sha256));
+    if (!made) throw blockError("EEXIST", "backup", `there is a backup '${backup.id}' already`);
+  }
+
+  /** Takes a backup out; its chunks stay until they are swept up. */
+  async forget({ id }: Backup): Promise<void> {
+    await this.tools.objects.remove(descriptionName(id));
+  }
+}
+
+function condemnedName(pack: string): string {
+  return `${CONDEMNED}${pack.slice(PACKS.length)}`;
+}
+
+function newSettings(): Uint8Array {
+  const settings = { format: FORMAT, version: 1, "chunk-bytes": CHUNK_BYTES };
+  return new TextEncoder().encode(`${JSON.stringify(settings)}\n`);
+}
+
+function checkSettings(bytes: Uint8Array): void {
+  const refuse = (why: string): never => {
+    throw blockError("EINVAL", "repository", `'${SETTINGS}' ${why}`);
+  };
+  let settings: unknown;
+  try {
+    settings = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    refuse("is no JSON");
+  }
+  const { format, version, "chunk-bytes": chunk } = (settings ?? {}) as Record<string, unknown>;
+  if (format !== FORMAT) refuse("is not that of a repository of backups");
+  if (version !== 1 || chunk !== CHUNK_BYTES) refuse("is of a kind that is not known here");
+}

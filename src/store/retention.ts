@@ -1,0 +1,57 @@
+/**
+ * Which backups stay: the newest of each of the last N hours, days, weeks … that have one. Times are UTC; weeks begin on Monday
+ * (ISO 8601).
+ */
+import type { Backup } from "./description.ts";
+
+/** How many of each kind stay; absent: none for that reason. */
+export interface Keep {
+  readonly last?: number;
+  readonly hourly?: number;
+  readonly daily?: number;
+  readonly weekly?: number;
+  readonly monthly?: number;
+  readonly yearly?: number;
+}
+
+const DAY_MS = 24 * 3600_000;
+
+/** Backups of one period have one answer. */
+const periods: Readonly<Record<Exclude<keyof Keep, "last">, (time: string) => string>> = {
+  hourly: (time) => time.slice(0, 13),
+  daily: (time) => time.slice(0, 10),
+  // The first Monday was the fourth day after the beginning of 1970.
+  weekly: (time) => String(Math.floor((Date.parse(time) / DAY_MS - 4) / 7)),
+  monthly: (time) => time.slice(0, 7),
+  yearly: (time) => time.slice(0, 4),
+};
+
+/** The backups that stay, of each disk by itself; why, in the words of the options. */
+export function kept(backups: readonly Backup[], keep: Keep): Map<Backup, string[]> {
+  const found = new Map<Backup, string[]>();
+  for (const name of new Set(backups.map((backup) => backup.name))) {
+    const newestFirst = backups
+      .filter((backup) => backup.name === name)
+      .toSorted(byTime)
+      .toReversed();
+    for (const [kind, count] of Object.entries(keep) as [keyof Keep, number][]) {
+      const chosen = kind === "last" ? newestFirst : newestOfEach(newestFirst, periods[kind]);
+      for (const backup of chosen.slice(0, count)) found.set(backup, [...(found.get(backup) ?? []), kind]);
+    }
+  }
+  return found;
+}
+
+function byTime(a: Backup, b: Backup): number {
+  return a.time < b.time ? -1 : 1;
+}
+
+function newestOfEach(newestFirst: readonly Backup[], periodOf: (time: string) => string): Backup[] {
+  const seen = new Set<string>();
+  return newestFirst.filter(({ time }) => {
+    const period = periodOf(time);
+    if (seen.has(period)) return false;
+    seen.add(period);
+    return true;
+  });
+}

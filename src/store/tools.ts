@@ -1,0 +1,44 @@
+/**
+ * What the store needs from the outside: hashes, compressors, a clock, randomness, and where its objects are kept.
+ */
+import type { Clock, HostCodecs, Random } from "../base/host.ts";
+import type { ObjectStore } from "../base/objects.ts";
+
+/** The tools of a store. */
+export interface StoreTools {
+  readonly objects: ObjectStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly codecs: HostCodecs;
+  /** SHA-256: 32 bytes. What a chunk is called. */
+  readonly sha256: (bytes: Uint8Array) => Uint8Array;
+  /** XXH3-64: a quick look at whether stored bytes are still what was written. */
+  readonly xxh3: (bytes: Uint8Array) => bigint;
+  /** Who is at work here, for others to see. */
+  readonly self: { readonly host: string; readonly pid: number };
+  /** Whether a process of this host lives. */
+  readonly isAlive: (pid: number) => boolean;
+}
+
+/** Bytes of a SHA-256. */
+export const HASH_BYTES = 32;
+
+/** A hash in hexadecimal digits. */
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The bytes of so many hexadecimal digits; undefined where they are something else. */
+export function fromHex(text: string, bytes: number): Uint8Array | undefined {
+  if (text.length !== 2 * bytes || !/^[0-9a-f]*$/.test(text)) return undefined;
+  return Uint8Array.from({ length: bytes }, (_, at) => Number.parseInt(text.slice(2 * at, 2 * at + 2), 16));
+}
+
+/** A name for something new: the time to the second, and four random bytes. Later ones come later in order. */
+export function newName({ clock, random }: Pick<StoreTools, "clock" | "random">): string {
+  const time = new Date(clock.wallMicroseconds() / 1000).toISOString().replace(/[-:]|\.\d+/g, "");
+  return `${time}-${random
+    .below(2 ** 32)
+    .toString(16)
+    .padStart(8, "0")}`;
+}

@@ -1,0 +1,132 @@
+// A repository in memory: objects that can be counted, torn and taken away, and processes that live or not.
+import { createHash } from "node:crypto";
+import { type Node, addBitmap, clearBitmap, createEngine, openNode } from "../../../src/node.ts";
+import { createBackup, restoreBackup } from "../../../src/api/backups.ts";
+import { blockError } from "../../../src/base/errors.ts";
+import type { ObjectInfo, ObjectStore } from "../../../src/base/objects.ts";
+import type { Backup } from "../../../src/store/description.ts";
+import { Repository } from "../../../src/store/repository.ts";
+import { randomness } from "../../support/random.ts";
+import type { StoreTools } from "../../../src/store/tools.ts";
+
+/** Objects in memory. */
+export class MemoryObjects implements ObjectStore {
+  all = new Map<string, Uint8Array>();
+  /** Called before each operation, with its number and what it is. */
+  before: (count: number, op: string, name: string) => Promise<void> | void = () => undefined;
+  count = 0;
+
+  async #begin(op: string, name: string): Promise<void> {
+    this.count += 1;
+    await this.before(this.count, op, name);
+  }
+
+  async putIfAbsent(name: string, bytes: Uint8Array): Promise<boolean> {
+    await this.#begin("put", name);
+    if (this.all.has(name)) return false;
+    this.all.set(name, bytes.slice());
+    return true;
+  }
+
+  async put(name: string, bytes: Uint8Array): Promise<void> {
+    await this.#begin("put", name);
+    this.all.set(name, bytes.slice());
+  }
+
+  async get(name: string, range?: { offset: number; bytes: number }): Promise<Uint8Array> {
+    await this.#begin("get", name);
+    const bytes = this.all.get(name);
+    if (!bytes) throw blockError("ENOENT", "get", `'${name}': no such object`);
+    return range ? bytes.slice(range.offset, range.offset + range.bytes) : bytes.slice();
+  }
+
+  async list(prefix: string): Promise<ObjectInfo[]> {
+    await this.#begin("list", prefix);
+    const names = [...this.all.keys()].filter((name) => name.startsWith(prefix)).toSorted();
+    return names.map((name) => ({ name, bytes: this.all.get(name)!.byteLength, changedMs: Date.now() }));
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#begin("remove", name);
+    this.all.delete(name);
+  }
+
+  /** The names of the packs. */
+  get packs(): string[] {
+    return [...this.all.keys()].filter((name) => name.startsWith("packs/"));
+  }
+}
+
+/** Everything that a test of the store needs; one process, whose number is `pid`. */
+export class Bench {
+  readonly objects = new MemoryObjects();
+  readonly engine = createEngine({ warnUnflushed: false });
+  readonly dead = new Set<number>();
+
+  tools(pid = 1): StoreTools {
+    const { host, kernels } = this.engine.graph;
+    return {
+      objects: this.objects,
+      clock: host.clock,
+      random: host.random,
+      codecs: host.codecs,
+      sha256: (bytes) => createHash("sha256").update(bytes).digest(),
+      xxh3: (bytes) => kernels.xxh3(bytes),
+      self: { host: "here", pid },
+      isAlive: (one) => !this.dead.has(one),
+    };
+  }
+
+  repository(pid = 1): Promise<Repository> {
+    return Repository.open(this.tools(pid), { create: true });
+  }
+
+  /** A disk in memory that records in bitmap `b`. */
+  async disk(size: number): Promise<Node> {
+    const node = await openNode({ driver: "memory", size }, { engine: this.engine });
+    addBitmap(node, "b", { granularity: 65536 });
+    return node;
+  }
+
+  /** A backup of the disk; an incremental one where `since` is given. The bitmap records anew. */
+  async backup(repository: Repository, node: Node, since?: Backup): Promise<Backup> {
+    const changed = since ? { since: { backup: since, bitmap: "b" } } : {};
+    const made = await createBackup(repository, { node, name: "disk", image: "disk", ...changed });
+    clearBitmap(node, "b");
+    return made;
+  }
+
+  /** What a backup restores to. */
+  async restored(repository: Repository, backup: Backup): Promise<Uint8Array> {
+    await using target = await openNode(
+      { driver: "memory", size: Math.max(backup.size, 512) },
+      { engine: this.engine },
+    );
+    await restoreBackup(repository, { backup, target });
+    return await target.read(0, backup.size);
+  }
+}
+
+/** Draws numbers and bytes by a seed. */
+export class Random {
+  readonly #below: (limit: number) => number;
+
+  constructor(seed: number) {
+    this.#below = randomness(seed);
+  }
+
+  /** From `least` to `most`, both included. */
+  integer(least: number, most: number): number {
+    return least + this.#below(most - least + 1);
+  }
+
+  bytes(count: number): Uint8Array {
+    const words = Uint32Array.from({ length: Math.ceil(count / 4) }, () => this.#below(2 ** 32));
+    return new Uint8Array(words.buffer, 0, count);
+  }
+}
+
+/** Whether two arrays hold the same; expect() takes long over megabytes. */
+export function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
