@@ -31,8 +31,10 @@ export const entries = {
   "file-disk": "src/adapters/file-disk.ts",
   "random-access": "src/adapters/random-access.ts",
   emscripten: "src/adapters/emscripten.ts",
+  workload: "src/workload.ts",
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
+  "cli/workload": "src/cli/verbs/workload/run.ts",
 };
 
 /** What the JavaScript may rely on; esbuild lowers the rest (`using`, for one). */
@@ -117,15 +119,40 @@ const script = {
 };
 
 /**
+ * What lies beside the program, and is loaded when it is needed.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const besideProgram = {
+  name: "beside-program",
+  setup(build) {
+    build.onResolve({ filter: /\/run\.ts$/ }, ({ path, resolveDir }) =>
+      join(resolveDir, path) === join(root, entries["cli/workload"])
+        ? { path: "./workload.js", external: true }
+        : undefined,
+    );
+  },
+};
+
+/**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
  * One file of everything costs no more to read than the parts that a verb needs, and half as much once it was compiled.
  */
 async function bundleProgram() {
-  const program = await esbuild({
+  const own = {
     ...script,
-    entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
     define: { ...common.define, "import.meta.url": "ownUrl" },
     banner: { js: 'const ownUrl = require("node:url").pathToFileURL(__filename).href;' },
+  };
+  // The harness is large and seldom used: a script of its own, which the program requires.
+  const workload = await esbuild({
+    ...own,
+    entryPoints: [{ in: entries["cli/workload"], out: "cli/workload" }],
+  });
+  const program = await esbuild({
+    ...own,
+    entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
+    plugins: [besideProgram],
   });
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
@@ -137,7 +164,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return /** @type {const} */ ([program, launcher]);
+  return /** @type {const} */ ([program, launcher, workload]);
 }
 
 /**
@@ -175,6 +202,13 @@ async function bundle() {
 /** What "blockwright/wasm" is, is its importer's to say: a bundler makes a URL of it, or bytes, or a module. */
 const kernelsTypes = "declare const kernels: unknown;\nexport default kernels;\n";
 
+/** Writes the schema of workload files, as the program prints it. */
+function workloadSchema() {
+  const { status, stdout } = spawnSync(process.execPath, [join(out, "cli", "main.js"), "workload", "schema"]);
+  if (status !== 0) throw new Error("the schema of workloads could not be written");
+  writeFileSync(join(out, "workload.schema.json"), stdout);
+}
+
 /** Writes the declarations. They are written even when a type error makes the build fail. */
 function declarations() {
   rmSync(join(out, "types"), { recursive: true, force: true });
@@ -202,6 +236,7 @@ async function main() {
   if (!process.argv.includes("--kernels")) {
     await bundle();
     manPages();
+    workloadSchema();
     declarations();
     await writeHover(root);
     writeFileSync(join(out, "types", "kernels-wasm.d.ts"), kernelsTypes);

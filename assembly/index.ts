@@ -16,6 +16,7 @@
  *   crc32c(ptr, bytes, crc)                          CRC-32C; `crc` is the result so far, 0 at first
  *   xxh3(ptr, bytes)                                 XXH3-64, seed 0
  *   xxh3Begin(), xxh3Blocks(ptr, n), xxh3End(...)    the same for more than 240 bytes that come in pieces
+ *   noise(ptr, bytes, low, high, at)                 fills with the words of a stream of noise, from number `at` on
  *
  * Run lists are arrays of u32 at `out` (4-aligned), at most `max` pairs; the number of pairs is returned, and a full list
  * says nothing about what follows its last pair.
@@ -45,6 +46,7 @@ export { firstDifference, differenceRuns } from "./compare";
 export { copyAndTestZero } from "./copy";
 export { crc32c } from "./crc32c";
 export { xxh3, xxh3Begin, xxh3Blocks, xxh3End } from "./xxh3";
+export { noise } from "./noise";
 export {
   bitmapBytes,
   bitmapSet,

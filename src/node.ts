@@ -39,9 +39,12 @@ export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
   warnUnflushed?: boolean;
 }
 
+/** What an engine in Node can open: the drivers of a platform (`blockwright/workload`). */
+export const nodeDrivers: readonly DriverType[] = [...portableDrivers, file, hostDevice, hostCdrom, nbd];
+
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {
-  const drivers = [...portableDrivers, file, hostDevice, hostCdrom, nbd, ...(options.drivers ?? [])];
+  const drivers = [...nodeDrivers, ...(options.drivers ?? [])];
   const engine = makeEngine({ host: nodeHost(options), drivers, equals: sameBytes }, options);
   if (options.warnUnflushed ?? true) warnAtExit(engine, unflushedFiles);
   return engine;

@@ -127,6 +127,17 @@ export const programs: readonly Program[] = [
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },
   { name: "setfacl", debian: "acl", wantedBy: IOTESTS },
+  {
+    name: "/usr/share/doc/fio-examples",
+    debian: "fio-examples",
+    wantedBy: /^test\/interop\/workload\.test/,
+  },
+  {
+    name: "/usr/lib/python3/dist-packages/six.py",
+    debian: "python3-six",
+    wantedBy: /^test\/interop\/workload\.test/,
+  },
+  { name: "fio_jsonplus_clat2csv", debian: "fio", wantedBy: /^test\/interop\/workload\.test/ },
   { name: "firefox-esr", debian: "firefox-esr", wantedBy: /^test\/acceptance\/firefox-/ },
   {
     name: "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",

@@ -62,6 +62,7 @@ const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   backup: async () => (await import("./verbs/backup/command.ts")).addBackup,
   stream: async () => (await import("./verbs/stream/command.ts")).addStream,
   commit: async () => (await import("./verbs/commit/command.ts")).addCommit,
+  workload: async () => (await import("./verbs/workload/command.ts")).addWorkload,
   demo: async () => (await import("./verbs/demo/command.ts")).addDemo,
   shims: async () => (await import("./verbs/shims/command.ts")).addShims,
   completion: async () => (await import("./verbs/completion/command.ts")).addCompletion,

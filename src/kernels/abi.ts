@@ -14,6 +14,7 @@ export interface KernelExports extends Record<string, unknown> {
   xxh3Begin(): void;
   xxh3Blocks(ptr: number, blocks: number): void;
   xxh3End(ptr: number, bytes: number, total: bigint): bigint;
+  noise(ptr: number, bytes: number, low: number, high: number, at: number): void;
   bitmapBytes(n: number): number;
   bitmapSet(map: number, n: number, first: number, count: number): number;
   bitmapReset(map: number, n: number, first: number, count: number): number;

@@ -5,6 +5,7 @@
  * Callers pass plain views. A view into `area` (the arena's memory) is worked on in place; any other is staged through a
  * scratch buffer in pieces. All kernels are synchronous and keep no reference to what they are given.
  */
+import type { NoiseKey } from "./twin-noise.ts";
 
 /** The memory that an Arena hands out: `bytes` bytes from `start` (4096-aligned) of a buffer that is never detached. */
 export interface KernelArea {
@@ -46,6 +47,12 @@ export interface Kernels {
 
   /** XXH3-64 with seed 0, 0n … 2^64-1. */
   xxh3(bytes: Uint8Array): bigint;
+
+  /**
+   * Fills `bytes` with the words (32 bits, little-endian) of a stream of noise from number `at` on: each follows from its
+   * number, mod 2^32, and the key alone. Not for cryptography.
+   */
+  noise(bytes: Uint8Array, key: NoiseKey, at: number): void;
 
   /** A bit array of `bits` (0 … 2^31) zeros. Throws BlockError ENOMEM when the memory for bitmaps is used up. */
   createBits(bits: number): Bits;

@@ -3,6 +3,7 @@
  * header has no use for. The arena's memory is there from the beginning.
  */
 import type { Bits, KernelArea, Kernels } from "./kernels.ts";
+import type { NoiseKey } from "./twin-noise.ts";
 
 /** See Kernels. */
 export class LazyKernels implements Kernels {
@@ -54,6 +55,10 @@ export class LazyKernels implements Kernels {
 
   xxh3(bytes: Uint8Array): bigint {
     return this.#made.xxh3(bytes);
+  }
+
+  noise(bytes: Uint8Array, key: NoiseKey, at: number): void {
+    this.#made.noise(bytes, key, at);
   }
 
   createBits(bits: number): Bits {

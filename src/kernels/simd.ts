@@ -12,6 +12,7 @@ import type { KernelExports } from "./abi.ts";
 import { checkGranule, checkLengths } from "./checks.ts";
 import type { Bits, KernelArea, Kernels } from "./kernels.ts";
 import { BitPool, SimdBits } from "./simd-bits.ts";
+import type { NoiseKey } from "./twin-noise.ts";
 import { joinGranules } from "./twin.ts";
 
 /** Size of a staging buffer, bytes: fits into the second-level cache twice. A multiple of 1024. */
@@ -159,6 +160,16 @@ export class SimdKernels implements Kernels {
     // The last stripe may begin up to 64 bytes before the tail.
     const last = this.#stage(bytes, tail - 64, length - tail + 64);
     return BigInt.asUintN(64, this.#wasm.xxh3End(last + 64, length - tail, BigInt(length)));
+  }
+
+  noise(bytes: Uint8Array, key: NoiseKey, at: number): void {
+    if (bytes.buffer === this.#buffer)
+      return this.#wasm.noise(bytes.byteOffset, bytes.length, key.low, key.high, at);
+    for (let done = 0; done < bytes.length; done += STAGE) {
+      const size = Math.min(STAGE, bytes.length - done);
+      this.#wasm.noise(this.#stageA, size, key.low, key.high, at + done / 4);
+      bytes.set(this.#memory.subarray(this.#stageA, this.#stageA + size), done);
+    }
   }
 
   createBits(bits: number): Bits {

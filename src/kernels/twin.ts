@@ -6,6 +6,7 @@ import { checkGranule, checkLengths } from "./checks.ts";
 import type { Bits, KernelArea, Kernels } from "./kernels.ts";
 import { TwinBits } from "./twin-bits.ts";
 import { twinCrc32c } from "./twin-crc32c.ts";
+import { type NoiseKey, twinNoise } from "./twin-noise.ts";
 import { twinXxh3 } from "./twin-xxh3.ts";
 
 const NO_WORDS = new Int32Array(0);
@@ -124,6 +125,10 @@ export class TwinKernels implements Kernels {
 
   xxh3(bytes: Uint8Array): bigint {
     return twinXxh3(bytes);
+  }
+
+  noise(bytes: Uint8Array, key: NoiseKey, at: number): void {
+    twinNoise(bytes, key, at);
   }
 
   createBits(bits: number): Bits {

@@ -12,7 +12,7 @@ import type {
   HostFiles,
 } from "../../src/base/host.ts";
 import type { Dice } from "./dice.ts";
-import type { Scheduler } from "./scheduler.ts";
+import type { Scheduler } from "../../src/workload/time/scheduler.ts";
 import type { Trace } from "./trace.ts";
 
 const PAGE = 4096;

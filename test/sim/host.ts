@@ -3,7 +3,7 @@ import { BlockError } from "../../src/base/errors.ts";
 import type { Clock, Host, Random } from "../../src/base/host.ts";
 import { Dice } from "./dice.ts";
 import { SimFiles } from "./files.ts";
-import { Scheduler } from "./scheduler.ts";
+import { Scheduler } from "../../src/workload/time/scheduler.ts";
 import { Trace } from "./trace.ts";
 
 /** A host whose every wait and number follows from its seed. */

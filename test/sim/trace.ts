@@ -1,5 +1,5 @@
 // What happened in a story, with virtual times, and a hash over all of it.
-import type { Scheduler } from "./scheduler.ts";
+import type { Scheduler } from "../../src/workload/time/scheduler.ts";
 
 /** The record of one story. */
 export class Trace {

@@ -98,6 +98,7 @@ describe("docs/API.md", () => {
     ["node", 90],
     ["browser", 90],
     ["v86", 15],
+    ["workload", 30],
   ] as const)("mentions every export of the entry %s", (entry, least) => {
     const names = exportsOf(`build/types/${entry}.d.ts`);
     expect(names.size).toBeGreaterThan(least);

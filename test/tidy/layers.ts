@@ -18,6 +18,7 @@ const ROWS = [
   "server",
   "store",
   "api",
+  "workload",
 ];
 const ENTRY = ROWS.length;
 const ENTRIES = /^src\/(cli|dashboard|adapters)\//;

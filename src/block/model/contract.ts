@@ -98,6 +98,8 @@ export interface DriverFacts {
   encrypted?(): boolean;
   /** Bytes taken on disk by this node's own storage. */
   allocatedBytes?(): Promise<number | undefined>;
+  /** The most bytes that its caches of metadata ever held. */
+  cachePeakBytes?(): number;
   /** Zeroes at creation: whether a new image of this kind reads as zeroes. */
   hasZeroInit?(): boolean;
 }

@@ -203,6 +203,11 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return below.allocatedBytes?.() ?? Promise.resolve(undefined);
   }
 
+  cachePeakBytes(): number {
+    const { l1, refcountTable, l2, refcountBlocks } = this.#image;
+    return [l1, refcountTable, l2, refcountBlocks].reduce((sum, { peakBytes }) => sum + peakBytes, 0);
+  }
+
   bitmapStore(): Qcow2Bitmaps | undefined {
     return this.#bitmaps;
   }

@@ -61,6 +61,7 @@ const WRITE_UNIT = 512;
 export class MetadataCache {
   readonly #init: CacheInit;
   readonly #tables = new Map<number, CachedTable>();
+  #mostTables = 0;
   readonly #loading = new Map<number, Promise<CachedTable>>();
   readonly #dirty = new Set<CachedTable>();
   /** Pieces that are kept; clean ones above it are dropped. */
@@ -79,6 +80,11 @@ export class MetadataCache {
   /** Pieces in memory. */
   get size(): number {
     return this.#tables.size;
+  }
+
+  /** The most bytes that it ever held. */
+  get peakBytes(): number {
+    return this.#mostTables * this.#init.tableBytes;
   }
 
   /** Pieces that wait for write-back. */
@@ -207,6 +213,7 @@ export class MetadataCache {
       users: 0,
     };
     this.#tables.set(offset, table);
+    this.#mostTables = Math.max(this.#mostTables, this.#tables.size);
     return table;
   }
 

@@ -1,5 +1,11 @@
-// Virtual time. Everything that will happen stands in one queue; between two entries all microtasks run, so that the
-// order of everything follows from the seed alone. No real clock is read.
+/**
+ * Virtual time. Everything that will happen stands in one queue; between two entries all microtasks run, and all that the
+ * platform does in a time of its own (reading a file, inflating a cluster) comes to its end, so that the order of everything
+ * follows from the seed alone.
+ *
+ * Invariants: no real clock is read; time never goes back; entries of one time happen in the order in which they were made.
+ */
+import { macrotask } from "./macrotask.ts";
 
 interface Entry {
   atMs: number;
@@ -8,21 +14,12 @@ interface Entry {
   live: boolean;
 }
 
-/** Resolves in a task of its own, when all microtasks have run. */
-export function macrotask(): Promise<void> {
-  return new Promise((resolve) => {
-    if (typeof setImmediate === "function") setImmediate(resolve);
-    else onMessage(resolve);
-  });
-}
-
-function onMessage(resolve: () => void): void {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => {
-    port1.close();
-    resolve();
-  };
-  port2.postMessage(0);
+/** How long `settle` goes on. */
+export interface SettleLimits {
+  /** Virtual milliseconds; default: no end. */
+  limitMs?: number;
+  /** Entries that may happen; default: no end. */
+  maxSteps?: number;
 }
 
 /** The queue of all that will happen. */
@@ -30,6 +27,9 @@ export class Scheduler {
   readonly #heap: Entry[] = [];
   #order = 0;
   #live = 0;
+  #outside = 0;
+  #outsideEnded: (() => void) | undefined;
+  /** Virtual milliseconds since the start. */
   nowMs = 0;
   /** Entries that have happened. */
   steps = 0;
@@ -51,27 +51,51 @@ export class Scheduler {
     };
   }
 
+  /** Resolves in `delayMs`. */
   sleep(delayMs: number): Promise<void> {
     return new Promise((resolve) => {
       this.after(delayMs, resolve);
     });
   }
 
-  /** Lets time go on until the promise settles. Rejects when nothing is left to happen, or after `limitMs` or `maxSteps`. */
-  async settle<T>(promise: Promise<T>, limits: { limitMs: number; maxSteps: number }): Promise<T> {
+  /** Work of the platform, which takes a time of its own: virtual time stands still until it has ended. */
+  outside<T>(work: Promise<T>): Promise<T> {
+    this.#outside += 1;
+    const end = (): void => {
+      this.#outside -= 1;
+      if (this.#outside === 0) this.#outsideEnded?.();
+    };
+    work.then(end, end);
+    return work;
+  }
+
+  /** Lets time go on until the promise settles. Rejects when nothing is left to happen, or beyond the limits. */
+  async settle<T>(
+    promise: Promise<T>,
+    { limitMs = Infinity, maxSteps = Infinity }: SettleLimits,
+  ): Promise<T> {
     let settled = false;
     const mark = (): void => {
       settled = true;
     };
     promise.then(mark, mark);
-    const endMs = this.nowMs + limits.limitMs;
-    const endStep = this.steps + limits.maxSteps;
+    const endMs = this.nowMs + limitMs;
+    const endStep = this.steps + maxSteps;
     for (;;) {
-      await macrotask();
+      await this.#quiet();
       if (settled) return promise;
       if (!this.step()) throw new Error(`stuck at ${this.nowMs} ms: nothing is left that could happen`);
-      if (this.nowMs > endMs) throw new Error(`not done after ${limits.limitMs} virtual milliseconds`);
-      if (this.steps > endStep) throw new Error(`not done after ${limits.maxSteps} steps`);
+      if (this.nowMs > endMs) throw new Error(`not done after ${limitMs} virtual milliseconds`);
+      if (this.steps > endStep) throw new Error(`not done after ${maxSteps} steps`);
+    }
+  }
+
+  /** Resolves when all microtasks have run and nothing of the platform's is under way. */
+  async #quiet(): Promise<void> {
+    await macrotask();
+    while (this.#outside > 0) {
+      await new Promise<void>((resolve) => (this.#outsideEnded = resolve));
+      await macrotask();
     }
   }
 

@@ -1,0 +1,173 @@
+/**
+ * `blockwright workload run FILE`: whatever happens, the document is printed, and it says what did.
+ */
+import { messageOf } from "../../../base/errors.ts";
+import { nodeDrivers, nodeHost } from "../../../node.ts";
+import { keepAlive } from "../../../platform/node/clock.ts";
+import { sameBytes } from "../../../platform/node/compare.ts";
+import {
+  type Plan,
+  type ResultDocument,
+  type RunOptions,
+  WorkloadError,
+  report,
+  runWorkload,
+} from "../../../workload.ts";
+import { isModelName } from "../../../workload/device/model.ts";
+import { emptyDocument } from "../../../workload/run/document.ts";
+import { bytesOf, timeOf } from "../../../workload/model/units.ts";
+import { gateOf } from "../../options/gate.ts";
+import { environment } from "./environment.ts";
+import { formatOf, note, readJson, readPlan, writeOut } from "./files.ts";
+import type { WorkloadFlags } from "./flags.ts";
+import { isMounted } from "./mounted.ts";
+import { versus } from "./versus.ts";
+
+const STATUS_OF_SIGNAL: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143 };
+
+/** Reads a whole number. Throws WorkloadError. */
+function whole(text: string, what: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new WorkloadError(`${what}: '${text}' is no whole number`);
+  return value;
+}
+
+function clockOf(text: string | undefined): "real" | "virtual" | undefined {
+  if (text === undefined || text === "real" || text === "virtual") return text;
+  throw new WorkloadError(`--clock: '${text}' is neither real nor virtual`);
+}
+
+async function deviceOf(text: string | undefined): Promise<unknown> {
+  return text === undefined || isModelName(text) ? text : readJson(text);
+}
+
+/** Limits of the command line: each worker ends there, if not before. */
+function limited(plan: Plan, flags: WorkloadFlags): Plan {
+  const requests = flags.requests === undefined ? undefined : whole(flags.requests, "--requests");
+  const durationNs = flags.runtime === undefined ? undefined : timeOf(numeric(flags.runtime), "--runtime");
+  if (requests === 0 || durationNs === 0) throw new WorkloadError("a run of nothing");
+  const workers = plan.workers.map((worker) => {
+    const { until } = worker;
+    return {
+      ...worker,
+      until: {
+        ...until,
+        ...(requests === undefined ? {} : { requests: Math.min(requests, until.requests ?? Infinity) }),
+        ...(durationNs === undefined
+          ? {}
+          : { durationNs: Math.min(durationNs, until.durationNs ?? Infinity) }),
+      },
+    };
+  });
+  return { ...plan, workers };
+}
+
+function numeric(text: string): number | string {
+  return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+}
+
+async function optionsOf(flags: WorkloadFlags, signal: AbortSignal): Promise<RunOptions> {
+  const clock = clockOf(flags.clock);
+  const device = await deviceOf(flags.device);
+  return {
+    platform: { host: nodeHost(), drivers: nodeDrivers, equals: sameBytes, isMounted, environment },
+    ...(clock === undefined ? {} : { clock }),
+    ...(device === undefined ? {} : { device }),
+    ...(flags.seed === undefined ? {} : { seed: whole(flags.seed, "--seed") }),
+    ...(flags.target === undefined ? {} : { target: flags.target }),
+    ...(flags.size === undefined ? {} : { size: bytesOf(numeric(flags.size), "--size") }),
+    ...(flags.direct === undefined ? {} : { direct: flags.direct }),
+    overwrite: flags.overwrite ?? false,
+    digestDisk: flags.diskDigest,
+    gate: gateOf(flags.gate),
+    signal,
+  };
+}
+
+/** What is known of a run that did not begin. */
+function failedDocument(file: string | undefined, flags: WorkloadFlags, error: unknown): ResultDocument {
+  const seed = Number(flags.seed ?? 1);
+  const clock = flags.clock ?? (flags.device === undefined ? "real" : "virtual");
+  const known = emptyDocument({
+    workload: file ?? "",
+    seed: Number.isSafeInteger(seed) ? seed : 1,
+    clock: clock === "virtual" ? clock : "real",
+    device: flags.device ?? null,
+  });
+  const code = error instanceof WorkloadError ? { code: "INPUT" } : {};
+  return { ...known, errors: [{ message: messageOf(error), ...code }] };
+}
+
+async function documentOf(
+  files: readonly string[],
+  flags: WorkloadFlags,
+  signal: AbortSignal,
+): Promise<ResultDocument> {
+  const [file, ...more] = files;
+  try {
+    const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
+    if (unknown !== undefined) throw new WorkloadError(`unknown option '${unknown}'`);
+    if (file === undefined || more.length > 0) throw new WorkloadError("expecting one workload file");
+    const options = await optionsOf(flags, signal);
+    const plan = limited(await readPlan(file), flags);
+    if (flags.vs !== undefined)
+      return await versus(plan, options, { command: flags.vs, pairs: pairsOf(flags) });
+    return await repeated(plan, options, flags.repeat === undefined ? 1 : pairsOf(flags));
+  } catch (error) {
+    return failedDocument(file, flags, error);
+  }
+}
+
+function pairsOf({ repeat = "15" }: WorkloadFlags): number {
+  const count = whole(repeat, "--repeat");
+  if (count === 0) throw new WorkloadError("--repeat: a run of nothing");
+  return count;
+}
+
+/** The last of several runs, with how long each of them took. */
+async function repeated(plan: Plan, options: RunOptions, times: number): Promise<ResultDocument> {
+  const samplesNs: number[] = [];
+  let last = await runWorkload(plan, options);
+  samplesNs.push(last.elapsedNs);
+  while (samplesNs.length < times && last.status === "done") {
+    last = await runWorkload(plan, options);
+    samplesNs.push(last.elapsedNs);
+  }
+  return times === 1 ? last : { ...last, samplesNs };
+}
+
+function statusOf({ status, errors }: ResultDocument, signal: string | undefined): number {
+  if (signal !== undefined) return STATUS_OF_SIGNAL[signal]!;
+  if (status === "done") return 0;
+  return errors.some(({ code }) => code === "INPUT") ? 2 : 1;
+}
+
+/** Runs a workload; resolves with the exit status. */
+export async function runFile(files: readonly string[], flags: WorkloadFlags): Promise<number> {
+  const abort = new AbortController();
+  let ended: string | undefined;
+  const end = (signal: NodeJS.Signals): void => {
+    ended ??= signal;
+    abort.abort(new Error(`cancelled by ${signal}`));
+  };
+  process.on("SIGINT", end).on("SIGTERM", end);
+  const alive = keepAlive();
+  try {
+    let document = await documentOf(files, flags, abort.signal);
+    let form: ReturnType<typeof formatOf> = "json";
+    try {
+      form = formatOf(flags.output);
+    } catch (error) {
+      document = failedDocument(files[0], flags, error);
+    }
+    for (const { name, where } of document.ignored) note(`ignored: ${name} (${where})`);
+    for (const text of document.notes) note(text);
+    for (const { message, times = 1 } of document.errors)
+      note(times > 1 ? `${message} (${times} times)` : message);
+    const written = await writeOut(flags, report(document, form));
+    return statusOf(document, ended) || written;
+  } finally {
+    alive();
+    process.off("SIGINT", end).off("SIGTERM", end);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * What a gate looks at in a result: exact figures, of which more is worse. On the virtual clock all of them follow from the code,
+ * the workload and the seed; on the real one only those that no clock is in.
+ */
+import { type Operation, WorkloadError, operations } from "../model/plan.ts";
+import type { ResultDocument } from "../run/document.ts";
+import type { OperationResult } from "../stats/tally.ts";
+
+/** One figure. */
+export interface Metric {
+  readonly name: string;
+  readonly value: number;
+  /** It comes from a clock, or from what happens at once. */
+  readonly timed: boolean;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Checks that a value is a result of a run. Throws WorkloadError, naming it. */
+export function asResult(value: unknown, what: string): ResultDocument {
+  if (!isObject(value) || value["format"] !== "blockwright-workload-result")
+    throw new WorkloadError(`${what} is no result of 'workload run'`);
+  const isWhole =
+    typeof value["elapsedNs"] === "number" &&
+    isObject(value["totals"]) &&
+    isObject(value["digest"]) &&
+    Array.isArray(value["devices"]) &&
+    (value["clock"] === "real" || value["clock"] === "virtual");
+  if (!isWhole) throw new WorkloadError(`${what} is a result that is not whole`);
+  return value as unknown as ResultDocument;
+}
+
+function ofOperation(operation: Operation, result: OperationResult): Metric[] {
+  const { response } = result;
+  const metric = (name: string, value: number, timed: boolean): Metric => ({
+    name: `${operation}.${name}`,
+    value,
+    timed,
+  });
+  return [
+    metric("requests", result.requests, false),
+    metric("bytes", result.bytes, false),
+    metric("errors", result.errors, false),
+    metric("response.meanNs", response.meanNs, true),
+    ...["p50", "p99", "p99.9"].flatMap((name) => {
+      const value = response.percentilesNs[name];
+      return value === undefined ? [] : [metric(`response.${name}Ns`, value, true)];
+    }),
+  ];
+}
+
+function ofDevices({ devices }: ResultDocument): Metric[] {
+  if (devices.length === 0) return [];
+  const sum = (of: "requests" | "bytes", operation: Operation): number =>
+    devices.reduce((total, device) => total + device[of][operation], 0);
+  const busyNs = devices.reduce((total, device) => total + device.busyNs, 0);
+  return [
+    ...operations.flatMap((operation) => [
+      { name: `device.${operation}.requests`, value: sum("requests", operation), timed: false },
+      { name: `device.${operation}.bytes`, value: sum("bytes", operation), timed: false },
+    ]),
+    { name: "device.busyNs", value: busyNs, timed: true },
+  ];
+}
+
+/** The figures of a result, in one order. */
+export function metricsOf(result: ResultDocument): Metric[] {
+  const { resources } = result;
+  return [
+    { name: "elapsedNs", value: result.elapsedNs, timed: true },
+    ...operations.flatMap((operation) => {
+      const total = result.totals[operation];
+      return total ? ofOperation(operation, total) : [];
+    }),
+    ...ofDevices(result),
+    ...(resources
+      ? [
+          { name: "arenaPeakBytes", value: resources.arenaPeakBytes, timed: true },
+          { name: "cachePeakBytes", value: resources.cachePeakBytes, timed: true },
+        ]
+      : []),
+  ];
+}

@@ -1,0 +1,267 @@
+/**
+ * Running a workload: an engine over the real clock or a virtual one, the disk, the workers in their order, and the document.
+ *
+ * Invariant: whatever goes wrong, there is a document, and it says what did.
+ */
+import { makeEngine } from "../../api/engine.ts";
+import type { Answer } from "../../base/answer.ts";
+import { AssertionError } from "../../base/assert.ts";
+import { closing } from "../../base/closing.ts";
+import { errnoOf, messageOf } from "../../base/errors.ts";
+import { MiB } from "../../base/limits.ts";
+import { RangeLock } from "../../base/range-lock.ts";
+import { onAbort } from "../../base/signals.ts";
+import type { Kernels } from "../../kernels/kernels.ts";
+import type { Engine } from "../../machine/engine.ts";
+import { DeviceBay } from "../device/driver.ts";
+import { type Plan, WorkloadError, writes } from "../model/plan.ts";
+import { steadyState } from "../stats/steady.ts";
+import { Tally } from "../stats/tally.ts";
+import { Timeline } from "../stats/timeline.ts";
+import { Digest, diskDigest, hex } from "../stream/digest.ts";
+import { type VirtualHost, virtualHost } from "../time/host.ts";
+import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
+import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
+import { extentOf, mayCollide, neededBytes } from "./extents.ts";
+import { Failures } from "./failures.ts";
+import { type RunOptions, type Setting, settingOf } from "./setting.ts";
+import { type Target, openTarget } from "./target.ts";
+import { type RunContext, Worker } from "./worker.ts";
+
+/** Of a run's engine: a request's own memory is outside of it. */
+const ARENA_BYTES = 24 * MiB;
+
+/** How long a run on the real clock goes on before it lets the platform's events through, ms. */
+const BREATH_MS = 10;
+
+/** A mutable document. */
+type Draft = { -readonly [K in keyof ResultDocument]: ResultDocument[K] };
+
+function resultError(error: unknown): ResultError {
+  if (error instanceof WorkloadError) return { message: error.message, code: "INPUT" };
+  if (error instanceof AssertionError) return { message: error.message };
+  return { message: messageOf(error), code: errnoOf(error) };
+}
+
+/** Runs a workload. Resolves with the document, also of a run that failed or was cancelled by the signal. */
+export async function runWorkload(plan: Plan, options: RunOptions): Promise<ResultDocument> {
+  const document: Draft = emptyDocument({
+    workload: plan.name,
+    seed: options.seed ?? plan.wishes.seed ?? 1,
+    clock: options.clock ?? plan.wishes.clock ?? "real",
+    device: null,
+  });
+  document.ignored = plan.ignored;
+  try {
+    const setting = settingOf(plan, options);
+    document.clock = setting.clock;
+    document.device = setting.model?.name ?? null;
+    document.deviceModel = setting.model?.source ?? null;
+    if (plan.workers.length === 0) throw new WorkloadError("the workload has no worker that does any I/O");
+    await new WorkloadRun(setting, document).run();
+    if (options.signal?.aborted && document.errors.length === 0)
+      document.errors = [{ message: messageOf(options.signal.reason) }];
+  } catch (error) {
+    document.errors = [...document.errors, resultError(error)];
+    document.status = options.signal?.aborted ? "cancelled" : "failed";
+  }
+  return document;
+}
+
+/** One run. */
+class WorkloadRun {
+  readonly #setting: Setting;
+  readonly #document: Draft;
+  readonly #virtual: VirtualHost | undefined;
+  readonly #pacer: Pacer;
+  readonly #bay: DeviceBay | undefined;
+  readonly #engine: Engine;
+  readonly #failures = new Failures();
+  readonly #stop = new AbortController();
+  readonly #timeline = new Timeline();
+  readonly #notes: string[] = [];
+
+  constructor(setting: Setting, document: Draft) {
+    this.#setting = setting;
+    this.#document = document;
+    const { options, seed, clock, model } = setting;
+    const { host, drivers, equals } = options.platform;
+    this.#virtual = clock === "virtual" ? virtualHost(host, seed) : undefined;
+    const own = this.#virtual ?? host;
+    this.#pacer = this.#virtual ? virtualPacer(own.clock) : realPacer(own.clock);
+    const bay = model && new DeviceBay({ model, seed, pacer: this.#pacer });
+    this.#bay = bay;
+    this.#engine = makeEngine(
+      {
+        host: own,
+        drivers: bay ? drivers.map((type) => bay.wrap(type)) : drivers,
+        ...(equals ? { equals } : {}),
+      },
+      {
+        kernels: options.kernels ?? "auto",
+        arenaBytes: ARENA_BYTES,
+        ...(options.gate ? { gate: options.gate } : {}),
+      },
+    );
+  }
+
+  async run(): Promise<void> {
+    const whole = closing(
+      () => this.#onDisk(),
+      () => this.#engine.close(),
+    );
+    await (this.#virtual ? this.#virtual.scheduler.settle(whole, {}) : whole);
+  }
+
+  async #onDisk(): Promise<void> {
+    const { plan, options } = this.#setting;
+    const { wishes } = plan;
+    const target = await openTarget(
+      this.#engine,
+      {
+        target: options.target ?? this.#ownTarget(),
+        bytes: options.size ?? wishes.size ?? neededBytes(plan.workers),
+        writes: plan.workers.some(writes),
+        overwrite: options.overwrite ?? false,
+        direct: options.direct ?? wishes.direct ?? false,
+        makes: options.makes ?? plan.format === "fio",
+      },
+      options.platform.isMounted,
+    );
+    this.#document.target = target.told;
+    this.#notes.push(...target.notes);
+    await closing(
+      () => this.#measure(target),
+      () => target.backend.close(),
+      () => target.node.close(),
+    );
+  }
+
+  /** The disk that the file names. Files of a job file are real ones, and take no part in a run in virtual time. */
+  #ownTarget(): unknown {
+    const { plan } = this.#setting;
+    return this.#virtual && plan.format === "fio" ? undefined : plan.wishes.target;
+  }
+
+  async #measure(target: Target): Promise<void> {
+    const { options, plan } = this.#setting;
+    const forget = onAbort(options.signal, () => this.#stop.abort());
+    const environment = this.#virtual ? undefined : options.platform.environment;
+    const before = environment?.();
+    const context = this.#context(target);
+    const workers = plan.workers.map(
+      (each, index) =>
+        new Worker(context, {
+          plan: each,
+          index,
+          extent: extentOf(each, target.told.length, (text) => this.#notes.push(text)),
+        }),
+    );
+    if (this.#bay) this.#bay.isLive = true;
+    await this.#runAll(workers);
+    if (this.#bay) this.#bay.isLive = false;
+    forget();
+    this.#tell(workers, context.beginNs);
+    this.#document.environment = environment?.(before) ?? null;
+    await this.#digest(workers, target);
+  }
+
+  #context({ backend }: Target): RunContext {
+    const { plan, seed } = this.#setting;
+    const breathe = this.#virtual ? undefined : this.#breather();
+    return {
+      backend,
+      kernels: this.#kernels,
+      pacer: this.#pacer,
+      seed,
+      lock: mayCollide(plan.workers) ? new RangeLock() : undefined,
+      timeline: this.#timeline,
+      beginNs: this.#pacer.nowNs(),
+      stop: this.#stop.signal,
+      failed: (failure, isFatal) => {
+        this.#failures.add(failure, isFatal);
+        if (isFatal) this.#stop.abort();
+      },
+      ...(breathe ? { breathe } : {}),
+    };
+  }
+
+  get #kernels(): Kernels {
+    return this.#engine.graph.kernels;
+  }
+
+  /** Where requests are answered at once, nothing else would ever run. */
+  #breather(): () => Answer<void> {
+    const { clock } = this.#engine.graph.host;
+    let lastMs = clock.nowMs();
+    return () => {
+      const now = clock.nowMs();
+      if (now - lastMs < BREATH_MS) return undefined;
+      lastMs = now;
+      return clock.turn();
+    };
+  }
+
+  /** All workers, each after those that it waits for. */
+  async #runAll(workers: readonly Worker[]): Promise<void> {
+    const ends: Promise<void>[] = [];
+    for (const worker of workers) {
+      const before = worker.plan.after.flatMap((index) => ends[index] ?? []);
+      ends.push(
+        Promise.all(before).then(async () => {
+          await worker.run();
+          if (worker.plan.endsAll) this.#stop.abort();
+        }),
+      );
+    }
+    await Promise.all(ends);
+  }
+
+  #tell(workers: readonly Worker[], beginNs: number): void {
+    const document = this.#document;
+    const { options } = this.#setting;
+    const endNs = Math.max(...workers.map((worker) => worker.endNs));
+    const totals = new Tally();
+    for (const worker of workers) totals.add(worker.tally);
+    document.elapsedNs = endNs - beginNs;
+    document.totals = totals.results(document.elapsedNs);
+    document.workers = workers.map((worker) => ({
+      name: worker.plan.name,
+      beginNs: worker.beginNs - beginNs,
+      endNs: worker.endNs - beginNs,
+      requests: worker.sent,
+      digest: { requests: hex(worker.requests.value), data: hex(worker.data.value) },
+      operations: worker.tally.results(worker.endNs - worker.beginNs),
+    }));
+    const timeline = this.#timeline.toJSON();
+    document.timeline = timeline;
+    document.steadyState = steadyState(timeline.requests, timeline.intervalNs) ?? null;
+    document.devices = this.#bay?.counts ?? [];
+    document.resources = this.#resources();
+    document.notes = this.#notes;
+    document.errors = this.#failures.errors;
+    document.status = this.#failures.isFatal ? "failed" : options.signal?.aborted ? "cancelled" : "done";
+  }
+
+  #resources(): Resources {
+    const { graph } = this.#engine;
+    const caches = [...graph.nodes].map(({ driver }) => driver.cachePeakBytes?.() ?? 0);
+    return {
+      arenaPeakBytes: graph.arena.peak,
+      cachePeakBytes: caches.reduce((sum, bytes) => sum + bytes, 0),
+    };
+  }
+
+  async #digest(workers: readonly Worker[], { backend }: Target): Promise<void> {
+    const [requests, data] = [new Digest(this.#kernels), new Digest(this.#kernels)];
+    for (const worker of workers) {
+      requests.word(worker.requests.value);
+      data.word(worker.data.value);
+    }
+    const digest = { requests: hex(requests.value), data: hex(data.value), disk: null };
+    this.#document.digest = digest;
+    if (this.#setting.options.digestDisk === false) return;
+    const disk = await diskDigest(backend, this.#kernels);
+    this.#document.digest = { ...digest, disk: hex(disk) };
+  }
+}

@@ -1,0 +1,105 @@
+/** The gate: equal results are no worse, one flush more in a hundred writes is, and noise gives no verdict. */
+import { describe, expect, it } from "vitest";
+import { type ResultDocument, type WorkloadJson, gate, runWorkload } from "../../../src/workload.ts";
+import { compareText } from "../../../src/workload/gate/compare.ts";
+
+const workload: WorkloadJson = {
+  size: "4M",
+  workers: [{ mix: "write", locality: "random", requests: 400, depth: 4, flushEvery: 50 }],
+};
+
+const base = await runWorkload(workload);
+
+/** The result with a figure changed. */
+function changed(change: (result: Record<string, unknown>) => void): ResultDocument {
+  const copy = structuredClone(base) as unknown as Record<string, unknown>;
+  change(copy);
+  return copy as unknown as ResultDocument;
+}
+
+describe("on the virtual clock", () => {
+  it("the same run is no worse, again and again", async () => {
+    for (let i = 0; i < 5; i++)
+      expect(gate(base, await runWorkload(workload))).toEqual({
+        verdict: "no worse",
+        worse: [],
+        better: [],
+        notes: [],
+      });
+  });
+
+  it("one flush more in a hundred writes is worse", async () => {
+    const more = await runWorkload({ ...workload, workers: [{ ...workload.workers![0]!, flushEvery: 48 }] });
+    const { verdict, worse } = gate(base, more);
+    expect(verdict).toBe("worse");
+    expect(worse.map(({ name }) => name)).toContain("device.flush.requests");
+  });
+
+  it("a slower device is worse, a faster one is not", async () => {
+    const slow = await runWorkload(workload, { device: "disk" });
+    expect(gate(base, slow).verdict).toBe("worse");
+    expect(gate(slow, base).verdict).toBe("no worse");
+    expect(gate(slow, base).notes).toEqual(["the devices differ: disk and ssd"]);
+  });
+
+  it("a tolerance is one", () => {
+    const slower = changed((copy) => (copy["elapsedNs"] = Math.round(base.elapsedNs * 1.01)));
+    expect(gate(base, slower).verdict).toBe("worse");
+    expect(gate(base, slower, { tolerancePercent: 2 }).verdict).toBe("no worse");
+  });
+});
+
+describe("no verdict", () => {
+  it.each<[string, (copy: Record<string, unknown>) => void]>([
+    ["the seeds differ: 1 and 2", (copy) => (copy["seed"] = 2)],
+    ["the clocks differ: virtual and real", (copy) => (copy["clock"] = "real")],
+    ["the new run was cancelled", (copy) => (copy["status"] = "cancelled")],
+  ])("%s", (note, change) => {
+    expect(gate(base, changed(change))).toMatchObject({ verdict: "no verdict", notes: [note] });
+  });
+
+  it("a run that failed now is worse", () => {
+    expect(
+      gate(
+        base,
+        changed((copy) => (copy["status"] = "failed")),
+      ).verdict,
+    ).toBe("worse");
+  });
+});
+
+describe("on the real clock", () => {
+  const real = (samplesNs: readonly number[]): ResultDocument =>
+    changed((copy) => Object.assign(copy, { clock: "real", samplesNs }));
+  const noisy = (factor: number, spread: number): number[] =>
+    Array.from({ length: 15 }, (_, i) => factor * (1e9 + ((i * 7919) % 15) * spread));
+
+  it("one run says nothing", () => {
+    const verdict = gate(real([]), real([]));
+    expect(verdict.verdict).toBe("no verdict");
+    expect(verdict.notes[0]).toContain("needs 5 runs");
+  });
+
+  it("an interval decides, or noise forbids it", () => {
+    expect(gate(real(noisy(1, 1e6)), real(noisy(1.1, 1e6))).verdict).toBe("worse");
+    expect(gate(real(noisy(1, 1e6)), real(noisy(1, 1e6)))).toMatchObject({
+      verdict: "no worse",
+      interval: { ratio: 1, pairs: 15 },
+    });
+    expect(gate(real(noisy(1, 1e8)), real(noisy(1.05, 2e8).toReversed())).verdict).toBe("no verdict");
+  });
+});
+
+it.each([undefined, 5, {}, { format: "blockwright-workload-result" }])("%j is no result", (value) => {
+  expect(() => gate(value, base)).toThrow("the base is");
+  expect(() => gate(base, value)).toThrow("the new result is");
+});
+
+it("a comparison tells each figure and whether the runs did the same", () => {
+  const text = compareText(
+    base,
+    changed((copy) => (copy["elapsedNs"] = base.elapsedNs * 2)),
+  );
+  expect(text).toContain("requests: same (");
+  expect(text).toMatch(/elapsedNs: \d+ -> \d+ \(\+100\.000 %\)/);
+});
