@@ -439,4 +439,12 @@ it("says what lies over and under a job as QEMU does", async () => {
   const [mine, its] = [await only(ours([...args, "-S"])), await only(theirs(args))];
   expect(its.length).toBeGreaterThan(lines.length);
   expect(mine).toEqual(its);
+
+it("takes the word of -gate as the verbs and the daemon do", () => {
+  // What comes after it is refused at once.
+  const refusal = (word: string): string => ended(ours(["-gate", word, "-hda", "nonexist"])).stderr;
+  for (const word of ["deny", "local,https://images.example.org"])
+    expect(refusal(word)).toContain("nonexist");
+  for (const word of ["open", "local,ftp://images.example.org"])
+    expect(refusal(word)).toContain("one of deny, same-dir, local, all");
 });

@@ -28,7 +28,7 @@ export function usage(): string {
   -qtest <the same>, -accel qtest
                          the test protocol, with a clock that stands still until it is stepped
   -S                     the machine is paused at first
-  -gate deny|same-dir|local|all
+  -gate deny|same-dir|local|all[,https://<host>…]
                          which files an image may name to be opened (default: local)
   -pidfile <file>, -daemonize, -version, -help
 `;

@@ -6,7 +6,8 @@
 import { messageOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import { errnoOf } from "../../base/errors.ts";
-import { type GatePolicy, gatePolicies } from "../../block/model/gate.ts";
+import { gatePolicies } from "../../block/model/gate.ts";
+import { defaultGate, type GateChoice, readGate } from "../options/gate.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
 import { qemuRelease, version } from "../../version.ts";
@@ -85,8 +86,8 @@ export async function machine(args: string[]): Promise<number> {
   if (early !== undefined) return early;
   const wrong = unsupported(options);
   if (wrong !== undefined) return fail(wrong);
-  const wanted = lastValue(options, "gate") ?? "local";
-  const gate = gatePolicies.find((policy) => policy === wanted);
+  const wanted = lastValue(options, "gate");
+  const gate = wanted === undefined ? defaultGate : readGate(wanted);
   if (gate === undefined) return fail(`-gate ${wanted}: one of ${gatePolicies.join(", ")} is expected`);
   if (options.some(({ name }) => name === "daemonize"))
     return daemonize(
@@ -111,7 +112,7 @@ function unsupported(options: readonly GivenOption[]): string | undefined {
     : undefined;
 }
 
-async function run(options: readonly GivenOption[], gate: GatePolicy): Promise<number> {
+async function run(options: readonly GivenOption[], gate: GateChoice): Promise<number> {
   const program = new MachineProgram({
     gate,
     // Under qtest the virtual clock stands still, and with it whatever is held back.

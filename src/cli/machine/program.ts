@@ -3,12 +3,12 @@
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
-import { fileGate, type GatePolicy } from "../../block/model/gate.ts";
 import { throttleBy } from "../../block/throttle/throttle.ts";
+import { type GateChoice, gateOf } from "../options/gate.ts";
 import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
-import { createEngine, type Engine, nodeHost } from "../../node.ts";
+import { createEngine, type Engine } from "../../node.ts";
 import { runHmp } from "../../server/monitor/hmp/run.ts";
 import { serveHmp } from "../../server/monitor/hmp/serve.ts";
 import { machineHmp, machineRegistry } from "../../server/monitor/machine/commands.ts";
@@ -62,11 +62,11 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused, isStill }: { gate: GatePolicy; isPaused: boolean; isStill: boolean }) {
+  constructor({ gate, isPaused, isStill }: { gate: GateChoice; isPaused: boolean; isStill: boolean }) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = createEngine({ gate: fileGate(gate, nodeHost()) });
+    this.#engine = createEngine({ gate: gateOf(gate), warnUnflushed: false });
     this.#engine.graph.isForGuests = true;
     if (isStill) throttleBy(this.#engine.graph, this.#clock);
     if (isPaused) this.#engine.machine.holdAtStart();

@@ -86,6 +86,43 @@ export class Bench implements AsyncDisposable {
     expect(await tab.call("guestRead", lba, count)).toEqual({ status: 0, checksum: guestChecksum(data) });
   }
 
+  /**
+   * With v86 on the page: boot over HTTP, fill, lose the server, stop, go on when it is back, finish. In the end the disk holds what it
+   * must; `missing` is a sector that the guest had to wait for.
+   */
+  async throughALoss(tab: Tab): Promise<{ missing: number }> {
+    const { base, server, expected } = this;
+    await tab.call("create", base);
+    await tab.call("open", base);
+    await tab.call("fill", { speed: 2 * MiB, onError: "stop" });
+    await tab.call("boot", {});
+    await this.write(tab, { lba: 100, seed: 1, count: 16 });
+    await this.read(tab, { lba: 96, count: 32 });
+    await tab.until("under way", ({ job }) => job!.offset >= MiB);
+
+    await server.stop();
+    const paused = await tab.until("paused", ({ job }) => job?.status === "paused");
+    expect(paused.job).toMatchObject({ ioStatus: "failed" });
+    const ticks = paused.guest.ticks + 5;
+    await tab.until("ticking", ({ guest }) => guest.ticks >= ticks);
+    const missing = expected.byteLength / 512 - 1024;
+    const answer = this.read(tab, { lba: missing, count: 16 });
+    const stopped = await tab.until("stopped", ({ guest }) => !guest.runs);
+    expect(stopped.machine).toBe("io-error");
+    expect(stopped.events).toEqual(["BLOCK_IO_ERROR", "STOP"]);
+
+    await server.listen();
+    await tab.call("cont");
+    await answer;
+    await tab.call("resumeJob");
+    await this.write(tab, { lba: missing + 3, seed: 2, count: 5 });
+    const done = await tab.until("concluded", ({ job }) => job?.status === "concluded");
+    expect(done.job).toMatchObject({ error: null, offset: expected.byteLength });
+    expect(done.guest).toMatchObject({ errors: 0, runs: true });
+    expect(sha256(await tab.content(this.app, "disk"))).toBe(sha256(expected));
+    return { missing };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.browser.kill();
     this.profile.remove();
