@@ -123,8 +123,8 @@ export interface NewFileOptions {
 export interface FileDraft {
   /** The new file, empty at first, with the other's owner and mode. */
   readonly path: string;
-  /** It takes the other's place, durably. EBUSY where the name means another file by now. */
-  publish(): Promise<void>;
+  /** It takes the other's place, once it is durable if that is asked for. EBUSY where the name means another file by now. */
+  publish(options: { durable: boolean }): Promise<void>;
   /** Removes it, and leaves what was there. */
   discard(): Promise<void>;
 }

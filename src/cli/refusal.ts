@@ -3,17 +3,21 @@
  * they carry beside their words, as QEMU's programs print it.
  */
 import { detailOf, messageOf } from "../base/errors.ts";
+import type { Errno } from "../base/errno.ts";
 import { programName } from "./program.ts";
 
 /** A refusal with its own lines and exit status. */
 export class Refusal extends Error {
   readonly lines: readonly string[];
   readonly status: number | undefined;
+  /** What went wrong below, where that decides how it goes on. */
+  readonly code: Errno | undefined;
 
-  constructor(lines: string | readonly string[], status?: number) {
+  constructor(lines: string | readonly string[], status?: number, code?: Errno) {
     super(typeof lines === "string" ? lines : lines.join("\n"));
     this.lines = typeof lines === "string" ? [lines] : lines;
     this.status = status;
+    this.code = code;
   }
 }
 

@@ -67,6 +67,59 @@ describe("a file that can't be made whole", () => {
   });
 });
 
+describe("a copy that fails", () => {
+  // Half of the source can't be read: behind it qemu-img leaves half a disk in the place of what was there.
+  const rules = '[inject-error]\nevent = "read_aio"\nerrno = "5"\nsector = "8192"\n';
+
+  it.each([
+    ["convert -f raw -O qcow2 blkdebug:rules:source there", /reading at byte/],
+    ["convert -f raw -O raw blkdebug:rules:source file:there", /reading at byte/],
+    ["convert -f raw -O raw -t none blkdebug:rules:source link", /reading at byte/],
+    ["convert -f raw -O qcow2 -B base -F raw blkdebug:rules:source there", /reading at byte/],
+    ["dd -f raw -O raw if=blkdebug:rules:source of=there bs=1M", /reading from input/],
+  ])("leaves what was there: %s", (line, words) => {
+    symlinkSync("there", join(folder, "link"));
+    writeFileSync(join(folder, "source"), Buffer.alloc(8 << 20, 7));
+    writeFileSync(join(folder, "base"), Buffer.alloc(1 << 20));
+    writeFileSync(join(folder, "rules"), rules);
+    const { status, stderr } = run(line);
+    expect(stderr).toMatch(words);
+    expect(status).toBe(1);
+    expect(readFileSync(join(folder, "there"), "utf8")).toBe(OLD);
+    expect(readdirSync(folder).toSorted()).toEqual(["base", "link", "rules", "source", "there"]);
+    expect(stderr).not.toContain(".new");
+  });
+
+  it("leaves what was there where the file may not grow so far", () => {
+    writeFileSync(join(folder, "source"), Buffer.alloc(8 << 20, 7));
+    for (const line of [
+      "convert -f raw -O qcow2 source there",
+      "convert -f raw -O raw source there",
+      "dd -f raw if=source of=there",
+    ]) {
+      const { status, stderr } = run(line, { most: 2048 });
+      expect(stderr, line).toMatch(/too large/i);
+      expect(status).toBe(1);
+      expect(readFileSync(join(folder, "there"), "utf8")).toBe(OLD);
+      expect(readdirSync(folder).toSorted()).toEqual(["source", "there"]);
+    }
+  });
+
+  it("is the new image, and nothing else, where it succeeds", () => {
+    writeFileSync(join(folder, "source"), Buffer.alloc(1 << 20, 7));
+    for (const line of ["convert -f raw -O raw source there", "dd -f raw -O raw if=source of=there"]) {
+      writeFileSync(join(folder, "there"), OLD);
+      expect(run(line)).toEqual({ status: 0, stderr: "" });
+      expect(readFileSync(join(folder, "there")).equals(Buffer.alloc(1 << 20, 7))).toBe(true);
+      expect(readdirSync(folder).toSorted()).toEqual(["source", "there"]);
+    }
+    // An image is not made over its own backing file, though it would lie beside it for a while.
+    const own = "convert -f raw -O qcow2 -B there -F raw source there";
+    expect(run(own)).toMatchObject({ status: 1 });
+    expect(readFileSync(join(folder, "there")).length).toBe(1 << 20);
+  });
+});
+
 describe("a file that is made in another's place", () => {
   it("has the name to which a link leads, and the mode", () => {
     chmodSync(join(folder, "there"), 0o640);

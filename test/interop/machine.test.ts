@@ -439,6 +439,7 @@ it("says what lies over and under a job as QEMU does", async () => {
   const [mine, its] = [await only(ours([...args, "-S"])), await only(theirs(args))];
   expect(its.length).toBeGreaterThan(lines.length);
   expect(mine).toEqual(its);
+});
 
 it("takes the word of -gate as the verbs and the daemon do", () => {
   // What comes after it is refused at once.

@@ -81,9 +81,9 @@ class Draft implements FileDraft {
     this.#lane = lane;
   }
 
-  async publish(): Promise<void> {
+  async publish({ durable }: { durable: boolean }): Promise<void> {
     const { path: to, facts, file } = this.#old;
-    await this.#sync();
+    if (durable) await this.#sync();
     const now = (await this.#lane.make({ call: "stat", path: to }, "create")) as FileFacts;
     const identity = (of: FileFacts): string => identityOf(of, () => to);
     if (identity(now) !== identity(facts))

@@ -9,20 +9,18 @@ import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
 import { findDriver } from "../../../block/model/formats.ts";
 import { convert as convertNode, type ConvertOptions, type Node, type UnreadRange } from "../../../node.ts";
-import { CopyError, CopyStatusError } from "../../../node.ts";
+import { CopyError, CopyStatusError, measure } from "../../../node.ts";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionsHelp } from "../../options/rows.ts";
-import { layerIn } from "../../targets.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
 import { holdImage, openImage } from "../../images.ts";
-import { newFileName } from "../../../block/graph/storage-name.ts";
-import { cacheMode } from "../../options/cache.ts";
-import { Refusal, told } from "../../refusal.ts";
+import { type CacheMode, cacheMode } from "../../options/cache.ts";
+import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
 import { type ConvertNumbers, convertNumbers, type NumberFlags } from "./numbers.ts";
-import { makeImage } from "../create/run.ts";
+import { intoNewTarget } from "../create/new-target.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
 /** Options of the verb. */
@@ -138,8 +136,45 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   const cache = cacheMode(flags.cache ?? "unsafe", "cache");
   if (flags.targetIsZero && backing !== undefined)
     throw new Refusal("Cannot use --target-is-zero when the destination image has a backing file");
-  if (options) await makeTarget(verb, { options, target, sources });
-  const node = await openImage(verb, target, {
+  const into = (name: string): Promise<void> =>
+    fillTarget(verb, wanted, { name, options, cache, hasBacking: backing !== undefined });
+  try {
+    if (!options) await into(target);
+    else
+      await intoNewTarget(
+        verb,
+        {
+          name: target,
+          options,
+          sources,
+          doing: `converting ${options.format}`,
+          isSource: `Failed to get "write" lock\nIs another process using the image [${target}]?`,
+          durable: !cache["no-flush"],
+          neededBytes: () => neededBytes(wanted, options),
+        },
+        into,
+      );
+  } catch (error) {
+    throw reason(error);
+  }
+}
+
+interface Target {
+  /** The target as it was named, or the file beside it that will take its place. */
+  name: string;
+  /** By which it was made; undefined: it was there. */
+  options: CreateOptions | undefined;
+  cache: CacheMode;
+  hasBacking: boolean;
+}
+
+async function fillTarget(
+  verb: Run,
+  wanted: Wanted,
+  { name, options, cache, hasBacking }: Target,
+): Promise<void> {
+  const { sources, flags } = wanted;
+  const node = await openImage(verb, name, {
     format: wanted.openedFormat,
     imageOpts: flags.targetImageOpts,
     write: true,
@@ -149,19 +184,30 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   });
   try {
     if (flags.bitmaps) checkTargetBitmaps(node);
-    const isNew = options !== undefined && backing === undefined;
+    const isNew = options !== undefined && !hasBacking;
     const fresh = isNew && (node.blockNode.driver.hasZeroInit?.() ?? false);
     await convertNode(sources, node, {
       ...copyOptions(verb, wanted),
-      targetHasBacking: backing !== undefined,
+      targetHasBacking: hasBacking,
       targetIsZero: (flags.targetIsZero ?? false) || fresh,
     });
     if (flags.bitmaps) copyBitmaps(verb, sources[0]!, node);
   } catch (error) {
     await node.close().catch(() => undefined);
-    throw reason(error);
+    throw error;
   }
   await node.close();
+}
+
+/** What the target takes, as far as that can be told: what is compressed, or joined, shows when it is written. */
+async function neededBytes(
+  { sources: [source, ...others], flags }: Wanted,
+  options: CreateOptions,
+): Promise<number | undefined> {
+  if (!source || others.length > 0 || flags.compress) return undefined;
+  const { format, measured } = options;
+  const result = await measure({ format, source, options: measured }).catch(() => undefined);
+  return result?.requiredBytes;
 }
 
 function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
@@ -224,29 +270,6 @@ function checkCompression(verb: Run, flags: Flags, options: CreateOptions | unde
   const preallocation = options?.get("preallocation") ?? "off";
   if (preallocation !== "off")
     throw new Refusal("Compression and preallocation not supported at the same time");
-}
-
-async function makeTarget(
-  verb: Run,
-  { options, target, sources }: { options: CreateOptions; target: string; sources: readonly Node[] },
-): Promise<void> {
-  const { files } = verb.engine.graph.host;
-  const filename = newFileName(verb.engine.graph, target);
-  const existed = await files.info(filename).then(
-    () => true,
-    () => false,
-  );
-  try {
-    for (const source of sources) {
-      if ((await layerIn(verb.engine, source, filename)) !== undefined)
-        throw new Refusal(`Failed to get "write" lock\nIs another process using the image [${target}]?`);
-    }
-    await makeImage(verb, options, filename);
-  } catch (error) {
-    const message = told(error);
-    throw new Refusal(`${target}: error while converting ${options.format}: ${message}`);
-  }
-  if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));
 }
 
 /** What failed, in qemu-img's words. */

@@ -84,12 +84,19 @@ async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Pro
 export async function makeImage(verb: Run, options: CreateOptions, filename: string): Promise<void> {
   if (options.get("backing_fmt") !== undefined && options.get("backing_file") === undefined)
     throw new Refusal("Backing format cannot be used without backing file");
-  try {
+  await worded(options, async () => {
     const spec = options.spec(filename);
     await checkNewImage(verb.engine, spec);
     await withDataFile(verb, options, () =>
       createImageIn(verb.engine, spec, { overwrite: true, signal: verb.signal }),
     );
+  });
+}
+
+/** Has a size that is too large told in the words of qemu-img. */
+export async function worded(options: CreateOptions, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
   } catch (error) {
     if (error instanceof Refusal || errnoOf(error) !== "EFBIG") throw error;
     const hint = options.accepts("cluster_size") ? " (try using a larger cluster size)" : "";

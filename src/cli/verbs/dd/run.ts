@@ -10,13 +10,11 @@ import { alignUp } from "../../../base/ranges.ts";
 import type { Node } from "../../../node.ts";
 import { findDriver } from "../../../block/model/formats.ts";
 import { CreateOptions } from "../../options/create-options.ts";
-import { layerIn } from "../../targets.ts";
 import { sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
-import { newFileName } from "../../../block/graph/storage-name.ts";
-import { Refusal, told } from "../../refusal.ts";
+import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
-import { makeImage } from "../create/run.ts";
+import { intoNewTarget } from "../create/new-target.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 
 /** Options of the verb. */
@@ -51,10 +49,23 @@ export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
     if (range.skipsAll) verb.note(`${input}: cannot skip to specified offset`);
     const options = new CreateOptions(verb.engine.graph, targetFormat);
     options.set("size", String(range.end - range.start));
-    await makeOutput(verb, { options, output, source });
-    await using target = await openImage(verb, output, { format: targetFormat, write: true });
-    await copy(verb, { source, target, ...range });
-    await flushed(target);
+    const fill = async (name: string): Promise<void> => {
+      await using target = await openImage(verb, name, { format: targetFormat, write: true });
+      await copy(verb, { source, target, ...range });
+      await flushed(target);
+    };
+    await intoNewTarget(
+      verb,
+      {
+        name: output,
+        options,
+        sources: [source],
+        doing: "creating output image",
+        // qemu-img 7.2 empties its own input.
+        isSource: `'${output}' belongs to the input`,
+      },
+      fill,
+    );
     return 0;
   });
 }
@@ -107,24 +118,6 @@ function copied(
   return { start: Number(start), end: Number(end), skipsAll: false };
 }
 
-async function makeOutput(
-  verb: Run,
-  { options, output, source }: { options: CreateOptions; output: string; source: Node },
-): Promise<void> {
-  const { files } = verb.engine.graph.host;
-  const filename = newFileName(verb.engine.graph, output);
-  const there = await files.info(filename).catch(() => undefined);
-  try {
-    // qemu-img 7.2 empties its own input.
-    if ((await layerIn(verb.engine, source, filename)) !== undefined)
-      throw new Refusal(`'${output}' belongs to the input`);
-    await makeImage(verb, options, filename);
-  } catch (error) {
-    throw new Refusal(`${output}: error while creating output image: ${told(error)}`);
-  }
-  if (!there) verb.onFailure(() => files.remove(filename).catch(() => undefined));
-}
-
 async function copy(
   verb: Run,
   { source, target, start, end }: { source: Node; target: Node; start: number; end: number },
@@ -145,7 +138,8 @@ async function attempt(what: string, body: () => Promise<unknown>): Promise<void
   try {
     await body();
   } catch (error) {
-    throw new Refusal(`error while ${what} image file: ${strerror(errnoOf(error))}`);
+    const code = errnoOf(error);
+    throw new Refusal(`error while ${what} image file: ${strerror(code)}`, undefined, code);
   }
 }
 
