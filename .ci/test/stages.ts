@@ -146,5 +146,13 @@ export const programs: readonly Program[] = [
   },
   { name: "emcc", debian: "emscripten", wantedBy: /^test\/acceptance\/emscripten\.test/ },
   { name: "Xvfb", debian: "xvfb", wantedBy: /^test\/acceptance\/webkit\.test/ },
-  { name: "openssl", debian: "openssl", wantedBy: /^test\/unit\/drivers\/protocol\/https\.node\.test/ },
+  {
+    name: "openssl",
+    debian: "openssl",
+    wantedBy: /^test\/(unit\/drivers\/protocol\/https\.node|interop\/nbd-server)\.test/,
+  },
+  { name: "nbdinfo", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
+  { name: "nbdcopy", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
+  { name: "nbdsh", debian: "python3-libnbd", wantedBy: /^test\/interop\/nbd-/ },
+  { name: "nbd-client", debian: "nbd-client", wantedBy: /^test\/interop\/nbd-server\.test/ },
 ];

@@ -217,6 +217,8 @@ export interface ConnectOptions {
 
 /** A listening socket. */
 export interface HostListener {
+  /** Where it listens: of port 0, the port that the platform chose. Absent: where it was told to. */
+  readonly address?: SocketAddress;
   readonly connections: AsyncIterable<HostConnection>;
   close(): Promise<void>;
 }

@@ -63,6 +63,11 @@ export const limits = {
   nbdMaxMinimumBlockBytes: 64 * KiB,
   /** Bytes of one file of TLS credentials. */
   tlsMaxFileBytes: MiB,
+  /** NBD: bytes of requests' data that a server has in memory, and requests that one client has under way (QEMU's). */
+  nbdServerBytes: 16 * MiB,
+  nbdClientRequests: 16,
+  /** NBD: clients of a server at a time where nobody says how many (QEMU's). */
+  nbdMaxConnections: 100,
   /** NBD: extents in one reply on block status (QEMU's), and metadata contexts that one client may choose. */
   nbdMaxStatusExtents: 131_072,
   nbdMaxMetaContexts: 1024,

@@ -4,6 +4,7 @@
 import { asyncDispose } from "../base/lease.ts";
 import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
 import type { DriverType } from "../block/model/contract.ts";
+import { settleAll } from "../base/signals.ts";
 import { commitTop } from "../job/commit/top.ts";
 import { type JobRegistry, jobsOf } from "../job/core/registry.ts";
 import { mirrorTop } from "../job/mirror/top.ts";
@@ -25,6 +26,8 @@ export class Engine {
   readonly jobs: JobRegistry;
   readonly machine: Machine;
   readonly objects: ObjectRegistry;
+  /** What ends before its jobs and images: exports. */
+  readonly ending = new Set<() => Promise<void>>();
   #closed: Promise<void> | undefined;
 
   constructor(init: EngineInit) {
@@ -39,13 +42,14 @@ export class Engine {
     this.objects = new ObjectRegistry(this.graph, init.makeObject);
   }
 
-  /** Cancels all jobs, closes all images. Reports the first failed flush. May be called again. */
+  /** Ends all exports, cancels all jobs, closes all images. Reports the first failed flush. May be called again. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
   }
 
   async #close(): Promise<void> {
+    await settleAll([...this.ending].map((end) => end()));
     await this.graph.drainAll();
     await this.jobs.cancelAll();
     for (const device of [...this.machine.devices]) await device.unplug();

@@ -91,12 +91,12 @@ describe("refused options are refused in the same words", () => {
 });
 
 test("what is not there yet is refused clearly", async () => {
-  const server = await run(ours, "--nbd-server", "addr.type=unix,addr.path=n.sock");
-  expect(server.status).toBe(1);
-  expect(server.stderr).toContain("NBD exports are not supported");
-  expect((await run(ours, "--export", "nbd,id=e,node-name=x")).stderr).toContain(
-    "NBD exports are not supported",
-  );
+  const blk = "vhost-user-blk,id=e,node-name=x,addr.type=unix,addr.path=v.sock";
+  for (const type of ["fuse,id=e,node-name=x,mountpoint=m", blk, "vduse-blk,id=e,node-name=x,name=v"]) {
+    const { status, stderr } = await run(ours, "--export", type);
+    expect(status).toBe(1);
+    expect(stderr).toContain(`Exports of type '${type.split(",")[0]}' are not supported`);
+  }
   const tcp = [
     "--chardev",
     "socket,host=127.0.0.1,port=4444,server=on,wait=off,id=m",

@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { limits } from "../../src/base/limits.ts";
+import { exportHandlers } from "../../src/server/nbd/commands.ts";
 import { engineCommands } from "../../src/server/monitor/commands/index.ts";
 import { schema } from "../../src/wire/qapi/index.ts";
 import { root } from "../support/root.ts";
@@ -119,7 +120,7 @@ describe("docs/API.md", () => {
 
   it("mentions every command that a monitor serves, and no other of the table", () => {
     const version = { qemu: { major: 7, minor: 2, micro: 0 }, package: "" };
-    const served = engineCommands({ version, onQuit: () => undefined }).names();
+    const served = engineCommands({ version, more: exportHandlers, onQuit: () => undefined }).names();
     expect(served.length).toBeGreaterThan(50);
     expect(missing("docs/API.md", served)).toEqual([]);
     const unserved = Object.keys(schema.commands).filter((name) => !served.includes(name as never));

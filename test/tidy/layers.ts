@@ -14,6 +14,7 @@ const ROWS = [
   "block",
   "drivers",
   "job",
+  "export",
   "machine",
   "server",
   "store",

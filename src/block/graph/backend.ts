@@ -9,6 +9,7 @@ import { type RequestFlags, Req, Role } from "../model/contract.ts";
 import type { BlockGraph } from "./graph.ts";
 import type { BlockNode } from "../model/node.ts";
 import type { ThrottleMember } from "../throttle/throttle.ts";
+import { blockStatusAbove, type ChainStatus } from "../io/status.ts";
 import { Perm } from "../model/permissions.ts";
 import type { Permissions } from "../model/contract.ts";
 
@@ -158,6 +159,15 @@ export class BlockBackend implements ChildParent {
     return turn ? this.#countedUntil(turn.then(request)) : this.#counted(request());
   }
 
+  /** What lies at `offset` in the chain, and which layer decides; see io/status.ts. */
+  status(offset: number, bytes: number): Answer<ChainStatus> {
+    if (this.#mustWait()) return this.#later(() => this.status(offset, bytes));
+    return (
+      this.#refusal("blockStatus", offset, bytes) ??
+      this.#counted(blockStatusAbove(this.#node(), offset, bytes))
+    );
+  }
+
   #withCacheMode(flags: RequestFlags): RequestFlags {
     return this.writeCache ? flags : flags | Req.fua;
   }
@@ -186,9 +196,9 @@ export class BlockBackend implements ChildParent {
   }
 
   /** A request that waits for the end of a drain. Its range is checked then: the disk may have been resized meanwhile. */
-  async #later(request: () => Answer<void>): Promise<void> {
+  async #later<T>(request: () => Answer<T>): Promise<T> {
     while (this.#mustWait()) await this.graph.changes.wait();
-    await request();
+    return request();
   }
 
   #refusal(op: string, offset: number, bytes: number): Promise<never> | undefined {
@@ -200,14 +210,14 @@ export class BlockBackend implements ChildParent {
     }
   }
 
-  #counted(request: Answer<void>): Answer<void> {
-    return isPromise(request) ? this.#countedUntil(request) : undefined;
+  #counted<T>(request: Answer<T>): Answer<T> {
+    return isPromise(request) ? this.#countedUntil(request) : request;
   }
 
-  async #countedUntil(request: Promise<void>): Promise<void> {
+  async #countedUntil<T>(request: Promise<T>): Promise<T> {
     this.#inFlight += 1;
     try {
-      await request;
+      return await request;
     } finally {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.graph.changes.wake();

@@ -11,6 +11,9 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
+import { addExport, exportHandlers } from "../../server/nbd/commands.ts";
+import { listenAddress } from "../../server/nbd/address.ts";
+import { nbdControlOf } from "../../server/nbd/control.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
@@ -18,7 +21,7 @@ import { parseChardev, parseOption } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
-import { type QmpServer, serveQmp } from "./qmp.ts";
+import { type QmpServer, serveQmp, tellFault } from "./qmp.ts";
 import { defaultGate, type GateChoice, gateOf, readGate } from "../options/gate.ts";
 import { options } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
@@ -26,12 +29,18 @@ import { type Pidfile, takePidfile } from "./pidfile.ts";
 const usage = `
   --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
                          add a block node
-  --object [qom-type=]throttle-group|iothread|secret,id=<ID>[,…] | <JSON>
+  --object [qom-type=]throttle-group|iothread|secret|tls-creds-x509|tls-creds-psk,id=<ID>[,…] | <JSON>
                          add an object
   --chardev socket,id=<ID>,path=<P>,server=on,wait=off | stdio,id=<ID>
                          a character device for a monitor
   --monitor [chardev=]<ID>[,mode=control][,pretty=on|off]
                          a QMP monitor on a character device
+  --nbd-server addr.type=unix,addr.path=<P> | addr.type=inet,addr.host=<H>,addr.port=<N>
+               [,tls-creds=<ID>][,max-connections=<N>]
+                         serve exports by NBD
+  --export [type=]nbd,id=<ID>,node-name=<N>[,name=<NAME>][,writable=on|off][,…]
+                         let NBD's clients use a node
+  --allow-plain-tcp      let NBD listen on addresses that others reach without TLS
   --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
   --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
@@ -51,6 +60,13 @@ interface Token {
   value: string;
 }
 
+/** What the whole run is told. */
+interface DaemonInit {
+  readonly gate: GateChoice;
+  readonly strict: boolean;
+  readonly plainTcp: boolean;
+}
+
 /** What one run of the daemon works with. */
 class Daemon {
   readonly #engine: Engine;
@@ -64,7 +80,7 @@ class Daemon {
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, strict }: { gate: GateChoice; strict: boolean }) {
+  constructor({ gate, strict, plainTcp }: DaemonInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -73,9 +89,13 @@ class Daemon {
     this.#devices = new CharacterDevices(this.#host.sockets);
     const registry = engineCommands({
       version: qemuVersion,
+      more: exportHandlers,
       beforeQuit: () => this.#closeEngine(),
       onQuit: () => this.#quit(),
     });
+    const nbd = nbdControlOf(this.#engine);
+    nbd.allowPlainTcp = plainTcp;
+    nbd.onFault = (error) => tellFault("daemon", error);
     this.#served = { verb: "daemon", registry, engine: this.#engine, signal: this.#stop.signal };
   }
 
@@ -93,10 +113,13 @@ class Daemon {
       await this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
     else if (name === "chardev") this.#devices.add(parseChardev(value));
     else if (name === "monitor") await this.#addMonitor(value);
-    else
-      throw new CommandError(
-        "NBD exports are not supported by this version; use qemu-nbd on the image instead",
-      );
+    else if (name === "nbd-server") await this.#startNbd(value);
+    else await addExport(this.#engine, parseOption("BlockExportOptions", value, { impliedKey: "type" }));
+  }
+
+  async #startNbd(value: string): Promise<void> {
+    const server = parseOption("NbdServerOptions", value);
+    await nbdControlOf(this.#engine).start(listenAddress(server.addr), server);
   }
 
   async #addMonitor(value: string): Promise<void> {
@@ -164,6 +187,7 @@ export async function daemon(args: string[]): Promise<number> {
   return run(tokens, {
     gate,
     strict: values["strict-error-policy"] ?? false,
+    plainTcp: values["allow-plain-tcp"] ?? false,
     pidfile: values.pidfile,
   });
 }
@@ -195,7 +219,7 @@ function fail(message: string): number {
 
 async function run(
   tokens: readonly Token[],
-  init: { gate: GateChoice; strict: boolean; pidfile: string | undefined },
+  init: DaemonInit & { pidfile: string | undefined },
 ): Promise<number> {
   const instance = new Daemon(init);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => instance.quit());

@@ -10,6 +10,7 @@ export const options = {
   "nbd-server": { type: "string", multiple: true },
   pidfile: { type: "string" },
   daemonize: { type: "boolean" },
+  "allow-plain-tcp": { type: "boolean" },
   gate: { type: "string" },
   "strict-error-policy": { type: "boolean" },
   version: { type: "boolean", short: "V" },

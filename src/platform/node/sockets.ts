@@ -5,6 +5,7 @@
  */
 import * as fs from "node:fs";
 import type * as net from "node:net";
+import { dirname } from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
   ConnectOptions,
@@ -110,13 +111,17 @@ async function* receive(socket: net.Socket): AsyncGenerator<Uint8Array, void, un
 
 class NodeListener implements HostListener {
   readonly connections: AsyncIterable<HostConnection>;
+  readonly address: SocketAddress;
   readonly #server: net.Server;
   #waiting: HostConnection[] = [];
   #wake: (() => void) | undefined;
   #closed = false;
 
-  constructor(server: net.Server) {
+  constructor(server: net.Server, asked: SocketAddress) {
     this.#server = server;
+    const bound = server.address();
+    this.address =
+      asked.type === "inet" && typeof bound === "object" && bound ? { ...asked, port: bound.port } : asked;
     this.connections = { [Symbol.asyncIterator]: () => this.#accept() };
     server.on("connection", (socket) => {
       this.#waiting.push(new NodeConnection(socket));
@@ -197,7 +202,10 @@ function firstOf(error: unknown): unknown {
 
 /** QEMU's words for a failed connect or listen. */
 function socketError(error: unknown, address: SocketAddress, op: "connect" | "listen"): BlockError {
-  const { code, message } = nodeError(firstOf(error), op);
+  const first = nodeError(firstOf(error), op);
+  // The platform says EACCES of a folder that is not there.
+  const isLost = op === "listen" && address.type === "unix" && !fs.existsSync(dirname(address.path));
+  const { code, message } = isLost ? blockError("ENOENT", op) : first;
   const where = nameOf(address);
   const unresolved = error instanceof Error && "code" in error ? resolveWords[String(error.code)] : undefined;
   if (unresolved !== undefined)
@@ -258,7 +266,7 @@ export const nodeSockets: HostSockets = {
         .getBuiltinModule("node:net")
         .createServer({ allowHalfOpen: true, noDelay: true });
       server.once("error", (error) => reject(socketError(error, address, "listen")));
-      server.once("listening", () => resolve(new NodeListener(server)));
+      server.once("listening", () => resolve(new NodeListener(server, address)));
       if (address.type === "fd") return void server.listen({ fd: address.fd });
       if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
       removeStale(address.path);

@@ -137,6 +137,11 @@ export class Inbox {
     return first.subarray(0, count);
   }
 
+  /** As take(), but only where they came in one piece. */
+  takePiece(count: number): Uint8Array | undefined {
+    return (this.#pieces[0]?.byteLength ?? 0) >= count ? this.take(count) : undefined;
+  }
+
   /** Fills `target` as far as there are bytes; returns how many. */
   takeInto(target: Uint8Array): number {
     let at = 0;

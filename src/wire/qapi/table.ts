@@ -3,6 +3,7 @@
  * Invariant (tested): every name that the table uses is defined in it.
  */
 import { blockCommands } from "./commands-block.ts";
+import { exportCommands } from "./commands-export.ts";
 import { controlCommands } from "./commands-control.ts";
 import { eventTable } from "./events.ts";
 import type {
@@ -16,7 +17,7 @@ import type {
 } from "./schema.ts";
 import { typeTable } from "./types.ts";
 
-const commandTable = /* @__PURE__ */ Object.assign({}, blockCommands, controlCommands);
+const commandTable = /* @__PURE__ */ Object.assign({}, blockCommands, exportCommands, controlCommands);
 
 type Types = typeof typeTable;
 type Commands = typeof commandTable;

@@ -5,8 +5,16 @@ import { optionTypes } from "./option-types.ts";
 import { tableOf } from "./schema.ts";
 import { commonTypes } from "./types-common.ts";
 import { cryptoInfoTypes } from "./types-crypto-info.ts";
+import { exportTypes } from "./types-export.ts";
 import { jobTypes } from "./types-job.ts";
 import { queryTypes } from "./types-query.ts";
 
 /** The types by name. */
-export const typeTable = tableOf(optionTypes, commonTypes, cryptoInfoTypes, jobTypes, queryTypes);
+export const typeTable = tableOf(
+  optionTypes,
+  commonTypes,
+  cryptoInfoTypes,
+  exportTypes,
+  jobTypes,
+  queryTypes,
+);

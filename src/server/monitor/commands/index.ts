@@ -12,6 +12,8 @@ import { transactionCommands } from "./transaction.ts";
 /** What the commands need beside the engine. */
 export interface EngineCommandsOptions {
   version: TypeOf<"VersionInfo">;
+  /** Handlers of commands that servers beside the monitor carry out. */
+  more?: object;
   /** A client sent quit: what is to happen, with all its events, before the reply. Default: nothing. */
   beforeQuit?: () => Promise<void>;
   /** The reply to quit is on its way. */
@@ -32,7 +34,7 @@ export function engineHandlers(options: EngineCommandsOptions): CommandHandlers<
 
 /** The registry of an engine's monitors. */
 export function engineCommands(options: EngineCommandsOptions): CommandRegistry<Engine> {
-  return new CommandRegistry<Engine>(engineHandlers(options), options.version, {
+  return new CommandRegistry<Engine>({ ...engineHandlers(options), ...options.more }, options.version, {
     tableOf: ({ graph }) => schemaWith(graph.drivers),
   });
 }

@@ -1,0 +1,279 @@
+/**
+ * One client of an NBD server: its handshake, then its requests, of which several are under way.
+ *
+ * Invariants: nothing more is read while `nbdClientRequests` are under way, or while a write waits for memory, so a client that sends
+ * faster or reads slower than it is served waits; when the client is gone its requests are carried out to their end, unanswered; a
+ * client that does not get on with its handshake is dropped.
+ */
+import { AssertionError } from "../../base/assert.ts";
+import { messageOf } from "../../base/errors.ts";
+import type { Clock, HostConnection, TlsCredentials } from "../../base/host.ts";
+import { limits } from "../../base/limits.ts";
+import { Wakeup } from "../../base/signals.ts";
+import { Req } from "../../block/model/contract.ts";
+import { Inbox } from "../../wire/nbd/bytes.ts";
+import { command, commandFlag, REQUEST_BYTES } from "../../wire/nbd/constants.ts";
+import { type Agreement, ServerHandshake } from "../../wire/nbd/server-handshake.ts";
+import { checkNbdRequest, hasPayload } from "../../wire/nbd/server-requests.ts";
+import { decodeRequest, type NbdRequest } from "../../wire/nbd/transmission.ts";
+import type { ExportClient, NbdExport } from "./export.ts";
+import type { ServerMemory } from "./memory.ts";
+import { ConnectionGone, PIECE_BYTES, Replies } from "./replies.ts";
+
+/** How long a client may take its last replies when the server ends, ms. */
+const FAREWELL_MS = 1000;
+
+/** What a client is served with. */
+export interface ClientInit {
+  readonly clock: Clock;
+  readonly memory: ServerMemory;
+  readonly credentials: TlsCredentials | undefined;
+  /** What is offered, as of now. */
+  list(): readonly NbdExport[];
+  /** Something is broken in here. */
+  onFault?: ((error: unknown) => void) | undefined;
+  /** How a client came and went, for whoever follows. */
+  onMessage?: ((text: string) => void) | undefined;
+}
+
+/** One connection. */
+export class NbdClient implements ExportClient {
+  readonly #init: ClientInit;
+  readonly #inbox = new Inbox();
+  readonly #changes = new Wakeup();
+  #connection: HostConnection;
+  #incoming: AsyncIterator<Uint8Array>;
+  #underWay = 0;
+  #ending = false;
+  #served: Promise<void> | undefined;
+
+  constructor(connection: HostConnection, init: ClientInit) {
+    this.#connection = connection;
+    this.#incoming = connection.incoming[Symbol.asyncIterator]();
+    this.#init = init;
+  }
+
+  /** Serves the client until either side ends it. Never rejects: how a client goes away is nobody's error. */
+  serve(): Promise<void> {
+    this.#served ??= this.#serve();
+    return this.#served;
+  }
+
+  async end(how: "abrupt" | "gently"): Promise<void> {
+    this.#ending = true;
+    this.#changes.wake();
+    if (how === "gently") await this.#lastReplies();
+    this.#drop();
+    await this.#served;
+  }
+
+  /** Waits until all that was asked is answered, but not for long: the client may not read. */
+  async #lastReplies(): Promise<void> {
+    let late = false;
+    const cancel = this.#init.clock.timer(FAREWELL_MS, () => {
+      late = true;
+      this.#changes.wake();
+    });
+    await this.#changes.until(() => late || this.#underWay === 0);
+    cancel();
+  }
+
+  #drop(): void {
+    if (this.#connection.abort) this.#connection.abort();
+    else void this.#connection.close().catch(() => undefined);
+  }
+
+  async #serve(): Promise<void> {
+    let why: string | undefined;
+    try {
+      const agreed = await this.#handshake();
+      if (agreed) await this.#withExport(agreed);
+    } catch (error) {
+      why = messageOf(error);
+      if (error instanceof AssertionError) this.#init.onFault?.(error);
+    }
+    await this.#changes.until(() => this.#underWay === 0);
+    await this.#connection.close().catch(() => undefined);
+    if (why !== undefined) this.#init.onMessage?.(why);
+  }
+
+  /** Undefined: the client wants to go, or has gone. Throws for one that can't be understood. */
+  async #handshake(): Promise<Agreement<NbdExport> | undefined> {
+    const { clock, credentials } = this.#init;
+    const late = clock.timer(limits.nbdHandshakeSeconds * 1000, () => this.#drop());
+    try {
+      const handshake = new ServerHandshake({
+        tls: credentials ? "required" : "none",
+        list: () => this.#init.list(),
+      });
+      await this.#connection.write(handshake.greeting());
+      for (;;) {
+        const step = handshake.next(this.#inbox);
+        if (!step) {
+          if (!(await this.#receive())) return undefined;
+          continue;
+        }
+        if (step.bytes) await this.#connection.write(step.bytes);
+        if (step.kind === "transmission") return step;
+        if (step.kind === "tls") await this.#startTls(handshake);
+        if (step.kind !== "closed") continue;
+        if (step.why !== undefined) this.#init.onMessage?.(step.why);
+        return undefined;
+      }
+    } finally {
+      late();
+    }
+  }
+
+  /** What came in the clear behind the wish for TLS is nobody's, and is thrown away. */
+  async #startTls(handshake: ServerHandshake<NbdExport>): Promise<void> {
+    const { credentials } = this.#init;
+    if (!credentials || !this.#connection.startTls) throw new Error("there is no TLS here");
+    await this.#incoming.return?.();
+    this.#inbox.clear();
+    this.#connection = await this.#connection.startTls({ role: "server", credentials });
+    this.#incoming = this.#connection.incoming[Symbol.asyncIterator]();
+    handshake.secured();
+  }
+
+  /** False: nothing more comes. */
+  async #receive(): Promise<boolean> {
+    if (this.#ending) return false;
+    const next = await this.#incoming.next();
+    if (next.done || this.#ending) return false;
+    this.#inbox.push(next.value);
+    return true;
+  }
+
+  async #withExport(agreed: Agreement<NbdExport>): Promise<void> {
+    const { clients } = agreed.export;
+    clients.add(this);
+    try {
+      await this.#transmission(agreed);
+    } finally {
+      await this.#changes.until(() => this.#underWay === 0);
+      clients.delete(this);
+    }
+  }
+
+  async #transmission(agreed: Agreement<NbdExport>): Promise<void> {
+    const replies = new Replies(agreed, this.#init.memory, (bytes) => this.#send(bytes));
+    for (;;) {
+      while (this.#inbox.length < REQUEST_BYTES) if (!(await this.#receive())) return;
+      if (this.#ending) return;
+      const request = decodeRequest(this.#inbox.take(REQUEST_BYTES)!);
+      if (request.type === command.disconnect) return;
+      while (this.#underWay >= limits.nbdClientRequests) await this.#changes.wait();
+      const going = await this.#take(request, agreed, replies);
+      if (!going) return;
+    }
+  }
+
+  /** Takes in one request with its data. False: nothing more comes. */
+  async #take(request: NbdRequest, agreed: Agreement<NbdExport>, replies: Replies): Promise<boolean> {
+    const { export: one, structured, contexts } = agreed;
+    const given = { size: one.size, writable: one.writable, structured, hasContexts: contexts.length > 0 };
+    const refusal = checkNbdRequest(request, given);
+    if (refusal) {
+      if (hasPayload(request) && !(await this.#pass(request.length))) return false;
+      this.#start(() => replies.refuse(request, refusal));
+      return true;
+    }
+    if (hasPayload(request)) return this.#takeWrite(request, replies);
+    this.#start(() => replies.answer(request));
+    return true;
+  }
+
+  /** A write whose data has come in one piece is carried out from where it lies; a long one in several steps, as its data comes. */
+  async #takeWrite(request: NbdRequest, replies: Replies): Promise<boolean> {
+    const { length, flags, offset } = request;
+    const fua = flags & commandFlag.fua ? Req.fua : 0;
+    const here = length <= PIECE_BYTES ? this.#inbox.takePiece(length) : undefined;
+    if (here) {
+      this.#start(() => replies.finish(request, () => replies.write(offset, here, fua)));
+      return true;
+    }
+    if (length > PIECE_BYTES) return this.#takeLongWrite(request, replies);
+    const loan = await replies.borrow(length);
+    if (!(await this.#fill(loan.data))) {
+      loan.end();
+      return false;
+    }
+    this.#start(async () => {
+      try {
+        await replies.finish(request, () => replies.write(offset, loan.data, fua));
+      } finally {
+        loan.end();
+      }
+    });
+    return true;
+  }
+
+  async #takeLongWrite(request: NbdRequest, replies: Replies): Promise<boolean> {
+    const end = request.offset + request.length;
+    let failure: { error: unknown } | undefined;
+    for (let at = request.offset; at < end;) {
+      const bytes = Math.min(PIECE_BYTES, end - at);
+      const loan = await replies.borrow(bytes);
+      try {
+        if (!(await this.#fill(loan.data))) return false;
+        if (!failure) await replies.write(at, loan.data, 0);
+      } catch (error) {
+        failure = { error };
+      } finally {
+        loan.end();
+      }
+      at += bytes;
+    }
+    this.#start(() =>
+      replies.finish(request, () => {
+        if (failure) throw failure.error;
+        return request.flags & commandFlag.fua ? replies.flush() : undefined;
+      }),
+    );
+    return true;
+  }
+
+  /** Fills the buffer as the bytes come. False: they do not come any more. */
+  async #fill(data: Uint8Array): Promise<boolean> {
+    let at = this.#inbox.takeInto(data);
+    while (at < data.byteLength) {
+      if (!(await this.#receive())) return false;
+      at += this.#inbox.takeInto(data.subarray(at));
+    }
+    return true;
+  }
+
+  /** Passes over so many bytes. False: they do not come any more. */
+  async #pass(bytes: number): Promise<boolean> {
+    let left = bytes - this.#inbox.skip(bytes);
+    while (left > 0) {
+      if (!(await this.#receive())) return false;
+      left -= this.#inbox.skip(left);
+    }
+    return true;
+  }
+
+  /** Begins to carry out a request; its end is heard of by `changes`. */
+  #start(body: () => Promise<void>): void {
+    this.#underWay += 1;
+    void body()
+      .catch((error: unknown) => {
+        if (error instanceof ConnectionGone) return;
+        this.#init.onFault?.(error);
+        this.#drop();
+      })
+      .finally(() => {
+        this.#underWay -= 1;
+        this.#changes.wake();
+      });
+  }
+
+  async #send(bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#connection.write(bytes);
+    } catch (cause) {
+      throw new ConnectionGone("the client is gone", { cause });
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * An NBD server: listens, takes clients up to a number, and shows them the exports that it has at the time.
+ *
+ * Invariants: no two exports have one name; a client beyond the number waits, and is greeted when another one has gone; after stop()
+ * nobody listens, no client is there, and no request is under way. Source: behaviour and words of QEMU 7.2.
+ */
+import { CommandError } from "../../base/errors.ts";
+import type { Host, HostConnection, HostListener, SocketAddress, TlsCredentials } from "../../base/host.ts";
+import { limits } from "../../base/limits.ts";
+import { settleAll, Wakeup } from "../../base/signals.ts";
+import type { BlockBackend } from "../../block/graph/backend.ts";
+import { NbdClient } from "./connection.ts";
+import { type ExportHome, NbdExport, type NbdExportOptions } from "./export.ts";
+import { ServerMemory } from "./memory.ts";
+
+/** What a server is made of. */
+export interface NbdServerOptions {
+  readonly host: Host;
+  /** Where it listens. */
+  readonly address: SocketAddress;
+  /** TLS is required then. */
+  readonly credentials?: TlsCredentials | undefined;
+  /** Clients at a time; 0: any number. */
+  readonly maxConnections?: number | undefined;
+  /** Something is broken in here. */
+  readonly onFault?: ((error: unknown) => void) | undefined;
+  /** Why a client was dropped. */
+  readonly onMessage?: ((text: string) => void) | undefined;
+  /** How many clients there are by now. */
+  readonly onClients?: ((clients: number) => void) | undefined;
+}
+
+/** One server. */
+export class NbdServer implements ExportHome {
+  readonly #options: NbdServerOptions;
+  readonly #listener: HostListener;
+  readonly #most: number;
+  readonly #memory = new ServerMemory();
+  readonly #exports = new Set<NbdExport>();
+  readonly #clients = new Set<NbdClient>();
+  readonly #changes = new Wakeup();
+  #stopped: Promise<void> | undefined;
+
+  private constructor(options: NbdServerOptions, listener: HostListener) {
+    this.#options = options;
+    this.#listener = listener;
+    const most = options.maxConnections ?? limits.nbdMaxConnections;
+    this.#most = most === 0 ? Number.POSITIVE_INFINITY : most;
+    void this.#accept();
+  }
+
+  /** Begins to listen. Throws where the address can't be listened on, or the platform has no sockets. */
+  static async start(options: NbdServerOptions): Promise<NbdServer> {
+    const { sockets } = options.host;
+    if (!sockets) throw new CommandError("This platform has no sockets", { code: "ENOTSUP" });
+    return new NbdServer(options, await sockets.listen(options.address));
+  }
+
+  /** Where it listens by now: the port that the system chose, for port 0. */
+  get address(): SocketAddress {
+    return this.#listener.address ?? this.#options.address;
+  }
+
+  /** Clients that are there. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  /** Bytes of requests' data that are in memory, or kept for it. */
+  get memoryBytes(): number {
+    return this.#memory.bytes;
+  }
+
+  get sharesClients(): boolean {
+    return this.#most !== 1;
+  }
+
+  /** Shows a node, of which `backend` is the user. Throws CommandError: a name that is taken or too long, bitmaps that can't be shown. */
+  serve(backend: BlockBackend, options: NbdExportOptions): NbdExport {
+    if (this.#find(options.name))
+      throw new CommandError(`NBD server already has export named '${options.name}'`, { code: "EEXIST" });
+    const made = new NbdExport(backend, options, this);
+    this.#exports.add(made);
+    return made;
+  }
+
+  removed(one: NbdExport): void {
+    this.#exports.delete(one);
+  }
+
+  /** Whether it has an export of that name. */
+  #find(name: string): NbdExport | undefined {
+    return [...this.#exports].find((one) => one.name === name);
+  }
+
+  /** Takes nobody new, and lets those who are there go once their requests are answered. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#changes.wake();
+    await this.#listener.close();
+    await settleAll([...this.#clients].map((client) => client.end("gently")));
+  }
+
+  async #accept(): Promise<void> {
+    try {
+      for await (const connection of this.#listener.connections) {
+        await this.#changes.until(() => this.#clients.size < this.#most || this.#stopped !== undefined);
+        if (this.#stopped) await connection.close().catch(() => undefined);
+        else this.#attend(connection);
+      }
+    } catch (error) {
+      this.#options.onFault?.(error);
+    }
+  }
+
+  #attend(connection: HostConnection): void {
+    const { host, credentials, onFault, onMessage } = this.#options;
+    const client = new NbdClient(connection, {
+      clock: host.clock,
+      memory: this.#memory,
+      credentials,
+      list: () => [...this.#exports],
+      onFault,
+      onMessage,
+    });
+    this.#clients.add(client);
+    this.#options.onClients?.(this.#clients.size);
+    void client.serve().finally(() => {
+      this.#clients.delete(client);
+      this.#changes.wake();
+      this.#options.onClients?.(this.#clients.size);
+    });
+  }
+}
