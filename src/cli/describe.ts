@@ -78,7 +78,8 @@ function typeOf(opener: Opener, { options, name, isStorage }: Named): DriverType
 }
 
 /** Whether a name without a protocol leads to a device: such names are read by the driver of devices, as QEMU's are. */
-async function isDevice({ engine }: Opener, name: string | undefined): Promise<boolean> {
+/** Whether a name is a device's. */
+export async function isDevice({ engine }: Opener, name: string | undefined): Promise<boolean> {
   if (name === undefined || protocolPrefix(name) !== "") return false;
   const info = await engine.graph.host.files.info(name).catch(() => undefined);
   return info?.kind === "block-device" || info?.kind === "character-device";

@@ -64,6 +64,8 @@ const story: [options: string, status: number][] = [
 
 const forced: readonly [string, number][] = [
   ["state=inactive,keyslot=5", 0],
+  // Also one that is empty already.
+  ["state=inactive,keyslot=5", 0],
   ["state=inactive,keyslot=5,old-secret=s0", 1],
   ["state=inactive,keyslot=9", 1],
 ];

@@ -108,6 +108,27 @@ describe.skipIf(reason !== undefined)("a full disk", () => {
     expect(blockwright("create", "-q", "-f", "qcow2", file, "1T")).toEqual({ status: 0, stderr: "" });
   });
 
+  it.each([
+    ["convert", "-f", "raw", "-O", "qcow2", "SOURCE", "FILE"],
+    ["convert", "-f", "raw", "-O", "raw", "SOURCE", "FILE"],
+    ["dd", "-f", "raw", "bs=64k", "if=SOURCE", "of=FILE"],
+  ])("copies into a file that has to go first, where that makes room, and else keeps it: %s", (...words) => {
+    const file = disk.path("there.raw");
+    const copy = (from: string): ReturnType<typeof run> =>
+      blockwright(...words.map((word) => word.replace("SOURCE", from).replace("FILE", file)));
+    const half = join(directory, "half.raw");
+    writeFileSync(half, readFileSync(source).subarray(0, 4 * MiB));
+    const old = Buffer.alloc(4 * MiB, 7);
+    writeFileSync(file, old);
+    expect(copy(half)).toEqual({ status: 0, stderr: "" });
+    expect(real("compare", "-f", "raw", half, file)).toContain("identical");
+    expect(readdirSync(disk.path("."))).toEqual(["there.raw"]);
+    writeFileSync(file, old);
+    const { status, stderr } = copy(source);
+    expect([status, stderr]).toEqual([1, expect.stringContaining("No space left on device")]);
+    expect(readFileSync(file).equals(old)).toBe(true);
+  });
+
   it("keeps what an image shows that can't be rebased", () => {
     const image = disk.path("top.qcow2");
     real("create", "-q", "-f", "qcow2", "-b", source, "-F", "raw", image);

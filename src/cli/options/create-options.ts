@@ -109,11 +109,11 @@ export class CreateOptions {
     return options;
   }
 
-  /** The image that the options describe, in `filename`. Throws Refusal in QEMU's words. */
-  spec(filename: string): CreateImageSpec {
+  /** The image that the options describe, in the file or device `filename`. Throws Refusal in QEMU's words. */
+  spec(filename: string, { isDevice = false }: { isDevice?: boolean } = {}): CreateImageSpec {
     const options: Record<string, unknown> = {
       driver: this.format,
-      file: { driver: "file", filename },
+      file: { driver: isDevice ? "host_device" : "file", filename },
       ...this.#wire(this.#rows, "create"),
     };
     // Formats count in sectors.

@@ -219,7 +219,7 @@ function fillRest(buffer: Uint8Array, count: number): void {
   if (count < buffer.byteLength) buffer.fill(0, count);
 }
 
-/** A block or character device, whose length never changes from here: zeroes are written, and nothing is unmapped. */
+/** A block or character device, whose length never changes from here: zeroes are written, discards go to the device. */
 class DeviceDriver extends FileDriver {
   readonly #node: NodeView;
 
@@ -231,10 +231,6 @@ class DeviceDriver extends FileDriver {
   /** The request path writes zeroes instead. */
   override pwriteZeroes(): Promise<void> {
     return Promise.reject(blockError("ENOTSUP", "pwriteZeroes"));
-  }
-
-  override pdiscard(): Promise<void> {
-    return Promise.reject(blockError("ENOTSUP", "pdiscard"));
   }
 
   /** Nobody knows what a device has holes in. */

@@ -6,6 +6,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { SECTOR_SIZE } from "../../base/limits.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
   CreatedFile,
@@ -74,16 +75,20 @@ export class NodeFiles implements HostFiles {
       await file.close().catch(() => undefined);
       throw error;
     }
-    const { identity } = await file.info();
+    const { identity, kind } = await file.info();
     try {
+      if (kind === "block-device" || kind === "character-device") {
+        await useDevice(file, options);
+        return { made: false, identity };
+      }
       await file.truncate(0);
       await file.truncate(options.size, options.preallocation ?? "off");
     } catch (error) {
       if (made) await this.remove(name, { identity, openHere: true }).catch(() => undefined);
-      await file.close().catch(() => undefined);
       throw error;
+    } finally {
+      await file.close();
     }
-    await file.close();
     return { made, identity };
   }
 
@@ -156,6 +161,15 @@ export class NodeFiles implements HostFiles {
       native: this.#native(),
     });
   }
+}
+
+/** A device is what it is: as QEMU, only what says which format lies on it is taken away. */
+async function useDevice(file: NodeFile, { size, preallocation = "off" }: NewFileOptions): Promise<void> {
+  if (preallocation !== "off")
+    throw blockError("ENOTSUP", "truncate", `Unsupported preallocation mode '${preallocation}'`);
+  const length = await file.size();
+  if (size > length) throw blockError("EINVAL", "truncate", "Cannot grow device files");
+  if (length > 0) await file.write(new Uint8Array(SECTOR_SIZE), 0);
 }
 
 /** Takes the locks under which a file is made anew. Errors: EAGAIN, and EBUSY for a file that this process has open, too. */

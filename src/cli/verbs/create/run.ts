@@ -5,11 +5,13 @@ import { errnoOf, messageOf } from "../../../base/errors.ts";
 import { isSameFile } from "../../../api/own-files.ts";
 import { checkNewImage, createImageIn } from "../../../api/open.ts";
 import { layers } from "../../../block/model/chain.ts";
+import { isItsFile } from "../../../block/model/formats.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import type { Node } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { isDevice } from "../../describe.ts";
 import { openBare } from "../../images.ts";
 import { newFileName } from "../../../block/graph/storage-name.ts";
 import { backingPath } from "../../names.ts";
@@ -85,12 +87,30 @@ export async function makeImage(verb: Run, options: CreateOptions, filename: str
   if (options.get("backing_fmt") !== undefined && options.get("backing_file") === undefined)
     throw new Refusal("Backing format cannot be used without backing file");
   await worded(options, async () => {
+    if (await isDevice(verb, filename)) return makeOnDevice(verb, options, filename);
     const spec = options.spec(filename);
     await checkNewImage(verb.engine, spec);
     await withDataFile(verb, options, () =>
       createImageIn(verb.engine, spec, { overwrite: true, signal: verb.signal }),
     );
   });
+}
+
+/** A device is there and is long enough, or is not: only a format is made on it. */
+async function makeOnDevice(
+  { engine, signal }: Run,
+  options: CreateOptions,
+  filename: string,
+): Promise<void> {
+  const { graph } = engine;
+  const spec = options.spec(filename, { isDevice: true });
+  await checkNewImage(engine, spec);
+  const isPlain = isItsFile(graph.driver(spec.driver));
+  const { size, preallocation = "off" } = spec as { size: number; preallocation?: string };
+  const whole = isPlain ? { size, preallocation } : { size: 0 };
+  const made = { driver: "file", filename, inPlace: true, ...whole };
+  await graph.driver("file").create?.({ graph, host: graph.host }, made);
+  if (!isPlain) await createImageIn(engine, spec, { signal });
 }
 
 /** Has a size that is too large told in the words of qemu-img. */

@@ -7,7 +7,7 @@ import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import type { Node } from "../../../node.ts";
+import { measure, type Node } from "../../../node.ts";
 import { findDriver } from "../../../block/model/formats.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { sizeArgument } from "../../options/sizes.ts";
@@ -63,6 +63,13 @@ export function dd(words: readonly string[], flags: DdFlags): Promise<number> {
         doing: "creating output image",
         // qemu-img 7.2 empties its own input.
         isSource: `'${output}' belongs to the input`,
+        // All is written, zeroes too.
+        neededBytes: async () => {
+          const { format, measured } = options;
+          const bytes = range.end - range.start;
+          const result = await measure({ format, bytes, options: measured, engine: verb.engine });
+          return result.fullyAllocatedBytes;
+        },
       },
       fill,
     );
