@@ -48,6 +48,7 @@ const browser: TestProjectInlineConfiguration = {
       "test/unit/machine/**/*.test.ts",
       "test/unit/server/monitor/commands/**/*.test.ts",
       "test/unit/drivers/**/*.test.ts",
+      "test/unit/workload/**/*.test.ts",
     ],
     exclude: ["**/*.node.test.ts"],
     globalSetup: ["test/support/browser-profile.ts"],

@@ -24,12 +24,14 @@ export type { Schema } from "./workload/model/schema.ts";
 export type { LocalityJson, SizesJson, WorkerJson, WorkloadJson } from "./workload/model/json.ts";
 export {
   type Ignored,
+  type TraceEntry,
   type Operation,
   type Plan,
   type WorkerPlan,
   WorkloadError,
 } from "./workload/model/plan.ts";
 export type { ReadOptions } from "./workload/model/read.ts";
+export { Recorder, type ReplayOptions } from "./workload/fio/iolog.ts";
 export type { FioOutside } from "./workload/fio/file.ts";
 export type {
   Digests,
@@ -39,6 +41,8 @@ export type {
   WorkerResult,
 } from "./workload/run/document.ts";
 export { type ReportFormat, report, reportFormats } from "./workload/report/report.ts";
+export type { Verified } from "./workload/run/ledger.ts";
+export type { Request } from "./workload/stream/requests.ts";
 export type { WorkloadPlatform } from "./workload/run/setting.ts";
 export type { IsMounted, TargetResult } from "./workload/run/target.ts";
 export { Histogram, type Latencies } from "./workload/stats/histogram.ts";

@@ -133,6 +133,20 @@ describe("run", () => {
   });
 });
 
+it("verify compares, record writes fio's iolog, replay sends it again", () => {
+  const verified = JSON.parse(workload("verify", json, "--device", "ssd").stdout) as ResultDocument;
+  expect(verified).toMatchObject({ status: "done", verified: { corrupt: 0 } });
+  expect(verified.verified!.sectorsRead).toBeGreaterThan(100);
+  expect(workload("record", json, "--device", "ssd", "-o", "trace.log")).toMatchObject({
+    status: 0,
+    stdout: "",
+  });
+  expect(readFileSync(join(folder, "trace.log"), "utf8")).toMatch(/^fio version 3 iolog\n/);
+  const { stdout } = workload("replay", "trace.log", "--device", "ssd", "--size", "1M");
+  const replayed = JSON.parse(stdout) as ResultDocument;
+  expect(replayed.digest.requests).toBe(verified.digest.requests);
+});
+
 it("check names what is ignored, one a line", () => {
   expect(workload("check", fio)).toEqual({
     status: 0,

@@ -67,6 +67,15 @@ export interface Region {
   readonly percent?: number;
 }
 
+/** A recorded request. */
+export interface TraceEntry {
+  readonly operation: Operation;
+  readonly offset: number;
+  readonly bytes: number;
+  /** When it was sent, from the begin on; undefined: as soon as there is room. */
+  readonly atNs: number | undefined;
+}
+
 /** One worker. */
 export interface WorkerPlan {
   readonly name: string;
@@ -101,6 +110,8 @@ export interface WorkerPlan {
   readonly expected: readonly Errno[];
   /** When it ends, so do all that have begun. */
   readonly endsAll: boolean;
+  /** Requests that were recorded, in the place of drawn ones. */
+  readonly trace?: readonly TraceEntry[];
 }
 
 /** Something in a workload's file that has no effect here. */

@@ -9,6 +9,7 @@ import type { RatioInterval } from "../stats/bootstrap.ts";
 import type { SteadyState } from "../stats/steady.ts";
 import type { OperationResult } from "../stats/tally.ts";
 import type { TimelineJson } from "../stats/timeline.ts";
+import type { Verified } from "./ledger.ts";
 import type { TargetResult } from "./target.ts";
 
 /** The version of the document. */
@@ -67,6 +68,8 @@ export interface ResultDocument {
   readonly deviceModel: DeviceJson | null;
   readonly target: TargetResult | null;
   readonly elapsedNs: number;
+  /** What a run that was to be verified found. */
+  readonly verified?: Verified;
   /** Of several runs: how long each took, ns. */
   readonly samplesNs?: readonly number[];
   /** Another program that was run in turn with it. */

@@ -24,6 +24,7 @@ import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
 import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
 import { extentOf, mayCollide, neededBytes } from "./extents.ts";
 import { Failures } from "./failures.ts";
+import { Ledger } from "./ledger.ts";
 import { type RunOptions, type Setting, settingOf } from "./setting.ts";
 import { type Target, openTarget } from "./target.ts";
 import { type RunContext, Worker } from "./worker.ts";
@@ -80,6 +81,7 @@ class WorkloadRun {
   readonly #stop = new AbortController();
   readonly #timeline = new Timeline();
   readonly #notes: string[] = [];
+  readonly #ledger: Ledger | undefined;
 
   constructor(setting: Setting, document: Draft) {
     this.#setting = setting;
@@ -103,6 +105,23 @@ class WorkloadRun {
         ...(options.gate ? { gate: options.gate } : {}),
       },
     );
+    this.#ledger = options.verify ? new Ledger(this.#engine.graph.kernels) : undefined;
+  }
+
+  /** Compares the final disk with what it must hold. */
+  async #verify(ledger: Ledger, { backend }: Target): Promise<void> {
+    const { unreadable } = await ledger.checkAll(backend);
+    if (unreadable > 0) this.#notes.push(`${unreadable} sectors could not be read, and are not verified`);
+    const { verified } = ledger;
+    this.#document.verified = verified;
+    if (verified.corrupt === 0) return;
+    const [offset] = verified.first;
+    const message = `${verified.corrupt} sectors hold what nobody wrote there, the first at ${offset ?? 0}`;
+    this.#document.errors = [
+      ...this.#document.errors,
+      { message, code: "CORRUPT", ...(offset === undefined ? {} : { offset }) },
+    ];
+    this.#document.status = "failed";
   }
 
   async run(): Promise<void> {
@@ -163,6 +182,7 @@ class WorkloadRun {
     forget();
     this.#tell(workers, context.beginNs);
     this.#document.environment = environment?.(before) ?? null;
+    if (this.#ledger) await this.#verify(this.#ledger, target);
     await this.#digest(workers, target);
   }
 
@@ -174,7 +194,9 @@ class WorkloadRun {
       kernels: this.#kernels,
       pacer: this.#pacer,
       seed,
-      lock: mayCollide(plan.workers) ? new RangeLock() : undefined,
+      lock: this.#ledger || mayCollide(plan.workers) ? new RangeLock() : undefined,
+      ledger: this.#ledger,
+      record: this.#setting.options.record,
       timeline: this.#timeline,
       beginNs: this.#pacer.nowNs(),
       stop: this.#stop.signal,

@@ -5,6 +5,7 @@ import type { DriverType } from "../../block/model/contract.ts";
 import type { Gate } from "../../block/model/gate.ts";
 import { type DeviceModel, deviceModels, isModelName, readDevice } from "../device/model.ts";
 import { type Plan, WorkloadError } from "../model/plan.ts";
+import type { Request } from "../stream/requests.ts";
 import type { IsMounted } from "./target.ts";
 
 /** What a run needs of its platform. */
@@ -34,6 +35,10 @@ export interface RunOptions {
   readonly overwrite?: boolean;
   /** Makes a file that is not there. */
   readonly makes?: boolean;
+  /** Compares what is read, and at the end all that was written, with what it must be. */
+  readonly verify?: boolean;
+  /** Told of each request when it is sent, ns from the begin on. */
+  readonly record?: (request: Request, atNs: number) => void;
   /** False: the final disk is not read. */
   readonly digestDisk?: boolean;
   readonly kernels?: EngineOptions["kernels"];

@@ -9,6 +9,7 @@ import { openNodeIn } from "../../api/open.ts";
 import type { Node } from "../../api/node.ts";
 import type { OpenSpec } from "../../api/specs.ts";
 import { errnoOf } from "../../base/errors.ts";
+import type { Host } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../../block/graph/backend.ts";
 import { blockStatusAbove } from "../../block/io/status.ts";
@@ -167,17 +168,25 @@ export async function holdsData(backend: BlockBackend): Promise<boolean> {
   return false;
 }
 
+/** Refuses a block device: one that is mounted always. */
+async function refuseDevice(
+  { files }: Host,
+  filename: string,
+  { overwrite, isMounted }: { overwrite: boolean; isMounted: IsMounted | undefined },
+): Promise<void> {
+  const info = await files.info(filename).catch(() => undefined);
+  if (info?.kind !== "block-device") return;
+  if (await isMounted?.(filename))
+    throw new WorkloadError(`'${filename}' is mounted: a run that writes to it is refused`);
+  if (!overwrite)
+    throw new WorkloadError(`'${filename}' is a block device: a run that writes needs --overwrite`);
+}
+
 async function refuseLoss(backend: BlockBackend, wish: TargetWish, isMounted?: IsMounted): Promise<void> {
-  const { files } = backend.graph.host;
   for (const node of stack(backend.node!)) {
     const filename = imageFilename(node);
-    if (node.type.kind !== "protocol" || filename === "") continue;
-    const info = await files.info(filename).catch(() => undefined);
-    if (info?.kind !== "block-device") continue;
-    if (await isMounted?.(filename))
-      throw new WorkloadError(`'${filename}' is mounted: a run that writes to it is refused`);
-    if (!wish.overwrite)
-      throw new WorkloadError(`'${filename}' is a block device: a run that writes needs --overwrite`);
+    if (node.type.kind === "protocol" && filename !== "")
+      await refuseDevice(backend.graph.host, filename, { overwrite: wish.overwrite, isMounted });
   }
   if (wish.overwrite || isMemory(wish.target)) return;
   if (await holdsData(backend))
@@ -196,6 +205,10 @@ function nameOf(target: unknown): string {
 /** Opens the disk of a run. Throws WorkloadError for what is refused, BlockError for what fails. */
 export async function openTarget(engine: Engine, wish: TargetWish, isMounted?: IsMounted): Promise<Target> {
   const notes: string[] = [];
+  const { target, overwrite } = wish;
+  // What is a device by its name is not even opened.
+  if (wish.writes && typeof target === "string" && parseSpec(target) === undefined)
+    await refuseDevice(engine.graph.host, target, { overwrite, isMounted });
   const spec = await describe(engine, wish, notes);
   const node = await openDirect(engine, spec, wish, notes);
   const backend = new BlockBackend(engine.graph);

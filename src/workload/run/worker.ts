@@ -20,6 +20,8 @@ import type { Timeline } from "../stats/timeline.ts";
 import { DataSource } from "../stream/data.ts";
 import { Digest } from "../stream/digest.ts";
 import { type Extent, type Request, RequestStream } from "../stream/requests.ts";
+import { TraceStream } from "../stream/trace.ts";
+import type { Ledger } from "./ledger.ts";
 import type { Pacer } from "../time/pace.ts";
 import { PacePlan } from "./pace.ts";
 
@@ -38,6 +40,10 @@ export interface RunContext {
   readonly stop: AbortSignal;
   /** A request has failed; `fatal`: the run ends. */
   failed(failure: Failure, fatal: boolean): void;
+  /** What the disk may hold, where that is verified. */
+  readonly ledger?: Ledger | undefined;
+  /** Told of each request when it is sent. */
+  readonly record?: ((request: Request, atNs: number) => void) | undefined;
   /** Lets the platform's events through now and then; undefined where nothing blocks them. */
   readonly breathe?: () => Answer<void>;
 }
@@ -71,7 +77,8 @@ export class Worker {
   endNs = 0;
   sent = 0;
   readonly #context: RunContext;
-  readonly #stream: RequestStream;
+  readonly #stream: { next(): Request };
+  readonly #trace: TraceStream | undefined;
   readonly #source: DataSource;
   readonly #index: number;
   readonly #limits: { requests: number; bytes: number };
@@ -89,7 +96,8 @@ export class Worker {
     this.#index = index;
     this.requests = new Digest(kernels);
     this.data = new Digest(kernels);
-    this.#stream = new RequestStream({ plan, extent, seed, worker: index, kernels });
+    this.#trace = plan.trace && new TraceStream(plan.trace);
+    this.#stream = this.#trace ?? new RequestStream({ plan, extent, seed, worker: index, kernels });
     this.#source = new DataSource(plan.data, { seed, worker: index, kernels });
     const { requests = Infinity, bytes = Infinity, passes = Infinity } = plan.until;
     this.#limits = { requests, bytes: Math.min(bytes, passes * extent.bytes) };
@@ -114,9 +122,9 @@ export class Worker {
   async #sendAll(pace: PacePlan): Promise<void> {
     const { pacer, stop, breathe } = this.#context;
     const lastNs = this.beginNs + (this.plan.until.durationNs ?? Infinity);
-    while (!this.#isDone()) {
+    while (!this.#isDone() && !this.#trace?.isOver) {
       const request = this.#stream.next();
-      const dueNs = pace.next(request.bytes);
+      const dueNs = this.#trace ? this.#trace.dueNs(this.beginNs) : pace.next(request.bytes);
       if (dueNs !== undefined && dueNs >= lastNs) {
         await pacer.until(lastNs, stop).catch(() => undefined);
         return;
@@ -162,15 +170,17 @@ export class Worker {
     this.requests.number(bytes);
     const buffer = this.#bufferFor(request);
     this.#inFlight += 1;
-    const { lock } = this.#context;
-    const isLocked = lock && operation !== "read" && operation !== "flush";
+    const { lock, ledger } = this.#context;
+    this.#context.record?.(request, this.#context.pacer.nowNs() - this.#context.beginNs);
+    // What is verified must not change while it is read.
+    const isLocked = lock && operation !== "flush" && (operation !== "read" || ledger);
     if (isLocked) void this.#locked(lock, request, { buffer, intendedNs });
     else this.#begin(request, { buffer, intendedNs });
   }
 
   async #locked(lock: RangeLock, request: Request, sent: Sent): Promise<void> {
-    const { offset, bytes } = request;
-    const held = await lock.inTurn({ offset, bytes, exclusive: true });
+    const { offset, bytes, operation } = request;
+    const held = await lock.inTurn({ offset, bytes, exclusive: operation !== "read" });
     this.#begin(request, sent, () => lock.end(held));
   }
 
@@ -179,6 +189,7 @@ export class Worker {
     const sentNs = pacer.nowNs();
     const answer = guarded(() => this.#carryOut(request, buffer));
     const end = (error?: unknown): void => {
+      this.#enter(request, buffer, error);
       release?.();
       this.#complete(request, { intendedNs, sentNs, endNs: pacer.nowNs(), error });
       this.#giveBack(buffer);
@@ -188,6 +199,15 @@ export class Worker {
     };
     if (isPromise(answer)) answer.then(() => end(), end);
     else end();
+  }
+
+  /** Notes what the disk may hold now, or compares what was read with it. */
+  #enter(request: Request, buffer: Uint8Array | undefined, error: unknown): void {
+    const { ledger } = this.#context;
+    if (!ledger) return;
+    if (request.operation === "read") {
+      if (error === undefined) ledger.check(request.offset, buffer!);
+    } else ledger.changed(request, buffer, error !== undefined);
   }
 
   #carryOut({ operation, offset, bytes, fua }: Request, buffer: Uint8Array | undefined): Answer<void> {

@@ -200,7 +200,6 @@ describe("failures", () => {
     [mixed, { device: "floppy" }, "no device model is called 'floppy'"],
     [mixed, { target: { driver: "nothing" } }, "nothing"],
     [mixed, { seed: -1 }, "the seed -1 is out of range"],
-    [mixed, { target: "there-is-none.img" }, "There are no files here"],
     [{ workers: [{ sizes: "8M" }], size: "4M" }, {}, "do not fit into its 4194304 bytes"],
   ])("%#: give a document that says why", async (workload, options, message) => {
     const result = await run(workload, options);

@@ -46,11 +46,12 @@ async function include(file: string, name: string): Promise<string> {
 }
 
 /** Reads a workload. Throws WorkloadError. */
-export async function readPlan(file: string): Promise<Plan> {
+export async function readPlan(file: string, speed?: number): Promise<Plan> {
   const text = await readText(file);
   return parseWorkload(text, {
     name: basename(file).replace(/\.(fio|json|job|ini)$/, ""),
     variables: process.env,
+    ...(speed === undefined ? {} : { speed }),
     include: (name) => include(file, name),
   });
 }

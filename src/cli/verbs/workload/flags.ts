@@ -14,6 +14,8 @@ export interface WorkloadFlags {
   runtime?: string;
   repeat?: string;
   vs?: string;
+  record?: string;
+  speed?: string;
   direct?: boolean;
   overwrite?: boolean;
   /** False: --no-disk-digest. */

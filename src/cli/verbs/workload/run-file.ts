@@ -7,6 +7,7 @@ import { keepAlive } from "../../../platform/node/clock.ts";
 import { sameBytes } from "../../../platform/node/compare.ts";
 import {
   type Plan,
+  Recorder,
   type ResultDocument,
   type RunOptions,
   WorkloadError,
@@ -98,24 +99,38 @@ function failedDocument(file: string | undefined, flags: WorkloadFlags, error: u
   return { ...known, errors: [{ message: messageOf(error), ...code }] };
 }
 
+/** What a run does beside running. */
+interface How {
+  readonly verify?: boolean;
+  readonly recorder?: Recorder | undefined;
+}
+
 async function documentOf(
   files: readonly string[],
   flags: WorkloadFlags,
-  signal: AbortSignal,
+  how: How & { readonly signal: AbortSignal },
 ): Promise<ResultDocument> {
   const [file, ...more] = files;
   try {
     const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
     if (unknown !== undefined) throw new WorkloadError(`unknown option '${unknown}'`);
     if (file === undefined || more.length > 0) throw new WorkloadError("expecting one workload file");
-    const options = await optionsOf(flags, signal);
-    const plan = limited(await readPlan(file), flags);
+    const options = await optionsOf(flags, how.signal);
+    const plan = limited(await readPlan(file, speedOf(flags)), flags);
+    if (how.verify) return await runWorkload(plan, { ...options, verify: true });
+    if (how.recorder) return await runWorkload(plan, { ...options, record: how.recorder.record });
     if (flags.vs !== undefined)
       return await versus(plan, options, { command: flags.vs, pairs: pairsOf(flags) });
     return await repeated(plan, options, flags.repeat === undefined ? 1 : pairsOf(flags));
   } catch (error) {
     return failedDocument(file, flags, error);
   }
+}
+
+function speedOf({ speed }: WorkloadFlags): number | undefined {
+  if (speed === undefined) return undefined;
+  if (!/^\d+(\.\d+)?$/.test(speed)) throw new WorkloadError(`--speed: '${speed}' is no number`);
+  return Number(speed);
 }
 
 function pairsOf({ repeat = "15" }: WorkloadFlags): number {
@@ -143,7 +158,12 @@ function statusOf({ status, errors }: ResultDocument, signal: string | undefined
 }
 
 /** Runs a workload; resolves with the exit status. */
-export async function runFile(files: readonly string[], flags: WorkloadFlags): Promise<number> {
+export async function runFile(
+  files: readonly string[],
+  flags: WorkloadFlags,
+  { verify = false }: { verify?: boolean } = {},
+): Promise<number> {
+  const recorder = flags.record === undefined ? undefined : new Recorder();
   const abort = new AbortController();
   let ended: string | undefined;
   const end = (signal: NodeJS.Signals): void => {
@@ -153,7 +173,7 @@ export async function runFile(files: readonly string[], flags: WorkloadFlags): P
   process.on("SIGINT", end).on("SIGTERM", end);
   const alive = keepAlive();
   try {
-    let document = await documentOf(files, flags, abort.signal);
+    let document = await documentOf(files, flags, { verify, recorder, signal: abort.signal });
     let form: ReturnType<typeof formatOf> = "json";
     try {
       form = formatOf(flags.output);
@@ -165,9 +185,20 @@ export async function runFile(files: readonly string[], flags: WorkloadFlags): P
     for (const { message, times = 1 } of document.errors)
       note(times > 1 ? `${message} (${times} times)` : message);
     const written = await writeOut(flags, report(document, form));
-    return statusOf(document, ended) || written;
+    const kept = recorder ? await writeOut({ ...flags, out: flags.record! }, recorder.text) : 0;
+    return statusOf(document, ended) || written || kept;
   } finally {
     alive();
     process.off("SIGINT", end).off("SIGTERM", end);
   }
+}
+
+/** Records what a workload sends; resolves with the exit status. */
+export async function recordFile(file: string, flags: WorkloadFlags): Promise<number> {
+  const recorder = new Recorder();
+  const signal = new AbortController().signal;
+  const document = await documentOf([file], flags, { recorder, signal });
+  for (const { message } of document.errors) note(message);
+  if (document.status !== "done") return statusOf(document, undefined);
+  return writeOut(flags, recorder.text);
 }

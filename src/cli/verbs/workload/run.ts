@@ -1,7 +1,7 @@
 /**
  * The verb `workload`. stdout holds the document and nothing else, also where the run failed; what is said beside it goes to stderr.
  *
- * Exit status: run 0, 1 (failed), 2 (bad input), 130 or 143 (a signal); check 0 or 2; gate 0 (no worse), 1 (worse), 2 (bad input),
+ * Exit status: run, verify and replay 0, 1 (failed), 2 (bad input), 130 or 143 (a signal); check 0 or 2; gate 0 (no worse), 1 (worse), 2 (bad input),
  * 3 (no verdict).
  */
 import { messageOf } from "../../../base/errors.ts";
@@ -13,7 +13,7 @@ import { toHtml } from "../../../workload/report/html.ts";
 import { asResult } from "../../../workload/gate/metrics.ts";
 import type { WorkloadFlags } from "./flags.ts";
 import { formatOf, note, readPlan, readJson, writeOut } from "./files.ts";
-import { runFile } from "./run-file.ts";
+import { recordFile, runFile } from "./run-file.ts";
 
 type Action = (files: readonly string[], flags: WorkloadFlags) => Promise<number>;
 
@@ -78,19 +78,32 @@ async function reportOf(files: readonly string[], flags: WorkloadFlags): Promise
   return writeOut(flags, results.map((result) => report(result, form)).join(""));
 }
 
+/** Runs a workload for what it sends: the recording goes to stdout or OUT, in the place of the document. */
+async function record(files: readonly string[], flags: WorkloadFlags): Promise<number> {
+  const [file, ...more] = files;
+  if (file === undefined || more.length > 0) throw new WorkloadError("expecting one workload file");
+  return recordFile(file, flags);
+}
+
 function schema(): Promise<number> {
   process.stdout.write(`${JSON.stringify(workloadSchema, undefined, 2)}\n`);
   return Promise.resolve(0);
 }
 
 const actions: Readonly<Record<string, Action>> = {
-  run: runFile,
+  run: (files, flags) => runFile(files, flags),
+  verify: (files, flags) => runFile(files, flags, { verify: true }),
+  record,
+  replay: (files, flags) => runFile(files, flags),
   check,
   gate: judge,
   compare,
   report: reportOf,
   schema,
 };
+
+/** Actions that tell of a wrong command line by their document. */
+const RUNS = new Set(["run", "verify", "replay"]);
 
 /** Runs the verb; resolves with the exit status. */
 export async function workload(
@@ -103,7 +116,7 @@ export async function workload(
       throw new WorkloadError(`unknown action '${action}': there are ${Object.keys(actions).join(", ")}`);
     }
     const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
-    if (unknown !== undefined && action !== "run") throw new WorkloadError(`unknown option '${unknown}'`);
+    if (unknown !== undefined && !RUNS.has(action)) throw new WorkloadError(`unknown option '${unknown}'`);
     return await actions[action]!(files, flags);
   } catch (error) {
     note(messageOf(error));
