@@ -15,6 +15,8 @@ export interface StandIn {
   readonly verbs?: readonly string[];
   /** --help begins with the version. */
   readonly helpTellsVersion?: boolean;
+  /** --version lacks the word "version". */
+  readonly bareVersion?: boolean;
   /** How --help goes on: usage, and what the program is. */
   readonly usage: string;
   readonly summary: string;
@@ -37,6 +39,12 @@ export const standIns: Readonly<Record<string, StandIn>> = {
     verb: "io",
     usage: "Usage: qemu-io [OPTIONS]... [-c STRING]... [file]",
     summary: "QEMU Disk exerciser",
+  },
+  "qemu-nbd": {
+    verb: "nbd",
+    bareVersion: true,
+    usage: "Usage: qemu-nbd [OPTIONS] FILE\n  or:  qemu-nbd -L [OPTIONS]",
+    summary: "QEMU Disk Network Block Device Utility",
   },
   "qemu-storage-daemon": {
     verb: "daemon",
@@ -73,7 +81,8 @@ export function verbProgram(verb: string): string {
 
 /** `qemu-img version 7.2.22 (Blockwright 0.1.0)`: scripts read the release out of it. */
 export function standInVersion(): string {
-  return `${current} version ${qemuRelease} (Blockwright ${version})`;
+  const word = standIn()?.bareVersion ? "" : "version ";
+  return `${current} ${word}${qemuRelease} (Blockwright ${version})`;
 }
 
 /** The arguments that make a new process run under the same name. */

@@ -57,6 +57,7 @@ const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   bitmap: async () => (await import("./verbs/bitmap/command.ts")).addBitmap,
   bench: async () => (await import("./verbs/bench/command.ts")).addBench,
   io: async () => (await import("./verbs/io/command.ts")).addIo,
+  nbd: async () => (await import("./verbs/nbd/command.ts")).addNbd,
   manifest: async () => (await import("./verbs/manifest/command.ts")).addManifest,
   mirror: async () => (await import("./verbs/mirror/command.ts")).addMirror,
   backup: async () => (await import("./verbs/backup/command.ts")).addBackup,

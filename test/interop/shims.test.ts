@@ -7,7 +7,7 @@ import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { program } from "./support/twins.ts";
 
-const names = ["qemu-img", "qemu-io", "qemu-storage-daemon"] as const;
+const names = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"] as const;
 const all = [...names, "qemu-system-x86_64"];
 let shims = "";
 let directory = "";
@@ -44,7 +44,7 @@ function both(name: string, args: readonly string[], input = ""): [ours: Ended, 
 describe.each(names)("%s", (name) => {
   it("tells its version as QEMU's", () => {
     const [ours, theirs] = both(name, ["--version"]);
-    const pattern = /^(qemu-[\w-]+ version \d+\.\d+\.\d+) \(/;
+    const pattern = /^(qemu-[\w-]+ (?:version )?\d+\.\d+\.\d+) \(/;
     expect(pattern.exec(ours.stdout)?.[1]).toBe(pattern.exec(theirs.stdout)?.[1]);
     expect(ours).toMatchObject({ status: 0, stderr: "" });
     expect(ours.stdout).toContain("(Blockwright ");

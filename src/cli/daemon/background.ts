@@ -11,7 +11,7 @@ import { runAsArguments, standIn } from "../program.ts";
 const WAITING = "BLOCKWRIGHT_DAEMON_WAITING";
 
 /** Starts the verb in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
-export function daemonize(args: readonly string[], name: "daemon" | "machine"): Promise<number> {
+export function daemonize(args: readonly string[], name: "daemon" | "machine" | "nbd"): Promise<number> {
   const verb = standIn() ? runAsArguments() : [name];
   const child = spawn(process.execPath, [process.argv[1] ?? "", ...verb, ...args], {
     detached: true,

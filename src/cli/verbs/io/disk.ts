@@ -138,7 +138,7 @@ async function openLayers(verb: IoConsole, { name, choices, opened, close }: Ope
 }
 
 /** An overlay over the disk, in a file that has no name any more. */
-async function overlay(
+export async function overlay(
   image: Node,
   { open, readOnly }: { open: (spec: NodeSpec) => Promise<Node>; readOnly: boolean },
 ): Promise<Node> {

@@ -10,7 +10,7 @@ export function addShims(program: Command): void {
   const command = program
     .command("shims")
     .description(
-      "make programs named qemu-img, qemu-io, qemu-storage-daemon and qemu-system-x86_64 that run Blockwright",
+      "make programs named qemu-img, qemu-io, qemu-nbd, qemu-storage-daemon and qemu-system-x86_64 that run Blockwright",
     )
     .argument("<directory>", "where they are put; made if it is missing")
     .option("--force", "replace files of these names that something else has made");

@@ -1,0 +1,140 @@
+/**
+ * The verb `nbd`: an image for NBD's clients until the last one has gone, a signal comes, or with -t for good.
+ * Source: behaviour and words of qemu-nbd 7.2; where it listens without -k and -b, and that plain TCP beyond this machine wants leave,
+ * are ours.
+ */
+import { messageOf } from "../../../base/errors.ts";
+import type { SocketAddress, TlsCredentials } from "../../../base/host.ts";
+import { deferred, onAbort } from "../../../base/signals.ts";
+import { tlsIdentitiesOf } from "../../../crypto/tls-credentials.ts";
+import { exportsOf } from "../../../export/exports.ts";
+import { loadNativeCalls } from "../../../platform/node/native.ts";
+import { checkReach, listenAddress } from "../../../server/nbd/address.ts";
+import { NbdServer } from "../../../server/nbd/server.ts";
+import { daemonize, tellReady } from "../../daemon/background.ts";
+import { takePidfile } from "../../daemon/pidfile.ts";
+import { programName, verbProgram } from "../../program.ts";
+import { Refusal } from "../../refusal.ts";
+import { Run } from "../../run.ts";
+import type { NbdFlags } from "./flags.ts";
+import { listExports } from "./list.ts";
+import { openExported } from "./open.ts";
+
+/** The descriptor of a socket that whoever started the program listens on, as systemd hands it over. */
+const ACTIVATION_FD = 3;
+
+/** Serves, or lists; resolves with the exit status. */
+export async function nbd(files: readonly string[], flags: NbdFlags): Promise<number> {
+  if (flags.fork && !flags.list) {
+    const args = process.argv.slice(2).filter((word) => word !== "--fork" && !word.startsWith("--run-as="));
+    return daemonize(args[0] === "nbd" ? args.slice(1) : args, "nbd").catch((error: unknown) => {
+      process.stderr.write(`${verbProgram("nbd")}: ${messageOf(error)}\n`);
+      return 1;
+    });
+  }
+  return new Run(flags, { io: "pool" }).carryOut(async (run) => {
+    checkFlags(files, flags);
+    if (flags.list) await listExports(run, flags, credentialsOf(run, flags, "client"));
+    else await serve(run, files[0] ?? "", flags);
+  });
+}
+
+/** Throws Refusal for what is none of the program's, or does not go together. */
+function checkFlags(files: readonly string[], flags: NbdFlags): void {
+  const more = `Try \`${programName()} --help' for more information.`;
+  if (flags.connect !== undefined || flags.disconnect)
+    throw new Refusal(
+      "The kernel's NBD client is not driven from here: use nbd-client on the server's address",
+    );
+  if (flags.tlsAuthz !== undefined) throw new Refusal("--tls-authz is not supported");
+  if (flags.selinuxLabel !== undefined) throw new Refusal("--selinux-label is not supported");
+  if (flags.list) {
+    if (files.length > 0) throw new Refusal("List mode is incompatible with a file name");
+    const { exportName, description, offset, bitmap, format, snapshot, readOnly, persistent } = flags;
+    if (exportName || description || offset || bitmap || format || snapshot || readOnly || persistent)
+      throw new Refusal("List mode is incompatible with per-device settings");
+    return;
+  }
+  if (flags.tlsHostname !== undefined) throw new Refusal("TLS hostname is only supported with list mode");
+  if (files.length !== 1) throw new Refusal(`Invalid number of arguments\n${more}`);
+  if (!/^\d+$/.test(flags.shared)) throw new Refusal(`Invalid shared device number '${flags.shared}'`);
+  if (flags.socket !== undefined && !flags.socket.startsWith("/"))
+    throw new Refusal("socket path must be absolute");
+  if (flags.imageOpts && flags.format !== undefined)
+    throw new Refusal("--image-opts and -f are mutually exclusive");
+}
+
+function credentialsOf(
+  run: Run,
+  { tlsCreds }: NbdFlags,
+  side: "client" | "server",
+): TlsCredentials | undefined {
+  if (tlsCreds === undefined) return undefined;
+  try {
+    const known = run.engine.objects.list().some(({ name }) => name === tlsCreds);
+    return tlsIdentitiesOf(run.engine.graph).lookup(tlsCreds, side, known);
+  } catch (error) {
+    throw new Refusal(`Failed to get TLS creds: ${messageOf(error)}`);
+  }
+}
+
+/** Whether a socket was handed over to this very process. */
+function isActivated(): boolean {
+  const { LISTEN_PID, LISTEN_FDS } = process.env;
+  if (LISTEN_PID !== String(process.pid) || LISTEN_FDS === undefined) return false;
+  delete process.env["LISTEN_PID"];
+  delete process.env["LISTEN_FDS"];
+  if (LISTEN_FDS !== "1")
+    throw new Refusal(`${programName()} does not support socket activation with LISTEN_FDS > 1`);
+  return true;
+}
+
+function addressOf(flags: NbdFlags): SocketAddress {
+  if (!isActivated()) {
+    if (flags.socket !== undefined) return listenAddress({ type: "unix", path: flags.socket });
+    return listenAddress({ type: "inet", host: flags.bind ?? "127.0.0.1", port: flags.port });
+  }
+  if (flags.socket !== undefined) throw new Refusal("Unix socket can't be set when using socket activation");
+  if (flags.bind !== undefined) throw new Refusal("The interface can't be set when using socket activation");
+  return { type: "fd", fd: ACTIVATION_FD };
+}
+
+async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
+  const { engine } = run;
+  const credentials = credentialsOf(run, flags, "server");
+  const address = addressOf(flags);
+  checkReach(address, { tls: credentials !== undefined, allowed: flags.allowPlainTcp ?? false });
+  const opened = await openExported(run, file, flags);
+  let came = false;
+  const over = deferred();
+  const server = await NbdServer.start({
+    host: engine.graph.host,
+    address,
+    credentials,
+    maxConnections: Number(flags.shared),
+    onFault: (error) => run.note(`internal error: ${messageOf(error)}`),
+    ...(flags.verbose ? { onMessage: run.note } : {}),
+    onClients: (clients) => {
+      if (clients > 0) came = true;
+      else if (came && !flags.persistent) over.resolve();
+    },
+  });
+  const exports = exportsOf(engine);
+  exports.servers.add(server);
+  const { exportName, description, bitmap, allocationDepth } = flags;
+  const { writable, writethrough } = opened;
+  await exports.addNode(
+    opened.node.blockNode,
+    { id: "nbd", type: "nbd", writable, writethrough },
+    (backend) =>
+      server.serve(backend, { name: exportName, description, writable, bitmaps: bitmap, allocationDepth }),
+  );
+  const pidfile = flags.pidFile === undefined ? undefined : takePidfile(flags.pidFile, loadNativeCalls());
+  tellReady();
+  const forget = onAbort(run.signal, () => over.resolve());
+  if (!run.signal.aborted) await over.promise;
+  forget();
+  await exports.endAll();
+  pidfile?.remove();
+  await opened.close();
+}
