@@ -1,8 +1,10 @@
 /**
- * zstd (see zstd.ts), and raw DEFLATE by node:zlib, on its thread pool. Deflating uses QEMU's parameters for compressed clusters: a window of
+ * zstd (see zstd.ts), and raw DEFLATE by node:zlib, on its thread pool; many streams at once are decompressed on threads (see
+ * decode-pool.ts). Deflating uses QEMU's parameters for compressed clusters: a window of
  * 4 KiB, the largest memory level, the default compression level. Source: RFC 1951, qcow2's compressed clusters.
  */
 import type { HostCodecs } from "../../base/host.ts";
+import { DecodePool } from "./decode-pool.ts";
 import { nodeError } from "./errors.ts";
 import { nodeZstd, zlib } from "./zstd.ts";
 
@@ -34,25 +36,38 @@ function inflateUntilFull(input: Uint8Array, output: Uint8Array): Promise<number
   });
 }
 
-/** The codecs of Node. Malformed input is EIO. */
-export const nodeCodecs: HostCodecs = {
-  ...nodeZstd,
-  inflateRaw(input, output) {
-    const options = {
-      chunkSize: Math.max(MIN_CHUNK, output.byteLength),
-      maxOutputLength: Math.max(1, output.byteLength),
-      // Input that ends early gives what it holds, not an error; the caller sees the count.
-      finishFlush: zlib().constants.Z_SYNC_FLUSH,
-    };
-    return new Promise((resolve, reject) => {
-      zlib().inflateRaw(input, options, (error, result) => {
-        if (isTooLarge(error)) return resolve(inflateUntilFull(input, output));
-        if (error) return reject(nodeError(error, "decompress"));
-        output.set(result.subarray(0, output.byteLength));
-        resolve(Math.min(result.byteLength, output.byteLength));
-      });
+function inflateByZlib(input: Uint8Array, output: Uint8Array): Promise<number> {
+  const options = {
+    chunkSize: Math.max(MIN_CHUNK, output.byteLength),
+    maxOutputLength: Math.max(1, output.byteLength),
+    // Input that ends early gives what it holds, not an error; the caller sees the count.
+    finishFlush: zlib().constants.Z_SYNC_FLUSH,
+  };
+  return new Promise((resolve, reject) => {
+    zlib().inflateRaw(input, options, (error, result) => {
+      if (isTooLarge(error)) return resolve(inflateUntilFull(input, output));
+      if (error) return reject(nodeError(error, "decompress"));
+      output.set(result.subarray(0, output.byteLength));
+      resolve(Math.min(result.byteLength, output.byteLength));
     });
-  },
+  });
+}
+
+/** The codecs of Node that decompress by `pool`, and what does not go there by Node's own. Malformed input is EIO. */
+export function codecsOf(pool: DecodePool): HostCodecs & typeof nodeZstd {
+  return {
+    ...plainCodecs,
+    inflateRaw: (input, output) =>
+      pool.decode("deflate", input, { output, otherwise: () => inflateByZlib(input, output) }),
+    decompressZstd: (input, output) =>
+      pool.decode("zstd", input, { output, otherwise: () => nodeZstd.decompressZstd(input, output) }),
+  };
+}
+
+/** Node's own codecs, each call on its thread pool. Malformed input is EIO. */
+export const plainCodecs: HostCodecs & typeof nodeZstd = {
+  ...nodeZstd,
+  inflateRaw: inflateByZlib,
   deflateRaw(input, limit, level) {
     if (limit <= 1) return Promise.resolve(undefined);
     const options = {
@@ -70,3 +85,6 @@ export const nodeCodecs: HostCodecs = {
     });
   },
 };
+
+/** The codecs of this process. Malformed input is EIO. */
+export const nodeCodecs = codecsOf(new DecodePool());

@@ -1,7 +1,8 @@
 // Raw DEFLATE as qcow2 needs it: output bounded, trailing input ignored.
 import * as zlib from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { nodeCodecs } from "../../../../src/platform/node/codecs.ts";
+import { codecsOf, plainCodecs } from "../../../../src/platform/node/codecs.ts";
+import { DecodePool } from "../../../../src/platform/node/decode-pool.ts";
 import { pattern } from "./support.ts";
 
 const cluster = pattern(65_536);
@@ -11,7 +12,12 @@ function joined(...parts: Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-describe("inflateRaw", () => {
+const ways = [
+  ["by Node's own", plainCodecs],
+  ["on threads", codecsOf(new DecodePool({ burst: 1 }))],
+] as const;
+
+describe.each(ways)("inflateRaw %s", (_way, nodeCodecs) => {
   test("fills the output exactly, with junk behind the stream", async () => {
     const output = new Uint8Array(65_536);
     expect(await nodeCodecs.inflateRaw(joined(deflated, pattern(511, 3)), output)).toBe(65_536);
@@ -41,6 +47,8 @@ describe("inflateRaw", () => {
 });
 
 describe("deflateRaw", () => {
+  const nodeCodecs = plainCodecs;
+
   test("gives a stream of a 4 KiB window that inflates to the input", async () => {
     const result = await nodeCodecs.deflateRaw(cluster, cluster.byteLength);
     expect(result?.byteLength).toBeLessThan(65_536);

@@ -3,6 +3,7 @@
  * followed by junk; it must give exactly one cluster. Source: qcow2.txt, "Compressed Clusters Descriptor".
  */
 import { BlockError, blockError, isUnsupported } from "../../../../base/errors.ts";
+import { MiB } from "../../../../base/limits.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
 import type { Image } from "../metadata/image.ts";
 import { compressedEntry, type CompressedExtent, compressedExtent, Kind } from "../disk/layout.ts";
@@ -23,16 +24,37 @@ export async function readCompressed(
 ): Promise<void> {
   const { clusterBits, clusterSize } = image.geometry;
   const { offset: host, bytes } = compressedExtent(extent.high, extent.low, clusterBits);
-  const input = new Uint8Array(bytes);
-  await image.event("read_compressed");
-  await image.file.pread(host, input);
   const whole = buffer.byteLength === clusterSize;
   const output = whole ? buffer : new Uint8Array(clusterSize);
-  const written = await inflate(image, input, output);
+  const written = await withInput(image, bytes, async (input) => {
+    await image.event("read_compressed");
+    await image.file.pread(host, input);
+    return inflate(image, input, output);
+  });
   if (written !== clusterSize) throw blockError("EIO", "pread", "a compressed cluster is damaged");
   if (whole) return;
   const start = offset % clusterSize;
   buffer.set(output.subarray(start, start + buffer.byteLength));
+}
+
+/** Bytes of buffers for streams that are kept from read to read. */
+const SPARE_BYTES = 16 * MiB;
+
+/** Lends a buffer of `bytes` for a stream: a new one for each cluster would be memory that is collected late. */
+async function withInput<T>(
+  image: Image,
+  bytes: number,
+  body: (input: Uint8Array) => Promise<T>,
+): Promise<T> {
+  const { clusterSize } = image.geometry;
+  const { spareInputs } = image;
+  const isUsual = bytes <= clusterSize;
+  const buffer = (isUsual ? spareInputs.pop() : undefined) ?? new Uint8Array(isUsual ? clusterSize : bytes);
+  try {
+    return await body(buffer.subarray(0, bytes));
+  } finally {
+    if (isUsual && (spareInputs.length + 1) * clusterSize <= SPARE_BYTES) spareInputs.push(buffer);
+  }
 }
 
 async function inflate(image: Image, input: Uint8Array, output: Uint8Array): Promise<number> {

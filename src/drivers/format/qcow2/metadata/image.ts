@@ -113,6 +113,8 @@ export class Image {
   freedRuns = 0;
   /** L2 entries in the cache point to clusters whose data or refcounts may not be durable yet. */
   barrierBeforeL2 = false;
+  /** Buffers of a cluster's length for compressed streams, that nobody uses. */
+  readonly spareInputs: Uint8Array[] = [];
   /** Where the next compressed cluster may go: the next free byte of a partly filled cluster; 0 = none. */
   compressedTail = 0;
   /** Whether blockStatus should ask the file for holes; found out once. */
