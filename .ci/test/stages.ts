@@ -124,6 +124,7 @@ export const programs: readonly Program[] = [
     wantedBy: /^test\/(iotests\/|interop\/machine\.test)/,
   },
   { name: "qemu-nbd", debian: "qemu-utils", wantedBy: /^test\/(iotests\/|interop\/nbd-)/ },
+  { name: "nbdkit", debian: "nbdkit", wantedBy: /^test\/interop\/nbd-servers\.test/ },
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },
   { name: "setfacl", debian: "acl", wantedBy: IOTESTS },
@@ -149,7 +150,7 @@ export const programs: readonly Program[] = [
   {
     name: "openssl",
     debian: "openssl",
-    wantedBy: /^test\/(unit\/drivers\/protocol\/https\.node|interop\/nbd-server)\.test/,
+    wantedBy: /^test\/(unit\/drivers\/protocol\/https\.node|interop\/nbd-servers?)\.test/,
   },
   { name: "nbdinfo", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
   { name: "nbdcopy", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },

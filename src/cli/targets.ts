@@ -8,6 +8,7 @@ import { findDriver } from "../block/model/formats.ts";
 import { plainFormat } from "../drivers/format/defaults.ts";
 import { createImageIn } from "../api/open.ts";
 import type { CreateImageSpec, Engine, Node } from "../node.ts";
+import { newStorage } from "../block/graph/storage-name.ts";
 import { describeImage } from "./images.ts";
 import type { Opener } from "./names.ts";
 
@@ -38,16 +39,19 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   const { engine } = opener;
   const { files } = engine.graph.host;
   const given = target.image.startsWith("json:") ? await describeImage(opener, target.image, {}) : undefined;
-  const filename = given ? innermostFile(given) : target.image;
+  const storage = given ? undefined : newStorage(engine.graph, target.image);
+  const filename = given ? innermostFile(given) : storage?.filename;
   const format = given ? outermostFormat(engine, given) : target.format;
   const exists = filename === undefined || (await isThere(engine.graph.host, filename));
   if (exists && !target.force)
     throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
   if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
   // What json: describes is taken as it stands; a plain file is made anew.
-  if (filename !== undefined && !(given && exists))
-    await createImageIn(engine, creation(engine, target, { filename, format }), { overwrite: target.force });
-  const spec = given ?? { driver: format, file: { driver: "file", filename } };
+  if (storage || (filename !== undefined && !exists)) {
+    const file = storage?.file ?? { driver: "file", filename };
+    await createImageIn(engine, creation(engine, target, { file, format }), { overwrite: target.force });
+  }
+  const spec = given ?? { driver: format, file: storage!.file };
   return {
     spec: { discard: "unmap", ...spec, "node-name": "target" },
     discard: async () => {
@@ -59,7 +63,7 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
 function creation(
   engine: Engine,
   { size, backing }: TargetArgument,
-  { filename, format }: { filename: string; format: string },
+  { file, format }: { file: NodeSpec; format: string },
 ): CreateImageSpec {
   const type = findDriver(engine.graph, format);
   if (type?.kind !== "format" || !type.createOptions)
@@ -67,7 +71,7 @@ function creation(
   if (backing && !type.supportsBacking)
     throw new CommandError(`Backing file not supported for file format '${format}'`);
   const named = backing ? { "backing-file": backing.filename, "backing-fmt": backing.format } : {};
-  const spec = { driver: format, file: { driver: "file", filename }, size, ...named };
+  const spec = { driver: format, file, size, ...named };
   return spec as unknown as CreateImageSpec;
 }
 

@@ -24,10 +24,13 @@ beforeAll(async () => {
   twins.write("base", "write -P 7 64k 64k", "write -z 256k 64k", "discard 512k 64k");
   twins.run("qemu-img", "bitmap --add base marks");
   twins.write("base", "write -P 8 128k 4k");
+  twins.run("qemu-img", "create -q -f raw made 1M");
+  twins.run("qemu-img", "create -q -f raw big 2M");
   twins.share();
   await serve("rw", "-f", "qcow2", "-B", "marks", "base");
   await serve("ro", "-f", "raw", "-r", "-x", "exp", "plain");
   await serve("odd.sock", "-f", "raw", "odd");
+  await serve("made.sock", "-f", "raw", "made");
 });
 
 afterAll(() => {
@@ -51,7 +54,7 @@ function io(...lines: string[]): Outcome {
 describe("info", () => {
   it.each([
     ["nbd+unix:///exp?socket=ro", 0],
-    ["nbd+unix:////exp?socket=ro", 0],
+    ["nbd+unix:////exp?socket=ro", 1],
     ["nbd+unix:///e%78p?socket=ro", 0],
     ["nbd:unix:ro:exportname=exp", 0],
     ["nbd:unix:rw", 0],
@@ -138,6 +141,36 @@ describe("what an export does not take", () => {
 
   it("are bytes behind its end", () => {
     io("-f raw", "read 0 1000", "read 0 1024", "write 0 1024", "length", "nbd:unix:odd.sock");
+  });
+});
+
+describe("an image is made in an export", () => {
+  const name = "nbd:unix:made.sock";
+
+  it.each([
+    ["create", "-f", "raw", name, "2M"],
+    ["create", "-f", "raw", "-o", "preallocation=full", name, "512k"],
+    ["create", "-f", "raw", name, "512k"],
+    ["create", "-f", "raw", "nbd:unix:ro:exportname=exp", "1M"],
+    ["create", "-f", "qcow2", "nbd:unix:ro:exportname=exp", "1M"],
+    ["create", "-f", "qcow2", "nbd://localhost:1", "1M"],
+    ["create", "-f", "raw", "null-co://", "1M"],
+    ["create", "-f", "qcow2", name, "1G"],
+    ["info", name],
+    ["check", name],
+    ["create", "-f", "qcow2", "-o", "preallocation=full", name, "1G"],
+    ["convert", "-O", "raw", "big", name],
+    ["convert", "-O", "raw", "plain", name],
+    ["compare", "-f", "raw", "-F", "raw", "plain", name],
+    ["convert", "-O", "qcow2", "nbd:unix:rw", name],
+    ["compare", "nbd:unix:rw", name],
+    ["convert", "-O", "raw", "plain", "nbd:unix:ro:exportname=exp"],
+    ["dd", "-O", "raw", "bs=64k", "if=big", `of=${name}`],
+    ["dd", "-f", "raw", "-O", "raw", "bs=64k", "if=plain", `of=${name}`],
+    ["dd", "-f", "raw", "-O", "raw", "bs=64k", `if=${name}`, "of=copied"],
+    ["compare", "-f", "raw", "-F", "raw", "plain", "copied"],
+  ])("%s %s %s %s %s %s", (...words) => {
+    img(...words.filter((word) => word !== undefined));
   });
 });
 

@@ -8,17 +8,23 @@ import { nodeFilename } from "../model/filename.ts";
 import { replaceFile } from "../model/replace-file.ts";
 import type { BlockGraph } from "./graph.ts";
 import type { NewImage } from "./home.ts";
-import { newFileName } from "./storage-name.ts";
+import { makeInPlace } from "./in-place.ts";
+import { newStorage } from "./storage-name.ts";
 
 /** Makes it; a file that is there is replaced. Throws in QEMU's words. */
 export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise<void> {
   const { format, size, backing } = image;
-  const filename = newFileName(graph, image.filename);
+  const storage = newStorage(graph, image.filename);
+  const filename = storage.filename ?? "";
   const context: CreateContext = { graph, host: graph.host };
   const type = graph.driver(format);
   const named = backing
     ? { "backing-file": nodeFilename(backing.node), "backing-fmt": backing.format }
     : undefined;
+  if (storage.filename === undefined)
+    return makeInPlace(graph, { image: { driver: format, size }, file: storage.file }, async (file) => {
+      await type.create?.(context, { driver: format, file, size, ...named });
+    });
   const optionsFor = (name: string): Record<string, unknown> => {
     if (type.kind === "protocol") return { driver: format, filename: name, size, inPlace: true };
     return { driver: format, file: { driver: "file", filename: name }, size, ...named };

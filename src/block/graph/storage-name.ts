@@ -31,10 +31,26 @@ export async function storageByName(graph: NodeHome, name: string): Promise<Node
   return spec;
 }
 
-/** The file that is to be made under a name. Throws CommandError for storage that is not made by a name. */
-export function newFileName(graph: GraphView, name: string): string {
+/** Where an image is to be made: a file, or storage that is there. */
+export interface NewStorage {
+  readonly file: NodeSpec;
+  /** The file, if it is one. */
+  readonly filename: string | undefined;
+}
+
+/** What lies under the name of an image that is to be made. Throws CommandError for protocols whose storage is not made by a name. */
+export function newStorage(graph: GraphView, name: string): NewStorage {
   const type = typeOfName(graph, name);
-  const filename = type.create && type.parseName?.(name).options?.["filename"];
-  if (typeof filename === "string") return filename;
+  const { options = {} } = type.parseName?.(name) ?? {};
+  const { filename } = options;
+  if (type.create && typeof filename === "string") return { filename, file: { driver: "file", filename } };
+  if (type.makesInPlace) return { filename: undefined, file: { ...options, driver: type.name } };
   throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
+}
+
+/** The file that is to be made under a name. Throws CommandError for storage that is no file. */
+export function newFileName(graph: GraphView, name: string): string {
+  const { filename } = newStorage(graph, name);
+  if (filename !== undefined) return filename;
+  throw new CommandError(`'${name}' is no file that can be made`);
 }

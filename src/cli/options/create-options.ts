@@ -2,7 +2,7 @@
  * The options of a new image: how `-o` is read, how `create` repeats them, and which options of QAPI's BlockdevCreateOptions
  * they become. What there is to give is the format's table. Source: behaviour and words of qemu-img 7.2.
  */
-import type { CreateOption, DriverType, OptionUse } from "../../block/model/contract.ts";
+import type { CreateOption, DriverType, NodeSpec, OptionUse } from "../../block/model/contract.ts";
 import { type DriverSource, isItsFile } from "../../block/model/formats.ts";
 import type { CreateImageSpec } from "../../node.ts";
 import { Refusal } from "../refusal.ts";
@@ -109,11 +109,11 @@ export class CreateOptions {
     return options;
   }
 
-  /** The image that the options describe, in the file or device `filename`. Throws Refusal in QEMU's words. */
-  spec(filename: string, { isDevice = false }: { isDevice?: boolean } = {}): CreateImageSpec {
+  /** The image that the options describe, in `file`. Throws Refusal in QEMU's words. */
+  spec(file: NodeSpec): CreateImageSpec {
     const options: Record<string, unknown> = {
       driver: this.format,
-      file: { driver: isDevice ? "host_device" : "file", filename },
+      file,
       ...this.#wire(this.#rows, "create"),
     };
     // Formats count in sectors.

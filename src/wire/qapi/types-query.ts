@@ -140,6 +140,7 @@ export const queryTypes = {
       indexeddb: null,
       luks: null,
       memory: null,
+      nbd: null,
       "null-aio": null,
       "null-co": null,
       opfs: null,

@@ -110,8 +110,8 @@ describe("an image by its name", () => {
   });
 
   it("with a protocol that there is not says so", async () => {
-    await expect(open("nbd://localhost/disk")).rejects.toMatchObject({
-      message: "Unknown protocol 'nbd'",
+    await expect(open("ssh://localhost/disk")).rejects.toMatchObject({
+      message: "Unknown protocol 'ssh'",
       code: "ENOTSUP",
     });
     await expect(open("")).rejects.toThrow("An image's name is empty");

@@ -42,7 +42,7 @@ it("reads option lists and describes the image that they mean", () => {
   const options = new CreateOptions({ drivers: [...portableDrivers, file] }, "qcow2");
   for (const list of optionLists(["cluster_size=4k,compat=0.10", "backing_file=a,,b"])) options.parse(list);
   options.set("size", "1001");
-  expect(options.spec("f.qcow2")).toEqual({
+  expect(options.spec({ driver: "file", filename: "f.qcow2" })).toEqual({
     driver: "qcow2",
     file: { driver: "file", filename: "f.qcow2" },
     "cluster-size": 4096,

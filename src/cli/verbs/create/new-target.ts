@@ -4,9 +4,10 @@
  * new one fits then. A file that this run made does not outlive its failure.
  */
 import { checkNewImage } from "../../../api/open.ts";
+import type { NodeSpec } from "../../../block/model/contract.ts";
 import { type Replacing, replaceFile } from "../../../block/model/replace-file.ts";
 import type { Node } from "../../../node.ts";
-import { newFileName } from "../../../block/graph/storage-name.ts";
+import { newStorage, type NewStorage } from "../../../block/graph/storage-name.ts";
 import type { CreateOptions } from "../../options/create-options.ts";
 import { Refusal, told } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
@@ -34,7 +35,9 @@ export async function intoNewTarget(
 ): Promise<void> {
   const { name, options, doing } = target;
   const { files } = verb.engine.graph.host;
-  const filename = newFileName(verb.engine.graph, name);
+  const storage = newStorage(verb.engine.graph, name);
+  const { filename } = storage;
+  if (filename === undefined) return inStorage(verb, target, { storage, fill });
   const existed = await files.info(filename).then(
     () => true,
     () => false,
@@ -44,7 +47,7 @@ export async function intoNewTarget(
   const make = async (as: string): Promise<void> => {
     path = as;
     isMade = false;
-    await makeImage(verb, options, as);
+    await makeImage(verb, options, { file: inFile(as) });
     isMade = true;
     if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));
     // By the user's own word, which may have a protocol, or by the path.
@@ -53,7 +56,7 @@ export async function intoNewTarget(
   try {
     await refuseSources(verb, target, filename);
     // By the name that it will have, to which others in the header may lead.
-    await worded(options, () => checkNewImage(verb.engine, options.spec(filename)));
+    await worded(options, () => checkNewImage(verb.engine, options.spec(inFile(filename))));
     await replaceFile(files, filename, make, target);
   } catch (error) {
     if (!isMade) throw new Refusal(`${name}: error while ${doing}: ${told(error)}`);
@@ -63,6 +66,24 @@ export async function intoNewTarget(
       error.status,
     );
   }
+}
+
+function inFile(filename: string): NodeSpec {
+  return { driver: "file", filename };
+}
+
+/** Makes the image in storage that is there and keeps its place, and has `fill` fill it. */
+async function inStorage(
+  verb: Run,
+  { name, options, doing }: NewTarget,
+  { storage, fill }: { storage: NewStorage; fill: (name: string) => Promise<void> },
+): Promise<void> {
+  try {
+    await makeImage(verb, options, storage);
+  } catch (error) {
+    throw new Refusal(`${name}: error while ${doing}: ${told(error)}`);
+  }
+  await fill(name);
 }
 
 async function refuseSources(

@@ -13,7 +13,7 @@ import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { isDevice } from "../../describe.ts";
 import { openBare } from "../../images.ts";
-import { newFileName } from "../../../block/graph/storage-name.ts";
+import { newFileName, newStorage, type NewStorage } from "../../../block/graph/storage-name.ts";
 import { backingPath } from "../../names.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
@@ -67,7 +67,7 @@ interface Wanted {
 
 async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Promise<void> {
   const options = new CreateOptions(verb.engine.graph, flags.format);
-  const filename = newFileName(verb.engine.graph, file);
+  const storage = newStorage(verb.engine.graph, file);
   for (const list of lists) options.parse(list);
   if (size !== undefined) {
     if (options.get("size") !== undefined) throw new Refusal("The image size must be specified only once");
@@ -78,17 +78,24 @@ async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Pro
   await using base = await useBacking(verb, options, { file, unsafe: flags.unsafe ?? false });
   if (options.get("size") === undefined) throw new Refusal("Image creation needs a size parameter");
   verb.say(`Formatting '${file}', fmt=${flags.format} ${options.toString()}`);
-  if (base) await refuseDataFiles(verb, base, { filename, dataFile: options.get("data_file") });
-  await makeImage(verb, options, filename);
+  if (base)
+    await refuseDataFiles(verb, base, { filename: storage.filename, dataFile: options.get("data_file") });
+  await makeImage(verb, options, storage);
 }
 
 /** Makes the image that the options describe; a file that is there is replaced. Throws QEMU's words. */
-export async function makeImage(verb: Run, options: CreateOptions, filename: string): Promise<void> {
+export async function makeImage(
+  verb: Run,
+  options: CreateOptions,
+  { file }: Pick<NewStorage, "file">,
+): Promise<void> {
   if (options.get("backing_fmt") !== undefined && options.get("backing_file") === undefined)
     throw new Refusal("Backing format cannot be used without backing file");
   await worded(options, async () => {
-    if (await isDevice(verb, filename)) return makeOnDevice(verb, options, filename);
-    const spec = options.spec(filename);
+    const filename = file.driver === "file" ? String(file["filename"]) : undefined;
+    if (filename !== undefined && (await isDevice(verb, filename)))
+      return makeOnDevice(verb, options, filename);
+    const spec = options.spec(file);
     await checkNewImage(verb.engine, spec);
     await withDataFile(verb, options, () =>
       createImageIn(verb.engine, spec, { overwrite: true, signal: verb.signal }),
@@ -103,7 +110,7 @@ async function makeOnDevice(
   filename: string,
 ): Promise<void> {
   const { graph } = engine;
-  const spec = options.spec(filename, { isDevice: true });
+  const spec = options.spec({ driver: "host_device", filename });
   await checkNewImage(engine, spec);
   const isPlain = isItsFile(graph.driver(spec.driver));
   const { size, preallocation = "off" } = spec as { size: number; preallocation?: string };
@@ -205,7 +212,7 @@ async function openBase(
 async function refuseDataFiles(
   verb: Run,
   base: Node,
-  made: { filename: string; dataFile: string | undefined },
+  made: { filename: string | undefined; dataFile: string | undefined },
 ): Promise<void> {
   const { files } = verb.engine.graph.host;
   for (const layer of layers(base.blockNode)) {

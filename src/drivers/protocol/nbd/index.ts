@@ -40,6 +40,7 @@ export const nbd: DriverType = {
   name: "nbd",
   kind: "protocol",
   protocols: ["nbd+tcp", "nbd+unix", "nbds", "nbds+unix"],
+  makesInPlace: true,
   parseName: parseNbdName,
   modernOptions: modernNbdOptions,
   namedBy: ["server", "export", "tls-creds", "tls-hostname", "tls"].flatMap((name) =>

@@ -41,7 +41,7 @@ export function nbdOptions(spec: NodeSpec, { graph }: OpenContext): NbdOptions {
 }
 
 function addressOf(server: unknown): SocketAddress {
-  if (typeof server !== "object" || server === null) throw optionError("Parameter 'server' is missing");
+  if (typeof server !== "object" || server === null) throw optionError("NBD server address missing");
   const spec = server as NodeSpec;
   const text = (name: string): string => {
     const value = stringOption(spec, name);
@@ -70,7 +70,8 @@ function tlsOf(spec: NodeSpec, graph: OpenContext["graph"], address: SocketAddre
   const ownName = address.type === "inet" ? address.host : undefined;
   const hostname = stringOption(spec, "tls-hostname") ?? ownName;
   if (id !== undefined) return { credentials: tlsIdentitiesOf(graph).lookup(id, "client"), hostname };
-  if (!booleanOption(spec, "tls")) return undefined;
+  // Names say it in a word.
+  if (spec["tls"] !== "on" && !booleanOption(spec, "tls")) return undefined;
   // By the authorities of the platform: certificates of nobody's own make.
   return { credentials: { kind: "x509", verifyPeer: true }, hostname };
 }

@@ -55,8 +55,8 @@ describe("arguments", () => {
   });
 
   it("refuses drivers of QEMU that do not exist here", () => {
-    expect(() => validate("BlockdevOptions", { driver: "nbd" })).toThrow(
-      "Parameter 'driver' does not accept value 'nbd'",
+    expect(() => validate("BlockdevOptions", { driver: "ssh" })).toThrow(
+      "Parameter 'driver' does not accept value 'ssh'",
     );
   });
 });
