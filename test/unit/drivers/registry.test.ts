@@ -3,6 +3,7 @@
 import { expect, it } from "vitest";
 import type { CreateOption, DriverType } from "../../../src/block/model/contract.ts";
 import { overlayFormat, plainFormat } from "../../../src/drivers/format/defaults.ts";
+import { nbd } from "../../../src/drivers/protocol/nbd/index.ts";
 import { portableDrivers } from "../../../src/drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "../../../src/drivers/protocol/file.ts";
 import { indexedDb } from "../../../src/drivers/protocol/indexeddb.ts";
@@ -10,7 +11,15 @@ import { opfs } from "../../../src/drivers/protocol/opfs/index.ts";
 import { schema, schemaWith } from "../../../src/wire/qapi/index.ts";
 import type { EnumDef, StructDef, UnionDef } from "../../../src/wire/qapi/schema.ts";
 
-const drivers: readonly DriverType[] = [...portableDrivers, file, hostDevice, hostCdrom, opfs, indexedDb];
+const drivers: readonly DriverType[] = [
+  ...portableDrivers,
+  file,
+  hostDevice,
+  hostCdrom,
+  nbd,
+  opfs,
+  indexedDb,
+];
 
 function branch(union: string, name: string): string | null | undefined {
   return (schema.types[union] as UnionDef).branches[name];
