@@ -6,7 +6,6 @@ import { limits } from "../base/limits.ts";
 import { BlockError, errnoOf } from "../base/errors.ts";
 import type { CreatedFile, DriverType, NodeSpec } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/formats.ts";
-import { isInPlace, makeInPlace } from "../block/graph/in-place.ts";
 import type { Gate } from "../block/model/gate.ts";
 import { replaceFile } from "../block/model/replace-file.ts";
 import type { CreateFormatOptions } from "../drivers/index.ts";
@@ -100,9 +99,10 @@ export async function createImageIn(
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
   await releaseIdle(engine);
-  const { file: storage } = spec as { file?: unknown };
-  if (isInPlace(engine.graph, storage))
-    return makeInPlace(engine.graph, { image: spec, file: storage }, (name) =>
+  const { file: storage } = spec as { file?: NodeSpec | string };
+  const inPlace = typeof storage === "object" && engine.graph.driver(storage.driver).makeInPlace;
+  if (inPlace)
+    return inPlace(engine.graph, { image: spec, file: storage }, (name) =>
       formatImage(engine, { ...spec, file: name } as CreateImageSpec, options.signal),
     );
   const file = newFileOf(engine, spec);

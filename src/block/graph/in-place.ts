@@ -6,32 +6,14 @@
 import { closing } from "../../base/closing.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../base/errors.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
-import type { ChildRef, Edge, NodeSpec } from "../model/contract.ts";
-import { isItsFile } from "../model/formats.ts";
-import type { BlockNode } from "../model/node.ts";
+import type { DriverType, Edge, GraphView, NodeSpec, NodeView } from "../model/contract.ts";
+import { findDriver, isItsFile } from "../model/formats.ts";
 import { Perm } from "../model/permissions.ts";
-import type { BlockGraph } from "./graph.ts";
-
-/** What is made. */
-interface NewImage {
-  readonly driver: string;
-  readonly size: number;
-  readonly preallocation?: unknown;
-}
-
-/** Whether storage is described that is there, and of whose kind none is made. */
-export function isInPlace(graph: BlockGraph, file: unknown): file is NodeSpec {
-  if (typeof file !== "object" || file === null) return false;
-  return graph.driver((file as NodeSpec).driver).makesInPlace === true;
-}
 
 /** Makes an image there; `format` formats it, given what takes the place of its file. Throws in QEMU's words. */
-export async function makeInPlace(
-  graph: BlockGraph,
-  { image, file }: { image: NewImage; file: NodeSpec },
-  format: (storage: ChildRef) => Promise<void>,
-): Promise<void> {
-  const isPlain = isItsFile(graph.driver(image.driver));
+export const makeInPlace: NonNullable<DriverType["makeInPlace"]> = async (graph, { image, file }, format) => {
+  const type = findDriver(graph, image.driver);
+  const isPlain = type !== undefined && isItsFile(type);
   const { preallocation = "off" } = image;
   if (isPlain && preallocation !== "off")
     throw blockError("ENOTSUP", "create", `Unsupported preallocation mode '${String(preallocation)}'`);
@@ -43,9 +25,9 @@ export async function makeInPlace(
     if (!isPlain) await format(node.name);
   };
   await closing(make, () => graph.release(node));
-}
+};
 
-async function opened(graph: BlockGraph, file: NodeSpec): Promise<BlockNode> {
+async function opened(graph: GraphView, file: NodeSpec): Promise<NodeView> {
   try {
     return await graph.open({ ...file, "read-only": false });
   } catch (error) {

@@ -8,7 +8,6 @@ import { nodeFilename } from "../model/filename.ts";
 import { replaceFile } from "../model/replace-file.ts";
 import type { BlockGraph } from "./graph.ts";
 import type { NewImage } from "./home.ts";
-import { makeInPlace } from "./in-place.ts";
 import { newStorage } from "./storage-name.ts";
 
 /** Makes it; a file that is there is replaced. Throws in QEMU's words. */
@@ -22,9 +21,11 @@ export async function makeImageFile(graph: BlockGraph, image: NewImage): Promise
     ? { "backing-file": nodeFilename(backing.node), "backing-fmt": backing.format }
     : undefined;
   if (storage.filename === undefined)
-    return makeInPlace(graph, { image: { driver: format, size }, file: storage.file }, async (file) => {
-      await type.create?.(context, { driver: format, file, size, ...named });
-    });
+    return graph
+      .driver(storage.file.driver)
+      .makeInPlace?.(graph, { image: { driver: format, size }, file: storage.file }, async (file) => {
+        await type.create?.(context, { driver: format, file, size, ...named });
+      });
   const optionsFor = (name: string): Record<string, unknown> => {
     if (type.kind === "protocol") return { driver: format, filename: name, size, inPlace: true };
     return { driver: format, file: { driver: "file", filename: name }, size, ...named };

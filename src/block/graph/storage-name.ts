@@ -44,7 +44,7 @@ export function newStorage(graph: GraphView, name: string): NewStorage {
   const { options = {} } = type.parseName?.(name) ?? {};
   const { filename } = options;
   if (type.create && typeof filename === "string") return { filename, file: { driver: "file", filename } };
-  if (type.makesInPlace) return { filename: undefined, file: { ...options, driver: type.name } };
+  if (type.makeInPlace) return { filename: undefined, file: { ...options, driver: type.name } };
   throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
 }
 

@@ -437,8 +437,16 @@ export interface DriverType {
   create?(context: CreateContext, options: Record<string, unknown>): Promise<CreatedFile | void>;
   /** Throws what `create` would throw for its options alone (formats), so that no file is touched for them. */
   checkCreate?(context: CreateContext, options: Record<string, unknown>): Promise<void> | void;
-  /** Protocols: images are made in storage that is there already, which a name leads to. */
-  readonly makesInPlace?: boolean;
+  /**
+   * Protocols that make no storage: makes an image in what is there (`file`); `format` formats it, given the node in the place of
+   * its file.
+   */
+  makeInPlace?(
+    this: void,
+    graph: GraphView,
+    made: { image: { driver: string; size: number; preallocation?: unknown }; file: NodeSpec },
+    format: (storage: ChildRef) => Promise<void>,
+  ): Promise<void>;
   /** Removes what `create` made (protocols; with `identity` that very file, else EBUSY); ENOENT, EAGAIN while it is open. */
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
   /** How large a new image would become. Throws BlockError EINVAL in QEMU's words. */

@@ -1,6 +1,6 @@
 /**
- * Where sockets are, and who is at their ends: addresses and TLS credentials; the options of NBD's client.
- * Source: QAPI sockets, crypto and block-core schemas, QEMU 7.2.
+ * Where sockets are, and the options of NBD's client.
+ * Source: QAPI sockets and block-core schemas, QEMU 7.2.
  */
 import { enumOf, extend, struct, union } from "./schema.ts";
 
@@ -39,25 +39,5 @@ export const networkTypes = {
     "*reconnect-delay": "uint32",
     "*open-timeout": "uint32",
     "*tls": "bool",
-  }),
-
-  QCryptoTLSCredsEndpoint: enumOf("client", "server"),
-  TlsCredsProperties: struct({
-    "*verify-peer": "bool",
-    "*dir": "str",
-    "*endpoint": "QCryptoTLSCredsEndpoint",
-    "*priority": "str",
-  }),
-  TlsCredsAnonProperties: extend("TlsCredsProperties", {
-    "*loaded": { type: "bool", features: ["deprecated"] },
-  }),
-  TlsCredsPskProperties: extend("TlsCredsProperties", {
-    "*loaded": { type: "bool", features: ["deprecated"] },
-    "*username": "str",
-  }),
-  TlsCredsX509Properties: extend("TlsCredsProperties", {
-    "*loaded": { type: "bool", features: ["deprecated"] },
-    "*sanity-check": "bool",
-    "*passwordid": "str",
   }),
 } as const;

@@ -8,6 +8,7 @@ import { cryptoInfoTypes } from "./types-crypto-info.ts";
 import { exportTypes } from "./types-export.ts";
 import { jobTypes } from "./types-job.ts";
 import { queryTypes } from "./types-query.ts";
+import { tlsTypes } from "./types-tls.ts";
 
 /** The types by name. */
 export const typeTable = tableOf(
@@ -17,4 +18,5 @@ export const typeTable = tableOf(
   exportTypes,
   jobTypes,
   queryTypes,
+  tlsTypes,
 );

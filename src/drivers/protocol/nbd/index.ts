@@ -5,6 +5,7 @@
 import { strerror } from "../../../base/errno.ts";
 import { blockError } from "../../../base/errors.ts";
 import type { BlockDriver, DriverType, NodeSpec, OpenContext } from "../../../block/model/contract.ts";
+import { makeInPlace } from "../../../block/graph/in-place.ts";
 import { exportFlag } from "../../../wire/nbd/constants.ts";
 import { NbdDriver } from "./driver.ts";
 import { openLink } from "./link.ts";
@@ -40,7 +41,7 @@ export const nbd: DriverType = {
   name: "nbd",
   kind: "protocol",
   protocols: ["nbd+tcp", "nbd+unix", "nbds", "nbds+unix"],
-  makesInPlace: true,
+  makeInPlace,
   parseName: parseNbdName,
   modernOptions: modernNbdOptions,
   namedBy: ["server", "export", "tls-creds", "tls-hostname", "tls"].flatMap((name) =>
