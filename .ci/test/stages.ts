@@ -121,7 +121,7 @@ export const programs: readonly Program[] = [
   {
     name: "qemu-system-x86_64",
     debian: "qemu-system-x86",
-    wantedBy: /^test\/(iotests\/|interop\/machine\.test)/,
+    wantedBy: /^test\/(iotests\/|interop\/(machine|backup-running)\.test)/,
   },
   { name: "qemu-nbd", debian: "qemu-utils", wantedBy: /^test\/(iotests\/|interop\/nbd-)/ },
   { name: "nbdkit", debian: "nbdkit", wantedBy: /^test\/interop\/nbd-servers\.test/ },

@@ -6,14 +6,14 @@
  * it is kept away by the caller.
  */
 import { AssertionError } from "../base/assert.ts";
-import { alignDown } from "../base/ranges.ts";
+import { type ByteRange, alignDown } from "../base/ranges.ts";
 import { Pipeline } from "../block/copy/window.ts";
 import type { Blob } from "../store/pack.ts";
 import type { Backup } from "../store/description.ts";
 import { Holder } from "../store/holders.ts";
 import { BackupReader } from "../store/reader.ts";
 import type { Damage, Repository } from "../store/repository.ts";
-import { hex, newName } from "../store/tools.ts";
+import { hex, newName, isoTime } from "../store/tools.ts";
 import { CHUNK_BYTES, LeafTable } from "../store/tree.ts";
 import { BlobWriter, DiskWriter } from "../store/writer.ts";
 import { dirtyRanges } from "./bitmaps.ts";
@@ -24,6 +24,13 @@ import type { Node } from "./node.ts";
 const PIECE_CHUNKS = 16;
 const PIECES_AT_ONCE = 4;
 
+/** An earlier backup of a disk, and what has changed since. */
+export interface Since {
+  readonly backup: Backup;
+  /** The ranges that have changed, ascending; bytes. */
+  readonly changed: () => Iterable<ByteRange> | AsyncIterable<ByteRange>;
+}
+
 /** What is backed up, and how. */
 export interface BackupSource {
   readonly node: Node;
@@ -31,8 +38,12 @@ export interface BackupSource {
   readonly name: string;
   /** The image it is read from, for people. */
   readonly image: string;
-  /** The backup that it is compared with, and the bitmap of the node that says what has changed since. */
-  readonly since?: { readonly backup: Backup; readonly bitmap: string } | undefined;
+  /** The backup that it is compared with. */
+  readonly since?: Since | undefined;
+  /** What the backup shall be called; default: a new name. */
+  readonly id?: string | undefined;
+  /** As of when the disk is, as ISO 8601; default: now. */
+  readonly time?: string | undefined;
   /** The bitmap that records from this backup on. */
   readonly bitmap?: string | undefined;
   /** Of zstd, 1 … 22. */
@@ -71,7 +82,7 @@ export async function createBackup(
 ): Promise<Backup> {
   const { tools } = repository;
   const { node, since } = source;
-  const time = new Date(tools.clock.wallMicroseconds() / 1000).toISOString();
+  const time = source.time ?? isoTime(tools);
   await using holder = await Holder.take(tools, `create ${source.name}`);
   const index = await repository.index((damage) => run.onDamage?.(damage));
   const blobs = new BlobWriter({ tools, index, holder, level: source.level });
@@ -82,7 +93,7 @@ export async function createBackup(
   if (since && since.backup.size > node.length) await disk.truncate(chunksOf(node.length));
   const { hash } = await disk.finish(node.length);
   const backup: Backup = {
-    id: newName(tools),
+    id: source.id ?? newName(tools),
     time,
     name: source.name,
     size: node.length,
@@ -135,41 +146,44 @@ async function* runsOf(node: Node, from: number, end: number, tellHoles = false)
   if (tellHoles && end > next) yield { chunk: next, count: end - next, data: false };
 }
 
-/** The runs that a bitmap says have changed since a backup, and the end of a disk that has another length. */
-export async function* changedRuns(
-  node: Node,
-  { backup, bitmap }: NonNullable<BackupSource["since"]>,
-): AsyncGenerator<ChunkRun> {
+/** The runs of chunks that have changed since a backup, and the end of a disk that has another length. */
+export async function* changedRuns(node: Node, since: Since): AsyncGenerator<ChunkRun> {
   let next = 0;
-  for (const { from, end } of changedChunks(node, bitmap, backup.size)) {
+  for await (const { from, end } of changedChunks(node, since)) {
     const first = Math.max(from, next);
     if (end > first) yield* runsOf(node, first, end, true);
     next = Math.max(next, end);
   }
 }
 
-function* changedChunks(
+async function* changedChunks(
   node: Node,
-  bitmap: string,
-  before: number,
-): Generator<{ from: number; end: number }> {
+  { backup, changed }: Since,
+): AsyncGenerator<{ from: number; end: number }> {
   const { length } = node;
   // Of the last chunk of the shorter disk there is more, or less, by now.
-  const turn = length === before ? Infinity : alignDown(Math.min(before, length), CHUNK_BYTES);
-  let told = false;
-  for (let at = 0; at < length;) {
-    const ranges = dirtyRanges(node, bitmap, { offset: at }) ?? [];
-    for (const { offset, bytes } of ranges) {
-      if (!told && offset >= turn) {
-        told = true;
-        yield { from: turn / CHUNK_BYTES, end: turn / CHUNK_BYTES + 1 };
-      }
-      yield { from: Math.floor(offset / CHUNK_BYTES), end: chunksOf(Math.min(offset + bytes, length)) };
-      at = offset + bytes;
+  const turn = alignDown(Math.min(backup.size, length), CHUNK_BYTES);
+  const turning = { from: turn / CHUNK_BYTES, end: turn / CHUNK_BYTES + 1 };
+  let told = length === backup.size || turn >= length;
+  for await (const { offset, bytes } of changed()) {
+    if (!told && offset >= turn) {
+      told = true;
+      yield turning;
     }
-    if (ranges.length === 0) break;
+    yield { from: Math.floor(offset / CHUNK_BYTES), end: chunksOf(Math.min(offset + bytes, length)) };
   }
-  if (!told && turn < length) yield { from: turn / CHUNK_BYTES, end: turn / CHUNK_BYTES + 1 };
+  if (!told) yield turning;
+}
+
+/** The ranges that a bitmap of the node has dirty. */
+export function* dirtyIn(node: Node, bitmap: string): Generator<ByteRange> {
+  for (let at = 0; at < node.length;) {
+    const ranges = dirtyRanges(node, bitmap, { offset: at }) ?? [];
+    yield* ranges;
+    const last = ranges.at(-1);
+    if (!last) return;
+    at = last.offset + last.bytes;
+  }
 }
 
 interface CopyParts {

@@ -6,7 +6,7 @@
  * one bitmap, or a copy of a repository that is older, are told apart from the backup that the bitmap counts from.
  */
 import { reopen } from "../block/graph/change.ts";
-import { addBitmap, bitmaps, clearBitmap, removeBitmap } from "./bitmaps.ts";
+import { addBitmap, type BitmapInfo, bitmaps, clearBitmap, removeBitmap } from "./bitmaps.ts";
 import type { Node } from "./node.ts";
 
 const MARK = "blockwright:";
@@ -16,19 +16,32 @@ export function keepsBitmaps({ blockNode }: Node): boolean {
   return blockNode.driver.bitmapStore?.() !== undefined;
 }
 
-/** The backup since which a bitmap of the node records; undefined where it can't be relied on, and why. */
-export function bitmapSince(node: Node, name: string): { backup: string } | { unknown: string } {
-  const all = bitmaps(node);
+/** What is asked of a bitmap, wherever it is. */
+export type BitmapState = Pick<BitmapInfo, "name" | "inconsistent">;
+
+/** The backup since which one of a disk's bitmaps records; where it can't be relied on, why. */
+export function bitmapSince(
+  all: readonly BitmapState[],
+  name: string,
+): { backup: string } | { unknown: string } {
   const bitmap = all.find((one) => one.name === name);
   if (!bitmap) return { unknown: `there is no bitmap '${name}' yet` };
   if (bitmap.inconsistent)
     return { unknown: `bitmap '${name}' is inconsistent: the image was not closed well` };
-  if (!bitmap.recording && !node.readOnly) return { unknown: `bitmap '${name}' is disabled` };
-  const marks = all.filter((one) => one.name.startsWith(markOf(name, "")) && !one.inconsistent);
-  const [mark] = marks;
-  if (!mark || marks.length > 1)
+  const [mark, ...more] = marksOf(all, name).filter((one) => !one.inconsistent);
+  if (!mark || more.length > 0)
     return { unknown: `bitmap '${name}' does not say since which backup it records` };
   return { backup: mark.name.slice(markOf(name, "").length) };
+}
+
+/** The bitmaps that say since which backup another one records. */
+export function marksOf<B extends BitmapState>(all: readonly B[], name: string): B[] {
+  return all.filter((one) => one.name.startsWith(markOf(name, "")));
+}
+
+/** The name of the bitmap that says that `name` records since a backup. */
+export function markOf(name: string, backup: string): string {
+  return `${MARK}${name}:${backup}`;
 }
 
 /**
@@ -38,16 +51,12 @@ export function bitmapSince(node: Node, name: string): { backup: string } | { un
 export async function turnBitmap(node: Node, name: string, backup: string): Promise<void> {
   await makeWritable(node);
   const all = bitmaps(node);
-  for (const other of all) if (other.name.startsWith(markOf(name, ""))) removeBitmap(node, other.name);
+  for (const mark of marksOf(all, name)) removeBitmap(node, mark.name);
   const bitmap = all.find((one) => one.name === name);
   if (bitmap?.inconsistent) removeBitmap(node, name);
   if (bitmap && !bitmap.inconsistent) clearBitmap(node, name);
   else addBitmap(node, name, { persistent: true });
   addBitmap(node, markOf(name, backup), { persistent: true, disabled: true });
-}
-
-function markOf(name: string, backup: string): string {
-  return `${MARK}${name}:${backup}`;
 }
 
 /** Switches the image to writable, its locks held all the time. */

@@ -34,10 +34,15 @@ export function fromHex(text: string, bytes: number): Uint8Array | undefined {
   return Uint8Array.from({ length: bytes }, (_, at) => Number.parseInt(text.slice(2 * at, 2 * at + 2), 16));
 }
 
+/** The time as ISO 8601. */
+export function isoTime({ clock }: Pick<StoreTools, "clock">): string {
+  return new Date(clock.wallMicroseconds() / 1000).toISOString();
+}
+
 /** A name for something new: the time to the second, and four random bytes. Later ones come later in order. */
-export function newName({ clock, random }: Pick<StoreTools, "clock" | "random">): string {
-  const time = new Date(clock.wallMicroseconds() / 1000).toISOString().replace(/[-:]|\.\d+/g, "");
-  return `${time}-${random
+export function newName(tools: Pick<StoreTools, "clock" | "random">): string {
+  const time = isoTime(tools).replace(/[-:]|\.\d+/g, "");
+  return `${time}-${tools.random
     .below(2 ** 32)
     .toString(16)
     .padStart(8, "0")}`;

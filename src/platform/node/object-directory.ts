@@ -119,8 +119,7 @@ export class ObjectDirectory implements ObjectStore {
     const target = this.#path(name);
     return named(name, "put", async () => {
       const folder = path.join(this.#root, TEMPORARY);
-      await fs.mkdir(folder, { recursive: true });
-      await fs.mkdir(path.dirname(target), { recursive: true });
+      for (const one of new Set([this.#root, folder, path.dirname(target)])) await makeFolder(one);
       const draft = path.join(folder, randomBytes(8).toString("hex"));
       try {
         const file = await fs.open(draft, "wx", 0o600);
@@ -138,6 +137,13 @@ export class ObjectDirectory implements ObjectStore {
       }
     });
   }
+}
+
+/** Makes a folder in one that is there. Node's own way to make all of a path never ends in some places (/proc). */
+async function makeFolder(folder: string): Promise<void> {
+  await fs.mkdir(folder).catch((error: unknown) => {
+    if (!hasCode(error, "EEXIST")) throw error;
+  });
 }
 
 function hasCode(error: unknown, ...codes: readonly string[]): boolean {

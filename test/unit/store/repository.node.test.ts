@@ -3,7 +3,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { type Node, resize } from "../../../src/node.ts";
 import { firstFailure } from "../../../src/base/errors.ts";
-import { changedRuns } from "../../../src/api/backups.ts";
+import { changedRuns, dirtyIn } from "../../../src/api/backups.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { sweep } from "../../../src/store/sweep.ts";
 import { verify } from "../../../src/store/verify.ts";
@@ -83,7 +83,7 @@ test("the chunk at the end of the shorter disk is read again after a resize", as
   const backup = await store.backup(repository, node);
   await resize(node, 5 * CHUNK);
   const runs = [];
-  for await (const run of changedRuns(node, { backup, bitmap: "b" })) runs.push(run);
+  for await (const run of changedRuns(node, { backup, changed: () => dirtyIn(node, "b") })) runs.push(run);
   expect(runs).toEqual([
     { chunk: 3, count: 1, data: true },
     { chunk: 4, count: 1, data: false },

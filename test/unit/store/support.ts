@@ -1,7 +1,7 @@
 // A repository in memory: objects that can be counted, torn and taken away, and processes that live or not.
 import { createHash } from "node:crypto";
 import { type Node, addBitmap, clearBitmap, createEngine, openNode } from "../../../src/node.ts";
-import { createBackup, restoreBackup } from "../../../src/api/backups.ts";
+import { createBackup, dirtyIn, restoreBackup } from "../../../src/api/backups.ts";
 import { blockError } from "../../../src/base/errors.ts";
 import type { ObjectInfo, ObjectStore } from "../../../src/base/objects.ts";
 import type { Backup } from "../../../src/store/description.ts";
@@ -90,8 +90,9 @@ export class Bench {
 
   /** A backup of the disk; an incremental one where `since` is given. The bitmap records anew. */
   async backup(repository: Repository, node: Node, since?: Backup): Promise<Backup> {
-    const changed = since ? { since: { backup: since, bitmap: "b" } } : {};
-    const made = await createBackup(repository, { node, name: "disk", image: "disk", ...changed });
+    const changed = (): Iterable<{ offset: number; bytes: number }> => dirtyIn(node, "b");
+    const compared = since ? { since: { backup: since, changed } } : {};
+    const made = await createBackup(repository, { node, name: "disk", image: "disk", ...compared });
     clearBitmap(node, "b");
     return made;
   }

@@ -29,7 +29,7 @@ import {
 } from "../../../store/description.ts";
 import { Holder, livingHolders } from "../../../store/holders.ts";
 import { type Keep, kept } from "../../../store/retention.ts";
-import { newName, type StoreTools } from "../../../store/tools.ts";
+import { newName, type StoreTools, isoTime } from "../../../store/tools.ts";
 import { CHUNK_BYTES } from "../../../store/tree.ts";
 import type { Verdict } from "../../../store/verify.ts";
 import { openImage } from "../../images.ts";
@@ -84,10 +84,10 @@ class ChainPlace implements BackupPlace {
 
   async create(source: BackupSource): Promise<Backup> {
     const { node, since } = source;
-    const time = new Date(this.#tools.clock.wallMicroseconds() / 1000).toISOString();
+    const time = source.time ?? isoTime(this.#tools);
     await using holder = await Holder.take(this.#tools, `create ${source.name}`);
     await this.#refuseBesidePrune(holder);
-    const id = newName(this.#tools);
+    const id = source.id ?? newName(this.#tools);
     const draft = this.#draft();
     try {
       const readBytes = since ? await this.#changes(draft, source) : await this.#whole(draft, node);
@@ -116,6 +116,10 @@ class ChainPlace implements BackupPlace {
     } finally {
       await rm(draft, { force: true });
     }
+  }
+
+  newId(): string {
+    return newName(this.#tools);
   }
 
   async restore(backup: Backup, target: Node): Promise<void> {

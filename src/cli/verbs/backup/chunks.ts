@@ -11,6 +11,7 @@ import { Holder } from "../../../store/holders.ts";
 import { BackupReader } from "../../../store/reader.ts";
 import { Repository } from "../../../store/repository.ts";
 import { type Keep, kept } from "../../../store/retention.ts";
+import { newName } from "../../../store/tools.ts";
 import { sweep } from "../../../store/sweep.ts";
 import { type Verdict, verify } from "../../../store/verify.ts";
 import type { BackupPlace, Opening, Pruned, Watcher } from "./place.ts";
@@ -44,6 +45,10 @@ class ChunkPlace implements BackupPlace {
 
   create(source: BackupSource): Promise<Backup> {
     return createBackup(this.#repository, source, this.#watcher);
+  }
+
+  newId(): string {
+    return newName(this.#repository.tools);
   }
 
   restore(backup: Backup, target: Node): Promise<void> {

@@ -4,7 +4,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import type { Keep } from "../../../store/retention.ts";
-import { gateFlag, objectFlag } from "../../options/flags.ts";
+import { gateFlag, objectFlag, repeatable } from "../../options/flags.ts";
 import { addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { CreateBackupFlags, PruneFlags, RepoFlags, RestoreFlags } from "./repo.ts";
 
@@ -89,14 +89,25 @@ function addCreateVerb(backup: Command): void {
       backup
         .command("create")
         .description(
-          "keep a version of an image that nobody has open in a repository, which is made if it is not there",
+          "keep a version of an image that nobody has open, or of a running program's disks, in a repository",
         )
-        .argument("<image>", "image file, or json:{…} as for --blockdev")
+        .argument("[image]", "image file, or json:{…} as for --blockdev")
         .option("-f, --format <format>", "format of the image; default: probed")
         .option("--image-opts", "the image is named by key=value options instead of by a file name")
         .option(
           "--bitmap <name>",
           "a dirty bitmap that records between backups, made if it is not there: only what changed is read",
+        )
+        .option("--qmp <socket>", "the QMP socket of a running program, QEMU's or ours, instead of an image")
+        .addOption(
+          new Option(
+            "--node <name>",
+            "with --qmp: a node of it; again for more, all as of one moment",
+          ).argParser(repeatable),
+        )
+        .option(
+          "--nbd <address>",
+          "with --qmp: where its NBD server listens, if it runs already: unix:PATH or HOST:PORT",
         )
         .option("--name <name>", "what the disk is called in the repository; default: the path of the image")
         .addOption(
@@ -105,7 +116,7 @@ function addCreateVerb(backup: Command): void {
     ),
   )
     .addHelpText("after", examples("backup create --repo /backups disk.qcow2 --bitmap nightly"))
-    .action(async (image: string, flags: CreateBackupFlags) => {
+    .action(async (image: string | undefined, flags: CreateBackupFlags) => {
       process.exitCode = await (await import("./repo.ts")).createKept(image, flags);
     });
 }

@@ -32,6 +32,8 @@ export interface BackupPlace {
   /** The backup that a word means; see Repository.find(). */
   find(word: string): Promise<Backup>;
   create(source: BackupSource): Promise<Backup>;
+  /** A name for a backup that is not made yet. */
+  newId(): string;
   /** Writes a backup into a disk of zeroes. */
   restore(backup: Backup, target: Node): Promise<void>;
   /** Gives the bytes of a range, in pieces, to `take`. */
@@ -97,7 +99,8 @@ function toolsOf({ engine }: Run, objects: ObjectDirectory): StoreTools {
   };
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process of this machine lives. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -4,14 +4,16 @@
  * Exit status: 0; 1 where something fails; 2 from `verify` where a backup or an object of the repository is damaged.
  */
 import { resolve } from "node:path";
+import { dirtyIn, type Since } from "../../../api/backups.ts";
 import { bitmapSince, keepsBitmaps, turnBitmap } from "../../../api/turn-bitmap.ts";
-import type { Node } from "../../../node.ts";
+import { bitmaps, type Node } from "../../../node.ts";
 import type { Backup } from "../../../store/description.ts";
 import type { Keep } from "../../../store/retention.ts";
 import { hasProtocol } from "../../../block/model/gate.ts";
 import { holdImage, openImage } from "../../images.ts";
 import type { VerbFlags } from "../../options/flags.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { misuse } from "../../usage.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { asJson, tableOf, toldBytes, verdictLines } from "./report.ts";
@@ -31,36 +33,70 @@ export interface CreateBackupFlags extends RepoFlags {
   bitmap?: string;
   name?: string;
   compressionLevel?: number;
+  /** The QMP socket of a running program, and its nodes. */
+  qmp?: string;
+  node?: string[];
+  /** Where its NBD server listens. */
+  nbd?: string;
 }
 
 const DAMAGED = 2;
 
 /** `backup create`. */
-export function createKept(image: string, flags: CreateBackupFlags): Promise<number> {
+export function createKept(image: string | undefined, flags: CreateBackupFlags): Promise<number> {
   return new Run(flags, { io: "pool" }).carryOut(async (verb) => {
-    const { format, imageOpts, bitmap } = flags;
-    await using node = await openImage(verb, image, { format, imageOpts, warn: true });
-    const held = await holdImage(node);
-    try {
-      if (bitmap !== undefined && !keepsBitmaps(node))
-        throw new Refusal(`'${image}' can't keep a dirty bitmap: its format is ${node.chain[0]?.driver}`);
-      const place = await openPlace(verb, flags.repo, { create: true });
-      verb.progress.start();
-      const name = flags.name ?? diskName(image, imageOpts);
-      const since = bitmap === undefined ? undefined : await sinceWhich(verb, { place, node, bitmap, name });
-      const backup = await place.create({ node, name, image, since, bitmap, level: flags.compressionLevel });
-      if (bitmap !== undefined) await turnBitmap(node, bitmap, backup.id);
-      verb.progress.end(true);
-      if (flags.json) verb.print(`${asJson(backup)}\n`);
-      else
-        verb.say(
-          `${backup.id}: ${backup.kind}, ${toldBytes(backup.readBytes)} read, ${toldBytes(backup.storedBytes)} added`,
-        );
+    const { qmp, node = [] } = flags;
+    if ((image === undefined) === (qmp === undefined))
+      throw misuse("Expecting an image file name, or --qmp and --node", 1);
+    if (qmp === undefined && node.length > 0) throw misuse("--node goes with --qmp", 1);
+    if (qmp !== undefined && node.length === 0) throw misuse("--qmp needs one --node at least", 1);
+    if (image !== undefined) {
+      tellCreated(verb, [await createOfImage(verb, image, flags)], flags.json ? "one" : "lines");
       return 0;
-    } finally {
-      await held.close();
     }
+    const place = await openPlace(verb, flags.repo, { create: true });
+    const { bitmap, name, compressionLevel: level } = flags;
+    const nameOf = (one: string): string =>
+      name === undefined ? one : node.length > 1 ? `${name}/${one}` : name;
+    const { backupRunning } = await import("./running.ts");
+    const made = await backupRunning(verb, place, {
+      socket: qmp!,
+      nodes: [...new Set(node)],
+      bitmap,
+      level,
+      nameOf,
+      nbd: flags.nbd,
+    });
+    tellCreated(verb, made, flags.json ? "all" : "lines");
+    return 0;
   });
+}
+
+/** Says what was made: as JSON, one object or an array, or a line for each. */
+function tellCreated(verb: Run, made: readonly Backup[], how: "one" | "all" | "lines"): void {
+  if (how !== "lines") return verb.print(`${asJson(how === "one" ? made[0] : made)}\n`);
+  for (const { id, name, kind, readBytes, storedBytes } of made)
+    verb.say(`${id}: ${name}, ${kind}, ${toldBytes(readBytes)} read, ${toldBytes(storedBytes)} added`);
+}
+
+async function createOfImage(verb: Run, image: string, flags: CreateBackupFlags): Promise<Backup> {
+  const { format, imageOpts, bitmap } = flags;
+  await using node = await openImage(verb, image, { format, imageOpts, warn: true });
+  const held = await holdImage(node);
+  try {
+    if (bitmap !== undefined && !keepsBitmaps(node))
+      throw new Refusal(`'${image}' can't keep a dirty bitmap: its format is ${node.chain[0]?.driver}`);
+    const place = await openPlace(verb, flags.repo, { create: true });
+    verb.progress.start();
+    const name = flags.name ?? diskName(image, imageOpts);
+    const since = bitmap === undefined ? undefined : await sinceWhich(verb, { place, node, bitmap, name });
+    const backup = await place.create({ node, name, image, since, bitmap, level: flags.compressionLevel });
+    if (bitmap !== undefined) await turnBitmap(node, bitmap, backup.id);
+    verb.progress.end(true);
+    return backup;
+  } finally {
+    await held.close();
+  }
 }
 
 /** A file has the same name from wherever it is named. */
@@ -76,11 +112,8 @@ interface Asked {
 }
 
 /** The backup that an incremental one is compared with; undefined, with a word on why: all has to be read. */
-async function sinceWhich(
-  verb: Run,
-  { place, node, bitmap, name }: Asked,
-): Promise<{ backup: Backup; bitmap: string } | undefined> {
-  const since = bitmapSince(node, bitmap);
+async function sinceWhich(verb: Run, { place, node, bitmap, name }: Asked): Promise<Since | undefined> {
+  const since = bitmapSince(bitmaps(node), bitmap);
   const all = await place.backups();
   const isFirst = !all.some((backup) => backup.name === name);
   if ("unknown" in since) {
@@ -88,7 +121,7 @@ async function sinceWhich(
     return undefined;
   }
   const backup = all.find(({ id }) => id === since.backup);
-  if (backup) return { backup, bitmap };
+  if (backup) return { backup, changed: () => dirtyIn(node, bitmap) };
   verb.warn(
     `bitmap '${bitmap}' counts from backup ${since.backup}, which is not here: this is a full backup`,
   );
