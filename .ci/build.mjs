@@ -34,7 +34,6 @@ export const entries = {
   workload: "src/workload.ts",
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
-  "cli/workload": "src/cli/verbs/workload/run.ts",
 };
 
 /** What the JavaScript may rely on; esbuild lowers the rest (`using`, for one). */
@@ -122,22 +121,6 @@ const script = {
 };
 
 /**
- * What lies beside the program, and is loaded when it is needed.
- *
- * @type {import("esbuild").Plugin}
- */
-const besideProgram = {
-  name: "beside-program",
-  setup(build) {
-    build.onResolve({ filter: /\/run\.ts$/ }, ({ path, resolveDir }) =>
-      join(resolveDir, path) === join(root, entries["cli/workload"])
-        ? { path: "./workload.js", external: true }
-        : undefined,
-    );
-  },
-};
-
-/**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
  * One file of everything costs no more to read than the parts that a verb needs, and half as much once it was compiled.
  */
@@ -147,15 +130,9 @@ async function bundleProgram() {
     define: { ...common.define, "import.meta.url": "ownUrl" },
     banner: { js: 'const ownUrl = require("node:url").pathToFileURL(__filename).href;' },
   };
-  // The harness is large and seldom used: a script of its own, which the program requires.
-  const workload = await esbuild({
-    ...own,
-    entryPoints: [{ in: entries["cli/workload"], out: "cli/workload" }],
-  });
   const program = await esbuild({
     ...own,
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
-    plugins: [besideProgram],
   });
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
@@ -167,7 +144,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return /** @type {const} */ ([program, launcher, workload]);
+  return /** @type {const} */ ([program, launcher]);
 }
 
 /**
