@@ -5,7 +5,7 @@
  * The image says it by a bitmap beside the other, which records nothing: `blockwright:NAME:BACKUP`. So two repositories that use
  * one bitmap, or a copy of a repository that is older, are told apart from the backup that the bitmap counts from.
  */
-import { reopen } from "../block/graph/change.ts";
+import { reopen } from "../block/graph/reopen.ts";
 import { addBitmap, type BitmapInfo, bitmaps, clearBitmap, removeBitmap } from "./bitmaps.ts";
 import type { Node } from "./node.ts";
 

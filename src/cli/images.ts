@@ -121,7 +121,8 @@ export async function holdImage(source: Node): Promise<BlockBackend> {
 
 /** Hands the way of I/O to the file at the bottom. */
 export function withAio(spec: NodeSpec, aio: string | undefined): NodeSpec {
-  if (aio === undefined) return spec;
+  // What is the default anyway need not be said: it would have to be said again at each reopening.
+  if (aio === undefined || aio === "threads") return spec;
   if (spec.driver === "file") return { ...spec, aio };
   const { file } = spec;
   return typeof file === "object" && file !== null ? { ...spec, file: withAio(file as NodeSpec, aio) } : spec;

@@ -153,6 +153,25 @@ const noLimits = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0
 const qmp = (execute: string, args: Record<string, unknown> = {}): string =>
   JSON.stringify({ execute, arguments: args });
 
+const reopen = (...options: object[]): string => qmp("blockdev-reopen", { options });
+const mid = {
+  driver: "qcow2",
+  "node-name": "mid",
+  backing: null,
+  file: { driver: "file", "node-name": "mid-file", filename: "mid.qcow2" },
+};
+const top = {
+  driver: "qcow2",
+  "node-name": "top",
+  backing: mid,
+  file: { driver: "file", "node-name": "top-file", filename: "top.qcow2" },
+};
+const plain = {
+  driver: "raw",
+  "node-name": "plain",
+  file: { driver: "file", "node-name": "plain-file", filename: "b.raw", locking: "on" },
+};
+
 it.each([["snapshot=on", "snapshot=on is not supported by this machine"]])(
   "says what it does not have: %s",
   (option, why) => {
@@ -295,6 +314,33 @@ describe("answers as QEMU does", () => {
         "loadvm",
         "drive_add 0 if=none,id=r,file=b.raw,format=raw",
         "savevm x",
+      ],
+    ],
+    [
+      "to changes of open nodes",
+      [],
+      [
+        qmp("blockdev-add", top),
+        reopen({ ...top, cache: { direct: false, "no-flush": true } }),
+        reopen({ ...top, driver: "raw" }),
+        reopen({ ...top, file: { ...top.file, filename: "b.raw" } }),
+        reopen({ ...top, backing: { ...mid, "node-name": "other" } }),
+        reopen({ ...top, backing: "nope" }),
+        reopen({ driver: "qcow2", "node-name": "top", file: "top-file" }),
+        reopen({ ...top, backing: { ...mid, "detect-zeroes": "on" } }),
+        qmp("blockdev-add", plain),
+        reopen({ ...plain, file: { ...plain.file, locking: "off" } }),
+        reopen({ ...plain, file: { driver: "file", filename: "b.raw" } }),
+        qmp("object-add", { "qom-type": "throttle-group", id: "g" }),
+        qmp("blockdev-add", {
+          driver: "throttle",
+          "node-name": "t",
+          "throttle-group": "g",
+          file: "plain-file",
+        }),
+        reopen({ ...plain, file: "t" }),
+        reopen({ driver: "throttle", "node-name": "t", "throttle-group": "nope", file: "plain-file" }),
+        qmp("blockdev-add", { driver: "compress", "node-name": "c", file: "top" }),
       ],
     ],
     [

@@ -1,22 +1,19 @@
 /**
- * Changes that commands make to a graph that is in use: reopening with other options, external snapshots, the backing
- * link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
+ * Changes that commands make to a graph that is in use: external snapshots, the backing link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { closing } from "../../base/closing.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import { Lease, Leases } from "../../base/lease.ts";
+import { Lease } from "../../base/lease.ts";
 import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
-import { type NodeSpec, Role } from "../model/contract.ts";
+import { Role } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";
-import type { NodeOptions } from "../model/contract.ts";
 import { defaultFormat } from "../model/formats.ts";
 import { storageByName } from "./storage-name.ts";
 import { makeImageFile } from "./new-image.ts";
-import { checkDetectZeroes } from "./open.ts";
 
 /**
  * A change in a transaction: made, and kept by commit or taken back by abort. Whoever may abort it keeps the nodes drained
@@ -27,143 +24,9 @@ export interface PreparedChange {
   abort(): Promise<void> | void;
 }
 
-const reopenable = new Set([
-  "driver",
-  "node-name",
-  "read-only",
-  "auto-read-only",
-  "detect-zeroes",
-  "discard",
-  "backing",
-]);
-
-/**
- * blockdev-reopen: read-only, detect-zeroes, discard, backing and what the driver itself can change, nothing else. All nodes
- * or none.
- */
-export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Promise<void> {
-  const changes = specs.map((spec) => checkReopen(graph, spec));
-  // Backing files that are let go are kept until all is done, so that they can be put back.
-  const held = changes.flatMap(({ node, backing }) =>
-    backing !== undefined && node.backing ? [node.backing.node] : [],
-  );
-  const kept = graph.hold(...held);
-  const undo = new Leases();
-  const apply = async (): Promise<void> => {
-    for (const change of changes) await applyReopen(graph, change, undo);
-    undo.keep();
-  };
-  await closing(
-    apply,
-    () => undo.end(),
-    () => kept.end(),
-  );
-}
-
-interface Reopening {
-  node: BlockNode;
-  spec: NodeSpec;
-  readOnly: boolean;
-  options: Pick<NodeOptions, "autoReadOnly" | "detectZeroes" | "discard">;
-  /** The new backing file; undefined: it stays. */
-  backing: BlockNode | null | undefined;
-}
-
-function checkReopen(graph: BlockGraph, spec: NodeSpec): Reopening {
-  const name = spec["node-name"];
-  if (name === undefined) throw new CommandError("node-name not specified");
-  const node = graph.node(name);
-  if (spec.driver !== node.type.name) throw new CommandError("Cannot change the option 'driver'");
-  checkUnchanged(node, spec);
-  const backing = spec["backing"];
-  if (node.type.supportsBacking && backing === undefined && node.backing) {
-    throw new CommandError(`backing is missing for '${name}'`);
-  }
-  const options = {
-    autoReadOnly: spec["auto-read-only"] ?? false,
-    detectZeroes: spec["detect-zeroes"] ?? "off",
-    discard: spec.discard ?? "ignore",
-  } as const;
-  checkDetectZeroes(options);
-  return {
-    node,
-    spec,
-    readOnly: spec["read-only"] ?? false,
-    options,
-    backing: newBacking(graph, node, backing),
-  };
-}
-
-function newBacking(graph: BlockGraph, node: BlockNode, backing: unknown): BlockNode | null | undefined {
-  if (backing === undefined || !node.type.supportsBacking) return undefined;
-  const target = typeof backing === "string" ? graph.nodeOrDevice({ node: backing }) : null;
-  if (target === (node.backing?.node ?? null)) return undefined;
-  if (target) checkCycle(node, target);
-  return target;
-}
-
 function checkCycle(node: BlockNode, backing: BlockNode): void {
   if (!chainContains(backing, node)) return;
   throw new CommandError(`Making '${backing.name}' a backing child of '${node.name}' would create a cycle`);
-}
-
-async function applyReopen(graph: BlockGraph, change: Reopening, undo: Leases): Promise<void> {
-  const { node, spec, readOnly, options, backing } = change;
-  const { options: before } = node;
-  await changeDriver(node, spec, undo);
-  undo.add(await graph.switched(node, readOnly));
-  undo.defer(() => {
-    node.options = { ...before, readOnly };
-  });
-  node.options = { ...node.options, ...options };
-  if (backing === undefined) return;
-  const old = node.backing?.node ?? null;
-  await graph.setBacking(node, backing, Role.cow);
-  undo.defer(() => graph.setBacking(node, old, Role.cow));
-}
-
-/** Puts the driver's own options in force, if any of them is another. */
-async function changeDriver(node: BlockNode, spec: NodeSpec, undo: Leases): Promise<void> {
-  const { reopenable: own } = node.type;
-  const before = node.spec;
-  const change = async (after: NodeSpec): Promise<void> => {
-    await drained([node], () => node.driver.reopen?.(after) ?? Promise.resolve());
-    node.spec = after;
-    // Another window of a raw file may be longer.
-    node.updateLength();
-  };
-  const differs = (option: string): boolean =>
-    changedOption(option, before[option], spec[option]) !== undefined;
-  if (!own || ![...own].some(differs)) return;
-  const kept = Object.entries(before).filter(([option]) => !own.has(option));
-  const given = Object.entries(spec).filter(([option]) => own.has(option));
-  await change(Object.fromEntries([...kept, ...given]) as NodeSpec);
-  undo.defer(() => change(before));
-}
-
-function checkUnchanged(node: BlockNode, spec: NodeSpec): void {
-  for (const option of new Set([...Object.keys(spec), ...Object.keys(node.spec)])) {
-    if (reopenable.has(option) || node.type.reopenable?.has(option)) continue;
-    const [before, after] = [node.spec[option], spec[option]];
-    const sameChild = typeof after === "string" && node.child(option)?.node.name === after;
-    const changed = sameChild ? undefined : changedOption(option, before, after);
-    if (changed !== undefined) throw new CommandError(`Cannot change the option '${changed}'`);
-  }
-}
-
-/** The innermost option that differs; undefined if none does. */
-function changedOption(option: string, before: unknown, after: unknown): string | undefined {
-  if (JSON.stringify(before) === JSON.stringify(after)) return undefined;
-  if (!isRecord(before) || !isRecord(after)) return option;
-  for (const inner of new Set([...Object.keys(after), ...Object.keys(before)])) {
-    const changed = changedOption(inner, before[inner], after[inner]);
-    if (changed !== undefined) return changed;
-  }
-  return undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** change-backing-file: rewrites the name in the header of an image of the device's chain; the graph stays. */

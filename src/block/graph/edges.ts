@@ -116,13 +116,20 @@ function leadsTo(node: BlockNode, parent: BlockNode | undefined): boolean {
   return node === parent || node.children.some((child) => leadsTo(child.node, parent));
 }
 
-async function moveEdges(edges: readonly Child[], to: BlockNode): Promise<void> {
-  for (const edge of edges) {
+function moveEdges(edges: readonly Child[], to: BlockNode): Promise<void> {
+  return moveAll(edges.map((edge) => ({ edge, to })));
+}
+
+/** Points edges at other nodes, all or none; permissions are looked at when all have moved. */
+export async function moveAll(
+  moves: readonly { readonly edge: Child; readonly to: BlockNode }[],
+): Promise<void> {
+  for (const { edge } of moves) {
     if (edge.frozen) throw new CommandError(`Cannot change '${edge.name}' link to '${edge.node.name}'`);
   }
-  const before = edges.map((edge) => ({ edge, node: edge.node }));
-  for (const { edge } of before) relink(edge, to);
-  const touched = new Set<BlockNode>([to, ...before.map(({ node }) => node)]);
+  const before = moves.map(({ edge }) => ({ edge, node: edge.node }));
+  for (const { edge, to } of moves) relink(edge, to);
+  const touched = new Set<BlockNode>([...moves.map(({ to }) => to), ...before.map(({ node }) => node)]);
   for (const { edge } of before) if (edge.parent.parentNode) touched.add(edge.parent.parentNode);
   try {
     await refreshPermissions([...touched]);
@@ -131,7 +138,18 @@ async function moveEdges(edges: readonly Child[], to: BlockNode): Promise<void> 
     await restorePermissions([...touched]);
     throw error;
   }
-  for (const edge of edges) edge.parent.replaced?.(edge);
+  for (const { edge, to } of moves) {
+    const parent = edge.parent.parentNode;
+    // What lay between them and opened it is gone: it is the parent's own.
+    if (parent && inheritsFrom(to, parent)) to.inheritsFrom = parent;
+    edge.parent.replaced?.(edge);
+  }
+}
+
+/** Whether the node was opened by `from`, or by what that opened. */
+export function inheritsFrom(node: BlockNode, from: BlockNode): boolean {
+  for (let at = node.inheritsFrom; at; at = at.inheritsFrom) if (at === from) return true;
+  return false;
 }
 
 function relink(edge: Child, to: BlockNode): void {

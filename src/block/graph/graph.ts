@@ -298,9 +298,21 @@ export class BlockGraph implements NodeHome {
     await this.releaseIfUnused(old);
   }
 
+  /** Points edges of nodes at other nodes, all or none; an old node is closed if unused. */
+  async moveChildren(moves: readonly { readonly edge: Child; readonly to: BlockNode }[]): Promise<void> {
+    for (const { edge, to } of moves)
+      if (edge.name === "backing") edge.parent.parentNode?.driver.headerBacking?.check?.(to);
+    const before = moves.map(({ edge }) => ({ old: edge.node, parent: edge.parent.parentNode }));
+    const nodes = before.flatMap(({ old, parent }) => (parent ? [old, parent] : [old]));
+    await drained(nodes, () => edges.moveAll(moves));
+    for (const { old, parent } of before) if (old.inheritsFrom === parent) old.inheritsFrom = undefined;
+    for (const { old } of before) await this.releaseIfUnused(old);
+  }
+
   /** Gives a node without one a backing file, or changes or removes the one it has. ESTALE: it was made over another version. */
   async setBacking(node: BlockNode, to: BlockNode | null, role: ChildRole): Promise<void> {
     if (to) node.driver.headerBacking?.check?.(to);
+    if (to && edges.inheritsFrom(to, node)) to.inheritsFrom = node;
     if (node.backing) return this.setChild(node.backing, to);
     if (!to) return;
     await drained([node, to], async () => {

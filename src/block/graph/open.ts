@@ -70,7 +70,11 @@ async function abandon(graph: NodeHome, node: BlockNode): Promise<void> {
   graph.removeNode(node);
 }
 
-function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOptions {
+/** The options of a node out of its description and, for one that its parent opens, the parent's. Throws CommandError. */
+export function nodeOptions(
+  spec: NodeSpec,
+  inherited: { readonly parent: { readonly options: NodeOptions }; readonly role: ChildRole } | undefined,
+): NodeOptions {
   const from = inherited?.parent.options;
   const backing = inherited !== undefined && (inherited.role & Role.cow) !== 0;
   const storage = inherited !== undefined && (inherited.role & (Role.data | Role.metadata)) !== 0;
@@ -95,7 +99,7 @@ function nodeOptions(spec: NodeSpec, inherited: Inherited | undefined): NodeOpti
 }
 
 /** Throws where zeroes are to be unmapped on a node that ignores discards. */
-export function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "discard">): void {
+function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "discard">): void {
   if (options.detectZeroes !== "unmap" || options.discard === "unmap") return;
   throw new CommandError(
     "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",

@@ -115,6 +115,8 @@ export interface GraphHooks {
    * words, and then nothing has changed.
    */
   reopen?(spec: NodeSpec): Promise<void>;
+  /** Another file lies below: what was read of the old one is forgotten. The node is drained, and nothing is unwritten. */
+  fileReplaced?(): Promise<void>;
   /** Writes back what is left; called once, after the last request, before the children are closed. */
   close?(): Promise<void>;
 }
@@ -409,6 +411,8 @@ export interface DriverType {
   readonly supportsBacking?: boolean;
   /** A job's own filter, which goes with the job: no link to it may be held fast by another. */
   readonly comesAndGoes?: boolean;
+  /** An open node takes no other options, and no other files. */
+  readonly staysAsOpened?: boolean;
   /** Options of its own that an open node can change (`BlockDriver.reopen`). */
   readonly reopenable?: ReadonlySet<string>;
   /**

@@ -79,6 +79,7 @@ function mismatch({ verb, offset, bytes }: Request, what: string): Error {
 /** Options: `raw`, the plain copy, and `test`, the image that is tested. Errors: EIO for a difference. */
 export const blkverify: DriverType = {
   name: "blkverify",
+  staysAsOpened: true,
   kind: "filter",
   /** `blkverify:RAW:IMAGE`; another name is the image's. */
   parseName(name) {

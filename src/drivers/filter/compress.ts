@@ -29,6 +29,7 @@ class CompressDriver extends FilterDriver {
 /** Options: `file`. Errors: ENOTSUP's words for a format that does not compress. */
 export const compress: DriverType = {
   name: "compress",
+  staysAsOpened: true,
   kind: "filter",
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);

@@ -303,6 +303,7 @@ function blockCopyOf(
  */
 export const copyBeforeWrite: DriverType = {
   name: "copy-before-write",
+  staysAsOpened: true,
   kind: "filter",
   // It shows what the disk below it shows, whatever becomes of the copies.
   plainName: (_options, below) => below("file"),

@@ -101,6 +101,7 @@ function findBottom(graph: GraphView, file: BlockNode, name: string): BlockNode 
 /** Options: `file`, `bottom` (the name of a node in its backing chain). */
 export const copyOnRead: DriverType = {
   name: "copy-on-read",
+  staysAsOpened: true,
   kind: "filter",
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);

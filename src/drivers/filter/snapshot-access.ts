@@ -55,6 +55,7 @@ class SnapshotAccess implements BlockDriver {
 /** Option: `file`, a copy-before-write node. */
 export const snapshotAccess: DriverType = {
   name: "snapshot-access",
+  staysAsOpened: true,
   kind: "format",
   isLibraryOnly: true,
   async open(context: OpenContext, spec) {

@@ -5,19 +5,37 @@
  */
 import { type Answer, andThen } from "../../base/answer.ts";
 import type { Edge, OwnWork } from "../../block/model/contract.ts";
-import { type DriverType, type RequestFlags, Role } from "../../block/model/contract.ts";
+import { type DriverType, type NodeSpec, type RequestFlags, Role } from "../../block/model/contract.ts";
 import { FilterDriver } from "../../block/model/filter-driver.ts";
 import { childOption, optionError, stringOption } from "../../block/model/options.ts";
-import { type ThrottleMember, throttleGroupsOf } from "../../block/throttle/throttle.ts";
+import {
+  type ThrottleGroup,
+  type ThrottleGroups,
+  type ThrottleMember,
+  throttleGroupsOf,
+} from "../../block/throttle/throttle.ts";
 
 class ThrottleDriver extends FilterDriver {
-  readonly #member: ThrottleMember;
+  readonly #groups: ThrottleGroups;
+  #member: ThrottleMember;
   readonly ownWork: OwnWork;
 
-  constructor(file: Edge, member: ThrottleMember) {
+  constructor(file: Edge, groups: ThrottleGroups, group: ThrottleGroup) {
     super(file);
-    this.#member = member;
-    this.ownWork = { pause: () => member.disable(), resume: () => member.enable() };
+    this.#groups = groups;
+    this.#member = group.join();
+    this.ownWork = { pause: () => this.#member.disable(), resume: () => this.#member.enable() };
+  }
+
+  /** Another group; the node is drained, so nothing waits. */
+  reopen(spec: NodeSpec): Promise<void> {
+    const group = groupOf(this.#groups, spec);
+    if (group === this.#member.group) return Promise.resolve();
+    const next = group.join();
+    if (this.#member.isDisabled) next.disable();
+    this.#member.leave();
+    this.#member = next;
+    return Promise.resolve();
   }
 
   override pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
@@ -48,16 +66,22 @@ class ThrottleDriver extends FilterDriver {
   }
 }
 
+function groupOf(groups: ThrottleGroups, spec: NodeSpec): ThrottleGroup {
+  const name = stringOption(spec, "throttle-group");
+  if (name === undefined) throw optionError("Parameter 'throttle-group' is missing");
+  const group = groups.get(name);
+  if (!group) throw optionError(`Throttle group '${name}' does not exist`);
+  return group;
+}
+
 /** Options: `file`, `throttle-group` (the name of a group that exists). */
 export const throttle: DriverType = {
   name: "throttle",
   kind: "filter",
+  reopenable: new Set(["throttle-group"]),
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
-    const name = stringOption(spec, "throttle-group");
-    if (name === undefined) throw optionError("Parameter 'throttle-group' is missing");
-    const group = throttleGroupsOf(context.graph).get(name);
-    if (!group) throw optionError(`Throttle group '${name}' does not exist`);
-    return new ThrottleDriver(file, group.join());
+    const groups = throttleGroupsOf(context.graph);
+    return new ThrottleDriver(file, groups, groupOf(groups, spec));
   },
 };

@@ -420,6 +420,7 @@ function withoutProtocol(name: string, protocol: string): string {
 export const file: DriverType = {
   name: "file",
   kind: "protocol",
+  reopenable: new Set(["x-check-cache-dropped"]),
   namedBy: ["filename"],
   parseName: (name) => ({ options: { filename: withoutProtocol(name, "file") } }),
   createOptions,

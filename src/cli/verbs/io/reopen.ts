@@ -4,7 +4,7 @@
  */
 import type { BlockGraph } from "../../../block/graph/graph.ts";
 import { CommandError, detailOf, messageOf } from "../../../base/errors.ts";
-import { reopen } from "../../../block/graph/change.ts";
+import { reopen } from "../../../block/graph/reopen.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";
@@ -49,42 +49,47 @@ function readWishes(args: Arguments): Wishes {
   return { readOnly, cache, options };
 }
 
-/** Options of what lies below cannot change: throws for the first that would. */
-function checkBelow(below: BlockNode, options: JsonObject): void {
-  for (const [option, value] of Object.entries(options)) {
-    const now = option === "driver" ? below.type.name : below.spec[option];
-    if (isJsonObject(value)) checkBelow(below.child(option)?.node ?? below, value);
-    else if (String(now) !== value) throw new CommandError(`Cannot change the option '${option}'`);
-  }
-}
-
 /** The node's description with what changes, children by the names of their nodes. */
-function changedSpec(graph: BlockGraph, node: BlockNode, { readOnly, options }: Wishes): NodeSpec {
+function changedSpec(
+  graph: BlockGraph,
+  node: BlockNode,
+  { readOnly, cache: mode, options }: Wishes,
+): NodeSpec {
   const { driver, cache, "node-name": name = node.name, ...changes } = options;
   if (name !== node.name) throw new CommandError("Cannot change the option 'node-name'");
   if (driver !== undefined && driver !== node.type.name)
     throw new CommandError("Cannot change the option 'driver'");
   const children: JsonObject = {};
+  const inner: Record<string, unknown> = {};
   for (const { name, node: below } of node.children) {
     const wished = changes[name];
-    if (isJsonObject(wished)) checkBelow(below, wished);
+    delete changes[name];
     if (typeof wished === "string") graph.nodeOrDevice({ node: wished });
     children[name] = typeof wished === "string" ? wished : below.name;
-    delete changes[name];
+    // Only what a node opened itself is described within it.
+    if (!isJsonObject(wished)) continue;
+    const nothingElse = { readOnly: undefined, cache: undefined };
+    inner[name] =
+      below.inheritsFrom === node
+        ? changedSpec(graph, below, { ...nothingElse, options: wished })
+        : { driver: below.type.name, ...wished };
   }
   const typed = typedOptions(graph, node, {
     ...changes,
     ...children,
     ...(cache === undefined ? {} : { cache }),
   });
-  const { discard, detectZeroes, autoReadOnly } = node.options;
-  const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly };
+  const { discard, detectZeroes, autoReadOnly, cacheDirect, cacheNoFlush } = node.options;
+  const caching = { direct: cacheDirect, "no-flush": cacheNoFlush };
+  const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly, cache: caching };
   return {
     ...(node.type.keptOptions?.(node.spec, typed) ?? node.spec),
     ...now,
     ...children,
     "read-only": readOnly ?? node.readOnly,
     ...typed,
+    ...inner,
+    cache: { ...caching, ...typed.cache, ...mode?.cache },
     "node-name": node.name,
   };
 }
@@ -100,12 +105,6 @@ function typedOptions(graph: BlockGraph, node: BlockNode, options: JsonObject): 
   }
 }
 
-/** Whether flushes reach the files of a node. Its files stay open as they are: `cache.direct` counts from the next open on. */
-function useCache(node: BlockNode, cacheNoFlush: boolean): void {
-  node.options = { ...node.options, cacheNoFlush };
-  for (const { node: below } of node.children) if (below.inheritsFrom === node) useCache(below, cacheNoFlush);
-}
-
 async function carryOut(session: Session, args: Arguments): Promise<boolean> {
   const wishes = readWishes(args);
   const { backend, node } = session.disk;
@@ -116,12 +115,7 @@ async function carryOut(session: Session, args: Arguments): Promise<boolean> {
     const { root } = backend;
     if (root && wishes.readOnly)
       await backend.graph.setPermissions(root, { perm: root.perm & ~Perm.write, shared: root.shared });
-    const { cache: given, ...others } = spec;
-    const cache = wishes.cache?.cache ?? given;
-    // Else it would be a change that blockdev-reopen does not know.
-    const before = node.spec.cache === undefined ? {} : { cache: node.spec.cache };
-    await reopen(backend.graph, [{ ...others, ...before }]);
-    if (cache) useCache(node, cache["no-flush"] ?? false);
+    await reopen(backend.graph, [spec]);
   } catch (error) {
     throw new IoFailure(messageOf(error), "note");
   }

@@ -25,7 +25,13 @@ import type { ImageTools } from "./features/tools.ts";
 import type { Image } from "./metadata/image.ts";
 import { openQcow2, qcow2 } from "./index.ts";
 import { inspectImage } from "./check/inspect.ts";
-import { keptOptions, reopenableOptions, reopenImage, useOverlapCheck } from "./features/reopen.ts";
+import {
+  forgetTables,
+  keptOptions,
+  reopenableOptions,
+  reopenImage,
+  useOverlapCheck,
+} from "./features/reopen.ts";
 import { Qcow2Snapshots } from "./features/snapshots.ts";
 import { Qcow2VmState } from "./features/vm-state.ts";
 import { templateOf } from "./metadata/overlap-modes.ts";
@@ -52,6 +58,7 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   const snapshots = driver.snapshots();
   await useOverlapCheck(image, spec, snapshots);
   driver.reopen = (changed) => reopenImage(image, changed, snapshots);
+  driver.fileReplaced = () => forgetTables(image);
   driver.amend = (options, how) => amend({ image, snapshots }, options, how);
   driver.vmState = () => new Qcow2VmState(image);
   return driver;

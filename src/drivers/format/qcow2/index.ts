@@ -221,6 +221,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   /** Added by checked.ts. */
   reopen?(spec: NodeSpec): Promise<void>;
+  fileReplaced?(): Promise<void>;
 
   /** Added by checked.ts. */
   vmState?(): Qcow2VmState;

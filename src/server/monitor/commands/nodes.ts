@@ -4,6 +4,7 @@
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
+import { reopen } from "../../../block/graph/reopen.ts";
 import * as change from "../../../block/graph/change.ts";
 import { recoverStorage } from "../../../block/graph/recover.ts";
 import { drained } from "../../../block/model/drain.ts";
@@ -41,7 +42,7 @@ export const nodeCommands: CommandHandlers<Engine> = {
     return {};
   },
   "blockdev-reopen": async (args, { engine }) => {
-    await engine.jobs.exclusively(() => change.reopen(engine.graph, args.options));
+    await engine.jobs.exclusively(() => reopen(engine.graph, args.options));
     return {};
   },
   "x-blockdev-recover": async (args, { engine }) => {

@@ -84,3 +84,11 @@ export async function reopenImage(
   await image.file.flush();
   await markClosed(image);
 }
+
+/** Forgets all tables that were read; nothing is unwritten. The header stays what it was. */
+export async function forgetTables(image: Image): Promise<void> {
+  await image.locked(() => {
+    for (const cache of [image.l1, image.l2, image.refcountTable, image.refcountBlocks]) cache.clear();
+    return Promise.resolve();
+  });
+}

@@ -1,7 +1,7 @@
 // What an overlay was made over is kept with it, and compared when it is opened: a base that has changed between two visits is
 // never mixed with what is in the overlay. In Node and in Chromium, against a real server.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { reopen } from "../../../../../src/block/graph/change.ts";
+import { reopen } from "../../../../../src/block/graph/reopen.ts";
 import { type BlockError, errnoOf } from "../../../../../src/base/errors.ts";
 import { type Engine, type Node, makeManifest } from "../../../../../src/browser.ts";
 import * as browser from "../../../../../src/browser.ts";

@@ -42,7 +42,7 @@ describe("blockdev-reopen", () => {
     [{ ...top, backing: "" }, "Cannot find device='' nor node-name=''"],
     [{ ...top, backing: "top" }, "Making 'top' a backing child of 'top' would create a cycle"],
     [{ driver: "raw", "node-name": "top", file: "top-file" }, "Cannot change the option 'driver'"],
-    [{ ...top, backing: "base", file: "base-file" }, "Cannot change the option 'file'"],
+    [{ ...top, backing: "base", file: "base-file" }, "Permission conflict on node 'base-file'"],
     [{ ...top, backing: "base", "data-file": "base-file" }, "Cannot change the option 'data-file'"],
     [
       { ...top, backing: "base", "l2-cache-entry-size": 3 },
