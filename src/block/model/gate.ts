@@ -41,10 +41,12 @@ export const denyGate: Gate = (request) =>
 
 /** What no header may name, whatever lies there: the kernel's own files, and devices. */
 const systemFolders = /^\/(?:proc|sys|dev)(?:\/|$)/;
+/** Memory that users keep files in; an image that lies there names its neighbours. */
+const sharedMemory = /^\/dev\/shm\//;
 
 /**
  * The gate of a policy over local files. `local`: backing files are regular files named by a path, and never lie in /proc,
- * /sys or /dev; a data file, and whatever is opened for writing, lies beside the image and is no symbolic link. `same-dir`:
+ * /sys or /dev (but in /dev/shm, where the image does too); a data file, and whatever is opened for writing, lies beside the image and is no symbolic link. `same-dir`:
  * that holds for backing files, too. `all`: any file, also devices. Names with a protocol (`json:`, `nbd:` …: a colon before
  * the first slash, as QEMU reads them) are refused by all, save a backing file behind blkdebug: it adds faults to a file that is
  * read, and nothing else, so the file and the rules beside it pass as backing files do; and null-co and null-aio, which open
@@ -124,10 +126,13 @@ export function protocolPrefix(name: string): string {
 type Named = GateRequest & { filename: string; info: FileInfo | undefined };
 
 /** Why a file is none that a header may name for reading; undefined if it may. */
-async function whyNotLocal({ files }: Host, { filename, info }: Named): Promise<string | undefined> {
+async function whyNotLocal({ files }: Host, named: Named): Promise<string | undefined> {
+  const { filename, info, image } = named;
   if (info && info.kind !== "file") return "it is no regular file";
   const real = await files.realPath(filename).catch(() => filename);
-  return systemFolders.test(real) ? "it lies in a folder of the system" : undefined;
+  if (!systemFolders.test(real)) return undefined;
+  const own = sharedMemory.test(real) ? await files.realPath(image).catch(() => image) : "";
+  return sharedMemory.test(own) ? undefined : "it lies in a folder of the system";
 }
 
 /** Why a file is none that lies beside the image as itself; undefined if it does. */

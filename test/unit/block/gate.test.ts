@@ -151,6 +151,14 @@ describe.each(["same-dir", "local", "all"] as const)("%s", (policy) => {
     },
   );
 
+  test("shared memory, to an image that lies there itself", async () => {
+    const there = { image: "/dev/shm/top.qcow2" };
+    expect("allow" in (await gate({ ...ask("/dev/shm/x"), ...there }))).toBe(true);
+    expect("allow" in (await gate({ ...askData("x", "write"), ...there }))).toBe(true);
+    expect("allow" in (await gate({ ...ask("/dev/sda"), ...there }))).toBe(policy === "all");
+    expect("allow" in (await gate({ ...ask("/proc/self/mem"), ...there }))).toBe(policy === "all");
+  });
+
   test("a symbolic link may lead away from an image's folder, but only where the policy lets a name do so", async () => {
     expect("allow" in (await gate(ask("link.raw")))).toBe(policy !== "same-dir");
   });
