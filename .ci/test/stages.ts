@@ -81,7 +81,7 @@ export const budgets = {
     { name: "simulation and fuzzing", minutes: 10, suites: ["sim", "crash", "fuzz"] },
     { name: "browsers", minutes: 7, suites: ["browser", "acceptance"] },
     { name: "services", minutes: 5, suites: ["packed", "services"] },
-    { name: "rest", minutes: 4, suites: quick },
+    { name: "rest", minutes: 2, suites: quick },
   ],
   all: [{ name: "everything", minutes: Infinity, suites: everything }],
 } as const satisfies Readonly<Record<string, readonly Phase[]>>;
