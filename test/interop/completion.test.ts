@@ -13,15 +13,20 @@ const blockwright = (...words: string[]): string => runVerb(words, { cwd: direct
 /** Verb -> the option names that its help shows. */
 const verbs = new Map<string, string[]>();
 
+/** The names that a --help lists. */
+const commandsIn = (help: string): string[] =>
+  [...help.matchAll(/^ {2}(\w+) (?:\[|<)/gm)].map(([, name = ""]) => name).filter((name) => name !== "help");
+
 beforeAll(() => {
-  for (const [, verb = ""] of blockwright("--help").matchAll(/^ {2}(\w+) (?:\[|<)/gm)) {
+  for (const verb of commandsIn(blockwright("--help"))) {
     // These have a command line of their own.
-    if (verb === "help" || verb === "daemon" || verb === "machine") continue;
-    const lines = blockwright(verb, "--help").matchAll(/^ {2}(-\w)?(?:, )?(--[\w-]+)?/gm);
-    verbs.set(
-      verb,
-      [...lines].flatMap(([, short, long]) => [short, long].filter((name) => name !== undefined)),
-    );
+    if (verb === "daemon" || verb === "machine") continue;
+    const help = blockwright(verb, "--help");
+    const helps = [help, ...commandsIn(help).map((below) => blockwright(verb, below, "--help"))];
+    const names = helps
+      .flatMap((text) => [...text.matchAll(/^ {2}(-\w)?(?:, )?(--[\w-]+)?/gm)])
+      .flatMap(([, short, long]) => [short, long].filter((name) => name !== undefined));
+    verbs.set(verb, [...new Set(names)]);
   }
   for (const shell of ["bash", "zsh", "fish"])
     writeFileSync(join(directory, `completion.${shell}`), blockwright("completion", shell));
@@ -56,21 +61,24 @@ describe("completion", () => {
     const script = `source ./completion.bash; complete -p blockwright
       ask() { COMP_WORDS=(blockwright "$@"); COMP_CWORD=$#; _blockwright; echo "\${COMPREPLY[*]}"; }
       ask ""; ask che; ask check -f ""; ask check -r ""; ask measure --output ""; ask convert -t w; ask create -o lazy
-      ask completion ""; ask man che; ask daemon --moni; ask daemon --gate l; ask io -r ""\n${lines.join("\n")}`;
+      ask backup re; ask completion ""; ask man che; ask daemon --moni; ask daemon --gate l; ask io -r ""\n${lines.join("\n")}`;
     const printed = run("bash", ["--norc", "-c"], script).split("\n");
     const [registered, first, begun] = printed;
-    const [values, rest] = [printed.slice(3, 12), printed.slice(12)];
+    const [values, rest] = [printed.slice(3, 13), printed.slice(13)];
     expect(registered).toBe("complete -o default -F _blockwright blockwright");
     expect(sorted(first)).toEqual(expect.arrayContaining([...verbs.keys(), "daemon", "--help"]));
     expect(begun).toBe("check");
     expect(values).toEqual([
       ...["raw qcow2 luks", "leaks all", "human json", "writeback writethrough", "lazy_refcounts="],
-      ...["bash zsh fish", "check", "--monitor", "local"],
+      ...["restore", "bash zsh fish", "check", "--monitor", "local"],
     ]);
     // The file of a verb whose option takes no value.
     expect(rest.shift()).toBe("");
     [...verbs].forEach(([verb, options], index) => {
-      expect({ verb, options: sorted(rest[2 * index]) }).toEqual({ verb, options: options.toSorted() });
+      expect({ verb, options: [...new Set(sorted(rest[2 * index]))] }).toEqual({
+        verb,
+        options: options.toSorted(),
+      });
       const policies = options.includes("--gate") ? "deny same-dir local all" : "";
       expect({ verb, values: rest[2 * index + 1] }).toEqual({ verb, values: policies });
     });
@@ -90,7 +98,7 @@ describe("completion", () => {
     for (const verb of verbs.keys()) expect(first).toContain(`${verb}:`);
     [...verbs].forEach(([verb, options], index) => {
       const found = [...(rest[index] ?? "").matchAll(/[ |]\*(-[\w-]+)\[/g)].map((match) => match[1] ?? "");
-      expect({ verb, found: found.toSorted() }).toEqual({ verb, found: options.toSorted() });
+      expect({ verb, found: [...new Set(found)].toSorted() }).toEqual({ verb, found: options.toSorted() });
       if (options.includes("--gate")) expect(rest[index]).toContain(":policy:(deny same-dir local all)");
       if (verb === "check") expect(rest[index]).toContain(":what:(leaks all)");
       if (verb === "completion") expect(rest[index]).toContain("1:word:(bash zsh fish)");

@@ -27,6 +27,8 @@ export interface VerbEntry {
   readonly usage: string;
   readonly words: readonly { name: string; description: string; choices: readonly string[] }[];
   readonly options: readonly OptionEntry[];
+  /** Verbs of its own: `backup create`. */
+  readonly verbs: readonly VerbEntry[];
 }
 
 /** The whole program; its own options are those of the entry without a name. */
@@ -61,6 +63,7 @@ function verbOf(command: Command): VerbEntry {
       choices: argument.argChoices ?? [],
     })),
     options: optionsOf(command),
+    verbs: command.commands.map((below) => verbOf(below)),
   };
 }
 

@@ -74,7 +74,9 @@ function zsh(table: ProgramTable): string {
   const cases = verbs.map((verb) => {
     const { name, options } = verb;
     const first = firstWords(verb, table);
-    const words = first.length > 0 ? `1:word:(${first.join(" ")})` : "*:file:_files";
+    // Where a file may stand first as well, files are offered.
+    const onlyWords = first.length > 0 && (verb.verbs.length === 0 || verb.words.length === 0);
+    const words = onlyWords ? `1:word:(${first.join(" ")})` : "*:file:_files";
     const lines = [...options.map((option) => zshOption(option)), `      ${quote(words)}`];
     return `    ${name}) _arguments \\\n${lines.join(" \\\n")} ;;`;
   });

@@ -54,16 +54,23 @@ function daemonEntries(): OptionEntry[] {
   });
 }
 
+/** The options of a verb and of the verbs that it has: which of them was written is not looked at. */
+function allOptions({ options, verbs }: VerbEntry): OptionEntry[] {
+  const all = [...options, ...verbs.flatMap((below) => below.options)];
+  return [...new Map(all.map((option) => [option.long ?? option.short, option])).values()];
+}
+
 /** The same table with all values that shells are to offer. */
 export function withValues(table: ProgramTable): ProgramTable {
   const verbs = table.verbs.map((verb): VerbEntry => {
-    const options = verb.name === "daemon" ? daemonEntries() : verb.options;
+    const options = verb.name === "daemon" ? daemonEntries() : allOptions(verb);
     return { ...verb, options: options.map((one) => ({ ...one, choices: choicesOf(verb.name, one) })) };
   });
   return { ...table, verbs };
 }
 
 /** What the first word behind the verb may be, where that is no file. */
-export function firstWords({ name, words }: VerbEntry, { verbs }: ProgramTable): readonly string[] {
-  return name === "man" ? verbs.map((verb) => verb.name) : (words[0]?.choices ?? []);
+export function firstWords(verb: VerbEntry, { verbs }: ProgramTable): readonly string[] {
+  if (verb.name === "man") return verbs.map(({ name }) => name);
+  return [...verb.verbs.map(({ name }) => name), ...(verb.words[0]?.choices ?? [])];
 }

@@ -46,6 +46,14 @@ function formatsPart(types: readonly DriverType[]): string {
   return `.SH IMAGE FORMATS\nTheir options, as -o takes them.\n${parts.join("")}`;
 }
 
+/** A verb of a verb: what it is for, and its options. */
+function belowPart(name: string, { name: own, usage, description, options }: VerbEntry): string {
+  return (
+    `.SS ${argument(`${name} ${own} ${usage}`)}\n${roff(`${description}.`)}\n` +
+    options.map(optionPart).join("")
+  );
+}
+
 /** The page of one verb; that of one which takes options of formats lists them. */
 export function verbPage(verb: VerbEntry, version: string, drivers: readonly DriverType[]): string {
   const takesOptions = verb.options.some(({ long, value }) => long === "--option" && value !== undefined);
@@ -58,6 +66,9 @@ export function verbPage(verb: VerbEntry, version: string, drivers: readonly Dri
     `.SH SYNOPSIS\n.B ${argument(`blockwright ${verb.name}`)}\n${roff(verb.usage)}\n` +
     (operands === "" ? "" : `.SH OPERANDS\n${operands}`) +
     (verb.options.length === 0 ? "" : `.SH OPTIONS\n${verb.options.map(optionPart).join("")}`) +
+    (verb.verbs.length === 0
+      ? ""
+      : `.SH COMMANDS\n${verb.verbs.map((below) => belowPart(verb.name, below)).join("")}`) +
     (takesOptions ? formatsPart(drivers) : "") +
     ".SH SEE ALSO\n.BR blockwright (1)\n"
   );
