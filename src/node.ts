@@ -20,6 +20,7 @@ import { type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 export * from "./index.ts";
 export { type NodeHost, type NodeHostOptions, nodeHost } from "./platform/node/host.ts";
 export { stdioConnection } from "./platform/node/stdio.ts";
+export { type HttpService, type ServeHttpOptions, serveHttp } from "./api/serve-http.ts";
 export { type NbdService, type ServeNbdOptions, serveNbd } from "./api/serve-nbd.ts";
 
 /** The QMP client, which in Node also takes an address: `QmpClient.connect("unix:qmp.sock")`. */

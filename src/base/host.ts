@@ -277,6 +277,35 @@ export interface HostHttp {
   get(url: string, request: HttpRequest): Promise<HttpResponse>;
 }
 
+/** A request that somebody sends. */
+export interface HttpIncoming {
+  readonly method: string;
+  /** Path and query. */
+  readonly target: string;
+  /** A header's value, by its name in small letters. */
+  header(name: string): string | undefined;
+}
+
+/** What is answered. `body` gives its pieces until the signal says that the client has gone. */
+export interface HttpOutgoing {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: (gone: AbortSignal) => AsyncIterable<Uint8Array>;
+}
+
+/** Answers requests. Where it rejects, the connection ends. */
+export type HttpHandler = (request: HttpIncoming) => Promise<HttpOutgoing>;
+
+/** HTTP servers; absent where the platform has none. */
+export interface HostHttpServer {
+  /** Listens on a TCP port, 0: any that is free. `onClients` hears how many connections there are. */
+  listen(
+    address: { host: string; port: number },
+    handler: HttpHandler,
+    onClients?: (clients: number) => void,
+  ): Promise<{ readonly port: number; close(): Promise<void> }>;
+}
+
 /**
  * An open file whose every call is synchronous. Counts are as the platform tells them: a full disk may show as a short
  * or an odd count. Errors are BlockErrors (ENOSPC for an exceeded quota).
@@ -383,6 +412,7 @@ export interface Host {
   readonly codecs: HostCodecs;
   readonly sockets?: HostSockets;
   readonly http?: HostHttp;
+  readonly httpServer?: HostHttpServer;
   readonly privateStorage?: HostPrivateStorage;
   readonly databases?: HostDatabases;
   /** Bytes that private storage and databases may still take; undefined where nobody knows. */

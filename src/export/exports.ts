@@ -20,6 +20,8 @@ export interface ExportOptions {
   readonly writable?: boolean | undefined;
   /** Each write is durable before it is answered. */
   readonly writethrough?: boolean | undefined;
+  /** Nobody else may write to the node meanwhile. */
+  readonly exclusive?: boolean | undefined;
 }
 
 /** What serves an export. */
@@ -96,7 +98,7 @@ export class BlockExports {
     options: Omit<ExportOptions, "node-name">,
     serve: ServeExport,
   ): Promise<BlockExport> {
-    const { id, type, writable = false } = options;
+    const { id, type, writable = false, exclusive = false } = options;
     this.checkId(id);
     if (writable && node.readOnly) throw new CommandError("Cannot export read-only node as writable");
     this.#entries.set(id, undefined);
@@ -105,7 +107,7 @@ export class BlockExports {
     try {
       await backend.attach(node, {
         perm: Perm.consistentRead | (writable ? Perm.write : 0),
-        shared: Perm.all & ~Perm.resize,
+        shared: Perm.all & ~Perm.resize & ~(exclusive ? Perm.write : 0),
       });
       const service = await serve(backend);
       const entry: Entry = { id, type, backend, service, shuttingDown: false, ended: undefined };

@@ -11,6 +11,7 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine, type Engine } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
+import { addHttpExport, httpExportOf } from "./http-export.ts";
 import { addExport, exportHandlers } from "../../server/nbd/commands.ts";
 import { listenAddress } from "../../server/nbd/address.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
@@ -38,6 +39,8 @@ const usage = `
   --nbd-server addr.type=unix,addr.path=<P> | addr.type=inet,addr.host=<H>,addr.port=<N>
                [,tls-creds=<ID>][,max-connections=<N>]
                          serve exports by NBD
+  --export type=http,id=<ID>,node-name=<N>,addr.port=<PORT>[,addr.host=<H>][,name=<NAME>][,origin=<ORIGIN>]
+                         serve a node for reading by HTTP; nobody writes to it meanwhile
   --export [type=]nbd,id=<ID>,node-name=<N>[,name=<NAME>][,writable=on|off][,…]
                          let NBD's clients use a node
   --allow-plain-tcp      let NBD listen on addresses that others reach without TLS
@@ -114,7 +117,14 @@ class Daemon {
     else if (name === "chardev") this.#devices.add(parseChardev(value));
     else if (name === "monitor") await this.#addMonitor(value);
     else if (name === "nbd-server") await this.#startNbd(value);
-    else await addExport(this.#engine, parseOption("BlockExportOptions", value, { impliedKey: "type" }));
+    else await this.#addExport(value);
+  }
+
+  async #addExport(value: string): Promise<void> {
+    const http = value.startsWith("{") ? undefined : httpExportOf(value);
+    if (!http)
+      await addExport(this.#engine, parseOption("BlockExportOptions", value, { impliedKey: "type" }));
+    else await addHttpExport(this.#engine, http, { allowPlainTcp: nbdControlOf(this.#engine).allowPlainTcp });
   }
 
   async #startNbd(value: string): Promise<void> {

@@ -6,6 +6,7 @@ import { nodeCrypto } from "./crypto.ts";
 import { nodeDiagnostics } from "./diagnostics.ts";
 import { NodeFiles } from "./files.ts";
 import { nodeHttp } from "./http.ts";
+import { nodeHttpServer } from "./http-server.ts";
 import { loadNativeCalls } from "./native.ts";
 import { nodeSockets } from "./sockets.ts";
 
@@ -33,6 +34,7 @@ export function nodeHost(options: NodeHostOptions = {}): NodeHost {
     sockets: nodeSockets,
     codecs: nodeCodecs,
     http: nodeHttp,
+    httpServer: nodeHttpServer,
     diagnostics: nodeDiagnostics,
     crypto: () => Promise.resolve(nodeCrypto),
   };

@@ -31,7 +31,9 @@ export async function addExport(engine: Engine, args: TypeOf<"BlockExportOptions
 }
 
 function queryExports(engine: Engine): ReturnOf<"query-block-exports"> {
-  return exportsOf(engine).all.map(({ id, type, backend, shuttingDown }) => ({
+  // QAPI has no word for exports by HTTP.
+  const shown = exportsOf(engine).all.filter(({ type }) => type !== "http");
+  return shown.map(({ id, type, backend, shuttingDown }) => ({
     "node-name": backend.node?.name ?? "",
     "shutting-down": shuttingDown,
     type: type as TypeOf<"BlockExportType">,
