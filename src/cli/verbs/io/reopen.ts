@@ -75,6 +75,7 @@ function changedSpec(
         : { driver: below.type.name, ...wished };
   }
   const typed = typedOptions(graph, node, {
+    ...ownWords(node),
     ...changes,
     ...children,
     ...(cache === undefined ? {} : { cache }),
@@ -92,6 +93,13 @@ function changedSpec(
     cache: { ...caching, ...typed.cache, ...mode?.cache },
     "node-name": node.name,
   };
+}
+
+/** What a node can't be described without, and what else it is told in words: its file's name, for one. */
+function ownWords({ spec, options }: BlockNode): JsonObject {
+  const known = new Set(["driver", "node-name", "detect-zeroes", ...Object.keys(options)]);
+  const words = Object.entries(spec).filter(([name, value]) => typeof value === "string" && !known.has(name));
+  return Object.fromEntries(words) as JsonObject;
 }
 
 /** Reads the options as the driver's, in the words of QEMU where they are wrong. */
