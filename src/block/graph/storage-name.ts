@@ -7,14 +7,18 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { DriverType, GraphView, NodeSpec } from "../model/contract.ts";
-import { driverOfProtocol } from "../model/formats.ts";
+import { driverOfProtocol, findDriver } from "../model/formats.ts";
 import type { NodeHome } from "./home.ts";
 import { probeFormat } from "./probe.ts";
 
+const FILES = "file";
+
 /** The driver of the protocol that a name is of; without one it is a file's. Throws CommandError for a protocol that there is not. */
 export function typeOfName(graph: GraphView, name: string): DriverType {
-  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? "file";
-  const found = driverOfProtocol(graph, protocol);
+  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? FILES;
+  // A caller's own driver for files need not read names: a path is its file's.
+  const found =
+    driverOfProtocol(graph, protocol) ?? (protocol === FILES ? findDriver(graph, FILES) : undefined);
   if (!found) throw new CommandError(`Unknown protocol '${protocol}'`);
   return found;
 }
@@ -22,7 +26,7 @@ export function typeOfName(graph: GraphView, name: string): DriverType {
 /** The storage of a name. Throws CommandError where it has none. */
 export async function storageByName(graph: NodeHome, name: string): Promise<NodeSpec> {
   const type = typeOfName(graph, name);
-  const { options = {}, children = {} } = type.parseName!(name);
+  const { options = {}, children = {} } = type.parseName?.(name) ?? { options: { filename: name } };
   const spec: NodeSpec = { driver: type.name, ...options };
   for (const [child, below] of Object.entries(children)) {
     const storage = await storageByName(graph, below.name);
@@ -41,7 +45,7 @@ export interface NewStorage {
 /** What lies under the name of an image that is to be made. Throws CommandError for protocols whose storage is not made by a name. */
 export function newStorage(graph: GraphView, name: string): NewStorage {
   const type = typeOfName(graph, name);
-  const { options = {} } = type.parseName?.(name) ?? {};
+  const { options = {} } = type.parseName?.(name) ?? { options: { filename: name } };
   const { filename } = options;
   if (type.create && typeof filename === "string") return { filename, file: { driver: "file", filename } };
   if (type.makeInPlace) return { filename: undefined, file: { ...options, driver: type.name } };
