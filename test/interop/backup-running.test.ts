@@ -197,3 +197,56 @@ it("uses an NBD server that runs already, and says so where it is not told of", 
   expect(await leftovers()).toEqual([]);
   expect(existsSync(path)).toBe(true);
 });
+
+it("pulls backups out of our own daemon, whose guest writes through an export without pause", async () => {
+  qemu("img", "create", "-q", "-f", "qcow2", "c.qcow2", "64M");
+  const own = [cli, "daemon", "--blockdev", "driver=file,node-name=c-file,filename=c.qcow2"];
+  own.push("--blockdev", "driver=qcow2,node-name=c,file=c-file");
+  own.push(
+    "--nbd-server",
+    "addr.type=unix,addr.path=nbd",
+    "--export",
+    "nbd,id=g,node-name=c,name=g,writable=on",
+  );
+  own.push("--chardev", "socket,id=m,path=own,server=on,wait=off", "--monitor", "m");
+  const daemon = spawn(process.execPath, own, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+  while (!existsSync(join(folder, "own"))) await wait(20);
+  const write = (...commands: string[]): string =>
+    qemu(
+      "io",
+      "-f",
+      "raw",
+      ...commands.flatMap((one) => ["-c", one]),
+      `nbd+unix:///g?socket=${join(folder, "nbd")}`,
+    );
+  const line =
+    "backup create --repo repo --qmp own --nbd unix:nbd --node c --bitmap nightly --name vm --json";
+  write("write -P 1 0 32M");
+  expect(create(line)).toMatchObject([{ name: "vm", kind: "full", "read-bytes": 32 << 20 }]);
+  for (let turn = 0; turn < 3; turn += 1) {
+    write(`write -P ${turn + 2} ${turn}M 64k`, "flush");
+    qemu("img", "convert", "-U", "-O", "raw", `nbd+unix:///g?socket=${join(folder, "nbd")}`, "before.raw");
+    const tool = spawn(process.execPath, [cli, ...line.split(" ")], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const said = tool.stdout.toArray();
+    const ended = once(tool, "exit");
+    expect((await ended)[0]).toBe(0);
+    const [made] = JSON.parse(Buffer.concat((await said) as Buffer[]).toString()) as [Made];
+    // What was written while the backup before was read is in this one.
+    expect(made["read-bytes"]).toBe(turn === 0 ? 65536 : 2 * 65536);
+    restore(made.id, `out-${turn}.qcow2`);
+    expect(qemu("img", "compare", "-F", "qcow2", "before.raw", `out-${turn}.qcow2`)).toBe(
+      "Images are identical.\n",
+    );
+    write(`write -P 99 ${40 + turn}M 64k`);
+  }
+  daemon.kill("SIGTERM");
+  await once(daemon, "exit");
+  qemu("img", "check", "-q", "c.qcow2");
+  expect(create("backup create --repo repo c.qcow2 --bitmap nightly --name vm --json")).toMatchObject({
+    kind: "incremental",
+    "read-bytes": 65536,
+  });
+});
