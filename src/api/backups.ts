@@ -92,23 +92,36 @@ export async function createBackup(
   await copy.all(runs);
   if (since && since.backup.size > node.length) await disk.truncate(chunksOf(node.length));
   const { hash } = await disk.finish(node.length);
-  const backup: Backup = {
+  const backup = describe(source, {
     id: source.id ?? newName(tools),
     time,
-    name: source.name,
-    size: node.length,
-    image: source.image,
-    kind: since ? "incremental" : "full",
-    ...(since ? { parent: since.backup.id } : {}),
-    ...(source.bitmap === undefined ? {} : { bitmap: source.bitmap }),
     readBytes: copy.readBytes,
     newBytes: blobs.newBytes,
     storedBytes: blobs.storedBytes,
     root: hash ? hex(hash) : null,
-  };
+  });
   run.signal?.throwIfAborted();
   await repository.publish(backup);
   return backup;
+}
+
+/** The description of a backup of that source. */
+export function describe(
+  { node, name, image, since, bitmap }: BackupSource,
+  facts: Pick<Backup, "id" | "time" | "readBytes" | "newBytes" | "storedBytes" | "root">,
+): Backup {
+  const { id, time, ...cost } = facts;
+  return {
+    id,
+    time,
+    name,
+    size: node.length,
+    image,
+    kind: since ? "incremental" : "full",
+    ...(since ? { parent: since.backup.id } : {}),
+    ...(bitmap === undefined ? {} : { bitmap }),
+    ...cost,
+  };
 }
 
 /** The leaves with which a disk begins, and how its nodes are read. */

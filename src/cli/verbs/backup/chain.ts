@@ -9,9 +9,9 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { copyFile, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { copyFile, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type BackupSource, changedRuns } from "../../../api/backups.ts";
+import { type BackupSource, changedRuns, describe } from "../../../api/backups.ts";
 import { mapExtents } from "../../../api/map.ts";
 import { createImageIn } from "../../../api/open.ts";
 import { blockError, errnoOf, messageOf } from "../../../base/errors.ts";
@@ -19,6 +19,7 @@ import { MiB } from "../../../base/limits.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { convert, type CreateImageSpec, type Node, rebase } from "../../../node.ts";
 import type { ObjectDirectory } from "../../../platform/node/object-directory.ts";
+import { syncPath } from "../../../platform/node/sync.ts";
 import {
   type Backup,
   descriptionName,
@@ -91,26 +92,13 @@ class ChainPlace implements BackupPlace {
     const draft = this.#draft();
     try {
       const readBytes = since ? await this.#changes(draft, source) : await this.#whole(draft, node);
-      await sync(draft);
+      await syncPath(draft);
       const { size } = await stat(draft);
-      const backup: Link = {
-        id,
-        time,
-        name: source.name,
-        size: node.length,
-        image: source.image,
-        kind: since ? "incremental" : "full",
-        ...(since ? { parent: since.backup.id } : {}),
-        ...(source.bitmap === undefined ? {} : { bitmap: source.bitmap }),
-        readBytes,
-        newBytes: readBytes,
-        storedBytes: size,
-        root: null,
-        files: [await digest(draft)],
-      };
+      const facts = { id, time, readBytes, newBytes: readBytes, storedBytes: size, root: null };
+      const backup: Link = { ...describe(source, facts), files: [await digest(draft)] };
       this.#watcher.signal.throwIfAborted();
       await rename(draft, this.#image(id));
-      await sync(this.#directory);
+      await syncPath(this.#directory);
       await this.#describe(backup);
       return backup;
     } finally {
@@ -198,14 +186,14 @@ class ChainPlace implements BackupPlace {
       const target = base && below ? { filename: fileOf(below.id), format: overlayFormat, node: base } : null;
       await rebase(node, target, this.#how());
       await node.close();
-      await sync(draft);
+      await syncPath(draft);
       const { parent: _old, ...rest } = backup;
       const files = [await digest(draft)];
       const { size } = await stat(draft);
       const made = below ? { parent: below.id } : { kind: "full" as const };
       await this.#describe({ ...backup, files: [...backup.files, ...files] });
       await rename(draft, this.#image(backup.id));
-      await sync(this.#directory);
+      await syncPath(this.#directory);
       await this.#describe({ ...rest, ...made, storedBytes: size, files });
     } finally {
       await rm(draft, { force: true });
@@ -364,13 +352,4 @@ async function digest(file: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const piece of createReadStream(file, { highWaterMark: MiB })) hash.update(piece as Uint8Array);
   return hash.digest("hex");
-}
-
-async function sync(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -2,11 +2,12 @@
  * Restoring into a file: it is made beside the place that it takes, and takes it when it is whole and durable.
  */
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm, stat } from "node:fs/promises";
+import { link, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { createImageIn } from "../../../api/open.ts";
 import { findDriver } from "../../../block/model/formats.ts";
 import type { CreateImageSpec, Node } from "../../../node.ts";
+import { syncPath } from "../../../platform/node/sync.ts";
 import { openDescribed } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
@@ -43,7 +44,7 @@ export async function restoreInto(
   } finally {
     await target.close();
   }
-  await sync(draft);
+  await syncPath(draft);
   if (there) await rename(draft, out);
   else {
     // Whoever has made it meanwhile keeps it.
@@ -53,14 +54,5 @@ export async function restoreInto(
     });
     await remove();
   }
-  await sync(dirname(out));
-}
-
-async function sync(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await syncPath(dirname(out));
 }
