@@ -6,10 +6,9 @@
 import { asyncDispose } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import type { SocketAddress } from "../base/host.ts";
-import { tlsIdentitiesOf } from "../crypto/tls-credentials.ts";
 import { exportsOf } from "../export/exports.ts";
-import type { Engine } from "../machine/engine.ts";
 import { checkReach, listenAddress } from "../server/nbd/address.ts";
+import { tlsCredentialsOf } from "../server/nbd/credentials.ts";
 import { NbdServer } from "../server/nbd/server.ts";
 import type { CallOptions, Node } from "./node.ts";
 import { callOptions, checkNodes, optionsOf } from "./options.ts";
@@ -78,7 +77,8 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
   options.signal?.throwIfAborted();
   const { engine } = node;
   const { name = "", description, writable = false, writethrough, bitmaps, allocationDepth } = options;
-  const credentials = options.tlsCreds === undefined ? undefined : credentialsOf(engine, options.tlsCreds);
+  const credentials =
+    options.tlsCreds === undefined ? undefined : tlsCredentialsOf(engine, options.tlsCreds, "server");
   const { address, url } = readAddress(options.address, { name, tls: credentials !== undefined });
   checkReach(address, { tls: credentials !== undefined, allowed: options.allowPlainTcp ?? false });
   let clients = 0;
@@ -120,11 +120,6 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
     close,
     [asyncDispose]: close,
   };
-}
-
-function credentialsOf(engine: Engine, id: string): ReturnType<ReturnType<typeof tlsIdentitiesOf>["lookup"]> {
-  const known = engine.objects.list().some(({ name }) => name === id);
-  return tlsIdentitiesOf(engine.graph).lookup(id, "server", known);
 }
 
 function readAddress(

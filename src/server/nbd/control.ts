@@ -6,11 +6,11 @@ import { CommandError } from "../../base/errors.ts";
 import type { SocketAddress } from "../../base/host.ts";
 import { settleAll } from "../../base/signals.ts";
 import type { BlockBackend } from "../../block/graph/backend.ts";
-import { tlsIdentitiesOf } from "../../crypto/tls-credentials.ts";
 import { exportsOf, type RemoveMode } from "../../export/exports.ts";
 import type { Engine } from "../../machine/engine.ts";
 import type { ArgsOf, TypeOf } from "../../wire/qapi/index.ts";
 import { checkReach } from "./address.ts";
+import { tlsCredentialsOf } from "./credentials.ts";
 import type { NbdExport } from "./export.ts";
 import { NbdServer } from "./server.ts";
 
@@ -44,8 +44,7 @@ export class NbdControl {
       throw new CommandError("NBD server already running", { code: "EBUSY" });
     const { graph } = this.#engine;
     const id = options["tls-creds"];
-    const credentials =
-      id === undefined ? undefined : tlsIdentitiesOf(graph).lookup(id, "server", this.#has(id));
+    const credentials = id === undefined ? undefined : tlsCredentialsOf(this.#engine, id, "server");
     if (options["tls-authz"] !== undefined)
       throw new CommandError("Parameter 'tls-authz' is not supported", { code: "ENOTSUP" });
     checkReach(address, { tls: credentials !== undefined, allowed: this.allowPlainTcp });
@@ -62,10 +61,6 @@ export class NbdControl {
     } finally {
       this.#starting = false;
     }
-  }
-
-  #has(id: string): boolean {
-    return this.#engine.objects.list().some(({ name }) => name === id);
   }
 
   #running(): NbdServer {

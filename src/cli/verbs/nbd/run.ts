@@ -6,10 +6,10 @@
 import { messageOf } from "../../../base/errors.ts";
 import type { SocketAddress, TlsCredentials } from "../../../base/host.ts";
 import { deferred, onAbort } from "../../../base/signals.ts";
-import { tlsIdentitiesOf } from "../../../crypto/tls-credentials.ts";
 import { exportsOf } from "../../../export/exports.ts";
 import { loadNativeCalls } from "../../../platform/node/native.ts";
 import { checkReach, listenAddress } from "../../../server/nbd/address.ts";
+import { tlsCredentialsOf } from "../../../server/nbd/credentials.ts";
 import { NbdServer } from "../../../server/nbd/server.ts";
 import { daemonize, tellReady } from "../../daemon/background.ts";
 import { takePidfile } from "../../daemon/pidfile.ts";
@@ -71,8 +71,7 @@ function credentialsOf(
 ): TlsCredentials | undefined {
   if (tlsCreds === undefined) return undefined;
   try {
-    const known = run.engine.objects.list().some(({ name }) => name === tlsCreds);
-    return tlsIdentitiesOf(run.engine.graph).lookup(tlsCreds, side, known);
+    return tlsCredentialsOf(run.engine, tlsCreds, side);
   } catch (error) {
     throw new Refusal(`Failed to get TLS creds: ${messageOf(error)}`);
   }
