@@ -16,6 +16,7 @@ import { fileURLToPath } from "node:url";
 import { main as asc } from "assemblyscript/asc";
 import { build as esbuild } from "esbuild";
 import { writeHover } from "./hover.mjs";
+import { leaveReachedTypes } from "./reached-types.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, "build");
@@ -220,6 +221,7 @@ async function main() {
     declarations();
     await writeHover(root);
     writeFileSync(join(out, "types", "kernels-wasm.d.ts"), kernelsTypes);
+    leaveReachedTypes(root);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.error(`built ${relative(process.cwd(), out) || "."} in ${seconds} s`);

@@ -1,4 +1,4 @@
-// The declarations in a user's project: with the newest TypeScript and with the oldest that is promised (docs/API.md), which is
+// The declarations of the packed tarball in a user's project: with the newest TypeScript and with the oldest that is promised (docs/API.md), which is
 // fetched from npm and skipped by its name where it can't be had; `strict`, every declaration checked, in Node without the DOM's types
 // and in a page with them.
 import { execFileSync, spawnSync } from "node:child_process";
@@ -49,6 +49,20 @@ await nodeHost().sockets.connect({ type: "unix", path: "qmp.sock" });
 console.log(spec, wrong, told, portable.version);
 `;
 
+/** The entries for programs of other packages. */
+const REST = `
+import { mountDisks, serveFile } from "blockwright/emscripten";
+import { toFileDisk } from "blockwright/file-disk";
+import * as guest from "blockwright/guest-worker";
+import { memory, openNode } from "blockwright/node";
+import { type RandomAccess, toRandomAccess } from "blockwright/random-access";
+import { type WorkloadJson, runWorkload } from "blockwright/workload";
+const node = await openNode(memory(2 ** 20));
+const access: RandomAccess = toRandomAccess(node);
+const told: WorkloadJson | undefined = undefined;
+console.log(mountDisks, serveFile, await toFileDisk(node).getCapacity(), guest, access, told, runWorkload);
+`;
+
 /** A page's entries, all of them. */
 const PAGE = `
 import * as browser from "blockwright/browser";
@@ -66,8 +80,14 @@ console.log(disk.length, page.length, engines, worker.serveWorker, kernels);
 beforeAll(() => {
   const modules = join(folder, "node_modules");
   mkdirSync(join(modules, "@types"), { recursive: true });
-  symlinkSync(root, join(modules, "blockwright"));
-  for (const name of ["@types/node", "undici-types", "v86"])
+  const packed = execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  const home = join(modules, "blockwright");
+  mkdirSync(home);
+  execFileSync("tar", ["xzf", join(folder, packed.trim()), "-C", home, "--strip-components=1"]);
+  for (const name of ["@types/node", "undici-types", "v86", "file-disk"])
     symlinkSync(join(root, "node_modules", name), join(modules, name));
   writeFileSync(join(folder, "package.json"), '{ "private": true, "type": "module" }');
 });
@@ -110,10 +130,11 @@ function compiler(version: string): string | undefined {
 }
 
 describe.each(["newest", oldest])("TypeScript: %s", (version) => {
-  it("takes a program of Node without the DOM's types, and a page", (context) => {
+  it("takes programs of Node without the DOM's types, and a page", (context) => {
     const tsc = compiler(version);
     if (tsc === undefined) return context.skip(`typescript@${version} is not to be had`);
     expect(said(tsc, PROGRAM, ["es2022"], ["node"])).toBe("");
+    expect(said(tsc, REST, ["es2022"], ["node"])).toBe("");
     expect(
       said(tsc, PAGE, ["es2022", "dom", "dom.iterable", "dom.asynciterable", "esnext.disposable"], []),
     ).toBe("");

@@ -1,0 +1,50 @@
+/**
+ * What the build leaves of the declarations (.ci/reached-types.mjs): those that an entry's types reach, by whatever way they are named.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { leaveReachedTypes } from "../../.ci/reached-types.mjs";
+
+let folder = "";
+
+function write(name: string, text: string): void {
+  const path = join(folder, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "blockwright-types-"));
+  const exports = {
+    ".": { types: "./build/types/index.d.ts", default: "./build/index.js" },
+    "./x": "./x.json",
+  };
+  write("package.json", JSON.stringify({ exports }));
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+it("keeps what is imported, exported and named within a type, and removes the rest", () => {
+  const opening = "/**\n * What the file is for.\n */\n";
+  write("build/types/index.d.ts", `${opening}import { type A } from "./a/a.ts";\nexport * from "./b.js";\n`);
+  write("build/types/a/a.d.ts", `${opening}import "../d.d.ts";\nexport type A = import("../c.js").C;\n`);
+  write("build/types/b.d.ts", "/** Of B. */\nexport declare const b: 1;\n");
+  write("build/types/c.d.ts", `/** Of C. */\nexport interface C {\n  c: 1;\n}\n`);
+  write("build/types/d.d.ts", "export {};\n");
+  write("build/types/f/f.d.ts", 'export * from "../a/a.ts";\n');
+  leaveReachedTypes(folder);
+  const text = (name: string): string => readFileSync(join(folder, "build/types", name), "utf8");
+  expect(text("index.d.ts")).toContain("What the file is for.");
+  expect(text("a/a.d.ts")).toMatch(/^import /);
+  expect(text("b.d.ts")).toMatch(/^\/\*\* Of B. \*\//);
+  expect(text("c.d.ts")).toContain("/** Of C. */");
+  expect(text("d.d.ts")).toBe("export {};\n");
+  expect(existsSync(join(folder, "build/types/f/f.d.ts"))).toBe(false);
+});
+
+it("fails where an entry names what was not written", () => {
+  write("build/types/index.d.ts", 'export * from "./gone.ts";\n');
+  expect(() => leaveReachedTypes(folder)).toThrow("names ./gone.ts, which is not there");
+});
