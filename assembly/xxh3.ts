@@ -109,47 +109,70 @@ function upTo240(p: usize, bytes: usize): u64 {
   return avalanche(hash + mix16(p + bytes - 16, 136 - 17));
 }
 
-/** What two vectors of a stripe add to their lanes: the swapped data. */
-function swapped(data: v128): v128 {
-  return v128.shuffle<u64>(data, data, 1, 0);
+/** Two lanes after a block: each mixed with itself and its part of the secret, and multiplied. */
+function scrambled(lanes: v128, secret: usize): v128 {
+  const mixed = v128.xor(v128.xor(lanes, i64x2.shr_u(lanes, 47)), v128.load(SECRET + 128 + secret));
+  return i64x2.mul(mixed, i64x2.splat(PRIME32_1));
 }
 
-/** `stripes` stripes of 64 bytes, the secret moving 8 bytes a stripe from `secret` on. */
-function accumulate(p: usize, stripes: u32, secret: usize): void {
+/** `sum` with its lanes swapped: a lane's neighbour takes its data. */
+function swapped(sum: v128): v128 {
+  return v128.shuffle<u64>(sum, sum, 1, 0);
+}
+
+/**
+ * `blocks` blocks of `stripes` stripes of 64 bytes, the secret moving 8 bytes a stripe from `secret` on; the lanes are
+ * scrambled behind each block when `scrambles`. The lanes stay in registers throughout. Shuffles are what it waits for: the
+ * data is added up apart, and swapped once a block.
+ */
+function accumulate(p: usize, blocks: u32, stripes: u32, secret: usize, scrambles: bool): void {
   let lanes0 = v128.load(LANES, 0);
   let lanes1 = v128.load(LANES, 16);
   let lanes2 = v128.load(LANES, 32);
   let lanes3 = v128.load(LANES, 48);
-  let key = SECRET + secret;
-  for (let i: u32 = 0; i < stripes; i++, p += 64, key += 8) {
-    const data0 = v128.load(p, 0);
-    const data1 = v128.load(p, 16);
-    const data2 = v128.load(p, 32);
-    const data3 = v128.load(p, 48);
-    const keyed0 = v128.xor(data0, v128.load(key, 0));
-    const keyed1 = v128.xor(data1, v128.load(key, 16));
-    const keyed2 = v128.xor(data2, v128.load(key, 32));
-    const keyed3 = v128.xor(data3, v128.load(key, 48));
-    const low01 = v128.shuffle<u32>(keyed0, keyed1, 0, 2, 4, 6);
-    const high01 = v128.shuffle<u32>(keyed0, keyed1, 1, 3, 5, 7);
-    const low23 = v128.shuffle<u32>(keyed2, keyed3, 0, 2, 4, 6);
-    const high23 = v128.shuffle<u32>(keyed2, keyed3, 1, 3, 5, 7);
-    lanes0 = i64x2.add(lanes0, i64x2.add(swapped(data0), i64x2.extmul_low_i32x4_u(low01, high01)));
-    lanes1 = i64x2.add(lanes1, i64x2.add(swapped(data1), i64x2.extmul_high_i32x4_u(low01, high01)));
-    lanes2 = i64x2.add(lanes2, i64x2.add(swapped(data2), i64x2.extmul_low_i32x4_u(low23, high23)));
-    lanes3 = i64x2.add(lanes3, i64x2.add(swapped(data3), i64x2.extmul_high_i32x4_u(low23, high23)));
+  for (; blocks; blocks--) {
+    let sum0 = i64x2.splat(0);
+    let sum1 = i64x2.splat(0);
+    let sum2 = i64x2.splat(0);
+    let sum3 = i64x2.splat(0);
+    let key = SECRET + secret;
+    for (const end = p + ((<usize>stripes) << 6); p < end; p += 64, key += 8) {
+      const data0 = v128.load(p, 0);
+      const data1 = v128.load(p, 16);
+      sum0 = i64x2.add(sum0, data0);
+      sum1 = i64x2.add(sum1, data1);
+      const keyed0 = v128.xor(data0, v128.load(key, 0));
+      const keyed1 = v128.xor(data1, v128.load(key, 16));
+      const low01 = v128.shuffle<u32>(keyed0, keyed1, 0, 2, 4, 6);
+      const high01 = v128.shuffle<u32>(keyed0, keyed1, 1, 3, 5, 7);
+      lanes0 = i64x2.add(lanes0, i64x2.extmul_low_i32x4_u(low01, high01));
+      lanes1 = i64x2.add(lanes1, i64x2.extmul_high_i32x4_u(low01, high01));
+      const data2 = v128.load(p, 32);
+      const data3 = v128.load(p, 48);
+      sum2 = i64x2.add(sum2, data2);
+      sum3 = i64x2.add(sum3, data3);
+      const keyed2 = v128.xor(data2, v128.load(key, 32));
+      const keyed3 = v128.xor(data3, v128.load(key, 48));
+      const low23 = v128.shuffle<u32>(keyed2, keyed3, 0, 2, 4, 6);
+      const high23 = v128.shuffle<u32>(keyed2, keyed3, 1, 3, 5, 7);
+      lanes2 = i64x2.add(lanes2, i64x2.extmul_low_i32x4_u(low23, high23));
+      lanes3 = i64x2.add(lanes3, i64x2.extmul_high_i32x4_u(low23, high23));
+    }
+    lanes0 = i64x2.add(lanes0, swapped(sum0));
+    lanes1 = i64x2.add(lanes1, swapped(sum1));
+    lanes2 = i64x2.add(lanes2, swapped(sum2));
+    lanes3 = i64x2.add(lanes3, swapped(sum3));
+    if (scrambles) {
+      lanes0 = scrambled(lanes0, 0);
+      lanes1 = scrambled(lanes1, 16);
+      lanes2 = scrambled(lanes2, 32);
+      lanes3 = scrambled(lanes3, 48);
+    }
   }
   v128.store(LANES, lanes0, 0);
   v128.store(LANES, lanes1, 16);
   v128.store(LANES, lanes2, 32);
   v128.store(LANES, lanes3, 48);
-}
-
-function scramble(): void {
-  for (let i: usize = 0; i < 64; i += 8) {
-    const lane = load<u64>(LANES + i);
-    store<u64>(LANES + i, (lane ^ (lane >>> 47) ^ load<u64>(SECRET + 128 + i)) * PRIME32_1);
-  }
 }
 
 /** Begins a hash of more than 240 bytes that comes in pieces. One at a time. */
@@ -166,10 +189,7 @@ export function xxh3Begin(): void {
 
 /** The next `blocks` blocks of 1024 bytes. The very last byte of the input must be left for xxh3End(). */
 export function xxh3Blocks(p: usize, blocks: u32): void {
-  for (; blocks; blocks--, p += 1024) {
-    accumulate(p, 16, 0);
-    scramble();
-  }
+  accumulate(p, blocks, 16, 0, true);
 }
 
 /**
@@ -177,8 +197,8 @@ export function xxh3Blocks(p: usize, blocks: u32): void {
  * before them here too. `total` is the length of the whole input.
  */
 export function xxh3End(p: usize, bytes: u32, total: u64): u64 {
-  accumulate(p, (bytes - 1) >>> 6, 0);
-  accumulate(p + bytes - 64, 1, 192 - 64 - 7);
+  accumulate(p, 1, (bytes - 1) >>> 6, 0, false);
+  accumulate(p + bytes - 64, 1, 1, 192 - 64 - 7, false);
   let hash = total * PRIME64_1;
   for (let i: usize = 0; i < 64; i += 16) {
     hash += multiplyFold(
