@@ -117,8 +117,18 @@ export function nextInWords(words: usize, from: u32, end: u32): u32 {
 export function bitmapSet(map: usize, n: u32, first: u32, count: u32): u32 {
   if (!count) return 0;
   const last = first + count - 1;
-  setBits(summaryOf(map, n), first >>> 9, last >>> 9);
-  return setBits(map, first, last);
+  const word = wordAt(map, first);
+  if (word != wordAt(map, last)) {
+    setBits(summaryOf(map, n), first >>> 9, last >>> 9);
+    return setBits(map, first, last);
+  }
+  const mask = maskFrom(first) & maskTo(last);
+  const old = load<u64>(word);
+  if ((old & mask) == mask) return 0;
+  store<u64>(word, old | mask);
+  const summary = wordAt(summaryOf(map, n), first >>> 9);
+  store<u64>(summary, load<u64>(summary) | ((<u64>1) << ((first >>> 9) & 63)));
+  return <u32>popcnt(mask & ~old);
 }
 
 /** Clears `count` bits from `first`; returns how many were 1. Whole empty blocks cost nothing. */
@@ -201,25 +211,63 @@ function allOnes(block: usize): bool {
   return i8x16.all_true(i8x16.eq(both, i8x16.splat(-1)));
 }
 
-/** Runs of ones in from … end, clipped to it, as (first, count) pairs; at most `max`. */
-export function bitmapExtents(map: usize, n: u32, from: u32, end: u32, out: usize, max: u32): u32 {
-  let count: u32 = 0;
-  if (!max) return 0;
-  let first = bitmapNextOne(map, n, from, end);
-  while (first < end) {
-    // Most runs end within their word, and the next begins there.
-    const ones = <u32>ctz(~(load<u64>(wordAt(map, first)) >>> (first & 63)));
-    let stop = first + ones;
-    if ((first & 63) + ones >= 64) stop = bitmapNextZero(map, n, stop, end);
-    if (stop > end) stop = end;
-    const pair = out + ((<usize>count) << 3);
-    store<u32>(pair, first);
-    store<u32>(pair, stop - first, 4);
-    if (++count == max || stop == end) break;
-    const rest = load<u64>(wordAt(map, stop)) >>> (stop & 63);
-    first = rest ? stop + <u32>ctz(rest) : bitmapNextOne(map, n, stop, end);
+/** Writes a run as a pair, in units of `unit`, and returns where the next pair goes. */
+function storeRun(pair: usize, first: u32, end: u32, unit: f64): usize {
+  store<f64>(pair, <f64>first * unit);
+  store<f64>(pair, <f64>(end - first) * unit, 8);
+  return pair + 16;
+}
+
+/**
+ * Runs of ones in from … end, clipped to it, as (first × unit, count × unit) pairs of f64; at most `max`. A word's runs are found at once: bits
+ * of `starts` and `ends` are where one begins and where one is over, and they follow each other in turn.
+ */
+export function bitmapExtents(map: usize, n: u32, from: u32, end: u32, out: usize, max: u32, unit: f64): u32 {
+  let first = max ? bitmapNextOne(map, n, from, end) : end;
+  if (first >= end) return 0;
+  const lastWord = wordAt(map, end - 1);
+  const full = out + ((<usize>max) << 4);
+  let pair = out;
+  let word = wordAt(map, first);
+  let bits = load<u64>(word) & maskFrom(first);
+  let open: u64 = 0;
+  for (;;) {
+    if (word == lastWord) bits &= maskTo(end - 1);
+    const before = (bits << 1) | open;
+    let starts = bits & ~before;
+    let ends = before & ~bits;
+    const base = (<u32>(word - map)) << 3;
+    if (open && ends) {
+      pair = storeRun(pair, first, base + <u32>ctz(ends), unit);
+      ends &= ends - 1;
+      open = 0;
+      if (pair == full) break;
+    }
+    while (starts) {
+      first = base + <u32>ctz(starts);
+      starts &= starts - 1;
+      if (!ends) {
+        open = 1;
+        break;
+      }
+      pair = storeRun(pair, first, base + <u32>ctz(ends), unit);
+      ends &= ends - 1;
+      if (pair == full) return max;
+    }
+    if (word == lastWord) break;
+    word += 8;
+    bits = load<u64>(word);
+    if (open ? !~bits : !bits) {
+      // A run or a gap that goes on: by blocks.
+      const next = (<u32>(word - map)) << 3;
+      const found = open ? bitmapNextZero(map, n, next, end) : bitmapNextOne(map, n, next, end);
+      if (found == end) break;
+      word = wordAt(map, found);
+      bits = load<u64>(word);
+    }
   }
-  return count;
+  if (open) pair = storeRun(pair, first, end, unit);
+  return <u32>(pair - out) >>> 4;
 }
 
 /** Number of ones in from … end. */

@@ -21,7 +21,9 @@ export interface KernelExports extends Record<string, unknown> {
   bitmapTest(map: number, i: number): number;
   bitmapNextOne(map: number, n: number, from: number, end: number): number;
   bitmapNextZero(map: number, n: number, from: number, end: number): number;
-  bitmapExtents(map: number, n: number, from: number, end: number, out: number, max: number): number;
+  bitmapExtents(
+    ...args: [map: number, n: number, from: number, end: number, out: number, max: number, unit: number]
+  ): number;
   bitmapCount(map: number, n: number, from: number, end: number): number;
   bitmapMerge(to: number, n: number, from: number): number;
   bitmapMergeScaled(to: number, n: number, from: number, m: number, shift: number): number;

@@ -20,6 +20,8 @@ export class Bitmap {
   /** Bytes in a granule, a power of two. */
   readonly granularity: number;
   readonly #kernels: Kernels;
+  /** Granules in a byte: a power of two, so that a product is as exact as the quotient. */
+  readonly #perByte: number;
   #length: number;
   #bits: Bits;
   #ones = 0;
@@ -36,6 +38,7 @@ export class Bitmap {
       "the granularity is out of range",
     );
     this.granularity = granularityBytes;
+    this.#perByte = 1 / granularityBytes;
     this.#length = lengthBytes;
     this.#kernels = kernels;
     this.#bits = createBits(kernels, lengthBytes, granularityBytes);
@@ -127,22 +130,8 @@ export class Bitmap {
   writeExtents(offset: number, end: number, out: Float64Array): number {
     const stop = this.#endIndex(offset, end);
     if (this.#ones === 0 || offset >= end) return 0;
-    let at = this.#indexOf(offset);
-    let count = 0;
-    const capacity = Math.floor(out.length / 2);
-    while (count < capacity && at < stop) {
-      const wanted = Math.min(capacity - count, BATCH);
-      const runs = scratch.subarray(0, 2 * wanted);
-      const got = this.#bits.extents(at, stop, runs);
-      for (let i = 0; i < got; i++, count++) {
-        const first = runs[2 * i]! * this.granularity;
-        const start = Math.max(offset, first);
-        out[2 * count] = start;
-        out[2 * count + 1] = Math.min(end, first + runs[2 * i + 1]! * this.granularity) - start;
-      }
-      if (got < wanted) break;
-      at = runs[2 * got - 2]! + runs[2 * got - 1]!;
-    }
+    const count = this.#bits.extents(this.#indexOf(offset), stop, out, this.granularity);
+    if (count > 0) clip(out, count, offset, end);
     return count;
   }
 
@@ -178,13 +167,14 @@ export class Bitmap {
    */
   truncate(newLength: number): void {
     const bits = createBits(this.#kernels, newLength, this.granularity);
+    const run = new Float64Array(2 * BATCH);
     let ones = 0;
     const common = Math.min(bits.length, this.#bits.length);
     for (let at = 0; at < common;) {
-      const got = this.#bits.extents(at, common, scratch);
-      for (let i = 0; i < got; i++) ones += bits.set(scratch[2 * i]!, scratch[2 * i + 1]!);
+      const got = this.#bits.extents(at, common, run, 1);
+      for (let i = 0; i < got; i++) ones += bits.set(run[2 * i]!, run[2 * i + 1]!);
       if (got < BATCH) break;
-      at = scratch[2 * got - 2]! + scratch[2 * got - 1]!;
+      at = run[2 * got - 2]! + run[2 * got - 1]!;
     }
     this.#bits.free();
     this.#bits = bits;
@@ -229,7 +219,7 @@ export class Bitmap {
   }
 
   #indexOf(offset: number): number {
-    return Math.floor(offset / this.granularity);
+    return Math.floor(offset * this.#perByte);
   }
 
   /** Checks a scan's range and returns the index behind its last granule. */
@@ -246,8 +236,14 @@ export class Bitmap {
   }
 }
 
-/** Runs on their way out of the kernel; used within one call only. */
-const scratch = new Uint32Array(2 * BATCH);
+/** Cuts what whole granules have before `offset` and from `end` on off the first and the last of `count` extents. */
+function clip(pairs: Float64Array, count: number, offset: number, end: number): void {
+  const before = Math.max(0, offset - pairs[0]!);
+  pairs[0]! += before;
+  pairs[1]! -= before;
+  const last = 2 * count - 2;
+  pairs[last + 1] = Math.min(pairs[last + 1]!, end - pairs[last]!);
+}
 
 function createBits(kernels: Kernels, lengthBytes: number, granularity: number): Bits {
   assert(Number.isSafeInteger(lengthBytes) && lengthBytes >= 0, "the length of a bitmap is no length");

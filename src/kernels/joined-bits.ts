@@ -12,9 +12,9 @@ export function createLongBits(kernels: Pick<Kernels, "createBits">, bits: numbe
 /** ORs `source` into `target`, run by run; see Bits.merge(). */
 export function mergeRuns(target: Bits, source: Bits, shift: number): number {
   const scale = 2 ** -shift;
-  const run = new Uint32Array(2);
+  const run = new Float64Array(2);
   let changed = 0;
-  for (let at = 0; source.extents(at, source.length, run) === 1;) {
+  for (let at = 0; source.extents(at, source.length, run, 1) === 1;) {
     const first = Math.floor(run[0]! * scale);
     at = run[0]! + run[1]!;
     const end = Math.min(target.length, Math.ceil(at * scale));
@@ -61,13 +61,13 @@ export class JoinedBits implements Bits {
     return this.#find(from, end, (part, at, to) => part.nextZero(at, to));
   }
 
-  extents(from: number, end: number, out: Uint32Array): number {
+  extents(from: number, end: number, out: Float64Array, unit: number): number {
     let count = 0;
     for (const { part, base, at, to } of this.#pieces(from, end)) {
       const rest = out.subarray(2 * count);
       if (rest.length < 2) break;
-      const got = part.extents(at, to, rest);
-      for (let index = 0; index < got; index++) rest[2 * index]! += base;
+      const got = part.extents(at, to, rest, unit);
+      for (let index = 0; index < got; index++) rest[2 * index]! += base * unit;
       count += got;
     }
     return count;

@@ -73,8 +73,10 @@ export interface Bits {
   nextOne(from: number, end: number): number;
   /** The next 0 in `from` … `end`, or `end`. */
   nextZero(from: number, end: number): number;
-  /** Runs of ones in `from` … `end` as (first, count) pairs, as many as `out` holds; returns the pairs. */
-  extents(from: number, end: number, out: Uint32Array): number;
+  /**
+   * Runs of ones in `from` … `end` as (first, count) pairs, each times `unit`, as many as `out` holds; returns the pairs.
+   */
+  extents(from: number, end: number, out: Float64Array, unit: number): number;
   /** Number of ones in `from` … `end`. */
   count(from: number, end: number): number;
   /**

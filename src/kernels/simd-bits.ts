@@ -28,16 +28,16 @@ export class BitPool {
   /** The run list's address. */
   readonly list: number;
   #bytes: Uint8Array;
-  #pairs: Uint32Array;
+  #pairs: Float64Array;
 
   constructor(instantiate: (memory: WebAssembly.Memory) => KernelExports) {
     const maximum = limits.maxBitmapPoolBytes / WASM_PAGE;
     this.#memory = new WebAssembly.Memory({ initial: 2, maximum });
     this.wasm = instantiate(this.#memory);
     this.list = this.wasm.dataStart();
-    this.#base = alignUp(this.list + PAIRS * 8, UNIT);
+    this.#base = alignUp(this.list + PAIRS * 16, UNIT);
     this.#bytes = new Uint8Array(this.#memory.buffer);
-    this.#pairs = new Uint32Array(this.#memory.buffer, this.list, PAIRS * 2);
+    this.#pairs = new Float64Array(this.#memory.buffer, this.list, PAIRS * 2);
     this.#spans = new Spans(Math.floor((this.#bytes.length - this.#base) / UNIT));
   }
 
@@ -47,7 +47,7 @@ export class BitPool {
   }
 
   /** The run list; as `bytes`. */
-  get pairs(): Uint32Array {
+  get pairs(): Float64Array {
     return this.#pairs;
   }
 
@@ -79,7 +79,7 @@ export class BitPool {
       throw new BlockError({ code: "ENOMEM", op: "bitmap", message, cause });
     }
     this.#bytes = new Uint8Array(this.#memory.buffer);
-    this.#pairs = new Uint32Array(this.#memory.buffer, this.list, PAIRS * 2);
+    this.#pairs = new Float64Array(this.#memory.buffer, this.list, PAIRS * 2);
     this.#spans.extend(Math.floor((this.#bytes.length - this.#base) / UNIT) - this.#spans.total);
   }
 }
@@ -121,17 +121,17 @@ export class SimdBits implements Bits {
     return this.#wasm.bitmapNextZero(this.#map, this.length, from, end) >>> 0;
   }
 
-  extents(from: number, end: number, out: Uint32Array): number {
-    const max = out.length >>> 1;
+  extents(from: number, end: number, out: Float64Array, unit: number): number {
     const { pairs, list } = this.#pool;
+    const max = out.length >>> 1;
     let count = 0;
     for (let at = from; count < max;) {
       const wanted = Math.min(PAIRS, max - count);
-      const got = this.#wasm.bitmapExtents(this.#map, this.length, at, end, list, wanted);
-      out.set(pairs.subarray(0, 2 * got), 2 * count);
+      const got = this.#wasm.bitmapExtents(this.#map, this.length, at, end, list, wanted, unit);
+      out.set(got === PAIRS ? pairs : pairs.subarray(0, 2 * got), 2 * count);
       count += got;
       if (got < wanted) break;
-      at = pairs[2 * got - 2]! + pairs[2 * got - 1]!;
+      at = (pairs[2 * got - 2]! + pairs[2 * got - 1]!) / unit;
     }
     return count;
   }

@@ -78,15 +78,15 @@ export class TwinBits implements Bits {
     return end;
   }
 
-  extents(from: number, end: number, out: Uint32Array): number {
+  extents(from: number, end: number, out: Float64Array, unit: number): number {
     const max = Math.floor(out.length / 2);
     let count = 0;
     for (let at = from; count < max; count++) {
       const first = this.nextOne(at, end);
       if (first >= end) break;
       at = this.nextZero(first, end);
-      out[2 * count] = first;
-      out[2 * count + 1] = at - first;
+      out[2 * count] = first * unit;
+      out[2 * count + 1] = (at - first) * unit;
     }
     return count;
   }

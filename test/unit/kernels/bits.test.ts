@@ -38,11 +38,13 @@ function compare(bits: Bits, model: boolean[], range: { from: number; end: numbe
   expect(bits.nextOne(from, end)).toBe(next(model, true, range));
   expect(bits.nextZero(from, end)).toBe(next(model, false, range));
   const expected = runsOf(model, from, end);
-  const out = new Uint32Array(expected.length + 2);
-  expect(bits.extents(from, end, out)).toBe(expected.length / 2);
+  const out = new Float64Array(expected.length + 2);
+  expect(bits.extents(from, end, out, 1)).toBe(expected.length / 2);
   expect([...out.subarray(0, -2)]).toEqual(expected);
+  bits.extents(from, end, out, 65536);
+  expect([...out.subarray(0, -2)]).toEqual(expected.map((index) => index * 65536));
   if (expected.length >= 4) {
-    expect(bits.extents(from, end, out.subarray(0, 3))).toBe(1);
+    expect(bits.extents(from, end, out.subarray(0, 3), 1)).toBe(1);
     expect([...out.subarray(0, 2)]).toEqual(expected.slice(0, 2));
   }
   if (from < model.length) expect(bits.test(from)).toBe(model[from]);
@@ -171,8 +173,8 @@ describe.each([
     const large = kernels.createBits(2 ** 24);
     large.set(2 ** 24 - 3, 3);
     expect([small.nextOne(0, 1000), small.count(0, 1000)]).toEqual([123, 5]);
-    const out = new Uint32Array(4);
-    expect(large.extents(0, large.length, out)).toBe(1);
+    const out = new Float64Array(4);
+    expect(large.extents(0, large.length, out, 1)).toBe(1);
     expect([...out]).toEqual([2 ** 24 - 3, 3, 0, 0]);
     small.free();
     large.free();
@@ -181,8 +183,8 @@ describe.each([
   test("more runs than the kernel's own list holds", () => {
     const bits = kernels.createBits(9000);
     for (let i = 0; i < 9000; i += 3) bits.set(i, 1);
-    const out = new Uint32Array(2 * 3001);
-    expect(bits.extents(0, 9000, out)).toBe(3000);
+    const out = new Float64Array(2 * 3001);
+    expect(bits.extents(0, 9000, out, 1)).toBe(3000);
     for (let i = 0; i < 3000; i++) expect([out[2 * i], out[2 * i + 1]]).toEqual([3 * i, 1]);
     bits.free();
   });

@@ -12,9 +12,9 @@ const kernels = { createBits: (bits: number): Bits => new TwinBits(bits) };
 /** The runs of ones, neighbours joined. */
 function runs(bits: Bits, from: number, end: number, room: number): number[][] {
   const found: number[][] = [];
-  const out = new Uint32Array(2 * room);
+  const out = new Float64Array(2 * room);
   for (let at = from; ;) {
-    const got = bits.extents(at, end, out);
+    const got = bits.extents(at, end, out, 1);
     for (let index = 0; index < got; index++) {
       const [first, count] = [out[2 * index]!, out[2 * index + 1]!];
       const last = found.at(-1);
