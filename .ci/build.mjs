@@ -121,6 +121,23 @@ const script = {
   external: ["node:*", ...optional],
 };
 
+/** How a minified bundle imports a module of Node's: each importer makes an object of its own, with a getter for every member. */
+const COPIED = /([\w$]+)=[\w$]+\(require\("(node:[^"]+)"\),1\)/g;
+
+/**
+ * Lets the program's importers of Node's modules share the modules themselves, but for those that ask for their default.
+ *
+ * @param {string} file
+ */
+function shareModules(file) {
+  const text = readFileSync(file, "utf8");
+  const shared = text.replaceAll(COPIED, (all, /** @type {string} */ name, /** @type {string} */ module) =>
+    text.includes(`${name}.default`) ? all : `${name}=require("${module}")`,
+  );
+  if (shared === text) throw new Error("the program imports Node's modules in another way than was known");
+  writeFileSync(file, shared);
+}
+
 /**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
  * One file of everything costs no more to read than the parts that a verb needs, and half as much once it was compiled.
@@ -135,6 +152,7 @@ async function bundleProgram() {
     ...own,
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
+  shareModules(join(out, "cli", "program.js"));
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
     .digest("hex");

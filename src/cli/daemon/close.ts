@@ -1,6 +1,7 @@
 /** The end of a daemon's engine, in bounded time: a disk that does not answer must not keep the others from being closed. */
 import type { Engine } from "../../node.ts";
 import { giveUpStalled } from "../../platform/node/lanes.ts";
+import { monotonicMs } from "../../platform/node/now.ts";
 
 /** How long a disk is waited for that had not answered before the end began, ms. */
 const STALLED_MS = 3000;
@@ -9,9 +10,9 @@ const LONGEST_MS = 30_000;
 
 /** Closes an engine. Disks that do not answer are given up: their images are not closed in order, all others are. */
 export async function closeInTime(engine: Engine): Promise<void> {
-  const began = performance.now();
+  const began = monotonicMs();
   const watch = setInterval(() => {
-    const now = performance.now();
+    const now = monotonicMs();
     const shortMs = Math.max(Math.min(now - STALLED_MS, began), now - LONGEST_MS);
     giveUpStalled({ shortMs, longMs: now - LONGEST_MS });
   }, 200);

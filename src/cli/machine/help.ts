@@ -2,7 +2,7 @@
  * What the machine's command line says of itself: usage, its machines, its devices.
  */
 import { deviceModels } from "../../machine/board/models.ts";
-import { createEngine } from "../../node.ts";
+import { createEngine } from "../../node-engine.ts";
 import { qemuRelease } from "../../version.ts";
 import { helpHead, standIn, verbProgram } from "../program.ts";
 

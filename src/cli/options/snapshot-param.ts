@@ -2,7 +2,8 @@
  * The parameter of -l: an id or a name, or `snapshot.id=…,snapshot.name=…`. Source: behaviour and words of qemu-img 7.2.
  */
 import { errnoOf, messageOf } from "../../base/errors.ts";
-import { type Node, type SnapshotRef, showSnapshot } from "../../node.ts";
+import type { Node, SnapshotRef } from "../../node.ts";
+import { showSnapshot } from "../../api/snapshots.ts";
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
 import { Refusal } from "../refusal.ts";
 

@@ -4,27 +4,25 @@
  */
 import type { Clock } from "../../base/host.ts";
 import { wallClock } from "../../base/wall-clock.ts";
+import { monotonicMs } from "./now.ts";
 
 /** The longest delay that setTimeout takes, ms; a longer one would fire at once. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /** The clock of this process. */
 export const nodeClock: Clock = {
-  nowMs: () => performance.now(),
-  wallMicroseconds: wallClock(
-    () => Date.now(),
-    () => performance.now(),
-  ),
+  nowMs: monotonicMs,
+  wallMicroseconds: wallClock(() => Date.now(), monotonicMs),
   timer(delayMs, callback) {
-    const due = performance.now() + delayMs;
+    const due = monotonicMs() + delayMs;
     let timeout: NodeJS.Timeout;
     const arm = (): void => {
-      const left = Math.ceil(due - performance.now());
+      const left = Math.ceil(due - monotonicMs());
       timeout = setTimeout(fire, Math.min(Math.max(left, 0), MAX_DELAY_MS));
     };
     // setTimeout may fire a fraction of a millisecond early, and cannot wait longer than its limit.
     const fire = (): void => {
-      if (performance.now() < due) arm();
+      if (monotonicMs() < due) arm();
       else callback();
     };
     arm();

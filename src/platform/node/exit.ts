@@ -1,6 +1,7 @@
 /** Ending the process, also where calls on files never end. */
 import { giveUpStalled, hasStuckCalls } from "./lanes.ts";
 import { loadNativeCalls } from "./native.ts";
+import { monotonicMs } from "./now.ts";
 
 /**
  * Ends the process with `status`. process.exit() waits for the threads of Node's pool: where a file was given up whose disk
@@ -16,7 +17,7 @@ export function endProcess(status: number): never {
 
 /** The same at once: nothing that is under way is waited for. */
 export function endAtOnce(status: number): never {
-  const now = performance.now();
+  const now = monotonicMs();
   giveUpStalled({ shortMs: now, longMs: now });
   return endProcess(status);
 }

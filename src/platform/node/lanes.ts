@@ -14,6 +14,7 @@ import { type BlockError, blockError } from "../../base/errors.ts";
 import { type FileAnswer, type FileCall, callOnPool } from "./calls.ts";
 import { nodeError } from "./errors.ts";
 import { LaneThread } from "./lane-thread.ts";
+import { monotonicMs } from "./now.ts";
 
 /** How long the pool may stand still with calls waiting before they go other ways, ms. */
 const JAM_MS = 250;
@@ -65,7 +66,7 @@ export class Lane {
   make(call: FileCall, op: string): Promise<FileAnswer> {
     if (this.#givenUp) return Promise.reject(noAnswer(op));
     return new Promise((resolve, reject) => {
-      const waiting: Waiting = { call, op, sinceMs: performance.now(), resolve, reject };
+      const waiting: Waiting = { call, op, sinceMs: monotonicMs(), resolve, reject };
       open.set(waiting, this);
       if (used < MOST && turns.size === 0) return onPool(waiting);
       this.#queue.push(waiting);
@@ -132,7 +133,7 @@ function onPool(waiting: Waiting): void {
   used += 1;
   const done = (error: Error | null, answer?: FileAnswer): void => {
     used -= 1;
-    freedMs = performance.now();
+    freedMs = monotonicMs();
     settle(waiting, error, answer);
     pump();
   };
@@ -164,13 +165,13 @@ function look(): void {
 
 /** No thread of the pool is free for files, and none has become free for a while. */
 function jammed(): boolean {
-  return used >= MOST && performance.now() - freedMs >= JAM_MS;
+  return used >= MOST && monotonicMs() - freedMs >= JAM_MS;
 }
 
 /** Calls that take long on disks that answer. */
 const LONG: ReadonlySet<FileCall["call"]> = new Set(["fdatasync", "fsync", "close", "ftruncate", "native"]);
 
-/** Since when a call waits that decides whether a file is given up, on performance.now()'s clock, ms. */
+/** Since when a call waits that decides whether a file is given up, on monotonicMs()'s clock, ms. */
 export interface Patience {
   /** For reads, writes and the like. */
   readonly shortMs: number;

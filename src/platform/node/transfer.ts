@@ -14,6 +14,7 @@ import { blockError } from "../../base/errors.ts";
 import { nodeError } from "./errors.ts";
 import type { FileCall } from "./calls.ts";
 import type { Lane } from "./lanes.ts";
+import { monotonicMs } from "./now.ts";
 
 /** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
 const MAX_TRANSFER = 1 << 30;
@@ -76,15 +77,15 @@ export const pooledTransfers: Transfers = {
   },
 };
 
-/** When the event loop has to turn next, on performance.now()'s clock. */
+/** When the event loop has to turn next, on monotonicMs()'s clock. */
 let turnDueMs = 0;
 
 /** Undefined while the event loop need not turn yet. */
 function turnIfDue(): Promise<void> | undefined {
-  if (performance.now() < turnDueMs) return undefined;
+  if (monotonicMs() < turnDueMs) return undefined;
   return new Promise((resolve) => {
     setImmediate(() => {
-      turnDueMs = performance.now() + LONGEST_TURN_MS;
+      turnDueMs = monotonicMs() + LONGEST_TURN_MS;
       resolve();
     });
   });

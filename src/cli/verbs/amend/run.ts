@@ -1,7 +1,7 @@
 /**
  * The verb `amend`: the library's amend() in qemu-img's words.
  */
-import { amend as amendImage } from "../../../node.ts";
+import { amend as amendImage } from "../../../api/amend.ts";
 import { amendChanges, amendHelp } from "../../options/amend-options.ts";
 import { findDriver } from "../../../block/model/formats.ts";
 import { asksForHelp, optionLists } from "../../options/rows.ts";

@@ -17,7 +17,9 @@ import { createImageIn } from "../../../api/open.ts";
 import { blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
-import { convert, type CreateImageSpec, type Node, rebase } from "../../../node.ts";
+import { convert } from "../../../api/convert.ts";
+import type { CreateImageSpec, Node } from "../../../node.ts";
+import { rebase } from "../../../api/rebase.ts";
 import type { ObjectDirectory } from "../../../platform/node/object-directory.ts";
 import { syncPath } from "../../../platform/node/sync.ts";
 import {

@@ -6,7 +6,8 @@
 import { resolve } from "node:path";
 import { dirtyIn, type Since } from "../../../api/backups.ts";
 import { bitmapSince, keepsBitmaps, turnBitmap } from "../../../api/turn-bitmap.ts";
-import { bitmaps, type Node } from "../../../node.ts";
+import { bitmaps } from "../../../api/bitmaps.ts";
+import type { Node } from "../../../node.ts";
 import type { Backup } from "../../../store/description.ts";
 import type { Keep } from "../../../store/retention.ts";
 import { hasProtocol } from "../../../block/model/gate.ts";

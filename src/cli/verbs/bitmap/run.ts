@@ -2,14 +2,8 @@
  * The verb `bitmap`: the library's bitmap functions, one after the other, in qemu-img's words. What was done before an action
  * that fails stays done.
  */
-import {
-  addBitmap,
-  clearBitmap,
-  enableBitmap,
-  mergeBitmaps,
-  type Node,
-  removeBitmap,
-} from "../../../node.ts";
+import { addBitmap, clearBitmap, enableBitmap, mergeBitmaps, removeBitmap } from "../../../api/bitmaps.ts";
+import type { Node } from "../../../node.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { Refusal, told } from "../../refusal.ts";

@@ -4,7 +4,10 @@
  */
 import { detailOf, errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
-import { commit as startCommit, commitOverlay, CommandError, type Node } from "../../../node.ts";
+import { commit as startCommit } from "../../../api/jobs.ts";
+import type { Node } from "../../../node.ts";
+import { commitOverlay } from "../../../api/commit.ts";
+import { CommandError } from "../../../base/errors.ts";
 import { type JobFollower, runJobs } from "../../follow.ts";
 import { PercentDisplay, ProgressBar } from "../../progress.ts";
 import { openImage } from "../../images.ts";

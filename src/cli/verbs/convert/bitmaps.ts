@@ -8,9 +8,9 @@ import {
   bitmaps,
   enableBitmap,
   mergeBitmaps,
-  type Node,
   removeBitmap,
-} from "../../../node.ts";
+} from "../../../api/bitmaps.ts";
+import type { Node } from "../../../node.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
 

@@ -5,7 +5,8 @@
 import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { limits } from "../../../base/limits.ts";
 import { openNodeIn } from "../../../api/open.ts";
-import { type ImageInfo, type Node, type OpenSpec, snapshots } from "../../../node.ts";
+import type { ImageInfo, Node, OpenSpec } from "../../../node.ts";
+import { snapshots } from "../../../api/snapshots.ts";
 import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { snapshotTable } from "../../snapshot-table.ts";

@@ -3,7 +3,8 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
-import { type ImageMapEntry, map as mapImage, type MapRange } from "../../../node.ts";
+import { map as mapImage } from "../../../api/map.ts";
+import type { ImageMapEntry, MapRange } from "../../../node.ts";
 import { safeBytes, sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { checkOutput, Refusal } from "../../refusal.ts";

@@ -4,7 +4,8 @@
 import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { messageOf } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
-import { measure as measureImage, type MeasureOptions, type MeasureResult } from "../../../node.ts";
+import { measure as measureImage } from "../../../api/measure.ts";
+import type { MeasureOptions, MeasureResult } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionLists, optionsHelp } from "../../options/rows.ts";
 import { sizeArgument } from "../../options/sizes.ts";

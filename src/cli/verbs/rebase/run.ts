@@ -4,7 +4,9 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
-import { BlockError, ImageError, type Node, type RebaseTarget, rebase as rebaseNode } from "../../../node.ts";
+import { BlockError, ImageError } from "../../../base/errors.ts";
+import { rebase as rebaseNode } from "../../../api/rebase.ts";
+import type { Node, RebaseTarget } from "../../../node.ts";
 import { isKnownFormat } from "../../options/rows.ts";
 import { openBare, openImage } from "../../images.ts";
 import { backingPath } from "../../names.ts";

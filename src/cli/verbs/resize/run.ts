@@ -2,7 +2,7 @@
  * The verb `resize`: sizes absolute or relative, shrinking only where it was asked for, in qemu-img's words.
  */
 import { limits, SECTOR_SIZE } from "../../../base/limits.ts";
-import { resize as resizeNode } from "../../../node.ts";
+import { resize as resizeNode } from "../../../api/resize.ts";
 import { notASize, parseSize, preallocationMode, safeBytes, tooLong } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";

@@ -3,14 +3,9 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf, messageOf } from "../../../base/errors.ts";
-import {
-  applySnapshot,
-  createSnapshot,
-  limits,
-  type Node,
-  removeSnapshot,
-  snapshots,
-} from "../../../node.ts";
+import { applySnapshot, createSnapshot, removeSnapshot, snapshots } from "../../../api/snapshots.ts";
+import { limits } from "../../../base/limits.ts";
+import type { Node } from "../../../node.ts";
 import { snapshotTable } from "../../snapshot-table.ts";
 import { openImage } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";

@@ -2,7 +2,8 @@
  * `blockwright workload run FILE`: whatever happens, the document is printed, and it says what did.
  */
 import { messageOf } from "../../../base/errors.ts";
-import { nodeDrivers, nodeHost } from "../../../node.ts";
+import { nodeDrivers } from "../../../node-engine.ts";
+import { nodeHost } from "../../../platform/node/host.ts";
 import { keepAlive } from "../../../platform/node/clock.ts";
 import { sameBytes } from "../../../platform/node/compare.ts";
 import {
