@@ -47,8 +47,18 @@ export interface JobOptions {
 
 /** Options of mirror(). */
 export interface MirrorOptions extends JobOptions {
-  /** full (default): everything; top: what the source's own image holds; none: only what is written from now on. */
-  sync?: "full" | "top" | "none" | undefined;
+  /**
+   * full (default): everything; top: what the source's own image holds; none: only what is written from now on; bitmap: what
+   * `bitmap` says, to bring a target up to date that was the same before (incremental: that with bitmapMode on-success).
+   */
+  sync?: TypeOf<"MirrorSyncMode"> | undefined;
+  /** Name of a dirty bitmap of the source, for sync bitmap and incremental. Its granularity is the job's. It goes on recording. */
+  bitmap?: string | undefined;
+  /**
+   * What becomes of the bitmap at the end. on-success: if the job succeeds, only what source and target differ in stays dirty
+   * (after complete() and a soft cancel: nothing); always: that after a failure, too; never: the job leaves it alone.
+   */
+  bitmapMode?: TypeOf<"BitmapSyncMode"> | undefined;
   /** write-blocking copies guest writes as they happen. Default background. */
   copyMode?: "background" | "write-blocking" | undefined;
   /** Bytes of a bit of the dirty bitmap: a power of two, 512 … 64 MiB. Default: the target's cluster size. */
@@ -141,6 +151,8 @@ function checkMirror(options: unknown): void {
     ...jobOptions,
     ...onErrors,
     sync: "MirrorSyncMode",
+    bitmap: "str",
+    bitmapMode: "BitmapSyncMode",
     copyMode: "MirrorCopyMode",
     granularity: "int",
     bufferBytes: "int",
@@ -195,10 +207,13 @@ function checkCommit(options: unknown): void {
  */
 export async function mirror(source: Node, target: Node, options: MirrorOptions = {}): Promise<MirrorJob> {
   checkMirror(options);
+  checkBitmapNamed(options);
   const engine = await prepare({ source, target, options });
   const args = {
     ...commonArguments(options),
     ...given({
+      bitmap: options.bitmap,
+      "bitmap-mode": options.bitmapMode,
       granularity: options.granularity,
       "buf-size": options.bufferBytes,
       "copy-mode": options.copyMode,
@@ -211,6 +226,12 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
     sync: options.sync ?? "full",
   };
   return watched(await startMirror(engine.graph, args, { signal: options.signal, numbered: true }), options);
+}
+
+/** Throws CommandError where a bitmap is to be gone by, and none is named. */
+function checkBitmapNamed({ sync, bitmap }: MirrorOptions): void {
+  if ((sync !== "bitmap" && sync !== "incremental") || bitmap !== undefined) return;
+  throw new CommandError(`must provide a valid bitmap name for '${sync}' sync mode`);
 }
 
 /** Copies the state that `source` has now to `target`, whatever is written to `source` meanwhile. */

@@ -5,7 +5,7 @@ import type { HostConnection } from "../base/host.ts";
 import type { Engine } from "../machine/engine.ts";
 import { engineCommands } from "../server/monitor/commands/index.ts";
 import { serveMonitor as serve } from "../server/monitor/index.ts";
-import type { TypeOf } from "../wire/qapi/index.ts";
+import type { CompatLevel, TypeOf } from "../wire/qapi/index.ts";
 import { callOptions, optionsOf } from "./options.ts";
 
 /** Options of serveMonitor(). */
@@ -20,6 +20,8 @@ export interface MonitorOptions {
   indent?: number;
   /** What query-version and the greeting say; default: QEMU 7.2. */
   version?: TypeOf<"VersionInfo">;
+  /** Whose commands are taken: QEMU 7.2's (default), or `blockwright`: those with what is our own beside them. */
+  compat?: CompatLevel;
 }
 
 const checkOptions = optionsOf<MonitorOptions>({
@@ -28,6 +30,7 @@ const checkOptions = optionsOf<MonitorOptions>({
   onFault: "Function",
   indent: "int",
   version: "VersionInfo",
+  compat: "CompatLevel",
 });
 
 const behavesAs: TypeOf<"VersionInfo"> = { qemu: { major: 7, minor: 2, micro: 0 }, package: "blockwright" };
@@ -39,9 +42,9 @@ export async function serveMonitor(
   options: MonitorOptions = {},
 ): Promise<void> {
   checkOptions(options);
-  const { version = behavesAs, onQuit = () => undefined, onFault, signal, indent } = options;
+  const { compat, version = behavesAs, onQuit = () => undefined, onFault, signal, indent } = options;
   await serve<Engine>(connection, {
-    registry: engineCommands({ version, onQuit }),
+    registry: engineCommands({ version, onQuit, compat }),
     engine,
     events: engine.graph.events,
     clock: engine.graph.host.clock,

@@ -15,6 +15,7 @@ import type { DriverType } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/formats.ts";
 import {
   checkValue,
+  compatLevels,
   enumOf,
   optionTypes,
   struct,
@@ -55,6 +56,7 @@ const things = {
   Drivers: thing("array of drivers", Array.isArray),
   Array: thing("array", Array.isArray),
   Kernels: enumOf("auto", "twin"),
+  CompatLevel: enumOf(...compatLevels),
   NativeCalls: enumOf("auto", "off"),
   FileIo: enumOf("pool", "in-turn"),
   Repair: enumOf("leaks", "all"),

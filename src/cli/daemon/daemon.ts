@@ -19,7 +19,7 @@ import { nbdControlOf } from "../../server/nbd/control.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
-import { parseChardev, parseOption } from "../../wire/qapi/index.ts";
+import { compatLevels, parseChardev, parseOption, type CompatLevel } from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
@@ -47,6 +47,8 @@ const usage = `
   --allow-plain-tcp      let NBD listen on addresses that others reach without TLS
   --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
+  --compat 7.2|blockwright
+                         whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it
   --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
   --pidfile <FILE>       write the process id there
   --daemonize            go to the background once everything is set up
@@ -69,6 +71,7 @@ interface DaemonInit {
   readonly gate: GateChoice;
   readonly strict: boolean;
   readonly plainTcp: boolean;
+  readonly compat: CompatLevel;
 }
 
 /** What one run of the daemon works with. */
@@ -84,7 +87,7 @@ class Daemon {
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, strict, plainTcp }: DaemonInit) {
+  constructor({ gate, strict, plainTcp, compat }: DaemonInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -93,6 +96,7 @@ class Daemon {
     this.#devices = new CharacterDevices(this.#host.sockets);
     const registry = engineCommands({
       version: qemuVersion,
+      compat,
       more: exportHandlers,
       beforeQuit: () => this.#closeEngine(),
       onQuit: () => this.#quit(),
@@ -184,6 +188,9 @@ export async function daemon(args: string[]): Promise<number> {
     );
   const gate = values.gate === undefined ? defaultGate : readGate(values.gate);
   if (gate === undefined) return fail(`--gate ${values.gate}: one of ${gatePolicies.join(", ")} is expected`);
+  const compat = compatLevels.find((level) => level === (values.compat ?? "7.2"));
+  if (compat === undefined)
+    return fail(`--compat ${values.compat}: one of ${compatLevels.join(", ")} is expected`);
   if (values.daemonize)
     return daemonize(
       args.filter((arg) => arg !== "--daemonize"),
@@ -192,13 +199,14 @@ export async function daemon(args: string[]): Promise<number> {
   const tokens: Token[] = [];
   for (const token of parsed.tokens) {
     if (token.kind !== "option" || token.value === undefined) continue;
-    if (token.name in options && !["pidfile", "gate"].includes(token.name))
+    if (token.name in options && !["pidfile", "gate", "compat"].includes(token.name))
       tokens.push({ name: token.name, value: token.value });
   }
   return run(tokens, {
     gate,
     strict: values["strict-error-policy"] ?? false,
     plainTcp: values["allow-plain-tcp"] ?? false,
+    compat,
     pidfile: values.pidfile,
   });
 }

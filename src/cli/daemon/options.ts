@@ -12,6 +12,7 @@ export const options = {
   daemonize: { type: "boolean" },
   "allow-plain-tcp": { type: "boolean" },
   gate: { type: "string" },
+  compat: { type: "string" },
   "strict-error-policy": { type: "boolean" },
   version: { type: "boolean", short: "V" },
   help: { type: "boolean", short: "h" },

@@ -13,6 +13,8 @@ import { Role } from "../../block/model/contract.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
+import { settleSyncBitmap } from "./by-bitmap.ts";
 import type { MirrorInit } from "./init.ts";
 
 const replaceReason = "block device is in use by block-job-complete";
@@ -23,6 +25,8 @@ export interface EndingMirror {
   readonly init: MirrorInit;
   readonly source: BlockNode;
   readonly bitmap: DirtyBitmap;
+  /** What was written to the target and may be lost there. */
+  unsafeAtTarget(): Promise<Bitmap | undefined>;
   /** The target shall take the source's place. */
   readonly shouldComplete: boolean;
   readonly frozen: Lease;
@@ -46,6 +50,8 @@ export class MirrorExit {
   #toReplace: BlockNode | undefined;
   /** The target has taken over: the job has done what it was for. */
   #switched = false;
+  /** The job has not failed: it was cancelled softly, or the target has taken over. */
+  #succeeded = false;
 
   constructor(job: EndingMirror) {
     this.#job = job;
@@ -97,14 +103,23 @@ export class MirrorExit {
     const { filter, top } = init;
     this.#collectRest();
     await frozen.end();
-    bitmap.release();
+    const { mode } = init.syncBitmap ?? {};
+    // Before the edge to the target goes: a mirror that succeeds has flushed it.
+    const unsafe = aborting && mode === "always" ? await this.#job.unsafeAtTarget() : undefined;
+    this.#rest.defer(() => {
+      const end = { succeeded: this.#succeeded, different: bitmap.bitmap, unsafe };
+      if (init.syncBitmap) settleSyncBitmap(init.syncBitmap, end);
+      bitmap.release();
+    });
     await init.target.end();
     const section = await drainedSection(filter.node);
     // The section outlives the filter's place in the graph.
     this.#afterFilter.add(section);
     top.stopped = true;
     await refresh([filter.node]);
-    if (!aborting) await this.#attemptPivot();
+    if (aborting) return;
+    await this.#attemptPivot();
+    this.#succeeded = true;
   }
 
   #collectRest(): void {

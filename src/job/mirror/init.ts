@@ -5,6 +5,7 @@ import type { RootLease } from "../../block/graph/leases.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
+import type { SyncBitmap } from "./by-bitmap.ts";
 import type { MirrorTop } from "./top.ts";
 
 /** What happens to the target's backing link when the mirror takes the source's place. */
@@ -23,6 +24,8 @@ export interface MirrorInit extends BlockJobOptions {
   /** Copy only what is allocated above this node; undefined: everything. */
   base: BlockNode | undefined;
   syncNone: boolean;
+  /** Copy what this says, and settle it at the end. */
+  syncBitmap?: SyncBitmap | undefined;
   zeroTarget: boolean;
   backingMode: BackingMode;
   activeCommit: boolean;

@@ -14,6 +14,7 @@ import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bit
 import { drainedSection } from "../../block/model/drain.ts";
 import { RangeLock } from "../../base/range-lock.ts";
 import type { BlockNode } from "../../block/model/node.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
 import { type FailedRange, bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import { type CopyError, type CopyExtent, RangeCopier, sideOf } from "../../block/copy/range-copy.ts";
 import { Window, type Work } from "../../block/copy/window.ts";
@@ -66,6 +67,8 @@ export class MirrorJob extends BlockJob {
     this.#window = new Window({ works: MAX_IN_FLIGHT, onEmpty: () => this.graph.changes.wake() });
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
     this.#recovery = new TargetRecovery(() => init.target.edge.node, this.bitmap.bitmap.clone());
+    // From the first moment on, so that a job that fails early has copied nothing of it.
+    if (init.syncBitmap) this.bitmap.bitmap.merge(init.syncBitmap.bitmap.bitmap);
     const below = init.filter.node.filtered;
     if (!below) throw blockError("ENOMEDIUM", "mirror");
     this.#copier = new RangeCopier({
@@ -105,6 +108,19 @@ export class MirrorJob extends BlockJob {
   /** Copies under way. @internal */
   get copiesInFlight(): number {
     return this.#window.size;
+  }
+
+  /** What was written to the target and may be lost there; undefined: nothing. @internal */
+  async unsafeAtTarget(): Promise<Bitmap | undefined> {
+    const { written, isDue } = this.#recovery;
+    if (isDue) return written;
+    try {
+      await this.init.target.edge.flush();
+      return undefined;
+    } catch {
+      // The job has failed of something else already; whoever reads the bitmap copies again what this may concern.
+      return written;
+    }
   }
 
   // Verbs and hooks.
@@ -197,8 +213,9 @@ export class MirrorJob extends BlockJob {
     while (!this.isCancelled && !this.shouldComplete && !this.cancelRequested) await this.yieldUntilEntered();
   }
 
-  /** Fills the bitmap: everything, or what is allocated above the base. */
+  /** Fills the bitmap: everything, or what is allocated above the base. One to go by has filled it already. */
   async #markInitial(): Promise<void> {
+    if (this.init.syncBitmap) return;
     if (this.init.zeroTarget) {
       if (!this.#canZeroTarget()) return this.bitmap.bitmap.set(0, this.#length);
       await this.#zeroTarget();

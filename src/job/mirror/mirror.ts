@@ -29,6 +29,7 @@ import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { startJob } from "../start.ts";
+import { type BitmapArgs, type SyncBitmap, chooseSyncBitmap, useSyncBitmap } from "./by-bitmap.ts";
 import type { BackingMode } from "./init.ts";
 import { MirrorJob } from "./job.ts";
 import { MirrorTop } from "./top.ts";
@@ -50,6 +51,7 @@ export interface MirrorPlan {
   target: BlockNode;
   base: BlockNode | undefined;
   syncNone: boolean;
+  syncBitmap?: SyncBitmap | undefined;
   zeroTarget: boolean;
   backingMode: BackingMode;
   replaces: string | undefined;
@@ -65,10 +67,13 @@ export interface MirrorPlan {
   autoDismiss: boolean | undefined;
 }
 
+/** blockdev-mirror's arguments, and what our own beside QEMU's are. */
+export type MirrorArgs = ArgsOf<"blockdev-mirror"> & BitmapArgs;
+
 /** blockdev-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
 export function startMirror(
   graph: BlockGraph,
-  args: ArgsOf<"blockdev-mirror">,
+  args: MirrorArgs,
   options: JobStartOptions = {},
 ): Promise<MirrorJob> {
   return jobsOf(graph).exclusively(async () => {
@@ -85,7 +90,7 @@ export function startMirror(
   });
 }
 
-type CommonArgs = Omit<ArgsOf<"blockdev-mirror">, "target"> & { unmap?: boolean };
+type CommonArgs = Omit<MirrorArgs, "target"> & { unmap?: boolean };
 
 /** The part that blockdev-mirror and drive-mirror share. */
 export async function startChecked(
@@ -106,8 +111,7 @@ export async function startChecked(
   const sync = args.sync === "top" && !backingChainNext(source) ? "full" : args.sync;
   const replaces = args.replaces ?? implicitReplaces(source);
   if (args.replaces !== undefined) checkReplaces(graph, source, args.replaces);
-  if (sync === "incremental" || sync === "bitmap")
-    throw new CommandError(`Sync mode '${sync}' not supported`, { code: "ENOTSUP" });
+  const syncBitmap = chooseSyncBitmap(source, args);
   const onSourceError = args["on-source-error"] ?? "report";
   checkErrorPolicy({
     strict: graph.strictErrorPolicy,
@@ -123,6 +127,7 @@ export async function startChecked(
     target,
     base: sync === "top" ? backingChainNext(source) : undefined,
     syncNone: sync === "none",
+    syncBitmap,
     zeroTarget: given.zeroTarget,
     backingMode: given.backingMode,
     replaces,
@@ -174,6 +179,7 @@ function checkReplaces(graph: BlockGraph, source: BlockNode, name: string): void
 export function startMirrorJob(graph: BlockGraph, plan: MirrorPlan): Promise<MirrorJob> {
   return startJob({
     take: async (leases) => {
+      if (plan.syncBitmap) leases.add(useSyncBitmap(plan.syncBitmap));
       const writable = leases.add(plan.type === "commit" ? await graph.writable(plan.target) : new Lease());
       return { filter: leases.add(await insertFilter(graph, plan)), writable };
     },
@@ -228,7 +234,7 @@ async function createJob(
 }
 
 function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: number } {
-  const wished = plan.granularity || defaultGranularity(plan.target);
+  const wished = plan.syncBitmap?.bitmap.granularity ?? (plan.granularity || defaultGranularity(plan.target));
   // A cluster that is written in part would take the rest from the target's own backing file.
   const cluster = skipFilters(plan.target).backing ? (plan.target.driver.getInfo?.()?.clusterSize ?? 0) : 0;
   return { granularity: Math.max(wished, cluster), bufBytes: plan.bufBytes || DEFAULT_BUF_BYTES };

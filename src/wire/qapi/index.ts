@@ -33,6 +33,7 @@ export {
   type TypeName,
   type TypeOf,
 } from "./table.ts";
+export { compatLevels, schemaAt, type CompatLevel } from "./own.ts";
 export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
 export { optionTypes, valuesOf } from "./option-types.ts";

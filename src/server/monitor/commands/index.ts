@@ -1,6 +1,13 @@
 /** All commands that a monitor over an engine serves. */
 import type { Engine } from "../../../machine/engine.ts";
-import { schemaWith, type TypeOf } from "../../../wire/qapi/index.ts";
+import {
+  schema,
+  type Schema,
+  schemaAt,
+  schemaWith,
+  type CompatLevel,
+  type TypeOf,
+} from "../../../wire/qapi/index.ts";
 import { type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { bitmapCommands } from "./bitmaps.ts";
 import { controlCommands } from "./control.ts";
@@ -14,6 +21,10 @@ export interface EngineCommandsOptions {
   version: TypeOf<"VersionInfo">;
   /** Handlers of commands that servers beside the monitor carry out. */
   more?: object;
+  /** The schema that has their commands, too. Default: an engine's. */
+  base?: Schema;
+  /** Whose commands and arguments are taken. Default: QEMU 7.2's. */
+  compat?: CompatLevel | undefined;
   /** A client sent quit: what is to happen, with all its events, before the reply. Default: nothing. */
   beforeQuit?: () => Promise<void>;
   /** The reply to quit is on its way. */
@@ -34,7 +45,9 @@ export function engineHandlers(options: EngineCommandsOptions): CommandHandlers<
 
 /** The registry of an engine's monitors. */
 export function engineCommands(options: EngineCommandsOptions): CommandRegistry<Engine> {
+  const base = schemaAt(options.compat ?? "7.2", options.base ?? schema);
   return new CommandRegistry<Engine>({ ...engineHandlers(options), ...options.more }, options.version, {
-    tableOf: ({ graph }) => schemaWith(graph.drivers),
+    base,
+    tableOf: ({ graph }) => schemaWith(graph.drivers, base),
   });
 }
