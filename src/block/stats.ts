@@ -3,7 +3,7 @@
  * block-core schema and behaviour of QEMU 7.2, whose nodes count nothing but the end of the highest write.
  */
 import type { TypeOf } from "../wire/qapi/index.ts";
-import { type Account, countsDiscards } from "./model/accounting.ts";
+import { type Account, countsDiscards, type LatencyHistogram } from "./model/accounting.ts";
 import { filterOrCow, skipFilters, skipImplicitFilters } from "./model/chain.ts";
 import type { BlockNode } from "./model/node.ts";
 
@@ -48,6 +48,19 @@ export function accountStats(
     account_invalid: device !== undefined,
     account_failed: device !== undefined,
     timed_stats: [],
+    ...histograms(account),
+  };
+}
+
+function histograms({ latency }: Account): Partial<Stats> {
+  const of = (histogram: LatencyHistogram): { boundaries: number[]; bins: number[] } => ({
+    boundaries: [...histogram.boundaries],
+    bins: [...histogram.bins],
+  });
+  return {
+    ...(latency.read ? { rd_latency_histogram: of(latency.read) } : {}),
+    ...(latency.write ? { wr_latency_histogram: of(latency.write) } : {}),
+    ...(latency.flush ? { flush_latency_histogram: of(latency.flush) } : {}),
   };
 }
 

@@ -6,6 +6,7 @@
 import { strerror } from "../base/errno.ts";
 import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
+import type { ThrottleLimits } from "../block/throttle/config.ts";
 import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 import { cryptoOf } from "../crypto/luks.ts";
 import { decryptSecret } from "../crypto/secret-data.ts";
@@ -20,13 +21,19 @@ export const makeObject: ObjectMaker = async (graph, options) => {
   const type = options["qom-type"];
   if (type === "throttle-group") {
     const groups = throttleGroupsOf(graph);
-    groups.add(id, options.limits ?? {});
+    groups.add(id, { ...flatLimits(options), ...options.limits });
     return { type, remove: () => groups.remove(id) };
   }
   if (type === "secret") return keepSecret(graph, id, await secretBytes(graph.host, graph.secrets, options));
   if (type === "iothread") return { type, remove: () => undefined };
   return makeTlsCredentials(graph, options);
 };
+
+/** Limits as properties of their own: `x-bps-total`. */
+function flatLimits(options: object): ThrottleLimits {
+  const given = Object.entries(options).filter(([name]) => name.startsWith("x-"));
+  return Object.fromEntries(given.map(([name, value]) => [name.slice(2), value as number])) as ThrottleLimits;
+}
 
 function encode(text: string): Uint8Array {
   return new TextEncoder().encode(text);

@@ -26,6 +26,7 @@ export class ObjectRegistry {
   readonly #graph: BlockGraph;
   readonly #make: ObjectMaker | undefined;
   readonly #objects = new Map<string, MadeObject>();
+  readonly #options = new Map<string, ObjectOptions>();
 
   constructor(graph: BlockGraph, make?: ObjectMaker) {
     this.#graph = graph;
@@ -38,6 +39,9 @@ export class ObjectRegistry {
     const type = options["qom-type"];
     if (!this.#make) throw new CommandError(`Parameter 'qom-type' does not accept value '${type}'`);
     this.#objects.set(options.id, await this.#make(this.#graph, options));
+    // What is secret is kept by those whom it was given to, and by nobody else.
+    const { data: _secret, ...told } = { data: undefined, ...options };
+    this.#options.set(options.id, told);
   }
 
   /** A secret out of the caller's own bytes, or text as UTF-8. Throws CommandError for a bad id or one that is taken. */
@@ -62,6 +66,12 @@ export class ObjectRegistry {
     if (!object) throw new CommandError(`object '${id}' not found`, { code: "ENOENT" });
     object.remove();
     this.#objects.delete(id);
+    this.#options.delete(id);
+  }
+
+  /** What object-add was given, by id: without secret text, and without secrets of the caller's own. */
+  get described(): ReadonlyMap<string, ObjectOptions> {
+    return this.#options;
   }
 
   /** The ids and types, for qom-list of /objects. */

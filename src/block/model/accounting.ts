@@ -23,6 +23,23 @@ export class OperationAccount {
   timeMs = 0;
 }
 
+/** How often requests took how long: bins between ascending boundaries, ns. */
+export class LatencyHistogram {
+  readonly boundaries: readonly number[];
+  readonly bins: number[];
+
+  constructor(boundaries: readonly number[]) {
+    this.boundaries = boundaries;
+    this.bins = Array.from({ length: boundaries.length + 1 }, () => 0);
+  }
+
+  add(ns: number): void {
+    const at = this.boundaries.findIndex((boundary) => ns < boundary);
+    const bin = at < 0 ? this.boundaries.length : at;
+    this.bins[bin] = (this.bins[bin] ?? 0) + 1;
+  }
+}
+
 /** The counters of a node or a device. */
 export class Account implements Readonly<Record<AccountedKind, OperationAccount>> {
   readonly read = new OperationAccount();
@@ -31,6 +48,8 @@ export class Account implements Readonly<Record<AccountedKind, OperationAccount>
   readonly unmap = new OperationAccount();
   /** End of the last request, on the Host's monotonic clock, ms. Of devices only. */
   lastAccessMs: number | undefined;
+  /** Of those kinds that somebody asked to look at. */
+  readonly latency: Partial<Record<AccountedKind, LatencyHistogram>> = {};
 
   /** A request has ended well. */
   done(kind: AccountedKind, bytes: number, tookMs = 0): void {
@@ -38,6 +57,7 @@ export class Account implements Readonly<Record<AccountedKind, OperationAccount>
     account.operations += 1;
     account.bytes += bytes;
     account.timeMs += tookMs;
+    this.latency[kind]?.add(tookMs * 1e6);
   }
 
   /** A request has failed. */
@@ -45,6 +65,7 @@ export class Account implements Readonly<Record<AccountedKind, OperationAccount>
     const account = this[kind];
     account.failed += 1;
     account.timeMs += tookMs;
+    this.latency[kind]?.add(tookMs * 1e6);
   }
 }
 

@@ -16,6 +16,9 @@ import { addHttpExport, httpExportOf } from "./http-export.ts";
 import { addExport, exportHandlers } from "../../server/nbd/commands.ts";
 import { listenAddress } from "../../server/nbd/address.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
+import { chardevHandlers } from "../../server/monitor/machine/chardev.ts";
+import { qomHandlers } from "../../server/monitor/machine/qom.ts";
+import { daemonSchema } from "../../wire/qapi/machine/table.ts";
 import { engineCommands } from "../../server/monitor/commands/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
@@ -97,7 +100,12 @@ class Daemon {
     const registry = engineCommands({
       version: qemuVersion,
       compat,
-      more: exportHandlers,
+      base: daemonSchema,
+      more: {
+        ...exportHandlers,
+        ...chardevHandlers(this.#devices),
+        ...qomHandlers({ chardevs: () => this.#devices.chardevs() }),
+      },
       beforeQuit: () => this.#closeEngine(),
       onQuit: () => this.#quit(),
     });

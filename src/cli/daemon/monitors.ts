@@ -2,18 +2,30 @@
  * The character devices of a command line and who is served on them. Clients are answered once every option was carried out, as
  * QEMU's main loop starts last.
  */
-import { CommandError } from "../../base/errors.ts";
+import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection, HostSockets } from "../../base/host.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
+import type { ChardevBackend, ChardevControl, ChardevRow } from "../../server/monitor/machine/chardev.ts";
 import type { ChardevOptions } from "../../wire/qapi/index.ts";
+import { filenameOf, openChardev, type OpenedChardev, type RingBuffer } from "./chardevs.ts";
 
 /** Serves a connection until either side ends it. `interactive`: somebody types there. */
 export type Service = (connection: HostConnection, interactive: boolean) => Promise<void>;
 
+interface Device {
+  readonly options: ChardevOptions;
+  /** Somebody is served on it. */
+  used: boolean;
+  /** Clients that are served now. */
+  clients: number;
+  /** What chardev-add has opened. */
+  readonly opened?: OpenedChardev;
+}
+
 /** All character devices. */
-export class CharacterDevices {
+export class CharacterDevices implements ChardevControl {
   readonly #sockets: HostSockets | undefined;
-  readonly #devices = new Map<string, { options: ChardevOptions; used: boolean }>();
+  readonly #devices = new Map<string, Device>();
   readonly #sessions = new Set<Promise<void>>();
   readonly #listeners: { close(): Promise<void> }[] = [];
   readonly #waiters: (() => Promise<void>)[] = [];
@@ -28,7 +40,63 @@ export class CharacterDevices {
   add(options: ChardevOptions): void {
     if (this.#devices.has(options.id))
       throw new CommandError(`Chardev with id '${options.id}' already exists`);
-    this.#devices.set(options.id, { options, used: false });
+    this.#devices.set(options.id, { options, used: false, clients: 0 });
+  }
+
+  /** The ids and kinds of all. */
+  chardevs(): { id: string; kind: string }[] {
+    return [...this.#devices.values()].map(({ options, opened }) => ({
+      id: options.id,
+      kind: opened?.kind ?? options.backend,
+    }));
+  }
+
+  rows(): ChardevRow[] {
+    return [...this.#devices.values()].map(({ options, used, clients, opened }) => ({
+      "frontend-open": used,
+      filename: opened?.filename ?? filenameOf(options, clients > 0),
+      label: options.id,
+    }));
+  }
+
+  async create(id: string, backend: ChardevBackend): Promise<void> {
+    if (this.#devices.has(id)) throw new CommandError(`Chardev with id '${id}' already exists`);
+    await this.#open(id, backend);
+  }
+
+  async #open(id: string, backend: ChardevBackend): Promise<void> {
+    try {
+      const isTaken = [...this.#devices.values()].some(({ options }) => options.backend === "stdio");
+      if (backend.type === "stdio" && isTaken)
+        throw new CommandError("cannot use stdio by multiple character devices");
+      const opened = await openChardev(backend, this.#sockets);
+      this.#devices.set(id, { options: { backend: "null", id }, used: false, clients: 0, opened });
+    } catch (error) {
+      throw new CommandError(`Failed to add chardev '${id}': ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  async change(id: string, backend: ChardevBackend): Promise<void> {
+    const device = this.#devices.get(id);
+    if (!device) throw new CommandError(`Chardev '${id}' does not exist`);
+    if (device.used) throw new CommandError("Chardev user does not support chardev hotswap");
+    await this.#open(id, backend);
+    await device.opened?.close();
+  }
+
+  async destroy(id: string): Promise<void> {
+    const device = this.#devices.get(id);
+    if (!device) throw new CommandError(`Chardev '${id}' not found`);
+    if (device.used) throw new CommandError(`Chardev '${id}' is busy`);
+    this.#devices.delete(id);
+    await device.opened?.close();
+  }
+
+  ring(id: string): RingBuffer {
+    const device = this.#devices.get(id);
+    if (!device) throw new CommandError(`Device '${id}' not found`);
+    if (!device.opened?.ring) throw new CommandError(`${id} is not a ringbuf device`);
+    return device.opened.ring;
   }
 
   /** Whether there is a device of that id. */
@@ -42,48 +110,54 @@ export class CharacterDevices {
     if (!device) throw new CommandError(`chardev "${id}" not found`);
     if (device.used) throw new CommandError(`Device '${id}' is in use`);
     device.used = true;
-    if (device.options.backend === "stdio") this.#attend(stdioConnection(), { service, interactive: true });
-    else if (device.options.backend === "socket") await this.#serveSocket(device.options, service);
+    if (device.options.backend === "stdio")
+      this.#attend(stdioConnection(), { service, interactive: true, device });
+    else if (device.options.backend === "socket") await this.#serveSocket(device, device.options, service);
   }
 
   async #serveSocket(
-    device: Extract<ChardevOptions, { backend: "socket" }>,
+    device: Device,
+    options: Extract<ChardevOptions, { backend: "socket" }>,
     service: Service,
   ): Promise<void> {
     const sockets = this.#sockets;
     if (!sockets) throw new CommandError("this platform has no sockets");
-    if (device.address.type === "inet") {
+    if (options.address.type === "inet") {
       throw new CommandError(
         "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
       );
     }
-    if (!device.server)
-      return this.#attend(await sockets.connect(device.address), { service, interactive: false });
-    const listener = await sockets.listen(device.address);
+    if (!options.server)
+      return this.#attend(await sockets.connect(options.address), { service, interactive: false, device });
+    const listener = await sockets.listen(options.address);
     this.#listeners.push(listener);
     let first!: () => void;
     const connected = new Promise<void>((resolve) => {
       first = resolve;
     });
-    if (device.wait) this.#waiters.push(() => connected);
-    void this.#accept(listener.connections, { service, onConnection: first });
+    if (options.wait) this.#waiters.push(() => connected);
+    void this.#accept(listener.connections, { service, onConnection: first, device });
   }
 
   async #accept(
     connections: AsyncIterable<HostConnection>,
-    { service, onConnection }: { service: Service; onConnection: () => void },
+    { service, onConnection, device }: { service: Service; onConnection: () => void; device: Device },
   ): Promise<void> {
     for await (const connection of connections) {
       onConnection();
-      this.#attend(connection, { service, interactive: false });
+      this.#attend(connection, { service, interactive: false, device });
     }
   }
 
-  #attend(connection: HostConnection, how: { service: Service; interactive: boolean }): void {
+  #attend(connection: HostConnection, how: { service: Service; interactive: boolean; device: Device }): void {
     const begin = (): void => {
       const session = how.service(connection, how.interactive);
       this.#sessions.add(session);
-      void session.finally(() => this.#sessions.delete(session));
+      how.device.clients += 1;
+      void session.finally(() => {
+        how.device.clients -= 1;
+        this.#sessions.delete(session);
+      });
     };
     if (this.#isSetUp) begin();
     else this.#early.push(begin);
@@ -103,6 +177,7 @@ export class CharacterDevices {
   /** Listens no more. */
   async stopListening(): Promise<void> {
     for (const listener of this.#listeners) await listener.close();
+    for (const { opened } of this.#devices.values()) await opened?.close();
   }
 
   /** Waits for the sessions, which somebody has told to end. */

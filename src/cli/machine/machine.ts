@@ -14,6 +14,7 @@ import { qemuRelease, version } from "../../version.ts";
 import { daemonize, tellReady } from "../daemon/background.ts";
 import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
 import { printableMessage } from "../printable.ts";
+import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { standIn, verbProgram } from "../program.ts";
 import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
@@ -112,12 +113,29 @@ function unsupported(options: readonly GivenOption[]): string | undefined {
     : undefined;
 }
 
+/** What the machine was told of itself. */
+function identityOf(options: readonly GivenOption[]): MachineIdentity {
+  const value = (option: string, key: string): string | undefined =>
+    optionPairs(lastValue(options, option) ?? "", key).findLast(([name]) => name === key)?.[1];
+  const machines = options.filter(({ name }) => name === "machine" || name === "M");
+  const types = machines.flatMap(({ value: text = "" }) => optionPairs(text, "type"));
+  const [, type] = types.findLast(([key]) => key === "type") ?? [];
+  const name = value("name", "guest");
+  const uuid = lastValue(options, "uuid");
+  return {
+    ...(name === undefined || name === "" ? {} : { name }),
+    ...(uuid === undefined ? {} : { uuid }),
+    machine: type === "none" ? "none" : "pc",
+  };
+}
+
 async function run(options: readonly GivenOption[], gate: GateChoice): Promise<number> {
   const program = new MachineProgram({
     gate,
     // Under qtest the virtual clock stands still, and with it whatever is held back.
     isStill: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
     isPaused: options.some(({ name }) => name === "S"),
+    identity: identityOf(options),
   });
   process.once("SIGINT", () => program.end("SIGINT"));
   process.once("SIGTERM", () => program.end("SIGTERM"));

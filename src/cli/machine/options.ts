@@ -21,12 +21,12 @@ const carriedOut: Readonly<Record<string, boolean>> = {
   ...{ qmp: true, "qmp-pretty": true, qtest: true, serial: true, hda: true, hdb: true, hdc: true, hdd: true },
   ...{ cdrom: true, fda: true, fdb: true, machine: true, M: true, accel: true, S: false, pidfile: true },
   ...{ daemonize: false, version: false, help: false, h: false, nodefaults: false, nographic: false },
-  ...{ snapshot: false, gate: true, global: true, name: true, display: true, set: true },
+  ...{ snapshot: false, gate: true, global: true, name: true, uuid: true, display: true, set: true },
 };
 
 /** Options that nothing here depends on. */
 const accepted: Readonly<Record<string, boolean>> = {
-  ...{ vga: true, cpu: true, smp: true, m: true, k: true, uuid: true, boot: true, rtc: true, msg: true },
+  ...{ vga: true, cpu: true, smp: true, m: true, k: true, boot: true, rtc: true, msg: true },
   ...{ bios: true, L: true, d: true, D: true, sandbox: true, overcommit: true, audio: true, audiodev: true },
   ...{ smbios: true, acpitable: true, fw_cfg: true, parallel: true, watchdog: true, "qtest-log": true },
   ...{ seed: true, "mem-prealloc": false, "no-reboot": false, "no-shutdown": false, "no-user-config": false },

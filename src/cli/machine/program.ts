@@ -13,6 +13,9 @@ import type { Engine } from "../../node.ts";
 import { runHmp } from "../../server/monitor/hmp/run.ts";
 import { serveHmp } from "../../server/monitor/hmp/serve.ts";
 import { machineHmp, machineRegistry } from "../../server/monitor/machine/commands.ts";
+import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
+import { exportHandlers } from "../../server/nbd/commands.ts";
+import { nbdControlOf } from "../../server/nbd/control.ts";
 import { serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
 import { isJsonObject, parseChardev, parseJson, parseOption, schemaWith } from "../../wire/qapi/index.ts";
@@ -44,6 +47,16 @@ const shorthands: Readonly<Record<string, string>> = {
   ...{ cdrom: "index=2,media=cdrom", fda: "if=floppy,index=0", fdb: "if=floppy,index=1" },
 };
 
+/** What a run is told. */
+export interface MachineInit {
+  readonly gate: GateChoice;
+  /** The machine waits for `cont`. */
+  readonly isPaused: boolean;
+  /** The virtual clock stands still. */
+  readonly isStill: boolean;
+  readonly identity: MachineIdentity;
+}
+
 /** One run. */
 export class MachineProgram {
   readonly #engine: Engine;
@@ -54,6 +67,7 @@ export class MachineProgram {
   readonly #stop = new AbortController();
   readonly #clock = new StillClock();
   readonly #io: IoSessions;
+  readonly #identity: MachineIdentity;
   /** Drives with the words that made them, for messages about their devices. */
   readonly #made: { drive: Drive; words: string }[] = [];
   #closed: Promise<void> | undefined;
@@ -63,7 +77,7 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused, isStill }: { gate: GateChoice; isPaused: boolean; isStill: boolean }) {
+  constructor({ gate, isPaused, isStill, identity }: MachineInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -77,6 +91,8 @@ export class MachineProgram {
     this.#devices = new CharacterDevices(this.#engine.graph.host.sockets);
     this.#drives = new DriveMaker(this.#board, this.#stop.signal);
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
+    this.#identity = identity;
+    nbdControlOf(this.#engine).onFault = (error) => tellFault("machine", error);
     const registry = machineRegistry(this.#commandOptions());
     this.#served = { verb: "machine", registry, engine: this.#engine, signal: this.#stop.signal };
   }
@@ -84,6 +100,9 @@ export class MachineProgram {
   #commandOptions(): Parameters<typeof machineRegistry>[0] {
     return {
       board: this.#board,
+      more: exportHandlers,
+      chardevs: this.#devices,
+      identity: this.#identity,
       openImage: (image) => this.#drives.openImage(image),
       version: qemuVersion,
       beforeQuit: () => {

@@ -11,7 +11,7 @@ import type { Engine } from "../engine.ts";
 import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
 import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
 import { Drive, type DriveInit, type DrivePlace } from "./drive.ts";
-import { type DeviceModel, deviceModel } from "./models.ts";
+import { type DeviceModel, deviceModel, takesProperty } from "./models.ts";
 
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
@@ -95,7 +95,9 @@ export class Board {
     }
     const found = this.device(id);
     if (!found) throw new CommandError(`Device '${id}' not found`, { qmpClass: "DeviceNotFound" });
-    if (!found.disk) throw new CommandError("Device does not have a block device backend");
+    // A virtio proxy has none: what it holds does.
+    const isProxy = found.disk?.backendPath.startsWith(`${found.path}/`) && id !== found.disk.backendPath;
+    if (!found.disk || isProxy) throw new CommandError("Device does not have a block device backend");
     return found.disk.drive;
   }
 
@@ -251,5 +253,5 @@ function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): string |
 
 function checkProperties(model: DeviceModel, properties: Readonly<Record<string, unknown>>): void {
   for (const name of Object.keys(properties))
-    if (!model.properties.has(name)) throw new CommandError(`Property '${model.name}.${name}' not found`);
+    if (!takesProperty(model, name)) throw new CommandError(`Property '${model.name}.${name}' not found`);
 }

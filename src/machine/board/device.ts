@@ -4,7 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import { Account } from "../../block/model/accounting.ts";
+import type { Account } from "../../block/model/accounting.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import { announceDevicePolicy } from "../../job/core/device-policy.ts";
@@ -55,8 +55,6 @@ export class BoardDisk implements DriveUser, PluggedDevice {
   readonly backendPath: string;
   readonly lastFailure: GuestFailure | undefined = undefined;
   readonly ioStatus: IoStatus = "ok";
-  /** There is no guest that asks anything of it. */
-  readonly account = new Account();
   readonly #model: DriveModel;
   readonly #shareWrites: boolean;
 
@@ -80,6 +78,10 @@ export class BoardDisk implements DriveUser, PluggedDevice {
 
   get backend(): BlockBackend {
     return this.drive.backend;
+  }
+
+  get account(): Account {
+    return this.drive.account;
   }
 
   get isRemovable(): boolean {

@@ -6,6 +6,7 @@
 import { CommandError } from "../../base/errors.ts";
 import { BlockBackend } from "../../block/graph/backend.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
+import { Account } from "../../block/model/accounting.ts";
 import type { Permissions } from "../../block/model/contract.ts";
 import { drained } from "../../block/model/drain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
@@ -74,6 +75,8 @@ export class Drive {
   readOnly: boolean;
   user: DriveUser | undefined;
   isTrayOpen = false;
+  /** What was asked of it: there is no guest, but somebody may act for one. */
+  readonly account = new Account();
   /** Its name is nobody's any more. */
   isForgotten = false;
 

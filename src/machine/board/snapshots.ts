@@ -10,19 +10,37 @@ import { drained } from "../../block/model/drain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Board } from "./board.ts";
 
-interface Disk {
+/** A disk that has snapshots. */
+export interface Disk {
   readonly node: BlockNode;
   readonly store: SnapshotStore;
 }
 
 /** The writable disks. Throws CommandError where one has no snapshots. */
 function disksOf(board: Board): Disk[] {
-  return [...writable(board)].map((node) => {
-    const store = node.driver.snapshots?.();
-    if (!store)
-      throw new CommandError(`Device '${node.deviceOrName}' is writable but does not support snapshots`);
-    return { node, store };
+  return [...writable(board)].map((node) => diskOf(node));
+}
+
+function diskOf(node: BlockNode): Disk {
+  const store = node.driver.snapshots?.();
+  if (!store)
+    throw new CommandError(`Device '${node.deviceOrName}' is writable but does not support snapshots`);
+  return { node, store };
+}
+
+/** The disks of those names. Throws CommandError. */
+export function disksNamed({ engine }: Board, names: readonly string[]): Disk[] {
+  if (names.length === 0) throw new CommandError("At least one device is required for snapshot");
+  return names.map((name) => {
+    const node = engine.graph.findNode(name);
+    if (!node) throw new CommandError(`No block device node '${name}'`);
+    return diskOf(node);
   });
+}
+
+/** Whether any of the disks has a snapshot of that name. */
+export function anyHas(disks: readonly Disk[], name: string): boolean {
+  return disks.some((disk) => byName(disk, name) !== undefined);
 }
 
 /** The first of them keeps the machine. */
@@ -40,6 +58,11 @@ function byName({ store }: Disk, name: string): SnapshotInfo | undefined {
 export async function saveAll(board: Board, name = nameByDate(board)): Promise<void> {
   const disks = disksOf(board);
   if (disks.length === 0) throw new CommandError("no block device can store vmstate for snapshot");
+  await saveOn(board, disks, name);
+}
+
+/** The same of some disks. Throws CommandError. */
+export async function saveOn(board: Board, disks: readonly Disk[], name: string): Promise<void> {
   await stopped(board, async () => {
     await removeFrom(disks, name);
     for (const disk of disks) {
@@ -51,7 +74,11 @@ export async function saveAll(board: Board, name = nameByDate(board)): Promise<v
 
 /** Makes all disks what they were. Throws CommandError. */
 export async function loadAll(board: Board, name: string): Promise<void> {
-  const disks = disksOf(board);
+  await loadOn(board, disksOf(board), name);
+}
+
+/** The same of some disks. Throws CommandError. */
+export async function loadOn(board: Board, disks: readonly Disk[], name: string): Promise<void> {
   const found = disks.map((disk) => ({ ...disk, snapshot: byName(disk, name) }));
   if (found.length === 0 || found.some(({ snapshot }) => !snapshot))
     throw new CommandError(`Snapshot '${name}' does not exist in one or more devices`);
@@ -69,7 +96,8 @@ export async function removeAll(board: Board, name: string): Promise<void> {
   await removeFrom(disksOf(board), name);
 }
 
-async function removeFrom(disks: readonly Disk[], name: string): Promise<void> {
+/** The same of some disks. Throws CommandError. */
+export async function removeFrom(disks: readonly Disk[], name: string): Promise<void> {
   for (const disk of disks) {
     const found = byName(disk, name);
     if (!found) continue;

@@ -40,6 +40,8 @@ export interface RegistryTables<E> {
   readonly base?: Schema;
   /** The table that an engine's arguments are read by; it may have drivers beside those of the fixed one. */
   readonly tableOf?: (engine: E) => Schema;
+  /** Commands that QEMU has and this monitor does not, and why. */
+  readonly refused?: Readonly<Record<string, string>>;
 }
 
 type AnyHandler<E> = (args: unknown, context: CommandContext<E>) => unknown;
@@ -51,12 +53,14 @@ export class CommandRegistry<E> {
   readonly version: TypeOf<"VersionInfo">;
   readonly #base: Schema;
   readonly #tableOf: (engine: E) => Schema;
+  readonly #refused: Readonly<Record<string, string>>;
 
   /** The handlers are of commands of the base table: CommandHandlers, or those of a table that has more. */
   constructor(handlers: object, version: TypeOf<"VersionInfo">, tables: RegistryTables<E> = {}) {
     this.version = version;
     this.#base = tables.base ?? schema;
     this.#tableOf = tables.tableOf ?? (() => this.#base);
+    this.#refused = tables.refused ?? {};
     // A handler's arguments are of its command; the types can't follow a name that is a variable.
     this.#handlers = { ...this.#ownHandlers(), ...handlers } as Record<string, AnyHandler<E>>;
   }
@@ -70,11 +74,20 @@ export class CommandRegistry<E> {
 
   /** Checks the arguments and runs a command. Throws CommandError, QapiError, or what the handler throws. */
   async run(name: string, args: Json, context: CommandContext<E>): Promise<unknown> {
+    return await this.#handler(name)(readArguments(name, args, this.#tableOf(context.engine)), context);
+  }
+
+  /** No command that is served may run beside the others. Throws CommandError. */
+  runOutOfBand(name: string): never {
+    if (name !== "qmp_capabilities") this.#handler(name);
+    throw new CommandError(`The command ${name} does not support OOB`);
+  }
+
+  #handler(name: string): AnyHandler<E> {
     const handler = Object.hasOwn(this.#handlers, name) ? this.#handlers[name] : undefined;
-    if (handler === undefined) {
-      throw new CommandError(`The command ${name} has not been found`, { qmpClass: "CommandNotFound" });
-    }
-    return await handler(readArguments(name, args, this.#tableOf(context.engine)), context);
+    if (handler) return handler;
+    const why = Object.hasOwn(this.#refused, name) ? `: ${this.#refused[name]}` : "";
+    throw new CommandError(`The command ${name} has not been found${why}`, { qmpClass: "CommandNotFound" });
   }
 
   /** The commands that tell about the monitor itself. */

@@ -27,7 +27,7 @@ function line(message: object, style: LineStyle): string {
 
 /** The greeting. */
 export function formatGreeting(version: TypeOf<"VersionInfo">, style: LineStyle): string {
-  return line({ QMP: { version, capabilities: [] } }, style);
+  return line({ QMP: { version, capabilities: ["oob"] } }, style);
 }
 
 /** A successful reply; `undefined` answers `{}`. */

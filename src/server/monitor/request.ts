@@ -1,6 +1,6 @@
 /**
- * The outer form of a QMP request: which members it may have, checked in QEMU's words.
- * Out-of-band execution is not offered, so `exec-oob` is an unexpected member.
+ * The outer form of a QMP request: which members it may have, checked in QEMU's words. `exec-oob` is one of them once a client has
+ * enabled it.
  */
 import { CommandError } from "../../base/errors.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../wire/qapi/index.ts";
@@ -10,6 +10,8 @@ import type { RequestId } from "./reply.ts";
 export interface Request {
   readonly command: string;
   readonly args: JsonObject;
+  /** It came as `exec-oob`. */
+  readonly isOutOfBand: boolean;
 }
 
 /** The id of a request in whatever form. */
@@ -17,15 +19,18 @@ export function idOf(request: Json): RequestId {
   return isJsonObject(request) ? request["id"] : undefined;
 }
 
-/** Takes a request apart. Throws CommandError. */
-export function parseRequest(request: Json): Request {
+/** Takes a request apart. `oob`: the client has enabled it. Throws CommandError. */
+export function parseRequest(request: Json, { oob }: { oob: boolean }): Request {
   if (!isJsonObject(request)) throw new CommandError("QMP input must be a JSON object");
   let command: string | undefined;
+  let isOutOfBand = false;
   let args: JsonObject = {};
   for (const [member, value] of Object.entries(request)) {
-    if (member === "execute") {
-      if (typeof value !== "string") throw new CommandError("QMP input member 'execute' must be a string");
+    if (member === "execute" || (oob && member === "exec-oob")) {
+      if (typeof value !== "string") throw new CommandError(`QMP input member '${member}' must be a string`);
+      if (command !== undefined) throw new CommandError("QMP input member 'execute' clashes with 'exec-oob'");
       command = value;
+      isOutOfBand = member === "exec-oob";
     } else if (member === "arguments") {
       if (!isJsonObject(value)) throw new CommandError("QMP input member 'arguments' must be an object");
       args = value;
@@ -34,5 +39,5 @@ export function parseRequest(request: Json): Request {
     }
   }
   if (command === undefined) throw new CommandError("QMP input lacks member 'execute'");
-  return { command, args };
+  return { command, args, isOutOfBand };
 }

@@ -1,8 +1,8 @@
 /**
  * One QMP client: bytes in, lines out, no transport.
  *
- * States: negotiating (only qmp_capabilities) → ready → closed. Commands run strictly one after another; `feed` does not
- * resolve while the queue is full, so the transport stops reading. Events go to clients that have negotiated only.
+ * States: negotiating (only qmp_capabilities) → ready → closed. Commands run strictly one after another, save those out of band,
+ * which do not wait for the others; `feed` does not resolve while the queue is full, so the transport stops reading. Events go to clients that have negotiated only.
  * A byte that no JSON holds ends the connection (a browser can be made to send HTTP to this port), unless the session is
  * told to resume, as QEMU does. Source: QEMU's QMP specification; behaviour of qemu-storage-daemon 7.2.
  */
@@ -12,6 +12,7 @@ import { CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
 import {
+  isJsonObject,
   JsonStream,
   validateArguments,
   type Json,
@@ -68,6 +69,8 @@ export class QmpSession<E> {
   readonly #unsubscribe: () => void;
   #state: QmpSessionState = "negotiating";
   #isRunning = false;
+  /** The client has enabled out-of-band execution. */
+  #oob = false;
 
   /** Sends the greeting at once. */
   constructor(options: QmpSessionOptions<E>) {
@@ -95,6 +98,10 @@ export class QmpSession<E> {
     const room = this.#options.maxQueue ?? limits.maxQmpQueue;
     for (const item of this.#input.feed(bytes)) {
       if (this.#state === "closed") return;
+      if (this.#isOutOfBand(item)) {
+        await this.#answer(item);
+        continue;
+      }
       this.#queue.push(item);
       if (!this.#isRunning) void this.#run();
       await this.#changed.until(() => this.#queue.length < room || this.#state === "closed");
@@ -165,12 +172,17 @@ export class QmpSession<E> {
     for (const callback of callbacks) callback();
   }
 
+  #isOutOfBand(item: JsonItem): boolean {
+    return this.#oob && item.kind === "value" && isJsonObject(item.value) && "exec-oob" in item.value;
+  }
+
   #sendError(error: unknown, id: RequestId): void {
     this.#send(formatError(toQmpError(error), id, this.#style));
   }
 
   async #execute(message: Json, context: CommandContext<E>): Promise<unknown> {
-    const { command, args } = parseRequest(message);
+    const { command, args, isOutOfBand } = parseRequest(message, { oob: this.#oob });
+    if (isOutOfBand) return this.#options.registry.runOutOfBand(command);
     if (command === "qmp_capabilities") return this.#negotiate(args);
     if (this.#state === "negotiating") {
       throw new CommandError("Expecting capabilities negotiation with 'qmp_capabilities'", {
@@ -187,7 +199,7 @@ export class QmpSession<E> {
         qmpClass: "CommandNotFound",
       });
     }
-    if (enable.length > 0) throw new CommandError(`Capability ${enable.join(", ")} not available`);
+    this.#oob = enable.includes("oob");
     this.#state = "ready";
   }
 }

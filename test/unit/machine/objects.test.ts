@@ -1,6 +1,7 @@
 // Objects: throttle groups, secrets and iothreads, in QEMU's words.
 import { describe, expect, test } from "vitest";
 import { makeObject } from "../../../src/machine/object-kinds.ts";
+import { throttleGroupsOf } from "../../../src/block/throttle/throttle.ts";
 import { ObjectRegistry } from "../../../src/machine/objects.ts";
 import { throttle } from "../../../src/drivers/filter/throttle.ts";
 import { TestGraph } from "../support/graph.ts";
@@ -24,6 +25,20 @@ describe("objects", () => {
     for (const id of ["t", "i", "s"]) objects.remove(id);
     expect(objects.list()).toEqual([]);
     expect(() => objects.remove("t")).toThrow("object 't' not found");
+  });
+
+  test("a throttle group takes limits as properties of their own, beside those in limits", async () => {
+    const { test: graph, objects } = registry();
+    await objects.add({
+      "qom-type": "throttle-group",
+      id: "t",
+      "x-bps-total": 1000,
+      limits: { "iops-total": 5 },
+    });
+    expect(throttleGroupsOf(graph.graph).get("t")?.limits).toMatchObject({
+      "bps-total": 1000,
+      "iops-total": 5,
+    });
   });
 
   test.each(["", "1a", "a b", "a/b", "é"])("the id '%s' is refused", async (id) => {

@@ -3,12 +3,12 @@
  * Source: QAPI block, qdev, machine and misc schemas; behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import { Account } from "../../../block/model/accounting.ts";
 import { accountStats, chainStats } from "../../../block/stats.ts";
 import { limitNames, oldLimitName, type ThrottleLimits } from "../../../block/throttle/config.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
 import type { Drive } from "../../../machine/board/drive.ts";
+import { machineObject } from "../../../machine/board/qom.ts";
 import * as media from "../../../machine/board/media.ts";
 import { driveRow, listedDrives } from "../../../machine/board/query.ts";
 import type { Engine } from "../../../machine/engine.ts";
@@ -24,6 +24,16 @@ import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts
 import { statsOfNodes } from "../commands/query.ts";
 import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { type HmpHost, runHmp } from "../hmp/run.ts";
+import { type ChardevControl, chardevHandlers } from "./chardev.ts";
+import { devicePropertyRows, type QomHost, qomHandlers } from "./qom.ts";
+import {
+  descriptorHandlers,
+  identityHandlers,
+  type MachineIdentity,
+  refusedCommands,
+  setHistograms,
+  snapshotHandlers,
+} from "./queries.ts";
 
 type Answer<R> = R extends void ? Record<string, never> : R;
 
@@ -45,6 +55,8 @@ export interface MachineCommandsOptions extends EngineCommandsOptions {
     readOnly: boolean;
   }) => Promise<BlockNode>;
   readonly hmp: Omit<HmpHost, "execute" | "board">;
+  readonly chardevs: ChardevControl & Pick<QomHost, "chardevs">;
+  readonly identity: MachineIdentity;
 }
 
 async function changeMedium(
@@ -146,10 +158,9 @@ function setThrottle(board: Board, args: MachineArgsOf<"block_set_io_throttle">)
 }
 
 /** The statistics of a drive, and of the disk in it below what jobs have put over it. */
-function statsRow(drive: Drive): TypeOf<"BlockStats"> {
+function statsRow(drive: Drive, nowMs: number): TypeOf<"BlockStats"> {
   const { node } = drive;
-  // No guest has asked anything of it.
-  const stats = accountStats(new Account(), node?.highestWrite ?? 0, { nowMs: 0 });
+  const stats = accountStats(drive.account, node?.highestWrite ?? 0, { nowMs });
   const qdev = drive.user?.backendPath;
   return {
     device: drive.isForgotten ? "" : drive.name,
@@ -165,7 +176,7 @@ function queryHandlers({ board }: MachineCommandsOptions): CommandHandlers<Engin
       Promise.all<TypeOf<"BlockInfo">>(listedDrives(board).map((drive) => driveRow(drive))),
     "query-blockstats": (args, { engine }) => {
       if (args["query-nodes"]) return statsOfNodes(engine);
-      return listedDrives(board).map((drive) => statsRow(drive));
+      return listedDrives(board).map((drive) => statsRow(drive, engine.graph.host.clock.nowMs()));
     },
   };
 }
@@ -183,12 +194,19 @@ export function machineHmp(
   };
 }
 
+function releaseOf({ qemu }: TypeOf<"VersionInfo">): string {
+  return `${qemu.major}.${qemu.minor}`;
+}
+
 /** The registry of a machine's monitors. */
 export function machineRegistry(options: MachineCommandsOptions): CommandRegistry<Engine> {
   const human: MachineHandlers = {
     "human-monitor-command": (args, context) =>
       runHmp(args["command-line"], machineHmp(options, registry, context)),
   };
+  const { board, chardevs, identity, version } = options;
+  const type = identity.machine === "pc" ? `pc-i440fx-${releaseOf(version)}-machine` : "none-machine";
+  const qom: QomHost = { machine: () => machineObject(board, type), chardevs: () => chardevs.chardevs() };
   const registry: CommandRegistry<Engine> = new CommandRegistry<Engine>(
     {
       ...engineHandlers(options),
@@ -196,9 +214,24 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
       ...deviceHandlers(options),
       ...mediumHandlers(options),
       ...human,
+      ...options.more,
+      ...chardevHandlers(chardevs),
+      ...qomHandlers(qom),
+      "device-list-properties": ({ typename }: { typename: string }) => devicePropertyRows(qom, typename),
+      ...identityHandlers(identity, releaseOf(version)),
+      ...descriptorHandlers(),
+      ...snapshotHandlers(board),
+      "block-latency-histogram-set": (args: MachineArgsOf<"block-latency-histogram-set">) => {
+        setHistograms(board, args);
+        return {};
+      },
     },
     options.version,
-    { base: machineSchema, tableOf: ({ graph }) => schemaWith(graph.drivers, machineSchema) },
+    {
+      base: machineSchema,
+      tableOf: ({ graph }) => schemaWith(graph.drivers, machineSchema),
+      refused: refusedCommands,
+    },
   );
   return registry;
 }

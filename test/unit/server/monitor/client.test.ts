@@ -57,7 +57,7 @@ describe("client and server", () => {
     expect(await client.execute("query-block-jobs")).toEqual([]);
     await client.execute("block-stream", { device: "top", speed: 7 });
     expect(engine.log).toEqual(["stream top 7"]);
-    expect(await client.greeting()).toEqual({ version: VERSION, capabilities: [] });
+    expect(await client.greeting()).toEqual({ version: VERSION, capabilities: ["oob"] });
   });
 
   it("carry the error and its class", async () => {

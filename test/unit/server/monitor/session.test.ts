@@ -72,11 +72,7 @@ const negotiating: [string, string[], QmpSessionState][] = [
     [error("Invalid parameter type for 'enable', expected: array")],
     "negotiating",
   ],
-  [
-    '{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}',
-    [error("Capability oob not available")],
-    "negotiating",
-  ],
+  ['{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}', ['{"return": {}}'], "ready"],
   ['{"execute":"qmp_capabilities","id":[1,{"a":null}]}', ['{"return": {}, "id": [1, {"a": null}]}'], "ready"],
 ];
 
@@ -104,7 +100,34 @@ describe("replies", () => {
     }
   });
 
-  it("greets first, without capabilities", async () => {
+  it("answers what is out of band before what waits, once the client has enabled it", async () => {
+    const lines: string[] = [];
+    let go = (): void => undefined;
+    const waits = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const session = new QmpSession<null>({
+      registry: new CommandRegistry<null>({ stop: () => waits }, VERSION),
+      engine: null,
+      events: new EventBus<QmpEvent>(),
+      clock,
+      write: (bytes) => Promise.resolve(void lines.push(new TextDecoder().decode(bytes).trimEnd())),
+    });
+    const say = (text: string): Promise<void> => session.feed(new TextEncoder().encode(`${text}\n`));
+    await say('{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}');
+    await say('{"execute":"stop","id":1}');
+    await say('{"exec-oob":"stop","id":2}');
+    await say('{"exec-oob":"nope","id":3}');
+    go();
+    await session.idle();
+    expect(lines.slice(2)).toEqual([
+      '{"id": 2, "error": {"class": "GenericError", "desc": "The command stop does not support OOB"}}',
+      '{"id": 3, "error": {"class": "CommandNotFound", "desc": "The command nope has not been found"}}',
+      '{"return": {}, "id": 1}',
+    ]);
+  });
+
+  it("greets first, with what may be enabled", async () => {
     const lines: string[] = [];
     const session = new QmpSession<null>({
       registry: new CommandRegistry<null>({}, VERSION),
@@ -115,7 +138,7 @@ describe("replies", () => {
     });
     await session.idle();
     expect(lines).toEqual([
-      '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "test"}, "capabilities": []}}\r\n',
+      '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "test"}, "capabilities": ["oob"]}}\r\n',
     ]);
   });
 
