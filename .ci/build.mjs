@@ -33,8 +33,10 @@ export const entries = {
   "random-access": "src/adapters/random-access.ts",
   emscripten: "src/adapters/emscripten.ts",
   workload: "src/workload.ts",
+  sim: "src/sim.ts",
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
+  "cli/sim": "src/cli/sim.ts",
 };
 
 /** What the JavaScript may rely on; esbuild lowers the rest (`using`, for one). */
@@ -139,6 +141,24 @@ function shareModules(file) {
 }
 
 /**
+ * Leaves a module of src/ to a script that is built beside.
+ *
+ * @param {RegExp} filter
+ * @param {string} path
+ * @returns {import("esbuild").Plugin}
+ */
+function beside(filter, path) {
+  return {
+    name: "beside",
+    setup: (build) => build.onResolve({ filter }, () => ({ path, external: true })),
+  };
+}
+
+/** The script of `sim`: required by the program when it is asked for, over the library's bundle. */
+const simScript = beside(/^\.\.\/\.\.\/sim\.ts$/, "./sim.js");
+const simBundle = beside(/^\.\.\/sim\.ts$/, "../sim.js");
+
+/**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
  * One file of everything costs no more to read than the parts that a verb needs, and half as much once it was compiled.
  */
@@ -150,9 +170,17 @@ async function bundleProgram() {
   };
   const program = await esbuild({
     ...own,
+    plugins: [simScript],
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
   shareModules(join(out, "cli", "program.js"));
+  // A script that is required, not run with compiled code, so it has import().
+  const sim = await esbuild({
+    ...own,
+    supported: {},
+    plugins: [simBundle],
+    entryPoints: [{ in: entries["cli/sim"], out: "cli/sim" }],
+  });
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
     .digest("hex");
@@ -163,7 +191,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return /** @type {const} */ ([program, launcher]);
+  return /** @type {const} */ ([program, sim, launcher]);
 }
 
 /**

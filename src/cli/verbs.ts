@@ -64,6 +64,7 @@ const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   stream: async () => (await import("./verbs/stream/command.ts")).addStream,
   commit: async () => (await import("./verbs/commit/command.ts")).addCommit,
   workload: async () => (await import("./verbs/workload/command.ts")).addWorkload,
+  sim: async () => (await import("./verbs/sim/command.ts")).addSim,
   job: async () => (await import("./verbs/job/command.ts")).addJob,
   demo: async () => (await import("./verbs/demo/command.ts")).addDemo,
   shims: async () => (await import("./verbs/shims/command.ts")).addShims,

@@ -16,14 +16,14 @@ import { startMirror } from "../../src/job/mirror/mirror.ts";
 import { startStream } from "../../src/job/stream/stream.ts";
 import type { Engine } from "../../src/machine/engine.ts";
 import { transactionCommands } from "../../src/server/monitor/commands/transaction.ts";
-import { Dice } from "./dice.ts";
-import { Guest } from "./guest.ts";
-import { SimHost } from "./host.ts";
-import type { Model } from "./model.ts";
-import { type StoryPlan, pathOf, planStory } from "./plan.ts";
-import { checkQcow2 } from "./qcow2-check.ts";
-import { legal } from "./watch.ts";
-import { World, contentOf, makeEngine } from "./world.ts";
+import { Dice } from "../../src/sim/dice.ts";
+import { Guest } from "../../src/sim/guest.ts";
+import { SimHost } from "../../src/sim/host.ts";
+import type { Model } from "../../src/sim/model.ts";
+import { type StoryPlan, pathOf, planStory } from "../../src/sim/plan.ts";
+import { checkQcow2 } from "../../src/sim/qcow2-check.ts";
+import { legal } from "../../src/sim/watch.ts";
+import { World, contentOf, makeEngine } from "../../src/sim/world.ts";
 
 const LANES = 3;
 /** Jobs that each lane begins. */
@@ -320,7 +320,7 @@ class Crowd {
     const { files } = this.#host;
     const content = isDrive
       ? files.data(pathOf(id)).bytes.subarray(0, this.#guest.model.length)
-      : await contentOf(this.#engine.graph.node(target!));
+      : await contentOf(this.#engine.graph, this.#engine.graph.node(target!));
     const at = (isMirror ? atEnd! : atStart!).difference(0, content);
     if (at >= 0) this.bad(`${id}: the ${kind}'s target is wrong at ${at}`);
   }
@@ -332,7 +332,7 @@ class Crowd {
   async #judge(): Promise<void> {
     const { device, model } = this.#guest;
     const { graph, jobs } = this.#engine;
-    const at = model.difference(0, (await contentOf(device.backend.node!)).subarray(0, model.length));
+    const at = model.difference(0, (await contentOf(graph, device.backend.node!)).subarray(0, model.length));
     if (at >= 0) this.bad(`the guest's disk is wrong at ${at}`);
     await device.flush();
     if (graph.arena.inUse > 0 || graph.arena.waiting > 0) this.bad("the arena is still in use");

@@ -4,14 +4,14 @@ import { describe, expect, it } from "vitest";
 import type { BlockNode } from "../../src/block/model/node.ts";
 import { MirrorJob } from "../../src/job/mirror/job.ts";
 import type { Engine } from "../../src/machine/engine.ts";
-import { Dice } from "./dice.ts";
-import { SimHost } from "./host.ts";
-import { Model } from "./model.ts";
-import { type JobPlan, type StoryPlan, pathOf, planStory } from "./plan.ts";
-import { checkQcow2 } from "./qcow2-check.ts";
+import { Dice } from "../../src/sim/dice.ts";
+import { SimHost } from "../../src/sim/host.ts";
+import { Model } from "../../src/sim/model.ts";
+import { type JobPlan, type StoryPlan, pathOf, planStory } from "../../src/sim/plan.ts";
+import { checkQcow2 } from "../../src/sim/qcow2-check.ts";
 import { sparseMirror } from "./seeds.ts";
 import { runStory } from "./run-story.ts";
-import { World } from "./world.ts";
+import { World } from "../../src/sim/world.ts";
 
 /** Stories that a plant may take to be noticed. */
 const TRIES = 12;
@@ -33,6 +33,7 @@ function calmStory(job: Partial<JobPlan>): (plan: StoryPlan) => void {
   return (plan) => {
     plan.faults = [];
     plan.space = [];
+    plan.cutMs = 0;
     plan.userMs = 0;
     plan.mayCancel = false;
     plan.guest.lanes = 4;

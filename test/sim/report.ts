@@ -1,5 +1,5 @@
 // What a failing story prints: the command that replays it, what was wrong, its plan and its trace.
-import type { StoryResult } from "./story.ts";
+import type { StoryResult } from "../../src/sim/story.ts";
 
 /** Lines of trace that a report ends with, unless all are wanted. */
 const TAIL = 150;

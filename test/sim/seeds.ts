@@ -1,5 +1,5 @@
 // Stories that once went wrong, and why. They are told in every run.
-import type { StoryPlan } from "./plan.ts";
+import type { StoryPlan } from "../../src/sim/plan.ts";
 
 /** Seeds that found bugs. */
 export const regressions: readonly number[] = [
@@ -31,6 +31,7 @@ export function sparseMirror(plan: StoryPlan): void {
   plan.chain = [image];
   plan.target = { ...image, name: "target", fill: 0, format: "raw", discard: "unmap" };
   Object.assign(plan, { faults: [], space: [], userMs: 0, alignment: 1, mayCancel: false });
+  plan.cutMs = 0;
   plan.latency = { usualMs: 20, slowOneIn: 0 };
   Object.assign(plan.guest, { lanes: 8, pauseMs: 2, maxBytes: 8192, unaligned: false, vagueDiscard: false });
   Object.assign(plan.job, { kind: "mirror", sync: "full", writeBlocking: true, granularity: 0, bufBytes: 0 });

@@ -20,6 +20,7 @@ const ROWS = [
   "store",
   "api",
   "workload",
+  "sim",
 ];
 const ENTRY = ROWS.length;
 const ENTRIES = /^src\/(cli|dashboard|adapters)\//;
@@ -128,9 +129,9 @@ export function layerBreaches(source: Source): Breach[] {
 
 const FORMAT_NAMES = new Set("raw qcow2 qcow qed vmdk vhdx vpc vdi parallels luks null-co".split(" "));
 
-/** Who may spell a format's name: its folder, the registry, the fixed schema of QEMU 7.2, LUKS' own code, and QEMU's other formats; and the builders, which are called as the formats. */
+/** Who may spell a format's name: its folder, the registry, the fixed schema of QEMU 7.2, LUKS' own code, and QEMU's other formats; the builders, which are called as the formats; and the simulator, whose stories choose among them. */
 const FORMAT_HOMES =
-  /^src\/(drivers\/(format\/|protocol\/null-co\.ts$|index\.ts$)|wire\/qapi\/|crypto\/luks|block\/model\/foreign-formats\.ts$|api\/builders\.ts$)/;
+  /^src\/(drivers\/(format\/|protocol\/null-co\.ts$|index\.ts$)|sim\/|wire\/qapi\/|crypto\/luks|block\/model\/foreign-formats\.ts$|api\/builders\.ts$)/;
 
 /** The Web's and QAPI's words that happen to be a format's name: key material as it is, the plain child of a filter. */
 const OTHER_WORDS = /^src\/(platform\/browser\/crypto|crypto\/secret-data|drivers\/filter\/blkverify)\.ts$/;

@@ -99,6 +99,12 @@ export class Scheduler {
     }
   }
 
+  /** Nothing of what waits will happen: the power is cut. */
+  forget(): void {
+    this.#heap.length = 0;
+    this.#live = 0;
+  }
+
   /** Makes the next thing happen; false if there is none. */
   step(): boolean {
     for (let entry = this.#pop(); entry; entry = this.#pop()) {

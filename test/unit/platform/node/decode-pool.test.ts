@@ -4,7 +4,7 @@ import * as zlib from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { codecsOf, plainCodecs } from "../../../../src/platform/node/codecs.ts";
 import { DecodePool } from "../../../../src/platform/node/decode-pool.ts";
-import { Dice } from "../../../sim/dice.ts";
+import { Dice } from "../../../../src/sim/dice.ts";
 
 const pool = new DecodePool({ burst: 1, threads: 2 });
 const threads = codecsOf(pool);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { type ChainStatus, blockStatusAbove } from "../../../../../src/block/io/status.ts";
 import type { BlockNode, Child } from "../../../../../src/block/model/node.ts";
 import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
-import { Dice } from "../../../../sim/dice.ts";
+import { Dice } from "../../../../../src/sim/dice.ts";
 import { TestGraph } from "../../../support/graph.ts";
 
 const CLUSTER = 4096;

@@ -1,9 +1,11 @@
-// The Host of the simulator: virtual time, files in memory, seeded randomness. One scheduler orders everything.
-import { BlockError } from "../../src/base/errors.ts";
-import type { Clock, Host, Random } from "../../src/base/host.ts";
+/**
+ * The Host of the simulator: virtual time, files in memory, seeded randomness. One scheduler orders everything.
+ */
+import { BlockError } from "../base/errors.ts";
+import type { Clock, Host, Random } from "../base/host.ts";
 import { Dice } from "./dice.ts";
 import { SimFiles } from "./files.ts";
-import { Scheduler } from "../../src/workload/time/scheduler.ts";
+import { Scheduler } from "../workload/time/scheduler.ts";
 import { Trace } from "./trace.ts";
 
 /** A host whose every wait and number follows from its seed. */

@@ -1,5 +1,7 @@
-// What happened in a story, with virtual times, and a hash over all of it.
-import type { Scheduler } from "../../src/workload/time/scheduler.ts";
+/**
+ * What happened in a story, with virtual times, and a hash over all of it.
+ */
+import type { Scheduler } from "../workload/time/scheduler.ts";
 
 /** The record of one story. */
 export class Trace {

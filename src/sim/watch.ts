@@ -1,8 +1,10 @@
-// Looks at every event of a story and at what it says about the job: states change as the table allows, errors are
-// answered as the policy says, io-status follows, and every job ends.
-import type { Errno } from "../../src/base/errno.ts";
-import type { QmpEvent } from "../../src/wire/qapi/index.ts";
-import type { BlockJob } from "../../src/job/core/block-job.ts";
+/**
+ * Looks at every event of a story and at what it says about the job: states change as the table allows, errors are
+ * answered as the policy says, io-status follows, and every job ends.
+ */
+import type { Errno } from "../base/errno.ts";
+import type { QmpEvent } from "../wire/qapi/index.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
 import type { StoryPlan } from "./plan.ts";
 import type { Trace } from "./trace.ts";
 

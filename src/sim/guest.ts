@@ -1,13 +1,16 @@
-// The guest of a story: requests at random, many at a time but never two to one range, every answer held against the
-// model.
-import type { Answer } from "../../src/base/answer.ts";
-import type { Machine } from "../../src/machine/machine.ts";
-import { Req } from "../../src/block/model/contract.ts";
-import type { OnError } from "../../src/job/core/error-policy.ts";
-import { GuestDevice } from "../../src/machine/device.ts";
-import type { BlockNode } from "../../src/block/model/node.ts";
+/**
+ * The guest of a story: requests at random, many at a time but never two to one range, every answer held against the
+ * model.
+ */
+import type { Answer } from "../base/answer.ts";
+import type { Machine } from "../machine/machine.ts";
+import { Req } from "../block/model/contract.ts";
+import type { OnError } from "../job/core/error-policy.ts";
+import { GuestDevice } from "../machine/device.ts";
+import type { BlockNode } from "../block/model/node.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";
+import { Durable } from "./durable.ts";
 import { type Model, stamp } from "./model.ts";
 
 const SECTOR = 512;
@@ -23,6 +26,10 @@ export interface GuestPlan {
   maxBytes: number;
   /** Some requests are not made of whole sectors. */
   unaligned: boolean;
+  /** It sends no more than this many requests; absent: until the calm. */
+  most?: number;
+  /** The numbers of requests, from 0, that it leaves out. */
+  skip?: readonly number[];
   /** Discards may leave anything (version 2 images show their backing file again). */
   vagueDiscard: boolean;
 }
@@ -54,14 +61,19 @@ export class Guest {
   readonly violations: string[] = [];
   /** Told of each range that the guest changed. */
   onChange: ((range: Range) => void) | undefined;
+  /** What a power cut must leave. */
+  readonly durable: Durable;
   readonly #host: SimHost;
   readonly #dice: Dice;
   readonly #plan: GuestPlan;
   readonly #busy = new Set<Range>();
   readonly #failed = new Set<number>();
   #stopped = false;
+  #frozen = false;
   #tag = 1000;
   #lanes: Promise<void>[] = [];
+  #flushFailures = 0;
+  #drawn = 0;
   requests = 0;
   errors = 0;
 
@@ -74,6 +86,7 @@ export class Guest {
   }) {
     this.device = init.device;
     this.model = init.model;
+    this.durable = new Durable(init.model);
     this.#host = init.host;
     this.#dice = init.dice;
     this.#plan = init.plan;
@@ -98,6 +111,12 @@ export class Guest {
     for (let lane = 0; lane < this.#plan.lanes; lane++) this.#lanes.push(this.#lane());
   }
 
+  /** Issues nothing more, and says nothing more. */
+  freeze(): void {
+    this.#stopped = true;
+    this.#frozen = true;
+  }
+
   /** Issues nothing more; resolves when what is under way has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -111,6 +130,9 @@ export class Guest {
       const kind = this.#dice.pick(kinds);
       const range = this.#free();
       if (!range) continue;
+      const number = this.#drawn++;
+      if (number >= (this.#plan.most ?? Infinity)) return;
+      if (this.#plan.skip?.includes(number)) continue;
       this.#busy.add(range);
       this.requests += 1;
       try {
@@ -144,7 +166,7 @@ export class Guest {
     this.#host.trace.add(name);
     let outcome = "ok";
     try {
-      if (kind === "flush") await this.device.flush();
+      if (kind === "flush") await this.#flush();
       else if (kind === "read") await this.#read(range);
       else await this.#change(kind, range);
     } catch (error) {
@@ -154,6 +176,14 @@ export class Guest {
     this.#host.trace.add(`${name}: ${outcome}`);
   }
 
+  async #flush(): Promise<void> {
+    const mark = this.durable.mark();
+    const failures = this.#flushFailures;
+    await this.device.flush();
+    // A device may hide a failure from its guest (werror=ignore).
+    if (failures === this.#flushFailures) this.durable.flushed(mark);
+  }
+
   async #read({ offset, bytes }: Range): Promise<void> {
     const buffer = new Uint8Array(bytes).fill(0xdd);
     const { device } = this;
@@ -161,15 +191,18 @@ export class Guest {
     await device.read(offset, buffer);
     if (failed()) return;
     const bad = this.model.difference(offset, buffer);
-    if (bad >= 0) this.violations.push(`guest read ${offset}+${bytes}: wrong byte at ${bad}`);
+    if (bad >= 0 && !this.#frozen)
+      this.violations.push(`guest read ${offset}+${bytes}: wrong byte at ${bad}`);
   }
 
   async #change(kind: Kind, { offset, bytes }: Range): Promise<void> {
     const failed = this.#watchFailures(offset);
     const { device, model } = this;
+    const data = kind === "write" ? stamp(offset, bytes, this.#tag++) : new Uint8Array(bytes);
+    const known = kind === "discard" ? undefined : data;
+    const change = this.durable.begin({ offset, bytes, data: known });
     try {
       if (kind === "write") {
-        const data = stamp(offset, bytes, this.#tag++);
         await device.write(offset, data);
         model.write(offset, data);
       } else if (kind === "zeroes") {
@@ -179,11 +212,16 @@ export class Guest {
         await device.discard(offset, bytes);
         model.discard(offset, bytes, this.#plan.vagueDiscard);
       }
-      if (failed()) model.forget(offset, bytes);
-      else this.onChange?.({ offset, bytes });
+      if (failed()) {
+        model.forget(offset, bytes);
+        change.data = undefined;
+      } else this.onChange?.({ offset, bytes });
     } catch (error) {
       model.forget(offset, bytes);
+      change.data = undefined;
       throw error;
+    } finally {
+      change.done = true;
     }
   }
 
@@ -211,6 +249,15 @@ export class Guest {
     const pwrite = backend.pwrite.bind(backend);
     const pwriteZeroes = backend.pwriteZeroes.bind(backend);
     const pdiscard = backend.pdiscard.bind(backend);
+    const flush = backend.flush.bind(backend);
+    backend.flush = async () => {
+      try {
+        await flush();
+      } catch (error) {
+        this.#flushFailures += 1;
+        throw error;
+      }
+    };
     backend.pread = (offset, buffer, flags) => note(offset, pread(offset, buffer, flags));
     backend.pwrite = (offset, buffer, flags) =>
       note(offset, pwrite(offset, buffer, flags), buffer.byteLength);

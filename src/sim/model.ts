@@ -1,5 +1,7 @@
-// What a disk must show: bytes, and for each sector whether they are certain. A failed write leaves its sectors unknown;
-// after a discard a sector shows its old bytes or zeroes.
+/**
+ * What a disk must show: bytes, and for each sector whether they are certain. A failed write leaves its sectors unknown;
+ * after a discard a sector shows its old bytes or zeroes.
+ */
 
 const SECTOR = 512;
 

@@ -1,22 +1,25 @@
-// The images of a story: created and filled in a first engine without faults or latency, then opened in the one that the
-// story runs in, and opened once more at the end by what their headers say.
-import { graphOf } from "../support/graph-of.ts";
-import type { NodeSpec } from "../../src/block/model/contract.ts";
-import { BlockBackend } from "../../src/block/graph/backend.ts";
-import { fileGate } from "../../src/block/model/gate.ts";
-import type { BlockNode } from "../../src/block/model/node.ts";
-import { Perm } from "../../src/block/model/permissions.ts";
-import { portableDrivers } from "../../src/drivers/index.ts";
-import { checkedQcow2 as qcow2 } from "../../src/drivers/format/qcow2/checked.ts";
-import { file } from "../../src/drivers/protocol/file.ts";
-import { Arena } from "../../src/kernels/arena.ts";
-import { loadKernels } from "../../src/kernels/load.ts";
-import type { Kernels } from "../../src/kernels/kernels.ts";
-import { Engine } from "../../src/machine/engine.ts";
+/**
+ * The images of a story: created and filled in a first engine without faults or latency, then opened in the one that the
+ * story runs in, and opened once more at the end by what their headers say.
+ */
+import type { NodeSpec } from "../block/model/contract.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import { fileGate } from "../block/model/gate.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { Perm } from "../block/model/permissions.ts";
+import { portableDrivers } from "../drivers/index.ts";
+import { checkedQcow2 as qcow2 } from "../drivers/format/qcow2/checked.ts";
+import { file } from "../drivers/protocol/file.ts";
+import { Arena } from "../kernels/arena.ts";
+import { loadKernels } from "../kernels/load.ts";
+import type { Kernels } from "../kernels/kernels.ts";
+import { Engine } from "../machine/engine.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";
 import { Model, stamp } from "./model.ts";
-import { type ImagePlan, type StoryPlan, pathOf } from "./plan.ts";
+import { type ImagePlan, type StoryPlan, pathOf, rootOf } from "./plan.ts";
+import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 
 const kernelsBySize = new Map<number, Kernels>();
 
@@ -39,8 +42,8 @@ export function makeEngine(host: SimHost, arenaBytes: number): Engine {
 const anyone = { perm: Perm.consistentRead | Perm.write, shared: Perm.all };
 
 /** All bytes of a node, read as a guest would. */
-export async function contentOf(node: BlockNode): Promise<Uint8Array> {
-  const backend = new BlockBackend(graphOf(node));
+export async function contentOf(graph: BlockGraph, node: BlockNode): Promise<Uint8Array> {
+  const backend = new BlockBackend(graph);
   await backend.attach(node, { perm: Perm.consistentRead, shared: Perm.all });
   try {
     const content = new Uint8Array(node.length);
@@ -50,6 +53,16 @@ export async function contentOf(node: BlockNode): Promise<Uint8Array> {
   } finally {
     await backend.close();
   }
+}
+
+/** A node and its graph. */
+interface Opened {
+  readonly graph: BlockGraph;
+  readonly node: BlockNode;
+}
+
+function rootBelow(image: ImagePlan | undefined): string | null {
+  return image ? rootOf(image) : null;
 }
 
 /** The images of one story, with what they show. */
@@ -81,15 +94,22 @@ export class World {
     return this.plan.chain.some((image) => image.memory);
   }
 
+  /** Makes the throttle groups that nodes name. */
+  addThrottleGroups(engine: Engine): void {
+    for (const { id, limits } of this.plan.throttleGroups ?? [])
+      throttleGroupsOf(engine.graph).add(id, limits);
+  }
+
   /** Creates and fills all images. */
   async create(): Promise<void> {
     const { chain, target } = this.plan;
     const engine = makeEngine(this.host, 2 ** 20);
+    this.addThrottleGroups(engine);
     for (const [layer, image] of chain.entries()) {
       await this.#createImage(engine, image, chain[layer - 1]);
-      const node = await engine.graph.add(this.#spec(image, chain[layer - 1]?.name ?? null, true));
+      const node = await engine.graph.add(this.#spec(image, rootBelow(chain[layer - 1]), true));
       const model = this.models.at(-1)?.resized(image.size) ?? new Model(new Uint8Array(image.size));
-      await this.#fill(node, image, model);
+      await this.#fill({ graph: engine.graph, node }, image, model);
       this.models.push(model);
     }
     if (target) await this.#createTarget(engine, target);
@@ -100,17 +120,17 @@ export class World {
     const { chain, job } = this.plan;
     const backing = job.sync === "top" ? chain.at(-2) : undefined;
     await this.#createImage(engine, target, backing);
-    const node = await engine.graph.add(this.#spec(target, backing?.name ?? null, true));
+    const node = await engine.graph.add(this.#spec(target, rootBelow(backing), true));
     let model = new Model(new Uint8Array(target.size));
     if (backing) model = this.models.at(-2)!.resized(target.size);
     if (job.sync === "incremental" || (job.sync === "none" && job.kind === "mirror")) {
-      await this.#write(node, 0, this.top.content);
+      await this.#write({ graph: engine.graph, node }, 0, this.top.content);
       model = this.top.copy();
     } else if (job.sync === "none") {
       const garbage = stamp(0, target.size, 77);
-      await this.#write(node, 0, garbage);
+      await this.#write({ graph: engine.graph, node }, 0, garbage);
       model.write(0, garbage);
-    } else await this.#fill(node, target, model);
+    } else await this.#fill({ graph: engine.graph, node }, target, model);
     this.target = model;
   }
 
@@ -136,12 +156,12 @@ export class World {
     );
   }
 
-  async #fill(node: BlockNode, image: ImagePlan, model: Model): Promise<void> {
+  async #fill({ graph, node }: Opened, image: ImagePlan, model: Model): Promise<void> {
     const dice = this.#dice;
     for (let count = image.fill; count > 0; count--) {
       const bytes = 512 * dice.between(1, Math.min(image.size / 512, image.fillSectors));
       const offset = 512 * dice.between(0, (image.size - bytes) / 512);
-      const backend = new BlockBackend(graphOf(node));
+      const backend = new BlockBackend(graph);
       await backend.attach(node, anyone);
       if (dice.oneIn(6)) {
         await backend.pwriteZeroes(offset, bytes);
@@ -155,8 +175,8 @@ export class World {
     }
   }
 
-  async #write(node: BlockNode, offset: number, data: Uint8Array): Promise<void> {
-    const backend = new BlockBackend(graphOf(node));
+  async #write({ graph, node }: Opened, offset: number, data: Uint8Array): Promise<void> {
+    const backend = new BlockBackend(graph);
     await backend.attach(node, anyone);
     await backend.pwrite(offset, data);
     await backend.close();
@@ -165,14 +185,42 @@ export class World {
   /** Opens chain and target for the story. The nodes bear the images' names. */
   async open(engine: Engine): Promise<void> {
     const { chain, target, job } = this.plan;
+    this.addThrottleGroups(engine);
     let spec: NodeSpec | null = null;
     for (const image of chain) spec = this.#spec(image, spec, image === chain.at(-1));
     await engine.graph.add(spec!);
     if (target)
-      await engine.graph.add(this.#spec(target, job.sync === "top" ? chain.at(-2)!.name : null, true));
+      await engine.graph.add(this.#spec(target, job.sync === "top" ? rootBelow(chain.at(-2)) : null, true));
+  }
+
+  /** A node of a described graph: its file is the simulated one. */
+  #placed(spec: NodeSpec, image: ImagePlan): NodeSpec {
+    const { driver } = spec;
+    if (driver === "file") return { ...spec, filename: pathOf(image.name) };
+    if (driver === "memory") return { ...spec, buffer: this.#buffers.get(image.name) };
+    const key = driver === "blkdebug" ? "image" : "file";
+    return { ...spec, [key]: this.#placed(spec[key] as NodeSpec, image) };
+  }
+
+  #described(image: ImagePlan, backing: NodeSpec | string | null, top: boolean): NodeSpec {
+    const { spec, filters, format } = image.description!;
+    const writable = top ? { "read-only": false } : {};
+    let node: NodeSpec = {
+      discard: image.discard,
+      "detect-zeroes": image.detectZeroes,
+      ...this.#placed(spec, image),
+      ...(format === "qcow2" ? { backing } : {}),
+      ...writable,
+    };
+    for (const filter of filters) {
+      const key = filter.driver === "blkdebug" ? "image" : "file";
+      node = { ...filter, [key]: node, ...writable };
+    }
+    return node;
   }
 
   #spec(image: ImagePlan, backing: NodeSpec | string | null, top: boolean): NodeSpec {
+    if (image.description) return this.#described(image, backing, top);
     const storage: NodeSpec = image.memory
       ? { driver: "memory", buffer: this.#buffers.get(image.name) }
       : { driver: "file", filename: pathOf(image.name) };
@@ -200,7 +248,7 @@ export class World {
       file: storage,
       "read-only": true,
     });
-    const content = await contentOf(node);
+    const content = await contentOf(engine.graph, node);
     await engine.close();
     return content;
   }

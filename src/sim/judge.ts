@@ -1,12 +1,24 @@
-// The judgement at the end of a story: contents, chain, target, leaks, images on disk.
-import { lookupBitmap } from "../../src/block/bitmap/commands.ts";
-import { layers } from "../../src/block/model/chain.ts";
-import { JobCancelledError } from "../../src/job/core/job.ts";
+/**
+ * The judgement at the end of a story: contents, chain, target, leaks, images on disk.
+ */
+import { lookupBitmap } from "../block/bitmap/commands.ts";
+import { layers } from "../block/model/chain.ts";
+import { JobCancelledError } from "../job/core/job.ts";
+import type { NodeSpec } from "../block/model/contract.ts";
+import type { ImageDescription } from "./graph.ts";
 import { Model } from "./model.ts";
 import { type ImagePlan, pathOf } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
 import type { Story } from "./story.ts";
 import { contentOf } from "./world.ts";
+
+/** The names of an image's nodes. */
+function namesOf({ spec, filters }: ImageDescription): string[] {
+  const names = filters.map((filter) => String(filter["node-name"]));
+  for (let at: NodeSpec | undefined = spec; at; at = (at["file"] ?? at["image"]) as NodeSpec | undefined)
+    names.push(String(at["node-name"]));
+  return names;
+}
 
 /** Judges one story. */
 export class Judge {
@@ -52,32 +64,32 @@ export class Judge {
   }
 
   async #judgeDisk(): Promise<void> {
-    const { guest } = this.#story;
+    const { guest, engine } = this.#story;
     const node = guest.device.backend.node!;
     if (node.length !== guest.model.length)
       this.#bad(`the disk has ${node.length} bytes, not ${guest.model.length}`);
-    const content = await contentOf(node);
+    const content = await contentOf(engine.graph, node);
     const at = guest.model.difference(0, content.subarray(0, guest.model.length));
     if (at >= 0) this.#bad(`the guest's disk is wrong at ${at}`);
     await guest.device.flush();
   }
 
   async #judgeTarget(): Promise<void> {
-    const { plan, engine, guest, atStart, atEnd, job } = this.#story;
+    const { plan, engine, atStart, atEnd, job } = this.#story;
     const node = plan.target && engine.graph.findNode(plan.target.name);
-    if (!node || !job || guest.device.backend.node === node) return;
+    if (!node || !job || this.#rootImage() === plan.target) return;
     if (plan.job.kind === "backup" && plan.job.sync === "none") return this.#judgeOldContent();
     if (plan.job.sync === "incremental") await this.#judgeBitmap();
     if (!this.#succeeded) return;
     const model = plan.job.kind === "backup" ? atStart! : atEnd!;
-    const at = model.difference(0, await contentOf(node));
+    const at = model.difference(0, await contentOf(engine.graph, node));
     if (at >= 0) this.#bad(`the target is wrong at ${at}`);
   }
 
   /** sync=none: what the guest changed is on the target as it was. */
   async #judgeOldContent(): Promise<void> {
-    const { atStart, changes, engine, world } = this.#story;
-    const content = await contentOf(engine.graph.node("target"));
+    const { atStart, changes, engine, world, plan } = this.#story;
+    const content = await contentOf(engine.graph, engine.graph.node(plan.target!.name));
     const expected = world.target!.copy();
     const touched = new Uint8Array(content.byteLength);
     for (const { offset, bytes } of changes) {
@@ -96,11 +108,11 @@ export class Judge {
 
   /** Where disk and target differ, the bitmap is dirty, whatever became of the backup: the next one can mend it. */
   async #judgeBitmap(): Promise<void> {
-    const { engine, guest } = this.#story;
+    const { engine, guest, plan } = this.#story;
     const node = guest.device.backend.node!;
     const { bitmap } = lookupBitmap(engine.graph, { node: node.name, name: "bitmap" });
-    const disk = await contentOf(node);
-    const target = new Model(await contentOf(engine.graph.node("target")));
+    const disk = await contentOf(engine.graph, node);
+    const target = new Model(await contentOf(engine.graph, engine.graph.node(plan.target!.name)));
     for (let at = 0; at < disk.byteLength; at += 512) {
       if (bitmap.get(at) || target.difference(at, disk.subarray(at, at + 512)) < 0) continue;
       return this.#bad(`disk and target differ at ${at}, but the bitmap is clean there`);
@@ -111,7 +123,10 @@ export class Judge {
     const { plan, guest, user, job } = this.#story;
     const { kind, top, base, sync } = plan.job;
     const all = plan.chain.map((image) => image.name);
-    const found = [...layers(guest.device.backend.node!)].map((node) => node.name);
+    const images = new Set([...all, plan.target?.name]);
+    const found = [...layers(guest.device.backend.node!)]
+      .map((node) => node.name)
+      .filter((name) => images.has(name) || !this.#described.has(name));
     const names = found.toReversed();
     let expected = all;
     const pivoted = this.#succeeded && user.completed && !job!.cancelRequested;
@@ -121,15 +136,27 @@ export class Judge {
       // What fails at the very end may have changed the chain already.
       if (!this.#succeeded && names.length < all.length) return;
     } else if (pivoted && kind === "active-commit") expected = all.slice(0, base + 1);
-    else if (pivoted && kind === "mirror") expected = [...(sync === "top" ? all.slice(0, -1) : []), "target"];
+    else if (pivoted && kind === "mirror")
+      expected = [...(sync === "top" ? all.slice(0, -1) : []), plan.target!.name];
     if (names.join() !== expected.join()) this.#bad(`the chain is ${names.join()}, not ${expected.join()}`);
+  }
+
+  get #images(): readonly ImagePlan[] {
+    const { chain, target } = this.#story.plan;
+    return [...chain, ...(target ? [target] : [])];
+  }
+
+  /** The names of all nodes that a file describes. */
+  get #described(): ReadonlySet<string> {
+    return new Set(this.#images.flatMap(({ description }) => (description ? namesOf(description) : [])));
   }
 
   /** The image at the top of the guest's chain. */
   #rootImage(): ImagePlan | undefined {
-    const { guest, plan } = this.#story;
-    const name = guest.device.backend.node?.name;
-    return [...plan.chain, ...(plan.target ? [plan.target] : [])].find((image) => image.name === name);
+    const node = this.#story.guest.device.backend.node;
+    const names = node ? [...layers(node)].map(({ name }) => name) : [];
+    const [name] = names.filter((one) => this.#images.some((image) => image.name === one));
+    return this.#images.find((image) => image.name === name);
   }
 
   async #close(): Promise<void> {
@@ -154,6 +181,7 @@ export class Judge {
         `${name}-shape`,
       ]),
     );
+    for (const name of this.#described) known.add(name);
     for (const node of engine.graph.nodes) {
       if (!known.has(node.name)) this.#bad(`the node ${node.name} (${node.type.name}) is left`);
       if (node.inFlight !== 0) this.#bad(`${node.inFlight} requests are in flight on ${node.name}`);

@@ -1,4 +1,6 @@
-// Repeatable randomness for stories: mulberry32. Streams forked from one seed do not disturb each other.
+/**
+ * Repeatable randomness for stories: mulberry32. Streams forked from one seed do not disturb each other.
+ */
 
 /** A stream of random numbers. */
 export class Dice {

@@ -1,17 +1,19 @@
-// The user of a story: starts the job, pauses, resumes, changes its speed, cancels, stops and continues the machine at
-// random; when the faults are over, helps everything to its end.
-import { CommandError } from "../../src/base/errors.ts";
-import { drained } from "../../src/block/model/drain.ts";
-import { startBackup } from "../../src/job/backup/backup.ts";
-import type { BlockJob } from "../../src/job/core/block-job.ts";
-import { startCommit } from "../../src/job/commit/commit.ts";
-import { type JobVerb, acceptsVerb } from "../../src/job/core/verbs.ts";
-import { startMirror } from "../../src/job/mirror/mirror.ts";
-import { startStream } from "../../src/job/stream/stream.ts";
-import type { Engine } from "../../src/machine/engine.ts";
+/**
+ * The user of a story: starts the job, pauses, resumes, changes its speed, cancels, stops and continues the machine at
+ * random; when the faults are over, helps everything to its end.
+ */
+import { CommandError } from "../base/errors.ts";
+import { drained } from "../block/model/drain.ts";
+import { startBackup } from "../job/backup/backup.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
+import { startCommit } from "../job/commit/commit.ts";
+import { type JobVerb, acceptsVerb } from "../job/core/verbs.ts";
+import { startMirror } from "../job/mirror/mirror.ts";
+import { startStream } from "../job/stream/stream.ts";
+import type { Engine } from "../machine/engine.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";
-import type { JobPlan, StoryPlan } from "./plan.ts";
+import { type JobPlan, type StoryPlan, rootOf } from "./plan.ts";
 
 /** Starts the job of a plan on `drive`. */
 export async function startJob(engine: Engine, plan: StoryPlan): Promise<BlockJob> {
@@ -34,7 +36,7 @@ export async function startJob(engine: Engine, plan: StoryPlan): Promise<BlockJo
     return startCommit(graph, { ...common, ...top, ...base, device: "drive", "on-error": job.onSourceError });
   }
   const policies = { "on-source-error": job.onSourceError, "on-target-error": job.onTargetError };
-  const copy = { ...common, ...policies, device: "drive", target: "target" };
+  const copy = { ...common, ...policies, device: "drive", target: rootOf(plan.target!) };
   return job.kind === "mirror"
     ? startMirror(graph, { ...copy, ...mirrorArguments(job) })
     : startBackup(graph, { ...copy, ...backupArguments(job) });
@@ -65,7 +67,10 @@ export class User {
   cancelled = false;
   /** Told before a cancel is asked for. */
   onCancel: (() => void) | undefined;
+  /** Acts at random so far. */
+  acts = 0;
   #dismissed = false;
+  #frozen = false;
   readonly #engine: Engine;
   readonly #host: SimHost;
   readonly #plan: StoryPlan;
@@ -78,8 +83,14 @@ export class User {
     this.#dice = init.dice;
   }
 
+  /** Says nothing more. */
+  freeze(): void {
+    this.#frozen = true;
+  }
+
   /** One act at random. */
   async act(job: BlockJob): Promise<void> {
+    this.acts += 1;
     const dice = this.#dice;
     const { machine, graph } = this.#engine;
     const choice = dice.below(this.#plan.mayCancel ? 13 : 12);
@@ -165,14 +176,17 @@ export class User {
     this.#host.trace.add(`user ${verb} in ${job.status}`);
     try {
       await body();
-      if (!legal) this.violations.push(`${verb} was accepted in ${job.status}`);
+      if (!legal) this.#bad(`${verb} was accepted in ${job.status}`);
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.#host.trace.add(`user ${verb} refused: ${message}`);
-      if (!(error instanceof CommandError)) this.violations.push(`${verb} failed: ${message}`);
-      else if (legal && !/cannot be completed/.test(message))
-        this.violations.push(`${verb} was refused: ${message}`);
+      if (!(error instanceof CommandError)) this.#bad(`${verb} failed: ${message}`);
+      else if (legal && !/cannot be completed/.test(message)) this.#bad(`${verb} was refused: ${message}`);
     }
+  }
+
+  #bad(text: string): void {
+    if (!this.#frozen) this.violations.push(text);
   }
 
   async #note(what: string, body: () => Promise<void>): Promise<void> {

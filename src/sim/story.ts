@@ -1,12 +1,17 @@
-// One story: a seed, a disk, a guest, a job, faults. run-story.ts runs it and has it judged.
-import { addBitmap } from "../../src/block/bitmap/commands.ts";
-import type { BlockJob } from "../../src/job/core/block-job.ts";
-import type { Engine } from "../../src/machine/engine.ts";
+/**
+ * One story: a seed, a disk, a guest, a job, faults. run-story.ts runs it and has it judged.
+ */
+import { layers } from "../block/model/chain.ts";
+import { messageOf } from "../base/errors.ts";
+import { addBitmap } from "../block/bitmap/commands.ts";
+import type { BlockJob } from "../job/core/block-job.ts";
+import type { Engine } from "../machine/engine.ts";
 import type { Dice } from "./dice.ts";
+import type { GraphDescription } from "./graph.ts";
 import { Guest } from "./guest.ts";
 import type { SimHost } from "./host.ts";
 import type { Model } from "./model.ts";
-import type { StoryPlan } from "./plan.ts";
+import { type StoryPlan, rootOf } from "./plan.ts";
 import { User, startJob } from "./user.ts";
 import { Watch } from "./watch.ts";
 import { World, makeEngine } from "./world.ts";
@@ -29,13 +34,25 @@ export interface StoryResult {
   /** Reads and writes of files that were done at once. */
   atOnce: number;
   steps: number;
+  /** What makes the story: requests, acts of the user, faults, the job, the power cut. */
+  told: number;
+  /** What its user did at random. */
+  acts: number;
+  powerCuts: number;
 }
 
-/** Ways to break an engine on purpose, to see that stories notice. */
+/** How a story is run, and ways to break an engine on purpose, to see that stories notice. */
 export interface StoryOptions {
+  /** Every request to a file stands in the trace. */
   keepIo?: boolean;
+  /** Has rejections that nobody handles told, until the returned function is called; default: they are the platform's. */
+  watchRejections?: (see: (reason: unknown) => void) => () => void;
   /** Called when the images are open, before the guest. */
   sabotage?: (engine: Engine, plan: StoryPlan) => void;
+  /** The graph that stories are on; default: each draws its own. */
+  graph?: GraphDescription;
+  /** The story, as a seed told it or as it was made smaller; default: the seed's. */
+  plan?: StoryPlan;
   /** Changes the plan. */
   adjust?: (plan: StoryPlan) => void;
 }
@@ -69,6 +86,9 @@ export class Story {
   startError: unknown;
   readonly #dice: Dice;
   #outcome = "not started";
+  #unsubscribe: (() => void) | undefined;
+  /** The image that was the guest's disk when the power was cut. */
+  cutRoot: string | undefined;
 
   constructor(host: SimHost, plan: StoryPlan, dice: Dice) {
     this.host = host;
@@ -80,7 +100,32 @@ export class Story {
 
   async run(options: StoryOptions): Promise<void> {
     await this.#setUp(options);
-    await this.#play();
+    if (this.plan.cutMs === 0) return this.#play();
+    this.host.files.expectCut();
+    this.#play().catch((error: unknown) => {
+      if (this.cutRoot === undefined) this.violations.push(describe(error));
+    });
+    await this.host.scheduler.sleep(this.plan.cutMs);
+    this.#cut();
+  }
+
+  /** Everything stops where it is; what was not flushed may be lost. */
+  #cut(): void {
+    const { host, guest } = this;
+    const root = [...layers(guest.device.backend.node!)].find(({ name }) => this.#images.has(name));
+    this.cutRoot = root?.name ?? "nothing";
+    this.#outcome = "power cut";
+    this.#unsubscribe?.();
+    guest.freeze();
+    this.user.freeze();
+    host.scheduler.forget();
+    host.files.cut();
+    host.trace.add(`power cut, the disk is ${this.cutRoot}, the job is ${this.job?.status ?? "not there"}`);
+  }
+
+  get #images(): ReadonlySet<string> {
+    const { chain, target } = this.plan;
+    return new Set([...chain, ...(target ? [target] : [])].map(({ name }) => name));
   }
 
   result(): StoryResult {
@@ -104,7 +149,16 @@ export class Story {
       requests: this.guest?.requests ?? 0,
       atOnce: host.files.atOnce,
       steps: host.scheduler.steps,
+      told: this.#told(),
+      acts: this.user?.acts ?? 0,
+      powerCuts: this.cutRoot === undefined ? 0 : 1,
     };
+  }
+
+  #told(): number {
+    const { plan, guest, user } = this;
+    const cut = plan.cutMs > 0 ? 1 : 0;
+    return 1 + cut + plan.faults.length + plan.space.length + (guest?.requests ?? 0) + (user?.acts ?? 0);
   }
 
   async #setUp({ sabotage }: StoryOptions): Promise<void> {
@@ -118,9 +172,9 @@ export class Story {
     this.engine = engine;
     await world.open(engine);
     sabotage?.(engine, plan);
-    engine.graph.events.subscribe(this.watch.see);
+    this.#unsubscribe = engine.graph.events.subscribe(this.watch.see);
     const model = world.top.copy();
-    const node = engine.graph.node(plan.chain.at(-1)!.name);
+    const node = engine.graph.node(rootOf(plan.chain.at(-1)!));
     const guest = await Guest.plug({
       machine: engine.machine,
       node,
@@ -183,7 +237,7 @@ export class Story {
     } catch (error) {
       this.startError = error;
       this.#outcome = "refused";
-      host.trace.add(`start refused: ${describe(error)}`);
+      host.trace.add(`start refused: ${messageOf(error)}`);
       if (host.files.injected.size === 0) this.violations.push(`the job did not start: ${describe(error)}`);
     }
   }
@@ -199,6 +253,7 @@ export class Story {
     for (;;) {
       await host.scheduler.sleep(this.#dice.fraction() * 2 * plan.userMs);
       if (host.scheduler.nowMs >= untilMs || this.over) return;
+      if (user.acts >= (plan.mostActs ?? Infinity)) return;
       await user.act(job);
     }
   }

@@ -1,8 +1,12 @@
-// A story as its seed tells it: images, guest, job, faults, and what its user does. Pure data, printed when it fails.
-import type { Errno } from "../../src/base/errno.ts";
-import type { OnError } from "../../src/job/core/error-policy.ts";
+/**
+ * A story as its seed tells it: images, guest, job, faults, and what its user does. Pure data, printed when it fails.
+ */
+import type { Errno } from "../base/errno.ts";
+import type { OnError } from "../job/core/error-policy.ts";
+import type { TypeOf } from "../wire/qapi/index.ts";
 import type { Dice } from "./dice.ts";
 import type { FaultRule, FileVerb, Latency } from "./files.ts";
+import type { GraphDescription, ImageDescription, JobDescription } from "./graph.ts";
 import type { GuestPlan } from "./guest.ts";
 
 const KiB = 1024;
@@ -20,13 +24,15 @@ export interface ImagePlan {
   /** Of a memory node rather than a file. */
   memory: boolean;
   discard: "unmap" | "ignore";
-  detectZeroes: "off" | "on" | "unmap";
+  detectZeroes: TypeOf<"BlockdevDetectZeroesOptions">;
   /** Limits of its storage, as options of a blkdebug node between; undefined: none. */
   shape: Readonly<Record<string, number>> | undefined;
   /** Requests that fill it before the story begins. */
   fill: number;
   /** The largest of them, in sectors. */
   fillSectors: number;
+  /** Its nodes as a file describes them; absent: the format over its file, by the members above. */
+  description?: ImageDescription;
 }
 
 /** Which job, and how. */
@@ -60,6 +66,8 @@ export interface SpacePlan {
 /** A whole story. */
 export interface StoryPlan {
   seed: number;
+  /** Throttle groups that nodes of a described graph name. */
+  throttleGroups?: GraphDescription["throttleGroups"];
   chain: ImagePlan[];
   target: ImagePlan | undefined;
   arenaBytes: number;
@@ -71,8 +79,12 @@ export interface StoryPlan {
   space: SpacePlan[];
   /** When faults end, ms. */
   calmMs: number;
+  /** When the power is cut, ms after the guest began; 0: it is not. */
+  cutMs: number;
   /** Mean time between two acts of the user, ms; 0: the user does nothing before the calm. */
   userMs: number;
+  /** The user acts no more often than so; absent: until the calm. */
+  mostActs?: number;
   /** The user may force-cancel. */
   mayCancel: boolean;
   /** Files can be read and written at once, but for one request in so many; 0: never. */
@@ -85,15 +97,24 @@ export function pathOf(name: string): string {
 }
 
 const clusterSizes = [512, 4 * KiB, 4 * KiB, 64 * KiB, 64 * KiB, 16 * KiB, 256 * KiB, 1024 * KiB];
-const policies: readonly OnError[] = ["report", "ignore", "stop", "enospc", "auto"];
+/** What lets a machine run on. In this order, so that seeds stay what they were. */
+const runningOn = ["report", "ignore"] as const;
+const policies: readonly OnError[] = [...runningOn, "stop", "enospc", "auto"];
 
-/** The story of a seed. */
-export function planStory(seed: number, dice: Dice): StoryPlan {
+/** The name of the node that stands over all others of an image. */
+export function rootOf({ name, description }: ImagePlan): string {
+  return String(description?.filters.at(-1)?.["node-name"] ?? name);
+}
+
+/** The story of a seed, on a graph that a file describes or on one that is drawn, too. */
+export function planStory(seed: number, dice: Dice, graph?: GraphDescription): StoryPlan {
   const alignment = dice.pick([1, 1, 1, 512, 4096]);
-  const chain = planChain(dice, Math.max(512, alignment));
-  const job = planJob(dice, chain);
+  const chain = graph ? describedChain(dice, graph) : planChain(dice, Math.max(512, alignment));
+  const job = planJob(dice, chain, graph?.jobs);
   const target =
-    job.kind === "mirror" || job.kind === "backup" ? planTarget(dice, { chain, job, alignment }) : undefined;
+    job.kind === "mirror" || job.kind === "backup"
+      ? planTarget(dice, { chain, job, alignment }, graph?.target)
+      : undefined;
   const calmMs = 200 + dice.below(1500);
   const images = target ? [...chain, target] : chain;
   const guest = planGuest(dice, chain);
@@ -106,6 +127,7 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
   const quiet = dice.oneIn(5);
   return {
     seed,
+    ...(graph ? { throttleGroups: graph.throttleGroups } : {}),
     chain,
     target,
     arenaBytes: dice.pick([1024, 2048, 4096]) * KiB,
@@ -119,6 +141,7 @@ export function planStory(seed: number, dice: Dice): StoryPlan {
     userMs: dice.pick([0, 5, 20, 80, 300]),
     mayCancel: dice.oneIn(4),
     notNowOneIn: seed % 4 === 1 ? dice.pick([3, 20]) : 0,
+    cutMs: planCut(dice, { images, job, calmMs }),
   };
 }
 
@@ -139,6 +162,32 @@ function planChain(dice: Dice, unit: number): ImagePlan[] {
   }
   chain.at(-1)!.shape = planShape(dice, size, unit);
   return chain;
+}
+
+function describedChain(dice: Dice, graph: GraphDescription): ImagePlan[] {
+  const size = graph.size ?? 4 * KiB * dice.between(1, dice.pick([16, 256, 1024]));
+  return graph.chain.map((image) => described(image, planImage(dice, image.name, size)));
+}
+
+/** What a description fixes of an image; the rest stays as it was drawn. */
+function described(description: ImageDescription, drawn: ImagePlan): ImagePlan {
+  const { name, format, memory, spec, create } = description;
+  const given = <T>(value: unknown, otherwise: T): T => (value === undefined ? otherwise : (value as T));
+  const version = given(create["version"], drawn.version);
+  return {
+    ...drawn,
+    name,
+    format,
+    memory,
+    version,
+    clusterSize: given(create["cluster-size"], drawn.clusterSize),
+    refcountBits: given(create["refcount-bits"], version === "v3" ? drawn.refcountBits : 16),
+    lazyRefcounts: given(create["lazy-refcounts"], version === "v3" && drawn.lazyRefcounts),
+    discard: given(spec["discard"], drawn.discard),
+    detectZeroes: given(spec["detect-zeroes"], "off" as const),
+    shape: undefined,
+    description,
+  };
 }
 
 function planImage(dice: Dice, name: string, size: number): ImagePlan {
@@ -174,15 +223,47 @@ function planShape(dice: Dice, size: number, alignment: number): ImagePlan["shap
   return shape;
 }
 
-function planJob(dice: Dice, chain: readonly ImagePlan[]): JobPlan {
+const descriptionKinds = {
+  mirror: ["mirror"],
+  backup: ["backup"],
+  stream: ["stream"],
+  commit: ["active-commit", "commit"],
+} as const satisfies Readonly<Record<JobDescription["type"], readonly JobPlan["kind"][]>>;
+
+/** What a file fixes of a job, in the words of QMP. */
+function fixedJob({ fixed }: JobDescription): Partial<JobPlan> {
+  const members: Readonly<Record<string, readonly string[]>> = {
+    sync: ["sync"],
+    "on-error": ["onSourceError"],
+    "on-source-error": ["onSourceError"],
+    "on-target-error": ["onTargetError"],
+    speed: ["speed"],
+    granularity: ["granularity"],
+    "auto-finalize": ["autoFinalize"],
+    "auto-dismiss": ["autoDismiss"],
+  };
+  const entries: (readonly [string, unknown])[] = Object.entries(fixed).flatMap(([name, value]) =>
+    (members[name] ?? []).map((member) => [member, value] as const),
+  );
+  const mode = fixed["copy-mode"];
+  const known: Partial<JobPlan> = Object.fromEntries(entries);
+  return { ...known, ...(mode ? { writeBlocking: mode === "write-blocking" } : {}) };
+}
+
+function planJob(dice: Dice, chain: readonly ImagePlan[], wanted: readonly JobDescription[] = []): JobPlan {
   const depth = chain.length;
   const kinds: JobPlan["kind"][] = ["mirror", "mirror", "backup", "backup"];
   if (depth >= 2) kinds.push("stream", "stream", "active-commit", "active-commit");
   if (depth >= 3) kinds.push("commit", "commit", "commit");
-  const kind = dice.pick(kinds);
+  const described = wanted.length > 0 ? dice.pick(wanted) : undefined;
+  const kind = dice.pick(
+    described ? kinds.filter((name) => descriptionKinds[described.type].some((one) => one === name)) : kinds,
+  );
   const syncs: JobPlan["sync"][] =
     kind === "backup" ? ["full", "top", "none", "incremental"] : ["full", "top", "none"];
   let sync = dice.pick(syncs);
+  const { sync: fixedSync, ...fixed } = described ? fixedJob(described) : {};
+  sync = fixedSync ?? sync;
   if (sync === "top" && depth < 2) sync = "full";
   let top = depth - 1;
   let base = -1;
@@ -212,14 +293,22 @@ function planJob(dice: Dice, chain: readonly ImagePlan[]): JobPlan {
     autoDismiss: !dice.oneIn(4),
     ending: dice.oneIn(3) ? "cancel" : "complete",
     startMs: dice.below(200),
+    ...fixed,
   };
 }
 
 function planTarget(
   dice: Dice,
   { chain, job, alignment }: { chain: readonly ImagePlan[]; job: JobPlan; alignment: number },
+  description?: ImageDescription,
 ): ImagePlan {
-  const target = planImage(dice, "target", chain.at(-1)!.size);
+  const drawn = planImage(dice, "target", chain.at(-1)!.size);
+  const target = description ? described(description, drawn) : drawn;
+  if (description && target.format === "raw" && job.sync === "top") job.sync = "full";
+  if (description) {
+    target.fill = job.sync === "full" ? dice.pick([0, 4]) : 0;
+    return target;
+  }
   if (job.sync === "top") target.format = "qcow2";
   target.memory = job.sync !== "top" && dice.oneIn(6);
   if (job.sync !== "top") target.shape = planShape(dice, target.size, alignment);
@@ -230,8 +319,8 @@ function planTarget(
 function planGuest(dice: Dice, chain: readonly ImagePlan[]): GuestPlan {
   const size = chain.at(-1)!.size;
   return {
-    rerror: dice.pick(["report", "ignore", "stop"]),
-    werror: dice.pick(["report", "ignore", "stop", "enospc"]),
+    rerror: dice.pick([...runningOn, "stop"]),
+    werror: dice.pick([...runningOn, "stop", "enospc"]),
     lanes: dice.pick([0, 1, 2, 2, 4, 8]),
     pauseMs: dice.pick([5, 20, 60]),
     maxBytes: Math.min(size, dice.pick([4 * KiB, 16 * KiB, 64 * KiB])),
@@ -256,6 +345,15 @@ function crowd(
   else
     for (const image of chain)
       Object.assign(image, { clusterSize: dice.pick([512, 4096]), fill: dice.below(3) });
+}
+
+/** One story in five ends in a power cut, if all of it is in files. */
+function planCut(
+  dice: Dice,
+  { images, job, calmMs }: { images: readonly ImagePlan[]; job: JobPlan; calmMs: number },
+): number {
+  if (!dice.oneIn(5) || images.some(({ memory }) => memory)) return 0;
+  return job.startMs + dice.between(1, calmMs);
 }
 
 interface FaultScope {

@@ -1,8 +1,10 @@
-// Simulated files: bytes and allocated pages in memory, seeded latency, injected faults, space that runs out, torn failing
-// writes, and garbage in the buffers of failing reads.
-import type { Answer } from "../../src/base/answer.ts";
-import { BlockError } from "../../src/base/errors.ts";
-import type { Errno } from "../../src/base/errno.ts";
+/**
+ * Simulated files: bytes and allocated pages in memory, seeded latency, injected faults, space that runs out, torn failing
+ * writes, garbage in the buffers of failing reads, and power cuts that leave what was flushed.
+ */
+import type { Answer } from "../base/answer.ts";
+import { BlockError } from "../base/errors.ts";
+import type { Errno } from "../base/errno.ts";
 import type {
   CreatedFile,
   FileExtent,
@@ -10,9 +12,10 @@ import type {
   FileOpenOptions,
   HostFile,
   HostFiles,
-} from "../../src/base/host.ts";
+} from "../base/host.ts";
 import type { Dice } from "./dice.ts";
-import type { Scheduler } from "../../src/workload/time/scheduler.ts";
+import { Journal } from "./journal.ts";
+import type { Scheduler } from "../workload/time/scheduler.ts";
 import type { Trace } from "./trace.ts";
 
 const PAGE = 4096;
@@ -39,6 +42,8 @@ export class FileData {
   pages = 0;
   /** Bytes that may be allocated. */
   limit = Number.POSITIVE_INFINITY;
+  /** Kept where the power may be cut. */
+  journal: Journal | undefined;
 
   /** Bytes of `write` that there is space for, from its start on. */
   room(offset: number, bytes: number): number {
@@ -54,6 +59,7 @@ export class FileData {
   write(offset: number, data: Uint8Array): void {
     const end = offset + data.byteLength;
     this.#reserve(end);
+    this.journal?.write(offset, data);
     this.bytes.set(data, offset);
     this.size = Math.max(this.size, end);
     for (let page = Math.floor(offset / PAGE); page * PAGE < end; page++) {
@@ -70,13 +76,19 @@ export class FileData {
 
   truncate(size: number): void {
     this.#reserve(size);
-    if (size < this.size) this.punch(size, this.size - size);
+    this.journal?.resize(size);
+    if (size < this.size) this.#clear(size, this.size);
     this.size = size;
   }
 
   punch(offset: number, bytes: number): void {
     const end = Math.min(offset + bytes, this.size);
     if (end <= offset) return;
+    this.journal?.write(offset, new Uint8Array(end - offset));
+    this.#clear(offset, end);
+  }
+
+  #clear(offset: number, end: number): void {
     this.bytes.fill(0, offset, end);
     const last = end === this.size ? Math.ceil(end / PAGE) : Math.floor(end / PAGE);
     for (let page = Math.ceil(offset / PAGE); page < last; page++) {
@@ -127,6 +139,8 @@ export class SimFiles implements HostFiles {
   notNowOneIn = 0;
   /** Requests that were done at once. */
   atOnce = 0;
+  /** How often the power was cut. */
+  epoch = 0;
   /** Files that are open now. */
   open_ = 0;
   /** Errors that were injected so far, by errno. */
@@ -182,6 +196,28 @@ export class SimFiles implements HostFiles {
     return base.slice(0, base.lastIndexOf("/") + 1) + path;
   }
 
+  /** From now on all files are as after a flush, and a power cut leaves what was flushed. */
+  expectCut(): void {
+    for (const data of this.contents.values()) data.journal = new Journal(data.bytes.subarray(0, data.size));
+  }
+
+  /** Cuts the power: files hold what was left; those that were open never answer again. */
+  cut(): void {
+    for (const [path, data] of this.contents) {
+      const left = new FileData();
+      const bytes = data.journal?.cut(this.dice);
+      if (bytes) {
+        left.truncate(bytes.byteLength);
+        left.write(0, bytes);
+      }
+      this.contents.set(path, left);
+    }
+    this.faults = [];
+    this.notNowOneIn = 0;
+    this.open_ = 0;
+    this.epoch += 1;
+  }
+
   /** The time that one request takes. */
   wait(): Promise<void> {
     const { usualMs, slowOneIn } = this.latency;
@@ -221,6 +257,7 @@ class SimFile implements HostFile {
   readonly #path: string;
   readonly #data: FileData;
   #writable: boolean;
+  readonly #epoch: number;
   #closed = false;
 
   constructor(files: SimFiles, path: string, writable: boolean) {
@@ -229,6 +266,7 @@ class SimFile implements HostFile {
     this.#data = files.data(path);
     this.#writable = writable;
     this.alignment = files.alignment;
+    this.#epoch = files.epoch;
   }
 
   read(buffer: Uint8Array, offset: number): Answer<number> {
@@ -298,8 +336,10 @@ class SimFile implements HostFile {
   async flush(): Promise<void> {
     this.#check("flush", 0, 0);
     const error = this.#files.fault(this.#path, "flush");
+    const mark = this.#data.journal?.mark();
     await this.#files.wait();
     if (error) throw this.#files.failed(error, "flush", this.#path);
+    if (mark !== undefined) this.#data.journal?.flushed(mark);
     this.#note("flush", 0, 0);
   }
 
@@ -376,10 +416,12 @@ class SimFile implements HostFile {
   }
 
   #note(verb: string, offset: number, bytes: number): void {
+    if (this.#epoch !== this.#files.epoch) return;
     this.#files.trace.io(verb, this.#path, offset, bytes);
   }
 
   #misuse(what: string, offset: number): void {
+    if (this.#epoch !== this.#files.epoch) return;
     this.#files.misuse.push(`${this.#path} at ${offset}: ${what}`);
   }
 }

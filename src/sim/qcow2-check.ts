@@ -1,5 +1,7 @@
-// An independent judge of qcow2 images: counts every reference from the raw bytes and compares with the refcounts.
-// It shares no code with the driver. Source: the qcow2 specification.
+/**
+ * An independent judge of qcow2 images: counts every reference from the raw bytes and compares with the refcounts.
+ * It shares no code with the driver. Source: the qcow2 specification.
+ */
 
 const OFFSET_MASK = 0x00fffffffffffe00n;
 const COPIED = 1n << 63n;
