@@ -10,6 +10,7 @@ import { optionsOf } from "./api/options.ts";
 import type { ConnectMessage } from "./api/worker/connect.ts";
 import { goneError, type PortLike } from "./api/worker/port.ts";
 import type { WorkerEngine } from "./api/worker/worker-engine.ts";
+import { blockError } from "./base/errors.ts";
 import { onAbort } from "./base/signals.ts";
 import { randomBelow } from "./platform/browser/host.ts";
 import { watchAlive } from "./platform/browser/liveness.ts";
@@ -23,6 +24,11 @@ export interface ConnectWorkerOptions extends CallOptions {
   createWorker?: () => Worker;
   /** Flushes the disks when the page is hidden. Default true. */
   flushWhenHidden?: boolean;
+  /**
+   * Size of the I/O arena of the engine that the worker makes, bytes; default 64 MiB (16 for openGuestDisk()). It bounds the data that all
+   * jobs have in flight. An engine that is there already has its own: EINVAL at a port, no effect where serveWorker() was given one.
+   */
+  arenaBytes?: number;
 }
 
 /** Throws CommandError for what are no options of connectWorker(). */
@@ -30,6 +36,7 @@ export const checkConnect = /* @__PURE__ */ optionsOf<ConnectWorkerOptions>({
   signal: "Signal",
   createWorker: "Function",
   flushWhenHidden: "bool",
+  arenaBytes: "Length",
 });
 
 /**
@@ -41,8 +48,14 @@ export async function reachWorker<E extends WorkerEngine>(
   options: ConnectWorkerOptions & { createWorker: () => Worker },
   connect: (port: PortLike, options: CallOptions) => Promise<E>,
 ): Promise<E> {
-  const { signal, flushWhenHidden = true, createWorker } = options;
+  const { signal, flushWhenHidden = true, createWorker, arenaBytes } = options;
   signal?.throwIfAborted();
+  if (arenaBytes !== undefined && target !== undefined && "start" in target)
+    throw blockError(
+      "EINVAL",
+      "remote",
+      "arenaBytes is of the engine that a worker makes: behind a port is one",
+    );
   const own = target === undefined ? createWorker() : undefined;
   const worker = own ?? target!;
   const failed = new AbortController();
@@ -55,7 +68,10 @@ export async function reachWorker<E extends WorkerEngine>(
   const forget = onAbort(signal, abort);
   try {
     const lock = `blockwright-worker-${randomBelow(2 ** 32)}-${randomBelow(2 ** 32)}`;
-    const port = "start" in worker ? worker : portOf(worker, lock);
+    const port =
+      "start" in worker
+        ? worker
+        : portOf(worker, { lock, ...(arenaBytes === undefined ? {} : { arenaBytes }) });
     const engine = await connect(port, { signal: failed.signal });
     failed.signal.addEventListener("abort", () => engine.fail(failed.signal.reason as Error), { once: true });
     const leave = followPage(engine, flushWhenHidden);
@@ -78,9 +94,9 @@ export async function reachWorker<E extends WorkerEngine>(
 }
 
 /** A port whose other end the worker has. */
-function portOf(worker: Worker, lock: string): MessagePort {
+function portOf(worker: Worker, asked: Omit<ConnectMessage, "blockwright" | "port">): MessagePort {
   const { port1, port2 } = new MessageChannel();
-  worker.postMessage({ blockwright: "connect", port: port2, lock } satisfies ConnectMessage, [port2]);
+  worker.postMessage({ blockwright: "connect", port: port2, ...asked } satisfies ConnectMessage, [port2]);
   return port1;
 }
 

@@ -13,17 +13,23 @@ function onFault(error: unknown): void {
   reportError(error);
 }
 
+/** What a page asks of the engine that is made for it. */
+export interface AskedEngine {
+  arenaBytes?: number;
+}
+
 /** Calls `serve` for each page that connects, where this is a dedicated worker. */
 export function servePages(
-  serve: (port: PortLike, onFault: (error: unknown) => void) => Promise<void>,
+  serve: (port: PortLike, onFault: (error: unknown) => void, asked: AskedEngine) => Promise<void>,
 ): void {
   const isDedicatedWorker =
     typeof (globalThis as { DedicatedWorkerGlobalScope?: unknown }).DedicatedWorkerGlobalScope === "function";
   if (!isDedicatedWorker) return;
-  const accept = async ({ port, lock }: ConnectMessage): Promise<void> => {
+  const accept = async ({ port, lock, arenaBytes }: ConnectMessage): Promise<void> => {
     // The page waits for the lock as soon as it hears from us.
     const release = await holdAlive(lock);
-    await serve(port, onFault).finally(release);
+    const asked = arenaBytes === undefined ? {} : { arenaBytes };
+    await serve(port, onFault, asked).finally(release);
   };
   globalThis.addEventListener("message", (event) => {
     const message = dataOf(event);

@@ -17,6 +17,7 @@ import { guestHost } from "./platform/browser/host.ts";
 
 const drivers = [copyOnRead, streamableQcow2, raw, http, https, opfs, indexedDb];
 
-servePages((port, onFault) =>
-  serveCalls(port, makeSimdEngine({ host: guestHost(), drivers }, { arenaBytes: 16 * 2 ** 20 }), { onFault }),
-);
+servePages((port, onFault, asked) => {
+  const engine = makeSimdEngine({ host: guestHost(), drivers }, { arenaBytes: 16 * 2 ** 20, ...asked });
+  return serveCalls(port, engine, { onFault });
+});

@@ -26,7 +26,7 @@ export function serveWorker(engine: Engine, options: ServeEngineOptions = {}): v
   given = { engine, options: { keepEngine: true, ...options } };
 }
 
-servePages(async (port, onFault) => {
-  const { engine, options } = given ?? { engine: createEngine(), options: {} };
+servePages(async (port, onFault, asked) => {
+  const { engine, options } = given ?? { engine: createEngine(asked), options: {} };
   await serveEngine(port, engine, { onFault, ...options });
 });

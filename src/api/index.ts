@@ -103,6 +103,7 @@ export {
   whenReady,
 } from "./jobs.ts";
 export type { GuestDiskOptions } from "./guest.ts";
+export type { ImportImageOptions, ImportImageSpec } from "./import.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
 export type { ImageRef } from "./named.ts";
 export type { ProbeResult } from "./probe.ts";
@@ -169,6 +170,7 @@ export type { PortLike } from "./worker/port.ts";
 export { portConnection } from "./worker/port-connection.ts";
 export { RemoteDisk, type RemoteDiskOptions } from "./worker/remote-disk.ts";
 export { RemoteEngine, connectEngine } from "./worker/remote-engine.ts";
+export type { RemoteDiskRef } from "./worker/remote-images.ts";
 export { serveEngine } from "./worker/serve.ts";
 export type { ServeEngineOptions } from "./worker/service.ts";
 export type { WorkerEngine } from "./worker/worker-engine.ts";

@@ -6,6 +6,7 @@ import type { Engine } from "../machine/engine.ts";
 import { advised } from "./advice.ts";
 import { type FromBlobOptions, fromBlobIn } from "./blob.ts";
 import { type CheckOptions, type CheckReport, checkIn } from "./check.ts";
+import { type ImportImageOptions, type ImportImageSpec, importImageIn } from "./import.ts";
 import type { CallOptions, InEngine, Node } from "./node.ts";
 import { type ImageRef, describeImage, describeStorage, isName } from "./named.ts";
 import { optionsOf } from "./options.ts";
@@ -39,6 +40,13 @@ export interface Library {
   probe(this: void, file: ImageRef, options?: CallOptions & InEngine): Promise<ProbeResult>;
   /** Checks an image for damage, and repairs it if asked; see CheckOptions. */
   check(this: void, image: ImageRef, options?: CheckOptions & InEngine): Promise<CheckReport>;
+  /** Copies the disk in a Blob or File into a new image, and removes that again where it fails; see ImportImageOptions. */
+  importImage(
+    this: void,
+    blob: Blob,
+    spec: ImportImageSpec,
+    options?: ImportImageOptions & InEngine,
+  ): Promise<void>;
   /** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
   fromBlob(this: void, blob: Blob, options?: FromBlobOptions & InEngine): Promise<Node>;
 }
@@ -48,7 +56,16 @@ type WithEngine<F> = F extends (this: void, subject: infer A, options?: infer O)
   : never;
 
 /** The same functions where the caller must bring an engine. */
-export type PortableLibrary = { readonly [Name in keyof Library]: WithEngine<Library[Name]> };
+export type PortableLibrary = {
+  readonly [Name in Exclude<keyof Library, "importImage">]: WithEngine<Library[Name]>;
+} & {
+  importImage(
+    this: void,
+    blob: Blob,
+    spec: ImportImageSpec,
+    options: ImportImageOptions & { engine: Engine },
+  ): Promise<void>;
+};
 
 const checkInEngine = optionsOf<InEngine>({ engine: "Engine" });
 
@@ -73,6 +90,7 @@ export function libraryOver(defaultEngine: () => Engine): Library {
       const spec = isName(image) ? await describeNamed(engine, image) : image;
       return advised({ spec, verb: "open" }, () => checkIn(engine, spec, options));
     },
+    importImage: async (blob, spec, options = {}) => importImageIn(engineOf(options), blob, spec, options),
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),
   };
 }

@@ -56,7 +56,10 @@ function fixedMemory(bytes: number): WebAssembly.Memory {
 
 function arenaSize(options: KernelOptions): number {
   const bytes = options.arenaBytes ?? limits.arenaBytes;
-  assert(Number.isSafeInteger(bytes) && bytes > 0 && bytes <= MAX_ARENA, "the arena's size is out of range");
+  if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > MAX_ARENA) {
+    const message = `arenaBytes must be a whole number of bytes, 1 … ${MAX_ARENA}, and is ${bytes}`;
+    throw new BlockError({ code: "EINVAL", op: "arena", message });
+  }
   return alignUp(bytes, WASM_PAGE);
 }
 

@@ -60,6 +60,36 @@ describe("a worker", () => {
     await engine.close();
   });
 
+  it("has an arena of the size that the page asks for", async () => {
+    // A slot of the arena holds what one request moves: less of it, and the same disk is copied in smaller pieces.
+    const small = await connectWorker(undefined, { createWorker: plainWorker, arenaBytes: 2 * MiB });
+    const file = await small.open({ driver: "memory", size: MiB });
+    const copy = await small.open({ driver: "memory", size: MiB });
+    await file.write(0, pattern(MiB, 3));
+    await small.convert(file, copy);
+    expect(await small.compare(file, copy)).toEqual({ identical: true, sizesDiffer: false });
+    await small.close();
+    const huge = connectWorker(undefined, { createWorker: plainWorker, arenaBytes: 2 ** 45 });
+    expect(await rejection(huge)).toMatchObject({ code: "EIO" });
+    expect(String(await rejection(huge))).toContain("arenaBytes must be");
+    const { port1 } = new MessageChannel();
+    expect(await rejection(connectWorker(port1, { arenaBytes: MiB }))).toMatchObject({ code: "EINVAL" });
+  });
+
+  it("imports a File into the private file system, and checks what it made", async () => {
+    const engine = await connectWorker(undefined, { createWorker: plainWorker });
+    const file = { driver: "opfs", filename: "worker-imports/disk" } as const;
+    const bytes = pattern(300_000, 4);
+    const picked = new File([bytes.slice()], "disk.img");
+    await engine.importImage(picked, { driver: "qcow2", file, size: MiB }, { overwrite: true });
+    expect(await engine.check({ driver: "qcow2", file })).toMatchObject({ corruptions: 0, leaks: 0 });
+    const disk = await engine.open({ driver: "qcow2", file });
+    expect(same(await disk.read(0, 299_520), bytes.subarray(0, 299_520))).toBe(true);
+    await disk.close();
+    await engine.removeImage(file);
+    await engine.close();
+  });
+
   it("of one's own brings its engine, which stays for the next page", async () => {
     const worker = ownWorker();
     const first = await connectWorker(worker);

@@ -5,6 +5,11 @@
 import type { Errno } from "../../base/errno.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
+import type { CheckOptions, CheckReport } from "../check.ts";
+import type { CompareOptions, CompareResult } from "../compare.ts";
+import type { ConvertOptions } from "../convert.ts";
+import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
+import type { ResizeOptions } from "../resize.ts";
 import type { ImageStreamOptions } from "../image-stream.ts";
 import type { GuestDiskOptions } from "../guest.ts";
 import type { MapExtent } from "../map.ts";
@@ -81,6 +86,48 @@ export type EngineCalls = {
   flush: { args: object; value: void };
   /** Closes the engine: jobs are cancelled, images closed. */
   close: { args: object; value: void };
+};
+
+/** Where what a call tells on the way goes: `{ name, told }` each, `{ over: true }` at its end. */
+interface Told {
+  told?: PortLike | undefined;
+}
+
+/** The options of a copy that cross. */
+export type RemoteConvertOptions = Omit<ConvertOptions, "signal" | "onProgress" | "salvage">;
+
+/** Work on whole images, beside them in workers that have the library; nodes are given by their names. */
+export type ImageCalls = {
+  check: {
+    args: { image: string | OpenSpec; repair: CheckOptions["repair"] | undefined } & Told;
+    value: CheckReport;
+  };
+  compare: {
+    args: { nodes: readonly string[]; options: Pick<CompareOptions, "strict"> } & Told;
+    value: CompareResult;
+  };
+  convert: {
+    args: {
+      sources: readonly string[];
+      target: string;
+      options: RemoteConvertOptions;
+      salvage: boolean;
+    } & Told;
+    value: void;
+  };
+  /** Answers the new length, bytes. */
+  resize: {
+    args: { node: string; bytes: number; options: Pick<ResizeOptions, "preallocation"> };
+    value: number;
+  };
+  importImage: {
+    args: {
+      blob: Blob;
+      spec: ImportImageSpec;
+      options: Pick<ImportImageOptions, "format" | "overwrite">;
+    } & Told;
+    value: void;
+  };
 };
 
 /** A range of bytes and, if it is so, the slot that holds them. */

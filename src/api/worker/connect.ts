@@ -8,6 +8,8 @@ export interface ConnectMessage {
   blockwright: "connect";
   port: MessagePort;
   lock: string;
+  /** Of the engine that the worker makes, bytes. */
+  arenaBytes?: number;
 }
 
 /** Whether a worker's message is meant for Blockwright; a worker may get others. */

@@ -103,6 +103,11 @@ export class RemoteDisk implements AsyncDisposable {
     return this.#length;
   }
 
+  /** @internal Another length was set, bytes. */
+  becomes(length: number): void {
+    this.#length = length;
+  }
+
   /** Resolves with the reason when the disk can't be used any more: it was closed, or its worker has gone. */
   get ended(): Promise<Error> {
     return this.#caller.ended;

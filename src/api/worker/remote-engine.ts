@@ -5,19 +5,28 @@
 import { asyncDispose } from "../../base/lease.ts";
 import { QmpClient } from "../../server/monitor/index.ts";
 import { type CallOptions, checkCall } from "../node.ts";
-import type { EngineCalls } from "./calls.ts";
+import type { CheckOptions, CheckReport } from "../check.ts";
+import type { CompareOptions, CompareResult } from "../compare.ts";
+import type { ConvertOptions } from "../convert.ts";
+import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
+import type { ImageRef } from "../named.ts";
+import type { ResizeOptions } from "../resize.ts";
+import type { EngineCalls, ImageCalls } from "./calls.ts";
 import type { RunControl } from "./guest.ts";
 import { PortCaller, type PortLike } from "./port.ts";
 import { portConnection } from "./port-connection.ts";
+import { type RemoteDiskRef, RemoteImages } from "./remote-images.ts";
 import { WorkerEngine } from "./worker-engine.ts";
 
 /** How an engine in a worker is reached. Made by connectEngine(), or connectWorker() of the browser entry. */
 export class RemoteEngine extends WorkerEngine implements AsyncDisposable {
   /** Runs commands and hears events as over any other connection. */
   readonly qmp: QmpClient;
+  readonly #images: RemoteImages;
 
   private constructor(caller: PortCaller<EngineCalls>, qmp: QmpClient) {
     super(caller);
+    this.#images = new RemoteImages(caller as unknown as PortCaller<ImageCalls>);
     this.qmp = qmp;
     void caller.ended.then(() => qmp.close());
   }
@@ -38,6 +47,35 @@ export class RemoteEngine extends WorkerEngine implements AsyncDisposable {
       caller.end(error as Error);
       throw error;
     }
+  }
+
+  /** Checks an image, and repairs it if asked, as check() does: by its name, or a description in which a File or Blob crosses. */
+  async check(image: ImageRef, options: CheckOptions = {}): Promise<CheckReport> {
+    return this.#images.check(image, options);
+  }
+
+  /** Compares two disks, as compare() does; a failure of one is a BlockError with its errno and place. */
+  async compare(a: RemoteDiskRef, b: RemoteDiskRef, options: CompareOptions = {}): Promise<CompareResult> {
+    return this.#images.compare(a, b, options);
+  }
+
+  /** Copies a disk, or several end to end, into an open one, as convert() does; a failure is a BlockError with its errno and place. */
+  async convert(
+    source: RemoteDiskRef | readonly RemoteDiskRef[],
+    target: RemoteDiskRef,
+    options: ConvertOptions = {},
+  ): Promise<void> {
+    return this.#images.convert(source, target, options);
+  }
+
+  /** Sets a disk's length, bytes, as resize() does. */
+  async resize(disk: RemoteDiskRef, bytes: number, options: ResizeOptions = {}): Promise<void> {
+    return this.#images.resize(disk, bytes, options);
+  }
+
+  /** Copies the disk in a Blob or File into a new image, as importImage() does. */
+  async importImage(blob: Blob, spec: ImportImageSpec, options: ImportImageOptions = {}): Promise<void> {
+    return this.#images.importImage(blob, spec, options);
   }
 
   async [asyncDispose](): Promise<void> {

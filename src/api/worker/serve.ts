@@ -6,6 +6,7 @@ import type { Engine } from "../../machine/engine.ts";
 import { serveMonitor } from "../monitor.ts";
 import type { PortLike } from "./port.ts";
 import { portConnection } from "./port-connection.ts";
+import { imageHandlers } from "./serve-images.ts";
 import { type Monitor, type ServeEngineOptions, serveCalls } from "./service.ts";
 
 const monitor: Monitor = (port, { engine, signal, onFault }) =>
@@ -16,5 +17,5 @@ const monitor: Monitor = (port, { engine, signal, onFault }) =>
  * its disks are closed, and the engine too unless `keepEngine`. Rejects only with the engine's failed flush at its end.
  */
 export function serveEngine(port: PortLike, engine: Engine, options: ServeEngineOptions = {}): Promise<void> {
-  return serveCalls(port, engine, { ...options, monitor });
+  return serveCalls(port, engine, { ...options, monitor, more: imageHandlers });
 }

@@ -15,7 +15,7 @@ import { Node } from "../node.ts";
 import { createImageIn, openNodeIn, removeImageIn } from "../open.ts";
 import { type GuestDiskOptions, plugGuest } from "../guest.ts";
 import { callOptions, optionsOf } from "../options.ts";
-import type { DiskFacts, EngineCalls, GuestFacts, OpenedFacts, SharedSlots } from "./calls.ts";
+import type { DiskFacts, EngineCalls, GuestFacts, ImageCalls, OpenedFacts, SharedSlots } from "./calls.ts";
 import { serveGuest } from "./guest.ts";
 import { type CallContext, type CallHandlers, type PortLike, PortServer } from "./port.ts";
 import { Feed } from "./feed.ts";
@@ -45,6 +45,9 @@ export type Monitor = (
   port: PortLike,
   context: { engine: Engine; signal: AbortSignal; onFault: (error: unknown) => void },
 ) => Promise<void>;
+
+/** What more a worker answers than guests need; see imageHandlers. */
+export type MoreHandlers = (engine: Engine) => CallHandlers<ImageCalls>;
 
 /** One client's service. */
 class Service {
@@ -180,12 +183,14 @@ class Service {
 export async function serveCalls(
   port: PortLike,
   engine: Engine,
-  { monitor, ...options }: ServeEngineOptions & { monitor?: Monitor } = {},
+  { monitor, more, ...options }: ServeEngineOptions & { monitor?: Monitor; more?: MoreHandlers } = {},
 ): Promise<void> {
   checkServeOptions(options);
   const { signal, keepEngine = false, onFault = () => undefined } = options;
   const service = new Service(engine, onFault, monitor);
-  const server = new PortServer<EngineCalls>(port, service.handlers());
+  // What is not there is answered so: a worker that serves guests' disks alone has no more.
+  const handlers = { ...more?.(engine), ...service.handlers() } as CallHandlers<EngineCalls & ImageCalls>;
+  const server = new PortServer(port, handlers);
   const forget = onAbort(signal, server.end);
   if (signal?.aborted) server.end();
   await server.ended;

@@ -61,6 +61,10 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.openGuestDiskIn(engine, { url: "disk.img", ...(options as object) }),
     wrong: [{ url: 1 }, { name: 2 }, { size: "16M" }, { use_parts: "yes" }, { whenChanged: "mix" }],
   },
+  importImage: {
+    call: (options) => library.importImage(new Blob(["1"]), image, { engine, ...(options as object) }),
+    wrong: [{ format: 2 }, { overwrite: "yes" }, { onProgress: true }],
+  },
   fromBlob: {
     call: (options) => library.fromBlob(new Blob(["1"]), { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { nodeName: null }],
@@ -402,4 +406,14 @@ it("every function that the library exports is in the table, or takes no options
   );
   const missing = functions.map(([name]) => name).filter((name) => !(name in calls));
   expect(missing.sort()).toEqual([...withoutOptions, ...builders].sort());
+});
+
+it("an arena of no size, or more than there can be, is the caller's mistake", () => {
+  for (const arenaBytes of [0, -1, 1.5, 2 ** 30 + 1, 2 ** 45])
+    expect(() => library.createEngine({ arenaBytes })).toThrow(
+      expect.objectContaining({
+        code: "EINVAL",
+        message: expect.stringContaining("arenaBytes must be") as string,
+      }),
+    );
 });
