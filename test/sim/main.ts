@@ -1,11 +1,35 @@
-/** `npm run sim`: the verb sim of the build; with --zoo, the planted bugs, which are no part of the package. */
+/**
+ * `npm run sim`: the verb sim of the build. With `--zoo [NAME]`: looks for planted bugs, which are no part of the package; exit
+ * status 0 if all were found, 1 if one was not.
+ */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { bugs } from "./zoo/bugs.ts";
+import { hunt } from "./zoo/hunt.ts";
 
 const words = process.argv.slice(2);
+// This file runs from build/test/sim/.
 const root = join(import.meta.dirname, "..", "..", "..");
-const command = words.includes("--zoo")
-  ? [join(root, "node_modules/vitest/vitest.mjs"), "run", "--project", "sim", "test/sim/plants.test.ts"]
-  : [join(root, "build/cli/main.js"), "sim", ...words];
-const { status } = spawnSync(process.execPath, command, { cwd: process.cwd(), stdio: "inherit" });
-process.exitCode = status ?? 1;
+
+async function zoo(name: string | undefined): Promise<number> {
+  const wanted = bugs.filter((bug) => name === undefined || bug.name === name);
+  if (wanted.length === 0)
+    throw new Error(`there is no bug '${name}': there are ${bugs.map((bug) => bug.name).join(", ")}`);
+  let missed = 0;
+  for (const bug of wanted) {
+    const { found, cpuSeconds } = await hunt(root, bug, { shrink: true });
+    const { shrunk } = found ?? {};
+    if (!shrunk) missed += 1;
+    const how = shrunk ? `${shrunk.steps} steps, ${shrunk.violations[0]?.split("\n")[0]}` : "not found";
+    process.stdout.write(`${bug.name} (seed ${bug.seed}, ${cpuSeconds.toFixed(1)} s): ${how}\n`);
+    if (shrunk && name !== undefined) process.stdout.write(`${shrunk.trace.join("\n")}\n`);
+  }
+  process.stdout.write(`${wanted.length - missed} of ${wanted.length} found\n`);
+  return missed > 0 ? 1 : 0;
+}
+
+if (words[0] === "--zoo") process.exitCode = await zoo(words[1]);
+else {
+  const command = [join(root, "build/cli/main.js"), "sim", ...words];
+  process.exitCode = spawnSync(process.execPath, command, { stdio: "inherit" }).status ?? 1;
+}
