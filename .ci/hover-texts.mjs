@@ -170,6 +170,13 @@ const hoverTexts = {
   "take-child-perms": "Permissions that are taken on the child.",
   test: "The image that is tested.",
   raw: "A plain copy of its disk.",
+  children: "The copies, 1 to 32: names of open nodes, or descriptions. All are of one length.",
+  "vote-threshold": "So many copies must carry a request out and, for a read, agree.",
+  "rewrite-corrupted": "Makes copies that were outvoted what the others are; default false.",
+  "read-pattern":
+    "`quorum` (default): reads all copies and lets them vote; `fifo`: the first that can be read.",
+  "BlockdevOptionsQuorum.blkverify":
+    "Two copies that differ fail the read with EIO and the place; default false.",
   "unshare-child-perms": "Permissions that others may not have on the child.",
   "throttle-group": "Name of the throttle-group object with the limits.",
   bottom: "The lowest node that is copied from.",

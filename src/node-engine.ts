@@ -5,6 +5,7 @@
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import { unflushedFiles } from "./api/node.ts";
 import type { DriverType } from "./block/model/contract.ts";
+import { quorum } from "./drivers/filter/quorum.ts";
 import { portableDrivers } from "./drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "./drivers/protocol/file.ts";
 import { nbd } from "./drivers/protocol/nbd/index.ts";
@@ -22,7 +23,14 @@ export interface NodeEngineOptions extends EngineOptions, NodeHostOptions {
 }
 
 /** What an engine in Node can open: the drivers of a platform (`blockwright/workload`). */
-export const nodeDrivers: readonly DriverType[] = [...portableDrivers, file, hostDevice, hostCdrom, nbd];
+export const nodeDrivers: readonly DriverType[] = [
+  ...portableDrivers,
+  file,
+  hostDevice,
+  hostCdrom,
+  nbd,
+  quorum,
+];
 
 /** An engine over this process's files and sockets. Close it with `await using` or close(). */
 export function createEngine(options: NodeEngineOptions = {}): Engine {

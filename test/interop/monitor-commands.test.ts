@@ -400,6 +400,27 @@ describe("a machine", () => {
     expect((machines!["return"] as Answer[]).map(({ name, alias }) => alias ?? name)).toEqual(["none", "pc"]);
   });
 
+  it("takes what no QEMU has where -compat says so, and refuses other words", async () => {
+    const mirror = ask("blockdev-mirror", { device: "x", target: "y", sync: "bitmap", bitmap: "b" });
+    const descriptions = await Promise.all(
+      [[], ["-compat", "deprecated-input=reject"], ["-compat", "blockwright"]].map(async (options) => {
+        const [answer] = await answers(programs.machine(options).ours, [mirror]);
+        return (answer!["error"] as { desc: string }).desc;
+      }),
+    );
+    expect(descriptions).toEqual([
+      "Parameter 'bitmap' is unexpected",
+      "Parameter 'bitmap' is unexpected",
+      "Cannot find device='x' nor node-name='x'",
+    ]);
+    const [command = "", ...args] = programs.machine(["-compat", "nope"]).ours;
+    const { status, stderr } = spawnSync(command, args, { encoding: "utf8" });
+    expect([status, stderr]).toEqual([
+      1,
+      "qemu-system-x86_64: -compat nope: one of 7.2, blockwright is expected\n",
+    ]);
+  });
+
   it("exports its disks by NBD", async () => {
     await expectSame(
       "machine",

@@ -22,9 +22,12 @@ const QAPI = /^src\/wire\/qapi\//;
 const PLATFORM = /^src\/(wire\/qapi\/|base\/host\.ts$)/;
 const platform = new Set(["HttpCredentials", "QCryptoHashAlgorithm"]);
 
+/** What every kind of request is called, by quorum as by others. */
+const everydayWords = new Set(["QuorumOpType"]);
+
 const enumerations: readonly Enumeration[] = [
   ...Object.entries(typeTable).flatMap(([name, definition]) =>
-    definition.kind === "enum"
+    definition.kind === "enum" && !everydayWords.has(name)
       ? [{ name, home: platform.has(name) ? PLATFORM : QAPI, values: definition.values }]
       : [],
   ),

@@ -27,6 +27,8 @@ export function usage(): string {
                          monitors: for people, or QMP
   -qtest <the same>, -accel qtest
                          the test protocol, with a clock that stands still until it is stepped
+  -compat 7.2|blockwright
+                         whose commands monitors take (default: QEMU 7.2's)
   -S                     the machine is paused at first
   -gate deny|same-dir|local|all[,https://<host>…]
                          which files an image may name to be opened (default: local)

@@ -18,6 +18,7 @@ import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { standIn, verbProgram } from "../program.ts";
 import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
+import { compatLevels, type CompatLevel } from "../../wire/qapi/index.ts";
 import { type GivenOption, readOptions, WrongOption } from "./options.ts";
 import { MachineProgram } from "./program.ts";
 
@@ -90,12 +91,15 @@ export async function machine(args: string[]): Promise<number> {
   const wanted = lastValue(options, "gate");
   const gate = wanted === undefined ? defaultGate : readGate(wanted);
   if (gate === undefined) return fail(`-gate ${wanted}: one of ${gatePolicies.join(", ")} is expected`);
+  const compat = compatOf(options);
+  if (compat === undefined)
+    return fail(`-compat ${lastValue(options, "compat")}: one of ${compatLevels.join(", ")} is expected`);
   if (options.some(({ name }) => name === "daemonize"))
     return daemonize(
       args.filter((arg) => !/^--?daemonize$/.test(arg)),
       "machine",
     ).catch((error: unknown) => fail(messageOf(error)));
-  return run(options, gate);
+  return run(options, gate, compat);
 }
 
 function unsupported(options: readonly GivenOption[]): string | undefined {
@@ -111,6 +115,13 @@ function unsupported(options: readonly GivenOption[]): string | undefined {
   return options.some(({ name }) => name === "snapshot")
     ? "-snapshot is not supported by this machine"
     : undefined;
+}
+
+/** Whose commands monitors take. QEMU's own words for the option ask for nothing here. Undefined: it is no such word. */
+function compatOf(options: readonly GivenOption[]): CompatLevel | undefined {
+  const text = lastValue(options, "compat") ?? "7.2";
+  if (/^deprecated-(in|out)put=/.test(text)) return "7.2";
+  return compatLevels.find((level) => level === text);
 }
 
 /** What the machine was told of itself. */
@@ -129,13 +140,14 @@ function identityOf(options: readonly GivenOption[]): MachineIdentity {
   };
 }
 
-async function run(options: readonly GivenOption[], gate: GateChoice): Promise<number> {
+async function run(options: readonly GivenOption[], gate: GateChoice, compat: CompatLevel): Promise<number> {
   const program = new MachineProgram({
     gate,
     // Under qtest the virtual clock stands still, and with it whatever is held back.
     isStill: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
     isPaused: options.some(({ name }) => name === "S"),
     identity: identityOf(options),
+    compat,
   });
   process.once("SIGINT", () => program.end("SIGINT"));
   process.once("SIGTERM", () => program.end("SIGTERM"));

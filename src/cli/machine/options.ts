@@ -21,7 +21,16 @@ const carriedOut: Readonly<Record<string, boolean>> = {
   ...{ qmp: true, "qmp-pretty": true, qtest: true, serial: true, hda: true, hdb: true, hdc: true, hdd: true },
   ...{ cdrom: true, fda: true, fdb: true, machine: true, M: true, accel: true, S: false, pidfile: true },
   ...{ daemonize: false, version: false, help: false, h: false, nodefaults: false, nographic: false },
-  ...{ snapshot: false, gate: true, global: true, name: true, uuid: true, display: true, set: true },
+  ...{
+    snapshot: false,
+    gate: true,
+    global: true,
+    name: true,
+    uuid: true,
+    compat: true,
+    display: true,
+    set: true,
+  },
 };
 
 /** Options that nothing here depends on. */

@@ -18,7 +18,14 @@ import { exportHandlers } from "../../server/nbd/commands.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
 import { serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
-import { isJsonObject, parseChardev, parseJson, parseOption, schemaWith } from "../../wire/qapi/index.ts";
+import {
+  type CompatLevel,
+  isJsonObject,
+  parseChardev,
+  parseJson,
+  parseOption,
+  schemaWith,
+} from "../../wire/qapi/index.ts";
 import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
@@ -55,6 +62,7 @@ export interface MachineInit {
   /** The virtual clock stands still. */
   readonly isStill: boolean;
   readonly identity: MachineIdentity;
+  readonly compat: CompatLevel;
 }
 
 /** One run. */
@@ -68,6 +76,7 @@ export class MachineProgram {
   readonly #clock = new StillClock();
   readonly #io: IoSessions;
   readonly #identity: MachineIdentity;
+  readonly #compat: CompatLevel;
   /** Drives with the words that made them, for messages about their devices. */
   readonly #made: { drive: Drive; words: string }[] = [];
   #closed: Promise<void> | undefined;
@@ -77,7 +86,7 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused, isStill, identity }: MachineInit) {
+  constructor({ gate, isPaused, isStill, identity, compat }: MachineInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -92,6 +101,7 @@ export class MachineProgram {
     this.#drives = new DriveMaker(this.#board, this.#stop.signal);
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
     this.#identity = identity;
+    this.#compat = compat;
     nbdControlOf(this.#engine).onFault = (error) => tellFault("machine", error);
     const registry = machineRegistry(this.#commandOptions());
     this.#served = { verb: "machine", registry, engine: this.#engine, signal: this.#stop.signal };
@@ -103,6 +113,7 @@ export class MachineProgram {
       more: exportHandlers,
       chardevs: this.#devices,
       identity: this.#identity,
+      compat: this.#compat,
       openImage: (image) => this.#drives.openImage(image),
       version: qemuVersion,
       beforeQuit: () => {

@@ -28,6 +28,7 @@ export const blockdevTypes = {
     "null-co",
     "opfs",
     "qcow2",
+    "quorum",
     "raw",
     "throttle",
   ),
@@ -62,6 +63,7 @@ export const blockdevTypes = {
       "null-co": "BlockdevOptionsNull",
       opfs: "BlockdevOptionsOpfs",
       qcow2: "BlockdevOptionsQcow2",
+      quorum: "BlockdevOptionsQuorum",
       raw: "BlockdevOptionsRaw",
       throttle: "BlockdevOptionsThrottle",
     },
@@ -164,6 +166,15 @@ export const blockdevTypes = {
     "*cbw-timeout": "uint32",
   }),
 
+  QuorumReadPattern: enumOf("quorum", "fifo"),
+  BlockdevOptionsQuorum: struct({
+    "*blkverify": "bool",
+    children: ["BlockdevRef"],
+    "vote-threshold": "int",
+    "*rewrite-corrupted": "bool",
+    "*read-pattern": "QuorumReadPattern",
+  }),
+
   PreallocMode: enumOf("off", "metadata", "falloc", "full"),
   BlockdevCreateOptions: union({
     base: { driver: "BlockdevDriver" },
@@ -187,6 +198,7 @@ export const blockdevTypes = {
       nbd: null,
       "null-aio": null,
       "null-co": null,
+      quorum: null,
       raw: null,
       throttle: null,
     },
@@ -220,6 +232,7 @@ export const blockdevTypes = {
       "null-aio": null,
       "null-co": null,
       opfs: null,
+      quorum: null,
       raw: null,
       throttle: null,
     },

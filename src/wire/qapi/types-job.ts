@@ -56,6 +56,7 @@ export const jobTypes = {
   }),
   BlockErrorAction: enumOf("ignore", "report", "stop"),
   IoOperationType: enumOf("read", "write"),
+  QuorumOpType: enumOf("read", "write", "flush"),
   NewImageMode: enumOf("existing", "absolute-paths"),
 
   BackupPerf: struct({ "*use-copy-range": "bool", "*max-workers": "int", "*max-chunk": "int64" }),

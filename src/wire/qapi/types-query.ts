@@ -145,6 +145,7 @@ export const queryTypes = {
       "null-co": null,
       opfs: null,
       qcow2: null,
+      quorum: null,
       raw: null,
       throttle: null,
     },

@@ -19,7 +19,7 @@ import {
   type MachineReturnOf,
   machineSchema,
 } from "../../../wire/qapi/machine/table.ts";
-import { schemaWith } from "../../../wire/qapi/index.ts";
+import { schemaAt, schemaWith } from "../../../wire/qapi/index.ts";
 import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts";
 import { statsOfNodes } from "../commands/query.ts";
 import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
@@ -205,6 +205,7 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
       runHmp(args["command-line"], machineHmp(options, registry, context)),
   };
   const { board, chardevs, identity, version } = options;
+  const base = schemaAt(options.compat ?? "7.2", machineSchema);
   const type = identity.machine === "pc" ? `pc-i440fx-${releaseOf(version)}-machine` : "none-machine";
   const qom: QomHost = { machine: () => machineObject(board, type), chardevs: () => chardevs.chardevs() };
   const registry: CommandRegistry<Engine> = new CommandRegistry<Engine>(
@@ -228,8 +229,8 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
     },
     options.version,
     {
-      base: machineSchema,
-      tableOf: ({ graph }) => schemaWith(graph.drivers, machineSchema),
+      base,
+      tableOf: ({ graph }) => schemaWith(graph.drivers, base),
       refused: refusedCommands,
     },
   );
