@@ -5,6 +5,7 @@
  * Invariants: counters only grow; a request counts once, when it is over, either as an operation or as a failed one.
  */
 import type { BlockDriver } from "./contract.ts";
+import type { LatencyHistogram } from "./latency.ts";
 
 /** The kinds that are told apart. Writing zeroes is a write. */
 export type AccountedKind = "read" | "write" | "flush" | "unmap";
@@ -21,23 +22,6 @@ export class OperationAccount {
   invalid = 0;
   /** Time that they took together, ms. Of a node: from when they had to be waited for. */
   timeMs = 0;
-}
-
-/** How often requests took how long: bins between ascending boundaries, ns. */
-export class LatencyHistogram {
-  readonly boundaries: readonly number[];
-  readonly bins: number[];
-
-  constructor(boundaries: readonly number[]) {
-    this.boundaries = boundaries;
-    this.bins = Array.from({ length: boundaries.length + 1 }, () => 0);
-  }
-
-  add(ns: number): void {
-    const at = this.boundaries.findIndex((boundary) => ns < boundary);
-    const bin = at < 0 ? this.boundaries.length : at;
-    this.bins[bin] = (this.bins[bin] ?? 0) + 1;
-  }
 }
 
 /** The counters of a node or a device. */

@@ -3,7 +3,7 @@
  * since there is nothing behind them. Source: QAPI machine and misc schemas, behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import { LatencyHistogram } from "../../../block/model/accounting.ts";
+import { LatencyHistogram } from "../../../block/model/latency.ts";
 import type { Board } from "../../../machine/board/board.ts";
 import { startSnapshotJob } from "../../../machine/board/snapshot-jobs.ts";
 import type { MachineArgsOf } from "../../../wire/qapi/machine/table.ts";
