@@ -113,6 +113,7 @@ export { type MonitorOptions, serveMonitor } from "./monitor.ts";
 export { type CallOptions, type ChainLayer, type ImageInfo, Node } from "./node.ts";
 export type { CreateImageOptions, CreateImageSpec, NewFile, OpenOptions } from "./open.ts";
 export type {
+  AllocTrackOptions,
   BlobOptions,
   CustomSpec,
   DriverName,
@@ -139,6 +140,7 @@ export {
   raw,
 } from "./builders.ts";
 export type { CreateLuksOptions, CreateQcow2Options, CreateRawOptions } from "../drivers/index.ts";
+export { type LiveRestore, type LiveRestoreOptions, liveRestore } from "./live-restore.ts";
 export { discardOverlay } from "./overlay.ts";
 export { type ManifestOptions, makeManifest } from "./manifest.ts";
 export { type RebaseOptions, type RebaseTarget, rebase } from "./rebase.ts";

@@ -66,6 +66,16 @@ export interface SnapshotAccessOptions {
   "auto-read-only"?: boolean;
 }
 
+/** A disk that is being filled from `backing`, on storage of any kind, whose own content does not count; see liveRestore(). */
+export interface AllocTrackOptions {
+  driver: "alloc-track";
+  file: OpenChild;
+  backing: OpenChild;
+  "node-name"?: string;
+  "read-only"?: boolean;
+  discard?: "ignore" | "unmap";
+}
+
 declare const ownDriver: unique symbol;
 
 /** A description for a driver of one's own, made by custom(). */
@@ -81,4 +91,5 @@ export type OpenSpec =
   | BlobOptions
   | HttpDiskOptions
   | SnapshotAccessOptions
+  | AllocTrackOptions
   | CustomSpec;

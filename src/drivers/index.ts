@@ -3,6 +3,7 @@
  */
 import type { DriverType } from "../block/model/contract.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
+import { allocTrack } from "./filter/alloc-track.ts";
 import { blkdebug } from "./filter/blkdebug.ts";
 import { blkverify } from "./filter/blkverify.ts";
 import { compress } from "./filter/compress.ts";
@@ -36,6 +37,7 @@ export const portableDrivers: readonly DriverType[] = [
   copyOnRead,
   copyBeforeWrite,
   snapshotAccess,
+  allocTrack,
 ];
 
 /** A raw image in a new file. */

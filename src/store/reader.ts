@@ -57,6 +57,20 @@ export class BackupReader {
     }
   }
 
+  /** Whether what begins at `offset` is data, or zeroes that nobody needs to read, and how far that is so: 1 … `bytes`. */
+  async extent(offset: number, bytes: number): Promise<{ data: boolean; bytes: number }> {
+    const end = Math.min(offset + bytes, this.#backup.size);
+    const chunk = Math.floor(offset / CHUNK_BYTES);
+    const leaf = Math.floor(chunk / CHUNKS_OF_LEAF);
+    const hash = (await this.leaves()).get(leaf);
+    if (!hash) return { data: false, bytes: Math.min(end, (leaf + 1) * LEAF_BYTES) - offset };
+    const node = TreeNode.parse(await this.blob(hash));
+    const data = node.get(chunk % CHUNKS_OF_LEAF) !== undefined;
+    let next = chunk + 1;
+    while (next % CHUNKS_OF_LEAF !== 0 && (node.get(next % CHUNKS_OF_LEAF) !== undefined) === data) next += 1;
+    return { data, bytes: Math.min(end, next * CHUNK_BYTES) - offset };
+  }
+
   /** The bytes from `offset` on, at most `bytes`, fewer at the disk's end. */
   async read(offset: number, bytes: number): Promise<Uint8Array> {
     const end = Math.min(offset + bytes, this.#backup.size);

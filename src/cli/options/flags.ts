@@ -49,7 +49,8 @@ export interface ChainFlags extends JobFlags {
   onError: Policy;
 }
 
-function size(text: string): number {
+/** Reads a number of bytes. */
+export function size(text: string): number {
   const bytes = parseBytes(text);
   if (bytes === undefined) throw new InvalidArgumentError("a size is expected: 65536, 64k, 10M, 1.5G");
   return bytes;

@@ -74,10 +74,15 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
       library.transaction([{ type: "addBitmap", node: disk, name: "none" }], options as never),
     wrong: [{ completion: "both" }],
   },
+  liveRestore: {
+    call: (options) => library.liveRestore(disk, other, options as never),
+    wrong: [{ jobId: 5 }, { onError: "retry" }, { speedBytesPerSecond: "1M" }],
+  },
   mirror: {
     call: (options) => library.mirror(disk, other, options as never),
     wrong: [
       { sync: "all" },
+      { bitmapMode: "sometimes" },
       { onTargetError: "ENOSPC" },
       { onSourceError: true },
       { copyMode: "active" },

@@ -14,6 +14,8 @@ import { join } from "node:path";
 import { type BackupSource, changedRuns, describe } from "../../../api/backups.ts";
 import { mapExtents } from "../../../api/map.ts";
 import { createImageIn } from "../../../api/open.ts";
+import { closing, failed } from "../../../base/closing.ts";
+import { asyncDispose } from "../../../base/lease.ts";
 import { blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
@@ -37,7 +39,7 @@ import { CHUNK_BYTES } from "../../../store/tree.ts";
 import type { Verdict } from "../../../store/verify.ts";
 import { openImage } from "../../images.ts";
 import type { Run } from "../../run.ts";
-import type { BackupPlace, Opening, Pruned, Watcher } from "./place.ts";
+import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
 
 /** Its description beside what every backup has. */
 interface Link extends Backup {
@@ -116,6 +118,18 @@ class ChainPlace implements BackupPlace {
     await this.#checkFiles(backup);
     await this.#reading(backup, (node) => convert(node, target, { targetIsZero: true, ...this.#how() }));
     await target.flush();
+  }
+
+  async open(backup: Backup): Promise<OpenBackup> {
+    const holder = await Holder.take(this.#tools, `restore ${backup.id}`);
+    const release = (): Promise<void> => holder.end();
+    try {
+      await this.#refuseBesidePrune(holder);
+      const node = await this.#open(this.#image(backup.id));
+      return { node, [asyncDispose]: () => closing(() => node.close(), release) };
+    } catch (error) {
+      return failed(error, release);
+    }
   }
 
   async read(

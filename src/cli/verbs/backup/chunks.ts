@@ -2,6 +2,10 @@
  * A place for backups that is a repository of chunks.
  */
 import { type BackupSource, createBackup, restoreBackup } from "../../../api/backups.ts";
+import { custom } from "../../../api/builders.ts";
+import { openNodeIn } from "../../../api/open.ts";
+import { closing, failed } from "../../../base/closing.ts";
+import { asyncDispose } from "../../../base/lease.ts";
 import { blockError } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { Node } from "../../../node.ts";
@@ -14,22 +18,26 @@ import { type Keep, kept } from "../../../store/retention.ts";
 import { newName } from "../../../store/tools.ts";
 import { sweep } from "../../../store/sweep.ts";
 import { type Verdict, verify } from "../../../store/verify.ts";
-import type { BackupPlace, Opening, Pruned, Watcher } from "./place.ts";
+import type { Run } from "../../run.ts";
+import { backupDisk } from "./disk.ts";
+import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
 
 /** Opens it; with `create` makes it in a directory that is empty or not there. */
 export async function openChunks(opening: Opening, objects: ObjectDirectory): Promise<BackupPlace> {
   const { tools, create, watcher } = opening;
   const isNew = create && (await objects.isEmpty());
   const repository = await Repository.open(tools, { create: isNew });
-  return new ChunkPlace({ repository, objects, watcher });
+  return new ChunkPlace({ repository, objects, watcher, verb: opening.verb });
 }
 
 class ChunkPlace implements BackupPlace {
   readonly #repository: Repository;
   readonly #objects: ObjectDirectory;
   readonly #watcher: Watcher;
+  readonly #verb: Run;
 
-  constructor(init: { repository: Repository; objects: ObjectDirectory; watcher: Watcher }) {
+  constructor(init: { repository: Repository; objects: ObjectDirectory; watcher: Watcher; verb: Run }) {
+    this.#verb = init.verb;
     this.#repository = init.repository;
     this.#objects = init.objects;
     this.#watcher = init.watcher;
@@ -53,6 +61,22 @@ class ChunkPlace implements BackupPlace {
 
   restore(backup: Backup, target: Node): Promise<void> {
     return restoreBackup(this.#repository, { backup, target }, this.#watcher);
+  }
+
+  async open(backup: Backup): Promise<OpenBackup> {
+    const { tools } = this.#repository;
+    const holder = await Holder.take(tools, `restore ${backup.id}`);
+    const release = (): Promise<void> => holder.end();
+    try {
+      const index = await this.#repository.index(this.#watcher.onDamage, { withCondemned: true });
+      const driver = `backup-${backup.id}`;
+      const { engine } = this.#verb;
+      engine.graph.register(backupDisk(driver, new BackupReader(tools, index, backup), backup.size));
+      const node = await openNodeIn(engine, custom(driver, { "read-only": true }));
+      return { node, [asyncDispose]: () => closing(() => node.close(), release) };
+    } catch (error) {
+      return failed(error, release);
+    }
   }
 
   async read(

@@ -4,7 +4,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import type { Keep } from "../../../store/retention.ts";
-import { gateFlag, objectFlag, repeatable } from "../../options/flags.ts";
+import { gateFlag, objectFlag, repeatable, size as sizeFlag } from "../../options/flags.ts";
 import { addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { CreateBackupFlags, PruneFlags, RepoFlags, RestoreFlags } from "./repo.ts";
 
@@ -130,7 +130,12 @@ function addRestoreVerb(backup: Command): void {
         .argument("<id>", "a backup: its id, the beginning of one, latest, or NAME@latest")
         .argument("<out>", "the file that is made")
         .option("-O, --target-format <format>", "its format", plainFormat)
-        .option("--force", "replace a file that exists"),
+        .option("--force", "replace a file that exists")
+        .option(
+          "--live <address>",
+          "serve the disk by NBD while it is restored, at unix:PATH or HOST:PORT, until the last client has gone",
+        )
+        .option("--speed <bytes>", "with --live: most bytes per second (64k, 10M …)", sizeFlag),
     ),
   ).action(async (id: string, out: string, flags: RestoreFlags) => {
     process.exitCode = await (await import("./repo.ts")).restoreKept({ id, out }, flags);

@@ -26,6 +26,11 @@ export interface Pruned {
   readonly isWaiting: boolean;
 }
 
+/** A backup as a disk to be read, for as long as somebody does. */
+export interface OpenBackup extends AsyncDisposable {
+  readonly node: Node;
+}
+
 /** A place for backups. */
 export interface BackupPlace {
   backups(): Promise<Backup[]>;
@@ -36,6 +41,8 @@ export interface BackupPlace {
   newId(): string;
   /** Writes a backup into a disk of zeroes. */
   restore(backup: Backup, target: Node): Promise<void>;
+  /** Opens a backup as a disk, without looking at all of it first. */
+  open(backup: Backup): Promise<OpenBackup>;
   /** Gives the bytes of a range, in pieces, to `take`. */
   read(
     backup: Backup,

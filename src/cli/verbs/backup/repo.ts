@@ -153,6 +153,10 @@ export function verifyKept(word: string | undefined, flags: RepoFlags): Promise<
 
 /** Options of restore. */
 export interface RestoreFlags extends RepoFlags {
+  /** Where the disk is served meanwhile. */
+  live?: string;
+  /** Of a live restore, bytes per second. */
+  speed?: number;
   targetFormat: string;
   force?: boolean;
 }
@@ -166,12 +170,32 @@ export function restoreKept(words: { id: string; out: string }, flags: RestoreFl
     await restoreInto(
       verb,
       { out: words.out, format: flags.targetFormat, size: backup.size, force: flags.force ?? false },
-      (target) => place.restore(backup, target),
+      flags.live === undefined
+        ? (target) => place.restore(backup, target)
+        : (target, publish) => restoreLive(verb, { place, backup, flags }, { target, publish }),
     );
     verb.progress.end(true);
     if (flags.json) verb.print(`${asJson({ ...backup, restored: words.out })}\n`);
     else verb.say(`${words.out}: ${backup.name} as of ${backup.time}`);
     return 0;
+  });
+}
+
+/** Serves the disk from the first moment on, while it is restored. */
+async function restoreLive(
+  verb: Run,
+  { place, backup, flags }: { place: BackupPlace; backup: Backup; flags: RestoreFlags },
+  made: { target: Node; publish: () => Promise<void> },
+): Promise<void> {
+  const { fillServed } = await import("./live.ts");
+  await using from = await place.open(backup);
+  await fillServed(verb, {
+    ...made,
+    from: from.node,
+    address: flags.live!,
+    speed: flags.speed,
+    onServed: (url) =>
+      flags.json ? verb.print(`${asJson({ serving: url })}\n`) : verb.say(`serving ${url}`),
   });
 }
 

@@ -21,11 +21,14 @@ export interface Restored {
   readonly force: boolean;
 }
 
-/** Makes the image, lets `fill` write the disk into it, and gives it its name. Throws Refusal, BlockError. */
+/**
+ * Makes the image, lets `fill` write the disk into it, and gives it its name; `fill` may have that done itself, by `publish`, once the
+ * disk is whole, and go on with it. Throws Refusal, BlockError.
+ */
 export async function restoreInto(
   verb: Run,
   { out, format, size, force }: Restored,
-  fill: (target: Node) => Promise<void>,
+  fill: (target: Node, publish: () => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const { engine } = verb;
   const type = findDriver(engine.graph, format);
@@ -39,20 +42,38 @@ export async function restoreInto(
   const file = { driver: "file", filename: draft } as const;
   await createImageIn(engine, { driver: format, file, size } as unknown as CreateImageSpec);
   const target = await openDescribed(verb, { driver: format, file: { ...file }, discard: "unmap" });
+  let isPublished = false;
+  const publish = async (): Promise<void> => {
+    await syncPath(draft);
+    await nameIt({ draft, out, replaces: there !== undefined });
+    isPublished = true;
+  };
   try {
-    await fill(target);
+    await fill(target, async () => {
+      await target.flush();
+      await publish();
+    });
   } finally {
     await target.close();
   }
-  await syncPath(draft);
-  if (there) await rename(draft, out);
-  else {
+  if (!isPublished) await publish();
+  await remove();
+}
+
+/** Gives a file that is whole another name, durably; the old one stays until it is removed. */
+async function nameIt({ draft, out, replaces }: { draft: string; out: string; replaces: boolean }) {
+  if (replaces) {
+    const second = `${draft.slice(0, -".new".length)}.whole.new`;
+    await link(draft, second).then(
+      () => rename(second, out),
+      () => rename(draft, out),
+    );
+  } else {
     // Whoever has made it meanwhile keeps it.
     await link(draft, out).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code === "EEXIST") throw new Refusal(`'${out}' exists by now; --force replaces it`);
       await rename(draft, out);
     });
-    await remove();
   }
   await syncPath(dirname(out));
 }

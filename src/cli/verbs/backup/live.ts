@@ -1,0 +1,78 @@
+/**
+ * `backup restore --live ADDRESS`: the disk is served by NBD from the first moment on, while it is restored.
+ *
+ * Invariants: OUT has its name once it holds the whole disk, durably, and is served on until the last client has gone, as by `nbd`; before that a
+ * failure, a signal or a kill leaves no OUT, and what clients have written meanwhile is lost.
+ */
+import { liveRestore } from "../../../api/live-restore.ts";
+import { serveNbd } from "../../../api/serve-nbd.ts";
+import { closing } from "../../../base/closing.ts";
+import { deferred, onAbort } from "../../../base/signals.ts";
+import type { Node } from "../../../node.ts";
+import type { Run } from "../../run.ts";
+
+/** What is served and filled. */
+export interface LiveTarget {
+  readonly from: Node;
+  readonly target: Node;
+  /** Of the filling, bytes per second. */
+  readonly speed: number | undefined;
+  /** Where NBD listens: `unix:PATH` or `HOST:PORT`. */
+  readonly address: string;
+  /** Told the disk's URL, once clients may come. */
+  readonly onServed: (url: string) => void;
+  /** The target has the whole disk: it gets its name. */
+  readonly publish: () => Promise<void>;
+}
+
+/** Fills the target, and serves it until that is done and the last client has gone. */
+export async function fillServed(verb: Run, live: LiveTarget): Promise<void> {
+  const { node, job } = await liveRestore(live.from, live.target, {
+    speedBytesPerSecond: live.speed,
+    signal: verb.signal,
+  });
+  const idle = deferred();
+  let [clients, came, filled] = [0, false, false];
+  const settle = (): void => {
+    if (filled && came && clients === 0) idle.resolve();
+  };
+  const serve = async (): Promise<void> => {
+    await using service = await serveNbd(node, {
+      address: live.address,
+      writable: true,
+      onClients: (now) => {
+        clients = now;
+        came ||= now > 0;
+        settle();
+      },
+    });
+    live.onServed(service.url);
+    await followed(verb, job);
+    await live.publish();
+    filled = true;
+    settle();
+    const forget = onAbort(verb.signal, () => idle.resolve());
+    if (!verb.signal.aborted) await idle.promise;
+    forget();
+  };
+  const give = async (): Promise<void> => {
+    if (!job.isCompleted) await job.cancel({ force: true }).catch(() => undefined);
+    await job.done.catch(() => undefined);
+    await node.close();
+  };
+  await closing(serve, give);
+}
+
+const SHOW_MS = 200;
+
+async function followed(
+  verb: Run,
+  job: { readonly offset: number; readonly length: number; readonly done: Promise<unknown> },
+): Promise<void> {
+  const timer = setInterval(() => verb.progress.show(job.offset, Math.max(1, job.length)), SHOW_MS);
+  try {
+    await job.done;
+  } finally {
+    clearInterval(timer);
+  }
+}

@@ -1,0 +1,96 @@
+// A backup that a guest uses at once, while a stream fills the target: from a live backup into raw and qcow2, by NBD, and the words of
+// what can't be.
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+const cli = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "blockwright-live-"));
+  tool("qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64G");
+  const writes = ["write -P 1 0 3M", "write -P 2 20G 5M", "write -P 3 65535M 1M"];
+  tool("qemu-io", ...writes.flatMap((write) => ["-c", write]), "disk.qcow2");
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function tool(program: string, ...words: string[]): string {
+  return execFileSync(program, words, { cwd: folder, encoding: "utf8" });
+}
+
+function blockwright(...words: string[]): string {
+  return execFileSync(process.execPath, [cli, ...words], { cwd: folder, encoding: "utf8" });
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries++) {
+    if (tries > 1200) throw new Error("waited for 60 s");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Starts the verb; resolves once it serves. */
+async function restore(...words: string[]) {
+  const socket = join(folder, "live.sock");
+  const args = [cli, "backup", "restore", ...words, "--live", `unix:${socket}`];
+  const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const said = { out: "", error: "" };
+  child.stdout.on("data", (text: Buffer) => (said.out += text.toString()));
+  child.stderr.on("data", (text: Buffer) => (said.error += text.toString()));
+  const ended = once(child, "close") as Promise<[number | null]>;
+  await until(() => said.out.includes("nbd+unix:") || child.exitCode !== null);
+  return { child, said, ended, url: `nbd+unix:///?socket=${socket}` };
+}
+
+describe.each([
+  ["chunks", "repo"],
+  ["a chain", "chain:repo"],
+])("out of %s", (_what, repo) => {
+  it.each(["raw", "qcow2"])("a guest reads, writes and leaves, and %s is the disk", async (format) => {
+    blockwright("backup", "create", "--repo", repo, "disk.qcow2");
+    const live = await restore("--repo", repo, "latest", "out.img", "-O", format);
+    const io = (...commands: string[]): string =>
+      tool("qemu-io", "-f", "raw", ...commands.flatMap((command) => ["-c", command]), live.url);
+    const guest = ["read -P 1 0 3M", "write -P 9 1M 70000", "write -P 8 30G 10", "read -P 9 1M 70000"];
+    expect(io(...guest, "read -P 1 2M 1M", "read -P 2 20G 5M", "flush")).not.toContain("verification failed");
+    const [status] = await live.ended;
+    expect([live.said.error, status]).toEqual(["", 0]);
+    tool("qemu-io", "-c", "write -P 9 1M 70000", "-c", "write -P 8 30G 10", "disk.qcow2");
+    tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", format, "disk.qcow2", "out.img");
+    // Holes stay holes, and nothing else is left.
+    expect(statSync(join(folder, "out.img")).blocks * 512).toBeLessThan(20 * 2 ** 20);
+    expect(readdirSync(folder).filter((name) => name.endsWith(".new"))).toEqual([]);
+  });
+});
+
+it("has its name when it is whole, and not before", async () => {
+  blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
+  const live = await restore("--repo", "repo", "latest", "out.img");
+  // A client that stays: the disk is filled and named beside it.
+  const client = spawn("qemu-io", ["-f", "raw", live.url], { stdio: ["pipe", "ignore", "ignore"] });
+  client.stdin.write("write -P 7 5M 1M\n");
+  await until(() => existsSync(join(folder, "out.img")));
+  client.stdin.end("write -P 6 6M 1M\n");
+  expect((await live.ended)[0]).toBe(0);
+  const reads = ["read -P 7 5M 1M", "read -P 6 6M 1M", "read -P 1 0 3M"];
+  const read = tool("qemu-io", "-r", "-f", "raw", ...reads.flatMap((one) => ["-c", one]), "out.img");
+  expect(read).not.toContain("verification failed");
+});
+
+it("that is stopped or can't be done leaves nothing", async () => {
+  blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
+  const slow = await restore("--repo", "repo", "latest", "out.img", "--speed", "64k");
+  slow.child.kill("SIGTERM");
+  await slow.ended;
+  expect(readdirSync(folder).toSorted()).toEqual(["disk.qcow2", "repo"]);
+  const bad = [cli, "backup", "restore", "--repo", "repo", "latest", "out.img", "--live", "nowhere"];
+  const refused = spawnSync(process.execPath, bad, { cwd: folder, encoding: "utf8" });
+  expect(refused.status).toBe(1);
+  expect(existsSync(join(folder, "out.img"))).toBe(false);
+});
