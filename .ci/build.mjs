@@ -37,6 +37,7 @@ export const entries = {
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
   "cli/sim": "src/cli/sim.ts",
+  "cli/fleet": "src/cli/fleet.ts",
 };
 
 /** What the JavaScript may rely on; esbuild lowers the rest (`using`, for one). */
@@ -98,6 +99,8 @@ const common = /** @type {const} */ ({
 
 /** Packages that are found where the library is installed; @noble/hashes is bundled. */
 const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-access-storage"];
+/** Of those, what only a fleet's queue asks for. */
+export const queues = ["bullmq", "ioredis", "pg"];
 
 /** The library: what its users read and bundle again, so not minified. */
 function bundleLibrary() {
@@ -157,6 +160,9 @@ function beside(filter, path) {
 /** The script of `sim`: required by the program when it is asked for, over the library's bundle. */
 const simScript = beside(/^\.\.\/\.\.\/sim\.ts$/, "./sim.js");
 const simBundle = beside(/^\.\.\/sim\.ts$/, "../sim.js");
+/** The script of `fleet`: required by the program when it is asked for, over the library's bundle. */
+const fleetScript = beside(/\/cli\/fleet\.ts$|^\.\.\/\.\.\/fleet\.ts$/, "./fleet.js");
+const libraryBundle = beside(/^\.\.\/\.\.\/node\.ts$/, "../node.js");
 
 /**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
@@ -170,7 +176,7 @@ async function bundleProgram() {
   };
   const program = await esbuild({
     ...own,
-    plugins: [simScript],
+    plugins: [simScript, fleetScript],
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
   shareModules(join(out, "cli", "program.js"));
@@ -180,6 +186,13 @@ async function bundleProgram() {
     supported: {},
     plugins: [simBundle],
     entryPoints: [{ in: entries["cli/sim"], out: "cli/sim" }],
+  });
+  const fleet = await esbuild({
+    ...own,
+    supported: {},
+    external: [...script.external, ...queues],
+    plugins: [libraryBundle],
+    entryPoints: [{ in: entries["cli/fleet"], out: "cli/fleet" }],
   });
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
@@ -191,7 +204,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return /** @type {const} */ ([program, sim, launcher]);
+  return /** @type {const} */ ([program, sim, fleet, launcher]);
 }
 
 /**

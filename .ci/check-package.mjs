@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build as esbuild } from "esbuild";
-import { entries, root, target } from "./build.mjs";
+import { entries, queues, root, target } from "./build.mjs";
 
 const portable = ["index", "browser", "worker", "guest-worker", "v86", "workload"];
 
@@ -47,7 +47,7 @@ const documentedNames = {
 function outside(forBrowser) {
   const inNode = ["file-disk", "random-access-storage"];
   // Browsers read zstd by fzstd: loaded on demand, and a part of the bundle.
-  return ["node:*", "koffi", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["fzstd", ...inNode])];
+  return ["node:*", ...queues, "koffi", "@bokuweb/zstd-wasm", ...(forBrowser ? [] : ["fzstd", ...inNode])];
 }
 
 /** @typedef {{ atOnce: number, onDemand: number, inputs: number }} Size */
@@ -59,6 +59,9 @@ function outside(forBrowser) {
  * @param {boolean} forBrowser
  */
 async function measure(input, forBrowser) {
+  const own = Array.isArray(input.entryPoints) ? /** @type {string[]} */ (input.entryPoints) : [];
+  // A script that the program requires when it is asked for is measured by itself.
+  const others = [entries["cli/fleet"]].filter((file) => !own.includes(file)).map((file) => join(root, file));
   const options = /** @satisfies {import("esbuild").BuildOptions} */ ({
     absWorkingDir: root,
     ...input,
@@ -70,7 +73,7 @@ async function measure(input, forBrowser) {
     format: "esm",
     platform: forBrowser ? "browser" : "node",
     target,
-    external: outside(forBrowser),
+    external: [...outside(forBrowser), ...others],
     metafile: /** @type {const} */ (true),
     logLevel: "error",
   });

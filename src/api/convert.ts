@@ -27,7 +27,7 @@ import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
-import { checkNodes, followed, optionsOf } from "./options.ts";
+import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
 
 const DEFAULT_SPARSE = 4096;
@@ -61,7 +61,11 @@ export interface ConvertOptions {
    * the copying begins, and when it comes there.
    */
   salvage?: (unread: UnreadRange) => void;
-  /** Told how far it is: bytes done and in all. */
+  /** Where the range begins that is copied, bytes: a multiple of the target's clusters, for compressed ones. Default 0. */
+  offset?: number;
+  /** Bytes of that range; default: up to the end of the disk. */
+  length?: number;
+  /** Told how far it is: bytes done and in all (of the disk, also where a range of it is copied). */
   onProgress?: (done: number, total: number) => void;
   /** Ends the copying between two pieces; the target is then half written. */
   signal?: AbortSignal;
@@ -69,6 +73,7 @@ export interface ConvertOptions {
 
 const checkOptions = optionsOf<ConvertOptions>({
   ...followed,
+  ...rangeOptions,
   targetIsZero: "bool",
   targetHasBacking: "bool",
   compress: "bool",
@@ -124,6 +129,9 @@ export async function convert(
     refuse("ENOSPC", "output file is smaller than input file");
   if (options.compress && !target.blockNode.type.compressedWrites)
     refuse("ENOTSUP", "Compression not supported for this file format");
+  const { offset = 0, length = 0 } = options;
+  if (!isBytes(offset) || !isBytes(length) || offset % SECTOR_SIZE !== 0)
+    refuse("EINVAL", "the range does not begin at a sector, or is none");
   const setLevel = await levelOf(target, options);
   const { engine } = target;
   await releaseIdle(engine);
@@ -145,6 +153,10 @@ export async function convert(
     () => to.close(),
     () => from.close(),
   );
+}
+
+function isBytes(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
 }
 
 /** Levels of the compressors that formats name. */
@@ -193,6 +205,9 @@ class Conversion {
   readonly #order: WriteOrder | undefined;
   readonly #options: ConvertOptions;
   readonly #length: number;
+  /** Where the range that is copied begins, and where it ends. */
+  readonly #start: number;
+  readonly #end: number;
   /** Pieces are multiples of this. */
   readonly #unit: number;
   readonly #pieces: Pieces;
@@ -216,6 +231,8 @@ class Conversion {
       Math.ceil(source.node.length / SECTOR_SIZE) * SECTOR_SIZE,
       Math.max(target.node.length, source.node.length),
     );
+    this.#start = Math.min(options.offset ?? 0, this.#length);
+    this.#end = Math.min(this.#length, this.#start + (options.length ?? this.#length));
     this.#pieces = piecesFor(graph.host);
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
@@ -252,11 +269,11 @@ class Conversion {
   }
 
   async run(): Promise<void> {
-    this.#options.onProgress?.(0, this.#length);
+    this.#options.onProgress?.(this.#start, this.#length);
     try {
       // As qemu-img, which asks for all of it first while it counts what there is.
-      if (this.#options.salvage) await this.#lookAt(0, this.#length);
-      for (let at = 0; at < this.#length;) {
+      if (this.#options.salvage) await this.#lookAt(this.#start, this.#end);
+      for (let at = this.#start; at < this.#end;) {
         this.#options.signal?.throwIfAborted();
         // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
         const learned = this.#learn(at);
@@ -267,7 +284,7 @@ class Conversion {
       }
       await this.#flushPiece();
       await this.#pipeline.drain();
-      this.#tell(this.#length);
+      this.#tell(this.#end);
     } finally {
       await this.#pipeline.settle();
     }
@@ -282,7 +299,7 @@ class Conversion {
 
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
   #learn(offset: number): Answer<Learned> {
-    const asked = Math.min(this.#length - offset, STATUS_REACH);
+    const asked = Math.min(this.#end - offset, STATUS_REACH);
     const status = this.#sourceStatus(offset, asked);
     return isPromise(status)
       ? status.then((told) => this.#inUnits(told, offset, asked))
@@ -293,7 +310,7 @@ class Conversion {
     const kind = this.#kindOf(status, offset);
     if (status.bytes >= asked) return { kind, bytes: asked };
     if (status.bytes >= this.#unit) return { kind, bytes: alignDown(status.bytes, this.#unit) };
-    const unit = { kind: "data", bytes: Math.min(this.#unit, this.#length - offset) } as const;
+    const unit = { kind: "data", bytes: Math.min(this.#unit, this.#end - offset) } as const;
     // What is data anyway need not be looked at, but for what can't be.
     return this.#options.salvage
       ? this.#lookAt(offset + status.bytes, offset + unit.bytes).then(() => unit)

@@ -66,6 +66,7 @@ const verbs: Readonly<Record<string, () => Promise<Add>>> = {
   workload: async () => (await import("./verbs/workload/command.ts")).addWorkload,
   sim: async () => (await import("./verbs/sim/command.ts")).addSim,
   job: async () => (await import("./verbs/job/command.ts")).addJob,
+  fleet: async () => (await import("./verbs/fleet/command.ts")).addFleet,
   demo: async () => (await import("./verbs/demo/command.ts")).addDemo,
   shims: async () => (await import("./verbs/shims/command.ts")).addShims,
   completion: async () => (await import("./verbs/completion/command.ts")).addCompletion,

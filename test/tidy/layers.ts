@@ -21,6 +21,7 @@ const ROWS = [
   "api",
   "workload",
   "sim",
+  "fleet",
 ];
 const ENTRY = ROWS.length;
 const ENTRIES = /^src\/(cli|dashboard|adapters)\//;
@@ -44,6 +45,7 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^(koffi|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
   [/^fzstd$/, /^src\/platform\/fzstd\.ts$/],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
+  [/^(bullmq|ioredis|pg)$/, /^src\/cli\/fleet\//],
   [/^(#kernels-binary|@assemblyscript\/loader)$/, /^src\/kernels\//],
 ];
 

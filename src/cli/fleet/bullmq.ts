@@ -1,0 +1,327 @@
+/**
+ * A fleet's queue on BullMQ, over Redis or over PostgreSQL: the same code, the engine that keeps the jobs differs.
+ *
+ * Invariants: a job's id in the queue follows from its own, so that submitting again adds nothing; a job that stalls is handed out
+ * again as often as it stalls, since what it does twice costs nothing but time; no password is ever printed.
+ */
+import { createHash } from "node:crypto";
+import type * as Bull from "bullmq";
+import type { Job, Queue, Worker } from "bullmq";
+import { messageOf } from "../../base/errors.ts";
+import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
+import type { Delivery, FleetCounts, FleetQueue, Handler } from "../../fleet/queue.ts";
+import type { JobRow, JobState, QueueOptions, WorkOptions } from "../../fleet/queue.ts";
+
+/** What a job holds in the queue. */
+export interface Held {
+  readonly job: FleetJob;
+  readonly spec: string;
+  readonly isCancelled?: boolean;
+}
+
+/** A job of the queue. */
+export type HeldJob = Job<Held>;
+
+interface Progress {
+  readonly worker: string;
+  readonly bytes: number;
+}
+
+/** The classes of the package, over one backend. */
+export interface Backend {
+  readonly package: typeof Bull;
+  /** For calls that shall fail soon where there is no server. */
+  queue(name: string): Queue<Held>;
+  /** For a worker, which waits for the server. */
+  worker(
+    name: string,
+    run: (job: Job<Held>, token?: string) => Promise<unknown>,
+    options: object,
+  ): Worker<Held>;
+}
+
+const states: Readonly<Record<JobState, readonly string[]>> = {
+  queued: ["waiting", "wait", "prioritized", "delayed", "paused", "waiting-children"],
+  running: ["active"],
+  done: ["completed"],
+  failed: ["failed"],
+};
+
+const BATCH = 200;
+const ELSEWHERE_MS = 1000;
+const LOOK_MS = 500;
+/** A job may stall as often as workers are killed. */
+const ANY_NUMBER = 1_000_000;
+
+function keyOf(id: string): string {
+  return `j${createHash("sha256").update(id).digest("hex").slice(0, 40)}`;
+}
+
+async function inBatches<T, R>(items: readonly T[], each: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let at = 0; at < items.length; at += BATCH)
+    results.push(...(await Promise.all(items.slice(at, at + BATCH).map(each))));
+  return results;
+}
+
+/** Resolves after so long, or when the signal aborts. */
+function wait(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, delayMs);
+    signal.addEventListener("abort", end, { once: true });
+  });
+}
+
+function progressOf(job: Job<Held>): Progress {
+  const progress = job.progress as Partial<Progress> | number;
+  const { worker = "", bytes = 0 } = typeof progress === "object" ? progress : {};
+  return { worker, bytes };
+}
+
+/** The queue. */
+export class BullQueue implements FleetQueue {
+  readonly #backend: Backend;
+  readonly #name: string;
+  readonly #options: QueueOptions;
+  readonly #queue: Queue<Held>;
+
+  constructor(backend: Backend, name: string, options: QueueOptions) {
+    this.#backend = backend;
+    this.#name = name;
+    this.#options = options;
+    this.#queue = backend.queue(name);
+    // Each call tells its own failure.
+    this.#queue.on("error", () => undefined);
+  }
+
+  async submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
+    const wanted = await inBatches(jobs, async (job) => {
+      const spec = specOf(job);
+      const other = await this.#queue.getJob(keyOf(job.id));
+      if (other?.data.spec === spec) return undefined;
+      if (other) await this.#remove(other as Job<Held>);
+      return { job, spec };
+    });
+    const added = wanted.filter((one) => one !== undefined);
+    const { attempts, backoffMs } = this.#options.retries;
+    for (let at = 0; at < added.length; at += BATCH)
+      await this.#queue.addBulk(
+        added.slice(at, at + BATCH).map(({ job, spec }) => ({
+          name: job.kind,
+          data: { job, spec },
+          opts: {
+            jobId: keyOf(job.id),
+            attempts,
+            backoff: { type: "exponential", delay: backoffMs },
+            priority: MAX_PRIORITY - job.priority + 1,
+          },
+        })),
+      );
+    return { added: added.length, known: jobs.length - added.length };
+  }
+
+  async #remove(job: Job<Held>): Promise<void> {
+    const { id } = job.data.job;
+    try {
+      await job.remove();
+    } catch {
+      throw new FleetError(
+        `job '${id}' says something else than the one of its id, which runs: cancel that first`,
+      );
+    }
+  }
+
+  async work(handler: Handler, options: WorkOptions): Promise<void> {
+    const { name, atOnce, signal, note } = options;
+    const { leaseMs, exitsIdle } = this.#options;
+    await this.#untilThere(signal, note);
+    if (signal.aborted) return;
+    const active = new Map<string, AbortController>();
+    const run = (job: Job<Held>, token = ""): Promise<unknown> =>
+      this.#carry(job, token, { handler, active, name });
+    const worker = this.#backend.worker(this.#name, run, {
+      name,
+      concurrency: atOnce,
+      lockDuration: leaseMs,
+      stalledInterval: Math.max(leaseMs / 2, 500),
+      maxStalledCount: ANY_NUMBER,
+      runRetryDelay: 1000,
+      drainDelay: 2,
+    });
+    let said = "";
+    worker.on("error", (error) => {
+      const text = messageOf(error) || (error as NodeJS.ErrnoException).code || "no answer";
+      if (text !== said) note(`the queue: ${text}`);
+      said = text;
+    });
+    const looking = setInterval(() => void this.#lookForCancelled(active), LOOK_MS * 2);
+    try {
+      await this.#untilIdle(exitsIdle, signal);
+    } finally {
+      clearInterval(looking);
+      await worker.close();
+    }
+  }
+
+  /** Until the server answers. */
+  async #untilThere(signal: AbortSignal, note: (text: string) => void): Promise<void> {
+    let said = "";
+    while (!signal.aborted) {
+      try {
+        await this.#queue.getJobCounts();
+        return;
+      } catch (error) {
+        const text = messageOf(error);
+        if (text !== said) note(`the queue does not answer: ${text}`);
+        said = text;
+        await wait(LOOK_MS * 2, signal);
+      }
+    }
+  }
+
+  /** Until the signal aborts, or nothing is left to do if that is asked for. */
+  async #untilIdle(exitsIdle: boolean, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await wait(LOOK_MS, signal);
+      if (!exitsIdle || signal.aborted) continue;
+      const isIdle = await this.counts().then(
+        async ({ queued, running }) => running === 0 && (queued === 0 || (await this.#queue.isPaused())),
+        () => false,
+      );
+      if (isIdle) return;
+    }
+  }
+
+  /** Jobs that run here and were cancelled elsewhere. What the queue does not answer is asked again. */
+  async #lookForCancelled(active: ReadonlyMap<string, AbortController>): Promise<void> {
+    for (const [key, abort] of active) {
+      const job = await this.#queue.getJob(key).catch(() => undefined);
+      if (job?.data.isCancelled) abort.abort(new Error("cancelled"));
+    }
+  }
+
+  async #carry(
+    job: Job<Held>,
+    token: string,
+    { handler, active, name }: { handler: Handler; active: Map<string, AbortController>; name: string },
+  ): Promise<unknown> {
+    const { DelayedError, UnrecoverableError, WaitingError } = this.#backend.package;
+    const key = job.id ?? "";
+    const abort = new AbortController();
+    active.set(key, abort);
+    const before = progressOf(job).bytes;
+    const keep = (bytes: number): Promise<void> =>
+      job.updateProgress({ worker: name, bytes: Math.max(before, bytes) }).catch(() => undefined);
+    let moved = 0;
+    const delivery: Delivery = {
+      job: job.data.job,
+      signal: abort.signal,
+      progress: (bytes) => {
+        moved = bytes;
+      },
+    };
+    await keep(0);
+    const telling = setInterval(() => void keep(moved), LOOK_MS * 2);
+    try {
+      if (job.data.isCancelled) throw new UnrecoverableError("cancelled");
+      const outcome = await handler(delivery);
+      if ("bytes" in outcome) await keep(outcome.bytes);
+      if (outcome.state === "done") return { bytes: outcome.bytes };
+      if (outcome.state === "failed")
+        throw outcome.isFinal ? new UnrecoverableError(outcome.error) : new Error(outcome.error);
+      if (outcome.state === "elsewhere") {
+        await job.moveToDelayed(Date.now() + ELSEWHERE_MS, token);
+        throw new DelayedError();
+      }
+      await job.moveToWait(token);
+      throw new WaitingError();
+    } finally {
+      clearInterval(telling);
+      active.delete(key);
+    }
+  }
+
+  async counts(): Promise<FleetCounts> {
+    const found = await this.#queue.getJobCounts();
+    const sum = (state: JobState): number =>
+      states[state].reduce((total, name) => total + (found[name] ?? 0), 0);
+    return { queued: sum("queued"), running: sum("running"), done: sum("done"), failed: sum("failed") };
+  }
+
+  async rows(): Promise<JobRow[]> {
+    const rows: JobRow[] = [];
+    for (const [state, jobs] of await this.#all()) {
+      for (const job of jobs) {
+        const { worker, bytes } = progressOf(job);
+        const lastError = state === "done" ? "" : (job.failedReason ?? "");
+        const attempts = job.attemptsMade + (state === "running" ? 1 : 0);
+        rows.push({ id: job.data.job.id, state, attempts, worker, bytes, lastError });
+      }
+    }
+    return rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  /** All jobs by their states. */
+  async #all(): Promise<[JobState, Job<Held>[]][]> {
+    const all: [JobState, Job<Held>[]][] = [];
+    for (const state of Object.keys(states) as JobState[]) {
+      const types = states[state].filter((name) => name !== "waiting") as Parameters<Queue["getJobs"]>[0];
+      const jobs = await this.#queue.getJobs(types, 0, -1);
+      all.push([state, jobs.filter((job) => job?.data?.job !== undefined) as Job<Held>[]]);
+    }
+    return all;
+  }
+
+  async #some(ids: readonly string[]): Promise<[JobState, Job<Held>[]][]> {
+    const jobs = await inBatches(ids, async (id) => {
+      const job = await this.#queue.getJob(keyOf(id));
+      if (!job) throw new FleetError(`there is no job '${id}'`);
+      const told = await job.getState();
+      const state = (Object.keys(states) as JobState[]).find((name) => states[name].includes(told));
+      return [state ?? "queued", [job as Job<Held>]] as [JobState, Job<Held>[]];
+    });
+    return jobs;
+  }
+
+  async cancel(ids: readonly string[] | undefined): Promise<number> {
+    let count = 0;
+    for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
+      if (state !== "queued" && state !== "running") continue;
+      await inBatches(jobs, (job) => this.#cancelOne(job));
+      count += jobs.length;
+    }
+    return count;
+  }
+
+  /** One that waits is removed; one that runs, or has just begun to, is told. */
+  async #cancelOne(job: Job<Held>): Promise<void> {
+    await job.remove().catch(() => job.updateData({ ...job.data, isCancelled: true }));
+  }
+
+  async drain(isDrained: boolean): Promise<void> {
+    await (isDrained ? this.#queue.pause() : this.#queue.resume());
+  }
+
+  async retry(ids: readonly string[] | undefined): Promise<number> {
+    let count = 0;
+    for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
+      if (state !== "failed") continue;
+      await inBatches(jobs, async (job) => {
+        const { job: what, spec } = job.data;
+        await job.updateData({ job: what, spec });
+        await job.retry("failed", { resetAttemptsMade: true });
+      });
+      count += jobs.length;
+    }
+    return count;
+  }
+
+  close(): Promise<void> {
+    return this.#queue.close();
+  }
+}

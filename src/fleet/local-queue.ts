@@ -1,0 +1,252 @@
+/**
+ * A queue in one process, with no server: what the jobs have come to is told to a journal, from which a later run goes on. The same code
+ * schedules in virtual time (test/bench/fleet-sim.ts).
+ *
+ * Invariants: of the jobs that may begin, one of the highest priority comes first, and of those the earliest submitted; a job that
+ * fails waits for its next attempt without holding a place.
+ */
+import type { Clock } from "../base/host.ts";
+import { type FleetJob, specOf } from "./jobs.ts";
+import {
+  backoffOf,
+  type Delivery,
+  type FleetCounts,
+  type FleetQueue,
+  type Handler,
+  type JobRow,
+  type JobState,
+  type Outcome,
+  type RetryPolicy,
+  type WorkOptions,
+} from "./queue.ts";
+import { Heap } from "./heap.ts";
+
+/** How long a job waits that somebody else is at, ms. */
+const ELSEWHERE_MS = 1000;
+
+/** A line of the journal: what a job has come to. */
+export interface JournalEntry {
+  readonly id: string;
+  readonly spec: string;
+  readonly state: JobState;
+  readonly attempts: number;
+  readonly bytes: number;
+  readonly error: string;
+}
+
+/** Where it is written. */
+export interface Journal {
+  /** What an earlier run wrote, the latest of each job. */
+  readonly known: ReadonlyMap<string, JournalEntry>;
+  write(entry: JournalEntry): void;
+}
+
+interface Entry {
+  readonly job: FleetJob;
+  readonly spec: string;
+  /** In which order it was submitted. */
+  readonly place: number;
+  state: JobState;
+  attempts: number;
+  bytes: number;
+  worker: string;
+  error: string;
+  /** While it runs. */
+  abort: AbortController | undefined;
+  /** Ends its wait for the next attempt. */
+  wait: (() => void) | undefined;
+}
+
+/** The queue. */
+export class LocalQueue implements FleetQueue {
+  readonly #clock: Clock;
+  readonly #journal: Journal;
+  readonly #retries: RetryPolicy;
+  readonly #entries = new Map<string, Entry>();
+  readonly #ready = new Heap<Entry>((a, b) => b.job.priority - a.job.priority || a.place - b.place);
+  readonly #counts: FleetCounts = { queued: 0, running: 0, done: 0, failed: 0 };
+  #isDrained = false;
+  #changed: () => void = () => undefined;
+
+  constructor(init: { clock: Clock; journal: Journal; retries: RetryPolicy }) {
+    this.#clock = init.clock;
+    this.#journal = init.journal;
+    this.#retries = init.retries;
+  }
+
+  submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
+    let added = 0;
+    for (const job of jobs) {
+      const spec = specOf(job);
+      const other = this.#entries.get(job.id);
+      if (other?.spec === spec) continue;
+      if (other) this.#forget(other);
+      this.#add(job, spec);
+      added += 1;
+    }
+    this.#changed();
+    return Promise.resolve({ added, known: jobs.length - added });
+  }
+
+  #forget(entry: Entry): void {
+    this.#counts[entry.state] -= 1;
+    this.#entries.delete(entry.job.id);
+    entry.wait?.();
+    entry.abort?.abort(new Error("cancelled"));
+  }
+
+  #add(job: FleetJob, spec: string): void {
+    const said = this.#journal.known.get(job.id);
+    const before = said?.spec === spec ? said : undefined;
+    const entry: Entry = {
+      job,
+      spec,
+      place: this.#entries.size,
+      state: before?.state === "done" ? "done" : "queued",
+      // Who starts a run again wants what has failed to be tried again.
+      attempts: before?.state === "failed" ? 0 : (before?.attempts ?? 0),
+      bytes: before?.bytes ?? 0,
+      worker: "",
+      error: before?.error ?? "",
+      abort: undefined,
+      wait: undefined,
+    };
+    this.#entries.set(job.id, entry);
+    this.#counts[entry.state] += 1;
+    if (entry.state === "queued") this.#ready.push(entry);
+  }
+
+  async work(handler: Handler, { name, atOnce, signal }: WorkOptions): Promise<void> {
+    const running = new Set<Promise<void>>();
+    const aborted = new Promise<void>((resolve) =>
+      signal.addEventListener("abort", () => resolve(), { once: true }),
+    );
+    while (!signal.aborted) {
+      while (running.size < atOnce && !this.#isDrained) {
+        const entry = this.#next();
+        if (!entry) break;
+        const run = this.#run(entry, handler, name).finally(() => running.delete(run));
+        running.add(run);
+      }
+      if (running.size === 0 && (this.#counts.queued === 0 || this.#isDrained)) return;
+      const changed = new Promise<void>((resolve) => (this.#changed = resolve));
+      await Promise.race([changed, aborted, ...running]);
+    }
+    await Promise.all(running);
+  }
+
+  /** The next that may begin. Those that were cancelled meanwhile are passed over. */
+  #next(): Entry | undefined {
+    for (;;) {
+      const entry = this.#ready.pop();
+      if (!entry || (entry.state === "queued" && this.#entries.get(entry.job.id) === entry)) return entry;
+    }
+  }
+
+  async #run(entry: Entry, handler: Handler, name: string): Promise<void> {
+    entry.abort = new AbortController();
+    entry.attempts += 1;
+    entry.worker = name;
+    this.#set(entry, "running");
+    const delivery: Delivery = {
+      job: entry.job,
+      signal: entry.abort.signal,
+      progress: (bytes) => {
+        entry.bytes = Math.max(entry.bytes, bytes);
+      },
+    };
+    const outcome = await handler(delivery);
+    if ("bytes" in outcome) entry.bytes = Math.max(entry.bytes, outcome.bytes);
+    entry.abort = undefined;
+    this.#ended(entry, outcome);
+  }
+
+  #ended(entry: Entry, outcome: Outcome): void {
+    if (this.#entries.get(entry.job.id) !== entry) return;
+    if (outcome.state === "done") {
+      entry.error = "";
+      return this.#set(entry, "done");
+    }
+    if (outcome.state === "failed") {
+      entry.error = outcome.error;
+      if (outcome.isFinal || entry.attempts >= this.#retries.attempts) return this.#set(entry, "failed");
+    } else entry.attempts -= 1;
+    this.#set(entry, "queued");
+    if (outcome.state === "given-back") return this.#ready.push(entry);
+    const delayMs = outcome.state === "elsewhere" ? ELSEWHERE_MS : backoffOf(this.#retries, entry.attempts);
+    entry.wait = this.#clock.timer(delayMs, () => this.#again(entry));
+  }
+
+  #again(entry: Entry): void {
+    entry.wait = undefined;
+    this.#ready.push(entry);
+    this.#changed();
+  }
+
+  #set(entry: Entry, state: JobState): void {
+    this.#counts[entry.state] -= 1;
+    this.#counts[state] += 1;
+    entry.state = state;
+    const { spec, attempts, bytes, error } = entry;
+    this.#journal.write({ id: entry.job.id, spec, state, attempts, bytes, error });
+  }
+
+  counts(): Promise<FleetCounts> {
+    return Promise.resolve({ ...this.#counts });
+  }
+
+  rows(): Promise<JobRow[]> {
+    const rows = [...this.#entries.values()].map(({ job, state, attempts, worker, bytes, error }) => ({
+      id: job.id,
+      state,
+      attempts,
+      worker,
+      bytes,
+      lastError: error,
+    }));
+    return Promise.resolve(rows);
+  }
+
+  cancel(ids: readonly string[] | undefined): Promise<number> {
+    let count = 0;
+    for (const id of ids ?? [...this.#entries.keys()]) {
+      const entry = this.#entries.get(id);
+      if (entry?.state !== "queued" && entry?.state !== "running") continue;
+      count += 1;
+      if (entry.abort) {
+        entry.abort.abort(new Error("cancelled"));
+        continue;
+      }
+      entry.wait?.();
+      entry.wait = undefined;
+      entry.error = "cancelled";
+      this.#set(entry, "failed");
+    }
+    this.#changed();
+    return Promise.resolve(count);
+  }
+
+  drain(isDrained: boolean): Promise<void> {
+    this.#isDrained = isDrained;
+    this.#changed();
+    return Promise.resolve();
+  }
+
+  retry(ids: readonly string[] | undefined): Promise<number> {
+    const wanted = [...this.#entries.values()].filter(
+      ({ job, state }) => state === "failed" && (ids?.includes(job.id) ?? true),
+    );
+    for (const entry of wanted) {
+      entry.attempts = 0;
+      this.#set(entry, "queued");
+      this.#ready.push(entry);
+    }
+    this.#changed();
+    return Promise.resolve(wanted.length);
+  }
+
+  close(): Promise<void> {
+    for (const { wait } of this.#entries.values()) wait?.();
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * What a queue of jobs is to the fleet: somebody who hands out jobs, perhaps twice, perhaps after having forgotten everything.
+ *
+ * Invariant: nothing here is relied on for a disk's content; that is the business of the fence beside each target (cli/fleet/place.ts).
+ */
+import type { FleetJob } from "./jobs.ts";
+
+/** Where a job stands. */
+export type JobState = "queued" | "running" | "done" | "failed";
+
+/** How many jobs stand where. */
+export type FleetCounts = Record<JobState, number>;
+
+/** What is known of a job. */
+export interface JobRow {
+  readonly id: string;
+  readonly state: JobState;
+  /** How often it was begun. */
+  readonly attempts: number;
+  /** Who has it, or had it last; empty: nobody yet. */
+  readonly worker: string;
+  /** Bytes that were copied or compared, all attempts together. */
+  readonly bytes: number;
+  /** Why the last attempt failed; empty: it did not. */
+  readonly lastError: string;
+}
+
+/** How an attempt came out; bytes: what all attempts moved. */
+export type Outcome =
+  | { readonly state: "done"; readonly bytes: number }
+  /** `isFinal`: another attempt would fail alike. */
+  | { readonly state: "failed"; readonly bytes: number; readonly error: string; readonly isFinal: boolean }
+  /** Somebody else is at it: no attempt, to be asked for again later. */
+  | { readonly state: "elsewhere" }
+  /** The worker ends: no attempt, to be given to another one at once. */
+  | { readonly state: "given-back"; readonly bytes: number };
+
+/** A job that is handed to a worker. */
+export interface Delivery {
+  readonly job: FleetJob;
+  /** Aborts when the job is cancelled, with the reason. */
+  readonly signal: AbortSignal;
+  /** Tells how far it is, bytes; the queue may forget it. */
+  readonly progress: (bytes: number) => void;
+}
+
+/** Carries a job out. It never rejects. */
+export type Handler = (delivery: Delivery) => Promise<Outcome>;
+
+/** How a worker takes jobs. */
+export interface WorkOptions {
+  /** Who it is. */
+  readonly name: string;
+  /** Jobs at once. */
+  readonly atOnce: number;
+  /** Aborts when the worker shall end: jobs under way are given back by the handler. */
+  readonly signal: AbortSignal;
+  /** What is worth saying of the queue: it is not there, it is back. */
+  readonly note: (text: string) => void;
+}
+
+/** How often jobs are tried. */
+export interface RetryPolicy {
+  /** Attempts in all, >= 1. */
+  readonly attempts: number;
+  /** Before the second attempt; doubled for each further one, up to `mostBackoffMs`. */
+  readonly backoffMs: number;
+}
+
+/** How a queue is used. */
+export interface QueueOptions {
+  readonly retries: RetryPolicy;
+  /** A job of a worker that is silent for so long is given to another, ms. */
+  readonly leaseMs: number;
+  /** A worker ends when nothing is left to do. */
+  readonly exitsIdle: boolean;
+}
+
+/** The longest wait between two attempts, ms. */
+export const mostBackoffMs = 300_000;
+
+/** The wait after attempt number `attempt` (1 …), ms. */
+export function backoffOf({ backoffMs }: RetryPolicy, attempt: number): number {
+  return Math.min(backoffMs * 2 ** (attempt - 1), mostBackoffMs);
+}
+
+/** A queue. Errors of its server are FleetErrors that name no password. */
+export interface FleetQueue {
+  /** Adds what it does not have; a job that says something else than the one of its id takes its place. */
+  submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }>;
+  /** Hands jobs to the handler until the signal aborts, or, with no server, nothing is left to do. */
+  work(handler: Handler, options: WorkOptions): Promise<void>;
+  counts(): Promise<FleetCounts>;
+  rows(): Promise<JobRow[]>;
+  /** Takes jobs out that wait, and ends those that run (they fail, "cancelled"). Undefined: all. Answers how many. */
+  cancel(ids: readonly string[] | undefined): Promise<number>;
+  /** Hands out no more jobs, or (false) goes on. */
+  drain(isDrained: boolean): Promise<void>;
+  /** Lets jobs that failed run again, with all their attempts. Undefined: all of those. Answers how many. */
+  retry(ids: readonly string[] | undefined): Promise<number>;
+  close(): Promise<void>;
+}
