@@ -102,7 +102,7 @@ export async function createImageIn(
   const { file: storage } = spec as { file?: NodeSpec | string };
   const inPlace = typeof storage === "object" && engine.graph.driver(storage.driver).makeInPlace;
   if (inPlace)
-    return inPlace(engine.graph, { image: spec, file: storage }, (name) =>
+    return inPlace(engine.graph, { image: spec, file: storage, exclusive: !options.overwrite }, (name) =>
       formatImage(engine, { ...spec, file: name } as CreateImageSpec, options.signal),
     );
   const file = newFileOf(engine, spec);

@@ -275,6 +275,14 @@ export interface HostHttp {
   readonly skipsTlsChecks?: boolean;
   /** Sends a GET that no cache answers, and follows redirects. Rejects when there is no answer, with the signal's reason when it aborts. */
   get(url: string, request: HttpRequest): Promise<HttpResponse>;
+  /** Sends any request; an answer that leads elsewhere is answered as it is (pages are told status 0). Absent: there are only GETs. */
+  send?(url: string, request: HttpSending): Promise<HttpResponse>;
+}
+
+/** What any request says beside its URL. */
+export interface HttpSending extends Pick<HttpRequest, "headers" | "signal"> {
+  readonly method: string;
+  readonly body?: Uint8Array<ArrayBuffer>;
 }
 
 /** A request that somebody sends. */
@@ -419,6 +427,8 @@ export interface Host {
   readonly roomBytes?: () => Promise<number | undefined>;
   /** Absent: nobody looks on. */
   readonly diagnostics?: HostDiagnostics;
+  /** A variable of the process's environment; absent: there is none. */
+  readonly environment?: (name: string) => string | undefined;
   /** Loads the platform's cryptography; absent: encrypted images are refused. */
   readonly crypto?: () => Promise<HostCrypto>;
 }

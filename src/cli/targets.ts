@@ -42,7 +42,7 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   const storage = given ? undefined : newStorage(engine.graph, target.image);
   const filename = given ? innermostFile(given) : storage?.filename;
   const format = given ? outermostFormat(engine, given) : target.format;
-  const exists = filename === undefined || (await isThere(engine.graph.host, filename));
+  const exists = await isTaken(engine, filename, given ?? storage!.file);
   if (exists && !target.force)
     throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
   if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
@@ -58,6 +58,12 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
       if (filename !== undefined && !exists) await files.remove(filename).catch(() => undefined);
     },
   };
+}
+
+/** Whether there is something already; what is neither a file nor in a store is. */
+async function isTaken({ graph }: Engine, filename: string | undefined, file: NodeSpec): Promise<boolean> {
+  if (filename !== undefined) return isThere(graph.host, filename);
+  return (await findDriver(graph, file.driver)?.store?.exists(graph, file)) ?? true;
 }
 
 function creation(

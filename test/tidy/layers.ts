@@ -43,6 +43,7 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^file-disk$/, /^src\/adapters\/file-disk\.ts$/],
   [/^random-access-storage$/, /^src\/adapters\/random-access\.ts$/],
   [/^(koffi|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],
+  [/^aws4fetch$/, /^src\/drivers\/protocol\/http\/s3\//],
   [/^fzstd$/, /^src\/platform\/fzstd\.ts$/],
   [/^@noble\/(ciphers|hashes)\//, /^src\/platform\/browser\//],
   [/^(bullmq|ioredis|pg)$/, /^src\/cli\/fleet\//],

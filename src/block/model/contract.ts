@@ -341,6 +341,17 @@ export interface MeasureResult {
   bitmapsBytes?: number;
 }
 
+/** What a protocol makes beside the place that it is to have. It is published or discarded, once. */
+export interface StoredDraft {
+  /** It, to be filled. */
+  readonly file: NodeSpec;
+  /** The name of the same. */
+  readonly name: string;
+  /** It takes its place, whole. ESTALE where something else did meanwhile, which stays. */
+  publish(): Promise<void>;
+  discard(): Promise<void>;
+}
+
 /** A disk that does not change while it is given out as an image. */
 export interface StreamSource {
   /** Bytes. */
@@ -448,9 +459,20 @@ export interface DriverType {
   makeInPlace?(
     this: void,
     graph: GraphView,
-    made: { image: { driver: string; size: number; preallocation?: unknown }; file: NodeSpec },
+    made: {
+      image: { driver: string; size: number; preallocation?: unknown };
+      file: NodeSpec;
+      /** Nothing may be there, where that can be told (EEXIST). */
+      exclusive?: boolean;
+    },
     format: (storage: ChildRef) => Promise<void>,
   ): Promise<void>;
+  /** Protocols that make storage, though no file: objects in a store. */
+  readonly store?: {
+    /** Whether something is there. */
+    exists(this: void, graph: GraphView, file: NodeSpec): Promise<boolean>;
+    draft(this: void, graph: GraphView, file: NodeSpec): Promise<StoredDraft>;
+  };
   /** Removes what `create` made (protocols; with `identity` that very file, else EBUSY); ENOENT, EAGAIN while it is open. */
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;
   /** How large a new image would become. Throws BlockError EINVAL in QEMU's words. */

@@ -17,5 +17,10 @@ export function browserHttp(): HostHttp {
     ...(base === undefined ? {} : { base }),
     get: (url, { headers, credentials, signal }) =>
       fetch(url, { headers, credentials, signal, cache: "no-store" }),
+    send: (url, { method, headers, body, signal }) => {
+      const content = body ? { body } : {};
+      const how = { credentials: "omit", cache: "no-store", redirect: "manual" } as const;
+      return fetch(url, { method, headers, signal, ...how, ...content });
+    },
   };
 }

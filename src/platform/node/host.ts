@@ -35,6 +35,7 @@ export function nodeHost(options: NodeHostOptions = {}): NodeHost {
     codecs: nodeCodecs,
     http: nodeHttp,
     httpServer: nodeHttpServer,
+    environment: (name) => process.env[name],
     diagnostics: nodeDiagnostics,
     crypto: () => Promise.resolve(nodeCrypto),
   };

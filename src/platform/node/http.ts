@@ -29,4 +29,6 @@ export const nodeHttp: HostHttp = {
     const { headers, signal, skipTlsChecks = false } = request;
     return skipTlsChecks ? getUnchecked(url, request) : fetch(url, { headers, signal, cache: "no-store" });
   },
+  send: (url, { method, headers, body, signal }) =>
+    fetch(url, { method, headers, signal, cache: "no-store", redirect: "manual", ...(body ? { body } : {}) }),
 };

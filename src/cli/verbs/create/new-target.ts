@@ -72,18 +72,29 @@ function inFile(filename: string): NodeSpec {
   return { driver: "file", filename };
 }
 
-/** Makes the image in storage that is there and keeps its place, and has `fill` fill it. */
+/** Makes the image in storage that is no file, and has `fill` fill it: in what is there, or, in a store, beside it. */
 async function inStorage(
   verb: Run,
   { name, options, doing }: NewTarget,
   { storage, fill }: { storage: NewStorage; fill: (name: string) => Promise<void> },
 ): Promise<void> {
+  const { graph } = verb.engine;
+  const draft = await graph.driver(storage.file.driver).store?.draft(graph, storage.file);
+  const make = async (): Promise<void> => {
+    try {
+      await makeImage(verb, options, draft ?? storage);
+    } catch (error) {
+      throw new Refusal(`${name}: error while ${doing}: ${told(error)}`);
+    }
+    await fill(draft?.name ?? name);
+    await draft?.publish();
+  };
   try {
-    await makeImage(verb, options, storage);
+    await make();
   } catch (error) {
-    throw new Refusal(`${name}: error while ${doing}: ${told(error)}`);
+    await draft?.discard().catch(() => undefined);
+    throw error;
   }
-  await fill(name);
 }
 
 async function refuseSources(
