@@ -143,6 +143,81 @@ function shareModules(file) {
   writeFileSync(file, shared);
 }
 
+/** Parts of the program that few runs need: scripts of their own, which it requires; each is the `late.ts` of a folder. */
+const lateFolders = { s3: "src/drivers/protocol/http/s3" };
+
+/**
+ * Builds a late script. What it imports from outside of its folder is the program's own, so that a class is the same object in both: the
+ * program leaves it in a global for the script. Answers the metafile's holder and those modules.
+ *
+ * @param {string} name
+ * @param {string} folder
+ */
+async function bundleLate(name, folder) {
+  /** @type {Set<string>} */
+  const shared = new Set();
+  /** @type {import("esbuild").Plugin} */
+  const parts = {
+    name: "parts",
+    setup(build) {
+      build.onResolve({ filter: /^\.\.?\// }, ({ path, importer, namespace }) => {
+        if (namespace !== "file" || importer.includes("node_modules")) return undefined;
+        const file = relative(root, join(dirname(importer), path));
+        if (file.startsWith(`${folder}/`)) return undefined;
+        shared.add(file);
+        return { path: file, namespace: "part" };
+      });
+      build.onLoad({ filter: /.*/, namespace: "part" }, ({ path }) => ({
+        contents: `module.exports = globalThis[Symbol.for("blockwright.parts")][${JSON.stringify(path)}];`,
+      }));
+    },
+  };
+  const built = await esbuild({
+    ...script,
+    plugins: [parts],
+    entryPoints: [{ in: `${folder}/late.ts`, out: `cli/${name}` }],
+  });
+  return { name, folder, built, shared: [...shared] };
+}
+
+/**
+ * Has the program require late scripts where it would import their modules.
+ *
+ * @param {Awaited<ReturnType<typeof bundleLate>>[]} lates
+ * @returns {import("esbuild").Plugin}
+ */
+function requiringLate(lates) {
+  return {
+    name: "late",
+    setup(build) {
+      build.onResolve({ filter: /^\.\/late\.ts$/ }, ({ importer }) => {
+        const late = lates.find(({ folder }) => dirname(relative(root, importer)) === folder);
+        return late && { path: late.name, namespace: "late" };
+      });
+      build.onResolve({ filter: /^parts:/ }, ({ path }) => ({ path: path.slice(6), namespace: "parts" }));
+      build.onResolve({ filter: /^script:/ }, ({ path }) => ({
+        path: `./${path.slice(7)}.js`,
+        external: true,
+      }));
+      build.onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
+        contents: `import "parts:${path}";\nexport * from "script:${path}";`,
+      }));
+      build.onLoad({ filter: /.*/, namespace: "parts" }, ({ path }) => {
+        const shared = lates.find(({ name }) => name === path)?.shared ?? [];
+        const imports = shared.map(
+          (file, i) => `import * as part${i} from ${JSON.stringify(join(root, file))};`,
+        );
+        const members = shared.map((file, i) => `${JSON.stringify(file)}: part${i}`);
+        const symbol = 'globalThis[Symbol.for("blockwright.parts")]';
+        return {
+          resolveDir: root,
+          contents: `${imports.join("\n")}\nObject.assign(${symbol} ??= {}, { ${members.join(", ")} });`,
+        };
+      });
+    },
+  };
+}
+
 /**
  * Leaves a module of src/ to a script that is built beside.
  *
@@ -174,9 +249,12 @@ async function bundleProgram() {
     define: { ...common.define, "import.meta.url": "ownUrl" },
     banner: { js: 'const ownUrl = require("node:url").pathToFileURL(__filename).href;' },
   };
+  const lates = await Promise.all(
+    Object.entries(lateFolders).map(([name, folder]) => bundleLate(name, folder)),
+  );
   const program = await esbuild({
     ...own,
-    plugins: [simScript, fleetScript],
+    plugins: [simScript, fleetScript, requiringLate(lates)],
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
   shareModules(join(out, "cli", "program.js"));
@@ -204,7 +282,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return /** @type {const} */ ([program, sim, fleet, launcher]);
+  return [program, sim, fleet, launcher, ...lates.map(({ built }) => built)];
 }
 
 /**

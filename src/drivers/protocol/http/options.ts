@@ -42,11 +42,6 @@ export interface HttpOptions {
   manifest: string | Uint8Array | undefined;
 }
 
-/** Default unit of requests, bytes. */
-export const HTTP_CLUSTER_BYTES = 64 * KiB;
-/** Most bytes of one request that joins several clusters. */
-export const HTTP_MAX_REQUEST_BYTES = MiB;
-
 function oneOf<T extends string>(spec: NodeSpec, name: string, values: readonly T[], byDefault: T): T {
   const value = stringOption(spec, name) ?? byDefault;
   const found = values.find((one) => one === value);

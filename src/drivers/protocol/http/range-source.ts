@@ -10,7 +10,7 @@ import { ask } from "./account.ts";
 import { type Attempt, FinalError } from "./attempts.ts";
 import { PieceWriter, discardBody, eachChunk } from "./body.ts";
 import type { HttpOptions } from "./options.ts";
-import { HTTP_MAX_REQUEST_BYTES } from "./options.ts";
+import { HTTP_MAX_REQUEST_BYTES } from "./sizes.ts";
 import { type Version, badAnswer, checkHead, checkVersion } from "./validate.ts";
 
 /** What is known of the version that is read; ETag and date as far as the server has told them yet. */

@@ -41,13 +41,13 @@ export const s3: DriverType = {
   namedBy: ["url", "bucket", "key", "endpoint", "region", "path-style", "etag"],
   parseName: parseS3Name,
   plainName: plainS3Name,
-  open: async (context, spec) => (await import("./open.ts")).openS3(context, spec),
+  open: async (context, spec) => (await import("./late.ts")).openS3(context, spec),
   makeInPlace: async (graph, made, format) => {
-    await (await import("./make.ts")).makeDisk(graph, made);
+    await (await import("./late.ts")).makeDisk(graph, made);
     await makeInPlace(graph, made, format);
   },
   store: {
-    exists: async (graph, file) => (await import("./make.ts")).objectExists(graph, file),
-    draft: async (graph, file) => (await import("./make.ts")).draftOf(graph, file),
+    exists: async (graph, file) => (await import("./late.ts")).objectExists(graph, file),
+    draft: async (graph, file) => (await import("./late.ts")).draftOf(graph, file),
   },
 };

@@ -1,0 +1,3 @@
+/** What talks to an object store: loaded when the first of its disks is opened or made. A script of its own beside the program. */
+export { draftOf, makeDisk, objectExists } from "./make.ts";
+export { openS3 } from "./open.ts";
