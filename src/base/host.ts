@@ -243,6 +243,8 @@ export interface HostCodecs {
   deflateRaw(input: Uint8Array, limit: number, level?: number): Promise<Uint8Array | undefined>;
   /** Decompresses `input`, exactly one frame, into `output`; EIO if it holds more. Returns the bytes written. */
   decompressZstd?: (input: Uint8Array, output: Uint8Array) => Promise<number>;
+  /** Decompresses what comes piece by piece, frames one after the other. ENOTSUP without a decoder. */
+  zstdStream?: (input: ReadableStream<Uint8Array>) => AsyncIterable<Uint8Array>;
   /** Makes one frame; undefined if it would not be smaller than `limit` bytes. `level`: 1 … 22. ENOTSUP without a compressor. */
   compressZstd?: (input: Uint8Array, limit: number, level?: number) => Promise<Uint8Array | undefined>;
 }
@@ -374,6 +376,8 @@ export interface HostCrypto {
   /** AES; the key has 16, 24 or 32 bytes. */
   aes(key: Uint8Array): HostBlockCipher;
   hash(name: HashName, data: Uint8Array): Uint8Array;
+  /** Hashes what comes piece by piece; absent: only what is there as a whole can be hashed. */
+  hasher?(name: HashName): { update(bytes: Uint8Array): void; digest(): Uint8Array };
   pbkdf2(request: Pbkdf2Request): Promise<Uint8Array>;
 }
 

@@ -16,6 +16,7 @@ import { checkedQcow2 } from "./format/qcow2/checked.ts";
 import { raw } from "./format/raw.ts";
 import { blob } from "./protocol/blob.ts";
 import { http, https } from "./protocol/http/index.ts";
+import { oci } from "./protocol/http/oci/index.ts";
 import { s3 } from "./protocol/http/s3/index.ts";
 import { memory } from "./protocol/memory.ts";
 import { nullAio, nullCo } from "./protocol/null-co.ts";
@@ -32,6 +33,7 @@ export const portableDrivers: readonly DriverType[] = [
   http,
   https,
   s3,
+  oci,
   blkdebug,
   blkverify,
   compress,

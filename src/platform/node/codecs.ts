@@ -4,6 +4,7 @@
  * 4 KiB, the largest memory level, the default compression level. Source: RFC 1951, qcow2's compressed clusters.
  */
 import type { HostCodecs } from "../../base/host.ts";
+import { zstdStreamByPackage } from "../fzstd.ts";
 import { DecodePool } from "./decode-pool.ts";
 import { nodeError } from "./errors.ts";
 import { nodeZstd, zlib } from "./zstd.ts";
@@ -67,6 +68,7 @@ export function codecsOf(pool: DecodePool): HostCodecs & typeof nodeZstd {
 /** Node's own codecs, each call on its thread pool. Malformed input is EIO. */
 export const plainCodecs: HostCodecs & typeof nodeZstd = {
   ...nodeZstd,
+  zstdStream: zstdStreamByPackage,
   inflateRaw: inflateByZlib,
   deflateRaw(input, limit, level) {
     if (limit <= 1) return Promise.resolve(undefined);

@@ -48,6 +48,10 @@ export const nodeCrypto: HostCrypto = {
       throw missing(name, cause);
     }
   },
+  hasher(name) {
+    const hash = crypto().createHash(name);
+    return { update: (bytes) => void hash.update(bytes), digest: () => own(hash.digest()) };
+  },
   pbkdf2({ hash, secret, salt, iterations, bytes }) {
     return new Promise((resolve, reject) => {
       // An unknown hash is thrown at once, which rejects.

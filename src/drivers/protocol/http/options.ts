@@ -9,6 +9,7 @@ import { isPowerOfTwo } from "../../../base/ranges.ts";
 import type { NodeSpec, OpenContext } from "../../../block/model/contract.ts";
 import { optionError, sizeOption, stringOption } from "../../../block/model/options.ts";
 import { type Account, accountOptions } from "./account.ts";
+import { numberWithin } from "./numbers.ts";
 import type { TypeOf } from "../../../wire/qapi/index.ts";
 import { valuesOf } from "../../../wire/qapi/option-types.ts";
 
@@ -47,16 +48,6 @@ function oneOf<T extends string>(spec: NodeSpec, name: string, values: readonly 
   const found = values.find((one) => one === value);
   if (found === undefined) throw optionError(`Parameter '${name}' does not accept value '${value}'`);
   return found;
-}
-
-function within(
-  spec: NodeSpec,
-  name: string,
-  range: { byDefault: number; least: number; most: number },
-): number {
-  const value = sizeOption(spec, name) ?? range.byDefault;
-  if (value >= range.least && value <= range.most) return value;
-  throw optionError(`Parameter '${name}' expects a number from ${range.least} to ${range.most}`);
 }
 
 function powerOfTwo(spec: NodeSpec, name: string): number | undefined {
@@ -114,7 +105,7 @@ export function httpOptions(
   const clusterBytes = powerOfTwo(spec, "cluster-size");
   if (partBytes !== undefined && clusterBytes !== undefined)
     throw optionError("Parameter 'cluster-size' cannot be used together with 'parts'");
-  const timeoutMs = within(spec, "timeout", { byDefault: 5, least: 1, most: 86_400 }) * 1000;
+  const timeoutMs = numberWithin(spec, "timeout", { byDefault: 5, least: 1, most: 86_400 }) * 1000;
   return {
     url: urlOption(spec, http.base),
     size: sizeOption(spec, "size"),
@@ -123,16 +114,20 @@ export function httpOptions(
     credentials: oneOf(spec, "credentials", valuesOf("HttpCredentials"), "omit"),
     account: accountOptions(spec, context, http),
     clusterBytes,
-    cacheBytes: within(spec, "cache-size", { byDefault: 8 * MiB, least: 0, most: limits.httpMaxCacheBytes }),
-    readaheadBytes: within(spec, "readahead", {
+    cacheBytes: numberWithin(spec, "cache-size", {
+      byDefault: 8 * MiB,
+      least: 0,
+      most: limits.httpMaxCacheBytes,
+    }),
+    readaheadBytes: numberWithin(spec, "readahead", {
       byDefault: 256 * KiB,
       least: 0,
       most: limits.httpMaxCacheBytes,
     }),
     timeoutMs,
-    deadlineMs: within(spec, "deadline", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
-    retries: within(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
-    connections: within(spec, "connections", { byDefault: 4, least: 1, most: 16 }),
+    deadlineMs: numberWithin(spec, "deadline", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
+    retries: numberWithin(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
+    connections: numberWithin(spec, "connections", { byDefault: 4, least: 1, most: 16 }),
     partBytes,
     manifest: spec["manifest"] instanceof Uint8Array ? spec["manifest"] : stringOption(spec, "manifest"),
   };

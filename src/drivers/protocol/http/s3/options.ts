@@ -9,8 +9,9 @@ import type { Host } from "../../../../base/host.ts";
 import { KiB, MiB, limits } from "../../../../base/limits.ts";
 import { isPowerOfTwo } from "../../../../base/ranges.ts";
 import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
-import { booleanOption, optionError, sizeOption, stringOption } from "../../../../block/model/options.ts";
+import { optionError, sizeOption, stringOption } from "../../../../block/model/options.ts";
 import type { Patience } from "../attempts.ts";
+import { flagOption, numberWithin, withNumbers } from "../numbers.ts";
 import { type ObjectPlace, placeOf, urlOf } from "./names.ts";
 
 /** Who asks. */
@@ -52,16 +53,6 @@ export const CHUNK_BYTES = MiB;
 export const PART_BYTES = 8 * MiB;
 
 type Graph = Pick<GraphView, "secrets" | "host">;
-
-function numberOption(
-  spec: NodeSpec,
-  name: string,
-  range: { byDefault: number; least: number; most: number },
-): number {
-  const value = sizeOption(spec, name) ?? range.byDefault;
-  if (value >= range.least && value <= range.most) return value;
-  throw optionError(`Parameter '${name}' expects a number from ${range.least} to ${range.most}`);
-}
 
 function environment(host: Host, ...names: readonly string[]): string | undefined {
   for (const name of names) {
@@ -127,13 +118,6 @@ function chunkOption(spec: NodeSpec): number | undefined {
   throw optionError("Parameter 'chunk-size' expects a power of two from 64 KiB to 512 MiB");
 }
 
-/** Names give flags as text. */
-function pathStyleOption(spec: NodeSpec): boolean | undefined {
-  const value = spec["path-style"];
-  if (value === "on" || value === "true") return true;
-  return value === "off" || value === "false" ? false : booleanOption(spec, "path-style");
-}
-
 /** The options that say where the store is. */
 export function storeOptions(spec: NodeSpec, graph: Graph): StoreOptions {
   const endpoint = endpointOption(spec, graph.host);
@@ -146,17 +130,19 @@ export function storeOptions(spec: NodeSpec, graph: Graph): StoreOptions {
   return {
     endpoint: endpoint ?? `https://s3.${region}.amazonaws.com`,
     region,
-    pathStyle: pathStyleOption(spec) ?? endpoint !== undefined,
+    pathStyle: flagOption(spec, "path-style") ?? endpoint !== undefined,
     credentials: credentialsOption(spec, graph),
-    timeoutMs: numberOption(spec, "timeout", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
-    deadlineMs: numberOption(spec, "deadline", { byDefault: 60, least: 1, most: 86_400 }) * 1000,
-    retries: numberOption(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
+    timeoutMs: numberWithin(spec, "timeout", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
+    deadlineMs: numberWithin(spec, "deadline", { byDefault: 60, least: 1, most: 86_400 }) * 1000,
+    retries: numberWithin(spec, "retries", { byDefault: 3, least: 0, most: 100 }),
   };
 }
 
 /** Reads all options. EINVAL. */
 export function s3Options(given: NodeSpec, graph: Graph): S3Options {
-  const spec = withNumbers(given);
+  const spec = withNumbers(given, [
+    ...["chunk-size", "cache-size", "readahead", "connections", "timeout", "deadline", "retries"],
+  ]);
   const place = placeOption(spec);
   const most = limits.httpMaxCacheBytes;
   return {
@@ -166,29 +152,8 @@ export function s3Options(given: NodeSpec, graph: Graph): S3Options {
     form: formOption(spec),
     chunkBytes: chunkOption(spec),
     etag: stringOption(spec, "etag"),
-    cacheBytes: numberOption(spec, "cache-size", { byDefault: 32 * MiB, least: 0, most }),
-    readaheadBytes: numberOption(spec, "readahead", { byDefault: MiB, least: 0, most }),
-    connections: numberOption(spec, "connections", { byDefault: 4, least: 1, most: 64 }),
+    cacheBytes: numberWithin(spec, "cache-size", { byDefault: 32 * MiB, least: 0, most }),
+    readaheadBytes: numberWithin(spec, "readahead", { byDefault: MiB, least: 0, most }),
+    connections: numberWithin(spec, "connections", { byDefault: 4, least: 1, most: 64 }),
   };
-}
-
-const UNITS: Readonly<Record<string, number>> = { "": 1, K: KiB, M: MiB, G: MiB * KiB };
-
-/** Numbers that a name gave as text. */
-function withNumbers(spec: NodeSpec): NodeSpec {
-  const read: Record<string, unknown> = { ...spec };
-  for (const name of [
-    "chunk-size",
-    "cache-size",
-    "readahead",
-    "connections",
-    "timeout",
-    "deadline",
-    "retries",
-  ]) {
-    const [, digits, unit = ""] = /^(\d{1,15})([KMG]?)$/i.exec(String(spec[name])) ?? [];
-    if (typeof spec[name] === "string" && digits !== undefined)
-      read[name] = Number(digits) * UNITS[unit.toUpperCase()]!;
-  }
-  return read as NodeSpec;
 }
