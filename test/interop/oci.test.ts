@@ -244,7 +244,17 @@ describe.skipIf(!hasRegistry)("docker-registry and skopeo", () => {
     execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", image, "2G"]);
     mkdirSync(scratch.at("root/etc"), { recursive: true });
     writeFileSync(scratch.at("root/etc/os-release"), OS_RELEASE);
-    execFileSync("mke2fs", ["-q", "-t", "ext4", "-d", scratch.at("root"), scratch.at("fs.raw"), "64M"]);
+    execFileSync("mke2fs", [
+      "-q",
+      "-t",
+      "ext4",
+      "-b",
+      "4096",
+      "-d",
+      scratch.at("root"),
+      scratch.at("fs.raw"),
+      "64M",
+    ]);
     const where = execFileSync("debugfs", ["-R", "blocks /etc/os-release", scratch.at("fs.raw")], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "ignore"],
