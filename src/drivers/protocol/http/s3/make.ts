@@ -10,18 +10,11 @@ import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
 import { settleAll } from "../../../../base/signals.ts";
 import type { GraphView, NodeSpec, StoredDraft } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
-import {
-  type Condition,
-  conditionHeaders,
-  deleteObject,
-  DRAFT_HEADER,
-  listKeys,
-  putObject,
-  statObject,
-  Store,
-} from "./client.ts";
+import { type Condition, conditionHeaders, Store } from "./client.ts";
+import { deleteObject, DRAFT_HEADER, listKeys, putObject, statObject } from "./objects.ts";
 import { isHeadType, partPlace } from "./format.ts";
-import { IndexMap, putHead, randomName, readHead } from "./index-map.ts";
+import { putHead, randomName, readHead } from "./heads.ts";
+import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
 import { CHUNK_BYTES, PART_BYTES, type S3Options, s3Options } from "./options.ts";
 

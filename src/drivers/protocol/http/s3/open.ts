@@ -14,9 +14,11 @@ import type { HttpOptions } from "../options.ts";
 import { Pace } from "../pace.ts";
 import { RangeSource } from "../range-source.ts";
 import { ChunkDriver } from "./chunk-driver.ts";
-import { statObject, Store } from "./client.ts";
+import { Store } from "./client.ts";
+import { statObject } from "./objects.ts";
 import { isHeadType } from "./format.ts";
-import { IndexMap, readHead } from "./index-map.ts";
+import { readHead } from "./heads.ts";
+import { IndexMap } from "./index-map.ts";
 import { type S3Options, s3Options } from "./options.ts";
 
 /** Unit of requests of ranges, bytes. */
