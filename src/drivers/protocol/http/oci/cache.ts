@@ -7,10 +7,9 @@
  */
 import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
 import type { Host, HostFile, HttpResponse } from "../../../../base/host.ts";
-import { SECTOR_SIZE, limits } from "../../../../base/limits.ts";
-import { alignUp } from "../../../../base/ranges.ts";
-import type { BlockDriver, BlockStatus, NodeView } from "../../../../block/model/contract.ts";
+import { limits } from "../../../../base/limits.ts";
 import { inHex } from "./digest.ts";
+import { Forward } from "./forward.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { OciOptions } from "./options.ts";
 import type { Registry } from "./registry.ts";
@@ -38,9 +37,6 @@ interface Index {
   readonly size: number;
   readonly data: string;
 }
-
-/** Bytes of a piece that is left out where it is all zeroes. */
-const HOLE = 4096;
 
 function folderOf({ host, options }: Wanted): string {
   const home = host.environment?.("HOME");
@@ -171,97 +167,4 @@ async function* unpacked(
   if (!zstdStream)
     throw blockError("ENOTSUP", "open", "This platform reads no layers that zstd has compressed");
   yield* zstdStream(watched);
-}
-
-/** Reads a stream forward. */
-class Forward {
-  readonly #pieces: AsyncIterator<Uint8Array>;
-  #piece: Uint8Array = new Uint8Array(0);
-  /** Where the piece begins. */
-  #at = 0;
-
-  constructor(pieces: AsyncIterable<Uint8Array>) {
-    this.#pieces = pieces[Symbol.asyncIterator]();
-  }
-
-  async #next(): Promise<boolean> {
-    const next = await this.#pieces.next();
-    if (next.done) return false;
-    this.#at += this.#piece.byteLength;
-    this.#piece = next.value;
-    return true;
-  }
-
-  /** The next bytes that are there, from `offset` on, at most so many. Undefined: the stream has ended. */
-  async #some(offset: number, most: number): Promise<Uint8Array | undefined> {
-    while (offset >= this.#at + this.#piece.byteLength) if (!(await this.#next())) return undefined;
-    return this.#piece.subarray(offset - this.#at, offset - this.#at + most);
-  }
-
-  async read(offset: number, bytes: number): Promise<Uint8Array> {
-    const buffer = new Uint8Array(bytes);
-    // An archive may end without its last blocks: they are zeroes.
-    for (let done = 0; done < bytes;) {
-      const some = await this.#some(offset + done, bytes - done);
-      if (!some) break;
-      buffer.set(some, done);
-      done += some.byteLength;
-    }
-    return buffer;
-  }
-
-  /** Writes a member's content into a file; runs of zeroes are left out. */
-  async copy({ offset, size }: Member, file: HostFile): Promise<void> {
-    for (let done = 0; done < size;) {
-      const most = Math.min(size - done, HOLE - (done % HOLE));
-      const some = await this.#some(offset + done, most);
-      if (!some) throw blockError("EIO", "open", "the layer ends in the middle of the disk");
-      if (some.some((byte) => byte !== 0)) await file.write(some, done);
-      done += some.byteLength;
-    }
-    await file.truncate(size);
-  }
-
-  async end(): Promise<void> {
-    while (await this.#next());
-  }
-}
-
-/** A disk in a file of the cache. */
-export class CachedDriver implements BlockDriver {
-  readonly #node: NodeView;
-  readonly #disk: CachedDisk;
-  readonly #closeRest: () => void;
-
-  constructor(node: NodeView, disk: CachedDisk, closeRest: () => void) {
-    this.#node = node;
-    this.#disk = disk;
-    this.#closeRest = closeRest;
-  }
-
-  length(): number {
-    return alignUp(this.#disk.size, SECTOR_SIZE);
-  }
-
-  async pread(offset: number, buffer: Uint8Array): Promise<void> {
-    const count = await this.#disk.file.read(buffer, offset);
-    buffer.fill(0, count);
-  }
-
-  async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
-    const extent = await this.#disk.file.extentAt(offset);
-    const data = extent?.data ?? true;
-    const map = { node: this.#node, offset };
-    return { bytes: Math.min(bytes, extent?.bytes ?? bytes), data, zero: !data, allocated: true, map };
-  }
-
-  setReadOnly(readOnly: boolean): Promise<void> {
-    if (readOnly) return Promise.resolve();
-    return Promise.reject(blockError("EACCES", "reopen", "an image in a registry is not written in place"));
-  }
-
-  async close(): Promise<void> {
-    this.#closeRest();
-    await this.#disk.file.close();
-  }
 }

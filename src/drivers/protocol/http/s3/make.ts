@@ -6,22 +6,16 @@
  * Invariants: until then what was at the place is there, and it is replaced only if it still is the one that was there when the draft was begun;
  * of two drafts for one place one wins, and the other is ESTALE. A draft that was not published is removed.
  */
-import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
-import { settleAll } from "../../../../base/signals.ts";
+import { blockError } from "../../../../base/errors.ts";
 import type { GraphView, NodeSpec, StoredDraft } from "../../../../block/model/contract.ts";
-import { bodyText, elements, storeError } from "./answers.ts";
-import { type Condition, conditionHeaders, Store } from "./client.ts";
-import { deleteObject, DRAFT_HEADER, listKeys, putObject, statObject } from "./objects.ts";
+import { type Condition, Store } from "./client.ts";
+import { deleteObject, listKeys, statObject } from "./objects.ts";
+import { atOnce, publishDisk, publishObject } from "./publish.ts";
 import { isHeadType, partPlace } from "./format.ts";
-import { putHead, randomName, readHead } from "./heads.ts";
-import { IndexMap } from "./index-map.ts";
-import { encodedKey, type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
+import { putHead, randomName } from "./heads.ts";
+import { type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
 import { CHUNK_BYTES, PART_BYTES, type S3Options, s3Options } from "./options.ts";
 
-/** Parts of an object, at most. */
-const MOST_PARTS = 10_000;
-/** Requests at once. */
-const AT_ONCE = 8;
 /** Parts but the last have so many bytes at least. */
 const LEAST_PART_BYTES = 5 * 2 ** 20;
 
@@ -42,17 +36,6 @@ async function withStore<T>(
 /** Whether there is an object of that name. */
 export function objectExists(graph: GraphView, file: NodeSpec): Promise<boolean> {
   return withStore(graph, file, async (store, { place }) => (await statObject(store, place)) !== undefined);
-}
-
-async function atOnce<T>(items: readonly T[], body: (item: T, i: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next < items.length) {
-      const i = next++;
-      await body(items[i]!, i);
-    }
-  };
-  await settleAll(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
 }
 
 /** Removes whatever has a key that begins so. */
@@ -127,154 +110,4 @@ export async function draftOf(graph: GraphView, file: NodeSpec): Promise<StoredD
       }),
     discard: () => withStore(graph, file, (store) => removeAll(store, draft)),
   };
-}
-
-interface Publishing {
-  readonly store: Store;
-  readonly place: ObjectPlace;
-  readonly draft: ObjectPlace;
-  readonly condition: Condition;
-  readonly graph: GraphView;
-}
-
-function lostRace(place: ObjectPlace, cause: unknown): BlockError {
-  const message = `${urlOf(place)}: another writer has made or changed it meanwhile; it is as that one left it`;
-  return new BlockError({ code: "ESTALE", op: "create", message, cause });
-}
-
-async function indexOf({ store, draft, graph }: Publishing): Promise<IndexMap> {
-  const read = await readHead(store, draft);
-  if (!read) throw blockError("ESTALE", "create", `${urlOf(draft)}: it is no draft any more`);
-  return new IndexMap(store, draft, { read, host: graph.host });
-}
-
-/** Has the store copy an object, or its beginning. */
-async function copied(
-  store: Store,
-  {
-    from,
-    to,
-    query = {},
-    headers = {},
-  }: {
-    from: ObjectPlace;
-    to: ObjectPlace;
-    query?: Record<string, string>;
-    headers?: Record<string, string>;
-  },
-): Promise<string> {
-  const source = { "x-amz-copy-source": `/${from.bucket}/${encodedKey(from.key)}`, ...headers };
-  return store.request({ method: "PUT", place: to, query, headers: source }, async (response) => {
-    const xml = await bodyText(response);
-    const [etag] = elements(xml, "ETag");
-    if (etag !== undefined) return etag;
-    throw storeError({ what: urlOf(to), status: 503, code: elements(xml, "Code")[0] ?? "" });
-  });
-}
-
-/** The draft's chunks become the disk's: copied by the store, and then the head. */
-async function publishDisk(made: Publishing): Promise<void> {
-  const { store, place, draft, condition } = made;
-  const read = await readHead(store, draft);
-  if (!read) throw blockError("ESTALE", "create", `${urlOf(draft)}: it is no draft any more`);
-  const prefix = partPlace(draft, "").key;
-  const keys = await listKeys(store, { bucket: draft.bucket, key: prefix });
-  await atOnce(keys, async (key) => {
-    const to = partPlace(place, key.slice(prefix.length));
-    await copied(store, { from: { bucket: draft.bucket, key }, to });
-  });
-  try {
-    await putHead(store, place, { head: read.head, condition });
-  } catch (error) {
-    if (errnoOf(error) !== "ESTALE") throw error;
-    await atOnce(keys, (key) => deleteObject(store, partPlace(place, key.slice(prefix.length))));
-    throw lostRace(place, error);
-  }
-}
-
-/** The draft's chunks are joined to one object. */
-async function publishObject(made: Publishing): Promise<void> {
-  const { store, place, draft, condition } = made;
-  const index = await indexOf(made);
-  if (index.chunks > MOST_PARTS)
-    throw blockError(
-      "EFBIG",
-      "create",
-      `${urlOf(place)}: an object has ${MOST_PARTS} parts at most; give a larger 'chunk-size'`,
-    );
-  if (index.size === 0) {
-    await putObject(store, place, { body: new Uint8Array(0), condition });
-    return;
-  }
-  const upload = await beginUpload(store, place, draft.key);
-  try {
-    const parts = await copyParts(made, { index, upload });
-    await complete(made, { upload, parts });
-  } catch (error) {
-    const query = { uploadId: upload };
-    await store
-      .request({ method: "DELETE", place, query, fine: [200, 204, 404] }, bodyText)
-      .catch(() => undefined);
-    throw error;
-  }
-}
-
-async function beginUpload(store: Store, place: ObjectPlace, draft: string): Promise<string> {
-  const headers = { "Content-Type": "application/octet-stream", [DRAFT_HEADER]: encodedKey(draft) };
-  return store.request({ method: "POST", place, query: { uploads: "" }, headers }, async (response) => {
-    const [upload] = elements(await bodyText(response), "UploadId");
-    if (upload !== undefined) return upload;
-    throw blockError("EIO", "create", `${urlOf(place)}: the store begins no upload`);
-  });
-}
-
-/** Copies each chunk as a part; answers the parts' ETags. */
-async function copyParts(
-  { store, place, draft }: Publishing,
-  { index, upload }: { index: IndexMap; upload: string },
-): Promise<string[]> {
-  const zeroes = partPlace(draft, "zeroes");
-  let zeroesThere: Promise<unknown> | undefined;
-  const parts: string[] = [];
-  await atOnce(Array.from({ length: index.chunks }), async (_none, chunk) => {
-    const name = await index.get(chunk);
-    const bytes = Math.min(index.chunkBytes, index.size - chunk * index.chunkBytes);
-    if (name === null) {
-      const body = new Uint8Array(Math.min(index.chunkBytes, index.size));
-      await (zeroesThere ??= putObject(store, zeroes, { body, condition: { over: "anything" } }));
-    }
-    const from = name === null ? zeroes : partPlace(draft, name);
-    const isPartOfZeroes = name === null && bytes < Math.min(index.chunkBytes, index.size);
-    parts[chunk] = await copied(store, {
-      ...{ from, to: place, query: { partNumber: String(chunk + 1), uploadId: upload } },
-      headers: isPartOfZeroes ? { "x-amz-copy-source-range": `bytes=0-${bytes - 1}` } : {},
-    });
-  });
-  return parts;
-}
-
-async function complete(
-  { store, place, draft, condition }: Publishing,
-  { upload, parts }: { upload: string; parts: readonly string[] },
-): Promise<void> {
-  const rows = parts.map(
-    (etag, i) =>
-      `<Part><PartNumber>${i + 1}</PartNumber><ETag>${etag.replaceAll('"', "&quot;")}</ETag></Part>`,
-  );
-  const xml = `<CompleteMultipartUpload>${rows.join("")}</CompleteMultipartUpload>`;
-  const body = new TextEncoder().encode(xml);
-  const request = { method: "POST", place, query: { uploadId: upload }, body } as const;
-  const headers = { ...conditionHeaders(condition), "Content-Type": "application/xml" };
-  try {
-    await store.request({ ...request, headers }, async (response) => {
-      const answer = await bodyText(response);
-      if (/<CompleteMultipartUploadResult[\s>]/.test(answer)) return;
-      throw storeError({ what: urlOf(place), status: 503, code: elements(answer, "Code")[0] ?? "" });
-    });
-  } catch (error) {
-    // A try whose answer was lost may have done it.
-    if ((await statObject(store, place).catch(() => undefined))?.draft === encodedKey(draft.key)) return;
-    if (errnoOf(error) === "ESTALE") throw lostRace(place, error);
-    throw error;
-  }
 }
