@@ -2,14 +2,23 @@
 //
 //   assembly/  --asc-->      build/kernels.wasm, build/inflate.wasm (assembly/decode, for threads that decompress)
 //   the binary --base64-->   build/generated/kernels-binary.{js,d.ts}   (imported as "#kernels-binary")
-//   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/chunks/; build/cli/{main,program}.js
+//   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/chunks/; build/cli/{main,program}.js; build/dashboard/
 //   the program's table of options --> build/man/*.1
 //   src/       --tsc-->      build/types/**/*.d.ts
 //
 // The library's entries are bundled in one go with shared chunks, so a class such as BlockError is the same object
 // whichever entry it was imported from. The program is a process of its own, and a bundle of its own. `--kernels` stops after the first two steps. Nothing here reads the network.
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createHash } from "node:crypto";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -98,7 +107,7 @@ const common = /** @type {const} */ ({
 });
 
 /** Packages that are found where the library is installed; @noble/hashes is bundled. */
-const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-access-storage"];
+const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-access-storage", "ws"];
 /** Of those, what only a fleet's queue asks for. */
 export const queues = ["bullmq", "ioredis", "pg"];
 
@@ -303,10 +312,33 @@ function licenses(inputs) {
   writeFileSync(join(out, "THIRD-PARTY-LICENSES.txt"), texts.join("\n---\n\n"));
 }
 
+/** The daemon's dashboard: a page that it serves. */
+async function bundleDashboard() {
+  const folder = join(out, "dashboard");
+  const { metafile } = await esbuild({
+    ...script,
+    format: "esm",
+    platform: "browser",
+    define: {},
+    supported: {},
+    outdir: "build/dashboard",
+    entryPoints: [
+      { in: "src/dashboard/daemon/page.ts", out: "page" },
+      { in: "src/dashboard/daemon/daemon.css", out: "page" },
+    ],
+  });
+  copyFileSync(join(root, "src", "dashboard", "daemon", "index.html"), join(folder, "index.html"));
+  return metafile;
+}
+
 /** Bundles the entries; then removes chunks of earlier builds. */
 async function bundle() {
-  const [library, program] = await Promise.all([bundleLibrary(), bundleProgram()]);
-  const metafiles = [library, ...program].map(({ metafile }) => metafile);
+  const [library, program, dashboard] = await Promise.all([
+    bundleLibrary(),
+    bundleProgram(),
+    bundleDashboard(),
+  ]);
+  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), dashboard];
   const kept = new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs)));
   rmSync(join(out, "cli", "chunks"), { recursive: true, force: true });
   const chunks = join(out, "chunks");

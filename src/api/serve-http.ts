@@ -10,6 +10,7 @@ import type { BlockBackend } from "../block/graph/backend.ts";
 import { exportsOf } from "../export/exports.ts";
 import { answerOf, type ServedDisk } from "../server/http/answer.ts";
 import { checkReach } from "../server/nbd/address.ts";
+import { bracketed, namesOf } from "../server/web/access.ts";
 import type { CallOptions, Node } from "./node.ts";
 import { callOptions, checkNodes, optionsOf } from "./options.ts";
 
@@ -85,10 +86,10 @@ export async function serveHttp(node: Node, options: ServeHttpOptions): Promise<
       const listening = await httpServer.listen(
         { host, port },
         async (request) => withBody(answerOf(request, disk), backend),
-        (now) => (clients = now),
+        { onClients: (now) => (clients = now) },
       );
       for (const one of namesOf(host, listening.port)) names.add(one);
-      url = `http://${host.includes(":") ? `[${host}]` : host}:${listening.port}/${encodeURIComponent(name)}`;
+      url = `http://${bracketed(host)}:${listening.port}/${encodeURIComponent(name)}`;
       close = () => listening.close();
       return {
         get users() {
@@ -134,12 +135,6 @@ async function* pieces(
     await backend.pread(at, buffer);
     yield buffer;
   }
-}
-
-/** What clients call a server of this address in their requests. */
-function namesOf(host: string, port: number): string[] {
-  const names = [host.includes(":") ? `[${host}]` : host, "localhost", "127.0.0.1", "[::1]"];
-  return names.flatMap((name) => [`${name}:${port}`, ...(port === 80 ? [name] : [])]);
 }
 
 function readAddress(text: string): { host: string; port: number } {

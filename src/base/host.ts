@@ -306,13 +306,28 @@ export interface HttpOutgoing {
 /** Answers requests. Where it rejects, the connection ends. */
 export type HttpHandler = (request: HttpIncoming) => Promise<HttpOutgoing>;
 
+/** Who takes a WebSocket. */
+export interface SocketTaker {
+  /** Messages are sent as text; else as bytes. */
+  readonly isText: boolean;
+  accept(connection: HostConnection): void;
+}
+
+/** What an HTTP server does beside answering. */
+export interface HttpListenOptions {
+  /** Hears how many connections there are. */
+  readonly onClients?: (clients: number) => void;
+  /** Who asks for a WebSocket: who takes it, or the status that it is refused with. Absent: all are refused. */
+  readonly onSocket?: (request: HttpIncoming) => SocketTaker | number;
+}
+
 /** HTTP servers; absent where the platform has none. */
 export interface HostHttpServer {
-  /** Listens on a TCP port, 0: any that is free. `onClients` hears how many connections there are. */
+  /** Listens on a TCP port, 0: any that is free. */
   listen(
     address: { host: string; port: number },
     handler: HttpHandler,
-    onClients?: (clients: number) => void,
+    options?: HttpListenOptions,
   ): Promise<{ readonly port: number; close(): Promise<void> }>;
 }
 

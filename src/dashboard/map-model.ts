@@ -8,7 +8,7 @@
 /** The states, as they are shown; the later ones hide the earlier ones. */
 export const states = ["absent", "zero", "local", "dirty", "flight", "failed"] as const;
 
-const [ABSENT, ZERO, LOCAL, DIRTY, FLIGHT, FAILED] = [0, 1, 2, 3, 4, 5];
+const [ABSENT, DIRTY, FLIGHT, FAILED] = [0, 3, 4, 5];
 
 /** The layers of knowledge. */
 export class MapModel {
@@ -41,8 +41,8 @@ export class MapModel {
   }
 
   /** Takes over what the image says of a range: whole clusters of it. */
-  store(offset: number, bytes: number, what: "absent" | "zero" | "local"): void {
-    const value = what === "absent" ? ABSENT : what === "zero" ? ZERO : LOCAL;
+  store(offset: number, bytes: number, what: "absent" | "zero" | "local" | "dirty"): void {
+    const value = states.indexOf(what);
     const [first, last] = this.#range(offset, bytes);
     for (let cluster = first; cluster <= last; cluster++) {
       if (this.#stored[cluster] === value) continue;

@@ -40,6 +40,8 @@ const HOMES: readonly (readonly [specifier: RegExp, home: RegExp])[] = [
   [/^node:/, /^src\/(platform\/node|cli)\//],
   [/^commander$/, /^src\/cli\//],
   [/^v86$/, /^src\/dashboard\//],
+  [/^uplot$/, /^src\/dashboard\/daemon\//],
+  [/^ws$/, /^src\/platform\/node\/web-sockets\.ts$/],
   [/^file-disk$/, /^src\/adapters\/file-disk\.ts$/],
   [/^random-access-storage$/, /^src\/adapters\/random-access\.ts$/],
   [/^(koffi|@bokuweb\/zstd-wasm)$/, /^src\/platform\/node\//],

@@ -29,11 +29,16 @@ export function daemonize(args: readonly string[], name: "daemon" | "machine" | 
   });
 }
 
+/** Whether this process was started by one that waits for it: its standard output goes nowhere. */
+export function isInBackground(): boolean {
+  return process.send !== undefined && process.env[WAITING] === String(process.ppid);
+}
+
 /** Everything is set up. If a daemon waits for that, it may go, and what was shared with it (its standard error) is let go of too. */
 export function tellReady(): void {
-  const waiting = process.env[WAITING];
+  const isWaitedFor = isInBackground();
   delete process.env[WAITING];
-  if (!process.send || waiting !== String(process.ppid)) return;
+  if (!process.send || !isWaitedFor) return;
   closeSync(2);
   // The lowest free descriptor: standard error from now on.
   openSync("/dev/null", "w");

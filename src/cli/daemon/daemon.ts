@@ -19,7 +19,8 @@ import { nbdControlOf } from "../../server/nbd/control.ts";
 import { chardevHandlers } from "../../server/monitor/machine/chardev.ts";
 import { qomHandlers } from "../../server/monitor/machine/qom.ts";
 import { daemonSchema } from "../../wire/qapi/machine/table.ts";
-import { engineCommands } from "../../server/monitor/commands/index.ts";
+import { type EngineCommandsOptions, engineCommands } from "../../server/monitor/commands/index.ts";
+import type { WebServer } from "../../server/web/server.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { compatLevels, parseChardev, parseOption, type CompatLevel } from "../../wire/qapi/index.ts";
@@ -28,8 +29,9 @@ import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "./qmp.ts";
 import { defaultGate, type GateChoice, gateOf, readGate } from "../options/gate.ts";
-import { options } from "./options.ts";
+import { options, withDefaults } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
+import { DEFAULT_WEB_ADDRESS, startWeb, webAddress } from "./web.ts";
 
 const usage = `
   --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
@@ -47,7 +49,11 @@ const usage = `
                          serve a node for reading by HTTP; nobody writes to it meanwhile
   --export [type=]nbd,id=<ID>,node-name=<N>[,name=<NAME>][,writable=on|off][,…]
                          let NBD's clients use a node
-  --allow-plain-tcp      let NBD listen on addresses that others reach without TLS
+  --dashboard [[<H>:]<PORT>][,token-secret=<ID>]
+                         serve a page that shows nodes, exports and jobs and steers them; its address is printed
+  --metrics [[<H>:]<PORT>][,token-secret=<ID>]
+                         serve measurements alone, in OpenMetrics' format
+  --allow-plain-tcp      let NBD and web servers listen on addresses that others reach without TLS
   --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
   --compat 7.2|blockwright
@@ -83,6 +89,8 @@ class Daemon {
   readonly #host: Host;
   readonly #devices: CharacterDevices;
   readonly #served: QmpServer;
+  readonly #commands: EngineCommandsOptions;
+  readonly #webServers: WebServer[] = [];
   readonly #stop = new AbortController();
   #closed: Promise<void> | undefined;
   #status = 0;
@@ -97,7 +105,7 @@ class Daemon {
     this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
     this.#host = this.#engine.graph.host;
     this.#devices = new CharacterDevices(this.#host.sockets);
-    const registry = engineCommands({
+    this.#commands = {
       version: qemuVersion,
       compat,
       base: daemonSchema,
@@ -108,7 +116,8 @@ class Daemon {
       },
       beforeQuit: () => this.#closeEngine(),
       onQuit: () => this.#quit(),
-    });
+    };
+    const registry = engineCommands(this.#commands);
     const nbd = nbdControlOf(this.#engine);
     nbd.allowPlainTcp = plainTcp;
     nbd.onFault = (error) => tellFault("daemon", error);
@@ -130,6 +139,7 @@ class Daemon {
     else if (name === "chardev") this.#devices.add(parseChardev(value));
     else if (name === "monitor") await this.#addMonitor(value);
     else if (name === "nbd-server") await this.#startNbd(value);
+    else if (name === "dashboard" || name === "metrics") await this.#startWeb(name, value);
     else await this.#addExport(value);
   }
 
@@ -143,6 +153,21 @@ class Daemon {
   async #startNbd(value: string): Promise<void> {
     const server = parseOption("NbdServerOptions", value);
     await nbdControlOf(this.#engine).start(listenAddress(server.addr), server);
+  }
+
+  async #startWeb(name: "dashboard" | "metrics", value: string): Promise<void> {
+    const server = await startWeb(webAddress(value), {
+      engine: this.#engine,
+      allowPlainTcp: nbdControlOf(this.#engine).allowPlainTcp,
+      dashboard: name === "dashboard",
+      commands: this.#commands,
+      attend: (connection, registry) =>
+        this.#devices.attend(connection, (one, interactive) =>
+          serveQmp(one, { ...this.#served, registry }, { indent: 0, interactive }),
+        ),
+    });
+    this.#webServers.push(server);
+    this.#devices.tell(`${name}: ${server.url}\n`);
   }
 
   async #addMonitor(value: string): Promise<void> {
@@ -170,6 +195,7 @@ class Daemon {
     await this.#devices.stopListening();
     this.#stop.abort();
     await this.#devices.ended();
+    await Promise.all(this.#webServers.map((server) => server.close()));
     return this.#status;
   }
 
@@ -183,9 +209,10 @@ class Daemon {
 }
 
 /** Runs the daemon with the arguments after `daemon`; resolves with the exit status. */
-export async function daemon(args: string[]): Promise<number> {
-  const { tokens: words } = parseArgs({ args, options, tokens: true, strict: false });
-  const wrong = words.map(misuse).find((text) => text !== undefined);
+export async function daemon(words: string[]): Promise<number> {
+  const args = withDefaults(words, DEFAULT_WEB_ADDRESS);
+  const { tokens } = parseArgs({ args, options, tokens: true, strict: false });
+  const wrong = tokens.map(misuse).find((text) => text !== undefined);
   if (wrong !== undefined) return fail(wrong);
   const parsed = parseArgs({ args, options, tokens: true });
   const { values } = parsed;
@@ -204,13 +231,13 @@ export async function daemon(args: string[]): Promise<number> {
       args.filter((arg) => arg !== "--daemonize"),
       "daemon",
     ).catch((error: unknown) => fail(messageOf(error)));
-  const tokens: Token[] = [];
+  const given: Token[] = [];
   for (const token of parsed.tokens) {
     if (token.kind !== "option" || token.value === undefined) continue;
     if (token.name in options && !["pidfile", "gate", "compat"].includes(token.name))
-      tokens.push({ name: token.name, value: token.value });
+      given.push({ name: token.name, value: token.value });
   }
-  return run(tokens, {
+  return run(given, {
     gate,
     strict: values["strict-error-policy"] ?? false,
     plainTcp: values["allow-plain-tcp"] ?? false,

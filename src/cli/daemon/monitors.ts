@@ -6,6 +6,7 @@ import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection, HostSockets } from "../../base/host.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
 import type { ChardevBackend, ChardevControl, ChardevRow } from "../../server/monitor/machine/chardev.ts";
+import { isInBackground } from "./background.ts";
 import type { ChardevOptions } from "../../wire/qapi/index.ts";
 import { filenameOf, openChardev, type OpenedChardev, type RingBuffer } from "./chardevs.ts";
 
@@ -149,18 +150,38 @@ export class CharacterDevices implements ChardevControl {
     }
   }
 
-  #attend(connection: HostConnection, how: { service: Service; interactive: boolean; device: Device }): void {
+  #attend(
+    connection: HostConnection,
+    how: { service: Service; interactive: boolean; device?: Device },
+  ): void {
     const begin = (): void => {
       const session = how.service(connection, how.interactive);
       this.#sessions.add(session);
-      how.device.clients += 1;
+      if (how.device) how.device.clients += 1;
       void session.finally(() => {
-        how.device.clients -= 1;
+        if (how.device) how.device.clients -= 1;
         this.#sessions.delete(session);
       });
     };
     if (this.#isSetUp) begin();
     else this.#early.push(begin);
+  }
+
+  /** Serves a connection that came another way. */
+  attend(connection: HostConnection, service: Service): void {
+    this.#attend(connection, { service, interactive: false });
+  }
+
+  /**
+   * Says something to whoever started the program once every option was carried out: on standard output, but where a monitor speaks
+   * there, or nobody hears.
+   */
+  tell(text: string): void {
+    this.#early.push(() => {
+      const isTaken =
+        isInBackground() || [...this.#devices.values()].some(({ options }) => options.backend === "stdio");
+      (isTaken ? process.stderr : process.stdout).write(text);
+    });
   }
 
   /** All options were carried out: answers those who have connected. */

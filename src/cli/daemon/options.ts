@@ -8,6 +8,8 @@ export const options = {
   monitor: { type: "string", multiple: true },
   export: { type: "string", multiple: true },
   "nbd-server": { type: "string", multiple: true },
+  dashboard: { type: "string" },
+  metrics: { type: "string" },
   pidfile: { type: "string" },
   daemonize: { type: "boolean" },
   "allow-plain-tcp": { type: "boolean" },
@@ -17,3 +19,16 @@ export const options = {
   version: { type: "boolean", short: "V" },
   help: { type: "boolean", short: "h" },
 } as const;
+
+/** Options whose value may be left out, which is the next word then only if it is no option. */
+const WITHOUT_VALUE = /^--(dashboard|metrics)$/;
+
+/** The words with the values that were left out. */
+export function withDefaults(args: readonly string[], value: string): string[] {
+  return args.flatMap((word, at) => {
+    const next = args[at + 1];
+    return WITHOUT_VALUE.test(word) && (next === undefined || next.startsWith("-"))
+      ? [`${word}=${value}`]
+      : [word];
+  });
+}

@@ -165,6 +165,11 @@ export class BackupJob extends BlockJob {
     }
   }
 
+  /** @internal */
+  override get errorPolicies(): { readonly source: OnError; readonly target: OnError } {
+    return { source: this.#plan.onSourceError, target: this.#plan.onTargetError };
+  }
+
   #policyFor({ operation }: CopyError): OnError {
     return operation === "read" ? this.#plan.onSourceError : this.#plan.onTargetError;
   }

@@ -106,6 +106,11 @@ export abstract class BlockJob extends Job {
     if (bytesPerSecond === 0 || bytesPerSecond > old) this.wakeSleep();
   }
 
+  /** What its creator chose for errors of its source and its target; absent: it has no choice there. @internal */
+  get errorPolicies(): { readonly source?: OnError; readonly target?: OnError } {
+    return {};
+  }
+
   /** The I/O error that the job met last, whatever the policy made of it. */
   get lastFailure(): JobFailure | undefined {
     return this.#lastFailure;

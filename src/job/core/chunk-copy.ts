@@ -52,6 +52,11 @@ export abstract class ChunkJob extends BlockJob {
   protected abstract copy(offset: number, bytes: number): Promise<void>;
   /** The job's policy. @internal */
   protected abstract get onError(): OnError;
+
+  /** @internal */
+  override get errorPolicies(): { readonly source: OnError } {
+    return { source: this.onError };
+  }
   /** Decides on a failed range; throws to end the job. @internal */
   protected abstract failed(error: unknown): ChunkVerdict;
 

@@ -433,6 +433,11 @@ export class MirrorJob extends BlockJob {
     return !this.isCancelled && !this.#failure && !this.isFatal(this.#policyOf(sideOf(error)), error);
   }
 
+  /** @internal */
+  override get errorPolicies(): { readonly source: OnError; readonly target: OnError } {
+    return { source: this.init.onSourceError, target: this.init.onTargetError };
+  }
+
   #policyOf(operation: CopyError["operation"]): OnError {
     return operation === "read" ? this.init.onSourceError : this.init.onTargetError;
   }

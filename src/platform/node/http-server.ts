@@ -2,14 +2,23 @@
  * An HTTP server of Node, as the Host has it. What a client asks is answered by the caller; bodies follow as fast as the client reads.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { HostHttpServer, HttpHandler } from "../../base/host.ts";
+import type { HostHttpServer, HttpHandler, HttpIncoming } from "../../base/host.ts";
 import { nodeError } from "./errors.ts";
+import { webSocketUpgrades } from "./web-sockets.ts";
 
 /** Loaded when it is first needed. */
 const http = () => process.getBuiltinModule("node:http");
 
 /** How long a client may take for a request's head, ms. */
 const HEAD_MS = 10_000;
+
+function incomingOf(request: IncomingMessage): HttpIncoming {
+  const header = (name: string): string | undefined => {
+    const value = request.headers[name];
+    return Array.isArray(value) ? value.join(", ") : value;
+  };
+  return { method: request.method ?? "", target: request.url ?? "", header };
+}
 
 async function answer(
   handler: HttpHandler,
@@ -20,11 +29,7 @@ async function answer(
   response.once("close", () => gone.abort());
   // Nobody sends a body that matters here.
   request.resume();
-  const header = (name: string): string | undefined => {
-    const value = request.headers[name];
-    return Array.isArray(value) ? value.join(", ") : value;
-  };
-  const reply = await handler({ method: request.method ?? "", target: request.url ?? "", header });
+  const reply = await handler(incomingOf(request));
   response.writeHead(reply.status, reply.headers);
   if (request.method === "HEAD" || !reply.body) return void response.end();
   for await (const piece of reply.body(gone.signal)) {
@@ -48,7 +53,7 @@ function drained(response: ServerResponse): Promise<void> {
 
 /** Listens. Errors: EADDRINUSE, EACCES … */
 export const nodeHttpServer: HostHttpServer = {
-  async listen({ host, port }, handler, onClients) {
+  async listen({ host, port }, handler, { onClients, onSocket } = {}) {
     let clients = 0;
     const server = http().createServer(
       { headersTimeout: HEAD_MS, requestTimeout: HEAD_MS },
@@ -65,6 +70,8 @@ export const nodeHttpServer: HostHttpServer = {
         onClients?.(clients);
       });
     });
+    const sockets = onSocket && (await webSocketUpgrades((request) => onSocket(incomingOf(request))));
+    if (sockets) server.on("upgrade", (request, socket, head) => sockets.upgrade(request, socket, head));
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error) => reject(nodeError(error, "listen")));
       server.listen(port, host, resolve);
@@ -76,6 +83,7 @@ export const nodeHttpServer: HostHttpServer = {
         new Promise((resolve) => {
           server.close(() => resolve());
           server.closeAllConnections();
+          sockets?.end();
         }),
     };
   },
