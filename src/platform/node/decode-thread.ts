@@ -149,7 +149,16 @@ export class DecodeThread {
     const modules = MODULES.map((path) => new URL(path, import.meta.url).href);
     const workerData: Beginning = { memory, modules, from: import.meta.url };
     const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
-    const options = { eval: true, execArgv: [], trackUnmanagedFds: false, workerData, resourceLimits };
+    // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
+    const streams = { stdout: true, stderr: true };
+    const options = {
+      eval: true,
+      execArgv: [],
+      trackUnmanagedFds: false,
+      workerData,
+      resourceLimits,
+      ...streams,
+    };
     this.#worker = new Thread(PROGRAM, options);
     this.#worker.on("message", (counts: readonly number[]) => this.#told(counts, events));
     this.#worker.on("error", () => undefined);

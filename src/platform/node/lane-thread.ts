@@ -68,7 +68,9 @@ export class LaneThread {
 
   constructor() {
     const { Worker } = process.getBuiltinModule("node:worker_threads");
-    this.#worker = new Worker(PROGRAM, { eval: true, execArgv: [], trackUnmanagedFds: false });
+    // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
+    const streams = { stdout: true, stderr: true };
+    this.#worker = new Worker(PROGRAM, { eval: true, execArgv: [], trackUnmanagedFds: false, ...streams });
     this.#worker.unref();
     this.#worker.on("message", (answer: Answer) => this.#take(answer));
     this.#worker.on("error", (error: Error) => {

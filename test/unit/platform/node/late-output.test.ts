@@ -45,6 +45,23 @@ it("makes the stream for a long text, an encoding and all else, in order", () =>
   expect(loaded).toContain("net");
 });
 
+it("prints on when a thread of ours has ended", () => {
+  const threads = ["lane-thread", "decode-thread"].map((name) =>
+    readFileSync(`src/platform/node/${name}.ts`, "utf8"),
+  );
+  const options = threads.map((text) => /const streams = (\{.*?\});/.exec(text)?.[1] ?? "{}");
+  expect(options).toHaveLength(2);
+  for (const streams of options) {
+    const { stdout } = run(`
+      const { Worker } = require("node:worker_threads");
+      process.stdout.write("before ");
+      const worker = new Worker("", { eval: true, ...${streams} });
+      worker.on("exit", () => setImmediate(() => process.stdout.write("and after")));
+    `);
+    expect(stdout).toBe("before and after");
+  }
+});
+
 it("tells listeners of a reader that is gone, those from before too", async () => {
   const script = join(folder, "gone.cjs");
   writeFileSync(
