@@ -2,6 +2,7 @@
  * What a node says of itself and of the image it shows: one function for each row, called by the library's handles and by the
  * monitor alike. Rows are those of the QAPI table. Source: QAPI block-core schema, QEMU 7.2.
  */
+import { allocatedBytes } from "./model/allocated.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
@@ -95,17 +96,19 @@ function backingNames(node: BlockNode): Partial<TypeOf<"ImageInfo">> {
   const name = headerBacking?.filename();
   if (!name) return {};
   const format = headerBacking?.format();
+  const full = fullName(node, name);
   return {
     "backing-filename": name,
-    "full-backing-filename": hasProtocol(name)
-      ? name
-      : node.services.host.files.resolve(imageFilename(node), name),
+    ...(full === undefined ? {} : { "full-backing-filename": full }),
     ...(format === undefined ? {} : { "backing-filename-format": format }),
   };
 }
 
-async function allocatedBytes(node: BlockNode): Promise<number | undefined> {
-  if (node.driver.allocatedBytes) return node.driver.allocatedBytes();
-  const below = node.primary ?? node.filtered;
-  return below ? allocatedBytes(below.node) : undefined;
+/** Where a backing name leads; undefined: it is relative, and the image lies in no one file that it could lie beside. */
+function fullName(node: BlockNode, name: string): string | undefined {
+  const { files } = node.services.host;
+  const image = imageFilename(node);
+  const isRelative = !hasProtocol(name) && files.resolve("/", name) !== name;
+  if (!isRelative) return name;
+  return image === "" ? undefined : files.resolve(image, name);
 }

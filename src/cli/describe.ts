@@ -56,13 +56,15 @@ export async function describe(opener: Opener, named: Named): Promise<JsonObject
     ...Object.keys(options).filter((key) => isChild(key, options[key])),
   ]);
   for (const child of children) await describeChild(opener, { ...named, options }, { child, handed });
+  const copies = await describeCopies(opener, { ...named, options });
+  if (copies) options["children"] = copies;
   if (!type) {
     const { file } = options;
     if (!isJsonObject(file) || isStorage) throw new CommandError("Must specify either driver or file");
     const found = await probe(opener, file, named.forceShare);
     type = driverType(opener, found.driver);
     if (found[guessedFormat]) Object.assign(options, { [guessedFormat]: true });
-  } else if (!isNamed && type.kind !== "protocol" && options["file"] === undefined)
+  } else if (!isNamed && type.kind !== "protocol" && !copies && options["file"] === undefined)
     throw new CommandError('A block device must be specified for "file"');
   options["driver"] = type.name;
   return type.modernOptions ? (type.modernOptions(options) as JsonObject) : options;
@@ -128,6 +130,18 @@ async function describeChild(
   // What an image or a filter lies in is storage; only a backing file is an image by itself.
   const isStorage = child !== "backing" && !guess;
   options[child] = await describe(opener, { name, options: below, isStorage, forceShare });
+}
+
+/** Completes the options of a list of children; undefined: there is none. */
+async function describeCopies(opener: Opener, { options, forceShare }: Named): Promise<Json[] | undefined> {
+  const { children } = options;
+  if (!Array.isArray(children)) return undefined;
+  const described: Json[] = [];
+  for (const child of children)
+    described.push(
+      isJsonObject(child) ? await describe(opener, { name: undefined, options: child, forceShare }) : child,
+    );
+  return described;
 }
 
 async function probe(opener: Opener, file: JsonObject, forceShare = false): Promise<FoundFormat> {

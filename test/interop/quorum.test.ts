@@ -121,3 +121,23 @@ it.each<[string, string[]]>([
     [0, 1, 2].map((at) => spawnSync("md5sum", [`${at}.raw`], { cwd: folder, encoding: "utf8" }).stdout),
   ).toEqual(disks);
 });
+
+it("images in several copies are described, and lie beside none of them", () => {
+  const at = { cwd: folder, encoding: "utf8" } as const;
+  for (const name of ["base.qcow2", "a.qcow2"])
+    spawnSync("qemu-img", ["create", "-q", "-f", "qcow2", name, "4M"], at);
+  spawnSync("qemu-img", ["rebase", "-u", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "a.qcow2"], at);
+  spawnSync("cp", ["a.qcow2", "b.qcow2"], at);
+  const children = ["a.qcow2", "b.qcow2"].map((filename) => ({ driver: "file", filename }));
+  const file = { driver: "quorum", "vote-threshold": 1, children };
+  const image = `json:${JSON.stringify({ driver: "qcow2", file })}`;
+  for (const options of [[], ["--backing-chain"], ["--output=json"]]) {
+    const [theirs, ours] = [["qemu-img"], [process.execPath, program, "--run-as=qemu-img"]].map(
+      ([command = "", ...args]) => spawnSync(command, [...args, "info", ...options, image], at),
+    );
+    expect(ours?.stderr).toBe(theirs?.stderr);
+    expect(ours?.status).toBe(theirs?.status);
+    if (options.length === 0) expect(ours?.stdout).toBe(theirs?.stdout);
+    else if (theirs?.status === 0) expect(JSON.parse(ours?.stdout ?? "")).toEqual(JSON.parse(theirs.stdout));
+  }
+});

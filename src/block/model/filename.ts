@@ -45,7 +45,7 @@ function plainFilename(node: BlockNode): string | undefined {
 }
 
 function strongOptions(node: BlockNode): Record<string, unknown> {
-  const childNames = new Set([...node.children.map((child) => child.name), "backing"]);
+  const childNames = new Set([...node.children.map(({ name }) => listOf(name) ?? name), "backing"]);
   const own = Object.entries(node.spec).filter(([name]) => !weakOptions.has(name) && !childNames.has(name));
   const flat = flatten(Object.fromEntries(own));
   const { namedBy } = node.type;
@@ -57,9 +57,16 @@ function description(node: BlockNode): Record<string, unknown> {
   if (node.implicit && node.filtered) return description(node.filtered.node);
   const all: Record<string, unknown> = { ...strongOptions(node), driver: node.type.name };
   for (const child of node.children) {
-    if (child.name !== "backing" || node.isFilter) all[child.name] = description(child.node);
+    const list = listOf(child.name);
+    if (list) all[list] = [...((all[list] as unknown[] | undefined) ?? []), description(child.node)];
+    else if (child.name !== "backing" || node.isFilter) all[child.name] = description(child.node);
   }
   return all;
+}
+
+/** The option in whose list a child of that name stands: `children` of `children.0`. */
+function listOf(child: string): string | undefined {
+  return /^(.+)\.\d+$/.exec(child)?.[1];
 }
 
 /** `{"a": [{"b": 1}]}` becomes `{"a.0.b": 1}`. */
@@ -77,6 +84,7 @@ function flatten(value: Record<string, unknown>, prefix = ""): Record<string, un
 
 function stringify(value: unknown): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(stringify).join(", ")}]`;
   const items = Object.entries(value)
     .map(([name, item], index) => ({ name, item: item as unknown, index, bucket: bucketOf(name) }))
     .toSorted((a, b) => a.bucket - b.bucket || a.index - b.index)

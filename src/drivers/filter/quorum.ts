@@ -21,6 +21,7 @@ import {
   type RequestFlags,
   Role,
 } from "../../block/model/contract.ts";
+import { allocatedBytes } from "../../block/model/allocated.ts";
 import { filterPermissions, Perm } from "../../block/model/permissions.ts";
 import { booleanOption, optionError, sizeOption, stringOption } from "../../block/model/options.ts";
 
@@ -56,6 +57,17 @@ class QuorumDriver implements BlockDriver {
     this.#node = node;
     this.#children = children;
     this.#settings = settings;
+  }
+
+  /** Of all copies together. */
+  async allocatedBytes(): Promise<number | undefined> {
+    let sum = 0;
+    for (const { node } of this.#children) {
+      const bytes = await allocatedBytes(node);
+      if (bytes === undefined) return undefined;
+      sum += bytes;
+    }
+    return sum;
   }
 
   /** Throws EIO where the copies are not of one length. */

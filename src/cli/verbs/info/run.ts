@@ -71,7 +71,13 @@ async function describe(verb: Run, file: string, flags: InfoFlags): Promise<Desc
     seen.add(identity);
     list.push(described);
     const next = flags.backingChain ? described.info["full-backing-filename"] : undefined;
-    if (next === undefined) return list;
+    if (next === undefined) {
+      const lost = flags.backingChain ? described.info["backing-filename"] : undefined;
+      if (lost === undefined) return list;
+      throw new Refusal(
+        `Could not determine absolute backing filename, but backing filename '${lost}' present`,
+      );
+    }
     if (list.length > limits.maxChainDepth) throw new Refusal(tooDeep);
     below = next;
     node = await openBelow(verb, described, { below, forceShare });
@@ -135,8 +141,8 @@ function humanInfo({ info: told, table }: Described): string {
   const backing = told["backing-filename"];
   const full = told["full-backing-filename"];
   if (backing !== undefined) {
-    const path = full === undefined || full === backing ? "" : ` (actual path: ${full})`;
-    lines.push(`backing file: ${backing}${path}`);
+    const where = full === undefined ? "cannot determine actual path" : `actual path: ${full}`;
+    lines.push(`backing file: ${backing}${full === backing ? "" : ` (${where})`}`);
   }
   const backingFormat = told["backing-filename-format"];
   if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`);
