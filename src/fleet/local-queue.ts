@@ -1,6 +1,6 @@
 /**
- * A queue in one process, with no server: what the jobs have come to is told to a journal, from which a later run goes on. The same code
- * schedules in virtual time (test/bench/fleet-sim.ts).
+ * A queue in one process, with no server: what the jobs have come to is told to a journal, from which a later run goes on. Time is the
+ * Host's clock, so that it may be virtual.
  *
  * Invariants: of the jobs that may begin, one of the highest priority comes first, and of those the earliest submitted; a job that
  * fails waits for its next attempt without holding a place.
