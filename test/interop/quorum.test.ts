@@ -76,6 +76,7 @@ const add = (children: readonly unknown[], more: object = {}): string =>
   ask("blockdev-add", { driver: "quorum", "node-name": "q", "vote-threshold": 2, children, ...more });
 
 const all = [file("0"), file("1"), file("2")];
+const change = (args: object): string => ask("x-blockdev-change", { parent: "q", ...args });
 
 it.each<[string, string[]]>([
   [
@@ -101,6 +102,55 @@ it.each<[string, string[]]>([
   ["zeroes go to all", [add(all), io("write -z 64k 8k"), io("read -P 0 64k 8k")]],
   ["of other lengths", [add([file("0"), file("long")])]],
   ["no threshold", [add(all, { "vote-threshold": 0 }), add(all, { "vote-threshold": 4 }), add([])]],
+  [
+    "copies that are added and taken away",
+    [
+      ...["0", "1", "2"].map((name) => ask("blockdev-add", file(name))),
+      add(["n0", "n1"]),
+      io("read 64k 512"),
+      change({ node: "n2" }),
+      io("write -P 8 4k 4k"),
+      change({ child: "children.0" }),
+      io("read -P 8 4k 4k"),
+      change({ child: "children.1" }),
+      change({ node: "n0" }),
+      change({ child: "children.3" }),
+      change({ node: "n0" }),
+      change({ child: "children.4" }),
+      ask("blockdev-del", { "node-name": "n1" }),
+      io("write -P 9 8k 4k"),
+    ],
+  ],
+  [
+    "changes of children that are refused",
+    [
+      ...["0", "1", "2"].map((name) => ask("blockdev-add", file(name))),
+      add(["n0", "n1"]),
+      ask("blockdev-add", { driver: "raw", "node-name": "r", file: "n2" }),
+      change({}),
+      change({ node: "n2", child: "children.0" }),
+      change({ node: "none" }),
+      change({ child: "children.9" }),
+      change({ child: "children.1" }),
+      change({ node: "n2" }),
+      change({ node: "n0" }),
+      change({ node: "q" }),
+      change({ parent: "none", node: "n2" }),
+      ask("blockdev-add", { driver: "raw", "node-name": "over", file: "q" }),
+      change({ node: "over" }),
+      change({ parent: "r", node: "over" }),
+      change({ parent: "r", child: "file" }),
+    ],
+  ],
+  [
+    "no copy comes beside two that are compared",
+    [
+      ...["0", "1", "2"].map((name) => ask("blockdev-add", file(name))),
+      add(["n0", "n1"], { blkverify: true }),
+      change({ node: "n2" }),
+      change({ child: "children.0" }),
+    ],
+  ],
   [
     "blkverify",
     [add(all, { blkverify: true }), add(all.slice(1), { blkverify: true, "rewrite-corrupted": true })],

@@ -111,7 +111,7 @@ export async function replaceParents(from: BlockNode, to: BlockNode): Promise<vo
 }
 
 /** Whether `parent` is `node` or lies below it, so that moving its edge to `node` would make a circle. */
-function leadsTo(node: BlockNode, parent: BlockNode | undefined): boolean {
+export function leadsTo(node: BlockNode, parent: BlockNode | undefined): boolean {
   if (!parent) return false;
   return node === parent || node.children.some((child) => leadsTo(child.node, parent));
 }

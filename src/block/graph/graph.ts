@@ -18,6 +18,7 @@ import { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import { closeNode } from "./close.ts";
 import { drained } from "../model/drain.ts";
+import { Perm } from "../model/permissions.ts";
 import type { ChildRef, ChildRole, DriverType, NodeSpec, NodeView, Permissions } from "../model/contract.ts";
 import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
@@ -296,6 +297,13 @@ export class BlockGraph implements NodeHome {
       else await edges.detachChild(child);
     });
     await this.releaseIfUnused(old);
+  }
+
+  /** Makes a node one more child of another. Drained. Throws CommandError when permissions conflict. */
+  addChild(parent: BlockNode, node: BlockNode, edge: { name: string; role: ChildRole }): Promise<Child> {
+    return drained([parent, node], () =>
+      edges.attachChild({ ...edge, parent, node, perm: 0, shared: Perm.all }),
+    );
   }
 
   /** Points edges of nodes at other nodes, all or none; an old node is closed if unused. */

@@ -140,7 +140,7 @@ async function attachRef(
 ): Promise<Child> {
   const node = typeof ref === "string" ? graph.lookup(ref) : await openNode(graph, ref, { parent, role });
   try {
-    if (typeof ref === "string") checkCircle(parent, node);
+    if (typeof ref === "string") checkCircle(parent, node, name);
     return await attachChild({ name, role, parent, node, perm: 0, shared: Perm.all });
   } catch (error) {
     await graph.releaseIfUnused(node).catch(() => undefined);
@@ -148,9 +148,14 @@ async function attachRef(
   }
 }
 
-function checkCircle(parent: BlockNode, node: BlockNode): void {
+/** A format's file is opened before the node has its name. */
+function checkCircle(parent: BlockNode, node: BlockNode, name: string): void {
+  if (node === parent && name === "file")
+    throw new CommandError(`Cannot find device='${node.name}' nor node-name='${node.name}'`, {
+      code: "ENOENT",
+    });
   if (node === parent || !node.isOpen)
-    throw new CommandError(`Making '${node.name}' a child of '${parent.name}' would create a cycle`);
+    throw new CommandError(`Making '${node.name}' a ${name} child of '${parent.name}' would create a cycle`);
 }
 
 /** The backing file: as the spec says, or as the header says and the gate allows. */

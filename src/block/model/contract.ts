@@ -161,12 +161,23 @@ export interface HeaderBacking {
   madeOver?(): ContentVersion | undefined;
 }
 
+/** Children of one kind that come and go while the node is used (quorum's copies). Drained. */
+export interface ChildList {
+  /** The name and the role of the next one. Throws CommandError where there can be no more. */
+  next(): { readonly name: string; readonly role: ChildRole };
+  /** Throws CommandError if a child has to stay. */
+  checkRemoval(child: Edge): void;
+  added(child: Edge): void;
+  removed(child: Edge): void;
+}
+
 /** What some drivers can and others can't: who needs it asks for the capability, and does without or refuses. */
 export interface Capabilities {
   readonly ownWork?: OwnWork;
   readonly sharedStorage?: SharedStorage;
   readonly versions?: VersionedStorage;
   readonly headerBacking?: HeaderBacking;
+  readonly childList?: ChildList;
   /**
    * The way out after a failed flush, which is remembered (later flushes fail, too): opens storage anew, writes what came since
    * the last flush that succeeded again as far as the platform still has it, and makes it durable. False: no flush had failed.

@@ -6,12 +6,14 @@
  * are of one length. Source: QAPI BlockdevOptionsQuorum; behaviour and words of QEMU 7.2.
  */
 import { strerror } from "../../base/errno.ts";
-import { type BlockError, blockError, errnoOf } from "../../base/errors.ts";
+import { type BlockError, blockError, CommandError, errnoOf } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
 import {
   type BlockDriver,
   type BlockStatus,
+  type ChildList,
   type ChildRef,
+  type ChildRole,
   type DriverType,
   type Edge,
   type NodeSpec,
@@ -50,13 +52,44 @@ interface Range {
 
 class QuorumDriver implements BlockDriver {
   readonly #node: NodeView;
-  readonly #children: readonly Edge[];
+  #children: readonly Edge[];
   readonly #settings: Settings;
+  /** The number in the next child's name. */
+  #next: number;
+  readonly childList: ChildList = {
+    next: () => this.#nextChild(),
+    checkRemoval: () => this.#checkRemoval(),
+    added: (child) => {
+      this.#children = [...this.#children, child];
+      this.#next += 1;
+    },
+    removed: (child) => this.#removed(child),
+  };
 
   constructor(node: NodeView, children: readonly Edge[], settings: Settings) {
     this.#node = node;
     this.#children = children;
     this.#settings = settings;
+    this.#next = children.length;
+  }
+
+  #nextChild(): { name: string; role: ChildRole } {
+    if (this.#settings.isBlkverify)
+      throw new CommandError("Cannot add a child to a quorum in blkverify mode");
+    if (this.#children.length >= MAX_CHILDREN) throw new CommandError("Too many children");
+    return { name: `children.${this.#next}`, role: Role.data };
+  }
+
+  #checkRemoval(): void {
+    const { threshold } = this.#settings;
+    if (this.#children.length > threshold) return;
+    throw new CommandError(`The number of children cannot be lower than the vote threshold ${threshold}`);
+  }
+
+  /** The last number is given again, others are not. */
+  #removed(child: Edge): void {
+    this.#children = this.#children.filter((other) => other !== child);
+    if (child.name === `children.${this.#next - 1}`) this.#next -= 1;
   }
 
   /** Of all copies together. */

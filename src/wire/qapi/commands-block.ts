@@ -96,6 +96,7 @@ export const blockCommands = {
     },
     "unstable",
   ),
+  "x-blockdev-change": command({ data: { parent: "str", "*child": "str", "*node": "str" } }, "unstable"),
   "x-blockdev-recover": command({ data: { "node-name": "str" } }, "unstable"),
   "block-set-write-threshold": command({ data: { "node-name": "str", "write-threshold": "uint64" } }),
   "blockdev-snapshot-internal-sync": command({ data: "BlockdevSnapshotInternal" }),

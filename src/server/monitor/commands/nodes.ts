@@ -4,6 +4,7 @@
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
+import { changeChild } from "../../../block/graph/child-list.ts";
 import { reopen } from "../../../block/graph/reopen.ts";
 import * as change from "../../../block/graph/change.ts";
 import { recoverStorage } from "../../../block/graph/recover.ts";
@@ -47,6 +48,10 @@ export const nodeCommands: CommandHandlers<Engine> = {
   },
   "x-blockdev-recover": async (args, { engine }) => {
     await recoverStorage(engine.graph.lookup(args["node-name"]));
+    return {};
+  },
+  "x-blockdev-change": async (args, { engine }) => {
+    await engine.jobs.exclusively(() => changeChild(engine.graph, args));
     return {};
   },
   block_resize: async (args, { engine }) => {
