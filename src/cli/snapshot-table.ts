@@ -4,6 +4,9 @@
 import type { SnapshotInfo } from "../node.ts";
 import { formatBytes } from "./units.ts";
 
+/** What a list shows of a snapshot. */
+type Listed = Omit<SnapshotInfo, "diskBytes">;
+
 const two = (value: number): string => String(value).padStart(2, "0");
 
 function date(seconds: number): string {
@@ -19,12 +22,12 @@ function clock(seconds: number, nanoseconds: number): string {
 }
 
 /** `Snapshot list:`, and the rows. */
-export function snapshotTable(list: readonly SnapshotInfo[]): string {
+export function snapshotTable(list: readonly Listed[]): string {
   return `Snapshot list:\n${snapshotRows(list)}`;
 }
 
 /** The names of the columns and a row for each. */
-export function snapshotRows(list: readonly SnapshotInfo[]): string {
+export function snapshotRows(list: readonly Listed[]): string {
   const rows = list.map((snapshot) =>
     row([
       snapshot.id,

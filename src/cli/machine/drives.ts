@@ -13,6 +13,7 @@ import type { NodeSpec } from "../../block/model/contract.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Board } from "../../machine/board/board.ts";
 import type { Drive, DriveInterface, DrivePlace } from "../../machine/board/drive.ts";
+import { parseKeyval } from "../../wire/qapi/index.ts";
 import { describeImage, withAio } from "../images.ts";
 import { CreateOptions } from "../options/create-options.ts";
 import { type DriveWish, readDrive } from "./drive-options.ts";
@@ -66,6 +67,15 @@ export class DriveMaker {
       throw error;
     }
     return drive;
+  }
+
+  /** Makes a node, and no drive, of such a text (`drive_add -n`). Throws CommandError, QapiError, Refusal. */
+  async makeNode(text: string): Promise<void> {
+    const options = parseKeyval(text);
+    if (options["node-name"] === undefined) throw new CommandError("'node-name' needs to be specified");
+    const { engine } = this.#board;
+    const opener = { engine, signal: this.#signal };
+    await engine.graph.add(await describeImage(opener, undefined, { options, write: true }));
   }
 
   async #fill(drive: Drive, wish: DriveWish): Promise<void> {

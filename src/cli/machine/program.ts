@@ -31,6 +31,7 @@ import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
 import { verbProgram } from "../program.ts";
+import { imageText } from "../image-text.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
@@ -131,6 +132,8 @@ export class MachineProgram {
           await this.#board.removeDrive(drive);
           throw new CommandError(`Can't hot-add drive to type ${kind}`);
         },
+        addNode: (text) => this.#drives.makeNode(text),
+        imageText,
         snapshotTable: snapshotRows,
         versionText: `${qemuRelease}`,
       },

@@ -6,13 +6,10 @@ import { stringifyJson } from "../../../wire/qapi/index.ts";
 import { limits } from "../../../base/limits.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import type { ImageInfo, Node, OpenSpec } from "../../../node.ts";
-import { snapshots } from "../../../api/snapshots.ts";
 import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
-import { snapshotTable } from "../../snapshot-table.ts";
-import { specificLines } from "../../specific.ts";
+import { imageText } from "../../image-text.ts";
 import { openImage } from "../../images.ts";
-import { formatBytes } from "../../units.ts";
 import { checkOutput, Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
@@ -24,10 +21,9 @@ export interface InfoFlags extends ImageVerbFlags {
   backingChain?: boolean;
 }
 
-/** One image, and its snapshots as text. */
+/** One image. */
 interface Described {
   info: ImageInfo;
-  table: string;
   /** The file that holds it. */
   file: string;
 }
@@ -39,7 +35,7 @@ export function info(files: readonly string[], flags: InfoFlags): Promise<number
     const [file] = files;
     if (file === undefined || files.length > 1) throw misuse("Expecting one image file name");
     const list = await describe(verb, file, flags);
-    if (flags.output === "human") verb.print(list.map(humanInfo).join("\n"));
+    if (flags.output === "human") verb.print(list.map(({ info }) => imageText(info)).join("\n"));
     else {
       const told = list.map((described) => described.info);
       verb.print(`${stringifyJson(flags.backingChain ? told : told[0], 4)}\n`);
@@ -88,9 +84,8 @@ const tooDeep = `Backing chain is deeper than ${limits.maxChainDepth} images (li
 
 async function describeOne(node: Node): Promise<Described> {
   try {
-    const list = snapshots(node);
     const file = node.chain[0]?.filename ?? "";
-    return { file, info: await node.info(), table: list.length > 0 ? snapshotTable(list) : "" };
+    return { file, info: await node.info() };
   } finally {
     await node.close();
   }
@@ -126,28 +121,3 @@ async function openBelow(
 }
 
 /** An image's description as text, in the lines of qemu-img info. */
-function humanInfo({ info: told, table }: Described): string {
-  const size = told["virtual-size"];
-  const actual = told["actual-size"];
-  const lines = [
-    `image: ${told.filename}`,
-    `file format: ${told.format}`,
-    `virtual size: ${formatBytes(size)} (${size} bytes)`,
-    `disk size: ${actual === undefined ? "unavailable" : formatBytes(actual)}`,
-  ];
-  if (told.encrypted) lines.push("encrypted: yes");
-  if (told["cluster-size"] !== undefined) lines.push(`cluster_size: ${told["cluster-size"]}`);
-  if (told["dirty-flag"]) lines.push("cleanly shut down: no");
-  const backing = told["backing-filename"];
-  const full = told["full-backing-filename"];
-  if (backing !== undefined) {
-    const where = full === undefined ? "cannot determine actual path" : `actual path: ${full}`;
-    lines.push(`backing file: ${backing}${full === backing ? "" : ` (${where})`}`);
-  }
-  const backingFormat = told["backing-filename-format"];
-  if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`);
-  if (table !== "") lines.push(table.trimEnd());
-  const specific = told["format-specific"];
-  if (specific) lines.push(...specificLines(specific.data));
-  return `${lines.join("\n")}\n`;
-}

@@ -5,7 +5,7 @@ import type { BlockBackend } from "../../../block/graph/backend.ts";
 import type { SnapshotInfo } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
-import type { Json } from "../../../wire/qapi/index.ts";
+import type { Json, TypeOf } from "../../../wire/qapi/index.ts";
 import type { HmpArguments, Parameter } from "./words.ts";
 
 /** A failure that is told without a word before it. */
@@ -22,6 +22,10 @@ export interface HmpHost {
   readonly commit: (node: BlockNode) => Promise<void>;
   /** Makes a drive out of the text of `-drive`. */
   readonly addDrive: (text: string) => Promise<string>;
+  /** Makes a node out of such a text. */
+  readonly addNode: (text: string) => Promise<void>;
+  /** What qemu-img's `info` prints of an image. */
+  readonly imageText: (info: TypeOf<"ImageInfo">) => string;
   /** The names of the columns and a row for each snapshot, in lines. */
   readonly snapshotTable: (list: readonly SnapshotInfo[]) => string;
   /** QEMU's version, and the package that it came from. */

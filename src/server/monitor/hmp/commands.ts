@@ -1,7 +1,7 @@
 /**
  * The commands of the human monitor. Most are a QMP command in other words. Source: behaviour of QEMU 7.2's human monitor.
  */
-import { CommandError } from "../../../base/errors.ts";
+import { CommandError, messageOf } from "../../../base/errors.ts";
 import { given, type HmpCommand, type HmpHost, parameters, Reported, text } from "./command.ts";
 import type { Json } from "../../../wire/qapi/index.ts";
 import { snapshotCommands } from "./snapshots.ts";
@@ -58,13 +58,22 @@ async function commit({ board, commit: write }: HmpHost, args: HmpArguments): Pr
   await write(drive.node);
 }
 
+/** What fails is told as it is. */
+async function addNode(host: HmpHost, opts: string): Promise<void> {
+  try {
+    await host.addNode(opts);
+  } catch (error) {
+    throw new Reported(messageOf(error), { cause: error });
+  }
+}
+
 async function deleteDrive({ board }: HmpHost, args: HmpArguments): Promise<void> {
   const name = text(args, "id")!;
   const { graph } = board.engine;
   const drive = board.drive(name);
   if (!drive) {
-    if (!graph.findNode(name)) throw new Reported(`Device '${name}' not found`);
-    throw new Reported("Deleting device added with blockdev-add is not supported");
+    if (graph.findNode(name)) return graph.remove(name);
+    throw new Reported(`Device '${name}' not found`);
   }
   drive.node?.checkBlocked("drive-del");
   await drive.remove();
@@ -164,10 +173,10 @@ const blockCommands: readonly HmpCommand[] = [
     name: "drive_add",
     parameters: parameters("-n:node pci_addr:s opts:s"),
     synopsis: "[-n] slot option=value,...",
-    help: "add a drive as -drive does; the slot is not looked at",
+    help: "add a drive as -drive does, or with -n a node; the slot is not looked at",
     run: async (host, args) => {
-      if (args["node"] !== true) return `${await host.addDrive(text(args, "opts")!)}\n`;
-      throw new CommandError("-n is not supported: use blockdev-add");
+      if (args["node"] === true) return addNode(host, text(args, "opts")!);
+      return `${await host.addDrive(text(args, "opts")!)}\n`;
     },
   },
   {

@@ -8,22 +8,30 @@ import { blockParagraph } from "./info-block.ts";
 
 async function infoBlock(
   host: HmpHost,
-  { nodes, device }: { nodes: boolean; device: string | undefined },
+  { nodes, verbose, device }: { nodes: boolean; verbose: boolean; device: string | undefined },
 ): Promise<string> {
+  const images = (row: TypeOf<"BlockDeviceInfo"> | undefined): string =>
+    verbose && row ? `\nImages:\n${chainOf(row.image).map(host.imageText).join("")}` : "";
   if (nodes) {
     const rows = (await host.execute("query-named-block-nodes", {})) as TypeOf<"BlockDeviceInfo">[];
     return paragraphs(
       rows,
       (row) => row["node-name"] === device || device === undefined,
-      (row) => blockParagraph(undefined, row),
+      (row) => blockParagraph(undefined, row) + images(row),
     );
   }
   const rows = (await host.execute("query-block", {})) as TypeOf<"BlockInfo">[];
   return paragraphs(
     rows,
     (row) => row.device === device || device === undefined,
-    (row) => blockParagraph(row, row.inserted),
+    (row) => blockParagraph(row, row.inserted) + images(row.inserted),
   );
+}
+
+/** An image, and those below it. */
+function chainOf(image: TypeOf<"ImageInfo">): TypeOf<"ImageInfo">[] {
+  const below = image["backing-image"];
+  return below ? [image, ...chainOf(below)] : [image];
 }
 
 /** Those that are wanted; before each that is not the first of all there is an empty line. */
@@ -72,10 +80,13 @@ async function infoStatus(host: HmpHost): Promise<string> {
 export const infoCommands: readonly HmpCommand[] = [
   {
     name: "block",
-    parameters: parameters("-n:nodes device:B?"),
-    synopsis: "[-n] [device]",
-    help: "show info of one block device or all block devices (-n: show named nodes)",
-    run: (host, args) => infoBlock(host, { nodes: args["nodes"] === true, device: text(args, "device") }),
+    parameters: parameters("-n:nodes -v:verbose device:B?"),
+    synopsis: "[-n] [-v] [device]",
+    help: "show info of one block device or all block devices (-n: show named nodes; -v: show more details)",
+    run: (host, args) => {
+      const [nodes, verbose] = [args["nodes"] === true, args["verbose"] === true];
+      return infoBlock(host, { nodes, verbose, device: text(args, "device") });
+    },
   },
   {
     name: "block-jobs",
