@@ -417,8 +417,8 @@ it("lists its formats, where QEMU lists them", () => {
   const [mine, real] = [list.stdout, its.stdout].map((text) =>
     /^Supported formats: (.*)$/m.exec(text)?.[1]?.split(" "),
   );
-  // That is our own.
-  expect(mine?.filter((name) => !real?.includes(name))).toEqual(["memory"]);
+  // Those are our own.
+  expect(mine?.filter((name) => !real?.includes(name))).toEqual(["memory", "oci", "s3"]);
   expect(mine).toEqual(expect.arrayContaining(["qcow2", "raw", "blkdebug", "throttle"]));
 });
 
