@@ -33,7 +33,12 @@ import { options, withDefaults } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, startWeb, webAddress } from "./web.ts";
 
-const usage = `
+/** Who stands in for QEMU's program has no word of our own in its help. */
+const compatUsage = `  --compat 7.2|blockwright
+                         whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it
+`;
+
+const usage = (own: string): string => `
   --blockdev [driver=]<driver>[,node-name=<N>][,…] | <JSON>
                          add a block node
   --object [qom-type=]throttle-group|iothread|secret|tls-creds-x509|tls-creds-psk,id=<ID>[,…] | <JSON>
@@ -56,9 +61,7 @@ const usage = `
   --allow-plain-tcp      let NBD and web servers listen on addresses that others reach without TLS
   --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
-  --compat 7.2|blockwright
-                         whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it
-  --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
+${own}  --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
   --pidfile <FILE>       write the process id there
   --daemonize            go to the background once everything is set up
   --version, --help
@@ -216,7 +219,7 @@ export async function daemon(words: string[]): Promise<number> {
   if (wrong !== undefined) return fail(wrong);
   const parsed = parseArgs({ args, options, tokens: true });
   const { values } = parsed;
-  if (values.help) return print(`${usageHead()}${usage}`);
+  if (values.help) return print(`${usageHead()}${usage(standIn() ? "" : compatUsage)}`);
   if (values.version)
     return print(
       `${standIn() ? standInVersion() : `blockwright daemon version ${version} (behaves as qemu-storage-daemon 7.2)`}\n`,
