@@ -227,26 +227,6 @@ describe("answers as QEMU does", () => {
       ],
     ],
     [
-      "about nodes that the human monitor makes, and images in full",
-      ["-drive", "if=virtio,id=v,file=top.qcow2,format=qcow2"],
-      [
-        "drive_add -n 0 file=a.qcow2",
-        "drive_add -n 0 node-name=x,file=a.qcow2",
-        "drive_add -n 0 driver=qcow2,node-name=x,file.driver=file,file.filename=c.qcow2",
-        "drive_add -n 0 driver=qcow2,node-name=x,file.driver=file,file.filename=a.qcow2",
-        "drive_add -n 0 driver=qcow2,node-name=y,file.driver=file,file.filename=none",
-        "drive_add -n 0 if=none,driver=null-co,node-name=w",
-        "drive_add -n 0 driver=null-co,node-name=w,read-only=on",
-        "info block -n w",
-        "info block -v v",
-        "info block -n -v x",
-        "info block -v",
-        "drive_del x",
-        "drive_del x",
-        "info block -n x",
-      ],
-    ],
-    [
       "about devices that come and go",
       ["-drive", none, "-device", "virtio-scsi-pci,id=s"],
       [
