@@ -239,6 +239,9 @@ const hoverTexts = {
   "top-node": "Node of the topmost image to be committed.",
   force: "Ends the job at once; else a ready job finishes its copy.",
   "x-blockdev-amend.force": "Also does what may lose access to data.",
+  "x-blockdev-change.child": "Name of the child that is taken away.",
+  "x-blockdev-change.node": "Name of the node that is added.",
+  "x-blockdev-change.parent": "Name of the node whose children change.",
   id: "The id.",
 
   // Nodes, snapshots, bitmaps.
