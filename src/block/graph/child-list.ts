@@ -4,6 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { ChildList } from "../model/contract.ts";
+import { drained } from "../model/drain.ts";
 import type { BlockNode } from "../model/node.ts";
 import { leadsTo } from "./edges.ts";
 import type { BlockGraph } from "./graph.ts";
@@ -41,8 +42,7 @@ async function addChild(graph: BlockGraph, parent: BlockNode, node: BlockNode): 
     throw new CommandError(
       `Making '${node.name}' a ${next.name} child of '${parent.name}' would create a cycle`,
     );
-  const edge = await graph.addChild(parent, node, next);
-  list.added(edge);
+  await drained([parent, node], async () => list.added(await graph.addChild(parent, node, next)));
 }
 
 async function removeChild(
@@ -54,6 +54,9 @@ async function removeChild(
   if (!edge) throw new CommandError(`Node '${parent}' does not have child '${child}'`);
   const list = listOf(node, "removing");
   list.checkRemoval(edge);
-  await graph.setChild(edge, null);
-  list.removed(edge);
+  // Nothing may reach a copy that is gone: the list changes before requests go on.
+  await drained([node], async () => {
+    await graph.setChild(edge, null);
+    list.removed(edge);
+  });
 }
