@@ -89,7 +89,8 @@ function watched(disk: GuestDisk, { model, changed }: Shown, wants: Set<Wanted>)
 export async function boot(session: Session, kind: GuestKind, shown: Shown): Promise<Guest> {
   const { container } = shown;
   const wants = new Set<Wanted>();
-  const remote = await session.engine.guestDisk(session.topNode, { rerror: "stop", werror: "enospc" });
+  // A small write reads what is around it, maybe from the server: it waits as a read does (the default policies).
+  const remote = await session.engine.guestDisk(session.topNode);
   const disk = await toV86Disk(watched(remote, shown, wants), { identity: "demo" });
   const emulator = new V86({
     wasm_path: "v86/v86.wasm",

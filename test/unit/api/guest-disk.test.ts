@@ -266,6 +266,21 @@ describe("the status", () => {
     ).toBe(true);
   });
 
+  test("a small write waits for the server too, which has what is around it; only under enospc it fails", async () => {
+    const opened = await browser.visit({ http: { retries: 0 } });
+    browser.isAway = true;
+    const writing = Promise.resolve(opened.disk.write(MiB + 512, own.subarray(0, 512)));
+    await expect.poll(() => opened.status.guest).toBe("waiting");
+    expect(opened.status.cause).toMatchObject({ operation: "write", code: "EIO" });
+    browser.isAway = false;
+    await browser.settle(writing);
+    expect(same(await browser.read(opened, MiB + 512, 512), own.subarray(0, 512))).toBe(true);
+    const told = await browser.visit({ name: "told", http: { retries: 0 }, werror: "enospc" });
+    browser.isAway = true;
+    const failing = Promise.resolve(told.disk.write(MiB + 512, own.subarray(0, 512)));
+    expect((await failure(browser.settle(failing))).code).toBe("EIO");
+  });
+
   test("a pause of the filling lasts until it is resumed", async () => {
     const opened = await browser.visit({ fill: true, fillSpeedBytesPerSecond: 64 * KiB });
     opened.pauseFill();
