@@ -24,6 +24,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { main as asc } from "assemblyscript/asc";
 import { build as esbuild } from "esbuild";
+import { compact } from "./compact.mjs";
 import { writeHover } from "./hover.mjs";
 import { leaveReachedTypes } from "./reached-types.mjs";
 
@@ -43,9 +44,10 @@ export const entries = {
   emscripten: "src/adapters/emscripten.ts",
   workload: "src/workload.ts",
   sim: "src/sim.ts",
+  "verbs/workload": "src/cli/verbs/workload/run.ts",
   "cli/main": "src/cli/main.ts",
   "cli/program": "src/cli/blockwright.ts",
-  "cli/sim": "src/cli/sim.ts",
+  "cli/late": "src/cli/late.ts",
   "cli/fleet": "src/cli/fleet.ts",
 };
 
@@ -111,15 +113,20 @@ const optional = ["koffi", "fzstd", "@bokuweb/zstd-wasm", "file-disk", "random-a
 /** Of those, what only a fleet's queue asks for. */
 export const queues = ["bullmq", "ioredis", "pg"];
 
-/** The library: what its users read and bundle again, so not minified. */
-function bundleLibrary() {
+/** Entries that only the program loads: the simulator, and verbs that need not start at once. */
+const isOwn = (/** @type {string} */ source) => source === entries.sim || source.startsWith("src/cli/");
+
+/** The library: what its users bundle again and find in their stack traces, so names stay as they are. */
+async function bundleLibrary() {
   const library = Object.entries(entries).filter(([name]) => !name.startsWith("cli/"));
-  return esbuild({
+  const built = await esbuild({
     ...common,
     entryPoints: library.map(([name, file]) => ({ in: file, out: name })),
     chunkNames: "chunks/[name]-[hash]",
     external: ["node:*", ...optional],
   });
+  await compact(root, built.metafile, { target, isOwn });
+  return built;
 }
 
 /** One CommonJS file, minified; `import.meta.url` is the file's. */
@@ -241,12 +248,30 @@ function beside(filter, path) {
   };
 }
 
-/** The script of `sim`: required by the program when it is asked for, over the library's bundle. */
-const simScript = beside(/^\.\.\/\.\.\/sim\.ts$/, "./sim.js");
-const simBundle = beside(/^\.\.\/sim\.ts$/, "../sim.js");
+/** The script that loads what is in the library's bundle when it is asked for. */
+const lateScript = beside(/^\.\.\/\.\.\/late\.ts$/, "./late.js");
+const lateEntries = [
+  beside(/^\.\.\/sim\.ts$/, "../sim.js"),
+  beside(/^\.\/verbs\/workload\/run\.ts$/, "../verbs/workload.js"),
+];
 /** The script of `fleet`: required by the program when it is asked for, over the library's bundle. */
 const fleetScript = beside(/\/cli\/fleet\.ts$|^\.\.\/\.\.\/fleet\.ts$/, "./fleet.js");
 const libraryBundle = beside(/^\.\.\/\.\.\/node\.ts$/, "../node.js");
+
+/** The program reads the kernels out of the file that is installed anyway, when it needs them first. */
+const kernelsFile = /** @type {import("esbuild").Plugin} */ ({
+  name: "kernels",
+  setup(build) {
+    build.onResolve({ filter: /^#kernels-binary$/ }, ({ path }) => ({ path, namespace: "kernels" }));
+    build.onLoad({ filter: /.*/, namespace: "kernels" }, () => ({
+      contents: `module.exports = {
+        get kernelsBase64() {
+          return require("node:fs").readFileSync(require("node:path").join(__dirname, "../kernels.wasm"), "base64");
+        },
+      };`,
+    }));
+  },
+});
 
 /**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
@@ -263,16 +288,16 @@ async function bundleProgram() {
   );
   const program = await esbuild({
     ...own,
-    plugins: [simScript, fleetScript, requiringLate(lates)],
+    plugins: [lateScript, fleetScript, kernelsFile, requiringLate(lates)],
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
   shareModules(join(out, "cli", "program.js"));
   // A script that is required, not run with compiled code, so it has import().
-  const sim = await esbuild({
+  const late = await esbuild({
     ...own,
     supported: {},
-    plugins: [simBundle],
-    entryPoints: [{ in: entries["cli/sim"], out: "cli/sim" }],
+    plugins: lateEntries,
+    entryPoints: [{ in: entries["cli/late"], out: "cli/late" }],
   });
   const fleet = await esbuild({
     ...own,
@@ -291,7 +316,7 @@ async function bundleProgram() {
   });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  return [program, sim, fleet, launcher, ...lates.map(({ built }) => built)];
+  return [program, late, fleet, launcher, ...lates.map(({ built }) => built)];
 }
 
 /**

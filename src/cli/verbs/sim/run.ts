@@ -105,7 +105,7 @@ function textOf(document: SimDocument, graph: string | undefined): string {
 
 /** Runs the verb; resolves with the exit status. */
 export async function sim(graphs: readonly string[], flags: SimFlags): Promise<number> {
-  const { loadSimulator } = await import("../../sim.ts");
+  const { loadSimulator } = await import("../../late.ts");
   const { simulate, failedRun, GraphError } = await loadSimulator();
   try {
     const document = await simulate(await optionsOf(graphs, flags));

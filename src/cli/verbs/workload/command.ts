@@ -44,7 +44,8 @@ export function addWorkload(program: Command): void {
       ),
     )
     .action(async (action: string, files: string[], flags: WorkloadFlags) => {
-      const { workload } = await import("./run.ts");
+      const { loadWorkload } = await import("../../late.ts");
+      const { workload } = await loadWorkload();
       process.exitCode = await workload(action, files, flags);
     });
 }

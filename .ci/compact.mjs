@@ -1,0 +1,82 @@
+// Makes the library's files shorter. What is somebody's to import keeps its names, has lines that a terminal can show, and keeps the marks
+// of what is without effects, by which bundlers leave out what a page does not use: esbuild drops them with the white space, hence stand-ins
+// for them meanwhile. What only the program loads is minified whole.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { transform } from "esbuild";
+
+/**
+ * What stands in for each mark of a call or a function without effects, and how the mark is written then: an operator that nobody writes,
+ * and that binds as loosely as a mark of a call may stand; a statement before a function.
+ */
+const marks = [
+  { mark: "/* @__PURE__ */ ", standIn: "~~~~~~~", short: "/* @__PURE__ */" },
+  {
+    mark: "// @__NO_SIDE_EFFECTS__\n",
+    standIn: "blockwrightFunctionWithoutEffects;",
+    short: "/* @__NO_SIDE_EFFECTS__ */",
+  },
+];
+/** Node prints the line in which a program failed: a file of one line would fill the screen. */
+const LINE_LIMIT = 400;
+
+/** @typedef {{ outputs: Record<string, { imports: { path: string, external?: boolean }[], entryPoint?: string }> }} Metafile */
+
+/**
+ * The text without white space that it does not need.
+ *
+ * @param {string} text
+ * @param {string[]} target
+ */
+export async function withoutSpace(text, target) {
+  const marked = marks.reduce((now, { mark, standIn }) => {
+    if (text.includes(standIn)) throw new Error(`the library has ${standIn} in it`);
+    return now.replaceAll(mark, standIn);
+  }, text);
+  const { code } = await transform(marked, { target, minifyWhitespace: true, lineLimit: LINE_LIMIT });
+  return marks.reduce((now, { mark, standIn, short }) => {
+    const parts = now.split(standIn);
+    if (parts.length !== text.split(mark).length) throw new Error(`marks ${short} were lost`);
+    return parts.join(short);
+  }, code);
+}
+
+/**
+ * The files that these load.
+ *
+ * @param {Metafile} metafile
+ * @param {readonly string[]} files
+ */
+function reachedFrom({ outputs }, files) {
+  const reached = new Set(files);
+  for (const file of reached)
+    for (const { path, external } of outputs[file]?.imports ?? []) if (!external) reached.add(path);
+  return reached;
+}
+
+/**
+ * Makes the files of a bundle shorter.
+ *
+ * @param {string} root
+ * @param {Metafile} metafile
+ * @param {{ target: string[], isOwn: (source: string) => boolean }} options `isOwn`: whether only the program loads an entry
+ */
+export async function compact(root, metafile, { target, isOwn }) {
+  const entries = Object.entries(metafile.outputs).filter(
+    ([, { entryPoint }]) => entryPoint !== undefined && !isOwn(entryPoint),
+  );
+  const imported = reachedFrom(
+    metafile,
+    entries.map(([file]) => file),
+  );
+  await Promise.all(
+    Object.keys(metafile.outputs).map(async (name) => {
+      const file = join(root, name);
+      const text = readFileSync(file, "utf8");
+      const short = imported.has(name)
+        ? await withoutSpace(text, target)
+        : (await transform(text, { target, minify: true })).code;
+      writeFileSync(file, short);
+    }),
+  );
+}

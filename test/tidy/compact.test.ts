@@ -1,0 +1,68 @@
+/**
+ * How the build shortens the library's files (.ci/compact.mjs): names stay, lines stay short, and what a page does not use a bundler
+ * can still leave out.
+ */
+import { build } from "esbuild";
+import { expect, it } from "vitest";
+import { withoutSpace } from "../../.ci/compact.mjs";
+
+const target = ["chrome120"];
+
+/** Bundles the module for who imports nothing but `used`. */
+async function bundledFor(contents: string): Promise<string> {
+  const { outputFiles } = await build({
+    stdin: { contents: 'export { used } from "library";' },
+    bundle: true,
+    write: false,
+    format: "esm",
+    plugins: [
+      {
+        name: "library",
+        setup({ onLoad, onResolve }) {
+          onResolve({ filter: /^library$/ }, ({ path }) => ({ path, namespace: "library" }));
+          onLoad({ filter: /.*/, namespace: "library" }, () => ({ contents }));
+        },
+      },
+    ],
+  });
+  return outputFiles[0]!.text;
+}
+
+it("keeps the marks of calls and of functions without effects", async () => {
+  const source = `// @__NO_SIDE_EFFECTS__
+function tableOf(name) {
+  return { name };
+}
+export var used = tableOf("wanted");
+var unused = tableOf("unwanted table");
+class Registry {
+  names = /* @__PURE__ */ new Set(["in a class"]);
+}
+var other = /* @__PURE__ */ new Registry();
+export { unused, other };
+`;
+  const short = await withoutSpace(source, target);
+  expect(short.length).toBeLessThan(source.length);
+  expect(short.match(/__PURE__/g)).toHaveLength(2);
+  expect(short).toContain("function tableOf(name)");
+  const bundled = await bundledFor(short);
+  expect(bundled).toContain("wanted");
+  expect(bundled).not.toMatch(/unwanted table|new Registry/);
+  // The same without the marks keeps all.
+  const unmarked = await bundledFor(short.replaceAll(/\/\* @__\w+__ \*\//g, ""));
+  expect(unmarked).toContain("unwanted table");
+  expect(unmarked).toContain("new Registry");
+});
+
+it("has lines that a terminal can show", async () => {
+  const source = Array.from(
+    { length: 200 },
+    (_, i) => `export function name${i}(given) { return given + ${i}; }`,
+  );
+  const lines = (await withoutSpace(source.join("\n"), target)).split("\n");
+  expect(Math.max(...lines.map(({ length }) => length))).toBeLessThan(500);
+});
+
+it("refuses a text in which a stand-in has a meaning", async () => {
+  await expect(withoutSpace("export var x = ~~~~~~~1;\n", target)).rejects.toThrow("in it");
+});
