@@ -259,7 +259,8 @@ const fleetScript = beside(/\/cli\/fleet\.ts$|^\.\.\/\.\.\/fleet\.ts$/, "./fleet
 const libraryBundle = beside(/^\.\.\/\.\.\/node\.ts$/, "../node.js");
 
 /** The program reads the kernels out of the file that is installed anyway, when it needs them first. */
-const kernelsFile = /** @type {import("esbuild").Plugin} */ ({
+/** @type {import("esbuild").Plugin} */
+const kernelsFile = {
   name: "kernels",
   setup(build) {
     build.onResolve({ filter: /^#kernels-binary$/ }, ({ path }) => ({ path, namespace: "kernels" }));
@@ -271,7 +272,7 @@ const kernelsFile = /** @type {import("esbuild").Plugin} */ ({
       };`,
     }));
   },
-});
+};
 
 /**
  * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
