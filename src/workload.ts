@@ -11,6 +11,7 @@ import { planOfJson, type WorkloadJson } from "./workload/model/json.ts";
 import { type ReadOptions, readWorkload } from "./workload/model/read.ts";
 import type { ResultDocument } from "./workload/run/document.ts";
 import { runWorkload as run } from "./workload/run/run.ts";
+import type { RecordingBytes } from "./workload/trace/source.ts";
 import { noHost } from "./workload/time/no-host.ts";
 
 export type { HotSpot, Spread } from "./workload/random/places.ts";
@@ -31,7 +32,9 @@ export {
   WorkloadError,
 } from "./workload/model/plan.ts";
 export type { ReadOptions } from "./workload/model/read.ts";
-export { Recorder, type ReplayOptions } from "./workload/fio/iolog.ts";
+export { Recorder, type RecordedRequest } from "./workload/trace/iolog.ts";
+export type { ReplayOptions } from "./workload/trace/plan.ts";
+export type { RecordingBytes };
 export type { FioOutside } from "./workload/fio/file.ts";
 export type {
   Digests,
@@ -55,12 +58,16 @@ export interface RunOptions extends Omit<FullRunOptions, "platform"> {
   readonly platform?: WorkloadPlatform;
 }
 
-/** Reads a workload: our JSON (text or object), or the text of fio's job file. Throws WorkloadError for what is neither. */
+/**
+ * Reads a workload: our JSON (text or object), the text of fio's job file, or a recording (text or bytes; a function that reads its
+ * bytes anew at each call keeps memory flat, however long it is). Throws WorkloadError for what is none of them.
+ */
 export async function parseWorkload(
-  workload: string | WorkloadJson,
+  workload: string | Uint8Array | RecordingBytes | WorkloadJson,
   options: ReadOptions = {},
 ): Promise<Plan> {
-  return typeof workload === "string" ? readWorkload(workload, options) : planOfJson(workload);
+  const isJson = typeof workload === "object" && !(workload instanceof Uint8Array);
+  return isJson ? planOfJson(workload) : readWorkload(workload, options);
 }
 
 /**

@@ -65,6 +65,45 @@ describe("run", () => {
     expect(readFileSync(join(folder, "made.img")).equals(before)).toBe(false);
   });
 
+  it("makes a file for our own workloads, too, and none where it only reads or is not understood", () => {
+    expect(run(json, "--target", "ours.img")).toMatchObject({ status: 0, document: { status: "done" } });
+    expect(statSync(join(folder, "ours.img")).size).toBe(2 ** 20);
+    const reads = file("reads.json", '{"size":"1M","workers":[{"requests":5}]}');
+    expect(run(reads, "--target", "typo.img").status).toBe(1);
+    expect(run(json, "--target", "never.img", "--output", "xml").status).toBe(2);
+    for (const name of ["typo.img", "never.img"]) expect(existsSync(join(folder, name))).toBe(false);
+  });
+
+  it("refuses a block device, and one that is mounted always", () => {
+    const refusal = (target: string, ...words: string[]): unknown => {
+      const { status, document } = run(json, "--target", target, ...words);
+      return { status, message: document.errors[0]?.message, code: document.errors[0]?.code };
+    };
+    // No driver is behind that number: whoever opens it gets ENXIO.
+    const made = spawnSync("mknod", ["device", "b", "7", "4095"], { cwd: folder });
+    if (made.status === 0) {
+      for (const target of ["device", '{"driver":"host_device","filename":"device"}'])
+        expect(refusal(target)).toEqual({
+          status: 2,
+          code: "INPUT",
+          message: "'device' is a block device: a run that writes needs --overwrite",
+        });
+      expect(refusal("device", "--overwrite")).not.toMatchObject({
+        message: expect.stringContaining("needs --overwrite") as unknown,
+      });
+    }
+    const mounted = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => line.split(" - ")[1]?.split(" ")[1] ?? "")
+      .find((source) => source.startsWith("/dev/") && existsSync(source));
+    if (mounted !== undefined)
+      expect(refusal(mounted, "--overwrite")).toEqual({
+        status: 2,
+        code: "INPUT",
+        message: `'${mounted}' is mounted: a run that writes to it is refused`,
+      });
+  });
+
   it("has the same disk in a qcow2 image as in memory", () => {
     runVerb(["create", "-q", "-f", "qcow2", "disk.qcow2", "1M"], { cwd: folder });
     const image = run(json, "--target", "disk.qcow2");
@@ -113,6 +152,8 @@ describe("run", () => {
     [["load.json", "--device", "missing-model.json"], 2],
     [["load.json", "--target", '{"driver":'], 2],
     [["load.json", "--output", "xml"], 2],
+    [["load.json", "--seed"], 2],
+    [["load.json", "--record", "no/such/folder/x.log"], 2],
     [["broken.json"], 2],
     [["load.json", "--target", '{"driver":"there-is-none"}'], 1],
     [
@@ -131,6 +172,12 @@ describe("run", () => {
     expect(failed.document.errors.length).toBeGreaterThan(0);
     expect(failed.document.digest).toBeDefined();
   });
+});
+
+it("a document that can't be written goes to stdout", () => {
+  const { status, stdout } = workload("run", json, "-o", "no/such/folder/out.json");
+  expect(status).toBe(1);
+  expect((JSON.parse(stdout) as ResultDocument).status).toBe("done");
 });
 
 it("verify compares, record writes fio's iolog, replay sends it again", () => {

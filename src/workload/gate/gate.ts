@@ -8,7 +8,7 @@ import { loadTwinKernels } from "../../kernels/load.ts";
 import { Draws, streamKey } from "../random/noise.ts";
 import type { ResultDocument } from "../run/document.ts";
 import { type RatioInterval, ratioInterval } from "../stats/bootstrap.ts";
-import { type Metric, asResult, metricsOf } from "./metrics.ts";
+import { type Metric, asResult, metricsByRequest, metricsOf } from "./metrics.ts";
 
 /** A figure that differs. */
 export interface Difference {
@@ -39,6 +39,8 @@ export interface GateOptions {
 /** Fewest runs of each side that give an interval. */
 const FEWEST_RUNS = 5;
 const WALL_TOLERANCE_PERCENT = 5;
+/** How far figures by the request may lie apart where a stream is cut at another place. */
+const CUT_TOLERANCE_PERCENT = 0.5;
 
 /** Exit statuses of the verb. */
 export const gateStatus: Readonly<Record<Verdict["verdict"], number>> = {
@@ -71,13 +73,36 @@ export function gate(base: unknown, now: unknown, options: GateOptions = {}): Ve
   const notes: string[] = [];
   if (before.device !== after.device)
     notes.push(`the devices differ: ${before.device ?? "none"} and ${after.device ?? "none"}`);
-  if (before.digest.requests !== after.digest.requests) notes.push("the requests differ");
   const isVirtual = before.clock === "virtual";
-  const differences = compared(metricsOf(before), metricsOf(after), isVirtual, options.tolerancePercent ?? 0);
+  const differences = differencesOf(before, after, { isVirtual, options, notes });
   if (differences.worse.length > 0) return { verdict: "worse", ...differences, notes };
   if (isVirtual) return { verdict: "no worse", ...differences, notes };
   const samples = { base: before.samplesNs ?? [], now: after.samplesNs ?? [] };
   return { ...differences, ...byWallClock(samples, notes, options) };
+}
+
+/**
+ * Where both sent the same requests every figure counts. Where time ended them the faster one may have sent more: then figures
+ * count by the request, and the mix of a stream that is cut elsewhere is no difference.
+ */
+function differencesOf(
+  before: ResultDocument,
+  after: ResultDocument,
+  how: { isVirtual: boolean; options: GateOptions; notes: string[] },
+): Pick<Verdict, "worse" | "better"> {
+  const { isVirtual, options, notes } = how;
+  const given = options.tolerancePercent ?? 0;
+  const isSame = before.digest.requests === after.digest.requests;
+  if (!isSame) notes.push("the requests differ");
+  if (isSame || ![before, after].every(({ workers }) => workers?.some((one) => one.endsByTime)))
+    return compared(metricsOf(before), metricsOf(after), isVirtual, given);
+  notes.push(
+    `the runs end by time: figures are by the request, and less than ${CUT_TOLERANCE_PERCENT} % is no difference`,
+  );
+  const tolerance = Math.max(given, CUT_TOLERANCE_PERCENT);
+  const all = compared(metricsByRequest(before), metricsByRequest(after), isVirtual, tolerance);
+  const better = all.better.filter(({ ratio }) => (ratio ?? 0) < 1 - tolerance / 100);
+  return { worse: all.worse, better };
 }
 
 /** What is more, and what is less. */

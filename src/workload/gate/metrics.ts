@@ -83,3 +83,20 @@ export function metricsOf(result: ResultDocument): Metric[] {
       : []),
   ];
 }
+
+/**
+ * The figures by the request, for runs that sent different ones; how many each sent is none of them. What a device does of an
+ * operation that the workload has counts by its requests of that operation, so that a mix that is cut elsewhere is no difference.
+ */
+export function metricsByRequest(result: ResultDocument): Metric[] {
+  const sent = (operation: string): number => result.totals[operation as Operation]?.requests ?? 0;
+  const all = operations.reduce((sum, operation) => sum + sent(operation), 0);
+  return metricsOf(result).flatMap((metric) => {
+    const [group = "", name = "", figure] = metric.name.split(".");
+    const isOfDevice = group === "device" && figure !== undefined;
+    if (!isOfDevice && (name === "requests" || name === "bytes")) return [];
+    const isSum = isOfDevice || /^(elapsedNs|device\.busyNs|.*\.errors)$/.test(metric.name);
+    const by = isOfDevice ? sent(name) || all : name === "errors" ? sent(group) : all;
+    return [isSum ? { ...metric, value: metric.value / Math.max(1, by) } : metric];
+  });
+}

@@ -74,6 +74,10 @@ export interface TraceEntry {
   readonly bytes: number;
   /** When it was sent, from the begin on; undefined: as soon as there is room. */
   readonly atNs: number | undefined;
+  /** Durable when it completes. */
+  readonly fua?: boolean;
+  /** What it wrote; absent: the recording does not say, and it is made of the seed. */
+  readonly data?: Uint8Array;
 }
 
 /** One worker. */
@@ -110,8 +114,8 @@ export interface WorkerPlan {
   readonly expected: readonly Errno[];
   /** When it ends, so do all that have begun. */
   readonly endsAll: boolean;
-  /** Requests that were recorded, in the place of drawn ones. */
-  readonly trace?: readonly TraceEntry[];
+  /** Requests that were recorded, in the place of drawn ones: read anew at each call. */
+  readonly trace?: () => Iterable<TraceEntry>;
 }
 
 /** Something in a workload's file that has no effect here. */

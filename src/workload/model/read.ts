@@ -1,7 +1,8 @@
 /** Reading a workload: a file that begins with `{` is ours, a recording is replayed, any other is fio's job file. */
 import { planOfFio } from "../fio/plan.ts";
 import type { FioOutside } from "../fio/file.ts";
-import { type ReplayOptions, isRecording, planOfRecording } from "../fio/iolog.ts";
+import { type ReplayOptions, isRecording, planOfRecording } from "../trace/plan.ts";
+import { type RecordingBytes, bytesInMemory } from "../trace/source.ts";
 import { planOfJson } from "./json.ts";
 import { type Plan, WorkloadError } from "./plan.ts";
 
@@ -11,11 +12,15 @@ export interface ReadOptions extends FioOutside, ReplayOptions {
   readonly name?: string;
 }
 
-/** Reads a workload's text. Throws WorkloadError. */
-export async function readWorkload(text: string, options: ReadOptions = {}): Promise<Plan> {
+/** Reads a workload or a recording. Throws WorkloadError. */
+export async function readWorkload(
+  source: string | Uint8Array | RecordingBytes,
+  options: ReadOptions = {},
+): Promise<Plan> {
   const { name = "workload" } = options;
-  const body = text.replace(/^\uFEFF/, "");
-  if (isRecording(body)) return planOfRecording(body, name, options);
+  const bytes = bytesOf(source);
+  if (isRecording(bytes)) return planOfRecording(bytes, name, options);
+  const body = typeof source === "string" ? source.replace(/^\uFEFF/, "") : textOf(bytes);
   if (!body.trimStart().startsWith("{")) return planOfFio(body, name, options);
   let value: unknown;
   try {
@@ -25,4 +30,16 @@ export async function readWorkload(text: string, options: ReadOptions = {}): Pro
   }
   const plan = planOfJson(value);
   return plan.name === "workload" ? { ...plan, name } : plan;
+}
+
+function bytesOf(source: string | Uint8Array | RecordingBytes): RecordingBytes {
+  if (typeof source === "function") return source;
+  return bytesInMemory(typeof source === "string" ? new TextEncoder().encode(source) : source);
+}
+
+function textOf(source: RecordingBytes): string {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (const piece of source()) text += decoder.decode(piece, { stream: true });
+  return text + decoder.decode();
 }

@@ -40,6 +40,8 @@ export interface WorkerResult {
   readonly beginNs: number;
   readonly endNs: number;
   readonly requests: number;
+  /** Time, its own or another worker's, ended it: a faster run sends more. */
+  readonly endsByTime: boolean;
   readonly digest: { readonly requests: string; readonly data: string };
   readonly operations: Partial<Record<Operation, OperationResult>>;
 }

@@ -1,4 +1,4 @@
-/** Which part of the disk each worker has, and how long a disk must be for them. */
+/** Which part of the disk each worker has, how long a disk must be for them, and what of them depends on time. */
 import { type Region, type WorkerPlan, writes } from "../model/plan.ts";
 import type { Extent } from "../stream/requests.ts";
 
@@ -42,4 +42,9 @@ export function extentOf(plan: WorkerPlan, length: number, note: (text: string) 
 export function mayCollide(workers: readonly WorkerPlan[]): boolean {
   const changing = workers.filter(writes);
   return changing.length > 1 || changing.some(({ depth }) => depth > 1);
+}
+
+/** Whether time ends a worker. */
+export function endsByTime(workers: readonly WorkerPlan[], { until }: WorkerPlan): boolean {
+  return until.durationNs !== undefined || (workers.length > 1 && workers.some(({ endsAll }) => endsAll));
 }

@@ -22,7 +22,7 @@ import { Digest, diskDigest, hex } from "../stream/digest.ts";
 import { type VirtualHost, virtualHost } from "../time/host.ts";
 import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
 import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
-import { extentOf, mayCollide, neededBytes } from "./extents.ts";
+import { endsByTime, extentOf, mayCollide, neededBytes } from "./extents.ts";
 import { Failures } from "./failures.ts";
 import { Ledger } from "./ledger.ts";
 import { type RunOptions, type Setting, settingOf } from "./setting.ts";
@@ -143,7 +143,7 @@ class WorkloadRun {
         writes: plan.workers.some(writes),
         overwrite: options.overwrite ?? false,
         direct: options.direct ?? wishes.direct ?? false,
-        makes: options.makes ?? plan.format === "fio",
+        makes: options.makes ?? (plan.format === "fio" || plan.workers.some(writes)),
       },
       options.platform.isMounted,
     );
@@ -241,7 +241,7 @@ class WorkloadRun {
 
   #tell(workers: readonly Worker[], beginNs: number): void {
     const document = this.#document;
-    const { options } = this.#setting;
+    const { options, plan } = this.#setting;
     const endNs = Math.max(...workers.map((worker) => worker.endNs));
     const totals = new Tally();
     for (const worker of workers) totals.add(worker.tally);
@@ -252,6 +252,7 @@ class WorkloadRun {
       beginNs: worker.beginNs - beginNs,
       endNs: worker.endNs - beginNs,
       requests: worker.sent,
+      endsByTime: endsByTime(plan.workers, worker.plan),
       digest: { requests: hex(worker.requests.value), data: hex(worker.data.value) },
       operations: worker.tally.results(worker.endNs - worker.beginNs),
     }));
@@ -282,8 +283,15 @@ class WorkloadRun {
     }
     const digest = { requests: hex(requests.value), data: hex(data.value), disk: null };
     this.#document.digest = digest;
-    if (this.#setting.options.digestDisk === false) return;
-    const disk = await diskDigest(backend, this.#kernels);
-    this.#document.digest = { ...digest, disk: hex(disk) };
+    const { digestDisk, signal } = this.#setting.options;
+    // Whoever cancels a run waits for no disk to be read.
+    if (digestDisk === false || signal?.aborted) return;
+    try {
+      const disk = await diskDigest(backend, this.#kernels, signal);
+      this.#document.digest = { ...digest, disk: hex(disk) };
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+      this.#document.status = "cancelled";
+    }
   }
 }

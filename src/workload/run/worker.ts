@@ -20,7 +20,7 @@ import type { Timeline } from "../stats/timeline.ts";
 import { DataSource } from "../stream/data.ts";
 import { Digest } from "../stream/digest.ts";
 import { type Extent, type Request, RequestStream } from "../stream/requests.ts";
-import { TraceStream } from "../stream/trace.ts";
+import { TraceStream } from "../trace/stream.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Pacer } from "../time/pace.ts";
 import { PacePlan } from "./pace.ts";
@@ -96,7 +96,7 @@ export class Worker {
     this.#index = index;
     this.requests = new Digest(kernels);
     this.data = new Digest(kernels);
-    this.#trace = plan.trace && new TraceStream(plan.trace);
+    this.#trace = plan.trace && new TraceStream(plan.trace());
     this.#stream = this.#trace ?? new RequestStream({ plan, extent, seed, worker: index, kernels });
     this.#source = new DataSource(plan.data, { seed, worker: index, kernels });
     const { requests = Infinity, bytes = Infinity, passes = Infinity } = plan.until;
@@ -242,7 +242,9 @@ export class Worker {
     const at = this.#buffers.findIndex((buffer) => buffer.length === bytes);
     const buffer = at < 0 ? new Uint8Array(bytes) : this.#buffers.splice(at, 1)[0]!;
     if (operation === "write") {
-      this.#source.fill(buffer);
+      const recorded = this.#trace?.data;
+      if (recorded) buffer.set(recorded);
+      else this.#source.fill(buffer);
       this.data.word(this.#context.kernels.xxh3(buffer));
     }
     return buffer;

@@ -42,6 +42,27 @@ describe("on the virtual clock", () => {
     expect(gate(slow, base).notes).toEqual(["the devices differ: disk and ssd"]);
   });
 
+  it("of runs that end by time a faster one is no worse, and one metadata request more in a hundred is", async () => {
+    const timed: WorkloadJson = {
+      size: "4M",
+      workers: [{ mix: { read: 70, write: 30 }, locality: "random", depth: 4, duration: "2s" }],
+    };
+    const device = (write: string): object => ({
+      channels: 4,
+      latency: { read: "1ms", write, flush: "1ms" },
+    });
+    const [slow, fast] = await Promise.all(
+      ["2ms", "1500us"].map((write) => runWorkload(timed, { device: device(write) })),
+    );
+    expect(fast!.totals.read!.requests).toBeGreaterThan(slow!.totals.read!.requests);
+    expect(gate(slow, fast).verdict).toBe("no worse");
+    expect(gate(fast, slow).verdict).toBe("worse");
+    const more = structuredClone(fast!);
+    more.devices[0]!.requests.read = Math.round(more.devices[0]!.requests.read * 1.01);
+    Object.assign(more.digest, { requests: "0" });
+    expect(gate(fast, more).worse.map(({ name }) => name)).toEqual(["device.read.requests"]);
+  });
+
   it("a tolerance is one", () => {
     const slower = changed((copy) => (copy["elapsedNs"] = Math.round(base.elapsedNs * 1.01)));
     expect(gate(base, slower).verdict).toBe("worse");

@@ -2,10 +2,20 @@
  * `blockwright workload`: the reproducible harness for block I/O. What it does is a script of its own, which is loaded when it is
  * needed.
  */
-import type { Command } from "commander";
+import type { Command, CommanderError } from "commander";
+import { emptyDocument } from "../../../workload/run/document.ts";
 import { gateFlag } from "../../options/flags.ts";
 import { examples } from "../../options/verb-flags.ts";
 import type { WorkloadFlags } from "./flags.ts";
+
+/** Of a command line that can't be read, too, stdout holds a document; what is wrong was told on stderr already. */
+function refused({ exitCode, message }: CommanderError): never {
+  if (exitCode === 0) process.exit();
+  const known = emptyDocument({ workload: "", seed: 1, clock: "real", device: null });
+  const errors = [{ message: message.replace(/^error: /, ""), code: "INPUT" }];
+  process.stdout.write(`${JSON.stringify({ ...known, errors }, undefined, 2)}\n`);
+  process.exit(2);
+}
 
 /** Adds the verb. */
 export function addWorkload(program: Command): void {
@@ -34,6 +44,7 @@ export function addWorkload(program: Command): void {
     .option("--tolerance <percent>", "gate: how much more is no worse")
     .addOption(gateFlag())
     .allowUnknownOption()
+    .exitOverride(refused)
     .addHelpText(
       "after",
       examples(

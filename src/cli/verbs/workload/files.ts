@@ -1,9 +1,12 @@
 /** Files of the verb `workload`: workloads, models, results, and where the document goes. */
-import { readFile, writeFile } from "node:fs/promises";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { messageOf } from "../../../base/errors.ts";
 import {
   type Plan,
+  Recorder,
+  type RecordingBytes,
   type ReportFormat,
   WorkloadError,
   parseWorkload,
@@ -26,6 +29,18 @@ export async function readText(file: string): Promise<string> {
   }
 }
 
+/** A workload's bytes. Throws WorkloadError where there are none to read. */
+async function sourceOf(file: string): Promise<RecordingBytes> {
+  try {
+    if ((await stat(file)).isFile()) return piecesOf(file);
+  } catch (error) {
+    throw new WorkloadError(`could not read '${file}': ${messageOf(error)}`);
+  }
+  // What can't be read twice is kept.
+  const text = new TextEncoder().encode(await readText(file));
+  return () => [text];
+}
+
 /** Reads JSON. Throws WorkloadError. */
 export async function readJson(file: string): Promise<unknown> {
   const text = await readText(file);
@@ -45,10 +60,36 @@ async function include(file: string, name: string): Promise<string> {
   }
 }
 
+/** Bytes that are read of a file at once. */
+const PIECE = 2 ** 20;
+
+/** A file's bytes, read a piece at a time: a recording may be longer than memory. */
+function piecesOf(file: string): RecordingBytes {
+  return function* () {
+    const fd = openSync(file, "r");
+    try {
+      const piece = new Uint8Array(PIECE);
+      for (let got = 0; (got = readSync(fd, piece, 0, PIECE, null)) > 0;) yield piece.subarray(0, got);
+    } finally {
+      closeSync(fd);
+    }
+  };
+}
+
+/** A recorder into a file, which takes what is sent as it is sent. Throws WorkloadError where there can be no such file. */
+export function recorderInto(file: string): Recorder {
+  let fd: number;
+  try {
+    fd = openSync(file, "w");
+  } catch (error) {
+    throw new WorkloadError(`could not write '${file}': ${messageOf(error)}`);
+  }
+  return new Recorder((text) => void writeSync(fd, text));
+}
+
 /** Reads a workload. Throws WorkloadError. */
 export async function readPlan(file: string, speed?: number): Promise<Plan> {
-  const text = await readText(file);
-  return parseWorkload(text, {
+  return parseWorkload(await sourceOf(file), {
     name: basename(file).replace(/\.(fio|json|job|ini)$/, ""),
     variables: process.env,
     ...(speed === undefined ? {} : { speed }),
@@ -56,11 +97,16 @@ export async function readPlan(file: string, speed?: number): Promise<Plan> {
   });
 }
 
+/** Whether it names a form. */
+export function isFormat(name: string | undefined): name is ReportFormat {
+  return reportFormats.some((format) => format === name);
+}
+
 /** The form that --output names. Throws WorkloadError. */
 export function formatOf(name = "json"): ReportFormat {
-  const found = reportFormats.find((format) => format === name);
-  if (!found) throw new WorkloadError(`there is no output '${name}': there are ${reportFormats.join(", ")}`);
-  return found;
+  if (!isFormat(name))
+    throw new WorkloadError(`there is no output '${name}': there are ${reportFormats.join(", ")}`);
+  return name;
 }
 
 /** Writes the document to where it goes; resolves with the exit status. */
@@ -74,6 +120,8 @@ export async function writeOut({ out }: WorkloadFlags, text: string): Promise<nu
     return 0;
   } catch (error) {
     note(`could not write '${out}': ${messageOf(error)}`);
+    // What was measured is not lost.
+    process.stdout.write(text);
     return 1;
   }
 }

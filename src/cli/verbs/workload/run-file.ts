@@ -9,6 +9,7 @@ import { sameBytes } from "../../../platform/node/compare.ts";
 import {
   type Plan,
   Recorder,
+  type ReportFormat,
   type ResultDocument,
   type RunOptions,
   WorkloadError,
@@ -20,7 +21,7 @@ import { emptyDocument } from "../../../workload/run/document.ts";
 import { bytesOf, timeOf } from "../../../workload/model/units.ts";
 import { gateOf } from "../../options/gate.ts";
 import { environment } from "./environment.ts";
-import { formatOf, note, readJson, readPlan, writeOut } from "./files.ts";
+import { formatOf, isFormat, note, readJson, readPlan, recorderInto, writeOut } from "./files.ts";
 import type { WorkloadFlags } from "./flags.ts";
 import { isMounted } from "./mounted.ts";
 import { versus } from "./versus.ts";
@@ -103,7 +104,8 @@ function failedDocument(file: string | undefined, flags: WorkloadFlags, error: u
 /** What a run does beside running. */
 interface How {
   readonly verify?: boolean;
-  readonly recorder?: Recorder | undefined;
+  /** Takes what is sent, in the place of the file that --record names. */
+  readonly recorder?: Recorder;
 }
 
 async function documentOf(
@@ -113,19 +115,34 @@ async function documentOf(
 ): Promise<ResultDocument> {
   const [file, ...more] = files;
   try {
+    formatOf(flags.output);
     const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
     if (unknown !== undefined) throw new WorkloadError(`unknown option '${unknown}'`);
     if (file === undefined || more.length > 0) throw new WorkloadError("expecting one workload file");
     const options = await optionsOf(flags, how.signal);
     const plan = limited(await readPlan(file, speedOf(flags)), flags);
-    if (how.verify) return await runWorkload(plan, { ...options, verify: true });
-    if (how.recorder) return await runWorkload(plan, { ...options, record: how.recorder.record });
-    if (flags.vs !== undefined)
-      return await versus(plan, options, { command: flags.vs, pairs: pairsOf(flags) });
-    return await repeated(plan, options, flags.repeat === undefined ? 1 : pairsOf(flags));
+    return await carriedOut(plan, flags, { ...options, how });
   } catch (error) {
     return failedDocument(file, flags, error);
   }
+}
+
+/** Runs it once, several times, in turn with another program, or with what it sends recorded. */
+async function carriedOut(
+  plan: Plan,
+  flags: WorkloadFlags,
+  { how, ...given }: RunOptions & { readonly how: How },
+): Promise<ResultDocument> {
+  const options = how.verify ? { ...given, verify: true } : given;
+  const recorder = how.recorder ?? (flags.record === undefined ? undefined : recorderInto(flags.record));
+  if (recorder) {
+    const result = await runWorkload(plan, { ...options, record: recorder.record });
+    recorder.end();
+    return result;
+  }
+  if (how.verify) return runWorkload(plan, options);
+  if (flags.vs !== undefined) return versus(plan, options, { command: flags.vs, pairs: pairsOf(flags) });
+  return repeated(plan, options, flags.repeat === undefined ? 1 : pairsOf(flags));
 }
 
 function speedOf({ speed }: WorkloadFlags): number | undefined {
@@ -158,13 +175,17 @@ function statusOf({ status, errors }: ResultDocument, signal: string | undefined
   return errors.some(({ code }) => code === "INPUT") ? 2 : 1;
 }
 
+/** The form of the document; that there is none such stands in a document, too. */
+function formOf({ output }: WorkloadFlags): ReportFormat {
+  return isFormat(output) ? output : "json";
+}
+
 /** Runs a workload; resolves with the exit status. */
 export async function runFile(
   files: readonly string[],
   flags: WorkloadFlags,
   { verify = false }: { verify?: boolean } = {},
 ): Promise<number> {
-  const recorder = flags.record === undefined ? undefined : new Recorder();
   const abort = new AbortController();
   let ended: string | undefined;
   const end = (signal: NodeJS.Signals): void => {
@@ -174,20 +195,13 @@ export async function runFile(
   process.on("SIGINT", end).on("SIGTERM", end);
   const alive = keepAlive();
   try {
-    let document = await documentOf(files, flags, { verify, recorder, signal: abort.signal });
-    let form: ReturnType<typeof formatOf> = "json";
-    try {
-      form = formatOf(flags.output);
-    } catch (error) {
-      document = failedDocument(files[0], flags, error);
-    }
+    const document = await documentOf(files, flags, { verify, signal: abort.signal });
     for (const { name, where } of document.ignored) note(`ignored: ${name} (${where})`);
     for (const text of document.notes) note(text);
     for (const { message, times = 1 } of document.errors)
       note(times > 1 ? `${message} (${times} times)` : message);
-    const written = await writeOut(flags, report(document, form));
-    const kept = recorder ? await writeOut({ ...flags, out: flags.record! }, recorder.text) : 0;
-    return statusOf(document, ended) || written || kept;
+    const written = await writeOut(flags, report(document, formOf(flags)));
+    return statusOf(document, ended) || written;
   } finally {
     alive();
     process.off("SIGINT", end).off("SIGTERM", end);
@@ -196,10 +210,12 @@ export async function runFile(
 
 /** Records what a workload sends; resolves with the exit status. */
 export async function recordFile(file: string, flags: WorkloadFlags): Promise<number> {
-  const recorder = new Recorder();
+  const isKept = flags.out === undefined || flags.out === "-";
+  const recorder = isKept ? new Recorder() : recorderInto(flags.out!);
   const signal = new AbortController().signal;
   const document = await documentOf([file], flags, { recorder, signal });
   for (const { message } of document.errors) note(message);
   if (document.status !== "done") return statusOf(document, undefined);
-  return writeOut(flags, recorder.text);
+  if (isKept) process.stdout.write(recorder.text);
+  return 0;
 }
