@@ -25,3 +25,11 @@ export interface ObjectStore {
   /** Removes an object; one that is not there is no error. */
   remove(name: string): Promise<void>;
 }
+
+/** Objects of one owner, from the root of a place. */
+export interface ObjectPlace extends ObjectStore {
+  /** Whether nothing is there. */
+  isEmpty(): Promise<boolean>;
+  /** Removes what programs that were killed while they put an object have left. */
+  sweep(): Promise<void>;
+}

@@ -2,86 +2,42 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Buffer } from "node:buffer";
-import { execFile } from "node:child_process";
-import S3rver from "@20minutes/s3rver";
-import { AwsClient } from "aws4fetch";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { ours } from "../support/daemon.ts";
 import { contentOf } from "../support/content.ts";
-import { Scratch } from "./support/nbd.ts";
+import type { Said, Scratch } from "./support/nbd.ts";
+import { ObjectServer } from "./support/s3.ts";
 
 const MiB = 2 ** 20;
-const scratch = new Scratch();
-const keys = { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" };
-let server: S3rver;
+let server: ObjectServer;
+let scratch: Scratch;
 let endpoint: string;
 
 beforeAll(async () => {
-  server = new S3rver({
-    ...{ port: 0, address: "127.0.0.1", silent: true, directory: scratch.at("store") },
-    configureBuckets: [{ name: "disks", configs: [] }],
-  });
-  endpoint = `http://127.0.0.1:${(await server.run()).port}`;
+  server = await ObjectServer.start();
+  ({ scratch, endpoint } = server);
   const source = Buffer.alloc(40 * MiB);
   source.set(contentOf(18 * MiB), 0);
   source.set(contentOf(MiB, 3), 33 * MiB);
   writeFileSync(scratch.at("source.raw"), source);
 });
 
-afterAll(async () => {
-  await server.close();
-  scratch.remove();
-});
+afterAll(() => server.stop());
 
-interface Said {
-  status: number;
-  stdout: string;
-  stderr: string;
-}
-
-/** What the program says, in a process of its own: the server is in this one. */
-function say(words: readonly string[], more: Record<string, string> = {}): Promise<Said> {
-  const env = {
-    ...process.env,
-    ...{ AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: "S3RVER", AWS_SECRET_ACCESS_KEY: "S3RVER" },
-    ...more,
-  };
-  const [node, main] = ours;
-  return new Promise((resolve) =>
-    execFile(node!, [main!, ...words], { cwd: scratch.at("."), env }, (error, stdout, stderr) =>
-      resolve({ status: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr }),
-    ),
-  );
-}
-
-async function fine(...words: string[]): Promise<string> {
-  const { status, stdout, stderr } = await say(words);
-  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  return stdout;
-}
-
-/** An object as any client has it. */
-async function download(key: string): Promise<Buffer> {
-  const client = new AwsClient({ ...keys, service: "s3", region: "us-east-1" });
-  const response = await client.fetch(`${endpoint}/disks/${key}`);
-  expect(response.status).toBe(200);
-  return Buffer.from(await response.arrayBuffer());
-}
+const say = (words: readonly string[], more: Record<string, string> = {}): Promise<Said> =>
+  server.say(words, more);
+const fine = (...words: string[]): Promise<string> => server.fine(...words);
 
 it("convert makes one object that any client downloads, and leaves nothing beside it", async () => {
   await fine("convert", "-f", "raw", "-O", "raw", "source.raw", "s3://disks/a%20disk+1.raw");
-  expect((await download("a%20disk%2B1.raw")).equals(readFileSync(scratch.at("source.raw")))).toBe(true);
+  expect((await server.download("a%20disk%2B1.raw")).equals(readFileSync(scratch.at("source.raw")))).toBe(
+    true,
+  );
   await fine("convert", "-f", "raw", "-O", "qcow2", "source.raw", "s3://disks/image.qcow2");
-  writeFileSync(scratch.at("image.qcow2"), await download("image.qcow2"));
+  writeFileSync(scratch.at("image.qcow2"), await server.download("image.qcow2"));
   expect(await fine("compare", "-f", "raw", "-F", "qcow2", "source.raw", "image.qcow2")).toBe(
     "Images are identical.\n",
   );
-  const client = new AwsClient({ ...keys, service: "s3", region: "us-east-1" });
-  const listed = await (await client.fetch(`${endpoint}/disks?list-type=2`)).text();
-  expect([...listed.matchAll(/<Key>([^<]*)</g)].map(([, key]) => key)).toEqual([
-    "a disk+1.raw",
-    "image.qcow2",
-  ]);
+  expect(await server.keys()).toEqual(["a disk+1.raw", "image.qcow2"]);
 });
 
 it("every verb reads it", async () => {

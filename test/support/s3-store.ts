@@ -10,6 +10,8 @@ export interface Stored {
   bytes: Buffer;
   etag: string;
   headers: Record<string, string>;
+  /** ISO 8601. */
+  changed: string;
 }
 
 /** A request, as a fault sees it. */
@@ -74,7 +76,8 @@ export class TestStore {
   }
 
   put(key: string, bytes: Buffer, headers: Record<string, string> = {}): Stored {
-    const stored = { bytes, etag: `"${createHash("md5").update(bytes).digest("hex")}"`, headers };
+    const etag = `"${createHash("md5").update(bytes).digest("hex")}"`;
+    const stored = { bytes, etag, headers, changed: new Date().toISOString() };
     this.objects.set(key, stored);
     return stored;
   }
@@ -213,7 +216,11 @@ export class TestStore {
     const after = query.get("continuation-token") ?? "";
     const keys = this.keys().filter((key) => key.startsWith(start) && key > after);
     const page = keys.slice(0, 3);
-    const rows = page.map((key) => `<Contents><Key>${key.slice(bucket.length + 1)}</Key></Contents>`);
+    const rows = page.map((key) => {
+      const { bytes, changed } = this.objects.get(key)!;
+      const facts = `<LastModified>${changed}</LastModified><Size>${bytes.byteLength}</Size>`;
+      return `<Contents><Key>${key.slice(bucket.length + 1)}</Key>${facts}</Contents>`;
+    });
     const more = keys.length > page.length;
     const next = more ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : "";
     return {

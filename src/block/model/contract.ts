@@ -13,6 +13,7 @@ import type { Host } from "../../base/host.ts";
 import type { Arena, RequestMemory } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import type { EventBus } from "../../base/event-bus.ts";
+import type { ObjectPlace } from "../../base/objects.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { Secrets } from "../../crypto/secrets.ts";
 import type { Gate } from "./gate.ts";
@@ -20,7 +21,7 @@ import type { QmpEvent, TypeOf } from "../../wire/qapi/index.ts";
 import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
-import type { BitmapStore, ImageCheck, SnapshotStore, VmStateStore } from "./stores.ts";
+import type { BitmapStore, ImageCheck, SnapshotStore, StoredDraft, VmStateStore } from "./stores.ts";
 import type {
   AmendContext,
   AmendOptions,
@@ -352,17 +353,6 @@ export interface MeasureResult {
   bitmapsBytes?: number;
 }
 
-/** What a protocol makes beside the place that it is to have. It is published or discarded, once. */
-export interface StoredDraft {
-  /** It, to be filled. */
-  readonly file: NodeSpec;
-  /** The name of the same. */
-  readonly name: string;
-  /** It takes its place, whole. ESTALE where something else did meanwhile, which stays. */
-  publish(): Promise<void>;
-  discard(): Promise<void>;
-}
-
 /** A disk that does not change while it is given out as an image. */
 export interface StreamSource {
   /** Bytes. */
@@ -483,6 +473,8 @@ export interface DriverType {
     /** Whether something is there. */
     exists(this: void, graph: GraphView, file: NodeSpec): Promise<boolean>;
     draft(this: void, graph: GraphView, file: NodeSpec): Promise<StoredDraft>;
+    /** The objects below a place, for what is built of objects (a repository of backups). Absent: it keeps no others. */
+    objects?(this: void, graph: GraphView, file: NodeSpec): Promise<ObjectPlace>;
   };
   /** Removes what `create` made (protocols; with `identity` that very file, else EBUSY); ENOENT, EAGAIN while it is open. */
   remove?(context: CreateContext, options: Record<string, unknown>): Promise<void>;

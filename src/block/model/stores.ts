@@ -1,7 +1,8 @@
 /**
  * What an image can hold beside its disk, and what a check finds in it: the saved machine, internal snapshots, persistent
- * bitmaps. Stores are interfaces, so that any format can add one. Source: QEMU's BlockDriver, cut by capability.
+ * bitmaps; and what a store of objects makes. Stores are interfaces, so that any format can add one. Source: QEMU's BlockDriver, cut by capability.
  */
+import type { NodeSpec } from "./spec.ts";
 
 /** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
 export interface VmStateStore {
@@ -89,4 +90,15 @@ export interface ImageCheck {
   allocatedClusters: number;
   fragmentedClusters: number;
   compressedClusters: number;
+}
+
+/** What a protocol makes beside the place that it is to have. It is published or discarded, once. */
+export interface StoredDraft {
+  /** It, to be filled. */
+  readonly file: NodeSpec;
+  /** The name of the same. */
+  readonly name: string;
+  /** It takes its place, whole. ESTALE where something else did meanwhile, which stays. */
+  publish(): Promise<void>;
+  discard(): Promise<void>;
 }

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { blockError, errnoOf } from "../../base/errors.ts";
-import type { ObjectInfo, ObjectStore } from "../../base/objects.ts";
+import type { ObjectInfo, ObjectPlace } from "../../base/objects.ts";
 import { nodeError } from "./errors.ts";
 
 const NAME = /^[a-z][\w.-]*(?:\/\w[\w.-]*)*$/i;
@@ -16,7 +16,7 @@ const TEMPORARY = "tmp";
 const LEFTOVER_MS = 24 * 3600_000;
 
 /** A directory of objects. It is made when the first object is put. */
-export class ObjectDirectory implements ObjectStore {
+export class ObjectDirectory implements ObjectPlace {
   readonly #root: string;
 
   constructor(root: string) {
@@ -84,7 +84,6 @@ export class ObjectDirectory implements ObjectStore {
     await named(name, "remove", () => fs.rm(this.#path(name), { force: true }));
   }
 
-  /** Whether there is nothing in the directory, or no directory. */
   async isEmpty(): Promise<boolean> {
     return named(this.#root, "list", async () => {
       const files = await fs.readdir(this.#root).catch((error: unknown) => {
@@ -95,7 +94,6 @@ export class ObjectDirectory implements ObjectStore {
     });
   }
 
-  /** Removes what programs that were killed have left under `tmp/`. */
   async sweep(): Promise<void> {
     const folder = path.join(this.#root, TEMPORARY);
     for (const file of await fs.readdir(folder).catch(() => [])) {

@@ -18,11 +18,11 @@ import { closing, failed } from "../../../base/closing.ts";
 import { asyncDispose } from "../../../base/lease.ts";
 import { blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
+import type { ObjectPlace } from "../../../base/objects.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { convert } from "../../../api/convert.ts";
 import type { CreateImageSpec, Node } from "../../../node.ts";
 import { rebase } from "../../../api/rebase.ts";
-import type { ObjectDirectory } from "../../../platform/node/object-directory.ts";
 import { syncPath } from "../../../platform/node/sync.ts";
 import {
   type Backup,
@@ -48,11 +48,11 @@ interface Link extends Backup {
 }
 
 /** Opens it; a directory that is not there is made with the first backup. */
-export async function openChain(opening: Opening, objects: ObjectDirectory): Promise<BackupPlace> {
+export async function openChain(opening: Opening): Promise<BackupPlace> {
   const there = await stat(opening.directory).catch(() => undefined);
   if (!there && !opening.create) throw blockError("ENOENT", "repository", "there is no such directory");
   if (there && !there.isDirectory()) throw blockError("ENOTDIR", "repository", "it is no directory");
-  return new ChainPlace(opening, objects);
+  return new ChainPlace(opening);
 }
 
 class ChainPlace implements BackupPlace {
@@ -60,9 +60,9 @@ class ChainPlace implements BackupPlace {
   readonly #tools: StoreTools;
   readonly #watcher: Watcher;
   readonly #directory: string;
-  readonly #objects: ObjectDirectory;
+  readonly #objects: ObjectPlace;
 
-  constructor({ verb, tools, watcher, directory }: Opening, objects: ObjectDirectory) {
+  constructor({ verb, tools, watcher, directory, objects }: Opening) {
     this.#verb = verb;
     this.#tools = tools;
     this.#watcher = watcher;

@@ -8,8 +8,8 @@ import { closing, failed } from "../../../base/closing.ts";
 import { asyncDispose } from "../../../base/lease.ts";
 import { blockError } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
+import type { ObjectPlace } from "../../../base/objects.ts";
 import type { Node } from "../../../node.ts";
-import type { ObjectDirectory } from "../../../platform/node/object-directory.ts";
 import type { Backup } from "../../../store/description.ts";
 import { Holder } from "../../../store/holders.ts";
 import { BackupReader } from "../../../store/reader.ts";
@@ -23,8 +23,8 @@ import { backupDisk } from "./disk.ts";
 import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
 
 /** Opens it; with `create` makes it in a directory that is empty or not there. */
-export async function openChunks(opening: Opening, objects: ObjectDirectory): Promise<BackupPlace> {
-  const { tools, create, watcher } = opening;
+export async function openChunks(opening: Opening): Promise<BackupPlace> {
+  const { tools, objects, create, watcher } = opening;
   const isNew = create && (await objects.isEmpty());
   const repository = await Repository.open(tools, { create: isNew });
   return new ChunkPlace({ repository, objects, watcher, verb: opening.verb });
@@ -32,11 +32,11 @@ export async function openChunks(opening: Opening, objects: ObjectDirectory): Pr
 
 class ChunkPlace implements BackupPlace {
   readonly #repository: Repository;
-  readonly #objects: ObjectDirectory;
+  readonly #objects: ObjectPlace;
   readonly #watcher: Watcher;
   readonly #verb: Run;
 
-  constructor(init: { repository: Repository; objects: ObjectDirectory; watcher: Watcher; verb: Run }) {
+  constructor(init: { repository: Repository; objects: ObjectPlace; watcher: Watcher; verb: Run }) {
     this.#verb = init.verb;
     this.#repository = init.repository;
     this.#objects = init.objects;

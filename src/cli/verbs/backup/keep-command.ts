@@ -24,7 +24,10 @@ function level(text: string): number {
 
 function addRepoFlags(command: Command): Command {
   return addQuietFlag(command)
-    .option("--repo <place>", "where the backups are: a directory of chunks, or chain:DIR of plain images")
+    .option(
+      "--repo <place>",
+      "where the backups are: a directory of chunks, s3://BUCKET/KEY, or chain:DIR of plain images",
+    )
     .option("--json", "print what was done as JSON")
     .addOption(gateFlag())
     .addOption(objectFlag());

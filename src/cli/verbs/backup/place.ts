@@ -1,11 +1,13 @@
 /**
- * Where backups are kept, and what the verbs ask of such a place: a repository of chunks (`--repo DIR`) or a chain of plain images
- * (`--repo chain:DIR`).
+ * Where backups are kept, and what the verbs ask of such a place: a repository of chunks in a directory (`--repo DIR`) or in a store
+ * of objects (`--repo s3://BUCKET/KEY`), or a chain of plain images (`--repo chain:DIR`).
  */
 import { hostname } from "node:os";
 import type { Node } from "../../../node.ts";
 import type { BackupSource } from "../../../api/backups.ts";
 import { messageOf } from "../../../base/errors.ts";
+import type { ObjectPlace } from "../../../base/objects.ts";
+import { typeOfName } from "../../../block/graph/storage-name.ts";
 import { nodeCrypto } from "../../../platform/node/crypto.ts";
 import { ObjectDirectory } from "../../../platform/node/object-directory.ts";
 import type { Backup } from "../../../store/description.ts";
@@ -63,8 +65,10 @@ export interface Watcher {
 /** How a place is opened. */
 export interface Opening {
   readonly verb: Run;
+  readonly objects: ObjectPlace;
   readonly tools: StoreTools;
   readonly watcher: Watcher;
+  /** As its user named it. */
   readonly directory: string;
   /** Made where it is not there. */
   readonly create: boolean;
@@ -78,21 +82,33 @@ export async function openPlace(
   repo: string | undefined,
   { create = false } = {},
 ): Promise<BackupPlace> {
-  if (repo === undefined) throw new Refusal("--repo is required: a directory, or chain:DIRECTORY");
+  if (repo === undefined)
+    throw new Refusal("--repo is required: a directory, s3://BUCKET/KEY, or chain:DIRECTORY");
   const isChain = repo.startsWith(CHAIN);
   const directory = isChain ? repo.slice(CHAIN.length) : repo;
   if (directory === "") throw new Refusal("--repo names no directory");
-  const objects = new ObjectDirectory(directory);
-  const opening = { verb, directory, create, tools: toolsOf(verb, objects), watcher: watcherOf(verb) };
   try {
-    if (isChain) return await (await import("./chain.ts")).openChain(opening, objects);
-    return await (await import("./chunks.ts")).openChunks(opening, objects);
+    const objects = isChain ? new ObjectDirectory(directory) : await objectsAt(verb, directory);
+    const opening = {
+      ...{ verb, directory, create, objects },
+      ...{ tools: toolsOf(verb, objects), watcher: watcherOf(verb) },
+    };
+    if (isChain) return await (await import("./chain.ts")).openChain(opening);
+    return await (await import("./chunks.ts")).openChunks(opening);
   } catch (error) {
     throw new Refusal(`Could not open repository '${directory}': ${messageOf(error)}`);
   }
 }
 
-function toolsOf({ engine }: Run, objects: ObjectDirectory): StoreTools {
+/** The objects of a store, where the name says one, or of a directory. */
+async function objectsAt({ engine: { graph } }: Run, repo: string): Promise<ObjectPlace> {
+  if (!/^[\w+.-]+:\/\//.test(repo)) return new ObjectDirectory(repo);
+  const { name, parseName, store } = typeOfName(graph, repo);
+  if (!store?.objects || !parseName) throw new Refusal(`Protocol driver '${name}' keeps no repositories`);
+  return store.objects(graph, { ...parseName(repo).options, driver: name });
+}
+
+function toolsOf({ engine }: Run, objects: ObjectPlace): StoreTools {
   const { host, kernels } = engine.graph;
   return {
     objects,

@@ -6,7 +6,8 @@
  */
 import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
 import type { HostFile, HttpResponse } from "../../../../base/host.ts";
-import type { GraphView, NodeSpec, StoredDraft } from "../../../../block/model/contract.ts";
+import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
+import type { StoredDraft } from "../../../../block/model/stores.ts";
 import { discardBody } from "../body.ts";
 import { hexDigest, inHex } from "./digest.ts";
 import { type Descriptor, layersOf, MANIFEST_TYPE } from "./manifest.ts";

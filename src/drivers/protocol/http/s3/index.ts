@@ -49,5 +49,6 @@ export const s3: DriverType = {
   store: {
     exists: async (graph, file) => (await import("./late.ts")).objectExists(graph, file),
     draft: async (graph, file) => (await import("./late.ts")).draftOf(graph, file),
+    objects: async (graph, file) => (await import("./late.ts")).objectsBelow(graph, file),
   },
 };

@@ -7,7 +7,8 @@
  * of two drafts for one place one wins, and the other is ESTALE. A draft that was not published is removed.
  */
 import { blockError } from "../../../../base/errors.ts";
-import type { GraphView, NodeSpec, StoredDraft } from "../../../../block/model/contract.ts";
+import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
+import type { StoredDraft } from "../../../../block/model/stores.ts";
 import { type Condition, Store } from "./client.ts";
 import { deleteObject, listKeys, statObject } from "./objects.ts";
 import { atOnce, publishDisk, publishObject } from "./publish.ts";

@@ -51,21 +51,43 @@ export function deleteObject(store: Store, place: ObjectPlace): Promise<void> {
   });
 }
 
-/** All keys of a bucket that begin so. */
-export async function listKeys(store: Store, { bucket, key: prefix }: ObjectPlace): Promise<string[]> {
-  const keys: string[] = [];
+/** An object as a listing tells of it. */
+export interface ListedObject {
+  readonly key: string;
+  readonly bytes: number;
+  /** By the store's clock, milliseconds since 1970. */
+  readonly changedMs: number;
+}
+
+/** The objects of a bucket whose keys begin so, in pages. */
+export async function* listPages(
+  store: Store,
+  { bucket, key: prefix }: ObjectPlace,
+): AsyncGenerator<ListedObject[]> {
   let token: string | undefined;
   do {
     const query = {
-      "list-type": "2",
-      prefix,
+      ...{ "list-type": "2", prefix },
       ...(token === undefined ? {} : { "continuation-token": token }),
     };
     const xml = await store.request({ method: "GET", place: { bucket, key: "" }, query }, (response) =>
       bodyText(response, 4 * 2 ** 20),
     );
-    keys.push(...elements(xml, "Key"));
+    yield listed(xml);
     [token] = elements(xml, "IsTruncated")[0] === "true" ? elements(xml, "NextContinuationToken") : [];
   } while (token !== undefined);
+}
+
+function listed(xml: string): ListedObject[] {
+  return [...xml.matchAll(/<Contents(?:\s[^>]*)?>(.*?)<\/Contents>/gs)].map(([, about = ""]) => {
+    const one = (name: string): string => elements(about, name)[0] ?? "";
+    return { key: one("Key"), bytes: Number(one("Size")), changedMs: Date.parse(one("LastModified")) };
+  });
+}
+
+/** All keys of a bucket that begin so. */
+export async function listKeys(store: Store, place: ObjectPlace): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const page of listPages(store, place)) keys.push(...page.map(({ key }) => key));
   return keys;
 }

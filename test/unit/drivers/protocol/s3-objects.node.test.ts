@@ -1,0 +1,96 @@
+// Objects below a key of a bucket, as a repository has them: what a directory of objects does they do too, and a store's faults
+// are told from another's object.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { ObjectPlace } from "../../../../src/base/objects.ts";
+import { s3 } from "../../../../src/drivers/protocol/http/s3/index.ts";
+import { createEngine, type Engine } from "../../../../src/node.ts";
+import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
+import { TestStore } from "../../../support/s3-store.ts";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const text = (content: Uint8Array): string => new TextDecoder().decode(content);
+
+let store: TestStore;
+let engine: Engine;
+let folder: string;
+
+beforeEach(async () => {
+  store = await TestStore.start();
+  engine = createEngine();
+  folder = mkdtempSync(join(tmpdir(), "bw-objects-"));
+  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "ID", AWS_SECRET_ACCESS_KEY: "key" });
+});
+
+afterEach(async () => {
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+    Reflect.deleteProperty(process.env, name);
+  await engine.close();
+  await store.stop();
+  rmSync(folder, { recursive: true });
+});
+
+function inBucket(): Promise<ObjectPlace> {
+  const file = { driver: "s3", url: "s3://disks/re%20po", endpoint: store.endpoint, retries: 1 };
+  return s3.store!.objects!(engine.graph, file);
+}
+
+const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "repo")));
+
+describe.each([
+  { place: "a directory", open: inFolder },
+  { place: "a bucket", open: inBucket },
+])("objects in $place", ({ open }) => {
+  it("are made once, put anew, read in part, listed and removed", async () => {
+    const objects = await open();
+    expect(await objects.isEmpty()).toBe(true);
+    expect(await objects.putIfAbsent("packs/a", bytes("first"))).toBe(true);
+    expect(await objects.putIfAbsent("packs/a", bytes("other"))).toBe(false);
+    expect(text(await objects.get("packs/a"))).toBe("first");
+    await objects.put("packs/a", bytes("0123456789"));
+    expect(text(await objects.get("packs/a", { offset: 3, bytes: 4 }))).toBe("3456");
+    expect(text(await objects.get("packs/a", { offset: 8, bytes: 4 }))).toBe("89");
+    expect(await objects.get("packs/a", { offset: 10, bytes: 4 })).toHaveLength(0);
+    expect(await objects.get("packs/a", { offset: 2, bytes: 0 })).toHaveLength(0);
+    for (const name of ["e", "c", "d", "b"]) await objects.put(`packs/${name}`, bytes(name));
+    await objects.put("holders/x", new Uint8Array());
+    const listed = await objects.list("packs/");
+    expect(listed.map(({ name, bytes: size }) => [name, size])).toEqual([
+      ...[["packs/a", 10], ...["b", "c", "d", "e"].map((name) => [`packs/${name}`, 1])],
+    ]);
+    for (const { changedMs } of listed) expect(Math.abs(Date.now() - changedMs)).toBeLessThan(3600_000);
+    expect(await objects.list("backups/")).toEqual([]);
+    expect(await objects.isEmpty()).toBe(false);
+    await objects.remove("packs/a");
+    await objects.remove("packs/a");
+    await expect(objects.get("packs/a")).rejects.toMatchObject({ code: "ENOENT" });
+    await objects.sweep();
+  });
+});
+
+describe("faults of a store", () => {
+  it("an answer that was lost is no other's object", async () => {
+    const objects = await inBucket();
+    let lost = 1;
+    store.fault = ({ method }) => (method === "PUT" && lost-- > 0 ? { status: 503, after: true } : undefined);
+    expect(await objects.putIfAbsent("packs/a", bytes("ours"))).toBe(true);
+    lost = 1;
+    expect(await objects.putIfAbsent("packs/a", bytes("theirs"))).toBe(false);
+  });
+
+  it("are errnos that name the object", async () => {
+    const objects = await inBucket();
+    await objects.put("packs/a", bytes("0123456789"));
+    store.fault = () => ({ status: 507 });
+    await expect(objects.put("packs/b", bytes("x"))).rejects.toMatchObject({
+      code: "ENOSPC",
+      message: expect.stringContaining("'packs/b': ") as string,
+    });
+    store.fault = () => ({ status: 503 });
+    await expect(objects.get("packs/a")).rejects.toMatchObject({ code: "EIO" });
+    store.fault = () => ({ status: 200, headers: { "Content-Length": "0" } });
+    await expect(objects.get("packs/a", { offset: 0, bytes: 2 })).rejects.toMatchObject({ code: "ENOTSUP" });
+  });
+});
