@@ -5,8 +5,7 @@
  */
 import { type RunOptions as FullRunOptions, type WorkloadPlatform } from "./workload/run/setting.ts";
 import { portableDrivers } from "./drivers/index.ts";
-import type { Plan } from "./workload/model/plan.ts";
-import { WorkloadError } from "./workload/model/plan.ts";
+import { type Plan, WorkloadError } from "./workload/model/plan.ts";
 import { planOfJson, type WorkloadJson } from "./workload/model/json.ts";
 import { type ReadOptions, readWorkload } from "./workload/model/read.ts";
 import type { ResultDocument } from "./workload/run/document.ts";
@@ -15,7 +14,8 @@ import type { RecordingBytes } from "./workload/trace/source.ts";
 import { noHost } from "./workload/time/no-host.ts";
 
 export type { HotSpot, Spread } from "./workload/random/places.ts";
-export { type DeviceJson, deviceModels } from "./workload/device/model.ts";
+export type { DeviceJson } from "./workload/device/model.ts";
+export { deviceModels } from "./workload/device/shipped.ts";
 export type { LatencyJson } from "./workload/device/latency.ts";
 export type { DeviceCounts } from "./workload/device/device.ts";
 export { type Difference, type GateOptions, type Verdict, gate } from "./workload/gate/gate.ts";

@@ -1,7 +1,7 @@
 /**
  * Amending an open image: what was chosen when it was made, as far as that can be changed.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { amend as amendNode, checkAmendable } from "../block/graph/amend.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { Perm } from "../block/model/permissions.ts";

@@ -1,7 +1,7 @@
 /**
  * Checking images for library callers and the command line: what `qemu-img check` finds and repairs.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";

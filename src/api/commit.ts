@@ -5,10 +5,10 @@
  * Invariant: nothing of the overlay is dropped before all that was committed is durable in the image below, so a crash at any
  * time leaves a chain that shows what it showed before.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import { backingChainNext, skipFilters, skipImplicitFilters } from "../block/model/chain.ts";
-import { flush } from "../block/io/io.ts";
+import { flush } from "../block/io/request-path.ts";
 import { imageFilename } from "../block/model/filename.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";

@@ -6,7 +6,7 @@
  * clusters, so that no cluster is written twice or copied on write.
  */
 import { type Answer, andThen, ending, isPromise } from "../base/answer.ts";
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown } from "../base/ranges.ts";

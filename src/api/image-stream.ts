@@ -6,13 +6,12 @@
  * fails, the stream fails and never the guest's write. Memory is bounded by the scratch disk, a piece and the image's
  * tables. Everything is taken down when the stream ends, fails or is cancelled.
  */
-import { closing, failed } from "../base/closing.ts";
+import { closing, failed } from "../base/lease.ts";
 import { blockError, errnoOf } from "../base/errors.ts";
 import { aboveImplicitFilters } from "../block/model/chain.ts";
 import type { ChildRef, DriverType } from "../block/model/contract.ts";
 import { lostMoment, pointInTime } from "../job/backup/point-in-time.ts";
-import type { CallOptions, Node as NodeHandle } from "./node.ts";
-import { Node, releaseIdle } from "./node.ts";
+import { type CallOptions, type Node as NodeHandle, Node, releaseIdle } from "./node.ts";
 import type { CreateImageSpec } from "./open.ts";
 import { checkNodes, checkStorage, optionsOf } from "./options.ts";
 import { scratchMemory } from "./scratch.ts";

@@ -3,7 +3,7 @@
  *
  * Invariant: the new image is whole and durable when the call resolves; else it is removed again.
  */
-import { closing, failed } from "../base/closing.ts";
+import { closing, failed } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import type { Engine } from "../machine/engine.ts";
 import { fromBlobIn } from "./blob.ts";

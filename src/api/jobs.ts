@@ -8,7 +8,7 @@ import { skipFilters } from "../block/model/chain.ts";
 import type { ChildRef } from "../block/model/contract.ts";
 import { type BackupStartOptions, startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
-import type { CommonJobArguments } from "../job/core/arguments.ts";
+import type { CommonJobArguments } from "../job/core/registry.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import { startCommit } from "../job/commit/commit.ts";
 import type { OnError } from "../job/core/error-policy.ts";

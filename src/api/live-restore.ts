@@ -4,7 +4,7 @@
  *
  * Invariant: which parts the target has is known in memory only, until the job has ended well; then the target alone is the disk.
  */
-import { failed } from "../base/closing.ts";
+import { failed } from "../base/lease.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import { allocTrack } from "../drivers/filter/alloc-track.ts";
 import type { OnError } from "../job/core/error-policy.ts";

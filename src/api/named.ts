@@ -6,7 +6,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { probeFormat } from "../block/graph/probe.ts";
-import { driverOfProtocol } from "../block/model/formats.ts";
+import { driverOfProtocol } from "../block/model/options.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import type { NodeSpec } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";

@@ -8,7 +8,7 @@
  */
 import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
+import { BlockError, CommandError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { recoverStorage } from "../block/graph/recover.ts";
@@ -21,7 +21,7 @@ import { imageInfo } from "../block/query.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { type MapExtent, type MapRange, checkMapRange, extentAt, mapExtents } from "./map.ts";
-import { callOptions, checkBuffer, checkBytes, checkNumber, optionsOf } from "./options.ts";
+import { callOptions, optionsOf, wrongArgument } from "./options.ts";
 import { type StreamRange, readableOf, writableOf } from "./streams.ts";
 
 /** What every call takes. */
@@ -50,8 +50,16 @@ export interface ChainLayer {
 /** What an image's header says, as qemu-img info has it (wire names). */
 export type ImageInfo = TypeOf<"ImageInfo">;
 
+const checkGiven = optionsOf<CallOptions>(callOptions);
+
+/** The options of a call that was given none. */
+const none: CallOptions = {};
+
 /** Throws CommandError for what are no options of a call. */
-export const checkCall = optionsOf<CallOptions>(callOptions);
+export function checkCall(options: unknown): void {
+  if (options !== none) checkGiven(options);
+}
+
 /** Throws CommandError for what are no options of writeZeroes(). */
 export const checkZeroes = optionsOf<CallOptions & { unmap?: boolean }>({ ...callOptions, unmap: "bool" });
 /** Throws CommandError for what are no options of info(). */
@@ -139,7 +147,7 @@ export class Node implements AsyncDisposable {
     options?: CallOptions,
   ): Promise<Uint8Array<ArrayBuffer>>;
   async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
-  async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
+  async read(offset: number, into: number | Uint8Array, options: CallOptions = none): Promise<Uint8Array> {
     checkCall(options);
     checkNumber("offset", offset);
     checkBuffer("bytes", into);
@@ -149,7 +157,7 @@ export class Node implements AsyncDisposable {
   }
 
   /** Writes; not durable before flush(). The buffer must stay as it is until the call has resolved. */
-  async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
+  async write(offset: number, data: Uint8Array, options: CallOptions = none): Promise<void> {
     checkCall(options);
     checkNumber("offset", offset);
     checkBytes("data", data);
@@ -169,14 +177,14 @@ export class Node implements AsyncDisposable {
   }
 
   /** Drops a range's content, if the node was opened with `discard: "unmap"`; what it reads as is then up to the format. */
-  async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
+  async discard(offset: number, bytes: number, options: CallOptions = none): Promise<void> {
     checkCall(options);
     checkRange(offset, bytes);
     await this.#request(Perm.write, options, () => this.#backend.pdiscard(offset, bytes));
   }
 
   /** Makes completed writes durable. */
-  async flush(options: CallOptions = {}): Promise<void> {
+  async flush(options: CallOptions = none): Promise<void> {
     checkCall(options);
     const before = this.#isUnflushed;
     this.#isUnflushed = false;
@@ -208,7 +216,7 @@ export class Node implements AsyncDisposable {
   }
 
   /** What lies at `offset`, seen through the whole chain: one extent of 1 … `bytes` bytes. */
-  async blockStatus(offset: number, bytes: number, options: CallOptions = {}): Promise<MapExtent> {
+  async blockStatus(offset: number, bytes: number, options: CallOptions = none): Promise<MapExtent> {
     checkCall(options);
     checkRange(offset, bytes);
     options.signal?.throwIfAborted();
@@ -301,4 +309,28 @@ function checkRange(offset: unknown, bytes: unknown): void {
 
 function closedHandle(): BlockError {
   return new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
+}
+
+/** Throws CommandError unless `value` is a number; where it must lie, the disk says. */
+function checkNumber(name: string, value: unknown): void {
+  if (typeof value !== "number") throw wrongArgument(name, "number");
+}
+
+/** Throws CommandError unless `value` is a number of bytes, or a buffer for them. */
+function checkBuffer(name: string, value: unknown): void {
+  if (typeof value !== "number") return checkBytes(name, value);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new CommandError(`Parameter '${name}' expects a number of bytes, and ${value} is none`);
+}
+
+/** Throws CommandError unless `value` is a Uint8Array, of whichever realm. */
+function checkBytes(name: string, value: unknown): void {
+  if (value instanceof Uint8Array || Object.prototype.toString.call(value) === "[object Uint8Array]") return;
+  const how =
+    typeof value === "string"
+      ? " (new TextEncoder().encode(text) makes one)"
+      : value instanceof ArrayBuffer || ArrayBuffer.isView(value)
+        ? " (new Uint8Array() over its buffer makes one)"
+        : "";
+  throw wrongArgument(name, `Uint8Array${how}`);
 }

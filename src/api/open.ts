@@ -1,11 +1,11 @@
 /**
  * Opening nodes and making images for library callers, over a given engine.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { limits } from "../base/limits.ts";
 import { BlockError, errnoOf } from "../base/errors.ts";
 import type { CreatedFile, DriverType, NodeSpec } from "../block/model/contract.ts";
-import { isItsFile } from "../block/model/formats.ts";
+import { isItsFile } from "../block/model/options.ts";
 import type { Gate } from "../block/model/gate.ts";
 import { replaceFile } from "../block/model/replace-file.ts";
 import type { CreateFormatOptions } from "../drivers/index.ts";

@@ -1,7 +1,7 @@
 /**
  * What plain JavaScript hands to the library, checked before anything is touched: node descriptions and creation options by
  * the QAPI table, in QMP's words, and the library's own options by a table that stands beside each interface and that its
- * type holds complete. Both are read by the one reader of the table (wire/qapi/validate.ts), which names the word that was
+ * type holds complete. Both are read by the one reader of the table (wire/qapi/reader.ts), which names the word that was
  * meant (`readOnly`: `read-only`).
  *
  * Invariants: nothing is changed or copied, so what passes is what the caller gave; `undefined` is absent. What only the
@@ -12,7 +12,7 @@ import { assert } from "../base/assert.ts";
 import { CommandError, blockError } from "../base/errors.ts";
 import { checkDiskLength } from "../base/ranges.ts";
 import type { DriverType } from "../block/model/contract.ts";
-import { isItsFile } from "../block/model/formats.ts";
+import { isItsFile } from "../block/model/options.ts";
 import {
   checkValue,
   compatLevels,
@@ -113,31 +113,8 @@ export function checkNodes(nodes: Readonly<Record<string, unknown>>): void {
   for (const [name, node] of Object.entries(nodes)) checkArgument(name, node, "Node");
 }
 
-/** Throws CommandError unless `value` is a number; where it must lie, the disk says. */
-export function checkNumber(name: string, value: unknown): void {
-  if (typeof value !== "number") throw wrongArgument(name, "number");
-}
-
-/** Throws CommandError unless `value` is a number of bytes, or a buffer for them. */
-export function checkBuffer(name: string, value: unknown): void {
-  if (typeof value !== "number") return checkBytes(name, value);
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new CommandError(`Parameter '${name}' expects a number of bytes, and ${value} is none`);
-}
-
-/** Throws CommandError unless `value` is a Uint8Array, of whichever realm. */
-export function checkBytes(name: string, value: unknown): void {
-  if (value instanceof Uint8Array || Object.prototype.toString.call(value) === "[object Uint8Array]") return;
-  const how =
-    typeof value === "string"
-      ? " (new TextEncoder().encode(text) makes one)"
-      : value instanceof ArrayBuffer || ArrayBuffer.isView(value)
-        ? " (new Uint8Array() over its buffer makes one)"
-        : "";
-  throw wrongArgument(name, `Uint8Array${how}`);
-}
-
-function wrongArgument(name: string, expected: string): CommandError {
+/** The refusal of an argument of another type. */
+export function wrongArgument(name: string, expected: string): CommandError {
   return new CommandError(`Invalid parameter type for '${name}', expected: ${expected}`);
 }
 

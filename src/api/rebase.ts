@@ -5,7 +5,7 @@
  * A crash at any time leaves the image whole: until the header changes it lies over the old backing file, with copies of what
  * that holds; they are durable before the header changes, and the header is when rebase() resolves.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";

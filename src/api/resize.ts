@@ -1,7 +1,7 @@
 /**
  * Changing the length of a disk.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import type { Preallocation } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";

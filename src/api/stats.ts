@@ -2,7 +2,7 @@
  * What has been asked of a node and of guests' disks so far, for programs and for Prometheus. Source of the text's form:
  * OpenMetrics 1.0.
  */
-import { type Account, type AccountedKind, accountedKinds } from "../block/model/accounting.ts";
+import { type Account, type AccountedKind, accountedKinds } from "../block/model/node.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
 

@@ -4,7 +4,7 @@
  * Invariants: all actions happen at one moment, or none does and nothing stays behind, overlays that were opened for it
  * included. Handles and names mean the nodes that they show before it.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import type { BackupJob } from "../job/backup/job.ts";

@@ -3,10 +3,9 @@
  * block-core schema and behaviour of QEMU 7.2, whose nodes count nothing but the end of the highest write.
  */
 import type { TypeOf } from "../wire/qapi/index.ts";
-import { type Account, countsDiscards } from "./model/accounting.ts";
+import { type Account, countsDiscards, type BlockNode } from "./model/node.ts";
 import { filterOrCow, skipFilters, skipImplicitFilters } from "./model/chain.ts";
 import type { LatencyHistogram } from "./model/latency.ts";
-import type { BlockNode } from "./model/node.ts";
 
 type Stats = TypeOf<"BlockDeviceStats">;
 

@@ -11,7 +11,7 @@ import type { BlockJob, QmpEvent } from "../node.ts";
 import type { JobFlags } from "./options/flags.ts";
 import { type Display, ProgressBar, RateMeter, progressLine } from "./progress.ts";
 import { type Outcome, Run, type View } from "./run.ts";
-import { isWatched } from "./terminal.ts";
+import { isWatched } from "./percent.ts";
 import { formatBytes } from "./units.ts";
 
 const DRAW_MS = 100;

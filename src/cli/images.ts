@@ -12,7 +12,7 @@ import { type JsonObject, parseKeyval } from "../wire/qapi/index.ts";
 import { describe } from "./describe.ts";
 import { type Opener, readName } from "./names.ts";
 import { nodeSpec } from "./node-spec.ts";
-import type { CacheMode } from "./options/cache.ts";
+import type { CacheMode } from "./options/engine.ts";
 import { readOptionWords } from "./options/words.ts";
 import { Refusal, told } from "./refusal.ts";
 import { printableMessage } from "./printable.ts";

@@ -4,7 +4,7 @@
  * again.
  */
 import { CommandError, detailOf } from "../base/errors.ts";
-import { defaultFormat, findDriver } from "../block/model/formats.ts";
+import { defaultFormat, findDriver } from "../block/model/options.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { LUKS } from "../crypto/luks-rows.ts";

@@ -4,7 +4,7 @@
 import { CommandError, errnoOf } from "../base/errors.ts";
 import type { Host } from "../base/host.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
-import { findDriver } from "../block/model/formats.ts";
+import { findDriver } from "../block/model/options.ts";
 import { plainFormat } from "../drivers/format/defaults.ts";
 import { createImageIn } from "../api/open.ts";
 import type { CreateImageSpec, Engine, Node } from "../node.ts";

@@ -15,6 +15,7 @@ import {
   type Handler,
   type JobRow,
   type JobState,
+  type Journal,
   type Outcome,
   type RetryPolicy,
   type WorkOptions,
@@ -23,23 +24,6 @@ import { Heap } from "./heap.ts";
 
 /** How long a job waits that somebody else is at, ms. */
 const ELSEWHERE_MS = 1000;
-
-/** A line of the journal: what a job has come to. */
-export interface JournalEntry {
-  readonly id: string;
-  readonly spec: string;
-  readonly state: JobState;
-  readonly attempts: number;
-  readonly bytes: number;
-  readonly error: string;
-}
-
-/** Where it is written. */
-export interface Journal {
-  /** What an earlier run wrote, the latest of each job. */
-  readonly known: ReadonlyMap<string, JournalEntry>;
-  write(entry: JournalEntry): void;
-}
 
 interface Entry {
   readonly job: FleetJob;

@@ -100,3 +100,20 @@ export interface FleetQueue {
   retry(ids: readonly string[] | undefined): Promise<number>;
   close(): Promise<void>;
 }
+
+/** A line of the journal: what a job has come to. */
+export interface JournalEntry {
+  readonly id: string;
+  readonly spec: string;
+  readonly state: JobState;
+  readonly attempts: number;
+  readonly bytes: number;
+  readonly error: string;
+}
+
+/** Where it is written. */
+export interface Journal {
+  /** What an earlier run wrote, the latest of each job. */
+  readonly known: ReadonlyMap<string, JournalEntry>;
+  write(entry: JournalEntry): void;
+}

@@ -5,9 +5,8 @@
  * Invariant: it runs within JobRegistry.exclusively(), so that nothing happens between finding nodes (or a free id) and taking
  * them. Source: behaviour of QEMU 7.2's block jobs.
  */
-import { failed } from "../base/closing.ts";
+import { failed, Leases } from "../base/lease.ts";
 import { firstFailure } from "../base/errors.ts";
-import { Leases } from "../base/lease.ts";
 import { BlockJob } from "./core/block-job.ts";
 import type { Job } from "./core/job.ts";
 

@@ -5,7 +5,7 @@
  * Invariant: until it is decided, all nodes concerned are drained: what a guest wrote after an action and before it is undone
  * would be lost with it. Source: QAPI transaction schema and behaviour of QEMU 7.2.
  */
-import { closing } from "../base/closing.ts";
+import { closing } from "../base/lease.ts";
 import { CommandError } from "../base/errors.ts";
 import * as bitmaps from "../block/bitmap/commands.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../block/graph/change.ts";
@@ -22,7 +22,7 @@ import {
 } from "./backup/backup.ts";
 import type { BackupJob } from "./backup/job.ts";
 import { jobsOf } from "./core/registry.ts";
-import { JobTransaction } from "./core/transaction.ts";
+import { JobTransaction } from "./core/job-core.ts";
 
 /** One action that is prepared. */
 interface Prepared {

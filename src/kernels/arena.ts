@@ -16,7 +16,7 @@ import { BlockError } from "../base/errors.ts";
 import { KiB } from "../base/limits.ts";
 import { onAbort } from "../base/signals.ts";
 import type { KernelArea } from "./kernels.ts";
-import { Spans } from "./spans.ts";
+import { Spans } from "./simd.ts";
 
 /** Slots start at multiples of this many bytes (of the memory, so they are fit for O_DIRECT). */
 export const ARENA_PAGE = 4 * KiB;

@@ -2,6 +2,9 @@
  * Loads the kernels: the WebAssembly binary that is inlined in the bundle where the platform has SIMD, else the twin.
  * Synchronous, so that constructors and workers can use it. (Before 2023 Chrome refused to compile more than 4 KiB
  * synchronously outside a worker; there, or where a page's CSP forbids WebAssembly, the twin serves.)
+ *
+ * They are made at their first use: compiling WebAssembly takes some milliseconds, which a program that looks at a
+ * header has no use for. The arena's memory is there from the beginning.
  */
 import { kernelsBase64 } from "#kernels-binary";
 import { assert } from "../base/assert.ts";
@@ -9,10 +12,71 @@ import { BlockError } from "../base/errors.ts";
 import { KiB, limits } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
-import type { KernelArea, Kernels } from "./kernels.ts";
-import { LazyKernels } from "./lazy.ts";
+import type { KernelArea, Kernels, Bits } from "./kernels.ts";
 import { reservedBytes, SimdKernels } from "./simd.ts";
 import { TwinKernels } from "./twin.ts";
+import type { NoiseKey } from "./twin-noise.ts";
+
+/** See Kernels. */
+export class LazyKernels implements Kernels {
+  readonly area: KernelArea;
+  readonly #make: () => Kernels;
+  #kernels: Kernels | undefined;
+
+  /** What `make` makes works on `area` in place. */
+  constructor(area: KernelArea, make: () => Kernels) {
+    this.area = area;
+    this.#make = make;
+  }
+
+  get #made(): Kernels {
+    return (this.#kernels ??= this.#make());
+  }
+
+  get kind(): Kernels["kind"] {
+    return this.#made.kind;
+  }
+
+  isZero(bytes: Uint8Array): boolean {
+    return this.#made.isZero(bytes);
+  }
+
+  zeroRuns(bytes: Uint8Array, granule: number, out: Uint32Array): number {
+    return this.#made.zeroRuns(bytes, granule, out);
+  }
+
+  firstDifference(a: Uint8Array, b: Uint8Array): number {
+    return this.#made.firstDifference(a, b);
+  }
+
+  differenceRuns(a: Uint8Array, b: Uint8Array, granule: number, out: Uint32Array): number {
+    return this.#made.differenceRuns(a, b, granule, out);
+  }
+
+  copy(target: Uint8Array, source: Uint8Array): void {
+    this.#made.copy(target, source);
+  }
+
+  copyAndTestZero(target: Uint8Array, source: Uint8Array): boolean {
+    return this.#made.copyAndTestZero(target, source);
+  }
+
+  crc32c(bytes: Uint8Array, crc?: number): number {
+    return this.#made.crc32c(bytes, crc);
+  }
+
+  xxh3(bytes: Uint8Array): bigint {
+    return this.#made.xxh3(bytes);
+  }
+
+  noise(bytes: Uint8Array, key: NoiseKey, at: number): void {
+    this.#made.noise(bytes, key, at);
+  }
+
+  createBits(bits: number): Bits {
+    return this.#made.createBits(bits);
+  }
+}
 
 const WASM_PAGE = 64 * KiB;
 /** Addresses and lengths stay below 2^31. */

@@ -4,28 +4,275 @@
  * One memory of fixed size holds, from the bottom: the binary's own data, a run list, two staging buffers, and the
  * arena's area. Views into that memory are worked on in place; others are staged in pieces, unless their first byte
  * already gives the answer.
+ *
+ * Bit arrays live in an instance of their own, whose memory grows: it is used synchronously
+ * only, so no view outlives a call, and the arena's memory stays where it is.
+ *
+ * Invariant: memory that no array holds is zero, so a new array costs nothing to clear; free() clears what was set.
+ *
+ * Spans is a first-fit allocator in a range of units, lowest address first, with free neighbours joined. It keeps only
+ * numbers: what lies in the spans is the caller's. The arena's slots and bitmaps are made of them.
  */
 import { assert } from "../base/assert.ts";
-import { KiB } from "../base/limits.ts";
+import { KiB, limits } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
 import { checkGranule, checkLengths } from "./checks.ts";
-import type { Bits, KernelArea, Kernels } from "./kernels.ts";
-import { BitPool, SimdBits } from "./simd-bits.ts";
+import { type Bits, type KernelArea, type Kernels, MAX_BITS } from "./kernels.ts";
 import type { NoiseKey } from "./twin-noise.ts";
 import { joinGranules } from "./twin.ts";
+import { BlockError } from "../base/errors.ts";
+import { JoinedBits, mergeRuns } from "./joined-bits.ts";
+
+/** The free spans of `total` units; units are whatever the caller counts in. */
+export class Spans {
+  /** Starts of the free spans, ascending, and their lengths. */
+  readonly #starts: number[] = [];
+  readonly #lengths: number[] = [];
+  #total: number;
+  #free: number;
+
+  constructor(total: number) {
+    this.#total = total;
+    this.#free = total;
+    if (total > 0) {
+      this.#starts.push(0);
+      this.#lengths.push(total);
+    }
+  }
+
+  /** Units in all. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** Units that are free. */
+  get free(): number {
+    return this.#free;
+  }
+
+  /** Takes `units` (> 0) and returns their start, or -1 when no free span is long enough. */
+  take(units: number): number {
+    for (let i = 0; i < this.#lengths.length; i++) {
+      const length = this.#lengths[i]!;
+      if (length < units) continue;
+      const start = this.#starts[i]!;
+      if (length === units) {
+        this.#starts.splice(i, 1);
+        this.#lengths.splice(i, 1);
+      } else {
+        this.#starts[i] = start + units;
+        this.#lengths[i] = length - units;
+      }
+      this.#free -= units;
+      return start;
+    }
+    return -1;
+  }
+
+  /** Gives back what take() returned. */
+  give(start: number, units: number): void {
+    const end = start + units;
+    let i = this.#starts.findIndex((other) => other >= start);
+    if (i < 0) i = this.#starts.length;
+    const before = i > 0 ? this.#starts[i - 1]! + this.#lengths[i - 1]! : 0;
+    assert(units > 0 && end <= this.#total && before <= start, "span given back twice");
+    assert(i === this.#starts.length || end <= this.#starts[i]!, "span given back twice");
+    this.#free += units;
+    const joinsNext = i < this.#starts.length && this.#starts[i] === end;
+    if (i > 0 && before === start) {
+      this.#lengths[i - 1]! += units + (joinsNext ? this.#lengths[i]! : 0);
+      if (joinsNext) this.#remove(i);
+    } else if (joinsNext) {
+      this.#starts[i] = start;
+      this.#lengths[i]! += units;
+    } else {
+      this.#starts.splice(i, 0, start);
+      this.#lengths.splice(i, 0, units);
+    }
+  }
+
+  /** Adds `units` free units at the end. */
+  extend(units: number): void {
+    const start = this.#total;
+    this.#total += units;
+    this.give(start, units);
+  }
+
+  #remove(i: number): void {
+    this.#starts.splice(i, 1);
+    this.#lengths.splice(i, 1);
+  }
+}
+
+const WASM_PAGE = 64 * KiB;
+/** Arrays begin at multiples of this, as the kernel wants. */
+const UNIT = 64;
+/** Runs that one call into the kernel fetches. */
+const PAIRS = 1024;
+
+/** The memory that all bit arrays of one set of kernels share. */
+export class BitPool {
+  readonly wasm: KernelExports;
+  readonly #memory: WebAssembly.Memory;
+  readonly #spans: Spans;
+  readonly #base: number;
+  /** The run list's address. */
+  readonly list: number;
+  #bytes: Uint8Array;
+  #pairs: Float64Array;
+
+  constructor(instantiate: (memory: WebAssembly.Memory) => KernelExports) {
+    const maximum = limits.maxBitmapPoolBytes / WASM_PAGE;
+    this.#memory = new WebAssembly.Memory({ initial: 2, maximum });
+    this.wasm = instantiate(this.#memory);
+    this.list = this.wasm.dataStart();
+    this.#base = alignUp(this.list + PAIRS * 16, UNIT);
+    this.#bytes = new Uint8Array(this.#memory.buffer);
+    this.#pairs = new Float64Array(this.#memory.buffer, this.list, PAIRS * 2);
+    this.#spans = new Spans(Math.floor((this.#bytes.length - this.#base) / UNIT));
+  }
+
+  /** All of the memory. Fetch it anew for each use: it moves when the memory grows. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  /** The run list; as `bytes`. */
+  get pairs(): Float64Array {
+    return this.#pairs;
+  }
+
+  /** The address of `bytes` zero bytes. Throws BlockError ENOMEM. */
+  take(bytes: number): number {
+    const units = Math.max(1, Math.ceil(bytes / UNIT));
+    let unit = this.#spans.take(units);
+    if (unit < 0) {
+      this.#grow(units * UNIT);
+      unit = this.#spans.take(units);
+    }
+    return this.#base + unit * UNIT;
+  }
+
+  /** Gives back what take() gave; it must be zero again. */
+  give(address: number, bytes: number): void {
+    this.#spans.give((address - this.#base) / UNIT, Math.max(1, Math.ceil(bytes / UNIT)));
+  }
+
+  /** By `bytes` at least, and by an eighth of what there is, so that many small arrays do not grow it each time. */
+  #grow(bytes: number): void {
+    const room = limits.maxBitmapPoolBytes - this.#bytes.length;
+    const wanted = Math.min(alignUp(Math.max(bytes, this.#bytes.length / 8), WASM_PAGE), room);
+    try {
+      if (wanted < bytes) throw new RangeError("the memory for bitmaps is used up");
+      this.#memory.grow(wanted / WASM_PAGE);
+    } catch (cause) {
+      const message = `Cannot allocate ${bytes} bytes for a bitmap`;
+      throw new BlockError({ code: "ENOMEM", op: "bitmap", message, cause });
+    }
+    this.#bytes = new Uint8Array(this.#memory.buffer);
+    this.#pairs = new Float64Array(this.#memory.buffer, this.list, PAIRS * 2);
+    this.#spans.extend(Math.floor((this.#bytes.length - this.#base) / UNIT) - this.#spans.total);
+  }
+}
+
+/** See Bits. */
+export class SimdBits implements Bits {
+  readonly length: number;
+  readonly #pool: BitPool;
+  readonly #wasm: KernelExports;
+  readonly #map: number;
+  readonly #bytes: number;
+
+  constructor(pool: BitPool, bits: number) {
+    assert(bits >= 0 && bits <= MAX_BITS, "too many bits");
+    this.length = bits;
+    this.#pool = pool;
+    this.#wasm = pool.wasm;
+    this.#bytes = pool.wasm.bitmapBytes(bits) >>> 0;
+    this.#map = pool.take(this.#bytes);
+  }
+
+  set(first: number, count: number): number {
+    return this.#wasm.bitmapSet(this.#map, this.length, first, count) >>> 0;
+  }
+
+  reset(first: number, count: number): number {
+    return this.#wasm.bitmapReset(this.#map, this.length, first, count) >>> 0;
+  }
+
+  test(index: number): boolean {
+    return this.#wasm.bitmapTest(this.#map, index) === 1;
+  }
+
+  nextOne(from: number, end: number): number {
+    return this.#wasm.bitmapNextOne(this.#map, this.length, from, end) >>> 0;
+  }
+
+  nextZero(from: number, end: number): number {
+    return this.#wasm.bitmapNextZero(this.#map, this.length, from, end) >>> 0;
+  }
+
+  extents(from: number, end: number, out: Float64Array, unit: number): number {
+    const { pairs, list } = this.#pool;
+    const max = out.length >>> 1;
+    let count = 0;
+    for (let at = from; count < max;) {
+      const wanted = Math.min(PAIRS, max - count);
+      const got = this.#wasm.bitmapExtents(this.#map, this.length, at, end, list, wanted, unit);
+      out.set(got === PAIRS ? pairs : pairs.subarray(0, 2 * got), 2 * count);
+      count += got;
+      if (got < wanted) break;
+      at = (pairs[2 * got - 2]! + pairs[2 * got - 1]!) / unit;
+    }
+    return count;
+  }
+
+  count(from: number, end: number): number {
+    return this.#wasm.bitmapCount(this.#map, this.length, from, end) >>> 0;
+  }
+
+  merge(source: Bits, shift: number): number {
+    if (source instanceof JoinedBits) return mergeRuns(this, source, shift);
+    assert(source instanceof SimdBits && source.#pool === this.#pool, "bit arrays of different kernels");
+    assert(shift !== 0 || source.length === this.length, "bit arrays of different lengths");
+    if (shift === 0) return this.#wasm.bitmapMerge(this.#map, this.length, source.#map) >>> 0;
+    return this.#wasm.bitmapMergeScaled(this.#map, this.length, source.#map, source.length, shift) >>> 0;
+  }
+
+  clear(): void {
+    this.#wasm.bitmapClear(this.#map, this.length);
+  }
+
+  read(at: number, target: Uint8Array): void {
+    const start = this.#map + at;
+    target.set(this.#pool.bytes.subarray(start, start + target.length));
+  }
+
+  write(at: number, source: Uint8Array): void {
+    this.#pool.bytes.set(source, this.#map + at);
+    const first = at * 8;
+    const count = Math.min(this.length - first, source.length * 8);
+    this.#wasm.bitmapRebuild(this.#map, this.length, first, count);
+  }
+
+  free(): void {
+    this.clear();
+    this.#pool.give(this.#map, this.#bytes);
+  }
+}
 
 /** Size of a staging buffer, bytes: fits into the second-level cache twice. A multiple of 1024. */
 const STAGE = 256 * KiB;
 /** Pairs that the run list holds. */
-const PAIRS = 1024;
+const RUN_PAIRS = 1024;
 
 /** Makes an instance of the binary over a memory. */
 export type Instantiate = (memory: WebAssembly.Memory) => KernelExports;
 
 /** Bytes of memory below the arena's area, a multiple of 4096, when the binary's own data end at `dataStart`. */
 export function reservedBytes(dataStart: number): number {
-  return alignUp(dataStart + PAIRS * 8 + 2 * STAGE, 4 * KiB);
+  return alignUp(dataStart + RUN_PAIRS * 8 + 2 * STAGE, 4 * KiB);
 }
 
 /** See Kernels. */
@@ -56,7 +303,7 @@ export class SimdKernels implements Kernels {
     this.#memory = new Uint8Array(memory.buffer);
     const base = this.#wasm.dataStart();
     assert(reservedBytes(base) <= area.start, "the kernels' own data reach into the arena");
-    this.#pairs = new Uint32Array(memory.buffer, base, PAIRS * 2);
+    this.#pairs = new Uint32Array(memory.buffer, base, RUN_PAIRS * 2);
     this.#stageB = area.start - STAGE;
     this.#stageA = this.#stageB - STAGE;
     this.area = area;
@@ -213,7 +460,7 @@ export class SimdKernels implements Kernels {
     for (let at = 0; at < length;) {
       const size = inPlace ? length - at : Math.min(STAGE, length - at);
       // One more than fits may still join the last.
-      const wanted = Math.min(max - count + 1, PAIRS);
+      const wanted = Math.min(max - count + 1, RUN_PAIRS);
       const got = scan(at, size, wanted);
       for (let i = 0; i < 2 * got; i += 2) {
         const start = at + pairs[i]!;

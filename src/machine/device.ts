@@ -14,8 +14,7 @@ import { BlockBackend, guestPermissions, readerPermissions } from "../block/grap
 import type { Permissions } from "../block/model/contract.ts";
 import { Perm } from "../block/model/permissions.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
-import { Account, type AccountedKind } from "../block/model/accounting.ts";
-import type { BlockNode } from "../block/model/node.ts";
+import { Account, type AccountedKind, type BlockNode } from "../block/model/node.ts";
 import { announceDevicePolicy } from "../job/core/device-policy.ts";
 import {
   type BlockErrorAction,

@@ -7,7 +7,7 @@
  */
 import { type Answer, isPromise } from "../base/answer.ts";
 import type { Errno } from "../base/errno.ts";
-import { flush } from "../block/io/io.ts";
+import { flush } from "../block/io/request-path.ts";
 import type { GuestDevice, GuestRequestOptions } from "./device.ts";
 import type { GuestFailure } from "./machine.ts";
 

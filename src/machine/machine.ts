@@ -6,11 +6,11 @@
  */
 import { Wakeup } from "../base/signals.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
-import { flush } from "../block/io/io.ts";
+import { flush } from "../block/io/request-path.ts";
 import type { JobRegistry } from "../job/core/registry.ts";
 import { BlockJob } from "../job/core/block-job.ts";
 import { type IoStatus, type OnError } from "../job/core/error-policy.ts";
-import type { Account } from "../block/model/accounting.ts";
+import type { Account } from "../block/model/node.ts";
 import type { BlockBackend } from "../block/graph/backend.ts";
 import type { ByteRange } from "../base/ranges.ts";
 import type { Errno } from "../base/errno.ts";

@@ -6,11 +6,10 @@ import { layers } from "../block/model/chain.ts";
 import { JobCancelledError } from "../job/core/job.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import type { ImageDescription } from "./graph.ts";
-import { Model } from "./model.ts";
+import { Model, contentOf } from "./model.ts";
 import { type ImagePlan, pathOf } from "./plan.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
 import type { Story } from "./story.ts";
-import { contentOf } from "./world.ts";
 
 /** The names of an image's nodes. */
 function namesOf({ spec, filters }: ImageDescription): string[] {

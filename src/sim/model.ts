@@ -2,6 +2,10 @@
  * What a disk must show: bytes, and for each sector whether they are certain. A failed write leaves its sectors unknown;
  * after a discard a sector shows its old bytes or zeroes.
  */
+import { BlockBackend } from "../block/graph/backend.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import type { BlockNode } from "../block/model/node.ts";
+import { Perm } from "../block/model/permissions.ts";
 
 const SECTOR = 512;
 
@@ -110,4 +114,18 @@ export function stamp(offset: number, bytes: number, tag: number): Uint8Array {
   for (let i = 0; i < bytes; i++)
     data[i] = (Math.imul(((offset + i) >>> 2) ^ (tag * 0x9e3779b1), 0x01000193) >>> (8 * (i & 3))) & 0xff;
   return data;
+}
+
+/** All bytes of a node, read as a guest would. */
+export async function contentOf(graph: BlockGraph, node: BlockNode): Promise<Uint8Array> {
+  const backend = new BlockBackend(graph);
+  await backend.attach(node, { perm: Perm.consistentRead, shared: Perm.all });
+  try {
+    const content = new Uint8Array(node.length);
+    for (let at = 0; at < content.byteLength; at += 2 ** 20)
+      await backend.pread(at, content.subarray(at, at + 2 ** 20));
+    return content;
+  } finally {
+    await backend.close();
+  }
 }

@@ -17,7 +17,7 @@ import type { Kernels } from "../kernels/kernels.ts";
 import { Engine } from "../machine/engine.ts";
 import type { Dice } from "./dice.ts";
 import type { SimHost } from "./host.ts";
-import { Model, stamp } from "./model.ts";
+import { Model, contentOf, stamp } from "./model.ts";
 import { type ImagePlan, type StoryPlan, pathOf, rootOf } from "./plan.ts";
 import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 
@@ -40,20 +40,6 @@ export function makeEngine(host: SimHost, arenaBytes: number): Engine {
 }
 
 const anyone = { perm: Perm.consistentRead | Perm.write, shared: Perm.all };
-
-/** All bytes of a node, read as a guest would. */
-export async function contentOf(graph: BlockGraph, node: BlockNode): Promise<Uint8Array> {
-  const backend = new BlockBackend(graph);
-  await backend.attach(node, { perm: Perm.consistentRead, shared: Perm.all });
-  try {
-    const content = new Uint8Array(node.length);
-    for (let at = 0; at < content.byteLength; at += 2 ** 20)
-      await backend.pread(at, content.subarray(at, at + 2 ** 20));
-    return content;
-  } finally {
-    await backend.close();
-  }
-}
 
 /** A node and its graph. */
 interface Opened {

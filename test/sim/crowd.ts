@@ -19,11 +19,11 @@ import { transactionCommands } from "../../src/server/monitor/commands/transacti
 import { Dice } from "../../src/sim/dice.ts";
 import { Guest } from "../../src/sim/guest.ts";
 import { SimHost } from "../../src/sim/host.ts";
-import type { Model } from "../../src/sim/model.ts";
+import { type Model, contentOf } from "../../src/sim/model.ts";
 import { type StoryPlan, pathOf, planStory } from "../../src/sim/plan.ts";
 import { checkQcow2 } from "../../src/sim/qcow2-check.ts";
 import { legal } from "../../src/sim/watch.ts";
-import { World, contentOf, makeEngine } from "../../src/sim/world.ts";
+import { World, makeEngine } from "../../src/sim/world.ts";
 
 const LANES = 3;
 /** Jobs that each lane begins. */

@@ -4,7 +4,7 @@
  *
  * Invariants: the overlay's handle outlives the device and the filling; close() ends all of it, once.
  */
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import type { GuestDisk } from "../../machine/guest-disk.ts";
 import type { GuestFailure } from "../../machine/machine.ts";
 import { autoCont } from "../auto-resume.ts";

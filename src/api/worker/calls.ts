@@ -195,3 +195,18 @@ export function checkBytes(bytes: number): void {
   if (bytes >= 0 && bytes <= limits.maxRemoteBytes) return;
   throw blockError("EINVAL", "remote", `a request of ${bytes} bytes is above ${limits.maxRemoteBytes}`);
 }
+
+/** Throws EINVAL unless `value` is a whole number of that range. */
+export function checkRange(
+  name: string,
+  value: number,
+  { least, most }: { least: number; most: number },
+): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw blockError("EINVAL", "remote", `${name} must be a whole number, ${least} … ${most}`);
+}
+
+/** Memory that both ends share: `count` slots. */
+export function makeSlots(count: number, slotBytes: number): SharedSlots {
+  return { buffer: new SharedArrayBuffer(count * slotBytes), slotBytes };
+}

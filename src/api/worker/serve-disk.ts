@@ -7,8 +7,7 @@
  */
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
-import type { ByteRange } from "../../base/ranges.ts";
-import { RangeLock } from "../../base/range-lock.ts";
+import { type ByteRange, RangeLock } from "../../base/ranges.ts";
 import { onAbort } from "../../base/signals.ts";
 import type { Node } from "../node.ts";
 import { discardOverlay } from "../overlay.ts";

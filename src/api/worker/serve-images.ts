@@ -5,7 +5,7 @@
  * Invariant: a call is answered after all that it told, so that nothing is heard of it later.
  */
 import { BlockError, errnoOf, messageOf } from "../../base/errors.ts";
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { settleAll } from "../../base/signals.ts";
 import { aboveImplicitFilters } from "../../block/model/chain.ts";
 import type { Engine } from "../../machine/engine.ts";

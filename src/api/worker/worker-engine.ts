@@ -4,7 +4,7 @@
  *
  * Invariant: when the other end goes, everything that is pending here rejects with EIO, once and for all.
  */
-import { BlockError, blockError } from "../../base/errors.ts";
+import { BlockError } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { abortable } from "../../base/signals.ts";
 import type { CallOptions } from "../node.ts";
@@ -14,13 +14,14 @@ import type { GuestDisk } from "../../machine/guest-disk.ts";
 import { type GuestDiskOptions, guestOptions } from "../guest.ts";
 import type { OpenGuestDiskOptions } from "../guest-disk/options.ts";
 import { callOptions, optionsOf } from "../options.ts";
-import type {
-  DiskCalls,
-  DiskFacts,
-  EngineCalls,
-  GuestCalls,
-  GuestControlCalls,
-  SharedSlots,
+import {
+  type DiskCalls,
+  type DiskFacts,
+  type EngineCalls,
+  type GuestCalls,
+  type GuestControlCalls,
+  checkRange,
+  makeSlots,
 } from "./calls.ts";
 import { RemoteGuestDisk, RemoteMachine, type RunControl } from "./guest.ts";
 import { follow } from "./feed.ts";
@@ -233,15 +234,6 @@ export class WorkerEngine {
       throw error;
     }
   }
-}
-
-function checkRange(name: string, value: number, { least, most }: { least: number; most: number }): void {
-  if (Number.isInteger(value) && value >= least && value <= most) return;
-  throw blockError("EINVAL", "remote", `${name} must be a whole number, ${least} … ${most}`);
-}
-
-function makeSlots(count: number, slotBytes: number): SharedSlots {
-  return { buffer: new SharedArrayBuffer(count * slotBytes), slotBytes };
 }
 
 /** Reaches the engine that serveCalls() serves at the other end of `port`, once it answers. */

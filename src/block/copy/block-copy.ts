@@ -9,7 +9,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/host.ts";
-import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp, RangeLock } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import {
   type CopyHistory,
@@ -19,7 +19,6 @@ import {
   type CopyRateLimit,
   type CopyState,
 } from "./copy-pass.ts";
-import { RangeLock } from "../../base/range-lock.ts";
 import { CopyError, RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
 import { isAllocated } from "../io/status.ts";
 

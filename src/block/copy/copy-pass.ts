@@ -7,11 +7,10 @@
 import { AssertionError } from "../../base/assert.ts";
 import type { Clock } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
-import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignDown, alignUp, type RangeLock } from "../../base/ranges.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
-import type { RangeLock } from "../../base/range-lock.ts";
-import { failedGranules } from "./granules.ts";
+import { failedGranules } from "./pieces.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 import { Window, type Work } from "./window.ts";
 

@@ -1,17 +1,16 @@
 /**
  * Changes that commands make to a graph that is in use: external snapshots, the backing link in a header. Source: behaviour of QEMU 7.2's blockdev.c.
  */
-import { closing } from "../../base/closing.ts";
+import { closing, Lease } from "../../base/lease.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import { Lease } from "../../base/lease.ts";
 import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import { Role } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
 import type { BlockGraph } from "./graph.ts";
-import { flush } from "../io/io.ts";
+import { flush } from "../io/request-path.ts";
 import type { BlockNode } from "../model/node.ts";
-import { defaultFormat } from "../model/formats.ts";
+import { defaultFormat } from "../model/options.ts";
 import { storageByName } from "./storage-name.ts";
 import { makeImageFile } from "./new-image.ts";
 

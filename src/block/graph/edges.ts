@@ -1,17 +1,150 @@
 /**
  * Moving edges of the graph: attach, detach, replace. Each change is made tentatively, its permissions are checked, and
  * it is undone if they are refused. Callers drain the nodes concerned where requests may be under way.
+ *
+ * Permissions below nodes whose parents changed are computed anew: parents first, each node's conflicts checked, nothing
+ * applied unless all of it is legal. Source: behaviour of QEMU's bdrv_refresh_perms.
+ *
+ * Invariant: edges are checked and changed in one step, before anything is waited for. Several changes of a graph may be
+ * under way at once, and each must find the edges as the others left them.
+ *
+ * Here are also the leases of what is held of the graph for a while: a filter between a node and its parents (made by BlockGraph.insertFilter), and a node as
+ * formats use it that are made or checked, by an edge of an unnamed device.
+ *
+ * Invariant: a lease holds its node by a reference or an edge, so the node lives until the lease ends, whatever the graph becomes.
  */
 import { assert } from "../../base/assert.ts";
-import { CommandError } from "../../base/errors.ts";
+import { CommandError, BlockError } from "../../base/errors.ts";
 import { ChildEdge } from "../io/child.ts";
-import type { Child, ChildParent } from "../model/node.ts";
+import {
+  type Child,
+  type ChildParent,
+  type BlockNode,
+  type BlockOperation,
+  blockOperations,
+} from "../model/node.ts";
 import { quiesceParent, unquiesceParent } from "../model/drain.ts";
-import type { ChildRole } from "../model/contract.ts";
-import { Role } from "../model/contract.ts";
-import { type BlockNode, type BlockOperation, blockOperations } from "../model/node.ts";
-import { refreshPermissions, restorePermissions } from "./permission-update.ts";
-import type { Permissions } from "../model/contract.ts";
+import { type ChildRole, Role, type Permissions, type BlockDriver } from "../model/contract.ts";
+import { SECTOR_SIZE } from "../../base/limits.ts";
+import { alignUp } from "../../base/ranges.ts";
+import { Perm, defaultPermissions, permissionNames } from "../model/permissions.ts";
+import { Lease } from "../../base/lease.ts";
+import type { NodeHome } from "./home.ts";
+
+type Plan = Map<Child, Permissions>;
+
+/**
+ * Checks, applies, and tells the drivers. Throws EPERM with QEMU's words on a conflict; then nothing has changed. After a
+ * driver's refusal whoever undoes the change calls restorePermissions().
+ */
+export async function refreshPermissions(roots: readonly BlockNode[]): Promise<void> {
+  const order = parentsFirst(roots);
+  const plan: Plan = new Map();
+  // Below an edge that stays as it is nothing changes: who opens a long chain comes here with each of its layers.
+  const concerned = new Set(roots);
+  for (const node of order) {
+    if (!concerned.has(node)) continue;
+    const total = cumulative(node, plan);
+    checkConflicts(node, plan);
+    checkWritable(node, total);
+    for (const child of node.children) {
+      const permissions = permissionsOn(node, child, total);
+      plan.set(child, permissions);
+      if (permissions.perm !== child.perm || permissions.shared !== child.shared) concerned.add(child.node);
+    }
+  }
+  for (const [child, permissions] of plan) Object.assign(child, permissions);
+  // What holds by then: another change may have come since.
+  for (const node of order)
+    if (node.isOpen && concerned.has(node))
+      await node.driver.sharedStorage?.setPermissions(node.cumulativePermissions());
+}
+
+/** After a change that was refused and undone: edges, and drivers that took the new permissions, get the old ones back. */
+export async function restorePermissions(roots: readonly BlockNode[]): Promise<void> {
+  await refreshPermissions(roots.filter((node) => !node.closed)).catch(() => undefined);
+}
+
+function parentsFirst(roots: readonly BlockNode[]): BlockNode[] {
+  const seen = new Set<BlockNode>();
+  const order: BlockNode[] = [];
+  const visit = (node: BlockNode): void => {
+    if (seen.has(node)) return;
+    seen.add(node);
+    for (const child of node.children) visit(child.node);
+    order.push(node);
+  };
+  for (const root of roots) visit(root);
+  return order.reverse();
+}
+
+function permissionsOf(child: Child, plan: Plan): Permissions {
+  return plan.get(child) ?? child;
+}
+
+function cumulative(node: BlockNode, plan: Plan): Permissions {
+  let perm = 0;
+  let shared: number = Perm.all;
+  for (const parent of node.parents) {
+    const own = permissionsOf(parent, plan);
+    perm |= own.perm;
+    shared &= own.shared;
+  }
+  return { perm, shared };
+}
+
+function checkConflicts(node: BlockNode, plan: Plan): void {
+  // Newest first: of several conflicts QEMU names this one.
+  const parents = [...node.parents].reverse();
+  for (const owner of parents) {
+    for (const user of parents) {
+      if (user === owner) continue;
+      const conflict = permissionsOf(user, plan).perm & ~permissionsOf(owner, plan).shared;
+      if (conflict) throw conflictError({ node, conflict, user, owner });
+    }
+  }
+}
+
+function conflictError({
+  node,
+  conflict,
+  user,
+  owner,
+}: {
+  node: BlockNode;
+  conflict: number;
+  user: Child;
+  owner: Child;
+}): BlockError {
+  const uses = (child: Child): string =>
+    `${child.parent.describe()} (uses node '${node.name}' as '${child.name}' child)`;
+  return new BlockError({
+    code: "EPERM",
+    op: "permissions",
+    node: node.name,
+    message:
+      `Permission conflict on node '${node.name}': permissions '${permissionNames(conflict)}' are both ` +
+      `required by ${uses(user)} and unshared by ${uses(owner)}.`,
+  });
+}
+
+function checkWritable(node: BlockNode, { perm }: Permissions): void {
+  const refuse = (message: string): BlockError =>
+    new BlockError({ code: "EPERM", op: "permissions", node: node.name, message });
+  if (perm & (Perm.write | Perm.writeUnchanged) && node.readOnly) throw refuse("Block node is read-only");
+  // The padding of a write to the last block would make the image longer.
+  const sectors = alignUp(node.length, SECTOR_SIZE);
+  if (perm & Perm.write && !(perm & Perm.resize) && sectors % node.limits.requestAlignment !== 0) {
+    throw refuse(
+      "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment",
+    );
+  }
+}
+
+function permissionsOn(node: BlockNode, child: Child, total: Permissions): Permissions {
+  if (node.isOpen && node.driver.childPermissions) return node.driver.childPermissions(child, total);
+  return defaultPermissions(total, child.role, !node.readOnly);
+}
 
 const backingAllows: readonly BlockOperation[] = [
   "commit-target",
@@ -161,4 +294,61 @@ function relink(edge: Child, to: BlockNode): void {
 /** Recomputes permissions after an option of a node changed (read-only). */
 export async function refresh(nodes: readonly BlockNode[]): Promise<void> {
   await refreshPermissions(nodes);
+}
+
+/** A filter that lies over a node until end(). */
+export class FilterLease extends Lease {
+  readonly node: BlockNode;
+  readonly #release: () => Promise<void>;
+
+  constructor(node: BlockNode, ways: { remove: () => Promise<void>; release: () => Promise<void> }) {
+    super(ways.remove);
+    assert(node.isFilter && node.references > 0, `'${node.name}' is no filter that somebody holds`);
+    this.node = node;
+    this.#release = ways.release;
+  }
+
+  /** The filter's driver, which must be of that class. */
+  driver<D extends BlockDriver>(type: abstract new (...args: never[]) => D): D {
+    const { driver } = this.node;
+    assert(driver instanceof type, `'${this.node.name}' is another filter`);
+    return driver;
+  }
+
+  /** The end of a filter that has been taken out of the graph by other means: only the reference goes. */
+  async left(): Promise<void> {
+    assert(this.isHeld, `filter '${this.node.name}' was let go twice`);
+    this.keep();
+    await this.#release();
+  }
+}
+
+/** A parent that has nothing to stop while its node is drained: it waits for each of its requests itself. */
+export const unnamedDevice: ChildParent = {
+  describe: () => "an unnamed block device",
+  drainedBegin: () => undefined,
+  drainedEnd: () => undefined,
+  drainedBusy: () => false,
+};
+
+/** The edge of an unnamed device to a node; it is removed at the end, and the node closed if nobody else uses it. */
+export class RootLease extends Lease {
+  readonly edge: Child;
+
+  constructor(graph: NodeHome, edge: Child) {
+    super(() => graph.detach(edge));
+    this.edge = edge;
+  }
+}
+
+/**
+ * Takes the node for a parent that is no node: an unnamed device, unless another is given. EPERM (QEMU's words) where others
+ * don't allow it.
+ */
+export async function takeRoot(
+  graph: NodeHome,
+  node: BlockNode,
+  { parent = unnamedDevice, ...permissions }: Permissions & { parent?: ChildParent },
+): Promise<RootLease> {
+  return new RootLease(graph, await graph.attach(parent, node, { name: "root", ...permissions }));
 }

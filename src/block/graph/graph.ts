@@ -9,14 +9,13 @@ import { assert } from "../../base/assert.ts";
 import { CommandError, withCause } from "../../base/errors.ts";
 import { Secrets } from "../../crypto/secrets.ts";
 import { EventBus } from "../../base/event-bus.ts";
-import type { Host } from "../../base/host.ts";
-import { closing } from "../../base/closing.ts";
-import { Lease } from "../../base/lease.ts";
+import type { Host, HostChannel } from "../../base/host.ts";
+import { closing, Lease } from "../../base/lease.ts";
 import { limits } from "../../base/limits.ts";
 import { Mutex, Wakeup } from "../../base/signals.ts";
 import { Arena } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
-import { closeNode } from "./close.ts";
+import { closeNode, openBackingFromHeader, openNode } from "./open.ts";
 import { drained } from "../model/drain.ts";
 import { Perm } from "../model/permissions.ts";
 import type { ChildRef, ChildRole, DriverType, NodeSpec, NodeView, Permissions } from "../model/contract.ts";
@@ -24,10 +23,8 @@ import * as edges from "./edges.ts";
 import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
 import type { QmpEvent } from "../../wire/qapi/index.ts";
-import { FilterLease } from "./leases.ts";
-import { type RootLease, takeRoot } from "./leases.ts";
+import { FilterLease, type RootLease, takeRoot } from "./edges.ts";
 import type { NewImage, NodeHome } from "./home.ts";
-import { openBackingFromHeader, openNode } from "./open.ts";
 import { switchReadOnly } from "./read-only.ts";
 
 /** How long disks that a start does not concern are waited for, ms. */
@@ -50,6 +47,7 @@ export class BlockGraph implements NodeHome {
   readonly arena: Arena;
   readonly gate: Gate;
   readonly strictErrorPolicy: boolean;
+  readonly watchers: HostChannel | undefined;
   readonly events = new EventBus<QmpEvent>();
   /** Woken whenever something that a drain may wait for has changed. */
   readonly changes = new Wakeup();
@@ -69,6 +67,7 @@ export class BlockGraph implements NodeHome {
 
   constructor(init: GraphInit) {
     this.host = init.host;
+    this.watchers = init.host.diagnostics?.channel?.("blockwright:request");
     this.kernels = init.kernels;
     this.arena = init.arena ?? new Arena(init.kernels);
     this.gate = init.gate ?? denyGate;

@@ -2,6 +2,7 @@
  * The graph as opening and closing a node see it. BlockGraph is the only one; the interface keeps graph.ts, which opens and
  * closes, from going in circles with the files that do it.
  */
+import type { HostChannel } from "../../base/host.ts";
 import type { ChildRole, DriverType, GraphView, NodeSpec, Permissions } from "../model/contract.ts";
 import type { Arena } from "../../kernels/arena.ts";
 import type { Gate } from "../model/gate.ts";
@@ -11,6 +12,8 @@ import type { BlockNode, Child, ChildParent } from "../model/node.ts";
 export interface NodeHome extends GraphView {
   readonly gate: Gate;
   readonly arena: Arena;
+  /** Where the requests of nodes are published (`blockwright:request`), if anywhere. */
+  readonly watchers: HostChannel | undefined;
   /** The driver of that name, or `Unknown driver 'x'`. */
   driver(name: string): DriverType;
   /** Checks a wished name or makes one. */

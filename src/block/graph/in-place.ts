@@ -3,11 +3,11 @@
  * must be, and its first sector is cleared, so that nothing of what was there is taken for the new image.
  * Source: behaviour of QEMU 7.2's bdrv_create_file.
  */
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../base/errors.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import type { DriverType, Edge, GraphView, NodeSpec, NodeView } from "../model/contract.ts";
-import { findDriver, isItsFile } from "../model/formats.ts";
+import { findDriver, isItsFile } from "../model/options.ts";
 import { Perm } from "../model/permissions.ts";
 
 /** Makes an image there; `format` formats it, given what takes the place of its file. Throws in QEMU's words. */

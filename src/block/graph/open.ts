@@ -1,22 +1,30 @@
 /**
- * Opening a node: name, driver, options inherited from the parent, children, and the backing file that the image's
+ * Opening and closing nodes. To open: name, driver, options inherited from the parent, children, and the backing file that the image's
  * header names (through the gate). A failed open leaves nothing behind. Source: behaviour of QEMU's bdrv_open_inherit.
+ * To close: drain, flush, bitmaps, driver, children; a failed flush is reported after everything is closed.
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { checkDiskLength } from "../../base/ranges.ts";
-import { restoreBitmaps } from "../bitmap/persistence.ts";
-import type { Child } from "../model/node.ts";
-import { type ChildRef, type ChildRole, type NodeSpec, type OpenContext, Role } from "../model/contract.ts";
+import { restoreBitmaps, saveBitmaps } from "../bitmap/persistence.ts";
+import { type Child, BlockNode } from "../model/node.ts";
+import {
+  type ChildRef,
+  type ChildRole,
+  type NodeSpec,
+  type OpenContext,
+  Role,
+  type NodeOptions,
+} from "../model/contract.ts";
 import { attachChild, detachChild, refresh } from "./edges.ts";
-import { imageFilename } from "../model/filename.ts";
-import { checkOpened } from "../model/filename.ts";
+import { imageFilename, checkOpened } from "../model/filename.ts";
 import type { Gate } from "../model/gate.ts";
 import type { NodeHome } from "./home.ts";
 import { probeFormat } from "./probe.ts";
-import { BlockNode } from "../model/node.ts";
-import type { NodeOptions } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
+import { assert } from "../../base/assert.ts";
+import { drained } from "../model/drain.ts";
+import { flush } from "../io/request-path.ts";
 
 interface Inherited {
   parent: BlockNode;
@@ -33,6 +41,7 @@ export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener =
   const name = graph.claimName(spec["node-name"]);
   const node = new BlockNode({
     services: graph,
+    watchers: graph.watchers,
     gate: "parent" in opener ? opener.parent.gate : (opener.gate ?? graph.gate),
     name,
     type,
@@ -271,4 +280,32 @@ async function probed(graph: NodeHome, spec: NodeSpec): Promise<NodeSpec> {
 async function loadBitmaps(node: BlockNode): Promise<void> {
   const store = node.driver.bitmapStore?.();
   if (store) await restoreBitmaps(node, store);
+}
+
+/** Closes a node that nobody uses, then the children that only it used. */
+export async function closeNode(graph: NodeHome, node: BlockNode): Promise<void> {
+  assert(node.parents.size === 0, `node '${node.name}' is in use`);
+  if (node.closed) return;
+  const errors: unknown[] = [];
+  const attempt = async (step: () => Promise<void> | undefined): Promise<void> => {
+    try {
+      await step();
+    } catch (error) {
+      errors.push(error);
+    }
+  };
+  await drained([node], async () => {
+    await attempt(() => saveBitmaps(node));
+    await attempt(() => flush(node));
+    node.closed = true;
+    await attempt(() => node.driver.close?.());
+  });
+  for (const bitmap of [...node.dirtyBitmaps]) bitmap.release();
+  graph.removeNode(node);
+  for (const child of [...node.children]) {
+    child.frozen = false;
+    await attempt(() => detachChild(child));
+    await attempt(() => graph.releaseIfUnused(child.node));
+  }
+  if (errors.length > 0) throw errors[0];
 }

@@ -5,9 +5,9 @@
  */
 import { BlockError } from "../../base/errors.ts";
 import { rescue } from "../../base/answer.ts";
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { foreignFormat, foreignTrailer, TRAILER_BYTES } from "../model/foreign-formats.ts";
-import { defaultFormat } from "../model/formats.ts";
+import { defaultFormat } from "../model/options.ts";
 import { guessedFormat, type NodeSpec } from "../model/spec.ts";
 import { pread } from "../io/io.ts";
 import type { BlockNode } from "../model/node.ts";

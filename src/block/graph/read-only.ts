@@ -3,12 +3,12 @@
  * is refused (permissions, the file's own mode), what was switched is switched back. The node is drained by the caller.
  * Source: behaviour of QEMU's bdrv_reopen.
  */
-import { closing, failed } from "../../base/closing.ts";
+import { closing, failed } from "../../base/lease.ts";
 import { BlockError } from "../../base/errors.ts";
 import { keepBitmaps, useBitmaps } from "../bitmap/persistence.ts";
-import { flush } from "../io/io.ts";
+import { flush } from "../io/request-path.ts";
 import type { BlockNode } from "../model/node.ts";
-import { refreshPermissions, restorePermissions } from "./permission-update.ts";
+import { refreshPermissions, restorePermissions } from "./edges.ts";
 import { Perm } from "../model/permissions.ts";
 
 /** Switches. Errors: EBUSY for a node that someone writes to, EPERM and EACCES as permissions and files have it. */

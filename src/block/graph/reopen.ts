@@ -5,10 +5,9 @@
  *
  * Invariant: everything is checked first; then all nodes change or none. Source: behaviour of QEMU 7.2's bdrv_reopen_multiple.
  */
-import { closing } from "../../base/closing.ts";
+import { closing, Leases } from "../../base/lease.ts";
 import { CommandError } from "../../base/errors.ts";
-import { Leases } from "../../base/lease.ts";
-import { flush } from "../io/io.ts";
+import { flush } from "../io/request-path.ts";
 import { skipImplicitFilters } from "../model/chain.ts";
 import { type NodeOptions, type NodeSpec, Role } from "../model/contract.ts";
 import { drained } from "../model/drain.ts";

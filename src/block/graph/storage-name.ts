@@ -7,7 +7,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { DriverType, GraphView, NodeSpec } from "../model/contract.ts";
-import { driverOfProtocol, findDriver } from "../model/formats.ts";
+import { driverOfProtocol, findDriver } from "../model/options.ts";
 import type { NodeHome } from "./home.ts";
 import { probeFormat } from "./probe.ts";
 

@@ -1,19 +1,89 @@
 /**
- * A child edge: what a parent (a node, a job, a block backend) holds of a node. All I/O of a parent goes through its
- * edge, which checks that the parent took the permission it uses. Source: QEMU's BdrvChild.
+ * A child edge: what a parent (a node, a job, a block backend) holds of a node. All I/O of a parent goes through its edge, which checks
+ * that the parent took the permission it uses, counts the request, and publishes it on the channel `blockwright:request` while somebody
+ * listens. Source: QEMU's BdrvChild.
+ *
+ * Invariants: a request is handed on as it came, so that nobody waits for the counting; without listeners nothing is made for a request
+ * that is answered at once.
  */
-import type { Answer } from "../../base/answer.ts";
+import { type Answer, isPromise } from "../../base/answer.ts";
 import { assert, AssertionError } from "../../base/assert.ts";
-import type { BlockStatus, ChildRole, RequestFlags, TruncateOptions } from "../model/contract.ts";
-import { Req } from "../model/contract.ts";
+import {
+  type BlockStatus,
+  type ChildRole,
+  type RequestFlags,
+  type TruncateOptions,
+  Req,
+  type Permissions,
+} from "../model/contract.ts";
 import type { ByteRange } from "../../base/ranges.ts";
-import { type Told, counted, told } from "./counted.ts";
 import * as io from "./io.ts";
-import type { BlockNode, Child, ChildParent } from "../model/node.ts";
+import { flush } from "./request-path.ts";
+import type { BlockNode, Child, ChildParent, AccountedKind } from "../model/node.ts";
 import { Perm } from "../model/permissions.ts";
-import type { Permissions } from "../model/contract.ts";
 import { blockStatus } from "./status.ts";
 import { pdiscard, pwriteZeroes } from "./zeroes.ts";
+
+/** What is published of a request when it is over. */
+interface RequestMessage extends ByteRange {
+  operation: "read" | "write" | "write-zeroes" | "discard" | "flush";
+  /** Name of the node, and of its driver. */
+  node: string;
+  driver: string;
+  /** Who asked, in words. */
+  user: string;
+  durationMs: number;
+  /** What it failed with, if it did. */
+  error?: unknown;
+}
+
+/** Counts a request that has been issued. */
+export function counted(
+  node: BlockNode,
+  kind: AccountedKind,
+  bytes: number,
+  answer: Answer<void>,
+): Answer<void> {
+  if (!isPromise(answer)) {
+    node.account.done(kind, bytes);
+    return undefined;
+  }
+  const { account } = node;
+  const { clock } = node.services.host;
+  const fromMs = clock.nowMs();
+  answer.then(
+    () => account.done(kind, bytes, clock.nowMs() - fromMs),
+    () => account.failed(kind, clock.nowMs() - fromMs),
+  );
+  return answer;
+}
+
+/** A request that is about to be published. */
+export type Told = Pick<RequestMessage, "operation" | "offset" | "bytes">;
+
+/** Publishes a request when it is over; `issue` issues it. Only while somebody listens. */
+export function told(
+  node: BlockNode,
+  parent: ChildParent,
+  request: Told,
+  issue: () => Answer<void>,
+): Answer<void> {
+  const { clock } = node.services.host;
+  const fromMs = clock.nowMs();
+  const tell = (failure: { error?: unknown }): void => {
+    const durationMs = clock.nowMs() - fromMs;
+    const about = { node: node.name, driver: node.type.name, user: parent.describe(), durationMs };
+    node.watchers?.publish({ ...request, ...about, ...failure } satisfies RequestMessage);
+  };
+  const answer = issue();
+  if (isPromise(answer))
+    answer.then(
+      () => tell({}),
+      (error: unknown) => tell({ error }),
+    );
+  else tell({});
+  return answer;
+}
 
 /** One edge of the graph. Made by graph/edges.ts only. */
 export class ChildEdge implements Child {
@@ -88,7 +158,7 @@ export class ChildEdge implements Child {
   /** Makes completed writes durable. */
   flush(): Answer<void> {
     const { node } = this;
-    return this.#told("flush", { offset: 0, bytes: 0 }, () => counted(node, "flush", 0, io.flush(node)));
+    return this.#told("flush", { offset: 0, bytes: 0 }, () => counted(node, "flush", 0, flush(node)));
   }
 
   /** Status of a range of the node itself. */

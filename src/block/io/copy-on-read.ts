@@ -6,7 +6,8 @@ import { errnoOf, isUnsupported } from "../../base/errors.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import { copyUnit, readWithinEnd, withBounce, writeSplit } from "./request-path.ts";
+import { withBounce } from "./read-modify-write.ts";
+import { copyUnit, readWithinEnd, writeSplit } from "./request-path.ts";
 import { isAllocated } from "./status.ts";
 
 const MAX_BOUNCE_BYTES = 1 << 20;

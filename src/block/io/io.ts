@@ -3,21 +3,16 @@
  * (read-modify-write), serialisation of overlaps and zero detection. Writing zeroes and discarding are in zeroes.ts.
  * Source: behaviour of QEMU's block/io.c.
  */
-import { type Answer, andThen, isPromise, rejected } from "../../base/answer.ts";
+import { type Answer, isPromise, rejected } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
-import { alignDown, alignUp, checkDiskLength } from "../../base/ranges.ts";
+import { alignDown, alignUp, checkDiskLength, type TrackedRequest } from "../../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import { Perm } from "../model/permissions.ts";
-import { readPadding } from "./read-modify-write.ts";
-import type { TrackedRequest } from "../model/request.ts";
+import { readPadding, withBounce } from "./read-modify-write.ts";
 import {
-  changing,
-  checkOpen,
   checkRequest,
-  checkWritable,
   copyUnit,
   inFlight,
   isPlain,
@@ -25,11 +20,11 @@ import {
   prepareWrite,
   readWithinEnd,
   tracked,
-  withBounce,
   writeSplit,
+  writing,
 } from "./request-path.ts";
 import { isAllocated } from "./status.ts";
-import { zeroAligned } from "./zero-pieces.ts";
+import { zeroAligned } from "./zeroes.ts";
 
 /** Fills `buffer` from `offset`; what lies beyond the end reads as zeroes. Errors: those of the driver. */
 export function pread(
@@ -153,11 +148,7 @@ async function paddedWrite(node: BlockNode, request: TrackedRequest, write: Data
 /** The last step of a write: `offset` and length are multiples of the request alignment, and nobody is in the way. */
 function change(node: BlockNode, write: DataRequest): Answer<void> {
   const { offset, buffer, flags } = write;
-  const bytes = buffer.byteLength;
-  checkWritable(node, offset, bytes);
-  const done = changing(node, { offset, bytes }, () => writeAsWished(node, write));
-  // The change counts as one now, so that this flush is not taken for a needless one.
-  return flags & Req.fua ? andThen(done, () => flush(node)) : done;
+  return writing(node, { offset, bytes: buffer.byteLength, flags }, () => writeAsWished(node, write));
 }
 
 /** Writes the buffer, or zeroes where they are to be detected. */
@@ -186,38 +177,6 @@ async function writeWithEvents(
     await writeSplit(node, offset, buffer, flags);
   }
   await node.debugEvent("pwritev_done");
-}
-
-/** Makes all completed writes durable, metadata included, down to the protocol. */
-export async function flush(node: BlockNode): Promise<void> {
-  checkOpen(node, "flush");
-  if (node.readOnly) return;
-  await inFlight(node, async () => {
-    while (node.activeFlush) await node.activeFlush.catch(() => undefined);
-    const active = flushOnce(node);
-    node.activeFlush = active;
-    try {
-      await active;
-    } finally {
-      if (node.activeFlush === active) node.activeFlush = undefined;
-    }
-  });
-}
-
-async function flushOnce(node: BlockNode): Promise<void> {
-  const generation = node.writeGeneration;
-  const below = node.primary?.node;
-  await below?.debugEvent("flush_to_os");
-  await node.driver.writeBack?.();
-  if (!node.options.cacheNoFlush && node.flushedGeneration !== generation) {
-    await below?.debugEvent("flush_to_disk");
-    await node.driver.flush?.();
-  }
-  for (const child of [...node.children]) {
-    if (!(child.perm & (Perm.write | Perm.writeUnchanged))) continue;
-    if (node.driver.flushes?.(child) ?? true) await flush(child.node);
-  }
-  node.flushedGeneration = generation;
 }
 
 /** Changes the node's length, bytes. Errors: EINVAL for a bad size, ENOTSUP where the driver can't. */

@@ -32,3 +32,21 @@ export async function readPadding(node: BlockNode, padded: Uint8Array, padding: 
   await readWithinEnd(node, start + lastAt, padded.subarray(lastAt), 0);
   await node.debugEvent("pwritev_rmw_after_tail");
 }
+
+/**
+ * Runs `body` with a buffer for padding: out of the arena if it has room now, so that it is aligned for direct I/O, else
+ * from the heap, so that nobody waits. Its content is not defined.
+ */
+export async function withBounce<T>(
+  node: BlockNode,
+  bytes: number,
+  body: (buffer: Uint8Array) => Promise<T>,
+): Promise<T> {
+  const { arena } = node.services;
+  const slot = bytes <= arena.size ? arena.tryAcquire(bytes) : undefined;
+  try {
+    return await body(slot?.bytes ?? new Uint8Array(bytes));
+  } finally {
+    slot?.release();
+  }
+}

@@ -6,11 +6,11 @@
 import { type Answer, andThen, isPromise, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
-import { type ByteRange, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignUp, type RequestKind, type TrackedRequest } from "../../base/ranges.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import type { RequestKind, TrackedRequest } from "../model/request.ts";
+import { Perm } from "../model/permissions.ts";
 
 /** Throws ENOMEDIUM when the node is closed, and EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
 export function checkRequest(node: BlockNode, op: string, offset: number, bytes: number): void {
@@ -57,24 +57,6 @@ export function leave(node: BlockNode): void {
 /** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */
 export function copyUnit(node: BlockNode): number {
   return Math.max(node.driver.getInfo?.()?.clusterSize ?? 0, node.limits.requestAlignment);
-}
-
-/**
- * Runs `body` with a buffer for padding: out of the arena if it has room now, so that it is aligned for direct I/O, else
- * from the heap, so that nobody waits. Its content is not defined.
- */
-export async function withBounce<T>(
-  node: BlockNode,
-  bytes: number,
-  body: (buffer: Uint8Array) => Promise<T>,
-): Promise<T> {
-  const { arena } = node.services;
-  const slot = bytes <= arena.size ? arena.tryAcquire(bytes) : undefined;
-  try {
-    return await body(slot?.bytes ?? new Uint8Array(bytes));
-  } finally {
-    slot?.release();
-  }
 }
 
 /** Keeps account of a request that was given to the driver in this turn, and is not over yet. Whoever comes later finds it. */
@@ -146,10 +128,14 @@ function inChunks(
   });
 }
 
+/** What is written, and how. */
+interface Write extends ByteRange {
+  readonly flags: RequestFlags;
+}
+
 /** A change of a node's data that is about to be made. */
-export interface ChangeRequest extends ByteRange {
-  request: TrackedRequest;
-  flags: RequestFlags;
+export interface ChangeRequest extends Write {
+  readonly request: TrackedRequest;
 }
 
 /** Checks and waits that come before every tracked change of a node's data. Errors: EPERM on a read-only node, EBUSY (noWait). */
@@ -163,23 +149,11 @@ export async function prepareWrite(node: BlockNode, change: ChangeRequest): Prom
 /** What comes right before a change that nobody is in the way of: throws EPERM on a read-only node, tells of the threshold. */
 export function checkWritable(node: BlockNode, offset: number, bytes: number): void {
   checkMayWrite(node, offset, bytes);
-  noteThreshold(node, offset, bytes);
+  node.noteThreshold(offset + bytes);
 }
 
 function checkMayWrite(node: BlockNode, offset: number, bytes: number): void {
   if (node.readOnly) throw new BlockError({ code: "EPERM", op: "pwrite", node: node.name, offset, bytes });
-}
-
-function noteThreshold(node: BlockNode, offset: number, bytes: number): void {
-  const threshold = node.writeThreshold;
-  if (threshold > 0 && offset + bytes > threshold) {
-    node.writeThreshold = 0;
-    node.services.events.emit("BLOCK_WRITE_THRESHOLD", {
-      "node-name": node.name,
-      "amount-exceeded": offset + bytes - threshold,
-      "write-threshold": threshold,
-    });
-  }
 }
 
 /** What is changed; a discard leaves the length and the highest write as they are. */
@@ -204,6 +178,14 @@ export function changing(node: BlockNode, range: Change, body: () => Answer<void
   changed(node, range);
 }
 
+/** A write, of data or zeroes, that nobody is in the way of; with FUA it is durable when it is over. Throws EPERM on a read-only node. */
+export function writing(node: BlockNode, write: Write, body: () => Answer<void>): Answer<void> {
+  checkWritable(node, write.offset, write.bytes);
+  const done = changing(node, write, body);
+  // The change counts as one now, so that this flush is not taken for a needless one.
+  return write.flags & Req.fua ? andThen(done, () => flush(node)) : done;
+}
+
 async function changingLater(node: BlockNode, range: Change, making: Promise<void>): Promise<void> {
   try {
     await making;
@@ -223,4 +205,36 @@ function changed(node: BlockNode, range: Change): void {
   node.writeGeneration += 1;
   if (!range.discard && end > node.highestWrite) node.highestWrite = end;
   recordWrite(node, range.offset, range.bytes);
+}
+
+/** Makes all completed writes durable, metadata included, down to the protocol. */
+export async function flush(node: BlockNode): Promise<void> {
+  checkOpen(node, "flush");
+  if (node.readOnly) return;
+  await inFlight(node, async () => {
+    while (node.activeFlush) await node.activeFlush.catch(() => undefined);
+    const active = flushOnce(node);
+    node.activeFlush = active;
+    try {
+      await active;
+    } finally {
+      if (node.activeFlush === active) node.activeFlush = undefined;
+    }
+  });
+}
+
+async function flushOnce(node: BlockNode): Promise<void> {
+  const generation = node.writeGeneration;
+  const below = node.primary?.node;
+  await below?.debugEvent("flush_to_os");
+  await node.driver.writeBack?.();
+  if (!node.options.cacheNoFlush && node.flushedGeneration !== generation) {
+    await below?.debugEvent("flush_to_disk");
+    await node.driver.flush?.();
+  }
+  for (const child of [...node.children]) {
+    if (!(child.perm & (Perm.write | Perm.writeUnchanged))) continue;
+    if (node.driver.flushes?.(child) ?? true) await flush(child.node);
+  }
+  node.flushedGeneration = generation;
 }

@@ -4,11 +4,13 @@
  *
  * Invariants: `length` is what the driver says, extended by writes beyond the end of a growable protocol; a node with
  * `quiesceCounter > 0` gets no new requests from backends and jobs.
+ *
+ * An Account counts requests: of a node, all that its users ask of it; of a guest's device, what its guest does. Source:
+ * QEMU's block accounting; the counters of nodes are ours. Counters only grow; a request counts once, when it is over, either as an operation or as a failed one.
  */
 import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { HostChannel } from "../../base/host.ts";
-import { Account } from "./accounting.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
 import * as drain from "./drain.ts";
 import {
@@ -26,7 +28,64 @@ import {
 } from "./contract.ts";
 import type { Gate } from "./gate.ts";
 import { Perm } from "./permissions.ts";
-import { RequestTracker } from "./request.ts";
+import { RequestTracker } from "../../base/ranges.ts";
+import type { LatencyHistogram } from "./latency.ts";
+
+/** The kinds that are told apart. Writing zeroes is a write. */
+export type AccountedKind = "read" | "write" | "flush" | "unmap";
+
+/** The kinds, in the order of QEMU's statistics. */
+export const accountedKinds: readonly AccountedKind[] = ["read", "write", "flush", "unmap"];
+
+/** The counters of one kind. */
+export class OperationAccount {
+  operations = 0;
+  bytes = 0;
+  failed = 0;
+  /** Refused before they were requests: outside of the disk. */
+  invalid = 0;
+  /** Time that they took together, ms. Of a node: from when they had to be waited for. */
+  timeMs = 0;
+}
+
+/** The counters of a node or a device. */
+export class Account implements Readonly<Record<AccountedKind, OperationAccount>> {
+  readonly read = new OperationAccount();
+  readonly write = new OperationAccount();
+  readonly flush = new OperationAccount();
+  readonly unmap = new OperationAccount();
+  /** End of the last request, on the Host's monotonic clock, ms. Of devices only. */
+  lastAccessMs: number | undefined;
+  /** Of those kinds that somebody asked to look at. */
+  readonly latency: Partial<Record<AccountedKind, LatencyHistogram>> = {};
+
+  /** A request has ended well. */
+  done(kind: AccountedKind, bytes: number, tookMs = 0): void {
+    const account = this[kind];
+    account.operations += 1;
+    account.bytes += bytes;
+    account.timeMs += tookMs;
+    this.latency[kind]?.add(tookMs * 1e6);
+  }
+
+  /** A request has failed. */
+  failed(kind: AccountedKind, tookMs = 0): void {
+    const account = this[kind];
+    account.failed += 1;
+    account.timeMs += tookMs;
+    this.latency[kind]?.add(tookMs * 1e6);
+  }
+}
+
+/** A driver whose discards are told apart in its statistics, as QEMU's drivers of files have them. */
+export interface CountsDiscards {
+  readonly countsDiscards: true;
+}
+
+/** Whether a driver is one. */
+export function countsDiscards(driver: BlockDriver): boolean {
+  return "countsDiscards" in driver;
+}
 
 /** Every operation that a job can block on the nodes it uses (QEMU's BlockOpType). */
 export const blockOperations = [
@@ -155,6 +214,7 @@ export class BlockNode implements ChildParent, NodeView {
 
   constructor(init: {
     services: NodeServices;
+    watchers?: HostChannel | undefined;
     gate: Gate;
     name: string;
     type: DriverType;
@@ -162,7 +222,7 @@ export class BlockNode implements ChildParent, NodeView {
     options: NodeOptions;
   }) {
     this.services = init.services;
-    this.watchers = init.services.host.diagnostics?.channel?.("blockwright:request");
+    this.watchers = init.watchers;
     this.gate = init.gate;
     this.name = init.name;
     this.type = init.type;
@@ -249,6 +309,18 @@ export class BlockNode implements ChildParent, NodeView {
   /** Takes the driver's length over and tells the parents. */
   updateLength(): void {
     this.#setLength(this.driver.length());
+  }
+
+  /** A write is about to end at `end`: tells of it where that is beyond the threshold that was set, once. */
+  noteThreshold(end: number): void {
+    const threshold = this.writeThreshold;
+    if (threshold === 0 || end <= threshold) return;
+    this.writeThreshold = 0;
+    this.services.events.emit("BLOCK_WRITE_THRESHOLD", {
+      "node-name": this.name,
+      "amount-exceeded": end - threshold,
+      "write-threshold": threshold,
+    });
   }
 
   /** A write went beyond the end. */

@@ -1,9 +1,11 @@
 /**
  * Reading a node's options. Specs from the monitor are validated against the QAPI table before they arrive; those of
  * library callers may not be, so each read checks the type again, in the words of QEMU 7.2.
+ *
+ * Here are also the questions on the formats of an engine that any of them may answer, so that nobody else has to know one by name.
  */
-import { blockError } from "../../base/errors.ts";
-import type { NodeSpec } from "./contract.ts";
+import { blockError, CommandError } from "../../base/errors.ts";
+import type { NodeSpec, DriverType } from "./contract.ts";
 
 /** The error for a bad option: EINVAL of `open`. */
 export function optionError(message: string): Error {
@@ -55,4 +57,35 @@ export function childOption(spec: NodeSpec, name: string): string | NodeSpec | u
   if (value === undefined || typeof value === "string") return value;
   if (typeof value === "object" && value !== null && "driver" in value) return value as NodeSpec;
   throw optionError(`Invalid parameter type for '${name}', expected: BlockdevRef`);
+}
+
+/** Who has drivers: a graph. */
+export interface DriverSource {
+  readonly drivers: Iterable<DriverType>;
+}
+
+/** The format that is meant where none is named. Throws CommandError in an engine without one. */
+export function defaultFormat({ drivers }: DriverSource, use: "unclaimed" | "overlay"): string {
+  for (const type of drivers) if (type.isDefault === use) return type.name;
+  throw new CommandError(
+    "Image format not specified, and this engine has none for images that do not say it",
+  );
+}
+
+/** The driver that reads the names of a protocol; undefined: there is none. */
+export function driverOfProtocol({ drivers }: DriverSource, protocol: string): DriverType | undefined {
+  for (const type of drivers)
+    if (type.parseName && (type.name === protocol || type.protocols?.includes(protocol))) return type;
+  return undefined;
+}
+
+/** Whether a driver is of that name. */
+export function findDriver({ drivers }: DriverSource, name: string): DriverType | undefined {
+  for (const type of drivers) if (type.name === name) return type;
+  return undefined;
+}
+
+/** Whether an image of that format is its file, as it is: such a file needs to be made and no more. */
+export function isItsFile(type: DriverType): boolean {
+  return type.create === undefined && type.createOptions !== undefined;
 }

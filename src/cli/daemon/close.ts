@@ -1,7 +1,7 @@
 /** The end of a daemon's engine, in bounded time: a disk that does not answer must not keep the others from being closed. */
 import type { Engine } from "../../node.ts";
 import { giveUpStalled } from "../../platform/node/lanes.ts";
-import { monotonicMs } from "../../platform/node/now.ts";
+import { monotonicMs } from "../../platform/node/clock.ts";
 
 /** How long a disk is waited for that had not answered before the end began, ms. */
 const STALLED_MS = 3000;

@@ -28,7 +28,7 @@ import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "./qmp.ts";
-import { defaultGate, type GateChoice, gateOf, readGate } from "../options/gate.ts";
+import { defaultGate, type GateChoice, gateOf, readGate } from "../options/engine.ts";
 import { options, withDefaults } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, startWeb, webAddress } from "./web.ts";

@@ -2,11 +2,20 @@
  * The journal of a run with no server: a line of JSON for each thing that happened, appended. A line that was not written whole is passed
  * over; what was done and not written is found done at its target.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { FleetError } from "../../fleet/jobs.ts";
-import type { Journal, JournalEntry } from "../../fleet/local-queue.ts";
+import type { Journal, JournalEntry } from "../../fleet/queue.ts";
 import { livenessOf, type Owner, thisOwner } from "./owner.ts";
 
 /** A journal in a folder, which one run has at a time. */

@@ -4,7 +4,7 @@
  */
 import { commitOverlay } from "../../api/commit.ts";
 import { Node } from "../../api/node.ts";
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { NewImage } from "../../block/graph/home.ts";

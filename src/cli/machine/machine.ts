@@ -3,11 +3,10 @@
  * order (objects, character devices, nodes, drives, devices, monitors), whatever their order; an error ends the program with status
  * 1 before anything is served. Source: behaviour of QEMU 7.2.
  */
-import { messageOf } from "../../base/errors.ts";
+import { messageOf, errnoOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
-import { errnoOf } from "../../base/errors.ts";
 import { gatePolicies } from "../../block/model/gate.ts";
-import { defaultGate, type GateChoice, readGate } from "../options/gate.ts";
+import { defaultGate, type GateChoice, readGate } from "../options/engine.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
 import { qemuRelease, version } from "../../version.ts";

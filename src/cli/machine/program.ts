@@ -4,7 +4,7 @@
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
 import { throttleBy } from "../../block/throttle/throttle.ts";
-import { type GateChoice, gateOf } from "../options/gate.ts";
+import { type GateChoice, gateOf } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";

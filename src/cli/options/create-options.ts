@@ -3,7 +3,7 @@
  * they become. What there is to give is the format's table. Source: behaviour and words of qemu-img 7.2.
  */
 import type { CreateOption, DriverType, NodeSpec, OptionUse } from "../../block/model/contract.ts";
-import { type DriverSource, isItsFile } from "../../block/model/formats.ts";
+import { type DriverSource, isItsFile } from "../../block/model/options.ts";
 import type { CreateImageSpec } from "../../node.ts";
 import { Refusal } from "../refusal.ts";
 import {

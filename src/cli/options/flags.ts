@@ -7,7 +7,7 @@ import { plainFormat } from "../../drivers/format/defaults.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 import { valuesOf } from "../../wire/qapi/option-types.ts";
 import { parseBytes } from "../units.ts";
-import { defaultGate, type GateChoice, readGate } from "./gate.ts";
+import { defaultGate, type GateChoice, readGate } from "./engine.ts";
 
 /** The name of an error policy. */
 export type Policy = TypeOf<"BlockdevOnError">;

@@ -4,7 +4,7 @@
  */
 import type { CreateOption, DriverType, OptionUse } from "../../block/model/contract.ts";
 import { foreignFormats } from "../../block/model/foreign-formats.ts";
-import { type DriverSource, findDriver } from "../../block/model/formats.ts";
+import { type DriverSource, findDriver } from "../../block/model/options.ts";
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
 import { Refusal } from "../refusal.ts";
 import { cUnsigned, notASize, parseSize, safeBytes } from "./sizes.ts";

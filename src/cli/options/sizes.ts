@@ -5,6 +5,7 @@
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Preallocation } from "../../block/model/contract.ts";
 import { valuesOf } from "../../wire/qapi/option-types.ts";
+import { Refusal } from "../refusal.ts";
 
 /** The largest int of C. */
 export const INT32_MAX = 2n ** 31n - 1n;
@@ -33,24 +34,22 @@ function inRange(value: bigint): ParsedSize {
   return value > UINT64_MAX ? "range" : value;
 }
 
-/** Reads a size given on the command line, `what` names it: QEMU's words for what is wrong. At most `most`. */
-export function sizeArgument(
-  what: string,
-  text: string,
-  most: bigint = INT64_MAX,
-): { bytes: bigint } | { refusal: string[] } {
+/** Reads an option that is a size, at most `most` bytes. Throws Refusal in qemu-img's words, `what` naming the option. */
+export function sizeArgument(what: string, text: string, most: bigint = INT64_MAX): bigint {
   const value = parseSize(text);
-  if (value === "invalid") {
-    return {
-      refusal: [
-        `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,
-        "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.",
-      ],
-    };
-  }
+  if (value === "invalid")
+    throw new Refusal([
+      `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,
+      "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.",
+    ]);
   if (value === "range" || value > most)
-    return { refusal: [`Invalid ${what} specified. Must be between 0 and ${most}.`] };
-  return { bytes: value };
+    throw new Refusal(`Invalid ${what} specified. Must be between 0 and ${most}.`);
+  return value;
+}
+
+/** The same as a number that is held exactly. */
+export function bytesArgument(what: string, text: string, most?: bigint): number {
+  return safeBytes(sizeArgument(what, text, most));
 }
 
 /** The refusal of what is no size, where options are read. */

@@ -3,7 +3,7 @@
  * suffixes, `discard=on`) and refused in other words. Source: behaviour of qemu-img and qemu-io 7.2.
  */
 import { CommandError } from "../../base/errors.ts";
-import type { DriverSource } from "../../block/model/formats.ts";
+import type { DriverSource } from "../../block/model/options.ts";
 import { isJsonObject, type JsonObject, valuesOf } from "../../wire/qapi/index.ts";
 import { notASize, parseSize } from "./sizes.ts";
 

@@ -9,8 +9,7 @@
  * Not in QEMU; the idea is that of Proxmox's live restore.
  */
 import { type Answer, andThen } from "../../base/answer.ts";
-import { RangeLock } from "../../base/range-lock.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { RangeLock, alignDown, alignUp } from "../../base/ranges.ts";
 import { blockError } from "../../base/errors.ts";
 import {
   type BlockDriver,

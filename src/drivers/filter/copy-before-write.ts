@@ -13,11 +13,10 @@ import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/n
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockCopy, type CopyError, type CopyPass } from "../../block/copy/block-copy.ts";
-import { RangeLock } from "../../base/range-lock.ts";
+import { RangeLock, type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { chainContains } from "../../block/model/chain.ts";
 import type { SnapshotSource } from "../../block/model/snapshot-source.ts";
 import { blockStatusAbove } from "../../block/io/status.ts";
-import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import {
@@ -30,10 +29,10 @@ import {
   Req,
   type RequestFlags,
   Role,
+  type Permissions,
 } from "../../block/model/contract.ts";
 import { childOption, optionError, sizeOption, stringOption } from "../../block/model/options.ts";
 import { Perm, filterPermissions } from "../../block/model/permissions.ts";
-import type { Permissions } from "../../block/model/contract.ts";
 
 interface CopyBeforeWriteInit {
   node: BlockNode;

@@ -3,8 +3,7 @@
  * drain. So every backup shows a paused state at its start. Source: behaviour of QEMU 7.2's blockdev.c.
  */
 import { assert } from "../../base/assert.ts";
-import { closing } from "../../base/closing.ts";
-import { Lease } from "../../base/lease.ts";
+import { closing, Lease } from "../../base/lease.ts";
 import { drainedSection } from "../../block/model/drain.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";

@@ -4,7 +4,7 @@
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
 import { Lease } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
+import type { FilterLease } from "../../block/graph/edges.ts";
 import { skipFilters } from "../../block/model/chain.ts";
 import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
@@ -18,7 +18,7 @@ import { type PointInTime, pointInTime } from "./point-in-time.ts";
 import { prepareJob } from "../start.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { checkErrorPolicy } from "../core/error-policy.ts";
-import { type StartOptions, deviceNameOf, jobOptions } from "../core/arguments.ts";
+import { type StartOptions, deviceNameOf, jobOptions } from "../core/registry.ts";
 
 const MAX_INT = 2 ** 31 - 1;
 

@@ -2,7 +2,7 @@
  * drive-backup: a backup whose target image the command makes or opens itself.
  * Source: behaviour of QEMU 7.2's drive_backup_prepare.
  */
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { Role } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";

@@ -7,16 +7,15 @@
  * only after the target was flushed; a failed flush is an error of the target.
  * Source: behaviour of QEMU 7.2's block/backup.c.
  */
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
+import type { FilterLease } from "../../block/graph/edges.ts";
 import type { BlockCopy, CopyError, CopyPass } from "../../block/copy/block-copy.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import { CopyBeforeWrite } from "../../drivers/filter/copy-before-write.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
-import { BlockJob, type BlockJobOptions } from "../core/block-job.ts";
+import { BlockJob, type BlockJobOptions, TargetRecovery } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
-import { TargetRecovery } from "../core/target-recovery.ts";
 import { type PointInTime, lostMoment } from "./point-in-time.ts";
 import type { Child } from "../../block/model/node.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";

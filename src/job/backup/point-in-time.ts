@@ -5,10 +5,9 @@
  * Invariants: it fails whoever reads it, and never the guest: when the scratch disk is full or fails, the moment is lost, and
  * the guest's writes go on. Ending the lease takes everything out again, whatever fails.
  */
-import { closing, failed } from "../../base/closing.ts";
+import { closing, failed, Lease } from "../../base/lease.ts";
 import { type BlockError, CommandError, blockError } from "../../base/errors.ts";
 import { type Errno, strerror } from "../../base/errno.ts";
-import { Lease } from "../../base/lease.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ChildRef } from "../../block/model/contract.ts";

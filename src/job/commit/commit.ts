@@ -8,14 +8,13 @@
  */
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
-import type { Child } from "../../block/model/node.ts";
+import type { Child, BlockNode } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
 import { Lease, type Leases } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
+import type { FilterLease } from "../../block/graph/edges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import { CopyError, RangeCopier } from "../../block/copy/range-copy.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
@@ -26,8 +25,7 @@ import { type BlockCommitArguments, type CommitPlan, planCommit } from "./plan.t
 import { commitTop } from "./top.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
-import { type StartOptions, jobId, jobOptions } from "../core/arguments.ts";
-import { jobsOf } from "../core/registry.ts";
+import { type StartOptions, jobId, jobOptions, jobsOf } from "../core/registry.ts";
 import { startJob } from "../start.ts";
 
 /** Commits one intermediate image (and those between it and the base). */

@@ -11,7 +11,7 @@ import { Perm } from "../../block/model/permissions.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import { BlockJob } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
-import { lookupNode } from "../core/arguments.ts";
+import { lookupNode } from "../core/registry.ts";
 import { type ImageLookup, imagesByName } from "../core/image-names.ts";
 
 /** Arguments of block-commit. */

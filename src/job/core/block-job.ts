@@ -4,16 +4,21 @@
  *
  * Invariants: the job is paused while one of its nodes is drained; its nodes refuse all other operations on behalf of
  * `blockReason` until the job lets them go.
+ *
+ * After an error of its target a job recovers it: if a flush had failed below, the storage is opened anew, and all
+ * that the job has written there is to be written again, since the system may have lost it.
+ *
+ * What was written is noted before anything can be reported of it. It is never taken back: what a good flush has
+ * made durable is written once more, too.
  */
 import { assert } from "../../base/assert.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockError, CommandError, errnoOf, messageOf } from "../../base/errors.ts";
-import type { Child } from "../../block/model/node.ts";
+import type { Child, BlockNode } from "../../block/model/node.ts";
 import { CopyError } from "../../block/copy/range-copy.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import { Backoff } from "./pace.ts";
+import { Backoff, RateLimit } from "./pace.ts";
 import {
   type BlockErrorAction,
   type IoStatus,
@@ -22,7 +27,8 @@ import {
   ioStatusFor,
 } from "./error-policy.ts";
 import { type JobAnnouncement, Job, type JobOptions } from "./job.ts";
-import { RateLimit } from "./pace.ts";
+import { recoverStorage } from "../../block/graph/recover.ts";
+import type { Bitmap } from "../../kernels/bitmap.ts";
 
 /** Options of every block job. */
 export interface BlockJobOptions extends JobOptions {
@@ -279,4 +285,44 @@ function rangeOf(error: unknown): { node: string | undefined; offset: number; by
   if (!(error instanceof BlockError) || error.offset === undefined || error.bytes === undefined)
     return undefined;
   return { node: error.node, offset: error.offset, bytes: error.bytes };
+}
+
+/** The target's side of one job. Free it at the end. */
+export class TargetRecovery {
+  /** What the job has written, in the granules of its bitmap. */
+  readonly written: Bitmap;
+  readonly #target: () => BlockNode;
+  #failed = false;
+
+  /** `written` is an empty bitmap, which is freed here. */
+  constructor(target: () => BlockNode, written: Bitmap) {
+    this.#target = target;
+    this.written = written;
+  }
+
+  /** There was an error since the last recover(). */
+  get isDue(): boolean {
+    return this.#failed;
+  }
+
+  /** An error of the target came: it may be that of a flush. */
+  failed(): void {
+    this.#failed = true;
+  }
+
+  /**
+   * Before the job goes on after an error; no write of it is under way. Returns whether `written` is to be written again.
+   * Rejects with the error of a target that fails again; the next call tries again.
+   */
+  async recover(): Promise<boolean> {
+    if (!this.#failed) return false;
+    const recovered = await recoverStorage(this.#target());
+    this.#failed = false;
+    return recovered;
+  }
+
+  /** Gives its memory back. */
+  free(): void {
+    this.written.free();
+  }
 }

@@ -7,7 +7,7 @@
  */
 import { KiB } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
-import { type FailedRange, failedGranules } from "../../block/copy/granules.ts";
+import { type FailedRange, failedGranules } from "../../block/copy/pieces.ts";
 import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
 import { Window, type Work } from "../../block/copy/window.ts";
 import { recoverStorage } from "../../block/graph/recover.ts";

@@ -9,11 +9,10 @@ import { AssertionError, assert } from "../../base/assert.ts";
 import { CommandError, firstFailure, messageOf, withCause } from "../../base/errors.ts";
 import { asyncDispose } from "../../base/lease.ts";
 import { type Deferred, deferred, onAbort } from "../../base/signals.ts";
-import { JobCancelledError, JobCore } from "./job-core.ts";
+import { JobCancelledError, JobCore, JobTransaction } from "./job-core.ts";
 import { JobProgress } from "./pace.ts";
 import { type ProgressOptions, type ProgressReport, progressOf } from "./progress-report.ts";
 import type { JobHome } from "./environment.ts";
-import { JobTransaction } from "./transaction.ts";
 import { type JobVerb, acceptsVerb } from "./verbs.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
 

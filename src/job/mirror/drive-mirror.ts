@@ -2,7 +2,7 @@
  * drive-mirror: a mirror whose target image the command makes or opens itself.
  * Source: behaviour of QEMU 7.2's qmp_drive_mirror.
  */
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";

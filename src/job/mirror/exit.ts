@@ -3,9 +3,8 @@
  * from prepare or from abort, while the source is still drained. Source: behaviour of QEMU 7.2's mirror_exit_common.
  */
 import { AssertionError, assert } from "../../base/assert.ts";
-import { closing } from "../../base/closing.ts";
+import { closing, type Lease, Leases } from "../../base/lease.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
-import { type Lease, Leases } from "../../base/lease.ts";
 import { refresh } from "../../block/graph/edges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import { skipFilters } from "../../block/model/chain.ts";

@@ -1,7 +1,6 @@
 /** What a mirror job is made of: the arguments, checked, and the rights that were taken for it. */
 import type { Lease } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
-import type { RootLease } from "../../block/graph/leases.ts";
+import type { FilterLease, RootLease } from "../../block/graph/edges.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BlockJobOptions } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";

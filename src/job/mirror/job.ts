@@ -8,24 +8,31 @@
  */
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
-import type { ByteRange } from "../../base/ranges.ts";
+import { type ByteRange, RangeLock } from "../../base/ranges.ts";
 import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
-import { RangeLock } from "../../base/range-lock.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
-import { type FailedRange, bytesOf, failedGranules } from "../../block/copy/granules.ts";
 import { type CopyError, type CopyExtent, RangeCopier, sideOf } from "../../block/copy/range-copy.ts";
 import { Window, type Work } from "../../block/copy/window.ts";
 import { isAllocatedAbove } from "../../block/io/status.ts";
-import { TargetRecovery } from "../core/target-recovery.ts";
-import { BlockJob } from "../core/block-job.ts";
+import { TargetRecovery, BlockJob } from "../core/block-job.ts";
 import type { OnError } from "../core/error-policy.ts";
-import { ActiveWrites } from "./active-writes.ts";
+import {
+  type Cutting,
+  MAX_IN_FLIGHT,
+  MAX_ZERO_BYTES,
+  type FailedRange,
+  bytesOf,
+  dirtyRun,
+  failedGranules,
+  mostPerPiece,
+  pieceBytes,
+} from "../../block/copy/pieces.ts";
+import { ActiveWrites } from "./top.ts";
 import { MirrorExit } from "./exit.ts";
 import type { MirrorInit } from "./init.ts";
-import { type Cutting, MAX_IN_FLIGHT, MAX_ZERO_BYTES, dirtyRun, mostPerPiece, pieceBytes } from "./pieces.ts";
 import { sliceMs } from "../core/pace.ts";
 
 type Piece = ByteRange & Pick<CopyExtent, "kind">;

@@ -14,15 +14,11 @@ import {
   skipFilters,
   skipImplicitFilters,
 } from "../../block/model/chain.ts";
-import type { ChildParent } from "../../block/model/node.ts";
+import type { ChildParent, BlockNode } from "../../block/model/node.ts";
 import { defaultGranularity } from "../../block/model/dirty-bitmap.ts";
-import { refresh } from "../../block/graph/edges.ts";
-import { failed } from "../../base/closing.ts";
-import { Lease, type Leases } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
+import { refresh, type FilterLease, unnamedDevice } from "../../block/graph/edges.ts";
+import { failed, Lease, type Leases } from "../../base/lease.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import { unnamedDevice } from "../../block/graph/leases.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import type { Permissions } from "../../block/model/contract.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
@@ -33,8 +29,7 @@ import { type BitmapArgs, type SyncBitmap, chooseSyncBitmap, useSyncBitmap } fro
 import type { BackingMode } from "./init.ts";
 import { MirrorJob } from "./job.ts";
 import { MirrorTop } from "./top.ts";
-import { type StartOptions, jobId } from "../core/arguments.ts";
-import { jobsOf } from "../core/registry.ts";
+import { type StartOptions, jobId, jobsOf } from "../core/registry.ts";
 
 const DEFAULT_BUF_BYTES = 16 * MiB;
 

@@ -8,14 +8,13 @@
 import { AssertionError } from "../../base/assert.ts";
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains, filterOrCow, freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
-import type { Child } from "../../block/model/node.ts";
+import type { Child, BlockNode } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Req, Role } from "../../block/model/contract.ts";
 import { nodeFilename } from "../../block/model/filename.ts";
 import type { Lease } from "../../base/lease.ts";
-import type { FilterLease } from "../../block/graph/leases.ts";
+import type { FilterLease } from "../../block/graph/edges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import { isAllocated, isAllocatedAbove } from "../../block/io/status.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
@@ -23,9 +22,8 @@ import type { BlockJobOptions } from "../core/block-job.ts";
 import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "../core/chunk-copy.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
-import { jobsOf } from "../core/registry.ts";
+import { jobsOf, type StartOptions, jobOptions, lookupNode } from "../core/registry.ts";
 import { startJob } from "../start.ts";
-import { type StartOptions, jobOptions, lookupNode } from "../core/arguments.ts";
 import { type ImageLookup, imagesByName } from "../core/image-names.ts";
 
 /** Arguments of block-stream. */

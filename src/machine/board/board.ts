@@ -10,8 +10,8 @@ import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../engine.ts";
 import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
 import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
-import { Drive, type DriveInit, type DrivePlace } from "./drive.ts";
-import { type DeviceModel, deviceModel, takesProperty } from "./models.ts";
+import { Drive, type DriveInit, modelFor } from "./drive.ts";
+import { checkProperties, deviceModel } from "./models.ts";
 
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
@@ -241,17 +241,4 @@ export class Board {
   #sayDeleted(id: string, path: string): void {
     this.events.emit("DEVICE_DELETED", { ...(id === "" ? {} : { device: id }), path });
   }
-}
-
-/** The model that a place gets; undefined where the machine has none such. */
-function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): string | undefined {
-  if (kind === "virtio") return "virtio-blk-pci";
-  if (kind === "floppy") return bus === 0 && unit < 2 ? "floppy" : undefined;
-  if (kind !== "ide" || bus > 1) return undefined;
-  return isCdrom ? "ide-cd" : "ide-hd";
-}
-
-function checkProperties(model: DeviceModel, properties: Readonly<Record<string, unknown>>): void {
-  for (const name of Object.keys(properties))
-    if (!takesProperty(model, name)) throw new CommandError(`Property '${model.name}.${name}' not found`);
 }

@@ -4,8 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { Permissions } from "../../block/model/contract.ts";
-import type { Account } from "../../block/model/accounting.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { Account, BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import { announceDevicePolicy } from "../../job/core/device-policy.ts";
 import type { IoStatus, OnError } from "../../job/core/error-policy.ts";

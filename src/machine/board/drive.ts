@@ -6,10 +6,9 @@
 import { CommandError } from "../../base/errors.ts";
 import { BlockBackend } from "../../block/graph/backend.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import { Account } from "../../block/model/accounting.ts";
+import { Account, type BlockNode } from "../../block/model/node.ts";
 import type { Permissions } from "../../block/model/contract.ts";
 import { drained } from "../../block/model/drain.ts";
-import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
 import {
   applyLimits,
@@ -165,4 +164,12 @@ export class Drive {
     const write = this.readOnly || node.readOnly ? 0 : Perm.write;
     return { perm: this.name === "" ? 0 : Perm.consistentRead | write, shared: Perm.all };
   }
+}
+
+/** The model that a place gets; undefined where the machine has none such. */
+export function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): string | undefined {
+  if (kind === "virtio") return "virtio-blk-pci";
+  if (kind === "floppy") return bus === 0 && unit < 2 ? "floppy" : undefined;
+  if (kind !== "ide" || bus > 1) return undefined;
+  return isCdrom ? "ide-cd" : "ide-hd";
 }

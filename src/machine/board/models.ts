@@ -2,6 +2,7 @@
  * The device models that a machine without a CPU knows: what they are plugged into, what they give, what their drive must be, and
  * the properties that they take. Another one is a row. Source: `-device NAME,help` and behaviour of QEMU 7.2.
  */
+import { CommandError } from "../../base/errors.ts";
 import type { PropertyRow } from "../qom/property.ts";
 import { modelProperties, unlisted } from "./properties.ts";
 
@@ -129,6 +130,12 @@ export function deviceModel(name: string): DeviceModel | undefined {
 }
 
 /** Whether a device of the model takes a property of that name. */
-export function takesProperty({ properties }: DeviceModel, name: string): boolean {
+function takesProperty({ properties }: DeviceModel, name: string): boolean {
   return unlisted.has(name) || properties.some((row) => row.name === name);
+}
+
+/** Throws CommandError for a property that the model does not have. */
+export function checkProperties(model: DeviceModel, properties: Readonly<Record<string, unknown>>): void {
+  for (const name of Object.keys(properties))
+    if (!takesProperty(model, name)) throw new CommandError(`Property '${model.name}.${name}' not found`);
 }

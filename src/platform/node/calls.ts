@@ -1,8 +1,7 @@
 /**
- * The calls on files that may wait for a disk, each in two ways: on Node's thread pool, and as data for a thread of its own
- * (see lane-thread.ts). Both give the same answers.
+ * The calls on files that may wait for a disk, as data: made on Node's thread pool (lanes.ts) or by a thread of its own
+ * (lane-thread.ts). Both give the same answers.
  */
-import * as fs from "node:fs";
 
 /** What is known of a file, of fstat or stat. */
 export interface FileFacts {
@@ -37,38 +36,3 @@ export type FileAnswer = number | string | FileFacts | undefined;
 
 /** Told once, perhaps at once. */
 export type Answered = (error: Error | null, answer?: FileAnswer) => void;
-
-/** Makes a call on the pool. Throws for arguments that Node refuses. */
-export function callOnPool(call: FileCall, answered: Answered): void {
-  const facts = (error: Error | null, stats?: fs.BigIntStats): void => answered(error, stats);
-  switch (call.call) {
-    case "read":
-      return fs.read(call.fd, call.buffer, call.at, call.bytes, call.position, answered);
-    case "write":
-      return fs.write(call.fd, call.buffer, call.at, call.bytes, call.position, answered);
-    case "fstat":
-      return fs.fstat(call.fd, { bigint: true }, facts);
-    case "stat":
-    case "lstat":
-      return fs[call.call](call.path, { bigint: true }, facts);
-    case "open":
-      return fs.open(call.path, call.flags, call.mode, answered);
-    case "ftruncate":
-      return fs.ftruncate(call.fd, call.size, answered);
-    case "unlink":
-      return fs.unlink(call.path, answered);
-    case "realpath":
-      return fs.realpath(call.path, answered);
-    case "rename":
-      return fs.rename(call.path, call.to, answered);
-    case "chmod":
-      return fs.chmod(call.path, call.mode, answered);
-    case "chown":
-      return fs.chown(call.path, call.uid, call.gid, answered);
-    case "native":
-      call.run().then((result) => answered(null, result), answered);
-      return;
-    default:
-      return fs[call.call](call.fd, answered);
-  }
-}

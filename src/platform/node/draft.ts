@@ -10,7 +10,7 @@ import * as path from "node:path";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type { FileDraft, HostFile } from "../../base/host.ts";
 import type { FileFacts } from "./calls.ts";
-import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
+import { Descriptor, openDescriptor, openFlags } from "./file.ts";
 import { identityOf } from "./open-files.ts";
 import { Lane } from "./lanes.ts";
 

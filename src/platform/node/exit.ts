@@ -1,7 +1,7 @@
 /** Ending the process, also where calls on files never end. */
 import { giveUpStalled, hasStuckCalls } from "./lanes.ts";
 import { loadNativeCalls } from "./native.ts";
-import { monotonicMs } from "./now.ts";
+import { monotonicMs } from "./clock.ts";
 
 /**
  * Ends the process with `status`. process.exit() waits for the threads of Node's pool: where a file was given up whose disk

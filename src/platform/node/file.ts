@@ -1,6 +1,9 @@
 /**
  * An open file of Node: callback fs calls on a descriptor, and for data the transfers that its host was made with (see
- * transfer.ts). Buffers may be views of a WebAssembly memory.
+ * lanes.ts). Buffers may be views of a WebAssembly memory.
+ *
+ * Invariant: a file descriptor is closed only when no request uses it any more, so that a file can be reopened in another mode
+ * while requests are under way: they end on the descriptor that they began on.
  */
 import * as fs from "node:fs";
 import { type Answer, ending, isPromise, rescue } from "../../base/answer.ts";
@@ -9,18 +12,60 @@ import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
-import { Descriptor, openDescriptor, openFlags } from "./descriptor.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { type ExtentCalls, ExtentFinder } from "./extents.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
-import { Lane } from "./lanes.ts";
+import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
 import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
 import { contentBytes, fileInfo } from "./info.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import { rewrite } from "./rewrite.ts";
-import type { TransferRequest, Transfers } from "./transfer.ts";
-import { UnflushedRanges } from "./unflushed.ts";
+
+/** Flags of fs.constants for a file: never waits on a FIFO, never makes a terminal ours. */
+export function openFlags({ write, direct }: { write: boolean; direct: boolean }): number {
+  const { O_RDWR, O_RDONLY, O_DIRECT, O_NONBLOCK, O_NOCTTY } = fs.constants;
+  return (write ? O_RDWR : O_RDONLY) | (direct ? (O_DIRECT ?? 0) : 0) | (O_NONBLOCK ?? 0) | (O_NOCTTY ?? 0);
+}
+
+/** fs.open as a promise of a descriptor's number; fails with a BlockError of operation `op`. */
+export async function openDescriptor(path: string, flags: number, op: string): Promise<number> {
+  return (await new Lane().make({ call: "open", path, flags, mode: 0o644 }, op)) as number;
+}
+
+/** An open descriptor and the requests that use it. */
+export class Descriptor {
+  readonly fd: number;
+  readonly #lane: Lane;
+  #users = 0;
+  #whenIdle: (() => void) | undefined;
+
+  constructor(fd: number, lane: Lane) {
+    this.fd = fd;
+    this.#lane = lane;
+  }
+
+  /** A request begins. */
+  acquire(): this {
+    this.#users += 1;
+    return this;
+  }
+
+  /** A request has ended. */
+  release(): void {
+    this.#users -= 1;
+    if (this.#users === 0) this.#whenIdle?.();
+  }
+
+  /**
+   * Closes after the last request; reports what close(2) says. Nothing may begin any more. The descriptor of a file that
+   * was given up stays open: what is stuck below may still use it.
+   */
+  async close(): Promise<void> {
+    if (this.#users > 0) await new Promise<void>((resolve) => (this.#whenIdle = resolve));
+    if (!this.#lane.givenUp) await this.#lane.make({ call: "close", fd: this.fd }, "close");
+  }
+}
 
 /** The bit of FileLockRequest for writing. */
 const SHARES_WRITING = 2;

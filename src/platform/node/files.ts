@@ -18,14 +18,12 @@ import type {
   NewFileOptions,
 } from "../../base/host.ts";
 import type { FileFacts } from "./calls.ts";
-import { openDescriptor, openFlags } from "./descriptor.ts";
+import { openDescriptor, openFlags, NodeFile } from "./file.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
-import { NodeFile } from "./file.ts";
 import { fileInfo, isSymlink } from "./info.ts";
-import { Lane } from "./lanes.ts";
+import { Lane, inTurnTransfers, pooledTransfers } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
 import { identityOf, isOpenHere } from "./open-files.ts";
-import { inTurnTransfers, pooledTransfers } from "./transfer.ts";
 
 /** Alignments to try for O_DIRECT, smallest first; the last one is taken untried. */
 const ALIGNMENTS = [512, 4096] as const;

@@ -1,14 +1,41 @@
-/** The Host of Node: its clock, randomness, files, sockets, HTTP and codecs behind src/base/host.ts. */
-import type { Host } from "../../base/host.ts";
+/**
+ * The Host of Node: its clock, randomness, files, sockets, HTTP and codecs behind src/base/host.ts.
+ *
+ * Its diagnostics are what a Node process and its tools are told: warnings, as the process's own, and the channels of diagnostics_channel, which a
+ * program subscribes to by name. With NODE_DEBUG=blockwright everything that is published is written to standard error.
+ */
+import type { Host, HostDiagnostics } from "../../base/host.ts";
 import { nodeClock } from "./clock.ts";
 import { nodeCodecs } from "./codecs.ts";
 import { nodeCrypto } from "./crypto.ts";
-import { nodeDiagnostics } from "./diagnostics.ts";
 import { NodeFiles } from "./files.ts";
 import { nodeHttp } from "./http.ts";
 import { nodeHttpServer } from "./http-server.ts";
 import { loadNativeCalls } from "./native.ts";
 import { nodeSockets } from "./sockets.ts";
+import diagnosticsChannel from "node:diagnostics_channel";
+import { debuglog, inspect } from "node:util";
+
+const log = debuglog("blockwright");
+const logged = new Set<string>();
+
+/** Writes what is published on a channel, if NODE_DEBUG asks for it. */
+function follow(name: string): void {
+  if (!log.enabled || logged.has(name)) return;
+  logged.add(name);
+  diagnosticsChannel.subscribe(name, (message) => {
+    log("%s %s", name, inspect(message, { breakLength: Infinity, depth: 3, compact: true }));
+  });
+}
+
+/** This process's. */
+export const nodeDiagnostics: HostDiagnostics = {
+  warn: (message, code) => process.emitWarning(message, { type: "BlockwrightWarning", code }),
+  channel: (name) => {
+    follow(name);
+    return diagnosticsChannel.channel(name);
+  },
+};
 
 /** How the Host is made. */
 export interface NodeHostOptions {

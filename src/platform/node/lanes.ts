@@ -9,12 +9,27 @@
  *
  * Invariants: a lane's descriptors are used only by its own calls; a call is answered once. Bound: memory is one thread for
  * each file in use while the pool is jammed. Native calls need the pool: in a jam they are not supported.
+ *
+ * Here is also how bytes get from and to a descriptor: on the pool, or at once in the caller's turn. Short transfers are
+ * continued. Buffers may be views of a WebAssembly memory.
+ *
+ * The pool keeps the event loop free, and several requests under way. Pages that the kernel has in memory are moved with
+ * half the processor time without it: nothing is woken, and a piece that was just read is still in the cache when it is
+ * looked at and written. Large reads go to the pool all the same, for a second processor.
+ *
+ * What was written since the last flush that succeeded is noted, so that it can be written again after one that failed.
+ *
+ * Invariants: in-turn transfers let the event loop turn every few milliseconds, for signals and timers; whatever was written is
+ * within the ranges noted, which may hold more (memory is bounded, the unit grows instead).
  */
 import { type BlockError, blockError } from "../../base/errors.ts";
-import { type FileAnswer, type FileCall, callOnPool } from "./calls.ts";
+import type { Answered, FileAnswer, FileCall } from "./calls.ts";
 import { nodeError } from "./errors.ts";
 import { LaneThread } from "./lane-thread.ts";
-import { monotonicMs } from "./now.ts";
+import { monotonicMs } from "./clock.ts";
+import * as fs from "node:fs";
+import type { Answer } from "../../base/answer.ts";
+import type { ByteRange } from "../../base/ranges.ts";
 
 /** How long the pool may stand still with calls waiting before they go other ways, ms. */
 const JAM_MS = 250;
@@ -129,6 +144,41 @@ function settle(waiting: Waiting, error: Error | null, answer?: FileAnswer): voi
   else waiting.resolve(answer);
 }
 
+/** Makes a call on the pool. Throws for arguments that Node refuses. */
+function callOnPool(call: FileCall, answered: Answered): void {
+  const facts = (error: Error | null, stats?: fs.BigIntStats): void => answered(error, stats);
+  switch (call.call) {
+    case "read":
+      return fs.read(call.fd, call.buffer, call.at, call.bytes, call.position, answered);
+    case "write":
+      return fs.write(call.fd, call.buffer, call.at, call.bytes, call.position, answered);
+    case "fstat":
+      return fs.fstat(call.fd, { bigint: true }, facts);
+    case "stat":
+    case "lstat":
+      return fs[call.call](call.path, { bigint: true }, facts);
+    case "open":
+      return fs.open(call.path, call.flags, call.mode, answered);
+    case "ftruncate":
+      return fs.ftruncate(call.fd, call.size, answered);
+    case "unlink":
+      return fs.unlink(call.path, answered);
+    case "realpath":
+      return fs.realpath(call.path, answered);
+    case "rename":
+      return fs.rename(call.path, call.to, answered);
+    case "chmod":
+      return fs.chmod(call.path, call.mode, answered);
+    case "chown":
+      return fs.chown(call.path, call.uid, call.gid, answered);
+    case "native":
+      call.run().then((result) => answered(null, result), answered);
+      return;
+    default:
+      return fs[call.call](call.fd, answered);
+  }
+}
+
 function onPool(waiting: Waiting): void {
   used += 1;
   const done = (error: Error | null, answer?: FileAnswer): void => {
@@ -189,4 +239,172 @@ export function giveUpStalled({ shortMs, longMs }: Patience): void {
 /** Calls that a disk has not answered, of files that were given up. */
 export function hasStuckCalls(): boolean {
   return [...open.values()].some((lane) => lane.givenUp);
+}
+
+/** Longest single read or write, bytes: Linux transfers at most 2 GiB - 4 KiB at once. */
+const MAX_TRANSFER = 1 << 30;
+
+/** Reads that the other processor may do meanwhile: so many bytes pay for waking it. */
+const LARGE_READ = 1 << 20;
+
+/** How long in-turn transfers may keep the event loop from turning, ms. */
+const LONGEST_TURN_MS = 8;
+
+/** A run of bytes of a file. */
+export interface TransferRequest {
+  readonly fd: number;
+  /** The file's. */
+  readonly lane: Lane;
+  readonly buffer: Uint8Array;
+  readonly offset: number;
+  /** A count that is no multiple of this ends the file. */
+  readonly alignment: number;
+}
+
+/** Reads and writes, which may answer at once; errors, thrown or rejected, are BlockErrors of `pread` and `pwrite`. */
+export interface Transfers {
+  /** Fills the buffer; answers with the bytes read, fewer only at the end of the file. */
+  read(request: TransferRequest): Answer<number>;
+  /** Writes all of the buffer. */
+  write(request: TransferRequest): Answer<void>;
+}
+
+/** The bytes of a transfer that are moved at once after `done` of them. */
+function nextBytes({ buffer }: TransferRequest, done: number): number {
+  return Math.min(buffer.byteLength - done, MAX_TRANSFER);
+}
+
+function isOver({ buffer, alignment }: TransferRequest, done: number, count: number): boolean {
+  return done === buffer.byteLength || count === 0 || count % alignment !== 0;
+}
+
+/** The next piece of a transfer, as one call. */
+function piece(call: "read" | "write", request: TransferRequest, done: number): FileCall {
+  const { fd, buffer, offset } = request;
+  return { call, fd, buffer, at: done, bytes: nextBytes(request, done), position: offset + done };
+}
+
+/** On Node's thread pool, or where that is jammed on a thread of the file (see lanes.ts). */
+export const pooledTransfers: Transfers = {
+  async read(request) {
+    for (let done = 0; ;) {
+      const count = (await request.lane.make(piece("read", request, done), "pread")) as number;
+      done += count;
+      if (isOver(request, done, count)) return done;
+    }
+  },
+  async write(request) {
+    for (let done = 0; done < request.buffer.byteLength;) {
+      const count = (await request.lane.make(piece("write", request, done), "pwrite")) as number;
+      if (count === 0) throw blockError("EIO", "pwrite");
+      done += count;
+    }
+  },
+};
+
+/** When the event loop has to turn next, on monotonicMs()'s clock. */
+let turnDueMs = 0;
+
+/** Undefined while the event loop need not turn yet. */
+function turnIfDue(): Promise<void> | undefined {
+  if (monotonicMs() < turnDueMs) return undefined;
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      turnDueMs = monotonicMs() + LONGEST_TURN_MS;
+      resolve();
+    });
+  });
+}
+
+function readInTurn(request: TransferRequest): number {
+  try {
+    for (let done = 0; ;) {
+      const bytes = nextBytes(request, done);
+      const count = fs.readSync(request.fd, request.buffer, done, bytes, request.offset + done);
+      done += count;
+      if (isOver(request, done, count)) return done;
+    }
+  } catch (error) {
+    throw nodeError(error, "pread");
+  }
+}
+
+function writeInTurn(request: TransferRequest): void {
+  try {
+    for (let done = 0; done < request.buffer.byteLength;) {
+      const bytes = nextBytes(request, done);
+      const count = fs.writeSync(request.fd, request.buffer, done, bytes, request.offset + done);
+      if (count === 0) throw blockError("EIO", "pwrite");
+      done += count;
+    }
+  } catch (error) {
+    throw nodeError(error, "pwrite");
+  }
+}
+
+/** At once, in the caller's turn: for programs that have nothing else to do meanwhile. */
+export const inTurnTransfers: Transfers = {
+  read(request) {
+    if (request.buffer.byteLength >= LARGE_READ) return pooledTransfers.read(request);
+    const turn = turnIfDue();
+    return turn ? turn.then(() => readInTurn(request)) : readInTurn(request);
+  },
+  write(request) {
+    const turn = turnIfDue();
+    return turn ? turn.then(() => writeInTurn(request)) : writeInTurn(request);
+  },
+};
+
+const FIRST_UNIT = 65_536;
+/** Units that are kept apart; more make the unit larger. */
+const MOST_UNITS = 65_536;
+
+/** Parts of a file, in units of a power of two of bytes. */
+export class UnflushedRanges {
+  #unit = FIRST_UNIT;
+  #units = new Set<number>();
+  /** The unit that was noted last: most writes follow the one before. */
+  #last = -1;
+
+  /** Notes a write, once it has ended. */
+  add(offset: number, bytes: number): void {
+    const first = Math.floor(offset / this.#unit);
+    const last = Math.floor((offset + Math.max(bytes, 1) - 1) / this.#unit);
+    if (first === this.#last && last === first) return;
+    for (let unit = first; unit <= last; unit++) this.#units.add(unit);
+    this.#last = last;
+    while (this.#units.size > MOST_UNITS) this.#coarsen();
+  }
+
+  /** Hands over what was noted so far: a flush begins, which says nothing of later writes. */
+  take(): UnflushedRanges {
+    const taken = new UnflushedRanges();
+    taken.#unit = this.#unit;
+    taken.#units = this.#units;
+    this.#units = new Set();
+    this.#last = -1;
+    return taken;
+  }
+
+  /** Takes back what a flush did not make durable. */
+  merge(taken: UnflushedRanges): void {
+    for (const { offset, bytes } of taken.ranges()) this.add(offset, bytes);
+  }
+
+  /** Ascending, apart from each other. */
+  *ranges(): Generator<ByteRange> {
+    const units = [...this.#units].toSorted((a, b) => a - b);
+    for (let i = 0; i < units.length;) {
+      let next = i + 1;
+      while (next < units.length && units[next] === units[next - 1]! + 1) next += 1;
+      yield { offset: units[i]! * this.#unit, bytes: (next - i) * this.#unit };
+      i = next;
+    }
+  }
+
+  #coarsen(): void {
+    this.#unit *= 2;
+    this.#units = new Set([...this.#units].map((unit) => Math.floor(unit / 2)));
+    this.#last = -1;
+  }
 }

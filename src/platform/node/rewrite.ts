@@ -4,8 +4,7 @@
  */
 import type { ByteRange } from "../../base/ranges.ts";
 import type { ExtentFinder } from "./extents.ts";
-import type { Lane } from "./lanes.ts";
-import type { Transfers } from "./transfer.ts";
+import type { Lane, Transfers } from "./lanes.ts";
 
 /** Bytes that are moved at once, a multiple of every alignment. */
 const PIECE = 65_536;

@@ -1,5 +1,6 @@
 /**
- * Which function serves which command. Handlers get checked, typed arguments; what they throw becomes the error reply.
+ * From a request to the function that serves it. The request's outer form is checked in QEMU's words (`exec-oob` is a member once
+ * a client has enabled it). Handlers get checked, typed arguments; what they throw becomes the error reply.
  */
 import { CommandError } from "../../base/errors.ts";
 import {
@@ -12,7 +13,10 @@ import {
   type ReturnOf,
   type Schema,
   type TypeOf,
+  isJsonObject,
+  type JsonObject,
 } from "../../wire/qapi/index.ts";
+import type { RequestId } from "./output.ts";
 
 /** What a handler works with. `E` is the daemon's or library's engine. */
 export interface CommandContext<E> {
@@ -102,4 +106,40 @@ export class CommandRegistry<E> {
       },
     };
   }
+}
+
+/** A request in good form. */
+export interface Request {
+  readonly command: string;
+  readonly args: JsonObject;
+  /** It came as `exec-oob`. */
+  readonly isOutOfBand: boolean;
+}
+
+/** The id of a request in whatever form. */
+export function idOf(request: Json): RequestId {
+  return isJsonObject(request) ? request["id"] : undefined;
+}
+
+/** Takes a request apart. `oob`: the client has enabled it. Throws CommandError. */
+export function parseRequest(request: Json, { oob }: { oob: boolean }): Request {
+  if (!isJsonObject(request)) throw new CommandError("QMP input must be a JSON object");
+  let command: string | undefined;
+  let isOutOfBand = false;
+  let args: JsonObject = {};
+  for (const [member, value] of Object.entries(request)) {
+    if (member === "execute" || (oob && member === "exec-oob")) {
+      if (typeof value !== "string") throw new CommandError(`QMP input member '${member}' must be a string`);
+      if (command !== undefined) throw new CommandError("QMP input member 'execute' clashes with 'exec-oob'");
+      command = value;
+      isOutOfBand = member === "exec-oob";
+    } else if (member === "arguments") {
+      if (!isJsonObject(value)) throw new CommandError("QMP input member 'arguments' must be an object");
+      args = value;
+    } else if (member !== "id") {
+      throw new CommandError(`QMP input member '${member}' is unexpected`);
+    }
+  }
+  if (command === undefined) throw new CommandError("QMP input lacks member 'execute'");
+  return { command, args, isOutOfBand };
 }

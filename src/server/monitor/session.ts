@@ -1,16 +1,16 @@
 /**
- * One QMP client: bytes in, lines out, no transport.
+ * One QMP client: bytes in, lines out; and how it is joined to a connection.
  *
- * States: negotiating (only qmp_capabilities) → ready → closed. Commands run strictly one after another, save those out of band,
- * which do not wait for the others; `feed` does not resolve while the queue is full, so the transport stops reading. Events go to clients that have negotiated only.
- * A byte that no JSON holds ends the connection (a browser can be made to send HTTP to this port), unless the session is
- * told to resume, as QEMU does. Source: QEMU's QMP specification; behaviour of qemu-storage-daemon 7.2.
+ * States: negotiating (only qmp_capabilities) → ready → closed. Commands run one after another, save those out of band, which wait for
+ * no other; `feed` does not resolve while the queue is full, so the transport stops reading. Events go to clients that have negotiated.
+ * A byte that no JSON holds ends the connection (a browser can be made to send HTTP to this port), unless the session is told to
+ * resume, as QEMU does. Source: QEMU's QMP specification; behaviour of qemu-storage-daemon 7.2.
  */
 import type { EventBus } from "../../base/event-bus.ts";
-import type { Clock } from "../../base/host.ts";
+import type { Clock, HostConnection } from "../../base/host.ts";
 import { CommandError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
-import { Wakeup } from "../../base/signals.ts";
+import { Wakeup, onAbort } from "../../base/signals.ts";
 import {
   isJsonObject,
   JsonStream,
@@ -20,8 +20,9 @@ import {
   type JsonLimits,
   type QmpEvent,
 } from "../../wire/qapi/index.ts";
-import { OutputQueue, type WriteBytes } from "./output.ts";
 import {
+  OutputQueue,
+  type WriteBytes,
   formatError,
   formatEvent,
   formatGreeting,
@@ -29,9 +30,8 @@ import {
   isProgramFault,
   toQmpError,
   type RequestId,
-} from "./reply.ts";
-import type { CommandContext, CommandRegistry } from "./registry.ts";
-import { idOf, parseRequest } from "./request.ts";
+} from "./output.ts";
+import { type CommandContext, type CommandRegistry, idOf, parseRequest } from "./registry.ts";
 
 /** What a session needs. */
 export interface QmpSessionOptions<E> {
@@ -201,5 +201,50 @@ export class QmpSession<E> {
     }
     this.#oob = enable.includes("oob");
     this.#state = "ready";
+  }
+}
+
+/** How long a client may take what was said to it before the service ended, ms. */
+const FAREWELL_MS = 1000;
+
+/**
+ * Serves one client until it, or the session, closes; commands already read are answered first. Never rejects: how a client goes away
+ * is nobody's error. `signal` closes the connection once the client has taken what was said before, or has not within a second.
+ */
+export async function serveMonitor<E>(
+  connection: HostConnection,
+  options: Omit<QmpSessionOptions<E>, "write"> & { readonly signal?: AbortSignal },
+): Promise<void> {
+  const { signal, ...sessionOptions } = options;
+  const closeConnection = (): void => void connection.close().catch(() => undefined);
+  const session = new QmpSession<E>({
+    ...sessionOptions,
+    write: (bytes) => connection.write(bytes),
+    onClose: (reason) => {
+      options.onClose?.(reason);
+      closeConnection();
+    },
+  });
+  const abort = (): void => {
+    const cancel = options.clock.timer(FAREWELL_MS, () => session.close("shut down"));
+    void session.flushed().finally(() => {
+      cancel();
+      session.close("shut down");
+    });
+  };
+  const forget = onAbort(signal, abort);
+  if (signal?.aborted) abort();
+  try {
+    for await (const bytes of connection.incoming) {
+      await session.feed(bytes);
+      if (session.state === "closed") break;
+    }
+    await session.idle();
+  } catch {
+    // The connection broke: the same as its end.
+  } finally {
+    forget();
+    session.close("the client has gone");
+    closeConnection();
   }
 }

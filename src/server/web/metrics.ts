@@ -2,7 +2,7 @@
  * What an engine measures, as families of OpenMetrics: nodes, guest devices, jobs, exports and their clients.
  */
 import { accountStats } from "../../block/stats.ts";
-import type { Account } from "../../block/model/accounting.ts";
+import type { Account } from "../../block/model/node.ts";
 import { exportsOf } from "../../export/exports.ts";
 import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../../machine/engine.ts";

@@ -2,7 +2,7 @@
  * The schema module's face: types of the table, validation, option strings, introspection and JSON.
  */
 export { parseChardev, type ChardevOptions } from "./chardev.ts";
-export { typesWith, type DriverSchema } from "./extend.ts";
+export { typesWith, type DriverSchema } from "./reader.ts";
 export { QapiError } from "./errors.ts";
 export { introspect, type SchemaInfo } from "./introspect.ts";
 export {
@@ -38,4 +38,4 @@ export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
 export { optionTypes, valuesOf } from "./option-types.ts";
 export { typeTable } from "./types.ts";
-export { readArguments, schemaWith, validate, validateArguments, validateOptions } from "./validate.ts";
+export { readArguments, schemaWith, validate, validateArguments, validateOptions } from "./reader.ts";

@@ -8,7 +8,7 @@ import { QapiError } from "./errors.ts";
 import { isJsonObject, type Json, type JsonObject } from "./json.ts";
 import { parseJson } from "./json-parser.ts";
 import type { Schema, TypeName, TypeOf } from "./table.ts";
-import { validate, validateOptions } from "./validate.ts";
+import { validate, validateOptions } from "./reader.ts";
 
 /** Longest part of a key between dots. */
 const MAX_FRAGMENT = 127;

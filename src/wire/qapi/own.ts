@@ -2,7 +2,7 @@
  * What monitors take beside QEMU's commands where they are asked to (`--compat blockwright`): arguments that no QEMU has. The
  * fixed table is never changed: by default a monitor's schema is exactly QEMU 7.2's.
  */
-import { typesWith } from "./extend.ts";
+import { typesWith } from "./reader.ts";
 import { type Members, struct, type TypeTable } from "./schema.ts";
 import type { Schema } from "./table.ts";
 

@@ -1,12 +1,15 @@
 /**
- * The reader of the table, whichever table it is: checks a value against a type and copies it into the typed form, refusing in QEMU's words and in QEMU's order: a
- * struct's members in schema order first, what is left over last.
+ * The reader of the table, whichever table it is: checks a value against a type and copies it into the typed form, refusing in
+ * QEMU's words and in QEMU's order: a struct's members in schema order first, what is left over last.
  *
  * Three kinds of input: JSON (numbers are numbers); key=value options, whose scalars are strings to be converted; and what a
  * program hands to the library, where `undefined` is absent and a refusal names the word that was meant.
  * Invariants: the result has only members that the schema knows; an integer in it is a safe integer (a 64-bit value
  * beyond is narrowed to the nearest safe one: no image is that large).
  * Source: behaviour of qemu-storage-daemon 7.2, recorded in test/unit/wire/qapi/validate.test.ts.
+ *
+ * An engine may have drivers that QEMU 7.2 does not know: its table gets their node descriptions, creation and amend options from
+ * what each says of itself. The fixed table is never changed.
  */
 import { assert } from "../../base/assert.ts";
 import { QapiError } from "./errors.ts";
@@ -22,8 +25,14 @@ import {
   type TypeRef,
   type TypeTable,
   type UnionDef,
+  enumOf,
+  extend,
+  type Branches,
+  struct,
 } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
+import { optionTypes } from "./option-types.ts";
+import { schema, type Schema, type ArgsOf, type CommandName, type TypeName, type TypeOf } from "./table.ts";
 
 /** Where in the input a value stands. `name` is its own key; undefined inside a list and at the top. */
 interface Place {
@@ -322,4 +331,127 @@ export function checkValue(
   origin: "program" | "description" = "program",
 ): void {
   new Reader(origin, types).value(name, value as Json, ROOT);
+}
+
+/** What is needed of an option of a driver: a row of its table. */
+interface OptionRow {
+  readonly wire?: string;
+  readonly type: "str" | "size" | "num" | "bool";
+  readonly values?: readonly string[];
+}
+
+/** What is needed of a driver. */
+export interface DriverSchema {
+  readonly name: string;
+  readonly kind: "protocol" | "format" | "filter";
+  readonly supportsBacking?: boolean;
+  readonly openOptions?: Members;
+  readonly createOptions?: readonly OptionRow[];
+  readonly amendOptions?: readonly OptionRow[];
+  readonly create?: unknown;
+  readonly isLibraryOnly?: boolean;
+}
+
+const TYPES = { str: "str", size: "size", num: "int", bool: "bool" } as const;
+
+/** Types for one driver, added to `types`. */
+class Extension {
+  readonly types: Record<string, TypeTable[string]>;
+
+  constructor(table: TypeTable) {
+    this.types = { ...table };
+  }
+
+  add(driver: DriverSchema): void {
+    const { name } = driver;
+    const known = this.types["BlockdevDriver"] as EnumDef;
+    this.types["BlockdevDriver"] = enumOf(...known.values, name);
+    const generic = driver.supportsBacking
+      ? "BlockdevOptionsGenericCOWFormat"
+      : "BlockdevOptionsGenericFormat";
+    const own = driver.openOptions ?? {};
+    this.#define(`BlockdevOptions:${name}`, driver.kind === "protocol" ? struct(own) : extend(generic, own));
+    this.#branch("BlockdevOptions", name, `BlockdevOptions:${name}`);
+    const place: Members = driver.kind === "format" ? { file: "BlockdevRef" } : {};
+    const create = driver.create === undefined ? undefined : driver.createOptions;
+    this.#options("BlockdevCreateOptions", { name, place, rows: create });
+    this.#options("BlockdevAmendOptions", { name, place: {}, rows: driver.amendOptions });
+  }
+
+  #options(
+    union: string,
+    { name, place, rows }: { name: string; place: Members; rows: readonly OptionRow[] | undefined },
+  ): void {
+    if (rows)
+      this.#define(`${union}:${name}`, struct({ ...place, ...this.#members(`${union}:${name}`, rows) }));
+    this.#branch(union, name, rows ? `${union}:${name}` : null);
+  }
+
+  /** Options within objects have no place here: a driver of that kind describes itself in the table. */
+  #members(prefix: string, rows: readonly OptionRow[]): Members {
+    const members: Record<string, string> = {};
+    for (const { wire, type, values } of rows) {
+      if (wire === undefined || wire.includes(".")) continue;
+      if (values) this.#define(`${prefix}:${wire}`, enumOf(...values));
+      const optional = prefix.startsWith("BlockdevCreateOptions") && wire === "size" ? "" : "*";
+      members[`${optional}${wire}`] = values ? `${prefix}:${wire}` : TYPES[type];
+    }
+    return members;
+  }
+
+  #define(name: string, definition: TypeTable[string]): void {
+    this.types[name] = definition;
+  }
+
+  #branch(union: string, name: string, type: string | null): void {
+    const definition = this.types[union];
+    if (definition?.kind !== "union") return;
+    const branches: Branches = { ...definition.branches, [name]: type };
+    this.types[union] = { ...definition, branches };
+  }
+}
+
+/**
+ * A table with the types for an engine with these drivers; our own are in the table, and internal ones have no place in
+ * it. The table itself where there are no others.
+ */
+export function typesWith(drivers: Iterable<DriverSchema>, table: TypeTable): TypeTable {
+  const values: readonly string[] = optionTypes.BlockdevDriver.values;
+  const others = [...drivers].filter(
+    ({ name, kind, isLibraryOnly }) => kind !== "filter" && !isLibraryOnly && !values.includes(name),
+  );
+  if (others.length === 0) return table;
+  const extension = new Extension(table);
+  for (const driver of others) extension.add(driver);
+  return extension.types;
+}
+
+/** Reads `input` as the type `name` of a table (default: the fixed one). Throws QapiError. */
+export function validate<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
+  return new Reader("json", table.types).value(name, input) as TypeOf<N>;
+}
+
+/** Reads parsed key=value options (scalars are strings) as the type `name`. Throws QapiError. */
+export function validateOptions<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
+  return new Reader("options", table.types).value(name, input) as TypeOf<N>;
+}
+
+/** Reads the arguments of command `name`. Throws QapiError. */
+export function validateArguments<N extends CommandName>(name: N, input: Json): ArgsOf<N> {
+  return readArguments(name, input, schema) as ArgsOf<N>;
+}
+
+/** Reads the arguments of a command that the table has. Throws QapiError. */
+export function readArguments(name: string, input: Json, table: Schema): Json {
+  const definition = table.commands[name];
+  assert(definition, `no command ${name}`);
+  const reader = new Reader("json", table.types);
+  const data = definition.data;
+  return typeof data === "string" ? reader.value(data, input) : reader.members(data, input);
+}
+
+/** The schema for an engine with these drivers. */
+export function schemaWith(drivers: Iterable<DriverSchema>, base: Schema = schema): Schema {
+  const types = typesWith(drivers, base.types);
+  return types === base.types ? base : { ...base, types };
 }

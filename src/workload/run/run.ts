@@ -6,10 +6,10 @@
 import { makeEngine } from "../../api/engine.ts";
 import type { Answer } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
-import { closing } from "../../base/closing.ts";
+import { closing } from "../../base/lease.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { MiB } from "../../base/limits.ts";
-import { RangeLock } from "../../base/range-lock.ts";
+import { RangeLock } from "../../base/ranges.ts";
 import { onAbort } from "../../base/signals.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import type { Engine } from "../../machine/engine.ts";

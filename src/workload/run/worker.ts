@@ -7,7 +7,7 @@
  */
 import { type Answer, guarded, isPromise } from "../../base/answer.ts";
 import { type Deferred, deferred } from "../../base/signals.ts";
-import type { RangeLock } from "../../base/range-lock.ts";
+import type { RangeLock } from "../../base/ranges.ts";
 import { type Errno, strerror } from "../../base/errno.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import type { BlockBackend } from "../../block/graph/backend.ts";

@@ -68,7 +68,7 @@ export const bugs: readonly Bug[] = [
   {
     name: "copy-on-write-tail",
     history: "the rest of a cluster behind a small write is not copied from the backing file",
-    file: "src/drivers/format/qcow2/data/segments.ts",
+    file: "src/drivers/format/qcow2/data/write.ts",
     find: "      () => copyOnWriteRead(image, guest + bytes, merged.subarray(head + bytes)),\n",
     replace: "",
     seed: 4,
@@ -92,7 +92,7 @@ export const bugs: readonly Bug[] = [
   {
     name: "forgotten-failed-active-write",
     history: "a write-blocking mirror forgets a failed zero write (ours, 2026-11)",
-    file: "src/job/mirror/active-writes.ts",
+    file: "src/job/mirror/top.ts",
     find: "      for (const { offset, bytes } of failed) this.markDirty(offset, bytes);\n",
     replace: "",
     seed: 19,

@@ -1,6 +1,6 @@
 // What failed first is what everybody sees, whatever fails while things are closed.
 import { expect, test } from "vitest";
-import { closing } from "../../../src/base/closing.ts";
+import { closing } from "../../../src/base/lease.ts";
 import { BlockError, blockError, errnoOf, firstFailure, messageOf } from "../../../src/base/errors.ts";
 
 const full = blockError("ENOSPC", "pwrite");

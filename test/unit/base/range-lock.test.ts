@@ -1,7 +1,7 @@
 // The one range lock: what conflicts waits, what does not never does, and nobody comes in between.
 import { describe, expect, test } from "vitest";
 import { isPromise } from "../../../src/base/answer.ts";
-import { type HeldRange, RangeLock } from "../../../src/base/range-lock.ts";
+import { type HeldRange, RangeLock } from "../../../src/base/ranges.ts";
 import { VirtualHost } from "../support/virtual-host.ts";
 
 describe("a range lock", () => {

@@ -4,7 +4,7 @@ import { AssertionError } from "../../../src/base/assert.ts";
 import { blockError } from "../../../src/base/errors.ts";
 import type { Errno } from "../../../src/base/errno.ts";
 import type { ByteRange } from "../../../src/base/ranges.ts";
-import { failedGranules } from "../../../src/block/copy/granules.ts";
+import { failedGranules } from "../../../src/block/copy/pieces.ts";
 
 /** Granules of ten bytes; those in `bad` fail with their errno. Notes what was copied and what was tried. */
 function disk(bad: ReadonlyMap<number, Errno>): {

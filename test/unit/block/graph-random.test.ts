@@ -5,7 +5,7 @@ import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend
 import { prepareSnapshot } from "../../../src/block/graph/change.ts";
 import { skipFilters } from "../../../src/block/model/chain.ts";
 import { drained } from "../../../src/block/model/drain.ts";
-import type { FilterLease } from "../../../src/block/graph/leases.ts";
+import type { FilterLease } from "../../../src/block/graph/edges.ts";
 import { clusterBytes, cow, makeImage } from "../job/cow-format.ts";
 import { TestGraph, same } from "../support/graph.ts";
 

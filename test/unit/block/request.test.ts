@@ -1,6 +1,6 @@
 // The tracker of requests: who waits for whom.
 import { describe, expect, test } from "vitest";
-import { RequestTracker, type TrackedRequest } from "../../../src/block/model/request.ts";
+import { RequestTracker, type TrackedRequest } from "../../../src/base/ranges.ts";
 
 const turn = async (): Promise<void> => {
   for (let i = 0; i < 5; i++) await Promise.resolve();

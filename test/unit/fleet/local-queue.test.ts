@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import type { Clock } from "../../../src/base/host.ts";
 import type { FleetJob } from "../../../src/fleet/jobs.ts";
-import { type JournalEntry, LocalQueue } from "../../../src/fleet/local-queue.ts";
+import { LocalQueue } from "../../../src/fleet/local-queue.ts";
+import type { JournalEntry } from "../../../src/fleet/queue.ts";
 import type { Handler, Outcome } from "../../../src/fleet/queue.ts";
 
 /** A clock whose timers come in their order when nothing else is left to do. */

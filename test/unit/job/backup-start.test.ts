@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { createDirtyBitmap, findDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
 import { type BackupArgs, backupAction } from "../../../src/job/backup/backup.ts";
-import { JobTransaction } from "../../../src/job/core/transaction.ts";
+import { JobTransaction } from "../../../src/job/core/job-core.ts";
 import { KiB, MiB } from "../support/graph.ts";
 import { EIO, type Setup, expectGone, once, setup } from "./backup-support.ts";
 

@@ -1,7 +1,7 @@
 // Jobs that end together.
 import { expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import { JobTransaction } from "../../../src/job/core/transaction.ts";
+import { JobTransaction } from "../../../src/job/core/job-core.ts";
 import { Engine, type FakeJob } from "./fake-job.ts";
 
 function pair(options: { manual?: boolean } = {}): { engine: Engine; older: FakeJob; newer: FakeJob } {

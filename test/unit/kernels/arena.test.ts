@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { BlockError } from "../../../src/base/errors.ts";
 import { Arena, ARENA_PAGE, type Slot } from "../../../src/kernels/arena.ts";
 import { loadKernels, loadTwinKernels } from "../../../src/kernels/load.ts";
-import { Spans } from "../../../src/kernels/spans.ts";
+import { Spans } from "../../../src/kernels/simd.ts";
 
 const SIZE = 2 ** 20;
 const newArena = (): Arena => new Arena(loadKernels({ arenaBytes: SIZE }));

@@ -4,7 +4,8 @@
 import { describe, expect, it } from "vitest";
 import type { DriverType, NodeSpec } from "../../../src/block/model/contract.ts";
 import { blockStatusAbove } from "../../../src/block/io/status.ts";
-import { flush, pread, pwrite } from "../../../src/block/io/io.ts";
+import { pread, pwrite } from "../../../src/block/io/io.ts";
+import { flush } from "../../../src/block/io/request-path.ts";
 import { drained } from "../../../src/block/model/drain.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";
 import { randomness } from "../../support/random.ts";

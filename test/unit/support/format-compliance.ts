@@ -5,7 +5,8 @@ import type { DriverType, NodeSpec } from "../../../src/block/model/contract.ts"
 import { BlockError } from "../../../src/base/errors.ts";
 import { probeFormat } from "../../../src/block/graph/probe.ts";
 import { blockStatusAbove } from "../../../src/block/io/status.ts";
-import { flush, pread, pwrite } from "../../../src/block/io/io.ts";
+import { pread, pwrite } from "../../../src/block/io/io.ts";
+import { flush } from "../../../src/block/io/request-path.ts";
 import { Req } from "../../../src/block/model/contract.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { loadTwinKernels } from "../../../src/kernels/load.ts";
 import { ModelDevice } from "../../../src/workload/device/device.ts";
-import { type DeviceJson, deviceModels, readDevice } from "../../../src/workload/device/model.ts";
+import { type DeviceJson, readDevice } from "../../../src/workload/device/model.ts";
+import { deviceModels } from "../../../src/workload/device/shipped.ts";
 import type { Operation } from "../../../src/workload/model/plan.ts";
 import { Draws, streamKey } from "../../../src/workload/random/noise.ts";
 

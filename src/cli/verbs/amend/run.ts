@@ -3,10 +3,10 @@
  */
 import { amend as amendImage } from "../../../api/amend.ts";
 import { amendChanges, amendHelp } from "../../options/amend-options.ts";
-import { findDriver } from "../../../block/model/formats.ts";
+import { findDriver } from "../../../block/model/options.ts";
 import { asksForHelp, optionLists } from "../../options/rows.ts";
 import { openImage } from "../../images.ts";
-import { cacheMode } from "../../options/cache.ts";
+import { cacheMode } from "../../options/engine.ts";
 import { Refusal } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";

@@ -4,8 +4,7 @@
 import { type BackupSource, createBackup, restoreBackup } from "../../../api/backups.ts";
 import { custom } from "../../../api/builders.ts";
 import { openNodeIn } from "../../../api/open.ts";
-import { closing, failed } from "../../../base/closing.ts";
-import { asyncDispose } from "../../../base/lease.ts";
+import { closing, failed, asyncDispose } from "../../../base/lease.ts";
 import { blockError } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";

@@ -6,7 +6,7 @@
  */
 import { liveRestore } from "../../../api/live-restore.ts";
 import { serveNbd } from "../../../api/serve-nbd.ts";
-import { closing } from "../../../base/closing.ts";
+import { closing } from "../../../base/lease.ts";
 import { deferred, onAbort } from "../../../base/signals.ts";
 import type { Node } from "../../../node.ts";
 import type { Run } from "../../run.ts";

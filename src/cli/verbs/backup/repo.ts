@@ -13,11 +13,11 @@ import type { Keep } from "../../../store/retention.ts";
 import { hasProtocol } from "../../../block/model/gate.ts";
 import { holdImage, openImage } from "../../images.ts";
 import type { VerbFlags } from "../../options/flags.ts";
-import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { bytesArgument } from "../../options/sizes.ts";
 import { misuse } from "../../usage.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
-import { asJson, tableOf, toldBytes, verdictLines } from "./report.ts";
+import { asJson, prunedLines, tableOf, toldBytes, verdictLines } from "./report.ts";
 import { type BackupPlace, openPlace } from "./place.ts";
 import { restoreInto } from "./restore.ts";
 
@@ -210,19 +210,13 @@ export function pruneKept(flags: PruneFlags): Promise<number> {
   return new Run(flags).carryOut(async (verb) => {
     const place = await openPlace(verb, flags.repo);
     const keep = Object.keys(flags.keep).length > 0 ? flags.keep : undefined;
-    const { kept, removed, freedBytes, isWaiting } = await place.prune(keep, {
-      dryRun: flags.dryRun ?? false,
-    });
+    const pruned = await place.prune(keep, { dryRun: flags.dryRun ?? false });
     if (flags.json) {
-      const stays = kept.map(({ backup, why }) => ({ ...backup, why }));
-      verb.print(`${asJson({ kept: stays, removed, freedBytes, isWaiting })}\n`);
+      const stays = pruned.kept.map(({ backup, why }) => ({ ...backup, why }));
+      verb.print(`${asJson({ ...pruned, kept: stays })}\n`);
       return 0;
     }
-    for (const { backup, why } of kept)
-      verb.say(`keep   ${backup.id} ${backup.name} ${why.join(", ")}`.trimEnd());
-    for (const { id, name } of removed) verb.say(`remove ${id} ${name}`);
-    if (!flags.dryRun) verb.say(`${toldBytes(freedBytes)} freed`);
-    if (isWaiting) verb.say("others are at work here: the rest is freed by the next prune");
+    for (const line of prunedLines(pruned, flags)) verb.say(line);
     return 0;
   });
 }
@@ -235,19 +229,13 @@ export function catKept(
   return new Run(flags).carryOut(async (verb) => {
     const place = await openPlace(verb, flags.repo);
     const backup = await place.find(words.id);
-    const offset = bytesOf("offset", words.offset);
-    const end = offset + bytesOf("length", words.length);
+    const offset = bytesArgument("offset", words.offset);
+    const end = offset + bytesArgument("length", words.length);
     if (end > backup.size)
       throw new Refusal(`The range ends at ${end}, and the disk of backup ${backup.id} at ${backup.size}`);
     await place.read(backup, { offset, end }, writeOut);
     return 0;
   });
-}
-
-function bytesOf(what: string, text: string): number {
-  const value = sizeArgument(what, text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  return safeBytes(value.bytes);
 }
 
 /** Writes to stdout, and waits where nobody reads as fast. */

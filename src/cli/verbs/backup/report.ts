@@ -4,6 +4,7 @@
 import type { Backup } from "../../../store/description.ts";
 import type { Verdict } from "../../../store/verify.ts";
 import { formatBytes } from "../../units.ts";
+import type { Pruned } from "./place.ts";
 
 /** JSON, with names as QEMU spells them: words joined by dashes. */
 export function asJson(value: unknown): string {
@@ -53,5 +54,18 @@ export function verdictLines({ backups, chunks, bytes, broken, damaged }: Verdic
     ...damaged.map(({ problem }) => problem),
     ...broken.map(({ id, problem }) => `backup ${id} can't be restored whole: ${problem}`),
     `${backups} backups, ${chunks} chunks, ${toldBytes(bytes)}: ${broken.length === 0 && damaged.length === 0 ? "all whole" : `${broken.length} backups broken`}`,
+  ];
+}
+
+/** What stays and what goes, a line each. */
+export function prunedLines(
+  { kept, removed, freedBytes, isWaiting }: Pruned,
+  { dryRun }: { readonly dryRun?: boolean },
+): string[] {
+  return [
+    ...kept.map(({ backup, why }) => `keep   ${backup.id} ${backup.name} ${why.join(", ")}`.trimEnd()),
+    ...removed.map(({ id, name }) => `remove ${id} ${name}`),
+    ...(dryRun ? [] : [`${toldBytes(freedBytes)} freed`]),
+    ...(isWaiting ? ["others are at work here: the rest is freed by the next prune"] : []),
   ];
 }

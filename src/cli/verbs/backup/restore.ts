@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { link, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { createImageIn } from "../../../api/open.ts";
-import { findDriver } from "../../../block/model/formats.ts";
+import { findDriver } from "../../../block/model/options.ts";
 import type { CreateImageSpec, Node } from "../../../node.ts";
 import { syncPath } from "../../../platform/node/sync.ts";
 import { openDescribed } from "../../images.ts";

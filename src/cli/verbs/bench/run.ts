@@ -7,9 +7,9 @@ import { errnoOf } from "../../../base/errors.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../../../block/graph/backend.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
-import { cInteger, INT32_MAX, safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { bytesArgument, cInteger, INT32_MAX } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
-import { type CacheMode, cacheMode } from "../../options/cache.ts";
+import { type CacheMode, cacheMode } from "../../options/engine.ts";
 import { Refusal } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
@@ -102,15 +102,15 @@ function checkFlush({ write, flushInterval, depth }: Plan): void {
 }
 
 function planOf(flags: BenchFlags): Plan {
-  const bytes = sizeOf("buffer size", flags.size, INT32_MAX);
-  const step = sizeOf("step_size", flags.stepSize, INT32_MAX);
+  const bytes = bytesArgument("buffer size", flags.size, INT32_MAX);
+  const step = bytesArgument("step_size", flags.stepSize, INT32_MAX);
   const depth = countOf("queue depth", flags.depth);
   // With none at once nothing would ever end.
   if (depth === 0) throw new Refusal("Invalid queue depth specified");
   return {
     count: countOf("request count", flags.count),
     depth,
-    offset: sizeOf("offset", flags.offset),
+    offset: bytesArgument("offset", flags.offset),
     bytes,
     step: step === 0 ? bytes : step,
     pattern: countOf("pattern byte", flags.pattern, 255),
@@ -124,12 +124,6 @@ function countOf(what: string, text: string, most: number = Number(INT32_MAX)): 
   const value = cInteger(text);
   if (value === undefined || value < 0 || value > most) throw new Refusal(`Invalid ${what} specified`);
   return value;
-}
-
-function sizeOf(what: string, text: string, most?: bigint): number {
-  const size = sizeArgument(what, text, most);
-  if ("refusal" in size) throw new Refusal(size.refusal);
-  return safeBytes(size.bytes);
 }
 
 /** One measurement. */

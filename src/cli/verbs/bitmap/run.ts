@@ -55,12 +55,11 @@ export function bitmap(words: readonly string[], flags: BitmapFlags): Promise<nu
 /** Refuses options that do not go together; gives the granularity, undefined for the default. */
 function checkUse({ granularity, actions, sourceFile, sourceFormat }: BitmapFlags): number | undefined {
   const size = granularity === undefined ? undefined : sizeArgument("granularity", granularity);
-  if (size && "refusal" in size) throw new Refusal(size.refusal);
   const has = (kind: BitmapAction["kind"]): boolean => actions.some((action) => action.kind === kind);
   if (actions.length === 0) {
     throw new Refusal("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
   }
-  const bytes = size && size.bytes > 0n ? safeBytes(size.bytes) : undefined;
+  const bytes = size ? safeBytes(size) : undefined;
   if (bytes !== undefined && !has("add")) throw new Refusal("granularity only supported with --add");
   if (sourceFormat !== undefined && sourceFile === undefined) throw new Refusal("-F only supported with -b");
   if (sourceFile !== undefined && !has("merge"))

@@ -8,7 +8,7 @@ import { checkIn } from "../../../api/check.ts";
 import type { CheckReport, OpenSpec } from "../../../node.ts";
 import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
 import { describeImage } from "../../images.ts";
-import { cacheMode } from "../../options/cache.ts";
+import { cacheMode } from "../../options/engine.ts";
 import { checkOutput, Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";

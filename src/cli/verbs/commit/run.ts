@@ -2,22 +2,21 @@
  * The verb `commit`: a commit job in the foreground, with qemu-img's options and words, and the emptying of the image after
  * it. An error policy and the events are those of every foreground job.
  */
-import { detailOf, errnoOf } from "../../../base/errors.ts";
+import { detailOf, errnoOf, CommandError } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { commit as startCommit } from "../../../api/jobs.ts";
 import type { Node } from "../../../node.ts";
 import { commitOverlay } from "../../../api/commit.ts";
-import { CommandError } from "../../../base/errors.ts";
 import { type JobFollower, runJobs } from "../../follow.ts";
 import { PercentDisplay, ProgressBar } from "../../progress.ts";
 import { openImage } from "../../images.ts";
 import type { Run } from "../../run.ts";
-import { cacheMode } from "../../options/cache.ts";
-import { isWatched } from "../../terminal.ts";
+import { cacheMode } from "../../options/engine.ts";
+import type { JobFlags, Policy } from "../../options/flags.ts";
+import { isWatched } from "../../percent.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { rateLimit } from "../convert/numbers.ts";
-import type { JobFlags, Policy } from "../../options/flags.ts";
 
 /** Options of the verb. */
 export interface CommitFlags extends JobFlags {

@@ -4,11 +4,10 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
-import { CompareError, type CompareResult } from "../../../api/compare.ts";
-import { compare as compareNodes } from "../../../api/compare.ts";
+import { CompareError, type CompareResult, compare as compareNodes } from "../../../api/compare.ts";
 import type { Node } from "../../../node.ts";
 import { openImage } from "../../images.ts";
-import { cacheMode } from "../../options/cache.ts";
+import { cacheMode } from "../../options/engine.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";

@@ -2,7 +2,7 @@
  * The options of convert that are lists and numbers, read and checked as qemu-img reads them.
  */
 import { optionLists } from "../../options/rows.ts";
-import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { bytesArgument, sizeArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 
 const MAX_SPARSE = 16_777_216n;
@@ -45,10 +45,7 @@ export function convertNumbers(flags: NumberFlags): ConvertNumbers {
 
 /** A rate limit, bytes per second; 0: none. Throws Refusal. */
 export function rateLimit(text: string | undefined): number {
-  if (text === undefined) return 0;
-  const value = sizeArgument("rate limit", text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  return safeBytes(value.bytes);
+  return text === undefined ? 0 : bytesArgument("rate limit", text);
 }
 
 function level(text: string | undefined): number | undefined {
@@ -59,8 +56,7 @@ function level(text: string | undefined): number | undefined {
 function sparse(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const value = sizeArgument("buffer size for sparse output", text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  if (value.bytes % 512n === 0n && value.bytes <= MAX_SPARSE) return Number(value.bytes);
+  if (value % 512n === 0n && value <= MAX_SPARSE) return Number(value);
   throw new Refusal(
     "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to " +
       `${MAX_SPARSE}. Select 0 to disable sparse detection (fully allocates output).`,

@@ -2,22 +2,21 @@
  * The verb `convert`: options read in qemu-img's order, the target made, the library's convert() in between. A target that
  * this run made does not outlive its failure.
  */
-import { closing } from "../../../base/closing.ts";
+import { closing } from "../../../base/lease.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
-import { findDriver } from "../../../block/model/formats.ts";
-import { convert as convertNode } from "../../../api/convert.ts";
+import { findDriver } from "../../../block/model/options.ts";
+import { convert as convertNode, CopyError, CopyStatusError } from "../../../api/convert.ts";
 import type { ConvertOptions, Node, UnreadRange } from "../../../node.ts";
-import { CopyError, CopyStatusError } from "../../../api/convert.ts";
 import { measure } from "../../../api/measure.ts";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionsHelp } from "../../options/rows.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
 import { holdImage, openImage } from "../../images.ts";
-import { type CacheMode, cacheMode } from "../../options/cache.ts";
+import { type CacheMode, cacheMode } from "../../options/engine.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";

@@ -5,7 +5,7 @@ import { errnoOf, messageOf } from "../../../base/errors.ts";
 import { isSameFile } from "../../../api/own-files.ts";
 import { checkNewImage, createImageIn } from "../../../api/open.ts";
 import { layers } from "../../../block/model/chain.ts";
-import { isItsFile } from "../../../block/model/formats.ts";
+import { isItsFile } from "../../../block/model/options.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import type { Node } from "../../../node.ts";
 import { CreateOptions } from "../../options/create-options.ts";
@@ -43,8 +43,7 @@ export function create(
     const { file } = args;
     if (file === undefined) throw misuse("Expecting image file name");
     const size = args.size === undefined ? undefined : sizeArgument("image size", args.size);
-    if (size && "refusal" in size) throw new Refusal(size.refusal);
-    await named(file, () => createNamed(verb, { file, size: size?.bytes, lists, flags }));
+    await named(file, () => createNamed(verb, { file, size, lists, flags }));
     return 0;
   });
 }

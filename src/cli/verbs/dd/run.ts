@@ -9,7 +9,7 @@ import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { measure } from "../../../api/measure.ts";
 import type { Node } from "../../../node.ts";
-import { findDriver } from "../../../block/model/formats.ts";
+import { findDriver } from "../../../block/model/options.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { sizeArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
@@ -94,21 +94,15 @@ function readOperands(words: readonly string[]): Operands {
     else if (name === "if") operands.input = value;
     else if (name === "of") operands.output = value;
     else if (name === "bs") operands.blockBytes = blockSize(value);
-    else if (name === "count") operands.count = number(name, value);
-    else if (name === "skip") operands.skip = number(name, value);
+    else if (name === "count") operands.count = sizeArgument(name, value);
+    else if (name === "skip") operands.skip = sizeArgument(name, value);
     else throw new Refusal(`unrecognized operand ${name}`);
   }
   return operands;
 }
 
-function number(name: string, text: string): bigint {
-  const value = sizeArgument(name, text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  return value.bytes;
-}
-
 function blockSize(text: string): bigint {
-  const bytes = number("bs", text);
+  const bytes = sizeArgument("bs", text);
   if (bytes >= 1n && bytes <= MAX_BLOCK) return bytes;
   throw new Refusal(`Invalid bs specified. Must be between 1 and ${MAX_BLOCK}.`);
 }

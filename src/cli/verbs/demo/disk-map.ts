@@ -4,7 +4,7 @@
  */
 import { type BlockJob, type MapExtent, MirrorJob } from "../../../node.ts";
 import { type Display, type RateMeter, progressLine } from "../../progress.ts";
-import { hasColours, styled } from "../../terminal.ts";
+import { hasColours, styled } from "../../percent.ts";
 
 /** What a cell shows, the most urgent last. */
 const kinds = [

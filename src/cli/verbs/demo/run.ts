@@ -14,7 +14,7 @@ import { describeImage, openDescribed } from "../../images.ts";
 import type { Run } from "../../run.ts";
 import { prepareTarget } from "../../targets.ts";
 import { RateMeter } from "../../progress.ts";
-import { hasColours, styled } from "../../terminal.ts";
+import { hasColours, styled } from "../../percent.ts";
 import { formatBytes } from "../../units.ts";
 import { makeChain } from "./chain.ts";
 import { compareDisks } from "./compare.ts";

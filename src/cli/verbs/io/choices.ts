@@ -1,7 +1,7 @@
 /**
  * The modes of opening a disk, as the words of `io`'s options and of its `open` say them. Throws IoFailure in qemu-io's words.
  */
-import { type CacheMode, cacheMode } from "../../options/cache.ts";
+import { type CacheMode, cacheMode } from "../../options/engine.ts";
 import { IoFailure } from "./failure.ts";
 import { valuesOf } from "../../../wire/qapi/option-types.ts";
 

@@ -18,7 +18,7 @@ import { createImageIn } from "../../../api/open.ts";
 import type { Node } from "../../../node.ts";
 import { parseKeyval } from "../../../wire/qapi/index.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
-import { type CacheMode } from "../../options/cache.ts";
+import type { CacheMode } from "../../options/engine.ts";
 import { told } from "../../refusal.ts";
 import type { IoConsole } from "./console.ts";
 import { IoFailure } from "./failure.ts";

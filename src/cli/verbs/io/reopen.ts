@@ -16,7 +16,7 @@ import {
   validateOptions,
 } from "../../../wire/qapi/index.ts";
 import { readOptionWords } from "../../options/words.ts";
-import { type CacheMode } from "../../options/cache.ts";
+import type { CacheMode } from "../../options/engine.ts";
 import type { Arguments } from "./arguments.ts";
 import { cacheChoice } from "./choices.ts";
 import { IoFailure, wrongUse } from "./failure.ts";

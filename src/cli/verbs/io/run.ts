@@ -2,7 +2,7 @@
  * The verb `io`: opens the disk that is named, then carries out the commands of -c, or those that come on stdin.
  * Exit status: 1 if a command failed, though the others are carried out. Source: behaviour of qemu-io 7.2.
  */
-import { closing } from "../../../base/closing.ts";
+import { closing } from "../../../base/lease.ts";
 import { createInterface } from "node:readline";
 import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
 import { ioCommands } from "./commands.ts";

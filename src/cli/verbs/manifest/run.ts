@@ -6,7 +6,7 @@ import { isSameFile } from "../../../api/own-files.ts";
 import { messageOf } from "../../../base/errors.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import { type ManifestOptions, file, makeManifest } from "../../../node.ts";
-import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { bytesArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { VerbFlags } from "../../options/flags.ts";
@@ -38,7 +38,5 @@ export function manifest(filename: string, flags: ManifestFlags): Promise<number
 }
 
 function clusterBytes(text: string): number {
-  const value = sizeArgument("cluster size", text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  return safeBytes(value.bytes);
+  return bytesArgument("cluster size", text);
 }

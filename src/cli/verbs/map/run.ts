@@ -5,7 +5,7 @@ import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { map as mapImage } from "../../../api/map.ts";
 import type { ImageMapEntry, MapRange } from "../../../node.ts";
-import { safeBytes, sizeArgument } from "../../options/sizes.ts";
+import { bytesArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
 import { checkOutput, Refusal } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
@@ -40,10 +40,7 @@ export function map(files: readonly string[], flags: MapFlags): Promise<number> 
 }
 
 function size(what: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = sizeArgument(what, text);
-  if ("refusal" in value) throw new Refusal(value.refusal);
-  return safeBytes(value.bytes);
+  return text === undefined ? undefined : bytesArgument(what, text);
 }
 
 async function* metadata(entries: AsyncGenerator<ImageMapEntry>): AsyncGenerator<ImageMapEntry> {

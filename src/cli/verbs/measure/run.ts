@@ -31,7 +31,6 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
     const which = flags.snapshot === undefined ? undefined : snapshotParameter(flags.snapshot);
     checkOutput(flags.output);
     const size = flags.size === undefined ? undefined : sizeArgument("image size", flags.size);
-    if (size && "refusal" in size) throw new Refusal(size.refusal);
     checkUse(files, flags);
     const [file] = files;
     const { format, imageOpts, forceShare } = flags;
@@ -45,7 +44,7 @@ export function measure(files: readonly string[], flags: MeasureFlags): Promise<
       return 0;
     }
     const most = BigInt(limits.maxImageBytes);
-    const bytes = size?.bytes ?? 0n;
+    const bytes = size ?? 0n;
     const result = await measureImage({
       ...wanted(verb, flags, lists),
       // A format that has a limit of its own says so in its own words.

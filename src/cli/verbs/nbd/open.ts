@@ -8,7 +8,7 @@ import { plainFormat } from "../../../drivers/format/defaults.ts";
 import type { Node } from "../../../node.ts";
 import { valuesOf } from "../../../wire/qapi/option-types.ts";
 import { describeImage, openDescribed, withAio } from "../../images.ts";
-import { cacheMode } from "../../options/cache.ts";
+import { cacheMode } from "../../options/engine.ts";
 import { loadSnapshot, snapshotParameter } from "../../options/snapshot-param.ts";
 import { Refusal, told } from "../../refusal.ts";
 import type { Run } from "../../run.ts";

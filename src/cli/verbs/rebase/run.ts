@@ -3,14 +3,13 @@
  * copied.
  */
 import { strerror } from "../../../base/errno.ts";
-import { errnoOf } from "../../../base/errors.ts";
-import { BlockError, ImageError } from "../../../base/errors.ts";
+import { errnoOf, BlockError, ImageError } from "../../../base/errors.ts";
 import { rebase as rebaseNode } from "../../../api/rebase.ts";
 import type { Node, RebaseTarget } from "../../../node.ts";
 import { isKnownFormat } from "../../options/rows.ts";
 import { openBare, openImage } from "../../images.ts";
 import { backingPath } from "../../names.ts";
-import { cacheMode } from "../../options/cache.ts";
+import { cacheMode } from "../../options/engine.ts";
 import { Refusal, told } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";

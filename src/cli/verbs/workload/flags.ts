@@ -1,5 +1,5 @@
 /** Options of the verb `workload`, as commander gives them. */
-import type { GateChoice } from "../../options/gate.ts";
+import type { GateChoice } from "../../options/engine.ts";
 
 /** The options. */
 export interface WorkloadFlags {

@@ -16,10 +16,10 @@ import {
   report,
   runWorkload,
 } from "../../../workload.ts";
-import { isModelName } from "../../../workload/device/model.ts";
+import { isModelName } from "../../../workload/device/shipped.ts";
 import { emptyDocument } from "../../../workload/run/document.ts";
 import { bytesOf, timeOf } from "../../../workload/model/units.ts";
-import { gateOf } from "../../options/gate.ts";
+import { gateOf } from "../../options/engine.ts";
 import { environment } from "./environment.ts";
 import { formatOf, isFormat, note, readJson, readPlan, recorderInto, writeOut } from "./files.ts";
 import type { WorkloadFlags } from "./flags.ts";

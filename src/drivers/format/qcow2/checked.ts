@@ -34,7 +34,7 @@ import {
 } from "./features/reopen.ts";
 import { Qcow2Snapshots } from "./features/snapshots.ts";
 import { Qcow2VmState } from "./features/vm-state.ts";
-import { templateOf } from "./metadata/overlap-modes.ts";
+import { templateOf } from "./metadata/overlap.ts";
 import { streamQcow2 } from "./streamed.ts";
 
 const tools: ImageTools = {

@@ -36,8 +36,8 @@ import {
   Incompatible,
   isPowerOfTwoBetween,
   writeU64,
+  writeRefcount,
 } from "./disk/layout.ts";
-import { writeRefcount } from "./disk/refcount-widths.ts";
 
 /** The options, complete and checked. */
 interface CreateOptions {

@@ -23,9 +23,9 @@ import {
   type RequestFlags,
   Role,
   type TruncateOptions,
+  type Edge,
 } from "../../../block/model/contract.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import type { Edge } from "../../../block/model/contract.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import { changeBackingFile } from "./metadata/backing-link.ts";
 import type { Qcow2Bitmaps } from "./features/bitmaps.ts";
@@ -45,16 +45,14 @@ import {
 import { Image } from "./metadata/image.ts";
 import type { CheckResult, ImageTools } from "./features/tools.ts";
 import { Autoclear, Compatible, Incompatible, MAGIC, makeGeometry } from "./disk/layout.ts";
-import { checkMadeOver, madeOver } from "./metadata/made-over.ts";
-import { loadL1Slot } from "./metadata/mapping.ts";
+import { checkMadeOver, madeOver, isDirty, markClosed, writeBack } from "./metadata/write-back.ts";
+import { loadL1Slot, unmappedBytes } from "./metadata/mapping.ts";
 import { parseOptions } from "./metadata/options.ts";
 import { readGuest } from "./data/read.ts";
 import type { Qcow2Snapshots } from "./features/snapshots.ts";
 import { statusAt } from "./data/status.ts";
-import { unmappedBytes } from "./metadata/mapping.ts";
 import { truncate } from "./features/truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
-import { isDirty, markClosed, writeBack } from "./metadata/write-back.ts";
 import { writeCompressed, writeGuest } from "./data/write.ts";
 import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 

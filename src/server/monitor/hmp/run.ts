@@ -2,7 +2,7 @@
  * The human monitor: a line in, text out. What goes wrong is text, too. Source: behaviour of QEMU 7.2's monitor.
  */
 import { messageOf } from "../../../base/errors.ts";
-import { isProgramFault } from "../reply.ts";
+import { isProgramFault } from "../output.ts";
 import { type HmpCommand, type HmpHost, Reported } from "./command.ts";
 import { hmpCommands } from "./commands.ts";
 import { infoCommands } from "./info.ts";

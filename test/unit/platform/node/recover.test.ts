@@ -16,7 +16,7 @@ import {
   whenReady,
 } from "../../../../src/node.ts";
 import { nodeHost } from "../../../../src/platform/node/host.ts";
-import { UnflushedRanges } from "../../../../src/platform/node/unflushed.ts";
+import { UnflushedRanges } from "../../../../src/platform/node/lanes.ts";
 import { codeOf, pattern, temporaryDirectory } from "./support.ts";
 
 const MiB = 2 ** 20;

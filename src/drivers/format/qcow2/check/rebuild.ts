@@ -6,8 +6,7 @@
  */
 import { BlockError } from "../../../../base/errors.ts";
 import type { Inspected, Walk } from "./inspected.ts";
-import { writeU64 } from "../disk/layout.ts";
-import { maxRefcount, writeRefcount } from "../disk/refcount-widths.ts";
+import { writeU64, maxRefcount, writeRefcount } from "../disk/layout.ts";
 
 /** Writes new refcount blocks and a new refcount table into free clusters, then lets the header name them. */
 export async function rebuildStructures(image: Inspected, walk: Walk): Promise<void> {

@@ -7,7 +7,7 @@
 import { BlockError } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
-import { type BlockBytes, readRefcount, refcountBytes, writeRefcount } from "../disk/refcount-widths.ts";
+import { type BlockBytes, readRefcount, refcountBytes, writeRefcount } from "../disk/layout.ts";
 
 interface LoadedBlock extends BlockBytes {
   readonly offset: number;

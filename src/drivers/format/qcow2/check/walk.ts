@@ -5,15 +5,21 @@
  * Invariants: writes only what `fix` asks for, and never over other metadata. Work is bounded by `limits`: counters by the
  * clusters of the file, reading by a budget that grows with the file. Source: qcow2.txt; behaviour of QEMU 7.2's check.
  */
-import { BlockError, ImageError } from "../../../../base/errors.ts";
-import { errnoOf } from "../../../../base/errors.ts";
+import { BlockError, ImageError, errnoOf } from "../../../../base/errors.ts";
 import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
 import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
 import { countBitmaps } from "./bitmaps.ts";
 import { forEachEntry, hex } from "./tables.ts";
-import { compressedExtent, entryKind, entryOffset, Incompatible, Kind, readU64 } from "../disk/layout.ts";
-import { maxRefcount } from "../disk/refcount-widths.ts";
+import {
+  compressedExtent,
+  entryKind,
+  entryOffset,
+  Incompatible,
+  Kind,
+  readU64,
+  maxRefcount,
+} from "../disk/layout.ts";
 
 /** What must be 0 in an L1 entry, and in an L2 entry of a cluster that is not compressed: high and low word. */
 const L1_RESERVED = [0x7f000000, 0x1ff] as const;

@@ -6,12 +6,16 @@ import { BlockError, blockError, isUnsupported } from "../../../../base/errors.t
 import { MiB } from "../../../../base/limits.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
 import type { Image } from "../metadata/image.ts";
-import { compressedEntry, type CompressedExtent, compressedExtent, Kind } from "../disk/layout.ts";
-import { type Extent, findExtent } from "../metadata/mapping.ts";
+import {
+  compressedEntry,
+  type CompressedExtent,
+  compressedExtent,
+  Kind,
+  maxRefcount,
+} from "../disk/layout.ts";
+import { type Extent, findExtent, setEntry, writableSlice } from "../metadata/mapping.ts";
 import { addRefcounts, getRefcount } from "../metadata/refcounts.ts";
-import { maxRefcount } from "../disk/refcount-widths.ts";
 import type { FreeReason } from "../metadata/options.ts";
-import { setEntry, writableSlice } from "../metadata/tables.ts";
 import { makeRoom } from "../metadata/write-back.ts";
 import { zstdFrameBytes } from "../disk/zstd-frame.ts";
 

@@ -8,9 +8,8 @@ import { type Answer, andThen, isPromise, repeat } from "../../../../base/answer
 import { allocate } from "../metadata/allocate.ts";
 import type { Image } from "../metadata/image.ts";
 import { Kind } from "../disk/layout.ts";
-import { checkedExtent, type Extent, findExtent, sliceReach } from "../metadata/mapping.ts";
+import { checkedExtent, type Extent, findExtent, sliceReach, writableSlice } from "../metadata/mapping.ts";
 import type { CachedTable } from "../metadata/metadata-cache.ts";
-import { writableSlice } from "../metadata/tables.ts";
 
 /** A run of guest bytes. */
 export interface GuestRange {

@@ -3,7 +3,7 @@
  * image does not hold comes from the backing file. Source: qcow2.txt, "Cluster mapping".
  */
 import { type Answer, andThen, guarded, isPromise, repeat } from "../../../../base/answer.ts";
-import { closing } from "../../../../base/closing.ts";
+import { closing } from "../../../../base/lease.ts";
 import { settleAll } from "../../../../base/signals.ts";
 import type { RequestFlags } from "../../../../block/model/contract.ts";
 import { readCompressed } from "./compressed.ts";

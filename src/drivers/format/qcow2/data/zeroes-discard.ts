@@ -12,11 +12,10 @@ import { free } from "../metadata/allocate.ts";
 import { freeCompressed } from "./compressed.ts";
 import type { Image } from "../metadata/image.ts";
 import { entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
-import { entryPlace, findExtent, loadSlice } from "../metadata/mapping.ts";
+import { entryPlace, findExtent, loadSlice, writableSlice } from "../metadata/mapping.ts";
 import type { CachedTable } from "../metadata/metadata-cache.ts";
 import type { FreeReason } from "../metadata/options.ts";
 import { ALL, readExtended, subclusterMask, writeBits } from "../metadata/subclusters.ts";
-import { writableSlice } from "../metadata/tables.ts";
 import { makeRoom, withRoom } from "../metadata/write-back.ts";
 
 /** What becomes of an L2 entry. */

@@ -13,7 +13,7 @@ export const Extension = {
   bitmaps: 0x23852875,
   encryption: 0x0537be77,
   dataFile: 0x44415441,
-  /** Ours ("bwOv"): what an overlay was made over (metadata/made-over.ts). QEMU keeps what it doesn't know. */
+  /** Ours ("bwOv"): what an overlay was made over (metadata/write-back.ts). QEMU keeps what it doesn't know. */
   madeOver: 0x62774f76,
 } as const;
 

@@ -10,8 +10,14 @@ import { blockOffsets, lastUsedCluster } from "../metadata/allocate.ts";
 import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
 import { hasSubclusters } from "../disk/header.ts";
-import { makeGeometry, writeU64 } from "../disk/layout.ts";
-import { exactRefcount, maxRefcount, readRefcount, writeRefcount } from "../disk/refcount-widths.ts";
+import {
+  makeGeometry,
+  writeU64,
+  exactRefcount,
+  maxRefcount,
+  readRefcount,
+  writeRefcount,
+} from "../disk/layout.ts";
 import { addRefcounts, loadBlock } from "../metadata/refcounts.ts";
 import { writeBackLocked } from "../metadata/write-back.ts";
 

@@ -6,7 +6,7 @@ import { MiB } from "../../../../base/limits.ts";
 import type { NodeSpec } from "../../../../block/model/contract.ts";
 import type { Image } from "../metadata/image.ts";
 import { parseOptions } from "../metadata/options.ts";
-import { checkedSections, checkSections } from "../metadata/overlap-modes.ts";
+import { checkedSections, checkSections } from "../metadata/overlap.ts";
 import type { Qcow2Snapshots } from "./snapshots.ts";
 import { markClosed, writeBack } from "../metadata/write-back.ts";
 

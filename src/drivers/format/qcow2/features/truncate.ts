@@ -11,7 +11,7 @@ import { isRawDataFile } from "../data/data-file.ts";
 import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
 import { COPIED_HIGH, entryOffset, Kind, l1EntriesFor, writeEntry } from "../disk/layout.ts";
-import { entryPlace, findExtent, loadL1Slot } from "../metadata/mapping.ts";
+import { entryPlace, findExtent, loadL1Slot, writableSlice } from "../metadata/mapping.ts";
 import {
   addRefcounts,
   blockOffset,
@@ -19,7 +19,6 @@ import {
   forgetBlock,
   refcountTableEntries,
 } from "../metadata/refcounts.ts";
-import { writableSlice } from "../metadata/tables.ts";
 import { isDirty, makeRoom, writeBackLocked } from "../metadata/write-back.ts";
 import { writeGuest } from "../data/write.ts";
 import { discardFully, zeroClusters } from "../data/zeroes-discard.ts";

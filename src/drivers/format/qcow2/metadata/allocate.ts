@@ -12,11 +12,10 @@ import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import { updateHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
-import { readU64, writeU64 } from "../disk/layout.ts";
+import { readU64, writeU64, writeRefcount } from "../disk/layout.ts";
 import { isWorthReuse, writeBackLocked } from "./write-back.ts";
 import type { FreeReason } from "./options.ts";
 import type { CachedTable } from "./metadata-cache.ts";
-import { writeRefcount } from "../disk/refcount-widths.ts";
 import {
   addRefcounts,
   blockOffset,

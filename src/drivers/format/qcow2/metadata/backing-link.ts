@@ -10,8 +10,7 @@ import { type Header, serializeHeader, setBackingFormat } from "../disk/header.t
 import { writeHeader } from "./header-update.ts";
 import type { Image } from "./image.ts";
 import { Autoclear } from "../disk/layout.ts";
-import { forgetMadeOver } from "./made-over.ts";
-import { writeBackLocked } from "./write-back.ts";
+import { forgetMadeOver, writeBackLocked } from "./write-back.ts";
 
 /** The new link. */
 export interface BackingLink {

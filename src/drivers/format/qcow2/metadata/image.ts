@@ -3,17 +3,17 @@
  * metadata lock, and the one place that declares an image corrupt.
  *
  * Invariants: metadata changes only under `lock`; no guest data is read or written while it is held, save for the flushes
- * of an ordered write-back. Nothing is written to the file once `dead` is set.
+ * of an ordered write-back. Nothing is written to the file once `dead` is set. What a read under way may still look at is not
+ * handed out again, and waiting for the reads that have begun never waits for newcomers.
  */
 import { type Answer, andThen, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import { BlockError } from "../../../../base/errors.ts";
 import type { Host } from "../../../../base/host.ts";
-import { Mutex } from "../../../../base/signals.ts";
+import { Mutex, Wakeup } from "../../../../base/signals.ts";
 import type { AmendContext, Edge, NodeView, RequestFlags } from "../../../../block/model/contract.ts";
 import { hasSubclusters, type Header, virtualSize } from "../disk/header.ts";
-import { RangeLock } from "../../../../base/range-lock.ts";
-import { Readers } from "./readers.ts";
+import { RangeLock } from "../../../../base/ranges.ts";
 import {
   Compatible,
   entryOffset,
@@ -26,6 +26,38 @@ import {
 import { type CachedTable, MetadataCache } from "./metadata-cache.ts";
 import type { FreeReason, Qcow2Options } from "./options.ts";
 import { MetadataMap, type Section } from "./overlap.ts";
+
+/**
+ * Reads under way, so that a freed cluster is handed out again only after the reads that may still look at it. Reads come
+ * in two generations: waiting for the older one never waits for newcomers.
+ */
+export class Readers {
+  #generation = 0;
+  readonly #counts = [0, 0];
+  readonly #drained = new Wakeup();
+
+  /** Notes a read; give the result to `end`. */
+  begin(): number {
+    const generation = this.#generation;
+    this.#counts[generation] = (this.#counts[generation] ?? 0) + 1;
+    return generation;
+  }
+
+  end(generation: number): void {
+    const left = (this.#counts[generation] ?? 0) - 1;
+    assert(left >= 0, "more reads ended than began");
+    this.#counts[generation] = left;
+    if (left === 0) this.#drained.wake();
+  }
+
+  /** Resolves when every read that had begun before is over. One caller at a time (it holds the metadata lock). */
+  async settle(): Promise<void> {
+    const old = this.#generation;
+    await this.#drained.until(() => this.#counts[1 - old] === 0);
+    this.#generation = 1 - old;
+    await this.#drained.until(() => this.#counts[old] === 0);
+  }
+}
 
 /** Clusters whose last reference was removed in memory; they count as used until that is durable. */
 export interface FreedRun {

@@ -7,9 +7,15 @@ import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import type { Image } from "./image.ts";
-import { readU64, writeU64 } from "../disk/layout.ts";
+import {
+  readU64,
+  writeU64,
+  addToRefcount,
+  readRefcount,
+  refcountBytes,
+  refcountFits,
+} from "../disk/layout.ts";
 import type { CachedTable } from "./metadata-cache.ts";
-import { addToRefcount, readRefcount, refcountBytes, refcountFits } from "../disk/refcount-widths.ts";
 
 /** Entries of the refcount table. */
 export function refcountTableEntries(image: Image): number {

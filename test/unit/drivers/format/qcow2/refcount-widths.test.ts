@@ -5,7 +5,7 @@ import {
   readRefcount,
   refcountBytes,
   writeRefcount,
-} from "../../../../../src/drivers/format/qcow2/disk/refcount-widths.ts";
+} from "../../../../../src/drivers/format/qcow2/disk/layout.ts";
 
 function block(): { bytes: Uint8Array; view: DataView } {
   const bytes = new Uint8Array(512);
