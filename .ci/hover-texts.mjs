@@ -23,6 +23,8 @@ const hoverTexts = {
   // NBD's client, sockets, TLS.
   server: "Where the server is.",
   "SocketAddress.type": "TCP, a Unix socket, or what this platform refuses.",
+  "NbdServerAddress.type": "TCP, a Unix socket, a WebSocket, or what this platform refuses.",
+  "WebSocketAddress.url": "`ws:` or `wss:`, with the token if the server wants one.",
   host: "Name or address of the host.",
   port: "Number of the port, as text.",
   "UnixSocketAddress.path": "Path of the Unix socket.",

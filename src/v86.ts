@@ -13,8 +13,10 @@ import { qcow2 as qcow2Driver } from "./drivers/format/qcow2/index.ts";
 import { raw as rawDriver } from "./drivers/format/raw.ts";
 import { http as httpDriver, https as httpsDriver } from "./drivers/protocol/http/index.ts";
 import { memory as memoryDriver } from "./drivers/protocol/memory.ts";
+import { webNbdBy } from "./drivers/protocol/nbd/web.ts";
 import { opfs as opfsDriver } from "./drivers/protocol/opfs/index.ts";
 import type { Engine } from "./machine/engine.ts";
+import { openNbdFromPage } from "./browser-nbd.ts";
 import { browserDatabases } from "./platform/browser/databases.ts";
 import { plainBrowserHost } from "./platform/browser/host.ts";
 
@@ -55,6 +57,9 @@ export const indexeddb = /* @__PURE__ */ callable(
   /* @__PURE__ */ indexedDbOver(browserDatabases),
   build.indexeddb,
 );
+
+/** The driver of disks on NBD servers that are reached by WebSocket. */
+export const nbd = /* @__PURE__ */ webNbdBy(openNbdFromPage);
 
 /** How an engine for v86 is made. */
 export interface V86EngineOptions extends Omit<EngineOptions, "kernels"> {

@@ -156,7 +156,7 @@ export const programs: readonly Program[] = [
   {
     name: "openssl",
     debian: "openssl",
-    wantedBy: /^test\/(unit\/drivers\/protocol\/https\.node|interop\/nbd-servers?)\.test/,
+    wantedBy: /^test\/(unit\/drivers\/protocol\/https\.node|interop\/nbd-(servers?|websocket))\.test/,
   },
   { name: "nbdinfo", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
   { name: "nbdcopy", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },

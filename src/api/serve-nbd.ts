@@ -4,19 +4,28 @@
  * Invariants: the server and its one export live and end together; who uses it when it is closed has their requests answered first.
  */
 import { asyncDispose } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
-import type { SocketAddress } from "../base/host.ts";
+import { BlockError, CommandError } from "../base/errors.ts";
+import type { Host, SocketAddress } from "../base/host.ts";
 import { exportsOf } from "../export/exports.ts";
 import { checkReach, listenAddress } from "../server/nbd/address.ts";
 import { tlsCredentialsOf } from "../server/nbd/credentials.ts";
 import { NbdServer } from "../server/nbd/server.ts";
+import { bracketed, makeToken } from "../server/web/access.ts";
+import { openSocketDoor } from "../server/web/socket-door.ts";
 import type { CallOptions, Node } from "./node.ts";
 import { callOptions, checkNodes, optionsOf } from "./options.ts";
 
 /** Options of serveNbd(). */
 export interface ServeNbdOptions extends CallOptions {
-  /** Where it listens: `unix:PATH`, or `HOST:PORT`, which is a loopback address but with `tlsCreds` or `allowPlainTcp`. */
+  /**
+   * Where it listens: `unix:PATH`, or `HOST:PORT`, which is a loopback address but with `tlsCreds` or `allowPlainTcp`;
+   * `ws:HOST:PORT`: for clients that come by WebSocket, as pages do. Port 0: any that is free.
+   */
   address: string;
+  /** By WebSocket: what clients must show, 16 or more of `A-Z a-z 0-9 . _ ~ -`. Default: a new one, which `url` has. */
+  token?: string;
+  /** By WebSocket: the origins whose pages may come (`https://example.org`), or `*`. Default: none. */
+  origins?: readonly string[];
   /** The name of the export; default the empty one, which clients ask for that name none. */
   name?: string;
   /** What it is, for people. */
@@ -41,7 +50,7 @@ export interface ServeNbdOptions extends CallOptions {
 
 /** A disk that is served. */
 export interface NbdService extends AsyncDisposable {
-  /** By which clients find it: `nbd://HOST:PORT/NAME`, `nbd+unix:///NAME?socket=PATH`. */
+  /** By which clients find it: `nbd://HOST:PORT/NAME`, `nbd+unix:///NAME?socket=PATH`, `nbd+ws://HOST:PORT/NAME?token=TOKEN`. */
   readonly url: string;
   /** Clients there are now. */
   readonly clients: number;
@@ -52,6 +61,8 @@ export interface NbdService extends AsyncDisposable {
 const checkOptions = optionsOf<ServeNbdOptions>({
   ...callOptions,
   address: "str",
+  token: "str",
+  origins: "Array",
   name: "str",
   description: "str",
   writable: "bool",
@@ -76,21 +87,11 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
   checkNodes({ node });
   options.signal?.throwIfAborted();
   const { engine } = node;
-  const { name = "", description, writable = false, writethrough, bitmaps, allocationDepth } = options;
-  const credentials =
-    options.tlsCreds === undefined ? undefined : tlsCredentialsOf(engine, options.tlsCreds, "server");
-  const { address, url } = readAddress(options.address, { name, tls: credentials !== undefined });
-  checkReach(address, { tls: credentials !== undefined, allowed: options.allowPlainTcp ?? false });
+  const { description, name = "", writable = false, writethrough, bitmaps, allocationDepth } = options;
   let clients = 0;
-  const server = await NbdServer.start({
-    host: engine.graph.host,
-    address,
-    credentials,
-    maxConnections: options.maxConnections,
-    onClients: (now) => {
-      clients = now;
-      options.onClients?.(now);
-    },
+  const { server, url } = await listen(node, options, (now) => {
+    clients = now;
+    options.onClients?.(now);
   });
   const exports = exportsOf(engine);
   exports.servers.add(server);
@@ -122,26 +123,65 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
   };
 }
 
+/** A server that listens, and where clients find the export. */
+async function listen(
+  { engine }: Node,
+  options: ServeNbdOptions,
+  onClients: (clients: number) => void,
+): Promise<{ server: NbdServer; url: string }> {
+  const { host } = engine.graph;
+  const { name = "", maxConnections, allowPlainTcp: allowed = false } = options;
+  const credentials =
+    options.tlsCreds === undefined ? undefined : tlsCredentialsOf(engine, options.tlsCreds, "server");
+  const tls = credentials !== undefined;
+  const web = /^ws:(.+):(\d{1,5})$/.exec(options.address);
+  const more = { host, maxConnections, onClients };
+  if (web) {
+    const address = { host: web[1]!.replace(/^\[(.*)\]$/, "$1"), port: Number(web[2]) };
+    checkReach({ type: "inet", ...address }, { tls, allowed });
+    const token = options.token ?? (await newToken(host));
+    if (!/^[\w.~-]{16,}$/.test(token)) throw refusal("the token is none: 16 or more of A-Z a-z 0-9 . _ ~ -");
+    const access = { token, anyName: allowed || tls, origins: options.origins ?? [], credentials };
+    const door = await openSocketDoor({ host, address, ...access });
+    const server = new NbdServer(more);
+    server.open({ listener: door });
+    return { server, url: door.url(name) };
+  }
+  const { address, urlOf } = readAddress(options.address, { name, tls });
+  checkReach(address, { tls, allowed });
+  const server = await NbdServer.start({ ...more, address, credentials });
+  return { server, url: urlOf(server.address ?? address) };
+}
+
+async function newToken(host: Host): Promise<string> {
+  const crypto = await host.crypto?.();
+  if (!crypto) throw new CommandError("This platform has no random numbers", { code: "ENOTSUP" });
+  return makeToken((bytes) => crypto.randomBytes(bytes));
+}
+
+function refusal(message: string): BlockError {
+  return new BlockError({ code: "EINVAL", op: "serve-nbd", message });
+}
+
 function readAddress(
   text: string,
   { name, tls }: { name: string; tls: boolean },
-): { address: SocketAddress; url: string } {
+): { address: SocketAddress; urlOf: (bound: SocketAddress) => string } {
   const scheme = tls ? "nbds" : "nbd";
   const path = encodeURIComponent(name);
   if (text.startsWith("unix:")) {
     const socket = text.slice("unix:".length);
-    const address = listenAddress({ type: "unix", path: socket });
-    return { address, url: `${scheme}+unix:///${path}?socket=${encodeURIComponent(socket)}` };
+    const url = `${scheme}+unix:///${path}?socket=${encodeURIComponent(socket)}`;
+    return { address: listenAddress({ type: "unix", path: socket }), urlOf: () => url };
   }
   const [, host, port] = /^(?:tcp:)?(.+):(\d+)$/.exec(text) ?? [];
-  if (host === undefined || port === undefined) {
-    const message = `'${text}' is no address to listen on: unix:PATH or HOST:PORT`;
-    throw new BlockError({ code: "EINVAL", op: "serve-nbd", message });
-  }
+  if (host === undefined || port === undefined)
+    throw refusal(`'${text}' is no address to listen on: unix:PATH, HOST:PORT or ws:HOST:PORT`);
   const bare = host.replace(/^\[(.*)\]$/, "$1");
-  const shown = bare.includes(":") ? `[${bare}]` : bare;
+  const shown = bracketed(bare);
   return {
     address: listenAddress({ type: "inet", host: bare, port }),
-    url: `${scheme}://${shown}:${port}/${path}`,
+    // Of port 0 the one that the system chose.
+    urlOf: (bound) => `${scheme}://${shown}:${bound.type === "inet" ? bound.port : port}/${path}`,
   };
 }

@@ -229,9 +229,19 @@ export type SocketAddress =
   | { type: "inet"; host: string; port: number }
   | { type: "fd"; fd: number };
 
+/** A server that is reached by WebSocket, whose messages are pieces of one stream of bytes. */
+export interface WebSocketAddress {
+  readonly type: "websocket";
+  /** `ws:` or `wss:`. */
+  readonly url: string;
+  /** What a `wss:` client shows and wants to see; absent: the platform's own authorities. Pages can't choose. */
+  readonly credentials?: TlsCredentials;
+}
+
 /** Sockets; absent where the platform has none. A Unix socket is created with mode 0600. */
 export interface HostSockets {
-  connect(address: SocketAddress, options?: ConnectOptions): Promise<HostConnection>;
+  /** Pages reach WebSockets only; ENOTSUP for what the platform has not. */
+  connect(address: SocketAddress | WebSocketAddress, options?: ConnectOptions): Promise<HostConnection>;
   listen(address: SocketAddress): Promise<HostListener>;
 }
 
@@ -319,6 +329,8 @@ export interface HttpListenOptions {
   readonly onClients?: (clients: number) => void;
   /** Who asks for a WebSocket: who takes it, or the status that it is refused with. Absent: all are refused. */
   readonly onSocket?: (request: HttpIncoming) => SocketTaker | number;
+  /** TLS, of which the server shows these. */
+  readonly credentials?: TlsCredentials;
 }
 
 /** HTTP servers; absent where the platform has none. */
@@ -328,7 +340,14 @@ export interface HostHttpServer {
     address: { host: string; port: number },
     handler: HttpHandler,
     options?: HttpListenOptions,
-  ): Promise<{ readonly port: number; close(): Promise<void> }>;
+  ): Promise<HttpListening>;
+}
+
+/** An HTTP server that listens. */
+export interface HttpListening {
+  readonly port: number;
+  /** Ends all connections; those of WebSockets stay by `sockets: "keep"`, as their takers' business. */
+  close(how?: { sockets: "drop" | "keep" }): Promise<void>;
 }
 
 /**

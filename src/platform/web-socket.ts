@@ -3,7 +3,13 @@
  * other transports have none. Source: WHATWG WebSockets; the package ws has the same interface, and can stop reading.
  */
 import { BlockError, blockError } from "../base/errors.ts";
-import type { ConnectOptions, HostConnection, HostReceiver } from "../base/host.ts";
+import type {
+  ConnectOptions,
+  HostConnection,
+  HostReceiver,
+  SocketAddress,
+  WebSocketAddress,
+} from "../base/host.ts";
 import { KiB, MiB } from "../base/limits.ts";
 import { onAbort } from "../base/signals.ts";
 
@@ -19,7 +25,9 @@ export interface WebSocketLike {
   /** Of the package ws: reads nothing meanwhile. */
   pause?(): void;
   resume?(): void;
-  addEventListener(type: "open" | "close" | "error", listener: () => void): void;
+  addEventListener(type: "open" | "close", listener: () => void): void;
+  /** Browsers don't say why; ws does. */
+  addEventListener(type: "error", listener: (event: { message?: unknown }) => void): void;
   addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
 }
 
@@ -138,6 +146,20 @@ function asBytes(data: unknown): Uint8Array {
   return data instanceof Uint8Array ? data : new Uint8Array(0);
 }
 
+/** How a page connects: WebSockets are all that it has. Rejects with ENOTSUP for other addresses and for certificates of one's own. */
+export async function connectFromPage(
+  address: SocketAddress | WebSocketAddress,
+  options?: ConnectOptions,
+): Promise<HostConnection> {
+  if (address.type !== "websocket") throw unsupported("pages reach servers by WebSocket only");
+  if (address.credentials) throw unsupported("in pages certificates are the browser's business");
+  return opened(new WebSocket(address.url), options);
+}
+
+function unsupported(message: string): BlockError {
+  return new BlockError({ code: "ENOTSUP", op: "connect", message });
+}
+
 /** Waits until a new socket is open. Rejects with EIO where it does not open, or with the signal's reason. */
 export function opened(
   socket: WebSocketLike,
@@ -153,10 +175,13 @@ export function opened(
       forget();
       resolve(connection);
     });
-    const message = "the server is not there, or refuses: wrong token, or an origin that it does not know";
+    let why = "the server is not there, or refuses: wrong token, or an origin that it does not know";
+    socket.addEventListener("error", ({ message }) => {
+      if (typeof message === "string" && message !== "") why = message;
+    });
     socket.addEventListener("close", () => {
       forget();
-      reject(new BlockError({ code: "ECONNREFUSED", op: "connect", message: `WebSocket: ${message}` }));
+      reject(new BlockError({ code: "ECONNREFUSED", op: "connect", message: `WebSocket: ${why}` }));
     });
   });
 }

@@ -5,7 +5,7 @@
 import { printableMessage } from "../printable.ts";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import type { Host } from "../../base/host.ts";
+import type { Host, HttpListening } from "../../base/host.ts";
 import { gatePolicies } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
 import { createEngine } from "../../node-engine.ts";
@@ -20,7 +20,6 @@ import { chardevHandlers } from "../../server/monitor/machine/chardev.ts";
 import { qomHandlers } from "../../server/monitor/machine/qom.ts";
 import { daemonSchema } from "../../wire/qapi/machine/table.ts";
 import { type EngineCommandsOptions, engineCommands } from "../../server/monitor/commands/index.ts";
-import type { WebServer } from "../../server/web/server.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
 import { compatLevels, parseChardev, parseOption, type CompatLevel } from "../../wire/qapi/index.ts";
@@ -31,7 +30,7 @@ import { type QmpServer, serveQmp, tellFault } from "./qmp.ts";
 import { defaultGate, type GateChoice, gateOf, readGate } from "../options/engine.ts";
 import { options, withDefaults } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
-import { DEFAULT_WEB_ADDRESS, startWeb, webAddress } from "./web.ts";
+import { DEFAULT_WEB_ADDRESS, openNbdDoor, startWeb, webAddress } from "./web.ts";
 
 /** Who stands in for QEMU's program has no word of our own in its help. */
 const compatUsage = `  --compat 7.2|blockwright
@@ -54,9 +53,11 @@ const usage = (own: string): string => `
                          serve a node for reading by HTTP; nobody writes to it meanwhile
   --export [type=]nbd,id=<ID>,node-name=<N>[,name=<NAME>][,writable=on|off][,…]
                          let NBD's clients use a node
-  --dashboard [[<H>:]<PORT>][,token-secret=<ID>]
+  --nbd-websocket [[<H>:]<PORT>][,token-secret=<ID>][,origin=<ORIGIN>][,tls-creds=<ID>]
+                         let pages' clients use the exports, by WebSocket; its address is printed
+  --dashboard [[<H>:]<PORT>][,token-secret=<ID>][,origin=<ORIGIN>][,tls-creds=<ID>]
                          serve a page that shows nodes, exports and jobs and steers them; its address is printed
-  --metrics [[<H>:]<PORT>][,token-secret=<ID>]
+  --metrics [[<H>:]<PORT>][,token-secret=<ID>][,tls-creds=<ID>]
                          serve measurements alone, in OpenMetrics' format
   --allow-plain-tcp      let NBD and web servers listen on addresses that others reach without TLS
   --gate deny|same-dir|local|all[,http[s]://HOST…]
@@ -93,7 +94,7 @@ class Daemon {
   readonly #devices: CharacterDevices;
   readonly #served: QmpServer;
   readonly #commands: EngineCommandsOptions;
-  readonly #webServers: WebServer[] = [];
+  readonly #webServers: HttpListening[] = [];
   readonly #stop = new AbortController();
   #closed: Promise<void> | undefined;
   #status = 0;
@@ -143,6 +144,7 @@ class Daemon {
     else if (name === "monitor") await this.#addMonitor(value);
     else if (name === "nbd-server") await this.#startNbd(value);
     else if (name === "dashboard" || name === "metrics") await this.#startWeb(name, value);
+    else if (name === "nbd-websocket") await this.#openDoor(value);
     else await this.#addExport(value);
   }
 
@@ -156,6 +158,13 @@ class Daemon {
   async #startNbd(value: string): Promise<void> {
     const server = parseOption("NbdServerOptions", value);
     await nbdControlOf(this.#engine).start(listenAddress(server.addr), server);
+  }
+
+  async #openDoor(value: string): Promise<void> {
+    const nbd = nbdControlOf(this.#engine);
+    const door = await openNbdDoor(this.#engine, webAddress(value), nbd);
+    nbd.open({ listener: door });
+    this.#devices.tell(`nbd-websocket: ${door.url("")}\n`);
   }
 
   async #startWeb(name: "dashboard" | "metrics", value: string): Promise<void> {

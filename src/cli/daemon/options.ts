@@ -8,6 +8,7 @@ export const options = {
   monitor: { type: "string", multiple: true },
   export: { type: "string", multiple: true },
   "nbd-server": { type: "string", multiple: true },
+  "nbd-websocket": { type: "string" },
   dashboard: { type: "string" },
   metrics: { type: "string" },
   pidfile: { type: "string" },
@@ -21,7 +22,7 @@ export const options = {
 } as const;
 
 /** Options whose value may be left out, which is the next word then only if it is no option. */
-const WITHOUT_VALUE = /^--(dashboard|metrics)$/;
+const WITHOUT_VALUE = /^--(dashboard|metrics|nbd-websocket)$/;
 
 /** The words with the values that were left out. */
 export function withDefaults(args: readonly string[], value: string): string[] {

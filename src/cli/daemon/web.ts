@@ -4,15 +4,17 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { BlockError, CommandError } from "../../base/errors.ts";
-import type { HostConnection } from "../../base/host.ts";
+import type { HostConnection, HttpListening, TlsCredentials } from "../../base/host.ts";
 import type { Engine } from "../../node.ts";
 import { engineCommands, type EngineCommandsOptions } from "../../server/monitor/commands/index.ts";
 import type { CommandRegistry } from "../../server/monitor/index.ts";
 import { checkReach } from "../../server/nbd/address.ts";
+import { tlsCredentialsOf } from "../../server/nbd/credentials.ts";
 import { bracketed, makeToken } from "../../server/web/access.ts";
 import { dashboardHandlers } from "../../server/web/commands.ts";
 import { metricsOf } from "../../server/web/metrics.ts";
-import { startWebServer, type WebFile, type WebServer } from "../../server/web/server.ts";
+import { openSocketDoor, type SocketDoor } from "../../server/web/socket-door.ts";
+import { startWebServer, type WebFile } from "../../server/web/server.ts";
 import { version } from "../../version.ts";
 import { dashboardSchema } from "../../wire/qapi/dashboard.ts";
 import { parseKeyval, schema } from "../../wire/qapi/index.ts";
@@ -26,15 +28,17 @@ export interface WebAddress {
   readonly tokenSecret: string | undefined;
   /** Origins whose pages may connect, beside its own; `*`: all. */
   readonly origins: readonly string[];
+  /** The object of the engine whose credentials it shows, and speaks TLS by. */
+  readonly tlsCreds: string | undefined;
 }
 
 /** What an option without a value means. */
 export const DEFAULT_WEB_ADDRESS = "127.0.0.1:0";
 
-const OPTIONS = ["addr", "token-secret", "origin"];
+const OPTIONS = ["addr", "token-secret", "origin", "tls-creds"];
 const MAX_PORT = 65_535;
 
-/** Reads `[HOST:]PORT[,token-secret=ID][,origin=ORIGIN]`. Throws CommandError. */
+/** Reads `[HOST:]PORT[,token-secret=ID][,origin=ORIGIN][,tls-creds=ID]`. Throws CommandError. */
 export function webAddress(text: string): WebAddress {
   const options = parseKeyval(text, "addr");
   const unknown = Object.keys(options).find((name) => !OPTIONS.includes(name));
@@ -48,6 +52,7 @@ export function webAddress(text: string): WebAddress {
     port: Number(port),
     tokenSecret: wordOf(options["token-secret"]),
     origins: origin === undefined ? [] : [origin],
+    tlsCreds: wordOf(options["tls-creds"]),
   };
 }
 
@@ -55,8 +60,35 @@ function wordOf(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
+/** What a server shows by TLS; undefined: it speaks none. Throws CommandError, for shared keys too: browsers have none. */
+function credentialsFor(engine: Engine, { tlsCreds }: WebAddress): TlsCredentials | undefined {
+  if (tlsCreds === undefined) return undefined;
+  const credentials = tlsCredentialsOf(engine, tlsCreds, "server");
+  if (credentials.kind === "x509") return credentials;
+  throw new CommandError(`'${tlsCreds}' holds no certificate, which web servers need`, { code: "EINVAL" });
+}
+
+/** What is asked of a server of one: it may listen there, and its token. Throws CommandError. */
+async function admitted(engine: Engine, address: WebAddress, allowPlainTcp: boolean) {
+  const { host, port, origins } = address;
+  const credentials = credentialsFor(engine, address);
+  checkReach({ type: "inet", host, port }, { tls: credentials !== undefined, allowed: allowPlainTcp });
+  const token = await tokenFor(engine, address);
+  const anyName = allowPlainTcp || credentials !== undefined;
+  return { host: engine.graph.host, address: { host, port }, token, anyName, origins, credentials };
+}
+
+/** Opens a door for NBD's clients by WebSocket. Throws CommandError, BlockError. */
+export async function openNbdDoor(
+  engine: Engine,
+  address: WebAddress,
+  { allowPlainTcp }: { allowPlainTcp: boolean },
+): Promise<SocketDoor> {
+  return openSocketDoor(await admitted(engine, address, allowPlainTcp));
+}
+
 /** The token of an address, which is a secret's or a new one. Throws CommandError: no such secret, or one that fits in no URL. */
-export async function tokenFor(engine: Engine, { tokenSecret }: WebAddress): Promise<string> {
+async function tokenFor(engine: Engine, { tokenSecret }: WebAddress): Promise<string> {
   const { host, secrets } = engine.graph;
   if (tokenSecret === undefined) {
     const crypto = await host.crypto?.();
@@ -81,24 +113,20 @@ export interface WebInit {
 }
 
 /** Begins to serve; `url` is where, token included. Throws CommandError, BlockError. */
-export async function startWeb(address: WebAddress, init: WebInit): Promise<WebServer & { url: string }> {
+export async function startWeb(address: WebAddress, init: WebInit): Promise<HttpListening & { url: string }> {
   const { engine, allowPlainTcp, dashboard, attend } = init;
-  const { host, port, origins } = address;
-  checkReach({ type: "inet", host, port }, { tls: false, allowed: allowPlainTcp });
-  const token = await tokenFor(engine, address);
+  const access = await admitted(engine, address, allowPlainTcp);
   const registry = dashboardRegistry(init);
   const accept = (connection: HostConnection): void => attend(connection, registry);
   const server = await startWebServer({
-    host: engine.graph.host,
-    address: { host, port },
-    token,
-    anyName: allowPlainTcp,
-    origins,
+    ...access,
     metrics: () => metricsOf(engine, version),
     ...(dashboard ? { files: pageFiles(), sockets: new Map([["/qmp", { isText: true, accept }]]) } : {}),
   });
   const path = dashboard ? "" : "metrics";
-  return { ...server, url: `http://${bracketed(host)}:${server.port}/${path}?token=${token}` };
+  const scheme = access.credentials ? "https" : "http";
+  const url = `${scheme}://${bracketed(address.host)}:${server.port}/${path}?token=${access.token}`;
+  return { ...server, url };
 }
 
 function dashboardRegistry({ commands }: WebInit): CommandRegistry<Engine> {

@@ -1,6 +1,6 @@
 /**
  * The Host of a browser page or worker: clock, randomness, codecs, HTTP, databases and, in dedicated workers, private storage. It
- * has no files and no sockets.
+ * has no files, and of sockets WebSockets alone (sockets.ts), which the driver nbd brings.
  */
 import { BlockError } from "../../base/errors.ts";
 import type { Clock, Host, HostFiles } from "../../base/host.ts";

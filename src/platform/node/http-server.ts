@@ -1,9 +1,11 @@
 /**
  * An HTTP server of Node, as the Host has it. What a client asks is answered by the caller; bodies follow as fast as the client reads.
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { HostHttpServer, HttpHandler, HttpIncoming } from "../../base/host.ts";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { HostHttpServer, HttpHandler, HttpIncoming, TlsCredentials } from "../../base/host.ts";
 import { nodeError } from "./errors.ts";
+import { serverOptions } from "./tls.ts";
 import { webSocketUpgrades } from "./web-sockets.ts";
 
 /** Loaded when it is first needed. */
@@ -51,18 +53,26 @@ function drained(response: ServerResponse): Promise<void> {
   });
 }
 
+/** With TLS where there are credentials. */
+function makeServer(
+  credentials: TlsCredentials | undefined,
+  answered: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  const limits = { headersTimeout: HEAD_MS, requestTimeout: HEAD_MS };
+  if (!credentials) return http().createServer(limits, answered);
+  const { createServer } = process.getBuiltinModule("node:https");
+  return createServer({ ...limits, ...serverOptions(credentials), handshakeTimeout: HEAD_MS }, answered);
+}
+
 /** Listens. Errors: EADDRINUSE, EACCES … */
 export const nodeHttpServer: HostHttpServer = {
-  async listen({ host, port }, handler, { onClients, onSocket } = {}) {
+  async listen({ host, port }, handler, { onClients, onSocket, credentials } = {}) {
     let clients = 0;
-    const server = http().createServer(
-      { headersTimeout: HEAD_MS, requestTimeout: HEAD_MS },
-      (request, response) => {
-        // A disk that can't be read, or a client that has gone: the connection ends, and nobody takes a part for the whole.
-        answer(handler, request, response).catch(() => response.destroy());
-      },
-    );
-    server.on("connection", (socket) => {
+    const server = makeServer(credentials, (request, response) => {
+      // A disk that can't be read, or a client that has gone: the connection ends, and nobody takes a part for the whole.
+      answer(handler, request, response).catch(() => response.destroy());
+    });
+    server.on(credentials ? "secureConnection" : "connection", (socket: Socket) => {
       clients += 1;
       onClients?.(clients);
       socket.once("close", () => {
@@ -79,11 +89,12 @@ export const nodeHttpServer: HostHttpServer = {
     const bound = server.address();
     return {
       port: typeof bound === "object" && bound ? bound.port : port,
-      close: () =>
+      close: (how) =>
         new Promise((resolve) => {
           server.close(() => resolve());
           server.closeAllConnections();
-          sockets?.end();
+          if (how?.sockets === "keep") resolve();
+          else sockets?.end();
         }),
     };
   },

@@ -6,6 +6,7 @@
 import * as fs from "node:fs";
 import type * as net from "node:net";
 import { dirname } from "node:path";
+import { ConnectionQueue } from "../../base/connection-queue.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
   ConnectOptions,
@@ -15,6 +16,7 @@ import type {
   HostSockets,
   SocketAddress,
   StartTls,
+  WebSocketAddress,
 } from "../../base/host.ts";
 import { KiB } from "../../base/limits.ts";
 import { onAbort } from "../../base/signals.ts";
@@ -110,42 +112,22 @@ async function* receive(socket: net.Socket): AsyncGenerator<Uint8Array, void, un
 }
 
 class NodeListener implements HostListener {
-  readonly connections: AsyncIterable<HostConnection>;
+  readonly connections = new ConnectionQueue();
   readonly address: SocketAddress;
   readonly #server: net.Server;
-  #waiting: HostConnection[] = [];
-  #wake: (() => void) | undefined;
-  #closed = false;
 
   constructor(server: net.Server, asked: SocketAddress) {
     this.#server = server;
     const bound = server.address();
     this.address =
       asked.type === "inet" && typeof bound === "object" && bound ? { ...asked, port: bound.port } : asked;
-    this.connections = { [Symbol.asyncIterator]: () => this.#accept() };
-    server.on("connection", (socket) => {
-      this.#waiting.push(new NodeConnection(socket));
-      this.#wake?.();
-    });
+    server.on("connection", (socket) => this.connections.push(new NodeConnection(socket)));
   }
 
   /** Stops listening and drops connections that nobody accepted; accepted ones stay open. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
     this.#server.close();
-    this.#wake?.();
-    const dropped = this.#waiting;
-    this.#waiting = [];
-    await Promise.all(dropped.map((connection) => connection.close()));
-  }
-
-  async *#accept(): AsyncGenerator<HostConnection, void, undefined> {
-    while (!this.#closed) {
-      const connection = this.#waiting.shift();
-      if (connection) yield connection;
-      else await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
+    return this.connections.close();
   }
 }
 
@@ -227,8 +209,13 @@ function intoOneBuffer(receiver: HostReceiver): net.OnReadOpts {
 }
 
 /** Connects. `signal` ends the attempt. */
-function connect(address: SocketAddress, options: ConnectOptions = {}): Promise<HostConnection> {
+async function connect(
+  address: SocketAddress | WebSocketAddress,
+  options: ConnectOptions = {},
+): Promise<HostConnection> {
   const { receiver, signal } = options;
+  if (address.type === "websocket")
+    return (await import("./web-sockets.ts")).connectWebSocket(address, options);
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason as Error);
     if (address.type === "fd") return resolve(inherited(address.fd));

@@ -12,7 +12,19 @@ const PSK_CIPHERS =
   "ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK-AES256-CBC-SHA384:DHE-PSK-AES256-GCM-SHA384:PSK-AES256-GCM-SHA384";
 const ANON_CIPHERS = "ADH-AES256-GCM-SHA384:ADH-AES128-GCM-SHA256:@SECLEVEL=0";
 
-function contextOptions(credentials: TlsCredentials): tls.SecureContextOptions {
+/** What node:tls takes of credentials. */
+interface ContextOptions {
+  ca?: string;
+  cert?: string;
+  key?: string;
+  passphrase?: string;
+  ciphers?: string;
+  maxVersion?: "TLSv1.2";
+  dhparam?: "auto";
+}
+
+/** Credentials as node:tls takes them. */
+export function contextOptions(credentials: TlsCredentials): ContextOptions {
   if (credentials.kind === "psk") return { ciphers: PSK_CIPHERS, maxVersion: "TLSv1.2" };
   if (credentials.kind === "anon") return { ciphers: ANON_CIPHERS, maxVersion: "TLSv1.2", dhparam: "auto" };
   const { authority, certificate, key, passphrase } = credentials;
@@ -47,21 +59,27 @@ function clientSocket(socket: net.Socket, { credentials, hostname }: StartTls): 
   });
 }
 
+/** What a listening server of TLS is made of. */
+export function serverOptions(credentials: TlsCredentials): tls.TlsOptions {
+  const verifies = credentials.kind === "x509" && credentials.verifyPeer;
+  const keys = credentials.kind === "psk" ? credentials.keys : undefined;
+  return {
+    ...contextOptions(credentials),
+    requestCert: verifies,
+    rejectUnauthorized: verifies,
+    ...(keys ? { pskCallback: (_socket: tls.TLSSocket, user: string) => keys.get(user) ?? null } : {}),
+  };
+}
+
 /** The server's side: Node checks a client's certificate for a listening server only, so that one is made and given the socket. */
 function serve(
   socket: net.Socket,
   { credentials }: StartTls,
   told: { secured: (secured: tls.TLSSocket) => void; fail: (error: unknown) => void },
 ): void {
-  const verifies = credentials.kind === "x509" && credentials.verifyPeer;
-  const keys = credentials.kind === "psk" ? credentials.keys : undefined;
-  const server = process.getBuiltinModule("node:tls").createServer({
-    ...contextOptions(credentials),
-    allowHalfOpen: true,
-    requestCert: verifies,
-    rejectUnauthorized: verifies,
-    ...(keys ? { pskCallback: (_socket: tls.TLSSocket, user: string) => keys.get(user) ?? null } : {}),
-  });
+  const server = process
+    .getBuiltinModule("node:tls")
+    .createServer({ ...serverOptions(credentials), allowHalfOpen: true });
   server.once("secureConnection", told.secured);
   server.once("tlsClientError", told.fail);
   server.emit("connection", socket);

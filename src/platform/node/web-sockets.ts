@@ -1,12 +1,13 @@
 /**
- * WebSockets of a server in Node, by the optional package ws, which is loaded when the first one is wanted.
+ * WebSockets in Node, a server's and a client's, by the optional package ws, which is loaded when the first one is wanted.
  */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { BlockError } from "../../base/errors.ts";
-import type { SocketTaker } from "../../base/host.ts";
+import { BlockError, blockError } from "../../base/errors.ts";
+import type { ConnectOptions, HostConnection, SocketTaker, WebSocketAddress } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
-import { WebSocketConnection } from "../web-socket.ts";
+import { opened, WebSocketConnection } from "../web-socket.ts";
+import { contextOptions } from "./tls.ts";
 
 /** A message may hold NBD's largest payload and its head. */
 const LIMITS = { perMessageDeflate: false, maxPayload: 33 * MiB } as const;
@@ -17,6 +18,20 @@ function load() {
     const message = "WebSockets need the package ws, which is not installed: npm install ws";
     throw new BlockError({ code: "ENOTSUP", op: "websocket", message, cause });
   });
+}
+
+/** Connects. Rejects with ENOTSUP without the package, EINVAL for what is no URL, ECONNREFUSED, or the signal's reason. */
+export async function connectWebSocket(
+  { url, credentials }: WebSocketAddress,
+  options: ConnectOptions,
+): Promise<HostConnection> {
+  const { WebSocket } = await load();
+  options.signal?.throwIfAborted();
+  if (!/^wss?:\/\/./i.test(url) || !URL.canParse(url))
+    throw blockError("EINVAL", "connect", `'${url}' is no URL of a WebSocket`);
+  const verifies = credentials?.kind !== "x509" || credentials.verifyPeer;
+  const tls = credentials ? { ...contextOptions(credentials), rejectUnauthorized: verifies } : {};
+  return opened(new WebSocket(url, { ...LIMITS, ...tls }), options);
 }
 
 /** What a server does with requests for WebSockets. */

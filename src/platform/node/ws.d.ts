@@ -11,6 +11,13 @@ declare module "ws" {
     /** Bytes; 0: no limit. */
     readonly maxPayload?: number;
     readonly headers?: Readonly<Record<string, string>>;
+    /** Those of node:tls, for `wss:`. */
+    readonly ca?: string;
+    readonly cert?: string;
+    readonly key?: string;
+    readonly passphrase?: string;
+    readonly rejectUnauthorized?: boolean;
+    readonly handshakeTimeout?: number;
   }
 
   /** A client's socket, with the interface of browsers beside its own. */
@@ -29,7 +36,8 @@ declare module "ws" {
     on(event: "error", listener: (error: Error) => void): this;
     once(event: "open", listener: () => void): this;
     once(event: "error", listener: (error: Error) => void): this;
-    addEventListener(type: "open" | "close" | "error", listener: () => void): void;
+    addEventListener(type: "open" | "close", listener: () => void): void;
+    addEventListener(type: "error", listener: (event: { message?: unknown }) => void): void;
     addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
   }
 

@@ -12,7 +12,7 @@ import type { ArgsOf, TypeOf } from "../../wire/qapi/index.ts";
 import { checkReach } from "./address.ts";
 import { tlsCredentialsOf } from "./credentials.ts";
 import type { NbdExport } from "./export.ts";
-import { NbdServer } from "./server.ts";
+import { type Door, NbdServer } from "./server.ts";
 
 /** What is asked of a server. */
 interface StartOptions {
@@ -61,6 +61,15 @@ export class NbdControl {
     } finally {
       this.#starting = false;
     }
+  }
+
+  /** Lets clients come in by a door that is no socket's (a WebSocket's); the server starts with it where none is there. */
+  open(door: Door): void {
+    if (!this.#server) {
+      this.#server = new NbdServer({ host: this.#engine.graph.host, onFault: this.onFault });
+      exportsOf(this.#engine).servers.add(this.#server);
+    }
+    this.#server.open(door);
   }
 
   #running(): NbdServer {

@@ -1,5 +1,5 @@
 /**
- * An NBD server: listens, takes clients up to a number, and shows them the exports that it has at the time.
+ * An NBD server: listens at one door or several, takes clients up to a number, and shows them the exports that it has at the time.
  *
  * Invariants: no two exports have one name; a client beyond the number waits, and is greeted when another one has gone; after stop()
  * nobody listens, no client is there, and no request is under way. Source: behaviour and words of QEMU 7.2.
@@ -13,13 +13,16 @@ import { NbdClient } from "./connection.ts";
 import { type ExportHome, NbdExport, type NbdExportOptions } from "./export.ts";
 import { ServerMemory } from "./memory.ts";
 
+/** Where a server takes clients. */
+export interface Door {
+  readonly listener: HostListener;
+  /** NBD's own TLS is required then. */
+  readonly credentials?: TlsCredentials | undefined;
+}
+
 /** What a server is made of. */
 export interface NbdServerOptions {
   readonly host: Host;
-  /** Where it listens. */
-  readonly address: SocketAddress;
-  /** TLS is required then. */
-  readonly credentials?: TlsCredentials | undefined;
   /** Clients at a time; 0: any number. */
   readonly maxConnections?: number | undefined;
   /** Something is broken in here. */
@@ -30,10 +33,18 @@ export interface NbdServerOptions {
   readonly onClients?: ((clients: number) => void) | undefined;
 }
 
+/** What one is made of that listens at once. */
+interface NbdStartOptions extends NbdServerOptions {
+  /** Where it listens. */
+  readonly address: SocketAddress;
+  /** TLS is required then. */
+  readonly credentials?: TlsCredentials | undefined;
+}
+
 /** One server. */
 export class NbdServer implements ExportHome {
   readonly #options: NbdServerOptions;
-  readonly #listener: HostListener;
+  readonly #doors: HostListener[] = [];
   readonly #most: number;
   readonly #memory = new ServerMemory();
   readonly #exports = new Set<NbdExport>();
@@ -41,24 +52,32 @@ export class NbdServer implements ExportHome {
   readonly #changes = new Wakeup();
   #stopped: Promise<void> | undefined;
 
-  private constructor(options: NbdServerOptions, listener: HostListener) {
+  /** One that nobody reaches yet. */
+  constructor(options: NbdServerOptions) {
     this.#options = options;
-    this.#listener = listener;
     const most = options.maxConnections ?? limits.nbdMaxConnections;
     this.#most = most === 0 ? Number.POSITIVE_INFINITY : most;
-    void this.#accept();
   }
 
-  /** Begins to listen. Throws where the address can't be listened on, or the platform has no sockets. */
-  static async start(options: NbdServerOptions): Promise<NbdServer> {
+  /** One that listens. Throws where the address can't be listened on, or the platform has no sockets. */
+  static async start({ address, credentials, ...options }: NbdStartOptions): Promise<NbdServer> {
     const { sockets } = options.host;
     if (!sockets) throw new CommandError("This platform has no sockets", { code: "ENOTSUP" });
-    return new NbdServer(options, await sockets.listen(options.address));
+    const listener = await sockets.listen(address);
+    const server = new NbdServer(options);
+    server.open({ listener, credentials });
+    return server;
   }
 
-  /** Where it listens by now: the port that the system chose, for port 0. */
-  get address(): SocketAddress {
-    return this.#listener.address ?? this.#options.address;
+  /** Takes clients at one more door, which is the server's from now on. */
+  open(door: Door): void {
+    this.#doors.push(door.listener);
+    void this.#accept(door);
+  }
+
+  /** Where it listens first: the port that the system chose, for port 0. Undefined: nowhere that has an address. */
+  get address(): SocketAddress | undefined {
+    return this.#doors[0]?.address;
   }
 
   /** Clients that are there. */
@@ -101,24 +120,24 @@ export class NbdServer implements ExportHome {
 
   async #stop(): Promise<void> {
     this.#changes.wake();
-    await this.#listener.close();
+    await settleAll(this.#doors.map((door) => door.close()));
     await settleAll([...this.#clients].map((client) => client.end("gently")));
   }
 
-  async #accept(): Promise<void> {
+  async #accept({ listener, credentials }: Door): Promise<void> {
     try {
-      for await (const connection of this.#listener.connections) {
+      for await (const connection of listener.connections) {
         await this.#changes.until(() => this.#clients.size < this.#most || this.#stopped !== undefined);
         if (this.#stopped) await connection.close().catch(() => undefined);
-        else this.#attend(connection);
+        else this.#attend(connection, credentials);
       }
     } catch (error) {
       this.#options.onFault?.(error);
     }
   }
 
-  #attend(connection: HostConnection): void {
-    const { host, credentials, onFault, onMessage } = this.#options;
+  #attend(connection: HostConnection, credentials: TlsCredentials | undefined): void {
+    const { host, onFault, onMessage } = this.#options;
     const client = new NbdClient(connection, {
       clock: host.clock,
       memory: this.#memory,

@@ -13,7 +13,12 @@ export interface WebAccess {
   readonly hosts: ReadonlySet<string> | undefined;
   /** Origins whose pages may come, beside its own; `*`: all. */
   readonly origins: readonly string[];
+  /** Its own. */
+  readonly scheme: WebScheme;
 }
+
+/** How a server is spoken to. */
+export type WebScheme = "http" | "https";
 
 /** The status that a request is refused with; undefined: it may come in. */
 export function refusalOf(request: HttpIncoming, access: WebAccess): number | undefined {
@@ -24,8 +29,8 @@ export function refusalOf(request: HttpIncoming, access: WebAccess): number | un
   return isSame(tokenOf(request), access.token) ? undefined : 401;
 }
 
-function isAllowed(origin: string, host: string, { origins }: WebAccess): boolean {
-  return origins.includes("*") || origins.includes(origin) || origin.toLowerCase() === `http://${host}`;
+function isAllowed(origin: string, host: string, { origins, scheme }: WebAccess): boolean {
+  return origins.includes("*") || origins.includes(origin) || origin.toLowerCase() === `${scheme}://${host}`;
 }
 
 function tokenOf(request: HttpIncoming): string {
@@ -47,9 +52,10 @@ export function targetOf({ target }: HttpIncoming): { path: string; query: URLSe
 }
 
 /** What clients call a server of this address in their requests. */
-export function namesOf(host: string, port: number): string[] {
+export function namesOf(host: string, port: number, scheme: WebScheme = "http"): string[] {
+  const usual = scheme === "http" ? 80 : 443;
   const names = [bracketed(host), "localhost", "127.0.0.1", "[::1]"];
-  return names.flatMap((name) => [`${name}:${port}`, ...(port === 80 ? [name] : [])]);
+  return names.flatMap((name) => [`${name}:${port}`, ...(port === usual ? [name] : [])]);
 }
 
 /** A host as URLs have it. */

@@ -3,7 +3,15 @@
  *
  * Invariants: QMP is the only way to change anything; nothing is served under a path that is not in the table.
  */
-import type { Host, HostConnection, HttpIncoming, HttpOutgoing, SocketTaker } from "../../base/host.ts";
+import type {
+  Host,
+  HostConnection,
+  HttpIncoming,
+  HttpListening,
+  HttpOutgoing,
+  SocketTaker,
+  TlsCredentials,
+} from "../../base/host.ts";
 import { CommandError } from "../../base/errors.ts";
 import { namesOf, refusalOf, targetOf, type WebAccess } from "./access.ts";
 import { type Family, OPEN_METRICS_TYPE, openMetrics } from "./open-metrics.ts";
@@ -26,17 +34,13 @@ export interface WebServerOptions {
   readonly anyName: boolean;
   /** Origins whose pages may connect, beside its own; `*`: all. */
   readonly origins?: readonly string[];
+  /** It speaks TLS, and shows these. */
+  readonly credentials?: TlsCredentials | undefined;
   /** By path. */
   readonly files?: ReadonlyMap<string, WebFile>;
   readonly metrics?: () => readonly Family[];
   /** Who takes WebSockets, by path. */
   readonly sockets?: ReadonlyMap<string, { isText: boolean; accept(connection: HostConnection): void }>;
-}
-
-/** One that listens. */
-export interface WebServer {
-  readonly port: number;
-  close(): Promise<void>;
 }
 
 /** The page gets everything from here, and its only connection is to here. */
@@ -59,17 +63,18 @@ const WHY: Readonly<Record<number, string>> = {
 };
 
 /** Begins to listen. Throws CommandError where the platform has no servers, BlockError (EADDRINUSE …). */
-export async function startWebServer(options: WebServerOptions): Promise<WebServer> {
-  const { address, host, token, anyName, origins = [] } = options;
+export async function startWebServer(options: WebServerOptions): Promise<HttpListening> {
+  const { address, host, token, anyName, origins = [], credentials } = options;
   if (!host.httpServer) throw new CommandError("This platform has no HTTP servers", { code: "ENOTSUP" });
   const names = new Set<string>();
-  const access: WebAccess = { token, hosts: anyName ? undefined : names, origins };
+  const scheme = credentials ? "https" : "http";
+  const access: WebAccess = { token, hosts: anyName ? undefined : names, origins, scheme };
   const listening = await host.httpServer.listen(
     address,
     (request) => Promise.resolve(answer(request, access, options)),
-    { onSocket: (request) => socketFor(request, access, options) },
+    { onSocket: (request) => socketFor(request, access, options), ...(credentials ? { credentials } : {}) },
   );
-  for (const name of namesOf(address.host, listening.port)) names.add(name);
+  for (const name of namesOf(address.host, listening.port, scheme)) names.add(name);
   return listening;
 }
 

@@ -30,8 +30,23 @@ export const networkTypes = {
   VsockSocketAddress: struct({ cid: "str", port: "str" }),
   String: struct({ str: "str" }),
 
+  // Ours: a server behind a WebSocket.
+  NbdServerAddressType: enumOf("inet", "unix", "vsock", "fd", "websocket"),
+  NbdServerAddress: union({
+    base: { type: "NbdServerAddressType" },
+    tag: "type",
+    branches: {
+      inet: "InetSocketAddress",
+      unix: "UnixSocketAddress",
+      vsock: "VsockSocketAddress",
+      fd: "String",
+      websocket: "WebSocketAddress",
+    },
+  }),
+  WebSocketAddress: struct({ url: "str" }),
+
   BlockdevOptionsNbd: struct({
-    server: "SocketAddress",
+    server: "NbdServerAddress",
     "*export": "str",
     "*tls-creds": "str",
     "*tls-hostname": "str",

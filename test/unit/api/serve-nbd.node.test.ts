@@ -65,7 +65,7 @@ test("what is not writable is read, its bitmaps too, and the engine's end ends t
 test("refusals leave nothing behind: the disk can be served afterwards", async () => {
   const disk = await openNode({ driver: "memory", size: MiB, "read-only": true }, { engine });
   await expect(serveNbd(disk, { address: "somewhere" })).rejects.toThrow(
-    "'somewhere' is no address to listen on: unix:PATH or HOST:PORT",
+    "'somewhere' is no address to listen on: unix:PATH, HOST:PORT or ws:HOST:PORT",
   );
   await expect(serveNbd(disk, { address: "0.0.0.0:10809" })).rejects.toMatchObject({ code: "EPERM" });
   await expect(serveNbd(disk, { address, writable: true })).rejects.toThrow(

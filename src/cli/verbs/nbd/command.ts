@@ -17,6 +17,10 @@ export function addNbd(program: Command): void {
     .option("-p, --port <port>", "port to listen on", "10809")
     .option("-b, --bind <address>", "address to listen on; default: 127.0.0.1")
     .option("-k, --socket <path>", "a Unix socket to listen on, by its absolute path")
+    .option(
+      "--websocket [address]",
+      "let pages' clients in by WebSocket instead: [HOST:]PORT[,origin=ORIGIN][,token-secret=ID]; default: a free port",
+    )
     .option("-e, --shared <clients>", "clients at a time; 0: any number", "1")
     .option("-t, --persistent", "go on when the last client has gone")
     .option("-v, --verbose", "say why clients are dropped")

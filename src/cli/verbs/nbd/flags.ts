@@ -6,6 +6,7 @@ export interface NbdFlags extends VerbFlags {
   port: string;
   bind?: string;
   socket?: string;
+  websocket?: string | true;
   shared: string;
   persistent?: boolean;
   verbose?: boolean;

@@ -10,9 +10,10 @@ import { exportsOf } from "../../../export/exports.ts";
 import { loadNativeCalls } from "../../../platform/node/native.ts";
 import { checkReach, listenAddress } from "../../../server/nbd/address.ts";
 import { tlsCredentialsOf } from "../../../server/nbd/credentials.ts";
-import { NbdServer } from "../../../server/nbd/server.ts";
+import { NbdServer, type NbdServerOptions } from "../../../server/nbd/server.ts";
 import { daemonize, tellReady } from "../../daemon/background.ts";
 import { takePidfile } from "../../daemon/pidfile.ts";
+import { DEFAULT_WEB_ADDRESS, openNbdDoor, webAddress } from "../../daemon/web.ts";
 import { programName, verbProgram } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
@@ -60,6 +61,8 @@ function checkFlags(files: readonly string[], flags: NbdFlags): void {
   if (!/^\d+$/.test(flags.shared)) throw new Refusal(`Invalid shared device number '${flags.shared}'`);
   if (flags.socket !== undefined && !flags.socket.startsWith("/"))
     throw new Refusal("socket path must be absolute");
+  if (flags.websocket !== undefined && (flags.socket !== undefined || flags.bind !== undefined))
+    throw new Refusal("--websocket has its own address: it is not given with -k or -b");
   if (flags.imageOpts && flags.format !== undefined)
     throw new Refusal("--image-opts and -f are mutually exclusive");
 }
@@ -88,6 +91,28 @@ function isActivated(): boolean {
   return true;
 }
 
+/** The server, which nobody but clients of the address reaches, and what tells where it is if only it knows. */
+async function listen(
+  run: Run,
+  flags: NbdFlags,
+  options: NbdServerOptions,
+): Promise<{ server: NbdServer; url?: string }> {
+  const allowPlainTcp = flags.allowPlainTcp ?? false;
+  if (flags.websocket !== undefined) {
+    const text = flags.websocket === true ? DEFAULT_WEB_ADDRESS : flags.websocket;
+    const asked = webAddress(text);
+    const address = { ...asked, tlsCreds: asked.tlsCreds ?? flags.tlsCreds };
+    const door = await openNbdDoor(run.engine, address, { allowPlainTcp });
+    const server = new NbdServer(options);
+    server.open({ listener: door });
+    return { server, url: door.url(flags.exportName) };
+  }
+  const credentials = credentialsOf(run, flags, "server");
+  const address = addressOf(flags);
+  checkReach(address, { tls: credentials !== undefined, allowed: allowPlainTcp });
+  return { server: await NbdServer.start({ ...options, address, credentials }) };
+}
+
 function addressOf(flags: NbdFlags): SocketAddress {
   if (!isActivated()) {
     if (flags.socket !== undefined) return listenAddress({ type: "unix", path: flags.socket });
@@ -100,16 +125,11 @@ function addressOf(flags: NbdFlags): SocketAddress {
 
 async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
   const { engine } = run;
-  const credentials = credentialsOf(run, flags, "server");
-  const address = addressOf(flags);
-  checkReach(address, { tls: credentials !== undefined, allowed: flags.allowPlainTcp ?? false });
   const opened = await openExported(run, file, flags);
   let came = false;
   const over = deferred();
-  const server = await NbdServer.start({
+  const { server, url } = await listen(run, flags, {
     host: engine.graph.host,
-    address,
-    credentials,
     maxConnections: Number(flags.shared),
     onFault: (error) => run.note(`internal error: ${messageOf(error)}`),
     ...(flags.verbose ? { onMessage: run.note } : {}),
@@ -129,6 +149,7 @@ async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
       server.serve(backend, { name: exportName, description, writable, bitmaps: bitmap, allocationDepth }),
   );
   const pidfile = flags.pidFile === undefined ? undefined : takePidfile(flags.pidFile, loadNativeCalls());
+  if (url !== undefined) process.stdout.write(`${url}\n`);
   tellReady();
   const forget = onAbort(run.signal, () => over.resolve());
   if (!run.signal.aborted) await over.promise;

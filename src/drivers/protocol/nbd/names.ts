@@ -1,10 +1,11 @@
 /**
  * The names of NBD's client: URIs (`nbd://HOST:PORT/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, `nbds:` for TLS), the older
- * `nbd:HOST:PORT:exportname=NAME` and `nbd:unix:PATH`, and the options `host`, `port` and `path` that are older than `server`.
+ * `nbd:HOST:PORT:exportname=NAME` and `nbd:unix:PATH`, those of WebSockets (web-names.ts), and the options `host`, `port` and `path` that are older than `server`.
  * Source: the NBD URI specification; behaviour of QEMU 7.2, which knows neither `nbds:` nor `nbds+unix:`: they are libnbd's.
  */
 import { CommandError } from "../../../base/errors.ts";
 import type { ParsedName } from "../../../block/model/contract.ts";
+import { parseWebName, plainWebName } from "./web-names.ts";
 
 /** The port of NBD. */
 const NBD_PORT = "10809";
@@ -13,6 +14,7 @@ type Options = Record<string, string | Record<string, string>>;
 
 /** Reads a name. Throws CommandError in QEMU's words. */
 export function parseNbdName(name: string): ParsedName {
+  if (/^nbd\+wss?:/i.test(name)) return parseWebName(name);
   return { options: name.includes("://") ? parseUri(name) : parseLegacy(name) };
 }
 
@@ -106,6 +108,8 @@ export function plainNbdName(options: Readonly<Record<string, unknown>>): string
     typeof options[key] === "string" ? options[key] : undefined;
   const [path, host, port] = [text("server.path"), text("server.host"), text("server.port")];
   const exportName = text("export");
+  const url = text("server.url");
+  if (url !== undefined) return plainWebName(url, exportName);
   const scheme = options["tls"] === true ? "nbds" : "nbd";
   if (path !== undefined) {
     const start = exportName === undefined ? "" : `/${exportName}`;

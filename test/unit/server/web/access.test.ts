@@ -2,7 +2,12 @@
 import { describe, expect, it } from "vitest";
 import { makeToken, namesOf, refusalOf, type WebAccess } from "../../../../src/server/web/access.ts";
 
-const access: WebAccess = { token: "secret-token", hosts: new Set(namesOf("127.0.0.1", 8080)), origins: [] };
+const access: WebAccess = {
+  token: "secret-token",
+  hosts: new Set(namesOf("127.0.0.1", 8080)),
+  origins: [],
+  scheme: "http",
+};
 
 function refused(headers: Record<string, string>, target = "/qmp", who = access): number | undefined {
   return refusalOf({ method: "GET", target, header: (name) => headers[name] }, who);

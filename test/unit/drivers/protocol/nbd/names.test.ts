@@ -7,6 +7,7 @@ import {
 } from "../../../../../src/drivers/protocol/nbd/names.ts";
 
 const inet = (host: string, port = "10809") => ({ type: "inet", host, port });
+const web = (url: string) => ({ type: "websocket", url });
 const unix = (path: string) => ({ type: "unix", path });
 
 describe("a name", () => {
@@ -18,6 +19,8 @@ describe("a name", () => {
     ["nbds://user@host/x", { server: inet("host"), export: "x", tls: "on" }],
     ["nbd+unix:///x?socket=%2Fsrv%2Fs", { server: unix("/srv/s"), export: "x" }],
     ["nbds+unix://?socket=s", { server: unix("s"), tls: "on" }],
+    ["nbd+ws://h:1", { server: web("ws://h:1/nbd") }],
+    ["nbd+wss://[::1]:1/a%2Fb?token=t", { server: web("wss://[::1]:1/nbd?token=t"), export: "a/b" }],
     ["nbd:host:1", { server: inet("host", "1") }],
     ["nbd:[::1]:1:exportname=a:b", { server: inet("::1", "1"), export: "a:b" }],
     ["nbd:unix:/a:b:exportname=x", { server: unix("/a:b"), export: "x" }],
@@ -36,6 +39,9 @@ describe("a name", () => {
     "nbd://h/x?socket=s",
     "nbd://h:p/",
     "nbd://h/%zz",
+    "nbd+ws:///x",
+    "nbd+ws://user@h/x",
+    "nbd+wss://h/%zz",
   ])("%s is no URL", (name) => {
     expect(() => parseNbdName(name)).toThrow("No valid URL specified");
   });
@@ -72,4 +78,7 @@ it("the plain name says what was given", () => {
   expect(plainNbdName({ "server.host": "h", "server.port": "1" })).toBe("nbd://h:1");
   expect(plainNbdName({ "server.host": "h", "server.port": "1", export: "x" })).toBe("nbd://h:1/x");
   expect(plainNbdName({ "server.str": "fd" })).toBeUndefined();
+  // A token is nobody's who looks at names.
+  expect(plainNbdName({ "server.url": "wss://h:1/nbd?token=t", export: "x" })).toBe("nbd+wss://h:1/x");
+  expect(plainNbdName({ "server.url": "ws://h/websockify" })).toBeUndefined();
 });
