@@ -2,6 +2,7 @@
  * A disk for clients of HTTP: browsers that boot from it, `curl` that resumes. It is read only, and nobody writes to it meanwhile, so
  * that its entity tag stays true.
  */
+import { readAddress } from "../base/address.ts";
 import { asyncDispose } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import type { HttpOutgoing } from "../base/host.ts";
@@ -62,9 +63,11 @@ export async function serveHttp(node: Node, options: ServeHttpOptions): Promise<
   checkNodes({ node });
   options.signal?.throwIfAborted();
   const { graph } = node.engine;
-  const { host, port } = readAddress(options.address);
+  const address = readAddress(options.address);
+  if (address?.type !== "inet") throw refusal(`'${options.address}' is no address to listen on: HOST:PORT`);
+  const { host, port } = address;
   const { allowPlainTcp = false, name = "disk", origin } = options;
-  checkReach({ type: "inet", host, port }, { tls: false, allowed: allowPlainTcp });
+  checkReach(address, { tls: false, allowed: allowPlainTcp });
   const { httpServer } = graph.host;
   if (!httpServer)
     throw new BlockError({ code: "ENOTSUP", op: "serve-http", message: "there are no HTTP servers here" });
@@ -135,13 +138,6 @@ async function* pieces(
     await backend.pread(at, buffer);
     yield buffer;
   }
-}
-
-function readAddress(text: string): { host: string; port: number } {
-  const [, host, port] = /^(?:tcp:)?(.+):(\d{1,5})$/.exec(text) ?? [];
-  if (host === undefined || port === undefined || Number(port) > 65_535)
-    throw refusal(`'${text}' is no address to listen on: HOST:PORT`);
-  return { host: host.replace(/^\[(.*)\]$/, "$1"), port: Number(port) };
 }
 
 function refusal(message: string): BlockError {

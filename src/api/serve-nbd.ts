@@ -3,11 +3,12 @@
  *
  * Invariants: the server and its one export live and end together; who uses it when it is closed has their requests answered first.
  */
+import { readAddress } from "../base/address.ts";
 import { asyncDispose } from "../base/lease.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
 import type { Host, SocketAddress } from "../base/host.ts";
 import { exportsOf } from "../export/exports.ts";
-import { checkReach, listenAddress } from "../server/nbd/address.ts";
+import { checkReach } from "../server/nbd/address.ts";
 import { tlsCredentialsOf } from "../server/nbd/credentials.ts";
 import { NbdServer } from "../server/nbd/server.ts";
 import { bracketed, makeToken } from "../server/web/access.ts";
@@ -134,11 +135,13 @@ async function listen(
   const credentials =
     options.tlsCreds === undefined ? undefined : tlsCredentialsOf(engine, options.tlsCreds, "server");
   const tls = credentials !== undefined;
-  const web = /^ws:(.+):(\d{1,5})$/.exec(options.address);
+  const web = options.address.startsWith("ws:")
+    ? readAddress(options.address.slice("ws:".length))
+    : undefined;
   const more = { host, maxConnections, onClients };
-  if (web) {
-    const address = { host: web[1]!.replace(/^\[(.*)\]$/, "$1"), port: Number(web[2]) };
-    checkReach({ type: "inet", ...address }, { tls, allowed });
+  if (web?.type === "inet") {
+    const address = { host: web.host, port: web.port };
+    checkReach(web, { tls, allowed });
     const token = options.token ?? (await newToken(host));
     if (!/^[\w.~-]{16,}$/.test(token)) throw refusal("the token is none: 16 or more of A-Z a-z 0-9 . _ ~ -");
     const access = { token, anyName: allowed || tls, origins: options.origins ?? [], credentials };
@@ -147,7 +150,7 @@ async function listen(
     server.open({ listener: door });
     return { server, url: door.url(name) };
   }
-  const { address, urlOf } = readAddress(options.address, { name, tls });
+  const { address, urlOf } = placeOf(options.address, { name, tls });
   checkReach(address, { tls, allowed });
   const server = await NbdServer.start({ ...more, address, credentials });
   return { server, url: urlOf(server.address ?? address) };
@@ -163,25 +166,22 @@ function refusal(message: string): BlockError {
   return new BlockError({ code: "EINVAL", op: "serve-nbd", message });
 }
 
-function readAddress(
+function placeOf(
   text: string,
   { name, tls }: { name: string; tls: boolean },
 ): { address: SocketAddress; urlOf: (bound: SocketAddress) => string } {
   const scheme = tls ? "nbds" : "nbd";
   const path = encodeURIComponent(name);
-  if (text.startsWith("unix:")) {
-    const socket = text.slice("unix:".length);
-    const url = `${scheme}+unix:///${path}?socket=${encodeURIComponent(socket)}`;
-    return { address: listenAddress({ type: "unix", path: socket }), urlOf: () => url };
+  const address = readAddress(text);
+  if (!address) throw refusal(`'${text}' is no address to listen on: unix:PATH, HOST:PORT or ws:HOST:PORT`);
+  if (address.type === "unix") {
+    const url = `${scheme}+unix:///${path}?socket=${encodeURIComponent(address.path)}`;
+    return { address, urlOf: () => url };
   }
-  const [, host, port] = /^(?:tcp:)?(.+):(\d+)$/.exec(text) ?? [];
-  if (host === undefined || port === undefined)
-    throw refusal(`'${text}' is no address to listen on: unix:PATH, HOST:PORT or ws:HOST:PORT`);
-  const bare = host.replace(/^\[(.*)\]$/, "$1");
-  const shown = bracketed(bare);
+  const { host, port } = address;
   return {
-    address: listenAddress({ type: "inet", host: bare, port }),
+    address,
     // Of port 0 the one that the system chose.
-    urlOf: (bound) => `${scheme}://${shown}:${bound.type === "inet" ? bound.port : port}/${path}`,
+    urlOf: (bound) => `${scheme}://${bracketed(host)}:${bound.type === "inet" ? bound.port : port}/${path}`,
   };
 }

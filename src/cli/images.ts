@@ -14,7 +14,7 @@ import { type Opener, readName } from "./names.ts";
 import { nodeSpec } from "./node-spec.ts";
 import type { CacheMode } from "./options/engine.ts";
 import { readOptionWords } from "./options/words.ts";
-import { Refusal, told } from "./refusal.ts";
+import { Refusal, notOpened } from "./refusal.ts";
 import { printableMessage } from "./printable.ts";
 
 /** How an image is opened. */
@@ -79,7 +79,7 @@ export async function openImage(verb: Opener, name: string, options: ImageOption
     return await openBare(verb, name, options);
   } catch (error) {
     if (verb.signal.aborted || error instanceof Refusal) throw error;
-    throw new Refusal(`Could not open '${name}': ${told(error)}`);
+    throw new Refusal(notOpened(name, error));
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { detailOf, messageOf } from "../base/errors.ts";
 import type { Errno } from "../base/errno.ts";
+import { hasProtocol } from "../block/model/gate.ts";
 import { programName } from "./program.ts";
 
 /** A refusal with its own lines and exit status. */
@@ -41,4 +42,11 @@ function advice(error: unknown): string | undefined {
   const removable = detailOf(error, "removable");
   if (removable !== undefined) return `You can force-remove ${removable} with ${programName()} check -r all`;
   return detailOf(error, "hint");
+}
+
+/** Why an image can't be opened. As from QEMU a file is named twice, by who opens it and by its driver; a URL is named once. */
+export function notOpened(name: string, error: unknown): string {
+  const words = told(error);
+  const prefix = `Could not open '${name}': `;
+  return hasProtocol(name) && words.startsWith(prefix) ? words : `${prefix}${words}`;
 }

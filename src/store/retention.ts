@@ -2,6 +2,7 @@
  * Which backups stay: the newest of each of the last N hours, days, weeks … that have one. Times are UTC; weeks begin on Monday
  * (ISO 8601).
  */
+import { blockError } from "../base/errors.ts";
 import type { Backup } from "./description.ts";
 
 /** How many of each kind stay; absent: none for that reason. */
@@ -26,9 +27,32 @@ const periods: Readonly<Record<Exclude<keyof Keep, "last">, (time: string) => st
   yearly: (time) => time.slice(0, 4),
 };
 
+/** What stays of all backups, with the reasons for it, and what goes. */
+export interface Division<B extends Backup> {
+  readonly stays: ReadonlySet<B>;
+  readonly kept: readonly { readonly backup: B; readonly why: readonly string[] }[];
+  readonly removed: readonly B[];
+}
+
+/** Divides all backups by what is to be kept; all stay where nothing is said. Throws EINVAL where none would, but for a look. */
+export function divide<B extends Backup>(
+  all: readonly B[],
+  keep: Keep | undefined,
+  { dryRun }: { dryRun: boolean },
+): Division<B> {
+  const found = keep ? kept(all, keep) : new Map<B, string[]>(all.map((backup) => [backup, []]));
+  if (!dryRun && all.length > 0 && found.size === 0)
+    throw blockError("EINVAL", "prune", "that would remove every backup");
+  return {
+    stays: new Set(found.keys()),
+    kept: [...found].map(([backup, why]) => ({ backup, why })),
+    removed: all.filter((backup) => !found.has(backup)),
+  };
+}
+
 /** The backups that stay, of each disk by itself; why, in the words of the options. */
-export function kept(backups: readonly Backup[], keep: Keep): Map<Backup, string[]> {
-  const found = new Map<Backup, string[]>();
+export function kept<B extends Backup>(backups: readonly B[], keep: Keep): Map<B, string[]> {
+  const found = new Map<B, string[]>();
   for (const name of new Set(backups.map((backup) => backup.name))) {
     const newestFirst = backups
       .filter((backup) => backup.name === name)
@@ -46,7 +70,7 @@ function byTime(a: Backup, b: Backup): number {
   return a.time < b.time ? -1 : 1;
 }
 
-function newestOfEach(newestFirst: readonly Backup[], periodOf: (time: string) => string): Backup[] {
+function newestOfEach<B extends Backup>(newestFirst: readonly B[], periodOf: (time: string) => string): B[] {
   const seen = new Set<string>();
   return newestFirst.filter(({ time }) => {
     const period = periodOf(time);

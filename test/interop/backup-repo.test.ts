@@ -234,7 +234,7 @@ describe.each([
   });
 
   it.each([
-    ["backup list", "--repo is required: a directory, or chain:DIRECTORY"],
+    ["backup list", "--repo is required: a directory, s3://BUCKET/KEY, or chain:DIRECTORY"],
     ["backup list --repo REPO", "Could not open repository 'repo': "],
     ["backup restore --repo REPO latest out.raw", "Could not open repository 'repo': "],
     ["backup create --repo REPO missing.qcow2", "Could not open 'missing.qcow2': "],

@@ -5,6 +5,7 @@
  * Answers are not checked against the schema (a newer daemon may say more). No event is lost silently: a reader that is too slow is
  * told so. Source: QEMU's QMP specification.
  */
+import { readAddress } from "../../base/address.ts";
 import { asyncDispose } from "../../base/lease.ts";
 import { CommandError, blockError, type QmpErrorClass } from "../../base/errors.ts";
 import type { HostConnection, HostSockets } from "../../base/host.ts";
@@ -22,7 +23,6 @@ import {
   type ReturnOf,
   type EventDataOf,
 } from "../../wire/qapi/index.ts";
-import { socketAddress } from "./address.ts";
 import { limits } from "../../base/limits.ts";
 
 /** An event as a client sees it; `microseconds` is the sender's wall clock, since 1970. */
@@ -111,7 +111,12 @@ async function opened(
   sockets: HostSockets | undefined,
   signal: AbortSignal | undefined,
 ): Promise<HostConnection> {
-  const where = socketAddress(address);
+  // Without a word before it an address might be a path that was meant as one.
+  const where = /^(?:unix|tcp):/.test(address) ? readAddress(address) : undefined;
+  if (!where) {
+    const message = `'${address}' is no address of a socket: unix:PATH or tcp:HOST:PORT`;
+    throw blockError("EINVAL", "connect", message);
+  }
   if (!sockets) throw blockError("ENOTSUP", "connect", `no sockets here for '${address}': give a connection`);
   const connecting = sockets.connect(where);
   return abortable(connecting, signal).catch((error: unknown) => {

@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { BlockError, CommandError, detailOf } from "../../../src/base/errors.ts";
-import { Refusal, told } from "../../../src/cli/refusal.ts";
+import { Refusal, notOpened, told } from "../../../src/cli/refusal.ts";
 import { validate } from "../../../src/wire/qapi/index.ts";
 
 const hint = "Is another process using the image [a.qcow2]?";
@@ -41,5 +41,23 @@ describe("the path of a parameter too many", () => {
       caught = error;
     }
     expect(detailOf(caught, "unexpected")).toBe("file.sise");
+  });
+});
+
+describe("an image that can't be opened", () => {
+  const failure = (name: string): BlockError =>
+    new BlockError({ code: "ENOENT", op: "open", message: `Could not open '${name}': it is gone` });
+
+  it.each(["http://h/a", "s3://b/k", "oci://h/a:b"])("%s is named once", (name) => {
+    expect(notOpened(name, failure(name))).toBe(`Could not open '${name}': it is gone`);
+  });
+
+  it("is named twice where it is a file, as QEMU does", () => {
+    expect(notOpened("a", failure("a"))).toBe("Could not open 'a': Could not open 'a': it is gone");
+  });
+
+  it("is named beside another that failed", () => {
+    const words = notOpened("http://h/a", failure("http://h/base"));
+    expect(words).toBe("Could not open 'http://h/a': Could not open 'http://h/base': it is gone");
   });
 });

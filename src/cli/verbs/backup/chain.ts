@@ -32,7 +32,7 @@ import {
   parseDescription,
 } from "../../../store/description.ts";
 import { Holder, livingHolders } from "../../../store/holders.ts";
-import { type Keep, kept } from "../../../store/retention.ts";
+import { type Keep, divide } from "../../../store/retention.ts";
 import { newName, type StoreTools, isoTime } from "../../../store/tools.ts";
 import { CHUNK_BYTES } from "../../../store/tree.ts";
 import type { Verdict } from "../../../store/verify.ts";
@@ -174,21 +174,17 @@ class ChainPlace implements BackupPlace {
         "others are at work in the repository; try again when they are done",
       );
     const all = await this.backups();
-    const stays = keep ? kept(all, keep) : new Map<Backup, string[]>(all.map((backup) => [backup, []]));
-    const removed = all.filter((backup) => !stays.has(backup));
-    const why = [...stays].map(([backup, reasons]) => ({ backup, why: reasons }));
-    if (dryRun) return { kept: why, removed, freedBytes: 0, isWaiting: false };
-    if (all.length > 0 && stays.size === 0)
-      throw blockError("EINVAL", "prune", "that would remove every backup");
+    const { stays, kept, removed } = divide(all, keep, { dryRun });
+    if (dryRun) return { kept, removed, freedBytes: 0, isWaiting: false };
     const before = await this.#bytes();
     for (const backup of all) if (stays.has(backup)) await this.#standAlone(all, backup, stays);
     for (const { id } of removed) await this.#objects.remove(descriptionName(id));
-    await this.#sweep(new Set([...stays.keys()].map(({ id }) => id)));
-    return { kept: why, removed, freedBytes: Math.max(0, before - (await this.#bytes())), isWaiting: false };
+    await this.#sweep(new Set([...stays].map(({ id }) => id)));
+    return { kept, removed, freedBytes: Math.max(0, before - (await this.#bytes())), isWaiting: false };
   }
 
   /** Lays a backup over the next one below it that stays, or over none, where what it lies over goes. */
-  async #standAlone(all: readonly Link[], backup: Link, stays: ReadonlyMap<Backup, unknown>): Promise<void> {
+  async #standAlone(all: readonly Link[], backup: Link, stays: ReadonlySet<Backup>): Promise<void> {
     const parent = all.find(({ id }) => id === backup.parent);
     if (!parent || stays.has(parent)) return;
     let below: Link | undefined = parent;

@@ -5,7 +5,6 @@ import { type BackupSource, createBackup, restoreBackup } from "../../../api/bac
 import { custom } from "../../../api/builders.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import { closing, failed, asyncDispose } from "../../../base/lease.ts";
-import { blockError } from "../../../base/errors.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";
 import type { Node } from "../../../node.ts";
@@ -13,7 +12,7 @@ import type { Backup } from "../../../store/description.ts";
 import { Holder } from "../../../store/holders.ts";
 import { BackupReader } from "../../../store/reader.ts";
 import { Repository } from "../../../store/repository.ts";
-import { type Keep, kept } from "../../../store/retention.ts";
+import { type Keep, divide } from "../../../store/retention.ts";
 import { newName } from "../../../store/tools.ts";
 import { sweep } from "../../../store/sweep.ts";
 import { type Verdict, verify } from "../../../store/verify.ts";
@@ -99,15 +98,11 @@ class ChunkPlace implements BackupPlace {
 
   async prune(keep: Keep | undefined, { dryRun }: { dryRun: boolean }): Promise<Pruned> {
     const all = await this.#repository.backups();
-    const stays = keep ? kept(all, keep) : new Map(all.map((backup) => [backup, []]));
-    const removed = all.filter((backup) => !stays.has(backup));
-    const why = [...stays].map(([backup, reasons]) => ({ backup, why: reasons }));
-    if (dryRun) return { kept: why, removed, freedBytes: 0, isWaiting: false };
-    if (all.length > 0 && stays.size === 0)
-      throw blockError("EINVAL", "prune", "that would remove every backup");
+    const { kept, removed } = divide(all, keep, { dryRun });
+    if (dryRun) return { kept, removed, freedBytes: 0, isWaiting: false };
     for (const backup of removed) await this.#repository.forget(backup);
     const { removedBytes, waitingPacks } = await sweep(this.#repository);
     await this.#objects.sweep();
-    return { kept: why, removed, freedBytes: removedBytes, isWaiting: waitingPacks > 0 };
+    return { kept, removed, freedBytes: removedBytes, isWaiting: waitingPacks > 0 };
   }
 }

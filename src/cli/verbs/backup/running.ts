@@ -14,11 +14,13 @@ import { join } from "node:path";
 import { mapExtents } from "../../../api/map.ts";
 import { createImageIn } from "../../../api/open.ts";
 import { bitmapSince, type BitmapState, markOf, marksOf } from "../../../api/turn-bitmap.ts";
+import { readAddress } from "../../../base/address.ts";
 import { messageOf } from "../../../base/errors.ts";
 import type { ByteRange } from "../../../base/ranges.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { type CreateImageSpec, type Node, QmpClient } from "../../../node.ts";
 import type { Backup } from "../../../store/description.ts";
+import type { TypeOf } from "../../../wire/qapi/index.ts";
 import { openDescribed } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
@@ -86,7 +88,7 @@ class Fleecing {
   readonly #client: QmpClient;
   readonly #wanted: RunningDisks;
   readonly #tag = `${PREFIX}${process.pid}-${randomBytes(2).toString("hex")}`;
-  readonly #server: NbdAddress | undefined;
+  readonly #server: TypeOf<"SocketAddress"> | undefined;
   /** As of when the disks are. */
   #time = "";
   #folder = "";
@@ -98,7 +100,7 @@ class Fleecing {
     this.#client = init.client;
     this.#wanted = init.disks;
     const { nbd } = init.disks;
-    this.#server = nbd === undefined ? undefined : readAddress(nbd);
+    this.#server = nbd === undefined ? undefined : serverAt(nbd);
   }
 
   async run(): Promise<Backup[]> {
@@ -380,19 +382,11 @@ class Fleecing {
   }
 }
 
-interface NbdAddress {
-  readonly type: "unix" | "inet";
-  readonly path?: string;
-  readonly host?: string;
-  readonly port?: string;
-}
-
-function readAddress(text: string): NbdAddress {
-  if (text.startsWith("unix:")) return { type: "unix", path: text.slice("unix:".length) };
-  const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
-  if (host === undefined || port === undefined)
-    throw new Refusal(`'${text}' is no address: unix:PATH or HOST:PORT`);
-  return { type: "inet", host, port };
+/** An address as QAPI has it. */
+function serverAt(text: string): TypeOf<"SocketAddress"> {
+  const address = readAddress(text);
+  if (!address) throw new Refusal(`'${text}' is no address: unix:PATH or HOST:PORT`);
+  return address.type === "inet" ? { ...address, port: String(address.port) } : address;
 }
 
 /** What a disk by its dirty bitmap shows as no data has changed. */

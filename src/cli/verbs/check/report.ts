@@ -3,7 +3,7 @@ import { stringifyJson } from "../../../wire/qapi/index.ts";
 import type { CheckReport } from "../../../api/check.ts";
 import { BlockError, CommandError, errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
-import { told } from "../../refusal.ts";
+import { told, notOpened } from "../../refusal.ts";
 import { twoDigits } from "../../options/sizes.ts";
 
 const FAILED = 1;
@@ -22,7 +22,7 @@ export function exitStatus({ checkErrors, corruptions, leaks }: CheckReport): nu
 export function checkRefusal(error: unknown, file: string): { words: string[]; status: number } | undefined {
   if (!(error instanceof BlockError || error instanceof CommandError)) return undefined;
   if (!(error instanceof BlockError) || error.op !== "check")
-    return { words: [`Could not open '${file}': ${told(error)}`], status: FAILED };
+    return { words: [notOpened(file, error)], status: FAILED };
   const code = errnoOf(error);
   if (code === "ENOTSUP") return { words: ["This image format does not support checks"], status: NO_CHECK };
   const reason = error.message === strerror(code) ? [] : [`ERROR ${told(error)}`];

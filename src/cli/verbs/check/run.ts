@@ -9,7 +9,7 @@ import type { CheckReport, OpenSpec } from "../../../node.ts";
 import { checkRefusal, exitStatus, humanReport, jsonReport } from "./report.ts";
 import { describeImage } from "../../images.ts";
 import { cacheMode } from "../../options/engine.ts";
-import { checkOutput, Refusal, told } from "../../refusal.ts";
+import { checkOutput, Refusal, notOpened } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
@@ -56,7 +56,7 @@ async function opening(file: string, body: () => Promise<NodeSpec>): Promise<Nod
     return await body();
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    throw new Refusal(`Could not open '${file}': ${told(error)}`);
+    throw new Refusal(notOpened(file, error));
   }
 }
 

@@ -10,7 +10,7 @@ import { type FoundFormat, probeFormat } from "../../../block/graph/probe.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import { imageText } from "../../image-text.ts";
 import { openImage } from "../../images.ts";
-import { checkOutput, Refusal, told } from "../../refusal.ts";
+import { checkOutput, Refusal, notOpened } from "../../refusal.ts";
 import { misuse } from "../../usage.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
@@ -116,7 +116,7 @@ async function openBelow(
     return await openNodeIn(engine, spec as unknown as OpenSpec, { signal, metadataOnly: true });
   } catch (error) {
     if (signal.aborted) throw error;
-    throw new Refusal(`Could not open '${below}': ${told(error)}`);
+    throw new Refusal(notOpened(below, error));
   }
 }
 

@@ -3,7 +3,7 @@
  * node. Source: RFC 9110; QAPI BlockdevOptionsCurlHttp for the options that it shares with QEMU's curl driver.
  */
 import { strerror } from "../../../base/errno.ts";
-import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
+import { type BlockError, blockError } from "../../../base/errors.ts";
 import { SECTOR_SIZE, limits } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import type {
@@ -19,7 +19,7 @@ import { Attempts } from "./attempts.ts";
 import { Clusters } from "./clusters.ts";
 import { HttpDriver, readOnlyError } from "./driver.ts";
 import { loadManifest } from "./manifest.ts";
-import { type HttpOptions, httpOptions } from "./options.ts";
+import { type HttpOptions, httpOptions, openFailed } from "./options.ts";
 import { HTTP_CLUSTER_BYTES } from "./sizes.ts";
 import { Pace } from "./pace.ts";
 import { PartSource } from "./part-source.ts";
@@ -91,9 +91,7 @@ async function openSource(opening: Opening): Promise<Opened> {
     if (options.partBytes !== undefined) return openParts(opening, options.partBytes);
     return await openRanges(opening);
   } catch (error) {
-    if (errnoOf(error) === "EINVAL") throw error;
-    const message = `Could not open '${options.url}': ${messageOf(error)}`;
-    throw new BlockError({ code: errnoOf(error), op: "open", message, cause: error });
+    return openFailed(options.url, error, opening.context.node.name);
   }
 }
 

@@ -2,6 +2,7 @@
  * The options of the http driver, read and checked. Names that QEMU's curl driver has mean the same here. Source: QAPI
  * BlockdevOptionsCurlHttp; the rest is ours.
  */
+import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import type { HostHttp } from "../../../base/host.ts";
 import { withoutPassword } from "../../../base/names.ts";
 import { KiB, MiB, limits } from "../../../base/limits.ts";
@@ -131,4 +132,19 @@ export function httpOptions(
     partBytes,
     manifest: spec["manifest"] instanceof Uint8Array ? spec["manifest"] : stringOption(spec, "manifest"),
   };
+}
+
+/** Ends an open that failed with `Could not open 'URL': …`, the URL named once; a refused option goes on in its own words. */
+export function openFailed(url: string, error: unknown, node: string): never {
+  const code = errnoOf(error);
+  if (code === "EINVAL") throw error;
+  const words = messageOf(error);
+  const reason = words.startsWith(`${url}: `) ? words.slice(url.length + 2) : words;
+  throw new BlockError({
+    code,
+    op: "open",
+    node,
+    message: `Could not open '${url}': ${reason}`,
+    cause: error,
+  });
 }

@@ -163,6 +163,7 @@ describe("faults", () => {
     const error = await failure(open());
     expect(error.code).toBe(code);
     expect(error.message).toMatch(/^Could not open 'http/);
+    expect(error.message.split(server.url)).toHaveLength(2);
   });
 
   test("what passes is retried and not noticed", async () => {

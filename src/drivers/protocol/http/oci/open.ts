@@ -5,13 +5,13 @@
  * Invariant: whether a layer is an archive or the disk itself is said by its type in the manifest, and by nothing in its content.
  */
 import { strerror } from "../../../../base/errno.ts";
-import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
+import { BlockError, blockError } from "../../../../base/errors.ts";
 import { KiB, limits } from "../../../../base/limits.ts";
 import type { BlockDriver, ContentVersion, NodeSpec, OpenContext } from "../../../../block/model/contract.ts";
 import { type Attempt, Attempts } from "../attempts.ts";
 import { Clusters } from "../clusters.ts";
 import { HttpDriver } from "../driver.ts";
-import type { HttpOptions } from "../options.ts";
+import { type HttpOptions, openFailed } from "../options.ts";
 import { Pace } from "../pace.ts";
 import { RangeSource, type Source, type SourceFacts, type Wanted } from "../range-source.ts";
 import { cachedDisk } from "./cache.ts";
@@ -53,9 +53,7 @@ export async function openOci(context: OpenContext, spec: NodeSpec): Promise<Blo
     return await openLayers(opening);
   } catch (error) {
     closeAll(opening);
-    if (errnoOf(error) === "EINVAL") throw error;
-    const message = `Could not open '${options.url}': ${messageOf(error)}`;
-    throw new BlockError({ code: errnoOf(error), op: "open", node: node.name, message, cause: error });
+    return openFailed(options.url, error, node.name);
   }
 }
 

@@ -4,13 +4,13 @@
  * Invariant: which of the two it is, is said by the object's type alone (format.ts).
  */
 import { strerror } from "../../../../base/errno.ts";
-import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
+import { blockError } from "../../../../base/errors.ts";
 import { KiB, limits } from "../../../../base/limits.ts";
 import type { BlockDriver, NodeSpec, OpenContext } from "../../../../block/model/contract.ts";
 import { Attempts } from "../attempts.ts";
 import { Clusters } from "../clusters.ts";
 import { HttpDriver } from "../driver.ts";
-import type { HttpOptions } from "../options.ts";
+import { type HttpOptions, openFailed } from "../options.ts";
 import { Pace } from "../pace.ts";
 import { RangeSource } from "../range-source.ts";
 import { ChunkDriver } from "./chunk-driver.ts";
@@ -33,9 +33,7 @@ export async function openS3(context: OpenContext, spec: NodeSpec): Promise<Bloc
     return await openIn(store, context, options);
   } catch (error) {
     store.close();
-    if (errnoOf(error) === "EINVAL") throw error;
-    const message = `Could not open '${options.url}': ${messageOf(error)}`;
-    throw new BlockError({ code: errnoOf(error), op: "open", node: node.name, message, cause: error });
+    return openFailed(options.url, error, node.name);
   }
 }
 
