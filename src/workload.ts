@@ -22,6 +22,7 @@ export { type Difference, type GateOptions, type Verdict, gate } from "./workloa
 export type { RatioInterval } from "./workload/stats/bootstrap.ts";
 export { workloadSchema } from "./workload/model/workload-schema.ts";
 export type { Schema } from "./workload/model/schema.ts";
+export type { JobJson, JobPlan, JobPolicy } from "./workload/model/job.ts";
 export type { LocalityJson, SizesJson, WorkerJson, WorkloadJson } from "./workload/model/json.ts";
 export {
   type Ignored,
@@ -38,6 +39,7 @@ export type { RecordingBytes };
 export type { FioOutside } from "./workload/fio/file.ts";
 export type {
   Digests,
+  JobResult,
   Resources,
   ResultDocument,
   ResultError,

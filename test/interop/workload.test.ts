@@ -180,6 +180,29 @@ it("a document that can't be written goes to stdout", () => {
   expect((JSON.parse(stdout) as ResultDocument).status).toBe("done");
 });
 
+it("jobs over images: a stream, a commit and a mirror into a file, which holds no data", () => {
+  const image = (...words: string[]): unknown =>
+    JSON.parse(runVerb(["info", "--output=json", ...words], { cwd: folder }).stdout);
+  const job = (name: string, type: string, target?: string): string =>
+    file(
+      `${name}.json`,
+      JSON.stringify({ workers: [{ name: "job", job: { type, ...(target ? { target } : {}) } }] }),
+    );
+  runVerb(["create", "-q", "-f", "qcow2", "base.qcow2", "1M"], { cwd: folder });
+  expect(run(json, "--target", "base.qcow2").status).toBe(0);
+  runVerb(["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2"], { cwd: folder });
+  const before = run(job("commit", "commit"), "--target", "top.qcow2");
+  expect(before).toMatchObject({ status: 0, document: { workers: [{ job: { status: "completed" } }] } });
+  const words = [job("mirror", "mirror", "copy.img"), "--target", "base.qcow2"];
+  expect(run(...words)).toMatchObject({ status: 0, document: { errors: [] } });
+  expect(spawnSync("qemu-img", ["compare", "base.qcow2", "copy.img"], { cwd: folder }).status).toBe(0);
+  const refused = run(...words);
+  expect(refused).toMatchObject({ status: 2, document: { errors: [{ code: "INPUT" }] } });
+  expect(refused.document.errors[0]!.message).toContain("'copy.img' holds data");
+  expect(run(job("stream", "stream"), "--target", "top.qcow2").status).toBe(0);
+  expect(image("top.qcow2")).not.toHaveProperty("backing-filename");
+});
+
 it("verify compares, record writes fio's iolog, replay sends it again", () => {
   const verified = JSON.parse(workload("verify", json, "--device", "ssd").stdout) as ResultDocument;
   expect(verified).toMatchObject({ status: "done", verified: { corrupt: 0 } });

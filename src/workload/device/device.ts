@@ -21,6 +21,8 @@ export interface DeviceRequest {
 export interface Ending {
   readonly atNs: number;
   readonly errno?: Errno;
+  /** The power is cut while it is under way. */
+  readonly cutsPower: boolean;
 }
 
 /** What came to a device. */
@@ -78,7 +80,8 @@ export class ModelDevice {
     if (errno !== undefined) this.#counts.errors += 1;
     const atNs = this.#finish(request, this.#begin(nowNs), errno !== undefined);
     this.#queue.push(atNs);
-    return errno === undefined ? { atNs } : { atNs, errno };
+    const cutsPower = this.model.faults.some(({ kind, nth }) => kind === "power-cut" && nth === this.#seen);
+    return { atNs, cutsPower, ...(errno === undefined ? {} : { errno }) };
   }
 
   /** When there is room in the queue and nothing stalls. */

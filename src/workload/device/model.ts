@@ -9,7 +9,7 @@
  *   cache           writes end once they are in it; it empties at its own speed, and a flush waits until it is empty
  *   cliff           after so many bytes were written, writes go at another speed
  *   zones           parts of the disk in which a share of the requests fails
- *   faults          by schedule: stall (nothing begins), slow (latencies times a factor), error
+ *   faults          by schedule: stall (nothing begins), slow (latencies times a factor), error, power-cut
  */
 import { type Errno, isErrno } from "../../base/errno.ts";
 import { type Operation, WorkloadError, operations } from "../model/plan.ts";
@@ -41,7 +41,7 @@ export interface DeviceJson {
     operations?: readonly Operation[];
   }[];
   faults?: readonly {
-    kind: "stall" | "slow" | "error";
+    kind: "stall" | "slow" | "error" | "power-cut";
     at?: Time;
     every?: Time;
     for?: Time;
@@ -63,7 +63,7 @@ export interface Zone {
 
 /** Something that happens by schedule. */
 export interface Fault {
-  readonly kind: "stall" | "slow" | "error";
+  readonly kind: "stall" | "slow" | "error" | "power-cut";
   readonly atNs: number;
   /** 0: once. */
   readonly everyNs: number;
@@ -136,11 +136,35 @@ function readFaults(faults: DeviceJson["faults"] = []): Fault[] {
       errno: errnoOfModel(fault.errno, what),
       operations: fault.operations ? new Set(fault.operations) : all,
     };
-    if (read.nth === 0 && read.forNs === 0) throw new WorkloadError(`${what}: 'for' or 'nth' is missing`);
-    if (read.everyNs > 0 && read.forNs >= read.everyNs)
-      throw new WorkloadError(`${what}: it lasts longer than until the next`);
+    checkFault(read, what);
     return read;
   });
+}
+
+function checkFault({ kind, atNs, everyNs, forNs, nth }: Fault, what: string): void {
+  if (kind === "power-cut") {
+    if (nth + atNs + everyNs === 0) throw new WorkloadError(`${what}: 'at', 'every' or 'nth' is missing`);
+    return;
+  }
+  if (nth === 0 && forNs === 0) throw new WorkloadError(`${what}: 'for' or 'nth' is missing`);
+  if (everyNs > 0 && forNs >= everyNs)
+    throw new WorkloadError(`${what}: it lasts longer than until the next`);
+}
+
+/** Whether the power of such a device is ever cut. */
+export function losesPower({ faults }: DeviceModel): boolean {
+  return faults.some(({ kind }) => kind === "power-cut");
+}
+
+/** When the power is cut next, after a time; undefined: never by the clock. */
+export function nextPowerCut({ faults }: DeviceModel, afterNs: number): number | undefined {
+  const times = faults.flatMap(({ kind, nth, atNs, everyNs }) => {
+    if (kind !== "power-cut" || nth > 0) return [];
+    const first = atNs || everyNs;
+    if (first > afterNs) return [first];
+    return everyNs === 0 ? [] : [first + (Math.floor((afterNs - first) / everyNs) + 1) * everyNs];
+  });
+  return times.length === 0 ? undefined : Math.min(...times);
 }
 
 function readSpeeds({

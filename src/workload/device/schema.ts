@@ -97,7 +97,7 @@ export const deviceSchema: Schema = {
         type: "object",
         required: ["kind"],
         properties: {
-          kind: { type: "string", enum: ["stall", "slow", "error"] },
+          kind: { type: "string", enum: ["stall", "slow", "error", "power-cut"] },
           at: time,
           every: time,
           for: time,

@@ -16,6 +16,7 @@ import {
   oneSize,
   operations,
 } from "./plan.ts";
+import { type JobJson, type JobPlan, readJob } from "./job.ts";
 import { checkAgainst } from "./schema.ts";
 import { bytesOf, timeOf } from "./units.ts";
 import { workloadSchema } from "./workload-schema.ts";
@@ -67,6 +68,7 @@ export interface WorkerJson {
   data?: { compress?: number; duplicates?: number; zeroes?: number; block?: Size; pool?: number };
   onError?: "stop" | "continue";
   expect?: readonly string[];
+  job?: JobJson;
 }
 
 /** A workload file. */
@@ -137,7 +139,8 @@ function readLocality(value: LocalityJson, step: number): Locality {
   return { ...plain, randomPercent, spread: readSpread(value) };
 }
 
-function readMix(mix: WorkerJson["mix"], what: string): Record<Operation, number> {
+function readMix({ mix, job }: WorkerJson, what: string): Record<Operation, number> {
+  if (job) return { read: 0, write: 0, zero: 0, discard: 0, flush: 0 };
   const given = typeof mix === "string" ? { [mix]: 1 } : (mix ?? { read: 1 });
   const whole = { read: 0, write: 0, zero: 0, discard: 0, flush: 0, ...given };
   if (!operations.some((operation) => whole[operation] > 0))
@@ -216,7 +219,7 @@ function readWorker(worker: WorkerJson, what: string): Omit<WorkerPlan, "name" |
   const align = worker.align === undefined ? smallest : bytesOf(worker.align, `${what}.align`);
   return {
     startDelayNs: time("startDelay"),
-    mix: readMix(worker.mix, what),
+    mix: readMix(worker, what),
     rewrites: false,
     fuaPercent: worker.fua ?? 0,
     flushEvery: worker.flushEvery ?? 0,
@@ -234,7 +237,15 @@ function readWorker(worker: WorkerJson, what: string): Omit<WorkerPlan, "name" |
     onError: worker.onError ?? "stop",
     expected: readErrors(worker.expect, what),
     endsAll: false,
+    ...(worker.job ? { job: readJobOf(worker.job, `${what}.job`) } : {}),
   };
+}
+
+function readJobOf(job: JobJson, what: string): JobPlan {
+  return readJob(job, {
+    bytes: (value) => bytesOf(value, `${what}.speed`),
+    time: (value) => timeOf(value, `${what}.resumeAfter`),
+  });
 }
 
 interface Group {

@@ -4,6 +4,7 @@
  */
 import type { Errno } from "../../base/errno.ts";
 import type { Spread } from "../random/places.ts";
+import type { JobPlan } from "./job.ts";
 
 /** What a request does. */
 export type Operation = "read" | "write" | "zero" | "discard" | "flush";
@@ -114,6 +115,8 @@ export interface WorkerPlan {
   readonly expected: readonly Errno[];
   /** When it ends, so do all that have begun. */
   readonly endsAll: boolean;
+  /** A block job over the disk, in the place of requests. */
+  readonly job?: JobPlan;
   /** Requests that were recorded, in the place of drawn ones: read anew at each call. */
   readonly trace?: () => Iterable<TraceEntry>;
 }

@@ -1,5 +1,6 @@
 /** The schema of a workload file; see schema.ts for what reads it and docs/BENCHMARKING.md for what the members mean. */
 import { deviceSchema } from "../device/schema.ts";
+import { jobSchema } from "./job-schema.ts";
 import type { Schema } from "./schema.ts";
 
 const percent: Schema = { type: "number", minimum: 0, maximum: 100 };
@@ -125,6 +126,7 @@ const worker: Schema = {
     },
     onError: { type: "string", enum: ["stop", "continue"] },
     expect: { type: "array", items: { type: "string", pattern: "^E[A-Z]+$" } },
+    job: jobSchema({ size, time }),
   },
 };
 

@@ -4,6 +4,7 @@
  */
 import type { DeviceCounts } from "../device/device.ts";
 import type { DeviceJson } from "../device/model.ts";
+import type { JobJson } from "../model/job.ts";
 import type { Ignored, Operation } from "../model/plan.ts";
 import type { RatioInterval } from "../stats/bootstrap.ts";
 import type { SteadyState } from "../stats/steady.ts";
@@ -34,6 +35,19 @@ export interface Digests {
   readonly disk: string | null;
 }
 
+/** What became of a job. */
+export interface JobResult {
+  readonly type: JobJson["type"];
+  readonly status: "completed" | "cancelled" | "failed";
+  readonly error?: string;
+  /** How far it came, of what there was to do, bytes. */
+  readonly offset: number;
+  readonly length: number;
+  readonly ioStatus: string;
+  /** How many errors it told of (BLOCK_JOB_ERROR). */
+  readonly errors: number;
+}
+
 /** A worker's part of a result. */
 export interface WorkerResult {
   readonly name: string;
@@ -44,6 +58,8 @@ export interface WorkerResult {
   readonly endsByTime: boolean;
   readonly digest: { readonly requests: string; readonly data: string };
   readonly operations: Partial<Record<Operation, OperationResult>>;
+  /** Of a worker that is a job. */
+  readonly job?: JobResult;
 }
 
 /** What a run took beside time: exact on the virtual clock. */
@@ -70,6 +86,8 @@ export interface ResultDocument {
   readonly deviceModel: DeviceJson | null;
   readonly target: TargetResult | null;
   readonly elapsedNs: number;
+  /** How often the power was cut, where the model cuts it. */
+  readonly powerCuts?: number;
   /** What a run that was to be verified found. */
   readonly verified?: Verified;
   /** Of several runs: how long each took, ns. */

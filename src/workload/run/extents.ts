@@ -7,7 +7,8 @@ const DEFAULT_BYTES = 2 ** 30;
 
 /** How long a disk must be, bytes. */
 export function neededBytes(workers: readonly WorkerPlan[]): number {
-  const ends = workers.map(({ region, until }) => {
+  const ends = workers.map(({ region, until, job }) => {
+    if (job) return 0;
     const bytes = region.bytes ?? until.bytes;
     return bytes === undefined ? 0 : region.offset + bytes;
   });

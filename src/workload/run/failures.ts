@@ -18,7 +18,7 @@ export class Failures {
   /** Counts one. */
   add(failure: Failure, isFatal: boolean): void {
     this.#isFatal ||= isFatal;
-    const key = `${failure.worker}\n${failure.operation}\n${failure.errno}`;
+    const key = `${failure.worker}\n${failure.operation ?? "job"}\n${failure.errno}`;
     const known = this.#first.get(key);
     if (known) known.times += 1;
     else if (this.#first.size < MOST) this.#first.set(key, { failure, times: 1 });
@@ -27,8 +27,8 @@ export class Failures {
   /** What results tell. */
   get errors(): ResultError[] {
     return [...this.#first.values()].map(({ failure, times }) => {
-      const { worker, operation, offset, bytes, errno, message } = failure;
-      const told = { message, code: errno, worker, operation, offset, bytes };
+      const { errno, message, ...where } = failure;
+      const told = { message, code: errno, ...where };
       return times === 1 ? told : { ...told, times };
     });
   }

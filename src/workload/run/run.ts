@@ -4,6 +4,7 @@
  * Invariant: whatever goes wrong, there is a document, and it says what did.
  */
 import { makeEngine } from "../../api/engine.ts";
+import type { Node } from "../../api/node.ts";
 import type { Answer } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { closing } from "../../base/lease.ts";
@@ -14,7 +15,9 @@ import { onAbort } from "../../base/signals.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import type { Engine } from "../../machine/engine.ts";
 import { DeviceBay } from "../device/driver.ts";
-import { type Plan, WorkloadError, writes } from "../model/plan.ts";
+import { losesPower } from "../device/model.ts";
+import type { JobPlan } from "../model/job.ts";
+import { type Plan, WorkloadError, type WorkerPlan, writes } from "../model/plan.ts";
 import { steadyState } from "../stats/steady.ts";
 import { Tally } from "../stats/tally.ts";
 import { Timeline } from "../stats/timeline.ts";
@@ -24,10 +27,12 @@ import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
 import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
 import { endsByTime, extentOf, mayCollide, neededBytes } from "./extents.ts";
 import { Failures } from "./failures.ts";
+import { throughPowerCuts } from "./power.ts";
 import { Ledger } from "./ledger.ts";
 import { type RunOptions, type Setting, settingOf } from "./setting.ts";
 import { type Target, openTarget } from "./target.ts";
-import { type RunContext, Worker } from "./worker.ts";
+import { JobWorker } from "./job-worker.ts";
+import { type RunContext, type Running, Worker } from "./worker.ts";
 
 /** Of a run's engine: a request's own memory is outside of it. */
 const ARENA_BYTES = 24 * MiB;
@@ -82,6 +87,7 @@ class WorkloadRun {
   readonly #timeline = new Timeline();
   readonly #notes: string[] = [];
   readonly #ledger: Ledger | undefined;
+  #target: Target | undefined;
 
   constructor(setting: Setting, document: Draft) {
     this.#setting = setting;
@@ -133,26 +139,36 @@ class WorkloadRun {
   }
 
   async #onDisk(): Promise<void> {
-    const { plan, options } = this.#setting;
+    const target = await this.#open();
+    this.#target = target;
+    this.#document.target = target.told;
+    this.#notes.push(...target.notes);
+    if (this.#ledger) this.#ledger.isBlank = target.isBlank;
+    await closing(
+      () => this.#measure(target),
+      () => this.#target!.backend.close(),
+      () => this.#target!.node.close(),
+    );
+  }
+
+  /** Opens the disk; again, after a power cut. */
+  #open(before?: Target): Promise<Target> {
+    const { plan, options, model } = this.#setting;
     const { wishes } = plan;
-    const target = await openTarget(
+    return openTarget(
       this.#engine,
       {
         target: options.target ?? this.#ownTarget(),
         bytes: options.size ?? wishes.size ?? neededBytes(plan.workers),
         writes: plan.workers.some(writes),
-        overwrite: options.overwrite ?? false,
+        hasJobs: plan.workers.some(({ job }) => job !== undefined),
+        overwrite: before !== undefined || (options.overwrite ?? false),
         direct: options.direct ?? wishes.direct ?? false,
         makes: options.makes ?? (plan.format === "fio" || plan.workers.some(writes)),
+        outlives: model !== undefined && losesPower(model),
+        ...(before ? { spec: before.spec } : {}),
       },
       options.platform.isMounted,
-    );
-    this.#document.target = target.told;
-    this.#notes.push(...target.notes);
-    await closing(
-      () => this.#measure(target),
-      () => target.backend.close(),
-      () => target.node.close(),
     );
   }
 
@@ -168,22 +184,74 @@ class WorkloadRun {
     const environment = this.#virtual ? undefined : options.platform.environment;
     const before = environment?.();
     const context = this.#context(target);
-    const workers = plan.workers.map(
-      (each, index) =>
-        new Worker(context, {
-          plan: each,
-          index,
-          extent: extentOf(each, target.told.length, (text) => this.#notes.push(text)),
-        }),
-    );
+    const workers = plan.workers.map((each, index) => this.#worker(context, target, { plan: each, index }));
     if (this.#bay) this.#bay.isLive = true;
-    await this.#runAll(workers);
+    await this.#runToEnd(workers, context);
     if (this.#bay) this.#bay.isLive = false;
     forget();
     this.#tell(workers, context.beginNs);
     this.#document.environment = environment?.(before) ?? null;
-    if (this.#ledger) await this.#verify(this.#ledger, target);
-    await this.#digest(workers, target);
+    if (this.#ledger) await this.#verify(this.#ledger, this.#target!);
+    await this.#digest(workers, this.#target!);
+  }
+
+  #worker(
+    context: RunContext,
+    { told, node }: Target,
+    { plan, index }: { plan: WorkerPlan; index: number },
+  ): Running {
+    const { job } = plan;
+    if (!job) {
+      const extent = extentOf(plan, told.length, (text) => this.#notes.push(text));
+      return new Worker(context, { plan, index, extent });
+    }
+    const openTarget = (): Promise<Node> => this.#openJobTarget(job, told.length);
+    return new JobWorker(context, { plan, job, nodes: { source: node, openTarget } });
+  }
+
+  /** The target of a job: what holds data is refused as it is for workers. */
+  async #openJobTarget({ target }: JobPlan, bytes: number): Promise<Node> {
+    const { options } = this.#setting;
+    const opened = await openTarget(
+      this.#engine,
+      {
+        target,
+        bytes,
+        writes: true,
+        overwrite: options.overwrite ?? false,
+        direct: options.direct ?? false,
+        makes: true,
+        outlives: false,
+      },
+      options.platform.isMounted,
+    );
+    await opened.backend.close();
+    return opened.node;
+  }
+
+  /** Runs all workers, through the power cuts of the model. */
+  async #runToEnd(workers: readonly Running[], context: RunContext): Promise<void> {
+    const { model } = this.#setting;
+    const bay = this.#bay;
+    const over = this.#runAll(workers);
+    if (!bay || !model || !losesPower(model)) return over;
+    this.#document.powerCuts = await throughPowerCuts(
+      { bay, model, pacer: this.#pacer, context, workers, reopen: () => this.#reopen(context) },
+      over,
+    );
+  }
+
+  /** The disk after a power cut: what was cached is gone, what is left is compared. */
+  async #reopen(context: RunContext): Promise<void> {
+    const before = this.#target!;
+    // Caches of metadata can't be written any more.
+    await before.backend.close().catch(() => undefined);
+    await before.node.close().catch(() => undefined);
+    this.#bay!.restorePower();
+    this.#target = await this.#open(before);
+    context.backend = this.#target.backend;
+    this.#ledger?.cut();
+    await this.#ledger?.checkAll(this.#target.backend);
   }
 
   #context({ backend }: Target): RunContext {
@@ -225,7 +293,7 @@ class WorkloadRun {
   }
 
   /** All workers, each after those that it waits for. */
-  async #runAll(workers: readonly Worker[]): Promise<void> {
+  async #runAll(workers: readonly Running[]): Promise<void> {
     const ends: Promise<void>[] = [];
     for (const worker of workers) {
       const before = worker.plan.after.flatMap((index) => ends[index] ?? []);
@@ -239,7 +307,7 @@ class WorkloadRun {
     await Promise.all(ends);
   }
 
-  #tell(workers: readonly Worker[], beginNs: number): void {
+  #tell(workers: readonly Running[], beginNs: number): void {
     const document = this.#document;
     const { options, plan } = this.#setting;
     const endNs = Math.max(...workers.map((worker) => worker.endNs));
@@ -255,6 +323,7 @@ class WorkloadRun {
       endsByTime: endsByTime(plan.workers, worker.plan),
       digest: { requests: hex(worker.requests.value), data: hex(worker.data.value) },
       operations: worker.tally.results(worker.endNs - worker.beginNs),
+      ...(worker.job ? { job: worker.job } : {}),
     }));
     const timeline = this.#timeline.toJSON();
     document.timeline = timeline;
@@ -275,7 +344,7 @@ class WorkloadRun {
     };
   }
 
-  async #digest(workers: readonly Worker[], { backend }: Target): Promise<void> {
+  async #digest(workers: readonly Running[], { backend }: Target): Promise<void> {
     const [requests, data] = [new Digest(this.#kernels), new Digest(this.#kernels)];
     for (const worker of workers) {
       requests.word(worker.requests.value);

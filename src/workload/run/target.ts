@@ -27,11 +27,17 @@ export interface TargetWish {
   /** How long the disk must be for all requests to have their place, bytes. */
   readonly bytes: number;
   readonly writes: boolean;
+  /** Jobs work on it, which lose nothing of it. */
+  readonly hasJobs?: boolean;
   /** Allows writes to block devices and to disks that hold data. */
   readonly overwrite: boolean;
   readonly direct: boolean;
   /** A file that is not there is made, as fio does. */
   readonly makes: boolean;
+  /** What is in memory outlives its node, which is opened again. */
+  readonly outlives: boolean;
+  /** What was opened before. */
+  readonly spec?: OpenSpec;
 }
 
 /** Whether a path is a device that is mounted, or holds what is; absent: nobody can tell. */
@@ -43,6 +49,10 @@ export interface Target {
   readonly node: Node;
   readonly told: TargetResult;
   readonly notes: readonly string[];
+  /** By which it can be opened again. */
+  readonly spec: OpenSpec;
+  /** Nothing but zeroes was in it. */
+  readonly isBlank: boolean;
 }
 
 /** What results tell of the disk. */
@@ -63,13 +73,14 @@ function isMemory(target: unknown): boolean {
 }
 
 /** The description of a disk in memory. */
-function memorySpec(target: unknown, bytes: number): OpenSpec {
+function memorySpec(target: unknown, { bytes, outlives }: TargetWish): OpenSpec {
   const text = typeof target === "string" ? target.slice("memory:".length) : "";
-  return {
-    driver: "memory",
-    size: text === "" ? bytes : bytesOf(text, "the target's size"),
-    discard: "unmap",
-  };
+  const size = text === "" ? bytes : bytesOf(text, "the target's size");
+  return { driver: "memory", ...room(size, outlives), discard: "unmap" };
+}
+
+function room(size: number, outlives: boolean): { size: number } | { buffer: Uint8Array } {
+  return outlives ? { buffer: new Uint8Array(size) } : { size };
 }
 
 function parseSpec(target: string): OpenSpec | undefined {
@@ -83,13 +94,16 @@ function parseSpec(target: string): OpenSpec | undefined {
 }
 
 /** Gives disks in memory, at any depth of a description, the length that is asked of them. */
-function sized(spec: OpenSpec, bytes: number): OpenSpec {
+function sized(spec: OpenSpec, wish: TargetWish): OpenSpec {
   const given = spec as unknown as Record<string, unknown>;
-  if (given["driver"] === "memory" && given["size"] === undefined && given["buffer"] === undefined)
-    return { ...given, size: bytes } as unknown as OpenSpec;
+  if (given["driver"] === "memory" && given["buffer"] === undefined) {
+    const { size = wish.bytes, ...rest } = given;
+    const bytes = bytesOf(size, "the target's size");
+    return { ...rest, ...room(bytes, wish.outlives) } as unknown as OpenSpec;
+  }
   const entries = Object.entries(given).map(([name, value]) =>
     typeof value === "object" && value !== null && "driver" in value
-      ? [name, sized(value as OpenSpec, bytes)]
+      ? [name, sized(value as OpenSpec, wish)]
       : [name, value],
   );
   return Object.fromEntries(entries) as OpenSpec;
@@ -118,11 +132,12 @@ function withDirect(spec: OpenSpec): OpenSpec {
 
 async function describe(engine: Engine, wish: TargetWish, notes: string[]): Promise<OpenSpec> {
   const { target, bytes } = wish;
-  if (isMemory(target)) return memorySpec(target, bytes);
-  if (typeof target === "object" && target !== null) return sized(target as OpenSpec, bytes);
+  if (wish.spec) return wish.spec;
+  if (isMemory(target)) return memorySpec(target, wish);
+  if (typeof target === "object" && target !== null) return sized(target as OpenSpec, wish);
   if (typeof target !== "string") throw new WorkloadError(`the target is neither a name nor a description`);
   const parsed = parseSpec(target);
-  if (parsed) return sized(parsed, bytes);
+  if (parsed) return sized(parsed, wish);
   const isUrl = /^[a-z][a-z0-9+.-]+:/i.test(target);
   const made = wish.makes && !isUrl ? await makeFile(engine, target, bytes) : undefined;
   if (made !== undefined) notes.push(made);
@@ -131,7 +146,7 @@ async function describe(engine: Engine, wish: TargetWish, notes: string[]): Prom
 }
 
 async function openDirect(engine: Engine, spec: OpenSpec, wish: TargetWish, notes: string[]): Promise<Node> {
-  const readOnly = !wish.writes;
+  const readOnly = !wish.writes && wish.hasJobs !== true;
   if (!wish.direct) return openNodeIn(engine, spec, readOnly ? { readOnly } : {});
   try {
     return await openNodeIn(engine, withDirect(spec), readOnly ? { readOnly } : {});
@@ -225,5 +240,6 @@ export async function openTarget(engine: Engine, wish: TargetWish, isMounted?: I
     readOnly: node.readOnly,
     direct: nodes.at(-1)!.options.cacheDirect,
   };
-  return { backend, node, told, notes };
+  const isBlank = wish.writes && !(wish.overwrite && !isMemory(target));
+  return { backend, node, told, notes, spec, isBlank };
 }

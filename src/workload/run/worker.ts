@@ -21,13 +21,17 @@ import { DataSource } from "../stream/data.ts";
 import { Digest } from "../stream/digest.ts";
 import { type Extent, type Request, RequestStream } from "../stream/requests.ts";
 import { TraceStream } from "../trace/stream.ts";
+import type { JobResult } from "./document.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Pacer } from "../time/pace.ts";
 import { PacePlan } from "./pace.ts";
 
 /** What all workers of a run share. */
 export interface RunContext {
-  readonly backend: BlockBackend;
+  /** The disk; after a power cut it is opened anew. */
+  backend: BlockBackend;
+  /** Resolves when the power is back; undefined: it is there. */
+  outage?: Promise<void> | undefined;
   readonly kernels: Kernels;
   readonly pacer: Pacer;
   readonly seed: number;
@@ -51,9 +55,10 @@ export interface RunContext {
 /** A request that failed. */
 export interface Failure {
   readonly worker: string;
-  readonly operation: Operation;
-  readonly offset: number;
-  readonly bytes: number;
+  /** Absent: it was a job. */
+  readonly operation?: Operation;
+  readonly offset?: number;
+  readonly bytes?: number;
   readonly errno: Errno;
   readonly message: string;
 }
@@ -66,8 +71,26 @@ const OPERATION_CODES: Readonly<Record<Operation, number>> = {
   flush: 4,
 };
 
+/** A worker of any kind. */
+export interface Running {
+  readonly plan: WorkerPlan;
+  readonly tally: Tally;
+  readonly requests: Digest;
+  readonly data: Digest;
+  readonly sent: number;
+  /** When it began and ended, on the pacer's clock. */
+  readonly beginNs: number;
+  readonly endNs: number;
+  /** What became of one that is a job. */
+  readonly job?: JobResult | undefined;
+  /** Rejects with nothing that a request or job does: see RunContext.failed. */
+  run(): Promise<void>;
+  /** Resolves when no request of it is under way. */
+  settled(): Promise<void>;
+}
+
 /** A worker at work. */
-export class Worker {
+export class Worker implements Running {
   readonly plan: WorkerPlan;
   readonly tally = new Tally();
   readonly requests: Digest;
@@ -113,6 +136,7 @@ export class Worker {
     await this.#sendAll(pace);
     await this.#idle();
     if (this.plan.flushAtEnd && !this.#ended) {
+      while (this.#context.outage) await this.#context.outage;
       this.#send({ operation: "flush", offset: 0, bytes: 0, fua: false }, pacer.nowNs());
       await this.#idle();
     }
@@ -131,6 +155,7 @@ export class Worker {
       }
       if (this.#inFlight >= this.plan.depth) await this.#waitForRoom();
       if (dueNs !== undefined && dueNs > pacer.nowNs()) await pacer.until(dueNs, stop).catch(() => undefined);
+      while (this.#context.outage) await this.#context.outage;
       if (this.#isDone() || pacer.nowNs() >= lastNs) return;
       this.#send(request, dueNs ?? pacer.nowNs());
       const breath = breathe?.();
@@ -155,6 +180,11 @@ export class Worker {
 
   async #waitForRoom(): Promise<void> {
     while (this.#inFlight >= this.plan.depth) await (this.#room ??= deferred()).promise;
+  }
+
+  /** Resolves when nothing of it is under way. */
+  async settled(): Promise<void> {
+    await this.#idle();
   }
 
   async #idle(): Promise<void> {
@@ -187,8 +217,10 @@ export class Worker {
   #begin(request: Request, { buffer, intendedNs }: Sent, release?: () => void): void {
     const { pacer } = this.#context;
     const sentNs = pacer.nowNs();
+    const mark = request.operation === "flush" ? this.#context.ledger?.mark() : undefined;
     const answer = guarded(() => this.#carryOut(request, buffer));
     const end = (error?: unknown): void => {
+      if (mark !== undefined && error === undefined) this.#context.ledger?.flushed(mark);
       this.#enter(request, buffer, error);
       release?.();
       this.#complete(request, { intendedNs, sentNs, endNs: pacer.nowNs(), error });
@@ -230,7 +262,8 @@ export class Worker {
       this.tally.record({ operation, bytes, responseNs, serviceNs: endNs - sentNs, failed });
       timeline.record({ operation, bytes, atNs: endNs - beginNs, responseNs, failed });
     }
-    if (!failed) return;
+    // What a power cut has lost is counted, and is no failure of the run.
+    if (!failed || this.#context.outage) return;
     const errno = errnoOf(error);
     const isFatal = !this.plan.expected.includes(errno) && this.plan.onError === "stop";
     const message = messageOf(error) || strerror(errno);

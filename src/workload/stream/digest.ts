@@ -51,10 +51,10 @@ export function hex(value: bigint): string {
 }
 
 /** Bytes that are hashed at once; those that are all zero are left out, allocated or not. */
-const GRANULE = 64 * 1024;
+export const GRANULE = 64 * 1024;
 
 /** The granules of a disk that may hold data, in order. */
-async function* dataGranules(node: BlockNode, length: number): AsyncGenerator<number> {
+export async function* dataGranules(node: BlockNode, length: number): AsyncGenerator<number> {
   for (let at = 0; at < length;) {
     const found = await blockStatusAbove(node, at, length - at);
     const end = at + found.bytes;
