@@ -53,6 +53,7 @@ export type { IsMounted, TargetResult } from "./workload/run/target.ts";
 export { Histogram, type Latencies } from "./workload/stats/histogram.ts";
 export type { SteadyState, SteadyWindow } from "./workload/stats/steady.ts";
 export type { OperationResult } from "./workload/stats/tally.ts";
+export type { DiskMapJson } from "./workload/stats/disk-map.ts";
 export type { TimelineJson } from "./workload/stats/timeline.ts";
 
 /** How a workload is run; without a platform there are no files, and the clock is the virtual one. */

@@ -7,6 +7,7 @@ import { type Operation, operations } from "../model/plan.ts";
 import type { ResultDocument } from "../run/document.ts";
 import { Histogram } from "../stats/histogram.ts";
 import type { OperationResult } from "../stats/tally.ts";
+import { mapPicture } from "./map-picture.ts";
 import { type Series, linePicture } from "./picture.ts";
 
 /** Text in HTML. */
@@ -36,7 +37,7 @@ function bytesText(bytes: number): string {
 
 const STYLE = `body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1b1f24;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #d0d7de}
-td:first-child,th:first-child{text-align:left}code{font-size:.9em}.failed{color:#b00020}svg{width:100%;height:auto}
+td:first-child,th:first-child{text-align:left}code{font-size:.9em}.failed{color:#b00020}svg{width:100%;height:auto}figure{margin:1rem 0}img.map{width:100%;height:10rem;image-rendering:pixelated;border:1px solid #d0d7de}
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}td,th{border-color:#30363d}.failed{color:#ff8a80}}`;
 
 function row(cells: readonly string[], tag: "td" | "th" = "td"): string {
@@ -149,6 +150,23 @@ function pictures(results: readonly ResultDocument[]): string {
   ].join("\n");
 }
 
+/** Which parts of the disk were read and changed: time goes to the right, the disk upwards. */
+function maps(results: readonly ResultDocument[]): string {
+  const pictures = results.flatMap((result, i) => {
+    const { diskMap } = result;
+    if (!diskMap) return [];
+    const whose = results.length > 1 ? `${"AB"[i] ?? i + 1}: ` : "";
+    return [
+      mapPicture(diskMap.read, { title: `${whose}bytes read`, colour: [9, 105, 218] }),
+      mapPicture(diskMap.changed, { title: `${whose}bytes changed`, colour: [207, 34, 46] }),
+    ];
+  });
+  const all = pictures.join("");
+  return all === ""
+    ? ""
+    : `<h2>The disk over time</h2><p>Time goes to the right, the disk upwards.</p>${all}`;
+}
+
 function facts(result: ResultDocument): string {
   const { digest } = result;
   const rows: [string, string][] = [
@@ -206,6 +224,7 @@ export function toHtml(...results: readonly ResultDocument[]): string {
 ${parts.join("\n")}
 ${compared(results)}
 ${pictures(results)}
+${maps(results)}
 <script type="application/json" id="results">${JSON.stringify(results).replaceAll("<", "\\u003c")}</script>
 </body></html>
 `;

@@ -7,6 +7,7 @@ import type { DeviceJson } from "../device/model.ts";
 import type { JobJson } from "../model/job.ts";
 import type { Ignored, Operation } from "../model/plan.ts";
 import type { RatioInterval } from "../stats/bootstrap.ts";
+import type { DiskMapJson } from "../stats/disk-map.ts";
 import type { SteadyState } from "../stats/steady.ts";
 import type { OperationResult } from "../stats/tally.ts";
 import type { TimelineJson } from "../stats/timeline.ts";
@@ -103,6 +104,8 @@ export interface ResultDocument {
   readonly totals: Partial<Record<Operation, OperationResult>>;
   readonly workers: readonly WorkerResult[];
   readonly timeline: TimelineJson | null;
+  /** Which parts of the disk were read and changed over time. */
+  readonly diskMap: DiskMapJson | null;
   readonly steadyState: SteadyState | null;
   /** What came to the declared devices, one each; empty without a model. */
   readonly devices: readonly DeviceCounts[];
@@ -134,6 +137,7 @@ export function emptyDocument(known: Beginning): ResultDocument {
     totals: {},
     workers: [],
     timeline: null,
+    diskMap: null,
     steadyState: null,
     devices: [],
     resources: null,

@@ -18,6 +18,7 @@ import { DeviceBay } from "../device/driver.ts";
 import { losesPower } from "../device/model.ts";
 import type { JobPlan } from "../model/job.ts";
 import { type Plan, WorkloadError, type WorkerPlan, writes } from "../model/plan.ts";
+import { DiskMap } from "../stats/disk-map.ts";
 import { steadyState } from "../stats/steady.ts";
 import { Tally } from "../stats/tally.ts";
 import { Timeline } from "../stats/timeline.ts";
@@ -86,6 +87,7 @@ class WorkloadRun {
   readonly #stop = new AbortController();
   readonly #timeline = new Timeline();
   readonly #notes: string[] = [];
+  #map: DiskMap | undefined;
   readonly #ledger: Ledger | undefined;
   #target: Target | undefined;
 
@@ -266,6 +268,7 @@ class WorkloadRun {
       ledger: this.#ledger,
       record: this.#setting.options.record,
       timeline: this.#timeline,
+      map: (this.#map = new DiskMap(backend.length)),
       beginNs: this.#pacer.nowNs(),
       stop: this.#stop.signal,
       failed: (failure, isFatal) => {
@@ -327,6 +330,7 @@ class WorkloadRun {
     }));
     const timeline = this.#timeline.toJSON();
     document.timeline = timeline;
+    document.diskMap = this.#map?.toJSON() ?? null;
     document.steadyState = steadyState(timeline.requests, timeline.intervalNs) ?? null;
     document.devices = this.#bay?.counts ?? [];
     document.resources = this.#resources();

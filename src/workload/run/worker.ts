@@ -16,6 +16,7 @@ import type { Kernels } from "../../kernels/kernels.ts";
 import type { Operation, WorkerPlan } from "../model/plan.ts";
 import { Draws, streamKey } from "../random/noise.ts";
 import { Tally } from "../stats/tally.ts";
+import type { DiskMap } from "../stats/disk-map.ts";
 import type { Timeline } from "../stats/timeline.ts";
 import { DataSource } from "../stream/data.ts";
 import { Digest } from "../stream/digest.ts";
@@ -38,6 +39,7 @@ export interface RunContext {
   /** Held by requests that change the disk; undefined where no two can meet. */
   readonly lock: RangeLock | undefined;
   readonly timeline: Timeline;
+  readonly map: DiskMap;
   /** Of the run, on the pacer's clock. */
   readonly beginNs: number;
   /** Aborts when the run is to end. */
@@ -256,11 +258,12 @@ export class Worker implements Running {
   ): void {
     const { intendedNs, sentNs, endNs, error } = times;
     const failed = error !== undefined;
-    const { timeline, beginNs } = this.#context;
+    const { timeline, map, beginNs } = this.#context;
     const responseNs = endNs - Math.min(intendedNs, sentNs);
     if (endNs >= this.beginNs + this.plan.warmupNs) {
       this.tally.record({ operation, bytes, responseNs, serviceNs: endNs - sentNs, failed });
       timeline.record({ operation, bytes, atNs: endNs - beginNs, responseNs, failed });
+      if (!failed) map.record({ operation, offset, bytes, atNs: endNs - beginNs });
     }
     // What a power cut has lost is counted, and is no failure of the run.
     if (!failed || this.#context.outage) return;

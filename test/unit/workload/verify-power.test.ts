@@ -1,6 +1,6 @@
 /**
  * Verified runs over power cuts: what was flushed is there, what was not may be there or not, sector by sector; no false alarm over failing
- * devices and cuts, and devices that lose what they said was durable are found. BLOCKWRIGHT_VERIFY_SEEDS: how many seeds; default 12.
+ * devices and cuts, and devices that lose what they said was durable are found. BLOCKWRIGHT_VERIFY_SEEDS: how many seeds; default 8.
  */
 import { describe, expect, it } from "vitest";
 import {
@@ -10,7 +10,7 @@ import {
   runWorkload,
 } from "../../../src/workload.ts";
 
-const SEEDS = Number(process.env["BLOCKWRIGHT_VERIFY_SEEDS"] ?? 12);
+const SEEDS = Number(process.env["BLOCKWRIGHT_VERIFY_SEEDS"] ?? 8);
 
 const workload: WorkloadJson = {
   size: "128k",
