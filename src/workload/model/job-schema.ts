@@ -1,7 +1,8 @@
 /** The schema of a worker that is a job; see job.ts. */
+import { valuesOf } from "../../wire/qapi/index.ts";
 import type { Schema } from "./schema.ts";
 
-const policy: Schema = { type: "string", enum: ["report", "ignore", "stop", "enospc"] };
+const policy: Schema = { type: "string", enum: valuesOf("BlockdevOnError") };
 
 /** The schema of a job, given those of sizes and times. */
 export function jobSchema({ size, time }: { size: Schema; time: Schema }): Schema {
@@ -16,7 +17,7 @@ export function jobSchema({ size, time }: { size: Schema; time: Schema }): Schem
         anyOf: [{ type: "string" }, { type: "object" }],
       },
       sync: { type: "string", enum: ["full", "top", "none"] },
-      copyMode: { type: "string", enum: ["background", "write-blocking"] },
+      copyMode: { type: "string", enum: valuesOf("MirrorCopyMode") },
       speed: size,
       onError: policy,
       onSourceError: policy,

@@ -1,10 +1,12 @@
 /** A block job as one of a workload's workers: which, with what policy, and what becomes of it when it is ready. */
+import type { TypeOf } from "../../wire/qapi/index.ts";
+
 /** A job in a file. */
 export interface JobJson {
   type: "mirror" | "backup" | "stream" | "commit";
   target?: string | object;
   sync?: "full" | "top" | "none";
-  copyMode?: "background" | "write-blocking";
+  copyMode?: TypeOf<"MirrorCopyMode">;
   speed?: number | string;
   onError?: JobPolicy;
   onSourceError?: JobPolicy;
@@ -15,7 +17,7 @@ export interface JobJson {
 }
 
 /** QEMU's policies. */
-export type JobPolicy = "report" | "ignore" | "stop" | "enospc";
+export type JobPolicy = TypeOf<"BlockdevOnError">;
 
 /** A job as it is started. */
 export interface JobPlan {
@@ -23,7 +25,7 @@ export interface JobPlan {
   /** A path, URL, or description; undefined: memory. */
   readonly target: unknown;
   readonly sync: "full" | "top" | "none" | undefined;
-  readonly copyMode: "background" | "write-blocking" | undefined;
+  readonly copyMode: TypeOf<"MirrorCopyMode"> | undefined;
   /** 0: no limit. */
   readonly bytesPerSecond: number;
   readonly onSourceError: JobPolicy;
