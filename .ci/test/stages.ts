@@ -52,6 +52,7 @@ export const parts: Readonly<Record<string, number>> = {
   "test/crash/sigkill.test.ts": 4,
   "test/fuzz/qcow2.test.ts": 3,
   "test/iotests/iotests.test.ts": 40,
+  "test/iotests/machine.test.ts": 24,
   "test/sim/stories.test.ts": 4,
 };
 

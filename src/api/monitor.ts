@@ -20,7 +20,7 @@ export interface MonitorOptions {
   indent?: number;
   /** What query-version and the greeting say; default: QEMU 7.2. */
   version?: TypeOf<"VersionInfo">;
-  /** Whose commands are taken: QEMU 7.2's (default), or `blockwright`: those with what is our own beside them. */
+  /** Whose commands are taken: QEMU 7.2's (default), `10.1`: with those that newer QEMU has, or `blockwright`: also with what is our own. */
   compat?: CompatLevel;
 }
 

@@ -127,8 +127,8 @@ async function describeChild(
   if (name === undefined && !isJsonObject(given)) return;
   const below = isJsonObject(given) ? given : {};
   if (child === "backing" && isFromHeader(below)) return;
-  // What an image or a filter lies in is storage; only a backing file is an image by itself.
-  const isStorage = child !== "backing" && !guess;
+  // What an image or a filter lies in is storage; only a backing file, and what blkverify tests, is an image by itself.
+  const isStorage = child !== "backing" && child !== "test" && !guess;
   options[child] = await describe(opener, { name, options: below, isStorage, forceShare });
 }
 

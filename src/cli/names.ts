@@ -4,7 +4,7 @@
 import { CommandError, messageOf } from "../base/errors.ts";
 import { hasProtocol, protocolPrefix } from "../block/model/gate.ts";
 import type { Engine } from "../node.ts";
-import { isJsonObject, type Json, type JsonObject, parseJson } from "../wire/qapi/index.ts";
+import { isJsonObject, type Json, type JsonObject, listify, parseJson } from "../wire/qapi/index.ts";
 
 /** Who opens an image: the run of a verb. */
 export interface Opener {
@@ -45,7 +45,7 @@ function jsonOptions(text: string): JsonObject {
     throw new CommandError(`Could not parse the JSON options: ${messageOf(error)}`);
   }
   if (!isJsonObject(parsed)) throw new CommandError("Invalid JSON object given");
-  return nestKeys(parsed);
+  return listify(nestKeys(parsed), "") as JsonObject;
 }
 
 function nestKeys(object: JsonObject): JsonObject {

@@ -19,10 +19,10 @@ export async function standInFor(program: Command, alias: StandIn, args: readonl
     program.addHelpText("afterAll", `\nSupported formats: ${(await driverNames()).join(" ")}`);
 }
 
+/** The drivers that the other program may have, too. */
 async function driverNames(): Promise<string[]> {
-  const { portableDrivers } = await import("../drivers/index.ts");
-  const { file, hostCdrom, hostDevice } = await import("../drivers/protocol/file.ts");
-  return [...portableDrivers, file, hostCdrom, hostDevice].map(({ name }) => name).toSorted();
+  const { formatNames } = await import("./machine/help.ts");
+  return formatNames();
 }
 
 /** Carries out the command line of the other program. */

@@ -55,7 +55,14 @@ async function prepare(
     case "block-dirty-bitmap-remove": {
       const bitmap = bitmaps.lookupBitmap(graph, action.data);
       bitmap.check({ readOnly: true, inconsistent: true });
-      return { commit: () => bitmap.release() };
+      // Another action may make its node read-only, which stores the bitmaps that stay.
+      bitmap.leaves = true;
+      return {
+        commit: () => bitmap.release(),
+        abort: () => {
+          bitmap.leaves = false;
+        },
+      };
     }
     case "blockdev-snapshot":
       return prepareSnapshot(graph, action.data);

@@ -397,8 +397,8 @@ it("lists its formats, where QEMU lists them", () => {
   const [mine, real] = [list.stdout, its.stdout].map((text) =>
     /^Supported formats: (.*)$/m.exec(text)?.[1]?.split(" "),
   );
-  // Those are our own.
-  expect(mine?.filter((name) => !real?.includes(name))).toEqual(["memory", "oci", "s3"]);
+  // Those of our own are left out where QEMU is stood in for.
+  expect(mine?.filter((name) => !real?.includes(name))).toEqual([]);
   expect(mine).toEqual(expect.arrayContaining(["qcow2", "raw", "blkdebug", "throttle"]));
 });
 

@@ -76,5 +76,5 @@ test("a daemon that behaves as QEMU 7.2 has no such arguments", async () => {
 
 test("a level that there is not is refused", async () => {
   const starts = withDaemon({ args: ["--compat", "6.0"], cwd: directory }, () => Promise.resolve());
-  await expect(starts).rejects.toThrow("--compat 6.0: one of 7.2, blockwright is expected");
+  await expect(starts).rejects.toThrow("--compat 6.0: one of 7.2, 10.1, blockwright is expected");
 });

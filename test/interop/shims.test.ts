@@ -94,6 +94,10 @@ it("names the formats where scripts look for them", () => {
     /^Supported formats: (.*)$/m.exec(stdout)?.[1]?.split(" ") ?? [];
   expect(formats(ours)).toEqual(expect.arrayContaining(["file", "luks", "qcow2", "raw"]));
   expect(formats(theirs)).toEqual(expect.arrayContaining(["file", "luks", "qcow2", "raw"]));
+  // Tests of QEMU's look here for it.
+  expect(formats(ours)).toContain("quorum");
+  const [machine] = both("qemu-system-x86_64", ["-drive", "format=help"]);
+  expect(formats(ours)).toEqual(formats(machine));
 });
 
 it("serve a script that expects QEMU", () => {

@@ -4,22 +4,40 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect, it } from "vitest";
+import { inShard } from "../support/shard.ts";
+import type { Pair } from "./programs.ts";
 
 /** How a pair ended, and what `check` printed. */
-export interface PairResult {
+interface PairResult {
   readonly state: "pass" | "fail" | "not run" | "time-out";
   readonly output: string;
 }
 
 /** What a pair runs with: the folder of qemu-iotests, and the programs by the variables that `check` reads. */
-export interface PairTools {
+interface PairTools {
   readonly path: string;
   readonly programs: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
 }
 
+const PAIR_TIMEOUT_MS = 25 * 60_000;
+
+/** A test for each pair that passes, of this run's part or of those that BLOCKWRIGHT_IOTESTS names. */
+export function testPairs(pairs: readonly Pair[], tools: Omit<PairTools, "timeoutMs">): void {
+  const only = process.env["BLOCKWRIGHT_IOTESTS"]?.split(" ");
+  const wanted = only
+    ? pairs.filter(({ format, test }) => only.includes(`${format}:${test}`))
+    : inShard(pairs.filter(({ reason }) => reason === undefined));
+  it.for(wanted)("$format $test", async (pair, { skip }) => {
+    const { state, output } = await runPair(pair, { ...tools, timeoutMs: PAIR_TIMEOUT_MS });
+    if (state === "not run") return skip(output);
+    expect(state, output).toBe("pass");
+  });
+}
+
 /** Runs a pair in folders of its own, which are short: tests bind Unix sockets below them. */
-export async function runPair(
+async function runPair(
   { test, format }: { test: string; format: string },
   { path, programs, timeoutMs }: PairTools,
 ): Promise<PairResult> {

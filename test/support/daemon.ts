@@ -29,6 +29,8 @@ export interface DaemonOptions {
   program?: readonly string[];
   /** Arguments beside those of the monitor. */
   args?: readonly string[];
+  /** Those of the monitor. Default: a storage daemon's. */
+  monitor?: readonly string[];
   cwd?: string;
 }
 
@@ -49,7 +51,7 @@ export class Daemon {
 
   private constructor(options: DaemonOptions) {
     const [program, ...first] = options.program ?? ours;
-    const monitor = ["--chardev", "stdio,id=qmp", "--monitor", "chardev=qmp"];
+    const { monitor = ["--chardev", "stdio,id=qmp", "--monitor", "chardev=qmp"] } = options;
     this.#child = spawn(program!, [...first, ...(options.args ?? []), ...monitor], {
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       stdio: "pipe",
@@ -142,7 +144,8 @@ export class Daemon {
     for (let end = this.#text.indexOf("\n"); end >= 0; end = this.#text.indexOf("\n")) {
       const line = this.#text.slice(0, end).trim();
       this.#text = this.#text.slice(end + 1);
-      if (line === "") continue;
+      // A machine also tells what its lines of qemu-io come to.
+      if (!line.startsWith("{")) continue;
       const message = JSON.parse(line) as QmpMessage;
       if (message.event === undefined) this.#replies.push(message);
       else this.events.push(message);

@@ -51,7 +51,9 @@ export async function useBitmaps(node: BlockNode): Promise<void> {
 export async function saveBitmaps(node: BlockNode): Promise<void> {
   const store = node.driver.bitmapStore?.();
   if (!store || node.readOnly) return;
-  const persistent = node.dirtyBitmaps.filter((bitmap) => bitmap.persistent && bitmap.name !== undefined);
+  const persistent = node.dirtyBitmaps.filter(
+    ({ persistent: isKept, name, leaves }) => isKept && name !== undefined && !leaves,
+  );
   // Those that are in the image keep their order, and new ones follow, the newest first, as QEMU has it.
   const kept = persistent.filter((bitmap) => bitmap.stored).toReversed();
   const added = persistent.filter((bitmap) => !bitmap.stored);

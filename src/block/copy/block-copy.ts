@@ -30,6 +30,8 @@ export interface BlockCopyOptions extends Omit<RangeCopierOptions, "clusterSize"
   clock: Clock;
   /** What is to be copied; default: everything. */
   bitmap?: Bitmap;
+  /** Clusters are at least as large, bytes, 0 or a power of two; default: as the target's, at least 64 KiB. */
+  minClusterBytes?: number;
 }
 
 /** The state of a copy of one node to another. */
@@ -56,8 +58,9 @@ export class BlockCopy implements CopyState {
   rateLimit: CopyRateLimit | undefined;
 
   constructor(options: BlockCopyOptions) {
-    const { clock, bitmap, ...base } = options;
-    const cluster = copyClusterSize(options.target);
+    const { clock, bitmap, minClusterBytes = 0, ...base } = options;
+    const own = copyClusterSize(options.target);
+    const cluster = { ...own, bytes: Math.max(own.bytes, minClusterBytes) };
     this.clusterSize = cluster.bytes;
     this.clusterSizeKnown = cluster.known;
     this.clock = clock;

@@ -59,6 +59,10 @@ export class BlockGraph implements NodeHome {
   readonly secrets = new Secrets();
   /** Told of an image that a command is about to make in a new file. */
   onNewImage: ((image: NewImage) => void) | undefined;
+  /** The iothread that a user of nodes is bound to, where there are any. */
+  iothreadOf: ((user: object) => string | undefined) | undefined;
+  /** Told in words what no answer and no event says: why a job could not change the graph. */
+  onTrouble: ((words: string) => void) | undefined;
   /** See GraphView; to be said before the first node is opened. */
   isForGuests = false;
   readonly #drivers = new Map<string, DriverType>();
@@ -157,6 +161,12 @@ export class BlockGraph implements NodeHome {
   addNode(node: BlockNode): void {
     assert(!this.#nodes.has(node.name), `node '${node.name}' exists`);
     this.#nodes.set(node.name, node);
+  }
+
+  /** It is the newest in all lists. */
+  addAgain(node: BlockNode): void {
+    this.removeNode(node);
+    this.addNode(node);
   }
 
   removeNode(node: BlockNode): void {

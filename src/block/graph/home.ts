@@ -20,6 +20,8 @@ export interface NodeHome extends GraphView {
   claimName(name: string | undefined): string;
   /** Registers a node under its name. */
   addNode(node: BlockNode): void;
+  /** It comes before all others in lists now, which begin with the newest. */
+  addAgain(node: BlockNode): void;
   removeNode(node: BlockNode): void;
   lookup(name: string): BlockNode;
   open(spec: NodeSpec): Promise<BlockNode>;

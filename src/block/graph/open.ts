@@ -52,7 +52,7 @@ export async function openNode(graph: NodeHome, spec: NodeSpec, opener: Opener =
   node.metadataOnly = "parent" in opener ? opener.parent.metadataOnly : (opener.metadataOnly ?? false);
   graph.addNode(node);
   try {
-    const driver = await type.open(openContext(graph, node), spec);
+    const driver = await type.open(openContext(graph, node, inherited), spec);
     node.setDriver(driver);
     checkDiskLength(node.length, "open");
     // Until now the children were held by the rules of their roles.
@@ -86,15 +86,9 @@ export function nodeOptions(
 ): NodeOptions {
   const from = inherited?.parent.options;
   const backing = inherited !== undefined && (inherited.role & Role.cow) !== 0;
-  const storage = inherited !== undefined && (inherited.role & (Role.data | Role.metadata)) !== 0;
   const detectZeroes = spec["detect-zeroes"] ?? "off";
-  const discard =
-    spec.discard ??
-    (storage
-      ? "unmap"
-      : inherited && inherited.role & (Role.filtered | Role.cow)
-        ? (from?.discard ?? "ignore")
-        : "ignore");
+  // Whoever opens a node as a part of its own asks it only for what it was told to discard itself.
+  const discard = spec.discard ?? (inherited ? "unmap" : "ignore");
   checkDetectZeroes({ detectZeroes, discard });
   return {
     readOnly: spec["read-only"] ?? (backing || (from?.readOnly ?? false)),
@@ -115,7 +109,8 @@ function checkDetectZeroes(options: Pick<NodeOptions, "detectZeroes" | "discard"
   );
 }
 
-function openContext(graph: NodeHome, node: BlockNode): OpenContext {
+function openContext(graph: NodeHome, node: BlockNode, inherited: Inherited | undefined): OpenContext {
+  const isStorage = inherited !== undefined && isOpenedAsStorage(inherited);
   return {
     node,
     graph,
@@ -126,8 +121,18 @@ function openContext(graph: NodeHome, node: BlockNode): OpenContext {
     get readOnly() {
       return node.readOnly;
     },
-    openChild: (ref, name, role) => openChild(graph, node, { ref, name, role }),
+    openChild: async (ref, name, role) => {
+      const child = await openChild(graph, node, { ref, name, role });
+      // The file of what may be probed is there before that has its name, as in QEMU's lists.
+      if (name === "file" && !isStorage) graph.addAgain(node);
+      return child;
+    },
   };
+}
+
+/** Whether a parent takes a child as the storage of its own, whose format nobody asks for. */
+function isOpenedAsStorage({ parent, role }: Inherited): boolean {
+  return (role & Role.metadata) !== 0 || (parent.type.kind === "format" && !(role & Role.cow));
 }
 
 async function openChild(

@@ -126,7 +126,30 @@ function planMove(
     );
   if (edge?.frozen)
     throw new CommandError(`Cannot change frozen '${name}' link from '${node.name}' to '${edge.node.name}'`);
+  if (to) checkIothreads(graph, node, to);
   return [{ edge, to }];
+}
+
+/** Throws CommandError where users of two iothreads would come to share nodes: neither can move. */
+function checkIothreads(graph: BlockGraph, node: BlockNode, to: BlockNode): void {
+  const [own, others] = [boundTo(graph, node), boundTo(graph, to)];
+  const differs = [...own].some((one) => [...others].some((other) => other !== one));
+  if (differs) throw new CommandError("Cannot change iothread of active block backend");
+}
+
+/** The iothreads of all who use the node, what lies below it, or what else uses that. */
+function boundTo(graph: BlockGraph, node: BlockNode): Set<string> {
+  const found = new Set<string>();
+  const seen = new Set([node]);
+  for (const one of seen) {
+    for (const { parent } of one.parents) {
+      if (parent.parentNode) seen.add(parent.parentNode);
+      const iothread = graph.iothreadOf?.(parent);
+      if (iothread !== undefined) found.add(iothread);
+    }
+    for (const child of one.children) seen.add(child.node);
+  }
+  return found;
 }
 
 /** Whether `node` is `from` or lies below it, over any child. */

@@ -139,8 +139,11 @@ export class ChildEdge implements Child {
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
     this.#checkWrite(offset, bytes, flags);
     const { node } = this;
+    // A user's own node does as it is asked; those below it as their options say. Source: behaviour of QEMU 7.2.
+    const keeps = this.parent.parentNode !== undefined && node.options.discard !== "unmap";
+    const effective = keeps ? flags & ~Req.mayUnmap : flags;
     return this.#told("write-zeroes", { offset, bytes }, () =>
-      counted(node, "write", bytes, pwriteZeroes(node, offset, bytes, flags)),
+      counted(node, "write", bytes, pwriteZeroes(node, offset, bytes, effective)),
     );
   }
 

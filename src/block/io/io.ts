@@ -7,7 +7,7 @@ import { type Answer, isPromise, rejected } from "../../base/answer.ts";
 import { BlockError } from "../../base/errors.ts";
 import { alignDown, alignUp, checkDiskLength, type TrackedRequest } from "../../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
-import { recordWrite } from "../model/dirty-bitmap.ts";
+import { recordGrowth } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
 import { readPadding, withBounce } from "./read-modify-write.ts";
@@ -194,10 +194,11 @@ export async function truncate(node: BlockNode, size: number, options: TruncateO
         node.requests.makeSerialising(request, 1);
         await node.requests.waitSerialising(request);
       }
+      const grew = recordGrowth(node, old, grown);
       await truncateDriver(node, size, options);
       node.updateLength();
       node.writeGeneration += 1;
-      if (grown > 0) recordWrite(node, old, grown);
+      grew();
     } finally {
       node.requests.end(request);
     }

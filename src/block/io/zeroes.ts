@@ -98,8 +98,7 @@ export function pwriteZeroes(
   try {
     checkRequest(node, "pwriteZeroes", offset, bytes);
     if (bytes === 0) return undefined;
-    const effective = node.options.discard === "unmap" ? flags : flags & ~Req.mayUnmap;
-    const zeroing = { offset, bytes, flags: effective };
+    const zeroing = { offset, bytes, flags };
     const plain = isPlain(node, offset, bytes) && !(flags & Req.serialising);
     if (!plain) return zeroInTurn(node, zeroing);
     const writing = change(node, zeroing);

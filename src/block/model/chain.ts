@@ -59,6 +59,18 @@ export function chainContains(top: BlockNode, node: BlockNode): boolean {
 }
 
 /**
+ * Whether a node that holds what `shown` shows may take the place of `node` without anybody seeing other data than before: it is
+ * the same, below filters, or a copy in a set that corrects its copies.
+ */
+export function mayReplace(shown: BlockNode, node: BlockNode): boolean {
+  if (shown === node) return true;
+  const { childList } = shown.driver;
+  // Whoever else looked at the copy would see other data from one moment to the next.
+  if (childList) return node.parents.size === 1 && childList.mayReplace(node);
+  return shown.filtered !== undefined && mayReplace(shown.filtered.node, node);
+}
+
+/**
  * Freezes the links from `top` down to `base` (not the one below it), as long as the lease lasts. Throws CommandError if one is
  * frozen already or leads to a job's own filter.
  */

@@ -162,12 +162,13 @@ export interface HeaderBacking {
   madeOver?(): ContentVersion | undefined;
 }
 
-/** Children of one kind that come and go while the node is used (quorum's copies). Drained. */
+/** Children that come and go while the node is used (quorum's copies), drained; `mayReplace`: also for what shows the whole. */
 export interface ChildList {
   /** The name and the role of the next one. Throws CommandError where there can be no more. */
   next(): { readonly name: string; readonly role: ChildRole };
   /** Throws CommandError if a child has to stay. */
   checkRemoval(child: Edge): void;
+  mayReplace(node: NodeView): boolean;
   added(child: Edge): void;
   removed(child: Edge): void;
 }

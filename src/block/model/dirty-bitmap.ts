@@ -15,7 +15,7 @@ export interface BitmapOwner extends NodeView {
   readonly dirtyBitmaps: DirtyBitmap[];
 }
 
-/** A dirty bitmap. Anonymous ones (no name) belong to jobs and are not published. */
+/** A dirty bitmap. Anonymous ones (no name) belong to jobs and filters, or record in the place of one that a job uses. */
 export class DirtyBitmap {
   readonly node: BitmapOwner;
   readonly name: string | undefined;
@@ -30,13 +30,26 @@ export class DirtyBitmap {
   busy = false;
   readOnly = false;
   inconsistent = false;
+  /** A job works by it: what a disk grows by concerns it. */
+  isJobs = false;
+  /** It is about to be removed: it is not stored any more. */
+  leaves = false;
   successor: DirtyBitmap | undefined;
+  /** How far it has ever reached, bytes. */
+  #reach: number;
+  /** A filter's own bits are shown, and neither changed nor freed here. */
+  readonly #isLent: boolean;
 
-  constructor(node: BitmapOwner, name: string | undefined, granularity: number) {
+  constructor(
+    node: BitmapOwner,
+    { name, granularity, lent }: { name?: string | undefined; granularity: number; lent?: Bitmap },
+  ) {
     this.node = node;
     this.name = name;
     this.granularity = granularity;
-    this.bitmap = new Bitmap(node.length, granularity, node.services.kernels);
+    this.#isLent = lent !== undefined;
+    this.bitmap = lent ?? new Bitmap(node.length, granularity, node.services.kernels);
+    this.#reach = this.bitmap.length;
   }
 
   /** Whether writes set bits now: its own, or its successor's. */
@@ -53,12 +66,23 @@ export class DirtyBitmap {
   recordWrite(offset: number, bytes: number): void {
     const within = Math.min(bytes, this.bitmap.length - offset);
     if (this.enabled && within > 0) this.bitmap.set(offset, within);
-    this.successor?.recordWrite(offset, bytes);
   }
 
   truncate(length: number): void {
+    if (this.#isLent) return;
     this.bitmap.truncate(length);
-    this.successor?.truncate(length);
+    this.#reach = Math.max(this.#reach, length);
+  }
+
+  /**
+   * The disk is about to be `bytes` longer than `offset`. What it never had is no change of anything, and no bitmap of QEMU's
+   * says so; what was cut off before is: it held other data.
+   */
+  recordGrowth(offset: number, bytes: number): () => void {
+    const most = this.isJobs ? bytes : Math.min(bytes, this.#reach - offset);
+    return () => {
+      if (most > 0) this.recordWrite(offset, most);
+    };
   }
 
   /** Throws in QEMU's words if the bitmap can't be used: busy always counts, the others unless allowed. */
@@ -82,7 +106,7 @@ export class DirtyBitmap {
   createSuccessor(): void {
     this.check();
     assert(!this.successor, "the bitmap has a successor");
-    const successor = new DirtyBitmap(this.node, undefined, this.granularity);
+    const successor = createDirtyBitmap(this.node, { granularity: this.granularity });
     successor.enabled = this.enabled;
     this.enabled = false;
     this.successor = successor;
@@ -109,15 +133,20 @@ export class DirtyBitmap {
     this.enabled = successor.enabled;
     this.successor = undefined;
     this.busy = false;
+    successor.#leave();
     return successor;
   }
 
   /** Takes it off its node and frees its memory. */
   release(): void {
+    this.#leave();
+    this.successor?.release();
+    if (!this.#isLent) this.bitmap.free();
+  }
+
+  #leave(): void {
     const at = this.node.dirtyBitmaps.indexOf(this);
     if (at >= 0) this.node.dirtyBitmaps.splice(at, 1);
-    this.successor?.release();
-    this.bitmap.free();
   }
 }
 
@@ -137,7 +166,15 @@ export function createDirtyBitmap(
   if (options.name !== undefined && findDirtyBitmap(node, options.name)) {
     throw new CommandError(`Bitmap already exists: ${options.name}`, { code: "EEXIST" });
   }
-  const bitmap = new DirtyBitmap(node, options.name, granularity);
+  const bitmap = new DirtyBitmap(node, { name: options.name, granularity });
+  node.dirtyBitmaps.unshift(bitmap);
+  return bitmap;
+}
+
+/** Shows bits of a filter's among a node's bitmaps until it is released, which is to come before they are freed. */
+export function lendBitmap(node: BitmapOwner, lent: Bitmap): DirtyBitmap {
+  const bitmap = new DirtyBitmap(node, { granularity: lent.granularity, lent });
+  bitmap.enabled = false;
   node.dirtyBitmaps.unshift(bitmap);
   return bitmap;
 }
@@ -149,17 +186,23 @@ export function findDirtyBitmap(node: BitmapOwner, name: string): DirtyBitmap | 
 
 /** The bitmaps of a node as QMP shows them (BlockDirtyInfo). */
 export function dirtyBitmapInfo(node: BitmapOwner): TypeOf<"BlockDirtyInfo">[] {
-  return node.dirtyBitmaps
-    .filter((bitmap): bitmap is DirtyBitmap & { name: string } => bitmap.name !== undefined)
-    .map((bitmap) => ({
-      name: bitmap.name,
-      count: bitmap.dirtyBytes,
-      granularity: bitmap.granularity,
-      recording: bitmap.recording,
-      busy: bitmap.busy,
-      persistent: bitmap.persistent,
-      ...(bitmap.inconsistent ? { inconsistent: true } : {}),
-    }));
+  return node.dirtyBitmaps.map((bitmap) => ({
+    ...(bitmap.name === undefined ? {} : { name: bitmap.name }),
+    count: bitmap.dirtyBytes,
+    granularity: bitmap.granularity,
+    recording: bitmap.recording,
+    busy: bitmap.busy,
+    persistent: bitmap.persistent,
+    ...(bitmap.inconsistent ? { inconsistent: true } : {}),
+  }));
+}
+
+/** Called before a disk grows; the answer is to be called once it has. */
+export function recordGrowth(node: BitmapOwner, offset: number, bytes: number): () => void {
+  const steps = node.dirtyBitmaps.map((bitmap) => bitmap.recordGrowth(offset, bytes));
+  return () => {
+    for (const step of steps) step();
+  };
 }
 
 /** Called by the request path after a write. */

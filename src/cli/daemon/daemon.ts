@@ -33,7 +33,7 @@ import { type Pidfile, takePidfile } from "./pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, openNbdDoor, startWeb, webAddress } from "./web.ts";
 
 /** Who stands in for QEMU's program has no word of our own in its help. */
-const compatUsage = `  --compat 7.2|blockwright
+const compatUsage = `  --compat 7.2|10.1|blockwright
                          whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it
 `;
 
@@ -107,6 +107,8 @@ class Daemon {
       this.#quit = resolve;
     });
     this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
+    this.#engine.graph.onTrouble = (words) =>
+      void process.stderr.write(`${verbProgram("daemon")}: ${printableMessage(words)}\n`);
     this.#host = this.#engine.graph.host;
     this.#devices = new CharacterDevices(this.#host.sockets);
     this.#commands = {

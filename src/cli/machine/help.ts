@@ -4,6 +4,7 @@
 import { deviceModels } from "../../machine/board/models.ts";
 import { createEngine } from "../../node-engine.ts";
 import { qemuRelease } from "../../version.ts";
+import { ownDrivers } from "../../wire/qapi/index.ts";
 import { helpHead, standIn, verbProgram } from "../program.ts";
 
 /** The text of `-help`. */
@@ -27,7 +28,7 @@ export function usage(): string {
                          monitors: for people, or QMP
   -qtest <the same>, -accel qtest
                          the test protocol, with a clock that stands still until it is stepped
-  -compat 7.2|blockwright
+  -compat 7.2|10.1|blockwright
                          whose commands monitors take (default: QEMU 7.2's)
   -S                     the machine is paused at first
   -gate deny|same-dir|local|all[,https://<host>…]
@@ -48,12 +49,17 @@ export function machineHelp(): string {
   ].join("");
 }
 
-/** The text of `-drive format=help`. */
-export function formatsHelp(): string {
+/** The names of the drivers that are there; for a stand-in, of those that QEMU may have. */
+export function formatNames(): string[] {
   const { drivers } = createEngine().graph;
   const named = [...drivers].filter(({ isLibraryOnly, comesAndGoes }) => !isLibraryOnly && !comesAndGoes);
-  const names = named.map(({ name }) => name);
-  const list = names.toSorted().join(" ");
+  const names = named.map(({ name }) => name).toSorted();
+  return standIn() ? names.filter((name) => !ownDrivers.has(name)) : names;
+}
+
+/** The text of `-drive format=help`. */
+export function formatsHelp(): string {
+  const list = formatNames().join(" ");
   return `Supported formats: ${list}\nSupported formats (read-only): ${list}\n`;
 }
 

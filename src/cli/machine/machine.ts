@@ -147,6 +147,7 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
     isPaused: options.some(({ name }) => name === "S"),
     identity: identityOf(options),
     compat,
+    qtestLog: lastValue(options, "qtest-log"),
   });
   process.once("SIGINT", () => program.end("SIGINT"));
   process.once("SIGTERM", () => program.end("SIGTERM"));

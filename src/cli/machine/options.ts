@@ -30,6 +30,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
     compat: true,
     display: true,
     set: true,
+    "qtest-log": true,
   },
 };
 
@@ -37,7 +38,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
 const accepted: Readonly<Record<string, boolean>> = {
   ...{ vga: true, cpu: true, smp: true, m: true, k: true, boot: true, rtc: true, msg: true },
   ...{ bios: true, L: true, d: true, D: true, sandbox: true, overcommit: true, audio: true, audiodev: true },
-  ...{ smbios: true, acpitable: true, fw_cfg: true, parallel: true, watchdog: true, "qtest-log": true },
+  ...{ smbios: true, acpitable: true, fw_cfg: true, parallel: true, watchdog: true },
   ...{ seed: true, "mem-prealloc": false, "no-reboot": false, "no-shutdown": false, "no-user-config": false },
   ...{ usb: false, "no-acpi": false, "no-hpet": false, "no-fd-bootchk": false, "enable-kvm": false },
   ...{ "only-migratable": false, nouserconfig: false, icount: true, trace: true, "mem-path": true },

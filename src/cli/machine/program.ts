@@ -1,6 +1,7 @@
 /**
  * One run of the machine: its engine and board, what its options make, its monitors, and its end.
  */
+import { appendFileSync } from "node:fs";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
 import { throttleBy } from "../../block/throttle/throttle.ts";
@@ -16,7 +17,7 @@ import { machineHmp, machineRegistry } from "../../server/monitor/machine/comman
 import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { exportHandlers } from "../../server/nbd/commands.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
-import { serveQtest } from "../../server/qtest/serve.ts";
+import { type QtestLog, serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
 import {
   type CompatLevel,
@@ -64,6 +65,8 @@ export interface MachineInit {
   readonly isStill: boolean;
   readonly identity: MachineIdentity;
   readonly compat: CompatLevel;
+  /** Where the test protocol is told: a file, `none`, or (undefined) stderr. */
+  readonly qtestLog: string | undefined;
 }
 
 /** One run. */
@@ -78,6 +81,7 @@ export class MachineProgram {
   readonly #io: IoSessions;
   readonly #identity: MachineIdentity;
   readonly #compat: CompatLevel;
+  readonly #qtestLogPath: string | undefined;
   /** Drives with the words that made them, for messages about their devices. */
   readonly #made: { drive: Drive; words: string }[] = [];
   #closed: Promise<void> | undefined;
@@ -87,7 +91,7 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused, isStill, identity, compat }: MachineInit) {
+  constructor({ gate, isPaused, isStill, identity, compat, qtestLog }: MachineInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -95,6 +99,8 @@ export class MachineProgram {
     this.#engine.graph.isForGuests = true;
     if (isStill) throttleBy(this.#engine.graph, this.#clock);
     if (isPaused) this.#engine.machine.holdAtStart();
+    this.#engine.graph.onTrouble = (words) =>
+      void process.stderr.write(`${verbProgram("machine")}: ${printable(words)}\n`);
     this.#engine.graph.onNewImage = (image) =>
       void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
     this.#board = new Board(this.#engine);
@@ -103,6 +109,7 @@ export class MachineProgram {
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
     this.#identity = identity;
     this.#compat = compat;
+    this.#qtestLogPath = qtestLog;
     nbdControlOf(this.#engine).onFault = (error) => tellFault("machine", error);
     const registry = machineRegistry(this.#commandOptions());
     this.#served = { verb: "machine", registry, engine: this.#engine, signal: this.#stop.signal };
@@ -167,7 +174,7 @@ export class MachineProgram {
         return this.#addSerial(value);
       case "qtest":
         return this.#serveNamed(value, (connection) =>
-          serveQtest(connection, { clock: this.#clock, signal: this.#stop.signal }),
+          serveQtest(connection, { clock: this.#clock, signal: this.#stop.signal, log: this.#qtestLog() }),
         );
       case "mon":
         return this.#addMonitor(value);
@@ -181,6 +188,19 @@ export class MachineProgram {
       default:
         this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), words });
     }
+  }
+
+  /** QEMU tells all of the test protocol, and by default on stderr. */
+  #qtestLog(): QtestLog | undefined {
+    const path = this.#qtestLogPath;
+    if (path === "none") return undefined;
+    const began = performance.now();
+    return (kind, words) => {
+      const seconds = ((performance.now() - began) / 1000).toFixed(6);
+      const line = printable(`[${kind} ${words === "OPENED" ? "" : "+"}${seconds}] ${words}`);
+      if (path === undefined) process.stderr.write(`${line}\n`);
+      else appendFileSync(path, `${line}\n`);
+    };
   }
 
   #driveText(name: string, value: string): string {

@@ -13,12 +13,14 @@ import { type BlockNode, type Child, childOf, nodeOf } from "../../block/model/n
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockCopy, type CopyError, type CopyPass } from "../../block/copy/block-copy.ts";
-import { RangeLock, type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { RangeLock, type ByteRange, alignDown, alignUp, isPowerOfTwo } from "../../base/ranges.ts";
 import { chainContains } from "../../block/model/chain.ts";
 import type { SnapshotSource } from "../../block/model/snapshot-source.ts";
 import { blockStatusAbove } from "../../block/io/status.ts";
+import { limits } from "../../base/limits.ts";
+import { refresh } from "../../block/graph/edges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
-import { type DirtyBitmap, findDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
+import { type DirtyBitmap, findDirtyBitmap, lendBitmap } from "../../block/model/dirty-bitmap.ts";
 import {
   type BlockDriver,
   type BlockStatus,
@@ -55,12 +57,15 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   readonly #breakGuestWrite: boolean;
   readonly #timeoutMs: number;
   #snapshotError: Errno | undefined;
+  #discards = false;
   /** Called when the snapshot is given up. */
   onBroken: (() => void) | undefined;
   /** Clusters that the source may not hold any more: they are read from the target. */
   readonly #done: Bitmap;
   /** What belongs to the snapshot: the option `bitmap`, less what was discarded. */
   readonly #access: Bitmap;
+  /** They as the nodes show them. */
+  readonly #shown: readonly DirtyBitmap[];
   /** Snapshot reads of the source under way; guest writes wait for them. */
   readonly #frozen = new RangeLock();
   /** Copies whose guest write has timed out. */
@@ -76,6 +81,21 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     this.#timeoutMs = init.timeoutMs;
     this.#done = new Bitmap(init.copy.length, init.copy.clusterSize, init.node.services.kernels);
     this.#access = init.copy.bitmap.clone();
+    this.#shown = [
+      lendBitmap(init.file.node, init.copy.bitmap),
+      lendBitmap(init.node, this.#done),
+      lendBitmap(init.node, this.#access),
+    ];
+  }
+
+  /** From now on what was copied is discarded at the source: nobody needs it there. Throws where others don't allow that. */
+  async discardWhatIsCopied(): Promise<void> {
+    this.#discards = true;
+    await refresh([this.#node]);
+    // A source that can't let go keeps it.
+    this.copy.onCopied = async ({ offset, bytes }) => {
+      await Promise.resolve(this.#file.pdiscard(offset, bytes)).catch(() => undefined);
+    };
   }
 
   /** Why the target is no point-in-time image any more (break-snapshot). */
@@ -117,13 +137,15 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
       if (this.#node.parents.size === 0) return { perm, shared };
       // Whoever writes past the filter would change what has not been copied yet.
       const reads = perm & Perm.write ? Perm.consistentRead : 0;
-      return { perm: perm | reads, shared: shared & ~(Perm.write | Perm.resize) };
+      const discards = this.#discards ? Perm.write : 0;
+      return { perm: perm | reads | discards, shared: shared & ~(Perm.write | Perm.resize) };
     }
     // Others may write the target: it may be an overlay of the guest's disk. Its size was checked once, so it stays.
     return { perm: Perm.write, shared: Perm.all & ~Perm.resize };
   }
 
   close(): Promise<void> {
+    for (const bitmap of this.#shown) bitmap.release();
     this.copy.free();
     this.#done.free();
     this.#access.free();
@@ -275,9 +297,9 @@ function onError(spec: NodeSpec): boolean {
 /** Makes the copy state over two edges, as the filter and jobs without one need it. */
 function blockCopyOf(
   context: OpenContext,
-  edges: { source: Child; target: Child; bitmap?: DirtyBitmap | undefined },
+  edges: { source: Child; target: Child; bitmap?: DirtyBitmap | undefined; minClusterBytes: number },
 ): BlockCopy {
-  const { source, target, bitmap } = edges;
+  const { source, target, bitmap, minClusterBytes } = edges;
   if (bitmap && bitmap.bitmap.length !== source.length) {
     throw optionError("The bitmap does not fit the size of 'file'");
   }
@@ -293,12 +315,23 @@ function blockCopyOf(
     skipZeroed: true,
     ...(fleecing ? { writeFlags: Req.serialising } : {}),
     ...(bitmap ? { bitmap: bitmap.bitmap } : {}),
+    minClusterBytes,
   });
+}
+
+/** The option `min-cluster-size`: clusters that are copied are at least as large, bytes; 0: as the target's. */
+function minCluster(spec: NodeSpec): number {
+  const bytes = sizeOption(spec, "min-cluster-size") ?? 0;
+  if (bytes !== 0 && !isPowerOfTwo(bytes))
+    throw new CommandError("min-cluster-size needs to be a power of 2");
+  if (bytes > limits.maxBitmapGranularity)
+    throw new CommandError(`min-cluster-size too large: ${bytes} > ${limits.maxBitmapGranularity}`);
+  return bytes;
 }
 
 /**
  * Options: `file`, `target`, `bitmap` ({ node, name }: what to copy; default everything), `on-cbw-error`
- * (break-guest-write, the default, or break-snapshot), `cbw-timeout` (seconds, default 0 = none).
+ * (break-guest-write, the default, or break-snapshot), `cbw-timeout` (seconds, default 0 = none), `min-cluster-size` (bytes, a power of two).
  */
 export const copyBeforeWrite: DriverType = {
   name: "copy-before-write",
@@ -312,7 +345,8 @@ export const copyBeforeWrite: DriverType = {
     const role = Role.filtered | Role.primary;
     const file = childOf(await context.openChild(childOption(spec, "file"), "file", role));
     const target = childOf(await context.openChild(childOption(spec, "target"), "target", Role.data));
-    const copy = blockCopyOf(context, { source: file, target, bitmap: bitmapOption(context, spec) });
+    const bitmap = bitmapOption(context, spec);
+    const copy = blockCopyOf(context, { source: file, target, bitmap, minClusterBytes: minCluster(spec) });
     return new CopyBeforeWrite({
       node: nodeOf(context.node),
       file,

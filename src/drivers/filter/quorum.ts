@@ -59,6 +59,7 @@ class QuorumDriver implements BlockDriver {
   readonly childList: ChildList = {
     next: () => this.#nextChild(),
     checkRemoval: () => this.#checkRemoval(),
+    mayReplace: (node) => this.#children.some((child) => child.node === node),
     added: (child) => {
       this.#children = [...this.#children, child];
       this.#next += 1;
@@ -125,12 +126,12 @@ class QuorumDriver implements BlockDriver {
     return this.#writeAll({ offset, bytes }, (child) => child.pwriteZeroes(offset, bytes, flags));
   }
 
-  /** Making copies good needs a right that readers do not have; nobody may change a copy's length beside this. */
+  /** Making copies good needs a right that readers do not have; nobody may change a copy's data or length beside this. */
   childPermissions(_child: Edge, parent: Permissions): Permissions {
     const { perm, shared } = filterPermissions(parent);
     return {
       perm: this.#settings.rewrites ? perm | Perm.write : perm,
-      shared: shared & ~(Perm.resize | Perm.writeUnchanged),
+      shared: shared & (Perm.consistentRead | Perm.writeUnchanged),
     };
   }
 

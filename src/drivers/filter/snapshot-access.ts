@@ -57,7 +57,6 @@ export const snapshotAccess: DriverType = {
   name: "snapshot-access",
   staysAsOpened: true,
   kind: "format",
-  isLibraryOnly: true,
   async open(context: OpenContext, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.data | Role.primary);
     return new SnapshotAccess(file);

@@ -23,7 +23,15 @@ import { type StartOptions, deviceNameOf, jobOptions } from "../core/registry.ts
 const MAX_INT = 2 ** 31 - 1;
 
 /** The arguments that backups of both commands share. */
-export type CommonBackupArgs = Omit<ArgsOf<"blockdev-backup">, "device" | "target">;
+export type CommonBackupArgs = Omit<ArgsOf<"blockdev-backup">, "device" | "target"> & NewerBackupArgs;
+
+/** Arguments that newer QEMU has. */
+interface NewerBackupArgs {
+  /** What was copied is discarded at the source, which nobody else needs (a view of a moment). */
+  "discard-source"?: boolean;
+  "on-cbw-error"?: TypeOf<"OnCbwError">;
+  "x-perf"?: TypeOf<"BackupPerf"> & { "min-cluster-size"?: number };
+}
 
 /** What a caller inside the program may add, beside what every job takes. */
 export interface BackupStartOptions extends StartOptions {
@@ -67,7 +75,9 @@ export async function createBackup(graph: BlockGraph, request: BackupRequest): P
     make: ({ moment, filter }) => makeJob({ ...request, graph, plan, bitmap, filter, moment }),
     hold: async (job, { filter }) => {
       await job.addNode(filter.node, "main node", { perm: 0, shared: Perm.all });
-      filter.driver(CopyBeforeWrite).copy.configure({ compress: plan.compress });
+      const driver = filter.driver(CopyBeforeWrite);
+      driver.copy.configure({ compress: plan.compress });
+      if (plan.discardSource) await driver.discardWhatIsCopied();
       await job.addNode(target, "target", { perm: 0, shared: Perm.all });
     },
     speed: args.speed,
@@ -153,13 +163,16 @@ function checkNodes(
     throw new CommandError("max-chunk must be zero (which means no limit) or positive");
   }
   const onTargetError = args["on-target-error"] ?? "report";
-  return { sync, onSourceError, onTargetError, maxWorkers, maxChunk, compress };
+  const discardSource = args["discard-source"] ?? false;
+  return { sync, onSourceError, onTargetError, maxWorkers, maxChunk, compress, discardSource };
 }
 
 /** Inserts the filter above the source. */
 function insertFilter(graph: BlockGraph, request: BackupRequest): Promise<FilterLease> {
   const { source, target, args, options } = request;
   const name = args["filter-node-name"];
+  const onCbwError = options.onCbwError ?? args["on-cbw-error"];
+  const minCluster = args["x-perf"]?.["min-cluster-size"];
   // The job needs this driver, whatever the caller has registered.
   graph.register(copyBeforeWrite);
   const spec = {
@@ -167,7 +180,8 @@ function insertFilter(graph: BlockGraph, request: BackupRequest): Promise<Filter
     file: source.name,
     target: target.name,
     discard: "unmap" as const,
-    ...(options.onCbwError === undefined ? {} : { "on-cbw-error": options.onCbwError }),
+    ...(onCbwError === undefined ? {} : { "on-cbw-error": onCbwError }),
+    ...(minCluster === undefined ? {} : { "min-cluster-size": minCluster }),
     ...(name === undefined ? {} : { "node-name": name }),
   };
   return graph.insertFilter(spec, source, { implicit: name === undefined }).catch((error: unknown) => {

@@ -36,6 +36,8 @@ export interface BackupPlan {
   /** Largest request, bytes; 0 = no limit. */
   maxChunk: number;
   compress: boolean;
+  /** What was copied is given up at the source. */
+  discardSource: boolean;
 }
 
 /** What a BackupJob is made of. */

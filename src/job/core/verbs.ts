@@ -16,6 +16,7 @@ export const jobVerbs = [
   "complete",
   "finalize",
   "dismiss",
+  "change",
 ] as const;
 
 /** What a user may ask of a job, as QAPI's JobVerb spells it. */
@@ -45,6 +46,7 @@ const verbs: Readonly<Record<JobVerb, readonly JobStatus[]>> = {
   complete: ["ready", "standby"],
   finalize: ["pending"],
   dismiss: ["concluded"],
+  change: alive,
 };
 
 /** Whether a job may go from one state to the other. */

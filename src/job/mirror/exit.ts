@@ -4,10 +4,10 @@
  */
 import { AssertionError, assert } from "../../base/assert.ts";
 import { closing, type Lease, Leases } from "../../base/lease.ts";
-import { BlockError, CommandError } from "../../base/errors.ts";
+import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { refresh } from "../../block/graph/edges.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import { skipFilters } from "../../block/model/chain.ts";
+import { mayReplace, skipFilters } from "../../block/model/chain.ts";
 import { Role } from "../../block/model/contract.ts";
 import type { DirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import { drainedSection } from "../../block/model/drain.ts";
@@ -143,6 +143,8 @@ export class MirrorExit {
       await this.#pivot(source, init.target.edge.node);
     } catch (error) {
       if (error instanceof AssertionError) throw error;
+      // The job's own error says less.
+      this.#job.graph.onTrouble?.(messageOf(error));
       throw new BlockError({ code: "EPERM", op: "mirror", cause: error });
     }
   }
@@ -155,20 +157,13 @@ export class MirrorExit {
     const alike = await graph.switched(target, replaced.readOnly);
     const replace = async (): Promise<void> => {
       assert(source.quiesceCounter > 0, "the target takes over from a source that may still be written");
-      if (!presentsSame(replaced, source)) throw new CommandError(this.#changedMessage(target));
+      if (!mayReplace(source, replaced)) throw new CommandError(changedMessage(replaced, target));
       await graph.replace(replaced, target);
       this.#switched = true;
       alike.keep();
       init.writable.keep();
     };
     await closing(replace, () => alike.end());
-  }
-
-  #changedMessage(target: BlockNode): string {
-    return (
-      `Can no longer replace '${this.#job.init.top.source.name}' by '${target.name}', because it can no longer be ` +
-      "guaranteed that doing so would not lead to an abrupt change of visible data"
-    );
   }
 
   async #setBacking(source: BlockNode, target: BlockNode): Promise<void> {
@@ -184,7 +179,9 @@ export class MirrorExit {
   }
 }
 
-/** Whether one node presents what the other holds: they are the same, or filters lie between them. */
-function presentsSame(node: BlockNode, source: BlockNode): boolean {
-  return skipFilters(node) === skipFilters(source);
+function changedMessage(replaced: BlockNode, target: BlockNode): string {
+  return (
+    `Can no longer replace '${replaced.name}' by '${target.name}', because it can no longer be ` +
+    "guaranteed that doing so would not lead to an abrupt change of visible data"
+  );
 }

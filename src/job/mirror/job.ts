@@ -73,6 +73,7 @@ export class MirrorJob extends BlockJob {
     const source = init.top.source;
     this.#window = new Window({ works: MAX_IN_FLIGHT, onEmpty: () => this.graph.changes.wake() });
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
+    this.bitmap.isJobs = true;
     this.#recovery = new TargetRecovery(() => init.target.edge.node, this.bitmap.bitmap.clone());
     // From the first moment on, so that a job that fails early has copied nothing of it.
     if (init.syncBitmap) this.bitmap.bitmap.merge(init.syncBitmap.bitmap.bitmap);
@@ -391,7 +392,8 @@ export class MirrorJob extends BlockJob {
       }
       const bytes = pieceBytes(extent, end - at, this.#cutting);
       this.#start({ offset: at, bytes, kind: extent.kind });
-      delay = this.rateDelayMs(extent.kind === "data" || !this.#copier.zeroesAreFree ? bytes : 0);
+      const isFree = extent.kind !== "data" && this.#copier.zeroesAreFree && this.#canZeroTarget();
+      delay = this.rateDelayMs(isFree ? 0 : bytes);
       at += bytes;
     }
     return delay;

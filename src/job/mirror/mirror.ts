@@ -11,6 +11,7 @@ import {
   chainContains,
   filterOrCow,
   freezeChain,
+  mayReplace,
   skipFilters,
   skipImplicitFilters,
 } from "../../block/model/chain.ts";
@@ -62,8 +63,8 @@ export interface MirrorPlan {
   autoDismiss: boolean | undefined;
 }
 
-/** blockdev-mirror's arguments, and what our own beside QEMU's are. */
-export type MirrorArgs = ArgsOf<"blockdev-mirror"> & BitmapArgs;
+/** blockdev-mirror's arguments, with those of newer QEMU and our own. */
+export type MirrorArgs = ArgsOf<"blockdev-mirror"> & BitmapArgs & { "target-is-zero"?: boolean };
 
 /** blockdev-mirror. Throws CommandError in QEMU's words; resolves with the started job. */
 export function startMirror(
@@ -80,7 +81,7 @@ export function startMirror(
       target,
       backingMode: "leave",
       unmap: true,
-      zeroTarget: args.sync === "full",
+      zeroTarget: args.sync === "full" && !args["target-is-zero"],
     });
   });
 }
@@ -159,7 +160,7 @@ function checkReplaces(graph: BlockGraph, source: BlockNode, name: string): void
   const node = graph.findNode(name);
   if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`, { code: "ENOENT" });
   node.checkBlocked("replace");
-  if (!chainContains(source, node) || skipFilters(source) !== skipFilters(node)) {
+  if (!mayReplace(source, node)) {
     throw new CommandError(
       `Cannot replace '${name}' by a node mirrored from '${source.name}', because it cannot be guaranteed that doing ` +
         "so would not lead to an abrupt change of visible data",
@@ -230,8 +231,10 @@ async function createJob(
 
 function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: number } {
   const wished = plan.syncBitmap?.bitmap.granularity ?? (plan.granularity || defaultGranularity(plan.target));
-  // A cluster that is written in part would take the rest from the target's own backing file.
-  const cluster = skipFilters(plan.target).backing ? (plan.target.driver.getInfo?.()?.clusterSize ?? 0) : 0;
+  // A cluster that is written in part would take the rest from the target's own backing file, which may be opened only later.
+  const { backing, driver } = skipFilters(plan.target);
+  const isOverlay = backing !== undefined || Boolean(driver.headerBacking?.filename());
+  const cluster = isOverlay ? (plan.target.driver.getInfo?.()?.clusterSize ?? 0) : 0;
   return { granularity: Math.max(wished, cluster), bufBytes: plan.bufBytes || DEFAULT_BUF_BYTES };
 }
 

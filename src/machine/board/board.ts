@@ -40,6 +40,16 @@ export class Board {
     this.engine = engine;
     // One bus for the monitors; the library's types know only what every engine sends.
     this.events = engine.graph.events as unknown as EventBus<MachineEvent>;
+    engine.graph.iothreadOf = (user) => this.#iothreadOf(user);
+  }
+
+  /** The iothread in which the device of a backend works: its own, or its controller's; undefined: none. */
+  #iothreadOf(user: object): string | undefined {
+    const device = [...this.devices].find(({ disk }) => disk?.backend === user);
+    if (!device) return undefined;
+    const controller = [...this.devices].find(({ provides }) => provides === device.bus);
+    const name = device.properties["iothread"] ?? controller?.properties["iothread"];
+    return typeof name === "string" && name !== "" ? name : undefined;
   }
 
   /** Makes a drive, empty. Throws CommandError where the name is no good or taken. */

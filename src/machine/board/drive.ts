@@ -158,11 +158,10 @@ export class Drive {
     if (root) await this.backend.graph.setPermissions(root, this.#permissions(root.node));
   }
 
-  /** Without a device a drive minds nobody. */
+  /** Without a device a drive minds nobody; who writes to it takes the right to. */
   #permissions(node: BlockNode): Permissions {
     if (this.user) return this.user.permissionsFor(node);
-    const write = this.readOnly || node.readOnly ? 0 : Perm.write;
-    return { perm: this.name === "" ? 0 : Perm.consistentRead | write, shared: Perm.all };
+    return { perm: this.name === "" ? 0 : Perm.consistentRead, shared: Perm.all };
   }
 }
 

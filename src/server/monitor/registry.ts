@@ -44,6 +44,8 @@ export interface RegistryTables<E> {
   readonly base?: Schema;
   /** The table that an engine's arguments are read by; it may have drivers beside those of the fixed one. */
   readonly tableOf?: (engine: E) => Schema;
+  /** What query-qmp-schema shows of that table. Default: all. */
+  readonly shown?: (table: Schema) => Schema;
   /** Commands that QEMU has and this monitor does not, and why. */
   readonly refused?: Readonly<Record<string, string>>;
 }
@@ -57,6 +59,7 @@ export class CommandRegistry<E> {
   readonly version: TypeOf<"VersionInfo">;
   readonly #base: Schema;
   readonly #tableOf: (engine: E) => Schema;
+  readonly #shown: (table: Schema) => Schema;
   readonly #refused: Readonly<Record<string, string>>;
 
   /** The handlers are of commands of the base table: CommandHandlers, or those of a table that has more. */
@@ -64,6 +67,7 @@ export class CommandRegistry<E> {
     this.version = version;
     this.#base = tables.base ?? schema;
     this.#tableOf = tables.tableOf ?? (() => this.#base);
+    this.#shown = tables.shown ?? ((table) => table);
     this.#refused = tables.refused ?? {};
     // A handler's arguments are of its command; the types can't follow a name that is a variable.
     this.#handlers = { ...this.#ownHandlers(), ...handlers } as Record<string, AnyHandler<E>>;
@@ -102,7 +106,7 @@ export class CommandRegistry<E> {
       "query-qmp-schema": (_args, { engine }) => {
         const served = new Set<string>(this.names());
         const unserved = Object.keys(this.#base.commands).filter((name) => !served.has(name));
-        return introspect(new Set(unserved), this.#tableOf(engine));
+        return introspect(new Set(unserved), this.#shown(this.#tableOf(engine)));
       },
     };
   }

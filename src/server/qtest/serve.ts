@@ -3,26 +3,32 @@ import type { HostConnection } from "../../base/host.ts";
 import { onAbort } from "../../base/signals.ts";
 import { QtestSession, type VirtualClock } from "./protocol.ts";
 
+/** Is told what comes (`R`), what is sent (`S`), and that a client comes or goes (`I`). */
+export type QtestLog = (kind: "I" | "R" | "S", words: string) => void;
+
 /** Longest line, characters: a block of memory in hexadecimal. */
 const MAX_LINE = 4 << 20;
 
 /** Serves one client until it goes, or the machine. Never rejects. */
 export async function serveQtest(
   connection: HostConnection,
-  { clock, signal }: { clock: VirtualClock; signal: AbortSignal },
+  { clock, signal, log }: { clock: VirtualClock; signal: AbortSignal; log?: QtestLog | undefined },
 ): Promise<void> {
   const forget = onAbort(signal, () => void connection.close().catch(() => undefined));
   const session = new QtestSession(clock);
   const decoder = new TextDecoder();
   const encoder = new TextEncoder();
   let rest = "";
+  log?.("I", "OPENED");
   try {
     for await (const bytes of connection.incoming) {
       rest += decoder.decode(bytes, { stream: true });
       const lines = rest.split("\n");
       rest = lines.pop() ?? "";
       for (const line of lines) {
+        log?.("R", line);
         const answer = session.answer(line);
+        if (answer !== "") log?.("S", answer.trimEnd());
         if (answer !== "") await connection.write(encoder.encode(answer));
       }
       if (rest.length > MAX_LINE) break;
@@ -31,6 +37,7 @@ export async function serveQtest(
     // The client has gone.
   } finally {
     forget();
+    log?.("I", "CLOSED");
     await connection.close().catch(() => undefined);
   }
 }

@@ -35,6 +35,10 @@ export const blockCommands = {
   "blockdev-backup": command({ data: "BlockdevBackup" }),
   "query-named-block-nodes": command({ data: { "*flat": "bool" }, returns: ["BlockDeviceInfo"] }),
   "x-debug-query-block-graph": command({ returns: "XDbgBlockGraph" }, "unstable"),
+  "x-blockdev-set-iothread": command(
+    { data: { "node-name": "str", iothread: "StrOrNull", "*force": "bool" } },
+    "unstable",
+  ),
   "drive-mirror": command({ data: "DriveMirror" }),
   "block-dirty-bitmap-add": command({ data: "BlockDirtyBitmapAdd" }),
   "block-dirty-bitmap-remove": command({ data: "BlockDirtyBitmap" }),

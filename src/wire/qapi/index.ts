@@ -15,7 +15,7 @@ export {
   type JsonObject,
 } from "./json.ts";
 export { JsonStream, parseJson, type JsonItem, type JsonLimits } from "./json-parser.ts";
-export { parseKeyval, parseOption, type OptionPair } from "./keyval.ts";
+export { listify, parseKeyval, parseOption, type OptionPair } from "./keyval.ts";
 export {
   isCommandName,
   schema,
@@ -33,7 +33,7 @@ export {
   type TypeName,
   type TypeOf,
 } from "./table.ts";
-export { compatLevels, schemaAt, type CompatLevel } from "./own.ts";
+export { compatLevels, ownDrivers, schemaAt, schemaShownAt, type CompatLevel } from "./own.ts";
 export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
 export { optionTypes, valuesOf } from "./option-types.ts";

@@ -88,8 +88,8 @@ function put(root: JsonObject, { key, value }: OptionPair): void {
   });
 }
 
-/** Makes lists of the objects whose keys are numbers. */
-function listify(value: Json, path: string): Json {
+/** Makes lists of the objects whose keys are numbers. Throws QapiError. */
+export function listify(value: Json, path: string): Json {
   if (!isJsonObject(value)) return value;
   const keys = Object.keys(value);
   const prefix = path === "" ? "" : `${path}.`;

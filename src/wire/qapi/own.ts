@@ -1,32 +1,123 @@
 /**
- * What monitors take beside QEMU's commands where they are asked to (`--compat blockwright`): arguments that no QEMU has. The
- * fixed table is never changed: by default a monitor's schema is exactly QEMU 7.2's.
+ * What monitors take and show beside QEMU 7.2's commands where they are asked to (`--compat`): at `10.1` what newer QEMU has brought,
+ * at `blockwright` also what no QEMU has. The fixed table is never changed: by default a monitor's schema is exactly QEMU 7.2's, and
+ * drivers of ours, which can be used at every level, stand in none but the last.
+ * Source: QAPI block-core and job schemas of QEMU 7.2 and 10.1.
  */
 import { typesWith } from "./reader.ts";
-import { type Members, struct, type TypeTable } from "./schema.ts";
+import {
+  command,
+  type EnumDef,
+  type Members,
+  struct,
+  type StructDef,
+  type TypeDef,
+  type TypeTable,
+  union,
+  type UnionDef,
+} from "./schema.ts";
 import type { Schema } from "./table.ts";
 
-/** Whose commands a monitor takes. */
-export const compatLevels = ["7.2", "blockwright"] as const;
+/** Whose commands a monitor takes. Each has all of those before it. */
+export const compatLevels = ["7.2", "10.1", "blockwright"] as const;
 
 /** One of them. */
 export type CompatLevel = (typeof compatLevels)[number];
+
+/** Drivers that no QEMU has. */
+export const ownDrivers: ReadonlySet<string> = new Set([
+  ...["alloc-track", "blob", "indexeddb", "memory", "oci", "opfs", "s3"],
+]);
+
+/** Commands that no QEMU has. */
+const ownCommands = new Set(["x-blockdev-recover"]);
+
+/** Options of `http` and `https` that QEMU has, too. */
+const httpOptions = new Set([
+  ...["url", "*readahead", "*timeout", "*username", "*password-secret", "*cookie", "*cookie-secret"],
+]);
 
 /** The driver as the table sees it (drivers/filter/alloc-track.ts). */
 const allocTrack = { name: "alloc-track", kind: "format", supportsBacking: true } as const;
 
 const byBitmap = { "*bitmap": "str", "*bitmap-mode": "BitmapSyncMode" } as const satisfies Members;
 
+/** What newer QEMU has added to types and commands that 7.2 has. */
+const newerMembers: Readonly<Record<string, Members>> = {
+  BackupCommon: { "*discard-source": "bool", "*on-cbw-error": "OnCbwError" },
+  BackupPerf: { "*min-cluster-size": "size" },
+  BlockdevOptionsCbw: { "*min-cluster-size": "size" },
+  BlockJobInfo: { "*actively-synced": "bool" },
+};
+
+const newerTypes: TypeTable = {
+  BlockJobChangeOptionsMirror: struct({ "copy-mode": "MirrorCopyMode" }),
+  BlockJobChangeOptions: union({
+    base: { id: "str", type: "JobType" },
+    tag: "type",
+    branches: {
+      ...{ commit: null, stream: null, backup: null, create: null, amend: null },
+      ...{ "snapshot-load": null, "snapshot-save": null, "snapshot-delete": null },
+      mirror: "BlockJobChangeOptionsMirror",
+    },
+  }),
+};
+
 /** The schema of that level over the table of QEMU 7.2 (or one that has more than it). */
 export function schemaAt(level: CompatLevel, base: Schema): Schema {
   if (level === "7.2") return base;
-  const { commands } = base;
-  const types = typesWith([allocTrack], base.types);
+  const newer = newerSchema(base);
+  if (level === "10.1") return newer;
+  const { commands } = newer;
+  const types = typesWith([allocTrack], newer.types);
   return {
-    ...base,
+    ...newer,
     types: { ...types, DriveMirror: struct({ ...membersOf(types, "DriveMirror"), ...byBitmap }) },
     commands: { ...commands, "blockdev-mirror": withMembers(commands["blockdev-mirror"], byBitmap) },
   };
+}
+
+function newerSchema(base: Schema): Schema {
+  const { commands, types } = base;
+  const grown = Object.entries(newerMembers).map(([name, members]): [string, TypeDef] => {
+    const type = types[name] as StructDef;
+    return [name, { ...type, members: { ...type.members, ...members } }];
+  });
+  return {
+    ...base,
+    types: { ...types, ...newerTypes, ...Object.fromEntries(grown) },
+    commands: {
+      ...commands,
+      "blockdev-mirror": withMembers(commands["blockdev-mirror"], { "*target-is-zero": "bool" }),
+      "block-job-change": command({ data: "BlockJobChangeOptions" }),
+    },
+  };
+}
+
+/** What query-qmp-schema shows of a table: below our own level nothing that is ours. */
+export function schemaShownAt(level: CompatLevel, table: Schema): Schema {
+  if (level === "blockwright") return table;
+  const shown = Object.entries(table.types).map(([name, type]): [string, TypeDef] => {
+    if (name === "BlockdevDriver") return [name, withoutOwnValues(type as EnumDef)];
+    if (name === "BlockdevOptionsHttp") return [name, withoutOwnOptions(type as StructDef)];
+    return [name, type.kind === "union" && type.tag === "driver" ? withoutOwnBranches(type) : type];
+  });
+  const commands = Object.entries(table.commands).filter(([name]) => !ownCommands.has(name));
+  return { ...table, types: Object.fromEntries(shown), commands: Object.fromEntries(commands) };
+}
+
+function withoutOwnValues(type: EnumDef): EnumDef {
+  return { ...type, values: type.values.filter((value) => !ownDrivers.has(value)) };
+}
+
+function withoutOwnBranches(type: UnionDef): UnionDef {
+  const kept = Object.entries(type.branches).filter(([name]) => !ownDrivers.has(name));
+  return { ...type, branches: Object.fromEntries(kept) };
+}
+
+function withoutOwnOptions(type: StructDef): StructDef {
+  const kept = Object.entries(type.members).filter(([name]) => httpOptions.has(name));
+  return { ...type, members: Object.fromEntries(kept) };
 }
 
 function membersOf(types: TypeTable, name: string): Members {
@@ -34,6 +125,6 @@ function membersOf(types: TypeTable, name: string): Members {
   return type?.kind === "struct" ? type.members : {};
 }
 
-function withMembers<C extends Schema["commands"][string]>(command: C | undefined, members: Members): C {
-  return { ...command, data: { ...(command?.data as Members), ...members } } as C;
+function withMembers<C extends Schema["commands"][string]>(known: C | undefined, members: Members): C {
+  return { ...known, data: { ...(known?.data as Members), ...members } } as C;
 }

@@ -147,6 +147,7 @@ export const queryTypes = {
       qcow2: null,
       quorum: null,
       raw: null,
+      "snapshot-access": null,
       throttle: null,
     },
   }),

@@ -116,13 +116,14 @@ test("the default granularity", async () => {
   }
 });
 
-test("query shows the named ones, newest first", async () => {
+test("query shows them, those of jobs without names, newest first", async () => {
   const { node, bitmap } = await bench();
   createDirtyBitmap(node, { granularity: 512 });
   createDirtyBitmap(node, { name: "c", granularity: 512 });
   bitmap.inconsistent = true;
   expect(dirtyBitmapInfo(node)).toEqual([
     { name: "c", count: 0, granularity: 512, recording: true, busy: false, persistent: false },
+    { count: 0, granularity: 512, recording: true, busy: false, persistent: false },
     {
       name: "b",
       count: 0,

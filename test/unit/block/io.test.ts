@@ -367,15 +367,17 @@ test("the write threshold is told once, and by how much it was exceeded", async 
 });
 
 describe("truncate", () => {
-  test("it waits for requests in the new part, resizes bitmaps and marks what is new", async () => {
+  test("it waits for requests in the new part, resizes bitmaps, and marks what was cut off before", async () => {
     const { node, driver } = await probe();
     const bitmap = createDirtyBitmap(node, { granularity: 4096 });
     await truncate(node, SIZE + 8192, { exact: true, preallocation: "off" });
     expect(node.length).toBe(SIZE + 8192);
-    expect(bitmap.bitmap.extents(0, SIZE + 8192, 9)).toEqual([{ offset: SIZE, bytes: 8192 }]);
+    expect([bitmap.bitmap.length, bitmap.dirtyBytes]).toEqual([SIZE + 8192, 0]);
     await truncate(node, 4096, { exact: true, preallocation: "off" });
     expect(driver.take()).toEqual([`truncate ${SIZE + 8192}+0`, "truncate 4096+0"]);
     expect([bitmap.bitmap.length, bitmap.dirtyBytes]).toEqual([4096, 0]);
+    await truncate(node, SIZE + 65536, { exact: true, preallocation: "off" });
+    expect(bitmap.bitmap.extents(0, SIZE + 65536, 9)).toEqual([{ offset: 4096, bytes: SIZE + 4096 }]);
   });
 
   test("a filter passes it on, and its length follows", async () => {

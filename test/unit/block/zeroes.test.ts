@@ -88,9 +88,14 @@ describe("pwriteZeroes", () => {
   test.each([
     ["unmap", Req.mayUnmap],
     ["ignore", 0],
-  ] as const)("mayUnmap under discard=%s", async (discard, flags) => {
-    const { node, driver } = await probe({ discard });
-    await pwriteZeroes(node, 0, 512, Req.mayUnmap);
+  ] as const)("mayUnmap under discard=%s: a user's own node does as it is asked", async (discard, flags) => {
+    const bench = new TestGraph();
+    const { driver } = await addProbe(bench.graph, { "node-name": "n", size: SIZE, discard });
+    await bench.graph.add({ driver: "raw", "node-name": "above", file: "n" });
+    const [own, above] = [await bench.edge("n", 15), await bench.edge("above")];
+    await own.pwriteZeroes(0, 512, Req.mayUnmap);
+    expect(driver.take()).toEqual([`pwriteZeroes 0+512:${Req.mayUnmap}`]);
+    await above.pwriteZeroes(0, 512, Req.mayUnmap);
     expect(driver.take()).toEqual([`pwriteZeroes 0+512${flags ? `:${flags}` : ""}`]);
   });
 

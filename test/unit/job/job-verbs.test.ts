@@ -55,6 +55,7 @@ const accepted: Record<JobVerb, string> = {
   complete: "00001100000",
   finalize: "00000001000",
   dismiss: "00000000010",
+  change: "01111100000",
 };
 
 test.each(jobVerbs.flatMap((verb) => jobStatuses.map((status, column) => ({ verb, status, column }))))(

@@ -57,7 +57,10 @@ interface Disk {
 interface NamedNode {
   readonly "node-name": string;
   readonly image: { readonly "virtual-size": number };
-  readonly "dirty-bitmaps"?: readonly (Bitmap & { readonly inconsistent?: boolean })[];
+  readonly "dirty-bitmaps"?: readonly (Omit<Bitmap, "name" | "inconsistent"> & {
+    readonly name?: string;
+    readonly inconsistent?: boolean;
+  })[];
 }
 
 type Action = { readonly type: string; readonly data: object };
@@ -152,10 +155,11 @@ class Fleecing {
       const found = all.find((one) => one["node-name"] === node);
       if (!found) throw new Refusal(`'${this.#wanted.socket}' has no node '${node}'`);
       const tag = `${this.#tag}-${index}`;
-      const bitmaps = (found["dirty-bitmaps"] ?? []).map((one) => ({
-        ...one,
-        inconsistent: one.inconsistent ?? false,
-      }));
+      const bitmaps = (found["dirty-bitmaps"] ?? []).flatMap((one) => {
+        const { name, inconsistent = false } = one;
+        // Those of jobs have no names.
+        return name === undefined ? [] : [{ ...one, name, inconsistent }];
+      });
       return { node, size: found.image["virtual-size"], bitmaps, tag, id: this.#place.newId() };
     });
   }

@@ -4,6 +4,7 @@ import {
   schema,
   type Schema,
   schemaAt,
+  schemaShownAt,
   schemaWith,
   type CompatLevel,
   type TypeOf,
@@ -11,7 +12,7 @@ import {
 import { type CommandHandlers, CommandRegistry } from "../registry.ts";
 import { bitmapCommands } from "./bitmaps.ts";
 import { controlCommands } from "./control.ts";
-import { jobCommands } from "./jobs.ts";
+import { jobCommands, newerJobCommands } from "./jobs.ts";
 import { nodeCommands } from "./nodes.ts";
 import { queryCommands } from "./query.ts";
 import { transactionCommands } from "./transaction.ts";
@@ -40,14 +41,17 @@ export function engineHandlers(options: EngineCommandsOptions): CommandHandlers<
     ...bitmapCommands,
     ...transactionCommands,
     ...controlCommands(options),
+    ...(options.compat === undefined || options.compat === "7.2" ? {} : newerJobCommands),
   };
 }
 
 /** The registry of an engine's monitors. */
 export function engineCommands(options: EngineCommandsOptions): CommandRegistry<Engine> {
-  const base = schemaAt(options.compat ?? "7.2", options.base ?? schema);
+  const level = options.compat ?? "7.2";
+  const base = schemaAt(level, options.base ?? schema);
   return new CommandRegistry<Engine>({ ...engineHandlers(options), ...options.more }, options.version, {
     base,
     tableOf: ({ graph }) => schemaWith(graph.drivers, base),
+    shown: (table) => schemaShownAt(level, table),
   });
 }

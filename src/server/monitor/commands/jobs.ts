@@ -2,20 +2,24 @@
  * The commands that start jobs and those that control them. Commands on jobs wait until no job's end is being carried
  * out, since QEMU takes no command in that stretch. Source: QAPI job and block-core schemas, QEMU 7.2.
  */
+import { CommandError } from "../../../base/errors.ts";
 import { startAmend } from "../../../job/create/amend.ts";
 import type { BlockJob } from "../../../job/core/block-job.ts";
 import { startBackup, startDriveBackup } from "../../../job/backup/backup.ts";
 import { startCommit } from "../../../job/commit/commit.ts";
 import { startCreate } from "../../../job/create/create.ts";
 import { startDriveMirror } from "../../../job/mirror/drive-mirror.ts";
+import { changeCopyMode, isActivelySynced } from "../../../job/mirror/copy-mode.ts";
+import { MirrorJob } from "../../../job/mirror/job.ts";
 import type { Job } from "../../../job/core/job.ts";
 import { startMirror } from "../../../job/mirror/mirror.ts";
 import { startStream } from "../../../job/stream/stream.ts";
 import type { Engine } from "../../../machine/engine.ts";
-import type { ReturnOf } from "../../../wire/qapi/index.ts";
+import type { ReturnOf, TypeOf } from "../../../wire/qapi/index.ts";
 import type { CommandContext, CommandHandlers } from "../registry.ts";
 
 type Context = CommandContext<Engine>;
+type CopyMode = TypeOf<"MirrorCopyMode">;
 
 async function onJob(
   context: Context,
@@ -84,5 +88,24 @@ export const jobCommands: CommandHandlers<Engine> = {
   "query-block-jobs": async (_args, { engine }) => {
     await engine.jobs.settled();
     return engine.jobs.queryBlockJobs() as ReturnOf<"query-block-jobs">;
+  },
+};
+
+/** Handlers of what newer QEMU has: a level of `--compat`. */
+export const newerJobCommands = {
+  "block-job-change": (args: { id: string; type: string; "copy-mode": CopyMode }, context: Context) =>
+    onBlockJob(context, args.id, (job) => {
+      job.applyVerb("change");
+      if (!(job instanceof MirrorJob)) throw new CommandError("Job type does not support change");
+      return changeCopyMode(job, args["copy-mode"]);
+    }),
+  "query-block-jobs": async (_args: unknown, { engine }: Context) => {
+    await engine.jobs.settled();
+    const rows = engine.jobs.jobs.flatMap((job) => {
+      const row = job.queryBlock();
+      if (row === undefined) return [];
+      return [job instanceof MirrorJob ? { ...row, "actively-synced": isActivelySynced(job) } : row];
+    });
+    return rows as ReturnOf<"query-block-jobs">;
   },
 };

@@ -34,6 +34,18 @@ async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<voi
 
 /** Handlers. */
 export const nodeCommands: CommandHandlers<Engine> = {
+  "x-blockdev-set-iothread": (args, { engine }) => {
+    const node = engine.graph.node(args["node-name"]);
+    const isUsed = [...node.parents].some(({ name }) => name === "root");
+    if (isUsed && !args.force)
+      throw new CommandError(
+        `Node ${node.name} is associated with a BlockBackend and could be in use (use force=true to override this check)`,
+      );
+    const { iothread } = args;
+    if (iothread !== null && !engine.objects.list().some(({ name }) => name === iothread))
+      throw new CommandError(`Cannot find iothread ${iothread}`);
+    return {};
+  },
   "blockdev-add": async (args, { engine }) => {
     await engine.graph.add(args);
     return {};

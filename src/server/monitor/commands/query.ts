@@ -37,31 +37,74 @@ function permissionList(perm: number): TypeOf<"BlockPermission">[] {
   return permissionWire.filter(([bit]) => (perm & bit) !== 0).map(([, name]) => name);
 }
 
+/** Whoever has edges, each with a number, in QEMU's order: users, jobs, nodes from the oldest on, all told from the last to the first. */
+class GraphRows {
+  readonly #ids = new Map<object, number>();
+  readonly #nodes: TypeOf<"XDbgBlockGraphNode">[] = [];
+  readonly #edges: TypeOf<"XDbgBlockGraphEdge">[] = [];
+
+  add(owner: object, { type, name }: Omit<TypeOf<"XDbgBlockGraphNode">, "id">, edges: Iterable<Child>): void {
+    this.#nodes.unshift({ id: this.#idOf(owner), type, name });
+    for (const edge of edges) this.#edges.unshift(edgeRow(edge, (thing) => this.#idOf(thing)));
+  }
+
+  #idOf(thing: object): number {
+    const id = this.#ids.get(thing) ?? this.#ids.size + 1;
+    this.#ids.set(thing, id);
+    return id;
+  }
+
+  get graph(): TypeOf<"XDbgBlockGraph"> {
+    return { nodes: this.#nodes, edges: this.#edges };
+  }
+}
+
 /** All nodes, jobs and backends with the edges between them. */
-function queryGraph(engine: Engine): TypeOf<"XDbgBlockGraph"> {
-  const ids = new Map<object, number>();
-  const idOf = (thing: object): number => {
-    const known = ids.get(thing);
-    if (known !== undefined) return known;
-    ids.set(thing, ids.size + 1);
-    return ids.size;
+function queryGraph({ graph, jobs }: Engine): TypeOf<"XDbgBlockGraph"> {
+  const rows = new GraphRows();
+  const nodes = graph.nodes.toReversed();
+  const edges = new Map<object, Child[]>();
+  for (const edge of nodes.flatMap(({ parents }) => [...parents])) {
+    const own = edges.get(edge.parent) ?? [];
+    own.push(edge);
+    edges.set(edge.parent, own);
+  }
+  const take = (owner: object): readonly Child[] => {
+    const own = edges.get(owner) ?? [];
+    edges.delete(owner);
+    return own;
   };
-  const nodes: TypeOf<"XDbgBlockGraphNode">[] = [];
-  const edges = new Set<Child>();
-  for (const backend of engine.graph.backends.values()) {
-    nodes.push({ id: idOf(backend), type: "block-backend", name: backend.name });
-  }
-  for (const job of engine.jobs.jobs) {
-    if (job.isBlockJob) nodes.push({ id: idOf(job), type: "block-job", name: job.id });
-  }
-  for (const node of engine.graph.nodes) {
-    nodes.push({ id: idOf(node), type: "block-driver", name: node.name });
-    for (const edge of node.parents) edges.add(edge);
-  }
-  for (const edge of edges) {
-    if (!ids.has(edge.parent)) nodes.push({ id: idOf(edge.parent), type: "block-backend", name: "" });
-  }
-  return { nodes, edges: [...edges].map((edge) => edgeRow(edge, idOf)) };
+  const [backends, blockJobs] = [
+    [...graph.backends.values()],
+    jobs.jobs.filter(({ isBlockJob }) => isBlockJob),
+  ];
+  const named = backends.map((one) => ({
+    one,
+    type: "block-backend" as const,
+    name: one.name,
+    edges: take(one),
+  }));
+  const working = blockJobs.map((one) => ({
+    one,
+    type: "block-job" as const,
+    name: one.id,
+    edges: take(one),
+  }));
+  const ofNodes = nodes.map((one) => {
+    // The newest edge first.
+    const own = new Set(take(one));
+    const below = one.children.filter((edge) => own.has(edge)).toReversed();
+    return { one, type: "block-driver" as const, name: one.name, edges: below };
+  });
+  const nameless = [...edges].map(([one, own]) => ({
+    one,
+    type: "block-backend" as const,
+    name: "",
+    edges: own,
+  }));
+  for (const { one, type, name, edges: own } of [...named, ...nameless, ...working, ...ofNodes])
+    rows.add(one, { type, name }, own);
+  return rows.graph;
 }
 
 function edgeRow(edge: Child, idOf: (thing: object) => number): TypeOf<"XDbgBlockGraphEdge"> {

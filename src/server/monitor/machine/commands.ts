@@ -19,7 +19,7 @@ import {
   type MachineReturnOf,
   machineSchema,
 } from "../../../wire/qapi/machine/table.ts";
-import { schemaAt, schemaWith } from "../../../wire/qapi/index.ts";
+import { schemaAt, schemaShownAt, schemaWith } from "../../../wire/qapi/index.ts";
 import { type EngineCommandsOptions, engineHandlers } from "../commands/index.ts";
 import { statsOfNodes } from "../commands/query.ts";
 import { type CommandContext, type CommandHandlers, CommandRegistry } from "../registry.ts";
@@ -95,18 +95,6 @@ function deviceHandlers({ board }: MachineCommandsOptions): MachineHandlers {
           "thread-id": 0,
           ...{ "poll-max-ns": 32768, "poll-grow": 0, "poll-shrink": 0, "aio-max-batch": 0 },
         })),
-    "x-blockdev-set-iothread": (args, { engine }) => {
-      const node = engine.graph.node(args["node-name"]);
-      const isUsed = [...node.parents].some(({ name }) => name === "root");
-      if (isUsed && !args.force)
-        throw new CommandError(
-          `Node ${node.name} is associated with a BlockBackend and could be in use (use force=true to override this check)`,
-        );
-      const { iothread } = args;
-      if (iothread !== null && !engine.objects.list().some(({ name }) => name === iothread))
-        throw new CommandError(`Cannot find iothread ${iothread}`);
-      return {};
-    },
   };
 }
 
@@ -205,7 +193,8 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
       runHmp(args["command-line"], machineHmp(options, registry, context)),
   };
   const { board, chardevs, identity, version } = options;
-  const base = schemaAt(options.compat ?? "7.2", machineSchema);
+  const level = options.compat ?? "7.2";
+  const base = schemaAt(level, machineSchema);
   const type = identity.machine === "pc" ? `pc-i440fx-${releaseOf(version)}-machine` : "none-machine";
   const qom: QomHost = { machine: () => machineObject(board, type), chardevs: () => chardevs.chardevs() };
   const registry: CommandRegistry<Engine> = new CommandRegistry<Engine>(
@@ -231,6 +220,7 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
     {
       base,
       tableOf: ({ graph }) => schemaWith(graph.drivers, base),
+      shown: (table) => schemaShownAt(level, table),
       refused: refusedCommands,
     },
   );

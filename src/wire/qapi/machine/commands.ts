@@ -3,7 +3,7 @@
  * neither the daemon's introspection nor bundles without a machine have them.
  * Source: QAPI block, block-core, qdev, machine, misc, qom and char schemas, QEMU 7.2.
  */
-import { alternate, command, enumOf, struct, type StructDef } from "../schema.ts";
+import { command, enumOf, struct, type StructDef } from "../schema.ts";
 
 const deprecated = { type: "str", features: ["deprecated"] } as const;
 const medium = { "*device": deprecated, "*id": "str" } as const;
@@ -28,7 +28,6 @@ export const machineTypes = {
   }),
   /** What a device has beside these its model knows. */
   DeviceAdd: deviceAdd,
-  StrOrNull: alternate("str", "null"),
   IOThreadInfo: struct({
     id: "str",
     "thread-id": "int",
@@ -57,10 +56,6 @@ export const machineCommands = {
   block_set_io_throttle: command({ data: "BlockIOThrottle" }),
   "human-monitor-command": command({ data: { "command-line": "str", "*cpu-index": "int" }, returns: "str" }),
   "query-iothreads": command({ returns: ["IOThreadInfo"] }),
-  "x-blockdev-set-iothread": command(
-    { data: { "node-name": "str", iothread: "StrOrNull", "*force": "bool" } },
-    "unstable",
-  ),
   system_reset: command(),
 } as const;
 
