@@ -338,6 +338,18 @@ function licenses(inputs) {
   writeFileSync(join(out, "THIRD-PARTY-LICENSES.txt"), texts.join("\n---\n\n"));
 }
 
+/** The browser entry for pages without modules: a script that sets a global, and fetches the entry beside it. */
+async function bundleScript() {
+  const { metafile } = await esbuild({
+    ...script,
+    format: "iife",
+    platform: "browser",
+    supported: {},
+    entryPoints: [{ in: "src/script.ts", out: "script" }],
+  });
+  return metafile;
+}
+
 /** The daemon's dashboard: a page that it serves. */
 async function bundleDashboard() {
   const folder = join(out, "dashboard");
@@ -359,12 +371,13 @@ async function bundleDashboard() {
 
 /** Bundles the entries; then removes chunks of earlier builds. */
 async function bundle() {
-  const [library, program, dashboard] = await Promise.all([
+  const [library, program, ...pages] = await Promise.all([
     bundleLibrary(),
     bundleProgram(),
     bundleDashboard(),
+    bundleScript(),
   ]);
-  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), dashboard];
+  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), ...pages];
   const kept = new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs)));
   rmSync(join(out, "cli", "chunks"), { recursive: true, force: true });
   const chunks = join(out, "chunks");

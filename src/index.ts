@@ -28,4 +28,5 @@ export function createEngine(options: PortableEngineOptions): Engine {
 }
 
 /** The functions on images, which all take `{ engine }`. */
-export const { openNode, createImage, removeImage, probe, check, importImage, fromBlob } = portableLibrary;
+export const { openNode, createImage, removeImage, probe, check, importImage, listImages, fromBlob } =
+  portableLibrary;

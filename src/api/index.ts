@@ -104,6 +104,7 @@ export {
 } from "./jobs.ts";
 export type { GuestDiskOptions } from "./guest.ts";
 export type { ImportImageOptions, ImportImageSpec } from "./import.ts";
+export type { ListImagesOptions, StoredImage } from "./stored.ts";
 export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
 export type { ImageRef } from "./named.ts";
 export type { ProbeResult } from "./probe.ts";

@@ -22,6 +22,7 @@ import {
   removeImageIn,
 } from "./open.ts";
 import type { OpenSpec } from "./specs.ts";
+import { type ListImagesOptions, type StoredImage, listImagesIn } from "./stored.ts";
 
 /** The functions of an entry that has an engine of its own. */
 export interface Library {
@@ -47,6 +48,11 @@ export interface Library {
     spec: ImportImageSpec,
     options?: ImportImageOptions & InEngine,
   ): Promise<void>;
+  /**
+   * The images in the browser's stores (opfs, indexeddb), with the room that they take: for a page that shows, opens or removes them.
+   * ENOTSUP in Node, where files are.
+   */
+  listImages(this: void, options?: ListImagesOptions & InEngine): Promise<StoredImage[]>;
   /** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
   fromBlob(this: void, blob: Blob, options?: FromBlobOptions & InEngine): Promise<Node>;
 }
@@ -57,7 +63,7 @@ type WithEngine<F> = F extends (this: void, subject: infer A, options?: infer O)
 
 /** The same functions where the caller must bring an engine. */
 export type PortableLibrary = {
-  readonly [Name in Exclude<keyof Library, "importImage">]: WithEngine<Library[Name]>;
+  readonly [Name in Exclude<keyof Library, "importImage" | "listImages">]: WithEngine<Library[Name]>;
 } & {
   importImage(
     this: void,
@@ -65,6 +71,7 @@ export type PortableLibrary = {
     spec: ImportImageSpec,
     options: ImportImageOptions & { engine: Engine },
   ): Promise<void>;
+  listImages(this: void, options: ListImagesOptions & { engine: Engine }): Promise<StoredImage[]>;
 };
 
 const checkInEngine = optionsOf<InEngine>({ engine: "Engine" });
@@ -91,6 +98,7 @@ export function libraryOver(defaultEngine: () => Engine): Library {
       return advised({ spec, verb: "open" }, () => checkIn(engine, spec, options));
     },
     importImage: async (blob, spec, options = {}) => importImageIn(engineOf(options), blob, spec, options),
+    listImages: async (options = {}) => listImagesIn(engineOf(options), options),
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),
   };
 }

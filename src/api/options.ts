@@ -62,6 +62,7 @@ const things = {
   Repair: enumOf("leaks", "all"),
   Compat: enumOf("0.10", "1.1"),
   Completion: enumOf("individual", "grouped"),
+  ImageStore: enumOf("opfs", "indexeddb"),
   GuestStore: enumOf("auto", "opfs", "indexeddb"),
   WhenChanged: enumOf("refuse", "discard", "accept", "keep-both"),
 } as const satisfies TypeTable;

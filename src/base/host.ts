@@ -435,6 +435,15 @@ export interface HostDatabases {
   remove(name: string): Promise<void>;
 }
 
+/** A disk in private storage or a database. */
+export interface StoredDisk {
+  /** The driver that opens it. */
+  readonly driver: "opfs" | "indexeddb";
+  readonly filename: string;
+  /** Room that it takes, bytes. */
+  readonly storedBytes: number;
+}
+
 /** A named channel that others may listen to, as Node's diagnostics_channel has them. */
 export interface HostChannel {
   /** Whether anybody listens; if not, nothing is made for it. */
@@ -461,6 +470,8 @@ export interface Host {
   readonly httpServer?: HostHttpServer;
   readonly privateStorage?: HostPrivateStorage;
   readonly databases?: HostDatabases;
+  /** What private storage and databases hold, also what is open. */
+  readonly storedDisks?: () => Promise<StoredDisk[]>;
   /** Bytes that private storage and databases may still take; undefined where nobody knows. */
   readonly roomBytes?: () => Promise<number | undefined>;
   /** Absent: nobody looks on. */

@@ -1,6 +1,13 @@
 // The engine in a real dedicated worker of Chromium: started by the library's hook or by its user, failing, killed, left.
 import { afterEach, describe, expect, it } from "vitest";
-import { type RemoteEngine, connectWorker, persistStorage, storageStatus } from "../../src/browser.ts";
+import {
+  type RemoteEngine,
+  type StoredImage,
+  connectWorker,
+  listImages,
+  persistStorage,
+  storageStatus,
+} from "../../src/browser.ts";
 import { pattern, same } from "../unit/support/graph.ts";
 
 const MiB = 1024 ** 2;
@@ -13,6 +20,7 @@ function start(script: URL): Worker {
 }
 
 const plainWorker = (): Worker => start(new URL("../../src/worker.ts", import.meta.url));
+const lateWorker = (): Worker => start(new URL("./support/late-worker.ts", import.meta.url));
 const ownWorker = (): Worker => start(new URL("./support/own-worker.ts", import.meta.url));
 
 afterEach(() => {
@@ -87,6 +95,35 @@ describe("a worker", () => {
     expect(same(await disk.read(0, 299_520), bytes.subarray(0, 299_520))).toBe(true);
     await disk.close();
     await engine.removeImage(file);
+    await engine.close();
+  });
+
+  it("lists what lies in the stores, open or not, and what the page makes there itself not", async () => {
+    const engine = await connectWorker(undefined, { createWorker: lateWorker });
+    const file = { driver: "opfs", filename: "worker-lists/deep/disk" } as const;
+    const database = { driver: "indexeddb", filename: "worker-lists-database" } as const;
+    const ours = ({ file: { filename } }: StoredImage): boolean => filename.startsWith("worker-lists");
+    await engine.createImage({ driver: "qcow2", file, size: MiB }, { overwrite: true });
+    await engine.createImage({ driver: "raw", file: database, size: MiB }, { overwrite: true });
+    const root = await navigator.storage.getDirectory();
+    const own = await root.getDirectoryHandle("worker-lists-own", { create: true });
+    await own.getFileHandle("map", { create: true });
+    const disk = await engine.open({ driver: "qcow2", file });
+    await disk.write(0, pattern(300_000, 5));
+    await disk.flush();
+    const found = (await engine.listImages()).filter(ours);
+    expect(found.map((image) => image.file)).toEqual([database, file]);
+    // What was written, and less than the whole disk.
+    expect(found[1]!.storedBytes).toBeGreaterThan(300_000);
+    expect(found[1]!.storedBytes).toBeLessThan(2 * MiB);
+    // The page sees the same without a worker.
+    expect((await listImages()).filter(ours)).toEqual(found);
+    expect((await listImages({ driver: "indexeddb" })).filter(ours)).toEqual([found[0]]);
+    await disk.close();
+    for (const image of found) await engine.removeImage(image.file);
+    await root.removeEntry("worker-lists-own", { recursive: true });
+    expect((await engine.listImages()).filter(ours)).toEqual([]);
+    expect(await rejection(engine.listImages({ driver: "file" as never }))).toMatchObject({ code: "EINVAL" });
     await engine.close();
   });
 

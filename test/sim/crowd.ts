@@ -269,7 +269,7 @@ class Crowd {
     ] as const;
     const context = { engine: this.#engine, afterReply: () => undefined };
     await transactionCommands.transaction!({ actions: [...actions] }, context);
-    return this.#engine.jobs.blockJob(id) as BlockJob;
+    return this.#engine.jobs.blockJob(id);
   }
 
   /** Verbs at random until the job is over; then what became of it. */

@@ -18,6 +18,7 @@ import type { WholeDiskOptions } from "../running-guest.ts";
 import type { SnapshotInfo, SnapshotRef } from "../snapshots.ts";
 import type { CreateImageSpec, NewFile } from "../open.ts";
 import type { OpenSpec } from "../specs.ts";
+import type { ListImagesOptions, StoredImage } from "../stored.ts";
 import type { GuestFailure } from "../../machine/machine.ts";
 import type { GuestDiskStatus } from "../guest-disk/status.ts";
 import type { OpenGuestDiskOptions } from "../guest-disk/options.ts";
@@ -128,6 +129,7 @@ export type ImageCalls = {
     } & Told;
     value: void;
   };
+  listImages: { args: { driver: ListImagesOptions["driver"] }; value: StoredImage[] };
 };
 
 /** A range of bytes and, if it is so, the slot that holds them. */

@@ -11,6 +11,7 @@ import type { ConvertOptions } from "../convert.ts";
 import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
 import type { ImageRef } from "../named.ts";
 import type { ResizeOptions } from "../resize.ts";
+import type { ListImagesOptions, StoredImage } from "../stored.ts";
 import type { EngineCalls, ImageCalls } from "./calls.ts";
 import type { RunControl } from "./guest.ts";
 import { PortCaller, type PortLike } from "./port.ts";
@@ -76,6 +77,11 @@ export class RemoteEngine extends WorkerEngine implements AsyncDisposable {
   /** Copies the disk in a Blob or File into a new image, as importImage() does. */
   async importImage(blob: Blob, spec: ImportImageSpec, options: ImportImageOptions = {}): Promise<void> {
     return this.#images.importImage(blob, spec, options);
+  }
+
+  /** The images in the stores of the other end, as listImages() has them. */
+  async listImages(options: ListImagesOptions = {}): Promise<StoredImage[]> {
+    return this.#images.listImages(options);
   }
 
   async [asyncDispose](): Promise<void> {

@@ -11,6 +11,7 @@ import type { ConvertOptions, UnreadRange } from "../convert.ts";
 import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
 import type { ResizeOptions } from "../resize.ts";
 import type { OpenSpec } from "../specs.ts";
+import type { ListImagesOptions, StoredImage } from "../stored.ts";
 import type { ImageCalls } from "./calls.ts";
 import { type PortCaller, type PortLike, dataOf } from "./port.ts";
 import { RemoteDisk } from "./remote-disk.ts";
@@ -65,6 +66,10 @@ export class RemoteImages {
   importImage(blob: Blob, spec: ImportImageSpec, options: ImportImageOptions): Promise<void> {
     const { signal, onProgress, ...rest } = options;
     return this.#call("importImage", { blob, spec, options: rest }, { signal, listeners: { onProgress } });
+  }
+
+  listImages({ signal, driver }: ListImagesOptions): Promise<StoredImage[]> {
+    return this.#call("listImages", { driver }, { signal });
   }
 
   async #call<N extends keyof ImageCalls>(

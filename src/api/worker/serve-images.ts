@@ -1,5 +1,5 @@
 /**
- * The library's work on whole images for a client of an engine in another thread: check, compare, convert, resize, import. Named by
+ * The library's work on whole images for a client of an engine in another thread: check, compare, convert, resize, import, list. Named by
  * nodes or descriptions as the client has them; what the functions tell on the way (progress, messages) goes to a port of its own.
  *
  * Invariant: a call is answered after all that it told, so that nothing is heard of it later.
@@ -15,6 +15,7 @@ import { importImageIn } from "../import.ts";
 import { portableLibrary } from "../library.ts";
 import { Node } from "../node.ts";
 import { resize } from "../resize.ts";
+import { listImagesIn } from "../stored.ts";
 import type { ImageCalls } from "./calls.ts";
 import type { CallHandlers, PortLike } from "./port.ts";
 
@@ -106,6 +107,7 @@ export const imageHandlers = (engine: Engine): CallHandlers<ImageCalls> => ({
       await resize(disk!, bytes, { ...options, signal });
       return disk!.length;
     }),
+  listImages: ({ driver }, { signal }) => listImagesIn(engine, { signal, ...(driver ? { driver } : {}) }),
   importImage: ({ blob, spec, options, told }, { signal }) =>
     telling(told, (tell) =>
       importImageIn(engine, blob, spec, { ...options, signal, onProgress: tell("onProgress") }).catch(

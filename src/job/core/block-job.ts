@@ -59,8 +59,7 @@ export interface JobFailure {
 
 /** Any block job. */
 export abstract class BlockJob extends Job {
-  /** @internal */
-  override readonly isBlockJob: boolean = true;
+  override readonly isBlockJob = true as const;
   /** @internal */
   readonly graph: BlockGraph;
   /** Why the job's nodes are busy, in QEMU's words. @internal */

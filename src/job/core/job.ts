@@ -60,7 +60,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
   readonly counter = new JobProgress();
   /** `done`, for those who are not the job's user. @internal */
   readonly ended: Promise<JobResult>;
-  /** A block job is listed by query-block-jobs. @internal */
+  /** Whether it is a `BlockJob`, which query-block-jobs lists. */
   readonly isBlockJob: boolean = false;
 
   #dismissed = false;

@@ -10,11 +10,15 @@ import { CommandError } from "../../base/errors.ts";
 import { Mutex } from "../../base/signals.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { JobEnvironment, JobHome } from "./environment.ts";
+import type { BlockJob } from "./block-job.ts";
 import type { Job } from "./job.ts";
 import { aboveImplicitFilters } from "../../block/model/chain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BlockJobOptions } from "./block-job.ts";
 import type { JobTransaction } from "./job-core.ts";
+
+/** A job of any kind: `job.isBlockJob` tells which. */
+export type AnyJob = BlockJob | (Job & { readonly isBlockJob: false });
 
 const wellFormedId = /^[A-Za-z][A-Za-z0-9\-._]*$/;
 
@@ -47,9 +51,9 @@ export class JobRegistry implements JobHome {
     }
   }
 
-  /** The job of that id. */
-  find(id: string): Job | undefined {
-    return this.#jobs.find((job) => job.id === id);
+  /** The job of that id; none where it never was, or has been dismissed. */
+  find(id: string): AnyJob | undefined {
+    return this.#jobs.find((job) => job.id === id) as AnyJob | undefined;
   }
 
   /** The job of that id for a job-* command: CommandError `Job not found`. */
@@ -60,7 +64,7 @@ export class JobRegistry implements JobHome {
   }
 
   /** The block job of that id for a block-job-* command: CommandError of class DeviceNotActive. */
-  blockJob(id: string): Job {
+  blockJob(id: string): BlockJob {
     const job = this.find(id);
     if (!job?.isBlockJob) {
       throw new CommandError(`Block job '${id}' not found`, { qmpClass: "DeviceNotActive" });

@@ -11,7 +11,8 @@ import type { BlockDatabase, HostDatabases } from "../../base/host.ts";
 import { lock, mapped } from "./exceptions.ts";
 
 const STORE = "blocks";
-const PREFIX = "blockwright:";
+/** What the names of our databases begin with. */
+export const PREFIX = "blockwright:";
 
 /** A request's result. */
 export function resultOf<T>(request: IDBRequest<T>): Promise<T> {
@@ -198,6 +199,19 @@ async function remove(name: string): Promise<void> {
     await resultOf(indexedDB.deleteDatabase(PREFIX + name));
   } finally {
     unlock();
+  }
+}
+
+/** How many values a database has; undefined: it is gone, or none of ours. */
+export async function countBlocks(name: string): Promise<number | undefined> {
+  const opened = await connect(name, false);
+  if (!opened) return undefined;
+  const { db } = opened;
+  try {
+    if (!db.objectStoreNames.contains(STORE)) return undefined;
+    return await resultOf(db.transaction(STORE).objectStore(STORE).count());
+  } finally {
+    db.close();
   }
 }
 

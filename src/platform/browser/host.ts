@@ -91,7 +91,8 @@ export function guestHost(): Host {
 export function browserHost(): Host {
   return {
     ...guestHost(),
-    // A chunk of its own, which only who opens an encrypted image loads.
+    // Chunks of their own, which only those load who ask what there is, or open an encrypted image.
+    storedDisks: async () => (await import("./stored.ts")).storedDisks(),
     crypto: async () => (await import("./crypto.ts")).browserCrypto,
   };
 }

@@ -14,6 +14,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statSync,
@@ -81,6 +82,27 @@ function removeOld(parent: string): void {
   for (const folder of byAge.slice(KEPT_FOLDERS)) rmSync(folder, { recursive: true, force: true });
 }
 
+/** What makes a function of a CommonJS module, around it. */
+const HEAD = Buffer.from("(function (exports, require, module, __filename, __dirname) {", "latin1");
+const TAIL = Buffer.from("\n})", "latin1");
+
+/** The script as a function's text. Put together as bytes: a text that is joined is copied once more, which a start of 30 ms feels. */
+function functionText(file: string): string {
+  const fd = openSync(file, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const bytes = Buffer.allocUnsafe(HEAD.length + size + TAIL.length);
+    bytes.set(HEAD);
+    let end = HEAD.length;
+    for (let got = -1; got !== 0 && end < HEAD.length + size; end += got)
+      got = readSync(fd, bytes, end, HEAD.length + size - end, null);
+    bytes.set(TAIL, end);
+    return bytes.toString("latin1", 0, end + TAIL.length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Runs the script as a CommonJS module, and gives what it exports; what it compiled is kept when the process ends well, unless that was there already. */
 export function runCached({ file, hash, folder, name, require }: CachedScript): unknown {
   const path =
@@ -88,8 +110,7 @@ export function runCached({ file, hash, folder, name, require }: CachedScript): 
       ? undefined
       : join(folder, `${hash}-${process.version}-${process.arch}`, `${name}.code`);
   const cachedData = path === undefined ? undefined : readCode(path);
-  const source = `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, "latin1")}\n})`;
-  const script = new Script(source, {
+  const script = new Script(functionText(file), {
     filename: file,
     ...(cachedData ? { cachedData } : {}),
   });

@@ -128,7 +128,12 @@ describe("await using", () => {
     const left = async (): Promise<void> => {
       await using job = await mirror(source, target, { jobId: "m" });
       await whenReady(job);
-      expect(engine.jobs.find("m")).toBe(job);
+      const found = engine.jobs.find("m");
+      expect(found).toBe(job);
+      if (!found?.isBlockJob) throw new Error("a mirror is no block job");
+      // As what it is: a job of any other kind has no error policy.
+      expect(found.ioStatus).toBe("ok");
+      expect(engine.jobs.find("none")).toBeUndefined();
       throw new Error("left in a hurry");
     };
     await expect(left()).rejects.toThrow("left in a hurry");

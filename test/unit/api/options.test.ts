@@ -65,6 +65,10 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.importImage(new Blob(["1"]), image, { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { overwrite: "yes" }, { onProgress: true }],
   },
+  listImages: {
+    call: (options) => library.listImages({ engine, ...(options as object) }),
+    wrong: [{ driver: "file" }, { signal: 1 }],
+  },
   fromBlob: {
     call: (options) => library.fromBlob(new Blob(["1"]), { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { nodeName: null }],

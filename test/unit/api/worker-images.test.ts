@@ -8,6 +8,7 @@ import {
   connectEngine,
   createEngine,
   importImage,
+  listImages,
   openNode,
   serveEngine,
 } from "../../../src/browser.ts";
@@ -196,4 +197,31 @@ it("a worker that serves guests' disks alone says that it has none of these", as
   await expect(images.compare("a", "b", {})).rejects.toThrow("knows no call 'compare'");
   caller.end(new Error("over"));
   await over;
+});
+
+describe("listImages", () => {
+  it("says what the host's stores hold, and of one store what is asked for", async () => {
+    const disks = [
+      { driver: "indexeddb", filename: "a", storedBytes: 65_536 },
+      { driver: "opfs", filename: "b/c", storedBytes: 4096 },
+    ] as const;
+    const own = createEngine();
+    Object.assign(own.graph.host, { storedDisks: async () => disks });
+    const images = disks.map(({ driver, filename, storedBytes }) => ({
+      file: { driver, filename },
+      storedBytes,
+    }));
+    expect(await listImages({ engine: own })).toEqual(images);
+    expect(await listImages({ engine: own, driver: "opfs" })).toEqual([images[1]]);
+    const stop = AbortSignal.abort(new Error("left"));
+    await expect(listImages({ engine: own, signal: stop })).rejects.toThrow("left");
+    await own.close();
+  });
+
+  it("is refused by name where there are no stores", async () => {
+    const own = createEngine();
+    Object.assign(own.graph.host, { storedDisks: undefined });
+    await expect(listImages({ engine: own })).rejects.toMatchObject({ code: "ENOTSUP" });
+    await own.close();
+  });
 });

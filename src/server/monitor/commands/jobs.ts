@@ -37,8 +37,7 @@ async function onBlockJob(
   verb: (job: BlockJob) => Promise<void> | void,
 ): Promise<Record<string, never>> {
   await context.engine.jobs.settled();
-  // blockJob() finds block jobs only.
-  await verb(context.engine.jobs.blockJob(id) as BlockJob);
+  await verb(context.engine.jobs.blockJob(id));
   return {};
 }
 
