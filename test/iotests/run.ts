@@ -1,4 +1,4 @@
-// One pair of QEMU's tests: `./check -FORMAT TEST` with our programs under QEMU's names. What the test leaves running is found by
+// One pair of QEMU's tests: `./check -FORMAT TEST` (of `raw+nbd`: `-raw -nbd`) with our programs under QEMU's names. What the test leaves running is found by
 // a mark in its environment and ended.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -47,7 +47,8 @@ async function runPair(
   for (const folder of Object.values(folders)) mkdirSync(folder);
   const env = { ...process.env, ...programs, ...folders, IOTEST_RUN: scratch };
   try {
-    return await check(["-" + format, test], { path, env, timeoutMs });
+    const words = format.split("+").map((word) => `-${word}`);
+    return await check([...words, test], { path, env, timeoutMs });
   } finally {
     endMarked(mark);
     rmSync(scratch, { recursive: true, force: true });
