@@ -160,7 +160,11 @@ function shareModules(file) {
 }
 
 /** Parts of the program that few runs need: scripts of their own, which it requires; each is the `late.ts` of a folder. */
-const lateFolders = { s3: "src/drivers/protocol/http/s3", oci: "src/drivers/protocol/http/oci" };
+const lateFolders = {
+  s3: "src/drivers/protocol/http/s3",
+  oci: "src/drivers/protocol/http/oci",
+  checkpoint: "src/api/checkpoint",
+};
 
 /**
  * Builds a late script. What it imports from outside of its folder is the program's own, so that a class is the same object in both: the

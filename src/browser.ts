@@ -17,5 +17,14 @@ export { browserHost } from "./platform/browser/host.ts";
 export const defaultEngine = sharedEngine(() => createEngine());
 
 /** The functions on images, in the engine of `options.engine` or the default one. */
-export const { openNode, createImage, removeImage, probe, check, importImage, listImages, fromBlob } =
-  libraryOver(defaultEngine);
+export const {
+  openNode,
+  createImage,
+  removeImage,
+  probe,
+  check,
+  importImage,
+  listImages,
+  fromBlob,
+  resumeJob,
+} = libraryOver(defaultEngine);

@@ -28,5 +28,14 @@ export function createEngine(options: PortableEngineOptions): Engine {
 }
 
 /** The functions on images, which all take `{ engine }`. */
-export const { openNode, createImage, removeImage, probe, check, importImage, listImages, fromBlob } =
-  portableLibrary;
+export const {
+  openNode,
+  createImage,
+  removeImage,
+  probe,
+  check,
+  importImage,
+  listImages,
+  fromBlob,
+  resumeJob,
+} = portableLibrary;

@@ -14,6 +14,7 @@ import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { OnError } from "../job/core/error-policy.ts";
 import { imagesByName } from "../job/core/image-names.ts";
+import { asRef, holding, openCheckpoint } from "./job-checkpoint.ts";
 import { commit, type JobOptions, jobOptions, whenReady } from "./jobs.ts";
 import type { Node } from "./node.ts";
 import { checkNodes, optionsOf } from "./options.ts";
@@ -48,19 +49,23 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
   checkOptions(options);
   checkNodes({ node });
   const { graph } = node.engine;
-  const { base, keep = base !== undefined, follow = completed, ...rest } = options;
+  const { base, keep = base !== undefined, follow = completed, checkpoint, ...rest } = options;
   const image = skipFilters(skipImplicitFilters(node.blockNode));
   const below = await findBase(image, base);
   if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
   graph.reference(image);
   const run = async (): Promise<void> => {
-    await follow(await commit(node, { ...rest, baseNode: below.name }));
+    await follow(await commit(node, { ...rest, baseNode: below.name, checkpoint: kept && asRef(kept) }));
     await node.flush();
     if (keep) return;
     await emptyImage(image);
     await flush(image);
   };
-  await closing(run, () => graph.release(image));
+  const kept = checkpoint === undefined ? undefined : await openCheckpoint(node.engine, checkpoint);
+  await closing(
+    () => (kept ? holding(kept, run) : run()),
+    () => graph.release(image),
+  );
 }
 
 async function findBase(image: BlockNode, base: string | undefined): Promise<BlockNode> {

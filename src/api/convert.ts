@@ -25,6 +25,8 @@ import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/
 import { WriteOrder } from "../block/copy/write-order.ts";
 import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
+import { loadCheckpoints } from "./checkpoint/index.ts";
+import type { CheckpointRef } from "./checkpoint/file.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
@@ -61,6 +63,11 @@ export interface ConvertOptions {
    * the copying begins, and when it comes there.
    */
   salvage?: (unread: UnreadRange) => void;
+  /**
+   * Where a checkpoint is kept, by which another process goes on where this one was killed: call convert() again with the same disks and
+   * options. It goes when the disk is copied. EBUSY, EINVAL, ESTALE as for jobs; see JobOptions.
+   */
+  checkpoint?: CheckpointRef | undefined;
   /** Where the range begins that is copied, bytes: a multiple of the target's clusters, for compressed ones. Default 0. */
   offset?: number;
   /** Bytes of that range; default: up to the end of the disk. */
@@ -83,6 +90,7 @@ const checkOptions = optionsOf<ConvertOptions>({
   inOrder: "bool",
   speedBytesPerSecond: "Finite",
   salvage: "Function",
+  checkpoint: "Storage",
 });
 
 export { CopyError, type UnreadRange };
@@ -140,12 +148,14 @@ export async function convert(
   const copy = async (): Promise<void> => {
     await attachSources(from, engine, sources);
     await to.attach(target.blockNode, {
-      // What is padded to whole blocks of a disk may be longer than the target is.
-      perm: Perm.write | Perm.resize,
+      // What is padded to whole blocks of a disk may be longer than the target is; for a checkpoint it is looked at, too.
+      perm: Perm.write | Perm.resize | (options.checkpoint === undefined ? 0 : Perm.consistentRead),
       shared: Perm.consistentRead | Perm.writeUnchanged,
     });
     setLevel(options.compressionLevel);
-    await new Conversion({ from, to, options }).run();
+    await (options.checkpoint === undefined
+      ? new Conversion({ from, to, options }).run()
+      : kept(options.checkpoint, { from, to, options }));
   };
   await closing(
     copy,
@@ -195,6 +205,50 @@ async function attachSources(from: BlockBackend, engine: Engine, sources: readon
   );
 }
 
+interface Ends {
+  from: BlockBackend;
+  to: BlockBackend;
+  options: ConvertOptions;
+}
+
+/** Copies with a checkpoint: what an earlier process has copied is left out. */
+async function kept(checkpoint: CheckpointRef, { from, to, options }: Ends): Promise<void> {
+  const { beginCheckpoint, ConvertKeeper, wipeOutstanding } = await loadCheckpoints();
+  const { targetHasBacking = false, compress = false, offset = 0, length = 0 } = options;
+  const [source, target] = [from.root!.node, to.root!.node];
+  const engine = { graph: from.graph };
+  const keeper = await beginCheckpoint({
+    engine,
+    checkpoint,
+    kind: "convert",
+    work: { targetHasBacking, compress, offset, length },
+    roots: { reads: [source], writes: target },
+    shows: !targetHasBacking && source.length === target.length && offset + length === 0 ? source : undefined,
+    disks: [source, target],
+    length: target.length,
+  });
+  const left = keeper.resume?.nextDirty(0);
+  const begin = Math.max(offset, left === undefined ? 0 : left < 0 ? target.length : left);
+  const keep = new ConvertKeeper(engine, { keeper, written: to.root!, length: target.length, from: begin });
+  let hasFailed = true;
+  try {
+    if (left !== undefined && options.targetIsZero) await wipeOutstanding(to, begin, target.length);
+    await new Conversion({ from, to, options, begin, keep }).run();
+    hasFailed = false;
+  } finally {
+    await keep.ended(hasFailed);
+  }
+}
+
+/** What is told of how far it is, where a checkpoint is kept. */
+interface Keep {
+  isDue(position: number): boolean;
+  reached(position: number): Promise<void>;
+}
+
+/** So often it is looked whether there is to be a checkpoint, bytes: a multiple of all clusters. */
+const KEEP_STEP = 2 * MiB;
+
 class Conversion {
   readonly #source: BlockNode;
   /** The layers that are looked at: down to that which the target has below it too. */
@@ -214,12 +268,14 @@ class Conversion {
   readonly #pipeline: Pipeline<number>;
   readonly #rate: RateLimit;
   readonly #wait: (delayMs: number) => Promise<void>;
+  readonly #keep: Keep | undefined;
   #piece: Piece | undefined;
   /** The progress that was told last, bytes. */
   #told = 0;
 
-  constructor({ from, to, options }: { from: BlockBackend; to: BlockBackend; options: ConvertOptions }) {
+  constructor({ from, to, options, begin = 0, keep }: Ends & { begin?: number; keep?: Keep }) {
     const { graph } = from;
+    this.#keep = keep;
     const source = from.root!;
     const target = to.root!;
     const { sparseBytes = DEFAULT_SPARSE, compress = false } = options;
@@ -231,9 +287,13 @@ class Conversion {
       Math.ceil(source.node.length / SECTOR_SIZE) * SECTOR_SIZE,
       Math.max(target.node.length, source.node.length),
     );
-    this.#start = Math.min(options.offset ?? 0, this.#length);
-    this.#end = Math.min(this.#length, this.#start + (options.length ?? this.#length));
-    this.#pieces = piecesFor(graph.host);
+    const { offset = 0 } = options;
+    this.#end = Math.min(this.#length, offset + (options.length ?? this.#length));
+    this.#start = Math.min(Math.max(offset, begin), this.#length);
+    const pieces = piecesFor(graph.host);
+    // Of what is under way nothing is known when the process is killed.
+    const most = keep ? Math.max(MiB, alignDown(this.#length / 64, KEEP_STEP)) : Infinity;
+    this.#pieces = { ...pieces, bytes: Math.min(pieces.bytes, most) };
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
       limits.pwriteZeroesAlignment,
@@ -281,6 +341,7 @@ class Conversion {
         const work = kind === "data" ? this.#data(at, bytes) : this.#zeroes(at, bytes, kind);
         if (isPromise(work)) await work;
         at += bytes;
+        if (this.#keep?.isDue(at)) await this.#keepAt(at);
       }
       await this.#flushPiece();
       await this.#pipeline.drain();
@@ -288,6 +349,13 @@ class Conversion {
     } finally {
       await this.#pipeline.settle();
     }
+  }
+
+  /** A checkpoint: all before is copied first. */
+  async #keepAt(position: number): Promise<void> {
+    await this.#flushPiece();
+    await this.#pipeline.drain();
+    await this.#keep!.reached(position);
   }
 
   /** Pieces copied at once overtake those under way; what is told only grows. */
@@ -299,7 +367,7 @@ class Conversion {
 
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
   #learn(offset: number): Answer<Learned> {
-    const asked = Math.min(this.#end - offset, STATUS_REACH);
+    const asked = Math.min(this.#end - offset, this.#keep ? KEEP_STEP - (offset % KEEP_STEP) : STATUS_REACH);
     const status = this.#sourceStatus(offset, asked);
     return isPromise(status)
       ? status.then((told) => this.#inUnits(told, offset, asked))

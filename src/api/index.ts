@@ -144,6 +144,8 @@ export type { CreateLuksOptions, CreateQcow2Options, CreateRawOptions } from "..
 export { type LiveRestore, type LiveRestoreOptions, liveRestore } from "./live-restore.ts";
 export { discardOverlay } from "./overlay.ts";
 export { type ManifestOptions, makeManifest } from "./manifest.ts";
+export type { CheckpointRef } from "./checkpoint/file.ts";
+export type { ResumedConversion, ResumedJob, ResumeJobOptions } from "./resume-job.ts";
 export { type RebaseOptions, type RebaseTarget, rebase } from "./rebase.ts";
 export { type ResizeOptions, resize } from "./resize.ts";
 export {

@@ -6,6 +6,7 @@ import { BlockError, CommandError, messageOf } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { ChildRef } from "../block/model/contract.ts";
+import { imageFilename } from "../block/model/filename.ts";
 import { type BackupStartOptions, startBackup } from "../job/backup/backup.ts";
 import type { BackupJob } from "../job/backup/job.ts";
 import type { CommonJobArguments } from "../job/core/registry.ts";
@@ -15,9 +16,12 @@ import type { OnError } from "../job/core/error-policy.ts";
 import { JobCancelledError } from "../job/core/job.ts";
 import type { MirrorJob } from "../job/mirror/job.ts";
 import { startMirror } from "../job/mirror/mirror.ts";
+import type { JobCompanion } from "../job/core/companion.ts";
 import { type StreamJob, startStream } from "../job/stream/stream.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type AutoResumeOptions, autoResume, checkAutoResume } from "./auto-resume.ts";
+import type { CheckpointRef } from "./checkpoint/file.ts";
+import { betweenDisks, imageInChain, withCheckpoint, withUsableBitmap } from "./job-checkpoint.ts";
 import { type CallOptions, Node, checkCall, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./specs.ts";
 import { callOptions, checkNodes, checkStorage, optionsOf, type OptionTable } from "./options.ts";
@@ -41,6 +45,12 @@ export interface JobOptions {
   filterNodeName?: string | undefined;
   /** Resumes the job when an error paused it and a probe of what failed succeeds; see autoResume(). Default: nobody does. */
   autoResume?: AutoResumeOptions | undefined;
+  /**
+   * Where a checkpoint is kept, a path or a file of the browser's (`{ driver: "indexeddb", filename }`), by which another process goes on
+   * where this one was killed: by the same call with the same disks, or by resumeJob(). It goes when the job has ended well. EBUSY
+   * while another process has it, EINVAL for one of other work, ESTALE where source or target were changed since. Default: none.
+   */
+  checkpoint?: CheckpointRef | undefined;
   /** Force-cancels the job when it aborts; `done` then rejects with a JobCancelledError, whose cause is its reason. */
   signal?: AbortSignal | undefined;
 }
@@ -141,6 +151,7 @@ export const jobOptions = {
   autoDismiss: "bool",
   filterNodeName: "str",
   autoResume: "AutoResume",
+  checkpoint: "Storage",
 } as const satisfies OptionTable<JobOptions>;
 
 const onErrors = { onSourceError: "BlockdevOnError", onTargetError: "BlockdevOnError" } as const;
@@ -225,7 +236,24 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
     target: target.name,
     sync: options.sync ?? "full",
   };
-  return watched(await startMirror(engine.graph, args, { signal: options.signal, numbered: true }), options);
+  const { sync } = args;
+  if (sync === "none") refuseCheckpoint(options, "a mirror of what will be written");
+  const wish = {
+    checkpoint: options.checkpoint,
+    kind: "mirror",
+    work: { sync, bitmap: args.bitmap, bitmapMode: args["bitmap-mode"] },
+    ...betweenDisks(source, target, sync === "full"),
+  } as const;
+  return withCheckpoint(engine, wish, async (companion) => {
+    const { signal } = options;
+    const started = withUsableBitmap(source, args, companion);
+    return watched(await startMirror(engine.graph, started, { signal, numbered: true, companion }), options);
+  });
+}
+
+function refuseCheckpoint({ checkpoint }: JobOptions, what: string): void {
+  if (checkpoint !== undefined)
+    throw new CommandError(`There is no checkpoint of ${what}`, { code: "EINVAL" });
 }
 
 /** Throws CommandError where a bitmap is to be gone by, and none is named. */
@@ -239,7 +267,19 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
   checkBackup(options);
   const engine = await prepare({ source, target, options });
   const args = backupArguments(source, target, options);
-  return watched(await startBackup(engine.graph, args, backupStart(source, options)), options);
+  const { sync } = args;
+  if (sync === "none") refuseCheckpoint(options, "a backup of what will be overwritten");
+  const wish = {
+    checkpoint: options.checkpoint,
+    kind: "backup",
+    work: { sync, bitmap: args.bitmap, bitmapMode: args["bitmap-mode"], compress: args.compress },
+    ...betweenDisks(source, target, sync === "full"),
+  } as const;
+  return withCheckpoint(engine, wish, async (companion) => {
+    const started = withUsableBitmap(source, args, companion);
+    const how = { ...backupStart(source, options), companion };
+    return watched(await startBackup(engine.graph, started, how), options);
+  });
 }
 
 /** What blockdev-backup does not take of it. Throws CommandError for a scratch disk that is none. */
@@ -290,7 +330,18 @@ export async function stream(node: Node, options: StreamOptions = {}): Promise<S
     }),
     device: node.name,
   };
-  return watched(await startStream(engine.graph, args, { signal: options.signal, numbered: true }), options);
+  const { base, baseNode, bottom, backingFile, checkpoint, signal } = options;
+  const wish = {
+    checkpoint,
+    kind: "stream",
+    work: { base: base ?? fileOf(engine, baseNode), bottom: fileOf(engine, bottom), backingFile },
+    roots: { reads: [node.blockNode], writes: node.blockNode },
+    shows: undefined,
+    disks: [node.blockNode],
+  } as const;
+  return withCheckpoint(engine, wish, async (companion) =>
+    watched(await startStream(engine.graph, args, { signal, numbered: true, companion }), options),
+  );
 }
 
 /** Commits images of the node's chain into one below. Of the active image: a MirrorJob, to be completed when ready. */
@@ -311,7 +362,26 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
     }),
     device: node.name,
   };
-  return watched(await startCommit(engine.graph, args, { signal: options.signal, numbered: true }), options);
+  const { checkpoint, signal } = options;
+  const start = async (companion?: JobCompanion): Promise<BlockJob> =>
+    watched(await startCommit(engine.graph, args, { signal, numbered: true, companion }), options);
+  if (checkpoint === undefined) return start();
+  const base = imageInChain(node, { filename: options.base, nodeName: nameOf(options.baseNode) });
+  const isTop = options.top === undefined && options.topNode === undefined;
+  const top = isTop
+    ? node.blockNode
+    : imageInChain(node, { filename: options.top, nodeName: nameOf(options.topNode) });
+  const { backingFile } = options;
+  const wish = {
+    checkpoint,
+    kind: "commit",
+    work: { base: imageFilename(base), top: isTop ? undefined : imageFilename(top), backingFile },
+    roots: { reads: [node.blockNode], writes: base },
+    shows: top,
+    disks: [node.blockNode],
+    length: top.length,
+  } as const;
+  return withCheckpoint(engine, wish, start);
 }
 
 /** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
@@ -383,6 +453,11 @@ function commonArguments(options: JobOptions): {
 
 interface CommonArguments extends CommonJobArguments {
   "filter-node-name"?: string;
+}
+
+/** The file of a node that is named, since names of nodes are another process's own. */
+function fileOf({ graph }: Engine, node: NodeRef | undefined): string | undefined {
+  return node === undefined ? undefined : imageFilename(graph.lookup(nameOf(node)!));
 }
 
 function nameOf(node: NodeRef | undefined): string | undefined {

@@ -21,6 +21,8 @@ import {
   openNodeIn,
   removeImageIn,
 } from "./open.ts";
+import { type ResumedJob, type ResumeJobOptions, resumeJobIn } from "./resume-job.ts";
+import type { CheckpointRef } from "./checkpoint/file.ts";
 import type { OpenSpec } from "./specs.ts";
 import { type ListImagesOptions, type StoredImage, listImagesIn } from "./stored.ts";
 
@@ -53,6 +55,15 @@ export interface Library {
    * ENOTSUP in Node, where files are.
    */
   listImages(this: void, options?: ListImagesOptions & InEngine): Promise<StoredImage[]>;
+  /**
+   * Goes on with the work of a checkpoint (see JobOptions, ConvertOptions): verifies that source and target are what they were, and
+   * copies what is left. Disks that are not given are opened as they were. Throws as the call that began it; ENOENT without a checkpoint.
+   */
+  resumeJob(
+    this: void,
+    checkpoint: CheckpointRef,
+    options?: ResumeJobOptions & InEngine,
+  ): Promise<ResumedJob>;
   /** A Blob or File as a read-only node, or the image in it with `format`; see FromBlobOptions. */
   fromBlob(this: void, blob: Blob, options?: FromBlobOptions & InEngine): Promise<Node>;
 }
@@ -99,6 +110,7 @@ export function libraryOver(defaultEngine: () => Engine): Library {
     },
     importImage: async (blob, spec, options = {}) => importImageIn(engineOf(options), blob, spec, options),
     listImages: async (options = {}) => listImagesIn(engineOf(options), options),
+    resumeJob: async (checkpoint, options = {}) => resumeJobIn(engineOf(options), checkpoint, options),
     fromBlob: async (blob, options = {}) => fromBlobIn(engineOf(options), blob, options),
   };
 }

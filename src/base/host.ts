@@ -96,6 +96,8 @@ export interface FileInfo {
   size: number;
   /** The same for two names of one file: device and inode; where there are none, the canonical path and the size. */
   identity: string;
+  /** Another one whenever the content, or what is known of the file, was changed: to be compared only. Absent: nobody can tell. */
+  version?: string;
   /** Whether the path itself is a symbolic link; told where that was asked. */
   symlink?: boolean;
 }

@@ -14,8 +14,9 @@ async function main(): Promise<void> {
   // A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
   process.stdout.on("error", () => undefined);
 
-  const args = takeName(process.argv.slice(2));
   const alias = standIn();
+  const args = await wordsOf(takeName(process.argv.slice(2)));
+  if (!args) return;
 
   const output: OutputConfiguration = {
     outputError: (text, write) => write(`${programName()}: ${usageError(text, args, known())}\n`),
@@ -45,6 +46,13 @@ async function main(): Promise<void> {
     await standInFor(program, alias, args);
     await runAs(program, alias, args);
   } else await program.parseAsync(args, { from: "user" });
+}
+
+/** What is to be carried out: the words that were given, or those that a checkpoint keeps. */
+async function wordsOf(given: string[]): Promise<string[] | undefined> {
+  if (given[0] !== "job" || given[1] !== "resume") return given;
+  const { isOfCheckpoint, resumedWords } = await import("./resume.ts");
+  return isOfCheckpoint(given) ? resumedWords(given) : given;
 }
 
 /** Settles when the command line is carried out. */

@@ -23,6 +23,10 @@ export interface TargetArgument {
   /** Replace a file that exists. */
   force: boolean;
   source: Node;
+  /** It was made before, by work that goes on: it is taken as it stands. */
+  isMade?: boolean;
+  /** Told before anything is made. */
+  making?: () => Promise<void> | undefined;
   /** The backing file that its header shall name. */
   backing?: { filename: string; format: string } | undefined;
 }
@@ -42,12 +46,14 @@ export async function prepareTarget(opener: Opener, target: TargetArgument): Pro
   const storage = given ? undefined : newStorage(engine.graph, target.image);
   const filename = given ? innermostFile(given) : storage?.filename;
   const format = given ? outermostFormat(engine, given) : target.format;
+  const isMade = target.isMade ?? false;
   const exists = await isTaken(engine, filename, given ?? storage!.file);
-  if (exists && !target.force)
+  if (exists && !target.force && !isMade)
     throw new CommandError(`'${filename ?? target.image}' exists; --force writes over it`);
   if (filename !== undefined && exists) await refuseOwnSource(engine, target.source, filename);
   // What json: describes is taken as it stands; a plain file is made anew.
-  if (storage || (filename !== undefined && !exists)) {
+  await target.making?.();
+  if (!isMade && (storage || (filename !== undefined && !exists))) {
     const file = storage?.file ?? { driver: "file", filename };
     await createImageIn(engine, creation(engine, target, { file, format }), { overwrite: target.force });
   }

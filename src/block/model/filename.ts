@@ -22,7 +22,7 @@ const weakOptions = new Set([
 
 /** The image's name for a header: plain, or `json:{…}`; empty only if nothing names it. */
 export function nodeFilename(node: BlockNode): string {
-  return plainFilename(node) ?? `json:${stringify(description(node))}`;
+  return plainFilename(node) ?? `json:${stringify(nodeDescription(node))}`;
 }
 
 /** The file name that alone opens the same image, if one does. */
@@ -53,13 +53,14 @@ function strongOptions(node: BlockNode): Record<string, unknown> {
   return Object.fromEntries(Object.entries(flat).filter(([name]) => namedBy.includes(name)));
 }
 
-function description(node: BlockNode): Record<string, unknown> {
-  if (node.implicit && node.filtered) return description(node.filtered.node);
+/** The options that matter of an image and of what it lies in, not of its backing file: what opens the same again. */
+export function nodeDescription(node: BlockNode): Record<string, unknown> {
+  if (node.implicit && node.filtered) return nodeDescription(node.filtered.node);
   const all: Record<string, unknown> = { ...strongOptions(node), driver: node.type.name };
   for (const child of node.children) {
     const list = listOf(child.name);
-    if (list) all[list] = [...((all[list] as unknown[] | undefined) ?? []), description(child.node)];
-    else if (child.name !== "backing" || node.isFilter) all[child.name] = description(child.node);
+    if (list) all[list] = [...((all[list] as unknown[] | undefined) ?? []), nodeDescription(child.node)];
+    else if (child.name !== "backing" || node.isFilter) all[child.name] = nodeDescription(child.node);
   }
   return all;
 }
@@ -112,7 +113,7 @@ export function checkOpened(node: NodeView, { identity }: { identity?: string })
 }
 
 /** The identity of the storage that an image lies in; undefined where it has none. */
-function storageIdentity(node: NodeView): string | undefined {
+export function storageIdentity(node: NodeView): string | undefined {
   for (let at: NodeView | undefined = node; at; at = (at.primary ?? at.filtered)?.node) {
     if (at.driver.sharedStorage) return at.driver.sharedStorage.identity;
   }

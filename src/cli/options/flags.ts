@@ -29,6 +29,7 @@ export interface VerbFlags extends ImageFlags {
 export interface JobFlags extends VerbFlags {
   speed?: number;
   json?: boolean;
+  checkpoint?: string;
   autoResume?: number;
 }
 
@@ -95,12 +96,21 @@ function policyFlag(flags: string, what: string): Option {
     .default("report");
 }
 
+/** --checkpoint. */
+export function checkpointFlag(): Option {
+  return new Option(
+    "--checkpoint <file>",
+    "keep in FILE how far it is: `job resume FILE`, or the same command, goes on after a kill",
+  );
+}
+
 /** The options of a foreground job. */
 export function addJobFlags(command: Command): Command {
   return command
     .addOption(gateFlag())
     .addOption(objectFlag())
     .option("--speed <bytes>", "most bytes per second (64k, 10M …)", size)
+    .addOption(checkpointFlag())
     .option("--json", "events and progress as JSON lines on stdout")
     .option("-p, --progress", "show progress even if stderr is no terminal")
     .option(

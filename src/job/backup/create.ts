@@ -3,6 +3,7 @@
  * copy-before-write filter inserted. Source: behaviour of QEMU 7.2's blockdev.c and block/backup.c.
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
+import { MiB } from "../../base/limits.ts";
 import { Lease } from "../../base/lease.ts";
 import type { FilterLease } from "../../block/graph/edges.ts";
 import { skipFilters } from "../../block/model/chain.ts";
@@ -78,7 +79,9 @@ export async function createBackup(graph: BlockGraph, request: BackupRequest): P
       const driver = filter.driver(CopyBeforeWrite);
       driver.copy.configure({ compress: plan.compress });
       if (plan.discardSource) await driver.discardWhatIsCopied();
-      await job.addNode(target, "target", { perm: 0, shared: Perm.all });
+      // What was copied is looked at for a checkpoint.
+      const perm = request.options.companion ? Perm.consistentRead : 0;
+      await job.addNode(target, "target", { perm, shared: Perm.all });
     },
     speed: args.speed,
   });
@@ -139,7 +142,7 @@ function findBitmap(
 
 function checkNodes(
   graph: BlockGraph,
-  { source, target, args }: BackupRequest,
+  { source, target, args, options }: BackupRequest,
   sync: BackupSync,
 ): BackupPlan {
   if (source === target) throw new CommandError("Source and target cannot be the same");
@@ -155,7 +158,8 @@ function checkNodes(
   }
   source.checkBlocked("backup-source");
   target.checkBlocked("backup-target");
-  const { "max-workers": maxWorkers = 64, "max-chunk": maxChunk = 0 } = args["x-perf"] ?? {};
+  const { "max-workers": maxWorkers = mostWorkers(options), "max-chunk": maxChunk = 0 } =
+    args["x-perf"] ?? {};
   if (maxWorkers < 1 || maxWorkers > MAX_INT) {
     throw new CommandError(`max-workers must be between 1 and ${MAX_INT}`);
   }
@@ -165,6 +169,10 @@ function checkNodes(
   const onTargetError = args["on-target-error"] ?? "report";
   const discardSource = args["discard-source"] ?? false;
   return { sync, onSourceError, onTargetError, maxWorkers, maxChunk, compress, discardSource };
+}
+
+function mostWorkers({ companion }: BackupStartOptions): number {
+  return companion ? Math.min(64, Math.max(1, Math.floor(companion.underWayBytes / MiB))) : 64;
 }
 
 /** Inserts the filter above the source. */
@@ -205,9 +213,9 @@ function makeJob(parts: JobParts): BackupJob {
       `Required max-chunk (${plan.maxChunk}) is less than backup cluster size (${copy.clusterSize})`,
     );
   }
-  const { signal, transaction, numbered } = options;
+  const { signal, transaction, numbered, companion } = options;
   // By now the filter is what the device sees, unless a moment lies between them.
   const named = moment ? source : filter.node;
-  const common = jobOptions(graph, named, args, { signal, transaction, numbered, type: "backup" });
+  const common = jobOptions(graph, named, args, { signal, transaction, numbered, companion, type: "backup" });
   return new BackupJob({ ...common, plan, filter, copy, bitmap, moment });
 }

@@ -53,6 +53,9 @@ export interface BackupJobOptions extends BlockJobOptions {
   bitmap?: { bitmap: DirtyBitmap; mode: BitmapMode } | undefined;
 }
 
+/** How soon it is looked again whether a checkpoint was written, ms. */
+const KEEPING_MS = 5;
+
 /** A running backup. */
 export class BackupJob extends BlockJob {
   readonly #plan: BackupPlan;
@@ -63,6 +66,8 @@ export class BackupJob extends BlockJob {
   readonly #recovery: TargetRecovery;
   readonly #overwritten: Bitmap;
   #pass: CopyPass | undefined;
+  /** What is to be copied is known. */
+  #isMarked = false;
 
   constructor(options: BackupJobOptions) {
     super(options);
@@ -78,7 +83,11 @@ export class BackupJob extends BlockJob {
     this.#recovery = new TargetRecovery(() => this.#target()!.node, written);
     this.#copy.rateLimit = {
       isActive: () => this.speed > 0,
-      delayMs: (bytes) => this.rateDelayMs(bytes),
+      delayMs: (bytes) => {
+        const delayMs = this.rateDelayMs(bytes);
+        // What was copied is kept first: it is looked again, or the next piece that ends wakes it.
+        return this.companion?.room(this) ? Math.max(delayMs, KEEPING_MS) : delayMs;
+      },
     };
     const onLost = (): void => {
       this.#pass?.cancelUnlessFinished();
@@ -104,6 +113,12 @@ export class BackupJob extends BlockJob {
     };
   }
 
+  /** @internal */
+  override outstanding(): Bitmap | undefined {
+    if (!this.#isMarked || this.#plan.sync === "none") return undefined;
+    return this.leftOf(this.#copy.bitmap, this.#copy.inFlight.ranges);
+  }
+
   /** Throws when the guest was let go on at the cost of the moment that is backed up. */
   #checkMoment(): void {
     const lost = this.#filter.driver(CopyBeforeWrite).snapshotError ?? this.#moment?.lost;
@@ -112,10 +127,13 @@ export class BackupJob extends BlockJob {
 
   /** @internal */
   protected override async run(): Promise<void> {
-    if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
-    this.#copy.skipUnallocated = this.#plan.sync === "top";
+    const left = this.companion?.resume;
+    if (left) this.#copy.restrictTo(left);
+    else if (this.#plan.sync === "bitmap") this.#copy.restrictTo(this.#inputBitmap());
+    this.#copy.skipUnallocated = this.#plan.sync === "top" && !left;
     this.counter.setRemaining(this.#copy.remaining);
-    if (this.#plan.sync === "top") await this.#leaveOutBacking();
+    if (this.#copy.skipUnallocated) await this.#leaveOutBacking();
+    this.#isMarked = true;
     if (this.#plan.sync === "none") {
       while (!this.isCancelled) {
         this.#checkMoment();

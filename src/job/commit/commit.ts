@@ -233,6 +233,7 @@ async function start(
   if (!plan.active) return startIntermediateCommit(graph, plan, options);
   return startActiveCommit(graph, {
     signal: options.signal,
+    companion: options.companion,
     id: jobId(graph, plan.device, { id: args["job-id"], type: "commit", numbered: options.numbered }),
     top: plan.top,
     base: plan.base,

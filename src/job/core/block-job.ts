@@ -12,12 +12,14 @@
  * made durable is written once more, too.
  */
 import { assert } from "../../base/assert.ts";
+import type { ByteRange } from "../../base/ranges.ts";
 import type { Errno } from "../../base/errno.ts";
 import { BlockError, CommandError, errnoOf, messageOf } from "../../base/errors.ts";
 import type { Child, BlockNode } from "../../block/model/node.ts";
 import { CopyError } from "../../block/copy/range-copy.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { Permissions } from "../../block/model/contract.ts";
+import type { JobCompanion } from "./companion.ts";
 import { Backoff, RateLimit } from "./pace.ts";
 import {
   type BlockErrorAction,
@@ -33,6 +35,8 @@ import type { Bitmap } from "../../kernels/bitmap.ts";
 /** Options of every block job. */
 export interface BlockJobOptions extends JobOptions {
   graph: BlockGraph;
+  /** Keeps what is needed to go on in another process. */
+  companion?: JobCompanion | undefined;
   /** Bytes per second, 0 = no limit; checked by setSpeed() after creation. */
 }
 
@@ -62,12 +66,16 @@ export abstract class BlockJob extends Job {
   override readonly isBlockJob = true as const;
   /** @internal */
   readonly graph: BlockGraph;
+  /** @internal */
+  protected readonly companion: JobCompanion | undefined;
   /** Why the job's nodes are busy, in QEMU's words. @internal */
   readonly blockReason: string;
   /** The job's edges do not move when a node is replaced in the graph. @internal */
   readonly stayAtNode = true;
   /** Edges to the nodes of the job, newest first. @internal */
   readonly nodes: Child[] = [];
+  /** The edge that the job writes through, where it is not one of its nodes. @internal */
+  protected writes: Child | undefined;
   /** Delays retries that get nowhere. @internal */
   protected readonly backoff = new Backoff();
   /** The range that the job works on, for errors that do not tell theirs, bytes. @internal */
@@ -81,6 +89,9 @@ export abstract class BlockJob extends Job {
   constructor(options: BlockJobOptions) {
     super(options);
     this.graph = options.graph;
+    const { companion } = options;
+    this.companion = companion;
+    if (companion) this.counter.onDone = () => companion.progressed(this);
     this.blockReason = `block device is in use by block job: ${options.type}`;
     this.#rateLimit = new RateLimit(this.registry.environment.clock);
   }
@@ -89,6 +100,43 @@ export abstract class BlockJob extends Job {
   protected drainedPollHook?(): boolean;
   /** The speed changed. @internal */
   protected setSpeedHook?(bytesPerSecond: number): void;
+
+  /** See Accompanied. @internal */
+  outstanding(): Bitmap | undefined {
+    return undefined;
+  }
+
+  /** See Accompanied. @internal */
+  get written(): Child | undefined {
+    return this.writes ?? this.nodes.find(({ name }) => name === "target");
+  }
+
+  /** What a bitmap says is to be copied, and what is under way: a bitmap of the caller's. @internal */
+  protected leftOf(bitmap: Bitmap, ranges: readonly ByteRange[]): Bitmap {
+    const left = bitmap.clone();
+    for (const { offset, bytes } of ranges) left.set(offset, Math.min(bytes, left.length - offset));
+    return left;
+  }
+
+  /** See Accompanied. @internal */
+  giveUp(): void {
+    void this.cancel({ force: true }).catch(() => undefined);
+  }
+
+  /** @internal */
+  get hasFailed(): boolean {
+    return this.error !== undefined || this.isCancelled;
+  }
+
+  /** @internal */
+  protected override async afterRun(): Promise<void> {
+    await this.companion?.workEnded(this);
+  }
+
+  /** @internal */
+  protected override async afterEnd(): Promise<void> {
+    await this.companion?.jobEnded(this);
+  }
 
   /** Bytes per second, 0 = no limit. */
   get speed(): number {

@@ -12,6 +12,7 @@ import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
 import { Window, type Work } from "../../block/copy/window.ts";
 import { recoverStorage } from "../../block/graph/recover.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
+import { Bitmap } from "../../kernels/bitmap.ts";
 import { BlockJob } from "./block-job.ts";
 import type { OnError } from "./error-policy.ts";
 
@@ -19,6 +20,9 @@ import type { OnError } from "./error-policy.ts";
 export const chunkBytes = 512 * KiB;
 
 const maxInFlight = 8;
+
+/** How exactly what is left is told, bytes. */
+const checkpointGranularity = 64 * KiB;
 
 /** What is known of the bytes from an offset on. */
 export interface ChunkLook {
@@ -41,6 +45,9 @@ interface Chunk extends ChunkLook, Work<readonly FailedRange[]> {
 /** The common loop. */
 export abstract class ChunkJob extends BlockJob {
   readonly #chunks = new Window<Chunk>({ works: maxInFlight });
+  /** All before it is copied; undefined: nothing was begun. */
+  #position: number | undefined;
+  #passedOver = false;
 
   /** The node that is read. @internal */
   protected abstract get source(): BlockNode;
@@ -62,22 +69,45 @@ export abstract class ChunkJob extends BlockJob {
 
   /** Goes through `length` bytes, again after a failed flush, until all is durable. Returns early when the job is cancelled. @internal */
   protected async copyAll(length: number): Promise<void> {
+    const left = this.companion?.resume?.nextDirty(0) ?? 0;
+    let from = left < 0 ? length : left;
     let whole = false;
-    while (!whole && !this.isCancelled) whole = (await this.#goThrough(length)) && (await this.#flush());
+    while (!whole && !this.isCancelled) {
+      whole = (await this.#goThrough(from, length)) && (await this.#flush());
+      // What a failed flush may have lost is from everywhere.
+      from = 0;
+    }
+  }
+
+  /** @internal */
+  override outstanding(): Bitmap | undefined {
+    const { length } = this.source;
+    if (this.#position === undefined) return undefined;
+    const left = new Bitmap(length, checkpointGranularity, this.graph.kernels);
+    const from = Math.min(this.#position, length);
+    left.set(from, length - from);
+    return left;
+  }
+
+  /** @internal */
+  override get written(): Child {
+    return this.target;
   }
 
   /** Goes through once. False: a failed flush may have lost what came before. */
-  async #goThrough(length: number): Promise<boolean> {
-    this.counter.setRemaining(length);
+  async #goThrough(from: number, length: number): Promise<boolean> {
+    this.#position = from;
+    this.counter.setRemaining(length - from);
     let delayMs = 0;
     let tryAgain = false;
     try {
-      for (let done = 0; done < length;) {
+      for (let done = from; done < length;) {
         await this.sleep(delayMs);
         if (this.isCancelled) return true;
         if (tryAgain && (await this.#recover())) return false;
         if (tryAgain) await this.#tryFailedAgain();
         tryAgain = false;
+        await this.companion?.room(this);
         await this.#fill(done, length);
         const chunk = this.#chunks.oldest!;
         const failed = await chunk.result;
@@ -90,6 +120,9 @@ export abstract class ChunkJob extends BlockJob {
         }
         this.#chunks.end(chunk);
         done += chunk.bytes;
+        // Behind what was passed over nothing counts: it is to be copied yet.
+        if (failed.length > 0) this.#passedOver = true;
+        if (!this.#passedOver) this.#position = done;
         this.counter.done(chunk.bytes);
         if (failed.length === 0) this.backoff.progress();
         if (chunk.copy) delayMs = this.rateDelayMs(chunk.bytes);

@@ -103,6 +103,10 @@ export abstract class Job extends JobCore implements AsyncDisposable {
   protected completeHook?(): Promise<void> | void;
   /** Frees what the job holds of the graph; called once, when it is dismissed or fails before its start. @internal */
   protected release?(): Promise<void> | void;
+  /** The work is over, well or not, and nothing was let go or changed for it yet. Does not reject. @internal */
+  protected afterRun?(): Promise<void>;
+  /** The job has ended, and let go what it held for its work. @internal */
+  protected afterEnd?(): Promise<void>;
   /** Publishes the events of its kind. @internal */
   protected announce?(what: JobAnnouncement): void;
 
@@ -300,6 +304,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     this.updateResult();
     await this.#attempt(() => (this.#error ? this.abort?.() : this.commit?.()));
     await this.#attempt(() => this.clean?.());
+    await this.afterEnd?.();
     if (this.status === "pending" && this.#error) this.updateResult();
     if (this.isStarted) this.announce?.(this.isCancelled ? "cancelled" : "completed");
     this.transaction.remove(this);
@@ -327,6 +332,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   async #execute(): Promise<void> {
     await this.#attempt(() => this.run());
+    await this.afterRun?.();
     this.finish();
     await this.transaction.completed(this);
   }

@@ -11,6 +11,8 @@ import type { Clock } from "../../base/host.ts";
 
 /** Counts a job's work. */
 export class JobProgress {
+  /** Told whenever something was done. */
+  onDone: (() => void) | undefined;
   #current = 0;
   #remaining = 0;
 
@@ -27,6 +29,7 @@ export class JobProgress {
     assert(units >= 0, "a job has undone work");
     this.#current += units;
     this.#remaining -= units;
+    this.onDone?.();
   }
 
   /** Sets what is left. */

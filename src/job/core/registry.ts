@@ -15,6 +15,7 @@ import type { Job } from "./job.ts";
 import { aboveImplicitFilters } from "../../block/model/chain.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { BlockJobOptions } from "./block-job.ts";
+import type { JobCompanion } from "./companion.ts";
 import type { JobTransaction } from "./job-core.ts";
 
 /** A job of any kind: `job.isBlockJob` tells which. */
@@ -152,6 +153,8 @@ export interface StartOptions {
   transaction?: JobTransaction | undefined;
   /** A job without an id is called after its type, with the first number that is free, instead of after the device. */
   numbered?: boolean | undefined;
+  /** Keeps what is needed to go on in another process. */
+  companion?: JobCompanion | undefined;
 }
 
 /** Name of the device over a node, jobs' filters between them aside; empty if none, which is no legal job id. */

@@ -57,7 +57,6 @@ export class MirrorJob extends BlockJob {
   readonly active: ActiveWrites;
   readonly #copier: RangeCopier;
   readonly #ranges = new RangeLock();
-  /** The copies under way. */
   readonly #window: Window<Work>;
   #failure: Error | undefined;
   #cursor = 0;
@@ -70,13 +69,15 @@ export class MirrorJob extends BlockJob {
   constructor(init: MirrorInit) {
     super(init);
     this.init = init;
+    this.writes = init.target.edge;
     const source = init.top.source;
     this.#window = new Window({ works: MAX_IN_FLIGHT, onEmpty: () => this.graph.changes.wake() });
     this.bitmap = createDirtyBitmap(source, { granularity: init.granularity });
     this.bitmap.isJobs = true;
     this.#recovery = new TargetRecovery(() => init.target.edge.node, this.bitmap.bitmap.clone());
     // From the first moment on, so that a job that fails early has copied nothing of it.
-    if (init.syncBitmap) this.bitmap.bitmap.merge(init.syncBitmap.bitmap.bitmap);
+    const start = init.companion?.resume ?? init.syncBitmap?.bitmap.bitmap;
+    if (start) this.bitmap.bitmap.merge(start);
     const below = init.filter.node.filtered;
     if (!below) throw blockError("ENOMEDIUM", "mirror");
     this.#copier = new RangeCopier({
@@ -113,6 +114,11 @@ export class MirrorJob extends BlockJob {
     return this.#ranges.ranges;
   }
 
+  /** @internal */
+  override outstanding(): Bitmap | undefined {
+    return this.init.top.sink ? this.leftOf(this.bitmap.bitmap, this.#ranges.ranges) : undefined;
+  }
+
   /** Copies under way. @internal */
   get copiesInFlight(): number {
     return this.#window.size;
@@ -130,8 +136,6 @@ export class MirrorJob extends BlockJob {
       return written;
     }
   }
-
-  // Verbs and hooks.
 
   /** @internal */
   protected override completeHook(): void {
@@ -173,8 +177,6 @@ export class MirrorJob extends BlockJob {
     await super.release();
     this.#recovery.free();
   }
-
-  // The job.
 
   /** @internal */
   protected override async run(): Promise<void> {
@@ -223,7 +225,7 @@ export class MirrorJob extends BlockJob {
 
   /** Fills the bitmap: everything, or what is allocated above the base. One to go by has filled it already. */
   async #markInitial(): Promise<void> {
-    if (this.init.syncBitmap) return;
+    if (this.init.syncBitmap || this.companion?.resume) return;
     if (this.init.zeroTarget) {
       if (!this.#canZeroTarget()) return this.bitmap.bitmap.set(0, this.#length);
       await this.#zeroTarget();
@@ -384,6 +386,7 @@ export class MirrorJob extends BlockJob {
     const end = run.offset + run.bytes;
     let delay = 0;
     for (let at = run.offset; at < end;) {
+      await this.companion?.room(this);
       await this.#window.room();
       const extent = this.#failure ? undefined : await this.#copier.status(at, end - at);
       if (!extent || this.#failure) {
@@ -400,8 +403,7 @@ export class MirrorJob extends BlockJob {
   }
 
   get #cutting(): Cutting {
-    const { granularity, bufBytes } = this.init;
-    return { granularity, bufBytes, diskBytes: this.#length };
+    return { granularity: this.init.granularity, bufBytes: this.init.bufBytes, diskBytes: this.#length };
   }
 
   #start(piece: Piece): void {

@@ -31,16 +31,18 @@ import type { BackingMode } from "./init.ts";
 import { MirrorJob } from "./job.ts";
 import { MirrorTop } from "./top.ts";
 import { type StartOptions, jobId, jobsOf } from "../core/registry.ts";
+import type { JobCompanion } from "../core/companion.ts";
 
 const DEFAULT_BUF_BYTES = 16 * MiB;
 
 /** What a caller may add to the wire's arguments. */
-export type JobStartOptions = Pick<StartOptions, "signal" | "numbered">;
+export type JobStartOptions = Pick<StartOptions, "signal" | "numbered" | "companion">;
 
 /** Everything that makes one mirror, checked as far as arguments go. */
 export interface MirrorPlan {
   /** Cancels the job when it aborts. */
   signal?: AbortSignal | undefined;
+  companion?: JobCompanion | undefined;
   id: string;
   type: "mirror" | "commit";
   source: BlockNode;
@@ -138,6 +140,7 @@ export async function startChecked(
     autoFinalize: args["auto-finalize"],
     autoDismiss: args["auto-dismiss"],
     signal: given.signal,
+    companion: given.companion,
   });
 }
 
@@ -235,7 +238,8 @@ function mirrorDefaults(plan: MirrorPlan): { granularity: number; bufBytes: numb
   const { backing, driver } = skipFilters(plan.target);
   const isOverlay = backing !== undefined || Boolean(driver.headerBacking?.filename());
   const cluster = isOverlay ? (plan.target.driver.getInfo?.()?.clusterSize ?? 0) : 0;
-  return { granularity: Math.max(wished, cluster), bufBytes: plan.bufBytes || DEFAULT_BUF_BYTES };
+  const bufBytes = plan.bufBytes || (plan.companion?.underWayBytes ?? DEFAULT_BUF_BYTES);
+  return { granularity: Math.max(wished, cluster), bufBytes };
 }
 
 /** The owner of the edge that the job writes through: it is not paused by drains of the target, the job itself is. */
@@ -255,7 +259,8 @@ function targetOwner(): { owner: ChildParent; setJob: (job: MirrorJob) => void }
 }
 
 function targetPermissions(plan: MirrorPlan): Permissions {
-  let perm: number = Perm.write;
+  // What was copied is looked at for a checkpoint.
+  let perm: number = plan.companion ? Perm.write | Perm.consistentRead : Perm.write;
   let shared: number = Perm.writeUnchanged;
   if (chainContains(plan.source, plan.target)) {
     if (plan.source.length > plan.target.length) perm |= Perm.resize;

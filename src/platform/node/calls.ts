@@ -16,6 +16,9 @@ export interface FileFacts {
   nlink: bigint;
   uid: bigint;
   gid: bigint;
+  /** When the content, and when anything of it, was changed last, nanoseconds since 1970. */
+  mtimeNs: bigint;
+  ctimeNs: bigint;
 }
 
 /** A call by name with its arguments. Reads fill, and writes take, `bytes` of `buffer` from `at` on. */

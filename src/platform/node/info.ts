@@ -6,7 +6,10 @@ import { identityOf } from "./open-files.ts";
 
 /** The description; `realPath` gives the canonical path, for file systems without inodes. */
 export function fileInfo(facts: FileFacts, realPath: () => string): FileInfo {
-  return { kind: kindOf(facts), size: Number(facts.size), identity: identityOf(facts, realPath) };
+  const kind = kindOf(facts);
+  const info = { kind, size: Number(facts.size), identity: identityOf(facts, realPath) };
+  // A device's file says nothing of what the device holds.
+  return kind === "file" ? { ...info, version: `${facts.mtimeNs} ${facts.ctimeNs}` } : info;
 }
 
 function typeOf({ mode }: FileFacts): number {

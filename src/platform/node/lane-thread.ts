@@ -16,8 +16,8 @@ const room = (bytes) => {
   return area.subarray(0, bytes);
 };
 const big = { bigint: true };
-const facts = ({ mode, size, blocks, dev, ino, rdev, nlink, uid, gid }) => (
-  { mode, size, blocks, dev, ino, rdev, nlink, uid, gid }
+const facts = ({ mode, size, blocks, dev, ino, rdev, nlink, uid, gid, mtimeNs, ctimeNs }) => (
+  { mode, size, blocks, dev, ino, rdev, nlink, uid, gid, mtimeNs, ctimeNs }
 );
 const calls = {
   read({ fd, bytes, position }) {

@@ -69,6 +69,10 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.listImages({ engine, ...(options as object) }),
     wrong: [{ driver: "file" }, { signal: 1 }],
   },
+  resumeJob: {
+    call: (options) => library.resumeJob("no.checkpoint", { engine, ...(options as object) }),
+    wrong: [{ source: 1 }, { gate: "all" }, { speedBytesPerSecond: "1M" }, { checkpoint: "a" }],
+  },
   fromBlob: {
     call: (options) => library.fromBlob(new Blob(["1"]), { engine, ...(options as object) }),
     wrong: [{ format: 2 }, { nodeName: null }],

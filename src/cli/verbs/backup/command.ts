@@ -15,17 +15,21 @@ export function addBackup(program: Command): void {
   addKeptBackups(command);
   addCopyFlags(command).action(
     async (source: string, target: string, flags: CopyFlags & { compress?: boolean }) => {
-      process.exitCode = await runCopy({ source, target }, flags, async (from, to, signal) => {
-        const { backup } = await import("../../../api/jobs.ts");
-        return backup(from, to, {
-          sync: flags.sync,
-          compress: flags.compress,
-          onSourceError: flags.onSourceError,
-          onTargetError: flags.onTargetError,
-          speedBytesPerSecond: flags.speed,
-          signal,
-        });
-      });
+      process.exitCode = await runCopy(
+        { source, target },
+        { ...flags, kind: "backup" },
+        async (from, to, how) => {
+          const { backup } = await import("../../../api/jobs.ts");
+          return backup(from, to, {
+            sync: flags.sync,
+            compress: flags.compress,
+            onSourceError: flags.onSourceError,
+            onTargetError: flags.onTargetError,
+            speedBytesPerSecond: flags.speed,
+            ...how,
+          });
+        },
+      );
     },
   );
 }

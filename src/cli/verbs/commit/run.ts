@@ -7,6 +7,7 @@ import { strerror } from "../../../base/errno.ts";
 import { commit as startCommit } from "../../../api/jobs.ts";
 import type { Node } from "../../../node.ts";
 import { commitOverlay } from "../../../api/commit.ts";
+import { type KeptRun, keeping } from "../../checkpoint.ts";
 import { type JobFollower, runJobs } from "../../follow.ts";
 import { PercentDisplay, ProgressBar } from "../../progress.ts";
 import { openImage } from "../../images.ts";
@@ -37,9 +38,12 @@ export async function commit(files: readonly string[], flags: CommitFlags): Prom
   const percent = progress && !quiet && !json ? new PercentDisplay() : undefined;
   const display = percent ?? new ProgressBar(isWatched() && !quiet && !json);
   let done = false;
-  const body = async (_run: Run, jobs: JobFollower): Promise<void> => {
+  const { checkpoint } = flags;
+  const body = async (run: Run, jobs: JobFollower): Promise<void> => {
     try {
-      await committed(jobs, { files, flags, percent });
+      await keeping(run, { checkpoint, kind: "commit" }, (kept) =>
+        committed(jobs, { files, flags, percent, kept }),
+      );
       done = true;
     } finally {
       percent?.line.end(done);
@@ -56,7 +60,13 @@ async function committed(
     files,
     flags,
     percent,
-  }: { files: readonly string[]; flags: CommitFlags; percent: PercentDisplay | undefined },
+    kept,
+  }: {
+    files: readonly string[];
+    flags: CommitFlags;
+    percent: PercentDisplay | undefined;
+    kept: KeptRun | undefined;
+  },
 ): Promise<void> {
   const { format, imageOpts } = flags;
   const speed = flags.rateLimit === undefined ? (flags.speed ?? 0) : rateLimit(flags.rateLimit);
@@ -73,7 +83,8 @@ async function committed(
   });
   try {
     percent?.line.begin();
-    await (flags.top === undefined ? commitTop : commitBelow)(jobs, node, { flags, speed, file });
+    await kept?.begin();
+    await (flags.top === undefined ? commitTop : commitBelow)(jobs, node, { flags, speed, file, kept });
   } catch (error) {
     await node.close().catch(() => undefined);
     throw refusalOf(error);
@@ -85,9 +96,10 @@ interface Wanted {
   flags: CommitFlags;
   speed: number;
   file: string;
+  kept: KeptRun | undefined;
 }
 
-async function commitTop(jobs: JobFollower, node: Node, { flags, speed, file }: Wanted): Promise<void> {
+async function commitTop(jobs: JobFollower, node: Node, { flags, speed, file, kept }: Wanted): Promise<void> {
   const { base, drop, onError } = flags;
   const { signal } = jobs.run;
   try {
@@ -97,6 +109,7 @@ async function commitTop(jobs: JobFollower, node: Node, { flags, speed, file }: 
       onError,
       speedBytesPerSecond: speed,
       signal,
+      checkpoint: kept?.ref,
       follow: (job) => jobs.follow(job),
     });
   } catch (error) {
@@ -107,10 +120,13 @@ async function commitTop(jobs: JobFollower, node: Node, { flags, speed, file }: 
 }
 
 /** An image that is not the top: by the job alone, which links what lies above it to the one below. */
-async function commitBelow(jobs: JobFollower, node: Node, { flags, speed }: Wanted): Promise<void> {
+async function commitBelow(jobs: JobFollower, node: Node, { flags, speed, kept }: Wanted): Promise<void> {
   const { top, base, onError } = flags;
   const { signal } = jobs.run;
-  const job = await startCommit(node, { top, base, onError, speedBytesPerSecond: speed, signal });
+  // The links were changed before the one that ended it was killed.
+  if (kept?.isEnding && !node.chain.some(({ filename }) => filename === top)) return kept.finish();
+  const checkpoint = kept?.ref;
+  const job = await startCommit(node, { top, base, onError, speedBytesPerSecond: speed, signal, checkpoint });
   await jobs.follow(job);
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Command } from "commander";
 import { plainFormat } from "../../../drivers/format/defaults.ts";
-import { repeatable } from "../../options/flags.ts";
+import { checkpointFlag, repeatable } from "../../options/flags.ts";
 import { addImageFlags, addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
 import type { ConvertFlags } from "./run.ts";
 
@@ -49,6 +49,7 @@ export function addConvert(program: Command): void {
       "-C, --offload",
       "accepted: data always goes through the program, and zeroes are looked for as by default",
     )
+    .addOption(checkpointFlag())
     .option("--salvage", "go on where the source can't be read: what is missing becomes zeroes")
     .option("--bitmaps", "copy the source's persistent bitmaps too")
     .option("--skip-broken-bitmaps", "with --bitmaps: leave inconsistent ones out");

@@ -15,8 +15,9 @@ import { plainFormat } from "../../../drivers/format/defaults.ts";
 import { CreateOptions } from "../../options/create-options.ts";
 import { asksForHelp, optionsHelp } from "../../options/rows.ts";
 import { snapshotParameter, loadSnapshot } from "../../options/snapshot-param.ts";
-import { holdImage, openImage } from "../../images.ts";
+import { describeImage, holdImage, openImage } from "../../images.ts";
 import { type CacheMode, cacheMode } from "../../options/engine.ts";
+import { freeLeaks, type KeptRun, keeping } from "../../checkpoint.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
@@ -42,6 +43,7 @@ export interface ConvertFlags extends ImageVerbFlags, NumberFlags {
   bitmaps?: boolean;
   skipBrokenBitmaps?: boolean;
   offload?: boolean;
+  checkpoint?: string;
 }
 
 /** The options with the default of -O. */
@@ -64,7 +66,9 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     const held: BlockBackend[] = [];
     const work = async (): Promise<void> => {
       await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
-      await copyInto(verb, { sources, target, flags, numbers, openedFormat: openedFormat(given) });
+      await keeping(verb, { checkpoint: flags.checkpoint, kind: "convert" }, (kept) =>
+        copyInto(verb, { sources, target, flags, numbers, openedFormat: openedFormat(given), kept }),
+      );
     };
     const closeAll = async (): Promise<void> => {
       for (const hold of held) await hold.close();
@@ -125,6 +129,7 @@ interface Wanted {
   flags: Flags;
   numbers: ConvertNumbers;
   openedFormat: string | undefined;
+  kept: KeptRun | undefined;
 }
 
 async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
@@ -134,13 +139,20 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
   if (backing !== undefined) checkBacking(wanted, options);
   checkCompression(verb, flags, options);
   if (flags.bitmaps) checkSourceBitmaps(sources[0]!, { skipBroken: flags.skipBrokenBitmaps ?? false });
-  const cache = cacheMode(flags.cache ?? "unsafe", "cache");
+  const { kept } = wanted;
+  // A checkpoint says what is durable.
+  const cache = cacheMode(flags.cache ?? (kept ? "writeback" : "unsafe"), "cache");
   if (flags.targetIsZero && backing !== undefined)
     throw new Refusal("Cannot use --target-is-zero when the destination image has a backing file");
   const into = (name: string): Promise<void> =>
     fillTarget(verb, wanted, { name, options, cache, hasBacking: backing !== undefined });
   try {
-    if (!options) await into(target);
+    kept?.stays();
+    if (kept?.hasTarget) {
+      const how = { format: wanted.openedFormat, imageOpts: flags.targetImageOpts };
+      await freeLeaks(verb, await describeImage(verb, target, how));
+      await into(target);
+    } else if (!options) await into(target);
     else
       await intoNewTarget(
         verb,
@@ -152,9 +164,11 @@ async function copyInto(verb: Run, wanted: Wanted): Promise<void> {
           isSource: `Failed to get "write" lock\nIs another process using the image [${target}]?`,
           durable: !cache["no-flush"],
           neededBytes: () => neededBytes(wanted, options),
+          making: kept ? () => kept.begin() : undefined,
         },
         into,
       );
+    await kept?.finish();
   } catch (error) {
     throw reason(error);
   }
@@ -174,7 +188,7 @@ async function fillTarget(
   wanted: Wanted,
   { name, options, cache, hasBacking }: Target,
 ): Promise<void> {
-  const { sources, flags } = wanted;
+  const { sources, flags, kept } = wanted;
   const node = await openImage(verb, name, {
     format: wanted.openedFormat,
     imageOpts: flags.targetImageOpts,
@@ -189,6 +203,7 @@ async function fillTarget(
     const fresh = isNew && (node.blockNode.driver.hasZeroInit?.() ?? false);
     await convertNode(sources, node, {
       ...copyOptions(verb, wanted),
+      checkpoint: kept?.ref,
       targetHasBacking: hasBacking,
       targetIsZero: (flags.targetIsZero ?? false) || fresh,
     });

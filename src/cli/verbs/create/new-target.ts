@@ -25,6 +25,8 @@ export interface NewTarget extends Replacing {
   doing: string;
   /** Why a file of the sources is refused. */
   isSource: string;
+  /** Told before anything is made. Then the image is made in its place, also where there is a file, and stays whatever fails. */
+  making?: (() => Promise<void>) | undefined;
 }
 
 /** Makes the image and has `fill` fill it, under the name that it gets. Throws Refusal, and what `fill` throws. */
@@ -37,6 +39,9 @@ export async function intoNewTarget(
   const { files } = verb.engine.graph.host;
   const storage = newStorage(verb.engine.graph, name);
   const { filename } = storage;
+  const { making } = target;
+  if (filename === undefined && making)
+    throw new Refusal(`${name}: a checkpoint takes a target that is a file, or one that is there (-n)`);
   if (filename === undefined) return inStorage(verb, target, { storage, fill });
   const existed = await files.info(filename).then(
     () => true,
@@ -49,7 +54,7 @@ export async function intoNewTarget(
     isMade = false;
     await makeImage(verb, options, { file: inFile(as) });
     isMade = true;
-    if (!existed) verb.onFailure(() => files.remove(filename).catch(() => undefined));
+    if (!existed && !making) verb.onFailure(() => files.remove(filename).catch(() => undefined));
     // By the user's own word, which may have a protocol, or by the path.
     await fill(as === filename ? name : as);
   };
@@ -57,7 +62,8 @@ export async function intoNewTarget(
     await refuseSources(verb, target, filename);
     // By the name that it will have, to which others in the header may lead.
     await worded(options, () => checkNewImage(verb.engine, options.spec(inFile(filename))));
-    await replaceFile(files, filename, make, target);
+    await making?.();
+    await (making ? make(filename) : replaceFile(files, filename, make, target));
   } catch (error) {
     if (!isMade) throw new Refusal(`${name}: error while ${doing}: ${told(error)}`);
     if (path === filename || !(error instanceof Refusal)) throw error;

@@ -12,7 +12,14 @@ export function addJob(program: Command): void {
     .command("job")
     .description("list, watch and steer the jobs of a daemon or machine over QMP")
     .usage("[options] <action> [job] [speed]")
-    .addHelpText("after", examples("job --qmp qmp.sock list", "job --qmp qmp.sock set-speed job0 10M"))
+    .addHelpText(
+      "after",
+      examples(
+        "job --qmp qmp.sock list",
+        "job --qmp qmp.sock set-speed job0 10M",
+        "job resume copy.checkpoint",
+      ),
+    )
     .addArgument(
       new Argument(
         "<action>",

@@ -11,15 +11,19 @@ export function addMirror(program: Command): void {
     .command("mirror")
     .description("copy an image to another by a mirror job; errors are handled as the policies say");
   addCopyFlags(command).action(async (source: string, target: string, flags: CopyFlags) => {
-    process.exitCode = await runCopy({ source, target }, flags, async (from, to, signal) => {
-      const { mirror } = await import("../../../api/jobs.ts");
-      return mirror(from, to, {
-        sync: flags.sync,
-        onSourceError: flags.onSourceError,
-        onTargetError: flags.onTargetError,
-        speedBytesPerSecond: flags.speed,
-        signal,
-      });
-    });
+    process.exitCode = await runCopy(
+      { source, target },
+      { ...flags, kind: "mirror" },
+      async (from, to, how) => {
+        const { mirror } = await import("../../../api/jobs.ts");
+        return mirror(from, to, {
+          sync: flags.sync,
+          onSourceError: flags.onSourceError,
+          onTargetError: flags.onTargetError,
+          speedBytesPerSecond: flags.speed,
+          ...how,
+        });
+      },
+    );
   });
 }

@@ -12,13 +12,13 @@ export function addStream(program: Command): void {
     .description("copy what an image takes from its backing chain into it, and drop the images between")
     .option("-b, --base <file>", "the image of the chain that stays below; default: none");
   addChainFlags(command).action(async (image: string, flags: ChainFlags & { base?: string }) => {
-    process.exitCode = await runOnChain(image, flags, async (node, signal) => {
+    process.exitCode = await runOnChain(image, flags, async (node, how) => {
       const { stream } = await import("../../../api/jobs.ts");
       return stream(node, {
         base: flags.base,
         onError: flags.onError,
         speedBytesPerSecond: flags.speed,
-        signal,
+        ...how,
       });
     });
   });
