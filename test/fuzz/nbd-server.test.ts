@@ -46,7 +46,13 @@ function requests(random: Random): Uint8Array[] {
     const type = commands[random(commands.length)]!;
     const length = random(6) === 0 ? random(2 ** 31) : random(128 * 1024);
     const offset = random(8) === 0 ? random(2 ** 31) : random(MiB);
-    const header = encodeRequest({ type, flags: random(64), offset, length, cookie: BigInt(i) });
+    const header = encodeRequest({
+      type,
+      flags: random(4) === 0 ? random(64) : 0,
+      offset,
+      length,
+      cookie: BigInt(i),
+    });
     return type === command.write && length <= 128 * 1024
       ? message(header, new Uint8Array(length).fill(1))
       : header;
@@ -56,7 +62,7 @@ function requests(random: Random): Uint8Array[] {
 /** What a client sends: a conversation of which some bytes or messages are changed, or cut off. */
 function conversation(random: Random): Uint8Array {
   const list = [...handshake(random), ...requests(random)].map((one) => one.slice());
-  for (let left = random(4); left > 0 && list.length > 0; left--) {
+  for (let left = random(2) * random(4); left > 0 && list.length > 0; left--) {
     const at = random(list.length);
     const one = list[at]!;
     const kind = random(8);
