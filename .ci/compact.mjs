@@ -5,12 +5,14 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { transform } from "esbuild";
 
+const MARK = "/* @__PURE__ */ ";
+
 /**
  * What stands in for each mark of a call or a function without effects, and how the mark is written then: an operator that nobody writes,
  * and that binds as loosely as a mark of a call may stand; a statement before a function.
  */
 const marks = [
-  { mark: "/* @__PURE__ */ ", standIn: "~~~~~~~", short: "/* @__PURE__ */" },
+  { mark: MARK, standIn: "~~~~~~~", short: "/* @__PURE__ */" },
   {
     mark: "// @__NO_SIDE_EFFECTS__\n",
     standIn: "blockwrightFunctionWithoutEffects;",
@@ -21,6 +23,21 @@ const marks = [
 const LINE_LIMIT = 400;
 
 /** @typedef {{ outputs: Record<string, { imports: { path: string, external?: boolean }[], entryPoint?: string }> }} Metafile */
+
+/** A function that the sources call one without effects. */
+const WITHOUT_EFFECTS = /\/\/ @__NO_SIDE_EFFECTS__\nfunction ([\w$]+)/g;
+
+/**
+ * Marks the calls of functions without effects where they make a value: bundlers know of a function's mark in its own file only, and which
+ * file that is follows from who else imports it.
+ *
+ * @param {string} text
+ * @param {ReadonlySet<string>} names
+ */
+function withMarkedCalls(text, names) {
+  const calls = new RegExp(`(?<=[:=(,] )(?=(?:${[...names].join("|")})\\()`, "g");
+  return names.size === 0 ? text : text.replaceAll(calls, MARK);
+}
 
 /**
  * The text without white space that it does not need.
@@ -69,12 +86,16 @@ export async function compact(root, metafile, { target, isOwn }) {
     metafile,
     entries.map(([file]) => file),
   );
+  const texts = Object.keys(metafile.outputs).map((name) => {
+    return /** @type {const} */ ([name, readFileSync(join(root, name), "utf8")]);
+  });
+  const found = texts.flatMap(([, text]) => [...text.matchAll(WITHOUT_EFFECTS)].map(([, name = ""]) => name));
+  const pure = new Set(found);
   await Promise.all(
-    Object.keys(metafile.outputs).map(async (name) => {
+    texts.map(async ([name, text]) => {
       const file = join(root, name);
-      const text = readFileSync(file, "utf8");
       const short = imported.has(name)
-        ? await withoutSpace(text, target)
+        ? await withoutSpace(withMarkedCalls(text, pure), target)
         : (await transform(text, { target, minify: true })).code;
       writeFileSync(file, short);
     }),
