@@ -1,6 +1,6 @@
-// Makes the library's files shorter. What is somebody's to import keeps its names, has lines that a terminal can show, and keeps the marks
-// of what is without effects, by which bundlers leave out what a page does not use: esbuild drops them with the white space, hence stand-ins
-// for them meanwhile. What only the program loads is minified whole.
+// Makes the library's files shorter. What is somebody's to import keeps the names that it exports and no others, has lines that a terminal can
+// show, and keeps the marks of what is without effects, by which bundlers leave out what a page does not use: esbuild drops them with the
+// white space, hence stand-ins for them meanwhile. What only the program loads is minified without them.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { transform } from "esbuild";
@@ -40,17 +40,17 @@ function withMarkedCalls(text, names) {
 }
 
 /**
- * The text without white space that it does not need.
+ * The text without white space and names that it does not need.
  *
  * @param {string} text
  * @param {string[]} target
  */
-export async function withoutSpace(text, target) {
+export async function shortened(text, target) {
   const marked = marks.reduce((now, { mark, standIn }) => {
     if (text.includes(standIn)) throw new Error(`the library has ${standIn} in it`);
     return now.replaceAll(mark, standIn);
   }, text);
-  const { code } = await transform(marked, { target, minifyWhitespace: true, lineLimit: LINE_LIMIT });
+  const { code } = await transform(marked, { target, minify: true, lineLimit: LINE_LIMIT });
   return marks.reduce((now, { mark, standIn, short }) => {
     const parts = now.split(standIn);
     if (parts.length !== text.split(mark).length) throw new Error(`marks ${short} were lost`);
@@ -95,7 +95,7 @@ export async function compact(root, metafile, { target, isOwn }) {
     texts.map(async ([name, text]) => {
       const file = join(root, name);
       const short = imported.has(name)
-        ? await withoutSpace(withMarkedCalls(text, pure), target)
+        ? await shortened(withMarkedCalls(text, pure), target)
         : (await transform(text, { target, minify: true })).code;
       writeFileSync(file, short);
     }),
