@@ -14,9 +14,9 @@ async function main(): Promise<void> {
   // A reader that goes away is an end that runs see to; after them it is none of anybody's concern.
   process.stdout.on("error", () => undefined);
 
-  const alias = standIn();
   const args = await wordsOf(takeName(process.argv.slice(2)));
   if (!args) return;
+  const alias = standIn();
 
   const output: OutputConfiguration = {
     outputError: (text, write) => write(`${programName()}: ${usageError(text, args, known())}\n`),

@@ -4,6 +4,7 @@
 import { asyncDispose } from "../base/lease.ts";
 import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
 import type { DriverType } from "../block/model/contract.ts";
+import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 import { settleAll } from "../base/signals.ts";
 import { commitTop } from "../job/commit/top.ts";
 import { type JobRegistry, jobsOf } from "../job/core/registry.ts";
@@ -51,6 +52,8 @@ export class Engine {
   async #close(): Promise<void> {
     await settleAll([...this.ending].map((end) => end()));
     await this.graph.drainAll();
+    // A job that is cancelled waits for its requests, and they for nobody.
+    throttleGroupsOf(this.graph).lift();
     await this.jobs.cancelAll();
     for (const device of [...this.machine.devices]) await device.unplug();
     await this.graph.close();

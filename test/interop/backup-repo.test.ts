@@ -122,6 +122,20 @@ describe.each([
     expect(must(`backup verify --repo ${repo} latest`)).toMatch(/^1 backups, .*: all whole\n$/);
   });
 
+  it("knows a disk that was shorter in between for changed there", () => {
+    makeDisk();
+    must(`backup create --repo ${repo} disk.qcow2 --bitmap nightly`);
+    must("resize --shrink disk.qcow2 150M");
+    must("resize disk.qcow2 200M");
+    qemu("img", "convert", "-O", "raw", "disk.qcow2", "now.raw");
+    must(`backup create --repo ${repo} disk.qcow2 --bitmap nightly`);
+    expect(list(repo).map(({ kind }) => kind)).toEqual(["full", "incremental"]);
+    must(`backup restore --repo ${repo} latest out.raw`);
+    expect(qemu("img", "compare", "-f", "raw", "-F", "raw", "now.raw", "out.raw")).toBe(
+      "Images are identical.\n",
+    );
+  });
+
   it("prints a range of a disk", () => {
     makeDisk();
     must(`backup create --repo ${repo} disk.qcow2`);

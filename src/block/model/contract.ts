@@ -256,6 +256,8 @@ export interface NodeServices {
   readonly changes: Wakeup;
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets: Secrets;
+  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused, and bitmaps are to the bit as QEMU's. */
+  readonly isForGuests?: boolean;
 }
 
 /** A node as drivers see it: their own, or the one at the other end of an edge. */
@@ -287,8 +289,6 @@ export interface NodeView {
 
 /** The graph as drivers see it, while they open or create something. */
 export interface GraphView extends NodeServices {
-  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused. */
-  readonly isForGuests?: boolean;
   readonly drivers: Iterable<DriverType>;
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): NodeView;

@@ -76,10 +76,12 @@ export class DirtyBitmap {
 
   /**
    * The disk is about to be `bytes` longer than `offset`. What it never had is no change of anything, and no bitmap of QEMU's
-   * says so; what was cut off before is: it held other data.
+   * says so; what was cut off before is: it held other data. How far a bitmap reached that came out of an image is not known: all counts
+   * as cut off, but in a machine, where QEMU's answers are wanted to the bit.
    */
   recordGrowth(offset: number, bytes: number): () => void {
-    const most = this.isJobs ? bytes : Math.min(bytes, this.#reach - offset);
+    const isAll = this.isJobs || (this.stored && !this.node.services.isForGuests);
+    const most = isAll ? bytes : Math.min(bytes, this.#reach - offset);
     return () => {
       if (most > 0) this.recordWrite(offset, most);
     };

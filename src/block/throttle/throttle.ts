@@ -197,6 +197,11 @@ export class ThrottleGroup {
     return undefined;
   }
 
+  /** No limit holds any more, and what waits goes. */
+  lift(): void {
+    for (const member of this.#members) member.disable();
+  }
+
   /** Looks again whether a member's requests may go: one at least does, and those of a drained member all do. */
   restart(member: ThrottleMember): void {
     for (const direction of directions) {
@@ -274,7 +279,7 @@ export class ThrottleGroup {
 
 /** The throttle groups of an engine, by name. */
 export class ThrottleGroups {
-  readonly #clock: Pick<Clock, "nowMs" | "timer">;
+  #clock: Pick<Clock, "nowMs" | "timer">;
   readonly #groups = new Map<string, ThrottleGroup>();
   /** Groups that nobody made by name. */
   readonly #passing = new Set<ThrottleGroup>();
@@ -310,6 +315,16 @@ export class ThrottleGroups {
     return this.#groups.get(name);
   }
 
+  /** Groups that are made from now on count by another clock. */
+  countBy(clock: Pick<Clock, "nowMs" | "timer">): void {
+    this.#clock = clock;
+  }
+
+  /** No limit holds any more, and what waits goes: the engine ends. */
+  lift(): void {
+    for (const group of this.#groups.values()) group.lift();
+  }
+
   /** A member of the group of that name, which is made if there is none, and then goes with its last member. */
   join(name: string): ThrottleMember {
     let group = this.#groups.get(name);
@@ -330,12 +345,6 @@ export class ThrottleGroups {
 }
 
 const groupsByGraph = new WeakMap<GraphView, ThrottleGroups>();
-
-/** Has a graph's groups count by a clock of its own. To be said before there are any. */
-export function throttleBy(graph: GraphView, clock: Pick<Clock, "nowMs" | "timer">): void {
-  assert(!groupsByGraph.has(graph), "there are throttle groups already");
-  groupsByGraph.set(graph, new ThrottleGroups(clock));
-}
 
 /** The groups of a graph (`object-add qom-type=throttle-group`); made when first asked for. */
 export function throttleGroupsOf(graph: GraphView): ThrottleGroups {

@@ -4,7 +4,7 @@
 import { appendFileSync } from "node:fs";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
-import { throttleBy } from "../../block/throttle/throttle.ts";
+import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
 import { type GateChoice, gateOf } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
@@ -85,6 +85,7 @@ export class MachineProgram {
   /** Drives with the words that made them, for messages about their devices. */
   readonly #made: { drive: Drive; words: string }[] = [];
   #closed: Promise<void> | undefined;
+  readonly #isStill: boolean;
   #status = 0;
   #names = 0;
   #quit!: () => void;
@@ -97,7 +98,7 @@ export class MachineProgram {
     });
     this.#engine = createEngine({ gate: gateOf(gate), warnUnflushed: false });
     this.#engine.graph.isForGuests = true;
-    if (isStill) throttleBy(this.#engine.graph, this.#clock);
+    this.#isStill = isStill;
     if (isPaused) this.#engine.machine.holdAtStart();
     this.#engine.graph.onTrouble = (words) =>
       void process.stderr.write(`${verbProgram("machine")}: ${printable(words)}\n`);
@@ -268,8 +269,12 @@ export class MachineProgram {
     return undefined;
   }
 
-  /** All options were carried out: answers those who have connected. */
+  /**
+   * All options were carried out: answers those who have connected. Limits that they set later count by the virtual clock under qtest; those of
+   * the options were there before the accelerator, as in QEMU 7.2, and count by the real one.
+   */
   setUp(): void {
+    if (this.#isStill) throttleGroupsOf(this.#engine.graph).countBy(this.#clock);
     this.#devices.setUp();
   }
 
