@@ -53,6 +53,7 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
   const image = skipFilters(skipImplicitFilters(node.blockNode));
   const below = await findBase(image, base);
   if (!keep && !image.driver.makeEmpty) throw new BlockError({ code: "ENOTSUP", op: "make-empty" });
+  const kept = checkpoint === undefined ? undefined : await openCheckpoint(node.engine, checkpoint);
   graph.reference(image);
   const run = async (): Promise<void> => {
     await follow(await commit(node, { ...rest, baseNode: below.name, checkpoint: kept && asRef(kept) }));
@@ -61,7 +62,6 @@ export async function commitOverlay(node: Node, options: CommitOverlayOptions = 
     await emptyImage(image);
     await flush(image);
   };
-  const kept = checkpoint === undefined ? undefined : await openCheckpoint(node.engine, checkpoint);
   await closing(
     () => (kept ? holding(kept, run) : run()),
     () => graph.release(image),

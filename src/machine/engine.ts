@@ -4,7 +4,6 @@
 import { asyncDispose } from "../base/lease.ts";
 import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
 import type { DriverType } from "../block/model/contract.ts";
-import { throttleGroupsOf } from "../block/throttle/throttle.ts";
 import { settleAll } from "../base/signals.ts";
 import { commitTop } from "../job/commit/top.ts";
 import { type JobRegistry, jobsOf } from "../job/core/registry.ts";
@@ -53,7 +52,7 @@ export class Engine {
     await settleAll([...this.ending].map((end) => end()));
     await this.graph.drainAll();
     // A job that is cancelled waits for its requests, and they for nobody.
-    throttleGroupsOf(this.graph).lift();
+    for (const lift of this.graph.limits) lift();
     await this.jobs.cancelAll();
     for (const device of [...this.machine.devices]) await device.unplug();
     await this.graph.close();

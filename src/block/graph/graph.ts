@@ -65,6 +65,7 @@ export class BlockGraph implements NodeHome {
   onTrouble: ((words: string) => void) | undefined;
   /** See GraphView; to be said before the first node is opened. */
   isForGuests = false;
+  readonly limits = new Set<() => void>();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
   readonly #removals = new Mutex();

@@ -289,6 +289,8 @@ export interface NodeView {
 
 /** The graph as drivers see it, while they open or create something. */
 export interface GraphView extends NodeServices {
+  /** What lifts limits, for good: called where no request is to wait any more. */
+  readonly limits: Set<() => void>;
   readonly drivers: Iterable<DriverType>;
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): NodeView;

@@ -348,10 +348,10 @@ const groupsByGraph = new WeakMap<GraphView, ThrottleGroups>();
 
 /** The groups of a graph (`object-add qom-type=throttle-group`); made when first asked for. */
 export function throttleGroupsOf(graph: GraphView): ThrottleGroups {
-  let groups = groupsByGraph.get(graph);
-  if (!groups) {
-    groups = new ThrottleGroups(graph.host.clock);
-    groupsByGraph.set(graph, groups);
-  }
+  const known = groupsByGraph.get(graph);
+  if (known) return known;
+  const groups = new ThrottleGroups(graph.host.clock);
+  groupsByGraph.set(graph, groups);
+  graph.limits.add(() => groups.lift());
   return groups;
 }
