@@ -129,13 +129,13 @@ export abstract class BlockJob extends Job {
   }
 
   /** @internal */
-  protected override async afterRun(): Promise<void> {
-    await this.companion?.workEnded(this);
+  protected override afterRun(): Promise<void> | undefined {
+    return this.companion?.workEnded(this);
   }
 
   /** @internal */
-  protected override async afterEnd(): Promise<void> {
-    await this.companion?.jobEnded(this);
+  protected override afterEnd(): Promise<void> | undefined {
+    return this.companion?.jobEnded(this);
   }
 
   /** Bytes per second, 0 = no limit. */

@@ -107,7 +107,7 @@ export abstract class ChunkJob extends BlockJob {
         if (tryAgain && (await this.#recover())) return false;
         if (tryAgain) await this.#tryFailedAgain();
         tryAgain = false;
-        await this.companion?.room(this);
+        if (this.companion) await this.companion.room(this);
         await this.#fill(done, length);
         const chunk = this.#chunks.oldest!;
         const failed = await chunk.result;

@@ -104,9 +104,9 @@ export abstract class Job extends JobCore implements AsyncDisposable {
   /** Frees what the job holds of the graph; called once, when it is dismissed or fails before its start. @internal */
   protected release?(): Promise<void> | void;
   /** The work is over, well or not, and nothing was let go or changed for it yet. Does not reject. @internal */
-  protected afterRun?(): Promise<void>;
+  protected afterRun?(): Promise<void> | undefined;
   /** The job has ended, and let go what it held for its work. @internal */
-  protected afterEnd?(): Promise<void>;
+  protected afterEnd?(): Promise<void> | undefined;
   /** Publishes the events of its kind. @internal */
   protected announce?(what: JobAnnouncement): void;
 
@@ -304,7 +304,8 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     this.updateResult();
     await this.#attempt(() => (this.#error ? this.abort?.() : this.commit?.()));
     await this.#attempt(() => this.clean?.());
-    await this.afterEnd?.();
+    const ending = this.afterEnd?.();
+    if (ending) await ending;
     if (this.status === "pending" && this.#error) this.updateResult();
     if (this.isStarted) this.announce?.(this.isCancelled ? "cancelled" : "completed");
     this.transaction.remove(this);
@@ -332,7 +333,8 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   async #execute(): Promise<void> {
     await this.#attempt(() => this.run());
-    await this.afterRun?.();
+    const ending = this.afterRun?.();
+    if (ending) await ending;
     this.finish();
     await this.transaction.completed(this);
   }

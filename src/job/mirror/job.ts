@@ -386,7 +386,7 @@ export class MirrorJob extends BlockJob {
     const end = run.offset + run.bytes;
     let delay = 0;
     for (let at = run.offset; at < end;) {
-      await this.companion?.room(this);
+      if (this.companion) await this.companion.room(this);
       await this.#window.room();
       const extent = this.#failure ? undefined : await this.#copier.status(at, end - at);
       if (!extent || this.#failure) {

@@ -205,6 +205,8 @@ describe("a job that fails while nobody waits for it", () => {
     const [source, target] = [await disk("source"), await disk("target")];
     const job = await mirror(source, target);
     await job.cancel();
+    // What was begun is finished first.
+    await engine.graph.changes.until(() => job.status === "null");
     const good = await backup(source, target);
     await engine.graph.changes.until(() => good.status === "null");
     await idle();
