@@ -63,6 +63,7 @@ export type {
 export { type AmendChanges, type AmendImageOptions, amend } from "./amend.ts";
 export { type AutoResumeOptions, autoCont, autoResume } from "./auto-resume.ts";
 export type { CheckOptions, CheckReport } from "./check.ts";
+export { changeMirror, isActivelySynced, type MirrorChanges } from "./copy-mode.ts";
 export type { FromBlobOptions } from "./blob.ts";
 export {
   type AddBitmapOptions,

@@ -75,6 +75,8 @@ export interface MirrorOptions extends JobOptions {
   granularity?: number | undefined;
   /** Most bytes in flight; default 16 MiB. */
   bufferBytes?: number | undefined;
+  /** The target reads as zeroes, and is not zeroed first: what the source has nowhere is not written. With sync full. Default false. */
+  targetIsZero?: boolean | undefined;
   /** The node to replace on completion; default: the source. */
   replaces?: NodeRef | undefined;
   /** On a failed read of the source; default report. */
@@ -96,6 +98,10 @@ export interface BackupOptions extends JobOptions {
   maxWorkers?: number | undefined;
   /** Largest request, bytes; 0 (default): no limit. */
   maxChunkBytes?: number | undefined;
+  /** What is copied before a guest's write is copied in pieces of so many bytes at least: a power of two. Default: the target's clusters. */
+  minClusterBytes?: number | undefined;
+  /** What was copied is discarded at the source, which nobody else needs (a `snapshot-access` node). Default false. */
+  discardSource?: boolean | undefined;
   onSourceError?: OnError | undefined;
   onTargetError?: OnError | undefined;
   /**
@@ -167,6 +173,7 @@ function checkMirror(options: unknown): void {
     copyMode: "MirrorCopyMode",
     granularity: "int",
     bufferBytes: "int",
+    targetIsZero: "bool",
     replaces: "NodeRef",
   })(options);
 }
@@ -181,6 +188,8 @@ export const backupOptions = {
   compress: "bool",
   maxWorkers: "int",
   maxChunkBytes: "int",
+  minClusterBytes: "int",
+  discardSource: "bool",
   onCbwError: "OnCbwError",
   fleecing: "Fleecing",
 } as const satisfies OptionTable<BackupOptions>;
@@ -228,6 +237,7 @@ export async function mirror(source: Node, target: Node, options: MirrorOptions 
       granularity: options.granularity,
       "buf-size": options.bufferBytes,
       "copy-mode": options.copyMode,
+      "target-is-zero": options.targetIsZero,
       replaces: nameOf(options.replaces),
       "on-source-error": options.onSourceError,
       "on-target-error": options.onTargetError,
@@ -269,6 +279,7 @@ export async function backup(source: Node, target: Node, options: BackupOptions 
   const args = backupArguments(source, target, options);
   const { sync } = args;
   if (sync === "none") refuseCheckpoint(options, "a backup of what will be overwritten");
+  if (options.discardSource) refuseCheckpoint(options, "a backup that takes its source away");
   const wish = {
     checkpoint: options.checkpoint,
     kind: "backup",
@@ -305,10 +316,15 @@ export function backupArguments(
       bitmap: options.bitmap,
       "bitmap-mode": options.bitmapMode,
       compress: options.compress,
+      "discard-source": options.discardSource,
       "on-source-error": options.onSourceError,
       "on-target-error": options.onTargetError,
     }),
-    "x-perf": given({ "max-workers": options.maxWorkers, "max-chunk": options.maxChunkBytes }),
+    "x-perf": given({
+      "max-workers": options.maxWorkers,
+      "max-chunk": options.maxChunkBytes,
+      "min-cluster-size": options.minClusterBytes,
+    }),
     device: source.name,
     target: target.name,
     sync: options.sync ?? "full",

@@ -175,6 +175,10 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.whenReady({ isReady: true } as never, options as never),
     wrong: [{ signal: "soon" }],
   },
+  changeMirror: {
+    call: (options) => library.changeMirror({} as never, options as never),
+    wrong: [{ copyMode: "active" }, { copyMode: true }, { mode: "background" }],
+  },
   autoResume: {
     call: (options) => library.autoResume({ done: Promise.resolve() } as never, options as never),
     wrong: [{ probeMs: "5" }, { hasRoom: true }],
@@ -250,6 +254,7 @@ const withoutOptions = [
   "engineCommands",
   "errnoOf",
   "fileGate",
+  "isActivelySynced",
   "mergeBitmaps",
   "metrics",
   "persistStorage",
