@@ -63,6 +63,7 @@ describe.each(names)("%s", (name) => {
     expect(head(ours).join()).toContain(name);
     expect(ours.status).toBe(0);
     expect(ours.stdout).not.toContain("blockwright");
+    expect(ours.stdout).not.toMatch(/qemu-\S+ (?:nbd|io|daemon|machine) /);
   });
 
   it("refuses an option that there is not", () => {

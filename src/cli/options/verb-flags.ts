@@ -2,7 +2,7 @@
  * Options that verbs after qemu-img's pattern share, as commander takes them. Loaded for --help, so it imports little.
  */
 import { type Command, Option } from "commander";
-import { programName } from "../program.ts";
+import { programName, standIn } from "../program.ts";
 import { gateFlag, objectFlag, type VerbFlags } from "./flags.ts";
 
 /** Options of every verb that opens an image. */
@@ -36,5 +36,8 @@ export function addProgressFlag(command: Command): Command {
 
 /** What stands below a verb's options in its --help: command lines to begin with. */
 export function examples(...lines: readonly string[]): string {
-  return `\nExamples:\n${lines.map((line) => `  ${programName()} ${line}`).join("\n")}`;
+  // A program that stands in for another is one of our verbs.
+  const verb = `${standIn()?.verb ?? ""} `;
+  const own = lines.map((line) => (line.startsWith(verb) ? line.slice(verb.length) : line));
+  return `\nExamples:\n${own.map((line) => `  ${programName()} ${line}`).join("\n")}`;
 }
