@@ -55,6 +55,21 @@ describe("docs/TESTING.md", () => {
   });
 });
 
+it("unit tests that Chromium runs, too, use nothing of Node's", () => {
+  const folders = [...readText("vitest.config.ts").matchAll(/"(test\/unit\/[\w/]+\/)\*\*/g)].map(
+    ([, folder]) => folder!,
+  );
+  expect(folders.length).toBeGreaterThan(8);
+  const shared = tests.filter(
+    (path) => folders.some((folder) => path.startsWith(folder)) && !path.endsWith(".node.test.ts"),
+  );
+  expect(shared.length).toBeGreaterThan(100);
+  const ofNode = /\bprocess\.(?:env|platform|version)|\bBuffer\.|from "node:/;
+  expect({ "name it *.node.test.ts": shared.filter((path) => ofNode.test(readText(path))) }).toEqual({
+    "name it *.node.test.ts": [],
+  });
+});
+
 describe("the programs that few files want", () => {
   it.each(programs.filter(({ wantedBy }) => wantedBy !== undefined))(
     "$name: by files that exist",
