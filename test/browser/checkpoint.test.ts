@@ -41,7 +41,8 @@ test("a checkpoint in IndexedDB: the next page goes on with what is left, and re
     await from.write(0, content());
     await convert(from, to, { checkpoint, onProgress: (done) => told.push(done) });
     expect(told[0], "what was copied is not copied again").toBeGreaterThanOrEqual(2 * MiB);
-    expect(await to.read(0, SIZE)).toEqual(content());
+    const wanted = content();
+    expect((await to.read(0, SIZE)).every((byte, at) => byte === wanted[at])).toBe(true);
     await expect(resumeJob(checkpoint, { engine })).rejects.toMatchObject({ code: "ENOENT" });
   }
   await using engine = createEngine();
