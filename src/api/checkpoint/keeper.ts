@@ -9,7 +9,7 @@
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { KiB, MiB } from "../../base/limits.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
-import type { BlockNode } from "../../block/model/node.ts";
+import type { BlockNode, Child } from "../../block/model/node.ts";
 import type { Accompanied, JobCompanion } from "../../job/core/companion.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import type { Engine } from "../../machine/engine.ts";
@@ -32,6 +32,16 @@ export interface Keeping {
   readonly file: CheckpointFile;
   readonly state: CheckpointState;
   readonly roots: Roots;
+}
+
+/** What was found where a checkpoint is taken. */
+interface Taken {
+  readonly edge: Child;
+  readonly touched: Bitmap | undefined;
+  /** The tables are of the same shape as before. */
+  readonly isSame: boolean;
+  readonly shape: Pick<CheckpointState, "length" | "granularity" | "region">;
+  readonly outstanding: Uint8Array;
 }
 
 /** See JobCompanion. */
@@ -156,6 +166,26 @@ export class Keeper implements JobCompanion {
     const region = isSame ? old.region : regionBytes(old.length, granularity);
     const shape = { length: old.length, granularity, region };
     const touched = this.#takeTouched(edge.node, region);
+    try {
+      this.#state = await this.#kept(
+        { edge, touched, isSame, shape, outstanding },
+        { stage, sources, offset },
+      );
+    } catch (error) {
+      // What was not kept is looked at the next time.
+      if (touched) this.#touched?.bitmap.merge(touched);
+      throw error;
+    } finally {
+      touched?.free();
+    }
+  }
+
+  /** Makes the target durable, and keeps the state that it has then. */
+  async #kept(
+    { edge, touched, isSame, shape, outstanding }: Taken,
+    { stage, sources, offset }: Pick<CheckpointState, "stage" | "sources"> & { offset: number },
+  ): Promise<CheckpointState> {
+    const old = this.#state;
     await edge.flush();
     const digests = new BigUint64Array(tableBytes({ ...old, ...shape }).digests / 8);
     if (isSame) digests.set(old.digests);
@@ -163,14 +193,13 @@ export class Keeper implements JobCompanion {
     for (let at = 0; at < digester.regions; at++) {
       const bits = digester.bitsOf(outstanding, at);
       const isKnown =
-        isSame && equal(bits, digester.bitsOf(old.outstanding, at)) && !touched?.get(at * region);
+        isSame && equal(bits, digester.bitsOf(old.outstanding, at)) && !touched?.get(at * shape.region);
       if (!isKnown) digests[at] = await digester.digest(at, outstanding);
     }
-    touched?.free();
     const copied = this.#before + offset;
     const state = { ...old, ...shape, stage, sources, copied, outstanding, digests };
     await this.#file.save(state);
-    this.#state = state;
+    return state;
   }
 
   /** The regions that were written to since the last time; undefined: nobody has looked. */
