@@ -6,6 +6,7 @@
  * on without a checkpoint that can't be written, which is told. How often: after a share of the disk or a second, and not so often that
  * it would take more than a third of the time, until so much is at stake that the copying has to wait.
  */
+import { sameBytes } from "../../base/bytes.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { KiB, MiB } from "../../base/limits.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
@@ -193,7 +194,7 @@ export class Keeper implements JobCompanion {
     for (let at = 0; at < digester.regions; at++) {
       const bits = digester.bitsOf(outstanding, at);
       const isKnown =
-        isSame && equal(bits, digester.bitsOf(old.outstanding, at)) && !touched?.get(at * shape.region);
+        isSame && sameBytes(bits, digester.bitsOf(old.outstanding, at)) && !touched?.get(at * shape.region);
       if (!isKnown) digests[at] = await digester.digest(at, outstanding);
     }
     const copied = this.#before + offset;
@@ -239,8 +240,4 @@ function bitmapOf(
   const bitmap = new Bitmap(length, granularity, graph.kernels);
   bitmap.deserialize(outstanding);
   return bitmap;
-}
-
-function equal(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }

@@ -4,6 +4,7 @@
  * Invariants: an object that was put is whole, for a store shows no part of one; of two that make the same one, one is told so, as
  * far as the store knows conditions (`If-None-Match`). Who asked again after an answer that was lost and finds its own bytes has made it.
  */
+import { sameBytes } from "../../../../base/bytes.ts";
 import { blockError, BlockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import type { ObjectInfo, ObjectPlace } from "../../../../base/objects.ts";
@@ -40,7 +41,7 @@ class S3Objects implements ObjectPlace {
       return true;
     } catch (error) {
       if (errnoOf(error) !== "ESTALE") throw error;
-      return isSame(await this.get(name), bytes);
+      return sameBytes(await this.get(name), bytes);
     }
   }
 
@@ -118,8 +119,4 @@ class S3Objects implements ObjectPlace {
       });
     }
   }
-}
-
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  return one.byteLength === other.byteLength && one.every((byte, at) => byte === other[at]);
 }
