@@ -31,7 +31,7 @@ export async function resize(node: Node, bytes: number, options: ResizeOptions =
   await releaseIdle(node.engine);
   const backend = new BlockBackend(node.engine.graph);
   const truncate = async (): Promise<void> => {
-    await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all & ~Perm.resize });
+    await backend.attach(node.blockNode, { perm: Perm.write | Perm.resize, shared: Perm.all });
     await backend.root!.truncate(bytes, { exact: true, preallocation });
   };
   await closing(truncate, () => backend.close());

@@ -4,8 +4,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
-import type { NodeSpec } from "../block/model/contract.ts";
-import { Perm } from "../block/model/permissions.ts";
+import type { NodeSpec, Permissions } from "../block/model/contract.ts";
 import { openNodeIn } from "../api/open.ts";
 import type { Node, OpenSpec } from "../node.ts";
 import { type JsonObject, parseKeyval } from "../wire/qapi/index.ts";
@@ -111,11 +110,17 @@ export function openDescribed(
   return openNodeIn(engine, spec as unknown as OpenSpec, { signal, metadataOnly });
 }
 
-/** Keeps writers away from an open image until the answer is closed: from before its first read, another target's opening included. */
-export async function holdImage(source: Node): Promise<BlockBackend> {
-  const backend = new BlockBackend(source.engine.graph);
-  const shared = Perm.consistentRead | Perm.writeUnchanged;
-  await backend.attach(source.blockNode, { perm: Perm.consistentRead, shared });
+/**
+ * Holds an open image with these permissions until the answer is closed. Throws Refusal `Could not open 'x': …` where somebody else's
+ * use of it forbids them: qemu-img asks for them when it opens.
+ */
+export async function holdImage(name: string, node: Node, permissions: Permissions): Promise<BlockBackend> {
+  const backend = new BlockBackend(node.engine.graph);
+  try {
+    await backend.attach(node.blockNode, permissions);
+  } catch (error) {
+    throw new Refusal(notOpened(name, error));
+  }
   return backend;
 }
 

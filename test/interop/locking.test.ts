@@ -3,17 +3,18 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createInterface } from "node:readline";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Child, ChildParent } from "../../src/block/model/node.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
 import { file } from "../../src/drivers/protocol/file.ts";
+import { program } from "../support/verb-client.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { hasNative, pattern, temporaryDirectory } from "../unit/platform/node/support.ts";
 
 const path = temporaryDirectory();
-const hasQemu = ["qemu-img", "qemu-io", "qemu-storage-daemon"].every(
+const hasQemu = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"].every(
   (program) => spawnSync(program, ["--version"]).status === 0,
 );
 const kernels = loadKernels({ arenaBytes: 1 << 20 });
@@ -74,6 +75,19 @@ async function theirs(filename: string, readOnly = false): Promise<void> {
     if (line.includes('"QMP"')) return;
   }
   throw new Error("qemu-storage-daemon did not start");
+}
+
+/** A qemu-nbd that serves the raw disk to writers. */
+async function theirWriter(disk: string): Promise<void> {
+  const socket = path("nbd");
+  const server = spawn("qemu-nbd", ["-t", "-f", "raw", "-k", socket, disk], { stdio: "inherit" });
+  const ended = new Promise<void>((resolve) => server.once("exit", () => resolve()));
+  closing.push(() => {
+    server.kill();
+    return ended;
+  });
+  await vi.waitUntil(() => fs.existsSync(socket) || server.exitCode !== null, { timeout: 30_000 });
+  expect(server.exitCode).toBe(null);
 }
 
 function qemuIo(...args: string[]): { status: number | null; output: string } {
@@ -140,6 +154,31 @@ describe.skipIf(!hasQemu || !hasNative)("image locks beside qemu", () => {
     const filename = image("unlocked");
     await ours(filename, { perm: writing, shared: Perm.consistentRead, options: { locking: "off" } });
     expect(qemuIo("-f", "qcow2", "-c", "write 0 64k", filename).status).toBe(0);
+  });
+
+  test.each([
+    ["convert", "-f", "raw", "-O", "raw"],
+    ["resize", "-f", "raw"],
+    ["bench", "-w", "-c", "1", "-f", "raw"],
+    ["bench", "-c", "1", "-f", "raw"],
+    ["info", "-f", "raw"],
+    ["dd", "-f", "raw", "-O", "raw", "bs=64k", "count=1"],
+  ])("%s of a raw disk that a guest writes to: as qemu-img", async (...args) => {
+    const disk = path("guests.raw");
+    fs.writeFileSync(disk, new Uint8Array(1 << 20));
+    await theirWriter(disk);
+    const named: Record<string, string[]> = { convert: [disk, path("copy.raw")], resize: [disk, "2M"] };
+    const names = named[args[0]] ?? (args[0] === "dd" ? [`if=${disk}`, `of=${path("part.raw")}`] : [disk]);
+    const [real, own] = [["qemu-img"], [process.execPath, program]].map(([command, ...before]) => {
+      const { status, stdout, stderr } = spawnSync(command!, [...before, ...args, ...names], {
+        encoding: "utf8",
+      });
+      return {
+        status,
+        said: (stderr + stdout).replace(/\d+\.\d+ seconds/, "").replaceAll("blockwright: ", "qemu-img: "),
+      };
+    });
+    expect(own).toEqual(real);
   });
 });
 

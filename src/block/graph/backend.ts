@@ -19,6 +19,12 @@ export const guestPermissions: Permissions = {
   shared: Perm.consistentRead | Perm.writeUnchanged,
 };
 
+/** Permissions of a user who reads what nobody may change meanwhile. */
+export const stillPermissions: Permissions = {
+  perm: Perm.consistentRead,
+  shared: Perm.consistentRead | Perm.writeUnchanged,
+};
+
 /** Permissions of a user who only reads and minds nobody. */
 export const readerPermissions: Permissions = { perm: Perm.consistentRead, shared: Perm.all };
 

@@ -3,6 +3,7 @@
  *
  * Exit status: 0; 1 where something fails; 2 from `verify` where a backup or an object of the repository is damaged.
  */
+import { stillPermissions } from "../../../block/graph/backend.ts";
 import { resolve } from "node:path";
 import { dirtyIn, type Since } from "../../../api/backups.ts";
 import { bitmapSince, keepsBitmaps, turnBitmap } from "../../../api/turn-bitmap.ts";
@@ -83,7 +84,7 @@ function tellCreated(verb: Run, made: readonly Backup[], how: "one" | "all" | "l
 async function createOfImage(verb: Run, image: string, flags: CreateBackupFlags): Promise<Backup> {
   const { format, imageOpts, bitmap } = flags;
   await using node = await openImage(verb, image, { format, imageOpts, warn: true });
-  const held = await holdImage(node);
+  const held = await holdImage(image, node, stillPermissions);
   try {
     if (bitmap !== undefined && !keepsBitmaps(node))
       throw new Refusal(`'${image}' can't keep a dirty bitmap: its format is ${node.chain[0]?.driver}`);

@@ -5,6 +5,7 @@
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../../../block/graph/backend.ts";
+import { Perm } from "../../../block/model/permissions.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
 import { bytesArgument, cInteger, INT32_MAX } from "../../options/sizes.ts";
@@ -64,7 +65,11 @@ export function bench(files: readonly string[], flags: BenchFlags): Promise<numb
     await using node = await openImage(verb, file, how);
     const backend = new BlockBackend(verb.engine.graph);
     backend.writeCache = flags.cache !== "writethrough" && flags.cache !== "directsync";
-    await backend.attach(node.blockNode, plan.write ? guestPermissions : readerPermissions);
+    // Others may write beside it, as qemu-img allows.
+    await backend.attach(
+      node.blockNode,
+      plan.write ? { ...guestPermissions, shared: Perm.all } : readerPermissions,
+    );
     try {
       announce(verb, plan);
       const started = performance.now();

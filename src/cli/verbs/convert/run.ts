@@ -6,7 +6,7 @@ import { closing } from "../../../base/lease.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
-import type { BlockBackend } from "../../../block/graph/backend.ts";
+import { type BlockBackend, stillPermissions } from "../../../block/graph/backend.ts";
 import { findDriver } from "../../../block/model/options.ts";
 import { convert as convertNode, CopyError, CopyStatusError } from "../../../api/convert.ts";
 import type { ConvertOptions, Node, UnreadRange } from "../../../node.ts";
@@ -116,7 +116,8 @@ async function openSources(verb: Run, { files, sources, held, flags }: Opening):
   for (const file of files) {
     const source = await openImage(verb, file, { format, imageOpts, forceShare, cache });
     sources.push(source);
-    held.push(await holdImage(source));
+    // Writers are kept away from before the first read, the opening of the target included.
+    held.push(await holdImage(file, source, stillPermissions));
   }
   if (which === undefined) return;
   if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
