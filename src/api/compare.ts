@@ -5,11 +5,13 @@
 import { type Answer, rescue, together } from "../base/answer.ts";
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
+import { type ByteRange, alignDown } from "../base/ranges.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf } from "./options.ts";
-import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
+import { HostWork, isStill, rangeInFile } from "../block/copy/still-files.ts";
+import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/window.ts";
 
 /** Options of compare(). */
 export interface CompareOptions {
@@ -89,6 +91,12 @@ function sectors(node: Node): number {
   return Math.ceil(node.length / SECTOR_SIZE);
 }
 
+/** What came of a piece: where it ends, and the sector of its first difference. */
+interface Compared {
+  readonly end: number;
+  readonly differs: number | undefined;
+}
+
 /** What one question for block status told. */
 interface Known {
   readonly from: number;
@@ -101,7 +109,9 @@ class Comparison {
   readonly #options: CompareOptions;
   readonly #total: number;
   readonly #pieces: Pieces;
-  readonly #pipeline: Pipeline<{ end: number; differs: number | undefined }>;
+  /** What the host compares beside this thread; undefined: nothing. */
+  readonly #work: HostWork | undefined;
+  readonly #pipeline: Pipeline<Compared>;
   /** The last status of each disk, and where it begins. */
   readonly #known: [Known | undefined, Known | undefined] = [undefined, undefined];
 
@@ -111,7 +121,10 @@ class Comparison {
     this.#disks = [new BlockBackend(graph), new BlockBackend(graph)];
     this.#options = options;
     this.#total = Math.max(a.length, b.length);
-    this.#pieces = piecesFor(graph.host);
+    const { copyLeastBytes = Infinity } = graph.host.files;
+    const goesBeside = this.#total >= copyLeastBytes && isStill(a.blockNode) && isStill(b.blockNode);
+    this.#work = goesBeside ? new HostWork() : undefined;
+    this.#pieces = goesBeside ? piecesOfFiles : piecesFor(graph.host);
     this.#pipeline = new Pipeline(this.#pieces.atOnce, ({ end, differs }) => {
       if (differs !== undefined) throw new Mismatch({ mismatch: "content", offset: differs });
       options.onProgress?.(end, this.#total);
@@ -155,7 +168,10 @@ class Comparison {
       return at + bytes;
     }
     bytes = Math.min(bytes, this.#pieces.bytes);
-    if (first.allocated && second.allocated) await this.#pipeline.push(() => this.#both(at, bytes));
+    if (first.allocated && second.allocated)
+      await this.#pipeline.push(
+        () => this.#elsewhere(first, second, { offset: at, bytes }) ?? this.#both(at, bytes),
+      );
     else await this.#pipeline.push(() => this.#zeroes(first.allocated ? 0 : 1, at, bytes));
     return at + bytes;
   }
@@ -178,7 +194,10 @@ class Comparison {
       this.#known[disk] = known;
     }
     const { from, status } = known;
-    return from === offset ? status : { ...status, bytes: from + status.bytes - offset };
+    if (from === offset) return status;
+    const passed = offset - from;
+    const rest = { ...status, bytes: status.bytes - passed };
+    return status.map ? { ...rest, map: { ...status.map, offset: status.map.offset + passed } } : rest;
   }
 
   async #ask(disk: 0 | 1, offset: number): Promise<ChainStatus> {
@@ -193,7 +212,35 @@ class Comparison {
     }
   }
 
-  async #both(offset: number, bytes: number): Promise<{ end: number; differs: number | undefined }> {
+  /** Has the host compare what lies in its files; what of it is not the same, or not looked at, is compared here. */
+  #elsewhere(
+    first: ChainStatus,
+    second: ChainStatus,
+    { offset, bytes }: ByteRange,
+  ): Promise<Compared> | undefined {
+    const comparing = this.#work?.run(() => {
+      const a = rangeInFile(first, bytes, SECTOR_SIZE);
+      const b = a && rangeInFile(second, a.bytes, SECTOR_SIZE);
+      const done = a && b && b.file.sameAs?.(b.offset, { ...a, bytes: b.bytes });
+      return done && { bytes: b.bytes, done };
+    });
+    return comparing?.done.then((same) => {
+      const rest = bytes - alignDown(same, SECTOR_SIZE);
+      return rest > 0 ? this.#both(offset + bytes - rest, rest) : { end: offset + bytes, differs: undefined };
+    });
+  }
+
+  /** Compares here, a part after the other. */
+  async #both(offset: number, bytes: number): Promise<Compared> {
+    const most = piecesFor(this.#nodes[0].engine.graph.host).bytes;
+    for (let done = 0; done < bytes; done += most) {
+      const { differs } = await this.#part(offset + done, Math.min(most, bytes - done));
+      if (differs !== undefined) return { end: offset + bytes, differs };
+    }
+    return { end: offset + bytes, differs: undefined };
+  }
+
+  async #part(offset: number, bytes: number): Promise<Compared> {
     const { arena, kernels } = this.#nodes[0].engine.graph;
     using slot = await arena.acquire(2 * bytes, this.#options.signal);
     const a = slot.bytes.subarray(0, bytes);
@@ -204,11 +251,7 @@ class Comparison {
     return { end: offset + bytes, differs: at < 0 ? undefined : sectorOf(offset, at) };
   }
 
-  async #zeroes(
-    disk: 0 | 1,
-    offset: number,
-    bytes: number,
-  ): Promise<{ end: number; differs: number | undefined }> {
+  async #zeroes(disk: 0 | 1, offset: number, bytes: number): Promise<Compared> {
     const { arena, kernels } = this.#nodes[0].engine.graph;
     using slot = await arena.acquire(bytes, this.#options.signal);
     const read = this.#read(disk, offset, slot.bytes);

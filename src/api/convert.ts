@@ -22,6 +22,7 @@ import {
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
 import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
+import { FileCopier } from "../block/copy/still-files.ts";
 import { WriteOrder } from "../block/copy/write-order.ts";
 import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -30,7 +31,7 @@ import type { CheckpointRef } from "./checkpoint/file.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
-import { type Pieces, Pipeline, piecesFor } from "../block/copy/window.ts";
+import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/window.ts";
 
 const DEFAULT_SPARSE = 4096;
 /** How far the block status is asked for ahead, bytes. */
@@ -256,6 +257,8 @@ class Conversion {
   /** Bytes of the target's backing file, which ends the zeroes that must be written. */
   readonly #backingBytes: number;
   readonly #copier: RangeCopier;
+  /** Has the host copy; undefined: it can't. */
+  readonly #files: FileCopier | undefined;
   readonly #order: WriteOrder | undefined;
   readonly #options: ConvertOptions;
   readonly #length: number;
@@ -290,10 +293,6 @@ class Conversion {
     const { offset = 0 } = options;
     this.#end = Math.min(this.#length, offset + (options.length ?? this.#length));
     this.#start = Math.min(Math.max(offset, begin), this.#length);
-    const pieces = piecesFor(graph.host);
-    // Of what is under way nothing is known when the process is killed.
-    const most = keep ? Math.max(MiB, alignDown(this.#length / 64, KEEP_STEP)) : Infinity;
-    this.#pieces = { ...pieces, bytes: Math.min(pieces.bytes, most) };
     const granule = Math.max(
       2 ** Math.floor(Math.log2(Math.max(sparseBytes, SECTOR_SIZE))),
       limits.pwriteZeroesAlignment,
@@ -301,6 +300,11 @@ class Conversion {
     this.#unit = compress
       ? cluster
       : Math.max(limits.pwriteZeroesAlignment, limits.requestAlignment, DEFAULT_SPARSE);
+    this.#files = this.#fileCopier({ from, to, options }, sparseBytes > 0 ? granule : 0);
+    const pieces = piecesFor(graph.host);
+    // Of what is under way nothing is known when the process is killed.
+    const most = keep ? Math.max(MiB, alignDown(this.#length / 64, KEEP_STEP)) : Infinity;
+    this.#pieces = this.#files ? piecesOfFiles : { ...pieces, bytes: Math.min(pieces.bytes, most) };
     this.#layers = { base: options.targetHasBacking ? skipFilters(source.node).backing?.node : undefined };
     this.#backingBytes = skipFilters(target.node).backing?.node.length ?? 0;
     this.#order = options.inOrder && !compress ? new WriteOrder() : undefined;
@@ -314,7 +318,7 @@ class Conversion {
       compress,
       targetIsZero: options.targetIsZero ?? false,
       clusterSize: compress ? cluster : granule,
-      maxTransfer: this.#pieces.bytes,
+      maxTransfer: Math.min(this.#pieces.bytes, pieces.bytes),
       ...(this.#order ? { order: this.#order } : {}),
       ...(options.salvage ? { salvage: options.salvage } : {}),
     };
@@ -326,6 +330,18 @@ class Conversion {
     this.#rate = new RateLimit(clock);
     this.#rate.setSpeed(options.speedBytesPerSecond ?? 0);
     this.#wait = (delayMs) => sleep(clock, delayMs, options.signal);
+  }
+
+  /** For large disks in files, of which nothing but the content is wanted. */
+  #fileCopier({ from, to, options }: Ends, granule: number): FileCopier | undefined {
+    const { compress, salvage, speedBytesPerSecond, parallel, targetIsZero } = options;
+    const isPlain = !compress && !salvage && !speedBytesPerSecond && parallel !== 1 && !this.#keep;
+    const { copyLeastBytes = Infinity } = from.graph.host.files;
+    if (!isPlain || this.#end - this.#start < copyLeastBytes) return undefined;
+    const target = to.root!;
+    const unit = Math.max(this.#unit, target.node.driver.getInfo?.()?.clusterSize ?? 0);
+    const zeroes = { granule, unit: targetIsZero ? Infinity : 0 };
+    return FileCopier.for({ source: from.root!, target, zeroes, unit });
   }
 
   async run(): Promise<void> {
@@ -446,13 +462,20 @@ class Conversion {
   }
 
   /** Answers with where the piece ends. */
-  #copy({ offset, bytes }: Piece): Answer<number> {
+  #copy(piece: Piece): Answer<number> {
+    const copying = this.#files
+      ? this.#files.copy(piece, (part) => this.#copyHere(part))
+      : this.#copyHere(piece);
+    const end = piece.offset + piece.bytes;
+    return isPromise(copying) ? copying.then(() => end) : end;
+  }
+
+  #copyHere({ offset, bytes }: Piece): Answer<void> {
     this.#order?.begin(offset);
-    const copying = ending(
+    return ending(
       () => this.#copier.copyData(offset, bytes),
       () => this.#order?.end(offset),
     );
-    return isPromise(copying) ? copying.then(() => offset + bytes) : offset + bytes;
   }
 
   #paced(bytes: number): Answer<void> {

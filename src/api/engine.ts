@@ -70,6 +70,7 @@ const checkOptions = optionsOf<EngineOptions & EntryOptions>({
   drivers: "Drivers",
   native: "NativeCalls",
   io: "FileIo",
+  copyLeastBytes: "Length",
   warnUnflushed: "bool",
 });
 
@@ -79,6 +80,7 @@ interface EntryOptions {
   drivers?: unknown;
   native?: unknown;
   io?: unknown;
+  copyLeastBytes?: unknown;
   warnUnflushed?: unknown;
 }
 

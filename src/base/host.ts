@@ -3,9 +3,9 @@
  * interface. platform/node and platform/browser implement it; test/sim implements it in virtual time, so that one seed
  * replays one run exactly.
  */
-
 import type { Answer } from "./answer.ts";
 import type { BlockError } from "./errors.ts";
+import type { ByteRange, FileZeroes } from "./ranges.ts";
 
 /** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
@@ -48,6 +48,11 @@ export interface FileExtent {
   bytes: number;
 }
 
+/** A range of a file. */
+export interface FileRange extends ByteRange {
+  readonly file: HostFile;
+}
+
 /** An open file. Errors are BlockErrors with the platform's errno. Reads and writes may be in flight together. */
 export interface HostFile {
   /** Buffers, offsets and lengths must be multiples of this many bytes (1 for buffered files). */
@@ -58,6 +63,13 @@ export interface HostFile {
   read(buffer: Uint8Array, offset: number): Answer<number>;
   /** Writes all of `buffer` at `offset`, extending the file as needed. May answer at once, and throw. */
   write(buffer: Uint8Array, offset: number): Answer<void>;
+  /**
+   * Copies a range of another file of this host to `offset`, on more than one thread; resolves with the bytes copied from the start.
+   * Fewer where `zeroes` says so or anything fails, which a read and a write will tell. Undefined: not to be had, or not now.
+   */
+  copyFrom?(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
+  /** Compares what lies at `offset` with a range of another file so: resolves with the bytes that are the same, or fewer. */
+  sameAs?(offset: number, other: FileRange): Promise<number> | undefined;
   /**
    * Makes all completed writes durable (fdatasync). Once it has failed it fails for as long as the file is open, where the
    * platform forgets what it could not write: a later success would be a lie.
@@ -135,6 +147,8 @@ export interface FileDraft {
 export interface HostFiles {
   /** Reads and writes of buffered files are done in the caller's turn: more than one under way gains nothing. Absent: no. */
   readonly inTurn?: boolean;
+  /** Of disks of so many bytes HostFile.copyFrom() is worth its beginning; absent: of none. */
+  readonly copyLeastBytes?: number;
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
   /**
    * Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. EAGAIN and EBUSY for one

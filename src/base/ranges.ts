@@ -23,6 +23,17 @@ export interface ByteRange {
   readonly bytes: number;
 }
 
+/** What becomes of zeroes that are copied from file to file. */
+export interface FileZeroes {
+  /** Parts of so many bytes that hold zeroes only are looked for; 0: none are, zeroes are copied as data. */
+  readonly granule: number;
+  /**
+   * Those are left unwritten, since the target reads as zeroes, but the copy stops where a part of so many bytes of the range has
+   * nothing else. 0: it stops at any; Infinity: never. Otherwise the range's last granule is written whatever it holds.
+   */
+  readonly unit: number;
+}
+
 /** `value` rounded down to a multiple of `unit`. */
 export function alignDown(value: number, unit: number): number {
   return value - (value % unit);

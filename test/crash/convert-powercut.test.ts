@@ -1,4 +1,4 @@
-// convert, written at once where it can be, with the power cut: the target keeps what was flushed and any sectors of the
+// convert, written at once where it can be, or copied from file to file, with the power cut: the target keeps what was flushed and any sectors of the
 // rest. It checks clean in qemu-img (leaks are allowed), and each of its sectors holds what it held before or what the source
 // holds; once it is closed, all of it is the source's.
 //
@@ -104,30 +104,39 @@ function foreignSector(content: Buffer, before: Buffer, after: Buffer): number {
   return -1;
 }
 
-const cases = kinds.flatMap((kind) => clusterSizes.map((clusterSize) => ({ ...kind, clusterSize })));
+const cases = kinds.flatMap((kind) =>
+  clusterSizes.flatMap((clusterSize) => [
+    { ...kind, clusterSize, copies: false, how: "by reads and writes" },
+    { ...kind, clusterSize, copies: true, how: "from file to file" },
+  ]),
+);
 
-test.each(cases)("convert $name, clusters of $clusterSize", async ({ clusterSize, ...kind }) => {
-  const directory = templates(clusterSize);
-  const path = join(directory, kind.target);
-  const random = randomness(SEED * 101 + clusterSize + kind.name.length);
-  const start = new Map<string, Uint8Array>();
-  for (const name of images) start.set(join(directory, name), await readFile(join(directory, name)));
-  const before = await flat(path);
-  const after = await flat(join(directory, kind.source));
-  const files = new RecordedFiles(start, random, { inTurn: true });
-  await play(kind, files, directory);
-  // With large clusters few pieces are made of whole ones.
-  if (clusterSize === clusterSizes[0]) expect(files.atOnce).toBeGreaterThan(10);
-  const last = files.now;
-  for (let cut = 0; cut < CUTS; cut++) {
-    const at = cut === 0 ? last : random(last);
-    const keep = [0, 50, 90, 100, 20][random(5)]!;
-    const where = `CRASH_SEED=${SEED}: cut at ${at} of ${last}, keeping ${keep} %`;
-    await writeFile(path, files.crash(at, keep).get(path)!);
-    expect(await checkFaults(path, "allowed"), where).toBeUndefined();
-    const content = await flat(path);
-    if (cut === 0) expect(content.equals(after), where).toBe(true);
-    expect(foreignSector(content, before, after), where).toBe(-1);
-  }
-  await writeFile(path, start.get(path)!);
-});
+test.each(cases)(
+  "convert $name, clusters of $clusterSize, $how",
+  async ({ clusterSize, copies, ...kind }) => {
+    const directory = templates(clusterSize);
+    const path = join(directory, kind.target);
+    const random = randomness(SEED * 101 + clusterSize + kind.name.length);
+    const start = new Map<string, Uint8Array>();
+    for (const name of images) start.set(join(directory, name), await readFile(join(directory, name)));
+    const before = await flat(path);
+    const after = await flat(join(directory, kind.source));
+    const files = new RecordedFiles(start, random, { inTurn: true, copies });
+    await play(kind, files, directory);
+    // With large clusters few pieces are made of whole ones.
+    if (clusterSize === clusterSizes[0] && !copies) expect(files.atOnce).toBeGreaterThan(10);
+    if (clusterSize === clusterSizes[0]) expect(files.copied > 0).toBe(copies);
+    const last = files.now;
+    for (let cut = 0; cut < CUTS; cut++) {
+      const at = cut === 0 ? last : random(last);
+      const keep = [0, 50, 90, 100, 20][random(5)]!;
+      const where = `CRASH_SEED=${SEED}: cut at ${at} of ${last}, keeping ${keep} %`;
+      await writeFile(path, files.crash(at, keep).get(path)!);
+      expect(await checkFaults(path, "allowed"), where).toBeUndefined();
+      const content = await flat(path);
+      if (cut === 0) expect(content.equals(after), where).toBe(true);
+      expect(foreignSector(content, before, after), where).toBe(-1);
+    }
+    await writeFile(path, start.get(path)!);
+  },
+);

@@ -202,3 +202,6 @@ export interface Pieces {
 export function piecesFor(host: Host): Pieces {
   return host.files.inTurn ? { bytes: 8 * MiB, atOnce: 2 } : { bytes: 2 * MiB, atOnce: 4 };
 }
+
+/** Those that the host goes through by itself: as one ends, another is there for each of its threads. */
+export const piecesOfFiles: Pieces = { bytes: 16 * MiB, atOnce: 3 };

@@ -16,7 +16,9 @@ import {
   Req,
   type Permissions,
 } from "../model/contract.ts";
-import type { ByteRange } from "../../base/ranges.ts";
+import type { FileRange } from "../../base/host.ts";
+import type { ByteRange, FileZeroes } from "../../base/ranges.ts";
+import { copyRange } from "./copy-range.ts";
 import * as io from "./io.ts";
 import { flush } from "./request-path.ts";
 import type { BlockNode, Child, ChildParent, AccountedKind } from "../model/node.ts";
@@ -133,6 +135,22 @@ export class ChildEdge implements Child {
         counted(node, "write", bytes, io.pwrite(node, offset, buffer, flags)),
       );
     return counted(node, "write", bytes, io.pwrite(node, offset, buffer, flags));
+  }
+
+  /** Writes what lies in a file of the host; not while somebody listens to requests, who is to see each. */
+  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
+    const { node } = this;
+    this.#checkWrite(offset, source.bytes, 0);
+    if (node.watchers?.hasSubscribers) return undefined;
+    const copying = copyRange(node, { offset, source, zeroes });
+    if (copying)
+      void counted(
+        node,
+        "write",
+        source.bytes,
+        copying.then(() => undefined),
+      );
+    return copying;
   }
 
   /** Makes the range read as zeroes. */

@@ -9,7 +9,8 @@
  * slower way. The verbs of an edge always reject, save for broken assertions.
  */
 import type { Answer } from "../../base/answer.ts";
-import type { Host } from "../../base/host.ts";
+import type { FileRange, Host } from "../../base/host.ts";
+import type { FileZeroes } from "../../base/ranges.ts";
 import type { Arena, RequestMemory } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
 import type { EventBus } from "../../base/event-bus.ts";
@@ -70,6 +71,10 @@ export interface DataPath {
   pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
   pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Answer<void>;
   pdiscard?(offset: number, bytes: number): Answer<void>;
+  /** Where a range of a protocol's disk lies in a file of the host, byte by byte; undefined: nowhere. */
+  fileRange?(offset: number, bytes: number): FileRange | undefined;
+  /** Writes what lies in a file of the host; answers as HostFile.copyFrom(), and never rejects. */
+  copyRange?(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
   /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */
   writeBack?(): Answer<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
@@ -304,9 +309,7 @@ export interface GraphView extends NodeServices {
   withRoot<T>(node: NodeView, permissions: Permissions, body: (edge: Edge) => Promise<T>): Promise<T>;
 }
 
-/**
- * An edge to a child as its parent sees it (child.ts). All I/O of a parent goes through it. Offsets and lengths are bytes.
- */
+/** An edge to a child as its parent sees it (child.ts). All I/O of a parent goes through it. Offsets and lengths are bytes. */
 export interface Edge {
   readonly name: string;
   readonly role: ChildRole;
@@ -317,6 +320,8 @@ export interface Edge {
   pread(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
   /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
   pwrite(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
+  /** Writes what lies in a file of the host; see DataPath.copyRange(). */
+  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
   /** Makes the range read as zeroes. */
   pwriteZeroes(offset: number, bytes: number, flags?: RequestFlags): Answer<void>;
   /** Drops the range's content, if the node honours discards. */

@@ -5,8 +5,9 @@
  */
 import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
+import type { FileRange } from "../../base/host.ts";
 import { MiB, SECTOR_SIZE, limits } from "../../base/limits.ts";
-import { alignUp } from "../../base/ranges.ts";
+import { alignUp, type FileZeroes } from "../../base/ranges.ts";
 import { foreignFormat } from "../../block/model/foreign-formats.ts";
 import { guessedFormat } from "../../block/model/spec.ts";
 import type { Edge, MeasureRequest, MeasureResult, StreamSource } from "../../block/model/contract.ts";
@@ -86,6 +87,12 @@ class RawDriver implements BlockDriver {
     return held
       ? held.then(() => this.#file.pwrite(below, buffer, flags))
       : this.#file.pwrite(below, buffer, flags);
+  }
+
+  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
+    if (this.#isForeign && offset < SECTOR_SIZE) return undefined;
+    this.#check("pwrite", offset, source.bytes);
+    return this.#file.copyRange(offset + this.#offset, source, zeroes);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {

@@ -8,9 +8,9 @@
 import { strerror } from "../../base/errno.ts";
 import { type Answer, isPromise } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
-import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileInfo, FileLockRequest, FileRange, HostFile } from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
-import { alignDown, alignUp } from "../../base/ranges.ts";
+import { alignDown, alignUp, type FileZeroes } from "../../base/ranges.ts";
 import {
   type BlockDriver,
   type BlockLimits,
@@ -91,6 +91,19 @@ class FileDriver implements BlockDriver {
     const end = offset + buffer.byteLength;
     const writing = this.#file.write(buffer, offset);
     return isPromise(writing) ? writing.then(() => this.#grew(end)) : this.#grew(end);
+  }
+
+  fileRange(offset: number, bytes: number): FileRange | undefined {
+    return offset + bytes <= this.#length ? { file: this.#file, offset, bytes } : undefined;
+  }
+
+  copyRange(offset: number, source: FileRange, { granule, unit }: FileZeroes): Promise<number> | undefined {
+    // What is left unwritten does not make it longer.
+    const grows = unit === Infinity && offset + source.bytes > this.#length;
+    return this.#file.copyFrom?.(offset, source, { granule, unit: grows ? 0 : unit })?.then((count) => {
+      if (count > 0) this.#grew(offset + count);
+      return count;
+    });
   }
 
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {

@@ -8,12 +8,14 @@
 import * as fs from "node:fs";
 import { type Answer, ending, isPromise, rescue } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/errors.ts";
-import type { FileExtent, FileInfo, FileLockRequest, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileInfo, FileLockRequest, FileRange, HostFile } from "../../base/host.ts";
+import type { FileZeroes } from "../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { type ExtentCalls, ExtentFinder } from "./extents.ts";
+import { onFileThreads } from "./file-thread.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
 import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
@@ -169,6 +171,40 @@ export class NodeFile implements HostFile {
         });
       },
     );
+  }
+
+  copyFrom(
+    offset: number,
+    { file, offset: from, bytes }: FileRange,
+    zeroes: FileZeroes,
+  ): Promise<number> | undefined {
+    return this.#with(file, (a, b) => {
+      const job = { a: a.fd, b: b.fd, atA: from, atB: offset, bytes };
+      return onFileThreads({ verb: "copy", ...job, ...zeroes })?.finally(() => {
+        this.#extents.written(offset, offset + bytes);
+        this.#unflushed.add(offset, bytes);
+      });
+    });
+  }
+
+  sameAs(offset: number, { file, offset: at, bytes }: FileRange): Promise<number> | undefined {
+    return this.#with(file, (a, b) =>
+      onFileThreads({ verb: "compare", a: a.fd, b: b.fd, atA: at, atB: offset, bytes }),
+    );
+  }
+
+  /** Has a thread do what takes the descriptors of another file, and of this one. */
+  #with(
+    other: HostFile,
+    body: (other: Descriptor, own: Descriptor) => Promise<number> | undefined,
+  ): Promise<number> | undefined {
+    if (!(other instanceof NodeFile) || other === this || this.#direct || other.#direct) return undefined;
+    if (this.#recovery || other.#recovery) return undefined;
+    const used = [other.#descriptor.acquire(), this.#descriptor.acquire()] as const;
+    const working = body(...used);
+    const release = (): void => used.forEach((descriptor) => descriptor.release());
+    if (!working) release();
+    return working?.finally(release);
   }
 
   async #readBounced(buffer: Uint8Array, offset: number): Promise<number> {

@@ -37,18 +37,22 @@ const creationLock = { perm: 2 | 8, shared: 15 & ~8 };
 export interface NodeFilesInit {
   /** Gives the calls that Node lacks; asked on the first use of a file. */
   native: () => NativeCalls | undefined;
-  /** Moves the data of buffered files in the caller's turn; see transfer.ts. */
+  /** Moves the data of buffered files in the caller's turn; see lanes.ts. */
   inTurn: boolean;
+  /** See HostFiles. */
+  copyLeastBytes: number;
 }
 
 /** HostFiles over node:fs. */
 export class NodeFiles implements HostFiles {
   readonly inTurn: boolean;
+  readonly copyLeastBytes: number;
   readonly #native: () => NativeCalls | undefined;
 
-  constructor({ native, inTurn }: NodeFilesInit) {
+  constructor({ native, inTurn, copyLeastBytes }: NodeFilesInit) {
     this.#native = native;
     this.inTurn = inTurn;
+    this.copyLeastBytes = copyLeastBytes;
   }
 
   async open(name: string, options: FileOpenOptions): Promise<HostFile> {

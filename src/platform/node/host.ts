@@ -5,6 +5,7 @@
  * program subscribes to by name. With NODE_DEBUG=blockwright everything that is published is written to standard error.
  */
 import type { Host, HostDiagnostics } from "../../base/host.ts";
+import { MiB } from "../../base/limits.ts";
 import { nodeClock } from "./clock.ts";
 import { nodeCodecs } from "./codecs.ts";
 import { nodeCrypto } from "./crypto.ts";
@@ -46,7 +47,12 @@ export interface NodeHostOptions {
    * things meanwhile; `in-turn` at once, which costs less processor time, for programs that do nothing but copy or compare.
    */
   io?: "pool" | "in-turn";
+  /** A second thread helps to copy disks of so many bytes; default: 128 MiB with `in-turn`, else none. */
+  copyLeastBytes?: number;
 }
+
+/** A smaller disk is copied before a thread has begun. */
+const COPY_LEAST_BYTES = 128 * MiB;
 
 /** A Host that has sockets, HTTP and cryptography. */
 export type NodeHost = Host & Required<Pick<Host, "sockets" | "http" | "crypto">>;
@@ -54,10 +60,12 @@ export type NodeHost = Host & Required<Pick<Host, "sockets" | "http" | "crypto">
 /** A Host for this process; cheap, holds nothing open. */
 export function nodeHost(options: NodeHostOptions = {}): NodeHost {
   const native = options.native === "off" ? () => undefined : loadNativeCalls;
+  const inTurn = options.io === "in-turn";
+  const copyLeastBytes = options.copyLeastBytes ?? (inTurn ? COPY_LEAST_BYTES : Infinity);
   return {
     clock: nodeClock,
     random: { below: (limit) => Math.floor(Math.random() * limit) },
-    files: new NodeFiles({ native, inTurn: options.io === "in-turn" }),
+    files: new NodeFiles({ native, inTurn, copyLeastBytes }),
     sockets: nodeSockets,
     codecs: nodeCodecs,
     http: nodeHttp,

@@ -2,7 +2,8 @@
 // a power cut could leave: of each file every change before its last flush, of the later ones any set of 512-byte sectors.
 import type { Answer } from "../../../src/base/answer.ts";
 import { BlockError } from "../../../src/base/errors.ts";
-import type { HostFile, HostFiles } from "../../../src/base/host.ts";
+import type { FileRange, HostFile, HostFiles } from "../../../src/base/host.ts";
+import type { FileZeroes } from "../../../src/base/ranges.ts";
 
 const SECTOR = 512;
 
@@ -51,6 +52,24 @@ class Content {
   }
 }
 
+interface CopyRequest {
+  offset: number;
+  source: FileRange;
+  zeroes: FileZeroes;
+}
+
+/** What is copied from file to file at once. */
+const PIECE = 8192;
+
+/** Whether a piece of a copy has zeroes that are not to be passed over. */
+function stops(data: Uint8Array, { granule, unit }: FileZeroes): boolean {
+  if (granule === 0 || unit === Infinity) return false;
+  const step = Math.min(Math.max(unit, granule), data.byteLength);
+  for (let from = 0; from < data.byteLength; from += step)
+    if (data.subarray(from, from + step).every((byte) => byte === 0)) return true;
+  return false;
+}
+
 /** The files of one story. */
 interface DataWrite {
   offset: number;
@@ -63,8 +82,13 @@ export class RecordedFiles implements HostFiles {
   readonly #entries: Entry[] = [];
   readonly #start = new Map<string, Uint8Array>();
   readonly #files = new Map<string, Content>();
+  readonly #paths = new Map<HostFile, string>();
   /** Reads and writes can be done at once too, as of files that are used in their caller's turn. */
   readonly inTurn: boolean;
+  /** Ranges are copied from file to file. */
+  readonly copyLeastBytes: number;
+  /** Bytes that were. */
+  copied = 0;
   /** Writes that were done at once. */
   atOnce = 0;
   readonly #random: (limit: number) => number;
@@ -72,10 +96,11 @@ export class RecordedFiles implements HostFiles {
   constructor(
     files: ReadonlyMap<string, Uint8Array>,
     random: (limit: number) => number,
-    { inTurn = false }: { inTurn?: boolean } = {},
+    { inTurn = false, copies = false }: { inTurn?: boolean; copies?: boolean } = {},
   ) {
     this.#random = random;
     this.inTurn = inTurn;
+    this.copyLeastBytes = copies ? 0 : Infinity;
     for (const [path, bytes] of files) {
       this.#start.set(path, bytes);
       this.#files.set(path, new Content(bytes));
@@ -87,8 +112,9 @@ export class RecordedFiles implements HostFiles {
     if (!content) return Promise.reject(new BlockError({ code: "ENOENT", op: "open" }));
     const change = (kind: Entry["kind"], offset: number, bytes: number, data?: Uint8Array) =>
       this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
-    return Promise.resolve({
+    const file: HostFile = {
       alignment: 1,
+      copyFrom: (offset, source, zeroes) => this.#copy(path, { offset, source, zeroes }),
       read: (buffer, offset) => {
         const part = content.bytes.subarray(offset, offset + buffer.byteLength);
         buffer.set(part);
@@ -108,7 +134,32 @@ export class RecordedFiles implements HostFiles {
       lock: () => Promise.resolve(),
       setWritable: () => Promise.resolve(),
       close: () => Promise.resolve(),
-    });
+    };
+    this.#paths.set(file, path);
+    return Promise.resolve(file);
+  }
+
+  /**
+   * Copies as two threads do: pieces in any order, of which some may fail, and zeroes left out as the rule says; what is behind
+   * the first that was not done may be written or not.
+   */
+  async #copy(path: string, { offset, source, zeroes }: CopyRequest): Promise<number> {
+    const from = this.#files.get(this.#paths.get(source.file)!)!.bytes;
+    const fails = this.#random(4) === 0 ? this.#random(source.bytes / PIECE + 1) : Infinity;
+    let done = source.bytes;
+    const pieces: Promise<void>[] = [];
+    for (let at = 0; at < source.bytes; at += PIECE) {
+      const bytes = Math.min(PIECE, source.bytes - at);
+      const data = from.subarray(source.offset + at, source.offset + at + bytes);
+      const isLast = at + bytes === source.bytes;
+      if (at / PIECE === fails || stops(data, zeroes)) done = Math.min(done, at);
+      else if (isLast || zeroes.granule === 0 || data.some((byte) => byte !== 0))
+        pieces.push(this.#change({ path, kind: "write", offset: offset + at, bytes, data: data.slice() }));
+      if (done < source.bytes && this.#random(2) === 0) break;
+    }
+    await Promise.all(pieces);
+    this.copied += done;
+    return done;
   }
 
   /** Writes at once; now and then it can't, or only a part of it. */

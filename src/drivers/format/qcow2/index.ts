@@ -25,6 +25,8 @@ import {
   type TruncateOptions,
   type Edge,
 } from "../../../block/model/contract.ts";
+import type { FileRange } from "../../../base/host.ts";
+import type { FileZeroes } from "../../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
 import { changeBackingFile } from "./metadata/backing-link.ts";
@@ -53,7 +55,7 @@ import type { Qcow2Snapshots } from "./features/snapshots.ts";
 import { statusAt } from "./data/status.ts";
 import { truncate } from "./features/truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
-import { writeCompressed, writeGuest } from "./data/write.ts";
+import { copyIntoGuest, writeCompressed, writeGuest } from "./data/write.ts";
 import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 
 /** Enough for a version 3 header and its usual extensions. */
@@ -98,6 +100,10 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
+  }
+
+  copyRange(offset: number, range: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
+    return copyIntoGuest(this.#image, { offset, range, zeroes });
   }
 
   setCompressionLevel(level: number | undefined): void {

@@ -28,6 +28,8 @@ export interface Segment {
   /** The rest of the first and last cluster must be filled: the bytes before and after, 0 where nothing is to be done. */
   readonly head: number;
   readonly tail: number;
+  /** The file reads as zeroes there until it is written. */
+  readonly fresh: boolean;
   /** Where the clusters are entered, kept in memory until they are; undefined: in-place. */
   readonly slice: CachedTable | undefined;
 }
@@ -69,7 +71,7 @@ function planRestInPlace(
 }
 
 function inPlace(guest: number, { bytes, host }: Extent): Segment {
-  return { guest, bytes, host, action: "in-place", head: 0, tail: 0, slice: undefined };
+  return { guest, bytes, host, action: "in-place", head: 0, tail: 0, fresh: false, slice: undefined };
 }
 
 /**
@@ -131,7 +133,7 @@ function planExtent(image: Image, slice: CachedTable, range: GuestRange, first: 
 function planReuse(image: Image, slice: CachedTable, guest: number, { bytes, host }: Extent): Segment {
   const { subclusterSize } = image.geometry;
   const tail = (subclusterSize - ((guest + bytes) % subclusterSize)) % subclusterSize;
-  return { guest, bytes, host, action: "reuse", head: guest % subclusterSize, tail, slice };
+  return { guest, bytes, host, action: "reuse", head: guest % subclusterSize, tail, fresh: false, slice };
 }
 
 /** How far the clusters go that need new ones, and the last extent of them. */
@@ -191,6 +193,7 @@ function newSegment(
     action: "new",
     head: zeroes && readsZero(image, first, guest - head) ? 0 : head,
     tail: zeroes && readsZero(image, last, end) ? 0 : tail,
+    fresh,
     slice,
   };
 }

@@ -6,13 +6,22 @@
  * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
  * requests never allocate the same guest cluster, since each claims it first.
  */
-import { type Answer, ending, isPromise, andThen, rejected, together } from "../../../../base/answer.ts";
+import {
+  type Answer,
+  andThen,
+  ending,
+  guarded,
+  isPromise,
+  rejected,
+  together,
+} from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { valuesOrFailure } from "../../../../base/signals.ts";
 import type { HeldRange } from "../../../../base/ranges.ts";
 import type { Image, DataPlace } from "../metadata/image.ts";
 import { makeRoom, withRoom } from "../metadata/write-back.ts";
 import { writeCompressedCluster } from "./compressed.ts";
+import { type FileSource, copiesRanges, copySegment } from "./copy-segment.ts";
 import { finish } from "./link.ts";
 import { type GuestRange, plan, planInPlace, type Segment } from "./plan.ts";
 import { readGuest } from "./read.ts";
@@ -34,9 +43,9 @@ export function writeSegments(image: Image, segments: readonly Segment[], source
 }
 
 /** Begins to write a segment. Never throws: its failure is looked at when all have ended. */
-export function beginSegment(image: Image, segment: Segment, source: Source): Answer<void> {
+export function beginSegment(image: Image, segment: Segment, source: Source | FileSource): Answer<void> {
   try {
-    return writeSegment(image, segment, source);
+    return "range" in source ? copySegment(image, segment, source) : writeSegment(image, segment, source);
   } catch (error) {
     return rejected(error);
   }
@@ -109,11 +118,11 @@ export function writeGuest(image: Image, offset: number, buffer: Uint8Array): An
   image.checkAlive();
   const { from, bytes } = clusterRange(image, offset, buffer.byteLength);
   const shared = image.claims.tryShared(from, bytes);
-  if (!shared) return writeExclusive(image, offset, buffer);
+  if (!shared) return writeExclusive(image, { offset, buffer });
   const written = claimed(image, shared, () => writeInPlace(image, { offset, buffer }));
   if (isPromise(written))
-    return written.then((done) => (done ? undefined : writeExclusive(image, offset, buffer)));
-  return written ? undefined : writeExclusive(image, offset, buffer);
+    return written.then((done) => (done ? undefined : writeExclusive(image, { offset, buffer })));
+  return written ? undefined : writeExclusive(image, { offset, buffer });
 }
 
 /** Whether all could be written in place, and was. */
@@ -130,13 +139,17 @@ function writeDirect(image: Image, segments: Segment[] | undefined, source: Sour
 }
 
 /** Writes where clusters must be allocated, or may have to be. */
-function writeExclusive(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
-  const { from, bytes } = clusterRange(image, offset, buffer.byteLength);
+function writeExclusive(image: Image, source: Source | FileSource): Answer<void> {
+  const { from, bytes } = clusterRange(image, source.offset, bytesOf(source));
   const claim = image.claims.exclusive(from, bytes);
-  const allocating = (): Answer<void> => withRoom(image, () => writeAllocating(image, offset, buffer));
+  const allocating = (): Answer<void> => withRoom(image, () => writeAllocating(image, source));
   return isPromise(claim)
     ? claim.then((held) => claimed(image, held, allocating))
     : claimed(image, claim, allocating);
+}
+
+function bytesOf(source: Source | FileSource): number {
+  return "range" in source ? source.range.bytes : source.buffer.byteLength;
 }
 
 function claimed<T>(image: Image, claim: HeldRange, body: () => Answer<T>): Answer<T> {
@@ -171,7 +184,8 @@ export async function writeCompressed(image: Image, offset: number, buffer: Uint
     await claimed(image, claim, async () => {
       const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
       await withRoom(image, async () => {
-        if (!(await writeCompressedCluster(image, at, whole))) await writeAllocating(image, at, part);
+        if (!(await writeCompressedCluster(image, at, whole)))
+          await writeAllocating(image, { offset: at, buffer: part });
       });
     });
   }
@@ -183,15 +197,31 @@ function padded(part: Uint8Array, bytes: number): Uint8Array {
   return whole;
 }
 
-/** Allocates, writes, links. Clusters whose write failed are given back; the first error is thrown. */
-function writeAllocating(image: Image, offset: number, buffer: Uint8Array): Answer<void> {
-  const segments: Segment[] = [];
-  const planned = image.locked(() =>
-    planAllocating(image, { guest: offset, bytes: buffer.byteLength }, segments),
+/**
+ * Has the host copy what lies in a file into new clusters, which are allocated in this turn if they can be; see
+ * DataPath.copyRange(). Undefined for parts of clusters, and encrypted images.
+ */
+export function copyIntoGuest(image: Image, source: FileSource): Promise<number> | undefined {
+  if (!copiesRanges(image, source)) return undefined;
+  const copying = guarded(() => {
+    image.checkAlive();
+    return writeExclusive(image, source);
+  });
+  return Promise.resolve(copying).then(
+    () => source.range.bytes,
+    // The clusters are given back.
+    () => 0,
   );
+}
+
+/** Allocates, writes, links. Clusters whose write failed are given back; the first error is thrown. */
+function writeAllocating(image: Image, source: Source | FileSource): Answer<void> {
+  const segments: Segment[] = [];
+  const range = { guest: source.offset, bytes: bytesOf(source) };
+  const planned = image.locked(() => planAllocating(image, range, segments));
   return isPromise(planned)
-    ? planned.then(() => writePlanned(image, segments, { offset, buffer }))
-    : writePlanned(image, segments, { offset, buffer });
+    ? planned.then(() => writePlanned(image, segments, source))
+    : writePlanned(image, segments, source);
 }
 
 function planAllocating(image: Image, range: GuestRange, segments: Segment[]): Answer<void> {
@@ -210,7 +240,7 @@ async function unplan(image: Image, segments: readonly Segment[], error: unknown
   throw error;
 }
 
-function writePlanned(image: Image, segments: readonly Segment[], source: Source): Answer<void> {
+function writePlanned(image: Image, segments: readonly Segment[], source: Source | FileSource): Answer<void> {
   const joined = joinSegments(segments);
   const writes: Answer<void>[] = [];
   let waits = false;
@@ -261,7 +291,9 @@ function joinSegments(segments: readonly Segment[]): Joined[] {
       joined.push({ whole: segment, parts: 1 });
       continue;
     }
-    last.whole = { ...last.whole, bytes: last.whole.bytes + segment.bytes, tail: segment.tail };
+    const bytes = last.whole.bytes + segment.bytes;
+    const fresh = last.whole.fresh && segment.fresh;
+    last.whole = { ...last.whole, bytes, tail: segment.tail, fresh };
     last.parts += 1;
   }
   return joined;

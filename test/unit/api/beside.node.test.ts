@@ -1,0 +1,261 @@
+// convert() and compare() by copies from file to file: the same comes of it as by reads and writes, however far such a copy gets,
+// and errors are told as by those.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
+import { blockError } from "../../../src/base/errors.ts";
+import type { HostFile } from "../../../src/base/host.ts";
+import {
+  CopyError,
+  check,
+  compare,
+  convert,
+  createEngine,
+  createImage,
+  openNode,
+  type Engine,
+  type Node,
+} from "../../../src/node.ts";
+import { randomness } from "../../support/random.ts";
+import { KiB, MiB, pattern } from "../support/graph.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "blockwright-convert-files-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const path = (name: string): string => join(folder, name);
+
+let engine: Engine;
+let last = 0;
+/** Bytes that files were asked to copy from, or compare with, others, and what is made of the answers. */
+let asked = 0;
+let answer: (count: number) => number;
+
+/** What covers this byte of a source can't be read, or of a target not be written. */
+let fault: { side: "read" | "write"; at: number } | undefined;
+
+beforeEach(() => {
+  asked = 0;
+  answer = (count) => count;
+  fault = undefined;
+  engine = newEngine(0);
+});
+
+function newEngine(copyLeastBytes: number): Engine {
+  const made = createEngine({ io: "in-turn", copyLeastBytes });
+  const { files } = made.graph.host;
+  const open = files.open.bind(files);
+  files.open = async (name, options) => counted(await open(name, options), name.includes("source"));
+  return made;
+}
+
+afterEach(() => engine.close());
+
+/** How many bytes of a range come before the fault, if it is on this side. */
+function untilFault(side: "read" | "write", offset: number, bytes: number): number {
+  const isHit = fault?.side === side && offset <= fault.at && fault.at < offset + bytes;
+  return isHit ? fault!.at - offset : bytes;
+}
+
+/** Fails a request of a file that the fault is in. */
+function failing(file: HostFile, side: "read" | "write"): void {
+  const request = file[side].bind(file);
+  file[side] = (buffer: Uint8Array, offset: number): never => {
+    if (untilFault(side, offset, buffer.byteLength) < buffer.byteLength) throw blockError("EIO", `p${side}`);
+    return request(buffer, offset) as never;
+  };
+}
+
+function counted(file: HostFile, isSource: boolean): HostFile {
+  failing(file, isSource ? "read" : "write");
+  const copyFrom = file.copyFrom!.bind(file);
+  file.copyFrom = (offset, source, zeroes) => {
+    const copying = copyFrom(offset, source, zeroes);
+    if (copying) asked += source.bytes;
+    const reached = Math.min(
+      untilFault("read", source.offset, source.bytes),
+      untilFault("write", offset, source.bytes),
+    );
+    return copying?.then((count) => answer(Math.min(count, reached)));
+  };
+  const sameAs = file.sameAs!.bind(file);
+  file.sameAs = (offset, other) => {
+    const comparing = sameAs(offset, other);
+    if (comparing) asked += other.bytes;
+    return comparing?.then(answer);
+  };
+  return file;
+}
+
+const formats = ["raw", "qcow2"] as const;
+type Format = (typeof formats)[number];
+
+function spec(
+  driver: Format,
+  filename: string,
+): { driver: Format; file: { driver: "file"; filename: string } } {
+  return { driver, file: { driver: "file", filename } };
+}
+
+/** A new image with data in it, nearly dense: a hole, runs of zeroes within the data, and an end that is no cluster. */
+async function source(format: Format, writable = false): Promise<Node> {
+  const filename = path(`source-${(last += 1)}`);
+  const size = 20 * MiB + 4 * KiB;
+  await createImage({ ...spec(format, filename), size }, { engine });
+  const writer = await openNode(spec(format, filename), { engine });
+  const data = pattern(12 * MiB, 3);
+  data.fill(0, 3 * MiB, 3 * MiB + 8 * KiB);
+  await writer.write(0, data);
+  await writer.write(15 * MiB, pattern(5 * MiB + 4 * KiB, 4));
+  await writer.close();
+  return openNode({ ...spec(format, filename), "read-only": !writable }, { engine });
+}
+
+async function target(format: Format, size: number): Promise<Node> {
+  const filename = path(`target-${(last += 1)}`);
+  await createImage({ ...spec(format, filename), size }, { engine });
+  return openNode(spec(format, filename), { engine });
+}
+
+async function expectCopy(from: Node, to: Node): Promise<void> {
+  const [a, b] = [new Uint8Array(from.length), new Uint8Array(from.length)];
+  await Promise.all([from.read(0, a), to.read(0, b)]);
+  expect(Buffer.from(a.buffer).equals(b)).toBe(true);
+  const { name } = to.blockNode.type;
+  await Promise.all([from.close(), to.close()]);
+  if (name !== "qcow2") return;
+  const report = await check(spec("qcow2", path(`target-${last}`)), { engine });
+  expect([report.corruptions ?? 0, report.leaks ?? 0]).toEqual([0, 0]);
+}
+
+for (const from of formats)
+  for (const to of formats)
+    test(`${from} to ${to}: as without`, async () => {
+      const disk = await source(from);
+      const made = await target(to, disk.length);
+      const told: number[] = [];
+      await convert(disk, made, { targetIsZero: true, onProgress: (done) => told.push(done) });
+      expect(asked).toBeGreaterThan(4 * MiB);
+      expect(told).toEqual(told.toSorted((a, b) => a - b));
+      expect(told.at(-1)).toBe(disk.length);
+      await expectCopy(disk, made);
+    });
+
+test("whatever part of a range is copied, the rest is", async () => {
+  const below = randomness(5);
+  for (const to of formats) {
+    answer = (count) => (below(3) === 0 ? 0 : below(2) === 0 ? count : below(count + 1));
+    const disk = await source("raw");
+    const made = await target(to, disk.length);
+    await convert(disk, made, { targetIsZero: true });
+    expect(asked).toBeGreaterThan(0);
+    await expectCopy(disk, made);
+  }
+});
+
+test.each(["read", "write"] as const)("what can't be %s is told as without", async (side) => {
+  for (const from of formats)
+    for (const to of formats) {
+      const told: unknown[] = [];
+      for (const copyLeastBytes of [0, Infinity]) {
+        await engine.close();
+        engine = newEngine(copyLeastBytes);
+        const disk = await source(from);
+        const made = await target(to, disk.length);
+        asked = 0;
+        // Behind the metadata of either.
+        fault = { side, at: 7 * MiB + 12_345 };
+        told.push(await convert(disk, made, { targetIsZero: true }).catch(failureOf));
+        expect(asked > 0).toBe(copyLeastBytes === 0);
+        fault = undefined;
+        await Promise.all([disk.close(), made.close()]);
+        if (to === "qcow2") {
+          const report = await check(spec("qcow2", path(`target-${last}`)), { engine });
+          expect([report.corruptions ?? 0, report.leaks ?? 0]).toEqual([0, 0]);
+        }
+      }
+      expect(told[0]).toMatchObject({ code: "EIO", operation: side });
+      expect(told[1]).toEqual(told[0]);
+    }
+});
+
+function failureOf(error: unknown): unknown {
+  expect(error).toBeInstanceOf(CopyError);
+  const { code, operation, message } = error as CopyError;
+  return { code, operation, message };
+}
+
+test("zeroes are copied as data where that is asked for", async () => {
+  const disk = await source("raw");
+  const made = await target("raw", disk.length);
+  await convert(disk, made, { sparseBytes: 0 });
+  await expectCopy(disk, made);
+});
+
+test("a disk that somebody may write to is read here", async () => {
+  const disk = await source("qcow2", true);
+  const made = await target("raw", disk.length);
+  await convert(disk, made, { targetIsZero: true });
+  expect(asked).toBe(0);
+  await expectCopy(disk, made);
+});
+
+test("a limit on speed, compression and salvaging see each byte", async () => {
+  for (const options of [{ speedBytesPerSecond: 1e9 }, { compress: true }, { salvage: () => undefined }]) {
+    const disk = await source("raw");
+    const made = await target("qcow2", disk.length);
+    await convert(disk, made, { targetIsZero: true, ...options });
+    expect(asked).toBe(0);
+    await expectCopy(disk, made);
+  }
+});
+
+test("an overlay is copied with what lies below it", async () => {
+  const base = await source("qcow2");
+  const size = base.length;
+  const backing = spec("qcow2", path(`source-${last}`));
+  await base.close();
+  const filename = path("overlay");
+  await createImage({ ...spec("qcow2", filename), size }, { engine });
+  const writer = await openNode({ ...spec("qcow2", filename), backing }, { engine });
+  await writer.write(5 * MiB, pattern(2 * MiB, 9));
+  await writer.close();
+  const disk = await openNode({ ...spec("qcow2", filename), backing, "read-only": true }, { engine });
+  const made = await target("raw", size);
+  await convert(disk, made, { targetIsZero: true });
+  expect(asked).toBeGreaterThan(4 * MiB);
+  await expectCopy(disk, made);
+});
+
+test("disks are compared as without, up to the sector that differs", async () => {
+  const disk = await source("raw");
+  const made = await target("qcow2", disk.length);
+  await convert(disk, made, { targetIsZero: true });
+  await made.close();
+  const image = spec("qcow2", path(`target-${last}`));
+  const below = randomness(6);
+  for (const at of [undefined, 11 * MiB + 700, 512, 19 * MiB]) {
+    answer = (count) => (below(2) === 0 ? count : below(count + 1));
+    if (at !== undefined) {
+      const writer = await openNode(image, { engine });
+      await writer.write(at, new Uint8Array(1));
+      await writer.close();
+    }
+    const other = await openNode({ ...image, "read-only": true }, { engine });
+    asked = 0;
+    const result = await compare(disk, other);
+    expect(asked).toBeGreaterThan(0);
+    if (at === undefined) expect(result).toEqual({ identical: true, sizesDiffer: false });
+    else expect(result).toMatchObject({ mismatch: "content", offset: at - (at % 512) });
+    await other.close();
+    if (at !== undefined) await restore(image, at);
+  }
+  await disk.close();
+});
+
+/** What source() has there. */
+async function restore(image: ReturnType<typeof spec>, at: number): Promise<void> {
+  const writer = await openNode(image, { engine });
+  const data = at < 12 * MiB ? pattern(12 * MiB, 3)[at]! : pattern(5 * MiB, 4)[at - 15 * MiB]!;
+  await writer.write(at, new Uint8Array([data]));
+  await writer.close();
+}
