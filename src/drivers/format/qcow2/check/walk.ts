@@ -210,14 +210,9 @@ export class ReferenceWalk implements Walk {
       const place = (((BigInt(plain) << 32n) | BigInt(low)) & mask).toString(16);
       this.corruption(`ERROR: coffset=0x${place}: copied flag must never be set for compressed clusters`);
     }
-    const entry = `entry=0x${hex(plain, low)}`;
-    if (this.#hasDataFile) {
-      this.corruption(`ERROR compressed cluster ${index} with data file, ${entry}`);
-      return;
-    }
-    if (bitmap !== 0) {
-      const words = "with non-zero subcluster allocation bitmap";
-      this.corruption(`ERROR compressed cluster ${index} ${words}, ${entry}`);
+    if (this.#hasDataFile || bitmap !== 0) {
+      const what = this.#hasDataFile ? "data file" : "non-zero subcluster allocation bitmap";
+      this.corruption(`ERROR compressed cluster ${index} with ${what}, entry=0x${hex(plain, low)}`);
       return;
     }
     const { offset, bytes, words } = compressedPlace(plain, low, header.clusterBits);
@@ -332,9 +327,11 @@ function compressedPlace(
   low: number,
   clusterBits: number,
 ): { offset: number; bytes: number; words?: string } {
-  const shift = BigInt(62 - (clusterBits - 8));
+  const highBits = 62 - (clusterBits - 8) - 32;
+  // What is exact as a number is most of them.
+  if ((high & (2 ** highBits - 1)) < 2 ** 21) return compressedExtent(high, low, clusterBits);
+  const shift = BigInt(highBits + 32);
   const place = ((BigInt(high) << 32n) | BigInt(low)) & ((1n << shift) - 1n);
-  if (place <= BigInt(Number.MAX_SAFE_INTEGER)) return compressedExtent(high, low, clusterBits);
   const sectors = ((BigInt(high & 0x3fffffff) << 32n) | BigInt(low)) >> shift;
   const bytes = (sectors + 1n) * 512n - (place & 511n);
   const words = `offset 0x${place.toString(16)} size 0x${bytes.toString(16)}`;
