@@ -2,7 +2,7 @@
  * Comparing two disks: block status first (what reads as zeroes in both is never read), data by the platform's fastest
  * comparison, a few pieces at once. Source: behaviour of qemu-img compare 7.2.
  */
-import { type Answer, rescue, together } from "../base/answer.ts";
+import { type Answer, andThen, rescue, together } from "../base/answer.ts";
 import { BlockError } from "../base/errors.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { type ByteRange, alignDown } from "../base/ranges.ts";
@@ -217,17 +217,22 @@ class Comparison {
     first: ChainStatus,
     second: ChainStatus,
     { offset, bytes }: ByteRange,
-  ): Promise<Compared> | undefined {
+  ): Answer<Compared> | undefined {
     const comparing = this.#work?.run(() => {
       const a = rangeInFile(first, bytes, SECTOR_SIZE);
       const b = a && rangeInFile(second, a.bytes, SECTOR_SIZE);
       const done = a && b && b.file.sameAs?.(b.offset, { ...a, bytes: b.bytes });
       return done && { bytes: b.bytes, done };
     });
-    return comparing?.done.then((same) => {
-      const rest = bytes - alignDown(same, SECTOR_SIZE);
-      return rest > 0 ? this.#both(offset + bytes - rest, rest) : { end: offset + bytes, differs: undefined };
-    });
+    return (
+      comparing &&
+      andThen(comparing.done, (same) => {
+        const rest = bytes - alignDown(same, SECTOR_SIZE);
+        return rest > 0
+          ? this.#both(offset + bytes - rest, rest)
+          : { end: offset + bytes, differs: undefined };
+      })
+    );
   }
 
   /** Compares here, a part after the other. */

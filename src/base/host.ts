@@ -5,7 +5,7 @@
  */
 import type { Answer } from "./answer.ts";
 import type { BlockError } from "./errors.ts";
-import type { ByteRange, FileZeroes } from "./ranges.ts";
+import type { ByteRange, FileStreams, FileZeroes } from "./ranges.ts";
 
 /** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
@@ -48,9 +48,10 @@ export interface FileExtent {
   bytes: number;
 }
 
-/** A range of a file. */
+/** A range of a file; or what `streams` in it give: `bytes`, and `offset` is 0. */
 export interface FileRange extends ByteRange {
   readonly file: HostFile;
+  readonly streams?: FileStreams | undefined;
 }
 
 /** An open file. Errors are BlockErrors with the platform's errno. Reads and writes may be in flight together. */

@@ -23,6 +23,15 @@ export interface ByteRange {
   readonly bytes: number;
 }
 
+/** Streams in a file that give a range, one after the other, when they are decompressed. */
+export interface FileStreams {
+  readonly format: "deflate" | "zstd";
+  /** What each gives, bytes; all of it counts, but of the last. */
+  readonly unit: number;
+  /** Pairs: where a stream lies in the file, and the bytes that it is within. */
+  readonly places: Float64Array;
+}
+
 /** What becomes of zeroes that are copied from file to file. */
 export interface FileZeroes {
   /** Parts of so many bytes that hold zeroes only are looked for; 0: none are, zeroes are copied as data. */

@@ -4,15 +4,18 @@
  *
  * Invariants: what is told as done is; all else is for reads and writes to do, which so find out what is wrong with it.
  */
-import { type Answer, isPromise } from "../../base/answer.ts";
+import { type Answer, andThen, isPromise, rescue } from "../../base/answer.ts";
 import type { FileRange } from "../../base/host.ts";
 import { type ByteRange, alignDown, alignUp, type FileZeroes } from "../../base/ranges.ts";
+import { filterOrCow } from "../model/chain.ts";
 import { type BlockNode, type Child, nodeOf } from "../model/node.ts";
 import type { BlockStatus } from "../model/contract.ts";
-import { blockStatusAbove } from "../io/status.ts";
+import { type ChainStatus, blockStatusAbove } from "../io/status.ts";
 
 /** A range of fewer bytes than this is done sooner than it is handed over, unless disks of fewer are. */
 const LEAST_BYTES = 2 ** 19;
+/** Of data in smaller pieces than that so much is left to reads and writes before the next range is tried. */
+const SCATTERED_BYTES = 2 ** 21;
 /** Ranges that were not done whole, one after the other, before as many as this are not tried; then twice as many. */
 const PATIENCE = 4;
 const MOST_PASSED_OVER = 1024;
@@ -30,18 +33,36 @@ export function rangeInFile(
   unit: number,
 ): FileRange | undefined {
   const length = alignDown(Math.min(bytes, most), unit);
-  if (!map || !data || zero || length === 0) return undefined;
+  if (!map || !data || zero) return undefined;
   const node = nodeOf(map.node);
-  const { copyLeastBytes = LEAST_BYTES } = node.services.host.files;
-  return length < Math.min(LEAST_BYTES, copyLeastBytes)
-    ? undefined
-    : node.driver.fileRange?.(map.offset, length);
+  return isWorth(node, length) ? node.driver.fileRange?.(map.offset, length) : undefined;
+}
+
+function isWorth(node: BlockNode, bytes: number): boolean {
+  return bytes > 0 && bytes >= leastOf(node, LEAST_BYTES);
+}
+
+function leastOf(node: BlockNode, bytes: number): number {
+  return Math.min(bytes, node.services.host.files.copyLeastBytes ?? Infinity);
+}
+
+/** The streams of a range of which a layer of a still disk holds the beginning; undefined: they can't be had. */
+function streamsOf(
+  top: BlockNode,
+  { offset, bytes: most }: ByteRange,
+  { status, unit }: { status: ChainStatus; unit: number },
+): FileRange | undefined {
+  let layer: BlockNode | undefined = top;
+  for (let { depth } = status; layer && depth > 1; depth--) layer = filterOrCow(layer);
+  const range = layer?.driver.streamRange?.(offset, Math.min(status.bytes, most));
+  const bytes = range ? alignDown(range.bytes, unit) : 0;
+  return range && isWorth(top, bytes) ? { ...range, bytes } : undefined;
 }
 
 /** What was done of a range, from its start, bytes. */
 export interface Part {
   readonly bytes: number;
-  readonly done: Promise<number>;
+  readonly done: Answer<number>;
 }
 
 /** Whether the host is worth asking: what it leaves is done twice in part. */
@@ -56,7 +77,7 @@ export class HostWork {
       return undefined;
     }
     const part = begin();
-    return part && { bytes: part.bytes, done: part.done.then((count) => this.#judge(count, part)) };
+    return part && { bytes: part.bytes, done: andThen(part.done, (count) => this.#judge(count, part)) };
   }
 
   #judge(count: number, { bytes }: Part): number {
@@ -92,23 +113,26 @@ export class FileCopier {
 
   /** Copies a range that holds data; `here` copies what the host does not. */
   copy(range: ByteRange, here: (range: ByteRange) => Answer<void>): Answer<void> {
-    const { unit } = this.#options;
-    const lead = alignUp(range.offset, unit) - range.offset;
-    const first = lead === 0 ? this.#begin(range) : undefined;
-    return first || (lead > 0 && lead < range.bytes) ? this.#all(range, here, { lead, first }) : here(range);
+    const lead = alignUp(range.offset, this.#options.unit) - range.offset;
+    if (lead > 0) return lead < range.bytes ? this.#all(range, here, { lead }) : here(range);
+    const first = this.#begin(range);
+    const isLeft = !isPromise(first) && first?.done === 0 && first.bytes === range.bytes;
+    return first && !isLeft ? this.#all(range, here, { lead, first }) : here(range);
   }
 
   async #all(
     { offset, bytes }: ByteRange,
     here: (range: ByteRange) => Answer<void>,
-    { lead, first }: { lead: number; first: Part | undefined },
+    { lead, first }: { lead: number; first?: Answer<Part | undefined> },
   ): Promise<void> {
     if (lead > 0) await here({ offset, bytes: lead });
     const end = offset + bytes;
     let next = first;
     for (let at = offset + lead; at < end;) {
-      next ??= this.#begin({ offset: at, bytes: end - at });
-      const part = next ?? { bytes: end - at, done: 0 };
+      const part = (await (next ?? this.#begin({ offset: at, bytes: end - at }))) ?? {
+        bytes: end - at,
+        done: 0,
+      };
       next = undefined;
       const done = await part.done;
       if (done < part.bytes) await here({ offset: at + done, bytes: part.bytes - done });
@@ -116,30 +140,33 @@ export class FileCopier {
     }
   }
 
-  #begin({ offset, bytes }: ByteRange): Part | undefined {
+  /** Begins with what lies in one place; what does not is not done. Undefined: none of the range is. Why no status can be had a read says. */
+  #begin({ offset, bytes }: ByteRange): Answer<Part | undefined> {
+    const { source, unit } = this.#options;
+    const part = (status: ChainStatus): Part => {
+      const range = status.compressed
+        ? streamsOf(source.node, { offset, bytes }, { status, unit })
+        : rangeInFile(status, bytes, unit);
+      const other = Math.max(status.bytes, leastOf(source.node, SCATTERED_BYTES));
+      const left = { bytes: Math.min(bytes, alignUp(other, unit)), done: 0 };
+      return (range && this.#copied(offset, range)) ?? left;
+    };
+    return rescue(
+      () => andThen(blockStatusAbove(source.node, offset, bytes), part),
+      () => undefined,
+    );
+  }
+
+  #copied(offset: number, range: FileRange): Part | undefined {
     const { source, target, zeroes, unit } = this.#options;
     return this.#work.run(() => {
-      const range = this.#source(offset, bytes);
-      const copying = range && target.copyRange(offset, range, zeroes);
       const { account } = source.node;
       const counted = (count: number): number => {
         account.done("read", count);
         return alignDown(count, unit);
       };
+      const copying = target.copyRange(offset, range, zeroes);
       return copying && { bytes: range.bytes, done: copying.then(counted) };
     });
-  }
-
-  #source(offset: number, bytes: number): FileRange | undefined {
-    const { source, unit } = this.#options;
-    try {
-      const status = blockStatusAbove(source.node, offset, bytes);
-      if (!isPromise(status)) return rangeInFile(status, bytes, unit);
-      // Where it has to be waited for there is nothing to be gained.
-      void status.catch(() => undefined);
-    } catch {
-      // A read says what is wrong.
-    }
-    return undefined;
   }
 }

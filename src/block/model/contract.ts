@@ -71,8 +71,9 @@ export interface DataPath {
   pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
   pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Answer<void>;
   pdiscard?(offset: number, bytes: number): Answer<void>;
-  /** Where a range of a protocol's disk lies in a file of the host, byte by byte; undefined: nowhere. */
+  /** Where a range of a protocol's disk lies in a file of the host, byte by byte, or of a format's the streams of it, or of less. */
   fileRange?(offset: number, bytes: number): FileRange | undefined;
+  streamRange?(offset: number, bytes: number): FileRange | undefined;
   /** Writes what lies in a file of the host; answers as HostFile.copyFrom(), and never rejects. */
   copyRange?(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
   /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */

@@ -88,5 +88,8 @@ export const plainCodecs: HostCodecs & typeof nodeZstd = {
   },
 };
 
-/** The codecs of this process. Malformed input is EIO. */
-export const nodeCodecs = codecsOf(new DecodePool());
+/** The codecs of this process, with the system's library of zstd and without. Malformed input is EIO. */
+export const nodeCodecs = {
+  auto: codecsOf(new DecodePool()),
+  off: codecsOf(new DecodePool({ native: false })),
+} as const;

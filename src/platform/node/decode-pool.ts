@@ -10,6 +10,7 @@
  * Bound: memory is two halves for each thread; a stream that fits in no half goes the other way.
  */
 import { DecodeThread, type Stream } from "./decode-thread.ts";
+import { OWN_BYTES, SLACK } from "./decoders.ts";
 
 /** How a pool is made; for tests. */
 export interface DecodePoolOptions {
@@ -17,6 +18,8 @@ export interface DecodePoolOptions {
   readonly threads?: number;
   /** So many streams at once begin the threads; default 4. */
   readonly burst?: number;
+  /** May call the system's library of zstd; default true. */
+  readonly native?: boolean;
 }
 
 type Format = Stream[0];
@@ -51,9 +54,6 @@ const HALF_BYTES = 2 ** 20;
 /** Larger streams pay for Node's own way. */
 const LARGEST_HALF = 2 ** 23;
 const PAGE = 65536;
-/** What the module of assembly/decode keeps for itself, and may read behind an input or write behind an output. */
-const OWN_BYTES = PAGE;
-const SLACK = 512;
 
 function room({ input, output }: Pick<Waiting, "input" | "output">): number {
   return input.byteLength + output.byteLength + 2 * SLACK + 16;
@@ -63,6 +63,7 @@ function room({ input, output }: Pick<Waiting, "input" | "output">): number {
 export class DecodePool {
   readonly #burst: number;
   readonly #most: number;
+  readonly #native: boolean;
   readonly #queue: Waiting[] = [];
   #members: Member[] = [];
   #half = 0;
@@ -74,8 +75,9 @@ export class DecodePool {
   #isDue = false;
   #used = false;
 
-  constructor({ threads, burst = BURST }: DecodePoolOptions = {}) {
+  constructor({ threads, burst = BURST, native = true }: DecodePoolOptions = {}) {
     this.#burst = burst;
+    this.#native = native;
     this.#most = threads ?? MOST_THREADS;
   }
 
@@ -134,7 +136,7 @@ export class DecodePool {
   #member(): Member {
     const pages = (OWN_BYTES + 2 * this.#half) / PAGE;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    const thread = new DecodeThread(memory, {
+    const thread = new DecodeThread(memory, this.#native, {
       ready: () => {
         member.ready = true;
         this.#dispatchSoon();

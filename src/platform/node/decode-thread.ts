@@ -2,10 +2,12 @@
  * A thread that decompresses: what it runs, and its end here. It and its owner share one memory, in which the owner lays
  * down what is to be decompressed and finds what came of it.
  *
- * Decoders: DEFLATE by the module of assembly/decode, else node:zlib; zstd by node:zlib where it has it (Node 22.15 on), else
- * the optional package @bokuweb/zstd-wasm. What a decoder refuses comes back as -1, never as an error.
+ * Decoders: those of decoders.ts; else DEFLATE by node:zlib, and zstd by node:zlib where it has it (Node 22.15 on), else by the
+ * optional package @bokuweb/zstd-wasm. What a decoder refuses comes back as -1, never as an error.
  */
 import type { Worker } from "node:worker_threads";
+import { type DecoderParts, DECODERS, decoderParts } from "./decoders.ts";
+import { loadKoffi } from "./native.ts";
 
 /** One stream: which format, where it lies in the memory, and where its content goes; numbers of bytes. */
 export type Stream = readonly [
@@ -19,8 +21,7 @@ export type Stream = readonly [
 /** What the thread begins with. */
 interface Beginning {
   readonly memory: WebAssembly.Memory;
-  /** Where the module of assembly/decode may be. */
-  readonly modules: readonly string[];
+  readonly parts: DecoderParts;
   /** Whence packages are found. */
   readonly from: string;
 }
@@ -28,8 +29,7 @@ interface Beginning {
 const PROGRAM = `
 const { parentPort, workerData } = process.getBuiltinModule("node:worker_threads");
 const zlib = process.getBuiltinModule("node:zlib");
-const { readFileSync } = process.getBuiltinModule("node:fs");
-const { memory, modules, from } = workerData;
+const { memory, parts, from } = workerData;
 const area = new Uint8Array(memory.buffer);
 const set = (result, output, room) => {
   area.set(result.subarray(0, room), output);
@@ -41,15 +41,7 @@ const byZlib = (input, bytes, output, room) => {
   const how = { chunkSize: Math.max(64, room), maxOutputLength: Math.max(1, room), finishFlush };
   return set(zlib.inflateRawSync(view(input, bytes), how), output, room);
 };
-const own = () => {
-  for (const url of modules) {
-    try {
-      const module = new WebAssembly.Module(readFileSync(new URL(url)));
-      return new WebAssembly.Instance(module, { env: { memory } }).exports.inflate;
-    } catch {}
-  }
-  return byZlib;
-};
+const { deflate = byZlib, zstd: native } = (${DECODERS})(memory, parts);
 const none = () => -1;
 const byNode = (input, bytes, output, room) =>
   set(zlib.zstdDecompressSync(view(input, bytes), { maxOutputLength: Math.max(1, room) }), output, room);
@@ -109,7 +101,7 @@ const inPlace = (load) => {
     return undefined;
   }
 };
-const decoders = { deflate: own() };
+const decoders = { deflate };
 const decode = ([format, input, bytes, output, room]) => {
   try {
     return decoders[format](input, bytes, output, room);
@@ -117,15 +109,13 @@ const decode = ([format, input, bytes, output, room]) => {
     return -1;
   }
 };
-(zlib.zstdDecompressSync ? Promise.resolve(byNode) : byPackage()).then((zstd) => {
+const byOthers = () => (zlib.zstdDecompressSync ? Promise.resolve(byNode) : byPackage());
+(native ? Promise.resolve(native) : byOthers()).then((zstd) => {
   decoders.zstd = zstd;
   parentPort.on("message", (streams) => parentPort.postMessage(streams.map(decode)));
   parentPort.postMessage([]);
 });
 `;
-
-/** Where the build puts the module: beside the library, above its chunks and the program, and below the sources' root. */
-const MODULES = ["./inflate.wasm", "../inflate.wasm", "../../../build/inflate.wasm"];
 
 /** What a thread tells its owner. */
 export interface ThreadEvents {
@@ -143,11 +133,11 @@ export class DecodeThread {
   #isReady = false;
   #underWay = 0;
 
-  /** Throws where there are no threads. */
-  constructor(memory: WebAssembly.Memory, events: ThreadEvents) {
+  /** With `native` it may call the system's library of zstd. Throws where there are no threads. */
+  constructor(memory: WebAssembly.Memory, native: boolean, events: ThreadEvents) {
     const { Worker: Thread } = process.getBuiltinModule("node:worker_threads");
-    const modules = MODULES.map((path) => new URL(path, import.meta.url).href);
-    const workerData: Beginning = { memory, modules, from: import.meta.url };
+    const parts = decoderParts(native ? loadKoffi().addon : undefined);
+    const workerData: Beginning = { memory, parts, from: import.meta.url };
     const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
     // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
     const streams = { stdout: true, stderr: true };

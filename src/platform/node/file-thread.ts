@@ -9,7 +9,10 @@
  */
 import type { Worker } from "node:worker_threads";
 import { assert } from "../../base/assert.ts";
+import type { FileStreams } from "../../base/ranges.ts";
 import { monotonicMs } from "./clock.ts";
+import { DECODERS, decoderParts, OWN_BYTES, SLACK } from "./decoders.ts";
+import { loadKoffi } from "./native.ts";
 
 /** A range of each of two files: descriptors, and where it begins, bytes. */
 interface TwoRanges {
@@ -20,9 +23,11 @@ interface TwoRanges {
   readonly bytes: number;
 }
 
-/** Copies the range of `a` to that of `b`. */
+/** Copies the range of `a`, or what its streams give, to that of `b`. */
 export interface FileCopy extends TwoRanges {
-  readonly verb: "copy";
+  readonly verb: "copy" | "expand";
+  /** Of `expand`: what the range is made of; `atA` is nothing then. */
+  readonly streams?: FileStreams | undefined;
   /** Parts of so many bytes that hold zeroes only are looked for; a multiple of 4 that divides PIECE. 0: none are. */
   readonly granule: number;
   /** They are left unwritten, but where so many bytes are zeroes the copy stops; see FileZeroes. */
@@ -43,12 +48,21 @@ const IDLE_MS = 5000;
 /** What has become of a piece. */
 const State = { free: 0, done: 1, left: 2, taken: 3 } as const;
 
+/** Where a thread has its piece, and streams, in its memory: those of a piece, in sectors, take up to twice its bytes. */
+const AREA = OWN_BYTES;
+const STREAMS = AREA + PIECE + OWN_BYTES;
+const STREAMS_BYTES = 2 * PIECE;
+const MEMORY_PAGES = Math.ceil((STREAMS + STREAMS_BYTES + SLACK) / 65536);
+
 /** What both threads run: gives a function that does a piece of a job from byte `at` on, and answers whether it is done. */
-const WORK = `(fs) => {
-  const area = new Uint8Array(${PIECE});
-  const words = new Uint32Array(area.buffer);
+const WORK = `(fs, decodersOf) => {
+  const memory = new WebAssembly.Memory({ initial: ${MEMORY_PAGES}, maximum: ${MEMORY_PAGES}, shared: true });
+  const area = new Uint8Array(memory.buffer, ${AREA}, ${PIECE});
+  const words = new Uint32Array(memory.buffer, ${AREA}, ${PIECE / 4});
+  const packed = new Uint8Array(memory.buffer, ${STREAMS}, ${STREAMS_BYTES});
   const zeroes = Buffer.alloc(${PIECE});
   let other;
+  let decoders;
   const isZero = (at, end) => words[at >> 2] === 0 && zeroes.compare(area, at, end, 0, end - at) === 0;
   const fills = (fd, into, bytes, position) => fs.readSync(fd, into, 0, bytes, position) === bytes;
   const write = (fd, from, end, position) => {
@@ -63,8 +77,7 @@ const WORK = `(fs) => {
     const unit = Math.min(most, ${PIECE});
     return unit === 0 || Math.ceil(from / unit) * unit + unit <= end;
   };
-  const copy = ({ a, b, atA, atB, granule, unit, bytes: all }, at, bytes) => {
-    if (!fills(a, area, bytes, atA + at)) return false;
+  const put = ({ b, atB, granule, unit, bytes: all }, at, bytes) => {
     const isLast = unit > 0 && unit < Infinity && at + bytes === all;
     const last = isLast ? bytes - granule : bytes;
     let from = 0;
@@ -80,12 +93,40 @@ const WORK = `(fs) => {
     }
     return write(b, from, bytes, atB + at);
   };
+  const copy = (job, at, bytes) => fills(job.a, area, bytes, job.atA + at) && put(job, at, bytes);
+  // What lies behind the end of a file reads as zeroes.
+  const load = (fd, into, bytes, position) => {
+    const count = fs.readSync(fd, packed, into, bytes, position);
+    packed.fill(0, into + count, into + bytes);
+  };
+  const expand = (job, at, bytes) => {
+    const { format, unit, places } = job.streams;
+    const decode = (decoders ??= decodersOf(memory))[format];
+    if (!decode) return false;
+    const first = at / unit;
+    const end = Math.ceil((at + bytes) / unit);
+    let low = Infinity;
+    let high = 0;
+    for (let index = first; index < end; index++) {
+      low = Math.min(low, places[2 * index]);
+      high = Math.max(high, places[2 * index] + places[2 * index + 1]);
+    }
+    const isRun = high - low <= ${STREAMS_BYTES};
+    if (isRun) load(job.a, 0, high - low, low);
+    for (let index = first; index < end; index++) {
+      const [offset, count] = [places[2 * index], places[2 * index + 1]];
+      if (!isRun) load(job.a, 0, count, offset);
+      const from = ${STREAMS} + (isRun ? offset - low : 0);
+      if (decode(from, count, ${AREA} + (index - first) * unit, unit) !== unit) return false;
+    }
+    return put(job, at, bytes);
+  };
   const compare = ({ a, b, atA, atB }, at, bytes) => {
     other ??= Buffer.alloc(${PIECE});
     if (!fills(a, area, bytes, atA + at) || !fills(b, other, bytes, atB + at)) return false;
     return other.compare(area, 0, bytes, 0, bytes) === 0;
   };
-  const verbs = { copy, compare };
+  const verbs = { copy, expand, compare };
   return (job, at, bytes) => {
     try {
       return verbs[job.verb](job, at, bytes);
@@ -112,8 +153,9 @@ const STEP = `(work) => (job, pieces) => {
 }`;
 
 const PROGRAM = `
-const { parentPort } = process.getBuiltinModule("node:worker_threads");
-const step = (${STEP})((${WORK})(process.getBuiltinModule("node:fs")));
+const { parentPort, workerData } = process.getBuiltinModule("node:worker_threads");
+const decodersOf = (memory) => (${DECODERS})(memory, workerData);
+const step = (${STEP})((${WORK})(process.getBuiltinModule("node:fs"), decodersOf));
 parentPort.on("message", ({ job, pieces }) => {
   while (step(job, pieces));
   parentPort.postMessage(undefined);
@@ -129,6 +171,17 @@ interface Range {
   readonly resolve: (count: number) => void;
 }
 
+/** What this thread runs. */
+function ownStep(): Step {
+  const { runInThisContext } = process.getBuiltinModule("node:vm");
+  const made = (source: string): ((...given: unknown[]) => unknown) =>
+    runInThisContext(`(${source})`) as (...given: unknown[]) => unknown;
+  const { addon, koffi } = loadKoffi();
+  const decodersOf = (memory: WebAssembly.Memory): unknown =>
+    made(DECODERS)(memory, decoderParts(addon), koffi);
+  return made(STEP)(made(WORK)(process.getBuiltinModule("node:fs"), decodersOf)) as Step;
+}
+
 /** The ranges that are under way, the oldest first, and the two threads that work at them. */
 class FileThreads {
   readonly #step: Step;
@@ -142,16 +195,13 @@ class FileThreads {
   /** `ended` is told once, whether the thread ended by itself. Throws where there are no threads. */
   constructor(ended: (isBroken: boolean) => void) {
     const { Worker: Thread } = process.getBuiltinModule("node:worker_threads");
-    const { runInThisContext } = process.getBuiltinModule("node:vm");
-    this.#step = runInThisContext(`(${STEP})`)(
-      runInThisContext(`(${WORK})`)(process.getBuiltinModule("node:fs")),
-    ) as Step;
+    this.#step = ownStep();
     this.#ended = ended;
     const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 32 };
     // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
     const streams = { stdout: true, stderr: true };
     const how = { eval: true, execArgv: [], trackUnmanagedFds: false, resourceLimits, ...streams };
-    this.#worker = new Thread(PROGRAM, how);
+    this.#worker = new Thread(PROGRAM, { ...how, workerData: decoderParts(loadKoffi().addon) });
     this.#worker.unref();
     this.#worker.on("message", () => this.#settle());
     this.#worker.on("error", () => undefined);
@@ -259,6 +309,7 @@ function theThreads(): FileThreads | undefined {
 /** Has a job done; resolves with the bytes that were done from its start. Undefined: it can't be. */
 export function onFileThreads(job: FileCopy | FileComparison): Promise<number> | undefined {
   assert(job.bytes > 0, "a range of no bytes is copied");
-  if (job.verb === "copy" && job.granule > 0 && PIECE % job.granule !== 0) return undefined;
+  if (job.verb !== "compare" && job.granule > 0 && PIECE % job.granule !== 0) return undefined;
+  if (job.verb === "expand" && PIECE % job.streams!.unit !== 0) return undefined;
   return theThreads()?.run(job);
 }

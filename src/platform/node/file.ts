@@ -175,12 +175,14 @@ export class NodeFile implements HostFile {
 
   copyFrom(
     offset: number,
-    { file, offset: from, bytes }: FileRange,
+    { file, offset: from, bytes, streams }: FileRange,
     zeroes: FileZeroes,
   ): Promise<number> | undefined {
+    // The other decoders are a pool's, see decode-pool.ts.
+    if (streams && !this.#native) return undefined;
     return this.#with(file, (a, b) => {
-      const job = { a: a.fd, b: b.fd, atA: from, atB: offset, bytes };
-      return onFileThreads({ verb: "copy", ...job, ...zeroes })?.finally(() => {
+      const job = { a: a.fd, b: b.fd, atA: from, atB: offset, bytes, streams };
+      return onFileThreads({ verb: streams ? "expand" : "copy", ...job, ...zeroes })?.finally(() => {
         this.#extents.written(offset, offset + bytes);
         this.#unflushed.add(offset, bytes);
       });

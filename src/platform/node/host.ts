@@ -67,7 +67,7 @@ export function nodeHost(options: NodeHostOptions = {}): NodeHost {
     random: { below: (limit) => Math.floor(Math.random() * limit) },
     files: new NodeFiles({ native, inTurn, copyLeastBytes }),
     sockets: nodeSockets,
-    codecs: nodeCodecs,
+    codecs: nodeCodecs[options.native ?? "auto"],
     http: nodeHttp,
     httpServer: nodeHttpServer,
     environment: (name) => process.env[name],

@@ -117,12 +117,26 @@ function bind(koffi: Koffi): NativeCalls {
   };
 }
 
-let loaded: { calls: NativeCalls | undefined } | undefined;
+/** What has been loaded. */
+interface Loaded {
+  readonly calls?: NativeCalls;
+  readonly koffi?: unknown;
+  /** The addon's file, by which a thread can load it, too. */
+  readonly addon?: string | undefined;
+}
+
+let loaded: Loaded | undefined;
 
 /** The native calls, loaded on first use; undefined where koffi or the platform lacks them. */
 export function loadNativeCalls(): NativeCalls | undefined {
-  loaded ??= { calls: tryLoad() };
+  loaded ??= tryLoad();
   return loaded.calls;
+}
+
+/** koffi itself, and its file; what a thread loads it by. Loaded as the calls are. */
+export function loadKoffi(): Pick<Loaded, "koffi" | "addon"> {
+  loaded ??= tryLoad();
+  return loaded;
 }
 
 /** Where a file of a package lies, in this module's folder or one above it; undefined: nowhere there. */
@@ -141,31 +155,31 @@ function openAddon(file: string): unknown {
   return module.exports;
 }
 
-function tryLoad(): NativeCalls | undefined {
+function tryLoad(): Loaded {
   const supported = process.platform === "linux" && ["x64", "arm64"].includes(process.arch);
-  if (!supported) return undefined;
+  if (!supported) return {};
   // The package's own loader looks at more than there is time for when a program starts, and knows all C libraries.
   const addon = `@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`;
+  const files = [() => packageFile(addon), () => here().resolve(addon)];
   const ways = [
-    () => {
-      const file = packageFile(addon);
-      return file === undefined ? undefined : openAddon(file);
-    },
-    () => requireHere(addon),
-    () => requireHere("koffi"),
+    ...files.map((find) => () => {
+      const file = find();
+      return { addon: file, koffi: file === undefined ? undefined : openAddon(file) };
+    }),
+    () => ({ koffi: here()("koffi") as unknown }),
   ];
   for (const load of ways) {
     try {
-      const koffi = load();
-      if (koffi !== undefined) return bind(koffi as Koffi);
+      const made = load();
+      if (made.koffi !== undefined) return { ...made, calls: bind(made.koffi as Koffi) };
     } catch {
       continue;
     }
   }
-  return undefined;
+  return {};
 }
 
-function requireHere(name: string): unknown {
+function here(): NodeJS.Require {
   const { createRequire } = process.getBuiltinModule("node:module");
-  return createRequire(import.meta.url)(name);
+  return createRequire(import.meta.url);
 }

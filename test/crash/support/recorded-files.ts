@@ -114,7 +114,8 @@ export class RecordedFiles implements HostFiles {
       this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
     const file: HostFile = {
       alignment: 1,
-      copyFrom: (offset, source, zeroes) => this.#copy(path, { offset, source, zeroes }),
+      copyFrom: (offset, source, zeroes) =>
+        source.streams ? undefined : this.#copy(path, { offset, source, zeroes }),
       read: (buffer, offset) => {
         const part = content.bytes.subarray(offset, offset + buffer.byteLength);
         buffer.set(part);

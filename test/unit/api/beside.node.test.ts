@@ -1,6 +1,6 @@
 // convert() and compare() by copies from file to file: the same comes of it as by reads and writes, however far such a copy gets,
 // and errors are told as by those.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
@@ -97,15 +97,15 @@ function spec(
 }
 
 /** A new image with data in it, nearly dense: a hole, runs of zeroes within the data, and an end that is no cluster. */
-async function source(format: Format, writable = false): Promise<Node> {
+async function source(format: Format, { writable = false, unit = MiB } = {}): Promise<Node> {
   const filename = path(`source-${(last += 1)}`);
-  const size = 20 * MiB + 4 * KiB;
+  const size = 20 * unit + 4 * KiB;
   await createImage({ ...spec(format, filename), size }, { engine });
   const writer = await openNode(spec(format, filename), { engine });
-  const data = pattern(12 * MiB, 3);
-  data.fill(0, 3 * MiB, 3 * MiB + 8 * KiB);
+  const data = pattern(12 * unit, 3);
+  data.fill(0, 3 * unit, 3 * unit + 8 * KiB);
   await writer.write(0, data);
-  await writer.write(15 * MiB, pattern(5 * MiB + 4 * KiB, 4));
+  await writer.write(15 * unit, pattern(5 * unit + 4 * KiB, 4));
   await writer.close();
   return openNode({ ...spec(format, filename), "read-only": !writable }, { engine });
 }
@@ -192,16 +192,67 @@ test("zeroes are copied as data where that is asked for", async () => {
 });
 
 test("a disk that somebody may write to is read here", async () => {
-  const disk = await source("qcow2", true);
+  const disk = await source("qcow2", { writable: true });
   const made = await target("raw", disk.length);
   await convert(disk, made, { targetIsZero: true });
   expect(asked).toBe(0);
   await expectCopy(disk, made);
 });
 
+/** What source() has, in compressed clusters of so many bytes. */
+async function compressed(type: "zlib" | "zstd", clusterSize: number): Promise<Node> {
+  const plain = await source("raw", { unit: MiB / 4 });
+  const filename = path(`source-${(last += 1)}`);
+  const how = { "compression-type": type, "cluster-size": clusterSize } as const;
+  await createImage({ ...spec("qcow2", filename), ...how, size: plain.length }, { engine });
+  const writer = await openNode(spec("qcow2", filename), { engine });
+  await convert(plain, writer, { compress: true, targetIsZero: true });
+  await Promise.all([plain.close(), writer.close()]);
+  return openNode({ ...spec("qcow2", filename), "read-only": true }, { engine });
+}
+
+test.each([
+  ["zlib", 64 * KiB],
+  ["zlib", 4 * KiB],
+  ["zstd", 64 * KiB],
+] as const)(
+  "compressed clusters are decompressed where they are copied: %s, %d",
+  async (type, clusterSize) => {
+    for (const to of formats) {
+      const disk = await compressed(type, clusterSize);
+      const made = await target(to, disk.length);
+      asked = 0;
+      await convert(disk, made, { targetIsZero: true });
+      expect(asked).toBeGreaterThan(2 * MiB);
+      await expectCopy(disk, made);
+    }
+  },
+);
+
+test.each(["zlib", "zstd"] as const)("a damaged stream is told as without: %s", async (type) => {
+  const disk = await compressed(type, 64 * KiB);
+  await disk.close();
+  const image = { ...spec("qcow2", path(`source-${last}`)), "read-only": true };
+  const bytes = readFileSync(image.file.filename);
+  // Streams come last.
+  bytes.fill(0xff, bytes.length - 2048);
+  writeFileSync(image.file.filename, bytes);
+  const told: unknown[] = [];
+  for (const copyLeastBytes of [0, Infinity]) {
+    await engine.close();
+    engine = newEngine(copyLeastBytes);
+    const damaged = await openNode(image, { engine });
+    const made = await target("raw", damaged.length);
+    told.push(await convert(damaged, made, { targetIsZero: true }).catch(failureOf));
+    await Promise.all([damaged.close(), made.close()]);
+  }
+  expect(told[0]).toMatchObject({ code: "EIO", operation: "read" });
+  expect(told[1]).toEqual(told[0]);
+});
+
 test("a limit on speed, compression and salvaging see each byte", async () => {
   for (const options of [{ speedBytesPerSecond: 1e9 }, { compress: true }, { salvage: () => undefined }]) {
-    const disk = await source("raw");
+    const disk = await source("raw", { unit: MiB / 4 });
     const made = await target("qcow2", disk.length);
     await convert(disk, made, { targetIsZero: true, ...options });
     expect(asked).toBe(0);

@@ -55,6 +55,7 @@ import type { Qcow2Snapshots } from "./features/snapshots.ts";
 import { statusAt } from "./data/status.ts";
 import { truncate } from "./features/truncate.ts";
 import { type Qcow2VmState, vmStateOffset } from "./features/vm-state.ts";
+import { streamRange } from "./data/stream-range.ts";
 import { copyIntoGuest, writeCompressed, writeGuest } from "./data/write.ts";
 import { discard, makeEmpty, writeZeroes } from "./data/zeroes-discard.ts";
 
@@ -100,6 +101,10 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
+  }
+
+  streamRange(offset: number, bytes: number): FileRange | undefined {
+    return streamRange(this.#image, offset, bytes);
   }
 
   copyRange(offset: number, range: FileRange, zeroes: FileZeroes): Promise<number> | undefined {

@@ -6,9 +6,10 @@ import { codecsOf, plainCodecs } from "../../../../src/platform/node/codecs.ts";
 import { DecodePool } from "../../../../src/platform/node/decode-pool.ts";
 import { Dice } from "../../../../src/sim/dice.ts";
 
-const pool = new DecodePool({ burst: 1, threads: 2 });
-const threads = codecsOf(pool);
-afterAll(() => pool.end());
+const ways = [
+  ["with the system's library", true],
+  ["without", false],
+] as const;
 
 /** Contents of many kinds: noise, few letters, runs, one byte. */
 function content(dice: Dice, bytes: number): Uint8Array {
@@ -83,7 +84,11 @@ test("the module inflates byte for byte what zlib does, and leaves to it what is
   }
 });
 
-describe("on threads", () => {
+describe.each(ways)("on threads, %s", (_way, native) => {
+  const pool = new DecodePool({ burst: 1, threads: 2, native });
+  const threads = codecsOf(pool);
+  afterAll(() => pool.end());
+
   test.each([1, 2, 3])(
     "streams at once, some of them damaged or cut, come as by Node's own (seed %d)",
     async (seed) => {
@@ -140,7 +145,7 @@ describe("on threads", () => {
   });
 
   test("what a thread has when it ends, and what fits in none, is decompressed all the same", async () => {
-    const own = new DecodePool({ burst: 1, threads: 1 });
+    const own = new DecodePool({ burst: 1, threads: 1, native });
     const codecs = codecsOf(own);
     const dice = new Dice(3);
     const plain = content(dice, 60_000);

@@ -120,11 +120,11 @@ test.each(["readSync", "writeSync"] as const)("each %s of this thread fails in i
     let count = 0;
     let failed = false;
     const [from, to] = await pair(`nth-${name}-${nth}`, content);
-    vi.spyOn(calls, name).mockImplementation(((...args: Parameters<typeof original>) => {
+    vi.spyOn(calls, name).mockImplementation((...args: Parameters<typeof original>) => {
       failed ||= (count += 1) === nth;
       if (count === nth) throw Object.assign(new Error("EIO"), { code: "EIO" });
       return (original as (...given: Parameters<typeof original>) => number)(...args);
-    }) as typeof original);
+    });
     const done = await to.copyFrom!(0, { file: from, offset: 0, bytes: content.length }, asData);
     vi.restoreAllMocks();
     expect(done! < content.length).toBe(failed);
@@ -150,7 +150,7 @@ test.each([
       super(program(), how);
     }
   }
-  vi.spyOn(threads, "Worker", "get").mockReturnValue(Other as typeof Worker);
+  vi.spyOn(threads, "Worker", "get").mockReturnValue(Other);
   const anew = await import("../../../../src/platform/node/file-thread.ts");
   fs.writeFileSync(path(`a-${first}`), pattern(4 * PIECE));
   const [a, b] = [fs.openSync(path(`a-${first}`), "r"), fs.openSync(path(`b-${first}`), "w")];

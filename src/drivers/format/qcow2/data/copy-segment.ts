@@ -22,18 +22,26 @@ export function copiesRanges(image: Image, { offset, range }: FileSource): boole
   return image.data.node.driver.copyRange !== undefined && !image.file.node.driver.debugEvent;
 }
 
+/** A part of a range; undefined where it begins within a stream. */
+function partOf({ file, offset, streams }: FileRange, from: number, bytes: number): FileRange | undefined {
+  if (!streams) return { file, offset: offset + from, bytes };
+  const { unit, places } = streams;
+  if (from % unit !== 0) return undefined;
+  const [first, end] = [from / unit, Math.ceil((from + bytes) / unit)];
+  return { file, offset, bytes, streams: { ...streams, places: places.subarray(2 * first, 2 * end) } };
+}
+
 /** Has the host copy a segment. Rejects unless all of it was. */
 export async function copySegment(
   image: Image,
   { guest, bytes, host, head, tail, fresh }: Segment,
   { offset, range, zeroes }: FileSource,
 ): Promise<void> {
-  const part = { file: range.file, offset: range.offset + guest - offset, bytes };
+  const part = head === 0 && tail === 0 ? partOf(range, guest - offset, bytes) : undefined;
   await image.checkDataOverlap(host, bytes);
-  const isWhole = head === 0 && tail === 0;
   // A cluster of zeroes is not to be allocated; in a new one that holds something they need not be written.
   const unit = fresh ? image.geometry.clusterSize : 0;
   const rule = { granule: zeroes.granule, unit };
-  const copied = isWhole ? await image.data.copyRange(host, part, rule) : undefined;
+  const copied = part && (await image.data.copyRange(host, part, rule));
   if (copied !== bytes) throw blockError("ENOTSUP", "pwrite");
 }
