@@ -12,10 +12,11 @@ import { type BlockNode, type Child, nodeOf } from "../model/node.ts";
 import type { BlockStatus } from "../model/contract.ts";
 import { type ChainStatus, blockStatusAbove } from "../io/status.ts";
 
-/** A range of fewer bytes than this is done sooner than it is handed over, unless disks of fewer are. */
-const LEAST_BYTES = 2 ** 19;
-/** Of data in smaller pieces than that so much is left to reads and writes before the next range is tried. */
-const SCATTERED_BYTES = 2 ** 21;
+/**
+ * A range of fewer bytes than this is done sooner than it is handed over, unless disks of fewer are. Of data in smaller pieces so much
+ * is left to reads and writes before the next range is tried.
+ */
+const LEAST_BYTES = 2 ** 21;
 /** Ranges that were not done whole, one after the other, before as many as this are not tried; then twice as many. */
 const PATIENCE = 4;
 const MOST_PASSED_OVER = 1024;
@@ -39,11 +40,11 @@ export function rangeInFile(
 }
 
 function isWorth(node: BlockNode, bytes: number): boolean {
-  return bytes > 0 && bytes >= leastOf(node, LEAST_BYTES);
+  return bytes > 0 && bytes >= leastOf(node);
 }
 
-function leastOf(node: BlockNode, bytes: number): number {
-  return Math.min(bytes, node.services.host.files.copyLeastBytes ?? Infinity);
+function leastOf(node: BlockNode): number {
+  return Math.min(LEAST_BYTES, node.services.host.files.copyLeastBytes ?? Infinity);
 }
 
 /** The streams of a range of which a layer of a still disk holds the beginning; undefined: they can't be had. */
@@ -147,7 +148,7 @@ export class FileCopier {
       const range = status.compressed
         ? streamsOf(source.node, { offset, bytes }, { status, unit })
         : rangeInFile(status, bytes, unit);
-      const other = Math.max(status.bytes, leastOf(source.node, SCATTERED_BYTES));
+      const other = Math.max(status.bytes, leastOf(source.node));
       const left = { bytes: Math.min(bytes, alignUp(other, unit)), done: 0 };
       return (range && this.#copied(offset, range)) ?? left;
     };

@@ -203,5 +203,5 @@ export function piecesFor(host: Host): Pieces {
   return host.files.inTurn ? { bytes: 8 * MiB, atOnce: 2 } : { bytes: 2 * MiB, atOnce: 4 };
 }
 
-/** Those that the host goes through by itself: as one ends, another is there for each of its threads. */
-export const piecesOfFiles: Pieces = { bytes: 16 * MiB, atOnce: 3 };
+/** Those that the host goes through by itself: each is gone through by all its threads, and the next is there as one ends. */
+export const piecesOfFiles: Pieces = { bytes: 16 * MiB, atOnce: 2 };
