@@ -67,8 +67,8 @@ const things = {
   WhenChanged: enumOf("refuse", "discard", "accept", "keep-both"),
 } as const satisfies TypeTable;
 
-const table: TypeTable = optionTypes;
-const types: TypeTable = { ...table, ...things };
+/** Things count before QAPI's types. */
+const tables: readonly TypeTable[] = [things, optionTypes];
 
 /** A type of an option: QAPI's, or a thing. */
 type OptionType = keyof typeof things | keyof typeof optionTypes | "str" | "bool" | "int" | "number";
@@ -90,14 +90,20 @@ export const rangeOptions = { ...callOptions, offset: "Length", length: "Length"
  * with a value that it does not take. To be called before anything is touched.
  */
 export function optionsOf<T extends object>(table: OptionTable<T>): (options: unknown) => void {
-  const members = Object.entries<OptionType>(table).map(([name, type]) => [`*${name}`, type]);
-  const own: TypeTable = { ...types, Options: struct(Object.fromEntries(members) as Record<string, string>) };
+  let own: TypeTable | undefined;
   return (options) => {
     if (!has(options) || Array.isArray(options))
       throw new CommandError("Invalid parameter type for 'options', expected: object");
     if (Object.keys(options).length === 0) return;
-    checkValue("Options", options, own);
+    own ??= { Options: struct(optional(table)) };
+    checkValue("Options", options, [own, ...tables]);
   };
+}
+
+function optional<T>(table: OptionTable<T>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries<OptionType>(table).map(([name, type]) => [`*${name}`, type]),
+  ) as Record<string, string>;
 }
 
 /** Checks one argument that is no options object: throws CommandError unless `value` is of that type. */
@@ -106,7 +112,7 @@ export function checkArgument(
   value: unknown,
   type: keyof typeof things | "str" | "bool",
 ): void {
-  checkValue("Argument", { [name]: value }, { ...types, Argument: struct({ [name]: type }) });
+  checkValue("Argument", { [name]: value }, [{ Argument: struct({ [name]: type }) }, ...tables]);
 }
 
 /** Throws CommandError unless each of these arguments is a node's handle. */
@@ -149,7 +155,7 @@ export function checkNewFile(file: unknown, drivers: Iterable<DriverType>): void
 }
 
 /** What the library takes where QAPI's own driver takes less. */
-const own: { readonly [name: string]: TypeDef } = {
+const own: TypeTable = {
   BlockdevOptionsMemory: struct({ "*size": "size", "*max-bytes": "size", "*buffer": "Bytes" }),
   BlockdevOptionsHttp: withMembers("BlockdevOptionsHttp", { "*manifest": "StringOrBytes" }),
   BlockdevOptionsBlob: struct({ blob: "Blob" }),
@@ -163,23 +169,22 @@ const own: { readonly [name: string]: TypeDef } = {
 };
 
 function withMembers(name: string, members: Record<string, string>): TypeDef {
-  const definition = table[name];
+  const definition = (optionTypes as TypeTable)[name];
   return definition?.kind === "struct"
     ? { ...definition, members: { ...definition.members, ...members } }
     : struct(members);
 }
 
 /** QAPI's types for these drivers, those among them that QMP does not know, and what the library adds to ours. */
-function specTypes(drivers: Iterable<DriverType>): TypeTable {
+function specTypes(drivers: Iterable<DriverType>): readonly TypeTable[] {
   const all = [...drivers];
-  const ours = valuesOf(table["BlockdevDriver"]);
-  const known: TypeTable = { ...typesWith(all, table), ...things, ...own };
+  const ours: readonly string[] = optionTypes.BlockdevDriver.values;
+  const known = typesWith(all, optionTypes);
   // Filters that jobs put in have no names that anybody could open.
   const unknown = all.filter(({ name }) => !ours.includes(name) && !/^(mirror|commit)_top$/.test(name));
   const silent = (isSilent: (driver: DriverType) => boolean): Branches =>
     Object.fromEntries(unknown.filter(isSilent).map(({ name }) => [name, "Undescribed"]));
-  return {
-    ...known,
+  const added: TypeTable = {
     BlockdevDriver: enumOf(...new Set([...ours, ...unknown.map(({ name }) => name)])),
     BlockdevOptions: branched(known["BlockdevOptions"], {
       ...silent(({ openOptions }) => !openOptions),
@@ -190,13 +195,10 @@ function specTypes(drivers: Iterable<DriverType>): TypeTable {
       ...Object.fromEntries(all.filter(isItsFile).map(({ name }) => [name, "BlockdevCreateOptionsOfAFile"])),
     }),
   };
+  return [added, own, things, known];
 }
 
 type Branches = { readonly [driver: string]: string | null };
-
-function valuesOf(definition: TypeDef | undefined): readonly string[] {
-  return definition?.kind === "enum" ? definition.values : [];
-}
 
 /** A union with these branches too; a driver without options of its own is refused by who is asked to use it. */
 function branched(definition: TypeDef | undefined, more: Branches): TypeDef {

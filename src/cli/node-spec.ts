@@ -9,7 +9,7 @@ import { guessedFormat } from "../block/model/spec.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { LUKS } from "../crypto/luks-rows.ts";
 import type { Opener } from "./names.ts";
-import { isJsonObject, type Json, type JsonObject, schemaWith, validateOptions } from "../wire/qapi/index.ts";
+import { isJsonObject, type Json, type JsonObject, validateNode } from "../wire/qapi/index.ts";
 
 /** Takes out of a description what was only put in for the table. */
 type Undo = (spec: Record<string, unknown>) => void;
@@ -20,7 +20,7 @@ export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
   const anyFormat = { plain: defaultFormat(graph, "unclaimed"), overlay: defaultFormat(graph, "overlay") };
   const { filled, undo } = fillIn(options, anyFormat);
   try {
-    const spec = validateOptions("BlockdevOptions", filled, schemaWith(engine.graph.drivers)) as NodeSpec;
+    const spec = validateNode(filled, engine.graph.drivers) as NodeSpec;
     undo(spec);
     return spec;
   } catch (error) {

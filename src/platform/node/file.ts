@@ -31,8 +31,13 @@ export function openFlags({ write, direct }: { write: boolean; direct: boolean }
 }
 
 /** fs.open as a promise of a descriptor's number; fails with a BlockError of operation `op`. */
-export async function openDescriptor(path: string, flags: number, op: string): Promise<number> {
-  return (await new Lane().make({ call: "open", path, flags, mode: 0o644 }, op)) as number;
+export async function openDescriptor(
+  path: string,
+  flags: number,
+  op: string,
+  lane = new Lane(),
+): Promise<number> {
+  return (await lane.make({ call: "open", path, flags, mode: 0o644 }, op)) as number;
 }
 
 /** An open descriptor and the requests that use it. */
@@ -109,7 +114,7 @@ export class NodeFile implements HostFile {
   readonly #entry: OpenFile;
   readonly #lock: FileLock;
   readonly #bounce = new BounceBuffer();
-  readonly #lane = new Lane();
+  readonly #lane: Lane;
   #descriptor: Descriptor;
   #write: boolean;
   /** The first failed flush. */
@@ -124,6 +129,7 @@ export class NodeFile implements HostFile {
     this.#direct = init.direct;
     this.#native = init.native;
     this.#transfers = init.transfers;
+    this.#lane = new Lane(init);
     this.#extents = new ExtentFinder(this.#extentCalls(init));
     this.#entry = new OpenFile(init.identity, init.path);
     this.#lock = init.native ? new ImageLock(init.native, init.path) : this.#entry;
@@ -411,7 +417,7 @@ export class NodeFile implements HostFile {
     const alias = `/proc/self/fd/${this.#descriptor.fd}`;
     // Not what it leads to, for which a disk would be asked.
     const byDescriptor = process.platform === "linux" && fs.existsSync("/proc/self/fd");
-    const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open").catch(
+    const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open", this.#lane).catch(
       (error: BlockError) => Promise.reject(this.#openError(error)),
     );
     if (byDescriptor) return fd;

@@ -57,22 +57,21 @@ export class NodeFiles implements HostFiles {
 
   async open(name: string, options: FileOpenOptions): Promise<HostFile> {
     const direct = options.direct ?? false;
-    const fd = await openDescriptor(name, openFlags({ write: options.write, direct }), "open").catch(
-      (error: BlockError) => {
-        const refusesDirect = direct && error.code === "EINVAL";
-        throw refusesDirect ? blockError("EINVAL", "open", "filesystem does not support O_DIRECT") : error;
-      },
-    );
+    const flags = openFlags({ write: options.write, direct });
+    const fd = await openDescriptor(name, flags, "open", this.#lane()).catch((error: BlockError) => {
+      const refusesDirect = direct && error.code === "EINVAL";
+      throw refusesDirect ? blockError("EINVAL", "open", "filesystem does not support O_DIRECT") : error;
+    });
     return this.#file(name, fd, { write: options.write, direct });
   }
 
   async create(name: string, options: NewFileOptions): Promise<CreatedFile> {
-    const { fd, made } = await openNew(name, options.exclusive ?? false);
+    const { fd, made } = await openNew(name, options.exclusive ?? false, this.#lane());
     const file = await this.#file(name, fd, { write: true, direct: false });
     try {
       // Whoever loses here has lost the file to another, who may have it by now: it stays, also if it was not there before.
       await lockForCreation(file, name);
-      if (!made) await checkRoom(name, options);
+      if (!made) await checkRoom(name, options, this.#lane());
     } catch (error) {
       await file.close().catch(() => undefined);
       throw error;
@@ -95,7 +94,7 @@ export class NodeFiles implements HostFiles {
   }
 
   async draft(name: string): Promise<FileDraft | undefined> {
-    const there = await stat("stat", name).catch(() => undefined);
+    const there = await this.#stat("stat", name).catch(() => undefined);
     if (!there || !isReplaceable(there)) return undefined;
     const path = await this.realPath(name);
     const flags = openFlags({ write: true, direct: false });
@@ -114,13 +113,13 @@ export class NodeFiles implements HostFiles {
   }
 
   async info(name: string, { link = false } = {}): Promise<FileInfo> {
-    const info = fileInfo(await stat("stat", name), () => fs.realpathSync(name));
-    return link ? { ...info, symlink: isSymlink(await stat("lstat", name)) } : info;
+    const info = fileInfo(await this.#stat("stat", name), () => fs.realpathSync(name));
+    return link ? { ...info, symlink: isSymlink(await this.#stat("lstat", name)) } : info;
   }
 
   async realPath(name: string): Promise<string> {
     const path = name === "" ? "." : name;
-    return (await new Lane().make({ call: "realpath", path }, "realpath")) as string;
+    return (await this.#lane().make({ call: "realpath", path }, "realpath")) as string;
   }
 
   async remove(name: string, only?: { identity: string; openHere?: boolean }): Promise<void> {
@@ -139,13 +138,21 @@ export class NodeFiles implements HostFiles {
     return base.slice(0, slash + 1) + name;
   }
 
-  /** No call here waits for a disk in the caller's turn: the disk may not answer. */
+  #lane(): Lane {
+    return new Lane({ inTurn: this.inTurn });
+  }
+
+  async #stat(call: "stat" | "lstat", path: string): Promise<FileFacts> {
+    return (await this.#lane().make({ call, path }, "stat")) as FileFacts;
+  }
+
+  /** On the pool no call here waits for a disk in the caller's turn: the disk may not answer. */
   async #file(
     name: string,
     fd: number,
     { write, direct }: { write: boolean; direct: boolean },
   ): Promise<NodeFile> {
-    const lane = new Lane();
+    const lane = this.#lane();
     const facts = (await lane.make({ call: "fstat", fd }, "open")) as FileFacts;
     const alignment = direct ? await directAlignment(lane, fd, facts) : 1;
     // What goes to a disk itself takes long, and gains by several requests under way.
@@ -180,37 +187,33 @@ async function lockForCreation(file: NodeFile, name: string): Promise<void> {
   if (file.isOpenElsewhere) throw blockError("EBUSY", "lock", `'${name}' is in use by this program`);
 }
 
-async function stat(call: "stat" | "lstat", path: string): Promise<FileFacts> {
-  return (await new Lane().make({ call, path }, "stat")) as FileFacts;
-}
-
 /** Opens for creation; `made` tells that the file was not there before. */
-async function openNew(name: string, exclusive: boolean): Promise<{ fd: number; made: boolean }> {
+async function openNew(name: string, exclusive: boolean, lane: Lane): Promise<{ fd: number; made: boolean }> {
   const flags = openFlags({ write: true, direct: false });
   const { O_CREAT, O_EXCL } = fs.constants;
   try {
-    return { fd: await openDescriptor(name, flags | O_CREAT | O_EXCL, "create"), made: true };
+    return { fd: await openDescriptor(name, flags | O_CREAT | O_EXCL, "create", lane), made: true };
   } catch (error) {
     if (exclusive || (error as BlockError).code !== "EEXIST") throw error;
   }
   // O_CREAT again: the name may be a symbolic link to a file that is not there yet.
-  return { fd: await openDescriptor(name, flags | O_CREAT, "create"), made: false };
+  return { fd: await openDescriptor(name, flags | O_CREAT, "create", lane), made: false };
 }
 
 /**
  * Throws ENOSPC where a file that is there can't hold what is to take its place, even once it is emptied. What can't be told (a
  * quota, a file system that compresses or has no count of its room) is not refused.
  */
-async function checkRoom(name: string, options: NewFileOptions): Promise<void> {
+async function checkRoom(name: string, options: NewFileOptions, lane: Lane): Promise<void> {
   const { size, preallocation = "off", neededBytes = preallocation === "off" ? 0 : size } = options;
-  const { mode, blocks } = await stat("stat", name);
+  const { mode, blocks } = (await lane.make({ call: "stat", path: name }, "stat")) as FileFacts;
   if ((Number(mode) & fs.constants.S_IFMT) !== fs.constants.S_IFREG) return;
   const free = async (): Promise<number> => {
     const { bsize, bavail, bfree, blocks: all } = await fs.promises.statfs(name);
     return all === 0 ? Number.POSITIVE_INFINITY : bsize * (process.geteuid?.() === 0 ? bfree : bavail);
   };
   // Nor is it while the pool is jammed.
-  const asked = new Lane().make({ call: "native", run: free }, "create");
+  const asked = lane.make({ call: "native", run: free }, "create");
   const room = await asked.catch(() => Number.POSITIVE_INFINITY);
   if (neededBytes > Number(room) + Number(blocks) * 512) throw blockError("ENOSPC", "create");
 }

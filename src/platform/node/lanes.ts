@@ -23,6 +23,7 @@
  * within the ranges noted, which may hold more (memory is bounded, the unit grows instead).
  */
 import { type BlockError, blockError } from "../../base/errors.ts";
+import { callAtOnce, isShort, type ShortCall } from "./at-once.ts";
 import type { Answered, FileAnswer, FileCall } from "./calls.ts";
 import { nodeError } from "./errors.ts";
 import { LaneThread } from "./lane-thread.ts";
@@ -58,10 +59,16 @@ let watch: NodeJS.Timeout | undefined;
 
 /** The calls of one file. */
 export class Lane {
+  readonly #inTurn: boolean;
   readonly #queue: Waiting[] = [];
   #thread: LaneThread | undefined;
   #idle: NodeJS.Timeout | undefined;
   #givenUp = false;
+
+  /** `inTurn`: calls that wait for nothing but an answer are made at once (at-once.ts). */
+  constructor({ inTurn = false }: { inTurn?: boolean } = {}) {
+    this.#inTurn = inTurn;
+  }
 
   /** The file was given up: it answers no more, and its descriptor may still be in use below. */
   get givenUp(): boolean {
@@ -80,6 +87,7 @@ export class Lane {
   /** Makes a call; errors are BlockErrors of operation `op`. */
   make(call: FileCall, op: string): Promise<FileAnswer> {
     if (this.#givenUp) return Promise.reject(noAnswer(op));
+    if (this.#inTurn && isShort(call)) return makeAtOnce(call, op);
     return new Promise((resolve, reject) => {
       const waiting: Waiting = { call, op, sinceMs: monotonicMs(), resolve, reject };
       open.set(waiting, this);
@@ -136,6 +144,14 @@ export class Lane {
 
 function noAnswer(op: string): BlockError {
   return blockError("EIO", op, "the disk does not answer");
+}
+
+async function makeAtOnce(call: ShortCall, op: string): Promise<FileAnswer> {
+  try {
+    return callAtOnce(call);
+  } catch (error) {
+    throw nodeError(error, op);
+  }
 }
 
 function settle(waiting: Waiting, error: Error | null, answer?: FileAnswer): void {

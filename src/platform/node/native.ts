@@ -75,13 +75,20 @@ function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<n
   });
 }
 
+/** The functions by their declarations, each of which koffi takes longer to read than the function takes. */
+const declarations = {
+  lseek: "int64_t lseek(int fd, int64_t offset, int whence)",
+  fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t bytes)",
+  posixFallocate: "int posix_fallocate(int fd, int64_t offset, int64_t bytes)",
+  fcntl: "int fcntl(int fd, int command, _Inout_ uint8_t *lock)",
+  exit: "void _exit(int status)",
+} as const;
+
 function bind(koffi: Koffi): NativeCalls {
   const libc = koffi.load(null);
-  const lseek = libc.func("int64_t lseek(int fd, int64_t offset, int whence)");
-  const fallocate = libc.func("int fallocate(int fd, int mode, int64_t offset, int64_t bytes)");
-  const posixFallocate = libc.func("int posix_fallocate(int fd, int64_t offset, int64_t bytes)");
-  const fcntl = libc.func("int fcntl(int fd, int command, _Inout_ uint8_t *lock)");
-  const exit = libc.func("void _exit(int status)");
+  const bound: Partial<Record<keyof typeof declarations, NativeFunction>> = {};
+  const libcFunction = (name: keyof typeof declarations): NativeFunction =>
+    (bound[name] ??= libc.func(declarations[name]));
   const flock = new Uint8Array(FLOCK_BYTES);
   const view = new DataView(flock.buffer);
 
@@ -90,25 +97,26 @@ function bind(koffi: Koffi): NativeCalls {
     view.setInt16(0, type, true);
     view.setBigInt64(8, BigInt(offset), true);
     view.setBigInt64(16, 1n, true);
-    return Number(fcntl(fd, command, flock)) < 0 ? -koffi.errno() : 0;
+    return Number(libcFunction("fcntl")(fd, command, flock)) < 0 ? -koffi.errno() : 0;
   };
 
   return {
     seek(fd, offset, kind) {
-      const result = Number(lseek(fd, offset, seekNumbers[kind]));
+      const result = Number(libcFunction("lseek")(fd, offset, seekNumbers[kind]));
       return result < 0 ? -koffi.errno() : result;
     },
-    seekLater: (fd, offset, kind) => onThread(koffi, lseek, [fd, offset, seekNumbers[kind]]),
-    fallocate: (fd, mode, offset, bytes) => onThread(koffi, fallocate, [fd, mode, offset, bytes]),
+    seekLater: (fd, offset, kind) => onThread(koffi, libcFunction("lseek"), [fd, offset, seekNumbers[kind]]),
+    fallocate: (fd, mode, offset, bytes) =>
+      onThread(koffi, libcFunction("fallocate"), [fd, mode, offset, bytes]),
     posixFallocate: (fd, offset, bytes) =>
       new Promise((resolve, reject) => {
-        posixFallocate.async(fd, offset, bytes, (error, result) => {
+        libcFunction("posixFallocate").async(fd, offset, bytes, (error, result) => {
           if (error) reject(error);
           else resolve(-result);
         });
       }),
     lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, LOCK_TYPES[lock], offset),
-    exit: (status) => void exit(status),
+    exit: (status) => void libcFunction("exit")(status),
     isByteLocked(fd, offset) {
       const result = lockCall(fd, F_OFD_GETLK, F_WRLCK, offset);
       if (result < 0) return result;

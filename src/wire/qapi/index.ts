@@ -38,4 +38,4 @@ export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
 export { optionTypes, valuesOf } from "./option-types.ts";
 export { typeTable } from "./types.ts";
-export { readArguments, schemaWith, validate, validateArguments, validateOptions } from "./reader.ts";
+export { readArguments, schemaWith, validate, validateArguments, validateNode } from "./reader.ts";

@@ -22,6 +22,7 @@ import {
   type EnumDef,
   type Members,
   type StructDef,
+  type TypeDef,
   type TypeRef,
   type TypeTable,
   type UnionDef,
@@ -69,19 +70,25 @@ export class Reader {
   readonly #hints: boolean;
   /** What is missing is the driver's to say: headers and probes may bring it yet. */
   readonly #mayLack: boolean;
-  readonly #types: TypeTable;
+  readonly #tables: readonly TypeTable[];
 
-  constructor(origin: Origin, types: TypeTable) {
+  /** A type is the first table's that has it. */
+  constructor(origin: Origin, ...tables: readonly TypeTable[]) {
     this.#options = origin === "options";
     this.#hints = origin === "program" || origin === "description";
     this.#mayLack = origin === "description";
-    this.#types = types;
+    this.#tables = tables;
+  }
+
+  #type(name: string): TypeDef | undefined {
+    for (const table of this.#tables) if (table[name] !== undefined) return table[name];
+    return undefined;
   }
 
   /** Reads `input`, which stands at `place`, as a type. Throws QapiError. */
   value(ref: TypeRef, input: Json, place: Place = ROOT): Json {
     if (isListRef(ref)) return this.#list(ref[0], input, place);
-    const definition = this.#types[ref];
+    const definition = this.#type(ref);
     if (definition === undefined) return this.#builtin(ref, input, place);
     switch (definition.kind) {
       case "enum":
@@ -125,7 +132,7 @@ export class Reader {
         if (this.#mayLack) taken.isOpen = true;
         return;
       }
-      const struct = this.#types[branch];
+      const struct = this.#type(branch);
       assert(struct?.kind === "struct", `branch ${branch} is no struct`);
       this.#takeStruct(struct, taken, place);
     });
@@ -159,7 +166,7 @@ export class Reader {
   #takeStruct(definition: StructDef, taken: Taken, place: Place): void {
     if (definition.isOpen) taken.isOpen = definition.isOpen;
     if (definition.base !== undefined) {
-      const base = this.#types[definition.base];
+      const base = this.#type(definition.base);
       assert(base?.kind === "struct", `base ${definition.base} is no struct`);
       this.#takeStruct(base, taken, place);
     }
@@ -198,7 +205,7 @@ export class Reader {
 
   /** The JSON type by which an alternate knows a type. */
   #jsonKindOf(type: string): string {
-    const definition = this.#types[type];
+    const definition = this.#type(type);
     if (definition) return definition.kind === "enum" ? "string" : "object";
     if (type === "str") return "string";
     return type === "bool" ? "boolean" : type === "null" ? "null" : "number";
@@ -321,16 +328,16 @@ function kindOf(input: Json): string {
 }
 
 /**
- * Checks what a program handed to the library against the type `name` of `types`. A `description` of a node may lack all but its
+ * Checks what a program handed to the library against the type `name` of these tables. A `description` of a node may lack all but its
  * driver. Throws QapiError.
  */
 export function checkValue(
   name: string,
   value: unknown,
-  types: TypeTable,
+  tables: readonly TypeTable[],
   origin: "program" | "description" = "program",
 ): void {
-  new Reader(origin, types).value(name, value as Json, ROOT);
+  new Reader(origin, ...tables).value(name, value as Json, ROOT);
 }
 
 /** What is needed of an option of a driver: a row of its table. */
@@ -434,6 +441,12 @@ export function validate<N extends TypeName>(name: N, input: Json, table: Schema
 /** Reads parsed key=value options (scalars are strings) as the type `name`. Throws QapiError. */
 export function validateOptions<N extends TypeName>(name: N, input: Json, table: Schema = schema): TypeOf<N> {
   return new Reader("options", table.types).value(name, input) as TypeOf<N>;
+}
+
+/** Reads parsed key=value options as the description of a node, for an engine with these drivers. Throws QapiError. */
+export function validateNode(input: Json, drivers: Iterable<DriverSchema>): TypeOf<"BlockdevOptions"> {
+  const reader = new Reader("options", typesWith(drivers, optionTypes));
+  return reader.value("BlockdevOptions", input) as TypeOf<"BlockdevOptions">;
 }
 
 /** Reads the arguments of command `name`. Throws QapiError. */

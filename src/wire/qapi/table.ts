@@ -77,8 +77,18 @@ export interface Schema {
   readonly events: EventTable;
 }
 
-/** The schema. */
-export const schema: Schema = { types: typeTable, commands: commandTable, events: eventTable };
+/** The schema; a program that evaluates modules late has no part of it before somebody asks. */
+export const schema: Schema = {
+  get types() {
+    return typeTable;
+  },
+  get commands() {
+    return commandTable;
+  },
+  get events() {
+    return eventTable;
+  },
+};
 
 /** Whether the schema has a command of this name. */
 export function isCommandName(name: string): name is CommandName {

@@ -8,13 +8,7 @@ import { reopen } from "../../../block/graph/reopen.ts";
 import type { NodeSpec } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import { Perm } from "../../../block/model/permissions.ts";
-import {
-  isJsonObject,
-  type JsonObject,
-  parseKeyval,
-  schemaWith,
-  validateOptions,
-} from "../../../wire/qapi/index.ts";
+import { isJsonObject, type JsonObject, parseKeyval, validateNode } from "../../../wire/qapi/index.ts";
 import { readOptionWords } from "../../options/words.ts";
 import type { CacheMode } from "../../options/engine.ts";
 import type { Arguments } from "./arguments.ts";
@@ -106,7 +100,7 @@ function ownWords({ spec, options }: BlockNode): JsonObject {
 function typedOptions(graph: BlockGraph, node: BlockNode, options: JsonObject): NodeSpec {
   const words = readOptionWords(graph, { driver: node.type.name, ...options });
   try {
-    return validateOptions("BlockdevOptions", words, schemaWith(graph.drivers)) as NodeSpec;
+    return validateNode(words, graph.drivers);
   } catch (error) {
     const unknown = detailOf(error, "unexpected")?.split(".").at(-1);
     throw unknown === undefined ? error : new CommandError(`Cannot change the option '${unknown}'`);
