@@ -1,6 +1,6 @@
 // Leaves of the declarations those that the types of package.json's entries reach, file by file. tsc writes one for every source that
 // an entry's sources import, most of which no declaration names; npm would fetch them all the same. What opens the others (a purpose,
-// for who reads the sources) is left out, too.
+// for who reads the sources) is left out, too, and all words of those of which a program can import nothing: they only make types whole.
 import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -9,18 +9,45 @@ const NAMED = /(?:\bfrom|\bimport)\s*\(?\s*"(\.[^"]+)"/g;
 /** The comment that opens a file; what follows it is no declaration of which it could tell. */
 const OPENING = /^\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=import |export (?:type )?[{*])/;
 
+/** What a declaration hands on of others: `export … from "…"`. */
+const HANDED_ON = /\bexport\s+(?:type\s+)?(?:\{[^}]*\}|\*(?:\s+as\s+\w+)?)\s+from\s+"(\.[^"]+)"/g;
+const IMPORTED = /\bimport\s+(?:type\s+)?\{([^}]*)\}\s+from\s+"(\.[^"]+)"/g;
+/** What a class or an interface adds to: its members are seen there. */
+const EXTENDS = /\bextends\s+([^{]+)\{/g;
+const COMMENT = /[ \t]*\/\*\*(?:(?!\*\/)[^])*\*\/\n?/g;
+
 /** @param {string} path */
 const fileOf = (path) => `${path.replace(/(?:\.d)?\.[jt]s$/, "")}.d.ts`;
+
+/** @param {string} text */
+const namedIn = (text) => [...text.matchAll(NAMED)].map(([, name = ""]) => name);
+
+/**
+ * Of which files a program sees declarations by name: what is handed on, and what the classes there add to.
+ *
+ * @param {string} text
+ */
+function shownIn(text) {
+  const bases = new Set([...text.matchAll(EXTENDS)].flatMap(([, names = ""]) => names.match(/\w+/g) ?? []));
+  const isBase = (/** @type {string} */ names) =>
+    names.match(/\w+/g)?.some((name) => bases.has(name)) ?? false;
+  const imported = [...text.matchAll(IMPORTED)].filter(([, names = ""]) => isBase(names));
+  return [
+    ...[...text.matchAll(HANDED_ON)].map(([, name = ""]) => name),
+    ...imported.map(([, , name = ""]) => name),
+  ];
+}
 
 /**
  * The declarations that these reach, themselves among them.
  *
  * @param {readonly string[]} entries
+ * @param {(text: string) => string[]} [others] What a declaration leads to; default: all that it names.
  */
-export function reachedFrom(entries) {
+export function reachedFrom(entries, others = namedIn) {
   const reached = new Set(entries);
   for (const file of reached) {
-    for (const [, name = ""] of readFileSync(file, "utf8").matchAll(NAMED)) {
+    for (const name of others(readFileSync(file, "utf8"))) {
       const other = fileOf(join(dirname(file), name));
       if (!existsSync(other)) throw new Error(`${file} names ${name}, which is not there`);
       reached.add(other);
@@ -44,7 +71,7 @@ export function publicTypes(root) {
 }
 
 /**
- * Removes the declarations that nothing reaches, and the openings of those that are no entry.
+ * Removes the declarations that nothing reaches, the openings of those that are no entry, and all words where no program sees them.
  *
  * @param {string} root
  */
@@ -52,10 +79,14 @@ export function leaveReachedTypes(root) {
   const folder = join(root, "build", "types");
   const entries = publicTypes(root);
   const reached = reachedFrom(entries);
+  const shown = reachedFrom(entries, shownIn);
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
     const file = join(folder, name);
     if (!name.endsWith(".d.ts")) continue;
     if (!reached.has(file)) rmSync(file);
-    else if (!entries.includes(file)) writeFileSync(file, readFileSync(file, "utf8").replace(OPENING, ""));
+    else if (!entries.includes(file)) {
+      const text = readFileSync(file, "utf8");
+      writeFileSync(file, shown.has(file) ? text.replace(OPENING, "") : text.replaceAll(COMMENT, ""));
+    }
   }
 }

@@ -39,9 +39,26 @@ it("keeps what is imported, exported and named within a type, and removes the re
   expect(text("index.d.ts")).toContain("What the file is for.");
   expect(text("a/a.d.ts")).toMatch(/^import /);
   expect(text("b.d.ts")).toMatch(/^\/\*\* Of B. \*\//);
-  expect(text("c.d.ts")).toContain("/** Of C. */");
+  expect(text("c.d.ts")).toBe("export interface C {\n  c: 1;\n}\n");
   expect(text("d.d.ts")).toBe("export {};\n");
   expect(existsSync(join(folder, "build/types/f/f.d.ts"))).toBe(false);
+});
+
+it("keeps the words of what is handed on and of what that adds to, and of nothing else", () => {
+  const words = "/** What it is. */\n";
+  write("build/types/index.d.ts", 'export { type A } from "./a.ts";\n');
+  write(
+    "build/types/a.d.ts",
+    'import { Base, type Other } from "./base.ts";\nimport type { Part } from "./part.ts";\n' +
+      `${words}export declare class A extends Base<Other> {\n  part: Part;\n}\n`,
+  );
+  write("build/types/base.d.ts", `${words}export declare class Base<T> {\n  /** Of t. */\n  t: T;\n}\n`);
+  write("build/types/part.d.ts", `${words}export interface Part {\n  /**\n   * Of p.\n   */\n  p: 1;\n}\n`);
+  leaveReachedTypes(folder);
+  const text = (name: string): string => readFileSync(join(folder, "build/types", name), "utf8");
+  expect(text("a.d.ts")).toContain(words);
+  expect(text("base.d.ts")).toContain("/** Of t. */");
+  expect(text("part.d.ts")).toBe("export interface Part {\n  p: 1;\n}\n");
 });
 
 it("fails where an entry names what was not written", () => {
