@@ -6,7 +6,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { probeFormat } from "../block/graph/probe.ts";
-import { driverOfProtocol } from "../block/model/options.ts";
+import { driverOfProtocol, optionsOfName } from "../block/model/options.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import type { NodeSpec } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -57,7 +57,7 @@ function ofProtocol(graph: Engine["graph"], protocol: string, name: string): Ope
   const { options, children } = type?.parseName?.(name) ?? {};
   if (!type || !options || children)
     throw new CommandError(`Unknown protocol '${protocol}'`, { code: "ENOTSUP" });
-  return { ...options, driver: type.name } as unknown as OpenSpec;
+  return { ...optionsOfName(type, options), driver: type.name } as unknown as OpenSpec;
 }
 
 /** A URL of a file is its path; any other is its text. */

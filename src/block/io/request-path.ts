@@ -8,8 +8,8 @@ import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp, type RequestKind, type TrackedRequest } from "../../base/ranges.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
-import { Req, type RequestFlags } from "../model/contract.ts";
-import type { BlockNode } from "../model/node.ts";
+import { Req, type RequestFlags, Role } from "../model/contract.ts";
+import type { BlockNode, Child } from "../model/node.ts";
 import { Perm } from "../model/permissions.ts";
 
 /** Throws ENOMEDIUM when the node is closed, and EIO unless 0 <= offset, 0 <= bytes and the end is a legal offset. */
@@ -223,6 +223,15 @@ export async function flush(node: BlockNode): Promise<void> {
   });
 }
 
+/**
+ * Whether anything can have been written through an edge since the last flush: it may be, or it was before its right to was given
+ * back. What is written to a backing file is written by somebody else.
+ */
+function mayHaveWritten({ perm, role, node }: Child): boolean {
+  if (perm & (Perm.write | Perm.writeUnchanged)) return true;
+  return !(role & Role.cow) && node.writeGeneration !== node.flushedGeneration;
+}
+
 async function flushOnce(node: BlockNode): Promise<void> {
   const generation = node.writeGeneration;
   const below = node.primary?.node;
@@ -233,7 +242,7 @@ async function flushOnce(node: BlockNode): Promise<void> {
     await node.driver.flush?.();
   }
   for (const child of [...node.children]) {
-    if (!(child.perm & (Perm.write | Perm.writeUnchanged))) continue;
+    if (!mayHaveWritten(child)) continue;
     if (node.driver.flushes?.(child) ?? true) await flush(child.node);
   }
   node.flushedGeneration = generation;

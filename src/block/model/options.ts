@@ -79,6 +79,25 @@ export function driverOfProtocol({ drivers }: DriverSource, protocol: string): D
   return undefined;
 }
 
+const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** The options that a name gave as text, as the driver's description of them has them: numbers and flags are such. */
+export function optionsOfName(
+  { openOptions = {} }: Pick<DriverType, "openOptions">,
+  options: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const read = (name: string, value: unknown): unknown => {
+    const type = openOptions[`*${name}`] ?? openOptions[name];
+    if (typeof value !== "string") return value;
+    if (type === "bool")
+      return value === "on" || value === "true" || (value !== "off" && value !== "false" && value);
+    const [, digits, unit = ""] = /^(\d{1,15})([KMG]?)$/i.exec(value) ?? [];
+    const isNumber = (type === "int" || type === "size") && digits !== undefined;
+    return isNumber ? Number(digits) * UNITS[unit.toUpperCase()]! : value;
+  };
+  return Object.fromEntries(Object.entries(options).map(([name, value]) => [name, read(name, value)]));
+}
+
 /** Whether a driver is of that name. */
 export function findDriver({ drivers }: DriverSource, name: string): DriverType | undefined {
   for (const type of drivers) if (type.name === name) return type;

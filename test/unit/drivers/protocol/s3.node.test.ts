@@ -387,3 +387,32 @@ describe("convert to and from", () => {
     expect(store.sent).toBeLessThan(1.1 * bytes);
   });
 });
+
+describe("a disk that was opened by its name, or written by a job", () => {
+  it("takes numbers and flags out of its name", async () => {
+    await newDisk("a", MiB);
+    const name = `s3://disks/a?endpoint=${encodeURIComponent(store.endpoint)}&retries=1&readahead=64K&path-style=on`;
+    await using disk = await openNode(name, { engine });
+    expect(disk.length).toBe(MiB);
+    const refused = openNode(`${name}&timeout=soon`, { engine });
+    await expect(refused).rejects.toThrow("timeout");
+  });
+
+  it("is durable after a flush of its handle, though another handle wrote", async () => {
+    await newDisk("b", 2 * MiB);
+    const source = join(folder, "source");
+    writeFileSync(source, contentOf(2 * MiB, 3));
+    const file = { driver: "file", filename: source } as const;
+    await using from = await openNode({ driver: "raw", file }, { engine, readOnly: true });
+    await using to = await openNode({ driver: "raw", file: storage("b") } as never, { engine });
+    const head = (): string => store.objects.get("disks/b")!.etag;
+    const before = head();
+    await convert(from, to, { targetIsZero: true });
+    expect(head()).toBe(before);
+    await to.flush();
+    expect(head()).not.toBe(before);
+    const flushed = head();
+    await to.flush();
+    expect(head()).toBe(flushed);
+  });
+});
