@@ -25,6 +25,9 @@ export interface JobOptions {
   readonly sparseBytes?: number;
   /** Bytes per second at most; 0: no limit. */
   readonly speedBytesPerSecond?: number;
+  /** A raw file is copied in so many parts, or in parts of so many bytes, by as many workers as are free; 1, or 0 bytes: in one. Default: by its length. */
+  readonly shards?: number;
+  readonly shardBytes?: number;
 }
 
 /** A job. */
@@ -55,6 +58,8 @@ const optionTypes: Readonly<Record<keyof JobOptions, "string" | "boolean" | "byt
   compressionLevel: "bytes",
   sparseBytes: "bytes",
   speedBytesPerSecond: "bytes",
+  shards: "bytes",
+  shardBytes: "bytes",
 };
 
 function isObject(value: unknown): value is Record<string, unknown> {

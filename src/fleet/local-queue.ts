@@ -18,6 +18,7 @@ import {
   type Journal,
   type Outcome,
   type RetryPolicy,
+  type ShardCounts,
   type WorkOptions,
 } from "./queue.ts";
 import { Heap } from "./heap.ts";
@@ -35,6 +36,7 @@ interface Entry {
   bytes: number;
   worker: string;
   error: string;
+  shards: ShardCounts | undefined;
   /** While it runs. */
   abort: AbortController | undefined;
   /** Ends its wait for the next attempt. */
@@ -50,7 +52,8 @@ export class LocalQueue implements FleetQueue {
   readonly #ready = new Heap<Entry>((a, b) => b.job.priority - a.job.priority || a.place - b.place);
   readonly #counts: FleetCounts = { queued: 0, running: 0, done: 0, failed: 0 };
   #isDrained = false;
-  #changed: () => void = () => undefined;
+  /** Those who hand out jobs and wait until something has changed. */
+  #waiting: (() => void)[] = [];
 
   constructor(init: { clock: Clock; journal: Journal; retries: RetryPolicy }) {
     this.#clock = init.clock;
@@ -92,6 +95,7 @@ export class LocalQueue implements FleetQueue {
       bytes: before?.bytes ?? 0,
       worker: "",
       error: before?.error ?? "",
+      shards: undefined,
       abort: undefined,
       wait: undefined,
     };
@@ -102,21 +106,32 @@ export class LocalQueue implements FleetQueue {
 
   async work(handler: Handler, { name, atOnce, signal }: WorkOptions): Promise<void> {
     const running = new Set<Promise<void>>();
-    const aborted = new Promise<void>((resolve) =>
-      signal.addEventListener("abort", () => resolve(), { once: true }),
-    );
-    while (!signal.aborted) {
-      while (running.size < atOnce && !this.#isDrained) {
-        const entry = this.#next();
-        if (!entry) break;
-        const run = this.#run(entry, handler, name).finally(() => running.delete(run));
-        running.add(run);
+    const changed = (): void => this.#changed();
+    signal.addEventListener("abort", changed);
+    try {
+      while (!signal.aborted) {
+        while (running.size < atOnce && !this.#isDrained) {
+          const entry = this.#next();
+          if (!entry) break;
+          const run = this.#run(entry, handler, name).finally(() => {
+            running.delete(run);
+            changed();
+          });
+          running.add(run);
+        }
+        if (running.size === 0 && (this.#counts.queued === 0 || this.#isDrained)) return;
+        await new Promise<void>((resolve) => this.#waiting.push(resolve));
       }
-      if (running.size === 0 && (this.#counts.queued === 0 || this.#isDrained)) return;
-      const changed = new Promise<void>((resolve) => (this.#changed = resolve));
-      await Promise.race([changed, aborted, ...running]);
+      await Promise.all(running);
+    } finally {
+      signal.removeEventListener("abort", changed);
     }
-    await Promise.all(running);
+  }
+
+  #changed(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
   }
 
   /** The next that may begin. Those that were cancelled meanwhile are passed over. */
@@ -135,13 +150,15 @@ export class LocalQueue implements FleetQueue {
     const delivery: Delivery = {
       job: entry.job,
       signal: entry.abort.signal,
-      progress: (bytes) => {
+      progress: (bytes, shards) => {
         entry.bytes = Math.max(entry.bytes, bytes);
+        entry.shards = shards;
       },
     };
     const outcome = await handler(delivery);
     if ("bytes" in outcome) entry.bytes = Math.max(entry.bytes, outcome.bytes);
     entry.abort = undefined;
+    entry.shards = undefined;
     this.#ended(entry, outcome);
   }
 
@@ -175,19 +192,25 @@ export class LocalQueue implements FleetQueue {
     this.#journal.write({ id: entry.job.id, spec, state, attempts, bytes, error });
   }
 
+  helpable(): Promise<FleetJob[]> {
+    if (this.#isDrained) return Promise.resolve([]);
+    const entries = [...this.#entries.values()].filter(
+      ({ state, shards }) => state === "running" && (shards?.free ?? 0) > 0,
+    );
+    return Promise.resolve(entries.map(({ job }) => job));
+  }
+
   counts(): Promise<FleetCounts> {
     return Promise.resolve({ ...this.#counts });
   }
 
   rows(): Promise<JobRow[]> {
-    const rows = [...this.#entries.values()].map(({ job, state, attempts, worker, bytes, error }) => ({
-      id: job.id,
-      state,
-      attempts,
-      worker,
-      bytes,
-      lastError: error,
-    }));
+    const rows = [...this.#entries.values()].map(
+      ({ job, state, attempts, worker, bytes, error, shards }) => ({
+        ...{ id: job.id, state, attempts, worker, bytes, lastError: error },
+        ...(shards ? { shards } : {}),
+      }),
+    );
     return Promise.resolve(rows);
   }
 

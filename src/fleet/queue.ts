@@ -11,6 +11,14 @@ export type JobState = "queued" | "running" | "done" | "failed";
 /** How many jobs stand where. */
 export type FleetCounts = Record<JobState, number>;
 
+/** How the shards of a job stand whose disk many workers copy. */
+export interface ShardCounts {
+  readonly total: number;
+  readonly done: number;
+  /** That nobody is at, or nobody who lives. */
+  readonly free: number;
+}
+
 /** What is known of a job. */
 export interface JobRow {
   readonly id: string;
@@ -23,6 +31,8 @@ export interface JobRow {
   readonly bytes: number;
   /** Why the last attempt failed; empty: it did not. */
   readonly lastError: string;
+  /** Absent: its disk is not copied in shards, or is done. */
+  readonly shards?: ShardCounts;
 }
 
 /** How an attempt came out; bytes: what all attempts moved. */
@@ -41,7 +51,7 @@ export interface Delivery {
   /** Aborts when the job is cancelled, with the reason. */
   readonly signal: AbortSignal;
   /** Tells how far it is, bytes; the queue may forget it. */
-  readonly progress: (bytes: number) => void;
+  readonly progress: (bytes: number, shards?: ShardCounts) => void;
 }
 
 /** Carries a job out. It never rejects. */
@@ -90,6 +100,8 @@ export interface FleetQueue {
   submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }>;
   /** Hands jobs to the handler until the signal aborts, or, with no server, nothing is left to do. */
   work(handler: Handler, options: WorkOptions): Promise<void>;
+  /** Jobs that run and have shards that nobody is at: whoever has nothing else to do may help. What is not known is not there. */
+  helpable(): Promise<FleetJob[]>;
   counts(): Promise<FleetCounts>;
   rows(): Promise<JobRow[]>;
   /** Takes jobs out that wait, and ends those that run (they fail, "cancelled"). Undefined: all. Answers how many. */

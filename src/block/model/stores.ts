@@ -98,7 +98,9 @@ export interface StoredDraft {
   readonly file: NodeSpec;
   /** The name of the same. */
   readonly name: string;
-  /** It takes its place, whole. ESTALE where something else did meanwhile, which stays. */
+  /** By which another process finds the same draft. Absent: none can. */
+  readonly token?: string;
+  /** It takes its place, whole; one that has it already is no error. ESTALE where something else did meanwhile, which stays. */
   publish(): Promise<void>;
   discard(): Promise<void>;
 }

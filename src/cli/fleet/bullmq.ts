@@ -10,7 +10,7 @@ import type { Job, Queue, Worker } from "bullmq";
 import { messageOf } from "../../base/errors.ts";
 import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
 import type { Delivery, FleetCounts, FleetQueue, Handler } from "../../fleet/queue.ts";
-import type { JobRow, JobState, QueueOptions, WorkOptions } from "../../fleet/queue.ts";
+import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
 
 /** What a job holds in the queue. */
 export interface Held {
@@ -25,6 +25,7 @@ export type HeldJob = Job<Held>;
 interface Progress {
   readonly worker: string;
   readonly bytes: number;
+  readonly shards?: ShardCounts;
 }
 
 /** The classes of the package, over one backend. */
@@ -48,6 +49,8 @@ const states: Readonly<Record<JobState, readonly string[]>> = {
 };
 
 const BATCH = 200;
+/** Running jobs among which one to help is looked for. */
+const MOST_LOOKED_AT = 1000;
 const ELSEWHERE_MS = 1000;
 const LOOK_MS = 500;
 /** A job may stall as often as workers are killed. */
@@ -79,8 +82,8 @@ function wait(delayMs: number, signal: AbortSignal): Promise<void> {
 
 function progressOf(job: Job<Held>): Progress {
   const progress = job.progress as Partial<Progress> | number;
-  const { worker = "", bytes = 0 } = typeof progress === "object" ? progress : {};
-  return { worker, bytes };
+  const { worker = "", bytes = 0, shards } = typeof progress === "object" ? progress : {};
+  return { worker, bytes, ...(shards ? { shards } : {}) };
 }
 
 /** The queue. */
@@ -215,14 +218,17 @@ export class BullQueue implements FleetQueue {
     const abort = new AbortController();
     active.set(key, abort);
     const before = progressOf(job).bytes;
+    let shards: ShardCounts | undefined;
     const keep = (bytes: number): Promise<void> =>
-      job.updateProgress({ worker: name, bytes: Math.max(before, bytes) }).catch(() => undefined);
+      job
+        .updateProgress({ worker: name, bytes: Math.max(before, bytes), ...(shards ? { shards } : {}) })
+        .catch(() => undefined);
     let moved = 0;
     const delivery: Delivery = {
       job: job.data.job,
       signal: abort.signal,
-      progress: (bytes) => {
-        moved = bytes;
+      progress: (bytes, parts) => {
+        [moved, shards] = [bytes, parts];
       },
     };
     await keep(0);
@@ -230,6 +236,7 @@ export class BullQueue implements FleetQueue {
     try {
       if (job.data.isCancelled) throw new UnrecoverableError("cancelled");
       const outcome = await handler(delivery);
+      shards = undefined;
       if ("bytes" in outcome) await keep(outcome.bytes);
       if (outcome.state === "done") return { bytes: outcome.bytes };
       if (outcome.state === "failed")
@@ -246,6 +253,14 @@ export class BullQueue implements FleetQueue {
     }
   }
 
+  async helpable(): Promise<FleetJob[]> {
+    if (await this.#queue.isPaused()) return [];
+    const jobs = (await this.#queue.getJobs(["active"], 0, MOST_LOOKED_AT)) as Job<Held>[];
+    const isFree = (job: Job<Held> | undefined): boolean =>
+      job?.data?.job !== undefined && !job.data.isCancelled && (progressOf(job).shards?.free ?? 0) > 0;
+    return jobs.filter(isFree).map(({ data }) => data.job);
+  }
+
   async counts(): Promise<FleetCounts> {
     const found = await this.#queue.getJobCounts();
     const sum = (state: JobState): number =>
@@ -257,10 +272,11 @@ export class BullQueue implements FleetQueue {
     const rows: JobRow[] = [];
     for (const [state, jobs] of await this.#all()) {
       for (const job of jobs) {
-        const { worker, bytes } = progressOf(job);
+        const { worker, bytes, shards } = progressOf(job);
         const lastError = state === "done" ? "" : (job.failedReason ?? "");
         const attempts = job.attemptsMade + (state === "running" ? 1 : 0);
-        rows.push({ id: job.data.job.id, state, attempts, worker, bytes, lastError });
+        const told = state === "running" && shards ? { shards } : {};
+        rows.push({ id: job.data.job.id, state, attempts, worker, bytes, lastError, ...told });
       }
     }
     return rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));

@@ -5,46 +5,21 @@
  * given last. Source: behaviour of qemu-img convert and compare 7.2 through the library.
  */
 import { realpathSync, statSync } from "node:fs";
-import type { Engine } from "../../machine/engine.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
 import { type FleetJob, FleetError, specOf } from "../../fleet/jobs.ts";
-import type * as Entry from "../../node.ts";
-import type { Node, OpenSpec } from "../../node.ts";
+import type { CreateImageSpec, Node, OpenSpec } from "../../node.ts";
+import { cutOf } from "./cut.ts";
+import { FileMedium, type Make, StoreMedium } from "./medium.ts";
+import { identityOf, isPath, openNamed } from "./names.ts";
+import { PartsCopy } from "./parts.ts";
 import { type Checkpoint, type Claim, TargetPlace } from "./place.ts";
+import { copyRange, reach, shareOf, STEP_UNIT } from "./steps.ts";
+import { verify } from "./verify.ts";
+import type { CopyContext, CopyResult, Work } from "./work.ts";
 
 const SECTOR = 512;
-const MiB = 2 ** 20;
-/** Data between two checkpoints: what may have to be copied once more; the 128th part of a disk within these. */
-const MOST_STEP = 16 * MiB;
-const LEAST_STEP = MiB;
-/** Steps begin at a multiple of the largest cluster (VHDX's blocks but for the largest). */
-const STEP_UNIT = 2 * MiB;
-/** How far the map is looked at in one go. */
-const MAP_WINDOW = 1024 * MiB;
-const ARENA_BYTES = 24 * MiB;
+const ARENA_BYTES = 24 * 2 ** 20;
 const TOUCH_MS = 1000;
-
-type Library = typeof Entry;
-
-/** What a job is carried out with. */
-export interface CopyContext {
-  readonly signal: AbortSignal;
-  /** How long an owner on another machine is watched, ms. */
-  readonly watchMs: number;
-  /** A generation was taken: whoever sees this thread die may release it. */
-  claimed(target: string, generation: number): void;
-  /** Waits for a place to transfer; resolves when there is one. */
-  mayTransfer(): Promise<void>;
-  /** The place is free for others. */
-  transferred(): void;
-  /** Bytes that all attempts have moved. */
-  progress(bytes: number): void;
-}
-
-/** How it came out: bytes that all attempts moved, as far as the target tells. */
-export interface CopyResult {
-  readonly bytes: number;
-}
 
 /** Carries a job out. Rejects with what failed; FencedError and ElsewhereError where another worker has it. */
 export async function carryOut(job: FleetJob, context: CopyContext): Promise<CopyResult> {
@@ -63,77 +38,6 @@ export async function carryOut(job: FleetJob, context: CopyContext): Promise<Cop
   }
 }
 
-interface Work {
-  readonly library: Library;
-  readonly engine: Engine;
-  readonly job: FleetJob;
-  readonly context: CopyContext;
-}
-
-/** Whether a name is a path of this machine. */
-export function isPath(name: string): boolean {
-  return !/^[a-z][a-z0-9+.-]*:/i.test(name);
-}
-
-/** Opens what a job names: a path, a URL, or json:{…}. Throws FleetError where it is of another format than the job says. */
-async function openNamed({ library, engine }: Work, name: string, format: string | undefined): Promise<Node> {
-  const open = (image: string | OpenSpec): Promise<Node> =>
-    library.openNode(image, { engine, readOnly: true });
-  if (name.startsWith("json:")) return open(JSON.parse(name.slice("json:".length)) as OpenSpec);
-  if (format === undefined) return open(name);
-  if (isPath(name)) return open({ driver: format, file: { driver: "file", filename: name } } as OpenSpec);
-  const node = await open(name);
-  const found = node.chain[0]?.driver;
-  if (found === format) return node;
-  await node.close();
-  throw new FleetError(`'${name}' is not of the format ${format} but ${found}`);
-}
-
-async function verify(work: Work): Promise<CopyResult> {
-  const { library, job, context } = work;
-  const { sourceFormat, targetFormat } = job.options;
-  await context.mayTransfer();
-  await using source = await openNamed(work, job.source, sourceFormat);
-  if (job.target === undefined) return await readAll(work, source);
-  await using target = await openNamed(work, job.target, targetFormat);
-  let bytes = 0;
-  const { signal } = context;
-  const onProgress = (done: number): void => context.progress((bytes = done));
-  const { identical, mismatch, offset = 0 } = await library.compare(source, target, { onProgress, signal });
-  if (!identical) throw new FleetError(`the disks differ: ${mismatch ?? "content"} at offset ${offset}`);
-  return { bytes };
-}
-
-/** Checks an image, where its format can be, and reads what is data. */
-async function readAll({ library, engine, job, context }: Work, source: Node): Promise<CopyResult> {
-  let bytes = 0;
-  for await (const extent of source.map({ signal: context.signal })) {
-    if (!extent.data) continue;
-    const end = extent.offset + extent.bytes;
-    for (let at = extent.offset; at < end; at += MiB) {
-      context.signal.throwIfAborted();
-      const piece = await source.read(at, Math.min(MiB, end - at));
-      context.progress((bytes += piece.length));
-    }
-  }
-  await source.close();
-  const report = await library
-    .check(job.source, { engine, signal: context.signal })
-    .catch((error: unknown) => {
-      if (library.errnoOf(error) === "ENOTSUP") return undefined;
-      throw error;
-    });
-  if (report && (report.corruptions ?? 0) > 0)
-    throw new FleetError(`'${job.source}' is corrupt: ${report.corruptions} errors`);
-  return { bytes };
-}
-
-/** Size and time of change of a file; empty for what is none. */
-function identityOf(name: string): string {
-  const info = isPath(name) ? statSync(name, { throwIfNoEntry: false }) : undefined;
-  return info?.isFile() ? `${info.size} ${info.mtimeMs} ${info.ino}` : "";
-}
-
 /** The file that is to be: through a link, what that leads to. */
 function targetPath(name: string): string {
   const path = name.replace(/^file:(?:\/\/)?/, "");
@@ -143,25 +47,53 @@ function targetPath(name: string): string {
   return info ? realpathSync(path) : path;
 }
 
+/** The format of the image that is made. */
+function formatOf({ kind, options }: FleetJob, source: Node): string {
+  const own = kind === "convert" ? plainFormat : (source.chain[0]?.driver ?? plainFormat);
+  return options.targetFormat ?? own;
+}
+
+/** Makes the empty image in some storage. */
+function makerOf({ library, engine, job }: Work, source: Node): Make {
+  const size = Math.ceil(source.length / SECTOR) * SECTOR;
+  return async (file) => {
+    const made = { ...job.options.create, driver: formatOf(job, source), size, file };
+    await library.createImage(made as unknown as CreateImageSpec, { engine, overwrite: true });
+  };
+}
+
 async function copy(work: Work): Promise<CopyResult> {
+  const { job } = work;
+  const target = job.target ?? "";
+  const isFile = isPath(target) || /^file:/i.test(target);
+  await using source = await openNamed(work, job.source, job.options.sourceFormat);
+  const format = formatOf(job, source);
+  const isPlain = format === plainFormat;
+  const cut = cutOf(job, { length: source.length, target, isFile, isPlain });
+  if (isFile && cut.partBytes >= source.length) return await copyToFile(work, source);
+  const medium = isFile ? new FileMedium(work, targetPath(target)) : await StoreMedium.open(work, target);
+  return await new PartsCopy({ work, source, medium, format, cut, make: makerOf(work, source) }).run();
+}
+
+async function copyToFile(work: Work, source: Node): Promise<CopyResult> {
   const { job, context } = work;
   const place = new TargetPlace(targetPath(job.target ?? ""));
   const spec = specOf(job);
   const done = place.done(spec);
   if (done) return { bytes: done.bytes };
-  // Before anything is made beside the target.
-  const source = await openNamed(work, job.source, job.options.sourceFormat);
-  const claim = await place.claim(spec, identityOf(job.source), context.watchMs);
+  const identity = await identityOf(source);
+  const claim = await place.claim(spec, identity, context.watchMs);
   context.claimed(place.target, claim.generation);
   const alive = setInterval(() => place.touch(claim.generation), TOUCH_MS);
-  const attempt = new Attempt(work, { place, claim, spec, source });
-  let isDone = false;
+  const attempt = new Attempt(work, { place, claim, spec, source, identity });
   try {
     await attempt.run();
-    isDone = true;
+  } catch (error) {
+    if (context.isGivenUp(error)) place.discard(claim.generation);
+    else place.release(claim.generation);
+    throw error;
   } finally {
     clearInterval(alive);
-    if (!isDone) place.release(claim.generation);
   }
   return { bytes: attempt.bytes };
 }
@@ -173,13 +105,16 @@ class Attempt {
   readonly #source: Node;
   #checkpoint: Checkpoint;
 
-  constructor(work: Work, init: { place: TargetPlace; claim: Claim; spec: string; source: Node }) {
+  constructor(
+    work: Work,
+    init: { place: TargetPlace; claim: Claim; spec: string; source: Node; identity: string },
+  ) {
     this.#work = work;
     this.#place = init.place;
     this.#claim = init.claim;
     this.#source = init.source;
     const { resume, before } = init.claim;
-    const source = identityOf(work.job.source);
+    const source = init.identity;
     const { position = 0, whole } = resume ?? {};
     this.#checkpoint = {
       ...{ spec: init.spec, source, position, bytes: before, under: 0 },
@@ -208,12 +143,6 @@ class Attempt {
     this.#place.publish(generation, this.#checkpoint, length);
   }
 
-  get #format(): string {
-    const { kind, options } = this.#work.job;
-    const own = kind === "convert" ? plainFormat : (this.#source.chain[0]?.driver ?? plainFormat);
-    return options.targetFormat ?? own;
-  }
-
   async #transfer(): Promise<void> {
     const target = await this.#openTarget();
     try {
@@ -228,65 +157,34 @@ class Attempt {
     const { library, engine, job } = this.#work;
     const { part, resume } = this.#claim;
     const file = { driver: "file", filename: part } as const;
-    const spec = { driver: this.#format, file, discard: "unmap" } as unknown as OpenSpec;
+    const format = formatOf(job, this.#source);
+    const spec = { driver: format, file, discard: "unmap" } as unknown as OpenSpec;
     if (resume) {
       // What was under way when the other one ended may have left clusters that nobody refers to.
-      const image = { driver: this.#format, file } as OpenSpec;
+      const image = { driver: format, file } as OpenSpec;
       await library.check(image, { engine, repair: "leaks" }).catch(() => undefined);
       const node = await library.openNode(spec, { engine }).catch(() => undefined);
       if (node && node.length >= this.#source.length) return node;
       await node?.close();
       this.#checkpoint = { ...this.#checkpoint, position: 0 };
     }
-    const size = Math.ceil(this.#source.length / SECTOR) * SECTOR;
-    const made = { ...job.options.create, driver: this.#format, size, file };
-    await library.createImage(made as Parameters<Library["createImage"]>[0], { engine, overwrite: true });
+    await makerOf(this.#work, this.#source)(file);
     return library.openNode(spec, { engine });
   }
 
   /** Copies up to the next checkpoint. */
   async #step(target: Node): Promise<void> {
-    const { library, job, context } = this.#work;
-    const { compress, compressionLevel, sparseBytes, speedBytesPerSecond } = job.options;
-    const { position } = this.#checkpoint;
-    const { end, data } = await this.#reach();
+    const { context } = this.#work;
+    const { signal } = context;
+    const { position, bytes } = this.#checkpoint;
+    const { length } = this.#source;
+    const measure = { share: shareOf(length), unit: STEP_UNIT, signal };
+    const { end, data } = await reach(this.#source, { position, limit: length }, measure);
     this.#place.save(this.#claim.generation, { ...this.#checkpoint, under: data });
-    await library.convert(this.#source, target, {
-      offset: position,
-      length: end - position,
-      targetIsZero: true,
-      signal: context.signal,
-      ...(compress === undefined ? {} : { compress }),
-      ...(compressionLevel === undefined ? {} : { compressionLevel }),
-      ...(sparseBytes === undefined ? {} : { sparseBytes }),
-      ...(speedBytesPerSecond === undefined ? {} : { speedBytesPerSecond }),
-    });
-    await target.flush();
-    const { bytes } = this.#checkpoint;
+    const range = { offset: position, length: end - position };
+    await copyRange({ ...this.#work, signal }, { source: this.#source, target }, range);
     this.#checkpoint = { ...this.#checkpoint, position: end, bytes: bytes + data };
     this.#place.save(this.#claim.generation, this.#checkpoint);
     context.progress(this.bytes);
-  }
-
-  /** How far the next step goes: so far that it has its share of data, or to the end. */
-  async #reach(): Promise<{ end: number; data: number }> {
-    const { length } = this.#source;
-    const { position } = this.#checkpoint;
-    const share = Math.min(MOST_STEP, Math.max(LEAST_STEP, Math.floor(length / 128)));
-    let data = 0;
-    for (let from = position; from < length; from += MAP_WINDOW) {
-      const range = { offset: from, length: MAP_WINDOW, signal: this.#work.context.signal };
-      for await (const extent of this.#source.map(range)) {
-        if (!extent.data) continue;
-        const rest = share - data;
-        if (extent.bytes < rest) {
-          data += extent.bytes;
-          continue;
-        }
-        const end = Math.min(length, Math.ceil((extent.offset + rest) / STEP_UNIT) * STEP_UNIT);
-        return { end, data: data + Math.min(extent.bytes, end - extent.offset) };
-      }
-    }
-    return { end: length, data };
   }
 }

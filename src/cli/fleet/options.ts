@@ -7,7 +7,7 @@ import { FleetError, type FleetJob, parseJobs } from "../../fleet/jobs.ts";
 import type { RetryPolicy } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
 import type { FleetFlags } from "../verbs/fleet/flags.ts";
-import { isPath } from "./copy.ts";
+import { isPath } from "./names.ts";
 
 /** A whole number of an option. Throws FleetError. */
 export function countOf(name: string, text: string | undefined, other: number, least = 1): number {

@@ -126,6 +126,8 @@ export class TargetPlace {
   }
 
   #makeFolder(): void {
+    // What a copy in shards has said of this target counts for no other.
+    rmSync(join(this.#folder, "f"), { recursive: true, force: true });
     try {
       mkdirSync(this.#folder);
     } catch (error) {

@@ -11,8 +11,16 @@ export function countsText({ queued, running, done, failed }: FleetCounts): stri
   return `${queued} queued, ${running} running, ${done} done, ${failed} failed`;
 }
 
-function rowText({ id, state, attempts, worker, bytes, lastError }: JobRow): string {
-  const columns = [id, state, String(attempts), worker || "-", String(bytes), lastError || "-"];
+function rowText({ id, state, attempts, worker, bytes, lastError, shards }: JobRow): string {
+  const progress = shards ? ` (${shards.done} of ${shards.total} shards)` : "";
+  const columns = [
+    id,
+    `${state}${progress}`,
+    String(attempts),
+    worker || "-",
+    String(bytes),
+    lastError || "-",
+  ];
   return printable(columns.map((text) => text.replaceAll("\n", " ")).join("\t"));
 }
 

@@ -7,23 +7,27 @@
 import { fileURLToPath } from "node:url";
 import { type MessagePort, Worker, parentPort, workerData } from "node:worker_threads";
 import { type FleetJob, FleetError } from "../../fleet/jobs.ts";
-import { ElsewhereError, FencedError, TargetPlace } from "./place.ts";
-import { type CopyContext, carryOut } from "./copy.ts";
+import { TargetPlace } from "./place.ts";
+import { carryOut } from "./copy.ts";
+import type { CopyContext } from "./work.ts";
+import { isElsewhere } from "./parts.ts";
+import type { ShardCounts } from "../../fleet/queue.ts";
 import { messageOf } from "../../base/errors.ts";
 
 /** What the threads know each other by. */
 const MARK = "blockwright-fleet";
 
 type Down =
-  | { readonly type: "job"; readonly job: FleetJob; readonly watchMs: number }
+  | { readonly type: "job"; readonly job: FleetJob; readonly watchMs: number; readonly isHelper: boolean }
   | { readonly type: "go" }
-  | { readonly type: "abort" };
+  /** `isCancelled`: nobody goes on with the job. */
+  | { readonly type: "abort"; readonly isCancelled: boolean };
 
 type Up =
   | { readonly type: "claimed"; readonly target: string; readonly generation: number }
   | { readonly type: "may-transfer" }
   | { readonly type: "transferred" }
-  | { readonly type: "progress"; readonly bytes: number }
+  | { readonly type: "progress"; readonly bytes: number; readonly shards?: ShardCounts | undefined }
   | ThreadResult;
 
 /** What a job has at its target. */
@@ -67,20 +71,30 @@ export function serveThread(): boolean {
   if (!port || workerData !== MARK) return false;
   let abort = new AbortController();
   let go: () => void = () => undefined;
+  let isCancelled = false;
   port.on("message", (message: Down) => {
     if (message.type === "go") go();
-    else if (message.type === "abort") abort.abort(new Error("cancelled"));
-    else {
+    else if (message.type === "abort") {
+      isCancelled = message.isCancelled;
+      abort.abort(new Error("cancelled"));
+    } else {
+      isCancelled = false;
       abort = new AbortController();
       const { signal } = abort;
       const mayTransfer = (): Promise<void> =>
         new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason as Error);
-          signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-          go = resolve;
+          const giveUp = (): void => reject(signal.reason as Error);
+          signal.addEventListener("abort", giveUp, { once: true });
+          go = () => {
+            signal.removeEventListener("abort", giveUp);
+            resolve();
+          };
           port.postMessage({ type: "may-transfer" } satisfies Up);
         });
-      void runJob(port, message, { signal, mayTransfer });
+      const isGivenUp = (error: unknown): boolean =>
+        !message.isHelper && !isElsewhere(error) && (signal.aborted ? isCancelled : isFinal(error));
+      void runJob(port, message, { signal, mayTransfer, isGivenUp });
     }
   });
   return true;
@@ -88,26 +102,25 @@ export function serveThread(): boolean {
 
 async function runJob(
   port: MessagePort,
-  { job, watchMs }: { job: FleetJob; watchMs: number },
-  { signal, mayTransfer }: Pick<CopyContext, "signal" | "mayTransfer">,
+  { job, watchMs, isHelper }: Extract<Down, { type: "job" }>,
+  calls: Pick<CopyContext, "signal" | "mayTransfer" | "isGivenUp">,
 ): Promise<void> {
   const tell = (message: Up): void => port.postMessage(message);
   let bytes = 0;
   const context: CopyContext = {
-    signal,
+    ...calls,
     watchMs,
-    mayTransfer,
+    isHelper,
     claimed: (target, generation) => tell({ type: "claimed", target, generation }),
     transferred: () => tell({ type: "transferred" }),
-    progress: (moved) => tell({ type: "progress", bytes: (bytes = moved) }),
+    progress: (moved, shards) => tell({ type: "progress", bytes: (bytes = moved), shards }),
   };
   const ended = { type: "result", error: "", isFinal: false } as const;
   try {
     const result = await carryOut(job, context);
     tell({ ...ended, state: "done", bytes: result.bytes });
   } catch (error) {
-    const isElsewhere = error instanceof FencedError || error instanceof ElsewhereError;
-    const state = isElsewhere ? "elsewhere" : "failed";
+    const state = isElsewhere(error) ? "elsewhere" : "failed";
     tell({ ...ended, state, bytes, error: messageOf(error), isFinal: isFinal(error) });
   }
 }
@@ -116,9 +129,12 @@ async function runJob(
 export interface ThreadCalls {
   readonly signal: AbortSignal;
   readonly watchMs: number;
+  readonly isHelper: boolean;
+  /** Whether the signal means that nobody goes on with the job. */
+  isCancelled(): boolean;
   /** Resolves with what gives the place back. */
   takePlace(signal: AbortSignal): Promise<() => void>;
-  progress(bytes: number): void;
+  progress(bytes: number, shards?: ShardCounts): void;
 }
 
 /** A thread of the process. */
@@ -126,19 +142,19 @@ export class EngineThread {
   #worker: Worker | undefined;
 
   /** Carries a job out. Never rejects. One at a time. */
-  run(job: FleetJob, calls: ThreadCalls): Promise<ThreadResult & { claim?: Claimed }> {
+  run(job: FleetJob, calls: ThreadCalls): Promise<ThreadResult> {
     const worker = (this.#worker ??= this.#start());
     const send = (message: Down): void => worker.postMessage(message);
     let claim: Claimed | undefined;
     let bytes = 0;
     let giveBack: () => void = () => undefined;
     return new Promise((resolve) => {
-      const abort = (): void => send({ type: "abort" });
+      const abort = (): void => send({ type: "abort", isCancelled: calls.isCancelled() });
       const end = (result: ThreadResult): void => {
         calls.signal.removeEventListener("abort", abort);
         worker.off("error", died).off("exit", exited).off("message", take);
         giveBack();
-        resolve({ ...result, ...(claim ? { claim } : {}) });
+        resolve(result);
       };
       const died = (error: unknown): void => {
         this.#worker = undefined;
@@ -150,7 +166,7 @@ export class EngineThread {
       const take = (message: Up): void => {
         if (message.type === "result") return end(message);
         if (message.type === "claimed") claim = message;
-        else if (message.type === "progress") calls.progress((bytes = message.bytes));
+        else if (message.type === "progress") calls.progress((bytes = message.bytes), message.shards);
         else if (message.type === "transferred") giveBack();
         else
           void calls.takePlace(calls.signal).then(
@@ -163,7 +179,7 @@ export class EngineThread {
       };
       worker.on("error", died).on("exit", exited).on("message", take);
       calls.signal.addEventListener("abort", abort, { once: true });
-      send({ type: "job", job, watchMs: calls.watchMs });
+      send({ type: "job", job, watchMs: calls.watchMs, isHelper: calls.isHelper });
       if (calls.signal.aborted) abort();
     });
   }

@@ -6,9 +6,13 @@ import { dirname } from "node:path";
 import type { FleetJob } from "../../fleet/jobs.ts";
 import type { Delivery, FleetQueue, Outcome } from "../../fleet/queue.ts";
 import { type TransferKeys, type TransferLimits, TransferSlots } from "../../fleet/slots.ts";
-import { isPath } from "./copy.ts";
-import { TargetPlace } from "./place.ts";
-import { EngineThread } from "./thread.ts";
+import { isPath } from "./names.ts";
+import { EngineThread, type ThreadCalls, type ThreadResult } from "./thread.ts";
+
+/** How often whoever has room looks for something to help with. */
+const HELP_MS = 500;
+/** How long a job is left alone whose shards failed here. */
+const LEAVE_MS = 5000;
 
 /** How a worker works. */
 export interface WorkerOptions {
@@ -41,43 +45,115 @@ export function workerName(): string {
 
 /** Works until the queue says that nothing is left, or the signal aborts. */
 export async function work(options: WorkerOptions): Promise<void> {
-  const { queue, atOnce, limits, signal, note } = options;
-  const slots = new TransferSlots(limits);
-  const idle: EngineThread[] = [];
-  const threads = new Set<EngineThread>();
-  const handle = async (delivery: Delivery): Promise<Outcome> => {
-    const thread = idle.pop() ?? new EngineThread();
-    threads.add(thread);
-    try {
-      return await carry(thread, delivery, { slots, ...options });
-    } finally {
-      idle.push(thread);
-    }
-  };
+  const { queue, atOnce, signal, note } = options;
+  const desk = new Desk(options);
+  const looking = setInterval(() => void desk.help(), HELP_MS);
   try {
-    await queue.work(handle, { name: workerName(), atOnce, signal, note });
+    await queue.work((delivery) => desk.handle(delivery), { name: workerName(), atOnce, signal, note });
   } finally {
-    for (const thread of threads) await thread.close();
+    clearInterval(looking);
+    await desk.close();
   }
 }
 
-async function carry(
-  thread: EngineThread,
-  { job, signal, progress }: Delivery,
-  options: WorkerOptions & { slots: TransferSlots },
-): Promise<Outcome> {
-  const result = await thread.run(job, {
-    signal: AbortSignal.any([signal, options.signal]),
-    watchMs: options.watchMs,
-    takePlace: (given) => options.slots.take(keysOf(job), given),
-    progress,
-  });
-  const { state, bytes, error, isFinal, claim } = result;
-  if (state === "done") return { state, bytes };
-  // Nobody goes on with it.
-  if (claim && state === "failed" && (signal.aborted || isFinal))
-    new TargetPlace(claim.target).discard(claim.generation);
-  if (signal.aborted) return { state: "failed", bytes, error: "cancelled", isFinal: true };
-  if (options.signal.aborted) return { state: "given-back", bytes };
-  return state === "elsewhere" ? { state } : { state, bytes, error, isFinal };
+/** What a worker has in hand: its jobs, and, where there is room beside them, shards of others' jobs. */
+class Desk {
+  readonly #options: WorkerOptions;
+  readonly #slots: TransferSlots;
+  readonly #idle: EngineThread[] = [];
+  readonly #threads = new Set<EngineThread>();
+  /** Helpers, and how each is told to make room. */
+  readonly #helpers = new Map<Promise<unknown>, AbortController>();
+  /** Jobs that could not be helped with, until when. */
+  readonly #left = new Map<string, number>();
+  #jobs = 0;
+  #isLooking = false;
+  #isClosed = false;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.#slots = new TransferSlots(options.limits);
+  }
+
+  /** Carries out a job of the queue. */
+  async handle({ job, signal, progress }: Delivery): Promise<Outcome> {
+    this.#jobs += 1;
+    try {
+      await this.#makeRoom();
+      const given = AbortSignal.any([signal, this.#options.signal]);
+      const result = await this.#run(job, {
+        ...{ signal: given, isHelper: false, progress },
+        isCancelled: () => signal.aborted,
+      });
+      const { state, bytes, error, isFinal } = result;
+      if (state === "done") return { state, bytes };
+      if (signal.aborted) return { state: "failed", bytes, error: "cancelled", isFinal: true };
+      if (this.#options.signal.aborted) return { state: "given-back", bytes };
+      return state === "elsewhere" ? { state } : { state, bytes, error, isFinal };
+    } finally {
+      this.#jobs -= 1;
+    }
+  }
+
+  /** Jobs come before helping. */
+  async #makeRoom(): Promise<void> {
+    while (this.#helpers.size > 0 && this.#jobs + this.#helpers.size > this.#options.atOnce) {
+      const [helper, abort] = [...this.#helpers].at(-1)!;
+      abort.abort(new Error("a job has come"));
+      await helper;
+    }
+  }
+
+  async #run(
+    job: FleetJob,
+    calls: Pick<ThreadCalls, "signal" | "isHelper" | "isCancelled" | "progress">,
+  ): Promise<ThreadResult> {
+    const thread = this.#idle.pop() ?? new EngineThread();
+    this.#threads.add(thread);
+    try {
+      return await thread.run(job, {
+        ...calls,
+        watchMs: this.#options.watchMs,
+        takePlace: (given) => this.#slots.take(keysOf(job), given),
+      });
+    } finally {
+      this.#idle.push(thread);
+    }
+  }
+
+  /** Looks for shards that nobody is at, if there is room. What the queue does not answer is asked again. */
+  async help(): Promise<void> {
+    const hasRoom = (): boolean => !this.#isClosed && this.#jobs + this.#helpers.size < this.#options.atOnce;
+    if (this.#isLooking || !hasRoom()) return;
+    this.#isLooking = true;
+    try {
+      const now = performance.now();
+      const jobs = await this.#options.queue.helpable();
+      for (const job of jobs) if (hasRoom() && now >= (this.#left.get(job.id) ?? 0)) this.#begin(job);
+    } catch {
+      // The queue says so to whoever asks it for jobs.
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  #begin(job: FleetJob): void {
+    const abort = new AbortController();
+    const signal = AbortSignal.any([abort.signal, this.#options.signal]);
+    const calls = { signal, isHelper: true, isCancelled: () => false, progress: () => undefined };
+    const helper = this.#run(job, calls).then(({ state, error }) => {
+      this.#helpers.delete(helper);
+      if (state !== "failed" || signal.aborted) return;
+      this.#left.set(job.id, performance.now() + LEAVE_MS);
+      this.#options.note(`a shard of job '${job.id}': ${error}`);
+    });
+    this.#helpers.set(helper, abort);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const abort of this.#helpers.values()) abort.abort(new Error("the worker ends"));
+    await Promise.all(this.#helpers.keys());
+    for (const thread of this.#threads) await thread.close();
+  }
 }

@@ -36,6 +36,7 @@ export interface Row {
   worker: string;
   bytes: number;
   lastError: string;
+  shards?: { total: number; done: number; free: number };
 }
 
 /** Counts, with `--jobs` the rows too. */

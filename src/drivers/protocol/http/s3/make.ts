@@ -11,7 +11,7 @@ import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
 import type { StoredDraft } from "../../../../block/model/stores.ts";
 import { type Condition, Store } from "./client.ts";
 import { deleteObject, listKeys, statObject } from "./objects.ts";
-import { atOnce, publishDisk, publishObject } from "./publish.ts";
+import { atOnce, isPublished, publishDisk, publishObject } from "./publish.ts";
 import { isHeadType, partPlace } from "./format.ts";
 import { putHead, randomName } from "./heads.ts";
 import { type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
@@ -80,8 +80,21 @@ async function newHead(
   await putHead(store, options.place, { head, condition });
 }
 
-/** Begins what takes the place of an object, or becomes it. */
-export async function draftOf(graph: GraphView, file: NodeSpec): Promise<StoredDraft> {
+/** What a draft is known by: its key, and what was at its place when it was begun (null: nothing, "": something without an ETag). */
+interface Token {
+  readonly key: string;
+  readonly before: string | null;
+}
+
+async function newToken(graph: GraphView, file: NodeSpec, { place }: S3Options): Promise<Token> {
+  const before = await withStore(graph, file, (store) => statObject(store, place));
+  // Stores differ in how they read the name of what they are to copy: a draft's has letters that all of them read alike.
+  const key = `${place.key.replaceAll(/[^\w./-]/g, "_")}.blockwright/draft-${randomName(graph.host)}`;
+  return { key, before: before ? (before.etag ?? "") : null };
+}
+
+/** Begins what takes the place of an object, or becomes it; or goes on with the draft of a token. */
+export async function draftOf(graph: GraphView, file: NodeSpec, known?: string): Promise<StoredDraft> {
   const options = s3Options(file, graph);
   if (options.form === "object" && (options.chunkBytes ?? PART_BYTES) < LEAST_PART_BYTES)
     throw blockError(
@@ -90,10 +103,8 @@ export async function draftOf(graph: GraphView, file: NodeSpec): Promise<StoredD
       "Parameter 'chunk-size' is at least 8 MiB for what becomes one object",
     );
   const { place } = options;
-  const before = await withStore(graph, file, (store) => statObject(store, place));
-  // Stores differ in how they read the name of what they are to copy: a draft's has letters that all of them read alike.
-  const key = `${place.key.replaceAll(/[^\w./-]/g, "_")}.blockwright/draft-${randomName(graph.host)}`;
-  const draft = { bucket: place.bucket, key };
+  const token = known === undefined ? await newToken(graph, file, options) : (JSON.parse(known) as Token);
+  const draft = { bucket: place.bucket, key: token.key };
   const { bucket: _bucket, key: _key, ...others } = file;
   const isObject = options.form === "object";
   const chunkBytes = options.chunkBytes ?? (isObject ? PART_BYTES : CHUNK_BYTES);
@@ -102,11 +113,12 @@ export async function draftOf(graph: GraphView, file: NodeSpec): Promise<StoredD
   return {
     file: spec,
     name: plainS3Name(named) ?? "",
+    token: JSON.stringify(token),
     publish: () =>
       withStore(graph, file, async (store) => {
-        const condition = conditionOf(before);
+        const condition = conditionOf(token.before === null ? undefined : { etag: token.before || null });
         const made = { store, place, draft, condition, graph };
-        await (isObject ? publishObject(made) : publishDisk(made));
+        if (!(await isPublished(made))) await (isObject ? publishObject(made) : publishDisk(made));
         await removeAll(store, draft).catch(() => undefined);
       }),
     discard: () => withStore(graph, file, (store) => removeAll(store, draft)),

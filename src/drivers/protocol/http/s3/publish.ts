@@ -6,7 +6,7 @@ import { settleAll } from "../../../../base/signals.ts";
 import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import { type Condition, conditionHeaders, type Store } from "./client.ts";
-import { partPlace } from "./format.ts";
+import { isHeadType, partPlace } from "./format.ts";
 import { putHead, readHead } from "./heads.ts";
 import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
@@ -73,6 +73,25 @@ async function copied(
     const [etag] = elements(xml, "ETag");
     if (etag !== undefined) return etag;
     throw storeError({ what: urlOf(to), status: 503, code: elements(xml, "Code")[0] ?? "" });
+  });
+}
+
+/** Whether the draft has its place already: the object says of which draft it is, a disk has the draft's head. */
+export async function isPublished({ store, place, draft }: Publishing): Promise<boolean> {
+  const there = await statObject(store, place);
+  if (!there || !isHeadType(there.type)) return there?.draft === encodedKey(draft.key);
+  const [disk, own] = [await readHead(store, place), await ifThere(readHead(store, draft))];
+  return (
+    disk !== undefined &&
+    disk.head.writer === own?.head.writer &&
+    disk.head.generation === own.head.generation
+  );
+}
+
+function ifThere<T>(answer: Promise<T>): Promise<T | undefined> {
+  return answer.catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
   });
 }
 

@@ -1,0 +1,241 @@
+/**
+ * A copy in parts: each is a range of the disk that one worker at a time writes into what all of them fill, and whoever finds all parts
+ * done gives it the target's name. A disk of a store is copied so in one part, a large raw one in many, by as many workers as there are.
+ *
+ * Invariants: whatever the queue does, a part is written by whoever holds its fence; what is told of a checkpoint was flushed before; the
+ * target's name is given last, by one.
+ */
+import { setTimeout } from "node:timers/promises";
+import { specOf } from "../../fleet/jobs.ts";
+import type { ShardCounts } from "../../fleet/queue.ts";
+import type { Node, OpenSpec } from "../../node.ts";
+import { type ActivePlan, Fence, type PartCheckpoint, type PartState, type Taken } from "./fence.ts";
+import type { Make, Medium } from "./medium.ts";
+import { identityOf } from "./names.ts";
+import { ElsewhereError, FencedError } from "./place.ts";
+import { copyRange, type Cut, reach } from "./steps.ts";
+import type { CopyContext, CopyResult, Work } from "./work.ts";
+
+const LOOK_MS = 500;
+const MOST_BEAT_MS = 5000;
+
+/** What is copied, and into what. */
+export interface PartsInit {
+  readonly work: Work;
+  readonly source: Node;
+  readonly medium: Medium;
+  readonly format: string;
+  readonly cut: Cut;
+  readonly make: Make;
+}
+
+/** The copy. */
+export class PartsCopy {
+  readonly #init: PartsInit;
+  readonly #context: CopyContext;
+  readonly #fence: Fence;
+  readonly #count: number;
+  #toldMs = -Infinity;
+
+  constructor(init: PartsInit) {
+    this.#init = init;
+    this.#context = init.work.context;
+    this.#fence = new Fence(init.medium.objects, this.#context.watchMs);
+    this.#count = Math.max(1, Math.ceil(init.source.length / init.cut.partBytes));
+  }
+
+  /** Copies what nobody else does, until all is done. Throws ElsewhereError where another one has all that is left to do. */
+  async run(): Promise<CopyResult> {
+    const { work, medium } = this.#init;
+    const spec = specOf(work.job);
+    const done = await this.#fence.done();
+    if (done?.spec === spec && (await medium.exists())) return { bytes: done.bytes };
+    const plan = await this.#plan(spec);
+    try {
+      const bytes = await this.#carry(plan);
+      return { bytes };
+    } catch (error) {
+      if (this.#context.signal.aborted) {
+        if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
+        throw error;
+      }
+      const ended = await this.#fence.done();
+      if (ended?.plan === plan.number) return { bytes: ended.bytes };
+      // Where the plan has ended meanwhile its storage is gone, and what failed tells only that.
+      if (!isElsewhere(error)) await this.#refuseOld(plan);
+      if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
+      throw error;
+    }
+  }
+
+  async #giveUp(plan: ActivePlan): Promise<void> {
+    const { medium } = this.#init;
+    const number = await this.#fence.replace(plan, undefined).catch(() => undefined);
+    if (number !== undefined) await medium.discard(plan.token).catch(() => undefined);
+  }
+
+  /** The plan in force for this job and this source, or a new one. */
+  async #plan(spec: string): Promise<ActivePlan> {
+    const { source, medium, cut, make } = this.#init;
+    const what = { spec, source: await identityOf(source), length: source.length, partBytes: cut.partBytes };
+    for (;;) {
+      this.#context.signal.throwIfAborted();
+      const plan = await this.#fence.plan();
+      const isSame = plan?.spec === what.spec && plan.source === what.source && plan.length === what.length;
+      if (plan && isSame && plan.partBytes === what.partBytes) return plan;
+      if (this.#context.isHelper) throw new ElsewhereError();
+      if (plan && (await this.#isHeld(plan))) continue;
+      const token = await medium.begin(make);
+      const number = await this.#fence.replace(plan, { ...what, token });
+      if (number !== undefined) {
+        if (plan) await medium.discard(plan.token);
+        return { ...what, token, number };
+      }
+      await medium.discard(token);
+    }
+  }
+
+  /** Whether somebody may be at another plan; he is watched for a while. Throws ElsewhereError where he is. */
+  async #isHeld(plan: ActivePlan): Promise<boolean> {
+    const states = await this.#fence.states(plan, Math.ceil(plan.length / plan.partBytes) + 1);
+    if (states.some(({ is }) => is === "held")) throw new ElsewhereError();
+    if (!states.some(({ is }) => is === "watched")) return false;
+    await setTimeout(LOOK_MS, undefined, { signal: this.#context.signal });
+    return true;
+  }
+
+  /** Works on the plan until it is done; answers what all have moved, bytes. */
+  async #carry(plan: ActivePlan): Promise<number> {
+    for (;;) {
+      this.#context.signal.throwIfAborted();
+      const states = await this.#fence.states(plan, this.#count + 1);
+      await this.#tell(plan, states);
+      const parts = states.slice(0, this.#count);
+      const isCopied = parts.every(({ is }) => is === "done");
+      const next = isCopied ? this.#count : parts.findIndex(({ is }) => is === "free");
+      const state = states[next];
+      const taken =
+        state?.is === "free" ? await this.#fence.take(plan, next, state.last) : await this.#wait(states);
+      if (!taken) await this.#refuseOld(plan);
+      else if (isCopied) return this.#publish(plan, taken);
+      else await this.#copyPart(plan, taken);
+    }
+  }
+
+  /** Nothing is free. */
+  async #wait(states: readonly PartState[]): Promise<undefined> {
+    const isWatched = states.some(({ is }) => is === "watched");
+    if (this.#context.isHelper || (this.#count === 1 && !isWatched)) throw new ElsewhereError();
+    await setTimeout(LOOK_MS, undefined, { signal: this.#context.signal });
+  }
+
+  /** Throws ElsewhereError once the plan is not in force any more: it is done, or another one is. */
+  async #refuseOld(plan: ActivePlan): Promise<void> {
+    if ((await this.#fence.plan())?.number !== plan.number) throw new ElsewhereError();
+  }
+
+  async #tell(plan: ActivePlan, states: readonly PartState[]): Promise<void> {
+    if (this.#context.isHelper || performance.now() - this.#toldMs < LOOK_MS) return;
+    const parts = states.slice(0, this.#count);
+    const count = (wanted: PartState["is"]): number => parts.filter(({ is }) => is === wanted).length;
+    const shards: ShardCounts = { total: this.#count, done: count("done"), free: count("free") };
+    this.#context.progress(
+      await this.#fence.bytesOf(plan, this.#count),
+      this.#count === 1 ? undefined : shards,
+    );
+    this.#toldMs = performance.now();
+  }
+
+  /** Has signs of life given while something is done with what was taken. */
+  async #alive<T>(plan: ActivePlan, taken: Taken, body: () => Promise<T>): Promise<T> {
+    const everyMs = Math.min(MOST_BEAT_MS, Math.max(LOOK_MS / 2, this.#context.watchMs / 4));
+    const timer = setInterval(() => void this.#fence.beat(plan, taken), everyMs);
+    let isDone = false;
+    try {
+      const result = await body();
+      isDone = true;
+      return result;
+    } finally {
+      clearInterval(timer);
+      if (!isDone) await this.#fence.release(plan, taken).catch(() => undefined);
+    }
+  }
+
+  async #copyPart(plan: ActivePlan, taken: Taken): Promise<void> {
+    await this.#context.mayTransfer();
+    try {
+      await this.#alive(plan, taken, async () => {
+        const bytes = await this.#fill(plan, taken);
+        await this.#fence.release(plan, taken, { bytes });
+      });
+    } finally {
+      this.#context.transferred();
+    }
+  }
+
+  /** Copies a part from its checkpoint on; answers what all attempts at it have moved. */
+  async #fill(plan: ActivePlan, taken: Taken): Promise<number> {
+    const { work, source, format, cut, medium } = this.#init;
+    const { signal } = this.#context;
+    const start = taken.part * plan.partBytes;
+    const limit = Math.min(plan.length, start + plan.partBytes);
+    let position = Math.max(start, taken.checkpoint?.position ?? 0);
+    let bytes = taken.checkpoint ? taken.checkpoint.bytes + taken.checkpoint.under : 0;
+    const file = await medium.storage(plan.token);
+    const spec = { driver: format, file, discard: "unmap" } as unknown as OpenSpec;
+    const target = await work.library.openNode(spec, { engine: work.engine });
+    try {
+      let isFirst = true;
+      while (position < limit || isFirst) {
+        isFirst = false;
+        const { end, data } = await reach(source, { position, limit }, { ...cut.measure, signal });
+        await this.#save(plan, taken, { position, bytes, under: data });
+        if (end > position)
+          await copyRange(
+            { ...work, signal },
+            { source, target },
+            { offset: position, length: end - position },
+          );
+        [position, bytes] = [end, bytes + data];
+        if (this.#count === 1) this.#context.progress(bytes);
+        else await this.#look(plan);
+      }
+      await target.flush();
+    } finally {
+      await target.close();
+    }
+    return bytes;
+  }
+
+  #save(plan: ActivePlan, taken: Taken, checkpoint: PartCheckpoint): Promise<void> {
+    return this.#fence.save(plan, taken, checkpoint);
+  }
+
+  /** Tells how all of it stands, in the middle of a part. */
+  async #look(plan: ActivePlan): Promise<void> {
+    if (this.#context.isHelper || performance.now() - this.#toldMs < 2 * LOOK_MS) return;
+    await this.#tell(plan, await this.#fence.states(plan, this.#count));
+  }
+
+  async #publish(plan: ActivePlan, taken: Taken): Promise<number> {
+    return this.#alive(plan, taken, async () => {
+      const bytes = await this.#fence.bytesOf(plan, this.#count);
+      await this.#fence.check(plan, taken);
+      const isQuiet = await this.#fence.haveAllEnded(plan, this.#count);
+      try {
+        await this.#init.medium.publish(plan.token, isQuiet);
+      } catch (error) {
+        // What was at the place has changed since the plan was made: the next attempt makes another.
+        if (this.#init.work.library.errnoOf(error) === "ESTALE") await this.#giveUp(plan);
+        throw error;
+      }
+      await this.#fence.finish(plan, taken, bytes);
+      return bytes;
+    });
+  }
+}
+
+/** Whether an error says that another worker has the job. */
+export function isElsewhere(error: unknown): boolean {
+  return error instanceof FencedError || error instanceof ElsewhereError;
+}

@@ -1,0 +1,96 @@
+// A disk of 1 TiB that is copied in shards: by the workers of one process, and over Redis by workers of which one is killed and one comes
+// later. What is copied is held against qemu-img.
+import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { contentOf } from "../support/content.ts";
+import { must } from "../support/tools.ts";
+import { FleetFolder, killed, type Status, until } from "./support/fleet.ts";
+
+const MiB = 2 ** 20;
+const TiB = 2 ** 40;
+let folder: FleetFolder;
+
+beforeEach(() => {
+  folder = new FleetFolder();
+});
+
+afterEach(async () => {
+  await folder[Symbol.asyncDispose]();
+});
+
+/** A sparse image with a piece of data in the middle of each of so many equal parts. */
+function sparse(
+  name: string,
+  { bytes, pieces, piece }: Record<"bytes" | "pieces" | "piece", number>,
+): string {
+  const path = folder.in(name);
+  const fd = openSync(path, "w");
+  ftruncateSync(fd, bytes);
+  for (let i = 0; i < pieces; i++) {
+    const at = Math.floor(((bytes / pieces) * (i + 0.5)) / 4096) * 4096;
+    writeSync(fd, contentOf(piece, i + 1), 0, piece, at);
+  }
+  closeSync(fd);
+  return path;
+}
+
+/** What is left beside the target of how it came to be: the word that it is done, and no more. */
+function leftovers(target: string): string[] {
+  const words = readdirSync(folder.in(`.${target}.fleet`), { recursive: true }).map(String);
+  return [...folder.leftovers(), ...words.filter((name) => !["f", "f/done", "tmp"].includes(name))];
+}
+
+describe("a disk in shards", () => {
+  it("is copied by all workers of a process, whole, once", async () => {
+    const source = sparse("a.raw", { bytes: 64 * MiB + 512, pieces: 8, piece: 2 * MiB });
+    const options = { sourceFormat: "raw", targetFormat: "raw", shards: 5 };
+    const list = folder.list([
+      { id: "a", kind: "mirror", source, target: folder.in("b.raw"), options },
+      {
+        id: "q",
+        kind: "convert",
+        source,
+        target: folder.in("q"),
+        options: { ...options, targetFormat: "qcow2" },
+      },
+      { id: "s", kind: "convert", source, target: folder.in("s"), options: { ...options, shardBytes: MiB } },
+    ]);
+    const { stdout, status } = await folder.fleet("run", list, "--workers", "3", "--json", "--jobs");
+    const said = JSON.parse(stdout) as Status;
+    expect(said.jobs[0]).toMatchObject({ state: "done", bytes: 16 * MiB, lastError: "" });
+    expect(said.jobs[1]?.lastError).toContain("only a raw file is written in shards");
+    expect(said.jobs[2]?.lastError).toContain("'shards' and 'shardBytes' can't be used together");
+    expect(status).toBe(1);
+    await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, folder.in("b.raw"));
+    expect(leftovers("b.raw")).toEqual([]);
+    expect(existsSync(folder.in("q"))).toBe(false);
+  });
+
+  it("of 1 TiB is copied by workers over a queue, of which one is killed and one comes later", async () => {
+    const pieces = 48;
+    const source = sparse("a.raw", { bytes: TiB, pieces, piece: 2 * MiB });
+    const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 6 * MiB };
+    const list = folder.list([{ id: "big", kind: "convert", source, target: folder.in("b.raw"), options }]);
+    const { url } = await folder.redis();
+    const worker = () => folder.start("worker", "--queue", url, "--lease", "1000", "--workers", "1");
+    const workers = [1, 2, 3, 4].map(worker);
+    await folder.fleet("submit", list, "--queue", url);
+    const status = async (): Promise<Status> =>
+      JSON.parse((await folder.fleet("status", "--queue", url, "--json", "--jobs")).stdout) as Status;
+    // Whoever has the job is killed too, if it is him.
+    await until("some shards are done", async () => ((await status()).jobs[0]?.shards?.done ?? 0) >= 4);
+    expect((await status()).jobs[0]?.shards?.total).toBe(64);
+    await killed(workers[0]!);
+    worker();
+    await until("it is done", async () => (await status()).done === 1);
+    const { jobs, ...counts } = await status();
+    expect(counts).toEqual({ queued: 0, running: 0, done: 1, failed: 0 });
+    expect(jobs[0]?.lastError).toBe("");
+    // What the killed one was at is copied once more.
+    expect(jobs[0]?.bytes).toBeGreaterThanOrEqual(pieces * 2 * MiB);
+    expect(jobs[0]?.bytes).toBeLessThanOrEqual(1.1 * pieces * 2 * MiB);
+    expect(statSync(folder.in("b.raw")).size).toBe(TiB);
+    await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, folder.in("b.raw"));
+    expect(leftovers("b.raw")).toEqual([]);
+  });
+});

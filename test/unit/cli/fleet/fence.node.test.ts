@@ -1,0 +1,122 @@
+// The fence of a target whose parts several workers write, in a directory and in an object store: who may write which, who must stop,
+// what the next one goes on from.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { ObjectPlace } from "../../../../src/base/objects.ts";
+import { type ActivePlan, Fence, type Plan, type Taken } from "../../../../src/cli/fleet/fence.ts";
+import { FencedError } from "../../../../src/cli/fleet/place.ts";
+import { s3 } from "../../../../src/drivers/protocol/http/s3/index.ts";
+import { createEngine, type Engine } from "../../../../src/node.ts";
+import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
+import { TestStore } from "../../../support/s3-store.ts";
+
+let folder: string;
+let store: TestStore;
+let engine: Engine;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "bw-fence-"));
+  store = await TestStore.start();
+  engine = createEngine();
+  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "ID", AWS_SECRET_ACCESS_KEY: "key" });
+});
+
+afterEach(async () => {
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+    Reflect.deleteProperty(process.env, name);
+  await engine.close();
+  await store.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const inBucket = (): Promise<ObjectPlace> => {
+  const file = { driver: "s3", url: "s3://disks/a.fleet", endpoint: store.endpoint, retries: 1 };
+  return s3.store!.objects!(engine.graph, file);
+};
+const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "a")));
+
+const plan: Plan = { spec: "job", source: "id", length: 300, partBytes: 100, token: "t" };
+
+async function begun(fence: Fence, before?: ActivePlan): Promise<ActivePlan> {
+  return { ...plan, number: (await fence.replace(before, plan))! };
+}
+
+async function taken(fence: Fence, active: ActivePlan, part: number, last = 0): Promise<Taken> {
+  return (await fence.take(active, part, last))!;
+}
+
+describe.each([
+  { place: "a directory", open: inFolder },
+  { place: "a bucket", open: inBucket },
+])("a fence in $place", ({ open }) => {
+  let one: Fence;
+  let two: Fence;
+  let objects: ObjectPlace;
+
+  beforeEach(async () => {
+    objects = await open();
+    one = new Fence(objects, 60_000);
+    two = new Fence(objects, 60_000);
+  });
+
+  it("gives a part to one of two, and to the next with what is durable of it", async () => {
+    const active = await begun(one);
+    expect(await two.plan()).toMatchObject({ ...plan, number: 1 });
+    const both = await Promise.all([one.take(active, 0, 0), two.take(active, 0, 0)]);
+    expect(both.filter((got) => got !== undefined)).toHaveLength(1);
+    const first = both.find((got) => got !== undefined)!;
+    await one.save(active, first, { position: 40, bytes: 40, under: 10 });
+    expect((await two.states(active, 3)).map(({ is }) => is)).toEqual(["watched", "free", "free"]);
+    await one.release(active, first);
+    expect((await two.states(active, 3))[0]).toEqual({ is: "free", last: 1 });
+    const next = await taken(two, active, 0, 1);
+    expect(next).toMatchObject({ generation: 2, checkpoint: { position: 40, bytes: 40, under: 10 } });
+    // Who had it before has nothing to say any more: neither how far it is nor that it is whole.
+    await expect(one.save(active, first, { position: 90, bytes: 90, under: 0 })).rejects.toThrow(FencedError);
+    await expect(one.release(active, first, { bytes: 100 })).rejects.toThrow(FencedError);
+    await two.release(active, next, { bytes: 110 });
+    expect((await one.states(active, 3)).map(({ is }) => is)).toEqual(["done", "free", "free"]);
+    expect(await one.bytesOf(active, 3)).toBe(110);
+    // A part that was done after somebody had looked is not taken again.
+    expect(await one.take(active, 0, 2)).toBeUndefined();
+  });
+
+  it("gives up an owner who is silent, and not one who gives signs of life", async () => {
+    const watcher = new Fence(objects, 0);
+    const active = await begun(one);
+    const mine = await taken(one, active, 0);
+    expect((await watcher.states(active, 1))[0]?.is).toBe("watched");
+    await one.beat(active, mine);
+    expect((await watcher.states(active, 1))[0]?.is).toBe("held");
+    // Silent from here on.
+    expect((await watcher.states(active, 1))[0]?.is).toBe("free");
+  });
+
+  it("has one plan in force: whoever is at another stops", async () => {
+    const active = await begun(one);
+    const mine = await taken(one, active, 1);
+    const newer = await begun(two, active);
+    expect(newer.number).toBe(2);
+    await expect(one.save(active, mine, { position: 1, bytes: 1, under: 0 })).rejects.toThrow(FencedError);
+    expect(await one.take(active, 2, 0)).toBeUndefined();
+    // Who knows of the old one only puts none in force over the new one.
+    expect(await one.replace(active, plan)).toBeUndefined();
+    expect(await two.replace(newer, undefined)).toBe(3);
+    expect(await one.plan()).toBeUndefined();
+    expect((await begun(one)).number).toBe(4);
+  });
+
+  it("keeps of a target that is done that it is, and no more", async () => {
+    const active = await begun(one);
+    const last = await taken(one, active, 3);
+    await one.finish(active, last, 300);
+    expect(await two.done()).toMatchObject({ plan: 1, spec: "job", bytes: 300, length: 300 });
+    expect((await objects.list("f/")).map(({ name }) => name)).toEqual(["f/done"]);
+    expect(await two.take(active, 0, 0)).toBeUndefined();
+    expect((await objects.list("f/")).map(({ name }) => name)).toEqual(["f/done"]);
+    await expect(one.finish(active, last, 300)).rejects.toThrow(FencedError);
+    expect((await begun(two)).number).toBe(2);
+  });
+});
