@@ -481,7 +481,6 @@ export interface DriverType {
   readonly store?: {
     /** Whether something is there. */
     exists(this: void, graph: GraphView, file: NodeSpec): Promise<boolean>;
-    /** A new draft for a place, or the one of a token. */
     draft(this: void, graph: GraphView, file: NodeSpec, token?: string): Promise<StoredDraft>;
     /** The objects below a place, for what is built of objects (a repository of backups). Absent: it keeps no others. */
     objects?(this: void, graph: GraphView, file: NodeSpec): Promise<ObjectPlace>;
