@@ -16,6 +16,9 @@ const asData = { granule: 0, unit: 0 };
 /** What the copying thread calls in this one. */
 const calls = process.getBuiltinModule("node:fs");
 
+// On a loaded machine a thread takes long to begin.
+vi.setConfig({ testTimeout: 150_000 });
+
 afterEach(() => vi.restoreAllMocks());
 
 async function pair(name: string, content: Uint8Array): Promise<[HostFile, HostFile]> {
@@ -156,7 +159,8 @@ test.each([
   const [a, b] = [fs.openSync(path(`a-${first}`), "r"), fs.openSync(path(`b-${first}`), "w")];
   const job = { verb: "copy", a, b, atA: 0, atB: 0, bytes: 4 * PIECE, ...asData } as const;
   expect(await anew.onFileThreads(job), name).toBe(first);
-  if (first) await vi.waitFor(async () => expect(await anew.onFileThreads(job)).toBeUndefined());
+  const gone = async (): Promise<void> => expect(await anew.onFileThreads(job)).toBeUndefined();
+  if (first) await vi.waitFor(gone, { timeout: 120_000 });
   for (const fd of [a, b]) fs.closeSync(fd);
   expect(bytes(`b-${first}`).byteLength).toBe(first ?? 0);
 });
