@@ -225,10 +225,11 @@ export async function flush(node: BlockNode): Promise<void> {
 
 /**
  * Whether anything can have been written through an edge since the last flush: it may be, or it was before its right to was given
- * back. What is written to a backing file is written by somebody else.
+ * back, which an emulator's flush does not look at. What is written to a backing file is written by somebody else.
  */
 function mayHaveWritten({ perm, role, node }: Child): boolean {
   if (perm & (Perm.write | Perm.writeUnchanged)) return true;
+  if (node.services.isForGuests) return false;
   return !(role & Role.cow) && node.writeGeneration !== node.flushedGeneration;
 }
 

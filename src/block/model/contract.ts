@@ -262,7 +262,7 @@ export interface NodeServices {
   readonly changes: Wakeup;
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets: Secrets;
-  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused, and bitmaps are to the bit as QEMU's. */
+  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused; bitmaps are to the bit, and flushes reach what they reach, as QEMU's. */
   readonly isForGuests?: boolean;
 }
 
