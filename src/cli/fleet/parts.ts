@@ -52,8 +52,7 @@ export class PartsCopy {
     if (done?.spec === spec && (await medium.exists())) return { bytes: done.bytes };
     const plan = await this.#plan(spec);
     try {
-      const bytes = await this.#carry(plan);
-      return { bytes };
+      return { bytes: await this.#carry(plan) };
     } catch (error) {
       if (this.#context.signal.aborted) {
         if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
@@ -146,15 +145,25 @@ export class PartsCopy {
     this.#toldMs = performance.now();
   }
 
-  /** Has signs of life given while something is done with what was taken. */
-  async #alive<T>(plan: ActivePlan, taken: Taken, body: () => Promise<T>): Promise<T> {
+  /** Has signs of life given while `body` runs; none comes after `end` has begun, which says that it is over. */
+  async #alive(
+    plan: ActivePlan,
+    taken: Taken,
+    { body, end }: { body: () => Promise<number>; end: (bytes: number) => Promise<void> },
+  ): Promise<number> {
     const everyMs = Math.min(MOST_BEAT_MS, Math.max(LOOK_MS / 2, this.#context.watchMs / 4));
-    const timer = setInterval(() => void this.#fence.beat(plan, taken), everyMs);
+    let beating = Promise.resolve();
+    const timer = setInterval(() => {
+      beating = beating.then(() => this.#fence.beat(plan, taken));
+    }, everyMs);
     let isDone = false;
     try {
-      const result = await body();
+      const bytes = await body();
+      clearInterval(timer);
+      await beating;
+      await end(bytes);
       isDone = true;
-      return result;
+      return bytes;
     } finally {
       clearInterval(timer);
       if (!isDone) await this.#fence.release(plan, taken).catch(() => undefined);
@@ -164,9 +173,9 @@ export class PartsCopy {
   async #copyPart(plan: ActivePlan, taken: Taken): Promise<void> {
     await this.#context.mayTransfer();
     try {
-      await this.#alive(plan, taken, async () => {
-        const bytes = await this.#fill(plan, taken);
-        await this.#fence.release(plan, taken, { bytes });
+      await this.#alive(plan, taken, {
+        body: () => this.#fill(plan, taken),
+        end: (bytes) => this.#fence.release(plan, taken, { bytes }),
       });
     } finally {
       this.#context.transferred();
@@ -217,20 +226,22 @@ export class PartsCopy {
     await this.#tell(plan, await this.#fence.states(plan, this.#count));
   }
 
-  async #publish(plan: ActivePlan, taken: Taken): Promise<number> {
-    return this.#alive(plan, taken, async () => {
-      const bytes = await this.#fence.bytesOf(plan, this.#count);
-      await this.#fence.check(plan, taken);
-      const isQuiet = await this.#fence.haveAllEnded(plan, this.#count);
-      try {
-        await this.#init.medium.publish(plan.token, isQuiet);
-      } catch (error) {
-        // What was at the place has changed since the plan was made: the next attempt makes another.
-        if (this.#init.work.library.errnoOf(error) === "ESTALE") await this.#giveUp(plan);
-        throw error;
-      }
-      await this.#fence.finish(plan, taken, bytes);
-      return bytes;
+  #publish(plan: ActivePlan, taken: Taken): Promise<number> {
+    return this.#alive(plan, taken, {
+      body: async () => {
+        const bytes = await this.#fence.bytesOf(plan, this.#count);
+        await this.#fence.check(plan, taken);
+        const isQuiet = await this.#fence.haveAllEnded(plan, this.#count);
+        try {
+          await this.#init.medium.publish(plan.token, isQuiet);
+        } catch (error) {
+          // What was at the place has changed since the plan was made: the next attempt makes another.
+          if (this.#init.work.library.errnoOf(error) === "ESTALE") await this.#giveUp(plan);
+          throw error;
+        }
+        return bytes;
+      },
+      end: (bytes) => this.#fence.finish(plan, taken, bytes),
     });
   }
 }
