@@ -162,11 +162,11 @@ describe("jobs on s3://", () => {
     const source = folder.image("a.raw", 32);
     const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 40 * MiB };
     const list = folder.list([{ id: "a", kind: "convert", source, target: "s3://disks/a", options }]);
-    const child = folder.start("run", list, "--attempts", "1");
+    const child = folder.start("run", list, "--attempts", "3");
     await until("a draft", () => store.keys().some((key) => key.includes("draft-")));
     store.put("disks/a", Buffer.from("another's"));
     await ended(child);
-    expect(store.objects.get("disks/a")?.bytes.toString()).toBe("another's");
+    expect(store.objects.get("disks/a")?.bytes.subarray(0, 64).toString()).toBe("another's");
     // Told, and tried again, it takes that one's place: who retries has been told.
     expect(child.exitCode).toBe(1);
     expect((await folder.fleet("run", list)).status).toBe(0);

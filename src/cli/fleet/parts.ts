@@ -6,10 +6,11 @@
  * target's name is given last, by one.
  */
 import { setTimeout } from "node:timers/promises";
-import { specOf } from "../../fleet/jobs.ts";
+import { messageOf } from "../../base/errors.ts";
+import { FleetError, specOf } from "../../fleet/jobs.ts";
 import type { ShardCounts } from "../../fleet/queue.ts";
 import type { Node, OpenSpec } from "../../node.ts";
-import { type ActivePlan, Fence, type PartCheckpoint, type PartState, type Taken } from "./fence.ts";
+import { type ActivePlan, Fence, type PartState, type Taken } from "./fence.ts";
 import type { Make, Medium } from "./medium.ts";
 import { identityOf } from "./names.ts";
 import { ElsewhereError, FencedError } from "./place.ts";
@@ -198,7 +199,7 @@ export class PartsCopy {
       while (position < limit || isFirst) {
         isFirst = false;
         const { end, data } = await reach(source, { position, limit }, { ...cut.measure, signal });
-        await this.#save(plan, taken, { position, bytes, under: data });
+        await this.#fence.save(plan, taken, { position, bytes, under: data });
         if (end > position)
           await copyRange(
             { ...work, signal },
@@ -216,10 +217,6 @@ export class PartsCopy {
     return bytes;
   }
 
-  #save(plan: ActivePlan, taken: Taken, checkpoint: PartCheckpoint): Promise<void> {
-    return this.#fence.save(plan, taken, checkpoint);
-  }
-
   /** Tells how all of it stands, in the middle of a part. */
   async #look(plan: ActivePlan): Promise<void> {
     if (this.#context.isHelper || performance.now() - this.#toldMs < 2 * LOOK_MS) return;
@@ -235,9 +232,9 @@ export class PartsCopy {
         try {
           await this.#init.medium.publish(plan.token, isQuiet);
         } catch (error) {
-          // What was at the place has changed since the plan was made: the next attempt makes another.
-          if (this.#init.work.library.errnoOf(error) === "ESTALE") await this.#giveUp(plan);
-          throw error;
+          // What was at the place has changed since the plan was made: somebody has to look before it is replaced.
+          const isOther = this.#init.work.library.errnoOf(error) === "ESTALE";
+          throw isOther ? new FleetError(messageOf(error)) : error;
         }
         return bytes;
       },
