@@ -8,7 +8,6 @@
 import { CommandError } from "../../base/errors.ts";
 import { Wakeup, onAbort } from "../../base/signals.ts";
 import { aboveImplicitFilters } from "../../block/model/chain.ts";
-import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../../machine/engine.ts";
 import { type AutoResumeOptions, autoCont, autoResume } from "../auto-resume.ts";
 import { Node } from "../node.ts";
@@ -132,8 +131,7 @@ class Service {
       autoCont(this.#engine, options);
       return aborted;
     }
-    const job = this.#engine.jobs.find(id);
-    if (!(job instanceof BlockJob)) throw new CommandError(`Block job '${id}' not found`, { code: "ENOENT" });
+    const job = this.#engine.jobs.blockJob(id);
     autoResume(job, options);
     const over = job.ended.then(
       () => undefined,
