@@ -91,6 +91,7 @@ describe("a disk in shards", () => {
     expect(jobs[0]?.bytes).toBeLessThanOrEqual(1.1 * pieces * 2 * MiB);
     expect(statSync(folder.in("b.raw")).size).toBe(TiB);
     await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, folder.in("b.raw"));
-    expect(leftovers("b.raw")).toEqual([]);
+    // Who lives takes away himself what he was at when it was done; of who was killed nothing stays.
+    await until(`nothing is left, not ${leftovers("b.raw").join()}`, () => leftovers("b.raw").length === 0);
   });
 });

@@ -13,7 +13,7 @@
  */
 import { errnoOf } from "../../base/errors.ts";
 import type { ObjectInfo, ObjectPlace } from "../../base/objects.ts";
-import { livenessOf, type Owner, thisOwner } from "./owner.ts";
+import { livenessOf, type Owner, thisOwner } from "../../platform/node/owner.ts";
 import { FencedError } from "./place.ts";
 
 const ROOT = "f/";
@@ -323,6 +323,7 @@ export class Fence {
     const done: PartsDone = { plan: number, spec, bytes, length, at: new Date().toISOString() };
     await this.#put("done", done);
     await this.sweep(number);
+    await this.#objects.sweep();
   }
 
   /** Removes what is left of plans up to a number: the plans first, so that nobody takes a part of which nothing is known any more. */

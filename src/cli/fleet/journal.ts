@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { Journal, JournalEntry } from "../../fleet/queue.ts";
-import { livenessOf, type Owner, thisOwner } from "./owner.ts";
+import { livenessOf, type Owner, thisOwner } from "../../platform/node/owner.ts";
 
 /** A journal in a folder, which one run has at a time. */
 export class FolderJournal implements Journal, Disposable {

@@ -19,7 +19,7 @@ import {
 } from "node:fs";
 import { statSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { livenessOf, type Owner, thisOwner, touchedAt } from "./owner.ts";
+import { livenessOf, type Owner, thisOwner, touchedAt } from "../../platform/node/owner.ts";
 
 /** How far a copy is. */
 export interface Checkpoint {

@@ -1,19 +1,39 @@
 /**
  * Objects in a directory of the file system, a file for each. A new one is written beside the others under `tmp/`, made durable,
  * and linked to its name, which fails if somebody has it: so it is there whole or not at all, also after a power cut. What a
- * killed program has left under `tmp/` is nobody's.
+ * killed program has left under `tmp/` is nobody's: a draft's name tells whose it is.
  */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { blockError, errnoOf } from "../../base/errors.ts";
 import type { ObjectInfo, ObjectPlace } from "../../base/objects.ts";
 import { nodeError } from "./errors.ts";
+import { livenessOf, thisMachine, thisOwner } from "./owner.ts";
 
 const NAME = /^[a-z][\w.-]*(?:\/\w[\w.-]*)*$/i;
 const TEMPORARY = "tmp";
-/** What is under `tmp/` for so long belongs to nobody who lives, ms. */
+/** A draft of a process of which nothing is known belongs to nobody who lives after so long, ms. */
 const LEFTOVER_MS = 24 * 3600_000;
+
+/** A machine in a file's name. */
+function shortened(machine: string): string {
+  return createHash("sha256").update(machine).digest("hex").slice(0, 12);
+}
+
+/** A draft's name: the machine, the process and its start, and what no other draft has. */
+function draftName(): string {
+  const { machine, pid, start } = thisOwner();
+  return [shortened(machine), pid, start, randomBytes(8).toString("hex")].join("-");
+}
+
+/** Whether nobody will finish a draft that was written to last at that time. */
+function isLeftover(name: string, changedMs: number): boolean {
+  if (Date.now() - changedMs > LEFTOVER_MS) return true;
+  const [machine, pid, start = ""] = name.split("-");
+  if (machine !== shortened(thisMachine())) return false;
+  return livenessOf({ machine: thisMachine(), pid: Number(pid), start, turn: "" }) === "dead";
+}
 
 /** A directory of objects. It is made when the first object is put. */
 export class ObjectDirectory implements ObjectPlace {
@@ -98,7 +118,7 @@ export class ObjectDirectory implements ObjectPlace {
     const folder = path.join(this.#root, TEMPORARY);
     for (const file of await fs.readdir(folder).catch(() => [])) {
       const facts = await fs.stat(path.join(folder, file)).catch(() => undefined);
-      if (facts && Date.now() - facts.mtimeMs > LEFTOVER_MS)
+      if (facts && isLeftover(file, facts.mtimeMs))
         await fs.rm(path.join(folder, file), { force: true }).catch(() => undefined);
     }
   }
@@ -118,7 +138,7 @@ export class ObjectDirectory implements ObjectPlace {
     return named(name, "put", async () => {
       const folder = path.join(this.#root, TEMPORARY);
       for (const one of new Set([this.#root, folder, path.dirname(target)])) await makeFolder(one);
-      const draft = path.join(folder, randomBytes(8).toString("hex"));
+      const draft = path.join(folder, draftName());
       try {
         const file = await fs.open(draft, "wx", 0o600);
         try {

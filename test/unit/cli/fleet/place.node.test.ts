@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { thisOwner } from "../../../../src/cli/fleet/owner.ts";
+import { thisOwner } from "../../../../src/platform/node/owner.ts";
 import {
   type Checkpoint,
   ElsewhereError,

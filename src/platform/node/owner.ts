@@ -1,5 +1,5 @@
 /**
- * Who is at a target, and whether he still can be: a process by its number and its start, on a machine by its boot and its space of
+ * Who is at a target or a draft, and whether he still can be: a process by its number and its start, on a machine by its boot and its space of
  * process numbers. Of a process elsewhere nothing can be told but whether the file that it touches goes on changing.
  */
 import { readFileSync, readlinkSync, statSync } from "node:fs";
