@@ -70,7 +70,16 @@ function keepCode(path: string, code: () => Buffer): void {
     renameSync(made, path);
     if (isNew) removeOld(dirname(folder));
   } catch {
-    rmSync(made, { force: true });
+    removeDraft(made);
+  }
+}
+
+/** What can't even be looked at is not there for this user. */
+function removeDraft(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The script has run, and how it ended is what counts.
   }
 }
 

@@ -1,6 +1,15 @@
 // Compiled code that is kept: used where it is this user's alone, and never in the way of the run.
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, expect, it } from "vitest";
@@ -24,6 +33,7 @@ function run({ hash = "aa", name = "use" } = {}): { text: string; took: boolean 
   const { stdout, stderr } = spawnSync(process.execPath, [program, script, hash, folder, name], {
     encoding: "utf8",
   });
+  expect(stderr.replace("took kept code\n", "")).toBe("");
   expect(stdout).toBe(`ran ${script} / object`);
   return { text: stdout, took: stderr.includes("took kept code") };
 }
@@ -65,8 +75,11 @@ it("replaces what V8 refuses", () => {
   expect(run().took).toBe(true);
 });
 
-it("runs where nothing can be kept", () => {
-  writeFileSync(folder, "a file, not a folder");
+it.each([
+  ["a file", (): void => writeFileSync(folder, "a file, not a folder")],
+  ["no end of links, which can't even be looked at", (): void => symlinkSync(folder, folder)],
+])("runs where nothing can be kept: the folder is %s", (_what, make) => {
+  make();
   expect(run().took).toBe(false);
 });
 
