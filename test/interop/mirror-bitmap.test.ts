@@ -1,11 +1,12 @@
-// The daemon's mirror by a bitmap: only with --compat blockwright; a copy that real qemu-img has made is brought up to date by
+// The mirror by a bitmap, by the verb and by the daemon: there only with --compat blockwright; a copy that real qemu-img has made is brought up to date by
 // the bitmap that the image keeps, and the schema of QEMU 7.2 knows nothing of it.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Daemon, theirs, withDaemon } from "../support/daemon.ts";
+import { type Outcome, runVerb } from "../support/verb-client.ts";
 
 let directory = "";
 
@@ -77,4 +78,50 @@ test("a daemon that behaves as QEMU 7.2 has no such arguments", async () => {
 test("a level that there is not is refused", async () => {
   const starts = withDaemon({ args: ["--compat", "6.0"], cwd: directory }, () => Promise.resolve());
   await expect(starts).rejects.toThrow("--compat 6.0: one of 7.2, 10.1, blockwright is expected");
+});
+
+describe("the verb", () => {
+  const verb = (...words: string[]): Outcome =>
+    runVerb(["mirror", "--json", ...words, "src.qcow2", "dst.raw"], { cwd: directory });
+
+  /** Bytes that the job found to copy. */
+  function copied({ stdout, stderr, status }: Outcome): number {
+    expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+    const ready = stdout.split("\n").find((line) => line.includes("BLOCK_JOB_READY"))!;
+    return (JSON.parse(ready) as { data: { len: number } }).data.len;
+  }
+
+  test.each([
+    { modes: [], next: 0 },
+    { modes: ["--bitmap-mode", "always"], next: 0 },
+    { modes: ["--bitmap-mode", "never"], next: 2 * 65_536 },
+  ])("brings a copy up to date; the next run copies $next bytes after $modes", ({ modes, next }) => {
+    expect(copied(verb("-O", "raw", "--bitmap", "b0", ...modes))).toBe(2 * 65_536);
+    const compare = ["compare", "-f", "qcow2", "-F", "raw", "src.qcow2", "dst.raw"];
+    execFileSync("qemu-img", compare, { cwd: directory });
+    execFileSync("qemu-img", ["check", "-q", "src.qcow2"], { cwd: directory });
+    expect(copied(verb("-O", "raw", "--bitmap", "b0"))).toBe(next);
+  });
+
+  test("refuses what can't be, and leaves the bitmap and the copy as they are", () => {
+    const before = readFileSync(join(directory, "dst.raw"));
+    const refused: [string[], string][] = [
+      [["--bitmap", "b1"], "Bitmap 'b1' could not be found"],
+      [["--bitmap", "b0", "--force"], "option '--bitmap <name>' cannot be used with option '--force'"],
+      [
+        ["--bitmap", "b0", "--sync", "top"],
+        "option '--bitmap <name>' cannot be used with option '--sync <mode>'",
+      ],
+      [["--bitmap-mode", "never", "--force"], "option '--bitmap-mode <mode>' needs option '--bitmap <name>'"],
+    ];
+    for (const [words, message] of refused) {
+      const { stderr, status } = verb("-O", "raw", ...words);
+      expect(stderr).toContain(message);
+      expect(status).not.toBe(0);
+    }
+    expect(readFileSync(join(directory, "dst.raw")).equals(before)).toBe(true);
+    unlinkSync(join(directory, "dst.raw"));
+    expect(verb("-O", "raw", "--bitmap", "b0").stderr).toContain("Could not open 'dst.raw'");
+    expect(existsSync(join(directory, "dst.raw"))).toBe(false);
+  });
 });

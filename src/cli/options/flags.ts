@@ -40,6 +40,9 @@ export interface CopyFlags extends JobFlags {
   targetFormat: string;
   force?: boolean;
   sync: "full" | "top";
+  /** Mirror: what is brought up to date by it. */
+  bitmap?: string;
+  bitmapMode?: TypeOf<"BitmapSyncMode">;
   onSourceError: Policy;
   onTargetError: Policy;
 }
@@ -138,6 +141,22 @@ export function addCopyFlags(command: Command): Command {
       .addOption(policyFlag("--on-source-error", "when reading the source fails"))
       .addOption(policyFlag("--on-target-error", "when writing the target fails")),
   );
+}
+
+/** The options of a mirror by a dirty bitmap: it goes into a target that is there, and what it says is what is copied. */
+export function addBitmapFlags(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        "--bitmap <name>",
+        "bring a target that is there up to date: copy what this dirty bitmap of the source says",
+      ).conflicts(["sync", "force", "checkpoint", "backingFormat"]),
+    )
+    .addOption(
+      new Option("--bitmap-mode <mode>", "with --bitmap: when the bitmap is cleared")
+        .choices(valuesOf("BitmapSyncMode"))
+        .default(undefined, '"on-success"'),
+    );
 }
 
 /** --on-error. */
