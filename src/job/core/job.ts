@@ -64,6 +64,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
   readonly isBlockJob: boolean = false;
 
   #dismissed = false;
+  #released = false;
   #error: Error | undefined;
   readonly #done: Deferred<JobResult>;
   readonly #outerSignal: AbortSignal | undefined;
@@ -306,6 +307,8 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     await this.#attempt(() => this.clean?.());
     const ending = this.afterEnd?.();
     if (ending) await ending;
+    // Who acts upon the last event of a job that dismisses itself finds its nodes free.
+    if (this.#dismissesItself) await this.#letGo();
     if (this.status === "pending" && this.#error) this.updateResult();
     if (this.isStarted) this.announce?.(this.isCancelled ? "cancelled" : "completed");
     this.transaction.remove(this);
@@ -358,11 +361,22 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     else if (this.isCancelled) await this.transaction.abort(this);
   }
 
+  get #dismissesItself(): boolean {
+    return this.autoDismiss || !this.isStarted;
+  }
+
+  /** Frees what the job holds of the graph, once. */
+  async #letGo(): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    await this.#attempt(() => this.release?.());
+  }
+
   async #conclude(): Promise<void> {
     this.transition("concluded");
     this.#forgetSignal();
     // A job that dismisses itself is done when its nodes and its id are free again.
-    if (this.autoDismiss || !this.isStarted) await this.#dismiss();
+    if (this.#dismissesItself) await this.#dismiss();
     else this.#settleDone();
   }
 
@@ -382,7 +396,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     this.#dismissed = true;
     this.finish();
     this.transaction.remove(this);
-    await this.#attempt(() => this.release?.());
+    await this.#letGo();
     this.registry.remove(this);
     this.#settleDone();
     this.transition("null");
