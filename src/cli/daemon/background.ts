@@ -10,12 +10,19 @@ import { runAsArguments, standIn } from "../program.ts";
 /** Holds the process id of the daemon that waits for this one. */
 const WAITING = "BLOCKWRIGHT_DAEMON_WAITING";
 
-/** Starts the verb in the background with `args`; resolves with the status of this one, rejects if it can't be started. */
-export function daemonize(args: readonly string[], name: "daemon" | "machine" | "nbd"): Promise<number> {
+/**
+ * Starts the verb in the background with `args`, and with the descriptors that it is to keep; resolves with the status of this one,
+ * rejects if it can't be started.
+ */
+export function daemonize(
+  args: readonly string[],
+  name: "daemon" | "machine" | "nbd",
+  kept: readonly number[] = [],
+): Promise<number> {
   const verb = standIn() ? runAsArguments() : [name];
   const child = spawn(process.execPath, [process.argv[1] ?? "", ...verb, ...args], {
     detached: true,
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    stdio: ["ignore", "ignore", "inherit", ...beyond(kept), "ipc"],
     env: { ...process.env, [WAITING]: String(process.pid) },
   });
   return new Promise((resolve, reject) => {
@@ -27,6 +34,12 @@ export function daemonize(args: readonly string[], name: "daemon" | "machine" | 
     child.once("exit", (code) => resolve(code ?? 1));
     child.once("error", reject);
   });
+}
+
+/** What becomes of the descriptors above standard error. */
+function beyond(kept: readonly number[]): (number | "ignore")[] {
+  const length = Math.max(2, ...kept) - 2;
+  return Array.from({ length }, (_, at) => (kept.includes(at + 3) ? at + 3 : "ignore"));
 }
 
 /** Whether this process was started by one that waits for it: its standard output goes nowhere. */

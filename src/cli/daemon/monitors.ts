@@ -26,6 +26,7 @@ interface Device {
 /** All character devices. */
 export class CharacterDevices implements ChardevControl {
   readonly #sockets: HostSockets | undefined;
+  readonly #descriptors: boolean;
   readonly #devices = new Map<string, Device>();
   readonly #sessions = new Set<Promise<void>>();
   readonly #listeners: { close(): Promise<void> }[] = [];
@@ -33,8 +34,10 @@ export class CharacterDevices implements ChardevControl {
   readonly #early: (() => void)[] = [];
   #isSetUp = false;
 
-  constructor(sockets: HostSockets | undefined) {
+  /** `descriptors`: who connects to a Unix socket may hand descriptors over. */
+  constructor(sockets: HostSockets | undefined, { descriptors = false } = {}) {
     this.#sockets = sockets;
+    this.#descriptors = descriptors;
   }
 
   /** Makes a device. Throws CommandError where its id is taken. */
@@ -128,9 +131,12 @@ export class CharacterDevices implements ChardevControl {
         "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
       );
     }
-    if (!options.server)
-      return this.#attend(await sockets.connect(options.address), { service, interactive: false, device });
-    const listener = await sockets.listen(options.address);
+    const how = { descriptors: this.#descriptors };
+    if (!options.server) {
+      const connection = await sockets.connect(options.address, how);
+      return this.#attend(connection, { service, interactive: false, device });
+    }
+    const listener = await sockets.listen(options.address, how);
     this.#listeners.push(listener);
     let first!: () => void;
     const connected = new Promise<void>((resolve) => {

@@ -15,6 +15,7 @@ import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
 import { printableMessage } from "../printable.ts";
 import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { standIn, verbProgram } from "../program.ts";
+import { givenDescriptors } from "./descriptors.ts";
 import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
 import { compatLevels, type CompatLevel } from "../../wire/qapi/index.ts";
@@ -23,6 +24,7 @@ import { MachineProgram } from "./program.ts";
 
 /** The options in the order in which QEMU carries them out. */
 const order: readonly (readonly string[])[] = [
+  ["add-fd"],
   ["chardev"],
   ["object"],
   ["blockdev"],
@@ -97,6 +99,7 @@ export async function machine(args: string[]): Promise<number> {
     return daemonize(
       args.filter((arg) => !/^--?daemonize$/.test(arg)),
       "machine",
+      givenDescriptors(options),
     ).catch((error: unknown) => fail(messageOf(error)));
   return run(options, gate, compat);
 }

@@ -23,6 +23,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
   ...{ daemonize: false, version: false, help: false, h: false, nodefaults: false, nographic: false },
   ...{
     snapshot: false,
+    "add-fd": true,
     gate: true,
     global: true,
     name: true,
@@ -60,7 +61,6 @@ const refused: Readonly<Record<string, { value: boolean; why: string }>> = {
   s: { value: false, why: "this machine has no CPU to debug" },
   fsdev: { value: true, why: "this machine has no shared directories" },
   virtfs: { value: true, why: "this machine has no shared directories" },
-  "add-fd": { value: true, why: "descriptors can't be handed over to this machine" },
   readconfig: { value: true, why: "configuration files are not read by this machine" },
   tpmdev: { value: true, why: "this machine has no TPM" },
 };

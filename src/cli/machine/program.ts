@@ -10,6 +10,7 @@ import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
 import { createEngine } from "../../node-engine.ts";
+import { fdSets } from "../../platform/node/fd-sets.ts";
 import type { Engine } from "../../node.ts";
 import { runHmp } from "../../server/monitor/hmp/run.ts";
 import { serveHmp } from "../../server/monitor/hmp/serve.ts";
@@ -35,6 +36,7 @@ import { verbProgram } from "../program.ts";
 import { imageText } from "../image-text.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
+import { addDescriptor } from "./descriptors.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
 import { readChardev } from "./legacy-chardev.ts";
 import { takeFlag, takeOption, optionPairs } from "./opts.ts";
@@ -105,7 +107,8 @@ export class MachineProgram {
     this.#engine.graph.onNewImage = (image) =>
       void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
     this.#board = new Board(this.#engine);
-    this.#devices = new CharacterDevices(this.#engine.graph.host.sockets);
+    this.#devices = new CharacterDevices(this.#engine.graph.host.sockets, { descriptors: true });
+    fdSets.isRunning = () => this.#engine.machine.isRunning;
     this.#drives = new DriveMaker(this.#board, this.#stop.signal);
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
     this.#identity = identity;
@@ -121,6 +124,7 @@ export class MachineProgram {
       board: this.#board,
       more: exportHandlers,
       chardevs: this.#devices,
+      descriptors: fdSets,
       identity: this.#identity,
       compat: this.#compat,
       openImage: (image) => this.#drives.openImage(image),
@@ -163,6 +167,8 @@ export class MachineProgram {
   /** Carries one option out. Throws with a message for the user. */
   async apply({ name, value = "", words }: GivenOption): Promise<void> {
     switch (name) {
+      case "add-fd":
+        return addDescriptor(value);
       case "chardev":
         return this.#devices.add(parseChardev(value));
       case "object":
@@ -184,7 +190,7 @@ export class MachineProgram {
       case "qmp":
       case "qmp-pretty":
         return this.#serveNamed(value, (connection, interactive) =>
-          serveQmp(connection, this.#served, { indent: name === "qmp" ? 0 : 4, interactive }),
+          this.#attendQmp(connection, { indent: name === "qmp" ? 0 : 4, interactive }),
         );
       default:
         this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), words });
@@ -253,7 +259,7 @@ export class MachineProgram {
     await this.#devices.serve(id, (connection, interactive) =>
       mode === "readline"
         ? this.#attendHmp(connection)
-        : serveQmp(connection, this.#served, { indent: pretty ? 4 : 0, interactive }),
+        : this.#attendQmp(connection, { indent: pretty ? 4 : 0, interactive }),
     );
   }
 
@@ -278,11 +284,15 @@ export class MachineProgram {
     this.#devices.setUp();
   }
 
+  async #attendQmp(connection: HostConnection, how: { indent: number; interactive: boolean }): Promise<void> {
+    await counted(serveQmp(connection, this.#served, how));
+  }
+
   #attendHmp(connection: HostConnection): Promise<void> {
     const after: (() => void)[] = [];
     const context = { engine: this.#engine, afterReply: (callback: () => void) => void after.push(callback) };
     const host = machineHmp(this.#commandOptions(), this.#served.registry, context);
-    return serveHmp(connection, {
+    const session = serveHmp(connection, {
       version: qemuRelease,
       signal: this.#stop.signal,
       run: async (line) => {
@@ -297,6 +307,7 @@ export class MachineProgram {
       },
       isOver: () => this.#isOver,
     });
+    return counted(session);
   }
 
   #isOver = false;
@@ -313,6 +324,16 @@ export class MachineProgram {
     this.#stop.abort();
     await this.#devices.ended();
     return this.#status;
+  }
+}
+
+/** A monitor's client, for as long as it is there: what descriptors it leaves unused are closed. */
+async function counted(session: Promise<void>): Promise<void> {
+  fdSets.monitorOpened();
+  try {
+    await session;
+  } finally {
+    fdSets.monitorClosed();
   }
 }
 

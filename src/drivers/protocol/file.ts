@@ -292,8 +292,9 @@ function checkAio(spec: NodeSpec, direct: boolean): void {
   }
 }
 
-/** `Could not <verb> 'name': why`, with the errno of the cause. */
+/** `Could not <verb> 'name': why`, with the errno of the cause; that a set of descriptors lacks one is told as it is. */
 function couldNot(verb: "open" | "create", filename: string, error: unknown): BlockError {
+  if (error instanceof BlockError && error.op === "dup") return error;
   const message = `Could not ${verb} '${filename}': ${messageOf(error)}`;
   return new BlockError({ code: errnoOf(error), op: verb, message, cause: error });
 }

@@ -15,6 +15,7 @@ import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { type ExtentCalls, ExtentFinder } from "./extents.ts";
+import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { onFileThreads } from "./file-thread.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
@@ -37,6 +38,7 @@ export async function openDescriptor(
   op: string,
   lane = new Lane(),
 ): Promise<number> {
+  if (isFdSetName(path)) return fdSets.open(path, flags);
   return (await lane.make({ call: "open", path, flags, mode: 0o644 }, op)) as number;
 }
 
@@ -70,6 +72,7 @@ export class Descriptor {
    */
   async close(): Promise<void> {
     if (this.#users > 0) await new Promise<void>((resolve) => (this.#whenIdle = resolve));
+    if (fdSets.release(this.fd)) return;
     if (!this.#lane.givenUp) await this.#lane.make({ call: "close", fd: this.fd }, "close");
   }
 }
@@ -416,11 +419,12 @@ export class NodeFile implements HostFile {
     const flags = openFlags({ write, direct: this.#direct });
     const alias = `/proc/self/fd/${this.#descriptor.fd}`;
     // Not what it leads to, for which a disk would be asked.
-    const byDescriptor = process.platform === "linux" && fs.existsSync("/proc/self/fd");
+    const isOfSet = isFdSetName(this.#path);
+    const byDescriptor = !isOfSet && process.platform === "linux" && fs.existsSync("/proc/self/fd");
     const fd = await openDescriptor(byDescriptor ? alias : this.#path, flags, "open", this.#lane).catch(
       (error: BlockError) => Promise.reject(this.#openError(error)),
     );
-    if (byDescriptor) return fd;
+    if (byDescriptor || isOfSet) return fd;
     const now = (await this.#lane.make({ call: "fstat", fd }, "open")) as FileFacts;
     const before = await this.#facts();
     if (now.ino === before.ino && now.dev === before.dev) return fd;

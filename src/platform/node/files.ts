@@ -20,6 +20,7 @@ import type {
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags, NodeFile } from "./file.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
+import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { fileInfo, isSymlink } from "./info.ts";
 import { Lane, inTurnTransfers, pooledTransfers } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
@@ -59,7 +60,7 @@ export class NodeFiles implements HostFiles {
     const direct = options.direct ?? false;
     const flags = openFlags({ write: options.write, direct });
     const fd = await openDescriptor(name, flags, "open", this.#lane()).catch((error: BlockError) => {
-      const refusesDirect = direct && error.code === "EINVAL";
+      const refusesDirect = direct && error.code === "EINVAL" && !isFdSetName(name);
       throw refusesDirect ? blockError("EINVAL", "open", "filesystem does not support O_DIRECT") : error;
     });
     return this.#file(name, fd, { write: options.write, direct });
@@ -94,6 +95,7 @@ export class NodeFiles implements HostFiles {
   }
 
   async draft(name: string): Promise<FileDraft | undefined> {
+    if (isFdSetName(name)) return undefined;
     const there = await this.#stat("stat", name).catch(() => undefined);
     if (!there || !isReplaceable(there)) return undefined;
     const path = await this.realPath(name);
@@ -113,6 +115,8 @@ export class NodeFiles implements HostFiles {
   }
 
   async info(name: string, { link = false } = {}): Promise<FileInfo> {
+    const facts = isFdSetName(name) ? fdSets.facts(name) : undefined;
+    if (facts) return fileInfo(facts, () => name);
     const info = fileInfo(await this.#stat("stat", name), () => fs.realpathSync(name));
     return link ? { ...info, symlink: isSymlink(await this.#stat("lstat", name)) } : info;
   }
@@ -157,7 +161,7 @@ export class NodeFiles implements HostFiles {
     const alignment = direct ? await directAlignment(lane, fd, facts) : 1;
     // What goes to a disk itself takes long, and gains by several requests under way.
     const transfers = this.inTurn && !direct ? inTurnTransfers : pooledTransfers;
-    const identity = identityOf(facts, () => fs.realpathSync(name));
+    const identity = identityOf(facts, () => (isFdSetName(name) ? name : fs.realpathSync(name)));
     return new NodeFile({
       fd,
       path: name,
@@ -190,6 +194,7 @@ async function lockForCreation(file: NodeFile, name: string): Promise<void> {
 /** Opens for creation; `made` tells that the file was not there before. */
 async function openNew(name: string, exclusive: boolean, lane: Lane): Promise<{ fd: number; made: boolean }> {
   const flags = openFlags({ write: true, direct: false });
+  if (isFdSetName(name)) return { fd: await openDescriptor(name, flags, "create", lane), made: false };
   const { O_CREAT, O_EXCL } = fs.constants;
   try {
     return { fd: await openDescriptor(name, flags | O_CREAT | O_EXCL, "create", lane), made: true };

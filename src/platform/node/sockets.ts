@@ -14,6 +14,7 @@ import type {
   HostListener,
   HostReceiver,
   HostSockets,
+  ReceivedDescriptors,
   SocketAddress,
   StartTls,
   WebSocketAddress,
@@ -21,6 +22,7 @@ import type {
 import { KiB } from "../../base/limits.ts";
 import { onAbort } from "../../base/signals.ts";
 import { nodeError } from "./errors.ts";
+import { receivesRights, RightsReceiver } from "./rights.ts";
 import { secure } from "./tls.ts";
 
 /** Longest path in sockaddr_un, bytes, without the final NUL. */
@@ -32,11 +34,14 @@ const RECEIVE_BYTES = 256 * KiB;
 
 class NodeConnection implements HostConnection {
   readonly incoming: AsyncIterable<Uint8Array>;
+  readonly descriptors?: ReceivedDescriptors;
   readonly #socket: net.Socket;
 
-  constructor(socket: net.Socket, receiver?: HostReceiver) {
+  /** `rights`: reads the socket, which Node does not then. */
+  constructor(socket: net.Socket, receiver?: HostReceiver, rights?: RightsReceiver) {
     this.#socket = socket;
-    this.incoming = { [Symbol.asyncIterator]: () => receive(socket) };
+    this.incoming = { [Symbol.asyncIterator]: () => (rights ? rights.incoming() : receive(socket)) };
+    if (rights) this.descriptors = rights;
     if (receiver) tellEnd(socket, receiver);
     // Errors reach the reader and the writers; without a listener they would end the process.
     socket.on("error", () => undefined);
@@ -116,12 +121,15 @@ class NodeListener implements HostListener {
   readonly address: SocketAddress;
   readonly #server: net.Server;
 
-  constructor(server: net.Server, asked: SocketAddress) {
+  constructor(server: net.Server, asked: SocketAddress, takesRights: boolean) {
     this.#server = server;
     const bound = server.address();
     this.address =
       asked.type === "inet" && typeof bound === "object" && bound ? { ...asked, port: bound.port } : asked;
-    server.on("connection", (socket) => this.connections.push(new NodeConnection(socket)));
+    server.on("connection", (socket) => {
+      const rights = takesRights ? RightsReceiver.of(socket) : undefined;
+      this.connections.push(new NodeConnection(socket, undefined, rights));
+    });
   }
 
   /** Stops listening and drops connections that nobody accepted; accepted ones stay open. */
@@ -162,10 +170,13 @@ function nameOf(address: SocketAddress): string {
 }
 
 /** A socket that is connected already. Throws EBADF. */
-function inherited(fd: number): HostConnection {
+function inherited(fd: number, takesRights: boolean): HostConnection {
   try {
     const { Socket } = process.getBuiltinModule("node:net");
-    return new NodeConnection(new Socket({ fd, readable: true, writable: true, allowHalfOpen: true }));
+    // What Node gives to the sockets of a server that pauses them.
+    const pause = { pauseOnCreate: takesRights };
+    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true, ...pause });
+    return new NodeConnection(socket, undefined, takesRights ? RightsReceiver.of(socket) : undefined);
   } catch {
     throw blockError("EBADF", "connect", `File descriptor '${fd}' is not a socket`);
   }
@@ -213,18 +224,20 @@ async function connect(
   address: SocketAddress | WebSocketAddress,
   options: ConnectOptions = {},
 ): Promise<HostConnection> {
-  const { receiver, signal } = options;
+  const { receiver, signal, descriptors = false } = options;
   if (address.type === "websocket")
     return (await import("./web-sockets.ts")).connectWebSocket(address, options);
+  const takesRights = descriptors && address.type !== "inet" && receivesRights();
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason as Error);
-    if (address.type === "fd") return resolve(inherited(address.fd));
+    if (address.type === "fd") return resolve(inherited(address.fd, takesRights));
     const target =
       address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
     const onread = receiver ? { onread: intoOneBuffer(receiver) } : {};
     const socket = process
       .getBuiltinModule("node:net")
       .connect({ ...target, ...onread, allowHalfOpen: true, noDelay: true });
+    if (takesRights) socket.pause();
     const fail = (error: unknown): void => {
       forget();
       reject(socketError(error, address, "connect"));
@@ -238,7 +251,7 @@ async function connect(
     socket.once("connect", () => {
       forget();
       socket.off("error", fail);
-      resolve(new NodeConnection(socket, receiver));
+      resolve(new NodeConnection(socket, receiver, takesRights ? RightsReceiver.of(socket) : undefined));
     });
   });
 }
@@ -246,14 +259,15 @@ async function connect(
 /** The sockets of Node. Both ends may close their direction alone. */
 export const nodeSockets: HostSockets = {
   connect,
-  listen(address) {
+  listen(address, { descriptors = false } = {}) {
     return new Promise((resolve, reject) => {
       if (address.type === "unix") checkPath(address.path);
+      const takesRights = descriptors && address.type === "unix" && receivesRights();
       const server = process
         .getBuiltinModule("node:net")
-        .createServer({ allowHalfOpen: true, noDelay: true });
+        .createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: takesRights });
       server.once("error", (error) => reject(socketError(error, address, "listen")));
-      server.once("listening", () => resolve(new NodeListener(server, address)));
+      server.once("listening", () => resolve(new NodeListener(server, address, takesRights)));
       if (address.type === "fd") return void server.listen({ fd: address.fd });
       if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
       removeStale(address.path);

@@ -23,6 +23,8 @@ export interface CommandContext<E> {
   readonly engine: E;
   /** Calls `callback` once the reply of this command is on its way; for `quit`. */
   afterReply(callback: () => void): void;
+  /** Takes the descriptor that came with the command, or before it. Absent: none can come. */
+  readonly takeDescriptor?: (() => number | undefined) | undefined;
 }
 
 /** What a handler may return: a command without an answer may return nothing, or `{}`. */

@@ -40,6 +40,8 @@ export interface QmpSessionOptions<E> {
   readonly events: EventBus<QmpEvent>;
   readonly clock: Clock;
   readonly write: WriteBytes;
+  /** See CommandContext. */
+  readonly takeDescriptor?: (() => number | undefined) | undefined;
   /** Called once, when the session has ended from this side. */
   readonly onClose?: (reason: string) => void;
   /** Told of faults of the program (broken invariants in handlers). */
@@ -160,6 +162,7 @@ export class QmpSession<E> {
     const context: CommandContext<E> = {
       engine: this.#options.engine,
       afterReply: (callback) => callbacks.push(callback),
+      takeDescriptor: this.#options.takeDescriptor,
     };
     try {
       const value = await this.#execute(item.value, context);
@@ -220,6 +223,7 @@ export async function serveMonitor<E>(
   const session = new QmpSession<E>({
     ...sessionOptions,
     write: (bytes) => connection.write(bytes),
+    takeDescriptor: connection.descriptors && (() => connection.descriptors?.take()),
     onClose: (reason) => {
       options.onClose?.(reason);
       closeConnection();
@@ -237,6 +241,8 @@ export async function serveMonitor<E>(
   try {
     for await (const bytes of connection.incoming) {
       await session.feed(bytes);
+      // What comes next would take the place of a descriptor that is meant for a command that waits.
+      if (connection.descriptors?.waiting) await session.idle();
       if (session.state === "closed") break;
     }
     await session.idle();

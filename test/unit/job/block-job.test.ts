@@ -160,22 +160,25 @@ describe("block job commands", () => {
   });
 
   // A client sends blockdev-del as soon as it hears that the job is over: it was told that the node is in use.
-  test.each([true, false])("who hears its end finds its nodes free if it dismisses itself: %s", async (autoDismiss) => {
-    const { test: world } = new Bench();
-    const { graph } = world;
-    const node = await world.disk("src", MiB);
-    const job = new PlainJob({ id: "j", type: "mirror", registry: jobsOf(graph), graph, autoDismiss });
-    await job.addNode(node, "main node", { perm: Perm.consistentRead, shared: Perm.all });
-    const parents: number[] = [];
-    graph.events.subscribe(({ event }) => {
-      if (event === "BLOCK_JOB_CANCELLED") parents.push(node.parents.size);
-    });
-    job.start();
-    await world.host.clock.idle();
-    await job.blockJobCancel(true);
-    await world.host.clock.idle();
-    expect(parents).toEqual([autoDismiss ? 0 : 1]);
-  });
+  test.each([true, false])(
+    "who hears its end finds its nodes free if it dismisses itself: %s",
+    async (autoDismiss) => {
+      const { test: world } = new Bench();
+      const { graph } = world;
+      const node = await world.disk("src", MiB);
+      const job = new PlainJob({ id: "j", type: "mirror", registry: jobsOf(graph), graph, autoDismiss });
+      await job.addNode(node, "main node", { perm: Perm.consistentRead, shared: Perm.all });
+      const parents: number[] = [];
+      graph.events.subscribe(({ event }) => {
+        if (event === "BLOCK_JOB_CANCELLED") parents.push(node.parents.size);
+      });
+      job.start();
+      await world.host.clock.idle();
+      await job.blockJobCancel(true);
+      await world.host.clock.idle();
+      expect(parents).toEqual([autoDismiss ? 0 : 1]);
+    },
+  );
 });
 
 describe("create", () => {

@@ -26,8 +26,8 @@ import { type CommandContext, type CommandHandlers, CommandRegistry } from "../r
 import { type HmpHost, runHmp } from "../hmp/run.ts";
 import { type ChardevControl, chardevHandlers } from "./chardev.ts";
 import { devicePropertyRows, type QomHost, qomHandlers } from "./qom.ts";
+import { type DescriptorControl, descriptorHandlers } from "./descriptors.ts";
 import {
-  descriptorHandlers,
   identityHandlers,
   type MachineIdentity,
   refusedCommands,
@@ -57,6 +57,7 @@ export interface MachineCommandsOptions extends EngineCommandsOptions {
   readonly hmp: Omit<HmpHost, "execute" | "board">;
   readonly chardevs: ChardevControl & Pick<QomHost, "chardevs">;
   readonly identity: MachineIdentity;
+  readonly descriptors: DescriptorControl;
 }
 
 async function changeMedium(
@@ -209,7 +210,7 @@ export function machineRegistry(options: MachineCommandsOptions): CommandRegistr
       ...qomHandlers(qom),
       "device-list-properties": ({ typename }: { typename: string }) => devicePropertyRows(qom, typename),
       ...identityHandlers(identity, releaseOf(version)),
-      ...descriptorHandlers(),
+      ...descriptorHandlers(options.descriptors),
       ...snapshotHandlers(board),
       "block-latency-histogram-set": (args: MachineArgsOf<"block-latency-histogram-set">) => {
         setHistograms(board, args);

@@ -1,5 +1,5 @@
 /**
- * What a machine without a guest answers to what clients ask first, its descriptors, and the names of commands that it refuses
+ * What a machine without a guest answers to what clients ask first, and the names of commands that it refuses
  * since there is nothing behind them. Source: QAPI machine and misc schemas, behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
@@ -36,24 +36,6 @@ export function identityHandlers({ name, uuid }: MachineIdentity, release: strin
         ...{ "default-cpu-type": "qemu64-x86_64-cpu", "default-ram-id": "pc.ram" },
       },
     ],
-  };
-}
-
-/** Handlers of descriptors: none can be handed over to this program. */
-export function descriptorHandlers(): object {
-  const nothingCame = (): never => {
-    throw new CommandError("No file descriptor supplied via SCM_RIGHTS");
-  };
-  const unknown = (name: string): never => {
-    throw new CommandError(`File descriptor named '${name}' not found`);
-  };
-  return {
-    getfd: nothingCame,
-    "add-fd": nothingCame,
-    closefd: ({ fdname }: MachineArgsOf<"closefd">) => unknown(fdname),
-    "remove-fd": ({ "fdset-id": set, fd }: MachineArgsOf<"remove-fd">) =>
-      unknown(`fdset-id:${set}${fd === undefined ? "" : `, fd:${fd}`}`),
-    "query-fdsets": () => [],
   };
 }
 
