@@ -222,24 +222,12 @@ export interface HostConnection {
    * agree, and the connection is gone. Absent: the platform has none.
    */
   startTls?(how: StartTls): Promise<HostConnection>;
-  /** What came along with the bytes. Absent: nothing can. */
-  readonly descriptors?: ReceivedDescriptors;
-}
-
-/** Descriptors that a peer of this machine has handed over. */
-export interface ReceivedDescriptors {
-  /** One is there that nobody took; what comes later takes its place. */
-  readonly waiting: boolean;
-  /** Takes the one that came with the bytes that were read last or before; others that came with it are closed. */
-  take(): number | undefined;
 }
 
 /** How a connection is made. */
 export interface ConnectOptions {
   /** See HostReceiver; absent: `incoming`. */
   readonly receiver?: HostReceiver;
-  /** The connection takes descriptors, where the platform can. */
-  readonly descriptors?: boolean;
   /** Ends the attempt, with its reason. */
   readonly signal?: AbortSignal;
 }
@@ -271,8 +259,7 @@ export interface WebSocketAddress {
 export interface HostSockets {
   /** Pages reach WebSockets only; ENOTSUP for what the platform has not. */
   connect(address: SocketAddress | WebSocketAddress, options?: ConnectOptions): Promise<HostConnection>;
-  /** `descriptors`: connections take descriptors, where the platform can. */
-  listen(address: SocketAddress, options?: { readonly descriptors?: boolean }): Promise<HostListener>;
+  listen(address: SocketAddress): Promise<HostListener>;
 }
 
 /** Raw DEFLATE (RFC 1951) and, where the platform has it, zstd (RFC 8878), for compressed clusters. */

@@ -26,7 +26,6 @@ interface Device {
 /** All character devices. */
 export class CharacterDevices implements ChardevControl {
   readonly #sockets: HostSockets | undefined;
-  readonly #descriptors: boolean;
   readonly #devices = new Map<string, Device>();
   readonly #sessions = new Set<Promise<void>>();
   readonly #listeners: { close(): Promise<void> }[] = [];
@@ -34,10 +33,8 @@ export class CharacterDevices implements ChardevControl {
   readonly #early: (() => void)[] = [];
   #isSetUp = false;
 
-  /** `descriptors`: who connects to a Unix socket may hand descriptors over. */
-  constructor(sockets: HostSockets | undefined, { descriptors = false } = {}) {
+  constructor(sockets: HostSockets | undefined) {
     this.#sockets = sockets;
-    this.#descriptors = descriptors;
   }
 
   /** Makes a device. Throws CommandError where its id is taken. */
@@ -131,12 +128,9 @@ export class CharacterDevices implements ChardevControl {
         "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
       );
     }
-    const how = { descriptors: this.#descriptors };
-    if (!options.server) {
-      const connection = await sockets.connect(options.address, how);
-      return this.#attend(connection, { service, interactive: false, device });
-    }
-    const listener = await sockets.listen(options.address, how);
+    if (!options.server)
+      return this.#attend(await sockets.connect(options.address), { service, interactive: false, device });
+    const listener = await sockets.listen(options.address);
     this.#listeners.push(listener);
     let first!: () => void;
     const connected = new Promise<void>((resolve) => {

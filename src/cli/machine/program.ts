@@ -11,6 +11,7 @@ import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
 import { createEngine } from "../../node-engine.ts";
 import { fdSets } from "../../platform/node/fd-sets.ts";
+import { monitorSockets } from "../../platform/node/sockets.ts";
 import type { Engine } from "../../node.ts";
 import { runHmp } from "../../server/monitor/hmp/run.ts";
 import { serveHmp } from "../../server/monitor/hmp/serve.ts";
@@ -107,7 +108,7 @@ export class MachineProgram {
     this.#engine.graph.onNewImage = (image) =>
       void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
     this.#board = new Board(this.#engine);
-    this.#devices = new CharacterDevices(this.#engine.graph.host.sockets, { descriptors: true });
+    this.#devices = new CharacterDevices(monitorSockets);
     fdSets.isRunning = () => this.#engine.machine.isRunning;
     this.#drives = new DriveMaker(this.#board, this.#stop.signal);
     this.#io = new IoSessions(this.#engine, this.#stop.signal);

@@ -5,7 +5,6 @@
  */
 import { closeSync } from "node:fs";
 import type * as net from "node:net";
-import type { ReceivedDescriptors } from "../../base/host.ts";
 import { Wakeup } from "../../base/signals.ts";
 import { KiB } from "../../base/limits.ts";
 import { nativeError } from "./errors.ts";
@@ -91,7 +90,7 @@ export function receivesRights(): boolean {
 }
 
 /** Reads a connected socket that nobody else reads. */
-export class RightsReceiver implements ReceivedDescriptors {
+export class RightsReceiver {
   readonly #socket: net.Socket;
   readonly #fd: number;
   readonly #calls: Calls;
@@ -122,10 +121,12 @@ export class RightsReceiver implements ReceivedDescriptors {
     });
   }
 
+  /** One is there that nobody took. */
   get waiting(): boolean {
     return this.#received.length > 0;
   }
 
+  /** Takes the one that came with what was read last, or before; others that came with it are closed. */
   take(): number | undefined {
     const fd = this.#received.shift();
     this.#drop();

@@ -14,7 +14,6 @@ import type {
   HostListener,
   HostReceiver,
   HostSockets,
-  ReceivedDescriptors,
   SocketAddress,
   StartTls,
   WebSocketAddress,
@@ -34,7 +33,7 @@ const RECEIVE_BYTES = 256 * KiB;
 
 class NodeConnection implements HostConnection {
   readonly incoming: AsyncIterable<Uint8Array>;
-  readonly descriptors?: ReceivedDescriptors;
+  readonly descriptors?: RightsReceiver;
   readonly #socket: net.Socket;
 
   /** `rights`: reads the socket, which Node does not then. */
@@ -222,9 +221,10 @@ function intoOneBuffer(receiver: HostReceiver): net.OnReadOpts {
 /** Connects. `signal` ends the attempt. */
 async function connect(
   address: SocketAddress | WebSocketAddress,
-  options: ConnectOptions = {},
+  options: ConnectOptions,
+  descriptors: boolean,
 ): Promise<HostConnection> {
-  const { receiver, signal, descriptors = false } = options;
+  const { receiver, signal } = options;
   if (address.type === "websocket")
     return (await import("./web-sockets.ts")).connectWebSocket(address, options);
   const takesRights = descriptors && address.type !== "inet" && receivesRights();
@@ -256,22 +256,32 @@ async function connect(
   });
 }
 
+function listen(address: SocketAddress, descriptors: boolean): Promise<HostListener> {
+  return new Promise((resolve, reject) => {
+    if (address.type === "unix") checkPath(address.path);
+    const takesRights = descriptors && address.type === "unix" && receivesRights();
+    const server = process
+      .getBuiltinModule("node:net")
+      .createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: takesRights });
+    server.once("error", (error) => reject(socketError(error, address, "listen")));
+    server.once("listening", () => resolve(new NodeListener(server, address, takesRights)));
+    if (address.type === "fd") return void server.listen({ fd: address.fd });
+    if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
+    removeStale(address.path);
+    bindPrivately(server, address.path);
+  });
+}
+
+/** `descriptors`: who is connected by a Unix socket may hand descriptors over, where the platform can take them. */
+function socketsThat({ descriptors }: { descriptors: boolean }): HostSockets {
+  return {
+    connect: (address, options = {}) => connect(address, options, descriptors),
+    listen: (address) => listen(address, descriptors),
+  };
+}
+
 /** The sockets of Node. Both ends may close their direction alone. */
-export const nodeSockets: HostSockets = {
-  connect,
-  listen(address, { descriptors = false } = {}) {
-    return new Promise((resolve, reject) => {
-      if (address.type === "unix") checkPath(address.path);
-      const takesRights = descriptors && address.type === "unix" && receivesRights();
-      const server = process
-        .getBuiltinModule("node:net")
-        .createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: takesRights });
-      server.once("error", (error) => reject(socketError(error, address, "listen")));
-      server.once("listening", () => resolve(new NodeListener(server, address, takesRights)));
-      if (address.type === "fd") return void server.listen({ fd: address.fd });
-      if (address.type === "inet") return void server.listen({ host: address.host, port: address.port });
-      removeStale(address.path);
-      bindPrivately(server, address.path);
-    });
-  },
-};
+export const nodeSockets = socketsThat({ descriptors: false });
+
+/** Those for monitors: their connections have `descriptors`. */
+export const monitorSockets = socketsThat({ descriptors: true });

@@ -207,6 +207,11 @@ export class QmpSession<E> {
   }
 }
 
+/** A connection whose client may hand descriptors over: `waiting`: one came that no command took. */
+type MonitorConnection = HostConnection & {
+  readonly descriptors?: { readonly waiting: boolean; take(): number | undefined } | undefined;
+};
+
 /** How long a client may take what was said to it before the service ended, ms. */
 const FAREWELL_MS = 1000;
 
@@ -215,7 +220,7 @@ const FAREWELL_MS = 1000;
  * is nobody's error. `signal` closes the connection once the client has taken what was said before, or has not within a second.
  */
 export async function serveMonitor<E>(
-  connection: HostConnection,
+  connection: MonitorConnection,
   options: Omit<QmpSessionOptions<E>, "write"> & { readonly signal?: AbortSignal },
 ): Promise<void> {
   const { signal, ...sessionOptions } = options;
