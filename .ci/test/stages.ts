@@ -162,12 +162,16 @@ export const programs: readonly Program[] = [
   { name: "nbdinfo", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
   { name: "nbdcopy", debian: "libnbd-bin", wantedBy: /^test\/interop\/nbd-/ },
   { name: "nbdsh", debian: "python3-libnbd", wantedBy: /^test\/interop\/nbd-/ },
-  { name: "redis-server", debian: "redis-server", wantedBy: /^test\/interop\/fleet-queues\.test/ },
-  { name: "redis-cli", debian: "redis-tools", wantedBy: /^test\/interop\/fleet-queues\.test/ },
+  {
+    name: "redis-server",
+    debian: "redis-server",
+    wantedBy: /^test\/interop\/fleet-(queues|shards|limits)\.test/,
+  },
+  { name: "redis-cli", debian: "redis-tools", wantedBy: /^test\/interop\/fleet-(queues|limits)\.test/ },
   {
     name: "/usr/lib/postgresql/15/bin/postgres",
     debian: "postgresql-15",
-    wantedBy: /^test\/interop\/fleet-queues\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|limits)\.test/,
   },
   { name: "nbd-client", debian: "nbd-client", wantedBy: /^test\/interop\/nbd-server\.test/ },
 ];

@@ -22,6 +22,7 @@ import {
   type WorkOptions,
 } from "./queue.ts";
 import { Heap } from "./heap.ts";
+import { type TransferLimits, type TransferPlaces, TransferSlots } from "./slots.ts";
 
 /** How long a job waits that somebody else is at, ms. */
 const ELSEWHERE_MS = 1000;
@@ -198,6 +199,10 @@ export class LocalQueue implements FleetQueue {
       ({ state, shards }) => state === "running" && (shards?.free ?? 0) > 0,
     );
     return Promise.resolve(entries.map(({ job }) => job));
+  }
+
+  places(limits: TransferLimits): TransferPlaces {
+    return new TransferSlots(limits);
   }
 
   counts(): Promise<FleetCounts> {

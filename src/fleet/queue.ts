@@ -4,6 +4,7 @@
  * Invariant: nothing here is relied on for a disk's content; that is the business of the fence beside each target (cli/fleet/place.ts).
  */
 import type { FleetJob } from "./jobs.ts";
+import type { TransferLimits, TransferPlaces } from "./slots.ts";
 
 /** Where a job stands. */
 export type JobState = "queued" | "running" | "done" | "failed";
@@ -102,6 +103,8 @@ export interface FleetQueue {
   work(handler: Handler, options: WorkOptions): Promise<void>;
   /** Jobs that run and have shards that nobody is at: whoever has nothing else to do may help. What is not known is not there. */
   helpable(): Promise<FleetJob[]>;
+  /** Places for transfers, which count for all workers of the queue that have limits. */
+  places(limits: TransferLimits): TransferPlaces;
   counts(): Promise<FleetCounts>;
   rows(): Promise<JobRow[]>;
   /** Takes jobs out that wait, and ends those that run (they fail, "cancelled"). Undefined: all. Answers how many. */

@@ -20,15 +20,22 @@ export interface TransferKeys {
   readonly source: string;
 }
 
+/** Where transfers get their places. */
+export interface TransferPlaces {
+  /** Resolves with what gives the places back when there are places; rejects with the signal's reason. */
+  take(keys: TransferKeys, signal?: AbortSignal): Promise<() => void>;
+}
+
 interface Waiting {
   readonly keys: TransferKeys;
   readonly begin: () => void;
 }
 
-const kinds = ["host", "store", "source"] as const;
+/** What is limited. */
+export const limitKinds = ["host", "store", "source"] as const;
 
-/** The places. */
-export class TransferSlots {
+/** The places of one process. */
+export class TransferSlots implements TransferPlaces {
   readonly #limits: TransferLimits;
   readonly #held = new Map<string, number>();
   #waiting: Waiting[] = [];
@@ -37,7 +44,6 @@ export class TransferSlots {
     this.#limits = limits;
   }
 
-  /** Resolves with what gives the places back when there are places; rejects with the signal's reason. */
   async take(keys: TransferKeys, signal?: AbortSignal): Promise<() => void> {
     signal?.throwIfAborted();
     if (!this.#hasRoom(keys, new Set())) await this.#wait(keys, signal);
@@ -71,7 +77,7 @@ export class TransferSlots {
 
   /** Whether there is room, and nobody who came before waits for one of the same places. */
   #hasRoom(keys: TransferKeys, wanted: ReadonlySet<string>): boolean {
-    return kinds.every((kind) => {
+    return limitKinds.every((kind) => {
       const most = this.#limits[kind];
       const key = `${kind} ${keys[kind]}`;
       return most === undefined || ((this.#held.get(key) ?? 0) < most && !wanted.has(key));
@@ -79,7 +85,7 @@ export class TransferSlots {
   }
 
   #count(keys: TransferKeys, by: 1 | -1): void {
-    for (const kind of kinds) {
+    for (const kind of limitKinds) {
       const key = `${kind} ${keys[kind]}`;
       const count = (this.#held.get(key) ?? 0) + by;
       if (count === 0) this.#held.delete(key);
@@ -96,7 +102,7 @@ export class TransferSlots {
         waiting.begin();
         continue;
       }
-      for (const kind of kinds) {
+      for (const kind of limitKinds) {
         const key = `${kind} ${waiting.keys[kind]}`;
         // One that is held up elsewhere does not keep others from places that are free.
         if ((this.#held.get(key) ?? 0) >= (this.#limits[kind] ?? Infinity)) wanted.add(key);

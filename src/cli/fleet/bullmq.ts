@@ -8,9 +8,12 @@ import { createHash } from "node:crypto";
 import type * as Bull from "bullmq";
 import type { Job, Queue, Worker } from "bullmq";
 import { messageOf } from "../../base/errors.ts";
+import { settleAll } from "../../base/signals.ts";
 import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
 import type { Delivery, FleetCounts, FleetQueue, Handler } from "../../fleet/queue.ts";
 import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
+import type { TransferLimits } from "../../fleet/slots.ts";
+import { type PlaceCounter, SharedPlaces } from "./shared-places.ts";
 
 /** What a job holds in the queue. */
 export interface Held {
@@ -39,6 +42,8 @@ export interface Backend {
     run: (job: Job<Held>, token?: string) => Promise<unknown>,
     options: object,
   ): Worker<Held>;
+  /** Who counts the places of a queue. */
+  places(name: string): PlaceCounter;
 }
 
 const states: Readonly<Record<JobState, readonly string[]>> = {
@@ -92,6 +97,7 @@ export class BullQueue implements FleetQueue {
   readonly #name: string;
   readonly #options: QueueOptions;
   readonly #queue: Queue<Held>;
+  readonly #places: SharedPlaces[] = [];
 
   constructor(backend: Backend, name: string, options: QueueOptions) {
     this.#backend = backend;
@@ -261,6 +267,13 @@ export class BullQueue implements FleetQueue {
     return jobs.filter(isFree).map(({ data }) => data.job);
   }
 
+  places(limits: TransferLimits): SharedPlaces {
+    const counter = this.#backend.places(this.#name);
+    const places = new SharedPlaces({ limits, counter, leaseMs: this.#options.leaseMs });
+    this.#places.push(places);
+    return places;
+  }
+
   async counts(): Promise<FleetCounts> {
     const found = await this.#queue.getJobCounts();
     const sum = (state: JobState): number =>
@@ -337,7 +350,8 @@ export class BullQueue implements FleetQueue {
     return count;
   }
 
-  close(): Promise<void> {
-    return this.#queue.close();
+  async close(): Promise<void> {
+    await settleAll(this.#places.map((places) => places.close()));
+    await this.#queue.close();
   }
 }

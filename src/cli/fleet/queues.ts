@@ -5,6 +5,8 @@ import type { Queue, Worker } from "bullmq";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { FleetQueue, QueueOptions } from "../../fleet/queue.ts";
 import { type Backend, BullQueue, type Held, type HeldJob } from "./bullmq.ts";
+import { type PostgresPool, postgresPlaces } from "./postgres-places.ts";
+import { redisPlaces } from "./redis-places.ts";
 
 /** The queue's name, unless its URL says another: `redis://…?queue=NAME`. */
 const NAME = "blockwright";
@@ -62,7 +64,7 @@ function redisOptions(url: URL): Record<string, unknown> {
 
 async function redisBackend(url: URL): Promise<Backend> {
   const bullmq = await loadPackage(() => import("bullmq"), "bullmq ioredis");
-  await loadPackage(() => import("ioredis"), "bullmq ioredis");
+  const { Redis } = await loadPackage(() => import("ioredis"), "bullmq ioredis");
   const server = redisOptions(url);
   return {
     package: bullmq,
@@ -76,14 +78,24 @@ async function redisBackend(url: URL): Promise<Backend> {
       const connection = { ...server, maxRetriesPerRequest: null, retryStrategy };
       return new bullmq.Worker<Held>(name, run, { ...options, connection });
     },
+    places: (name) => {
+      const retryStrategy = (times: number): number => Math.min(TRY_MS * times, MOST_WAIT_MS);
+      const connection = { ...server, maxRetriesPerRequest: TRIES, retryStrategy, lazyConnect: true };
+      return redisPlaces(new Redis(connection), `bull:${name}:places`);
+    },
   };
+}
+
+/** What is used of the package `pg`. */
+interface PostgresDriver {
+  readonly default: { readonly Pool: new (options: object) => PostgresPool };
 }
 
 async function postgresBackend(url: URL): Promise<Backend> {
   const bullmq = await loadPackage(() => import("bullmq"), "bullmq pg");
   // Its types are not needed: BullMQ asks for it by itself.
   const driver: string = "pg";
-  await loadPackage(() => import(driver), "bullmq pg");
+  const { default: pg } = await loadPackage(() => import(driver) as Promise<PostgresDriver>, "bullmq pg");
   const { Queue: PostgresQueue, Worker: PostgresWorker } = bullmq.withBackend(bullmq.createPostgresBackend);
   const connection = { connectionString: url.href, connectionTimeoutMillis: 5000, max: 4, migrate: true };
   return {
@@ -92,6 +104,10 @@ async function postgresBackend(url: URL): Promise<Backend> {
     worker: (name, run, options) => {
       const process = (job: unknown, token?: string): Promise<unknown> => run(job as HeldJob, token);
       return new PostgresWorker(name, process, { ...options, connection }) as unknown as Worker<Held>;
+    },
+    places: (name) => {
+      const { connectionString, connectionTimeoutMillis } = connection;
+      return postgresPlaces(new pg.Pool({ connectionString, connectionTimeoutMillis, max: 2 }), name);
     },
   };
 }

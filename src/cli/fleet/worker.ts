@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import type { FleetJob } from "../../fleet/jobs.ts";
 import type { Delivery, FleetQueue, Outcome } from "../../fleet/queue.ts";
-import { type TransferKeys, type TransferLimits, TransferSlots } from "../../fleet/slots.ts";
+import type { TransferKeys, TransferLimits, TransferPlaces } from "../../fleet/slots.ts";
 import { isPath } from "./names.ts";
 import { EngineThread, type ThreadCalls, type ThreadResult } from "./thread.ts";
 
@@ -59,7 +59,7 @@ export async function work(options: WorkerOptions): Promise<void> {
 /** What a worker has in hand: its jobs, and, where there is room beside them, shards of others' jobs. */
 class Desk {
   readonly #options: WorkerOptions;
-  readonly #slots: TransferSlots;
+  readonly #places: TransferPlaces;
   readonly #idle: EngineThread[] = [];
   readonly #threads = new Set<EngineThread>();
   /** Helpers, and how each is told to make room. */
@@ -72,7 +72,7 @@ class Desk {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
-    this.#slots = new TransferSlots(options.limits);
+    this.#places = options.queue.places(options.limits);
   }
 
   /** Carries out a job of the queue. */
@@ -114,7 +114,7 @@ class Desk {
       return await thread.run(job, {
         ...calls,
         watchMs: this.#options.watchMs,
-        takePlace: (given) => this.#slots.take(keysOf(job), given),
+        takePlace: (given) => this.#places.take(keysOf(job), given),
       });
     } finally {
       this.#idle.push(thread);
