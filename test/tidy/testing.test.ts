@@ -70,6 +70,12 @@ it("unit tests that Chromium runs, too, use nothing of Node's", () => {
   });
 });
 
+/** What starts a program for a test that does not name it. */
+const helpers: Readonly<Record<string, RegExp>> = {
+  "redis-server": /\.redis\(\)/,
+  "/usr/lib/postgresql/15/bin/postgres": /\.postgres\(\)/,
+};
+
 describe("the programs that few files want", () => {
   it.each(programs.filter(({ wantedBy }) => wantedBy !== undefined))(
     "$name: by files that exist",
@@ -80,7 +86,10 @@ describe("the programs that few files want", () => {
 
   it("are asked for by those files alone", () => {
     const started = (name: string): RegExp =>
-      new RegExp(`(must|tool|spawnSync|execFileSync)\\("${name}"|has\\("${name}"`);
+      helpers[name] ??
+      new RegExp(
+        `(must|tool|spawnSync|execFileSync|both|has)\\("${name}"|= "${name}"|(?:theirs|real|answers).{0,4}\\["${name}"`,
+      );
     const other = programs.flatMap(({ name, wantedBy }) =>
       wantedBy === undefined
         ? []
