@@ -15,7 +15,7 @@ import type { BlockNode } from "./model/node.ts";
 
 const noThrottling = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
 
-/** BlockDeviceInfo of a node; with `flat` the backing images are left out. */
+/** BlockDeviceInfo of a node; with `flat` the backing images are left out, and not counted. */
 export async function deviceInfo(node: BlockNode, flat = false): Promise<TypeOf<"BlockDeviceInfo">> {
   const bitmaps = dirtyBitmapInfo(node);
   const backing = backingFile(node);
@@ -26,7 +26,7 @@ export async function deviceInfo(node: BlockNode, flat = false): Promise<TypeOf<
     ro: node.readOnly,
     drv: node.type.name,
     ...(backing === undefined ? {} : { backing_file: backing }),
-    backing_file_depth: depth(node),
+    backing_file_depth: flat ? 0 : depth(node),
     encrypted: isEncrypted(node),
     detect_zeroes: node.options.detectZeroes,
     write_threshold: node.writeThreshold,

@@ -172,17 +172,6 @@ const plain = {
   file: { driver: "file", "node-name": "plain-file", filename: "b.raw", locking: "on" },
 };
 
-it.each([["snapshot=on", "snapshot=on is not supported by this machine"]])(
-  "says what it does not have: %s",
-  (option, why) => {
-    const { status, stderr } = ended(ours(["-drive", `${none},${option}`]));
-    expect({ status, stderr }).toEqual({
-      status: 1,
-      stderr: `qemu-system-x86_64: -drive ${none},${option}: ${why}\n`,
-    });
-  },
-);
-
 describe("answers as QEMU does", () => {
   it.each<[string, string[], string[]]>([
     ["about its drives", [...drives, ...scsi], [qmp("query-block"), "info block", "info block v"]],

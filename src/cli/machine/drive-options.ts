@@ -17,7 +17,8 @@ export interface DriveWish {
   rerror: OnError | undefined;
   werror: OnError | undefined;
   readOnly: boolean;
-  snapshot: boolean;
+  /** Undefined: as the machine wants it. */
+  snapshot: boolean | undefined;
   copyOnRead: boolean;
   writeCache: boolean;
   aio: string | undefined;
@@ -57,7 +58,7 @@ export function readDrive(text: string): DriveWish {
   if (index !== undefined && (place.bus !== undefined || place.unit !== undefined))
     throw new CommandError("index cannot be used with bus and unit");
   const readOnly = takeFlag(pairs, "readonly") ?? takeFlag(pairs, "read-only");
-  const snapshot = takeFlag(pairs, "snapshot") ?? false;
+  const snapshot = takeFlag(pairs, "snapshot");
   const cache = takeCache(pairs);
   const policies = takePolicies(pairs, place.interface);
   const rest = takeRest(pairs);

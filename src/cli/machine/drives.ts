@@ -17,6 +17,7 @@ import { parseKeyval } from "../../wire/qapi/index.ts";
 import { describeImage, withAio } from "../images.ts";
 import { CreateOptions } from "../options/create-options.ts";
 import { type DriveWish, readDrive } from "./drive-options.ts";
+import { openTemporaryOverlay } from "./temporary-overlay.ts";
 
 /** Most units of a bus, for interfaces whose places are counted so. */
 const unitsPerBus: Partial<Record<DriveInterface, number>> = { ide: 2, scsi: 7 };
@@ -38,10 +39,13 @@ export function formattingLine(graph: BlockGraph, { format, filename, size, back
 export class DriveMaker {
   readonly #board: Board;
   readonly #signal: AbortSignal;
+  readonly #snapshot: boolean;
 
-  constructor(board: Board, signal: AbortSignal) {
+  /** `snapshot`: nothing is written into drives' images unless a drive wants it. */
+  constructor(board: Board, { signal, snapshot }: { signal: AbortSignal; snapshot: boolean }) {
     this.#board = board;
     this.#signal = signal;
+    this.#snapshot = snapshot;
   }
 
   /** Makes a drive of the text of `-drive`. Throws CommandError, QapiError, Refusal. */
@@ -50,7 +54,6 @@ export class DriveMaker {
     const place = this.#placeOf(wish);
     const name = wish.name ?? defaultName(place);
     if (this.#board.drive(name)) throw new CommandError(`Duplicate ID '${name}' for drive`);
-    if (wish.snapshot) throw new CommandError("snapshot=on is not supported by this machine");
     const drive = this.#board.addDrive({
       name,
       place,
@@ -90,13 +93,24 @@ export class DriveMaker {
 
   async #openWish(wish: DriveWish): Promise<BlockNode> {
     const { graph } = this.#board.engine;
-    const spec = await this.#describe(wish);
-    const node = await graph.open(spec);
+    const node = await this.#openImage(wish);
     if (!wish.copyOnRead) return node;
     try {
       return await graph.open({ driver: "copy-on-read", file: node.name });
     } finally {
       await graph.release(node);
+    }
+  }
+
+  /** The image, or an overlay over it that goes with the machine. */
+  async #openImage(wish: DriveWish): Promise<BlockNode> {
+    const { graph } = this.#board.engine;
+    if (!(wish.snapshot ?? this.#snapshot)) return graph.open(await this.#describe(wish));
+    const image = await graph.open(await this.#describe({ ...wish, readOnly: true }));
+    try {
+      return await openTemporaryOverlay(graph, image, wish);
+    } finally {
+      await graph.release(image);
     }
   }
 

@@ -19,7 +19,7 @@ import { givenDescriptors } from "./descriptors.ts";
 import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
 import { compatLevels, type CompatLevel } from "../../wire/qapi/index.ts";
-import { type GivenOption, readOptions, WrongOption } from "./options.ts";
+import { blaming, type GivenOption, readOptions, WrongOption } from "./options.ts";
 import { MachineProgram } from "./program.ts";
 
 /** The options in the order in which QEMU carries them out. */
@@ -41,7 +41,12 @@ function print(text: string): number {
 }
 
 function fail(message: string): number {
-  process.stderr.write(`${verbProgram("machine")}: ${printableMessage(message)}\n`);
+  return failAt(` ${message}`);
+}
+
+/** As fail(), of what stands after the program's name and a colon. */
+function failAt(message: string): number {
+  process.stderr.write(`${verbProgram("machine")}:${printableMessage(message)}\n`);
   return 1;
 }
 
@@ -82,7 +87,7 @@ export async function machine(args: string[]): Promise<number> {
   try {
     options = readOptions(args);
   } catch (error) {
-    if (error instanceof WrongOption) return fail(error.message);
+    if (error instanceof WrongOption) return failAt(error.message);
     throw error;
   }
   const early = answered(options);
@@ -114,9 +119,7 @@ function unsupported(options: readonly GivenOption[]): string | undefined {
   if (unknown !== undefined) return "unsupported machine type\nUse -machine help to list supported machines";
   const display = lastValue(options, "display");
   if (display !== undefined && display !== "none") return `-display ${display}: this machine has no display`;
-  return options.some(({ name }) => name === "snapshot")
-    ? "-snapshot is not supported by this machine"
-    : undefined;
+  return undefined;
 }
 
 /** Whose commands monitors take. QEMU's own words for the option ask for nothing here. Undefined: it is no such word. */
@@ -147,6 +150,7 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
     gate,
     // Under qtest the virtual clock stands still, and with it whatever is held back.
     isStill: options.some(({ name, value = "" }) => name === "accel" && /^(accel=)?qtest\b/.test(value)),
+    snapshot: options.some(({ name }) => name === "snapshot"),
     isPaused: options.some(({ name }) => name === "S"),
     identity: identityOf(options),
     compat,
@@ -170,7 +174,7 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
   if (failed !== undefined) {
     await program.close();
     pidfile?.remove();
-    return fail(failed);
+    return failAt(failed);
   }
   const alive = keepAlive();
   program.setUp();
@@ -192,7 +196,7 @@ async function carryOut(
       try {
         await program.apply(option);
       } catch (error) {
-        return `${option.words}: ${messageOf(error)}`;
+        return blaming(option, messageOf(error));
       }
     }
     if (names.includes("device")) {

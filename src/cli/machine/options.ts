@@ -4,7 +4,8 @@
  * Source: behaviour and option names of QEMU 7.2.
  */
 
-import { optionPairs } from "./opts.ts";
+import { ConfigFileError, type ConfigGroup, readConfigFile } from "./config-file.ts";
+import { joinedPairs, optionPairs } from "./opts.ts";
 
 /** An option as it was given. */
 export interface GivenOption {
@@ -13,6 +14,8 @@ export interface GivenOption {
   readonly value: string | undefined;
   /** As it was written, for messages. */
   readonly words: string;
+  /** `FILE:LINE` of one out of a file; messages name it in the words' place. */
+  readonly place?: string | undefined;
 }
 
 /** Options that are carried out; true: with a value. */
@@ -24,6 +27,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
   ...{
     snapshot: false,
     "add-fd": true,
+    readconfig: true,
     gate: true,
     global: true,
     name: true,
@@ -61,15 +65,35 @@ const refused: Readonly<Record<string, { value: boolean; why: string }>> = {
   s: { value: false, why: "this machine has no CPU to debug" },
   fsdev: { value: true, why: "this machine has no shared directories" },
   virtfs: { value: true, why: "this machine has no shared directories" },
-  readconfig: { value: true, why: "configuration files are not read by this machine" },
   tpmdev: { value: true, why: "this machine has no TPM" },
 };
+
+/** The options that are groups of configuration files, too. */
+const groups = new Set([
+  "drive",
+  "device",
+  "object",
+  "chardev",
+  "mon",
+  "machine",
+  "name",
+  "global",
+  "add-fd",
+]);
 
 /** Options whose value `none` asks for nothing. */
 const maybeNone = new Set(["net", "nic"]);
 
-/** What is wrong with a command line: a message after the option's words. */
+/** Groups of configuration files that no option has the name of, and that nothing here depends on. */
+const acceptedGroups = new Set(["boot-opts", "memory", "smp-opts", "accel", "action", "numa", "acpi"]);
+
+/** What is wrong with a command line: what is said after the program's name and a colon. */
 export class WrongOption extends Error {}
+
+/** A message about an option, as it stands after the program's name and a colon. */
+export function blaming({ words, place }: Pick<GivenOption, "words" | "place">, message: string): string {
+  return place === undefined ? ` ${words}: ${message}` : `${place}: ${message}`;
+}
 
 /** Takes the words of a command line apart. Throws WrongOption. */
 export function readOptions(words: readonly string[]): GivenOption[] {
@@ -82,35 +106,58 @@ export function readOptions(words: readonly string[]): GivenOption[] {
     }
     const name = word.replace(/^--?/, "");
     const takes = carriedOut[name] ?? accepted[name] ?? refused[name]?.value;
-    if (takes === undefined) throw new WrongOption(`${word}: invalid option`);
+    if (takes === undefined) throw new WrongOption(` ${word}: invalid option`);
     const value = takes ? words[++at] : undefined;
-    if (takes && value === undefined) throw new WrongOption(`${word}: requires an argument`);
+    if (takes && value === undefined) throw new WrongOption(` ${word}: requires an argument`);
     if (Object.hasOwn(accepted, name)) continue;
     if (name === "set") {
       setProperty(given, word, value!);
       continue;
     }
+    if (name === "readconfig") {
+      given.push(...optionsOfFile(value!));
+      continue;
+    }
     const why = refused[name]?.why;
     if (why !== undefined && !(maybeNone.has(name) && value === "none"))
-      throw new WrongOption(`${word}${value === undefined ? "" : ` ${value}`}: ${why}`);
+      throw new WrongOption(` ${word}${value === undefined ? "" : ` ${value}`}: ${why}`);
     if (why === undefined)
       given.push({ name, value, words: value === undefined ? word : `-${name} ${value}` });
   }
   return given;
 }
 
+/** The options of a configuration file. Throws WrongOption. */
+function optionsOfFile(name: string): GivenOption[] {
+  try {
+    return readConfigFile(name).flatMap((group) => optionOfGroup(group));
+  } catch (error) {
+    if (!(error instanceof ConfigFileError)) throw error;
+    throw new WrongOption(blaming({ words: `-readconfig ${name}`, place: error.place }, error.message));
+  }
+}
+
+function optionOfGroup({ name, pairs, place }: ConfigGroup): GivenOption[] {
+  const at = place === undefined ? " " : `${place}: `;
+  if (Object.hasOwn(accepted, name) || acceptedGroups.has(name)) return [];
+  const why = refused[name]?.why;
+  if (why !== undefined) throw new WrongOption(`${at}${why}`);
+  if (!groups.has(name)) throw new WrongOption(`${at}There is no option group '${name}'`);
+  return [{ name, value: joinedPairs(pairs), words: "", place }];
+}
+
 /** `-set GROUP.ID.OPTION=VALUE`: another option for what was given before. Throws WrongOption. */
 function setProperty(given: GivenOption[], word: string, text: string): void {
   const [, group, id, option, value] = /^([^.]+)\.([^.]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
-  if (group === undefined) throw new WrongOption(`${word} ${text}: can't parse: "${text}"`);
+  if (group === undefined) throw new WrongOption(` ${word} ${text}: can't parse: "${text}"`);
   if (!Object.hasOwn(carriedOut, group) && !Object.hasOwn(accepted, group))
-    throw new WrongOption(`${word} ${text}: There is no option group '${group}'`);
+    throw new WrongOption(` ${word} ${text}: There is no option group '${group}'`);
   const at = given.findIndex(
     (one) =>
       one.name === group && optionPairs(one.value ?? "").some(([key, its]) => key === "id" && its === id),
   );
   const found = given[at];
-  if (!found) throw new WrongOption(`${word} ${text}: there is no ${group} "${id}" defined`);
+  if (!found) throw new WrongOption(` ${word} ${text}: there is no ${group} "${id}" defined`);
   const more = `,${option}=${value!.replaceAll(",", ",,")}`;
   given[at] = { ...found, value: `${found.value}${more}`, words: `${found.words}${more}` };
 }

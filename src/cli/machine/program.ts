@@ -41,7 +41,7 @@ import { addDescriptor } from "./descriptors.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
 import { readChardev } from "./legacy-chardev.ts";
 import { takeFlag, takeOption, optionPairs } from "./opts.ts";
-import type { GivenOption } from "./options.ts";
+import { blaming, type GivenOption } from "./options.ts";
 import { StillClock } from "./still-clock.ts";
 
 type Ending = "SIGINT" | "SIGTERM" | "SIGHUP";
@@ -62,6 +62,8 @@ const shorthands: Readonly<Record<string, string>> = {
 /** What a run is told. */
 export interface MachineInit {
   readonly gate: GateChoice;
+  /** Drives write into overlays that go with the machine. */
+  readonly snapshot: boolean;
   /** The machine waits for `cont`. */
   readonly isPaused: boolean;
   /** The virtual clock stands still. */
@@ -85,8 +87,8 @@ export class MachineProgram {
   readonly #identity: MachineIdentity;
   readonly #compat: CompatLevel;
   readonly #qtestLogPath: string | undefined;
-  /** Drives with the words that made them, for messages about their devices. */
-  readonly #made: { drive: Drive; words: string }[] = [];
+  /** Drives with the options that made them, for messages about their devices. */
+  readonly #made: { drive: Drive; option: GivenOption }[] = [];
   #closed: Promise<void> | undefined;
   readonly #isStill: boolean;
   #status = 0;
@@ -95,7 +97,7 @@ export class MachineProgram {
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, isPaused, isStill, identity, compat, qtestLog }: MachineInit) {
+  constructor({ gate, snapshot, isPaused, isStill, identity, compat, qtestLog }: MachineInit) {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
@@ -110,7 +112,7 @@ export class MachineProgram {
     this.#board = new Board(this.#engine);
     this.#devices = new CharacterDevices(monitorSockets);
     fdSets.isRunning = () => this.#engine.machine.isRunning;
-    this.#drives = new DriveMaker(this.#board, this.#stop.signal);
+    this.#drives = new DriveMaker(this.#board, { signal: this.#stop.signal, snapshot });
     this.#io = new IoSessions(this.#engine, this.#stop.signal);
     this.#identity = identity;
     this.#compat = compat;
@@ -166,7 +168,8 @@ export class MachineProgram {
   }
 
   /** Carries one option out. Throws with a message for the user. */
-  async apply({ name, value = "", words }: GivenOption): Promise<void> {
+  async apply(option: GivenOption): Promise<void> {
+    const { name, value = "" } = option;
     switch (name) {
       case "add-fd":
         return addDescriptor(value);
@@ -194,7 +197,7 @@ export class MachineProgram {
           this.#attendQmp(connection, { indent: name === "qmp" ? 0 : 4, interactive }),
         );
       default:
-        this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), words });
+        this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), option });
     }
   }
 
@@ -264,13 +267,13 @@ export class MachineProgram {
     );
   }
 
-  /** Gives the drives that name a bus their devices; resolves with what went wrong. */
+  /** Gives the drives that name a bus their devices; resolves with what went wrong, as of blaming(). */
   async connectDrives(): Promise<string | undefined> {
-    for (const { drive, words } of this.#made) {
+    for (const { drive, option } of this.#made) {
       try {
         await this.#board.connectDrive(drive);
       } catch (error) {
-        return `${words}: ${messageOf(error)}`;
+        return blaming(option, messageOf(error));
       }
     }
     return undefined;

@@ -54,7 +54,7 @@ async function commit({ board, commit: write }: HmpHost, args: HmpArguments): Pr
   }
   const drive = board.drive(name);
   if (!drive) throw new Reported(`Device '${name}' not found`);
-  if (!drive.node) throw new Reported(`'commit' error for '${name}': No medium found`);
+  if (!drive.node) throw new Reported(`Device '${name}' has no medium`);
   await write(drive.node);
 }
 
