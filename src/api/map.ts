@@ -4,7 +4,7 @@
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
-import { nodeFilename } from "../block/model/filename.ts";
+import { ownFilename } from "../block/model/filename.ts";
 import { blockStatus, blockStatusAbove } from "../block/io/status.ts";
 import { checkNodes, optionsOf, rangeOptions } from "./options.ts";
 
@@ -141,7 +141,7 @@ async function entryAt(top: BlockNode, offset: number, bytes: number): Promise<I
       depth,
     };
     if (!decided || !status.map) return entry;
-    return { ...entry, fileOffset: status.map.offset, file: nodeFilename(status.map.node as BlockNode) };
+    return { ...entry, fileOffset: status.map.offset, file: ownFilename(status.map.node as BlockNode) };
   }
 }
 

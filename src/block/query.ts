@@ -8,6 +8,7 @@ import { alignUp } from "../base/ranges.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { backingChainNext } from "./model/chain.ts";
 import type { SnapshotInfo } from "./model/contract.ts";
+import type { DriverInfo } from "./model/terms.ts";
 import { dirtyBitmapInfo } from "./model/dirty-bitmap.ts";
 import { imageFilename, nodeFilename } from "./model/filename.ts";
 import { hasProtocol } from "./model/gate.ts";
@@ -56,7 +57,7 @@ function depth(node: BlockNode): number {
 
 /** ImageInfo of a node, its backing chain included if asked for. */
 export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf<"ImageInfo">> {
-  const info = node.driver.getInfo?.();
+  const info = driverInfo(node);
   const actual = await allocatedBytes(node);
   const specific = node.driver.formatSpecific?.() as TypeOf<"ImageInfoSpecific"> | undefined;
   const backing = chain ? backingChainNext(node) : undefined;
@@ -75,6 +76,12 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
     ...(backing ? { "backing-image": await imageInfo(backing, true) } : {}),
     ...(specific ? { "format-specific": specific } : {}),
   };
+}
+
+/** What a node tells of itself, or what lies below a filter. */
+function driverInfo(node: BlockNode): DriverInfo | undefined {
+  if (node.driver.getInfo || !node.filtered) return node.driver.getInfo?.();
+  return driverInfo(node.filtered.node);
 }
 
 /** A snapshot as lists show it. */

@@ -29,9 +29,11 @@ export const makeObject: ObjectMaker = async (graph, options) => {
   return makeTlsCredentials(graph, options);
 };
 
-/** Limits as properties of their own: `x-bps-total`. */
+/** Limits as properties of their own: `x-bps-total`. Throws CommandError. */
 function flatLimits(options: object): ThrottleLimits {
   const given = Object.entries(options).filter(([name]) => name.startsWith("x-"));
+  if (given.some(([, value]) => (value as number) < 0))
+    throw new CommandError("Property values cannot be negative");
   return Object.fromEntries(given.map(([name, value]) => [name.slice(2), value as number])) as ThrottleLimits;
 }
 

@@ -12,7 +12,7 @@ const program = process.env["BLOCKWRIGHT_PROGRAM"]?.split(" ") ?? [process.execP
 const suites = readdirSync(new URL("scenarios/", here)).map((file) => file.replace(/\.mjs$/, ""));
 
 test("there are scenarios and recordings", () => {
-  expect(suites.toSorted()).toEqual(["arguments", "bitmaps", "lifecycle", "policy"]);
+  expect(suites.toSorted()).toEqual(["arguments", "bitmaps", "graph", "lifecycle", "policy"]);
 });
 
 for (const suite of suites) {

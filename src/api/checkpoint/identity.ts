@@ -5,7 +5,7 @@
  */
 import { BlockError } from "../../base/errors.ts";
 import { Role } from "../../block/model/contract.ts";
-import { nodeFilename, storageIdentity } from "../../block/model/filename.ts";
+import { ownFilename, storageIdentity } from "../../block/model/filename.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import type { Identity } from "./state.ts";
 
@@ -52,7 +52,7 @@ async function identityOf(node: BlockNode): Promise<Identity> {
   const { filename } = node.spec as { filename?: unknown };
   const told = node.driver.versions?.version();
   if (told !== undefined)
-    return { name: nodeFilename(node), size: node.length, version: JSON.stringify(told) };
+    return { name: ownFilename(node), size: node.length, version: JSON.stringify(told) };
   if (typeof filename === "string" && storageIdentity(node) !== undefined) {
     const info = await files.info(filename).catch(() => undefined);
     if (info) {
@@ -60,7 +60,7 @@ async function identityOf(node: BlockNode): Promise<Identity> {
       return { name: await files.realPath(filename), identity, size, version };
     }
   }
-  return { name: nodeFilename(node), size: node.length };
+  return { name: ownFilename(node), size: node.length };
 }
 
 /** Throws ESTALE where what is read is not what it was. */

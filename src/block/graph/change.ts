@@ -10,7 +10,7 @@ import { Perm } from "../model/permissions.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/request-path.ts";
 import type { BlockNode } from "../model/node.ts";
-import { defaultFormat } from "../model/options.ts";
+import { defaultFormat, findDriver } from "../model/options.ts";
 import { storageByName } from "./storage-name.ts";
 import { makeImageFile } from "./new-image.ts";
 
@@ -128,12 +128,24 @@ export interface SnapshotSyncArgs {
   mode?: "existing" | "absolute-paths";
 }
 
+/** Throws where no overlay of this format can be made. */
+function checkMakesOverlays(graph: BlockGraph, format: string): void {
+  const type = findDriver(graph, format);
+  if (!type) throw new CommandError(`Unknown file format '${format}'`);
+  if (type.kind !== "protocol" && !type.supportsBacking)
+    throw new CommandError(`Backing file not supported for file format '${format}'`);
+}
+
 /** blockdev-snapshot-sync: makes the overlay file (unless it exists), opens it and puts it on top. */
 export async function prepareSnapshotSync(
   graph: BlockGraph,
   args: SnapshotSyncArgs,
 ): Promise<PreparedChange> {
-  const node = graph.lookup(args["node-name"] ?? args.device ?? "");
+  const { device, "node-name": nodeName } = args;
+  const node = graph.nodeOrDevice({
+    ...(device === undefined ? {} : { device }),
+    ...(nodeName === undefined ? {} : { node: nodeName }),
+  });
   node.checkBlocked("external-snapshot");
   const name = args["snapshot-node-name"];
   if (args["node-name"] !== undefined && name === undefined)
@@ -141,6 +153,7 @@ export async function prepareSnapshotSync(
   if (name !== undefined && graph.findNode(name))
     throw new CommandError("New overlay node-name already in use", { code: "EEXIST" });
   const format = args.format ?? defaultFormat(graph, "overlay");
+  if (args.mode !== "existing") checkMakesOverlays(graph, format);
   const file = await storageByName(graph, args["snapshot-file"]);
   if (args.mode !== "existing") {
     const backing = { node, format: node.type.name };
@@ -157,5 +170,24 @@ export async function prepareSnapshotSync(
       throw new CommandError("The overlay does not support backing images", { code: "ENOTSUP" });
     return installOverlay(graph, node, overlay);
   };
-  return closing(install, () => graph.release(overlay));
+  return heldUntilDecided(graph, overlay, install);
+}
+
+/** An overlay that nobody uses is there all the same until all actions of its transaction are: another one may be refused for it. */
+async function heldUntilDecided(
+  graph: BlockGraph,
+  overlay: BlockNode,
+  install: () => Promise<PreparedChange>,
+): Promise<PreparedChange> {
+  const release = (): Promise<void> => graph.release(overlay);
+  try {
+    const change = await install();
+    return {
+      commit: () => closing(async () => change.commit(), release),
+      abort: () => closing(async () => change.abort(), release),
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
 }

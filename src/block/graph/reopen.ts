@@ -1,6 +1,6 @@
 /**
  * blockdev-reopen: nodes that are open take other options, and other files below. What a description does not say goes back to
- * what it is without being said; what can't change has to be as it was. Children that a node opened itself are described
+ * what it is without being said, but for discard; what can't change has to be as it was. Children that a node opened itself are described
  * within it, all others by their names.
  *
  * Invariant: everything is checked first; then all nodes change or none. Source: behaviour of QEMU 7.2's bdrv_reopen_multiple.
@@ -59,7 +59,10 @@ interface Reopening {
 function planByName(graph: BlockGraph, spec: NodeSpec): Reopening[] {
   const name = spec["node-name"];
   if (name === undefined) throw new CommandError("node-name not specified");
-  return plan(graph, { node: graph.node(name), spec, options: nodeOptions(spec, undefined) });
+  const node = graph.node(name);
+  // Alone of all options this one stays.
+  const options = nodeOptions({ discard: node.options.discard, ...spec }, undefined);
+  return plan(graph, { node, spec, options });
 }
 
 interface Wish {
@@ -75,10 +78,10 @@ function plan(graph: BlockGraph, { node, spec, options, isBelow = false }: Wish)
     throw new CommandError(
       `Block format '${type.name}' used by node '${node.name}' does not support reopening files`,
     );
-  checkUnchanged(node, spec);
   const hasBacking = node.backing !== undefined || Boolean(node.driver.headerBacking?.filename());
   if (type.supportsBacking && spec["backing"] === undefined && hasBacking)
     throw new CommandError(`backing is missing for '${node.name}'`);
+  checkUnchanged(node, spec);
   const moves = ["backing", "file"].flatMap((name) => planMove(graph, node, { name, value: spec[name] }));
   const readOnly = isBelow ? spec["read-only"] : options.readOnly;
   const below = node.children.flatMap((edge) => planBelow(graph, { edge, value: spec[edge.name], options }));

@@ -20,18 +20,42 @@ const weakOptions = new Set([
   "cache",
 ]);
 
-/** The image's name for a header: plain, or `json:{…}`; empty only if nothing names it. */
+/**
+ * The image's name for a header: plain, or `json:{…}`; empty only if nothing names it. One whose backing file is another than its
+ * header says is described with that.
+ */
 export function nodeFilename(node: BlockNode): string {
-  return plainFilename(node) ?? `json:${stringify(nodeDescription(node))}`;
+  return plainFilename(node, otherBacking) ?? `json:${stringify(describe(node, otherBacking))}`;
+}
+
+/** The same, whatever its backing file is. */
+export function ownFilename(node: BlockNode): string {
+  return plainFilename(node, asItSays) ?? `json:${stringify(describe(node, asItSays))}`;
+}
+
+/** A backing file that is to be described; null: that there is none. Undefined: its header says it. */
+type BackingOf = (node: BlockNode) => BlockNode | null | undefined;
+
+const asItSays: BackingOf = () => undefined;
+
+/** The backing file where it is another than the header says, or none though that names one. */
+function otherBacking(node: BlockNode): BlockNode | null | undefined {
+  const { headerBacking } = node.isOpen && !node.metadataOnly ? node.driver : {};
+  if (!headerBacking) return undefined;
+  const header = headerBacking.filename() ?? "";
+  const expected = node.openedByHeader?.header === header ? node.openedByHeader.name : header;
+  const backing = node.backing?.node;
+  if (!backing) return expected === "" ? undefined : null;
+  return nodeFilename(backing) === expected ? undefined : backing;
 }
 
 /** The file name that alone opens the same image, if one does. */
-function plainFilename(node: BlockNode): string | undefined {
-  if (node.implicit && node.filtered) return plainFilename(node.filtered.node);
+function plainFilename(node: BlockNode, backingOf: BackingOf): string | undefined {
+  if (node.implicit && node.filtered) return plainFilename(node.filtered.node, backingOf);
   if (node.type.plainName) {
     const below = (name: string): string | undefined => {
       const child = node.children.find((candidate) => candidate.name === name);
-      return child && plainFilename(child.node);
+      return child && plainFilename(child.node, backingOf);
     };
     return node.type.plainName(strongOptions(node), below);
   }
@@ -41,7 +65,7 @@ function plainFilename(node: BlockNode): string | undefined {
   }
   const below = node.file;
   if (node.type.kind !== "format" || !below || Object.keys(strongOptions(node)).length > 0) return undefined;
-  return plainFilename(below.node);
+  return backingOf(node) === undefined ? plainFilename(below.node, backingOf) : undefined;
 }
 
 function strongOptions(node: BlockNode): Record<string, unknown> {
@@ -55,13 +79,19 @@ function strongOptions(node: BlockNode): Record<string, unknown> {
 
 /** The options that matter of an image and of what it lies in, not of its backing file: what opens the same again. */
 export function nodeDescription(node: BlockNode): Record<string, unknown> {
-  if (node.implicit && node.filtered) return nodeDescription(node.filtered.node);
+  return describe(node, asItSays);
+}
+
+function describe(node: BlockNode, backingOf: BackingOf): Record<string, unknown> {
+  if (node.implicit && node.filtered) return describe(node.filtered.node, backingOf);
   const all: Record<string, unknown> = { ...strongOptions(node), driver: node.type.name };
   for (const child of node.children) {
     const list = listOf(child.name);
-    if (list) all[list] = [...((all[list] as unknown[] | undefined) ?? []), nodeDescription(child.node)];
-    else if (child.name !== "backing" || node.isFilter) all[child.name] = nodeDescription(child.node);
+    if (list) all[list] = [...((all[list] as unknown[] | undefined) ?? []), describe(child.node, backingOf)];
+    else if (child.name !== "backing" || node.isFilter) all[child.name] = describe(child.node, backingOf);
   }
+  const backing = backingOf(node);
+  if (backing !== undefined) all["backing"] = backing && describe(backing, backingOf);
   return all;
 }
 

@@ -201,6 +201,8 @@ export class BlockNode implements ChildParent, NodeView {
   gate: Gate;
   /** Opened to be described: its disk may be unreadable, since encrypted images need no secret then. */
   metadataOnly = false;
+  /** The backing file that was opened since the header names it, by that name and by its own. */
+  openedByHeader: { readonly header: string; readonly name: string } | undefined;
   references = 0;
   closed = false;
   /** Its closing, once that has begun: nobody may take the node up again. */

@@ -4,7 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import { chainContains, filterOrCow, layers, skipFilters } from "../../block/model/chain.ts";
-import { nodeFilename } from "../../block/model/filename.ts";
+import { nodeFilename, ownFilename } from "../../block/model/filename.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 import { Perm } from "../../block/model/permissions.ts";
@@ -94,7 +94,7 @@ function findTop({ graph, args, images }: Wanted, device: BlockNode): BlockNode 
     if (!chainContains(device, top)) throw new CommandError(`'${name}' is not in this backing file chain`);
     return top;
   }
-  if (filename === undefined || filename === nodeFilename(device)) return device;
+  if (filename === undefined || [ownFilename(device), nodeFilename(device)].includes(filename)) return device;
   const top = images(device, filename);
   if (!top) throw new CommandError(`Top image file ${filename} not found`, { code: "ENOENT" });
   return top;

@@ -4,7 +4,7 @@
  * block-commit and block-stream.
  */
 import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
-import { imageFilename, nodeFilename } from "../../block/model/filename.ts";
+import { imageFilename, nodeFilename, ownFilename } from "../../block/model/filename.ts";
 import { hasProtocol } from "../../block/model/gate.ts";
 import type { BlockNode } from "../../block/model/node.ts";
 
@@ -52,7 +52,7 @@ async function namesOf(image: BlockNode, below: BlockNode): Promise<(name: strin
   const real = (path: string): Promise<string | undefined> =>
     path === "" ? Promise.resolve(undefined) : files.realPath(path).catch(() => undefined);
   const fromImage = (name: string): string => files.resolve(imageFilename(image), name);
-  const own = nodeFilename(below);
+  const own = [ownFilename(below), nodeFilename(below)];
   const place = await real(imageFilename(below));
   const header = image.driver.headerBacking?.filename();
   // Another file than the header's goes by no name of the header's.
@@ -60,7 +60,7 @@ async function namesOf(image: BlockNode, below: BlockNode): Promise<(name: strin
   // The name as it was opened counts only where someone gave it: else `dir/base` below `dir/top` would be two images.
   const isGiven = image.spec["backing"] !== undefined || !isOfHeader;
   return async (name) => {
-    if (isGiven && name === own) return true;
+    if (isGiven && own.includes(name)) return true;
     if (!isOfHeader) return false;
     if (name === header) return true;
     if (hasProtocol(name) || hasProtocol(header)) return name === fromImage(header);

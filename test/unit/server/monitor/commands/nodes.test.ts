@@ -14,7 +14,7 @@ describe("blockdev-reopen", () => {
   }
   const top = { driver: "qcow2", "node-name": "top", file: "top-file" };
 
-  test("read-only, detect-zeroes and discard change", async () => {
+  test("read-only, detect-zeroes and discard change, and only discard stays", async () => {
     const daemon = await chain();
     const options = [
       { ...top, backing: "base", "read-only": true, discard: "unmap", "detect-zeroes": "unmap" },
@@ -23,7 +23,7 @@ describe("blockdev-reopen", () => {
     const node = daemon.engine.graph.node("top");
     expect(node.options).toMatchObject({ readOnly: true, discard: "unmap", detectZeroes: "unmap" });
     await daemon.run("blockdev-reopen", { options: [{ ...top, backing: "base" }] });
-    expect(node.options).toMatchObject({ readOnly: false, discard: "ignore", detectZeroes: "off" });
+    expect(node.options).toMatchObject({ readOnly: false, discard: "unmap", detectZeroes: "off" });
     await (await daemon.guest("d0", "top")).write(0, new Uint8Array(512));
   });
 
@@ -41,7 +41,7 @@ describe("blockdev-reopen", () => {
     [{ ...top, backing: "nope" }, "Cannot find device='' nor node-name='nope'"],
     [{ ...top, backing: "" }, "Cannot find device='' nor node-name=''"],
     [{ ...top, backing: "top" }, "Making 'top' a backing child of 'top' would create a cycle"],
-    [{ driver: "raw", "node-name": "top", file: "top-file" }, "Cannot change the option 'driver'"],
+    [{ driver: "raw", "node-name": "top", file: "top-file" }, "backing is missing for 'top'"],
     [{ ...top, backing: "base", file: "base-file" }, "Permission conflict on node 'base-file'"],
     [{ ...top, backing: "base", "data-file": "base-file" }, "Cannot change the option 'data-file'"],
     [
