@@ -146,6 +146,8 @@ const hoverTexts = {
   encrypt: "The encryption: `format`, and `key-secret`, the id of the secret with the passphrase.",
   "changed-backing":
     "What to do where the backing file is another version: `refuse` (default, ESTALE) or `accept`.",
+  "bitmap-journal":
+    "Dirty bitmaps survive a crash: what is written to is noted in the image first. Default true.",
   "data-file": "The file that holds the guest's data: a node's name or a description.",
   "key-secret": "Id of the secret that is the passphrase.",
 

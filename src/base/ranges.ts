@@ -235,6 +235,11 @@ export class RequestTracker {
     return this.#serialising > 0;
   }
 
+  /** The requests under way that change data. */
+  *changes(): Iterable<ByteRange> {
+    for (const request of this.#requests) if (request.kind !== "read") yield request;
+  }
+
   /** Whether a request that is over at once, and so is not tracked, would have to wait. */
   inTheWay(offset: number, bytes: number): boolean {
     if (this.#serialising === 0) return false;

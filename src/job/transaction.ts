@@ -8,6 +8,7 @@
 import { closing } from "../base/lease.ts";
 import { CommandError } from "../base/errors.ts";
 import * as bitmaps from "../block/bitmap/commands.ts";
+import { settleBitmaps } from "../block/bitmap/persistence.ts";
 import { prepareSnapshot, prepareSnapshotSync } from "../block/graph/change.ts";
 import type { BlockGraph } from "../block/graph/graph.ts";
 import { prepareInternalSnapshot } from "../block/graph/internal-snapshots.ts";
@@ -142,6 +143,7 @@ async function runActions(
   });
   const commit = async (): Promise<void> => {
     for (const action of prepared) await action.commit?.();
+    await settleBitmaps(graph.nodes);
   };
   await closing(commit, ...prepared.map((action) => async () => action.clean?.()));
   return prepared.flatMap(({ job }) => job ?? []);

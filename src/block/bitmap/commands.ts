@@ -60,6 +60,7 @@ export function addBitmap(graph: GraphView, args: BitmapToAdd): Undo {
   const bitmap = createDirtyBitmap(node, { name: args.name, granularity });
   bitmap.persistent = args.persistent ?? false;
   bitmap.enabled = !args.disabled;
+  bitmap.noteChange();
   return () => bitmap.release();
 }
 
@@ -85,9 +86,11 @@ export function clearBitmap(graph: GraphView, args: BitmapName): Undo {
   bitmap.check();
   const before = bitmap.bitmap.clone();
   bitmap.bitmap.clear();
+  bitmap.noteChange();
   return () => {
     bitmap.bitmap.free();
     bitmap.bitmap = before;
+    bitmap.noteChange();
   };
 }
 
@@ -97,8 +100,10 @@ export function enableBitmap(graph: GraphView, args: BitmapName, enabled: boolea
   bitmap.check({ readOnly: true });
   const before = bitmap.enabled;
   bitmap.enabled = enabled;
+  bitmap.noteChange();
   return () => {
     bitmap.enabled = before;
+    bitmap.noteChange();
   };
 }
 
@@ -120,9 +125,11 @@ export function mergeBitmaps(graph: GraphView, args: BitmapsToMerge): Undo {
   }
   const before = target.bitmap.clone();
   for (const source of sources) target.bitmap.merge(source.bitmap);
+  target.noteChange();
   return () => {
     target.bitmap.free();
     target.bitmap = before;
+    target.noteChange();
   };
 }
 

@@ -2,7 +2,7 @@
  * Loading and saving persistent dirty bitmaps through a format's store: loaded when a node opens, stored whenever it stops
  * being writable, and in use in the image as long as it is writable. Source: behaviour of QEMU 7.2.
  */
-import type { BitmapStore } from "../model/contract.ts";
+import type { BitmapStore, StoredBitmap } from "../model/contract.ts";
 import { createDirtyBitmap, type DirtyBitmap } from "../model/dirty-bitmap.ts";
 import type { BlockNode } from "../model/node.ts";
 
@@ -24,7 +24,7 @@ export async function restoreBitmaps(node: BlockNode, store: BitmapStore): Promi
       bitmap.inconsistent = stored.inconsistent;
       if (!stored.inconsistent) bitmap.bitmap.deserialize(stored.bits);
     }
-    if (!node.readOnly) await store.markInUse();
+    if (!node.readOnly) await writeAhead(node, store);
   } catch (error) {
     for (const bitmap of made) bitmap.release();
     throw error;
@@ -43,27 +43,56 @@ export async function keepBitmaps(node: BlockNode): Promise<void> {
 
 /** The node has become writable: its bitmaps may change, which the image is told before. */
 export async function useBitmaps(node: BlockNode): Promise<void> {
-  await node.driver.bitmapStore?.()?.markInUse();
+  const store = node.driver.bitmapStore?.();
+  if (store) await writeAhead(node, store);
   for (const bitmap of node.dirtyBitmaps) bitmap.readOnly = false;
+}
+
+async function writeAhead(node: BlockNode, store: BitmapStore): Promise<void> {
+  node.writeAhead = await store.markInUse(() => storedBitmaps(node));
 }
 
 /** Writes the persistent bitmaps of a writable node back, before it closes. */
 export async function saveBitmaps(node: BlockNode): Promise<void> {
   const store = node.driver.bitmapStore?.();
   if (!store || node.readOnly) return;
+  node.writeAhead = undefined;
+  await store.save(storedBitmaps(node));
+}
+
+/** Has the images say what has changed of the nodes' bitmaps: whoever is told that it has may rely on it. */
+export async function settleBitmaps(nodes: Iterable<BlockNode>): Promise<void> {
+  for (const node of [...nodes]) {
+    if (!node.writeAhead) continue;
+    // A drain waits for it.
+    node.inFlight += 1;
+    await node.writeAhead.settle();
+    node.inFlight -= 1;
+    node.services.changes.wake();
+  }
+}
+
+/** The node's persistent bitmaps as they are now. */
+function storedBitmaps(node: BlockNode): StoredBitmap[] {
   const persistent = node.dirtyBitmaps.filter(
     ({ persistent: isKept, name, leaves }) => isKept && name !== undefined && !leaves,
   );
   // Those that are in the image keep their order, and new ones follow, the newest first, as QEMU has it.
   const kept = persistent.filter((bitmap) => bitmap.stored).toReversed();
   const added = persistent.filter((bitmap) => !bitmap.stored);
-  await store.save(
-    [...kept, ...added].map((bitmap) => ({
-      name: bitmap.name ?? "",
-      granularity: bitmap.granularity,
-      auto: bitmap.inconsistent ? bitmap.storedAuto : bitmap.enabled,
-      inconsistent: bitmap.inconsistent,
-      bits: bitmap.inconsistent ? new Uint8Array(0) : bitmap.bitmap.serialize(),
-    })),
-  );
+  return [...kept, ...added].map((bitmap) => ({
+    name: bitmap.name ?? "",
+    granularity: bitmap.granularity,
+    auto: bitmap.inconsistent ? bitmap.storedAuto : bitmap.recording,
+    inconsistent: bitmap.inconsistent,
+    bits: bitmap.inconsistent ? new Uint8Array(0) : bitsOf(bitmap),
+  }));
+}
+
+/** Also what was recorded in its place while a job uses it. */
+function bitsOf({ bitmap, successor }: DirtyBitmap): Uint8Array {
+  const bits = bitmap.serialize();
+  const more = successor?.bitmap.serialize();
+  if (more) for (const [at, byte] of more.entries()) bits[at]! |= byte;
+  return bits;
 }

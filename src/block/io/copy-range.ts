@@ -24,6 +24,9 @@ export function copyRange(
   checkRequest(node, "pwrite", offset, bytes);
   if (!driver.copyRange || driver.debugEvent || node.options.detectZeroes !== "off") return undefined;
   if (node.readOnly || !isPlain(node, offset, bytes)) return undefined;
+  const wait = node.writeAhead?.cover(offset, bytes);
+  // Whoever writes it waits.
+  if (wait) return void wait.catch(() => undefined);
   const copying = driver.copyRange(offset, source, zeroes);
   if (!copying) return undefined;
   checkWritable(node, offset, bytes);

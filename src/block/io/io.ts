@@ -194,11 +194,15 @@ export async function truncate(node: BlockNode, size: number, options: TruncateO
         node.requests.makeSerialising(request, 1);
         await node.requests.waitSerialising(request);
       }
-      const grew = recordGrowth(node, old, grown);
-      await truncateDriver(node, size, options);
-      node.updateLength();
-      node.writeGeneration += 1;
-      grew();
+      const resize = async (): Promise<void> => {
+        const grew = recordGrowth(node, old, grown);
+        await truncateDriver(node, size, options);
+        node.updateLength();
+        node.writeGeneration += 1;
+        grew();
+      };
+      const range = { offset: Math.min(old, size), bytes: Math.abs(size - old) };
+      await (node.writeAhead ? node.writeAhead.resizing(range, resize) : resize());
     } finally {
       node.requests.end(request);
     }

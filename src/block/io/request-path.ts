@@ -163,9 +163,11 @@ interface Change extends ByteRange {
 
 /**
  * Does the part of a request that changes data, and the bookkeeping: bitmaps, growth, generation. A failed change may have
- * happened in part, so it counts as dirty too.
+ * happened in part, so it counts as dirty too. What the image is to know before is told first.
  */
 export function changing(node: BlockNode, range: Change, body: () => Answer<void>): Answer<void> {
+  const wait = node.writeAhead?.cover(range.offset, range.bytes);
+  if (wait) return wait.then(() => changing(node, range, body));
   let making: Answer<void>;
   try {
     making = body();
@@ -235,6 +237,8 @@ function mayHaveWritten({ perm, role, node }: Child): boolean {
 
 async function flushOnce(node: BlockNode): Promise<void> {
   const generation = node.writeGeneration;
+  // Not while somebody is at the graph; what is drained is not written to.
+  if (node.quiesceCounter === 0) await node.writeAhead?.settle();
   const below = node.primary?.node;
   await below?.debugEvent("flush_to_os");
   await node.driver.writeBack?.();

@@ -8,11 +8,12 @@ import { limits } from "../../base/limits.ts";
 import { isPowerOfTwo } from "../../base/ranges.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import type { TypeOf } from "../../wire/qapi/index.ts";
-import type { NodeView } from "./contract.ts";
+import type { NodeView, WriteAhead } from "./contract.ts";
 
 /** A node that has dirty bitmaps: its length is theirs. */
 export interface BitmapOwner extends NodeView {
   readonly dirtyBitmaps: DirtyBitmap[];
+  readonly writeAhead: WriteAhead | undefined;
 }
 
 /** A dirty bitmap. Anonymous ones (no name) belong to jobs and filters, or record in the place of one that a job uses. */
@@ -87,6 +88,11 @@ export class DirtyBitmap {
     };
   }
 
+  /** It came, goes, or was changed otherwise than by recording. */
+  noteChange(): void {
+    if (this.persistent) this.node.writeAhead?.changed();
+  }
+
   /** Throws in QEMU's words if the bitmap can't be used: busy always counts, the others unless allowed. */
   check(allow: { readOnly?: boolean; inconsistent?: boolean } = {}): void {
     if (this.busy) {
@@ -120,6 +126,7 @@ export class DirtyBitmap {
     const successor = this.#takeSuccessor();
     this.bitmap.free();
     this.bitmap = successor.bitmap;
+    this.noteChange();
   }
 
   /** The job failed: the successor's bits are merged into this bitmap. */
@@ -142,6 +149,7 @@ export class DirtyBitmap {
   /** Takes it off its node and frees its memory. */
   release(): void {
     this.#leave();
+    this.noteChange();
     this.successor?.release();
     if (!this.#isLent) this.bitmap.free();
   }

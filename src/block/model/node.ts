@@ -25,6 +25,7 @@ import {
   type Permissions,
   Role,
   defaultLimits,
+  type WriteAhead,
 } from "./contract.ts";
 import type { Gate } from "./gate.ts";
 import { Perm } from "./permissions.ts";
@@ -178,6 +179,8 @@ export class BlockNode implements ChildParent, NodeView {
   readonly parents = new Set<Child>();
   readonly dirtyBitmaps: DirtyBitmap[] = [];
   readonly requests = new RequestTracker();
+  /** What its changes wait for. */
+  writeAhead: WriteAhead | undefined;
   /** Requests under way. */
   inFlight = 0;
   quiesceCounter = 0;

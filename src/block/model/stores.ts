@@ -2,6 +2,7 @@
  * What an image can hold beside its disk, and what a check finds in it: the saved machine, internal snapshots, persistent
  * bitmaps; and what a store of objects makes. Stores are interfaces, so that any format can add one. Source: QEMU's BlockDriver, cut by capability.
  */
+import type { ByteRange } from "../../base/ranges.ts";
 import type { NodeSpec } from "./spec.ts";
 
 /** The saved machine beside the disk: bytes from its own start. What was never written reads as zeroes. */
@@ -58,9 +59,24 @@ export interface BitmapStore {
   canStore(name: string, granularity: number): void;
   /** Reads them, and changes nothing. */
   load(): Promise<StoredBitmap[]>;
-  /** The image is about to be written to: what is in it of them counts for nothing until it is saved anew. */
-  markInUse(): Promise<void>;
+  /**
+   * The image is about to be written to: what is in it of them counts for nothing until it is saved anew, or for as much as is written
+   * ahead from now on. `current` gives the node's bitmaps as they are when it is called.
+   */
+  markInUse(current: () => readonly StoredBitmap[]): Promise<WriteAhead | undefined>;
   save(bitmaps: readonly StoredBitmap[]): Promise<void>;
+}
+
+/** What changes of a node's data wait for, so that the bitmaps in its image lose nothing by a crash. */
+export interface WriteAhead {
+  /** Undefined: a change of the range may be made in this turn. Else wait for it and ask again. */
+  cover(offset: number, bytes: number): Promise<void> | undefined;
+  /** The same for a change of the disk's length, and what it adds or takes away. */
+  resizing<T>(range: ByteRange, body: () => Promise<T>): Promise<T>;
+  /** A persistent bitmap came, went, or changed otherwise than by recording: nothing more is written until the image says so. */
+  changed(): void;
+  /** Resolves when the image says all that has changed. */
+  settle(): Promise<void>;
 }
 
 /** A bitmap as a store keeps it; `bits` in QEMU's serialised layout (little endian, bit 0 first). */

@@ -78,4 +78,5 @@ export function settleSyncBitmap({ bitmap, mode }: SyncBitmap, end: MirrorEnd): 
   bitmap.bitmap.clear();
   bitmap.bitmap.merge(end.different);
   if (end.unsafe) bitmap.bitmap.merge(end.unsafe);
+  bitmap.noteChange();
 }

@@ -140,6 +140,7 @@ export const blockdevTypes = {
     "*cache-clean-interval": "int",
     "*encrypt": "BlockdevQcow2Encryption",
     "*changed-backing": "ChangedBacking",
+    "*bitmap-journal": "bool",
     "*data-file": "BlockdevRef",
   }),
   ChangedBacking: enumOf("refuse", "accept"),

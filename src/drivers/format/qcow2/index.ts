@@ -288,8 +288,9 @@ async function prepareWritable(image: Image): Promise<void> {
     throw new ImageError({ structure: "header", field: "incompatible_features", code: "EACCES", message });
   }
   if (bits & Incompatible.dirty) await repairDirty(image);
-  // Bitmaps are kept up to date by us; what we don't know may be stale once we write.
-  const keep = BigInt(Autoclear.bitmaps | (image.hasDataFile ? Autoclear.dataFileRaw : 0));
+  // Bitmaps are kept up to date by us, with what a crash left of their journal; what we don't know may be stale once we write.
+  const bitmaps = Autoclear.bitmaps | (image.hasTools ? Autoclear.bitmapJournal : 0);
+  const keep = BigInt(bitmaps | (image.hasDataFile ? Autoclear.dataFileRaw : 0));
   if ((image.header.autoclear & ~keep) !== 0n) {
     await updateHeader(image, (header) => {
       header.autoclear &= keep;

@@ -174,7 +174,9 @@ async function clearBits({ header, file }: Inspected): Promise<void> {
 
 /** Who changes an image clears the flags of what it does not know, since that may be stale then. */
 async function clearAutoclear({ header, file }: Inspection): Promise<void> {
-  const keep = BigInt(Autoclear.bitmaps | (isRawDataFile(header) ? Autoclear.dataFileRaw : 0));
+  const keep = BigInt(
+    Autoclear.bitmaps | Autoclear.bitmapJournal | (isRawDataFile(header) ? Autoclear.dataFileRaw : 0),
+  );
   if (header.version < 3 || (header.autoclear & ~keep) === 0n) return;
   header.autoclear &= keep;
   await writeBits(file, AUTOCLEAR_AT, header.autoclear);

@@ -65,7 +65,7 @@ export function directoryPlace(header: Header): DirectoryPlace | undefined {
   return place;
 }
 
-/** Puts the extension into the header, replaces it, or (undefined) removes it. Last, so that no other record moves. */
+/** Puts the extension into the header, replaces it, or (undefined) removes it. A new one comes last: no other record moves. */
 export function setDirectoryPlace(header: Header, place: DirectoryPlace | undefined): void {
   const others = header.extensions.filter(({ type }) => type !== Extension.bitmaps);
   if (!place) {
@@ -77,7 +77,9 @@ export function setDirectoryPlace(header: Header, place: DirectoryPlace | undefi
   view.setUint32(0, place.count);
   writeU64(view, 8, place.bytes);
   writeU64(view, 16, place.offset);
-  header.extensions = [...others, { type: Extension.bitmaps, data }];
+  const own = { type: Extension.bitmaps, data };
+  const at = header.extensions.findIndex(({ type }) => type === Extension.bitmaps);
+  header.extensions = at < 0 ? [...others, own] : header.extensions.with(at, own);
 }
 
 function entryBytes(nameBytes: number, extraBytes = 0): number {

@@ -26,8 +26,8 @@ export const Incompatible = {
 } as const;
 /** Bits of `compatible_features`. */
 export const Compatible = { lazyRefcounts: 1 } as const;
-/** Bits of `autoclear_features`. */
-export const Autoclear = { bitmaps: 1, dataFileRaw: 2 } as const;
+/** Bits of `autoclear_features`. The last is ours (disk/bitmap-journal.ts): QEMU clears what it doesn't know. */
+export const Autoclear = { bitmaps: 1, dataFileRaw: 2, bitmapJournal: 2 ** 30 } as const;
 
 /** High word: the refcount of what the entry points to is exactly one. */
 export const COPIED_HIGH = 0x80000000;

@@ -1,43 +1,52 @@
 /**
- * Persistent dirty bitmaps in a qcow2 image. While the image is open for writing its bitmaps are marked in use, so that a
- * crash leaves them inconsistent rather than wrong; closing writes them anew. Source: qcow2.txt, "Bitmaps".
+ * Persistent dirty bitmaps in a qcow2 image. While the image is open for writing its bitmaps are marked in use: QEMU takes them
+ * for inconsistent after a crash, and so do we unless the journal (bitmap-journal.ts) tells what was written to since they were stored.
+ * Closing writes them anew. Source: qcow2.txt, "Bitmaps".
  *
- * Order of a save: data, tables and directory, then (all durable) the header with its autoclear bit off, the header with
- * the new place, and at last the bit. The old clusters are freed after that.
+ * Order of storing: data, tables, directory and the journal's slot for it, then (all durable) the directory is switched
+ * (bitmap-directory.ts). The old clusters are freed after that.
  */
 import { encodeName } from "../../../../base/names.ts";
-import { CommandError } from "../../../../base/errors.ts";
-import { ImageError } from "../../../../base/errors.ts";
+import { blockError, CommandError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
-import type { BitmapStore, StoredBitmap } from "../../../../block/model/contract.ts";
-import { allocate, free } from "../metadata/allocate.ts";
-import { writeHeader } from "../metadata/header-update.ts";
+import type { BitmapStore, StoredBitmap, WriteAhead } from "../../../../block/model/contract.ts";
+import { free } from "../metadata/allocate.ts";
 import {
   BitmapFlag,
   type DirectoryEntry,
-  directoryPlace,
+  type DirectoryPlace,
   parseDirectory,
   serializeDirectory,
-  setDirectoryPlace,
-  type DirectoryPlace,
 } from "../disk/bitmap-directory.ts";
-import { updateHeader } from "../metadata/header-update.ts";
+import { journalPlace, type JournalSlot, MOST_JOURNALED_BITMAPS } from "../disk/bitmap-journal.ts";
+import {
+  clearJournalBit,
+  note,
+  placeInFile,
+  setJournalBit,
+  switchDirectory,
+  trustedPlace,
+} from "./bitmap-directory.ts";
+import { BitmapJournal } from "./bitmap-journal.ts";
+import { directoryCrc, findJournal, type FoundJournal, recoverBits } from "./found-journal.ts";
+import {
+  checkTotal,
+  clustersOf,
+  place as placeBytes,
+  readBits,
+  type Run,
+  runOf,
+  writeBitmap,
+} from "./bitmap-tables.ts";
 import type { Image } from "../metadata/image.ts";
-import { Autoclear, readU64, writeU64 } from "../disk/layout.ts";
 import { writeBackLocked } from "../metadata/write-back.ts";
-
-const AUTOCLEAR_BITMAPS = BigInt(Autoclear.bitmaps);
-const ALL_ONES = 1;
-
-interface Run {
-  cluster: number;
-  count: number;
-}
 
 /** The bitmap directory of one open image. */
 export class Qcow2Bitmaps implements BitmapStore {
   readonly #image: Image;
   #entries: DirectoryEntry[] = [];
+  #found: FoundJournal | undefined;
+  #journal: BitmapJournal | undefined;
 
   constructor(image: Image) {
     this.#image = image;
@@ -66,65 +75,91 @@ export class Qcow2Bitmaps implements BitmapStore {
   /** Reads all bitmaps and changes nothing. Who writes to the image marks them in use before. */
   async load(): Promise<StoredBitmap[]> {
     const image = this.#image;
-    const place = this.#trusted() ? directoryPlace(image.header) : undefined;
+    const place = trustedPlace(image);
     if (!place) return [];
-    this.#note(place);
+    note(image, place);
     const bytes = new Uint8Array(place.bytes);
     await image.file.pread(place.offset, bytes);
     const { clusterSize } = image.geometry;
     this.#entries = parseDirectory(bytes, { count: place.count, clusterSize, diskBytes: image.size });
     checkTotal(this.#entries, image.size);
+    this.#found = await findJournal(image, place, this.#entries);
     const loaded: StoredBitmap[] = [];
-    for (const entry of this.#entries) loaded.push(await this.#loadOne(entry));
+    for (const [index, entry] of this.#entries.entries()) loaded.push(await this.#loadOne(entry, index));
     return loaded;
   }
 
-  /** Without its autoclear bit the directory is older than the data. */
-  #trusted(): boolean {
-    return (this.#image.header.autoclear & AUTOCLEAR_BITMAPS) !== 0n;
-  }
-
-  /** The image is about to be written to: a crash from now on leaves the bitmaps inconsistent. */
-  async markInUse(): Promise<void> {
+  /** The image is about to be written to: a crash from now on leaves the bitmaps inconsistent, or the journal tells the rest. */
+  async markInUse(current: () => readonly StoredBitmap[]): Promise<WriteAhead | undefined> {
     const image = this.#image;
-    const place = this.#trusted() ? directoryPlace(image.header) : undefined;
-    if (!place || this.#entries.length === 0) return;
+    const place = trustedPlace(image);
+    await this.#beginJournal(current, this.#entries.length > 0 ? place : undefined);
+    if (!place || this.#entries.length === 0) return this.#journal;
     for (const entry of this.#entries) entry.flags |= BitmapFlag.inUse;
     await image.file.pwrite(place.offset, serializeDirectory(this.#entries));
     await image.file.flush();
+    return this.#journal;
   }
 
-  async #loadOne(entry: DirectoryEntry): Promise<StoredBitmap> {
-    const stored = {
-      name: entry.name,
-      granularity: 2 ** entry.granularityBits,
-      auto: (entry.flags & BitmapFlag.auto) !== 0,
-    };
-    if (entry.flags & BitmapFlag.inUse) return { ...stored, inconsistent: true, bits: new Uint8Array(0) };
-    return { ...stored, inconsistent: false, bits: await this.#readBits(entry) };
-  }
-
-  async #readBits(entry: DirectoryEntry): Promise<Uint8Array> {
-    const { file, size, geometry } = this.#image;
-    const unreadable = `Could not read bitmap_table table from image for bitmap '${entry.name}': Invalid argument`;
-    const fail = (field: string): never => {
-      throw new ImageError({ structure: "bitmap table", field, message: unreadable });
-    };
-    const held = bitmapBytes(entry, size);
-    const wanted = Math.ceil(held / geometry.clusterSize);
-    if (entry.tableEntries !== wanted || held > limits.maxBitmapBytes) fail("bitmap_table_size");
-    const bits = new Uint8Array(held);
-    const table = new Uint8Array(wanted * 8);
-    await file.pread(entry.tableOffset, table);
-    const view = new DataView(table.buffer);
-    for (let index = 0; index < wanted; index++) {
-      const value = readU64(view, index * 8);
-      const part = bits.subarray(index * geometry.clusterSize, (index + 1) * geometry.clusterSize);
-      if (value === ALL_ONES) part.fill(0xff);
-      else if (value % geometry.clusterSize !== 0) fail(`entry ${index}`);
-      else if (value !== 0) await file.pread(value, part);
+  async #beginJournal(
+    current: () => readonly StoredBitmap[],
+    place: DirectoryPlace | undefined,
+  ): Promise<void> {
+    const image = this.#image;
+    const where = journalPlace(image.geometry.clusterSize);
+    const found = this.#found;
+    this.#found = undefined;
+    const canBe = where && image.options.bitmapJournal && image.header.version >= 3;
+    const journal = canBe ? new BitmapJournal(image, where, () => this.#renew(current)) : undefined;
+    this.#journal = journal;
+    const inUse = this.#entries.filter(({ flags }) => flags & BitmapFlag.inUse);
+    if (journal && place && found && inUse.length > 0) {
+      journal.adopt(found);
+      if (inUse.length === this.#entries.length) return;
+      // A crash came while they were marked: nothing says that the journal is about all of them.
+      journal.changed();
+      return journal.settle();
     }
-    return bits;
+    await clearJournalBit(image);
+    if (journal && place) await this.#startJournal(journal, place);
+  }
+
+  /** The journal of an image whose bitmaps are as they were stored, or inconsistent. */
+  async #startJournal(journal: BitmapJournal, place: DirectoryPlace): Promise<void> {
+    const image = this.#image;
+    if ((await placeInFile(image)) === undefined || this.#entries.length > MOST_JOURNALED_BITMAPS) {
+      this.#journal = undefined;
+      return;
+    }
+    const right = this.#entries.map(({ flags }) => (flags & BitmapFlag.inUse) === 0);
+    await image.locked(async () => {
+      await journal.prepare(this.#slot(place, this.#entries, right));
+      // Nothing that an older journal has left may count.
+      await image.file.flush();
+      await setJournalBit(image);
+      await journal.switched();
+    });
+  }
+
+  #slot(place: DirectoryPlace, entries: readonly DirectoryEntry[], right: readonly boolean[]): JournalSlot {
+    return { place, directoryCrc: directoryCrc(this.#image, entries), diskBytes: this.#image.size, right };
+  }
+
+  async #loadOne(entry: DirectoryEntry, index: number): Promise<StoredBitmap> {
+    const granularity = 2 ** entry.granularityBits;
+    const auto = (entry.flags & BitmapFlag.auto) !== 0;
+    const stored = { name: entry.name, granularity, auto };
+    const isInUse = (entry.flags & BitmapFlag.inUse) !== 0;
+    const bits = isInUse
+      ? await recoverBits(this.#image, { entry, index, found: this.#found })
+      : await this.#read(entry);
+    return bits
+      ? { ...stored, inconsistent: false, bits }
+      : { ...stored, inconsistent: true, bits: new Uint8Array(0) };
+  }
+
+  #read(entry: DirectoryEntry): Promise<Uint8Array> {
+    return readBits(this.#image, entry, this.#image.size);
   }
 
   /** Writes the bitmaps and forgets the ones that are in the file. */
@@ -132,117 +167,64 @@ export class Qcow2Bitmaps implements BitmapStore {
     const image = this.#image;
     if (bitmaps.length === 0 && this.#entries.length === 0) return;
     await image.locked(async () => {
-      const old = await this.#oldClusters();
-      const entries: DirectoryEntry[] = [];
-      for (const bitmap of bitmaps) entries.push(await this.#writeOne(bitmap));
-      const directory = serializeDirectory(entries);
-      const offset = directory.byteLength === 0 ? 0 : await this.#place(directory);
-      await writeBackLocked(image);
-      await image.file.flush();
-      await this.#switch(
-        directory.byteLength === 0
-          ? undefined
-          : { count: entries.length, bytes: directory.byteLength, offset },
-      );
-      this.#entries = entries;
-      for (const run of old) free(image, run, "other");
+      await this.#store(bitmaps);
       await writeBackLocked(image);
     });
+    this.#journal?.rest();
+    this.#journal = undefined;
+    await clearJournalBit(image);
   }
 
-  async #switch(place: DirectoryPlace | undefined): Promise<void> {
+  /** The bitmaps have changed otherwise than by what the journal tells. */
+  async #renew(current: () => readonly StoredBitmap[]): Promise<void> {
+    const bitmaps = current();
+    if (bitmaps.length === 0 && this.#entries.length === 0) return;
+    await this.#image.locked(() => this.#store(bitmaps, this.#journal));
+  }
+
+  async #store(bitmaps: readonly StoredBitmap[], journal?: BitmapJournal): Promise<void> {
     const image = this.#image;
-    await updateHeader(image, (header) => {
-      header.autoclear &= ~AUTOCLEAR_BITMAPS;
-    });
-    await image.file.flush();
-    setDirectoryPlace(image.header, place);
-    this.#note(place);
-    await writeHeader(image);
-    await image.file.flush();
-    if (!place) return;
-    await updateHeader(image, (header) => {
-      header.autoclear |= AUTOCLEAR_BITMAPS;
-    });
-    await image.file.flush();
-  }
-
-  /** No other write may land on the directory. */
-  #note(place: DirectoryPlace | undefined): void {
-    const { metadata } = this.#image;
-    metadata.removeRanges("bitmap directory");
-    if (place) metadata.addRange("bitmap directory", place.offset, place.bytes);
-  }
-
-  async #writeOne(bitmap: StoredBitmap): Promise<DirectoryEntry> {
-    const { size, geometry } = this.#image;
-    const granularityBits = Math.log2(bitmap.granularity);
-    const bytes = Math.ceil(Math.ceil(size / bitmap.granularity) / 8);
-    const tableEntries = Math.max(1, Math.ceil(bytes / geometry.clusterSize));
-    const table = new Uint8Array(tableEntries * 8);
-    const view = new DataView(table.buffer);
-    for (let index = 0; index < tableEntries; index++) {
-      const part = bitmap.bits.subarray(index * geometry.clusterSize, (index + 1) * geometry.clusterSize);
-      if (part.every((byte) => byte === 0)) continue;
-      // What lies behind the last bit is 0.
-      const whole = new Uint8Array(geometry.clusterSize);
-      whole.set(part);
-      writeU64(view, index * 8, await this.#place(whole));
+    const trusted = trustedPlace(image);
+    const at = trusted ? await placeInFile(image) : undefined;
+    const mayTell = bitmaps.length <= MOST_JOURNALED_BITMAPS && (!trusted || at !== undefined);
+    if (journal && !mayTell) throw blockError("ENOSPC", "bitmap journal");
+    const old = trusted ? await this.#clusters(trusted) : [];
+    const made: Run[] = [];
+    let entries: DirectoryEntry[] = [];
+    let place: DirectoryPlace | undefined;
+    try {
+      for (const bitmap of bitmaps) entries.push(await writeBitmap(image, bitmap, made));
+      if (journal) entries = entries.map((entry) => ({ ...entry, flags: entry.flags | BitmapFlag.inUse }));
+      place = await this.#placeDirectory(entries, made);
+      await writeBackLocked(image);
+      const right = bitmaps.map(({ inconsistent }) => !inconsistent);
+      if (journal && place) await journal.prepare(this.#slot(place, entries, right));
+      await image.file.flush();
+    } catch (error) {
+      for (const run of made) free(image, run, "other");
+      throw error;
     }
-    return {
-      tableOffset: await this.#place(table),
-      tableEntries,
-      flags: (bitmap.auto ? BitmapFlag.auto : 0) | (bitmap.inconsistent ? BitmapFlag.inUse : 0),
-      granularityBits,
-      name: bitmap.name,
-    };
+    await switchDirectory(image, { place, at, journaled: journal !== undefined });
+    this.#entries = entries;
+    if (place) await journal?.switched();
+    else journal?.rest();
+    for (const run of old) free(image, run, "other");
   }
 
-  /** Writes bytes into new clusters; what they leave of the last one is nobody's. */
-  async #place(bytes: Uint8Array): Promise<number> {
-    const { clusterSize } = this.#image.geometry;
-    const count = Math.ceil(bytes.byteLength / clusterSize);
-    const { cluster } = await allocate(this.#image, count);
-    const offset = cluster * clusterSize;
-    await this.#image.checkOverlap(offset, count * clusterSize);
-    await this.#image.file.pwrite(offset, bytes);
-    return offset;
+  async #placeDirectory(
+    entries: readonly DirectoryEntry[],
+    made: Run[],
+  ): Promise<DirectoryPlace | undefined> {
+    const bytes = serializeDirectory(entries);
+    if (bytes.byteLength === 0) return undefined;
+    const offset = await placeBytes(this.#image, bytes, made);
+    return { count: entries.length, bytes: bytes.byteLength, offset };
   }
 
   /** The clusters of what is in the file now. */
-  async #oldClusters(): Promise<Run[]> {
-    const { header, file, geometry } = this.#image;
-    const { clusterSize } = geometry;
-    const place = this.#trusted() ? directoryPlace(header) : undefined;
-    if (!place) return [];
-    const run = (offset: number, bytes: number): Run => ({
-      cluster: Math.floor(offset / clusterSize),
-      count: Math.ceil(bytes / clusterSize),
-    });
-    const runs = [run(place.offset, place.bytes)];
-    for (const entry of this.#entries) {
-      const table = new Uint8Array(entry.tableEntries * 8);
-      await file.pread(entry.tableOffset, table);
-      const view = new DataView(table.buffer);
-      for (let index = 0; index < entry.tableEntries; index++) {
-        const value = readU64(view, index * 8);
-        if (value !== 0 && value !== ALL_ONES) runs.push(run(value, clusterSize));
-      }
-      runs.push(run(entry.tableOffset, table.byteLength));
-    }
+  async #clusters(place: DirectoryPlace): Promise<Run[]> {
+    const runs = [runOf(this.#image, place.offset, place.bytes)];
+    for (const entry of this.#entries) runs.push(...(await clustersOf(this.#image, entry)));
     return runs;
   }
-}
-
-/** Bytes of a bitmap in memory. */
-function bitmapBytes({ granularityBits }: DirectoryEntry, diskBytes: number): number {
-  return Math.ceil(Math.ceil(diskBytes / 2 ** granularityBits) / 8);
-}
-
-/** Throws ENOMEM, before anything is allocated, if the bitmaps together take more than all bitmaps may. */
-function checkTotal(entries: readonly DirectoryEntry[], diskBytes: number): void {
-  const total = entries.reduce((sum, entry) => sum + bitmapBytes(entry, diskBytes), 0);
-  if (total <= limits.maxBitmapPoolBytes) return;
-  const message = `The bitmaps of the image take more than ${limits.maxBitmapPoolBytes} bytes of memory`;
-  throw new ImageError({ structure: "bitmap directory", code: "ENOMEM", message });
 }

@@ -35,16 +35,18 @@ export async function updateHeader(image: Image, change: (header: Header) => voi
  */
 export async function writeHeader(image: Image): Promise<void> {
   const { header } = image;
-  const { clusterSize } = image.geometry;
   const name = encodeName(header.backingFile ?? "");
   const plain = serializeHeader({ ...header, backingFile: undefined }).bytes.byteLength;
   const oldEnd = header.backingOffset + limits.maxBackingNameBytes;
   const candidates = [Math.max(plain, SECTOR_SIZE), Math.ceil(oldEnd / SECTOR_SIZE) * SECTOR_SIZE];
-  const clear = candidates.find(
-    (at) =>
-      at + name.byteLength <= clusterSize &&
-      (header.backingOffset === 0 || at + name.byteLength <= header.backingOffset || at >= oldEnd),
-  );
+  const within = (end: number): number | undefined =>
+    candidates.find(
+      (at) =>
+        at + name.byteLength <= end &&
+        (header.backingOffset === 0 || at + name.byteLength <= header.backingOffset || at >= oldEnd),
+    );
+  // A journal of bitmaps gives way to it, and ends.
+  const clear = within(image.headerEnd) ?? within(image.geometry.clusterSize);
   const { bytes, backingOffset } = serializeHeader(header, clear ?? 0);
   const sector = new Uint8Array(SECTOR_SIZE);
   sector.set(bytes.subarray(0, SECTOR_SIZE));

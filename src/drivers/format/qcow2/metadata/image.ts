@@ -139,6 +139,8 @@ export class Image {
   freeHint = 0;
   /** Everything from this file offset on has never been written and reads as zeroes. */
   untouchedFrom: number;
+  /** Where in the first cluster the header's room ends, bytes. */
+  headerEnd: number;
   freed: FreedRun[] = [];
   freedClusters = 0;
   /** Runs that were freed for good since the image was opened. */
@@ -174,6 +176,7 @@ export class Image {
     this.header = header;
     this.geometry = makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header));
     this.size = virtualSize(header);
+    this.headerEnd = this.geometry.clusterSize;
     this.untouchedFrom = Math.ceil(file.length / this.geometry.clusterSize) * this.geometry.clusterSize;
     this.metadata = new MetadataMap(this.geometry.clusterSize);
     const { sliceBytes, clusterSize } = this.geometry;

@@ -17,6 +17,8 @@ export interface Qcow2Options {
   readonly lazyRefcounts: boolean | undefined;
   /** The image counts as made over the backing file as it is, whichever version it was made over. */
   readonly acceptsChangedBacking: boolean;
+  /** What is written to is noted in the image for its dirty bitmaps (features/bitmap-journal.ts). */
+  readonly bitmapJournal: boolean;
   /** Bytes of L2 tables and refcount blocks kept in memory. */
   readonly l2CacheBytes: number;
   readonly refcountCacheBytes: number;
@@ -110,6 +112,7 @@ export function parseOptions(
     overlapCheck: template !== "none",
     lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
     acceptsChangedBacking: spec["changed-backing"] === "accept",
+    bitmapJournal: boolean(spec, "bitmap-journal", true),
     l2CacheBytes: Math.max(l2, 64 * KiB),
     refcountCacheBytes: refcount,
   };
