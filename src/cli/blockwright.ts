@@ -3,12 +3,14 @@
  */
 import { Command, type OutputConfiguration } from "commander";
 import { version } from "../version.ts";
+import { endWhereBroken } from "./broken.ts";
 import { addVerbs, verbNames } from "./verbs.ts";
 import { programName, standIn, standInVersion, takeName } from "./program.ts";
 import { runAs, standInFor } from "./stand-in.ts";
 import { type Known, usageError, usageHint } from "./usage.ts";
 
 async function main(): Promise<void> {
+  endWhereBroken();
   // Whoever wants to know how far a verb is may ask before, or after, there is an answer: Node would start its debugger.
   process.on("SIGUSR1", () => undefined);
   // A reader that goes away is an end that runs see to; after them it is none of anybody's concern.

@@ -2,9 +2,11 @@
  * One run of a verb: an engine with the user's gate and objects, messages, a clean end at SIGINT and SIGTERM, and undoing what
  * a failed verb has made. How it gets on is shown by a view: a verb's percentage, or a job that is followed.
  *
- * Exit status: what the body answers; 1 (or `failure`) for what it throws; 130 after SIGINT, 143 after SIGTERM. A second
+ * Exit status: what the body answers; 1 (or `failure`) for what it throws; 134 for a broken invariant; 130 after SIGINT, 143 after SIGTERM. A second
  * signal ends the program at once. Messages go to stderr after the program's name, as qemu-img's after its own.
  */
+import { AssertionError } from "../base/assert.ts";
+import { BROKEN_STATUS, brokenText } from "./broken.ts";
 import { printable, printableMessage } from "./printable.ts";
 import { firstFailure } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
@@ -198,6 +200,10 @@ export class Run {
     if (this.#signal) {
       this.note(`cancelled by ${this.#signal}`);
       return { status: statusOf[this.#signal], failure, signal: this.#signal };
+    }
+    if (failure instanceof AssertionError) {
+      this.note(brokenText(failure));
+      return { status: BROKEN_STATUS, failure };
     }
     const lines = failure instanceof Refusal ? failure.lines : [told(failure)];
     for (const line of lines) this.note(line);
