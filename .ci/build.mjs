@@ -24,6 +24,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { main as asc } from "assemblyscript/asc";
 import { build as esbuild } from "esbuild";
+import { wordlessAsserts } from "./assert-words.mjs";
 import { compact } from "./compact.mjs";
 import { writeHover } from "./hover.mjs";
 import { leaveReachedTypes } from "./reached-types.mjs";
@@ -124,6 +125,7 @@ async function bundleLibrary() {
     entryPoints: library.map(([name, file]) => ({ in: file, out: name })),
     chunkNames: "chunks/[name]-[hash]",
     external: ["node:*", ...optional],
+    plugins: [wordlessAsserts],
   });
   await compact(root, built.metafile, { target, isOwn });
   return built;
@@ -194,7 +196,7 @@ async function bundleLate(name, folder) {
   };
   const built = await esbuild({
     ...script,
-    plugins: [parts],
+    plugins: [parts, wordlessAsserts],
     entryPoints: [{ in: `${folder}/late.ts`, out: `cli/${name}` }],
   });
   return { name, folder, built, shared: [...shared] };
@@ -293,7 +295,7 @@ async function bundleProgram() {
   );
   const program = await esbuild({
     ...own,
-    plugins: [lateScript, fleetScript, kernelsFile, requiringLate(lates)],
+    plugins: [lateScript, fleetScript, kernelsFile, requiringLate(lates), wordlessAsserts],
     entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
   });
   shareModules(join(out, "cli", "program.js"));
@@ -301,14 +303,14 @@ async function bundleProgram() {
   const late = await esbuild({
     ...own,
     supported: {},
-    plugins: lateEntries,
+    plugins: [...lateEntries, wordlessAsserts],
     entryPoints: [{ in: entries["cli/late"], out: "cli/late" }],
   });
   const fleet = await esbuild({
     ...own,
     supported: {},
     external: [...script.external, ...queues],
-    plugins: [libraryBundle],
+    plugins: [libraryBundle, wordlessAsserts],
     entryPoints: [{ in: entries["cli/fleet"], out: "cli/fleet" }],
   });
   const hash = createHash("sha256")

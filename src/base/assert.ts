@@ -8,7 +8,7 @@ export class AssertionError extends Error {
   override readonly name = "AssertionError";
 }
 
-/** Throws AssertionError unless `condition` holds. */
-export function assert(condition: unknown, message: string): asserts condition {
+/** Throws AssertionError unless `condition` holds. What is built has no messages (.ci/assert-words.mjs): the stack tells. */
+export function assert(condition: unknown, message = "an invariant is broken"): asserts condition {
   if (!condition) throw new AssertionError(message);
 }

@@ -4,6 +4,7 @@
  */
 import { build } from "esbuild";
 import { expect, it } from "vitest";
+import { withoutWords } from "../../.ci/assert-words.mjs";
 import { shortened } from "../../.ci/compact.mjs";
 
 const target = ["chrome120"];
@@ -66,4 +67,11 @@ it("has lines that a terminal can show", async () => {
 
 it("refuses a text in which a stand-in has a meaning", async () => {
   await expect(shortened("export var x = ~~~~~~~1;\n", target)).rejects.toThrow("in it");
+});
+
+it("asserts lose their words, and nothing else does", () => {
+  const source =
+    'assert(a, "a (b)");\nassert(\n  f(1, "x"),\n  `job ${g("y")}`,\n);\nexpect(b, "c"); assert(d);';
+  const bare = 'assert(a);\nassert(\n  f(1, "x"),\n);\nexpect(b, "c"); assert(d);';
+  expect(withoutWords("src/a.ts", source)).toBe(bare);
 });
