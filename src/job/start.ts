@@ -25,7 +25,8 @@ export interface JobStart<J extends Job, T> {
 /** Makes a job and starts it. Throws CommandError in QEMU's words when it is refused; resolves with the running job. */
 export async function startJob<J extends Job, T>(parts: JobStart<J, T>): Promise<J> {
   const job = await prepareJob(parts);
-  job.start();
+  // The engine may have ended meanwhile, and the job with it.
+  if (job.status === "created") job.start();
   return job;
 }
 

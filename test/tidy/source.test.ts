@@ -2,6 +2,7 @@
  * The rules over the sources: first that each rule catches what it is for, then that the repository obeys it.
  */
 import { describe, expect, it } from "vitest";
+import { assertsOf, largeFunctions } from "./asserts.ts";
 import { formatNameBreaches, layerBreaches } from "./layers.ts";
 import { floorsOf, roomBreaches } from "./rooms.ts";
 import { oneListBreaches } from "./one-list.ts";
@@ -123,6 +124,12 @@ describe("the rules catch", () => {
     expect(ninth([1, 2, 3, 4, 5, 6, 7, 8, 9, 100])).toBe(9);
   });
 
+  it("how many asserts there are", () => {
+    const text = `function f() {\n  assert(a, "a");\n  if (b) throw new AssertionError("b");\n  g(assert);\n}\nconst h = () => 1;`;
+    const source = parse("src/a.ts", text);
+    expect([assertsOf(source), largeFunctions(source)]).toEqual([2, 1]);
+  });
+
   it("missing headers and docstrings", () => {
     expect(breaches(headerBreaches, "src/a.ts", "export {};")).toHaveLength(1);
     expect(breaches(headerBreaches, "src/a.ts", "// What this file is for: a test.\nexport {};")).toEqual([]);
@@ -215,6 +222,17 @@ describe("the sources", () => {
     expect(ninth(functions)).toBeLessThanOrEqual(20);
     expect(library.length).toBeGreaterThan(400);
     expect(ninth(library.map(linesOf))).toBeLessThanOrEqual(250);
+  });
+
+  it.each([
+    ["block", 7.5],
+    ["job", 7],
+    ["drivers/format/qcow2", 9],
+  ])("state their invariants: src/%s has an assert to %s of its larger functions at least", (room, most) => {
+    const files = library.filter(({ path }) => path.startsWith(`src/${room}/`));
+    const sum = (count: (source: (typeof files)[number]) => number): number =>
+      files.reduce((total, source) => total + count(source), 0);
+    expect(sum(largeFunctions) / sum(assertsOf)).toBeLessThanOrEqual(most);
   });
 
   it("open with a comment on their purpose", () => {

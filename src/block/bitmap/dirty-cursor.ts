@@ -66,6 +66,7 @@ export class DirtyCursor {
   #fetch(): void {
     this.#count =
       this.#at < this.#end ? this.#source.bitmap.writeExtents(this.#at, this.#end, this.#pairs) : 0;
+    assert(this.#count * 2 <= this.#pairs.length, "extents fit their list");
     this.#index = 0;
     this.#generation = this.#source.generation;
   }

@@ -94,6 +94,7 @@ export class BlockCopy implements CopyState {
   }
 
   markDirty(range: ByteRange): void {
+    assert(range.bytes > 0, "something is dirty");
     this.#generation += 1;
     this.bitmap.set(range.offset, range.bytes);
   }
@@ -166,6 +167,7 @@ export class BlockCopy implements CopyState {
   async resetUnallocated(offset: number): Promise<number> {
     const start = alignDown(offset, this.clusterSize);
     const end = this.length;
+    assert(start < end, "cluster within the disk");
     let at = start;
     while (at < end) {
       const found = await isAllocated(this.#base.source.node, at, end - at);
@@ -184,6 +186,7 @@ export class BlockCopy implements CopyState {
 
   async #allocatedRun(at: number): Promise<number> {
     const found = await isAllocated(this.#base.source.node, at, this.length - at);
+    assert(found.bytes > 0, "a look finds something");
     return Math.min(
       this.length,
       alignUp(at + Math.max(found.allocated ? found.bytes : 1, 1), this.clusterSize),

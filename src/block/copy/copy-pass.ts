@@ -4,7 +4,7 @@
  * all but the clusters that fail.
  * Source: behaviour of QEMU 7.2's block-copy.
  */
-import { AssertionError } from "../../base/assert.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/host.ts";
 import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp, type RangeLock } from "../../base/ranges.ts";
@@ -122,9 +122,11 @@ export class CopyPass {
     // The guest's write fails at once, whatever else of its clusters could be copied.
     this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
     this.#maxChunk = this.#chunk(options.maxChunk ?? 0);
-    this.done = this.#run().finally(() => {
-      this.finished = true;
-    });
+    this.done = this.#run()
+      .catch((error: unknown) => this.#end(error))
+      .finally(() => {
+        this.finished = true;
+      });
   }
 
   /** Starts nothing new; requests in flight finish. */
@@ -160,6 +162,13 @@ export class CopyPass {
       // What others copy in the range is waited for too; it may come back dirty.
       if (!this.#stopped && (await this.#copy.inFlight.waitOne(this.#range))) more = true;
     }
+  }
+
+  /** The pass itself has met a broken invariant: what is under way is waited for. */
+  async #end(error: unknown): Promise<void> {
+    if (!(error instanceof AssertionError)) throw error;
+    this.broken ??= error;
+    await this.#window.settled();
   }
 
   /** Starts a task for everything that is dirty and waits for all of them. Says whether there was anything. */
@@ -208,7 +217,8 @@ export class CopyPass {
 
   /** Takes the beginning of a dirty extent whose status is known, and copies it. */
   #startTask(extent: ByteRange): void {
-    const known = this.#known!;
+    const known = this.#known;
+    assert(known && this.#knows(extent.offset), "what is copied is known");
     const copy = this.#copy;
     const { offset } = extent;
     const bytes = Math.min(extent.bytes, known.offset + known.bytes - offset);
@@ -269,6 +279,7 @@ export class CopyPass {
         goesOn: (last) => !this.cancelled && !this.#isFatal(copyErrorOf(last)),
       });
       const left = failed.reduce((sum, one) => sum + this.#clusters(one), 0);
+      assert(left > 0 && left <= this.#clusters(range), "parts within their whole");
       for (const one of failed) this.#copy.markDirty(one);
       for (const part of without(range, failed)) await this.#copy.onCopied?.(part);
       if (this.error === known) this.error = copyErrorOf(failed[0]!.error);
@@ -285,6 +296,10 @@ export class CopyPass {
 function without({ offset, bytes }: ByteRange, holes: readonly ByteRange[]): ByteRange[] {
   const starts = [offset, ...holes.map((hole) => hole.offset + hole.bytes)];
   const ends = [...holes.map((hole) => hole.offset), offset + bytes];
+  assert(
+    ends.every((end, at) => end >= starts[at]!),
+    "holes ascend",
+  );
   return starts
     .map((start, at) => ({ offset: start, bytes: ends[at]! - start }))
     .filter((part) => part.bytes > 0);

@@ -77,6 +77,7 @@ export async function failedGranules(
     if (parts.length > 0) left.push(...parts);
     else note(failed, { offset: part.offset, bytes: part.bytes, error: last });
   }
+  assert(bytesOf(failed) <= piece.bytes, "parts within their whole");
   return failed.length > 0 ? failed : [{ offset: piece.offset, bytes: piece.bytes, error }];
 }
 
@@ -111,6 +112,7 @@ function halves({ offset, bytes }: ByteRange, granule: number): ByteRange[] {
 
 function note(failed: FailedRange[], next: FailedRange): void {
   const last = failed.at(-1);
+  assert(!last || last.offset + last.bytes <= next.offset, "failures ascend");
   if (last && last.offset + last.bytes === next.offset && isAlike(last.error, next.error))
     failed[failed.length - 1] = { ...last, bytes: last.bytes + next.bytes };
   else failed.push(next);
@@ -149,6 +151,7 @@ export function dirtyRun(
     end = end - first <= unit ? first : first + alignDown(Math.floor((end - first) / 2) + unit - 1, unit);
     if (end - first === unit && inFlight.overlaps({ offset: first, bytes: unit })) end = first;
   }
+  assert(end >= first && end <= most, "a run within its buffer");
   return { offset: first, bytes: end - first };
 }
 
@@ -158,6 +161,7 @@ export function pieceBytes(
   left: number,
   { granularity: unit, bufBytes }: Cutting,
 ): number {
+  assert(extent.bytes > 0 && left > 0, "a piece of something");
   const most = extent.kind === "data" ? mostPerPiece(bufBytes) : extent.bytes;
   const wanted = Math.min(extent.bytes, most, left);
   return Math.min(left, Math.max(unit, alignDown(wanted, unit)));

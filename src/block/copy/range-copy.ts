@@ -5,6 +5,7 @@
  * Invariants: a slot is given back whatever happens; an error says which side failed; requests of one call run one
  * after the other, so a call holds one slot at most. Source: behaviour of QEMU 7.2's block-copy and mirror.
  */
+import { AssertionError, assert } from "../../base/assert.ts";
 import { type Answer, andThen, isPromise, repeat, rescue } from "../../base/answer.ts";
 import { type Errno } from "../../base/errno.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
@@ -160,6 +161,7 @@ export class RangeCopier {
     let charged = 0;
     for (let at = offset; at < end;) {
       const extent = await this.status(at, end - at);
+      assert(extent.bytes > 0 && extent.bytes <= end - at, "extent within its range");
       if (extent.kind === "zero") await this.writeZeroes(at, extent.bytes);
       else if (extent.kind === "unknown" && this.#discardUnknown) await this.discard(at, extent.bytes);
       else await this.copyData(at, extent.bytes);
@@ -176,10 +178,10 @@ export class RangeCopier {
       if (!isPromise(status)) return extentOf(status, bytes);
       return status.then(
         (told) => extentOf(told, bytes),
-        () => untold(bytes),
+        (error) => untold(bytes, error),
       );
-    } catch {
-      return untold(bytes);
+    } catch (error) {
+      return untold(bytes, error);
     }
   }
 
@@ -205,7 +207,10 @@ export class RangeCopier {
           const own = status.allocated || !skipFilters(this.target.node).backing;
           return { bytes: Math.min(status.bytes, bytes), zero: status.zero && own };
         }),
-      () => ({ bytes, zero: false }),
+      (error) => {
+        passBroken(error);
+        return { bytes, zero: false };
+      },
     );
   }
 
@@ -261,6 +266,7 @@ export class RangeCopier {
   }
 
   #copyPieces(offset: number, bytes: number, buffer: Uint8Array): Answer<void> {
+    assert(buffer.byteLength > 0, "a buffer holds something");
     for (let done = 0; done < bytes;) {
       const length = Math.min(bytes - done, buffer.byteLength);
       const part = length === buffer.byteLength ? buffer : buffer.subarray(0, length);
@@ -316,7 +322,10 @@ export class RangeCopier {
     if (!salvage) return this.source.pread(offset, buffer, Req.background);
     return rescue(
       () => this.source.pread(offset, buffer, Req.background),
-      () => this.#readSectors(offset, buffer, salvage),
+      (error) => {
+        passBroken(error);
+        return this.#readSectors(offset, buffer, salvage);
+      },
     );
   }
 
@@ -331,6 +340,7 @@ export class RangeCopier {
       try {
         await this.source.pread(offset + at, sector);
       } catch (error) {
+        passBroken(error);
         sector.fill(0);
         salvage({ step: "read", offset: offset + at, error });
       }
@@ -349,7 +359,9 @@ export class RangeCopier {
   #zeroRuns(buffer: Uint8Array): number {
     const pairs = Math.ceil(buffer.byteLength / this.#clusterSize / 2) + 1;
     if (this.#runs.length < 2 * pairs) this.#runs = new Uint32Array(2 * pairs);
-    return this.#kernels.zeroRuns(buffer, this.#clusterSize, this.#runs);
+    const count = this.#kernels.zeroRuns(buffer, this.#clusterSize, this.#runs);
+    assert(count <= pairs, "runs fit their list");
+    return count;
   }
 
   /** Writes from the end of the run before `index` on. */
@@ -380,7 +392,14 @@ function extentOf({ bytes, zero, data, depth }: ChainStatus, asked: number): Cop
   return { bytes: Math.min(bytes, asked), kind, allocated: depth === 1 };
 }
 
-function untold(bytes: number): CopyExtent {
+/** A broken invariant is no error of a disk, which could be passed over. */
+function passBroken(error: unknown): void {
+  if (error instanceof AssertionError) throw error;
+}
+
+/** Why it could not be told a read says. */
+function untold(bytes: number, error: unknown): CopyExtent {
+  passBroken(error);
   return { bytes, kind: "data", allocated: true };
 }
 

@@ -4,6 +4,7 @@
  *
  * Invariants: what is told as done is; all else is for reads and writes to do, which so find out what is wrong with it.
  */
+import { assert } from "../../base/assert.ts";
 import { type Answer, andThen, isPromise, rescue } from "../../base/answer.ts";
 import type { FileRange } from "../../base/host.ts";
 import { type ByteRange, alignDown, alignUp, type FileZeroes } from "../../base/ranges.ts";
@@ -82,6 +83,7 @@ export class HostWork {
   }
 
   #judge(count: number, { bytes }: Part): number {
+    assert(count >= 0 && count <= bytes, "parts within their whole");
     this.#failed = count === bytes ? 0 : this.#failed + 1;
     if (this.#failed >= PATIENCE) this.#passOver = Math.min(2 ** this.#failed, MOST_PASSED_OVER);
     return count;

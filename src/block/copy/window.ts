@@ -175,7 +175,8 @@ export class Pipeline<T> {
 
   async #next(): Promise<void> {
     try {
-      const work = this.#window.oldest!;
+      const work = this.#window.oldest;
+      assert(work, "somebody works");
       const result = await work.result;
       this.#window.end(work);
       this.#take(result);

@@ -21,6 +21,7 @@ export class WriteOrder {
   turn(offset: number): Answer<void> {
     const place = this.#pieces.indexOf(offset);
     if (place <= 0) return undefined;
+    assert(!this.#waiting.has(offset), "a piece has one turn");
     return new Promise((resolve) => this.#waiting.set(offset, resolve));
   }
 

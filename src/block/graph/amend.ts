@@ -21,6 +21,9 @@ export async function amend(
   options: AmendOptions,
   context: AmendContext = {},
 ): Promise<void> {
-  checkAmendable(node);
-  await node.driver.amend?.(options, context);
+  // What one amends is what the one before has left.
+  await node.changes.run(async () => {
+    checkAmendable(node);
+    await node.driver.amend?.(options, context);
+  });
 }

@@ -3,6 +3,7 @@
  * checks the range, and counts what is in flight. Source: QEMU's BlockBackend.
  */
 import { type Answer, isPromise, rejected } from "../../base/answer.ts";
+import { assert } from "../../base/assert.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { Child, ChildParent } from "../model/node.ts";
 import { type RequestFlags, Req, Role } from "../model/contract.ts";
@@ -44,6 +45,7 @@ export class BlockBackend implements ChildParent {
   #throttle: ThrottleMember | undefined;
   #quiesced = false;
   #inFlight = 0;
+  #attaching = false;
 
   constructor(graph: BlockGraph, name = "") {
     this.graph = graph;
@@ -53,12 +55,22 @@ export class BlockBackend implements ChildParent {
 
   /** Takes the node. Throws EPERM in QEMU's words when others don't allow it. */
   async attach(node: BlockNode, permissions: Permissions): Promise<void> {
-    this.root = await this.graph.attach(this, node, {
+    assert(!this.root && !this.#attaching, "a backend holds one node");
+    this.#attaching = true;
+    try {
+      this.root = await this.#take(node, permissions);
+    } finally {
+      this.#attaching = false;
+    }
+    this.graph.attachedBackends.add(this);
+  }
+
+  #take(node: BlockNode, permissions: Permissions): Promise<Child> {
+    return this.graph.attach(this, node, {
       name: "root",
       role: Role.filtered | Role.primary,
       ...permissions,
     });
-    this.graph.attachedBackends.add(this);
   }
 
   /** Waits for its requests and lets the node go, which closes if nobody else uses it. */
@@ -100,6 +112,7 @@ export class BlockBackend implements ChildParent {
   }
 
   drainedEnd(): void {
+    assert(this.#quiesced, "a drain ends once");
     this.#quiesced = false;
     this.#throttle?.enable();
     this.graph.changes.wake();

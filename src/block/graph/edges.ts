@@ -160,6 +160,7 @@ function backingReason(parent: BlockNode): string {
 
 /** Links parent and child without looking at permissions. */
 export function link(child: Child): void {
+  assert(!child.node.parents.has(child), "an edge is linked once");
   child.node.parents.add(child);
   const parent = child.parent.parentNode;
   if (parent) {
@@ -174,7 +175,8 @@ export function link(child: Child): void {
 
 /** The reverse of link; the parent keeps the edge in its list when it is only moved. */
 export function unlink(child: Child, moved = false): void {
-  child.node.parents.delete(child);
+  // Its parent may have been closed while a change waited.
+  if (!child.node.parents.delete(child)) return;
   const parent = child.parent.parentNode;
   if (!parent) {
     if (!moved) unquiesceParent(child);
@@ -183,7 +185,9 @@ export function unlink(child: Child, moved = false): void {
   if (child.name === "backing" && child.role & Role.cow)
     child.node.unblock(backingReason(parent), backingBlocks);
   if (moved) return;
-  parent.children.splice(parent.children.indexOf(child), 1);
+  const at = parent.children.indexOf(child);
+  assert(at >= 0, "a parent knows its children");
+  parent.children.splice(at, 1);
   unquiesceParent(child);
   if (!parent.closed) parent.childrenChanged();
 }
@@ -286,6 +290,7 @@ export function inheritsFrom(node: BlockNode, from: BlockNode): boolean {
 }
 
 function relink(edge: Child, to: BlockNode): void {
+  if (!edge.node.parents.has(edge)) return;
   unlink(edge, true);
   edge.node = to;
   link(edge);

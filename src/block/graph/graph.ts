@@ -205,6 +205,7 @@ export class BlockGraph implements NodeHome {
     if (!node.monitorOwned) throw new CommandError(`Node ${name} is not owned by the monitor`);
     if (node.parents.size > 0 || node.references > 0)
       throw new CommandError(`Block device ${name} is in use`, { code: "EBUSY" });
+    assert(!node.closed, "a node goes once");
     node.monitorOwned = false;
     await this.releaseIfUnused(node);
   }
@@ -411,13 +412,15 @@ export class BlockGraph implements NodeHome {
 
   /** Switches a node and the storage that it opened itself between read-only and writable. */
   async setReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
-    if (node.readOnly === readOnly) return;
-    await drained([node], () => switchReadOnly(node, readOnly));
+    await node.changes.run(async () => {
+      if (node.readOnly !== readOnly) await drained([node], () => switchReadOnly(node, readOnly));
+    });
   }
 
   /** As setReadOnly(), as long as the lease lasts; at its end the node is as it was. */
   async switched(node: BlockNode, readOnly: boolean): Promise<Lease> {
-    if (node.readOnly === readOnly) return new Lease();
+    // Somebody may be switching it just now.
+    if (node.readOnly === readOnly && !node.changes.locked) return new Lease();
     await this.setReadOnly(node, readOnly);
     return new Lease(() => this.setReadOnly(node, !readOnly));
   }

@@ -3,6 +3,7 @@
  * is refused (permissions, the file's own mode), what was switched is switched back. The node is drained by the caller.
  * Source: behaviour of QEMU's bdrv_reopen.
  */
+import { assert } from "../../base/assert.ts";
 import { closing, failed } from "../../base/lease.ts";
 import { BlockError } from "../../base/errors.ts";
 import { keepBitmaps, useBitmaps } from "../bitmap/persistence.ts";
@@ -13,6 +14,7 @@ import { Perm } from "../model/permissions.ts";
 
 /** Switches. Errors: EBUSY for a node that someone writes to, EPERM and EACCES as permissions and files have it. */
 export async function switchReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
+  assert(node.quiesceCounter > 0, "what is switched is drained");
   if (readOnly) {
     if (node.cumulativePermissions().perm & (Perm.write | Perm.writeUnchanged)) throw inUse(node);
     // Afterwards nothing can be written back any more.

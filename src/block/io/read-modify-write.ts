@@ -3,6 +3,7 @@
  * keeps all that overlap out. A failed read fails the write: the alternative would be to write garbage beside it.
  * Source: behaviour of QEMU's block/io.c, its events of blkdebug included.
  */
+import { assert } from "../../base/assert.ts";
 import type { BlockNode } from "../model/node.ts";
 import { readWithinEnd } from "./request-path.ts";
 
@@ -19,6 +20,7 @@ export async function readPadding(node: BlockNode, padded: Uint8Array, padding: 
   const align = node.limits.requestAlignment;
   const { start, head, tail } = padding;
   const lastAt = padded.byteLength - align;
+  assert(start % align === 0 && lastAt % align === 0 && lastAt >= 0, "padding is whole blocks");
   const single = lastAt === 0;
   if (head || (single && tail)) {
     if (head) await node.debugEvent("pwritev_rmw_head");

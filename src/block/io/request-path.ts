@@ -3,6 +3,7 @@
  * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
  * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
  */
+import { assert } from "../../base/assert.ts";
 import { type Answer, andThen, isPromise, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
@@ -50,7 +51,7 @@ export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Prom
 
 /** One request in flight less. */
 export function leave(node: BlockNode): void {
-  node.inFlight -= 1;
+  assert(node.inFlight-- > 0, "more requests ended than began");
   if (node.inFlight === 0) node.services.changes.wake();
 }
 
@@ -198,8 +199,7 @@ async function changingLater(node: BlockNode, range: Change, making: Promise<voi
 }
 
 function grow(node: BlockNode, { offset, bytes, discard }: Change): void {
-  const end = offset + bytes;
-  if (!discard && end > node.length) node.grew(end);
+  if (!discard && offset + bytes > node.length) node.grew(offset + bytes);
 }
 
 function changed(node: BlockNode, range: Change): void {

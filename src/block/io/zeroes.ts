@@ -2,6 +2,7 @@
  * Writing zeroes and discarding: in pieces that the driver's limits allow, with the unaligned edges written or left out, zeroes
  * as data where the driver has no fast way. Source: behaviour of QEMU's block/io.c.
  */
+import { assert } from "../../base/assert.ts";
 import { type Answer, andThen, isPromise, rejected, repeat, rescue } from "../../base/answer.ts";
 import { BlockError, isUnsupported, blockError } from "../../base/errors.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
@@ -37,6 +38,7 @@ function zeroes(bytes: number): Uint8Array {
  * pieces of whole units, at most `most` (0: no limit) bytes.
  */
 export function pieceBytes(at: number, left: number, { unit, most }: { unit: number; most: number }): number {
+  assert(left > 0 && unit > 0, "a piece of something");
   const limit = Math.max(unit, alignDown(Math.min(most || MAX_REQUEST, MAX_REQUEST), unit));
   if (at % unit !== 0) return Math.min(left, unit - (at % unit), limit);
   if (left > unit && left % unit !== 0) return Math.min(alignDown(left, unit), limit);

@@ -69,9 +69,15 @@ export class DirtyBitmap {
     if (this.enabled && within > 0) this.bitmap.set(offset, within);
   }
 
+  /** The disk has another length. Throws EFBIG and ENOMEM as Bitmap; then it does not know any more what is dirty. */
   truncate(length: number): void {
     if (this.#isLent) return;
-    this.bitmap.truncate(length);
+    try {
+      this.bitmap.truncate(length);
+    } catch (error) {
+      this.inconsistent = true;
+      throw error;
+    }
     this.#reach = Math.max(this.#reach, length);
   }
 
@@ -127,18 +133,22 @@ export class DirtyBitmap {
     this.bitmap.free();
     this.bitmap = successor.bitmap;
     this.noteChange();
+    this.inconsistent ||= successor.inconsistent;
   }
 
   /** The job failed: the successor's bits are merged into this bitmap. */
   reclaim(): void {
     const successor = this.#takeSuccessor();
-    this.bitmap.merge(successor.bitmap);
+    // One of them could not grow with the disk.
+    if (this.bitmap.length === successor.bitmap.length) this.bitmap.merge(successor.bitmap);
+    else this.inconsistent = true;
     successor.bitmap.free();
   }
 
   #takeSuccessor(): DirtyBitmap {
     const { successor } = this;
     assert(successor, "the bitmap has no successor");
+    assert(this.busy && !this.enabled, "a bitmap with a successor is frozen");
     this.enabled = successor.enabled;
     this.successor = undefined;
     this.busy = false;

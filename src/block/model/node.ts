@@ -30,6 +30,7 @@ import {
 import type { Gate } from "./gate.ts";
 import { Perm } from "./permissions.ts";
 import { RequestTracker } from "../../base/ranges.ts";
+import { Mutex } from "../../base/signals.ts";
 import type { LatencyHistogram } from "./latency.ts";
 
 /** The kinds that are told apart. Writing zeroes is a write. */
@@ -210,6 +211,8 @@ export class BlockNode implements ChildParent, NodeView {
   closed = false;
   /** Its closing, once that has begun: nobody may take the node up again. */
   closing: Promise<void> | undefined;
+  /** Changes of what it is (read-only or not, options of its image), one at a time. */
+  readonly changes = new Mutex();
   /** BLOCK_WRITE_THRESHOLD, bytes; 0 = off. */
   writeThreshold = 0;
   readonly #blockers = new Map<BlockOperation, string[]>();
@@ -246,6 +249,7 @@ export class BlockNode implements ChildParent, NodeView {
 
   /** Installs the opened driver; graph.ts calls it once. */
   setDriver(driver: BlockDriver): void {
+    assert(!this.#driver, "a node is opened once");
     this.#driver = driver;
     this.refreshLimits();
     this.length = driver.length();
@@ -304,11 +308,21 @@ export class BlockNode implements ChildParent, NodeView {
     this.limits = limits;
   }
 
+  /** All bitmaps and parents learn of it; then throws what the first bitmap that could not follow threw. */
   #setLength(length: number): void {
     if (length === this.length) return;
     this.length = length;
-    for (const bitmap of this.dirtyBitmaps) bitmap.truncate(length);
-    for (const parent of this.parents) parent.parent.resized?.(parent);
+    const failures: unknown[] = [];
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    for (const bitmap of this.dirtyBitmaps) attempt(() => bitmap.truncate(length));
+    for (const parent of this.parents) attempt(() => parent.parent.resized?.(parent));
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Takes the driver's length over and tells the parents. */
@@ -399,7 +413,8 @@ export class BlockNode implements ChildParent, NodeView {
     for (const operation of operations) {
       const reasons = this.#blockers.get(operation) ?? [];
       const at = reasons.indexOf(reason);
-      if (at >= 0) reasons.splice(at, 1);
+      assert(at >= 0, "a block is taken back once");
+      reasons.splice(at, 1);
     }
   }
 

@@ -52,6 +52,7 @@ class Bucket {
   }
 
   charge(units: number): void {
+    assert(units >= 0, "less than nothing is charged");
     this.#level += units;
     if (this.#config.burstSeconds > 1) this.#burstLevel += units;
   }
@@ -176,6 +177,10 @@ export class ThrottleGroup {
       if (this.#turn[direction] === member) this.#turn[direction] = this.#members.at(at - 1);
     }
     this.#members.splice(at, 1);
+    assert(
+      directions.every((direction) => member.queues[direction].length === 0),
+      "who leaves waits for nothing",
+    );
     for (const direction of directions) {
       if (this.#turn[direction] === member) this.#turn[direction] = undefined;
     }
@@ -252,6 +257,7 @@ export class ThrottleGroup {
     this.#leak();
     const seconds = Math.max(...checked[direction].map((name) => this.#buckets.get(name)?.wait() ?? 0));
     if (seconds <= 0) return false;
+    assert(Number.isFinite(seconds), "a wait ends");
     const cancel = this.#clock.timer(seconds * 1000, () => {
       this.#timers[direction] = undefined;
       this.#pump(member, direction);

@@ -8,6 +8,7 @@
  * else writes to it meanwhile. When the link goes, what was never written reads as zeroes in `file`, too.
  * Not in QEMU; the idea is that of Proxmox's live restore.
  */
+import { assert } from "../../base/assert.ts";
 import { type Answer, andThen } from "../../base/answer.ts";
 import { RangeLock, alignDown, alignUp } from "../../base/ranges.ts";
 import { blockError } from "../../base/errors.ts";
@@ -150,6 +151,7 @@ class AllocTrack implements BlockDriver {
   }
 
   close(): Promise<void> {
+    assert(this.#filling.size === 0, "nothing is filled of a node that goes");
     this.#here.free();
     return Promise.resolve();
   }

@@ -145,6 +145,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
   }
 
   close(): Promise<void> {
+    assert(this.#frozen.size === 0 && this.#abandoned === 0, "nothing is read of a filter that goes");
     for (const bitmap of this.#shown) bitmap.release();
     this.copy.free();
     this.#done.free();
@@ -199,6 +200,7 @@ export class CopyBeforeWrite implements BlockDriver, SnapshotSource {
     const done = this.#done.get(offset);
     const change = done ? this.#done.nextZero(offset, end) : this.#done.nextDirty(offset, end);
     const reach = (change < 0 ? end : change) - offset;
+    assert(reach > 0, "a look finds something");
     if (done) return { child: this.target, bytes: reach, release: () => undefined };
     const held = this.#frozen.add({ offset, bytes: reach });
     return { child: this.#file, bytes: reach, release: () => this.#frozen.end(held) };

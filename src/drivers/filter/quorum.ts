@@ -5,6 +5,7 @@
  * Invariants: a request succeeds if and only if at least `vote-threshold` copies carried it out, and for a read agree; the children
  * are of one length. Source: QAPI BlockdevOptionsQuorum; behaviour and words of QEMU 7.2.
  */
+import { assert } from "../../base/assert.ts";
 import { strerror } from "../../base/errno.ts";
 import { type BlockError, blockError, CommandError, errnoOf } from "../../base/errors.ts";
 import type { Errno } from "../../base/errno.ts";
@@ -61,6 +62,7 @@ class QuorumDriver implements BlockDriver {
     checkRemoval: () => this.#checkRemoval(),
     mayReplace: (node) => this.#children.some((child) => child.node === node),
     added: (child) => {
+      assert(!this.#children.includes(child), "a copy comes once");
       this.#children = [...this.#children, child];
       this.#next += 1;
     },
@@ -89,6 +91,7 @@ class QuorumDriver implements BlockDriver {
 
   /** The last number is given again, others are not. */
   #removed(child: Edge): void {
+    assert(this.#children.includes(child), "a copy goes once");
     this.#children = this.#children.filter((other) => other !== child);
     if (child.name === `children.${this.#next - 1}`) this.#next -= 1;
   }
@@ -193,6 +196,7 @@ class QuorumDriver implements BlockDriver {
       if (same) same.push(ballot);
       else versions.push([ballot]);
     }
+    assert(ballots.length >= this.#settings.threshold, "enough copies were read");
     const most = versions.reduce((best, one) => (one.length > best.length ? one : best));
     const losers = versions.filter((one) => one !== most).flat();
     if (losers.length > 0 && this.#settings.isBlkverify) throw differs(most, losers, range);

@@ -5,6 +5,7 @@
  * Invariants: a page that is absent reads as zeroes; `pages * 64 KiB <= maxBytes`; bytes beyond the length are zero in
  * every page. A request that does not fit fails with ENOSPC and changes nothing.
  */
+import { assert } from "../../base/assert.ts";
 import { BlockError, type BlockErrorDetails } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { Req } from "../../block/model/contract.ts";
@@ -98,6 +99,7 @@ export class MemoryDriver implements BlockDriver {
       ? this.#endOfData(page)
       : this.#endOfHole(page, Math.ceil((offset + bytes) / MEMORY_PAGE_BYTES));
     const reach = Math.min(stop * MEMORY_PAGE_BYTES - offset, bytes);
+    assert(stop > page, "a look finds something");
     return Promise.resolve({
       bytes: reach,
       data,

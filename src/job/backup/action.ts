@@ -40,11 +40,13 @@ export abstract class BackupAction implements TransactionAction {
   }
 
   async prepare(): Promise<void> {
+    assert(!this.#job, "prepared once");
     this.#job = await this.create();
   }
 
   /** Keeps the source drained until clean(). */
   protected async drain(source: BlockNode): Promise<void> {
+    assert(!this.#drained.isHeld, "one drain at a time");
     this.#drained = await drainedSection(source);
   }
 
@@ -55,7 +57,7 @@ export abstract class BackupAction implements TransactionAction {
   }
 
   async abort(): Promise<void> {
-    await this.#job?.cancel({ force: true });
+    await this.#job?.abandon();
   }
 
   clean(): Promise<void> {

@@ -7,6 +7,7 @@
  * only after the target was flushed; a failed flush is an error of the target.
  * Source: behaviour of QEMU 7.2's block/backup.c.
  */
+import { assert } from "../../base/assert.ts";
 import { closing } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
 import type { FilterLease } from "../../block/graph/edges.ts";
@@ -143,7 +144,8 @@ export class BackupJob extends BlockJob {
   }
 
   #inputBitmap(): Bitmap {
-    return this.#bitmap!.bitmap.bitmap;
+    assert(this.#bitmap, "the mode has a bitmap");
+    return this.#bitmap.bitmap.bitmap;
   }
 
   /** Takes off the bitmap what the source's own layer does not hold. An error here bypasses the policy. */
@@ -153,7 +155,9 @@ export class BackupJob extends BlockJob {
       await this.pausePoint();
       this.signal.throwIfAborted();
       try {
-        at += await copy.resetUnallocated(at);
+        const decided = await copy.resetUnallocated(at);
+        assert(decided > 0, "a look finds something");
+        at += decided;
       } catch (error) {
         throw this.failure(error);
       }
@@ -214,6 +218,7 @@ export class BackupJob extends BlockJob {
     const { maxWorkers, maxChunk } = this.#plan;
     const isFatal = (error: CopyError): boolean => this.isFatal(this.#policyFor(error), error);
     const whole = { offset: 0, bytes: this.#copy.length };
+    assert(!this.#pass || this.#pass.finished, "one pass at a time");
     const pass = this.#copy.start(whole, { maxWorkers, maxChunk, isFatal });
     this.#pass = pass;
     void pass.done.then(() => this.enter());
@@ -276,6 +281,7 @@ export class BackupJob extends BlockJob {
   #settleBitmap(success: boolean): void {
     if (!this.#bitmap) return;
     const { bitmap, mode } = this.#bitmap;
+    assert(bitmap.busy, "a bitmap is settled once");
     const consumed = mode !== "never" && (success || mode === "always");
     if (consumed) bitmap.abdicate();
     else bitmap.reclaim();

@@ -6,6 +6,7 @@
  * policy; a chunk that failed is tried again under every policy but report. Source: behaviour of QEMU 7.2's
  * block-commit.
  */
+import { assert } from "../../base/assert.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import { freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
 import type { Child, BlockNode } from "../../block/model/node.ts";
@@ -132,11 +133,12 @@ export class CommitJob extends ChunkJob {
 
   /** @internal */
   protected override async prepare(): Promise<void> {
-    const filter = this.#filter!;
+    const filter = this.#filter;
     const base = this.#base;
+    assert(filter && this.#target, "nodes are taken before the start");
     await this.#frozen.end();
     // An overlay may name the base only once all that was committed is on stable storage.
-    await this.#target!.flush();
+    await this.#target.flush();
     await this.#letGo();
     // What leaves the chain is closed when the new links are written, and can't undo them.
     const dropped = this.graph.hold(...layers(this.#top));

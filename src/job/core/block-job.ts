@@ -215,6 +215,7 @@ export abstract class BlockJob extends Job {
    * @internal
    */
   async addNode(node: BlockNode, name: string, permissions: Permissions): Promise<Child> {
+    assert(!this.isStarted, "nodes are taken before the start");
     const child = await this.graph.attach(this, node, { name, role: 0, ...permissions });
     this.nodes.unshift(child);
     node.block(this.blockReason);

@@ -5,6 +5,7 @@
  * Invariants: no chunk is under way while the job is paused or after run(); what of a chunk failed is looked at anew when it is
  * tried again, and nothing else of it. Source: behaviour of QEMU 7.2's stream and commit.
  */
+import { assert } from "../../base/assert.ts";
 import { KiB } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import { type FailedRange, failedGranules } from "../../block/copy/pieces.ts";
@@ -98,8 +99,7 @@ export abstract class ChunkJob extends BlockJob {
   async #goThrough(from: number, length: number): Promise<boolean> {
     this.#position = from;
     this.counter.setRemaining(length - from);
-    let delayMs = 0;
-    let tryAgain = false;
+    let [delayMs, tryAgain] = [0, false];
     try {
       for (let done = from; done < length;) {
         await this.sleep(delayMs);
@@ -109,7 +109,8 @@ export abstract class ChunkJob extends BlockJob {
         tryAgain = false;
         if (this.companion) await this.companion.room(this);
         await this.#fill(done, length);
-        const chunk = this.#chunks.oldest!;
+        const chunk = this.#chunks.oldest;
+        assert(chunk?.offset === done, "chunks in order");
         const failed = await chunk.result;
         delayMs = 0;
         if (failed.length > 0 && this.isCancelled) return true;
@@ -169,6 +170,7 @@ export abstract class ChunkJob extends BlockJob {
     for (const chunk of this.#chunks.works) next = chunk.offset + chunk.bytes;
     while (next < length && this.#chunks.size < most) {
       const chunk = await this.#begin(next, length - next);
+      assert(chunk.bytes > 0 && next + chunk.bytes <= length, "chunk within the disk");
       this.#chunks.add(chunk);
       next += chunk.bytes;
       if (this.pauseCount > 0 || this.isCancelled) return;

@@ -2,6 +2,7 @@
  * A job as a source of events: an EventTarget whose event types are QMP's event names, and an AsyncIterable that yields
  * the events from the moment of iteration until the job is gone. Listeners are called synchronously.
  */
+import { assert } from "../../base/assert.ts";
 import type { EventDataOf } from "../../wire/qapi/index.ts";
 
 /** The names of the events of one job. */
@@ -72,6 +73,7 @@ class EventQueue implements AsyncIterableIterator<JobEvent> {
   }
 
   push(event: JobEvent): void {
+    assert(!this.#ended, "an event after the end");
     const reader = this.#reader;
     this.#reader = undefined;
     if (reader) return reader({ value: event, done: false });

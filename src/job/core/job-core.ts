@@ -172,6 +172,7 @@ export abstract class JobCore extends JobEventSource {
   requestCancel(force: boolean, reason?: unknown): void {
     const effective = this.cancelHook ? this.cancelHook(force) : true;
     if (this.endUserPause()) this.#pauseCount -= 1;
+    assert(this.#pauseCount >= 0, "pauses are counted");
     if (!effective && this.#finished) return;
     this.#cancelled = true;
     if (!effective || this.#forceCancelled) return;
@@ -270,6 +271,7 @@ export abstract class JobCore extends JobEventSource {
     };
     if (this.#pauseCount === 0 || this.#forceCancelled) return goOn();
     const before = this.#status;
+    assert(this.#busy && !this.#continuation, "a job waits in one place");
     this.transition(before === "ready" ? "standby" : "paused");
     this.#paused = true;
     this.#continuation = () => {
@@ -287,6 +289,7 @@ export abstract class JobCore extends JobEventSource {
 
   #startTimer(delayMs: number): void {
     const { clock } = this.registry.environment;
+    assert(!this.#cancelTimer, "a job has one timer");
     if (delayMs > 0) {
       this.#cancelTimer = clock.timer(delayMs, () => this.enter());
       return;
@@ -354,22 +357,26 @@ export class JobTransaction {
 
   /** A member's code is over (or it was cancelled before its start). */
   async completed(job: TransactionMember): Promise<void> {
+    assert(this.jobs.includes(job), "who completes is a member");
     job.updateResult();
     if (job.error) return this.abort(job);
     job.transition("waiting");
-    if (this.jobs.some((other) => !other.isCompleted)) return;
+    // Another member has failed, and ends this one too; or who heard of the state has ended them all.
+    if (this.settling || this.jobs.some((other) => !other.isCompleted)) return;
     for (const other of [...this.jobs]) other.becomePending();
     if (this.jobs.every((other) => other.autoFinalize)) await this.finalize(job);
   }
 
   /** Ends all members, which are pending: prepares all, then commits them; a failed prepare aborts all. */
   async finalize(job: TransactionMember): Promise<void> {
+    if (this.settling) return this.untilSettled();
     await this.#settle(job, async () => {
       for (const other of [...this.jobs]) {
         await other.prepareResult();
         if (other.error) return this.abort(job);
       }
       for (const other of [...this.jobs]) await other.finalizeSingle();
+      assert(this.jobs.length === 0, "who has ended leaves");
       return undefined;
     });
   }
@@ -383,6 +390,7 @@ export class JobTransaction {
       for (let other = this.jobs[0]; other; other = this.jobs[0]) {
         await other.untilCompleted();
         await other.finalizeSingle();
+        assert(this.jobs[0] !== other, "who has ended leaves");
       }
     });
   }

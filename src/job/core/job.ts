@@ -65,6 +65,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   #dismissed = false;
   #released = false;
+  #dismissal: Promise<void> | undefined;
   #error: Error | undefined;
   readonly #done: Deferred<JobResult>;
   readonly #outerSignal: AbortSignal | undefined;
@@ -189,7 +190,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   /**
    * Cancels. Without force, a job that is ready finishes its copy first; any other job takes it as forced. One that is ending or has
-   * ended is let end.
+   * ended is let end; one that is still being set up ends when it is started.
    */
   async cancel({ force = true }: { force?: boolean } = {}): Promise<void> {
     if (this.#accepts("cancel")) await this.#cancel(force);
@@ -264,6 +265,13 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     await this.#dismiss();
   }
 
+  /** Ends a job that was set up and is not to be started, as a cancel ends one. @internal */
+  async abandon(): Promise<void> {
+    if (this.status !== "created") return;
+    this.requestCancel(true);
+    await this.transaction.completed(this);
+  }
+
   /** In sync with the source: the job can be completed from now on. @internal */
   protected transitionToReady(): void {
     this.transition("ready");
@@ -286,6 +294,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   /** Runs prepare(), if nothing failed before. @internal */
   async prepareResult(): Promise<void> {
+    assert(this.status === "pending", "only pending jobs are prepared");
     if (this.#error || !this.prepare) return;
     await this.#attempt(() => this.prepare?.());
     this.updateResult();
@@ -302,6 +311,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   /** Carries out the job's end. @internal */
   async finalizeSingle(): Promise<void> {
+    assert(this.isCompleted || !this.isStarted, "a job ends when its code is over");
     this.updateResult();
     await this.#attempt(() => (this.#error ? this.abort?.() : this.commit?.()));
     await this.#attempt(() => this.clean?.());
@@ -356,8 +366,7 @@ export abstract class Job extends JobCore implements AsyncDisposable {
 
   async #cancel(force: boolean, reason?: unknown): Promise<void> {
     this.requestCancel(force, reason);
-    if (!this.isStarted) await this.transaction.completed(this);
-    else if (!this.isFinished) this.enter();
+    if (!this.isFinished) this.enter();
     else if (this.isCancelled) await this.transaction.abort(this);
   }
 
@@ -375,8 +384,8 @@ export abstract class Job extends JobCore implements AsyncDisposable {
   async #conclude(): Promise<void> {
     this.transition("concluded");
     this.#forgetSignal();
-    // A job that dismisses itself is done when its nodes and its id are free again.
-    if (this.#dismissesItself) await this.#dismiss();
+    // A job that dismisses itself is done when its nodes and its id are free again. Who heard of its end may have done it already.
+    if (this.#dismissesItself || this.#dismissed) await this.#dismiss();
     else this.#settleDone();
   }
 
@@ -392,8 +401,15 @@ export abstract class Job extends JobCore implements AsyncDisposable {
       });
   }
 
-  async #dismiss(): Promise<void> {
-    this.#dismissed = true;
+  #dismiss(): Promise<void> {
+    if (!this.#dismissed) {
+      this.#dismissed = true;
+      this.#dismissal = this.#goAway();
+    }
+    return this.#dismissal ?? Promise.resolve();
+  }
+
+  async #goAway(): Promise<void> {
     this.finish();
     this.transaction.remove(this);
     await this.#letGo();

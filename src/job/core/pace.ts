@@ -67,6 +67,7 @@ export class RateLimit {
 
   /** Charges `bytes` and returns how long to wait before the next piece of work, milliseconds. */
   delayMs(bytes: number): number {
+    assert(bytes >= 0, "less than nothing is charged");
     if (this.#quota === 0) return 0;
     const now = this.#clock.nowMs();
     if (this.#sliceEndMs < now) {

@@ -92,7 +92,8 @@ export class JobRegistry implements JobHome {
   /** Drops a dismissed job; Job calls it. */
   remove(job: Job): void {
     const at = this.#jobs.indexOf(job);
-    if (at >= 0) this.#jobs.splice(at, 1);
+    assert(at >= 0, "a job goes once");
+    this.#jobs.splice(at, 1);
   }
 
   /**
@@ -121,7 +122,9 @@ export class JobRegistry implements JobHome {
       await this.settled();
       const job = this.#jobs[0];
       if (!job) return;
-      await job.cancelAndDismiss();
+      // Who sets a job up starts it, or gives it up, before another change comes.
+      if (job.status === "created") await this.exclusively(() => job.abandon());
+      else await job.cancelAndDismiss();
     }
   }
 }

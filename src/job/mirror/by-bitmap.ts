@@ -5,6 +5,7 @@
  * Invariant: the bitmap goes on recording during the job. It loses a bit only where, at the job's end, source and target were
  * the same with the source drained, and the target's storage had it: what it says is never less than what differs.
  */
+import { assert } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
 import { Lease } from "../../base/lease.ts";
 import type { BlockNode } from "../../block/model/node.ts";
@@ -61,9 +62,11 @@ function incrementalMode(mode: SyncBitmap["mode"] | undefined): SyncBitmap["mode
   throw new CommandError("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
 }
 
-/** Keeps others off a bitmap that is to change at the end. The lease is for a job that never starts. */
+/** Keeps others off a bitmap that is to change at the end. The lease is for a job that never starts. Throws CommandError if it is in use. */
 export function useSyncBitmap({ bitmap, mode }: SyncBitmap): Lease {
   if (mode === "never") return new Lease();
+  // An export may have taken it since it was chosen.
+  bitmap.check();
   bitmap.busy = true;
   return new Lease(() => {
     bitmap.busy = false;
@@ -73,6 +76,7 @@ export function useSyncBitmap({ bitmap, mode }: SyncBitmap): Lease {
 /** What the mode says, once: the bitmap is free again. The source is drained, or nothing was copied. */
 export function settleSyncBitmap({ bitmap, mode }: SyncBitmap, end: MirrorEnd): void {
   if (mode === "never") return;
+  assert(bitmap.busy, "a bitmap is settled once");
   bitmap.busy = false;
   if (mode !== "always" && !end.succeeded) return;
   bitmap.bitmap.clear();

@@ -6,8 +6,8 @@
  * the policy is asked; the offset moves only on success; once the loop has ended well, the source stays drained until the
  * graph was changed. Source: behaviour of QEMU 7.2's block/mirror.c.
  */
-import { AssertionError } from "../../base/assert.ts";
-import { BlockError, blockError } from "../../base/errors.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
+import { blockError } from "../../base/errors.ts";
 import { type ByteRange, RangeLock } from "../../base/ranges.ts";
 import { Lease } from "../../base/lease.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
@@ -200,20 +200,14 @@ export class MirrorJob extends BlockJob {
   }
 
   async #matchSizes(): Promise<void> {
-    const { source } = this;
-    const {
-      target: { edge: target },
-      activeCommit,
-    } = this.init;
+    const { source, init } = this;
+    const { activeCommit } = init;
+    const target = init.target.edge;
     this.#length = source.length;
     if (activeCommit && target.length < source.length) {
       await target.truncate(source.length, { exact: false, preallocation: "off" });
     } else if (!activeCommit && target.length !== source.length) {
-      throw new BlockError({
-        code: "EINVAL",
-        op: "mirror",
-        message: "Source and target image have different sizes",
-      });
+      throw blockError("EINVAL", "mirror", "Source and target image have different sizes");
     }
   }
 
@@ -344,6 +338,7 @@ export class MirrorJob extends BlockJob {
   }
 
   async #drainSource(): Promise<void> {
+    assert(!this.drain.isHeld, "one drain at a time");
     this.inDrain = true;
     this.drain = await drainedSection(this.source);
   }
@@ -371,6 +366,7 @@ export class MirrorJob extends BlockJob {
     if (this.isCancelled || !bitmap.get(first)) return 0;
     const run = dirtyRun(bitmap, this.#ranges, { first, ...this.#cutting });
     if (run.bytes === 0) return 0;
+    assert(!this.#ranges.overlaps(run), "no range is copied twice at once");
     bitmap.reset(run.offset, run.bytes);
     this.#cursor = run.offset + run.bytes < this.#length ? run.offset + run.bytes : 0;
     const held = this.#ranges.add(run);
@@ -407,6 +403,7 @@ export class MirrorJob extends BlockJob {
   }
 
   #start(piece: Piece): void {
+    assert(piece.offset + piece.bytes <= this.#length, "piece within the disk");
     const held = this.#ranges.add(piece);
     const result = this.#perform(piece)
       .then(

@@ -244,6 +244,7 @@ export class ActiveWrites implements MirrorSink {
 
 function partOf(change: GuestChange, { offset, bytes }: ByteRange): GuestChange {
   const at = offset - change.offset;
+  assert(at >= 0 && at + bytes <= change.bytes, "parts within their whole");
   const part = { ...change, offset, bytes };
   return change.data ? { ...part, data: change.data.subarray(at, at + bytes) } : part;
 }

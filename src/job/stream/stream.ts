@@ -5,7 +5,7 @@
  * ignored keeps the link and fails the job at its end. Every error is reported as a read. Source: behaviour of QEMU
  * 7.2's block-stream; the order of flush and header is ours (QEMU's loses data when it is killed).
  */
-import { AssertionError } from "../../base/assert.ts";
+import { AssertionError, assert } from "../../base/assert.ts";
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains, filterOrCow, freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
 import type { Child, BlockNode } from "../../block/model/node.ts";
@@ -93,7 +93,8 @@ export class StreamJob extends ChunkJob {
 
   /** @internal */
   protected override get target(): Child {
-    return this.#top!;
+    assert(this.#top, "nodes are taken before the start");
+    return this.#top;
   }
 
   /** @internal */
@@ -161,6 +162,7 @@ export class StreamJob extends ChunkJob {
   async #dropFilter(): Promise<void> {
     const { filter } = this.#init;
     if (!filter.isHeld) return;
+    assert(filter.node.references > 0, "a filter is held until it goes");
     if (this.#main) await this.removeNode(this.#main);
     this.#main = undefined;
     await this.aside(() => filter.end());

@@ -78,6 +78,7 @@ export class Drive {
   readonly account = new Account();
   /** Its name is nobody's any more. */
   isForgotten = false;
+  #isFilling = false;
 
   constructor(graph: BlockGraph, init: DriveInit) {
     this.name = init.name;
@@ -95,7 +96,17 @@ export class Drive {
 
   /** Puts a node in. Throws EPERM in QEMU's words where its other users don't allow it. */
   async insert(node: BlockNode): Promise<void> {
-    await this.backend.attach(node, this.#permissions(node));
+    this.#isFilling = true;
+    try {
+      await this.backend.attach(node, this.#permissions(node));
+    } finally {
+      this.#isFilling = false;
+    }
+  }
+
+  /** Whether there is a node in it, or one is just being put in. */
+  get isTaken(): boolean {
+    return this.#isFilling || this.node !== undefined;
   }
 
   /** Takes the node out, after its requests; it closes if nobody else uses it. */

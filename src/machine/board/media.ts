@@ -83,7 +83,7 @@ async function putIn(board: Board, name: DriveName, node: BlockNode): Promise<vo
   checkRemovable(drive, name);
   if (diskOf(drive)?.hasTray && !drive.isTrayOpen)
     throw new CommandError(`Tray of device '${wordOf(name)}' is not open`);
-  if (drive.node) throw new CommandError(`There already is a medium in device '${wordOf(name)}'`);
+  if (drive.isTaken) throw new CommandError(`There already is a medium in device '${wordOf(name)}'`);
   await drive.insert(node);
 }
 

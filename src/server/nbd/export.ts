@@ -57,7 +57,7 @@ export class NbdExport implements OfferedExport, ExportService {
   readonly statusContexts: readonly ExportContext[];
   readonly clients = new Set<ExportClient>();
   readonly #home: ExportHome;
-  readonly #bitmaps: readonly DirtyBitmap[];
+  readonly #bitmaps: DirtyBitmap[];
 
   /** Throws CommandError for names that are too long and for bitmaps that can't be shown. */
   constructor(backend: BlockBackend, options: NbdExportOptions, home: ExportHome) {
@@ -118,7 +118,8 @@ export class NbdExport implements OfferedExport, ExportService {
     try {
       await settleAll([...this.clients].map((client) => client.end("abrupt")));
     } finally {
-      for (const bitmap of this.#bitmaps) bitmap.busy = false;
+      // Once: somebody else may use them afterwards.
+      for (const bitmap of this.#bitmaps.splice(0)) bitmap.busy = false;
     }
   }
 

@@ -115,7 +115,7 @@ test("members that never started end with a cancelled one", async () => {
   const transaction = new JobTransaction();
   const first = engine.job("first", { transaction });
   const second = engine.job("second", { transaction });
-  await first.cancel();
+  await first.abandon();
   expect([first.status, second.status]).toEqual(["null", "null"]);
   expect(engine.log.some((line) => line.startsWith("BLOCK_JOB"))).toBe(false);
 });

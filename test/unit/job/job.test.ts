@@ -290,7 +290,7 @@ describe("cancel", () => {
   test("of a job that never started ends it without an event of its kind", async () => {
     const engine = new Engine();
     const job = engine.job("j", { autoDismiss: false });
-    await job.cancel();
+    await job.abandon();
     expect(engine.take()).toEqual(["j:created", "j:aborting", "j:concluded", "j:null"]);
   });
 

@@ -7,6 +7,7 @@
  * piece; the source must not change meanwhile (EIO if a cluster does not compress to its planned size again). The image
  * has no backing file. Source: qcow2.txt.
  */
+import { assert } from "../../../base/assert.ts";
 import { blockError } from "../../../base/errors.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import { alignUp } from "../../../base/ranges.ts";
@@ -55,6 +56,7 @@ class Pieces {
       piece.set(part, at);
       at += part.byteLength;
     }
+    assert(at === this.#bytes, "parts within their whole");
     this.#parts = [];
     this.#bytes = 0;
     yield piece;
@@ -114,6 +116,7 @@ class Plan {
       this.#tableClusters = Math.max(1, Math.ceil((this.#blocks * 8) / clusterSize));
       this.#blocks = Math.ceil((others + this.#blocks + this.#tableClusters) / blockEntries);
     }
+    assert(this.#firstData === 0, "laid out once");
     this.#firstData = 1 + this.#tableClusters + this.#blocks + this.l1Clusters + this.tables.size;
     this.#end = this.#firstData * clusterSize;
     this.refcounts = new Uint16Array(this.#blocks * blockEntries);
@@ -128,7 +131,8 @@ class Plan {
     for (let host = Math.floor(offset / clusterSize); host * clusterSize < this.#end; host++) {
       this.refcounts[host] = (this.refcounts[host] ?? 0) + 1;
     }
-    const table = this.tables.get(Math.floor(cluster / l2Entries))!;
+    const table = this.tables.get(Math.floor(cluster / l2Entries));
+    assert(table && this.#end <= this.refcounts.length * clusterSize, "what is placed was planned");
     const at = (cluster % l2Entries) * 8;
     if (bytes === clusterSize) writeEntry(table, at, offset, COPIED_HIGH);
     else {
@@ -250,6 +254,7 @@ async function* pieces(source: StreamedSource): AsyncGenerator<Uint8Array<ArrayB
     }
     progress();
   }
+  assert(at <= plan.data.end, "what is given was planned");
   if (at < plan.data.end) yield* given.add(new Uint8Array(plan.data.end - at));
   yield* given.rest();
 }
@@ -282,6 +287,7 @@ async function measure(source: StreamedSource, plan: Plan, progress: () => void)
     index += 1;
     progress();
   }
+  assert(index === sizes.length, "each cluster was measured");
 }
 
 async function take(what: {

@@ -6,6 +6,7 @@
  * at most `cacheBytes`. Whole clusters that a job reads are not cached: it reads each one once. What came before a connection was
  * lost is kept, and only the rest is asked for again. How much is asked for at once follows the link's pace (pace.ts).
  */
+import { assert } from "../../../base/assert.ts";
 import type { BlockError } from "../../../base/errors.ts";
 import { type Deferred, deferred, settleAll } from "../../../base/signals.ts";
 import type { Attempt, Attempts } from "./attempts.ts";
@@ -167,7 +168,10 @@ export class Clusters {
 
   async #send(run: readonly Pending[]): Promise<void> {
     const { background } = run[0]!;
-    for (const pending of run) pending.started = true;
+    for (const pending of run) {
+      assert(!pending.started, "a cluster is asked for once");
+      pending.started = true;
+    }
     this.#active += 1;
     if (background) this.#activeBackground += 1;
     this.#init.pace.begin();

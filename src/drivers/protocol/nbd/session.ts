@@ -4,6 +4,7 @@
  * Invariants: a session that has failed once does nothing any more: whoever waits gets the same failure, and no byte that comes
  * later is looked at. The handshake has a limit of time. Data goes from the socket's buffer straight to the request's memory.
  */
+import { assert } from "../../../base/assert.ts";
 import { BlockError, blockError } from "../../../base/errors.ts";
 import type { Host, HostConnection, HostReceiver } from "../../../base/host.ts";
 import { limits } from "../../../base/limits.ts";
@@ -159,6 +160,7 @@ export class Session implements HostReceiver {
     const { type, flags, offset, length, payload } = request;
     const cookie = ++this.#cookie;
     const header = encodeRequest({ type, flags, offset, length, cookie });
+    assert(!payload || payload.byteLength === length, "a request has its data");
     const reply = new Promise<Reply>((resolve, reject) => {
       this.#waiting.set(cookie, { ...request, resolve, reject });
     });

@@ -2,6 +2,7 @@
  * Which slot of the data file holds a cluster of the disk: a table in pages, so that memory follows what is written and
  * not the size of the disk.
  */
+import { assert } from "../../../base/assert.ts";
 
 const PAGE_BITS = 12;
 const PAGE_ENTRIES = 2 ** PAGE_BITS;
@@ -17,6 +18,7 @@ export class ClusterIndex {
   }
 
   set(cluster: number, slot: number): void {
+    assert(cluster >= 0 && slot >= 0, "a cluster has a slot");
     const key = Math.floor(cluster / PAGE_ENTRIES);
     let page = this.#pages.get(key);
     if (page === undefined) this.#pages.set(key, (page = new Uint32Array(PAGE_ENTRIES)));
@@ -30,6 +32,7 @@ export class ClusterIndex {
 
   /** How many of the `most` clusters from `cluster` on are held (or not held) as the first one is; at least 1. */
   runLength(cluster: number, most: number): number {
+    assert(most > 0, "a look finds something");
     const held = this.get(cluster) >= 0;
     let run = 1;
     while (run < most) {

@@ -48,6 +48,7 @@ export class Slots {
   /** A slot without an owner; the caller gives it one, or hands it back by `unused`. */
   take(): number {
     const slot = this.#free.pop();
+    assert(slot === undefined || this.ownerOf(slot) === 0, "a free slot has no owner");
     if (slot !== undefined) return slot;
     this.#count += 1;
     return this.#count - 1;
@@ -98,6 +99,7 @@ export class Slots {
     while (tail < this.#free.length && this.#free[tail] === this.#count - 1 - tail) tail += 1;
     this.#free.splice(0, tail);
     this.#count -= tail;
+    assert(this.#count >= this.#free.length, "free slots are slots");
   }
 
   #setOwner(slot: number, owner: number): void {

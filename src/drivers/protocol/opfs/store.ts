@@ -7,6 +7,7 @@
  * what was accepted can be made durable without more space.
  * Everything here is synchronous, so no two requests overlap; it knows no browser and is tested by power cuts in Node.
  */
+import { assert } from "../../../base/assert.ts";
 import { BlockError, ImageError, blockError } from "../../../base/errors.ts";
 import type { PrivateDirectory, SyncFile } from "../../../base/host.ts";
 import { limits } from "../../../base/limits.ts";
@@ -285,6 +286,7 @@ export class ClusterStore {
   }
 
   #resize(size: number): void {
+    assert(size >= 0 && size !== this.#header.size, "another size");
     this.#header = { ...this.#header, size };
     this.#headerChanged = true;
   }
@@ -303,6 +305,7 @@ export class ClusterStore {
       const cluster = Math.floor((offset + done) / this.#clusterBytes);
       const start = offset + done - cluster * this.#clusterBytes;
       const to = Math.min(bytes, done + this.#clusterBytes - start);
+      assert(to > done, "parts within their whole");
       parts.push({ cluster, start, from: done, to });
       done = to;
     }
@@ -329,6 +332,7 @@ export class ClusterStore {
     for (let i = 0; i < parts.length;) {
       const first = parts[i]!;
       const slot = slotOf(first);
+      assert(slot >= 0, "a cluster has a slot");
       let next = i + 1;
       while (next < parts.length && slotOf(parts[next]!) === slot + (next - i)) next += 1;
       const run = buffer.subarray(first.from, parts[next - 1]!.to);

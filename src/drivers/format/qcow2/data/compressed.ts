@@ -2,6 +2,7 @@
  * Compressed clusters: raw DEFLATE streams or zstd frames at any byte of the file. The entry names whole sectors, so a stream is usually
  * followed by junk; it must give exactly one cluster. Source: qcow2.txt, "Compressed Clusters Descriptor".
  */
+import { assert } from "../../../../base/assert.ts";
 import { BlockError, blockError, isUnsupported } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { allocate, free, unallocate } from "../metadata/allocate.ts";
@@ -140,6 +141,7 @@ function clustersOf(image: Image, { offset, bytes }: CompressedExtent): { cluste
  */
 async function allocateBytes(image: Image, bytes: number): Promise<CompressedExtent> {
   const { clusterSize } = image.geometry;
+  assert(bytes > 0 && bytes < clusterSize, "a stream is less than its cluster");
   await image.event("cluster_alloc_bytes");
   const room = await roomBehindTail(image);
   if (bytes <= room) return behindTail(image, bytes);
@@ -171,6 +173,7 @@ async function roomBehindTail(image: Image): Promise<number> {
 async function behindTail(image: Image, bytes: number): Promise<CompressedExtent> {
   const offset = image.compressedTail;
   const cluster = Math.floor(offset / image.geometry.clusterSize);
+  assert(cluster > 0, "the header's cluster was handed out");
   await addRefcounts(image, { cluster, count: 1 }, 1);
   image.compressedTail = offset + bytes;
   return { offset, bytes };

@@ -2,6 +2,7 @@
  * Writing a segment that lies in a file of the host: the host copies it (Edge.copyRange()). All of it or nothing: what can't be
  * copied whole is for an ordinary write, which knows what is to be done about zeroes, and what to tell of errors.
  */
+import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
 import type { FileRange } from "../../../../base/host.ts";
 import type { FileZeroes } from "../../../../base/ranges.ts";
@@ -24,6 +25,7 @@ export function copiesRanges(image: Image, { offset, range }: FileSource): boole
 
 /** A part of a range; undefined where it begins within a stream. */
 function partOf({ file, offset, streams }: FileRange, from: number, bytes: number): FileRange | undefined {
+  assert(from >= 0, "parts within their whole");
   if (!streams) return { file, offset: offset + from, bytes };
   const { unit, places } = streams;
   if (from % unit !== 0) return undefined;

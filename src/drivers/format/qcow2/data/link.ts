@@ -39,6 +39,7 @@ function giveBack(image: Image, segment: Segment): Answer<void> {
   const { clusterSize } = image.geometry;
   const inCluster = segment.host % clusterSize;
   const count = Math.ceil((inCluster + segment.bytes) / clusterSize);
+  assert(segment.host > 0 && count > 0, "the header's cluster is given back");
   return unallocate(image, { cluster: (segment.host - inCluster) / clusterSize, count });
 }
 
@@ -72,6 +73,7 @@ function linkSubclusters(
   const { clusterSize } = image.geometry;
   const old = readExtended(image, slice.view, at);
   const isCopied = segment.action === "new" && (old.hasCluster || old.compressed);
+  assert(from < segment.bytes && from > -clusterSize, "a cluster of the segment");
   const covered = isCopied
     ? ALL
     : subclusterMask(image, Math.max(0, -from), Math.min(clusterSize, segment.bytes - from));

@@ -4,6 +4,7 @@
  *
  * Invariant: every step is known at once where the tables are in memory, and makes nothing then that only others need.
  */
+import { assert } from "../../../../base/assert.ts";
 import { type Answer, andThen, isPromise, repeat } from "../../../../base/answer.ts";
 import { allocate } from "../metadata/allocate.ts";
 import type { Image } from "../metadata/image.ts";
@@ -100,6 +101,7 @@ async function planRest(
 
 /** Adds a segment; answers with its length. */
 function entered(segments: Segment[], segment: Segment): number {
+  assert(segment.bytes > 0, "a segment of something");
   if (segment.slice) segment.slice.users += 1;
   segments.push(segment);
   return segment.bytes;
@@ -132,6 +134,7 @@ function planExtent(image: Image, slice: CachedTable, range: GuestRange, first: 
 
 function planReuse(image: Image, slice: CachedTable, guest: number, { bytes, host }: Extent): Segment {
   const { subclusterSize } = image.geometry;
+  assert(bytes <= sliceReach(image, guest), "a segment within its table");
   const tail = (subclusterSize - ((guest + bytes) % subclusterSize)) % subclusterSize;
   return { guest, bytes, host, action: "reuse", head: guest % subclusterSize, tail, fresh: false, slice };
 }
@@ -154,6 +157,7 @@ function longestRun(image: Image, slice: CachedTable, { guest, bytes }: GuestRan
     last = next;
     length += next.bytes;
   }
+  assert(length <= reach, "a run within its table");
   return { last, length };
 }
 
@@ -181,6 +185,7 @@ function newSegment(
   { cluster, fresh }: { readonly cluster: number; readonly fresh: boolean },
 ): Segment {
   const { clusterSize } = image.geometry;
+  assert(cluster > 0 || image.hasDataFile, "the header's cluster was handed out");
   // What was never written reads as zeroes only if it is not decrypted.
   const zeroes = fresh && !image.encryption;
   const end = guest + length;

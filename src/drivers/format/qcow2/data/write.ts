@@ -6,6 +6,7 @@
  * Invariants: an L2 entry is changed only after the data it points to was written (write-back.ts adds the barrier); two
  * requests never allocate the same guest cluster, since each claims it first.
  */
+import { assert } from "../../../../base/assert.ts";
 import {
   type Answer,
   andThen,
@@ -65,6 +66,7 @@ function writeRagged(
   { guest, bytes, host, head, tail }: Segment,
   data: Uint8Array,
 ): Answer<void> {
+  assert(data.byteLength === bytes, "a segment has its data");
   if (head + bytes + tail <= MERGE_BYTES) {
     const merged = new Uint8Array(head + bytes + tail);
     merged.set(data, head);
@@ -263,6 +265,7 @@ async function linkLater(
   const written = joined.flatMap(({ parts }, index) =>
     Array.from({ length: parts }, () => results[index]?.status === "fulfilled"),
   );
+  assert(written.length === segments.length, "each segment's write has ended");
   for (const [index, segment] of segments.entries())
     if (!written[index] && segment.action === "new") await giveRoom(image, segment);
   await image.locked(() => finish(image, segments, (index) => written[index] === true));

@@ -3,6 +3,7 @@
  * with ENOTSUP, which then writes zeroes, unless the rest of their cluster reads as zeroes already.
  * Source: qcow2.txt, "Standard Cluster Descriptor"; behaviour of QEMU 7.2.
  */
+import { assert } from "../../../../base/assert.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { blockStatusAbove } from "../../../../block/io/status.ts";
 import { nodeOf } from "../../../../block/model/node.ts";
@@ -12,7 +13,7 @@ import { free } from "../metadata/allocate.ts";
 import { freeCompressed } from "./compressed.ts";
 import type { Image } from "../metadata/image.ts";
 import { entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
-import { entryPlace, findExtent, loadSlice, writableSlice } from "../metadata/mapping.ts";
+import { entryPlace, findExtent, loadSlice, sliceReach, writableSlice } from "../metadata/mapping.ts";
 import type { CachedTable } from "../metadata/metadata-cache.ts";
 import type { FreeReason } from "../metadata/options.ts";
 import { ALL, readExtended, subclusterMask, writeBits } from "../metadata/subclusters.ts";
@@ -162,6 +163,7 @@ async function changeEntries(image: Image, { from, to, change }: Work): Promise<
       return end;
     };
     at = await withRoom(image, () => image.locked(changed));
+    assert(at > start && at <= to, "slices in order");
   }
   if (discards.length > 0) await discardData(image, discards);
 }
@@ -175,6 +177,7 @@ function isNothingToDo(image: Image, change: Change): boolean {
 function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Discards): void {
   const { clusterSize, entryBytes } = image.geometry;
   const { from, to, change } = work;
+  assert(from < to && to - from <= sliceReach(image, from), "a change within its table");
   let dirtyFrom = -1;
   let dirtyTo = 0;
   for (let guest = from; guest < to; guest += clusterSize - (guest % clusterSize)) {

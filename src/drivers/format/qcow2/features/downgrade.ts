@@ -3,6 +3,7 @@
  * elsewhere; then one write of the header switches. Until then the image is a whole one of version 3.
  * Source: behaviour and words of QEMU 7.2 (`qemu-img amend -o compat=0.10`).
  */
+import { assert } from "../../../../base/assert.ts";
 import { CommandError } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { rewriteHeader } from "../metadata/backing-link.ts";
@@ -22,6 +23,8 @@ export async function downgrade(image: Image): Promise<void> {
   check(image.header);
   await expandZeroes(image);
   await rewriteHeader(image, (header) => {
+    // A snapshot or a bitmap may have come meanwhile.
+    check(header);
     header.version = 2;
     header.headerLength = 72;
     header.incompatible = 0n;
@@ -51,6 +54,7 @@ async function expandZeroes(image: Image): Promise<void> {
   for (let at = 0; at < image.size;) {
     const extent = await findExtent(image, at, image.size - at);
     const end = at + extent.bytes;
+    assert(end > at, "a look finds something");
     const isBacked = backing !== undefined && backing.length > at;
     if (extent.kind === Kind.zeroPlain && !isBacked) await drop(image, at, end);
     else if (extent.kind === Kind.zeroPlain || extent.kind === Kind.zeroAllocated) {

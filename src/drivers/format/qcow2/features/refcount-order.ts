@@ -4,6 +4,7 @@
  * after it leaks the old structure's clusters at worst.
  * Source: qcow2.txt, "Host cluster management"; words of QEMU 7.2.
  */
+import { assert } from "../../../../base/assert.ts";
 import { CommandError, blockError } from "../../../../base/errors.ts";
 import { limits } from "../../../../base/limits.ts";
 import { blockOffsets, lastUsedCluster } from "../metadata/allocate.ts";
@@ -19,7 +20,7 @@ import {
   writeRefcount,
 } from "../disk/layout.ts";
 import { addRefcounts, loadBlock } from "../metadata/refcounts.ts";
-import { writeBackLocked } from "../metadata/write-back.ts";
+import { isDirty, writeBackLocked } from "../metadata/write-back.ts";
 
 /** Where the new structure lies: first its blocks, then its table. Clusters. */
 interface Plan {
@@ -89,10 +90,12 @@ function layOut(first: number, { clusterSize, order }: { clusterSize: number; or
 async function oldStructure(image: Image): Promise<{ cluster: number; count: number }[]> {
   const { clusterSize } = image.geometry;
   const { refcountTableOffset, refcountTableClusters } = image.header;
-  const blocks = (await blockOffsets(image)).filter((offset) => offset !== 0);
+  // A damaged table may name one twice, or no cluster's beginning.
+  const blocks = new Set((await blockOffsets(image)).map((offset) => Math.floor(offset / clusterSize)));
+  blocks.delete(0);
   return [
     { cluster: refcountTableOffset / clusterSize, count: refcountTableClusters },
-    ...blocks.map((offset) => ({ cluster: offset / clusterSize, count: 1 })),
+    ...[...blocks].map((cluster) => ({ cluster, count: 1 })),
   ];
 }
 
@@ -133,6 +136,7 @@ async function writeTable(image: Image, plan: Plan): Promise<void> {
 /** Makes the open image work with what the header now names. */
 function switchTo(image: Image, plan: Plan): void {
   const { header, geometry } = image;
+  assert(!isDirty(image), "old refcounts are written before the new ones count");
   Object.assign(geometry, makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header)));
   image.refcountTable.clear();
   image.refcountBlocks.clear();

@@ -7,6 +7,7 @@
  * without it (version 2) a crash can leave leaks and COPIED flags that claim too little or too much of what nobody shares.
  * Source: qcow2.txt, "Snapshots"; behaviour of QEMU 7.2.
  */
+import { assert } from "../../../../base/assert.ts";
 import { encodeName } from "../../../../base/names.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
@@ -34,7 +35,7 @@ import {
   snapshotExtraBytes,
   snapshotTableBytes,
 } from "../disk/snapshot-table.ts";
-import { writeBackLocked } from "../metadata/write-back.ts";
+import { isDirty, writeBackLocked } from "../metadata/write-back.ts";
 
 const DIRTY = BigInt(Incompatible.dirty);
 const CHUNK_BYTES = 65536;
@@ -69,18 +70,18 @@ export class Qcow2Snapshots implements SnapshotStore {
     if (encodeName(snapshot.name).byteLength > limits.maxSnapshotNameBytes) {
       throw blockError("EINVAL", "snapshot", "Snapshot name is too long");
     }
-    if (this.#snapshots.length >= limits.qcow2MaxSnapshots) throw blockError("EFBIG", "snapshot");
-    const info = this.#describe(snapshot);
-    await this.#change(async (undo) => {
+    return this.#change(async (undo) => {
       const image = this.#image;
+      if (this.#snapshots.length >= limits.qcow2MaxSnapshots) throw blockError("EFBIG", "snapshot");
+      const info = this.#describe(snapshot);
       const active = { offset: image.header.l1Offset, entries: image.header.l1Size };
       await this.#share(await readL1(image, active), undo);
       await refreshFlags(image);
       await writeBackLocked(image);
       const l1 = await this.#place(await readL1(image, active), undo);
       await this.#replaceTable([...this.#snapshots, makeSnapshot(info, l1)], undo);
+      return info;
     });
-    return info;
   }
 
   /** Errors: ENOENT; ENOTSUP with a data file; EBUSY with dirty bitmaps, which would not know what changed; EIO for corrupt tables. */
@@ -89,10 +90,10 @@ export class Qcow2Snapshots implements SnapshotStore {
     if (image.node.dirtyBitmaps.length > 0) {
       throw blockError("EBUSY", "snapshot", "Device has active dirty bitmaps");
     }
-    const snapshot = this.#find(id);
-    const { diskBytes } = snapshot.info;
-    checkDiskBytes(diskBytes);
+    checkDiskBytes(this.#find(id).info.diskBytes);
     await this.#change(async (undo) => {
+      const snapshot = this.#find(id);
+      const { diskBytes } = snapshot.info;
       const entries = Math.max(snapshot.l1Entries, l1EntriesFor(diskBytes, image.geometry));
       if (entries * 8 > limits.qcow2MaxL1Bytes) throw blockError("EFBIG", "snapshot");
       const bytes = new Uint8Array(entries * 8);
@@ -109,9 +110,11 @@ export class Qcow2Snapshots implements SnapshotStore {
   }
 
   async remove(id: string): Promise<void> {
-    const snapshot = this.#find(id);
+    this.#find(id);
     await this.#change(async (undo) => {
       const image = this.#image;
+      // Another change may have removed it meanwhile.
+      const snapshot = this.#find(id);
       const l1 = await this.#l1Of(snapshot);
       const others = this.#snapshots.filter((other) => other !== snapshot);
       try {
@@ -176,28 +179,35 @@ export class Qcow2Snapshots implements SnapshotStore {
    * Runs `body` with the disk to itself, nothing cached that the file lacks, and the dirty bit set. What `body` puts into
    * `undo` takes its counts back, the last first, should it fail; it empties the list before the header switches.
    */
-  async #change(body: (undo: Undo) => Promise<void>): Promise<void> {
+  async #change<T>(body: (undo: Undo) => Promise<T>): Promise<T> {
     const image = this.#image;
     if (image.hasDataFile) throw blockError("ENOTSUP", "snapshot");
     if (image.node.readOnly) throw blockError("EACCES", "snapshot", "Image is read-only");
     const claim = await image.claims.exclusive(0, Infinity);
     try {
-      await image.locked(async () => {
+      return await image.locked(async () => {
+        // It may have been made read-only meanwhile.
+        if (image.node.readOnly) throw blockError("EACCES", "snapshot", "Image is read-only");
         await writeBackLocked(image);
         await image.file.flush();
         await this.#setBits((bits) => bits | DIRTY);
-        const undo: Undo = [];
-        try {
-          await body(undo);
-        } catch (error) {
-          await this.#recover(undo);
-          throw error;
-        }
+        const result = await this.#undoable(body);
         await image.file.flush();
         await this.#setBits((bits) => bits & ~DIRTY);
+        return result;
       });
     } finally {
       image.claims.end(claim);
+    }
+  }
+
+  async #undoable<T>(body: (undo: Undo) => Promise<T>): Promise<T> {
+    const undo: Undo = [];
+    try {
+      return await body(undo);
+    } catch (error) {
+      await this.#recover(undo);
+      throw error;
     }
   }
 
@@ -262,6 +272,7 @@ export class Qcow2Snapshots implements SnapshotStore {
   /** Writes a new snapshot table and lets the header name it; everything before it is durable then, and so is the switch. */
   async #replaceTable(changed: Snapshot[], undo: Undo): Promise<void> {
     const image = this.#image;
+    assert(image.mutex.locked, "metadata changes under the lock");
     const snapshots = changed.map(completeSnapshot);
     const old = { offset: image.header.snapshotsOffset, bytes: snapshotTableBytes(this.#snapshots) };
     const { offset } = await this.#place(serializeSnapshots(snapshots), undo);
@@ -284,6 +295,7 @@ export class Qcow2Snapshots implements SnapshotStore {
   /** Lets the header name another L1 table, and gives up the old one with what it alone referred to. */
   async #switchActive(l1: L1Table, size: number): Promise<void> {
     const image = this.#image;
+    assert(!isDirty(image), "what a snapshot shows is written before");
     const { l1Offset: offset, l1Size: entries } = image.header;
     const old = await readL1(image, { offset, entries });
     await updateHeader(image, (header) => {

@@ -118,6 +118,7 @@ async function dropTables(image: Image, from: number, to: number): Promise<void>
 async function cutFile(image: Image): Promise<void> {
   const end = (await lastUsedCluster(image)) * image.geometry.clusterSize;
   if (end >= image.file.length) return;
+  assert(end > 0, "the header stays");
   try {
     await image.file.truncate(end, { exact: false, preallocation: "off" });
     image.untouchedFrom = end;
@@ -167,6 +168,7 @@ async function setSize(image: Image, size: number): Promise<void> {
 async function clearTail(image: Image, size: number): Promise<void> {
   const { clusterSize } = image.geometry;
   const from = image.size;
+  assert(size > from, "a disk grows to less than it is");
   const to = Math.min(size, Math.ceil(from / clusterSize) * clusterSize);
   if (from >= to) return;
   const { kind } = await findExtent(image, from, to - from);
@@ -217,6 +219,7 @@ async function copyL1(
   { to, bytes, fresh }: { to: number; bytes: number; fresh: boolean },
 ): Promise<void> {
   const old = image.header.l1Size * 8;
+  assert(bytes > old, "an L1 table grows");
   const chunk = new Uint8Array(Math.min(bytes, image.l1.tableBytes));
   for (let done = 0; done < bytes; done += chunk.byteLength) {
     const part = chunk.subarray(0, Math.min(chunk.byteLength, bytes - done));
@@ -261,6 +264,7 @@ async function growBelow(
   preallocation: TruncateOptions["preallocation"],
 ): Promise<void> {
   try {
+    assert(end > 0, "something is reserved");
     await image.data.truncate(Math.max(end, image.data.length), { exact: false, preallocation });
   } catch (cause) {
     const message = `Failed to resize underlying file: ${messageOf(cause)}`;
@@ -272,6 +276,7 @@ async function preallocateSlice(image: Image, from: number, to: number): Promise
   const { clusterSize, entryBytes } = image.geometry;
   const slice = await writableSlice(image, from);
   const count = (to - from) / clusterSize;
+  assert(count > 0 && Number.isInteger(count), "whole clusters");
   const { cluster, fresh } = image.hasDataFile
     ? { cluster: from / clusterSize, fresh: isRawDataFile(image.header) }
     : await allocate(image, count);

@@ -90,6 +90,7 @@ export function allocateTable(image: Image): Answer<{ offset: number; fresh: boo
  * the table, under its policy, and not the write-back, with all that the table maps by then.
  */
 export function reserveTable(image: Image, offset: number): Answer<void> {
+  assert(offset > 0 && offset % image.geometry.clusterSize === 0, "a table lies on a cluster");
   return image.file.pwrite(offset, new Uint8Array(image.geometry.clusterSize));
 }
 
@@ -151,6 +152,7 @@ function checkBlock(image: Image, run: FreeRun, count: number, block: CachedTabl
   const first = checked % blockEntries;
   const length = Math.min(run.start + count - checked, blockEntries - first);
   const used = block ? freeWithin(block, { first, length, order: refcountOrder }) : first;
+  assert(length > 0 && used <= first + length, "what is looked at is in the block");
   if (used > first) run.start = checked - first + used;
   run.checked = used > first ? run.start : checked + length;
 }
@@ -184,6 +186,7 @@ async function createBlock(image: Image, block: number, from: number): Promise<v
   if (home >= refcountTableEntries(image)) return growRefcountTable(image, home + 1);
   if (home !== block && (await blockOffset(image, home)) === 0) return createBlock(image, home, from);
   const offset = cluster * clusterSize;
+  assert(cluster >= from, "a block lies behind the run that needs it");
   await reserveTable(image, offset);
   await image.event("refblock_alloc_hookup");
   if (home !== block) await addRefcounts(image, { cluster, count: 1 }, 1);

@@ -295,6 +295,7 @@ function present(slice: CachedTable | null): CachedTable {
 /** Makes an L2 table with the content of the one at `old` (0: empty) and enters it in the L1 table. */
 async function newTable(image: Image, slot: L1Slot, old: number): Promise<void> {
   const { clusterSize, sliceBytes } = image.geometry;
+  assert(image.mutex.locked, "metadata changes under the lock");
   await image.event("l2_alloc_write");
   const { offset } = await allocateTable(image);
   try {

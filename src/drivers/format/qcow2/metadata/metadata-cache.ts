@@ -111,6 +111,7 @@ export class MetadataCache {
 
   /** A new piece of zeroes at `offset`, dirty as a whole; it replaces what was remembered of a former table there. */
   create(offset: number): CachedTable {
+    assert(offset > 0 && offset % this.#init.tableBytes === 0, "a table begins at its unit");
     this.drop(offset, this.#init.tableBytes);
     const table = this.#insert(offset, new Uint8Array(this.#init.tableBytes));
     this.markDirty(table, 0, this.#init.tableBytes);
@@ -164,6 +165,7 @@ export class MetadataCache {
     const clean = [...this.#tables.values()].filter((table) => table.dirtyTo === 0 && table.users === 0);
     clean.sort((a, b) => a.lastUse - b.lastUse);
     const goal = Math.floor(this.maxTables * 0.875);
+    assert(clean.length + this.#dirty.size <= this.#tables.size, "a table is dirty or clean");
     for (const table of clean) {
       if (this.#tables.size <= goal) break;
       this.#tables.delete(table.offset);
@@ -200,6 +202,7 @@ export class MetadataCache {
 
   #insert(offset: number, bytes: Uint8Array): CachedTable {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    assert(!this.#tables.has(offset), "one table at a place");
     const table: CachedTable = {
       offset,
       bytes,
@@ -218,6 +221,7 @@ export class MetadataCache {
   }
 
   async #write(table: CachedTable): Promise<void> {
+    assert(table.dirtyFrom < table.dirtyTo, "what is written back has changed");
     const from = table.dirtyFrom - (table.dirtyFrom % WRITE_UNIT);
     const to = Math.min(Math.ceil(table.dirtyTo / WRITE_UNIT) * WRITE_UNIT, table.bytes.byteLength);
     await this.#init.write(table.offset + from, table.bytes.subarray(from, to));

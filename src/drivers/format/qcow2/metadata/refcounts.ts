@@ -24,6 +24,7 @@ export function refcountTableEntries(image: Image): number {
 
 /** The piece of the refcount table that names the block. */
 function tableOf(image: Image, block: number): Answer<CachedTable> {
+  assert(block < refcountTableEntries(image), "a block within the refcount table");
   return image.refcountTable.load(image.header.refcountTableOffset + block * 8 - slotOf(image, block));
 }
 
@@ -61,6 +62,7 @@ export async function setBlockOffset(image: Image, block: number, offset: number
 
 /** Takes a block out of the refcount table: nothing is counted there any more. */
 export async function forgetBlock(image: Image, block: number): Promise<void> {
+  assert(block > 0 && image.mutex.locked, "the first block stays");
   const table = await tableOf(image, block);
   const at = slotOf(image, block);
   writeU64(table.view, at, 0);
@@ -178,6 +180,7 @@ function notePart(
     if (!refcountFits(block, { index, order }, delta))
       throw blockError("EINVAL", "refcount", "a refcount would leave its range");
   }
+  assert(length > 0 && length <= count, "parts within their whole");
   parts.push({ block, cluster, first, length });
   return length;
 }

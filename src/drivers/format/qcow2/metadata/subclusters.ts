@@ -3,6 +3,7 @@
  * subclusters read as zeroes, and 32 that say which are allocated in the entry's cluster. Subcluster 0 is the lowest bit.
  * Source: qcow2.txt, "Extended L2 Entries".
  */
+import { assert } from "../../../../base/assert.ts";
 import type { Image } from "./image.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, entryOffset, Kind } from "../disk/layout.ts";
 
@@ -53,6 +54,7 @@ export function subclusterMask(image: Image, from: number, to: number): number {
   const { subclusterSize } = image.geometry;
   const first = Math.floor(from / subclusterSize);
   const count = Math.ceil(to / subclusterSize) - first;
+  assert(count > 0 && first + count <= SUBCLUSTERS, "subclusters of one cluster");
   return count >= SUBCLUSTERS ? ALL : ((2 ** count - 1) * 2 ** first) >>> 0;
 }
 

@@ -133,6 +133,7 @@ const LARGE_WRITE_BYTES = 4 * MiB;
 
 /** Writes all cached metadata. Called under the lock. On an error what was not written stays cached. */
 export async function writeBackLocked(image: Image): Promise<void> {
+  assert(image.mutex.locked, "metadata changes under the lock");
   const isDue = isDirty(image);
   if (image.keepsLazyRefcounts && isDue) await markInUse(image);
   if (isDue || image.madeOverDue) await noteMadeOver(image);
@@ -254,6 +255,7 @@ async function applyFrees(image: Image): Promise<void> {
   await barrier(image);
   await image.readers.settle();
   const runs = image.freed;
+  assert(image.mutex.locked && runs.length > 0, "metadata changes under the lock");
   image.freed = [];
   image.freedClusters = 0;
   image.freedRuns += runs.length;
@@ -264,7 +266,9 @@ async function applyFrees(image: Image): Promise<void> {
       await addRefcounts(image, run, -1);
     } catch (error) {
       // Not counted down: a leak, which the next write-back tries again unless the counts themselves are wrong.
-      image.freed.push(...runs.slice(index + 1));
+      const left = runs.slice(index + 1);
+      image.freed.push(...left);
+      for (const { count } of left) image.freedClusters += count;
       throw error;
     }
     if (!image.options.passDiscard[run.reason]) continue;

@@ -7,6 +7,7 @@
  * and is tried again by the next write or flush; at most MOST_OPEN_BYTES of chunks are open, beside those that requests are just
  * filling.
  */
+import { assert } from "../../../../base/assert.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import { alignUp } from "../../../../base/ranges.ts";
@@ -241,6 +242,7 @@ export class ChunkDriver implements BlockDriver {
         open.units += 1 - open.written[unit]!;
         open.written[unit] = 1;
       }
+      assert(open.units <= open.written.length, "a unit is counted once");
       if (open.units === open.written.length) await this.#put(chunk, open);
     });
   }
@@ -256,6 +258,7 @@ export class ChunkDriver implements BlockDriver {
   }
 
   #touch(chunk: number, open: Open): void {
+    assert(open.bytes.byteLength === this.#chunkBytes, "a chunk has its room");
     this.#open.delete(chunk);
     this.#open.set(chunk, open);
   }
