@@ -1,6 +1,7 @@
 /**
  * What a command of the human monitor is, and what it works with.
  */
+import { messageOf } from "../../../base/errors.ts";
 import type { BlockBackend } from "../../../block/graph/backend.ts";
 import type { SnapshotInfo } from "../../../block/model/contract.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
@@ -10,6 +11,15 @@ import type { HmpArguments, Parameter } from "./words.ts";
 
 /** A failure that is told without a word before it. */
 export class Reported extends Error {}
+
+/** What fails is told as it is. */
+export async function asTold<T>(call: () => T | Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw new Reported(messageOf(error), { cause: error });
+  }
+}
 
 /** What the human monitor works with: the machine's QMP commands, and what only the program can do. */
 export interface HmpHost {

@@ -1,8 +1,8 @@
 /**
  * The commands of the human monitor. Most are a QMP command in other words. Source: behaviour of QEMU 7.2's human monitor.
  */
-import { CommandError, messageOf } from "../../../base/errors.ts";
-import { given, type HmpCommand, type HmpHost, parameters, Reported, text } from "./command.ts";
+import { CommandError } from "../../../base/errors.ts";
+import { asTold, given, type HmpCommand, type HmpHost, parameters, Reported, text } from "./command.ts";
 import type { Json } from "../../../wire/qapi/index.ts";
 import { snapshotCommands } from "./snapshots.ts";
 import type { HmpArguments } from "./words.ts";
@@ -58,15 +58,6 @@ async function commit({ board, commit: write }: HmpHost, args: HmpArguments): Pr
   await write(drive.node);
 }
 
-/** What fails is told as it is. */
-async function addNode(host: HmpHost, opts: string): Promise<void> {
-  try {
-    await host.addNode(opts);
-  } catch (error) {
-    throw new Reported(messageOf(error), { cause: error });
-  }
-}
-
 async function deleteDrive({ board }: HmpHost, args: HmpArguments): Promise<void> {
   const name = text(args, "id")!;
   const { graph } = board.engine;
@@ -80,8 +71,13 @@ async function deleteDrive({ board }: HmpHost, args: HmpArguments): Promise<void
   await board.forgetName(drive);
 }
 
+const readOnlyModes: readonly string[] = ["retain", "read-only", "read-write"];
+
 async function change(host: HmpHost, args: HmpArguments): Promise<void> {
   const name = text(args, "device")!;
+  const mode = text(args, "read-only-mode");
+  if (mode !== undefined && !readOnlyModes.includes(mode))
+    throw new CommandError(`invalid parameter value: ${mode}`);
   if (name === "vnc") throw new CommandError("Parameter 'read-only-mode' is invalid for VNC");
   await host.execute(
     "blockdev-change-medium",
@@ -89,7 +85,7 @@ async function change(host: HmpHost, args: HmpArguments): Promise<void> {
       device: name,
       filename: text(args, "target"),
       format: text(args, "arg"),
-      "read-only-mode": text(args, "read-only-mode"),
+      "read-only-mode": mode,
       force: args["force"] === true,
     }),
   );
@@ -175,8 +171,8 @@ const blockCommands: readonly HmpCommand[] = [
     synopsis: "[-n] slot option=value,...",
     help: "add a drive as -drive does, or with -n a node; the slot is not looked at",
     run: async (host, args) => {
-      if (args["node"] === true) return addNode(host, text(args, "opts")!);
-      return `${await host.addDrive(text(args, "opts")!)}\n`;
+      if (args["node"] === true) return asTold(() => host.addNode(text(args, "opts")!));
+      return `${await asTold(() => host.addDrive(text(args, "opts")!))}\n`;
     },
   },
   {

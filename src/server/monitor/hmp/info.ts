@@ -21,11 +21,13 @@ async function infoBlock(
     );
   }
   const rows = (await host.execute("query-block", {})) as TypeOf<"BlockInfo">[];
-  return paragraphs(
+  const found = paragraphs(
     rows,
     (row) => row.device === device || device === undefined,
     (row) => blockParagraph(row, row.inserted) + images(row.inserted),
   );
+  // A name that no drive has may be a node's.
+  return found === "" && device !== undefined ? infoBlock(host, { nodes: true, verbose, device }) : found;
 }
 
 /** An image, and those below it. */
@@ -65,10 +67,7 @@ function statsWords(stats: TypeOf<"BlockDeviceStats">): string {
     ...["rd_total_time_ns", "flush_total_time_ns", "rd_merged", "wr_merged", "idle_time_ns"],
   ];
   const values: Readonly<Record<string, unknown>> = { ...stats };
-  return words
-    .filter((name) => values[name] !== undefined)
-    .map((name) => `${name}=${Number(values[name])}`)
-    .join(" ");
+  return words.map((name) => `${name}=${Number(values[name] ?? 0)}`).join(" ");
 }
 
 async function infoStatus(host: HmpHost): Promise<string> {

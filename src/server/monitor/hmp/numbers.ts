@@ -9,5 +9,5 @@ const MEBI = 1024 * 1024;
 export function parsedSize(text: string): number | undefined {
   const plain = integerFromOption(text, true);
   const bytes = plain === undefined ? sizeFromOption(text) : plain * BigInt(MEBI);
-  return bytes === undefined ? undefined : Number(bytes);
+  return bytes === undefined || bytes < 0n ? undefined : Number(bytes);
 }

@@ -2,7 +2,7 @@
  * The human monitor's commands on snapshots of the whole machine. Source: behaviour of QEMU 7.2's human monitor.
  */
 import * as snapshots from "../../../machine/board/snapshots.ts";
-import { type HmpCommand, type HmpHost, parameters, text } from "./command.ts";
+import { asTold, type HmpCommand, type HmpHost, parameters, text } from "./command.ts";
 
 /** savevm, loadvm, delvm. */
 export const snapshotCommands: readonly HmpCommand[] = [
@@ -35,8 +35,8 @@ export const infoSnapshots: HmpCommand = {
   parameters: [],
   synopsis: "",
   help: "show the snapshots of all disks",
-  run: ({ board, snapshotTable }: HmpHost): string => {
-    const { loadable, partial } = snapshots.listAll(board);
+  run: async ({ board, snapshotTable }: HmpHost): Promise<string> => {
+    const { loadable, partial } = await asTold(() => snapshots.listAll(board));
     if (loadable.length === 0 && partial.length === 0) return "There is no snapshot available.\n";
     // The ids may differ from disk to disk.
     const all = loadable.map((snapshot) => ({ ...snapshot, id: "--" }));
