@@ -26,6 +26,8 @@ import { main as asc } from "assemblyscript/asc";
 import { build as esbuild } from "esbuild";
 import { wordlessAsserts } from "./assert-words.mjs";
 import { compact } from "./compact.mjs";
+import { evaluatedBy } from "./evaluated.mjs";
+import { bundleLazily } from "./volumes.mjs";
 import { writeHover } from "./hover.mjs";
 import { leaveReachedTypes } from "./reached-types.mjs";
 
@@ -144,23 +146,6 @@ const script = {
   external: ["node:*", ...optional],
 };
 
-/** How a minified bundle imports a module of Node's: each importer makes an object of its own, with a getter for every member. */
-const COPIED = /([\w$]+)=[\w$]+\(require\("(node:[^"]+)"\),1\)/g;
-
-/**
- * Lets the program's importers of Node's modules share the modules themselves, but for those that ask for their default.
- *
- * @param {string} file
- */
-function shareModules(file) {
-  const text = readFileSync(file, "utf8");
-  const shared = text.replaceAll(COPIED, (all, /** @type {string} */ name, /** @type {string} */ module) =>
-    text.includes(`${name}.default`) ? all : `${name}=require("${module}")`,
-  );
-  if (shared === text) throw new Error("the program imports Node's modules in another way than was known");
-  writeFileSync(file, shared);
-}
-
 /** Parts of the program that few runs need: scripts of their own, which it requires; each is the `late.ts` of a folder. */
 const lateFolders = {
   s3: "src/drivers/protocol/http/s3",
@@ -203,41 +188,15 @@ async function bundleLate(name, folder) {
 }
 
 /**
- * Has the program require late scripts where it would import their modules.
+ * What the program has where it would import a late script's modules: leaving what they need in the global, and requiring the script.
  *
- * @param {Awaited<ReturnType<typeof bundleLate>>[]} lates
- * @returns {import("esbuild").Plugin}
+ * @param {Awaited<ReturnType<typeof bundleLate>>} late
+ * @returns {[string, import("./lazy.mjs").Made]}
  */
-function requiringLate(lates) {
-  return {
-    name: "late",
-    setup(build) {
-      build.onResolve({ filter: /^\.\/late\.ts$/ }, ({ importer }) => {
-        const late = lates.find(({ folder }) => dirname(relative(root, importer)) === folder);
-        return late && { path: late.name, namespace: "late" };
-      });
-      build.onResolve({ filter: /^parts:/ }, ({ path }) => ({ path: path.slice(6), namespace: "parts" }));
-      build.onResolve({ filter: /^script:/ }, ({ path }) => ({
-        path: `./${path.slice(7)}.js`,
-        external: true,
-      }));
-      build.onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
-        contents: `import "parts:${path}";\nexport * from "script:${path}";`,
-      }));
-      build.onLoad({ filter: /.*/, namespace: "parts" }, ({ path }) => {
-        const shared = lates.find(({ name }) => name === path)?.shared ?? [];
-        const imports = shared.map(
-          (file, i) => `import * as part${i} from ${JSON.stringify(join(root, file))};`,
-        );
-        const members = shared.map((file, i) => `${JSON.stringify(file)}: part${i}`);
-        const symbol = 'globalThis[Symbol.for("blockwright.parts")]';
-        return {
-          resolveDir: root,
-          contents: `${imports.join("\n")}\nObject.assign(${symbol} ??= {}, { ${members.join(", ")} });`,
-        };
-      });
-    },
-  };
+function requiringLate({ name, shared }) {
+  const members = shared.map((file) => `get ${JSON.stringify(file)}() { return namespace("${file}"); }`);
+  const parts = `Object.defineProperties(globalThis[Symbol.for("blockwright.parts")] ??= {}, Object.getOwnPropertyDescriptors({ ${members.join(", ")} }));`;
+  return [`late:${name}`, { body: `${parts}\nreturn require("./${name}.js");\n`, imports: shared }];
 }
 
 /**
@@ -254,35 +213,85 @@ function beside(filter, path) {
   };
 }
 
-/** The script that loads what is in the library's bundle when it is asked for. */
-const lateScript = beside(/^\.\.\/\.\.\/late\.ts$/, "./late.js");
 const lateEntries = [
   beside(/^\.\.\/sim\.ts$/, "../sim.js"),
   beside(/^\.\/verbs\/workload\/run\.ts$/, "../verbs/workload.js"),
 ];
-/** The script of `fleet`: required by the program when it is asked for, over the library's bundle. */
-const fleetScript = beside(/\/cli\/fleet\.ts$|^\.\.\/\.\.\/fleet\.ts$/, "./fleet.js");
+/** Sources that are scripts beside the program, over the library's bundle: required when they are asked for. */
+const scripts = new Map([
+  ["src/cli/late.ts", "./late.js"],
+  ["src/cli/fleet.ts", "./fleet.js"],
+]);
 const libraryBundle = beside(/^\.\.\/\.\.\/node\.ts$/, "../node.js");
 
 /** The program reads the kernels out of the file that is installed anyway, when it needs them first. */
-/** @type {import("esbuild").Plugin} */
 const kernelsFile = {
-  name: "kernels",
-  setup(build) {
-    build.onResolve({ filter: /^#kernels-binary$/ }, ({ path }) => ({ path, namespace: "kernels" }));
-    build.onLoad({ filter: /.*/, namespace: "kernels" }, () => ({
-      contents: `module.exports = {
-        get kernelsBase64() {
-          return require("node:fs").readFileSync(require("node:path").join(__dirname, "../kernels.wasm"), "base64");
-        },
-      };`,
-    }));
-  },
+  body: `return {
+    get kernelsBase64() {
+      return require("node:fs").readFileSync(require("node:path").join(__dirname, "../kernels.wasm"), "base64");
+    },
+  };
+`,
 };
 
+/** The parser of command lines, a package of CommonJS modules. */
+async function commander() {
+  const contents = 'module.exports = require("commander");';
+  const { outputFiles } = await esbuild({
+    ...script,
+    minify: false,
+    write: false,
+    stdin: { contents, resolveDir: root },
+  });
+  const text = (outputFiles[0]?.text ?? "").replaceAll(/(?<=__commonJS\(\{\n\s+)"[^"]+"\(/g, "a(");
+  return { body: `const module = { exports: {} };\n${text}return module.exports;\n` };
+}
+
 /**
- * The program: one script with its command line parser inside, and the launcher that runs it and keeps its compiled code.
- * One file of everything costs no more to read than the parts that a verb needs, and half as much once it was compiled.
+ * Bundles the program itself.
+ *
+ * @param {import("esbuild").BuildOptions} options
+ * @param {Awaited<ReturnType<typeof bundleLate>>[]} lates
+ */
+async function bundleOwn(options, lates) {
+  const made = new Map([
+    ["commander", await commander()],
+    ["#kernels-binary", kernelsFile],
+    ...lates.map(requiringLate),
+  ]);
+  const { names, volumes } = await bundleLazily({
+    root,
+    entry: entries["cli/program"],
+    result: "done",
+    further: "./further.js",
+    options: { ...options, minify: false, metafile: true },
+    made,
+    resolve: (path, file) => {
+      const late = lates.find(({ folder }) => file === `${folder}/late.ts`);
+      const name = late ? `late:${late.name}` : path;
+      if (made.has(name)) return { made: name };
+      const found = scripts.get(file) ?? (path.startsWith(".") ? undefined : path);
+      return found === undefined ? undefined : { script: found };
+    },
+  });
+  const files = [join(out, "cli", "program.js"), join(out, "cli", "further.js")];
+  /** @param {(name: string) => boolean} isNear */
+  const write = async (isNear) => {
+    const texts = await volumes(isNear);
+    for (const [at, file] of files.entries()) writeFileSync(file, texts[at] ?? "");
+  };
+  mkdirSync(join(out, "cli"), { recursive: true });
+  await write(() => true);
+  const near = new Set((await evaluatedBy(files[0] ?? "")).map((at) => names[at]));
+  await write((name) => near.has(name));
+  const sources = names.filter((name) => !made.has(name));
+  const inputs = Object.fromEntries([...sources, "node_modules/commander/"].map((name) => [name, {}]));
+  return { metafile: { inputs, outputs: {} } };
+}
+
+/**
+ * The program: a script of what verbs on one image evaluate, its command line parser inside, another of the rest, and the launcher that
+ * runs them and keeps their compiled code. A file for each part costs more to find than to read.
  */
 async function bundleProgram() {
   const own = {
@@ -293,12 +302,7 @@ async function bundleProgram() {
   const lates = await Promise.all(
     Object.entries(lateFolders).map(([name, folder]) => bundleLate(name, folder)),
   );
-  const program = await esbuild({
-    ...own,
-    plugins: [lateScript, fleetScript, kernelsFile, requiringLate(lates), wordlessAsserts],
-    entryPoints: [{ in: entries["cli/program"], out: "cli/program" }],
-  });
-  shareModules(join(out, "cli", "program.js"));
+  const program = await bundleOwn(own, lates);
   // A script that is required, not run with compiled code, so it has import().
   const late = await esbuild({
     ...own,
@@ -315,6 +319,7 @@ async function bundleProgram() {
   });
   const hash = createHash("sha256")
     .update(readFileSync(join(out, "cli", "program.js")))
+    .update(readFileSync(join(out, "cli", "further.js")))
     .digest("hex");
   const launcher = await esbuild({
     ...script,

@@ -12,7 +12,7 @@ import { runCached } from "../platform/node/code-cache.ts";
 import { makeOutputLate } from "../platform/node/late-output.ts";
 import { requireLate } from "../platform/node/late-modules.ts";
 
-/** The hash of program.js; put in by the build. */
+/** The hash of the program's scripts; put in by the build. */
 declare const BLOCKWRIGHT_PROGRAM_HASH: string;
 
 /** Where users' programs keep what they can make anew. */
@@ -34,7 +34,9 @@ function useOf(words: readonly string[]): string {
 /** Verbs that read or write whole disks, and end when that is done. Telling V8 loads a module that takes others 3 ms. */
 const COPYING = new Set(["convert", "compare", "dd", "rebase", "bench", "io", "manifest"]);
 
-const file = join(__dirname, "program.js");
+/** How the program requires the other part of it. */
+const FURTHER = "./further.js";
+
 // Programs that run Node's modules in another engine have no compiled code of V8's.
 const words = process.argv.slice(2);
 const isNode = !("bun" in process.versions || "deno" in process.versions);
@@ -44,15 +46,21 @@ if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) {
 } else if (isNode) {
   const name = useOf(words);
   if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io))/, "").replace(/^io-.*/, "io"))) optimiseLater();
-  const { done } = runCached({
-    file,
-    hash: BLOCKWRIGHT_PROGRAM_HASH,
-    folder: cacheFolder(),
-    name,
-    require: requireLate(require),
-  }) as { done: Promise<void> };
+  const requireOwn = requireLate(require);
+  const run = (script: string, use: string, requireIt: (id: string) => unknown): unknown =>
+    runCached({
+      file: join(__dirname, script),
+      hash: BLOCKWRIGHT_PROGRAM_HASH,
+      folder: cacheFolder(),
+      name: use,
+      require: Object.assign(requireIt, require),
+    });
+  // What few verbs need is a script of its own, which the program requires.
+  const { done } = run("program.js", name, (id) =>
+    id === FURTHER ? run("further.js", `${name}-further`, requireOwn) : requireOwn(id),
+  ) as { done: Promise<void> };
   // Node takes its heap and its modules down, piece by piece, where a process ends by itself: a tenth of a short run.
   void done.then(() => {
     if (isAllWritten()) process.exit();
   });
-} else require(file);
+} else require(join(__dirname, "program.js"));

@@ -4,9 +4,8 @@
  *
  * Verbs: pread pwrite pwriteZeroes pdiscard flush blockStatus truncate, on `offset` and `bytes` (safe integers, bytes).
  * Each may answer at once: a hook returns what it has, or a promise of it (base/answer.ts). The layer asks once, and does
- * its bookkeeping in the same turn if nothing has to be awaited. There is one hook for a verb.
- * A hook fails by throwing a BlockError, or by rejecting with one; ENOTSUP from an optional verb makes the caller take the
- * slower way. The verbs of an edge always reject, save for broken assertions.
+ * its bookkeeping in the same turn if nothing has to be awaited. There is one hook for a verb. It fails by throwing a BlockError,
+ * or by rejecting with one; ENOTSUP of an optional verb makes the caller take the slower way. An edge's verbs reject, but for assertions.
  */
 import type { Answer } from "../../base/answer.ts";
 import type { FileRange, Host } from "../../base/host.ts";
@@ -36,7 +35,8 @@ import type {
 } from "./terms.ts";
 import type { ContentVersion } from "./version.ts";
 
-export * from "./terms.ts";
+export { defaultLimits, Req, Role } from "./terms.ts";
+export type * from "./terms.ts";
 export type { CreateOption, OptionUse } from "./create-option.ts";
 export type { ChildRef, NodeSpec } from "./spec.ts";
 export type * from "./stores.ts";

@@ -2,7 +2,8 @@
  * A map of the disk on the terminal: one character for a stretch of the disk, by what it holds in the source and how far
  * its copy is. On a terminal it is drawn in place; elsewhere only at the moments that count.
  */
-import { type BlockJob, type MapExtent, MirrorJob } from "../../../node.ts";
+import { MirrorJob } from "../../../job/mirror/job.ts";
+import type { BlockJob, MapExtent } from "../../../node.ts";
 import { type Display, type RateMeter, progressLine } from "../../progress.ts";
 import { hasColours, styled } from "../../percent.ts";
 

@@ -2,10 +2,11 @@
  * The verb `manifest`: the library's makeManifest() over the bytes of a file as they lie.
  */
 import { writeFile } from "node:fs/promises";
+import { file } from "../../../api/builders.ts";
+import { type ManifestOptions, makeManifest } from "../../../api/manifest.ts";
 import { isSameFile } from "../../../api/own-files.ts";
 import { messageOf } from "../../../base/errors.ts";
 import { openNodeIn } from "../../../api/open.ts";
-import { type ManifestOptions, file, makeManifest } from "../../../node.ts";
 import { bytesArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
