@@ -9,6 +9,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
   writeSync,
@@ -325,6 +326,23 @@ describe.skipIf(!hasRegistry)("docker-registry and skopeo", () => {
     expect(moved).toBeLessThan(20_000);
     const none = await say("info", `oci://${host}/plain:v1?path=disk/other.img`);
     expect(none.stderr).toContain("no layer has the file 'disk/other.img'");
+  });
+
+  it("is what a fleet copies from, and what is done is done", async () => {
+    const job = {
+      ...{ id: "a", kind: "convert", source: `oci://${host}/gzip:v1`, target: scratch.at("fleet.raw") },
+      options: { sourceFormat: "qcow2", targetFormat: "raw" },
+    };
+    writeFileSync(scratch.at("jobs.json"), JSON.stringify([job]));
+    const run = async (): Promise<{ jobs: { state: string; bytes: number; lastError: string }[] }> =>
+      JSON.parse((await say("fleet", "run", "jobs.json", "--json", "--jobs")).stdout) as never;
+    expect((await run()).jobs).toMatchObject([{ state: "done", lastError: "" }]);
+    execFileSync("cmp", [scratch.at("small.raw"), scratch.at("fleet.raw")]);
+    // What is done is done, also where nobody remembers.
+    rmSync(scratch.at("jobs.json.journal"), { recursive: true });
+    moved = 0;
+    expect((await run()).jobs).toMatchObject([{ state: "done", lastError: "" }]);
+    expect(moved).toBeLessThan(20_000);
   });
 
   it("what convert pushes is seen whole by skopeo", async () => {
