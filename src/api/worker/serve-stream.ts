@@ -2,7 +2,6 @@
  * The image streams of a served disk. A piece is made when it is asked for, so the other end's reader sets the pace.
  */
 import { blockError } from "../../base/errors.ts";
-import { imageStream } from "../image-stream.ts";
 import type { Node } from "../node.ts";
 import type { DiskCalls, StreamPiece, RemoteStreamOptions } from "./calls.ts";
 import type { CallHandlers } from "./port.ts";
@@ -43,6 +42,8 @@ export class ServedStreams {
   async #start(options: RemoteStreamOptions): Promise<number> {
     const progress = { done: 0, total: 0 };
     const onProgress = (done: number, total: number): void => void Object.assign(progress, { done, total });
+    // Few pages read a disk as a file: the way there comes when one does.
+    const { imageStream } = await import("../image-stream.ts");
     const stream = await imageStream(this.#node, { ...options, onProgress });
     const id = this.#next++;
     this.#streams.set(id, { reader: stream.getReader(), progress });
