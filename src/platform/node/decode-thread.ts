@@ -7,6 +7,7 @@
  */
 import type { Worker } from "node:worker_threads";
 import { type DecoderParts, DECODERS, decoderParts } from "./decoders.ts";
+import { NativeGate } from "./native-gate.ts";
 import { loadKoffi } from "./native.ts";
 
 /** One stream: which format, where it lies in the memory, and where its content goes; numbers of bytes. */
@@ -130,13 +131,14 @@ export interface ThreadEvents {
 /** The owner's end of a thread. Invariant: it holds the process only until it is ready, and while streams are with it. */
 export class DecodeThread {
   readonly #worker: Worker;
+  readonly #gate = new NativeGate();
   #isReady = false;
   #underWay = 0;
 
   /** With `native` it may call the system's library of zstd. Throws where there are no threads. */
   constructor(memory: WebAssembly.Memory, native: boolean, events: ThreadEvents) {
     const { Worker: Thread } = process.getBuiltinModule("node:worker_threads");
-    const parts = decoderParts(native ? loadKoffi().addon : undefined);
+    const parts = decoderParts(native ? loadKoffi().addon : undefined, this.#gate);
     const workerData: Beginning = { memory, parts, from: import.meta.url };
     const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
     // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
@@ -152,7 +154,10 @@ export class DecodeThread {
     this.#worker = new Thread(PROGRAM, options);
     this.#worker.on("message", (counts: readonly number[]) => this.#told(counts, events));
     this.#worker.on("error", () => undefined);
-    this.#worker.once("exit", () => events.ended());
+    this.#worker.once("exit", () => {
+      this.#gate.forget();
+      events.ended();
+    });
   }
 
   /** Has streams decompressed. Only when it is ready. */
@@ -164,6 +169,7 @@ export class DecodeThread {
 
   /** Ends the thread. */
   end(): void {
+    this.#gate.close();
     void this.#worker.terminate();
   }
 

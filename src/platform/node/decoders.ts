@@ -7,6 +7,8 @@
  * decoder refuses is -1, never an error, for another that knows better; a thread makes its own.
  */
 
+import { type NativeGate, THROUGH_GATE } from "./native-gate.ts";
+
 /** Decompresses `bytes` at `input`, junk behind the stream included, into `room` bytes at `output`; the bytes that came of it, or -1. */
 export type Decoder = (input: number, bytes: number, output: number, room: number) => number;
 
@@ -15,6 +17,8 @@ export type Decoders = Readonly<Partial<Record<"deflate" | "zstd", Decoder>>>;
 
 /** What is at hand for decoders; can be given to a thread. */
 export interface DecoderParts {
+  /** The gate before the calls of a library, for a thread that may be ended: Int32Array(1). */
+  readonly gate?: Int32Array | undefined;
   /** Where the module of assembly/decode may be. */
   readonly modules: readonly string[];
   /** The addon of koffi; undefined: no library is called. */
@@ -25,8 +29,8 @@ export interface DecoderParts {
 const MODULES = ["./inflate.wasm", "../inflate.wasm", "../../../build/inflate.wasm"];
 
 /** Where the modules are, beside the addon of koffi. */
-export function decoderParts(addon: string | undefined): DecoderParts {
-  return { modules: MODULES.map((path) => new URL(path, import.meta.url).href), addon };
+export function decoderParts(addon: string | undefined, gate?: NativeGate): DecoderParts {
+  return { modules: MODULES.map((path) => new URL(path, import.meta.url).href), addon, gate: gate?.cell };
 }
 
 /** What the module keeps for itself at the start of the memory, bytes. */
@@ -35,7 +39,8 @@ export const OWN_BYTES = 65536;
 export const SLACK = 512;
 
 /** Source of a function of a memory, DecoderParts and, if it is loaded, koffi: it gives Decoders. */
-export const DECODERS = `(memory, { modules, addon }, koffi) => {
+export const DECODERS = `(memory, { modules, addon, gate }, koffi) => {
+  const through = gate ? (${THROUGH_GATE})(gate) : (call) => call();
   const { readFileSync } = process.getBuiltinModule("node:fs");
   const loaded = () => {
     if (koffi || addon === undefined) return koffi;
@@ -43,7 +48,7 @@ export const DECODERS = `(memory, { modules, addon }, koffi) => {
     process.dlopen(module, addon);
     return module.exports;
   };
-  const native = (name, bind) => {
+  const bound = (name, bind) => {
     try {
       koffi = loaded();
       if (!koffi) return undefined;
@@ -52,6 +57,10 @@ export const DECODERS = `(memory, { modules, addon }, koffi) => {
     } catch {
       return undefined;
     }
+  };
+  const native = (name, bind) => {
+    const decode = through(() => bound(name, bind));
+    return decode && ((...where) => through(() => decode(...where), -1));
   };
   const module = () => {
     for (const url of modules) {

@@ -12,6 +12,7 @@ import { assert } from "../../base/assert.ts";
 import type { FileStreams } from "../../base/ranges.ts";
 import { monotonicMs } from "./clock.ts";
 import { DECODERS, decoderParts, OWN_BYTES, SLACK } from "./decoders.ts";
+import { NativeGate } from "./native-gate.ts";
 import { loadKoffi } from "./native.ts";
 
 /** A range of each of two files: descriptors, and where it begins, bytes. */
@@ -185,6 +186,7 @@ function ownStep(): Step {
 /** The ranges that are under way, the oldest first, and the two threads that work at them. */
 class FileThreads {
   readonly #step: Step;
+  readonly #gate = new NativeGate();
   readonly #ranges: Range[] = [];
   readonly #ended: (isBroken: boolean) => void;
   #worker: Worker | undefined;
@@ -201,7 +203,7 @@ class FileThreads {
     // With streams of its own, which say nothing: Node would end ours with the thread, where a stand-in was asked (late-output.ts).
     const streams = { stdout: true, stderr: true };
     const how = { eval: true, execArgv: [], trackUnmanagedFds: false, resourceLimits, ...streams };
-    this.#worker = new Thread(PROGRAM, { ...how, workerData: decoderParts(loadKoffi().addon) });
+    this.#worker = new Thread(PROGRAM, { ...how, workerData: decoderParts(loadKoffi().addon, this.#gate) });
     this.#worker.unref();
     this.#worker.on("message", () => this.#settle());
     this.#worker.on("error", () => undefined);
@@ -257,12 +259,14 @@ class FileThreads {
 
   #end(): void {
     this.#isEnding = true;
+    this.#gate.close();
     void this.#worker?.terminate();
   }
 
   /** The thread has ended, whatever it had; this one does what nobody has taken. */
   #left(): void {
     this.#worker = undefined;
+    this.#gate.forget();
     this.#ended(!this.#isEnding);
     for (const { pieces } of this.#ranges)
       for (let index = 0; index < pieces.length; index++)
