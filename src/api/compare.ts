@@ -2,15 +2,16 @@
  * Comparing two disks: block status first (what reads as zeroes in both is never read), data by the platform's fastest
  * comparison, a few pieces at once. Source: behaviour of qemu-img compare 7.2.
  */
-import { type Answer, andThen, rescue, together } from "../base/answer.ts";
+import { type Answer, andThen, isPromise, rescue, together } from "../base/answer.ts";
 import { BlockError } from "../base/errors.ts";
+import type { FilePart, HostFile } from "../base/host.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { type ByteRange, alignDown } from "../base/ranges.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf } from "./options.ts";
-import { HostWork, isStill, rangeInFile } from "../block/copy/still-files.ts";
+import { HostWork, isStill, isWorth, rangeInFile } from "../block/copy/still-files.ts";
 import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/window.ts";
 
 /** Options of compare(). */
@@ -103,6 +104,15 @@ interface Known {
   readonly status: ChainStatus;
 }
 
+/** Data that lies in files of the host: where on the disks, where in the first disk's file, and in the second's. */
+interface InFiles extends ByteRange {
+  readonly part: FilePart;
+  readonly file: HostFile;
+}
+
+/** As many are handed over together at most. */
+const MOST_IN_FILES = 1024;
+
 class Comparison {
   readonly #nodes: readonly [Node, Node];
   readonly #disks: readonly [BlockBackend, BlockBackend];
@@ -112,6 +122,10 @@ class Comparison {
   /** What the host compares beside this thread; undefined: nothing. */
   readonly #work: HostWork | undefined;
   readonly #pipeline: Pipeline<Compared>;
+  /** What the host is to compare next. */
+  #inFiles: InFiles[] = [];
+  /** Bytes of it. */
+  #gathered = 0;
   /** The last status of each disk, and where it begins. */
   readonly #known: [Known | undefined, Known | undefined] = [undefined, undefined];
 
@@ -138,7 +152,12 @@ class Comparison {
     const common = Math.min(sectors(a), sectors(b)) * SECTOR_SIZE;
     this.#options.onProgress?.(0, this.#total);
     try {
-      for (let at = 0; at < common;) at = await this.#piece(at, common);
+      for (let at = 0; at < common;) {
+        // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
+        const next = this.#piece(at, common);
+        at = isPromise(next) ? await next : next;
+      }
+      await this.#flush();
       const longer = a.length > b.length ? 0 : 1;
       for (let at = common; at < this.#nodes[longer].length;) at = await this.#rest(longer, at);
       await this.#pipeline.drain();
@@ -152,28 +171,71 @@ class Comparison {
   }
 
   /** Compares from `at` on, or starts to; says where the next piece begins. */
-  async #piece(at: number, end: number): Promise<number> {
+  #piece(at: number, end: number): Answer<number> {
     this.#options.signal?.throwIfAborted();
-    const first = await this.#status(0, at);
-    const second = await this.#status(1, at);
-    let bytes = Math.min(first.bytes, second.bytes, end - at);
-    if (this.#options.strict && shape(first) !== shape(second)) {
-      // What differs before it counts first.
-      await this.#pipeline.drain();
-      throw new Mismatch({ mismatch: "status", offset: at });
-    }
-    const nothing = { end: at + bytes, differs: undefined };
+    return andThen(this.#status(0, at), (first) =>
+      andThen(this.#status(1, at), (second) => this.#look({ at, end }, first, second)),
+    );
+  }
+
+  #look({ at, end }: { at: number; end: number }, first: ChainStatus, second: ChainStatus): Answer<number> {
+    const all = Math.min(first.bytes, second.bytes, end - at);
+    if (this.#options.strict && shape(first) !== shape(second)) return this.#otherShape(at);
     if ((first.zero && second.zero) || !(first.allocated || second.allocated)) {
-      await this.#pipeline.push(() => Promise.resolve(nothing));
-      return at + bytes;
+      const nothing = { end: at + all, differs: undefined };
+      // What is gathered need not be adjacent, and tells how far it is.
+      const told = this.#inFiles.length > 0 ? undefined : this.#pipeline.push(() => nothing);
+      return andThen(told, () => at + all);
     }
-    bytes = Math.min(bytes, this.#pieces.bytes);
-    if (first.allocated && second.allocated)
-      await this.#pipeline.push(
-        () => this.#elsewhere(first, second, { offset: at, bytes }) ?? this.#both(at, bytes),
-      );
-    else await this.#pipeline.push(() => this.#zeroes(first.allocated ? 0 : 1, at, bytes));
-    return at + bytes;
+    const bytes = Math.min(all, this.#pieces.bytes);
+    const isBoth = first.allocated && second.allocated;
+    const inFiles = isBoth ? this.#gather(first, second, { offset: at, bytes }) : undefined;
+    if (inFiles) return inFiles;
+    const compared = andThen(this.#flush(), () =>
+      this.#pipeline.push(() =>
+        isBoth ? this.#both(at, bytes) : this.#zeroes(first.allocated ? 0 : 1, at, bytes),
+      ),
+    );
+    return andThen(compared, () => at + bytes);
+  }
+
+  async #otherShape(offset: number): Promise<never> {
+    // What differs before it counts first.
+    await this.#flush();
+    await this.#pipeline.drain();
+    throw new Mismatch({ mismatch: "status", offset });
+  }
+
+  /** Adds what lies in files to what the host is to compare; answers with where that ends. Undefined: nothing does. */
+  #gather(first: ChainStatus, second: ChainStatus, { offset, bytes }: ByteRange): Answer<number> | undefined {
+    if (!this.#work) return undefined;
+    const a = rangeInFile(first, { most: bytes, unit: SECTOR_SIZE });
+    const b = a && rangeInFile(second, { most: a.bytes, unit: SECTOR_SIZE });
+    if (!b) return undefined;
+    const next: InFiles = {
+      offset,
+      bytes: b.bytes,
+      part: { offset: b.offset, source: { ...a, bytes: b.bytes } },
+      file: b.file,
+    };
+    const last = this.#inFiles.at(-1);
+    const isFull = this.#gathered + b.bytes > this.#pieces.bytes || this.#inFiles.length >= MOST_IN_FILES;
+    const flushed = last && (isFull || last.file !== b.file) ? this.#flush() : undefined;
+    return andThen(flushed, () => {
+      this.#inFiles.push(next);
+      this.#gathered += next.bytes;
+      return offset + next.bytes;
+    });
+  }
+
+  /** Begins with what was gathered. */
+  #flush(): Answer<void> {
+    const gathered = this.#inFiles;
+    if (gathered.length === 0) return undefined;
+    const bytes = this.#gathered;
+    this.#inFiles = [];
+    this.#gathered = 0;
+    return this.#pipeline.push(() => this.#elsewhere(gathered, bytes));
   }
 
   /** Looks at what only one disk has. */
@@ -187,52 +249,46 @@ class Comparison {
   }
 
   /** The status of a disk up to its end in sectors; asked for when what was known is used up. */
-  async #status(disk: 0 | 1, offset: number): Promise<ChainStatus> {
-    let known = this.#known[disk];
-    if (!known || offset < known.from || offset >= known.from + known.status.bytes) {
-      known = { from: offset, status: await this.#ask(disk, offset) };
-      this.#known[disk] = known;
-    }
-    const { from, status } = known;
-    if (from === offset) return status;
-    const passed = offset - from;
-    const rest = { ...status, bytes: status.bytes - passed };
-    return status.map ? { ...rest, map: { ...status.map, offset: status.map.offset + passed } } : rest;
+  #status(disk: 0 | 1, offset: number): Answer<ChainStatus> {
+    const known = this.#known[disk];
+    if (known && offset >= known.from && offset < known.from + known.status.bytes)
+      return behind(known, offset - known.from);
+    return andThen(this.#ask(disk, offset), (status) => {
+      this.#known[disk] = { from: offset, status };
+      return status;
+    });
   }
 
-  async #ask(disk: 0 | 1, offset: number): Promise<ChainStatus> {
+  #ask(disk: 0 | 1, offset: number): Answer<ChainStatus> {
     const node = this.#nodes[disk];
     const left = node.length - offset;
-    try {
-      const status = await blockStatusAbove(node.blockNode, offset, Math.max(left, 1));
+    const asked = rescue(
+      () => blockStatusAbove(node.blockNode, offset, Math.max(left, 1)),
+      (cause) => {
+        throw new CompareError({ disk, step: "status", offset, cause });
+      },
+    );
+    return andThen(asked, (status) => {
       const atEnd = status.bytes >= left;
       return atEnd ? { ...status, bytes: sectors(node) * SECTOR_SIZE - offset } : status;
-    } catch (cause) {
-      throw new CompareError({ disk, step: "status", offset, cause });
-    }
+    });
   }
 
   /** Has the host compare what lies in its files; what of it is not the same, or not looked at, is compared here. */
-  #elsewhere(
-    first: ChainStatus,
-    second: ChainStatus,
-    { offset, bytes }: ByteRange,
-  ): Answer<Compared> | undefined {
-    const comparing = this.#work?.run(() => {
-      const a = rangeInFile(first, bytes, SECTOR_SIZE);
-      const b = a && rangeInFile(second, a.bytes, SECTOR_SIZE);
-      const done = a && b && b.file.sameAs?.(b.offset, { ...a, bytes: b.bytes });
-      return done && { bytes: b.bytes, done };
-    });
-    return (
-      comparing &&
-      andThen(comparing.done, (same) => {
-        const rest = bytes - alignDown(same, SECTOR_SIZE);
-        return rest > 0
-          ? this.#both(offset + bytes - rest, rest)
-          : { end: offset + bytes, differs: undefined };
-      })
-    );
+  async #elsewhere(inFiles: readonly InFiles[], bytes: number): Promise<Compared> {
+    const { file } = inFiles[0]!;
+    const parts = inFiles.map(({ part }) => part);
+    const isEnough = isWorth(this.#nodes[0].blockNode, bytes);
+    const same = isEnough ? await this.#work?.run(parts, () => file.sameAs?.(parts)) : undefined;
+    let end = 0;
+    for (const [index, range] of inFiles.entries()) {
+      end = range.offset + range.bytes;
+      const done = alignDown(same?.[index] ?? 0, SECTOR_SIZE);
+      if (done === range.bytes) continue;
+      const compared = await this.#both(range.offset + done, range.bytes - done);
+      if (compared.differs !== undefined) return compared;
+    }
+    return { end, differs: undefined };
   }
 
   /** Compares here, a part after the other. */
@@ -280,6 +336,13 @@ class Comparison {
       },
     );
   }
+}
+
+/** What is known, from so many bytes behind its start on. */
+function behind({ status }: Known, passed: number): ChainStatus {
+  if (passed === 0) return status;
+  const rest = { ...status, bytes: status.bytes - passed };
+  return status.map ? { ...rest, map: { ...status.map, offset: status.map.offset + passed } } : rest;
 }
 
 function sectorOf(offset: number, at: number): number {

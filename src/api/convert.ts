@@ -9,7 +9,7 @@ import { type Answer, andThen, ending, isPromise } from "../base/answer.ts";
 import { closing } from "../base/lease.ts";
 import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
-import { alignDown } from "../base/ranges.ts";
+import { alignDown, type ByteRange } from "../base/ranges.ts";
 import { sleep } from "../base/sleep.ts";
 import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
 import { skipFilters } from "../block/model/chain.ts";
@@ -22,12 +22,13 @@ import {
   type UnreadRange,
 } from "../block/copy/range-copy.ts";
 import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/io/status.ts";
-import { FileCopier } from "../block/copy/still-files.ts";
+import { FileCopier, FileList } from "../block/copy/file-copier.ts";
 import { WriteOrder } from "../block/copy/write-order.ts";
 import { RateLimit } from "../job/core/pace.ts";
 import type { Engine } from "../machine/engine.ts";
 import { loadCheckpoints } from "./checkpoint/index.ts";
 import type { CheckpointRef } from "./checkpoint/file.ts";
+import { levelOf } from "./compression-level.ts";
 import { concat } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
@@ -101,14 +102,20 @@ export class CopyStatusError extends CopyError {}
 
 type Kind = "data" | "zero" | "backing";
 
+/** Data that is copied by one task: a range, or a list of those that files hold. */
 interface Piece {
-  offset: number;
+  readonly offset: number;
   bytes: number;
+  /** Where the last of it ends. */
+  end: number;
+  readonly list: FileList | undefined;
 }
 
 interface Learned {
   readonly kind: Kind;
   readonly bytes: number;
+  /** What tells of all of it; absent: nothing does. */
+  readonly status?: ChainStatus;
 }
 
 /**
@@ -168,29 +175,6 @@ export async function convert(
 
 function isBytes(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
-}
-
-/** Levels of the compressors that formats name. */
-const mostLevel: Readonly<Record<string, number>> = { zlib: 9, zstd: 22 };
-
-/** Sets the level of compression of the target, where one is asked for. Throws EINVAL, ENOTSUP. */
-async function levelOf(
-  target: Node,
-  { compress = false, compressionLevel }: ConvertOptions,
-): Promise<(level: number | undefined) => void> {
-  if (compressionLevel === undefined) return () => undefined;
-  const refuse = (code: "EINVAL" | "ENOTSUP", message: string): never => {
-    throw new BlockError({ code, op: "convert", message });
-  };
-  const { driver } = skipFilters(target.blockNode);
-  if (!compress) refuse("EINVAL", "a level of compression goes with compressed clusters");
-  if (!driver.setCompressionLevel) refuse("ENOTSUP", "this format has no levels of compression");
-  const { "format-specific": specific } = await target.info();
-  const { "compression-type": type = "zlib" } = (specific?.data ?? {}) as { "compression-type"?: string };
-  const most = mostLevel[type] ?? 1;
-  if (compressionLevel < 1 || compressionLevel > most)
-    refuse("EINVAL", `the level of compression must be between 1 and ${most} for ${type}`);
-  return (level) => driver.setCompressionLevel?.(level);
 }
 
 async function attachSources(from: BlockBackend, engine: Engine, sources: readonly Node[]): Promise<void> {
@@ -353,8 +337,9 @@ class Conversion {
         this.#options.signal?.throwIfAborted();
         // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
         const learned = this.#learn(at);
-        const { kind, bytes } = isPromise(learned) ? await learned : learned;
-        const work = kind === "data" ? this.#data(at, bytes) : this.#zeroes(at, bytes, kind);
+        const known = isPromise(learned) ? await learned : learned;
+        const { kind, bytes } = known;
+        const work = kind === "data" ? this.#data(at, known) : this.#zeroes(at, bytes, kind);
         if (isPromise(work)) await work;
         at += bytes;
         if (this.#keep?.isDue(at)) await this.#keepAt(at);
@@ -392,8 +377,8 @@ class Conversion {
 
   #inUnits(status: ChainStatus, offset: number, asked: number): Answer<Learned> {
     const kind = this.#kindOf(status, offset);
-    if (status.bytes >= asked) return { kind, bytes: asked };
-    if (status.bytes >= this.#unit) return { kind, bytes: alignDown(status.bytes, this.#unit) };
+    if (status.bytes >= asked) return { kind, bytes: asked, status };
+    if (status.bytes >= this.#unit) return { kind, bytes: alignDown(status.bytes, this.#unit), status };
     const unit = { kind: "data", bytes: Math.min(this.#unit, this.#end - offset) } as const;
     // What is data anyway need not be looked at, but for what can't be.
     return this.#options.salvage
@@ -438,17 +423,22 @@ class Conversion {
     return { bytes, data: true, zero: false, allocated: true, depth: 1 };
   }
 
-  /** Gathers adjacent data into pieces. */
-  #data(offset: number, bytes: number): Answer<void> {
+  /** Gathers data into pieces: adjacent, or such as files hold. */
+  #data(offset: number, known: Learned, passed = 0): Answer<void> {
     this.#options.signal?.throwIfAborted();
-    const end = offset + bytes;
-    for (let at = offset; at < end;) {
-      this.#piece ??= { offset: at, bytes: 0 };
-      const take = Math.min(end - at, this.#pieces.bytes - this.#piece.bytes);
-      this.#piece.bytes += take;
-      at += take;
-      const flushing = this.#piece.bytes >= this.#pieces.bytes ? this.#flushPiece() : undefined;
-      if (isPromise(flushing)) return flushing.then(() => this.#data(at, end - at));
+    for (let done = passed; done < known.bytes;) {
+      const at = offset + done;
+      this.#piece ??= { offset: at, bytes: 0, end: at, list: this.#files && new FileList() };
+      const piece = this.#piece;
+      const bytes = Math.min(known.bytes - done, this.#pieces.bytes - piece.bytes);
+      if (piece.list)
+        this.#files!.add(piece.list, { offset: at, bytes }, { status: known.status, passed: done });
+      piece.bytes += bytes;
+      piece.end = at + bytes;
+      done += bytes;
+      const isFull = piece.bytes >= this.#pieces.bytes || piece.list?.isFull(piece.end);
+      const flushing = isFull ? this.#flushPiece() : undefined;
+      if (isPromise(flushing)) return flushing.then(() => this.#data(offset, known, done));
       this.#options.signal?.throwIfAborted();
     }
   }
@@ -463,14 +453,12 @@ class Conversion {
 
   /** Answers with where the piece ends. */
   #copy(piece: Piece): Answer<number> {
-    const copying = this.#files
-      ? this.#files.copy(piece, (part) => this.#copyHere(part))
-      : this.#copyHere(piece);
-    const end = piece.offset + piece.bytes;
+    const { list, end } = piece;
+    const copying = list ? this.#files!.copy(list, (part) => this.#copyHere(part)) : this.#copyHere(piece);
     return isPromise(copying) ? copying.then(() => end) : end;
   }
 
-  #copyHere({ offset, bytes }: Piece): Answer<void> {
+  #copyHere({ offset, bytes }: ByteRange): Answer<void> {
     this.#order?.begin(offset);
     return ending(
       () => this.#copier.copyData(offset, bytes),
@@ -484,8 +472,11 @@ class Conversion {
   }
 
   #zeroes(offset: number, bytes: number, kind: Kind): Answer<void> {
+    const isLeft = kind === "backing" || this.#options.targetIsZero;
+    // What a list holds needs not be adjacent.
+    if (isLeft && this.#piece?.list?.isFull(offset + bytes) === false) return undefined;
     const flushed = this.#flushPiece();
-    if (kind === "backing" || this.#options.targetIsZero) return flushed;
+    if (isLeft) return flushed;
     return andThen(flushed, () =>
       this.#pipeline.push(() => andThen(this.#copier.writeZeroes(offset, bytes), () => offset + bytes)),
     );

@@ -41,18 +41,17 @@ export interface FileLockRequest {
   shared: number;
 }
 
-/** A run of bytes in a file that is data, or a hole that reads as zeroes. */
+/** At least one byte of a file from the offset asked for on, data or a hole that reads as zeroes. */
 export interface FileExtent {
   data: boolean;
-  /** From the offset asked for, bytes >= 1. */
   bytes: number;
 }
 
 /** A range of a file; or what `streams` in it give: `bytes`, and `offset` is 0. */
-export interface FileRange extends ByteRange {
-  readonly file: HostFile;
-  readonly streams?: FileStreams | undefined;
-}
+export type FileRange = ByteRange & { readonly file: HostFile; readonly streams?: FileStreams | undefined };
+
+/** A range of another file for the bytes of this one from `offset` on. Of a list of them the only one, if it is made of streams. */
+export type FilePart = { readonly offset: number; readonly source: FileRange };
 
 /** An open file. Errors are BlockErrors with the platform's errno. Reads and writes may be in flight together. */
 export interface HostFile {
@@ -65,12 +64,12 @@ export interface HostFile {
   /** Writes all of `buffer` at `offset`, extending the file as needed. May answer at once, and throw. */
   write(buffer: Uint8Array, offset: number): Answer<void>;
   /**
-   * Copies a range of another file of this host to `offset`, on more than one thread; resolves with the bytes copied from the start.
-   * Fewer where `zeroes` says so or anything fails, which a read and a write will tell. Undefined: not to be had, or not now.
+   * Copies ranges of other files of this host, none over another, on more threads; resolves with the bytes copied of each from its
+   * start. Fewer where `zeroes` says so or anything fails, which a read and a write will tell. Undefined: not to be had, or not now.
    */
-  copyFrom?(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
-  /** Compares what lies at `offset` with a range of another file so: resolves with the bytes that are the same, or fewer. */
-  sameAs?(offset: number, other: FileRange): Promise<number> | undefined;
+  copyFrom?(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined;
+  /** Compares with ranges of other files so: resolves with the bytes of each that are the same, or fewer. */
+  sameAs?(parts: readonly FilePart[]): Promise<readonly number[]> | undefined;
   /**
    * Makes all completed writes durable (fdatasync). Once it has failed it fails for as long as the file is open, where the
    * platform forgets what it could not write: a later success would be a lie.

@@ -16,9 +16,9 @@ import {
   Req,
   type Permissions,
 } from "../model/contract.ts";
-import type { FileRange } from "../../base/host.ts";
+import type { FilePart } from "../../base/host.ts";
 import type { ByteRange, FileZeroes } from "../../base/ranges.ts";
-import { copyRange } from "./copy-range.ts";
+import { copyRanges } from "./copy-range.ts";
 import * as io from "./io.ts";
 import { flush } from "./request-path.ts";
 import type { BlockNode, Child, ChildParent, AccountedKind } from "../model/node.ts";
@@ -137,17 +137,22 @@ export class ChildEdge implements Child {
     return counted(node, "write", bytes, io.pwrite(node, offset, buffer, flags));
   }
 
-  /** Writes what lies in a file of the host; not while somebody listens to requests, who is to see each. */
-  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
+  /** Writes what lies in files of the host; not while somebody listens to requests, who is to see each. */
+  copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {
     const { node } = this;
-    this.#checkWrite(offset, source.bytes, 0);
+    let bytes = 0;
+    for (let index = 0; index < parts.length; index++) {
+      const { offset, source } = parts[index]!;
+      this.#checkWrite(offset, source.bytes, 0);
+      bytes += source.bytes;
+    }
     if (node.watchers?.hasSubscribers) return undefined;
-    const copying = copyRange(node, { offset, source, zeroes });
+    const copying = copyRanges(node, parts, zeroes);
     if (copying)
       void counted(
         node,
         "write",
-        source.bytes,
+        bytes,
         copying.then(() => undefined),
       );
     return copying;

@@ -176,7 +176,7 @@ export function changing(node: BlockNode, range: Change, body: () => Answer<void
     changed(node, range);
     throw error;
   }
-  if (isPromise(making)) return changingLater(node, range, making);
+  if (isPromise(making)) return changingAll(node, [range], making);
   grow(node, range);
   changed(node, range);
 }
@@ -189,12 +189,17 @@ export function writing(node: BlockNode, write: Write, body: () => Answer<void>)
   return write.flags & Req.fua ? andThen(done, () => flush(node)) : done;
 }
 
-async function changingLater(node: BlockNode, range: Change, making: Promise<void>): Promise<void> {
+/** The bookkeeping around a change of several ranges that is under way. */
+export async function changingAll(
+  node: BlockNode,
+  all: readonly Change[],
+  work: Promise<void>,
+): Promise<void> {
   try {
-    await making;
-    grow(node, range);
+    await work;
+    for (let index = 0; index < all.length; index++) grow(node, all[index]!);
   } finally {
-    changed(node, range);
+    for (let index = 0; index < all.length; index++) changed(node, all[index]!);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { type Answer, andThen, isPromise, rejected, repeat } from "../../base/answer.ts";
 import { assert, AssertionError } from "../../base/assert.ts";
-import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
+import { type ByteRange, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
 import { type BlockNode, nodeOf } from "../model/node.ts";
@@ -52,9 +52,10 @@ function driverStatus(
 ): Answer<BlockStatus> {
   // A filter hands on what it is told, which may be finer than its own alignment.
   const align = node.isFilter ? 1 : node.limits.requestAlignment;
-  const start = alignDown(offset, align);
-  const asked = node.driver.blockStatus!(start, alignUp(offset + bytes, align) - start, wantZero);
-  const range: Asked = { offset, bytes, skipped: offset - start, wantZero };
+  const skipped = offset % align;
+  const wanted = skipped === 0 && bytes % align === 0 ? bytes : alignUp(bytes + skipped, align);
+  const asked = node.driver.blockStatus!(skipped === 0 ? offset : offset - skipped, wanted, wantZero);
+  const range: Asked = { offset, bytes, skipped, wantZero };
   // Every copy asks for many of these, nearly all of which are told at once: nothing is made for those that wait.
   return isPromise(asked)
     ? asked.then((told) => statusAsked(node, told, range))
@@ -80,7 +81,8 @@ function withEof(node: BlockNode, offset: number, status: BlockStatus): BlockSta
 
 /** What the driver told, for the part that was asked for. */
 function ownStatus(node: BlockNode, status: BlockStatus, { offset, bytes, skipped }: Asked): BlockStatus {
-  status.bytes = Math.min(status.bytes - skipped, bytes);
+  if (skipped > 0) status.bytes -= skipped;
+  if (status.bytes > bytes) status.bytes = bytes;
   if (status.bytes <= 0)
     throw new AssertionError(`driver '${node.type.name}' answered an empty block status`);
   if (status.map && skipped > 0) status.map = { node: status.map.node, offset: status.map.offset + skipped };

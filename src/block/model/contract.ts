@@ -8,7 +8,7 @@
  * or by rejecting with one; ENOTSUP of an optional verb makes the caller take the slower way. An edge's verbs reject, but for assertions.
  */
 import type { Answer } from "../../base/answer.ts";
-import type { FileRange, Host } from "../../base/host.ts";
+import type { FilePart, FileRange, Host } from "../../base/host.ts";
 import type { FileZeroes } from "../../base/ranges.ts";
 import type { Arena, RequestMemory } from "../../kernels/arena.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
@@ -74,8 +74,8 @@ export interface DataPath {
   /** Where a range of a protocol's disk lies in a file of the host, byte by byte, or of a format's the streams of it, or of less. */
   fileRange?(offset: number, bytes: number): FileRange | undefined;
   streamRange?(offset: number, bytes: number): FileRange | undefined;
-  /** Writes what lies in a file of the host; answers as HostFile.copyFrom(), and never rejects. */
-  copyRange?(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
+  /** Writes what lies in files of the host; answers as HostFile.copyFrom(), and never rejects. */
+  copyRanges?(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined;
   /** Hands the driver's own cached data and metadata to its children, in crash-safe order. Not yet durable. */
   writeBack?(): Answer<void>;
   /** Makes completed writes durable: protocol drivers only. The node flushes children itself after `writeBack`. */
@@ -321,8 +321,8 @@ export interface Edge {
   pread(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
   /** Writes `buffer` at `offset`; needs write (or write-unchanged with that flag), and resize beyond the end. */
   pwrite(offset: number, buffer: Uint8Array, flags?: RequestFlags): Answer<void>;
-  /** Writes what lies in a file of the host; see DataPath.copyRange(). */
-  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined;
+  /** Writes what lies in files of the host; see DataPath.copyRanges(). */
+  copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined;
   /** Makes the range read as zeroes. */
   pwriteZeroes(offset: number, bytes: number, flags?: RequestFlags): Answer<void>;
   /** Drops the range's content, if the node honours discards. */

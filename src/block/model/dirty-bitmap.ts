@@ -227,5 +227,6 @@ export function recordGrowth(node: BitmapOwner, offset: number, bytes: number): 
 
 /** Called by the request path after a write. */
 export function recordWrite(node: BitmapOwner, offset: number, bytes: number): void {
+  if (node.dirtyBitmaps.length === 0) return;
   for (const bitmap of node.dirtyBitmaps) bitmap.recordWrite(offset, bytes);
 }

@@ -8,7 +8,7 @@
  * An Account counts requests: of a node, all that its users ask of it; of a guest's device, what its guest does. Source:
  * QEMU's block accounting; the counters of nodes are ours. Counters only grow; a request counts once, when it is over, either as an operation or as a failed one.
  */
-import { assert } from "../../base/assert.ts";
+import { assert, AssertionError } from "../../base/assert.ts";
 import { CommandError } from "../../base/errors.ts";
 import type { HostChannel } from "../../base/host.ts";
 import type { DirtyBitmap } from "./dirty-bitmap.ts";
@@ -239,7 +239,8 @@ export class BlockNode implements ChildParent, NodeView {
   }
 
   get driver(): BlockDriver {
-    assert(this.#driver, `node '${this.name}' is not open`);
+    // Every request comes this way: no words are made for a node that is open.
+    if (!this.#driver) throw new AssertionError(`node '${this.name}' is not open`);
     return this.#driver;
   }
 

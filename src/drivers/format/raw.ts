@@ -5,7 +5,7 @@
  */
 import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
-import type { FileRange } from "../../base/host.ts";
+import type { FilePart } from "../../base/host.ts";
 import { MiB, SECTOR_SIZE, limits } from "../../base/limits.ts";
 import { alignUp, type FileZeroes } from "../../base/ranges.ts";
 import { foreignFormat } from "../../block/model/foreign-formats.ts";
@@ -89,10 +89,11 @@ class RawDriver implements BlockDriver {
       : this.#file.pwrite(below, buffer, flags);
   }
 
-  copyRange(offset: number, source: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
-    if (this.#isForeign && offset < SECTOR_SIZE) return undefined;
-    this.#check("pwrite", offset, source.bytes);
-    return this.#file.copyRange(offset + this.#offset, source, zeroes);
+  copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {
+    if (this.#isForeign && parts.some(({ offset }) => offset < SECTOR_SIZE)) return undefined;
+    parts.forEach(({ offset, source }) => this.#check("pwrite", offset, source.bytes));
+    const below = ({ offset, source }: FilePart): FilePart => ({ offset: offset + this.#offset, source });
+    return this.#file.copyRanges(this.#offset === 0 ? parts : parts.map(below), zeroes);
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Answer<void> {

@@ -8,7 +8,14 @@
 import { strerror } from "../../base/errno.ts";
 import { type Answer, isPromise } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported, messageOf } from "../../base/errors.ts";
-import type { FileExtent, FileInfo, FileLockRequest, FileRange, HostFile } from "../../base/host.ts";
+import type {
+  FileExtent,
+  FileInfo,
+  FileLockRequest,
+  FilePart,
+  FileRange,
+  HostFile,
+} from "../../base/host.ts";
 import { limits, SECTOR_SIZE } from "../../base/limits.ts";
 import { alignDown, alignUp, type FileZeroes } from "../../base/ranges.ts";
 import {
@@ -97,12 +104,18 @@ class FileDriver implements BlockDriver {
     return offset + bytes <= this.#length ? { file: this.#file, offset, bytes } : undefined;
   }
 
-  copyRange(offset: number, source: FileRange, { granule, unit }: FileZeroes): Promise<number> | undefined {
+  copyRanges(
+    parts: readonly FilePart[],
+    { granule, unit }: FileZeroes,
+  ): Promise<readonly number[]> | undefined {
     // What is left unwritten does not make it longer.
-    const grows = unit === Infinity && offset + source.bytes > this.#length;
-    return this.#file.copyFrom?.(offset, source, { granule, unit: grows ? 0 : unit })?.then((count) => {
-      if (count > 0) this.#grew(offset + count);
-      return count;
+    const grows =
+      unit === Infinity && parts.some(({ offset, source }) => offset + source.bytes > this.#length);
+    return this.#file.copyFrom?.(parts, { granule, unit: grows ? 0 : unit })?.then((counts) => {
+      counts.forEach((count, index) => {
+        if (count > 0) this.#grew(parts[index]!.offset + count);
+      });
+      return counts;
     });
   }
 
@@ -136,20 +149,23 @@ class FileDriver implements BlockDriver {
 
   #status(offset: number, bytes: number, extent: FileExtent | undefined): BlockStatus {
     const map = { node: this.#node, offset };
-    const data: BlockStatus = { bytes, data: true, zero: false, allocated: true, map };
-    const align = this.#file.alignment;
+    const status = (length: number, data: boolean): BlockStatus => ({
+      bytes: length,
+      data,
+      zero: !data,
+      allocated: true,
+      map,
+    });
     // What the last sector lacks in the file.
-    if (offset >= this.#length) return { bytes, data: false, zero: true, allocated: true, map };
-    if (!extent) return data;
-    if (extent.data) {
-      data.bytes = Math.min(bytes, alignUp(Math.min(extent.bytes, this.#length - offset), align));
-      return data;
-    }
+    if (offset >= this.#length) return status(bytes, false);
+    if (!extent) return status(bytes, true);
+    const align = this.#file.alignment;
+    if (extent.data)
+      return status(Math.min(bytes, alignUp(Math.min(extent.bytes, this.#length - offset), align)), true);
     const reachesEnd = offset + extent.bytes >= this.#length;
-    const hole = Math.min(bytes, reachesEnd ? bytes : alignDown(extent.bytes, align));
+    const hole = reachesEnd ? bytes : Math.min(bytes, alignDown(extent.bytes, align));
     // A hole smaller than the alignment is no use: count its block as data.
-    if (hole === 0) return { ...data, bytes: Math.min(bytes, align) };
-    return { bytes: hole, data: false, zero: true, allocated: true, map };
+    return hole === 0 ? status(Math.min(bytes, align), true) : status(hole, false);
   }
 
   async truncate(size: number, options: TruncateOptions): Promise<void> {

@@ -58,7 +58,8 @@ export class ExtentFinder {
     if (known && offset >= known.start && offset < known.end) {
       return { data: known.data, bytes: known.end - offset };
     }
-    const [changes, endings] = [this.#changes, this.#endings];
+    const changes = this.#changes;
+    const endings = this.#endings;
     return andThen(this.#seekData(fd, offset), (found) => {
       if (!found) return undefined;
       const isLasting = found.data ? endings === this.#endings : this.#exclusive && changes === this.#changes;

@@ -1,11 +1,11 @@
 /**
- * Copies from file to file, or compares two, for whole disks, by two threads: a range is cut into pieces, and this thread and
+ * Copies from file to file, or compares two, for whole disks, by two threads: ranges are cut into pieces, and this thread and
  * another each take the next, read it, look at it and write it while it is still in their processor's cache. Nothing is handed over
- * for a piece. The other thread is one for a process: begun when it is first needed, ended when nothing was asked for IDLE_MS.
+ * for a piece, nor for a range: a list of them is, however small they are. The other thread is one for a process: begun when it is first needed, ended when nothing was asked for IDLE_MS.
  *
  * Invariants: a piece is taken once; what is told as done is; of what failed, or was left since the thread ended, nothing is told
- * but that it is not done: its owner does it again, and so finds out why. The event loop turns every TURN_MS, and whenever a range
- * is done; the process is held only while ranges are under way.
+ * but that it is not done: its owner does it again, and so finds out why. The event loop turns every TURN_MS, and whenever a list
+ * is done; the process is held only while lists are under way.
  */
 import type { Worker } from "node:worker_threads";
 import { assert } from "../../base/assert.ts";
@@ -15,17 +15,22 @@ import { DECODERS, decoderParts, OWN_BYTES, SLACK } from "./decoders.ts";
 import { NativeGate } from "./native-gate.ts";
 import { loadKoffi } from "./native.ts";
 
-/** A range of each of two files: descriptors, and where it begins, bytes. */
-interface TwoRanges {
+/** A range of each of two files: the descriptor of one, and where it begins in either, bytes. */
+export interface TwoRanges {
   readonly a: number;
-  readonly b: number;
   readonly atA: number;
   readonly atB: number;
   readonly bytes: number;
 }
 
-/** Copies the range of `a`, or what its streams give, to that of `b`. */
-export interface FileCopy extends TwoRanges {
+/** What is done with ranges of `b`, and others. */
+interface FileWork {
+  readonly b: number;
+  readonly ranges: readonly TwoRanges[];
+}
+
+/** Copies each range of `a`, or what the streams of the only one give, to that of `b`. */
+export interface FileCopy extends FileWork {
   readonly verb: "copy" | "expand";
   /** Of `expand`: what the range is made of; `atA` is nothing then. */
   readonly streams?: FileStreams | undefined;
@@ -35,8 +40,8 @@ export interface FileCopy extends TwoRanges {
   readonly unit: number;
 }
 
-/** Compares the two ranges; stops at a piece in which they differ. */
-export interface FileComparison extends TwoRanges {
+/** Compares each two ranges; stops at a piece in which they differ. */
+export interface FileComparison extends FileWork {
   readonly verb: "compare";
 }
 
@@ -46,6 +51,10 @@ export const PIECE = 2 ** 19;
 const TURN_MS = 4;
 const IDLE_MS = 5000;
 
+/** Words before those of the pieces: the next piece to be taken, how many have ended. Then come their states, and their ranges. */
+const Word = { next: 0, ended: 1, pieces: 2 } as const;
+/** Numbers of a range: as TwoRanges, and its first piece. */
+const ROW = 5;
 /** What has become of a piece. */
 const State = { free: 0, done: 1, left: 2, taken: 3 } as const;
 
@@ -55,7 +64,7 @@ const STREAMS = AREA + PIECE + OWN_BYTES;
 const STREAMS_BYTES = 2 * PIECE;
 const MEMORY_PAGES = Math.ceil((STREAMS + STREAMS_BYTES + SLACK) / 65536);
 
-/** What both threads run: gives a function that does a piece of a job from byte `at` on, and answers whether it is done. */
+/** What both threads run: gives a function that does a piece of a job's range from byte `at` on, and answers whether it is done. */
 const WORK = `(fs, decodersOf) => {
   const memory = new WebAssembly.Memory({ initial: ${MEMORY_PAGES}, maximum: ${MEMORY_PAGES}, shared: true });
   const area = new Uint8Array(memory.buffer, ${AREA}, ${PIECE});
@@ -137,39 +146,83 @@ const WORK = `(fs, decodersOf) => {
   };
 }`;
 
-/** Takes the next piece of a job and does it; false: none is free. */
-const STEP = `(work) => (job, pieces) => {
-  for (let index = 0; index < pieces.length; index++) {
-    if (Atomics.compareExchange(pieces, index, ${State.free}, ${State.taken}) !== ${State.free}) continue;
-    const at = index * ${PIECE};
-    const isDone = work(job, at, Math.min(${PIECE}, job.bytes - at));
+/** Takes the next piece of a list and does it; false: none is free. */
+const STEP = `(work) => ({ job, rows, words }) => {
+  const count = (words.length - ${Word.pieces}) / 2;
+  for (;;) {
+    const index = Atomics.add(words, ${Word.next}, 1);
+    if (index >= count) return false;
+    const place = ${Word.pieces} + index;
+    if (Atomics.compareExchange(words, place, ${State.free}, ${State.taken}) !== ${State.free}) continue;
+    const range = words[place + count];
+    const row = range * ${ROW};
+    const bytes = rows[row + 3];
+    const at = (index - rows[row + 4]) * ${PIECE};
+    const part = { ...job, a: rows[row], atA: rows[row + 1], atB: rows[row + 2], bytes };
+    const isDone = work(part, at, Math.min(${PIECE}, bytes - at));
     // Nobody goes on behind it.
     if (!isDone)
-      for (let next = index + 1; next < pieces.length; next++)
-        Atomics.compareExchange(pieces, next, ${State.free}, ${State.left});
-    Atomics.store(pieces, index, isDone ? ${State.done} : ${State.left});
+      for (let next = place + 1; next < ${Word.pieces} + count && words[next + count] === range; next++)
+        if (Atomics.compareExchange(words, next, ${State.free}, ${State.left}) === ${State.free})
+          Atomics.add(words, ${Word.ended}, 1);
+    Atomics.store(words, place, isDone ? ${State.done} : ${State.left});
+    Atomics.add(words, ${Word.ended}, 1);
     return true;
   }
-  return false;
 }`;
 
 const PROGRAM = `
 const { parentPort, workerData } = process.getBuiltinModule("node:worker_threads");
 const decodersOf = (memory) => (${DECODERS})(memory, workerData);
 const step = (${STEP})((${WORK})(process.getBuiltinModule("node:fs"), decodersOf));
-parentPort.on("message", ({ job, pieces }) => {
-  while (step(job, pieces));
+parentPort.on("message", (list) => {
+  while (step(list));
   parentPort.postMessage(undefined);
 });
 `;
 
-type Step = (job: FileCopy | FileComparison, pieces: Int32Array) => boolean;
+/** Ranges that are under way, as both threads see them. */
+interface List {
+  readonly job: Omit<FileCopy, "ranges"> | Omit<FileComparison, "ranges">;
+  /** ROW numbers of each range. */
+  readonly rows: Float64Array;
+  /** See Word. */
+  readonly words: Int32Array<SharedArrayBuffer>;
+}
 
-interface Range {
-  readonly job: FileCopy | FileComparison;
-  /** The state of each piece. */
-  readonly pieces: Int32Array<SharedArrayBuffer>;
-  readonly resolve: (count: number) => void;
+type Step = (list: List) => boolean;
+
+/** Who waits for a list. */
+interface Waiting {
+  readonly list: List;
+  readonly resolve: (counts: number[]) => void;
+}
+
+function listOf({ ranges, ...job }: FileCopy | FileComparison): List {
+  const rows = new Float64Array(ranges.length * ROW);
+  let count = 0;
+  for (let index = 0; index < ranges.length; index++) {
+    const { a, atA, atB, bytes } = ranges[index]!;
+    const row = index * ROW;
+    rows[row] = a;
+    rows[row + 1] = atA;
+    rows[row + 2] = atB;
+    rows[row + 3] = bytes;
+    rows[row + 4] = count;
+    count += Math.ceil(bytes / PIECE);
+  }
+  const size = (Word.pieces + 2 * count) * Int32Array.BYTES_PER_ELEMENT;
+  const words = new Int32Array(new SharedArrayBuffer(size));
+  let place = Word.pieces + count;
+  for (let index = 0; index < ranges.length; index++) {
+    const end = place + Math.ceil(ranges[index]!.bytes / PIECE);
+    while (place < end) words[place++] = index;
+  }
+  return { job, rows, words };
+}
+
+function piecesOf({ words }: List): number {
+  return (words.length - Word.pieces) / 2;
 }
 
 /** What this thread runs. */
@@ -183,11 +236,11 @@ function ownStep(): Step {
   return made(STEP)(made(WORK)(process.getBuiltinModule("node:fs"), decodersOf)) as Step;
 }
 
-/** The ranges that are under way, the oldest first, and the two threads that work at them. */
+/** The lists that are under way, the oldest first, and the two threads that work at them. */
 class FileThreads {
   readonly #step: Step;
   readonly #gate = new NativeGate();
-  readonly #ranges: Range[] = [];
+  readonly #lists: Waiting[] = [];
   readonly #ended: (isBroken: boolean) => void;
   #worker: Worker | undefined;
   #idle: NodeJS.Timeout | undefined;
@@ -210,14 +263,13 @@ class FileThreads {
     this.#worker.once("exit", () => this.#left());
   }
 
-  run(job: FileCopy | FileComparison): Promise<number> {
+  run(job: FileCopy | FileComparison): Promise<readonly number[]> {
     clearTimeout(this.#idle);
-    const count = Math.ceil(job.bytes / PIECE);
-    const pieces = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
+    const list = listOf(job);
     this.#worker?.ref();
-    this.#worker?.postMessage({ job, pieces });
+    this.#worker?.postMessage(list);
     this.#workSoon();
-    return new Promise((resolve) => this.#ranges.push({ job, pieces, resolve }));
+    return new Promise((resolve) => this.#lists.push({ list, resolve }));
   }
 
   #workSoon(): void {
@@ -232,24 +284,23 @@ class FileThreads {
   /** Does pieces until the event loop has to turn, or somebody waits for what is done. */
   #work(): void {
     const until = monotonicMs() + TURN_MS;
-    for (const { job, pieces } of this.#ranges)
-      while (this.#step(job, pieces)) if (this.#settle() || monotonicMs() >= until) return this.#workSoon();
+    for (const { list } of this.#lists)
+      while (this.#step(list)) if (this.#settle() || monotonicMs() >= until) return this.#workSoon();
   }
 
-  /** Ends the ranges whose pieces all have; whether there were any. */
+  /** Ends the lists whose pieces all have; whether there were any. */
   #settle(): boolean {
-    const before = this.#ranges.length;
-    for (let index = 0; index < this.#ranges.length;) {
-      const { job, pieces, resolve } = this.#ranges[index]!;
-      const count = bytesDone(job, pieces);
-      if (count === undefined) index += 1;
+    const before = this.#lists.length;
+    for (let index = 0; index < this.#lists.length;) {
+      const { list, resolve } = this.#lists[index]!;
+      if (Atomics.load(list.words, Word.ended) < piecesOf(list)) index += 1;
       else {
-        this.#ranges.splice(index, 1);
-        resolve(count);
+        this.#lists.splice(index, 1);
+        resolve(bytesDone(list));
       }
     }
-    if (this.#ranges.length === 0 && before > 0) this.#rest();
-    return this.#ranges.length < before;
+    if (this.#lists.length === 0 && before > 0) this.#rest();
+    return this.#lists.length < before;
   }
 
   #rest(): void {
@@ -268,25 +319,38 @@ class FileThreads {
     this.#worker = undefined;
     this.#gate.forget();
     this.#ended(!this.#isEnding);
-    for (const { pieces } of this.#ranges)
-      for (let index = 0; index < pieces.length; index++)
-        if (pieces[index] === State.taken) pieces[index] = State.left;
+    for (const { list } of this.#lists) leave(list);
     this.#settle();
-    if (this.#ranges.length > 0) this.#workSoon();
+    if (this.#lists.length > 0) this.#workSoon();
   }
 }
 
-/** The bytes of a job that were done from its start; undefined: pieces of it are under way, or free. */
-function bytesDone({ bytes }: TwoRanges, pieces: Int32Array): number | undefined {
-  let done = 0;
-  let isWhole = true;
-  for (let index = 0; index < pieces.length; index++) {
-    const state = Atomics.load(pieces, index);
-    if (state === State.free || state === State.taken) return undefined;
-    isWhole &&= state === State.done;
-    if (isWhole) done = Math.min((index + 1) * PIECE, bytes);
+/** Gives up the pieces that the other thread had when it ended. This one has none. */
+function leave(list: List): void {
+  const { words } = list;
+  let ended = 0;
+  for (let index = 0; index < piecesOf(list); index++) {
+    const place = Word.pieces + index;
+    const isTaken =
+      words[place] === State.taken || (words[place] === State.free && index < words[Word.next]!);
+    if (isTaken) words[place] = State.left;
+    if (words[place] !== State.free) ended += 1;
   }
-  return done;
+  words[Word.ended] = ended;
+}
+
+/** The bytes of each range of a list that were done from its start. */
+function bytesDone(list: List): number[] {
+  const { rows, words } = list;
+  const counts: number[] = [];
+  for (let row = 0; row < rows.length; row += ROW) {
+    const bytes = rows[row + 3]!;
+    const first = Word.pieces + rows[row + 4]!;
+    let done = 0;
+    for (let place = first; done < bytes && Atomics.load(words, place) === State.done; place++) done += PIECE;
+    counts.push(Math.min(done, bytes));
+  }
+  return counts;
 }
 
 let threads: FileThreads | undefined;
@@ -310,9 +374,11 @@ function theThreads(): FileThreads | undefined {
   return threads;
 }
 
-/** Has a job done; resolves with the bytes that were done from its start. Undefined: it can't be. */
-export function onFileThreads(job: FileCopy | FileComparison): Promise<number> | undefined {
-  assert(job.bytes > 0, "a range of no bytes is copied");
+/** Has a job done; resolves with the bytes that were done of each range from its start. Undefined: it can't be. */
+export function onFileThreads(job: FileCopy | FileComparison): Promise<readonly number[]> | undefined {
+  const { ranges } = job;
+  assert(ranges.length > 0 && ranges.every(({ bytes }) => bytes > 0), "a range of no bytes is copied");
+  if (job.verb === "expand") assert(ranges.length === 1, "streams belong to one range");
   if (job.verb !== "compare" && job.granule > 0 && PIECE % job.granule !== 0) return undefined;
   if (job.verb === "expand" && PIECE % job.streams!.unit !== 0) return undefined;
   return theThreads()?.run(job);

@@ -8,7 +8,7 @@
 import * as fs from "node:fs";
 import { type Answer, ending, isPromise, rescue } from "../../base/answer.ts";
 import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/errors.ts";
-import type { FileExtent, FileInfo, FileLockRequest, FileRange, HostFile } from "../../base/host.ts";
+import type { FileExtent, FileInfo, FileLockRequest, FilePart, HostFile } from "../../base/host.ts";
 import type { FileZeroes } from "../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { BounceBuffer } from "./bounce.ts";
@@ -16,7 +16,7 @@ import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
 import { nativeError, nodeError } from "./errors.ts";
 import { type ExtentCalls, ExtentFinder } from "./extents.ts";
 import { fdSets, isFdSetName } from "./fd-sets.ts";
-import { onFileThreads } from "./file-thread.ts";
+import { onFileThreads, type TwoRanges } from "./file-thread.ts";
 import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
 import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
@@ -182,37 +182,41 @@ export class NodeFile implements HostFile {
     );
   }
 
-  copyFrom(
-    offset: number,
-    { file, offset: from, bytes, streams }: FileRange,
-    zeroes: FileZeroes,
-  ): Promise<number> | undefined {
+  copyFrom(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {
+    const streams = parts[0]?.source.streams;
     // The other decoders are a pool's, see decode-pool.ts.
     if (streams && !this.#native) return undefined;
-    return this.#with(file, (a, b) => {
-      const job = { a: a.fd, b: b.fd, atA: from, atB: offset, bytes, streams };
-      return onFileThreads({ verb: streams ? "expand" : "copy", ...job, ...zeroes })?.finally(() => {
-        this.#extents.written(offset, offset + bytes);
-        this.#unflushed.add(offset, bytes);
-      });
-    });
-  }
-
-  sameAs(offset: number, { file, offset: at, bytes }: FileRange): Promise<number> | undefined {
-    return this.#with(file, (a, b) =>
-      onFileThreads({ verb: "compare", a: a.fd, b: b.fd, atA: at, atB: offset, bytes }),
+    return this.#with(parts, (b, ranges) =>
+      onFileThreads({ verb: streams ? "expand" : "copy", b, ranges, streams, ...zeroes })?.finally(() => {
+        ranges.forEach(({ atB, bytes }) => {
+          this.#extents.written(atB, atB + bytes);
+          this.#unflushed.add(atB, bytes);
+        });
+      }),
     );
   }
 
-  /** Has a thread do what takes the descriptors of another file, and of this one. */
+  sameAs(parts: readonly FilePart[]): Promise<readonly number[]> | undefined {
+    return this.#with(parts, (b, ranges) => onFileThreads({ verb: "compare", b, ranges }));
+  }
+
+  /** Has threads do what takes the descriptors of other files, and of this one. */
   #with(
-    other: HostFile,
-    body: (other: Descriptor, own: Descriptor) => Promise<number> | undefined,
-  ): Promise<number> | undefined {
-    if (!(other instanceof NodeFile) || other === this || this.#direct || other.#direct) return undefined;
-    if (this.#recovery || other.#recovery) return undefined;
-    const used = [other.#descriptor.acquire(), this.#descriptor.acquire()] as const;
-    const working = body(...used);
+    parts: readonly FilePart[],
+    body: (own: number, ranges: TwoRanges[]) => Promise<readonly number[]> | undefined,
+  ): Promise<readonly number[]> | undefined {
+    const used = new Map<HostFile, Descriptor>([[this, this.#descriptor]]);
+    const ranges: TwoRanges[] = [];
+    if (this.#direct || this.#recovery) return undefined;
+    for (let index = 0; index < parts.length; index++) {
+      const { offset, source } = parts[index]!;
+      const { file, offset: from, bytes } = source;
+      if (!(file instanceof NodeFile) || file === this || file.#direct || file.#recovery) return undefined;
+      used.set(file, file.#descriptor);
+      ranges.push({ a: file.#descriptor.fd, atA: from, atB: offset, bytes });
+    }
+    for (const descriptor of used.values()) descriptor.acquire();
+    const working = body(this.#descriptor.fd, ranges);
     const release = (): void => used.forEach((descriptor) => descriptor.release());
     if (!working) release();
     return working?.finally(release);

@@ -2,7 +2,7 @@
 // a power cut could leave: of each file every change before its last flush, of the later ones any set of 512-byte sectors.
 import type { Answer } from "../../../src/base/answer.ts";
 import { BlockError } from "../../../src/base/errors.ts";
-import type { FileRange, HostFile, HostFiles } from "../../../src/base/host.ts";
+import type { FilePart, HostFile, HostFiles } from "../../../src/base/host.ts";
 import type { FileZeroes } from "../../../src/base/ranges.ts";
 
 const SECTOR = 512;
@@ -50,12 +50,6 @@ class Content {
     if (length < this.length) this.#bytes.fill(0, length, this.length);
     this.length = length;
   }
-}
-
-interface CopyRequest {
-  offset: number;
-  source: FileRange;
-  zeroes: FileZeroes;
 }
 
 /** What is copied from file to file at once. */
@@ -114,8 +108,10 @@ export class RecordedFiles implements HostFiles {
       this.#change({ path, kind, offset, bytes, data: data ? new Uint8Array(data) : new Uint8Array(0) });
     const file: HostFile = {
       alignment: 1,
-      copyFrom: (offset, source, zeroes) =>
-        source.streams ? undefined : this.#copy(path, { offset, source, zeroes }),
+      copyFrom: (parts, zeroes) =>
+        parts.some(({ source }) => source.streams)
+          ? undefined
+          : Promise.all(parts.map((part) => this.#copy(path, part, zeroes))),
       read: (buffer, offset) => {
         const part = content.bytes.subarray(offset, offset + buffer.byteLength);
         buffer.set(part);
@@ -144,7 +140,7 @@ export class RecordedFiles implements HostFiles {
    * Copies as two threads do: pieces in any order, of which some may fail, and zeroes left out as the rule says; what is behind
    * the first that was not done may be written or not.
    */
-  async #copy(path: string, { offset, source, zeroes }: CopyRequest): Promise<number> {
+  async #copy(path: string, { offset, source }: FilePart, zeroes: FileZeroes): Promise<number> {
     const from = this.#files.get(this.#paths.get(source.file)!)!.bytes;
     const fails = this.#random(4) === 0 ? this.#random(source.bytes / PIECE + 1) : Infinity;
     let done = source.bytes;

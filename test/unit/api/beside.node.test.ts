@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
 import { blockError } from "../../../src/base/errors.ts";
-import type { HostFile } from "../../../src/base/host.ts";
+import type { FilePart, HostFile } from "../../../src/base/host.ts";
 import {
   CopyError,
   check,
@@ -31,12 +31,15 @@ let asked = 0;
 let answer: (count: number) => number;
 
 /** What covers this byte of a source can't be read, or of a target not be written. */
+/** Told of each list that a file is to copy. */
+let onList: (parts: readonly FilePart[]) => void = () => undefined;
 let fault: { side: "read" | "write"; at: number } | undefined;
 
 beforeEach(() => {
   asked = 0;
   answer = (count) => count;
   fault = undefined;
+  onList = () => undefined;
   engine = newEngine(0);
 });
 
@@ -65,23 +68,35 @@ function failing(file: HostFile, side: "read" | "write"): void {
   };
 }
 
+function bytesOf(parts: readonly FilePart[]): number {
+  return parts.reduce((sum, { source }) => sum + source.bytes, 0);
+}
+
 function counted(file: HostFile, isSource: boolean): HostFile {
   failing(file, isSource ? "read" : "write");
   const copyFrom = file.copyFrom!.bind(file);
-  file.copyFrom = (offset, source, zeroes) => {
-    const copying = copyFrom(offset, source, zeroes);
-    if (copying) asked += source.bytes;
-    const reached = Math.min(
-      untilFault("read", source.offset, source.bytes),
-      untilFault("write", offset, source.bytes),
+  file.copyFrom = (parts, zeroes) => {
+    const copying = copyFrom(parts, zeroes);
+    if (copying) {
+      asked += bytesOf(parts);
+      onList(parts);
+    }
+    return copying?.then((counts) =>
+      counts.map((count, index) => {
+        const { offset, source } = parts[index]!;
+        const reached = Math.min(
+          untilFault("read", source.offset, source.bytes),
+          untilFault("write", offset, source.bytes),
+        );
+        return answer(Math.min(count, reached));
+      }),
     );
-    return copying?.then((count) => answer(Math.min(count, reached)));
   };
   const sameAs = file.sameAs!.bind(file);
-  file.sameAs = (offset, other) => {
-    const comparing = sameAs(offset, other);
-    if (comparing) asked += other.bytes;
-    return comparing?.then(answer);
+  file.sameAs = (parts) => {
+    const comparing = sameAs(parts);
+    if (comparing) asked += bytesOf(parts);
+    return comparing?.then((counts) => counts.map((count) => answer(count)));
   };
   return file;
 }
@@ -108,6 +123,23 @@ async function source(format: Format, { writable = false, unit = MiB } = {}): Pr
   await writer.write(15 * unit, pattern(5 * unit + 4 * KiB, 4));
   await writer.close();
   return openNode({ ...spec(format, filename), "read-only": !writable }, { engine });
+}
+
+/** A disk of small pieces with holes between them, which begin and end within clusters or not. */
+async function scattered(format: Format): Promise<Node> {
+  const filename = path(`source-${(last += 1)}`);
+  await createImage({ ...spec(format, filename), size: 64 * MiB }, { engine });
+  const writer = await openNode(spec(format, filename), { engine });
+  const below = randomness(7);
+  for (let at = 0; at < 60 * MiB; at += 64 * KiB * (1 + below(12))) {
+    const isWhole = below(2) === 0;
+    const data = pattern(isWhole ? 64 * KiB * (1 + below(3)) : 4 * KiB * (1 + below(15)), at / 65536);
+    if (below(5) === 0) data.fill(0, 0, 8 * KiB);
+    await writer.write(at + (isWhole ? 0 : 4 * KiB * below(4)), data);
+  }
+  await writer.write(7 * MiB, pattern(64 * KiB, 8));
+  await writer.close();
+  return openNode({ ...spec(format, filename), "read-only": true }, { engine });
 }
 
 async function target(format: Format, size: number): Promise<Node> {
@@ -140,11 +172,45 @@ for (const from of formats)
       await expectCopy(disk, made);
     });
 
+for (const from of formats)
+  for (const to of formats)
+    test(`small pieces, ${from} to ${to}: many are handed over at once`, async () => {
+      const disk = await scattered(from);
+      const made = await target(to, disk.length);
+      const lists: number[] = [];
+      const { files } = engine.graph.host;
+      expect(files.copyLeastBytes).toBe(0);
+      onList = (parts) => lists.push(parts.length);
+      const told: number[] = [];
+      await convert(disk, made, { targetIsZero: true, onProgress: (done) => told.push(done) });
+      expect(lists.length).toBeGreaterThan(0);
+      expect(Math.max(...lists)).toBeGreaterThan(20);
+      expect(told).toEqual(told.toSorted((a, b) => a - b));
+      expect(told.at(-1)).toBe(disk.length);
+      asked = 0;
+      expect(await compare(disk, made)).toEqual({ identical: true, sizesDiffer: false });
+      await expectCopy(disk, made);
+      const other = await openNode(spec(to, path(`target-${last}`)), { engine });
+      await other.write(41 * MiB, new Uint8Array([1]));
+      await other.close();
+      const [a, b] = [path(`source-${last - 1}`), path(`target-${last}`)];
+      const disks = await Promise.all([
+        openNode({ ...spec(from, a), "read-only": true }, { engine }),
+        openNode({ ...spec(to, b), "read-only": true }, { engine }),
+      ]);
+      asked = 0;
+      expect(await compare(...disks)).toMatchObject({ mismatch: "content", offset: 41 * MiB });
+      expect(asked).toBeGreaterThan(0);
+      await Promise.all(disks.map((node) => node.close()));
+    });
+
 test("whatever part of a range is copied, the rest is", async () => {
   const below = randomness(5);
-  for (const to of formats) {
+  for (const [to, disks] of formats.flatMap((format) =>
+    [source, scattered].map((of) => [format, of] as const),
+  )) {
     answer = (count) => (below(3) === 0 ? 0 : below(2) === 0 ? count : below(count + 1));
-    const disk = await source("raw");
+    const disk = await disks("raw");
     const made = await target(to, disk.length);
     await convert(disk, made, { targetIsZero: true });
     expect(asked).toBeGreaterThan(0);
@@ -152,30 +218,33 @@ test("whatever part of a range is copied, the rest is", async () => {
   }
 });
 
+const pairs = [source, scattered].flatMap((disks) =>
+  formats.flatMap((from) => formats.map((to) => [from, to, disks] as const)),
+);
+
 test.each(["read", "write"] as const)("what can't be %s is told as without", async (side) => {
-  for (const from of formats)
-    for (const to of formats) {
-      const told: unknown[] = [];
-      for (const copyLeastBytes of [0, Infinity]) {
-        await engine.close();
-        engine = newEngine(copyLeastBytes);
-        const disk = await source(from);
-        const made = await target(to, disk.length);
-        asked = 0;
-        // Behind the metadata of either.
-        fault = { side, at: 7 * MiB + 12_345 };
-        told.push(await convert(disk, made, { targetIsZero: true }).catch(failureOf));
-        expect(asked > 0).toBe(copyLeastBytes === 0);
-        fault = undefined;
-        await Promise.all([disk.close(), made.close()]);
-        if (to === "qcow2") {
-          const report = await check(spec("qcow2", path(`target-${last}`)), { engine });
-          expect([report.corruptions ?? 0, report.leaks ?? 0]).toEqual([0, 0]);
-        }
+  for (const [from, to, disks] of pairs) {
+    const told: unknown[] = [];
+    for (const copyLeastBytes of [0, Infinity]) {
+      await engine.close();
+      engine = newEngine(copyLeastBytes);
+      const disk = await disks(from);
+      const made = await target(to, disk.length);
+      asked = 0;
+      // Behind the metadata of either.
+      fault = { side, at: 7 * MiB + 12_345 };
+      told.push(await convert(disk, made, { targetIsZero: true }).catch(failureOf));
+      expect(asked > 0).toBe(copyLeastBytes === 0);
+      fault = undefined;
+      await Promise.all([disk.close(), made.close()]);
+      if (to === "qcow2") {
+        const report = await check(spec("qcow2", path(`target-${last}`)), { engine });
+        expect([report.corruptions ?? 0, report.leaks ?? 0]).toEqual([0, 0]);
       }
-      expect(told[0]).toMatchObject({ code: "EIO", operation: side });
-      expect(told[1]).toEqual(told[0]);
     }
+    expect(told[0]).toMatchObject({ code: "EIO", operation: side });
+    expect(told[1]).toEqual(told[0]);
+  }
 });
 
 function failureOf(error: unknown): unknown {

@@ -25,7 +25,7 @@ import {
   type TruncateOptions,
   type Edge,
 } from "../../../block/model/contract.ts";
-import type { FileRange } from "../../../base/host.ts";
+import type { FilePart, FileRange } from "../../../base/host.ts";
 import type { FileZeroes } from "../../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { imageFilename } from "../../../block/model/filename.ts";
@@ -107,8 +107,8 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return streamRange(this.#image, offset, bytes);
   }
 
-  copyRange(offset: number, range: FileRange, zeroes: FileZeroes): Promise<number> | undefined {
-    return copyIntoGuest(this.#image, { offset, range, zeroes });
+  copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {
+    return copyIntoGuest(this.#image, parts, zeroes);
   }
 
   setCompressionLevel(level: number | undefined): void {

@@ -2,7 +2,8 @@
 import * as fs from "node:fs";
 import type { WorkerOptions } from "node:worker_threads";
 import { afterEach, expect, test, vi } from "vitest";
-import type { HostFile } from "../../../../src/base/host.ts";
+import type { FilePart, HostFile } from "../../../../src/base/host.ts";
+import type { FileZeroes } from "../../../../src/base/ranges.ts";
 import { onFileThreads, PIECE } from "../../../../src/platform/node/file-thread.ts";
 import { nodeHost } from "../../../../src/platform/node/host.ts";
 import { pattern, temporaryDirectory } from "./support.ts";
@@ -28,12 +29,27 @@ async function pair(name: string, content: Uint8Array): Promise<[HostFile, HostF
   return [from, await files.open(path(`${name}-to`), { write: true })];
 }
 
+/** Copies one range of a file to `offset` of another: the bytes done. */
+function copyOne(
+  to: HostFile,
+  offset: number,
+  source: FilePart["source"],
+  zeroes: FileZeroes,
+): Promise<number> | undefined {
+  return to.copyFrom!([{ offset, source }], zeroes)?.then((counts) => counts[0]!);
+}
+
+/** Compares one. */
+function sameOne(to: HostFile, offset: number, source: FilePart["source"]): Promise<number> | undefined {
+  return to.sameAs!([{ offset, source }])?.then((counts) => counts[0]!);
+}
+
 test("copies ranges of any length, several at once", async () => {
   const content = pattern(9 * PIECE + 777);
   const [from, to] = await pair("whole", content);
   const copies = [
-    to.copyFrom!(1000, { file: from, offset: 0, bytes: content.length }, asData),
-    to.copyFrom!(0, { file: from, offset: 5000, bytes: 1000 }, { granule: 512, unit: 0 }),
+    copyOne(to, 1000, { file: from, offset: 0, bytes: content.length }, asData),
+    copyOne(to, 0, { file: from, offset: 5000, bytes: 1000 }, { granule: 512, unit: 0 }),
   ];
   expect([await copies[0], await copies[1]]).toEqual([content.length, 1000]);
   expect(bytes("whole-to").subarray(0, 1000).equals(content.subarray(5000, 6000))).toBe(true);
@@ -46,11 +62,11 @@ test("stops at a piece with a granule of zeroes, wherever it lies", async () => 
     const content = pattern(2 * PIECE).fill(0, zero, zero + 4096);
     const [from, to] = await pair(`zero-${zero}`, content);
     const range = { file: from, offset: 0, bytes: content.length };
-    const done = await to.copyFrom!(0, range, { granule: 4096, unit: 0 });
+    const done = await copyOne(to, 0, range, { granule: 4096, unit: 0 });
     expect(done).toBe(zero - (zero % PIECE));
     expect(bytes(`zero-${zero}-to`).subarray(0, done).equals(content.subarray(0, done))).toBe(true);
-    expect(await to.copyFrom!(0, range, { granule: 8192, unit: 0 })).toBe(content.length);
-    expect(await to.copyFrom!(0, range, asData)).toBe(content.length);
+    expect(await copyOne(to, 0, range, { granule: 8192, unit: 0 })).toBe(content.length);
+    expect(await copyOne(to, 0, range, asData)).toBe(content.length);
     expect(bytes(`zero-${zero}-to`).equals(content)).toBe(true);
     await Promise.all([from.close(), to.close()]);
   }
@@ -64,7 +80,7 @@ async function copyOver(
 ): Promise<[Buffer, number]> {
   const [from, to] = await pair(name, content);
   await to.write(new Uint8Array(content.length).fill(255), 0);
-  const done = await to.copyFrom!(0, { file: from, offset: 0, bytes: content.length }, zeroes);
+  const done = await copyOne(to, 0, { file: from, offset: 0, bytes: content.length }, zeroes);
   await Promise.all([from.close(), to.close()]);
   return [bytes(`${name}-to`), done!];
 }
@@ -106,13 +122,13 @@ test("stops where a whole unit is zeroes, and writes the last granule", async ()
 test("tells only how far it came: at the end of the source, and where nothing can be written or read", async () => {
   const [from, to] = await pair("short", pattern(PIECE + 4096));
   const range = { file: from, offset: 0, bytes: 2 * PIECE };
-  expect(await to.copyFrom!(0, range, asData)).toBe(PIECE);
-  expect(await from.copyFrom!(0, { file: to, offset: 0, bytes: 4096 }, asData)).toBe(0);
+  expect(await copyOne(to, 0, range, asData)).toBe(PIECE);
+  expect(await copyOne(from, 0, { file: to, offset: 0, bytes: 4096 }, asData)).toBe(0);
   const full = await files.open("/dev/full", { write: true });
-  expect(await full.copyFrom!(0, { file: from, offset: 0, bytes: 4096 }, asData)).toBe(0);
-  const gone = { a: 999_999, b: 999_999, atA: 0, atB: 0, bytes: 1 };
-  expect(await onFileThreads({ verb: "copy", ...gone, ...asData })).toBe(0);
-  expect(await onFileThreads({ verb: "compare", ...gone })).toBe(0);
+  expect(await copyOne(full, 0, { file: from, offset: 0, bytes: 4096 }, asData)).toBe(0);
+  const gone = { b: 999_999, ranges: [{ a: 999_999, atA: 0, atB: 0, bytes: 1 }] };
+  expect(await onFileThreads({ verb: "copy", ...gone, ...asData })).toEqual([0]);
+  expect(await onFileThreads({ verb: "compare", ...gone })).toEqual([0]);
   await Promise.all([from.close(), to.close(), full.close()]);
 });
 
@@ -128,7 +144,7 @@ test.each(["readSync", "writeSync"] as const)("each %s of this thread fails in i
       if (count === nth) throw Object.assign(new Error("EIO"), { code: "EIO" });
       return (original as (...given: Parameters<typeof original>) => number)(...args);
     });
-    const done = await to.copyFrom!(0, { file: from, offset: 0, bytes: content.length }, asData);
+    const done = await copyOne(to, 0, { file: from, offset: 0, bytes: content.length }, asData);
     vi.restoreAllMocks();
     expect(done! < content.length).toBe(failed);
     expect(done! % PIECE).toBe(0);
@@ -157,8 +173,9 @@ test.each([
   const anew = await import("../../../../src/platform/node/file-thread.ts");
   fs.writeFileSync(path(`a-${first}`), pattern(4 * PIECE));
   const [a, b] = [fs.openSync(path(`a-${first}`), "r"), fs.openSync(path(`b-${first}`), "w")];
-  const job = { verb: "copy", a, b, atA: 0, atB: 0, bytes: 4 * PIECE, ...asData } as const;
-  expect(await anew.onFileThreads(job), name).toBe(first);
+  const ranges = [{ a, atA: 0, atB: 0, bytes: 4 * PIECE }];
+  const job = { verb: "copy", b, ranges, ...asData } as const;
+  expect(await anew.onFileThreads(job), name).toEqual(first && [first]);
   const gone = async (): Promise<void> => expect(await anew.onFileThreads(job)).toBeUndefined();
   if (first) await vi.waitFor(gone, { timeout: 120_000 });
   for (const fd of [a, b]) fs.closeSync(fd);
@@ -167,19 +184,62 @@ test.each([
 
 test("is not to be had within one file, nor with granules that are no part of a piece", async () => {
   const [from, to] = await pair("refused", pattern(8192));
-  expect(to.copyFrom!(0, { file: to, offset: 4096, bytes: 4096 }, asData)).toBeUndefined();
+  expect(copyOne(to, 0, { file: to, offset: 4096, bytes: 4096 }, asData)).toBeUndefined();
   const odd = { granule: 3000, unit: 0 };
-  expect(to.copyFrom!(0, { file: from, offset: 0, bytes: 4096 }, odd)).toBeUndefined();
+  expect(copyOne(to, 0, { file: from, offset: 0, bytes: 4096 }, odd)).toBeUndefined();
   await Promise.all([from.close(), to.close()]);
 });
 
 test("a file that is closed meanwhile is closed when the copy is over", async () => {
   const content = pattern(4 * PIECE);
   const [from, to] = await pair("closed", content);
-  const copying = to.copyFrom!(0, { file: from, offset: 0, bytes: content.length }, asData)!;
+  const copying = copyOne(to, 0, { file: from, offset: 0, bytes: content.length }, asData)!;
   await Promise.all([from.close(), to.close()]);
   expect(await copying).toBe(content.length);
   expect(bytes("closed-to").equals(content)).toBe(true);
+});
+
+/** Ranges of `from` in the order in which they are given, from `at` on of the target, with gaps between them. */
+function scattered(from: HostFile, lengths: readonly number[], at: number): FilePart[] {
+  let offset = at;
+  let place = 0;
+  return lengths.map((length) => {
+    const part = { offset, source: { file: from, offset: place, bytes: length } };
+    offset += length + 4096;
+    place += length + 512;
+    return part;
+  });
+}
+
+test("copies many ranges at once, and tells how far each came", async () => {
+  const lengths = [4096, 100, PIECE, 2 * PIECE + 1, ...Array.from({ length: 60 }, (_, n) => 512 + n * 1000)];
+  const content = pattern(lengths.reduce((sum, length) => sum + length + 512, 0));
+  const [from, to] = await pair("list", content);
+  const [other] = await pair("list-other", content);
+  // From two files, the highest first: the order is nobody's business.
+  const parts = [...scattered(from, lengths, 0), ...scattered(other, lengths, 16 * PIECE)].toReversed();
+  const rule = { granule: 4096, unit: 0 };
+  content.fill(0, 4096 + 100 + 1024, 4096 + 100 + 1024 + 4096);
+  fs.writeFileSync(path("list-from"), content);
+  const counts = await to.copyFrom!(parts, rule);
+  const made = bytes("list-to");
+  // The third of the one file begins with zeroes; behind them nothing of it is done, and all of the others is.
+  const expected = parts.map(({ source: { file, bytes: all } }) =>
+    file === from && all === PIECE ? 0 : all,
+  );
+  expect(counts).toEqual(expected);
+  for (const [index, { offset, source }] of parts.entries()) {
+    const same = made.subarray(offset, offset + counts![index]!);
+    const original = bytes(source.file === from ? "list-from" : "list-other-from", source.offset);
+    expect(same.equals(original.subarray(0, counts![index]))).toBe(true);
+  }
+  const read = { ...parts[0]!.source, bytes: 1 };
+  expect(await to.sameAs!([parts[0]!, parts[1]!, { offset: 0, source: { ...read, offset: 1 } }])).toEqual([
+    parts[0]!.source.bytes,
+    parts[1]!.source.bytes,
+    0,
+  ]);
+  await Promise.all([from.close(), to.close(), other.close()]);
 });
 
 test("compares ranges, up to the piece that differs", async () => {
@@ -187,10 +247,10 @@ test("compares ranges, up to the piece that differs", async () => {
   const [a, b] = await pair("same", content);
   fs.writeFileSync(path("same-to"), content.subarray(4096));
   const range = { file: a, offset: 4096, bytes: content.length - 4096 };
-  expect(await b.sameAs!(0, range)).toBe(range.bytes);
+  expect(await sameOne(b, 0, range)).toBe(range.bytes);
   await b.write(new Uint8Array([0]), 2 * PIECE - 1);
-  expect(await b.sameAs!(0, range)).toBe(PIECE);
-  expect(await b.sameAs!(0, { ...range, bytes: content.length })).toBe(PIECE);
-  expect(b.sameAs!(0, { ...range, file: b })).toBeUndefined();
+  expect(await sameOne(b, 0, range)).toBe(PIECE);
+  expect(await sameOne(b, 0, { ...range, bytes: content.length })).toBe(PIECE);
+  expect(sameOne(b, 0, { ...range, file: b })).toBeUndefined();
   await Promise.all([a.close(), b.close()]);
 });

@@ -79,12 +79,25 @@ function inPlace(guest: number, { bytes, host }: Extent): Segment {
  * Plans a write into `segments`, and allocates what it needs; the slices that it changes get one user more for each segment.
  * Runs under the lock. After a failure the segments hold what was planned before.
  */
-export function plan(image: Image, { guest, bytes }: GuestRange, segments: Segment[]): Answer<void> {
+function plan(image: Image, { guest, bytes }: GuestRange, segments: Segment[]): Answer<void> {
   for (let done = 0; done < bytes;) {
     const planned = planSegment(image, guest + done, bytes - done);
     if (isPromise(planned))
       return planRest(image, { guest: guest + done, bytes: bytes - done }, segments, planned);
     done += entered(segments, planned);
+  }
+}
+
+/** Plans several ranges, one after the other. */
+export function planAll(
+  image: Image,
+  ranges: readonly GuestRange[],
+  segments: Segment[],
+  from = 0,
+): Answer<void> {
+  for (let index = from; index < ranges.length; index++) {
+    const planned = plan(image, ranges[index]!, segments);
+    if (isPromise(planned)) return planned.then(() => planAll(image, ranges, segments, index + 1));
   }
 }
 

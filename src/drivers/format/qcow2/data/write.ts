@@ -17,14 +17,15 @@ import {
   together,
 } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
+import type { FilePart } from "../../../../base/host.ts";
 import { valuesOrFailure } from "../../../../base/signals.ts";
-import type { HeldRange } from "../../../../base/ranges.ts";
+import type { FileZeroes, HeldRange } from "../../../../base/ranges.ts";
 import type { Image, DataPlace } from "../metadata/image.ts";
 import { makeRoom, withRoom } from "../metadata/write-back.ts";
 import { writeCompressedCluster } from "./compressed.ts";
-import { type FileSource, copiesRanges, copySegment } from "./copy-segment.ts";
+import { type FileSource, copiesRanges, copySegments } from "./copy-segment.ts";
 import { finish } from "./link.ts";
-import { type GuestRange, plan, planInPlace, type Segment } from "./plan.ts";
+import { type GuestRange, planAll, planInPlace, type Segment } from "./plan.ts";
 import { readGuest } from "./read.ts";
 
 /** Up to this many bytes a ragged write is assembled into one request. */
@@ -44,9 +45,9 @@ export function writeSegments(image: Image, segments: readonly Segment[], source
 }
 
 /** Begins to write a segment. Never throws: its failure is looked at when all have ended. */
-export function beginSegment(image: Image, segment: Segment, source: Source | FileSource): Answer<void> {
+export function beginSegment(image: Image, segment: Segment, source: Source): Answer<void> {
   try {
-    return "range" in source ? copySegment(image, segment, source) : writeSegment(image, segment, source);
+    return writeSegment(image, segment, source);
   } catch (error) {
     return rejected(error);
   }
@@ -142,16 +143,20 @@ function writeDirect(image: Image, segments: Segment[] | undefined, source: Sour
 
 /** Writes where clusters must be allocated, or may have to be. */
 function writeExclusive(image: Image, source: Source | FileSource): Answer<void> {
-  const { from, bytes } = clusterRange(image, source.offset, bytesOf(source));
+  const ranges = rangesOf(source);
+  const [first, last] = [ranges[0]!, ranges.at(-1)!];
+  const { from, bytes } = clusterRange(image, first.guest, last.guest + last.bytes - first.guest);
   const claim = image.claims.exclusive(from, bytes);
-  const allocating = (): Answer<void> => withRoom(image, () => writeAllocating(image, source));
+  const allocating = (): Answer<void> => withRoom(image, () => writeAllocating(image, source, ranges));
   return isPromise(claim)
     ? claim.then((held) => claimed(image, held, allocating))
     : claimed(image, claim, allocating);
 }
 
-function bytesOf(source: Source | FileSource): number {
-  return "range" in source ? source.range.bytes : source.buffer.byteLength;
+/** What is written of the disk, the lowest first. */
+function rangesOf(source: Source | FileSource): GuestRange[] {
+  if ("buffer" in source) return [{ guest: source.offset, bytes: source.buffer.byteLength }];
+  return source.parts.map(({ offset, source: { bytes } }) => ({ guest: offset, bytes }));
 }
 
 function claimed<T>(image: Image, claim: HeldRange, body: () => Answer<T>): Answer<T> {
@@ -187,7 +192,7 @@ export async function writeCompressed(image: Image, offset: number, buffer: Uint
       const whole = part.byteLength === clusterSize ? part : padded(part, clusterSize);
       await withRoom(image, async () => {
         if (!(await writeCompressedCluster(image, at, whole)))
-          await writeAllocating(image, { offset: at, buffer: part });
+          await writeAllocating(image, { offset: at, buffer: part }, [{ guest: at, bytes: part.byteLength }]);
       });
     });
   }
@@ -200,36 +205,46 @@ function padded(part: Uint8Array, bytes: number): Uint8Array {
 }
 
 /**
- * Has the host copy what lies in a file into new clusters, which are allocated in this turn if they can be; see
- * DataPath.copyRange(). Undefined for parts of clusters, and encrypted images.
+ * Has the host copy what lies in files into new clusters, which are allocated in this turn if they can be; see
+ * DataPath.copyRanges(). Undefined for parts of clusters, and encrypted images.
  */
-export function copyIntoGuest(image: Image, source: FileSource): Promise<number> | undefined {
-  if (!copiesRanges(image, source)) return undefined;
+export function copyIntoGuest(
+  image: Image,
+  parts: readonly FilePart[],
+  zeroes: FileZeroes,
+): Promise<readonly number[]> | undefined {
+  if (!copiesRanges(image, parts)) return undefined;
+  const source: FileSource = { parts, zeroes, counts: [] };
   const copying = guarded(() => {
     image.checkAlive();
     return writeExclusive(image, source);
   });
   return Promise.resolve(copying).then(
-    () => source.range.bytes,
+    () => source.counts,
     // The clusters are given back.
-    () => 0,
+    () => parts.map(() => 0),
   );
 }
 
 /** Allocates, writes, links. Clusters whose write failed are given back; the first error is thrown. */
-function writeAllocating(image: Image, source: Source | FileSource): Answer<void> {
+function writeAllocating(
+  image: Image,
+  source: Source | FileSource,
+  ranges: readonly GuestRange[],
+): Answer<void> {
   const segments: Segment[] = [];
-  const range = { guest: source.offset, bytes: bytesOf(source) };
-  const planned = image.locked(() => planAllocating(image, range, segments));
+  const planned = image.locked(() => planAllocating(image, ranges, segments));
   return isPromise(planned)
     ? planned.then(() => writePlanned(image, segments, source))
     : writePlanned(image, segments, source);
 }
 
-function planAllocating(image: Image, range: GuestRange, segments: Segment[]): Answer<void> {
+function planAllocating(image: Image, ranges: readonly GuestRange[], segments: Segment[]): Answer<void> {
   try {
     const room = makeRoom(image);
-    const planned = room ? room.then(() => plan(image, range, segments)) : plan(image, range, segments);
+    const planned = room
+      ? room.then(() => planAll(image, ranges, segments))
+      : planAll(image, ranges, segments);
     return isPromise(planned) ? planned.catch((error) => unplan(image, segments, error)) : undefined;
   } catch (error) {
     return unplan(image, segments, error);
@@ -243,6 +258,8 @@ async function unplan(image: Image, segments: readonly Segment[], error: unknown
 }
 
 function writePlanned(image: Image, segments: readonly Segment[], source: Source | FileSource): Answer<void> {
+  if ("parts" in source)
+    return copySegments(image, segments, source).then((isCopied) => linkWritten(image, segments, isCopied));
   const joined = joinSegments(segments);
   const writes: Answer<void>[] = [];
   let waits = false;
@@ -265,11 +282,20 @@ async function linkLater(
   const written = joined.flatMap(({ parts }, index) =>
     Array.from({ length: parts }, () => results[index]?.status === "fulfilled"),
   );
+  await linkWritten(image, segments, written);
+  valuesOrFailure(results);
+}
+
+/** Enters the segments that were written, and gives the clusters of the others back. */
+async function linkWritten(
+  image: Image,
+  segments: readonly Segment[],
+  written: readonly boolean[],
+): Promise<void> {
   assert(written.length === segments.length, "each segment's write has ended");
   for (const [index, segment] of segments.entries())
     if (!written[index] && segment.action === "new") await giveRoom(image, segment);
   await image.locked(() => finish(image, segments, (index) => written[index] === true));
-  valuesOrFailure(results);
 }
 
 /** The part of a failed write that had room on the disk would take it from those who come next. */
