@@ -281,6 +281,8 @@ async function bundleOwn(options, lates) {
     for (const [at, file] of files.entries()) writeFileSync(file, texts[at] ?? "");
   };
   mkdirSync(join(out, "cli"), { recursive: true });
+  // CommonJS starts sooner; the package around it is of ES modules.
+  writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
   await write(() => true);
   const near = new Set((await evaluatedBy(files[0] ?? "")).map((at) => names[at]));
   await write((name) => near.has(name));
@@ -326,8 +328,6 @@ async function bundleProgram() {
     entryPoints: [{ in: entries["cli/main"], out: "cli/main" }],
     define: { ...common.define, BLOCKWRIGHT_PROGRAM_HASH: JSON.stringify(hash.slice(0, 16)) },
   });
-  // CommonJS starts sooner; the package around it is of ES modules.
-  writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
   return [program, late, fleet, launcher, ...lates.map(({ built }) => built)];
 }
 
