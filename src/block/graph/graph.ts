@@ -412,15 +412,20 @@ export class BlockGraph implements NodeHome {
 
   /** Switches a node and the storage that it opened itself between read-only and writable. */
   async setReadOnly(node: BlockNode, readOnly: boolean): Promise<void> {
-    await node.changes.run(async () => {
-      if (node.readOnly !== readOnly) await drained([node], () => switchReadOnly(node, readOnly));
-    });
+    node.switches += 1;
+    try {
+      await node.changes.run(async () => {
+        if (node.readOnly !== readOnly) await drained([node], () => switchReadOnly(node, readOnly));
+      });
+    } finally {
+      node.switches -= 1;
+    }
   }
 
   /** As setReadOnly(), as long as the lease lasts; at its end the node is as it was. */
   async switched(node: BlockNode, readOnly: boolean): Promise<Lease> {
-    // Somebody may be switching it just now.
-    if (node.readOnly === readOnly && !node.changes.locked) return new Lease();
+    // Somebody may be switching it just now. What amends it keeps nobody waiting: its disk may never answer.
+    if (node.readOnly === readOnly && node.switches === 0) return new Lease();
     await this.setReadOnly(node, readOnly);
     return new Lease(() => this.setReadOnly(node, !readOnly));
   }

@@ -213,6 +213,8 @@ export class BlockNode implements ChildParent, NodeView {
   closing: Promise<void> | undefined;
   /** Changes of what it is (read-only or not, options of its image), one at a time. */
   readonly changes = new Mutex();
+  /** Changes to read-only or writable that are under way, or wait for their turn. */
+  switches = 0;
   /** BLOCK_WRITE_THRESHOLD, bytes; 0 = off. */
   writeThreshold = 0;
   readonly #blockers = new Map<BlockOperation, string[]>();

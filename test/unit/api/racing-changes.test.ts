@@ -120,6 +120,20 @@ describe("a node that is made writable by two at once", () => {
   });
 });
 
+describe("a node that is amended, on a disk that does not answer", () => {
+  it("is writable for others at once", async () => {
+    await image();
+    const node = engine.graph.node("image");
+    let end: () => void = () => undefined;
+    node.driver.amend = () => new Promise((resolve) => (end = resolve));
+    const amended = amendNode(node, { "lazy-refcounts": true });
+    await (await engine.graph.writable(node)).end();
+    expect(node.readOnly).toBe(false);
+    end();
+    await amended;
+  });
+});
+
 describe("a disk that grows beyond what one of its bitmaps can say", () => {
   it("leaves the others whole, and that one inconsistent", async () => {
     await openNode({ driver: "memory", size: MiB, "node-name": "disk" }, { engine });
