@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { takePidfile } from "../../src/cli/daemon/pidfile.ts";
-import { nodeSockets } from "../../src/platform/node/sockets.ts";
-import { QmpClient } from "../../src/server/monitor/index.ts";
+import type { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours, theirs } from "../support/daemon.ts";
+import { monitorClient } from "../support/monitor-client.ts";
 
 const MiB = 2 ** 20;
 let directory = "";
@@ -61,10 +61,7 @@ function start(...args: string[]): Started {
   return { child, said };
 }
 
-async function client(name: string): Promise<QmpClient> {
-  await until(() => existsSync(path(`${name}.sock`)));
-  return QmpClient.connect(await nodeSockets.connect({ type: "unix", path: path(`${name}.sock`) }));
-}
+const client = (name: string): Promise<QmpClient> => monitorClient(path(`${name}.sock`));
 
 const command = (execute: string, args: object = {}): string =>
   `${JSON.stringify({ execute, arguments: args })}\n`;

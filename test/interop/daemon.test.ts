@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { nodeSockets } from "../../src/platform/node/sockets.ts";
 import { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours, theirs } from "../support/daemon.ts";
+import { monitorClient } from "../support/monitor-client.ts";
 
 let directory = "";
 const running: ChildProcess[] = [];
@@ -54,8 +55,7 @@ async function start(
   const [command = "", ...first] = program;
   const child = spawn(command, [...first, ...monitor, ...args], { cwd: directory, stdio: "ignore" });
   running.push(child);
-  await until(() => existsSync(path));
-  return { child, client: await QmpClient.connect(await nodeSockets.connect({ type: "unix", path })) };
+  return { child, client: await monitorClient(path) };
 }
 
 const ended = (child: ChildProcess): Promise<number | null> =>

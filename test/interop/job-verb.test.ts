@@ -1,11 +1,12 @@
 // `blockwright job` against both daemons: what it lists, how it follows a job to its end, what it steers, and what it refuses.
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { QmpClient } from "../../src/node.ts";
+import type { QmpClient } from "../../src/node.ts";
 import { program } from "./support/twins.ts";
+import { monitorClient } from "../support/monitor-client.ts";
 
 const servers: Readonly<Record<string, readonly [string, readonly string[]]>> = {
   ours: [process.execPath, [program, "daemon"]],
@@ -63,8 +64,7 @@ describe.each(Object.keys(servers))("with %s daemon", (name) => {
     ];
     daemon = spawn(command, words, { stdio: "inherit" });
     gone = new Promise((resolve) => daemon.once("close", resolve));
-    while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 20));
-    client = await QmpClient.connect(`unix:${socket}`);
+    client = await monitorClient(socket);
     const args = { "job-id": "copy", device: "a", target: "b", sync: "full", speed: 65536 } as const;
     await client.execute("blockdev-mirror", args);
     // The monitor serves one client at a time.

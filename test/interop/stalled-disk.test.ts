@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadNativeCalls } from "../../src/platform/node/native.ts";
-import { nodeSockets } from "../../src/platform/node/sockets.ts";
-import { QmpClient } from "../../src/server/monitor/index.ts";
+import type { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours } from "../support/daemon.ts";
 import { program as verbProgram } from "../support/verb-client.ts";
 import { stallingEnvironment, whyNoStall } from "./support/stall.ts";
+import { monitorClient } from "../support/monitor-client.ts";
 
 const MiB = 2 ** 20;
 const reason = whyNoStall();
@@ -41,8 +41,7 @@ async function startDaemon(): Promise<{ child: ChildProcess; client: QmpClient; 
   running.push(child);
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (more: string) => (errors += more));
-  while (!existsSync(path("m.sock"))) await new Promise((resolve) => setTimeout(resolve, 20));
-  const client = await QmpClient.connect(await nodeSockets.connect({ type: "unix", path: path("m.sock") }));
+  const client = await monitorClient(path("m.sock"));
   return { child, client, said: () => errors };
 }
 
