@@ -18,7 +18,7 @@ import { endAtOnce } from "../platform/node/exit.ts";
 import { gateOf, addObjects } from "./options/engine.ts";
 import type { VerbFlags } from "./options/flags.ts";
 import { VerbProgress } from "./percent.ts";
-import { programName } from "./program.ts";
+import { programName, standIn } from "./program.ts";
 import { Refusal, told } from "./refusal.ts";
 
 type Ending = "SIGINT" | "SIGTERM";
@@ -92,6 +92,7 @@ export class Run {
       io,
       ...(io === "in-turn" ? { arenaBytes: ARENA_BYTES } : {}),
     });
+    this.engine.graph.isLikeQemu = standIn() !== undefined;
   }
 
   /** Aborts at SIGINT and SIGTERM. */

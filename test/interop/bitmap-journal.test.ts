@@ -1,5 +1,6 @@
 // The journal of dirty bitmaps beside the real tools: after a crash they take the bitmaps for inconsistent and the image for sound;
 // ours says what was written, unless somebody else has written to the image since.
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -8,6 +9,7 @@ import { settleBitmaps } from "../../src/block/bitmap/persistence.ts";
 import type { NodeSpec } from "../../src/block/model/contract.ts";
 import { findDirtyBitmap } from "../../src/block/model/dirty-bitmap.ts";
 import { nodeOf } from "../../src/block/model/node.ts";
+import { program } from "../support/verb-client.ts";
 import { inDirectory, must, openImage, tool } from "./support/qcow2.ts";
 
 const MiB = 2 ** 20;
@@ -145,6 +147,21 @@ test("without a journal a crash leaves bitmaps inconsistent, also where one was 
     await image.close();
     expect((await seen(path, "on"))?.dirty.map(({ offset }) => offset / MiB)).toEqual([0, 5, 20, 63]);
     expect(await seen(again, "on")).toEqual(lost);
+  });
+});
+
+test.each([
+  { first: ["io"], inconsistent: false },
+  { first: ["--run-as=qemu-io"], inconsistent: true },
+])("a program under QEMU's name leaves an image as QEMU does, one of ours more: $first", async (how) => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "a.qcow2");
+    await must("qemu-img", "create", "-q", "-f", "qcow2", path, "64M");
+    await must("qemu-img", "bitmap", "--add", path, "on");
+    const words = [...how.first, "-f", "qcow2", "-c", "write -q 0 64k", "-c", "abort", path];
+    const { signal } = spawnSync(process.execPath, [program, ...words], { stdio: "ignore" });
+    expect(signal).toBe("SIGABRT");
+    expect(await seen(path, "on")).toMatchObject({ inconsistent: how.inconsistent });
   });
 });
 

@@ -63,8 +63,9 @@ export class BlockGraph implements NodeHome {
   iothreadOf: ((user: object) => string | undefined) | undefined;
   /** Told in words what no answer and no event says: why a job could not change the graph. */
   onTrouble: ((words: string) => void) | undefined;
-  /** See GraphView; to be said before the first node is opened. */
+  /** See GraphFlags. */
   isForGuests = false;
+  isLikeQemu = false;
   readonly limits = new Set<() => void>();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();

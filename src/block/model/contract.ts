@@ -16,6 +16,7 @@ import type { EventBus } from "../../base/event-bus.ts";
 import type { ObjectPlace } from "../../base/objects.ts";
 import type { Wakeup } from "../../base/signals.ts";
 import type { Secrets } from "../../crypto/secrets.ts";
+import type { GraphFlags } from "./graph-flags.ts";
 import type { Gate } from "./gate.ts";
 import type { QmpEvent, TypeOf } from "../../wire/qapi/index.ts";
 import type { Members } from "../../wire/qapi/schema.ts";
@@ -252,7 +253,7 @@ export interface NodeOptions {
 }
 
 /** What every node of an engine shares: the outside, memory, and the ways to tell that something has happened. */
-export interface NodeServices {
+export interface NodeServices extends GraphFlags {
   readonly host: Host;
   readonly kernels: Kernels;
   /** What is free of it; nobody waits for the arena within a request. */
@@ -262,8 +263,6 @@ export interface NodeServices {
   readonly changes: Wakeup;
   /** Passphrases and keys by id (`object-add qom-type=secret`). */
   readonly secrets: Secrets;
-  /** The nodes are a system emulator's: what QEMU gives no guest any more is refused; bitmaps are to the bit, and flushes reach what they reach, as QEMU's. */
-  readonly isForGuests?: boolean;
 }
 
 /** A node as drivers see it: their own, or the one at the other end of an edge. */

@@ -107,6 +107,7 @@ class Daemon {
       this.#quit = resolve;
     });
     this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
+    this.#engine.graph.isLikeQemu = standIn() !== undefined;
     this.#engine.graph.onTrouble = (words) =>
       void process.stderr.write(`${verbProgram("daemon")}: ${printableMessage(words)}\n`);
     this.#host = this.#engine.graph.host;

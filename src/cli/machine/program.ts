@@ -33,7 +33,7 @@ import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
-import { verbProgram } from "../program.ts";
+import { standIn, verbProgram } from "../program.ts";
 import { imageText } from "../image-text.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
@@ -103,6 +103,7 @@ export class MachineProgram {
     });
     this.#engine = createEngine({ gate: gateOf(gate), warnUnflushed: false });
     this.#engine.graph.isForGuests = true;
+    this.#engine.graph.isLikeQemu = standIn() !== undefined;
     this.#isStill = isStill;
     if (isPaused) this.#engine.machine.holdAtStart();
     this.#engine.graph.onTrouble = (words) =>

@@ -334,6 +334,7 @@ export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: Im
     size: virtualSize(header),
     version: header.version,
     discard: context.node.options.discard === "unmap",
+    journal: !context.node.services.isLikeQemu,
   });
   const dataFile = await openDataFile(context, spec, { header, filename: imageFilename(file.node) });
   const image = new Image({ node: context.node, file, dataFile, host: context.host, header, options, tools });

@@ -74,6 +74,7 @@ export async function reopenImage(
     size,
     version: header.version,
     discard: spec.discard === "unmap",
+    journal: !image.node.services.isLikeQemu,
   });
   await image.locked(async () => {
     image.useOptions(options);

@@ -87,10 +87,10 @@ function checkCleanInterval(spec: NodeSpec): void {
   if (seconds < 0 || seconds > MAX_CLEAN_INTERVAL) throw new CommandError("Cache clean interval too big");
 }
 
-/** Checks and completes the options. `size` is the virtual size; `discard` the node's own setting. */
+/** Checks and completes the options. `size` is the virtual size; `discard` the node's own setting, `journal` whether bitmaps have one where nothing is said. */
 export function parseOptions(
   spec: NodeSpec,
-  image: { geometry: Geometry; size: number; version: 2 | 3; discard: boolean },
+  image: { geometry: Geometry; size: number; version: 2 | 3; discard: boolean; journal: boolean },
 ): Qcow2Options {
   const { l2, refcount } = cacheSizes(spec, image.geometry, image.size);
   checkCleanInterval(spec);
@@ -112,7 +112,7 @@ export function parseOptions(
     overlapCheck: template !== "none",
     lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
     acceptsChangedBacking: spec["changed-backing"] === "accept",
-    bitmapJournal: boolean(spec, "bitmap-journal", true),
+    bitmapJournal: boolean(spec, "bitmap-journal", image.journal),
     l2CacheBytes: Math.max(l2, 64 * KiB),
     refcountCacheBytes: refcount,
   };
