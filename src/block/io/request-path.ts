@@ -51,7 +51,8 @@ export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Prom
 
 /** One request in flight less. */
 export function leave(node: BlockNode): void {
-  assert(node.inFlight-- > 0, "more requests ended than began");
+  assert(node.inFlight > 0, "more requests ended than began");
+  node.inFlight -= 1;
   if (node.inFlight === 0) node.services.changes.wake();
 }
 

@@ -1,5 +1,4 @@
 // Faults that are planted in the block layer: each trips an assert, which names what does not hold.
-import { expect, test } from "vitest";
 import { AssertionError } from "../../../src/base/assert.ts";
 import { RangeLock } from "../../../src/base/ranges.ts";
 import { deferred } from "../../../src/base/signals.ts";
@@ -22,6 +21,7 @@ import { Bitmap } from "../../../src/kernels/bitmap.ts";
 import { KiB, MiB, TestGraph } from "../support/graph.ts";
 import { addProbe } from "../support/probe.ts";
 import { VirtualClock } from "../support/virtual-host.ts";
+import { type PlantedFaults, testPlantedFaults } from "../support/planted-faults.ts";
 
 const CLUSTER = 64 * KiB;
 
@@ -48,7 +48,7 @@ const work = { bytes: 1, result: deferred().promise };
 const nothing = { kind: "data", bytes: 0, allocated: true } as const;
 const cutting = { granularity: CLUSTER, bufBytes: MiB, diskBytes: MiB };
 
-const faults: Record<string, [string, () => unknown]> = {
+const faults: PlantedFaults = {
   "a window without room": ["no room for any", () => new Window({ works: 0 })],
   "more works than a window holds": [
     "more works are under way",
@@ -240,12 +240,4 @@ const faults: Record<string, [string, () => unknown]> = {
   ],
 };
 
-test.each(Object.entries(faults))("%s", async (_what, [words, plant]) => {
-  const planted = async (): Promise<void> => void (await plant());
-  const error = await planted().then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(AssertionError);
-  expect((error as AssertionError).message).toContain(words);
-});
+testPlantedFaults(faults);

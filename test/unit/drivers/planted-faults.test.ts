@@ -1,6 +1,4 @@
 // Faults that are planted in drivers, qcow2 above all: each trips an assert, which names what does not hold.
-import { expect, test } from "vitest";
-import { AssertionError } from "../../../src/base/assert.ts";
 import { createEngine, createImage, openNode } from "../../../src/browser.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";
 import { quorum } from "../../../src/drivers/filter/quorum.ts";
@@ -18,6 +16,7 @@ import {
 } from "../../../src/drivers/format/qcow2/metadata/refcounts.ts";
 import { writeBackLocked } from "../../../src/drivers/format/qcow2/metadata/write-back.ts";
 import { KiB, MiB, TestGraph } from "../support/graph.ts";
+import { type PlantedFaults, testPlantedFaults } from "../support/planted-faults.ts";
 
 const CLUSTER = 64 * KiB;
 
@@ -51,7 +50,7 @@ async function aQuorum(): Promise<BlockNode> {
   return graph.add({ driver: "quorum", "vote-threshold": 1, children, "node-name": "q" });
 }
 
-const faults: Record<string, [string, () => unknown]> = {
+const faults: PlantedFaults = {
   "a table is made over the header": ["a table begins at its unit", () => cache().create(0)],
   "a table is made within another": ["a table begins at its unit", () => cache().create(4096 + 512)],
   "a dropped table is changed": [
@@ -183,12 +182,4 @@ async function tablesOf(image: Image): Promise<Set<number>> {
   return new Set([table.view.getUint32(at + 4)]);
 }
 
-test.each(Object.entries(faults))("%s", async (_what, [words, plant]) => {
-  const planted = async (): Promise<void> => void (await plant());
-  const error = await planted().then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(AssertionError);
-  expect((error as AssertionError).message).toContain(words);
-});
+testPlantedFaults(faults);

@@ -1,6 +1,5 @@
 // Faults that are planted in jobs: each trips an assert, which names what does not hold.
-import { expect, test } from "vitest";
-import { AssertionError } from "../../../src/base/assert.ts";
+import { expect } from "vitest";
 import { ActiveWrites } from "../../../src/job/mirror/top.ts";
 import { BackupAction } from "../../../src/job/backup/action.ts";
 import type { BackupJob } from "../../../src/job/backup/job.ts";
@@ -11,6 +10,7 @@ import { MiB, TestGraph } from "../support/graph.ts";
 import { type SyncBitmap, settleSyncBitmap } from "../../../src/job/mirror/by-bitmap.ts";
 import { Engine, type FakeJob } from "./fake-job.ts";
 import { bench } from "./mirror-support.ts";
+import { type PlantedFaults, testPlantedFaults } from "../support/planted-faults.ts";
 
 /** The job of a new engine, which runs `step` and waits. */
 function running(step: (job: FakeJob) => Promise<void> | void = (job) => job.yielding()): FakeJob {
@@ -31,7 +31,7 @@ class Action extends BackupAction {
   }
 }
 
-const faults: Record<string, [string, () => unknown]> = {
+const faults: PlantedFaults = {
   "a pause that nobody asked for ends": ["resume without pause", () => running().drainResume()],
   "a job starts twice": ["started twice", () => running().start()],
   "a job leaves out a state": ["goes from 'running' to 'concluded'", () => running().transition("concluded")],
@@ -136,12 +136,4 @@ const faults: Record<string, [string, () => unknown]> = {
   ],
 };
 
-test.each(Object.entries(faults))("%s", async (_what, [words, plant]) => {
-  const planted = async (): Promise<void> => void (await plant());
-  const error = await planted().then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(AssertionError);
-  expect((error as AssertionError).message).toContain(words);
-});
+testPlantedFaults(faults);
