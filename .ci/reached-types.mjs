@@ -1,6 +1,7 @@
 // Leaves of the declarations those that the types of package.json's entries reach, file by file. tsc writes one for every source that
-// an entry's sources import, most of which no declaration names; npm would fetch them all the same. What opens the others (a purpose,
-// for who reads the sources) is left out, too, and all words of those of which a program can import nothing: they only make types whole.
+// an entry's sources import, most of which no declaration names; npm would fetch them all the same. Of a folder's face (a file that only
+// hands on) those names stay that a declaration asks it for. What opens the others (a purpose, for who reads the sources) is left out,
+// too, and all words of those of which a program can import nothing: they only make types whole.
 import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -11,6 +12,11 @@ const OPENING = /^\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=import |export (?:type )?[{*])/
 
 /** What a declaration hands on of others: `export … from "…"`. */
 const HANDED_ON = /\bexport\s+(?:type\s+)?(?:\{[^}]*\}|\*(?:\s+as\s+\w+)?)\s+from\s+"(\.[^"]+)"/g;
+/** A face's statement, and a file of nothing else. */
+const HANDING = /^export (?:type )?\{([^}]*)\} from "(\.[^"]+)";\n?/gm;
+/** What a declaration asks others for: names in braces, one name of `import("…")`, or all. */
+const ASKED =
+  /(?:\{([^{}]*)\}\s+from\s+"(\.[^"]+)")|(?:\bimport\("(\.[^"]+)"\)\.(\w+))|(?:\bfrom\s+"(\.[^"]+)")/g;
 const IMPORTED = /\bimport\s+(?:type\s+)?\{([^}]*)\}\s+from\s+"(\.[^"]+)"/g;
 /** What a class or an interface adds to: its members are seen there. */
 const EXTENDS = /\bextends\s+([^{]+)\{/g;
@@ -56,6 +62,70 @@ export function reachedFrom(entries, others = namedIn) {
   return reached;
 }
 
+/** @param {string} names `A, type B as C`: what is asked for, by the names of the file asked. */
+const namesOf = (names) =>
+  names
+    .split(",")
+    .map((name) => name.trim().replace(/^type /, ""))
+    .filter((name) => name !== "");
+
+/**
+ * What these declarations ask each file for; `*` for all.
+ *
+ * @param {Iterable<string>} files
+ */
+function askedBy(files) {
+  /** @type {Map<string, Set<string>>} */
+  const asked = new Map();
+  for (const file of files) {
+    for (const [, braces, from, whole, one, all] of readFileSync(file, "utf8").matchAll(ASKED)) {
+      const other = fileOf(join(dirname(file), from ?? whole ?? all ?? ""));
+      const names =
+        braces === undefined ? [one ?? "*"] : namesOf(braces).map((name) => name.split(" as ")[0] ?? "");
+      asked.set(other, new Set([...(asked.get(other) ?? []), ...names]));
+    }
+  }
+  return asked;
+}
+
+/**
+ * A face with the names that it is asked for; any other declaration as it is.
+ *
+ * @param {string} text
+ * @param {ReadonlySet<string>} names
+ */
+function faceOf(text, names) {
+  const isFace = text.replaceAll(COMMENT, "").replaceAll(HANDING, "").trim() === "";
+  if (!isFace || names.has("*")) return text;
+  return text.replaceAll(HANDING, (statement, braces = "", from = "") => {
+    const kept = namesOf(braces).filter((name) => names.has(name.split(" as ").at(-1) ?? ""));
+    const word = statement.startsWith("export type") ? "export type" : "export";
+    const types = new Set([...braces.matchAll(/\btype (\w+)/g)].map(([, name]) => name));
+    const list = kept.map((name) => (types.has(name.split(" ")[0]) ? `type ${name}` : name));
+    return kept.length === 0 ? "" : `${word} { ${list.join(", ")} } from "${from}";\n`;
+  });
+}
+
+/**
+ * Takes from the faces, in the files, what no declaration that the entries reach asks them for: a face may ask another one.
+ *
+ * @param {readonly string[]} entries
+ */
+function narrowFaces(entries) {
+  for (let isMoving = true; isMoving;) {
+    isMoving = false;
+    const reached = reachedFrom(entries);
+    for (const [file, names] of askedBy(reached)) {
+      if (entries.includes(file) || !reached.has(file)) continue;
+      const text = readFileSync(file, "utf8");
+      const narrow = faceOf(text, names);
+      if (narrow === text) continue;
+      writeFileSync(file, narrow);
+      isMoving = true;
+    }
+  }
+}
+
 /**
  * The declarations that package.json names.
  *
@@ -78,6 +148,7 @@ export function publicTypes(root) {
 export function leaveReachedTypes(root) {
   const folder = join(root, "build", "types");
   const entries = publicTypes(root);
+  narrowFaces(entries);
   const reached = reachedFrom(entries);
   const shown = reachedFrom(entries, shownIn);
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {

@@ -61,6 +61,35 @@ it("keeps the words of what is handed on and of what that adds to, and of nothin
   expect(text("part.d.ts")).toBe("export interface Part {\n  p: 1;\n}\n");
 });
 
+it("keeps of a face what it is asked for, through others, and what hands all on whole", () => {
+  write(
+    "build/types/index.d.ts",
+    'import type { A as Own } from "./a/index.ts";\nexport * from "./all/index.ts";\n' +
+      'export type Both = Own | import("./a/index.ts").D;\n',
+  );
+  write(
+    "build/types/a/index.d.ts",
+    '/** Of a. */\nexport { type A, type B } from "./a.ts";\nexport { c } from "./c.ts";\nexport { type X as D } from "../b/index.ts";\n',
+  );
+  write(
+    "build/types/b/index.d.ts",
+    'export { type X, type Y } from "./x.ts";\nexport { z } from "./z.ts";\n',
+  );
+  write("build/types/all/index.d.ts", 'export { e } from "./e.ts";\n');
+  const leaves = { "a/a": "A", "a/c": "c", "b/x": "X", "b/z": "z", "all/e": "e" };
+  for (const [name, word] of Object.entries(leaves))
+    write(`build/types/${name}.d.ts`, `export type ${word} = 1;\n`);
+  leaveReachedTypes(folder);
+  const text = (name: string): string => readFileSync(join(folder, "build/types", name), "utf8");
+  expect(text("a/index.d.ts")).toBe(
+    'export { type A } from "./a.ts";\nexport { type X as D } from "../b/index.ts";\n',
+  );
+  expect(text("b/index.d.ts")).toBe('export { type X } from "./x.ts";\n');
+  expect(text("all/index.d.ts")).toBe('export { e } from "./e.ts";\n');
+  const left = Object.keys(leaves).filter((name) => existsSync(join(folder, `build/types/${name}.d.ts`)));
+  expect(left).toEqual(["a/a", "b/x", "all/e"]);
+});
+
 it("fails where an entry names what was not written", () => {
   write("build/types/index.d.ts", 'export * from "./gone.ts";\n');
   expect(() => leaveReachedTypes(folder)).toThrow("names ./gone.ts, which is not there");
