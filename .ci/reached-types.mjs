@@ -97,7 +97,7 @@ function askedBy(files) {
 function faceOf(text, names) {
   const isFace = text.replaceAll(COMMENT, "").replaceAll(HANDING, "").trim() === "";
   if (!isFace || names.has("*")) return text;
-  return text.replaceAll(HANDING, (statement, braces = "", from = "") => {
+  return text.replaceAll(HANDING, (statement, /** @type {string} */ braces, /** @type {string} */ from) => {
     const kept = namesOf(braces).filter((name) => names.has(name.split(" as ").at(-1) ?? ""));
     const word = statement.startsWith("export type") ? "export type" : "export";
     const types = new Set([...braces.matchAll(/\btype (\w+)/g)].map(([, name]) => name));

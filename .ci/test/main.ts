@@ -1,6 +1,6 @@
 /**
  * `npm test`: builds, then runs the checks and as much of the suites as a budget has room for, two processes at a time; every
- * stage is printed with its time and counts, what was left out by its name. The last line is `N passed, N failed`, and
+ * stage is printed with its time and counts, what was left out by its name, what failed once more. The last line is `N passed, N failed`, and
  * `, N skipped` where something was: a file that is left out counts as one.
  *
  * `npm test -- lint unit` runs these stages alone and whole. BLOCKWRIGHT_TEST_BUDGET: `command` (the default), `full` (CI),
@@ -31,7 +31,7 @@ function secondsNow(): number {
   return (performance.now() - started) / 1000;
 }
 
-function lineOf({ name, seconds, passed, failed, skipped }: StageResult): string {
+function lineOf({ name, seconds, passed, failed, skipped }: Omit<StageResult, "failures">): string {
   const counts = [
     `${passed} ok`,
     failed > 0 ? `${failed} NOT OK` : "",
@@ -123,7 +123,7 @@ function withPrograms(
 function tellLeft(left: readonly Piece[], why: string): void {
   if (left.length === 0) return;
   console.log(`\nskipped (${why}):\n${left.map((piece) => `  ${nameOf(piece)}`).join("\n")}`);
-  stages.push({ name: "skipped", seconds: 0, passed: 0, failed: 0, skipped: left.length });
+  stages.push({ name: "skipped", seconds: 0, passed: 0, failed: 0, skipped: left.length, failures: [] });
 }
 
 /** The stages that are named, whole; `budget` where none is. */
@@ -152,8 +152,15 @@ async function run(
   tellLeft([...left, ...late], `no room in the budget; BLOCKWRIGHT_TEST_SEED=${seed} chooses the same again`);
 }
 
-/** Prints each stage's sum, and the last line. */
+/** Tells what failed once more, where a reader of the end finds it. */
+function tellFailures(): void {
+  for (const { name, failures } of stages)
+    for (const failure of failures) console.log(`\nNOT OK, ${name}: ${failure}`);
+}
+
+/** Prints what failed, each stage's sum, and the last line. */
 function summarize(): void {
+  tellFailures();
   console.log("\nStages:");
   for (const name of new Set(stages.map((stage) => stage.name))) {
     const own = stages.filter((stage) => stage.name === name);
@@ -196,8 +203,8 @@ try {
   if (budget === "all" && named.length === 0 && process.env["BLOCKWRIGHT_TEST_RECORD"] === "1")
     record(measured);
 } catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  stages.push({ name: "the runner", seconds: 0, passed: 0, failed: 1, skipped: 0 });
+  const message = error instanceof Error ? error.message : String(error);
+  stages.push({ name: "the runner", seconds: 0, passed: 0, failed: 1, skipped: 0, failures: [message] });
 } finally {
   killAll();
   rmSync(folder, { recursive: true, force: true });

@@ -5,7 +5,7 @@
  */
 import { appendFileSync } from "node:fs";
 import { relative } from "node:path";
-import type { Reporter, SerializedError, TestModule, TestRunEndReason } from "vitest/node";
+import type { Reporter, SerializedError, TestCase, TestModule, TestRunEndReason } from "vitest/node";
 
 /** The counts of a file. A file that does not even load has one failed test. */
 export interface FileLine {
@@ -15,6 +15,8 @@ export interface FileLine {
   readonly failed: number;
   readonly skipped: number;
   readonly seconds: number;
+  /** What went wrong: the test's name, and its error as it is told to a reader. */
+  readonly failures: readonly string[];
 }
 
 /** The run is over; errors are those outside of tests. */
@@ -30,10 +32,30 @@ function write(line: Line): void {
   appendFileSync(process.env["BLOCKWRIGHT_TEST_REPORT"]!, `${JSON.stringify(line)}\n`);
 }
 
+/** What an error says, and the places of the repository that it came through. */
+function wordsOf({ message, stack, diff }: SerializedError): string {
+  const places = (stack ?? "")
+    .split("\n")
+    .filter((line) => /^ +at /.test(line) && !/node_modules|node:/.test(line));
+  return [message, ...places, ...(typeof diff === "string" ? [diff] : [])].join("\n");
+}
+
+/** What a test that failed is called, and why it did. */
+function failureOf(test: TestCase): string {
+  const errors = test.result().errors ?? [];
+  return [test.fullName, ...(errors.length > 0 ? errors.map(wordsOf) : ["It came to no end."])].join("\n");
+}
+
 function linesOf(module: TestModule): FileLine {
   const counts = { passed: 0, failed: 0, skipped: 0, pending: 0 };
-  for (const test of module.children.allTests()) counts[test.result().state] += 1;
+  const failures: string[] = [];
+  for (const test of module.children.allTests()) {
+    const { state } = test.result();
+    counts[state] += 1;
+    if (state === "failed" || state === "pending") failures.push(failureOf(test));
+  }
   const broken = module.state() === "failed" && counts.failed === 0 ? 1 : 0;
+  if (broken > 0) failures.push(module.errors().map(wordsOf).join("\n"));
   return {
     kind: "file",
     file: relative(process.cwd(), module.moduleId),
@@ -42,6 +64,7 @@ function linesOf(module: TestModule): FileLine {
     failed: counts.failed + counts.pending + broken,
     skipped: counts.skipped,
     seconds: module.diagnostic().duration / 1000,
+    failures,
   };
 }
 

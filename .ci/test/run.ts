@@ -12,12 +12,16 @@ import type { FileLine, Line } from "./reporter.ts";
 import type { Check, Suite } from "./stages.ts";
 
 const LOOK_MS = 5000;
+/** How much of what a failed run printed is told again, where no test says why. */
+const END_LINES = 40;
 
 /** The counts of a stage. */
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+  /** What failed and why, to be told once more at the end; the end of what was printed, where no test says it. */
+  readonly failures: readonly string[];
 }
 
 /** A batch's counts, and what each of its files took. */
@@ -98,7 +102,12 @@ async function runBeside({ output, words, env, pulse }: Job): Promise<boolean> {
 /** Runs a check. */
 export async function runCheck({ words }: Pick<Check, "words">, output: string): Promise<Counts> {
   const ok = await runBeside({ output, words });
-  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0, failures: ok ? [] : [endOf(output)] };
+}
+
+/** The end of what was printed. */
+function endOf(output: string): string {
+  return readFileSync(output, "utf8").trimEnd().split("\n").slice(-END_LINES).join("\n");
 }
 
 /** The counts of a run that wrote these lines; `ok`: it exited with 0. Files that did not report count as failed. */
@@ -114,6 +123,7 @@ export function countsOf(lines: readonly Line[], { files, ok }: { files: number;
     passed: sum("passed"),
     failed: ok ? failed : Math.max(1, failed),
     skipped: sum("skipped"),
+    failures: reports.flatMap(({ file, failures }) => failures.map((failure) => `${file}: ${failure}`)),
     files: reports,
   };
 }
@@ -135,8 +145,10 @@ export async function runBatch(
   });
   const text = existsSync(report) ? readFileSync(report, "utf8") : "";
   const lines = text.split("\n").filter((line) => line !== "");
-  return countsOf(
+  const counts = countsOf(
     lines.map((line) => JSON.parse(line) as Line),
     { files: files.length, ok },
   );
+  const isTold = counts.failures.length >= counts.failed;
+  return isTold ? counts : { ...counts, failures: [...counts.failures, endOf(output)] };
 }

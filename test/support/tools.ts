@@ -5,13 +5,16 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** qemu-img measures how fast it makes keys of passphrases, and may fail at that on a busy machine: then it is asked again. */
+/**
+ * qemu-img measures how fast it makes keys of passphrases, by a clock that counts whole ticks: on a busy machine one try in
+ * five sees none, and fails. Then it is asked again.
+ */
 export function wasTooBusy(output: string): boolean {
   return output.includes("Unable to get accurate CPU usage");
 }
 
-/** How often a tool is asked that was too busy. */
-export const TRIES = 5;
+/** How often a tool is asked that was too busy: five times in a row were seen to be too few. */
+export const TRIES = 50;
 
 /** Runs a tool; resolves with its output whatever its exit code, which is 128 + N, as in a shell, where signal N ended it. */
 export async function tool(name: string, ...words: string[]): Promise<{ code: number; output: string }> {

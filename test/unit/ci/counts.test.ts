@@ -5,7 +5,8 @@ import { countsOf } from "../../../.ci/test/run.ts";
 import { inShard } from "../../support/shard.ts";
 
 function file(passed: number, failed = 0, skipped = 0): Line {
-  return { kind: "file", file: "test/unit/a.test.ts", passed, failed, skipped, seconds: 1 };
+  const failures = Array.from({ length: failed }, (_, index) => `test ${index}\nwhy`);
+  return { kind: "file", file: "test/unit/a.test.ts", passed, failed, skipped, seconds: 1, failures };
 }
 
 it.each([
@@ -23,6 +24,13 @@ it.each([
 ] as [string, Line[], { files: number; ok: boolean }, number[]][])("%s", (_what, lines, run, wanted) => {
   const { passed, failed, skipped } = countsOf(lines, run);
   expect([passed, failed, skipped]).toEqual(wanted);
+});
+
+it("keeps what failed, by its file", () => {
+  expect(countsOf([file(3, 2), file(1)], { files: 2, ok: false }).failures).toEqual([
+    "test/unit/a.test.ts: test 0\nwhy",
+    "test/unit/a.test.ts: test 1\nwhy",
+  ]);
 });
 
 it("has each item in one part", () => {
