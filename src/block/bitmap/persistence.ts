@@ -4,6 +4,7 @@
  */
 import type { BitmapStore, StoredBitmap } from "../model/contract.ts";
 import { createDirtyBitmap, type DirtyBitmap } from "../model/dirty-bitmap.ts";
+import { inFlight } from "../model/in-flight.ts";
 import type { BlockNode } from "../model/node.ts";
 
 /**
@@ -63,12 +64,8 @@ export async function saveBitmaps(node: BlockNode): Promise<void> {
 /** Has the images say what has changed of the nodes' bitmaps: whoever is told that it has may rely on it. */
 export async function settleBitmaps(nodes: Iterable<BlockNode>): Promise<void> {
   for (const node of [...nodes]) {
-    if (!node.writeAhead) continue;
-    // A drain waits for it.
-    node.inFlight += 1;
-    await node.writeAhead.settle();
-    node.inFlight -= 1;
-    node.services.changes.wake();
+    const ahead = node.writeAhead;
+    if (ahead) await inFlight(node, () => ahead.settle());
   }
 }
 

@@ -10,13 +10,12 @@ import { copyOnRead } from "./copy-on-read.ts";
 import { recordGrowth } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
+import { inFlight, leave } from "../model/in-flight.ts";
 import { readPadding, withBounce } from "./read-modify-write.ts";
 import {
   checkRequest,
   copyUnit,
-  inFlight,
   isPlain,
-  leave,
   prepareWrite,
   readWithinEnd,
   tracked,

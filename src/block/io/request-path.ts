@@ -3,13 +3,13 @@
  * driver's limits, and the bookkeeping around a change. The requests themselves are in io.ts, zeroes.ts, status.ts and
  * copy-on-read.ts. Source: behaviour of QEMU's block/io.c.
  */
-import { assert } from "../../base/assert.ts";
 import { type Answer, andThen, isPromise, repeat } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp, type RequestKind, type TrackedRequest } from "../../base/ranges.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
 import { Req, type RequestFlags, Role } from "../model/contract.ts";
+import { inFlight, leave } from "../model/in-flight.ts";
 import type { BlockNode, Child } from "../model/node.ts";
 import { Perm } from "../model/permissions.ts";
 
@@ -37,23 +37,6 @@ export function checkOpen(node: BlockNode, op: string): void {
 export function isPlain(node: BlockNode, offset: number, bytes: number): boolean {
   const align = node.limits.requestAlignment;
   return offset % align === 0 && bytes % align === 0 && !node.requests.inTheWay(offset, bytes);
-}
-
-/** Runs `body` as one request in flight. */
-export async function inFlight<T>(node: BlockNode, body: () => Promise<T>): Promise<T> {
-  node.inFlight += 1;
-  try {
-    return await body();
-  } finally {
-    leave(node);
-  }
-}
-
-/** One request in flight less. */
-export function leave(node: BlockNode): void {
-  assert(node.inFlight > 0, "more requests ended than began");
-  node.inFlight -= 1;
-  if (node.inFlight === 0) node.services.changes.wake();
 }
 
 /** The unit in which copies into a node are made, and requests that must not overlap are kept apart, bytes. */

@@ -8,7 +8,8 @@ import { type ByteRange, alignUp } from "../../base/ranges.ts";
 import { filterOrCow } from "../model/chain.ts";
 import type { BlockStatus } from "../model/contract.ts";
 import { type BlockNode, nodeOf } from "../model/node.ts";
-import { checkRequest, leave } from "./request-path.ts";
+import { leave } from "../model/in-flight.ts";
+import { checkRequest } from "./request-path.ts";
 
 /**
  * Status of the range at `offset` in the node itself. `bytes` of the answer is 1 … bytes; beyond the end the answer is

@@ -5,7 +5,8 @@
 import { BlockError, blockError } from "../../base/errors.ts";
 import type { VmStateStore } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
-import { checkOpen, inFlight } from "./request-path.ts";
+import { inFlight } from "../model/in-flight.ts";
+import { checkOpen } from "./request-path.ts";
 
 /** The store of the node, or of the one that a filter shows. Throws ENOTSUP. */
 function storeOf(node: BlockNode, op: string): VmStateStore {

@@ -8,12 +8,12 @@ import { BlockError, isUnsupported, blockError } from "../../base/errors.ts";
 import { type ByteRange, alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
+import { inFlight } from "../model/in-flight.ts";
 import { readPadding, withBounce } from "./read-modify-write.ts";
 import {
   changing,
   checkRequest,
   checkWritable,
-  inFlight,
   isPlain,
   prepareWrite,
   tracked,

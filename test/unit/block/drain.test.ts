@@ -1,5 +1,6 @@
 // Drained sections: they wait for what is under way, hold back users, nest, and end well whatever happens inside.
 import { describe, expect, test } from "vitest";
+import { settleBitmaps } from "../../../src/block/bitmap/persistence.ts";
 import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend.ts";
 import { drained, drainedSection, unquiesce } from "../../../src/block/model/drain.ts";
 import { startBackup } from "../../../src/job/backup/backup.ts";
@@ -192,4 +193,19 @@ describe("jobs", () => {
     expect(test.graph.nodes.every((node) => node.quiesceCounter === 0)).toBe(true);
     await backend.flush();
   });
+});
+
+test("bitmaps that can't be settled keep no later drain waiting", async () => {
+  const graph = new TestGraph();
+  const { node } = await addProbe(graph.graph, { "node-name": "n", size: MiB });
+  const failed = (): Promise<void> => Promise.reject(new Error("no room for the journal"));
+  node.writeAhead = {
+    cover: () => undefined,
+    changed: () => undefined,
+    settle: failed,
+    resizing: (_range, body) => body(),
+  };
+  await expect(settleBitmaps([node])).rejects.toThrow("no room for the journal");
+  expect(node.inFlight).toBe(0);
+  await drained([node], () => undefined);
 });

@@ -10,7 +10,7 @@ import { BlockBackend, guestPermissions } from "../../../src/block/graph/backend
 import { FilterLease, link } from "../../../src/block/graph/edges.ts";
 import { switchReadOnly } from "../../../src/block/graph/read-only.ts";
 import { readPadding } from "../../../src/block/io/read-modify-write.ts";
-import { leave } from "../../../src/block/io/request-path.ts";
+import { leave } from "../../../src/block/model/in-flight.ts";
 import { blockStatus } from "../../../src/block/io/status.ts";
 import { createDirtyBitmap } from "../../../src/block/model/dirty-bitmap.ts";
 import { unquiesce } from "../../../src/block/model/drain.ts";
