@@ -12,13 +12,12 @@ import { firstFailure } from "../base/errors.ts";
 import { MiB } from "../base/limits.ts";
 import { overlayFormat } from "../drivers/format/defaults.ts";
 import type { Engine, QmpEvent } from "../node.ts";
-import { createEngine } from "../node-engine.ts";
 import { keepAlive } from "../platform/node/clock.ts";
 import { endAtOnce } from "../platform/node/exit.ts";
-import { gateOf, addObjects } from "./options/engine.ts";
+import { addObjects, programEngine } from "./options/engine.ts";
 import type { VerbFlags } from "./options/flags.ts";
 import { VerbProgress } from "./percent.ts";
-import { programName, standIn } from "./program.ts";
+import { programName } from "./program.ts";
 import { Refusal, told } from "./refusal.ts";
 
 type Ending = "SIGINT" | "SIGTERM";
@@ -86,13 +85,8 @@ export class Run {
     this.#quiet = flags.quiet ?? false;
     this.progress = new VerbProgress(flags);
     this.#view = view ?? this.progress;
-    this.engine = createEngine({
-      warnUnflushed: false,
-      gate: gateOf(flags.gate),
-      io,
-      ...(io === "in-turn" ? { arenaBytes: ARENA_BYTES } : {}),
-    });
-    this.engine.graph.isLikeQemu = standIn() !== undefined;
+    const arena = io === "in-turn" ? { arenaBytes: ARENA_BYTES } : {};
+    this.engine = programEngine({ io, ...arena }, flags.gate);
   }
 
   /** Aborts at SIGINT and SIGTERM. */

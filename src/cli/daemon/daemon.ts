@@ -8,7 +8,6 @@ import { CommandError, messageOf } from "../../base/errors.ts";
 import type { Host, HttpListening } from "../../base/host.ts";
 import { gatePolicies } from "../../block/model/gate.ts";
 import type { NodeSpec } from "../../block/model/contract.ts";
-import { createEngine } from "../../node-engine.ts";
 import type { Engine } from "../../node.ts";
 import { keepAlive } from "../../platform/node/clock.ts";
 import { loadNativeCalls } from "../../platform/node/native.ts";
@@ -27,7 +26,7 @@ import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "./qmp.ts";
-import { defaultGate, type GateChoice, gateOf, readGate } from "../options/engine.ts";
+import { defaultGate, type GateChoice, programEngine, readGate } from "../options/engine.ts";
 import { options, withDefaults } from "./options.ts";
 import { type Pidfile, takePidfile } from "./pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, openNbdDoor, startWeb, webAddress } from "./web.ts";
@@ -106,8 +105,7 @@ class Daemon {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = createEngine({ gate: gateOf(gate), strictErrorPolicy: strict, warnUnflushed: false });
-    this.#engine.graph.isLikeQemu = standIn() !== undefined;
+    this.#engine = programEngine({ strictErrorPolicy: strict }, gate);
     this.#engine.graph.onTrouble = (words) =>
       void process.stderr.write(`${verbProgram("daemon")}: ${printableMessage(words)}\n`);
     this.#host = this.#engine.graph.host;

@@ -5,11 +5,10 @@ import { appendFileSync } from "node:fs";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
 import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
-import { type GateChoice, gateOf } from "../options/engine.ts";
+import { type GateChoice, programEngine } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
-import { createEngine } from "../../node-engine.ts";
 import { fdSets } from "../../platform/node/fd-sets.ts";
 import { monitorSockets } from "../../platform/node/sockets.ts";
 import type { Engine } from "../../node.ts";
@@ -33,7 +32,7 @@ import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
-import { standIn, verbProgram } from "../program.ts";
+import { verbProgram } from "../program.ts";
 import { imageText } from "../image-text.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
@@ -101,9 +100,8 @@ export class MachineProgram {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = createEngine({ gate: gateOf(gate), warnUnflushed: false });
+    this.#engine = programEngine({}, gate);
     this.#engine.graph.isForGuests = true;
-    this.#engine.graph.isLikeQemu = standIn() !== undefined;
     this.#isStill = isStill;
     if (isPaused) this.#engine.machine.holdAtStart();
     this.#engine.graph.onTrouble = (words) =>

@@ -13,7 +13,9 @@ import {
   urlGate,
 } from "../../block/model/gate.ts";
 import { nodeHost } from "../../platform/node/host.ts";
-import type { Engine } from "../../node.ts";
+import type { Engine, NodeEngineOptions } from "../../node.ts";
+import { createEngine } from "../../node-engine.ts";
+import { standIn } from "../program.ts";
 import { Refusal } from "../refusal.ts";
 
 /** What --gate says. */
@@ -39,6 +41,16 @@ export function readGate(text: string): GateChoice | undefined {
 export function gateOf({ policy, origins }: GateChoice): Gate {
   const files = policy === "deny" ? denyGate : fileGate(policy, nodeHost());
   return origins.length === 0 ? files : urlGate(origins, files);
+}
+
+/** An engine of the program: it behaves as QEMU's own programs do where it stands in for one of them. */
+export function programEngine(
+  options: Omit<NodeEngineOptions, "gate" | "warnUnflushed">,
+  gate: GateChoice,
+): Engine {
+  const engine = createEngine({ ...options, gate: gateOf(gate), warnUnflushed: false });
+  engine.graph.isLikeQemu = standIn() !== undefined;
+  return engine;
 }
 
 /** Makes the objects of the definitions (`secret,id=…,file=…` or JSON), in their order. Throws QapiError, CommandError. */
