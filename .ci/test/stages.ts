@@ -166,13 +166,17 @@ export const programs: readonly Program[] = [
   {
     name: "redis-server",
     debian: "redis-server",
-    wantedBy: /^test\/interop\/fleet-(queues|shards|limits)\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|shards|limits|storm)\.test/,
   },
-  { name: "redis-cli", debian: "redis-tools", wantedBy: /^test\/interop\/fleet-(queues|limits)\.test/ },
+  {
+    name: "redis-cli",
+    debian: "redis-tools",
+    wantedBy: /^test\/interop\/fleet-(queues|shards|limits|storm)\.test/,
+  },
   {
     name: "/usr/lib/postgresql/15/bin/postgres",
     debian: "postgresql-15",
-    wantedBy: /^test\/interop\/fleet-(queues|limits)\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|limits|storm)\.test/,
   },
   { name: "nbd-client", debian: "nbd-client", wantedBy: /^test\/interop\/nbd-server\.test/ },
 ];

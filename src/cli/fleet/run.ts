@@ -14,12 +14,11 @@ import type { FleetAction, FleetFlags } from "../verbs/fleet/flags.ts";
 import { FolderJournal } from "./journal.ts";
 import { countOf, limitsOf, readJobs, retriesOf } from "./options.ts";
 import { report, showProgress } from "./report.ts";
+import { LOOK_MS, waitForAll } from "./wait.ts";
 import { work } from "./worker.ts";
 
 const LEASE_MS = 30_000;
 const WORKERS = 2;
-/** How often a submitter that waits looks at the queue. */
-const LOOK_MS = 2000;
 
 function note(text: string): void {
   process.stderr.write(`${printableMessage(`blockwright fleet: ${text}`)}\n`);
@@ -163,35 +162,13 @@ async function submit(words: readonly string[], flags: FleetFlags, signal: Abort
     }
     const hide = showProgress(queue);
     try {
-      await waitForAll(queue, () => queue.submit(jobs), signal);
+      await waitForAll(queue, jobs, { signal, note });
     } finally {
       hide();
     }
     if (!flags.jobs) await tellFailures(queue);
     return report(queue, flags);
   });
-}
-
-/** Until nothing is left to do. What the queue has forgotten it is told again: what is done is found done. */
-async function waitForAll(
-  queue: FleetQueue,
-  again: () => Promise<{ added: number }>,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      const { added } = await again();
-      if (added > 0) note(`${added} jobs were lost by the queue and are submitted again`);
-      const { queued, running } = await queue.counts();
-      if (queued + running === 0) return;
-    } catch (error) {
-      note(`the queue does not answer: ${messageOf(error)}`);
-    }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, LOOK_MS);
-      signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-    });
-  }
 }
 
 async function serve(words: readonly string[], flags: FleetFlags, signal: AbortSignal): Promise<number> {

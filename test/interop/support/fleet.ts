@@ -117,15 +117,32 @@ export class FleetFolder implements AsyncDisposable {
     this.#ends.push(end);
   }
 
-  /** Starts a Redis server; the URL of its socket. */
-  async redis(): Promise<{ url: string; forget: () => void }> {
+  /** Starts a Redis server; the URL of its socket. `restart` kills it, and it keeps what it has written of its jobs. */
+  async redis(): Promise<{ url: string; forget: () => void; restart: () => Promise<void> }> {
     const socket = this.in("redis.sock");
-    const words = ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", this.path];
-    const server = spawn("redis-server", words, { stdio: "ignore" });
-    this.#processes.push(server);
-    await until("redis-server", () => existsSync(socket));
-    const forget = (): void => void execFileSync("redis-cli", ["-s", socket, "FLUSHALL"]);
-    return { url: `unix://${socket}`, forget };
+    const ask = (word: string): string =>
+      execFileSync("redis-cli", ["-s", socket, word], { stdio: ["ignore", "pipe", "ignore"] }).toString();
+    const isThere = (): boolean => {
+      try {
+        return existsSync(socket) && ask("PING").startsWith("PONG");
+      } catch {
+        return false;
+      }
+    };
+    const start = async (): Promise<ChildProcess> => {
+      const words = ["--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "yes"];
+      const server = spawn("redis-server", [...words, "--dir", this.path], { stdio: "ignore" });
+      this.#processes.push(server);
+      await until("redis-server", () => isThere());
+      return server;
+    };
+    let server = await start();
+    const restart = async (): Promise<void> => {
+      await killed(server);
+      rmSync(socket, { force: true });
+      server = await start();
+    };
+    return { url: `unix://${socket}`, forget: () => void ask("FLUSHALL"), restart };
   }
 
   /** Starts a PostgreSQL server; its URL, and how it is restarted as after a crash. */

@@ -24,7 +24,7 @@ export function addFleet(program: Command): void {
     )
     .addArgument(new Argument("<action>", "what to do").choices(fleetActions))
     .argument("[words...]", "run, submit: the list of jobs, a JSON file; cancel, retry: ids of jobs")
-    .option("--queue <url>", "the queue: redis://… (BullMQ) or postgres://… (pg-boss)")
+    .option("--queue <url>", "the queue: redis://… or postgres://…; default: REDIS_URL")
     .option("--journal <folder>", "run: where the progress is kept; default: beside the list, NAME.journal")
     .option("--workers <count>", "run, worker: jobs at once; default: 2")
     .option("--limit <limits>", "run, worker: disks that transfer at once: host=N,store=N,source=N")
