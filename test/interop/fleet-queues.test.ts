@@ -1,6 +1,7 @@
 // `blockwright fleet` over real servers of queues, with workers that are killed, stopped and continued, and a queue that forgets
 // everything or is restarted: every image is equal in the end, and visible once. What is copied is held against qemu-img.
 import { existsSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
 import { ended, FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
@@ -159,4 +160,38 @@ describe.each(Object.keys(servers))("over %s", (name) => {
     await ended(one);
     expect(one.exitCode).toBe(143);
   });
+});
+
+it("workers and who waits outlive a Redis that comes later than they, and is away for a while", async () => {
+  const { url, stop, start } = await folder.redis();
+  await stop();
+  const queue = ["--queue", url];
+  const worker = folder.start("worker", ...queue);
+  await until("it is told", () => folder.said(worker).includes("the queue does not answer"));
+  await start();
+  const list = (name: string): string => folder.list([job(name, 1)], `${name}.json`);
+  expect((await folder.fleet("submit", list("a"), "--wait", ...queue)).stderr).toBe("");
+  // One that is not handed out is waited for, over a time in which a client gives its server up who has not seen it before.
+  await folder.fleet("drain", ...queue);
+  const waiting = folder.start("submit", list("b"), "--wait", ...queue);
+  const status = async (): Promise<Status> =>
+    JSON.parse((await folder.fleet("status", ...queue, "--json")).stdout) as Status;
+  await until("it is submitted", async () => (await status()).queued === 1);
+  await stop();
+  await until("it is told", () => folder.said(waiting).includes("the queue does not answer"));
+  await setTimeout(3000);
+  await start();
+  await folder.fleet("drain", "--resume", ...queue);
+  const idle = folder.start("worker", "--idle-exit", ...queue);
+  for (const child of [waiting, idle]) {
+    await ended(child);
+    expect(child.exitCode).toBe(0);
+  }
+  expect(await status()).toEqual({ queued: 0, running: 0, done: 2, failed: 0 });
+  await areEqual(["a", "b"].map((name) => ({ id: name, kind: "convert", source: folder.in(`${name}.raw`) })));
+  // A worker whose server is away ends when it is told to.
+  await stop();
+  worker.kill("SIGTERM");
+  await ended(worker);
+  expect(worker.exitCode).toBe(143);
 });

@@ -88,10 +88,10 @@ async function overQueue(name: string, url: string, blows: Blow[]): Promise<void
 describe(`${size.images} images, ${WORKERS} workers`, () => {
   it("over Redis, which forgets twice and is restarted once", { timeout: LIMIT_MS }, async () => {
     storm = new Storm(size, 1);
-    const { url, forget, restart } = await storm.folder.redis();
+    const { url, forget, stop, start } = await storm.folder.redis();
     await overQueue("Redis", url, [
       [0.25, forget],
-      [0.5, restart],
+      [0.5, () => stop().then(start)],
       [0.75, forget],
     ]);
   });

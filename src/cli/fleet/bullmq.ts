@@ -5,45 +5,21 @@
  * again as often as it stalls, since what it does twice costs nothing but time; no password is ever printed.
  */
 import { createHash } from "node:crypto";
-import type * as Bull from "bullmq";
-import type { Job, Queue, Worker } from "bullmq";
+import { setTimeout } from "node:timers/promises";
+import type { Job, Queue } from "bullmq";
 import { messageOf } from "../../base/errors.ts";
 import { settleAll } from "../../base/signals.ts";
 import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
 import type { Delivery, FleetCounts, FleetQueue, Handler } from "../../fleet/queue.ts";
 import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
-import { type PlaceCounter, SharedPlaces } from "./shared-places.ts";
-
-/** What a job holds in the queue. */
-export interface Held {
-  readonly job: FleetJob;
-  readonly spec: string;
-  readonly isCancelled?: boolean;
-}
-
-/** A job of the queue. */
-export type HeldJob = Job<Held>;
+import type { Backend, Held, OpenedQueue } from "./backend.ts";
+import { SharedPlaces } from "./shared-places.ts";
 
 interface Progress {
   readonly worker: string;
   readonly bytes: number;
   readonly shards?: ShardCounts;
-}
-
-/** The classes of the package, over one backend. */
-export interface Backend {
-  readonly package: typeof Bull;
-  /** For calls that shall fail soon where there is no server. */
-  queue(name: string): Queue<Held>;
-  /** For a worker, which waits for the server. */
-  worker(
-    name: string,
-    run: (job: Job<Held>, token?: string) => Promise<unknown>,
-    options: object,
-  ): Worker<Held>;
-  /** Who counts the places of a queue. */
-  places(name: string): PlaceCounter;
 }
 
 const states: Readonly<Record<JobState, readonly string[]>> = {
@@ -58,6 +34,8 @@ const BATCH = 200;
 const MOST_LOOKED_AT = 1000;
 const ELSEWHERE_MS = 1000;
 const LOOK_MS = 500;
+/** How long a server may take to answer a worker that ends. */
+const ANSWER_MS = 5000;
 /** A job may stall as often as workers are killed. */
 const ANY_NUMBER = 1_000_000;
 
@@ -74,15 +52,7 @@ async function inBatches<T, R>(items: readonly T[], each: (item: T) => Promise<R
 
 /** Resolves after so long, or when the signal aborts. */
 function wait(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, delayMs);
-    signal.addEventListener("abort", end, { once: true });
-  });
+  return setTimeout(delayMs, undefined, { signal }).catch(() => undefined);
 }
 
 function progressOf(job: Job<Held>): Progress {
@@ -96,16 +66,25 @@ export class BullQueue implements FleetQueue {
   readonly #backend: Backend;
   readonly #name: string;
   readonly #options: QueueOptions;
-  readonly #queue: Queue<Held>;
+  #opened: OpenedQueue;
   readonly #places: SharedPlaces[] = [];
 
   constructor(backend: Backend, name: string, options: QueueOptions) {
     this.#backend = backend;
     this.#name = name;
     this.#options = options;
-    this.#queue = backend.queue(name);
+    this.#opened = this.#open();
+  }
+
+  #open(): OpenedQueue {
+    const opened = this.#backend.queue(this.#name);
     // Each call tells its own failure.
-    this.#queue.on("error", () => undefined);
+    opened.queue.on("error", () => undefined);
+    return opened;
+  }
+
+  get #queue(): Queue<Held> {
+    return this.#opened.queue;
   }
 
   async submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
@@ -151,8 +130,14 @@ export class BullQueue implements FleetQueue {
     await this.#untilThere(signal, note);
     if (signal.aborted) return;
     const active = new Map<string, AbortController>();
+    const handling = new Set<Promise<unknown>>();
+    const tracked: Handler = (delivery) => {
+      const handled = handler(delivery).finally(() => handling.delete(handled));
+      handling.add(handled);
+      return handled;
+    };
     const run = (job: Job<Held>, token = ""): Promise<unknown> =>
-      this.#carry(job, token, { handler, active, name });
+      this.#carry(job, token, { handler: tracked, active, name });
     const worker = this.#backend.worker(this.#name, run, {
       name,
       concurrency: atOnce,
@@ -173,8 +158,18 @@ export class BullQueue implements FleetQueue {
       await this.#untilIdle(exitsIdle, signal);
     } finally {
       clearInterval(looking);
-      await worker.close();
+      await settleAll([...handling]);
+      // A server that is away is not waited for: it hands out again what was not given back.
+      await worker.close(!(await this.#isThere()));
     }
+  }
+
+  #isThere(): Promise<boolean> {
+    const answered = this.#queue.getJobCounts().then(
+      () => true,
+      () => false,
+    );
+    return Promise.race([answered, setTimeout(ANSWER_MS, false, { ref: false })]);
   }
 
   /** Until the server answers. */
@@ -189,6 +184,9 @@ export class BullQueue implements FleetQueue {
         if (text !== said) note(`the queue does not answer: ${text}`);
         said = text;
         await wait(LOOK_MS * 2, signal);
+        // Its connection was given up.
+        await this.#opened.close().catch(() => undefined);
+        this.#opened = this.#open();
       }
     }
   }
@@ -352,6 +350,6 @@ export class BullQueue implements FleetQueue {
 
   async close(): Promise<void> {
     await settleAll(this.#places.map((places) => places.close()));
-    await this.#queue.close();
+    await this.#opened.close();
   }
 }

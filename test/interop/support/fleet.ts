@@ -48,6 +48,16 @@ export interface Status {
   jobs: Row[];
 }
 
+/** A Redis server, by the URL of its socket. */
+export interface RedisServer {
+  readonly url: string;
+  /** Forgets everything. */
+  forget(): void;
+  /** Is killed; what it has written of its jobs it has again when it is started. */
+  stop(): Promise<void>;
+  start(): Promise<void>;
+}
+
 /** Waits until it is so. */
 export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; !(await isSo()); tries++) {
@@ -60,6 +70,7 @@ export async function until(what: string, isSo: () => boolean | Promise<boolean>
 export class FleetFolder implements AsyncDisposable {
   readonly path = mkdtempSync(join(tmpdir(), "bw-fleet-"));
   readonly #processes: ChildProcess[] = [];
+  readonly #said = new Map<ChildProcess, string>();
   readonly #ends: (() => void)[] = [];
 
   in(name: string): string {
@@ -90,9 +101,18 @@ export class FleetFolder implements AsyncDisposable {
 
   /** Starts the verb. */
   start(...words: string[]): ChildProcess {
-    const child = spawn(process.execPath, [program, "fleet", ...words], { stdio: "ignore" });
+    const stdio = ["ignore", "ignore", "pipe"] as const;
+    const child = spawn(process.execPath, [program, "fleet", ...words], { stdio: [...stdio] });
+    child.stderr?.on("data", (text: Buffer) => {
+      this.#said.set(child, this.said(child) + text.toString());
+    });
     this.#processes.push(child);
     return child;
+  }
+
+  /** What a process has said on stderr. */
+  said(child: ChildProcess): string {
+    return this.#said.get(child) ?? "";
   }
 
   /** How far a target's copy is, bytes of the disk: what its newest checkpoint says. */
@@ -117,8 +137,8 @@ export class FleetFolder implements AsyncDisposable {
     this.#ends.push(end);
   }
 
-  /** Starts a Redis server; the URL of its socket. `restart` kills it, and it keeps what it has written of its jobs. */
-  async redis(): Promise<{ url: string; forget: () => void; restart: () => Promise<void> }> {
+  /** Starts a Redis server on a socket. */
+  async redis(): Promise<RedisServer> {
     const socket = this.in("redis.sock");
     const ask = (word: string): string =>
       execFileSync("redis-cli", ["-s", socket, word], { stdio: ["ignore", "pipe", "ignore"] }).toString();
@@ -129,20 +149,19 @@ export class FleetFolder implements AsyncDisposable {
         return false;
       }
     };
-    const start = async (): Promise<ChildProcess> => {
+    let server: ChildProcess | undefined;
+    const start = async (): Promise<void> => {
       const words = ["--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "yes"];
-      const server = spawn("redis-server", [...words, "--dir", this.path], { stdio: "ignore" });
+      server = spawn("redis-server", [...words, "--dir", this.path], { stdio: "ignore" });
       this.#processes.push(server);
-      await until("redis-server", () => isThere());
-      return server;
+      await until("redis-server", isThere);
     };
-    let server = await start();
-    const restart = async (): Promise<void> => {
-      await killed(server);
+    const stop = async (): Promise<void> => {
+      if (server) await killed(server);
       rmSync(socket, { force: true });
-      server = await start();
     };
-    return { url: `unix://${socket}`, forget: () => void ask("FLUSHALL"), restart };
+    await start();
+    return { url: `unix://${socket}`, forget: () => void ask("FLUSHALL"), start, stop };
   }
 
   /** Starts a PostgreSQL server; its URL, and how it is restarted as after a crash. */

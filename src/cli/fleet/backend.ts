@@ -1,0 +1,47 @@
+/** What keeps the jobs of a queue: the package's classes over one kind of server. */
+import type * as Bull from "bullmq";
+import type { Job, Queue, Worker } from "bullmq";
+import { FleetError, type FleetJob } from "../../fleet/jobs.ts";
+import type { PlaceCounter } from "./shared-places.ts";
+
+/** What a job holds in the queue. */
+export interface Held {
+  readonly job: FleetJob;
+  readonly spec: string;
+  readonly isCancelled?: boolean;
+}
+
+/** A job of the queue. */
+export type HeldJob = Job<Held>;
+
+/** A queue that is connected, or will be, or could not be. */
+export interface OpenedQueue {
+  readonly queue: Queue<Held>;
+  close(): Promise<void>;
+}
+
+/** The classes of the package, over one backend. */
+export interface Backend {
+  readonly package: typeof Bull;
+  /** For calls that shall fail soon where there is no server. */
+  queue(name: string): OpenedQueue;
+  /** For a worker, which waits for the server. */
+  worker(
+    name: string,
+    run: (job: Job<Held>, token?: string) => Promise<unknown>,
+    options: object,
+  ): Worker<Held>;
+  /** Who counts the places of a queue. */
+  places(name: string): PlaceCounter;
+}
+
+/** Loads an optional package. Throws FleetError, which says how to get it. */
+export async function loadPackage<T>(load: () => Promise<T>, install: string): Promise<T> {
+  try {
+    return await load();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
+    throw new FleetError(`this queue needs packages that are not installed: npm i ${install}`);
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * BullMQ over Redis.
+ *
+ * Invariants: who comes while the server is away is told so after a few tries; who was connected once connects again whenever the server
+ * is back, and what he asks meanwhile fails soon.
+ */
+import { type Backend, type Held, loadPackage, type OpenedQueue } from "./backend.ts";
+import { redisPlaces } from "./redis-places.ts";
+
+/** How often a server that does not answer is asked by whoever does not wait for it. */
+const TRIES = 3;
+const TRY_MS = 200;
+const MOST_WAIT_MS = 2000;
+
+const patient = (times: number): number => Math.min(TRY_MS * times, MOST_WAIT_MS);
+
+/** How Redis is reached. A path without a host is a socket's, unless it is a number: that of a database. */
+function redisOptions(url: URL): Record<string, unknown> {
+  const { protocol, hostname: host, port, pathname } = url;
+  const isSocket = !/^rediss?:$/.test(protocol) || (host === "" && !/^\/\d*$/.test(pathname));
+  const db = isSocket ? url.searchParams.get("db") : pathname.slice(1);
+  const said = (value: string): string | undefined => (value === "" ? undefined : decodeURIComponent(value));
+  return {
+    ...(isSocket
+      ? { path: decodeURIComponent(pathname) }
+      : { host: host.replace(/^\[|\]$/g, "") || "localhost", port: Number(port || 6379) }),
+    username: said(url.username),
+    password: said(url.password),
+    ...(db ? { db: Number(db) } : {}),
+    ...(protocol === "rediss:" ? { tls: {} } : {}),
+  };
+}
+
+/** Opens the package. Throws FleetError where it is not installed. */
+export async function redisBackend(url: URL): Promise<Backend> {
+  const bullmq = await loadPackage(() => import("bullmq"), "bullmq ioredis");
+  const { Redis } = await loadPackage(() => import("ioredis"), "bullmq ioredis");
+  const server = redisOptions(url);
+  const queue = (name: string): OpenedQueue => {
+    let wasThere = false;
+    const retryStrategy = (times: number): number | null =>
+      wasThere || times <= TRIES ? patient(times) : null;
+    const client = new Redis({ ...server, maxRetriesPerRequest: TRIES, retryStrategy });
+    // Each call tells its own failure.
+    client.on("error", () => undefined).once("ready", () => (wasThere = true));
+    const opened = new bullmq.Queue<Held>(name, { connection: client });
+    return {
+      queue: opened,
+      close: async () => {
+        await opened.close();
+        client.disconnect();
+      },
+    };
+  };
+  return {
+    package: bullmq,
+    queue,
+    worker: (name, run, options) => {
+      const connection = { ...server, maxRetriesPerRequest: null, retryStrategy: patient };
+      return new bullmq.Worker<Held>(name, run, { ...options, connection });
+    },
+    places: (name) => {
+      const connection = {
+        ...server,
+        maxRetriesPerRequest: TRIES,
+        retryStrategy: patient,
+        lazyConnect: true,
+      };
+      return redisPlaces(new Redis(connection), `bull:${name}:places`);
+    },
+  };
+}
