@@ -361,23 +361,47 @@ async function bundleScript() {
   return metafile;
 }
 
-/** The daemon's dashboard: a page that it serves. */
+/** Whoever imports uPlot takes it from the script before. @type {import("esbuild").Plugin} */
+const plotBefore = {
+  name: "plot-before",
+  setup(build) {
+    build.onResolve({ filter: /^uplot$/ }, ({ path }) => ({ path, namespace: "before" }));
+    build.onLoad({ filter: /.*/, namespace: "before" }, () => ({
+      contents: "export default globalThis.uPlot;",
+    }));
+  },
+};
+
+/** The daemon's dashboard, a page that it serves, and uPlot, which reports of workloads carry with them, too. */
 async function bundleDashboard() {
   const folder = join(out, "dashboard");
-  const { metafile } = await esbuild({
+  const page = /** @type {const} */ ({
     ...script,
-    format: "esm",
     platform: "browser",
     define: {},
     supported: {},
     outdir: "build/dashboard",
-    entryPoints: [
-      { in: "src/dashboard/daemon/page.ts", out: "page" },
-      { in: "src/dashboard/daemon/daemon.css", out: "page" },
-    ],
   });
+  const built = await Promise.all([
+    esbuild({
+      ...page,
+      format: "esm",
+      plugins: [plotBefore],
+      entryPoints: [
+        { in: "src/dashboard/daemon/page.ts", out: "page" },
+        { in: "src/dashboard/daemon/daemon.css", out: "page" },
+      ],
+    }),
+    esbuild({
+      ...page,
+      format: "iife",
+      globalName: "uPlot",
+      footer: { js: "uPlot=uPlot.default;" },
+      entryPoints: [{ in: "uplot", out: "uplot" }],
+    }),
+  ]);
   copyFileSync(join(root, "src", "dashboard", "daemon", "index.html"), join(folder, "index.html"));
-  return metafile;
+  return built.map(({ metafile }) => metafile);
 }
 
 /** Bundles the entries; then removes chunks of earlier builds. */
@@ -388,7 +412,7 @@ async function bundle() {
     bundleDashboard(),
     bundleScript(),
   ]);
-  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), ...pages];
+  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), ...pages.flat()];
   const kept = new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs)));
   rmSync(join(out, "cli", "chunks"), { recursive: true, force: true });
   const chunks = join(out, "chunks");

@@ -45,6 +45,7 @@ export type {
   ResultError,
   WorkerResult,
 } from "./workload/run/document.ts";
+export type { ReportOptions } from "./workload/report/html.ts";
 export { type ReportFormat, report, reportFormats } from "./workload/report/report.ts";
 export type { Verified } from "./workload/run/ledger.ts";
 export type { Request } from "./workload/stream/requests.ts";

@@ -136,6 +136,7 @@ function dashboardRegistry({ commands }: WebInit): CommandRegistry<Engine> {
 
 const TYPES = {
   "index.html": "text/html; charset=utf-8",
+  "uplot.js": "text/javascript; charset=utf-8",
   "page.js": "text/javascript; charset=utf-8",
   "page.css": "text/css; charset=utf-8",
 } as const;

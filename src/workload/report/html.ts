@@ -1,5 +1,6 @@
 /**
- * A result, or two of them side by side, as one page that needs nothing else: no script, no network. Pictures are SVG.
+ * A result, or two of them side by side, as one page that needs nothing else, and no network. Pictures are uPlot's, whose script the page
+ * has with it, or SVG and no script.
  *
  * Invariant: every text of a result is escaped; the page has no link out.
  */
@@ -8,7 +9,17 @@ import type { ResultDocument } from "../run/document.ts";
 import { Histogram } from "../stats/histogram.ts";
 import type { OperationResult } from "../stats/tally.ts";
 import { mapPicture } from "./map-picture.ts";
-import { type Series, linePicture } from "./picture.ts";
+import type { Series } from "./picture.ts";
+import { Plots, embedded } from "./plots.ts";
+
+/** How a page is made. */
+export interface ReportOptions {
+  /**
+   * The text of uPlot's script (its package's dist/uPlot.iife.min.js), which the page then carries: pictures that can be zoomed, and that
+   * tell their values. Default: pictures are SVG.
+   */
+  readonly plotScript?: string | undefined;
+}
 
 /** Text in HTML. */
 export function escaped(text: string): string {
@@ -85,7 +96,7 @@ function table(result: ResultDocument): string {
 }
 
 /** Response times by the share of requests that are at least as slow, which shows the tail. */
-function distribution(results: readonly ResultDocument[]): string {
+function distribution(plots: Plots, results: readonly ResultDocument[]): string {
   const series: Series[] = [];
   for (const [i, result] of results.entries()) {
     for (const operation of operations) {
@@ -101,7 +112,7 @@ function distribution(results: readonly ResultDocument[]): string {
     }
   }
   const ticks = [0, 1, 2, 3, 4, 5].map((x) => ({ at: x, text: `${100 - 100 / 10 ** x} %` }));
-  return linePicture(series, {
+  return plots.picture(series, {
     xTicks: ticks,
     yLabel: "ms",
     logY: true,
@@ -110,7 +121,7 @@ function distribution(results: readonly ResultDocument[]): string {
 }
 
 function overTime(
-  results: readonly ResultDocument[],
+  { plots, results }: { plots: Plots; results: readonly ResultDocument[] },
   what: { title: string; yLabel: string; of: (result: ResultDocument, i: number) => number },
 ): string {
   const series = results.flatMap((result, i): Series[] => {
@@ -122,27 +133,28 @@ function overTime(
     }));
     return [{ name: results.length > 1 ? `${"AB"[i] ?? i + 1}` : "all", points }];
   });
-  return linePicture(series, { yLabel: what.yLabel, xLabel: "s", title: what.title });
+  return plots.picture(series, { yLabel: what.yLabel, xLabel: "s", title: what.title });
 }
 
-function pictures(results: readonly ResultDocument[]): string {
+function pictures(plots: Plots, results: readonly ResultDocument[]): string {
+  const page = { plots, results };
   const perSecond = (result: ResultDocument, value: number): number =>
     (value * 1e9) / (result.timeline?.intervalNs ?? 1);
   return [
     "<h2>Response time</h2>",
-    distribution(results),
+    distribution(plots, results),
     "<h2>Over time</h2>",
-    overTime(results, {
+    overTime(page, {
       title: "requests over time",
       yLabel: "requests/s",
       of: (result, i) => perSecond(result, result.timeline!.requests[i]!),
     }),
-    overTime(results, {
+    overTime(page, {
       title: "bytes over time",
       yLabel: "MiB/s",
       of: (result, i) => perSecond(result, result.timeline!.bytes[i]!) / 2 ** 20,
     }),
-    overTime(results, {
+    overTime(page, {
       title: "longest response over time",
       yLabel: "ms",
       of: (result, i) => result.timeline!.longestResponseNs[i]! / 1e6,
@@ -210,9 +222,10 @@ function compared(results: readonly ResultDocument[]): string {
   return `<h2>B against A</h2><table>${head}${lines.join("")}</table>`;
 }
 
-/** The page of one result, or of two. */
-export function toHtml(...results: readonly ResultDocument[]): string {
+/** The page of one result, or of two; `plotScript` is uPlot's, see ReportOptions. */
+export function toHtml(results: readonly ResultDocument[], { plotScript }: ReportOptions = {}): string {
   const title = results.map(({ workload }) => workload).join(" and ");
+  const plots = new Plots(plotScript);
   const parts = results.map((result, i) => {
     const name = results.length > 1 ? `${"AB"[i] ?? i + 1}: ${result.workload}` : "Run";
     return `<h2>${escaped(name)}</h2>${facts(result)}${table(result)}`;
@@ -223,9 +236,10 @@ export function toHtml(...results: readonly ResultDocument[]): string {
 <h1>${escaped(title)}</h1>
 ${parts.join("\n")}
 ${compared(results)}
-${pictures(results)}
+${pictures(plots, results)}
 ${maps(results)}
-<script type="application/json" id="results">${JSON.stringify(results).replaceAll("<", "\\u003c")}</script>
+${embedded("results", results)}
+${plots.scripts}
 </body></html>
 `;
 }

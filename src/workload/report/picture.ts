@@ -15,12 +15,15 @@ export interface PictureOptions {
   readonly xTicks?: readonly { readonly at: number; readonly text: string }[];
 }
 
+/** Colours of the lines. */
+export const lineColours = ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989"];
+
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [900, 260, 80, 36, 24, 16] as const;
-const COLOURS = ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989"];
 /** Most points of a line; the largest of those that fall together is kept. */
 const MOST_POINTS = 400;
 
-function thinned(points: Series["points"]): Series["points"] {
+/** A line of fewer points. */
+export function thinned(points: Series["points"]): Series["points"] {
   if (points.length <= MOST_POINTS) return points;
   const step = points.length / MOST_POINTS;
   return Array.from({ length: MOST_POINTS }, (_, i) => {
@@ -96,11 +99,11 @@ export function linePicture(series: readonly Series[], options: PictureOptions):
   ];
   const paths = lines.map(({ points }, i) => {
     const path = points.map((point) => `${x(point.x).toFixed(1)},${y.at(point.y).toFixed(1)}`).join(" ");
-    return `<polyline fill="none" stroke="${COLOURS[i % COLOURS.length]!}" stroke-width="1.5" points="${path}"/>`;
+    return `<polyline fill="none" stroke="${lineColours[i % lineColours.length]!}" stroke-width="1.5" points="${path}"/>`;
   });
   const names = lines.map(
     ({ name }, i) =>
-      `<text x="${LEFT + 8 + i * 110}" y="${TOP - 8}" fill="${COLOURS[i % COLOURS.length]!}">${name}</text>`,
+      `<text x="${LEFT + 8 + i * 110}" y="${TOP - 8}" fill="${lineColours[i % lineColours.length]!}">${name}</text>`,
   );
   const labels = `<text x="8" y="${TOP - 8}">${options.yLabel}</text><text x="${WIDTH - RIGHT}" y="${HEIGHT - 4}" text-anchor="end">${options.xLabel ?? ""}</text>`;
   return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${options.title}" font-size="12" fill="currentColor">${grid.join("")}${paths.join("")}${names.join("")}${labels}</svg>`;

@@ -2,7 +2,7 @@
 import { WorkloadError } from "../model/plan.ts";
 import type { ResultDocument } from "../run/document.ts";
 import { toCsv } from "./csv.ts";
-import { toHtml } from "./html.ts";
+import { type ReportOptions, toHtml } from "./html.ts";
 import { toJsonPlus } from "./json-plus.ts";
 import { toOpenMetrics } from "./openmetrics.ts";
 
@@ -11,8 +11,8 @@ export const reportFormats = ["json", "json+", "csv", "html", "openmetrics"] as 
 /** One of them. */
 export type ReportFormat = (typeof reportFormats)[number];
 
-/** The document as text, with its last line ended. Throws WorkloadError for a form that there is not. */
-export function report(result: ResultDocument, format: ReportFormat): string {
+/** The document as text, with its last line ended; options are of pages. Throws WorkloadError for a form that there is not. */
+export function report(result: ResultDocument, format: ReportFormat, options: ReportOptions = {}): string {
   switch (format) {
     case "json":
       return `${JSON.stringify(result, undefined, 2)}\n`;
@@ -21,7 +21,7 @@ export function report(result: ResultDocument, format: ReportFormat): string {
     case "csv":
       return toCsv(result);
     case "html":
-      return toHtml(result);
+      return toHtml([result], options);
     case "openmetrics":
       return toOpenMetrics(result);
     default:

@@ -66,3 +66,12 @@ it("stands in results, and both maps of two runs in their page, which is below 3
   expect(page.length).toBeLessThan(300 * 1024);
   expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
 });
+
+it("has uPlot in its page where its script is given, in the place of SVG", async () => {
+  const result = await runWorkload({ workers: [{ mix: "read", requests: 50 }] });
+  expect(report(result, "html")).toContain("<svg");
+  const page = report(result, "html", { plotScript: "var uPlot;/* its text */" });
+  expect(page).toContain("<script>var uPlot;/* its text */</script>");
+  expect(page).not.toContain("<svg");
+  expect(page.match(/<figure class="plot"/g)).toHaveLength(4);
+});

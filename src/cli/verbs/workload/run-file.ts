@@ -13,7 +13,6 @@ import {
   type ResultDocument,
   type RunOptions,
   WorkloadError,
-  report,
   runWorkload,
 } from "../../../workload.ts";
 import { isModelName } from "../../../workload/device/shipped.ts";
@@ -22,6 +21,7 @@ import { bytesOf, timeOf } from "../../../workload/model/units.ts";
 import { gateOf } from "../../options/engine.ts";
 import { environment } from "./environment.ts";
 import { formatOf, isFormat, note, readJson, readPlan, recorderInto, writeOut } from "./files.ts";
+import { textOf } from "./plot-script.ts";
 import type { WorkloadFlags } from "./flags.ts";
 import { isMounted } from "./mounted.ts";
 import { versus } from "./versus.ts";
@@ -200,7 +200,7 @@ export async function runFile(
     for (const text of document.notes) note(text);
     for (const { message, times = 1 } of document.errors)
       note(times > 1 ? `${message} (${times} times)` : message);
-    const written = await writeOut(flags, report(document, formOf(flags)));
+    const written = await writeOut(flags, textOf(document, formOf(flags)));
     return statusOf(document, ended) || written;
   } finally {
     alive();

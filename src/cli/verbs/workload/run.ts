@@ -5,14 +5,14 @@
  * 3 (no verdict).
  */
 import { messageOf } from "../../../base/errors.ts";
-import { type ReportFormat, type Verdict, WorkloadError, gate, report } from "../../../workload.ts";
+import { type ReportFormat, type Verdict, WorkloadError, gate } from "../../../workload.ts";
 import { gateStatus } from "../../../workload/gate/gate.ts";
 import { compareText } from "../../../workload/gate/compare.ts";
 import { workloadSchema } from "../../../workload/model/workload-schema.ts";
-import { toHtml } from "../../../workload/report/html.ts";
 import { asResult } from "../../../workload/gate/metrics.ts";
 import type { WorkloadFlags } from "./flags.ts";
 import { formatOf, note, readPlan, readJson, writeOut } from "./files.ts";
+import { pageOf, textOf } from "./plot-script.ts";
 import { recordFile, runFile } from "./run-file.ts";
 
 type Action = (files: readonly string[], flags: WorkloadFlags) => Promise<number>;
@@ -65,7 +65,8 @@ async function judge(files: readonly string[], flags: WorkloadFlags): Promise<nu
 
 async function compare(files: readonly string[], flags: WorkloadFlags): Promise<number> {
   const [a, b] = await twoResults(files);
-  if (flags.output === "html") return writeOut(flags, toHtml(asResult(a, files[0]!), asResult(b, files[1]!)));
+  if (flags.output === "html")
+    return writeOut(flags, pageOf([asResult(a, files[0]!), asResult(b, files[1]!)]));
   return writeOut(flags, compareText(a, b));
 }
 
@@ -74,8 +75,8 @@ async function reportOf(files: readonly string[], flags: WorkloadFlags): Promise
   if (files.length === 0 || files.length > 2) throw new WorkloadError("expecting one result, or two");
   const results = await Promise.all(files.map(async (file) => asResult(await readJson(file), file)));
   const form: ReportFormat = flags.output === undefined ? "html" : formatOf(flags.output);
-  if (form === "html") return writeOut(flags, toHtml(...results));
-  return writeOut(flags, results.map((result) => report(result, form)).join(""));
+  if (form === "html") return writeOut(flags, pageOf(results));
+  return writeOut(flags, results.map((result) => textOf(result, form)).join(""));
 }
 
 /** Runs a workload for what it sends: the recording goes to stdout or OUT, in the place of the document. */
