@@ -66,6 +66,16 @@ export class FioJob {
     });
   }
 
+  /** A share of a hundred. */
+  percentage(name: string): number | undefined {
+    return this.#valued(name, (text) => within(Number(text.replace(/%$/, "")), { least: 0, most: 100 }));
+  }
+
+  /** A number that is at least 1. */
+  count(name: string): number | undefined {
+    return this.#valued(name, (text) => within(Number(text), { least: 1, most: Infinity }));
+  }
+
   /** A time, ns. */
   time(name: string, unit: "s" | "us" | "ms"): number | undefined {
     return this.#valued(name, (text) => fioTime(text, unit));
@@ -95,4 +105,12 @@ export class FioJob {
       throw new WorkloadError(`${where}: ${name}: ${(error as Error).message}`);
     }
   }
+}
+
+/** Throws WorkloadError, in fio's words, for a number out of its range. */
+function within(value: number, { least, most }: { least: number; most: number }): number {
+  if (!Number.isFinite(value)) throw new WorkloadError("it is no number");
+  if (value < least) throw new WorkloadError(`min value out of range: ${value} (${least} min)`);
+  if (value > most) throw new WorkloadError(`max value out of range: ${value} (${most} max)`);
+  return value;
 }

@@ -89,8 +89,8 @@ function directionOf(job: FioJob): {
   const none = { read: 0, write: 0, zero: 0, discard: 0, flush: 0 };
   if (direction.mix !== "both")
     return { type, mix: { ...none, [direction.mix]: 1 }, random: direction.random, suffix };
-  const write = job.decimal("rwmixwrite");
-  const read = write === undefined ? (job.decimal("rwmixread") ?? 50) : 100 - write;
+  const write = job.percentage("rwmixwrite");
+  const read = write === undefined ? (job.percentage("rwmixread") ?? 50) : 100 - write;
   if (read < 0 || read > 100) throw new WorkloadError(`[${job.name}]: rwmixread is no percentage`);
   return { type, mix: { ...none, read, write: 100 - read }, random: direction.random, suffix };
 }
@@ -221,8 +221,8 @@ function meanSize(job: FioJob): number {
 function dataOf(job: FioJob): DataShape {
   const zero = job.bool("zero_buffers") ? 100 : 0;
   return {
-    compressPercent: job.decimal("buffer_compress_percentage") ?? 0,
-    duplicatePercent: zero > 0 ? 0 : (job.decimal("dedupe_percentage") ?? 0),
+    compressPercent: job.percentage("buffer_compress_percentage") ?? 0,
+    duplicatePercent: zero > 0 ? 0 : (job.percentage("dedupe_percentage") ?? 0),
     zeroPercent: zero,
     blockBytes: 4096,
     pool: 64,
@@ -275,7 +275,7 @@ export function workerOf(job: FioJob, copy: number): FioWorker {
     align: job.read("blockalign", (text) => fioNumber(threeOf(text)[0] ?? "0", job.kbBase)) || smallest,
     locality: localityOf(job, mixed),
     region: regionOf(job, copy),
-    depth: SYNCHRONOUS.has(engineOf(job)) ? 1 : Math.max(1, job.number("iodepth") ?? 1),
+    depth: depthOf(job),
     pace: paceOf(job, mix),
     think: { ns: job.time("thinktime", "us") ?? 0, every: Math.max(1, job.number("thinktime_blocks") ?? 1) },
     until: untilOf(job),
@@ -284,6 +284,11 @@ export function workerOf(job: FioJob, copy: number): FioWorker {
     ...errorsOf(job),
     endsAll: job.bool("exitall"),
   };
+}
+
+function depthOf(job: FioJob): number {
+  const depth = job.count("iodepth") ?? 1;
+  return SYNCHRONOUS.has(engineOf(job)) ? 1 : Math.floor(depth);
 }
 
 /** The least of a range of delays. */

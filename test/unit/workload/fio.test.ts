@@ -177,3 +177,17 @@ describe("what has no effect is named", () => {
     expect(plan.workers.map(({ name }) => name)).toEqual(["a"]);
   });
 });
+
+describe("numbers out of their range are refused in fio's words", () => {
+  it.each([
+    ["iodepth=-3", "iodepth: min value out of range: -3 (1 min)"],
+    ["iodepth=0", "iodepth: min value out of range: 0 (1 min)"],
+    ["iodepth=many", "iodepth: it is no number"],
+    ["rwmixread=150", "rwmixread: max value out of range: 150 (100 max)"],
+    ["rw=randrw\nrwmixwrite=101", "rwmixwrite: max value out of range: 101 (100 max)"],
+    ["dedupe_percentage=101%", "dedupe_percentage: max value out of range: 101 (100 max)"],
+    ["buffer_compress_percentage=101", "buffer_compress_percentage: max value out of range: 101 (100 max)"],
+  ])("%s", async (line, message) => {
+    await expect(planOfFio(`[a]\nsize=1m\nrw=randrw\n${line}\n`, "job")).rejects.toThrow(message);
+  });
+});
