@@ -6,6 +6,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import type { Answer } from "../../base/answer.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
@@ -22,7 +23,8 @@ import { openDescriptor, openFlags, NodeFile } from "./file.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
 import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { fileInfo, isSymlink } from "./info.ts";
-import { Lane, inTurnTransfers, pooledTransfers } from "./lanes.ts";
+import { pooledOrAtHand } from "./at-hand.ts";
+import { Lane, inTurnTransfers, pooledTransfers, type Transfers } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
 import { identityOf, isOpenHere } from "./open-files.ts";
 
@@ -38,7 +40,7 @@ const creationLock = { perm: 2 | 8, shared: 15 & ~8 };
 export interface NodeFilesInit {
   /** Gives the calls that Node lacks; asked on the first use of a file. */
   native: () => NativeCalls | undefined;
-  /** Moves the data of buffered files in the caller's turn; see lanes.ts. */
+  /** Moves the data of buffered files in the caller's turn, see lanes.ts; else it does so where no disk is waited for, see at-hand.ts. */
   inTurn: boolean;
   /** See HostFiles. */
   copyLeastBytes: number;
@@ -159,8 +161,8 @@ export class NodeFiles implements HostFiles {
     const lane = this.#lane();
     const facts = (await lane.make({ call: "fstat", fd }, "open")) as FileFacts;
     const alignment = direct ? await directAlignment(lane, fd, facts) : 1;
-    // What goes to a disk itself takes long, and gains by several requests under way.
-    const transfers = this.inTurn && !direct ? inTurnTransfers : pooledTransfers;
+    const native = this.#native();
+    const transfers = await this.#transfers(lane, { fd, facts, native, direct });
     const identity = identityOf(facts, () => (isFdSetName(name) ? name : fs.realpathSync(name)));
     return new NodeFile({
       fd,
@@ -171,8 +173,17 @@ export class NodeFiles implements HostFiles {
       write,
       transfers,
       inTurn: this.inTurn,
-      native: this.#native(),
+      native,
     });
+  }
+
+  #transfers(
+    lane: Lane,
+    { direct, ...file }: { fd: number; facts: FileFacts; native: NativeCalls | undefined; direct: boolean },
+  ): Answer<Transfers> {
+    // What goes to a disk itself takes long, and gains by several requests under way.
+    if (direct) return pooledTransfers;
+    return this.inTurn ? inTurnTransfers : pooledOrAtHand(lane, file);
   }
 }
 

@@ -321,8 +321,8 @@ export const pooledTransfers: Transfers = {
 /** When the event loop has to turn next, on monotonicMs()'s clock. */
 let turnDueMs = 0;
 
-/** Undefined while the event loop need not turn yet. */
-function turnIfDue(): Promise<void> | undefined {
+/** Undefined while the event loop need not turn yet; resolves when it has. */
+export function turnIfDue(): Promise<void> | undefined {
   if (monotonicMs() < turnDueMs) return undefined;
   return new Promise((resolve) => {
     setImmediate(() => {
@@ -332,7 +332,8 @@ function turnIfDue(): Promise<void> | undefined {
   });
 }
 
-function readInTurn(request: TransferRequest): number {
+/** Reads at once; throws BlockErrors. */
+export function readInTurn(request: TransferRequest): number {
   try {
     for (let done = 0; ;) {
       const bytes = nextBytes(request, done);
@@ -345,7 +346,8 @@ function readInTurn(request: TransferRequest): number {
   }
 }
 
-function writeInTurn(request: TransferRequest): void {
+/** Writes at once; throws BlockErrors. */
+export function writeInTurn(request: TransferRequest): void {
   try {
     for (let done = 0; done < request.buffer.byteLength;) {
       const bytes = nextBytes(request, done);

@@ -1,8 +1,8 @@
 /**
- * The few system calls that Node lacks, through the optional package koffi: lseek(SEEK_DATA/SEEK_HOLE), fallocate,
+ * The few system calls that Node lacks, through the optional package koffi: lseek(SEEK_DATA/SEEK_HOLE), preadv2, fallocate,
  * posix_fallocate and open-file-description locks. Everything works without them, only with less knowledge of holes and
  * without image locks. 64-bit little-endian Linux only, since structs and constants are laid out here.
- * Source: lseek(2), fallocate(2), fcntl(2).
+ * Source: lseek(2), preadv2(2), fallocate(2), fcntl(2).
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -20,6 +20,8 @@ export interface NativeCalls {
   seek(fd: number, offset: number, kind: SeekKind): number;
   /** The same on a thread of the pool. */
   seekLater(fd: number, offset: number, kind: SeekKind): Promise<number>;
+  /** Reads what the kernel has in memory, without waiting: the count, which may be short, or -errno (EAGAIN: nothing of it). */
+  readCached(fd: number, buffer: Uint8Array, offset: number): number;
   /** fallocate(2) of a range with FALLOC_FL_* bits, on a worker thread; 0 or -errno. */
   fallocate(fd: number, mode: number, offset: number, bytes: number): Promise<number>;
   /** Reserves blocks and grows the file, on a worker thread; 0 or -errno. */
@@ -44,6 +46,7 @@ type NativeFunction = ((...args: Argument[]) => number | bigint) & {
 interface Koffi {
   load(path: string | null): { func(definition: string): NativeFunction };
   errno(): number;
+  address(memory: Uint8Array): bigint;
 }
 
 const seekNumbers: Record<SeekKind, number> = { end: 2, data: 3, hole: 4 };
@@ -56,6 +59,9 @@ const F_UNLCK = 2;
 const LOCK_TYPES: Record<ByteLock, number> = { shared: F_RDLCK, exclusive: F_WRLCK, none: F_UNLCK };
 /** sizeof(struct flock): l_type, l_whence: 16 bits at 0 and 2; l_start, l_len: 64 bits at 8 and 16; l_pid at 24. */
 const FLOCK_BYTES = 32;
+const RWF_NOWAIT = 8;
+/** What a C library says that lacks a function. */
+const ENOSYS = 38;
 
 /** `call` on one of koffi's threads: its result, or -errno. errno stays on that thread, so a failed call is repeated here to learn it. */
 function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<number> {
@@ -78,6 +84,7 @@ function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<n
 /** The functions by their declarations, each of which koffi takes longer to read than the function takes. */
 const declarations = {
   lseek: "int64_t lseek(int fd, int64_t offset, int whence)",
+  preadv2: "int64_t preadv2(int fd, const uint8_t *parts, int count, int64_t offset, int flags)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t bytes)",
   posixFallocate: "int posix_fallocate(int fd, int64_t offset, int64_t bytes)",
   fcntl: "int fcntl(int fd, int command, _Inout_ uint8_t *lock)",
@@ -91,6 +98,10 @@ function bind(koffi: Koffi): NativeCalls {
     (bound[name] ??= libc.func(declarations[name]));
   const flock = new Uint8Array(FLOCK_BYTES);
   const view = new DataView(flock.buffer);
+
+  /** struct iovec: the address of a buffer, and its bytes. */
+  const part = new BigUint64Array(2);
+  const partBytes = new Uint8Array(part.buffer);
 
   const lockCall = (fd: number, command: number, type: number, offset: number): number => {
     flock.fill(0);
@@ -106,6 +117,18 @@ function bind(koffi: Koffi): NativeCalls {
       return result < 0 ? -koffi.errno() : result;
     },
     seekLater: (fd, offset, kind) => onThread(koffi, libcFunction("lseek"), [fd, offset, seekNumbers[kind]]),
+    readCached(fd, buffer, offset) {
+      let call;
+      try {
+        call = libcFunction("preadv2");
+      } catch {
+        return -ENOSYS;
+      }
+      part[0] = koffi.address(buffer);
+      part[1] = BigInt(buffer.byteLength);
+      const result = Number(call(fd, partBytes, 1, offset, RWF_NOWAIT));
+      return result < 0 ? -koffi.errno() : result;
+    },
     fallocate: (fd, mode, offset, bytes) =>
       onThread(koffi, libcFunction("fallocate"), [fd, mode, offset, bytes]),
     posixFallocate: (fd, offset, bytes) =>

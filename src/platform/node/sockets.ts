@@ -35,6 +35,7 @@ class NodeConnection implements HostConnection {
   readonly incoming: AsyncIterable<Uint8Array>;
   readonly descriptors?: RightsReceiver;
   readonly #socket: net.Socket;
+  #gathering = false;
 
   /** `rights`: reads the socket, which Node does not then. */
   constructor(socket: net.Socket, receiver?: HostReceiver, rights?: RightsReceiver) {
@@ -48,20 +49,31 @@ class NodeConnection implements HostConnection {
 
   write(bytes: Uint8Array, more?: Uint8Array): Promise<void> {
     const socket = this.#socket;
+    this.#gather();
     return new Promise((resolve, reject) => {
       const done = (error: Error | null | undefined): void => {
         if (error) reject(writeError(error));
         else resolve();
       };
       if (!more) return void socket.write(bytes, done);
-      socket.cork();
       socket.write(bytes);
       socket.write(more, done);
-      socket.uncork();
+    });
+  }
+
+  /** What is written in one turn of the event loop leaves by one call at its end: each would wake the peer. */
+  #gather(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    this.#socket.cork();
+    setImmediate(() => {
+      this.#gathering = false;
+      this.#socket.uncork();
     });
   }
 
   abort(): void {
+    this.#socket.uncork();
     this.#socket.destroy();
   }
 

@@ -5,12 +5,13 @@
  * faster or reads slower than it is served waits; when the client is gone its requests are carried out to their end, unanswered; a
  * client that does not get on with its handshake is dropped.
  */
+import { type Answer, andThen, ending, guarded, isPromise } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Clock, HostConnection, TlsCredentials } from "../../base/host.ts";
 import { limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
-import { Req } from "../../block/model/contract.ts";
+import { Req, type RequestFlags } from "../../block/model/contract.ts";
 import { Inbox } from "../../wire/nbd/bytes.ts";
 import { command, commandFlag, REQUEST_BYTES } from "../../wire/nbd/constants.ts";
 import { type Agreement, ServerHandshake } from "../../wire/nbd/server-handshake.ts";
@@ -164,20 +165,22 @@ export class NbdClient implements ExportClient {
       const request = decodeRequest(this.#inbox.take(REQUEST_BYTES)!);
       if (request.type === command.disconnect) return;
       while (this.#underWay >= limits.nbdClientRequests) await this.#changes.wait();
-      const going = await this.#take(request, agreed, replies);
-      if (!going) return;
+      // What is there already is begun in this turn, request by request, and what can be answered at once is.
+      const going = this.#take(request, agreed, replies);
+      if (!(isPromise(going) ? await going : going)) return;
     }
   }
 
   /** Takes in one request with its data. False: nothing more comes. */
-  async #take(request: NbdRequest, agreed: Agreement<NbdExport>, replies: Replies): Promise<boolean> {
+  #take(request: NbdRequest, agreed: Agreement<NbdExport>, replies: Replies): Answer<boolean> {
     const { export: one, structured, contexts } = agreed;
     const given = { size: one.size, writable: one.writable, structured, hasContexts: contexts.length > 0 };
     const refusal = checkNbdRequest(request, given);
     if (refusal) {
-      if (hasPayload(request) && !(await this.#pass(request.length))) return false;
-      this.#start(() => replies.refuse(request, refusal));
-      return true;
+      return andThen(hasPayload(request) ? this.#pass(request.length) : true, (going) => {
+        if (going) this.#start(() => replies.refuse(request, refusal));
+        return going;
+      });
     }
     if (hasPayload(request)) return this.#takeWrite(request, replies);
     this.#start(() => replies.answer(request));
@@ -185,7 +188,7 @@ export class NbdClient implements ExportClient {
   }
 
   /** A write whose data has come in one piece is carried out from where it lies; a long one in several steps, as its data comes. */
-  async #takeWrite(request: NbdRequest, replies: Replies): Promise<boolean> {
+  #takeWrite(request: NbdRequest, replies: Replies): Answer<boolean> {
     const { length, flags, offset } = request;
     const fua = flags & commandFlag.fua ? Req.fua : 0;
     const here = length <= PIECE_BYTES ? this.#inbox.takePiece(length) : undefined;
@@ -193,19 +196,24 @@ export class NbdClient implements ExportClient {
       this.#start(() => replies.finish(request, () => replies.write(offset, here, fua)));
       return true;
     }
-    if (length > PIECE_BYTES) return this.#takeLongWrite(request, replies);
-    const loan = await replies.borrow(length);
+    return length > PIECE_BYTES
+      ? this.#takeLongWrite(request, replies)
+      : this.#takePartedWrite(request, fua, replies);
+  }
+
+  /** A write whose data comes in several pieces. */
+  async #takePartedWrite(request: NbdRequest, fua: RequestFlags, replies: Replies): Promise<boolean> {
+    const loan = await replies.borrow(request.length);
     if (!(await this.#fill(loan.data))) {
       loan.end();
       return false;
     }
-    this.#start(async () => {
-      try {
-        await replies.finish(request, () => replies.write(offset, loan.data, fua));
-      } finally {
-        loan.end();
-      }
-    });
+    this.#start(() =>
+      ending(
+        () => replies.finish(request, () => replies.write(request.offset, loan.data, fua)),
+        () => loan.end(),
+      ),
+    );
     return true;
   }
 
@@ -255,25 +263,29 @@ export class NbdClient implements ExportClient {
   }
 
   /** Begins to carry out a request; its end is heard of by `changes`. */
-  #start(body: () => Promise<void>): void {
+  #start(body: () => Answer<void>): void {
     this.#underWay += 1;
-    void body()
-      .catch((error: unknown) => {
-        if (error instanceof ConnectionGone) return;
-        this.#init.onFault?.(error);
-        this.#drop();
-      })
-      .finally(() => {
-        this.#underWay -= 1;
-        this.#changes.wake();
-      });
+    const answer = guarded(body);
+    if (isPromise(answer)) void answer.then(this.#ended, this.#failed);
+    else this.#ended();
   }
 
-  async #send(bytes: Uint8Array): Promise<void> {
-    try {
-      await this.#connection.write(bytes);
-    } catch (cause) {
-      throw new ConnectionGone("the client is gone", { cause });
+  readonly #ended = (): void => {
+    this.#underWay -= 1;
+    this.#changes.wake();
+  };
+
+  readonly #failed = (error: unknown): void => {
+    if (!(error instanceof ConnectionGone)) {
+      this.#init.onFault?.(error);
+      this.#drop();
     }
+    this.#ended();
+  };
+
+  #send(bytes: Uint8Array): Promise<void> {
+    return this.#connection.write(bytes).catch((cause: unknown) => {
+      throw new ConnectionGone("the client is gone", { cause });
+    });
   }
 }

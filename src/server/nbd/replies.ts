@@ -2,9 +2,10 @@
  * Carrying out the requests of one client and answering them.
  *
  * Invariants: a reply is one request's and complete, or the connection ends; no more data is in memory than was borrowed for it; a
- * reply's buffer goes back when the platform has taken it. Source: doc/proto.md; behaviour of qemu-nbd 7.2.
+ * reply's buffer goes back when the platform has taken it; what can be had at once is sent in the turn in which it was asked for.
+ * Source: doc/proto.md; behaviour of qemu-nbd 7.2.
  */
-import { type Answer, isPromise } from "../../base/answer.ts";
+import { type Answer, andThen, ending, repeat, rescue } from "../../base/answer.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
@@ -37,6 +38,14 @@ function failureOf(error: unknown, text: string): Refusal {
   return { code: errnoOf(error), text: `${text}: ${messageOf(error)}` };
 }
 
+/** What `body` fails with, for the client; undefined: it does not. */
+function refusalOf(body: () => Answer<void>, text: string): Answer<Refusal | undefined> {
+  return rescue<Refusal | undefined>(
+    () => andThen(body(), () => undefined),
+    (error) => failureOf(error, text),
+  );
+}
+
 /** The client of an export, as far as its requests go. */
 export class Replies implements Borrower {
   usesOwn = false;
@@ -55,11 +64,11 @@ export class Replies implements Borrower {
     return this.#send(encodeFailure(request, refusal, this.#agreed.structured));
   }
 
-  /** Carries out a checked request without data, and answers it. Rejects when the reply could not be sent. */
-  async answer(request: NbdRequest): Promise<void> {
+  /** Carries out a checked request without data, and answers it. Throws or rejects when the reply could not be sent. */
+  answer(request: NbdRequest): Answer<void> {
     if (request.type === command.read) return this.#read(request);
     if (request.type === command.blockStatus) return this.#blockStatus(request);
-    await this.finish(request, () => this.#carryOut(request));
+    return this.finish(request, () => this.#carryOut(request));
   }
 
   /** A buffer for a write's data. */
@@ -78,14 +87,11 @@ export class Replies implements Borrower {
   }
 
   /** Carries out `body`, and answers by success or by what it failed with. */
-  async finish(request: NbdRequest, body: () => Answer<void>): Promise<void> {
-    try {
-      const done = body();
-      if (isPromise(done)) await done;
-    } catch (error) {
-      return this.refuse(request, failureOf(error, words[request.type] ?? "request failed"));
-    }
-    await this.#send(encodeSimpleReply(request.cookie));
+  finish(request: NbdRequest, body: () => Answer<void>): Answer<void> {
+    const words = wordsFor[request.type] ?? "request failed";
+    return andThen(refusalOf(body, words), (refusal) =>
+      refusal ? this.refuse(request, refusal) : this.#send(encodeSimpleReply(request.cookie)),
+    );
   }
 
   get #backend(): NbdExport["backend"] {
@@ -119,83 +125,74 @@ export class Replies implements Borrower {
     }
   }
 
-  async #read(request: NbdRequest): Promise<void> {
+  #read(request: NbdRequest): Answer<void> {
     // The protocol speaks of FUA for writes; who asks it of a read gets what QEMU gives.
-    if (request.flags & commandFlag.fua) {
-      try {
-        await this.#backend.flush();
-      } catch (error) {
-        return this.refuse(request, failureOf(error, "flush failed"));
-      }
-    }
+    if (request.flags & commandFlag.fua)
+      return andThen(
+        refusalOf(() => this.flush(), "flush failed"),
+        (refusal) => (refusal ? this.refuse(request, refusal) : this.#readFlushed(request)),
+      );
+    return this.#readFlushed(request);
+  }
+
+  #readFlushed(request: NbdRequest): Answer<void> {
     const { structured } = this.#agreed;
     if (structured && request.length === 0) return this.#send(encodeDone(request.cookie));
-    if (structured && !(request.flags & commandFlag.df)) return this.#readByExtents(request);
-    return this.#readWhole(request);
+    return rescue(
+      () =>
+        structured && !(request.flags & commandFlag.df)
+          ? this.#readByExtents(request)
+          : this.#readWhole(request),
+      (error) => {
+        if (error instanceof ConnectionGone) throw error;
+        return this.refuse(request, failureOf(error, "reading from file failed"));
+      },
+    );
   }
 
   /** In one piece: a simple reply, or a single chunk. */
-  async #readWhole(request: NbdRequest): Promise<void> {
-    const { offset, length, cookie } = request;
-    const loan = await this.borrow(length);
-    try {
-      const reading = this.#backend.pread(offset, loan.data);
-      if (isPromise(reading)) await reading;
-    } catch (error) {
-      loan.end();
-      return this.refuse(request, failureOf(error, "reading from file failed"));
-    }
+  #readWhole({ offset, length, cookie }: NbdRequest): Answer<void> {
     const head = this.#agreed.structured
       ? encodeDataStart({ cookie, done: true }, offset, length)
       : encodeSimpleReply(cookie);
-    await this.#sendLoan(loan, head, length);
+    return this.#sendData(head, { offset, bytes: length });
   }
 
-  async #sendLoan(loan: Loan, head: Uint8Array, bytes: number): Promise<void> {
-    try {
-      await this.#send(loan.headed(head, bytes));
-    } finally {
-      loan.end();
-    }
+  /** Reads, and sends a head and the data behind it. */
+  #sendData(head: Uint8Array, { offset, bytes }: ByteRange): Answer<void> {
+    return andThen(this.borrow(bytes), (loan) =>
+      ending(
+        () => andThen(this.#backend.pread(offset, loan.data), () => this.#send(loan.headed(head, bytes))),
+        () => loan.end(),
+      ),
+    );
   }
 
   /** Chunk by chunk: holes as holes. What fails ends the reply with an error, whatever was sent before. */
-  async #readByExtents(request: NbdRequest): Promise<void> {
-    const { offset, length, cookie } = request;
+  #readByExtents({ offset, length, cookie }: NbdRequest): Answer<void> {
     const end = offset + length;
-    for (let at = offset; at < end;) {
-      const place = { cookie, done: false };
-      try {
-        const asked = this.#backend.status(at, end - at);
-        const status = isPromise(asked) ? await asked : asked;
-        place.done = at + status.bytes === end;
-        const range = { offset: at, bytes: status.bytes };
-        at += status.bytes;
-        if (status.zero) await this.#send(encodeHole(place, range.offset, range.bytes));
-        else await this.#readData(place, range);
-      } catch (error) {
-        if (error instanceof ConnectionGone) throw error;
-        return this.refuse(request, failureOf(error, "reading from file failed"));
-      }
-    }
+    let at = offset;
+    return repeat(() =>
+      andThen(this.#backend.status(at, end - at), ({ bytes, zero }) => {
+        const range = { offset: at, bytes };
+        at += bytes;
+        const place = { cookie, done: at === end };
+        const sent = zero ? this.#send(encodeHole(place, range.offset, bytes)) : this.#readData(place, range);
+        return andThen(sent, () => at < end);
+      }),
+    );
   }
 
   /** Chunks of data of one range; `place.done` is for the last of them. */
-  async #readData({ cookie, done }: ChunkPlace, { offset, bytes }: ByteRange): Promise<void> {
-    for (let at = offset; at < offset + bytes;) {
-      const piece = Math.min(PIECE_BYTES, offset + bytes - at);
-      const loan = await this.borrow(piece);
-      try {
-        const reading = this.#backend.pread(at, loan.data);
-        if (isPromise(reading)) await reading;
-      } catch (error) {
-        loan.end();
-        throw error;
-      }
-      const place = { cookie, done: done && at + piece === offset + bytes };
-      await this.#sendLoan(loan, encodeDataStart(place, at, piece), piece);
-      at += piece;
-    }
+  #readData({ cookie, done }: ChunkPlace, { offset, bytes }: ByteRange): Answer<void> {
+    const end = offset + bytes;
+    let at = offset;
+    return repeat(() => {
+      const piece = { offset: at, bytes: Math.min(PIECE_BYTES, end - at) };
+      at += piece.bytes;
+      const head = encodeDataStart({ cookie, done: done && at === end }, piece.offset, piece.bytes);
+      return andThen(this.#sendData(head, piece), () => at < end);
+    });
   }
 
   async #blockStatus(request: NbdRequest): Promise<void> {
@@ -229,7 +226,7 @@ function zeroFlags(flags: number): RequestFlags {
 }
 
 /** What QEMU says when a command fails. */
-const words: Partial<Record<number, string>> = {
+const wordsFor: Partial<Record<number, string>> = {
   [command.write]: "writing to file failed",
   [command.writeZeroes]: "writing to file failed",
   [command.flush]: "flush failed",

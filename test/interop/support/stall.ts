@@ -1,5 +1,5 @@
 // A preloaded library that never lets writes to files of a certain name end, as a disk that does not answer, nor the looking for
-// holes in those of another name.
+// holes in those of another name. All files lie on disks then, by what it says, in a tmpfs too.
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ const SOURCE = `#define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 static void stall(int fd, const char *prefix) {
   char link[64], name[4096];
@@ -42,6 +43,15 @@ WRITER(pwritev64, (int fd, const struct iovec *v, int n, off64_t o), (fd, v, n, 
   }
 SEEKER(lseek, off_t)
 SEEKER(lseek64, off64_t)
+#define FACTS(name, type)                                       \\
+  int name(const char *path, struct type *facts) {              \\
+    int (*next)(const char *, struct type *) = dlsym(RTLD_NEXT, #name); \\
+    int result = next(path, facts);                             \\
+    if (result == 0) facts->f_type = 0xef53;                    \\
+    return result;                                              \\
+  }
+FACTS(statfs, statfs)
+FACTS(statfs64, statfs64)
 `;
 
 /** Why there is none here; undefined if it can be made. */

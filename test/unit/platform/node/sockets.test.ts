@@ -93,6 +93,21 @@ describe("Unix sockets", () => {
     await listener.close();
   });
 
+  test("what is written in one turn arrives in its order, also when the connection is given up in that turn", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("turn") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("turn") });
+    const server = await accept(listener);
+    const received = collect(client);
+    const parts = [1, 2, 3].map((seed) => pattern(500, seed));
+    await Promise.all(parts.map((part) => server.write(part, part.subarray(0, 7))));
+    void server.write(parts[0]!);
+    server.abort?.();
+    const expected = [...parts.flatMap((part) => [part, part.subarray(0, 7)]), parts[0]!];
+    expect(await received).toEqual(new Uint8Array(Buffer.concat(expected)));
+    await client.close();
+    await listener.close();
+  });
+
   test("closing ends the reader and the iteration of connections; writing then is EPIPE", async () => {
     const listener = await nodeSockets.listen({ type: "unix", path: path("close") });
     const client = await nodeSockets.connect({ type: "unix", path: path("close") });
