@@ -275,17 +275,23 @@ async function bundleOwn(options, lates) {
     },
   });
   const files = [join(out, "cli", "program.js"), join(out, "cli", "further.js")];
-  /** @param {(name: string) => boolean} isNear */
-  const write = async (isNear) => {
-    const texts = await volumes(isNear);
+  /** @type {typeof volumes extends (...given: infer G) => unknown ? (...given: G) => Promise<void> : never} */
+  const write = async (isNear, isCommon) => {
+    const texts = await volumes(isNear, isCommon);
     for (const [at, file] of files.entries()) writeFileSync(file, texts[at] ?? "");
   };
   mkdirSync(join(out, "cli"), { recursive: true });
   // CommonJS starts sooner; the package around it is of ES modules.
   writeFileSync(join(out, "cli", "package.json"), '{ "type": "commonjs" }\n');
-  await write(() => true);
-  const near = new Set((await evaluatedBy(files[0] ?? "")).map((at) => names[at]));
-  await write((name) => near.has(name));
+  const isNone = () => false;
+  await write(() => true, isNone);
+  const runs = await evaluatedBy(files[0] ?? "");
+  const isIn = (/** @type {string} */ name) => (/** @type {Set<number>} */ run) =>
+    run.has(names.indexOf(name));
+  await write(
+    (name) => runs.some(isIn(name)),
+    (name) => name !== entries["cli/program"] && runs.every(isIn(name)),
+  );
   const sources = names.filter((name) => !made.has(name));
   const inputs = Object.fromEntries([...sources, "node_modules/commander/"].map((name) => [name, {}]));
   return { metafile: { inputs, outputs: {} } };

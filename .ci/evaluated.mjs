@@ -1,4 +1,5 @@
-// Which modules of the program the verbs on single images evaluate: what is in its first volume. It is found by running them.
+// Which modules of the program the verbs on single images evaluate: what is in its first volume, and what all of them evaluate at its head.
+// It is found by running them.
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,19 +31,19 @@ const THEN = [
 ];
 
 /**
- * The places of the modules that are evaluated.
+ * The places of the modules that are evaluated, by each run.
  *
  * @param {string} program
  */
 export async function evaluatedBy(program) {
   const folder = mkdtempSync(join(tmpdir(), "blockwright-evaluated-"));
-  /** @type {Set<number>} */
-  const found = new Set();
+  /** @type {Set<number>[]} */
+  const found = [];
   /** @param {string[]} words */
   const run = async (words) => {
     const notes = join(folder, `${words.join("-")}.json`);
     await promisify(execFile)(process.execPath, ["-e", NOTING, program, notes, ...words], { cwd: folder });
-    for (const at of /** @type {string[]} */ (JSON.parse(readFileSync(notes, "utf8")))) found.add(Number(at));
+    found.push(new Set(/** @type {string[]} */ (JSON.parse(readFileSync(notes, "utf8"))).map(Number)));
   };
   try {
     for (const words of FIRST) await run(words);
@@ -50,5 +51,5 @@ export async function evaluatedBy(program) {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return [...found];
+  return found;
 }

@@ -43,6 +43,7 @@ import { withoutWords } from "./assert-words.mjs";
 const IMPORT = /^var ([\w$]+) = (?:__toESM\()?require\("([^"]+)"\)(?:(?:, 1)?\))?;\n/gm;
 const LATER = /(?<=then\(\(\) => )__toESM\(require\("([^"]+)"\)(?:, 1)?\)/g;
 const EXPORTS = /^__export\(stdin_exports, \{\n([^]*?)\n\}\);\n/m;
+const EXPORTED = "var stdin_exports = {};\n";
 const EXPORT = /^\s*([\w$]+): \(\) => ([\w$.]+),?$/gm;
 const START = /^module\.exports = __toCommonJS\(\w+\);\n/m;
 /** Lines at which a statement begins that only makes something. */
@@ -60,7 +61,7 @@ export const NAMESPACE = /\bnamespace\("([^"]+)"\)/g;
  * The modules of a program, each of which has what its importers use, those that import others first.
  *
  * @param {Program} program
- * @returns {Promise<{ modules: Map<string, Module>, names: string[], helpers: string }>}
+ * @returns {Promise<{ modules: Map<string, Module>, names: string[], helpers: Map<string, string> }>}
  */
 export async function modulesOf(program) {
   const modules = await reached(program);
@@ -72,14 +73,14 @@ export async function modulesOf(program) {
   const isUsed = (/** @type {string} */ name) =>
     program.made.has(name) || modules.get(name)?.code !== undefined;
   for (const [helper] of helpers) if (UNUSED.has(helper)) helpers.delete(helper);
-  return { modules, names: names.filter(isUsed), helpers: [...helpers.values()].join("") };
+  return { modules, names: names.filter(isUsed), helpers };
 }
 
 /**
  * How esbuild is to find what a source imports: by the modules' names from the root.
  *
  * @param {Program} program
- * @param {(name: string) => boolean} [isInside]
+ * @param {(name: string, isLater: boolean) => boolean} [isInside]
  * @returns {import("esbuild").Plugin}
  */
 function namesOf({ root, resolve }, isInside = () => false) {
@@ -91,7 +92,7 @@ function namesOf({ root, resolve }, isInside = () => false) {
         const file = relative(root, join(dirname(importer), path));
         const found = resolve(path, file);
         const name = found ? ("made" in found ? found.made : found.script) : file;
-        if (isInside(name)) return { path: join(root, name), sideEffects: false };
+        if (isInside(name, kind === "dynamic-import")) return { path: join(root, name), sideEffects: false };
         return { path: name, external: true, sideEffects: false };
       });
       // What a module exports of another one without naming it is to be imported from there: esbuild says where it is not.
@@ -219,7 +220,8 @@ async function checkEffects(name, text) {
  *
  * @param {Program} program
  * @param {string} contents
- * @param {(name: string) => boolean} [isInside] what is bundled into it; by default what it names itself
+ * @param {(name: string, isLater: boolean) => boolean} [isInside] what is bundled into it (`isLater`: where it is asked for by import()); by
+ *   default what it names itself
  */
 export async function built(program, contents, isInside) {
   const { outputFiles } = await esbuild({
@@ -240,7 +242,12 @@ export async function built(program, contents, isInside) {
     const [, key = ""] = /^var (__\w+) /.exec(helper) ?? [];
     if (key) helpers.set(key, helper);
   }
-  const code = text.slice(at).replace(EXPORTS, "").replace(START, "").replaceAll(PATH_KEY, "$1a(");
+  const code = text
+    .slice(at)
+    .replace(EXPORTS, "")
+    .replace(EXPORTED, "")
+    .replace(START, "")
+    .replaceAll(PATH_KEY, "$1a(");
   return { code, exported, helpers };
 }
 

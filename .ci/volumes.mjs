@@ -5,6 +5,9 @@
 //
 // It has two volumes, since what a script costs to read and to look at grows with its length: the modules that most runs evaluate, and the
 // others, which are loaded when the first of them is. A number or a short text that is exported stands where it is used.
+//
+// What every run evaluates is at the head of the first volume, bundled as esbuild does, and evaluated at once: an object for the exports of
+// each module, a call wherever one is used, and what V8 learns of each such place cost a short run more than its own work.
 import { join } from "node:path";
 import { transform } from "esbuild";
 import { built, modulesOf, NAMESPACE, OF_ANOTHER, shortName, withExports } from "./lazy.mjs";
@@ -27,9 +30,35 @@ const make = (at, body) => {
 const LATER = /(?<=then\(\(\) => )namespace\("([^"]+)"\)/g;
 /** How modules call each other, by number: for short names of exports (`$m7()`), and for the exports' own (`$n7()`). */
 const CALL = /\$([mn])(\d+)\(\)/g;
+/** What the second volume is given by the first: those, and what is evaluated at once (`$c7`). */
+const GIVEN = /\$[mn]\d+(?=\(\))|\$c\d+\b/g;
 
-/** What the first volume asks of the second: an export, a module's namespace, or loading it. @typedef {{ number: number, path: string, member: string | undefined, isLater: boolean }} Wish */
-/** @typedef {{ modules: Map<string, Module>, numbers: Map<string, number>, made: Program["made"], isFar: (name: string) => boolean, far: Map<string, Wish> }} Linking */
+/** What is asked of modules that are bundled together: an export, a module's namespace, or loading it. @typedef {{ number: number, path: string, member: string | undefined, isLater: boolean }} Wish */
+/**
+ * @typedef {object} Linking
+ * @property {Map<string, Module>} modules
+ * @property {Map<string, number>} numbers
+ * @property {Program["made"]} made
+ * @property {(name: string) => boolean} isFar whether a module is in the second volume
+ * @property {Map<string, Wish>} far what the first asks of it
+ * @property {(name: string) => boolean} isCommon whether a module is evaluated at once
+ * @property {Map<string, Wish>} common what others ask of those
+ */
+
+/**
+ * Notes a wish, and answers with its number.
+ *
+ * @param {Map<string, Wish>} wishes
+ * @param {string} path
+ * @param {string | undefined} member
+ * @param {boolean} isLater
+ */
+function numberOf(wishes, path, member, isLater) {
+  const name = `${path} ${member ?? isLater}`;
+  const wish = wishes.get(name) ?? { number: wishes.size, path, member, isLater };
+  wishes.set(name, wish);
+  return wish.number;
+}
 
 /**
  * What the second volume has, as the first writes it.
@@ -40,10 +69,7 @@ const CALL = /\$([mn])(\d+)\(\)/g;
  * @param {boolean} isLater
  */
 function wished({ far }, path, member, isLater) {
-  const name = `${path} ${member ?? isLater}`;
-  const wish = far.get(name) ?? { number: far.size, path, member, isLater };
-  far.set(name, wish);
-  return `(far())[${wish.number}]${isLater ? "()" : ""}`;
+  return `(far())[${numberOf(far, path, member, isLater)}]${isLater ? "()" : ""}`;
 }
 
 /**
@@ -58,8 +84,13 @@ function memberOf(linking, path, member) {
   const { exports, constants, code, variables } = /** @type {Module} */ (linking.modules.get(path));
   const call = `($m${linking.numbers.get(path)}())`;
   if (code === undefined) return member === undefined ? call : `${call}.${member}`;
-  if (member === undefined)
-    return linking.isFar(path) ? wished(linking, path, member, false) : `($n${linking.numbers.get(path)}())`;
+  const bundled = () =>
+    linking.isFar(path)
+      ? wished(linking, path, member, false)
+      : linking.isCommon(path)
+        ? `$c${numberOf(linking.common, path, member, false)}`
+        : undefined;
+  if (member === undefined) return bundled() ?? `($n${linking.numbers.get(path)}())`;
   const local = exports.get(member) ?? "";
   const [, variable = "", origin] = OF_ANOTHER.exec(local) ?? [];
   const from = variables.get(variable);
@@ -67,8 +98,7 @@ function memberOf(linking, path, member) {
   if (from !== undefined) return memberOf(linking, from, origin);
   const constant = constants.get(local);
   if (constant !== undefined) return constant;
-  if (linking.isFar(path)) return wished(linking, path, member, false);
-  return `${call}.${shortName([...exports.keys()].indexOf(member))}`;
+  return bundled() ?? `${call}.${shortName([...exports.keys()].indexOf(member))}`;
 }
 
 /**
@@ -169,21 +199,23 @@ function called(text, kind) {
 const BUNDLED = /^(?:var |\s+)(import_\w+|\w+) = (?:__toESM\()?require\("([^"]+)"\)(?:(?:, 1)?\))?;\n/gm;
 
 /**
- * The second volume: modules that are bundled as esbuild does, since they are evaluated together; those behind import() are not, before it.
- * None of the first volume needs one of them while it is evaluated, since it would then have been evaluated with it.
+ * Modules that are bundled as esbuild does, since they are evaluated together. What they are asked for are its exports, `$` before each
+ * number; what it answers is the text, in which they call others, and the expression of each wish.
  *
  * @param {Program} program
  * @param {Linking} linking
- * @param {(name: string) => boolean} isFar
+ * @param {Map<string, Wish>} wishes
+ * @param {(name: string, isLater: boolean) => boolean} isInside
  */
-async function furtherText(program, linking, isFar) {
-  const lines = [...linking.far.values()].map(({ number, path, member, isLater }) => {
+async function bundledText(program, linking, wishes, isInside) {
+  const asked = [...wishes.values()];
+  const lines = asked.map(({ number, path, member, isLater }) => {
     const key = `$${number}`;
     const file = JSON.stringify(join(program.root, path));
     if (member !== undefined) return `export { ${member} as ${key} } from ${file};`;
     return isLater ? `export const ${key} = () => import(${file});` : `export * as ${key} from ${file};`;
   });
-  const { code, exported, helpers } = await built(program, lines.join("\n"), isFar);
+  const { code, exported, helpers } = await built(program, lines.join("\n"), isInside);
   /** @type {Map<string, string>} */
   const variables = new Map();
   const text = code
@@ -202,16 +234,49 @@ async function furtherText(program, linking, isFar) {
     return kept.length === 0 ? "" : `var ${kept.join(", ")};\n`;
   });
   const module = /** @type {Module} */ ({ variables });
-  const list = [...linking.far.values()].map(({ number }) => exported.get(`$${number}`)).join(", ");
   return {
-    text: linked(linking, `${declared}return [${list}];\n`, module),
-    helpers: [...helpers.values()].join(""),
+    text: linked(linking, declared, module),
+    list: asked.map(({ number }) => exported.get(`$${number}`) ?? ""),
+    helpers,
   };
 }
 
 /**
- * Bundles a program. What it answers makes its volumes: the modules of which `isNear` is true in the first, which exports `result`, and
- * `made`, the modules that were evaluated by their places in `names`.
+ * The second volume, and what every run evaluates at once. Modules behind import() are evaluated when they are asked for: of the second
+ * volume by esbuild's functions, and none of the others is, since it would then have been evaluated before. Each may ask for something of the other that it
+ * was not asked for before, so they are made until neither does.
+ *
+ * @param {Program} program
+ * @param {Linking} linking
+ */
+async function bundledTexts(program, linking) {
+  const { modules, far, common, isFar, isCommon } = linking;
+  // What stands in between leads to what is evaluated, and is not itself.
+  const isAtOnce = (/** @type {string} */ name) => isCommon(name) || isOnlyOfOthers(modules.get(name));
+  for (;;) {
+    const before = far.size + common.size;
+    const head = await bundledText(program, linking, common, (name, isLater) => !isLater && isAtOnce(name));
+    const further = await bundledText(program, linking, far, isFar);
+    if (far.size + common.size === before) return { head, further };
+  }
+}
+
+/**
+ * Whether a module has nothing but exports of others.
+ *
+ * @param {Module | undefined} module
+ */
+function isOnlyOfOthers(module) {
+  if (module?.code === undefined || /^[^/\n]/m.test(module.code)) return false;
+  return [...module.exports.values()].every((local) => OF_ANOTHER.test(local));
+}
+
+/** @param {Map<string, string>} helpers */
+const textOf = (helpers) => [...helpers.values()].join("");
+
+/**
+ * Bundles a program. What it answers makes its volumes: the modules of which `isNear` is true in the first, those of which `isCommon` is at
+ * its head. It exports `result`, and `made`, the other modules that were evaluated by their places in `names`.
  *
  * @param {Program & { further: string }} program `further`: how the first volume requires the second
  */
@@ -219,28 +284,39 @@ export async function bundleLazily(program) {
   const { modules, names, helpers } = await modulesOf(program);
   const numbers = new Map(names.map((name, at) => [name, at]));
   const at = [...(modules.get(program.entry)?.exports.keys() ?? [])].indexOf(program.result);
+  const none = () => false;
   /** @type {Linking} */
-  const whole = { modules, numbers, made: program.made, isFar: () => false, far: new Map() };
+  const whole = {
+    ...{ modules, numbers, made: program.made },
+    ...{ isFar: none, far: new Map(), isCommon: none, common: new Map() },
+  };
   // Constants of a module are known before its importers' turn.
   for (const name of names.toReversed()) bodyOf(whole, name);
-  /** @param {(name: string) => boolean} isNear */
-  const volumes = async (isNear) => {
-    const isFar = (/** @type {string} */ name) =>
-      numbers.has(name) && !isNear(name) && !program.made.has(name);
+  /**
+   * @param {(name: string) => boolean} isNear
+   * @param {(name: string) => boolean} isCommon never of the entry, which runs the program
+   */
+  const volumes = async (isNear, isCommon) => {
+    const isOwn = (/** @type {string} */ name) => numbers.has(name) && !program.made.has(name);
     /** @type {Linking} */
-    const linking = { ...whole, isFar, far: new Map() };
-    const near = names.filter((name) => !isFar(name));
-    const bodies = new Map(near.map((name) => [name, bodyOf(linking, name)]));
-    const further = await furtherText(program, linking, isFar);
-    const calls = [...new Set([...further.text.matchAll(CALL)].map(([call]) => call.slice(0, -2)))];
-    const given = `[${calls.join(", ")}]`;
-    const first = `${helpers}const made = Array(${names.length});
+    const linking = {
+      ...{ ...whole, far: new Map(), common: new Map() },
+      isFar: (name) => isOwn(name) && !isNear(name),
+      isCommon: (name) => isOwn(name) && isCommon(name),
+    };
+    const lazy = names.filter((name) => !linking.isFar(name) && !linking.isCommon(name));
+    const bodies = new Map(lazy.map((name) => [name, bodyOf(linking, name)]));
+    const { head, further } = await bundledTexts(program, linking);
+    const furtherText = `${further.text}return [${further.list.join(", ")}];\n`;
+    const given = `[${[...new Set(furtherText.match(GIVEN))].join(", ")}]`;
+    const variables = head.list.map((local, number) => `const $c${number} = ${local};\n`).join("");
+    const first = `${textOf(new Map([...helpers, ...head.helpers]))}const made = Array(${names.length});
 ${MAKE}let further;
 const far = () => further ??= require(${JSON.stringify(program.further)}).modules(${given});
-${functionsOf(linking, bodies, further.text)}exports.made = made;
+${head.text}${variables}${functionsOf(linking, bodies, furtherText + head.text)}exports.made = made;
 exports.${program.result} = $m${numbers.get(program.entry)}().${shortName(at)};
 `;
-    const second = `${further.helpers}exports.modules = (${given}) => {\n${further.text}};\n`;
+    const second = `${textOf(further.helpers)}exports.modules = (${given}) => {\n${furtherText}};\n`;
     return Promise.all([first, second].map((text) => minified(program, text)));
   };
   return { names, volumes };

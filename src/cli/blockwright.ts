@@ -2,6 +2,7 @@
  * The command line program blockwright, which main.ts starts.
  */
 import { Command, type OutputConfiguration } from "commander";
+import { makeOutputLate } from "../platform/node/late-output.ts";
 import { version } from "../version.ts";
 import { endWhereBroken } from "./broken.ts";
 import { addVerbs, verbNames } from "./verbs.ts";
@@ -57,5 +58,15 @@ async function wordsOf(given: string[]): Promise<string[] | undefined> {
   return isOfCheckpoint(given) ? resumedWords(given) : given;
 }
 
+/** Programs that run Node's modules in another engine have streams of their own. */
+const isNode = !("bun" in process.versions || "deno" in process.versions);
+
+/** Node takes its heap and its modules down, piece by piece, where a process ends by itself: a tenth of a short run. */
+async function mainToTheEnd(): Promise<void> {
+  const isAllWritten = isNode ? makeOutputLate() : () => false;
+  await main();
+  if (isAllWritten()) process.exit();
+}
+
 /** Settles when the command line is carried out. */
-export const done: Promise<void> = main();
+export const done: Promise<void> = mainToTheEnd();

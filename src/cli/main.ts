@@ -5,11 +5,11 @@
  *
  * Invariant: only what the launcher needs is imported here; this is a bundle of its own.
  */
+import { writeSync } from "node:fs";
 import { join } from "node:path";
 import { version } from "../version.ts";
 import { optimiseLater } from "../platform/node/compiler.ts";
 import { runCached } from "../platform/node/code-cache.ts";
-import { makeOutputLate } from "../platform/node/late-output.ts";
 import { requireLate } from "../platform/node/late-modules.ts";
 
 /** The hash of the program's scripts; put in by the build. */
@@ -37,13 +37,21 @@ const COPYING = new Set(["convert", "compare", "dd", "rebase", "bench", "io", "m
 /** How the program requires the other part of it. */
 const FURTHER = "./further.js";
 
+/** Without the stream that Node makes of standard output, where that does: it loads Node's network and terminal modules. */
+function writeVersion(): void {
+  const line = `${version}\n`;
+  try {
+    writeSync(1, line);
+  } catch {
+    process.stdout.write(line);
+  }
+}
+
 // Programs that run Node's modules in another engine have no compiled code of V8's.
 const words = process.argv.slice(2);
 const isNode = !("bun" in process.versions || "deno" in process.versions);
-const isAllWritten = isNode ? makeOutputLate() : () => false;
-if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) {
-  process.stdout.write(`${version}\n`);
-} else if (isNode) {
+if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) writeVersion();
+else if (isNode) {
   const name = useOf(words);
   if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io))/, "").replace(/^io-.*/, "io"))) optimiseLater();
   const requireOwn = requireLate(require);
@@ -56,11 +64,7 @@ if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) {
       require: Object.assign(requireIt, require),
     });
   // What few verbs need is a script of its own, which the program requires.
-  const { done } = run("program.js", name, (id) =>
+  run("program.js", name, (id) =>
     id === FURTHER ? run("further.js", `${name}-further`, requireOwn) : requireOwn(id),
-  ) as { done: Promise<void> };
-  // Node takes its heap and its modules down, piece by piece, where a process ends by itself: a tenth of a short run.
-  void done.then(() => {
-    if (isAllWritten()) process.exit();
-  });
+  );
 } else require(join(__dirname, "program.js"));

@@ -7,8 +7,12 @@
  */
 import { withoutPassword } from "../base/names.ts";
 
+/** Texts that have none of them, as most: V8 takes a millisecond to make a program of all control characters there are. */
+const PLAIN = /^[\n\t -~]*$/;
+
 /** `text` with those characters as `\uXXXX`. */
 export function printable(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.replaceAll(/[\p{Cc}\u202A-\u202E\u2066-\u2069]/gu, (character) => {
     if (character === "\n" || character === "\t") return character;
     return `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;

@@ -119,6 +119,9 @@ async function take(file, bytes) {
   return buffer;
 }
 
+// Streams for which the program puts no stand-ins.
+for (const name of /** @type {const} */ (["stdout", "stderr"]))
+  Object.defineProperty(process, name, { value: process[name], configurable: true });
 process.exit = (status) => {
   throw new Exit(Number(status ?? process.exitCode ?? 0));
 };

@@ -15,7 +15,7 @@ const FILES = "file";
 
 /** The driver of the protocol that a name is of; without one it is a file's. Throws CommandError for a protocol that there is not. */
 export function typeOfName(graph: GraphView, name: string): DriverType {
-  const protocol = /^([^/\\:]*):/.exec(name)?.[1] ?? FILES;
+  const protocol = (name.includes(":") ? /^([^/\\:]*):/.exec(name)?.[1] : undefined) ?? FILES;
   // A caller's own driver for files need not read names: a path is its file's.
   const found =
     driverOfProtocol(graph, protocol) ?? (protocol === FILES ? findDriver(graph, FILES) : undefined);

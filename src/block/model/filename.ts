@@ -97,7 +97,8 @@ function describe(node: BlockNode, backingOf: BackingOf): Record<string, unknown
 
 /** The option in whose list a child of that name stands: `children` of `children.0`. */
 function listOf(child: string): string | undefined {
-  return /^(.+)\.\d+$/.exec(child)?.[1];
+  const dot = child.lastIndexOf(".");
+  return dot > 0 && /^\d+$/.test(child.slice(dot + 1)) ? child.slice(0, dot) : undefined;
 }
 
 /** `{"a": [{"b": 1}]}` becomes `{"a.0.b": 1}`. */

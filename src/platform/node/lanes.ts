@@ -318,8 +318,11 @@ export const pooledTransfers: Transfers = {
   },
 };
 
+/** The same at first, ms: a program that has ended by then need not turn at all, nor V8 collect its garbage. */
+const FIRST_TURN_MS = 50;
+
 /** When the event loop has to turn next, on monotonicMs()'s clock. */
-let turnDueMs = 0;
+let turnDueMs = monotonicMs() + FIRST_TURN_MS;
 
 /** Undefined while the event loop need not turn yet; resolves when it has. */
 export function turnIfDue(): Promise<void> | undefined {
