@@ -57,6 +57,12 @@ export interface ConvertOptions {
    * false. Compressed ones come as they are ready.
    */
   inOrder?: boolean;
+  /**
+   * The host copies what lies in files within itself, where it can (copy_file_range(2) in Node, with koffi): a file system that
+   * knows how shares the blocks. Zeroes in it are then copied as data. Without effect beside `compress`, `salvage`,
+   * `speedBytesPerSecond`, `checkpoint` and `parallel: 1`. Default false.
+   */
+  offload?: boolean;
   /** Data copied per second, bytes; 0 (default): no limit. */
   speedBytesPerSecond?: number;
   /**
@@ -90,6 +96,7 @@ const checkOptions = optionsOf<ConvertOptions>({
   sparseBytes: "int",
   parallel: "int",
   inOrder: "bool",
+  offload: "bool",
   speedBytesPerSecond: "Finite",
   salvage: "Function",
   checkpoint: "Storage",
@@ -318,13 +325,13 @@ class Conversion {
 
   /** For large disks in files, of which nothing but the content is wanted. */
   #fileCopier({ from, to, options }: Ends, granule: number): FileCopier | undefined {
-    const { compress, salvage, speedBytesPerSecond, parallel, targetIsZero } = options;
+    const { compress, salvage, speedBytesPerSecond, parallel, targetIsZero, offload = false } = options;
     const isPlain = !compress && !salvage && !speedBytesPerSecond && parallel !== 1 && !this.#keep;
     const { copyLeastBytes = Infinity } = from.graph.host.files;
-    if (!isPlain || this.#end - this.#start < copyLeastBytes) return undefined;
+    if (!isPlain || (!offload && this.#end - this.#start < copyLeastBytes)) return undefined;
     const target = to.root!;
     const unit = Math.max(this.#unit, target.node.driver.getInfo?.()?.clusterSize ?? 0);
-    const zeroes = { granule, unit: targetIsZero ? Infinity : 0 };
+    const zeroes = { granule, unit: targetIsZero ? Infinity : 0, offload };
     return FileCopier.for({ source: from.root!, target, zeroes, unit });
   }
 

@@ -41,6 +41,8 @@ export interface FileZeroes {
    * nothing else. 0: it stops at any; Infinity: never. Otherwise the range's last granule is written whatever it holds.
    */
   readonly unit: number;
+  /** Where the host can copy without reading, it does, zeroes as they are: they may then be shared, or stay on a server. Default false. */
+  readonly offload?: boolean;
 }
 
 /** `value` rounded down to a multiple of `unit`. */

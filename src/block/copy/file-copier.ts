@@ -115,7 +115,9 @@ export class FileCopier {
   /** Copies what is in a list; `here` copies what the host does not. */
   copy(list: FileList, here: (range: ByteRange) => Answer<void>): Answer<void> {
     const { parts, rest, bytes } = list;
-    const copying = isWorth(this.#options.source.node, bytes) ? this.#copied(parts) : undefined;
+    const { source, zeroes } = this.#options;
+    const isAsked = parts.length > 0 && (zeroes.offload || isWorth(source.node, bytes));
+    const copying = isAsked ? this.#copied(parts) : undefined;
     if (!copying) return this.#rest(adjoined([...rest, ...partsLeft(parts)]), here);
     return copying.then((counts) => this.#rest(adjoined([...rest, ...partsLeft(parts, counts)]), here));
   }

@@ -104,14 +104,12 @@ class FileDriver implements BlockDriver {
     return offset + bytes <= this.#length ? { file: this.#file, offset, bytes } : undefined;
   }
 
-  copyRanges(
-    parts: readonly FilePart[],
-    { granule, unit }: FileZeroes,
-  ): Promise<readonly number[]> | undefined {
+  copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {
+    const { unit } = zeroes;
     // What is left unwritten does not make it longer.
     const grows =
       unit === Infinity && parts.some(({ offset, source }) => offset + source.bytes > this.#length);
-    return this.#file.copyFrom?.(parts, { granule, unit: grows ? 0 : unit })?.then((counts) => {
+    return this.#file.copyFrom?.(parts, { ...zeroes, unit: grows ? 0 : unit })?.then((counts) => {
       counts.forEach((count, index) => {
         if (count > 0) this.#grew(parts[index]!.offset + count);
       });

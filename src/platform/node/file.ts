@@ -21,6 +21,7 @@ import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
 import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
 import { contentBytes, fileInfo } from "./info.ts";
+import { copiedWithin, copyCalls } from "./offload.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import { rewrite } from "./rewrite.ts";
@@ -186,13 +187,34 @@ export class NodeFile implements HostFile {
     const streams = parts[0]?.source.streams;
     // The other decoders are a pool's, see decode-pool.ts.
     if (streams && !this.#native) return undefined;
-    return this.#with(parts, (b, ranges) =>
-      onFileThreads({ verb: streams ? "expand" : "copy", b, ranges, streams, ...zeroes })?.finally(() => {
+    const { granule, unit, offload = false } = zeroes;
+    return this.#with(parts, (b, ranges) => {
+      const byThreads = (): Promise<readonly number[]> | undefined =>
+        onFileThreads({ verb: streams ? "expand" : "copy", b, ranges, streams, granule, unit });
+      const copying = offload && !streams ? this.#offloaded(b, ranges, byThreads) : byThreads();
+      return copying?.finally(() => {
         ranges.forEach(({ atB, bytes }) => {
           this.#extents.written(atB, atB + bytes);
           this.#unflushed.add(atB, bytes);
         });
-      }),
+      });
+    });
+  }
+
+  /** Has the system copy, or threads where it can't. */
+  #offloaded(
+    own: number,
+    ranges: readonly TwoRanges[],
+    byThreads: () => Promise<readonly number[]> | undefined,
+  ): Promise<readonly number[]> | undefined {
+    const native = this.#native;
+    if (!native) return byThreads();
+    const make = async (run: () => Promise<number>): Promise<number> =>
+      (await this.#lane.make({ call: "native", run }, "pwrite")) as number;
+    const none = ranges.map(() => 0);
+    return copiedWithin(ranges, copyCalls(native, own, make)).then(
+      (counts) => counts ?? byThreads() ?? none,
+      () => none,
     );
   }
 

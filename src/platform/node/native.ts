@@ -1,8 +1,8 @@
 /**
  * The few system calls that Node lacks, through the optional package koffi: lseek(SEEK_DATA/SEEK_HOLE), preadv2, fallocate,
- * posix_fallocate and open-file-description locks. Everything works without them, only with less knowledge of holes and
- * without image locks. 64-bit little-endian Linux only, since structs and constants are laid out here.
- * Source: lseek(2), preadv2(2), fallocate(2), fcntl(2).
+ * posix_fallocate, copy_file_range and open-file-description locks. Everything works without them, only with less knowledge of
+ * holes and without image locks. 64-bit little-endian Linux only, since structs and constants are laid out here.
+ * Source: lseek(2), preadv2(2), fallocate(2), copy_file_range(2), fcntl(2).
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -14,6 +14,12 @@ export type ByteLock = "shared" | "exclusive" | "none";
 /** Where `seek` looks. */
 export type SeekKind = "data" | "hole" | "end";
 
+/** A place in an open file. */
+export interface FilePlace {
+  readonly fd: number;
+  readonly offset: number;
+}
+
 /** The native calls. Numbers returned are results >= 0, or negated errno numbers. */
 export interface NativeCalls {
   /** The next offset >= `offset` of that kind, or -errno (ENXIO: none before the end of the file). Moves the fd's position. */
@@ -24,6 +30,8 @@ export interface NativeCalls {
   readCached(fd: number, buffer: Uint8Array, offset: number): number;
   /** fallocate(2) of a range with FALLOC_FL_* bits, on a worker thread; 0 or -errno. */
   fallocate(fd: number, mode: number, offset: number, bytes: number): Promise<number>;
+  /** copy_file_range(2) from file to file, on a worker thread: the bytes copied, 0 at the end of the first, or -errno. */
+  copyFileRange(from: FilePlace, to: FilePlace, bytes: number): Promise<number>;
   /** Reserves blocks and grows the file, on a worker thread; 0 or -errno. */
   posixFallocate(fd: number, offset: number, bytes: number): Promise<number>;
   /** Sets or drops an OFD lock on one byte, never waiting; 0 or -errno. */
@@ -64,7 +72,7 @@ const RWF_NOWAIT = 8;
 const ENOSYS = 38;
 
 /** `call` on one of koffi's threads: its result, or -errno. errno stays on that thread, so a failed call is repeated here to learn it. */
-function onThread(koffi: Koffi, call: NativeFunction, args: number[]): Promise<number> {
+function onThread(koffi: Koffi, call: NativeFunction, args: Argument[]): Promise<number> {
   const direct = (): number => {
     const result = Number(call(...args));
     return result < 0 ? -koffi.errno() : result;
@@ -87,9 +95,18 @@ const declarations = {
   preadv2: "int64_t preadv2(int fd, const uint8_t *parts, int count, int64_t offset, int flags)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t bytes)",
   posixFallocate: "int posix_fallocate(int fd, int64_t offset, int64_t bytes)",
+  copyFileRange:
+    "int64_t copy_file_range(int from, _Inout_ uint8_t *at, int to, _Inout_ uint8_t *atTo, size_t bytes, unsigned int flags)",
   fcntl: "int fcntl(int fd, int command, _Inout_ uint8_t *lock)",
   exit: "void _exit(int status)",
 } as const;
+
+/** An off_t that a call reads. */
+function placeOf({ offset }: FilePlace): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigInt64(0, BigInt(offset), true);
+  return bytes;
+}
 
 function bind(koffi: Koffi): NativeCalls {
   const libc = koffi.load(null);
@@ -131,6 +148,14 @@ function bind(koffi: Koffi): NativeCalls {
     },
     fallocate: (fd, mode, offset, bytes) =>
       onThread(koffi, libcFunction("fallocate"), [fd, mode, offset, bytes]),
+    copyFileRange(from, to, bytes) {
+      try {
+        const call = libcFunction("copyFileRange");
+        return onThread(koffi, call, [from.fd, placeOf(from), to.fd, placeOf(to), bytes, 0]);
+      } catch {
+        return Promise.resolve(-ENOSYS);
+      }
+    },
     posixFallocate: (fd, offset, bytes) =>
       new Promise((resolve, reject) => {
         libcFunction("posixFallocate").async(fd, offset, bytes, (error, result) => {

@@ -119,7 +119,13 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
   },
   convert: {
     call: (options) => library.convert(disk, other, options as never),
-    wrong: [{ compress: "yes" }, { sparseBytes: "4k" }, { salvage: true }, { onProgress: 1 }],
+    wrong: [
+      { compress: "yes" },
+      { offload: "yes" },
+      { sparseBytes: "4k" },
+      { salvage: true },
+      { onProgress: 1 },
+    ],
   },
   compare: {
     call: (options) => library.compare(disk, other, options as never),

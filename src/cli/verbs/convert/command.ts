@@ -47,7 +47,7 @@ export function addConvert(program: Command): void {
     .option("-r, --rate-limit <rate>", "data copied per second at most (64k, 10M …)")
     .option(
       "-C, --offload",
-      "accepted: data always goes through the program, and zeroes are looked for as by default",
+      "the system copies within itself where it can (needs koffi): zeroes are copied as data",
     )
     .addOption(checkpointFlag())
     .option("--salvage", "go on where the source can't be read: what is missing becomes zeroes")

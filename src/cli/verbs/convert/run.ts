@@ -235,6 +235,7 @@ function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
     ...(flags.salvage ? { salvage: (unread) => tellUnread(verb, flags, unread) } : {}),
     speedBytesPerSecond,
     inOrder: !(flags.outOfOrder ?? false),
+    offload: flags.offload ?? false,
     compress: flags.compress ?? false,
     ...(compressionLevel === undefined ? {} : { compressionLevel }),
     onProgress: verb.progress.show,

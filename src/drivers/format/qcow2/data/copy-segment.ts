@@ -100,7 +100,7 @@ async function copyBatch(
     }
     // A cluster of zeroes is not to be allocated; in a new one that holds something they need not be written.
     const unit = fresh ? image.geometry.clusterSize : 0;
-    const rule = { granule: source.zeroes.granule, unit };
+    const rule = { ...source.zeroes, unit };
     const isStreams = parts[0]!.source.streams !== undefined;
     if (!isStreams || parts.length === 1) return (await image.data.copyRanges(parts, rule)) ?? [];
     const one = async (part: FilePart): Promise<number> =>
