@@ -378,7 +378,7 @@ const plotBefore = {
   },
 };
 
-/** The daemon's dashboard, a page that it serves, and uPlot, which reports of workloads carry with them, too. */
+/** The pages that the daemon and fleets serve, and uPlot, which reports of workloads carry with them, too. */
 async function bundleDashboard() {
   const folder = join(out, "dashboard");
   const page = /** @type {const} */ ({
@@ -396,6 +396,7 @@ async function bundleDashboard() {
       entryPoints: [
         { in: "src/dashboard/daemon/page.ts", out: "page" },
         { in: "src/dashboard/daemon/daemon.css", out: "page" },
+        { in: "src/dashboard/fleet/page.ts", out: "fleet" },
       ],
     }),
     esbuild({
@@ -406,7 +407,11 @@ async function bundleDashboard() {
       entryPoints: [{ in: "uplot", out: "uplot" }],
     }),
   ]);
-  copyFileSync(join(root, "src", "dashboard", "daemon", "index.html"), join(folder, "index.html"));
+  for (const [from, to] of [
+    ["daemon", "index.html"],
+    ["fleet", "fleet.html"],
+  ])
+    copyFileSync(join(root, "src", "dashboard", from, "index.html"), join(folder, to));
   return built.map(({ metafile }) => metafile);
 }
 

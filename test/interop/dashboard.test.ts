@@ -1,6 +1,5 @@
 // The daemon's dashboard in headless Chromium, and its metrics: who gets in, a job that ENOSPC stopped is resumed from the page.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Browser, chromium, type Page } from "playwright";
@@ -10,10 +9,10 @@ import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { Daemon } from "../support/daemon.ts";
 import { parseOpenMetrics } from "../support/open-metrics.ts";
 import { must, tool } from "../support/tools.ts";
+import { violations } from "./support/accessible.ts";
 
 const MiB = 1024 * 1024;
 const PATIENCE = { timeout: 30_000, interval: 50 };
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let folder: string;
 let daemon: Daemon;
@@ -89,19 +88,6 @@ function socket(path: string, headers: Record<string, string> = {}): Promise<str
   });
 }
 
-async function violations(): Promise<string[]> {
-  await page.evaluate(axe);
-  return page.evaluate(async () => {
-    const { run } = (globalThis as unknown as { axe: { run(): Promise<AxeResult> } }).axe;
-    const { violations: found } = await run();
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
-  });
-}
-
-interface AxeResult {
-  violations: { id: string; nodes: { html: string }[] }[];
-}
-
 function fits(): Promise<boolean> {
   return page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
 }
@@ -174,7 +160,7 @@ describe("the page", () => {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       for (const width of [1280, 768, 390]) {
         await page.setViewportSize({ width, height: 900 });
-        expect(await violations()).toEqual([]);
+        expect(await violations(page)).toEqual([]);
         expect(await fits()).toBe(true);
       }
     }

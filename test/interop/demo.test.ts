@@ -2,13 +2,13 @@
 // mended, room ends and comes back, a reload works offline, and the exported disk is the source and what the guest wrote.
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Browser, type Page, chromium } from "playwright";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
+import { violations } from "./support/accessible.ts";
 
 const MiB = 1024 * 1024;
 const MAGIC = 0xb10c0de5;
@@ -16,7 +16,6 @@ const SECTOR = 512;
 /** Where the guest keeps its state. */
 const STATE = 16;
 const PATIENCE = { timeout: 20_000, interval: 100 };
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let server: ChildProcess;
 let url: string;
@@ -84,19 +83,6 @@ async function boots(count: number): Promise<void> {
   await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
 }
 
-async function violations(): Promise<string[]> {
-  await page.evaluate(axe);
-  return page.evaluate(async () => {
-    const { run } = (globalThis as unknown as { axe: { run(): Promise<AxeResult> } }).axe;
-    const { violations: found } = await run();
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
-  });
-}
-
-interface AxeResult {
-  violations: { id: string; nodes: { html: string }[] }[];
-}
-
 /** Whether the page fits its width, and every control is large enough to be touched. */
 async function fits(): Promise<boolean> {
   return page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
@@ -123,19 +109,19 @@ describe("the demo page", () => {
   it("has no fault that axe finds, wide and narrow, dark and light", async () => {
     // What follows needs a disk that is not here yet.
     await card("Pause");
-    expect(await violations()).toEqual([]);
+    expect(await violations(page)).toEqual([]);
     expect(await fits()).toBe(true);
     await page.setViewportSize({ width: 375, height: 812 });
     expect(await fits()).toBe(true);
-    expect(await violations()).toEqual([]);
+    expect(await violations(page)).toEqual([]);
     await page.emulateMedia({ colorScheme: "light" });
-    expect(await violations()).toEqual([]);
+    expect(await violations(page)).toEqual([]);
     for (const width of [390, 480, 861, 1000, 1100, 1280]) {
       await page.setViewportSize({ width, height: 800 });
       expect(await fits()).toBe(true);
       await expect.poll(isMapWhole, PATIENCE).toBe(true);
     }
-    expect(await violations()).toEqual([]);
+    expect(await violations(page)).toEqual([]);
     await page.emulateMedia({ colorScheme: "dark" });
   });
 
@@ -263,7 +249,7 @@ describe("the demo page", () => {
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+(running|ready)/);
     await speedOf("mirror", "0");
     await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+ready/);
-    expect(await violations()).toEqual([]);
+    expect(await violations(page)).toEqual([]);
     await card("Finish the copy");
     await expectCopy("mirror");
     await page.getByLabel("Remove the mirror").click();

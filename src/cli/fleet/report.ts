@@ -2,9 +2,9 @@
  * What the verb prints: counts, jobs, OpenMetrics. Data goes to stdout, progress and messages to stderr.
  */
 import type { FleetCounts, FleetQueue, JobRow } from "../../fleet/queue.ts";
-import { openMetrics } from "../../fleet/metrics.ts";
 import { printable } from "../printable.ts";
 import type { FleetFlags } from "../verbs/fleet/flags.ts";
+import { fleetMetrics } from "./metrics.ts";
 
 /** `3 queued, 1 running, 7 done, 0 failed`. */
 export function countsText({ queued, running, done, failed }: FleetCounts): string {
@@ -29,7 +29,7 @@ export async function report(queue: FleetQueue, { json, jobs, metrics }: FleetFl
   const counts = await queue.counts();
   const rows = jobs ? await queue.rows() : undefined;
   const write = (text: string): void => void process.stdout.write(`${text}\n`);
-  if (metrics) process.stdout.write(openMetrics(counts, rows ?? []));
+  if (metrics) process.stdout.write(fleetMetrics(counts, rows ?? []));
   else if (json) write(JSON.stringify(rows ? { ...counts, jobs: rows } : counts));
   else {
     write(countsText(counts));

@@ -4,6 +4,7 @@
  * Exit status: 0; 1 where a job has failed; 2 for a list of jobs, a command line or a queue that can't be used; 130 and 143 after
  * SIGINT and SIGTERM, which let jobs under way keep what they have; a second signal ends the program at once.
  */
+import { once } from "node:events";
 import { messageOf } from "../../base/errors.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import { LocalQueue } from "../../fleet/local-queue.ts";
@@ -11,6 +12,7 @@ import type { FleetQueue } from "../../fleet/queue.ts";
 import { nodeClock } from "../../platform/node/clock.ts";
 import { printableMessage } from "../printable.ts";
 import type { FleetAction, FleetFlags } from "../verbs/fleet/flags.ts";
+import { showDashboard } from "./dashboard.ts";
 import { FolderJournal } from "./journal.ts";
 import { countOf, limitsOf, readJobs, retriesOf } from "./options.ts";
 import { report, showProgress } from "./report.ts";
@@ -74,9 +76,11 @@ const actions: Readonly<Record<FleetAction, Action>> = {
   run: runHere,
   submit,
   worker: serve,
-  status: (words, flags) => {
+  status: (words, flags, signal) => {
     noWords(words);
-    return withQueue(flags, (queue) => report(queue, flags));
+    return withQueue(flags, (queue) =>
+      flags.dashboard === undefined ? report(queue, flags) : showUntil(queue, flags, signal),
+    );
   },
   cancel: (words, flags) =>
     withQueue(flags, async (queue) => {
@@ -91,6 +95,16 @@ const actions: Readonly<Record<FleetAction, Action>> = {
       return 0;
     }),
 };
+
+/** Serves the page until the signal aborts. */
+async function showUntil(queue: FleetQueue, flags: FleetFlags, signal: AbortSignal): Promise<number> {
+  // A server that is not there is told at once.
+  await queue.counts();
+  const close = await showDashboard(queue, flags, note);
+  if (!signal.aborted) await once(signal, "abort");
+  await close();
+  return 0;
+}
 
 function noWords(words: readonly string[]): void {
   if (words.length > 0) throw new FleetError(`unexpected argument '${words[0]}'`);
@@ -119,11 +133,13 @@ async function runHere(words: readonly string[], flags: FleetFlags, signal: Abor
   using journal = new FolderJournal(folder);
   const queue = new LocalQueue({ clock: nodeClock, journal, retries });
   await queue.submit(jobs);
+  const close = await showDashboard(queue, flags, note);
   const hide = showProgress(queue);
   try {
     await work({ queue, atOnce, limits, watchMs, signal, note });
   } finally {
     hide();
+    await close();
     await queue.close();
   }
   if (!flags.jobs) await tellFailures(queue);

@@ -12,7 +12,7 @@ import type {
   SocketTaker,
   TlsCredentials,
 } from "../../base/host.ts";
-import { CommandError } from "../../base/errors.ts";
+import { CommandError, messageOf } from "../../base/errors.ts";
 import { namesOf, refusalOf, targetOf, type WebAccess } from "./access.ts";
 import { type Family, OPEN_METRICS_TYPE, openMetrics } from "./open-metrics.ts";
 
@@ -26,7 +26,7 @@ export interface WebFile {
 
 /** What a server is made of. */
 export interface WebServerOptions {
-  readonly host: Host;
+  readonly host: Pick<Host, "httpServer">;
   /** Port 0: any that is free. */
   readonly address: { readonly host: string; readonly port: number };
   readonly token: string;
@@ -39,6 +39,8 @@ export interface WebServerOptions {
   /** By path. */
   readonly files?: ReadonlyMap<string, WebFile>;
   readonly metrics?: () => readonly Family[];
+  /** What is made when it is asked for, by path; behind the token. Where that rejects, its message is told with 503. */
+  readonly live?: ReadonlyMap<string, { readonly type: string; bytes(): Promise<Uint8Array> }>;
   /** Who takes WebSockets, by path. */
   readonly sockets?: ReadonlyMap<string, { isText: boolean; accept(connection: HostConnection): void }>;
 }
@@ -69,16 +71,19 @@ export async function startWebServer(options: WebServerOptions): Promise<HttpLis
   const names = new Set<string>();
   const scheme = credentials ? "https" : "http";
   const access: WebAccess = { token, hosts: anyName ? undefined : names, origins, scheme };
-  const listening = await host.httpServer.listen(
-    address,
-    (request) => Promise.resolve(answer(request, access, options)),
-    { onSocket: (request) => socketFor(request, access, options), ...(credentials ? { credentials } : {}) },
-  );
+  const listening = await host.httpServer.listen(address, (request) => answer(request, access, options), {
+    onSocket: (request) => socketFor(request, access, options),
+    ...(credentials ? { credentials } : {}),
+  });
   for (const name of namesOf(address.host, listening.port, scheme)) names.add(name);
   return listening;
 }
 
-function answer(request: HttpIncoming, access: WebAccess, options: WebServerOptions): HttpOutgoing {
+async function answer(
+  request: HttpIncoming,
+  access: WebAccess,
+  options: WebServerOptions,
+): Promise<HttpOutgoing> {
   if (request.method !== "GET" && request.method !== "HEAD") return told(405);
   const { path } = targetOf(request);
   const file = options.files?.get(path);
@@ -88,11 +93,17 @@ function answer(request: HttpIncoming, access: WebAccess, options: WebServerOpti
   if (file) return sent(200, file.type, file.bytes);
   if (path === "/metrics" && options.metrics)
     return sent(200, OPEN_METRICS_TYPE, new TextEncoder().encode(openMetrics(options.metrics())));
-  return told(404);
+  const live = options.live?.get(path);
+  if (!live) return told(404);
+  try {
+    return sent(200, live.type, await live.bytes());
+  } catch (error) {
+    return told(503, messageOf(error));
+  }
 }
 
-function told(status: number): HttpOutgoing {
-  const text = `${WHY[status] ?? "refused"}\n`;
+function told(status: number, why = WHY[status] ?? "refused"): HttpOutgoing {
+  const text = `${why}\n`;
   return sent(status, "text/plain; charset=utf-8", new TextEncoder().encode(text));
 }
 

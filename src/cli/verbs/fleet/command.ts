@@ -41,6 +41,11 @@ export function addFleet(program: Command): void {
     .option("--idle-exit", "worker: end when nothing is queued and nothing runs")
     .option("--failed", "retry: all that failed")
     .option("--resume", "drain: hand out jobs again")
+    .option(
+      "--dashboard [address]",
+      "run, status: serve a page with the jobs, and /metrics, at [HOST:]PORT; status: until it is ended",
+    )
+    .option("--token-file <file>", "--dashboard: where the token is that lets in; default: a new one")
     .option("--jobs", "status, run: also each job")
     .option("--metrics", "status: print OpenMetrics")
     .option("--json", "print JSON")

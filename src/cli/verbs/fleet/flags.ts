@@ -18,6 +18,8 @@ export interface FleetFlags {
   idleExit?: boolean;
   failed?: boolean;
   resume?: boolean;
+  dashboard?: string | true;
+  tokenFile?: string;
   jobs?: boolean;
   metrics?: boolean;
   json?: boolean;
