@@ -1,10 +1,11 @@
 // A disk of 1 TiB that is copied in shards: by the workers of one process, and over Redis by workers of which one is killed and one comes
 // later. What is copied is held against qemu-img.
-import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { contentOf } from "../support/content.ts";
 import { must } from "../support/tools.ts";
-import { FleetFolder, killed, type Status, until } from "./support/fleet.ts";
+import { ended, FleetFolder, killed, type Status, until } from "./support/fleet.ts";
 
 const MiB = 2 ** 20;
 const TiB = 2 ** 40;
@@ -95,3 +96,46 @@ describe("a disk in shards", () => {
     await until(`nothing is left, not ${leftovers("b.raw").join()}`, () => leftovers("b.raw").length === 0);
   });
 });
+
+// What docs/SCALE.md tells of: minutes, and some 36 GiB of room.
+describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
+  "1 TiB by workers of 50 MiB/s",
+  () => {
+    const pieces = 256;
+    const options = {
+      sourceFormat: "raw",
+      targetFormat: "raw",
+      shards: pieces,
+      speedBytesPerSecond: 50 * MiB,
+    };
+
+    /** How long the second half of the shards takes, seconds, if so many workers come when the first one is done. */
+    async function secondHalf(source: string, late: number): Promise<number> {
+      const target = folder.in(`with-${late}.raw`);
+      const list = folder.list([{ id: `with-${late}`, kind: "convert", source, target, options }]);
+      const queue = ["--queue", `${(await folder.redis()).url}?queue=with-${late}`];
+      await folder.fleet("submit", list, ...queue);
+      const worker = () => folder.start("worker", "--workers", "1", "--idle-exit", ...queue);
+      const workers = [1, 2, 3, 4].map(worker);
+      const words = folder.in(`.with-${late}.raw.fleet/f`);
+      const done = (): number =>
+        existsSync(words) ? readdirSync(words).filter((name) => name.startsWith("d0")).length : 0;
+      await until("half is done", () => done() >= pieces / 2);
+      const began = performance.now();
+      for (let at = 0; at < late; at++) workers.push(worker());
+      await until("it is there", () => existsSync(target));
+      const seconds = (performance.now() - began) / 1000;
+      await Promise.all(workers.map(ended));
+      await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, target);
+      rmSync(target);
+      return seconds;
+    }
+
+    it("a fifth one that comes in the middle shortens what is left", { timeout: 1_800_000 }, async () => {
+      const source = sparse("source.raw", { bytes: TiB, pieces, piece: 48 * MiB });
+      const [four, five] = [await secondHalf(source, 0), await secondHalf(source, 1)];
+      process.stderr.write(`${JSON.stringify({ four, five, shorter: 1 - five / four })}\n`);
+      expect(five).toBeLessThanOrEqual(0.85 * four);
+    });
+  },
+);

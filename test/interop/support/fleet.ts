@@ -61,7 +61,7 @@ export interface RedisServer {
 /** Waits until it is so. */
 export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; !(await isSo()); tries++) {
-    if (tries > 2400) throw new Error(`it never came: ${what}`);
+    if (tries > 4800) throw new Error(`it never came: ${what}`);
     await setTimeout(25);
   }
 }
