@@ -3,17 +3,8 @@
  * instead; hunt.ts builds a simulator with it, which must find the bug. None of this is shipped.
  */
 
-/** One planted bug. */
-export interface Bug {
-  readonly name: string;
-  /** What happened where, in a line. */
-  readonly history: string;
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-  /** A seed whose story finds it. */
-  readonly seed: number;
-}
+import type { Bug } from "./bug.ts";
+import { bugsOfOrder } from "./bugs-of-order.ts";
 
 /** All of them. */
 export const bugs: readonly Bug[] = [
@@ -154,4 +145,5 @@ export const bugs: readonly Bug[] = [
       "    child.node.unblock(this.blockReason);\n    if (this.isCancelled) return;\n    await this.graph.detach(child);",
     seed: 6,
   },
+  ...bugsOfOrder,
 ];

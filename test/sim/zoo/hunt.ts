@@ -8,17 +8,26 @@ import { build } from "esbuild";
 import { watchRejections } from "../../../src/platform/node/rejections.ts";
 import type * as Simulator from "../../../src/sim.ts";
 import type { FoundStory } from "../../../src/sim/simulate.ts";
-import type { Bug } from "./bugs.ts";
+import type { Bug } from "./bug.ts";
 
-/** The simulator with a bug in it. Throws where the patch does not fit the code any more. */
-async function infected(root: string, { name, file, find, replace }: Bug): Promise<typeof Simulator> {
-  const path = join(root, file);
-  const parts = readFileSync(path, "utf8").split(find);
-  if (parts.length !== 2) throw new Error(`${name}: its text stands ${parts.length - 1} times in ${file}`);
-  const contents = parts.join(replace);
+/** The files as they are with a bug, by their paths. Throws where a patch does not fit the code any more. */
+function patched(root: string, { name, also = [], ...first }: Bug): ReadonlyMap<string, string> {
+  const contents = new Map<string, string>();
+  for (const { file, find, replace } of [first, ...also]) {
+    const path = join(root, file);
+    const parts = (contents.get(path) ?? readFileSync(path, "utf8")).split(find);
+    if (parts.length !== 2) throw new Error(`${name}: its text stands ${parts.length - 1} times in ${file}`);
+    contents.set(path, parts.join(replace));
+  }
+  return contents;
+}
+
+/** The simulator with a bug in it. */
+async function infected(root: string, bug: Bug): Promise<typeof Simulator> {
+  const contents = patched(root, bug);
   const folder = join(root, "build", "test", "zoo");
   mkdirSync(folder, { recursive: true });
-  const outfile = join(folder, `${name}.mjs`);
+  const outfile = join(folder, `${bug.name}.mjs`);
   await build({
     absWorkingDir: root,
     entryPoints: [join(root, "src/sim.ts")],
@@ -33,13 +42,14 @@ async function infected(root: string, { name, file, find, replace }: Bug): Promi
       {
         name: "infect",
         setup: ({ onLoad }) =>
-          onLoad({ filter: /\.ts$/ }, (args) =>
-            args.path === path ? { contents, loader: "ts" } : undefined,
-          ),
+          onLoad({ filter: /\.ts$/ }, ({ path }) => {
+            const text = contents.get(path);
+            return text === undefined ? undefined : { contents: text, loader: "ts" };
+          }),
       },
     ],
   });
-  if (!existsSync(outfile)) throw new Error(`${name}: nothing was built`);
+  if (!existsSync(outfile)) throw new Error(`${bug.name}: nothing was built`);
   return (await import(pathToFileURL(outfile).href)) as typeof Simulator;
 }
 
