@@ -5,6 +5,7 @@
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import { unflushedFiles } from "./api/node.ts";
 import type { DriverType } from "./block/model/contract.ts";
+import { preallocate } from "./drivers/filter/preallocate.ts";
 import { quorum } from "./drivers/filter/quorum.ts";
 import { portableDrivers } from "./drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "./drivers/protocol/file.ts";
@@ -29,6 +30,7 @@ export const nodeDrivers: readonly DriverType[] = [
   hostDevice,
   hostCdrom,
   nbd,
+  preallocate,
   quorum,
 ];
 

@@ -3,6 +3,7 @@
  */
 import { CommandError, messageOf } from "../base/errors.ts";
 import { hasProtocol, protocolPrefix } from "../block/model/gate.ts";
+import { givenWords } from "../block/model/spec.ts";
 import type { Engine } from "../node.ts";
 import { isJsonObject, type Json, type JsonObject, listify, parseJson } from "../wire/qapi/index.ts";
 
@@ -33,7 +34,8 @@ function inWords(value: Json): Json {
   if (!isJsonObject(value)) return value;
   const words = Object.create(null) as JsonObject;
   for (const [key, item] of Object.entries(value)) words[key] = inWords(item);
-  return words;
+  const given = Object.entries(value).filter(([, item]) => typeof item === "string");
+  return Object.assign(words, { [givenWords]: Object.fromEntries(given) });
 }
 
 /** The object behind `json:`; its keys may have dots, as `file.filename`. */

@@ -5,7 +5,7 @@
  */
 import { CommandError, detailOf } from "../base/errors.ts";
 import { defaultFormat, findDriver } from "../block/model/options.ts";
-import { guessedFormat } from "../block/model/spec.ts";
+import { givenWords, guessedFormat } from "../block/model/spec.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { LUKS } from "../crypto/luks-rows.ts";
 import type { Opener } from "./names.ts";
@@ -51,6 +51,8 @@ function fillIn(options: JsonObject, anyFormat: AnyFormat): { filled: JsonObject
   const filled = Object.create(null) as JsonObject;
   const undo: Undo[] = [];
   if (guessedFormat in options) undo.push((spec) => Object.assign(spec, { [guessedFormat]: true }));
+  const words: unknown = (options as { [givenWords]?: unknown })[givenWords];
+  if (words !== undefined) undo.push((spec) => Object.assign(spec, { [givenWords]: words }));
   for (const [key, value] of Object.entries(options)) {
     const member = fillMember(key, value, anyFormat);
     if (member.value !== undefined) filled[key] = member.value;

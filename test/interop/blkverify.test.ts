@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { runVerb } from "../support/verb-client.ts";
+import { program, runVerb } from "../support/verb-client.ts";
 
 let folder: string;
 
@@ -60,6 +60,29 @@ it("says where the two differ, and fails the request", () => {
   );
   // The program goes on, and what is the same can be read.
   expect(ours("-f", "raw", "-c", "read 512 4k", "-c", "read 64k 4k", NAME)).toHaveLength(2);
+});
+
+it.each([
+  ["blkverify", NAME],
+  ["quorum", "quorum"],
+])("ends the program as qemu-io does, under its name: %s", (what, name) => {
+  execFileSync("qemu-io", ["-f", "raw", "-c", "write -P 1 700 512", "a.raw"], { cwd: folder });
+  const copies = "children.0.driver=raw,children.0.file.filename=a.raw,children.1.file.filename=a.qcow2";
+  const opened =
+    what === "quorum"
+      ? ["--image-opts", `driver=quorum,vote-threshold=2,blkverify=on,children.1.driver=qcow2,${copies}`]
+      : ["-f", "raw", name];
+  const words = ["-c", "read 512 4k", "-c", "read 64k 4k", ...opened];
+  const ended = (command: string, ...before: string[]): unknown => {
+    const { status, stdout, stderr } = spawnSync(command, [...before, ...words], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    return [status, stdout, stderr];
+  };
+  const real = ended("qemu-io");
+  expect(real).toEqual([1, "", expect.stringContaining(`${what}: `)]);
+  expect(ended(process.execPath, program, "--run-as=qemu-io")).toEqual(real);
 });
 
 it("says that only one of the two could do the request", () => {

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { amend } from "../../src/block/graph/amend.ts";
 import { truncate } from "../../src/block/io/io.ts";
+import { nodeOf } from "../../src/block/model/node.ts";
+import { Perm } from "../../src/block/model/permissions.ts";
 import type { Engine, Node } from "../../src/node.ts";
 import {
   createEncrypted,
@@ -261,7 +263,10 @@ test("a volume is resized by us and by qemu-img", () =>
       await using node = await openEncrypted(engine, plain, file);
       await node.write(0, disk);
       await node.release();
-      await truncate(node.blockNode, 2 * SIZE, { exact: true, preallocation: "off" });
+      const resizing = { perm: Perm.resize, shared: Perm.all };
+      await engine.graph.withRoot(node.blockNode, resizing, (root) =>
+        truncate(nodeOf(root.node), 2 * SIZE, { exact: true, preallocation: "off" }),
+      );
     }
     const opts = ["--image-opts", imageOpts(plain, file)];
     expect(JSON.parse(await must("qemu-img", "info", "--output=json", file))).toMatchObject({

@@ -122,6 +122,18 @@ describe("json names", () => {
     img("info", `json:${JSON.stringify({ driver: "blkdebug", config: 42, image: file })}`);
   });
 
+  it("are repeated in the words in which they were given", () => {
+    const image = { driver: "file", filename: "base" };
+    const told = [
+      img("info", `json:${JSON.stringify({ driver: "null-co", size: "64k", "read-zeroes": true })}`),
+      img("info", "--image-opts", "driver=null-co,size=64k,read-zeroes=on"),
+      img("info", "--image-opts", "driver=raw,offset=0x200,size=1k,file.filename=base"),
+      img("info", `json:${JSON.stringify({ driver: "raw", offset: 512, size: "1k", file: image })}`),
+    ];
+    expect(told.map(({ status }) => status)).toEqual([0, 0, 0, 0]);
+    expect(told.map(({ stdout }) => stdout.split("\n")[0]).join()).toContain('"size": "64k"');
+  });
+
   it("mean a file by a file name, whatever it looks like", () => {
     expect(img("info", 'json:{"driver":"qcow2","file.filename":"blkdebug::top"}').status).toBe(1);
     expect(img("info", 'json:{"file.filename":"top"}').status).toBe(0);

@@ -56,8 +56,10 @@ export async function refreshPermissions(roots: readonly BlockNode[]): Promise<v
   for (const [child, permissions] of plan) Object.assign(child, permissions);
   // What holds by then: another change may have come since.
   for (const node of order)
-    if (node.isOpen && concerned.has(node))
+    if (node.isOpen && concerned.has(node)) {
+      await node.driver.permissionsChanged?.(node.cumulativePermissions());
       await node.driver.sharedStorage?.setPermissions(node.cumulativePermissions());
+    }
 }
 
 /** After a change that was refused and undone: edges, and drivers that took the new permissions, get the old ones back. */

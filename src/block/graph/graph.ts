@@ -66,6 +66,7 @@ export class BlockGraph implements NodeHome {
   /** See GraphFlags. */
   isForGuests = false;
   isLikeQemu = false;
+  onDifference: ((words: string) => void) | undefined;
   readonly limits = new Set<() => void>();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();

@@ -118,10 +118,9 @@ export interface GraphHooks {
   childPermissions?(child: Edge, parent: Permissions): Permissions;
   /** The node becomes read-only or writable (`blockdev-reopen`, commit into a read-only base). */
   setReadOnly?(readOnly: boolean): Promise<void>;
-  /**
-   * Puts other options of the driver's own in force, those of `DriverType.reopenable`; the node is drained. Throws in QEMU's
-   * words, and then nothing has changed.
-   */
+  /** Told when what its users may do has changed: the edges below have, what lies below is told afterwards. Throws to refuse. */
+  permissionsChanged?(permissions: Permissions): Promise<void>;
+  /** Puts other options of `DriverType.reopenable` in force; the node is drained. Throws in QEMU's words, and then nothing has changed. */
   reopen?(spec: NodeSpec): Promise<void>;
   /** Another file lies below: what was read of the old one is forgotten. The node is drained, and nothing is unwritten. */
   fileReplaced?(): Promise<void>;
@@ -197,6 +196,8 @@ export interface Capabilities {
   setCompressionLevel?(level: number | undefined): void;
   /** Changes creation options of the open image; see block/amend.ts, which checks that it can be written. */
   amend?(options: AmendOptions, context: AmendContext): Promise<void>;
+  /** Where amending wants the storage for itself: how many amend it, which childPermissions() counts on. */
+  amends?: number;
   /** Forgets all that this layer holds, so that what lies below shows through. Drained; no dirty bitmaps. */
   makeEmpty?(): Promise<void>;
   /** Persistent dirty bitmaps. */

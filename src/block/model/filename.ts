@@ -7,6 +7,7 @@ import { BlockError } from "../../base/errors.ts";
 import { bucketOf } from "../../wire/qapi/json.ts";
 import type { NodeView } from "./contract.ts";
 import type { BlockNode } from "./node.ts";
+import { givenWords } from "./spec.ts";
 
 /** Options that say how a node is used and not what it shows. */
 const weakOptions = new Set([
@@ -71,7 +72,7 @@ function plainFilename(node: BlockNode, backingOf: BackingOf): string | undefine
 function strongOptions(node: BlockNode): Record<string, unknown> {
   const childNames = new Set([...node.children.map(({ name }) => listOf(name) ?? name), "backing"]);
   const own = Object.entries(node.spec).filter(([name]) => !weakOptions.has(name) && !childNames.has(name));
-  const flat = flatten(Object.fromEntries(own));
+  const flat = flatten(Object.fromEntries(own), node.spec[givenWords]);
   const { namedBy } = node.type;
   if (!namedBy) return flat;
   return Object.fromEntries(Object.entries(flat).filter(([name]) => namedBy.includes(name)));
@@ -101,15 +102,23 @@ function listOf(child: string): string | undefined {
   return dot > 0 && /^\d+$/.test(child.slice(dot + 1)) ? child.slice(0, dot) : undefined;
 }
 
+type Words = Readonly<Record<string, string>>;
+
+/** What the user wrote of them, where that is known. */
+function wordsOf(options: object): Words | undefined {
+  return (options as { readonly [givenWords]?: Words })[givenWords];
+}
+
 /** `{"a": [{"b": 1}]}` becomes `{"a.0.b": 1}`. */
-function flatten(value: Record<string, unknown>, prefix = ""): Record<string, unknown> {
+function flatten(value: Record<string, unknown>, words: Words = {}, prefix = ""): Record<string, unknown> {
   const flat: Record<string, unknown> = {};
   for (const [name, item] of Object.entries(value)) {
     // Memory that a caller lends has no name.
     if (ArrayBuffer.isView(item)) continue;
     if (typeof item === "object" && item !== null)
-      Object.assign(flat, flatten(item as Record<string, unknown>, `${prefix}${name}.`));
-    else if (item !== undefined) flat[prefix + name] = item;
+      Object.assign(flat, flatten(item as Record<string, unknown>, wordsOf(item), `${prefix}${name}.`));
+    else if (item !== undefined)
+      flat[prefix + name] = typeof item === "string" ? item : (words[name] ?? item);
   }
   return flat;
 }

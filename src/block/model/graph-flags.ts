@@ -6,4 +6,6 @@ export interface GraphFlags {
   readonly isForGuests?: boolean;
   /** Images are left as QEMU leaves them: no journal of dirty bitmaps, unless a node asks for it. */
   readonly isLikeQemu?: boolean;
+  /** Told of two copies of a disk that differ (blkverify, quorum), before the request fails: QEMU's programs end then. */
+  readonly onDifference?: ((words: string) => void) | undefined;
 }

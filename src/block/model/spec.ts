@@ -7,10 +7,14 @@ export type ChildRef = string | NodeSpec;
 /** Marks a description whose format was guessed to be raw, since no format claimed the file. Options have no such name. */
 export const guessedFormat: unique symbol = Symbol("guessed format");
 
+/** The words that the user gave for options, as a name repeats them (`"offset": "1k"`). Options have no such name. */
+export const givenWords: unique symbol = Symbol("given words");
+
 /** A node's options as QAPI's BlockdevOptions has them: wire names, already validated. */
 export interface NodeSpec {
   driver: string;
   [guessedFormat]?: true;
+  [givenWords]?: Readonly<Record<string, string>>;
   "node-name"?: string;
   "read-only"?: boolean;
   "auto-read-only"?: boolean;

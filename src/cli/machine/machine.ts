@@ -15,6 +15,7 @@ import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
 import { printableMessage } from "../printable.ts";
 import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { standIn, verbProgram } from "../program.ts";
+import { told } from "../refusal.ts";
 import { givenDescriptors } from "./descriptors.ts";
 import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
@@ -196,7 +197,7 @@ async function carryOut(
       try {
         await program.apply(option);
       } catch (error) {
-        return blaming(option, messageOf(error));
+        return blaming(option, told(error));
       }
     }
     if (names.includes("device")) {

@@ -34,6 +34,7 @@ import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
 import { printable } from "../printable.ts";
 import { verbProgram } from "../program.ts";
 import { imageText } from "../image-text.ts";
+import { told } from "../refusal.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
 import { addDescriptor } from "./descriptors.ts";
@@ -272,7 +273,7 @@ export class MachineProgram {
       try {
         await this.#board.connectDrive(drive);
       } catch (error) {
-        return blaming(option, messageOf(error));
+        return blaming(option, told(error));
       }
     }
     return undefined;

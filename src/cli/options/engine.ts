@@ -15,7 +15,7 @@ import {
 import { nodeHost } from "../../platform/node/host.ts";
 import type { Engine, NodeEngineOptions } from "../../node.ts";
 import { createEngine } from "../../node-engine.ts";
-import { standIn } from "../program.ts";
+import { beLikeQemu } from "../like-qemu.ts";
 import { Refusal } from "../refusal.ts";
 
 /** What --gate says. */
@@ -49,7 +49,7 @@ export function programEngine(
   gate: GateChoice,
 ): Engine {
   const engine = createEngine({ ...options, gate: gateOf(gate), warnUnflushed: false });
-  engine.graph.isLikeQemu = standIn() !== undefined;
+  beLikeQemu(engine.graph);
   return engine;
 }
 

@@ -3,6 +3,7 @@
  * suffixes, `discard=on`) and refused in other words. Source: behaviour of qemu-img and qemu-io 7.2.
  */
 import { CommandError } from "../../base/errors.ts";
+import { givenWords } from "../../block/model/spec.ts";
 import type { DriverSource } from "../../block/model/options.ts";
 import { isJsonObject, type JsonObject, valuesOf } from "../../wire/qapi/index.ts";
 import { notASize, parseSize } from "./sizes.ts";
@@ -16,6 +17,7 @@ const sizes: ReadonlySet<string> = new Set([
   "l2-cache-size",
   "l2-cache-entry-size",
   "refcount-cache-size",
+  ...["prealloc-size", "prealloc-align", "log-sector-size"],
 ]);
 
 const discards: ReadonlyMap<string, string> = new Map([
@@ -45,14 +47,22 @@ function readWord(name: string, text: string): string {
   return text;
 }
 
+/** What JSON gave as words, and what not. */
+function givenIn(options: JsonObject): Readonly<Record<string, string>> | undefined {
+  return (options as { readonly [givenWords]?: Readonly<Record<string, string>> })[givenWords];
+}
+
 /** The same options, at any depth, as QAPI takes them; drivers may refuse theirs first. Throws CommandError. */
 export function readOptionWords(drivers: DriverSource, options: JsonObject): JsonObject {
   const read = Object.create(null) as JsonObject;
+  const words: Record<string, string> = {};
   for (const [name, value] of Object.entries(options)) {
-    if (typeof value === "string") read[name] = readWord(name, value);
-    else if (isJsonObject(value)) read[name] = readOptionWords(drivers, value);
+    if (typeof value === "string") {
+      words[name] = value;
+      read[name] = readWord(name, value);
+    } else if (isJsonObject(value)) read[name] = readOptionWords(drivers, value);
     else read[name] = value;
     for (const { refusals } of drivers.drivers) refusals?.option?.(name, value);
   }
-  return read;
+  return Object.assign(read, { [givenWords]: givenIn(options) ?? words });
 }

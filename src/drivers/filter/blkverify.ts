@@ -1,6 +1,6 @@
 /**
  * blkverify: does each request on an image that is tested and on a plain copy of its disk, and compares: for tests of a format.
- * A difference ends the request with EIO, and its message says what differs, in the words with which QEMU ends the program.
+ * A difference ends the request with EIO, and its message says what differs; programs under QEMU's names end with it, as QEMU's.
  *
  * Invariant: what is read is the tested image's. Zeroes are written as data, and discards are not passed on, so that the copy
  * stays equal. Source: QAPI BlockdevOptionsBlkverify; behaviour and words of QEMU 7.2.
@@ -15,11 +15,13 @@ const PREFIX = "blkverify:";
 
 class BlkverifyDriver extends FilterDriver {
   readonly #test: Edge;
+  readonly #onDifference: ((words: string) => void) | undefined;
 
   /** `raw` is the copy, `test` the image that is tested. */
-  constructor(raw: Edge, test: Edge) {
+  constructor(raw: Edge, test: Edge, onDifference: ((words: string) => void) | undefined) {
     super(raw);
     this.#test = test;
+    this.#onDifference = onDifference;
   }
 
   override length(): number {
@@ -34,7 +36,7 @@ class BlkverifyDriver extends FilterDriver {
     const different = buffer.findIndex((byte, at) => byte !== copy[at]);
     if (different < 0) return;
     const where = `contents mismatch at offset ${offset + different}`;
-    throw mismatch({ verb: "read", offset, bytes: buffer.byteLength }, where);
+    throw this.#mismatch({ verb: "read", offset, bytes: buffer.byteLength }, where);
   }
 
   override pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
@@ -54,8 +56,15 @@ class BlkverifyDriver extends FilterDriver {
   async #onBoth(request: Request, perform: (child: Edge) => Promise<void>): Promise<void> {
     const attempts = [perform(this.#test), perform(this.below)];
     const [result = 0, other = 0] = (await Promise.allSettled(attempts)).map(resultOf);
-    if (result !== other) throw mismatch(request, `return value mismatch ${result} != ${other}`);
+    if (result !== other) throw this.#mismatch(request, `return value mismatch ${result} != ${other}`);
     await attempts[0];
+  }
+
+  #mismatch({ verb, offset, bytes }: Request, what: string): Error {
+    const op = verb === "read" ? "pread" : "pwrite";
+    const message = `blkverify: ${verb} offset=${offset} bytes=${bytes} ${what}`;
+    this.#onDifference?.(message);
+    return new BlockError({ code: "EIO", op, message, details: { hint: message } });
   }
 }
 
@@ -68,12 +77,6 @@ interface Request {
 /** 0, or the negative number of the error. */
 function resultOf(ended: PromiseSettledResult<void>): number {
   return ended.status === "fulfilled" ? 0 : -errnoToNumber(errnoOf(ended.reason));
-}
-
-function mismatch({ verb, offset, bytes }: Request, what: string): Error {
-  const op = verb === "read" ? "pread" : "pwrite";
-  const message = `blkverify: ${verb} offset=${offset} bytes=${bytes} ${what}`;
-  return new BlockError({ code: "EIO", op, message, details: { hint: message } });
 }
 
 /** Options: `raw`, the plain copy, and `test`, the image that is tested. Errors: EIO for a difference. */
@@ -101,6 +104,6 @@ export const blkverify: DriverType = {
   async open(context, spec) {
     const raw = await context.openChild(childOption(spec, "raw"), "raw", Role.filtered | Role.primary);
     const test = await context.openChild(childOption(spec, "test"), "test", Role.data);
-    return new BlkverifyDriver(raw, test);
+    return new BlkverifyDriver(raw, test, context.node.services.onDifference);
   },
 };

@@ -199,7 +199,7 @@ class QuorumDriver implements BlockDriver {
     assert(ballots.length >= this.#settings.threshold, "enough copies were read");
     const most = versions.reduce((best, one) => (one.length > best.length ? one : best));
     const losers = versions.filter((one) => one !== most).flat();
-    if (losers.length > 0 && this.#settings.isBlkverify) throw differs(most, losers, range);
+    if (losers.length > 0 && this.#settings.isBlkverify) throw this.#differs(most, losers, range);
     if (most.length < this.#settings.threshold) {
       this.#reportFailure(range);
       throw blockError("EIO", "read", "the copies do not agree");
@@ -230,6 +230,12 @@ class QuorumDriver implements BlockDriver {
         ? [{ child: this.#children[at]!, code: errnoOf(one.reason), reason: one.reason as unknown }]
         : [],
     );
+  }
+
+  #differs(most: readonly Ballot[], losers: readonly Ballot[], range: Range): BlockError {
+    const error = differs(most, losers, range);
+    this.#node.services.onDifference?.(error.message);
+    return error;
   }
 
   #reportBad(type: Operation, child: Edge, range: Range, code?: Errno): void {

@@ -120,7 +120,8 @@ class FileDriver implements BlockDriver {
   async pwriteZeroes(offset: number, bytes: number, flags: RequestFlags): Promise<void> {
     const within = Math.max(0, Math.min(bytes, this.#length - offset));
     if (within > 0) await this.#zeroWithin(offset, within, flags);
-    if (within < bytes) await this.#extendTo(offset + bytes);
+    if (within < bytes && flags & Req.noFallback) await this.#reserve(offset + within, bytes - within);
+    else if (within < bytes) await this.#extendTo(offset + bytes);
   }
 
   readonly countsDiscards = true;
@@ -231,6 +232,13 @@ class FileDriver implements BlockDriver {
     }
     if (!this.#file.zeroRange) throw blockError("ENOTSUP", "pwriteZeroes");
     await this.#file.zeroRange(offset, bytes);
+  }
+
+  /** Blocks beyond the file that read as zeroes; ENOTSUP where that can't be had at once. */
+  async #reserve(offset: number, bytes: number): Promise<void> {
+    if (!this.#file.zeroRange) throw blockError("ENOTSUP", "pwriteZeroes");
+    await this.#file.zeroRange(offset, bytes);
+    this.#grew(offset + bytes);
   }
 
   /** Zeroes up to `end` beyond the file: its last block alone is written, which can't cut off what another write appends. */

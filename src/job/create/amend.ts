@@ -4,7 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { Lease } from "../../base/lease.ts";
-import { amend, checkAmendable } from "../../block/graph/amend.ts";
+import { amend, checkAmendable, takeForAmend } from "../../block/graph/amend.ts";
 import type { AmendOptions } from "../../block/model/contract.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
@@ -24,12 +24,14 @@ export interface BlockdevAmendArguments {
 
 /** Amends one image. */
 export class AmendJob extends Job {
-  readonly #held: Lease;
+  readonly #held: readonly Lease[];
   readonly #node: BlockNode;
   readonly #options: AmendOptions;
   readonly #force: boolean;
 
-  constructor(init: JobOptions & { held: Lease; node: BlockNode; options: AmendOptions; force: boolean }) {
+  constructor(
+    init: JobOptions & { held: readonly Lease[]; node: BlockNode; options: AmendOptions; force: boolean },
+  ) {
     super(init);
     this.#held = init.held;
     this.#node = init.node;
@@ -46,8 +48,8 @@ export class AmendJob extends Job {
     }
   }
 
-  protected override clean(): Promise<void> {
-    return this.#held.end();
+  protected override async clean(): Promise<void> {
+    for (const lease of this.#held.toReversed()) await lease.end();
   }
 }
 
@@ -74,7 +76,7 @@ export async function startAmend(
     signal,
   };
   return startJob({
-    take: (leases) => Promise.resolve(leases.add(graph.hold(node))),
+    take: async (leases) => [leases.add(graph.hold(node)), leases.add(await takeForAmend(node))],
     make: (held) => new AmendJob({ ...common, held, node, options, force: args.force ?? false }),
   });
 }

@@ -144,6 +144,7 @@ export const queryTypes = {
       "null-aio": null,
       "null-co": null,
       opfs: null,
+      preallocate: null,
       qcow2: null,
       quorum: null,
       raw: null,

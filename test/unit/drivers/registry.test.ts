@@ -7,6 +7,7 @@ import { nbd } from "../../../src/drivers/protocol/nbd/index.ts";
 import { portableDrivers } from "../../../src/drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "../../../src/drivers/protocol/file.ts";
 import { indexedDb } from "../../../src/drivers/protocol/indexeddb.ts";
+import { preallocate } from "../../../src/drivers/filter/preallocate.ts";
 import { quorum } from "../../../src/drivers/filter/quorum.ts";
 import { opfs } from "../../../src/drivers/protocol/opfs/index.ts";
 import { schema, schemaWith } from "../../../src/wire/qapi/index.ts";
@@ -18,6 +19,7 @@ const drivers: readonly DriverType[] = [
   hostDevice,
   hostCdrom,
   nbd,
+  preallocate,
   quorum,
   opfs,
   indexedDb,

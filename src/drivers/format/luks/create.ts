@@ -33,15 +33,15 @@ export function checkCreate({ graph }: CreateContext, options: Record<string, un
   return { parsed, passphrase, size, offset };
 }
 
-/** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before the file is touched. */
+/** Creates a volume in `options.file`. Errors in QEMU's words; options are checked before anything is written. */
 export async function create(context: CreateContext, options: Record<string, unknown>): Promise<void> {
   const { graph, host } = context;
-  const { parsed, passphrase, size, offset } = checkCreate(context, options);
   const mode = (options["preallocation"] as Preallocation | undefined) ?? "off";
   // There is no metadata beside the header.
   const preallocation = mode === "metadata" ? "off" : mode;
   const node = await graph.take(options["file"] as ChildRef);
   try {
+    const { parsed, passphrase, size, offset } = checkCreate(context, options);
     await graph.withRoot(node, maker, async (file) => {
       await file.truncate(offset + size, { exact: false, preallocation });
       await LuksVolume.create(host, headerStorage(file), { ...parsed, passphrase });

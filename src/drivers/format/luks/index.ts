@@ -16,11 +16,13 @@ import {
   type FormatSpecific,
   type NodeSpec,
   type OpenContext,
+  type Permissions,
   type RequestFlags,
   Role,
   type TruncateOptions,
 } from "../../../block/model/contract.ts";
 import { headerStorage } from "../../../block/model/header-storage.ts";
+import { filterPermissions, Perm } from "../../../block/model/permissions.ts";
 import { childOption, stringOption } from "../../../block/model/options.ts";
 import { isLuks1 } from "../../../crypto/luks-header.ts";
 import { LuksVolume } from "../../../crypto/luks.ts";
@@ -35,8 +37,12 @@ class LuksDriver implements BlockDriver {
   readonly #file: Edge;
   readonly #volume: LuksVolume;
   readonly #secrets: Secrets;
+  readonly #reads: boolean;
+  amends = 0;
 
-  constructor(init: { file: Edge; volume: LuksVolume; secrets: Secrets }) {
+  /** `reads`: what is stored is wanted, and not only what the header says of it. */
+  constructor(init: { file: Edge; volume: LuksVolume; secrets: Secrets; reads: boolean }) {
+    this.#reads = init.reads;
     this.#file = init.file;
     this.#volume = init.volume;
     this.#secrets = init.secrets;
@@ -72,6 +78,14 @@ class LuksDriver implements BlockDriver {
     return this.#volume.amend({ options, force, secrets: this.#secrets });
   }
 
+  /** As a filter, since the header stays as it is, but for amendments: these want it for themselves. Whoever reads keeps them away. */
+  childPermissions(_child: Edge, parent: Permissions): Permissions {
+    const { perm, shared } = filterPermissions(parent);
+    const own = this.#reads ? Perm.consistentRead : 0;
+    if (this.amends === 0) return { perm: perm | own, shared };
+    return { perm: perm | own | Perm.write, shared: shared & ~(Perm.consistentRead | Perm.write) };
+  }
+
   getInfo(): DriverInfo {
     return this.#file.node.driver.getInfo?.() ?? { clusterSize: 0 };
   }
@@ -93,14 +107,16 @@ class LuksDriver implements BlockDriver {
 async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> {
   const { secrets } = context.graph;
   const keySecret = stringOption(spec, "key-secret");
-  const file = await context.openChild(childOption(spec, "file"), "file", Role.image);
+  // As the storage of data: two machines may open one volume, and the header is written by amendments only.
+  const role = Role.data | Role.primary;
+  const file = await context.openChild(childOption(spec, "file"), "file", role);
   const volume = await openVolume(context, file);
   if (!context.metadataOnly) await volume.unlock(secrets, keySecret);
   if (file.length < volume.payloadOffset) {
     const message = "Could not refresh total sector count: Input/output error";
     throw new ImageError({ structure: "LUKS header", field: "payload-offset", code: "EIO", message });
   }
-  return new LuksDriver({ file, volume, secrets });
+  return new LuksDriver({ file, volume, secrets, reads: !context.metadataOnly });
 }
 
 async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume> {
