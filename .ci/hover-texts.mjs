@@ -175,6 +175,8 @@ const hoverTexts = {
   test: "The image that is tested.",
   raw: "A plain copy of its disk.",
   children: "The copies, 1 to 32: names of open nodes, or descriptions. All are of one length.",
+  "prealloc-size": "Bytes that are reserved at once beyond a write; default 128 MiB.",
+  "prealloc-align": "Bytes: what is reserved ends at a multiple of it; default 1 MiB.",
   "vote-threshold": "So many copies must carry a request out and, for a read, agree.",
   "rewrite-corrupted": "Makes copies that were outvoted what the others are; default false.",
   "read-pattern":
