@@ -6,7 +6,7 @@
  */
 import { CommandError } from "../base/errors.ts";
 import { probeFormat } from "../block/graph/probe.ts";
-import { driverOfProtocol, optionsOfName } from "../block/model/options.ts";
+import { storageOfName } from "../block/model/options.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import type { NodeSpec } from "../block/model/spec.ts";
 import type { Engine } from "../machine/engine.ts";
@@ -53,11 +53,9 @@ export async function describeStorage({ graph }: Engine, name: string | URL): Pr
 
 /** What a name of a protocol says to the driver that reads it. */
 function ofProtocol(graph: Engine["graph"], protocol: string, name: string): OpenSpec {
-  const type = driverOfProtocol(graph, protocol);
-  const { options, children } = type?.parseName?.(name) ?? {};
-  if (!type || !options || children)
-    throw new CommandError(`Unknown protocol '${protocol}'`, { code: "ENOTSUP" });
-  return { ...optionsOfName(type, options), driver: type.name } as unknown as OpenSpec;
+  const storage = storageOfName(graph, protocol, name);
+  if (!storage) throw new CommandError(`Unknown protocol '${protocol}'`, { code: "ENOTSUP" });
+  return storage as unknown as OpenSpec;
 }
 
 /** A URL of a file is its path; any other is its text. */

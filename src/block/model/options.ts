@@ -82,7 +82,7 @@ export function driverOfProtocol({ drivers }: DriverSource, protocol: string): D
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /** The options that a name gave as text, as the driver's description of them has them: numbers and flags are such. */
-export function optionsOfName(
+function optionsOfName(
   { openOptions = {} }: Pick<DriverType, "openOptions">,
   options: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
@@ -96,6 +96,13 @@ export function optionsOfName(
     return isNumber ? Number(digits) * UNITS[unit.toUpperCase()]! : value;
   };
   return Object.fromEntries(Object.entries(options).map(([name, value]) => [name, read(name, value)]));
+}
+
+/** The storage that a name of a protocol says; undefined: no driver reads it, or it says more than storage. */
+export function storageOfName(drivers: DriverSource, protocol: string, name: string): NodeSpec | undefined {
+  const type = driverOfProtocol(drivers, protocol);
+  const { options, children } = type?.parseName?.(name) ?? {};
+  return type && options && !children ? { ...optionsOfName(type, options), driver: type.name } : undefined;
 }
 
 /** Whether a driver is of that name. */

@@ -1,7 +1,7 @@
 /**
  * What a job's names lead to: a path, a URL of any protocol that the library knows, or json:{…}; and by what a source is known again.
  */
-import { driverOfProtocol, optionsOfName } from "../../block/model/options.ts";
+import { storageOfName } from "../../block/model/options.ts";
 import type { NodeSpec } from "../../block/model/spec.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { Engine } from "../../machine/engine.ts";
@@ -26,10 +26,9 @@ export function isPath(name: string): boolean {
 export function storageOf({ graph }: Engine, name: string): NodeSpec {
   if (isPath(name)) return { driver: "file", filename: name };
   const protocol = name.slice(0, name.indexOf(":")).toLowerCase();
-  const type = driverOfProtocol(graph, protocol);
-  const { options, children } = type?.parseName?.(name) ?? {};
-  if (!type || !options || children) throw new FleetError(`'${name}': unknown protocol '${protocol}'`);
-  return { ...optionsOfName(type, options), driver: type.name };
+  const storage = storageOfName(graph, protocol, name);
+  if (!storage) throw new FleetError(`'${name}': unknown protocol '${protocol}'`);
+  return storage;
 }
 
 /** Opens what a job names for reading, as the format that the job says; default: probed. */

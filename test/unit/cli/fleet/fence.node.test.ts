@@ -7,12 +7,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ObjectPlace } from "../../../../src/base/objects.ts";
 import { type ActivePlan, Fence, type Plan, type Taken } from "../../../../src/cli/fleet/fence.ts";
 import { FencedError } from "../../../../src/cli/fleet/place.ts";
-import { s3 } from "../../../../src/drivers/protocol/http/s3/index.ts";
 import { createEngine, type Engine } from "../../../../src/node.ts";
 import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
+import { placeIn, withKeys } from "../../../support/s3-place.ts";
 import { TestStore } from "../../../support/s3-store.ts";
 
 let folder: string;
+let withoutKeys: () => void;
 let store: TestStore;
 let engine: Engine;
 
@@ -20,21 +21,17 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "bw-fence-"));
   store = await TestStore.start();
   engine = createEngine();
-  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "ID", AWS_SECRET_ACCESS_KEY: "key" });
+  withoutKeys = withKeys();
 });
 
 afterEach(async () => {
-  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-    Reflect.deleteProperty(process.env, name);
+  withoutKeys();
   await engine.close();
   await store.stop();
   rmSync(folder, { recursive: true });
 });
 
-const inBucket = (): Promise<ObjectPlace> => {
-  const file = { driver: "s3", url: "s3://disks/a.fleet", endpoint: store.endpoint, retries: 1 };
-  return s3.store!.objects!(engine.graph, file);
-};
+const inBucket = (): Promise<ObjectPlace> => placeIn(store, engine, "a.fleet");
 const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "a")));
 
 const plan: Plan = { spec: "job", source: "id", length: 300, partBytes: 100, token: "t" };

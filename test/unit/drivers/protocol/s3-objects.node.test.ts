@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ObjectPlace } from "../../../../src/base/objects.ts";
-import { s3 } from "../../../../src/drivers/protocol/http/s3/index.ts";
 import { createEngine, type Engine } from "../../../../src/node.ts";
 import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
+import { placeIn, withKeys } from "../../../support/s3-place.ts";
 import { TestStore } from "../../../support/s3-store.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -16,26 +16,23 @@ const text = (content: Uint8Array): string => new TextDecoder().decode(content);
 let store: TestStore;
 let engine: Engine;
 let folder: string;
+let withoutKeys: () => void;
 
 beforeEach(async () => {
   store = await TestStore.start();
   engine = createEngine();
   folder = mkdtempSync(join(tmpdir(), "bw-objects-"));
-  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "ID", AWS_SECRET_ACCESS_KEY: "key" });
+  withoutKeys = withKeys();
 });
 
 afterEach(async () => {
-  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-    Reflect.deleteProperty(process.env, name);
+  withoutKeys();
   await engine.close();
   await store.stop();
   rmSync(folder, { recursive: true });
 });
 
-function inBucket(): Promise<ObjectPlace> {
-  const file = { driver: "s3", url: "s3://disks/re%20po", endpoint: store.endpoint, retries: 1 };
-  return s3.store!.objects!(engine.graph, file);
-}
+const inBucket = (): Promise<ObjectPlace> => placeIn(store, engine, "re%20po");
 
 const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "repo")));
 
