@@ -207,6 +207,17 @@ it("a snapshot of a disk that was longer is converted whole", () => {
     status: 0,
   });
   execFileSync("cmp", ["want.raw", "got.raw"], { cwd: twins.ours });
+  const { stdout } = twins.blockwright("measure", "-l", "s", "-O", "raw", "a.qcow2");
+  expect(stdout).toContain(`required size: ${4 * MiB}\n`);
+  // Of a disk that has grown, and was written to there, nothing of the new part shows.
+  twins.run("qemu-img", "resize -q a.qcow2 8M");
+  twins.write("a.qcow2", "write -q -P 7 0 8M");
+  twins.same();
+  const copy = ["convert", "-l", "s", "-O", "raw", "a.qcow2", "grown.raw"];
+  expect(twins.blockwright(...copy)).toMatchObject({ status: 0 });
+  const grown = readFileSync(join(twins.ours, "grown.raw"));
+  expect(grown.subarray(0, 4 * MiB).equals(readFileSync(join(twins.ours, "want.raw")))).toBe(true);
+  expect(grown.subarray(4 * MiB).includes(7)).toBe(false);
 });
 
 it("a bitmap is merged between an image and its own overlay, and where the backing file is gone", () => {

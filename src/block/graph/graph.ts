@@ -6,7 +6,7 @@
  * edges change only here and in edges.ts, with the nodes concerned drained.
  */
 import { assert } from "../../base/assert.ts";
-import { CommandError, withCause } from "../../base/errors.ts";
+import { CommandError, blockError, withCause } from "../../base/errors.ts";
 import { Secrets } from "../../crypto/secrets.ts";
 import { EventBus } from "../../base/event-bus.ts";
 import type { Host, HostChannel } from "../../base/host.ts";
@@ -70,6 +70,8 @@ export class BlockGraph implements NodeHome {
   readonly limits = new Set<() => void>();
   readonly #drivers = new Map<string, DriverType>();
   readonly #nodes = new Map<string, BlockNode>();
+  /** How often all were closed. */
+  #closings = 0;
   readonly #removals = new Mutex();
 
   constructor(init: GraphInit) {
@@ -105,32 +107,33 @@ export class BlockGraph implements NodeHome {
 
   // Names.
 
-  /** All nodes, newest first. */
+  /** All nodes, newest first. One that is being opened is none yet, but has its name. */
   get nodes(): BlockNode[] {
-    return [...this.#nodes.values()].reverse();
+    return [...this.#nodes.values()].filter((node) => node.wasOpened).reverse();
   }
 
   findNode(name: string): BlockNode | undefined {
-    return this.#nodes.get(name);
+    const node = this.#nodes.get(name);
+    return node?.wasOpened ? node : undefined;
   }
 
   /** The node of that name. Throws `Failed to find node with node-name='x'`. */
   node(name: string): BlockNode {
-    const node = this.#nodes.get(name);
+    const node = this.findNode(name);
     if (!node) throw new CommandError(`Failed to find node with node-name='${name}'`, { code: "ENOENT" });
     return node;
   }
 
   /** A device's node, or, where there is no such device, the node of that name. Throws `Cannot find device='x' nor node-name='y'`. */
   nodeOrDevice({ device = "", node = "" }: { device?: string; node?: string }): BlockNode {
-    const found = this.backends.get(device)?.root?.node ?? this.#nodes.get(node);
+    const found = this.backends.get(device)?.root?.node ?? this.findNode(node);
     if (!found) throw noNode(device, node);
     return found;
   }
 
   /** A device's root node or a node by name. Throws `Cannot find device='x' nor node-name='x'`. */
   lookup(name: string): BlockNode {
-    const node = this.backends.get(name)?.root?.node ?? this.#nodes.get(name);
+    const node = this.backends.get(name)?.root?.node ?? this.findNode(name);
     if (!node) throw noNode(name, name);
     return node;
   }
@@ -183,7 +186,7 @@ export class BlockGraph implements NodeHome {
    * `metadataOnly`: the disk's content will not be read, so encrypted images need no secret.
    */
   async open(spec: NodeSpec, options: { gate?: Gate; metadataOnly?: boolean } = {}): Promise<BlockNode> {
-    const node = await openNode(this, spec, options);
+    const node = await this.#opened(spec, options);
     node.references += 1;
     return node;
   }
@@ -192,9 +195,18 @@ export class BlockGraph implements NodeHome {
   async add(spec: NodeSpec): Promise<BlockNode> {
     if (spec["node-name"] === undefined)
       throw new CommandError("'node-name' must be specified for the root node");
-    const node = await openNode(this, spec);
+    const node = await this.#opened(spec, {});
     node.monitorOwned = true;
     return node;
+  }
+
+  /** Opens a node; one that was still being opened when all were closed goes again. */
+  async #opened(spec: NodeSpec, options: { gate?: Gate; metadataOnly?: boolean }): Promise<BlockNode> {
+    const before = this.#closings;
+    const node = await openNode(this, spec, options);
+    if (this.#closings === before) return node;
+    await this.releaseIfUnused(node);
+    throw blockError("ESHUTDOWN", "open", "The engine was closed while the node was being opened");
   }
 
   /** blockdev-del, with QEMU's refusals. */
@@ -265,6 +277,7 @@ export class BlockGraph implements NodeHome {
 
   /** Closes everything: roots first. The first error is reported after all are closed. */
   async close(): Promise<void> {
+    this.#closings += 1;
     const errors: unknown[] = [];
     for (const backend of [...this.attachedBackends])
       await backend.close().catch((error: unknown) => errors.push(error));

@@ -33,6 +33,7 @@ import type {
   Permissions,
   RequestFlags,
   TruncateOptions,
+  Unanswered,
 } from "./terms.ts";
 import type { ContentVersion } from "./version.ts";
 
@@ -85,10 +86,7 @@ export interface DataPath {
   flushes?(child: Edge): boolean;
   /** Absent: everything is data of this layer (filters: passed to the filtered child). `wantZero`: precision about zeroes matters more than speed. */
   blockStatus?(offset: number, bytes: number, wantZero: boolean): Answer<BlockStatus>;
-  /**
-   * A layer over a backing file: how many of the bytes from `offset` on are surely not its own, as far as it knows without
-   * waiting and without making anything; 0: ask blockStatus. For long chains, whose layers are nearly all asked in vain.
-   */
+  /** Over a backing file: how many bytes from `offset` on are surely not its own, as far as it knows at once; 0: ask blockStatus. */
   passesThrough?(offset: number, bytes: number): number;
   truncate?(size: number, options: TruncateOptions): Answer<void>;
   /** Recomputed when children change. */
@@ -126,6 +124,8 @@ export interface GraphHooks {
   fileReplaced?(): Promise<void>;
   /** Writes back what is left; called once, after the last request, before the children are closed. */
   close?(): Promise<void>;
+  /** At a program's end: fails all requests if one has had no answer for so long. For disks that may never answer (servers). */
+  giveUp?(unanswered: Unanswered): void;
 }
 
 /** Of filters with work of their own: what a drain of the node does with it. */

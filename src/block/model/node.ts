@@ -246,6 +246,11 @@ export class BlockNode implements ChildParent, NodeView {
     return this.#driver;
   }
 
+  /** It has its driver, open or closed by now. */
+  get wasOpened(): boolean {
+    return this.#driver !== undefined;
+  }
+
   get isOpen(): boolean {
     return this.#driver !== undefined && !this.closed;
   }

@@ -120,3 +120,10 @@ export interface AmendContext {
   /** Told how far it is; `total` may grow. */
   readonly onProgress?: (done: number, total: number) => void;
 }
+
+/** Since when a request without an answer is given up at a program's end, ms. */
+export interface Unanswered {
+  readonly shortMs: number;
+  /** Of those that take long by nature: flushes, and what frees or zeroes. */
+  readonly longMs: number;
+}

@@ -13,8 +13,10 @@ export async function closeInTime(engine: Engine): Promise<void> {
   const began = monotonicMs();
   const watch = setInterval(() => {
     const now = monotonicMs();
-    const shortMs = Math.max(Math.min(now - STALLED_MS, began), now - LONGEST_MS);
-    giveUpStalled({ shortMs, longMs: now - LONGEST_MS });
+    const shortMs = Math.min(Math.max(STALLED_MS, now - began), LONGEST_MS);
+    giveUpStalled({ shortMs: now - shortMs, longMs: now - LONGEST_MS });
+    for (const { isOpen, driver } of engine.graph.nodes)
+      if (isOpen) driver.giveUp?.({ shortMs, longMs: LONGEST_MS });
   }, 200);
   try {
     await engine.close();

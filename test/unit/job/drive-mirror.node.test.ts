@@ -154,6 +154,29 @@ describe("drive-mirror", () => {
     expect(engine.graph.nodes.map((node) => node.name)).toHaveLength(2);
   });
 
+  test("an existing target whose format is guessed to be raw does not become another format's image", async () => {
+    await writeFile(path("guessed.raw"), Buffer.alloc(SIZE));
+    const header = Buffer.alloc(512);
+    header.write("QFI\xfb\0\0\0\x03", "latin1");
+    const disk = { driver: "raw", "node-name": "bad", file: { driver: "memory", size: SIZE } };
+    await add(disk);
+    const guest = await GuestDevice.plug({
+      machine: engine.machine,
+      name: "d1",
+      node: engine.graph.node("bad"),
+    });
+    await guest.write(0, header);
+    const job = await startDriveMirror(engine.graph, {
+      device: "bad",
+      "job-id": "j",
+      target: path("guessed.raw"),
+      sync: "full",
+      mode: "existing",
+    });
+    await expect(job.done).rejects.toThrow("Operation not permitted");
+    expect((await readFile(path("guessed.raw"))).subarray(0, 512).equals(Buffer.alloc(512))).toBe(true);
+  });
+
   test("an existing image of another size fails the job", async () => {
     await writeFile(path("short.raw"), Buffer.alloc(4096));
     const job = await startDriveMirror(engine.graph, {

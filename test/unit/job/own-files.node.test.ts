@@ -105,28 +105,33 @@ describe.each(["auto", "off"] as const)("with native calls %s", (native) => {
   });
 });
 
-test("a slice of a file goes into an overlay's header by a name that shows the slice", async () => {
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(at("f"), Buffer.concat([Buffer.alloc(65_536, "A"), Buffer.alloc(MiB, "B")]));
-  const engine = createEngine();
-  const slice = { driver: "raw", "node-name": "n", file: file("f"), offset: 65_536, size: MiB };
-  await run(engine, "blockdev-add", slice);
-  const snapshot = {
-    "node-name": "n",
-    "snapshot-file": at("ov.qcow2"),
-    "snapshot-node-name": "o",
-    format: "qcow2",
-  };
-  await run(engine, "blockdev-snapshot-sync", snapshot);
-  await engine.close();
-  const header = readFileSync(at("ov.qcow2"));
-  const start = header.readUInt32BE(12);
-  const name = header.subarray(start, start + header.readUInt32BE(16)).toString();
-  expect(name.startsWith("json:")).toBe(true);
-  expect(JSON.parse(name.slice(5))).toEqual({
-    driver: "raw",
-    offset: 65_536,
-    size: MiB,
-    file: { driver: "file", filename: at("f") },
-  });
-});
+test.each([
+  [
+    "blockdev-snapshot-sync",
+    { "node-name": "n", "snapshot-node-name": "o", format: "qcow2" },
+    "snapshot-file",
+  ],
+  ["drive-backup", { "job-id": "j", device: "n", sync: "none", format: "qcow2" }, "target"],
+  ["drive-mirror", { "job-id": "j", device: "n", sync: "none", format: "qcow2" }, "target"],
+])(
+  "a slice of a file goes into an overlay's header by a name that shows the slice: %s",
+  async (command, args, key) => {
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(at("f"), Buffer.concat([Buffer.alloc(65_536, "A"), Buffer.alloc(MiB, "B")]));
+    const engine = createEngine();
+    const slice = { driver: "raw", "node-name": "n", file: file("f"), offset: 65_536, size: MiB };
+    await run(engine, "blockdev-add", slice);
+    await run(engine, command, { ...args, [key]: at("ov.qcow2") });
+    await engine.close();
+    const header = readFileSync(at("ov.qcow2"));
+    const start = header.readUInt32BE(12);
+    const name = header.subarray(start, start + header.readUInt32BE(16)).toString();
+    expect(name.startsWith("json:")).toBe(true);
+    expect(JSON.parse(name.slice(5))).toEqual({
+      driver: "raw",
+      offset: 65_536,
+      size: MiB,
+      file: { driver: "file", filename: at("f") },
+    });
+  },
+);

@@ -8,6 +8,7 @@
 import { type Errno, strerror } from "../../../base/errno.ts";
 import { BlockError, rootMessage } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
+import type { Unanswered } from "../../../block/model/contract.ts";
 import { onAbort } from "../../../base/signals.ts";
 import { sleep } from "../../../base/sleep.ts";
 
@@ -47,6 +48,8 @@ export class FinalError extends BlockError {}
 
 /** What all tries of a request share. */
 interface Course {
+  /** Since when nothing has come, ms. */
+  silentSince: number;
   /** When it is given up unless something comes, ms. */
   due: number;
   tries: number;
@@ -64,6 +67,8 @@ export class Attempts {
   readonly #host: Host;
   readonly #patience: Patience;
   readonly #closing = new AbortController();
+  /** Requests under way. */
+  readonly #courses = new Set<Course>();
 
   constructor(host: Host, patience: Patience) {
     this.#host = host;
@@ -75,11 +80,27 @@ export class Attempts {
     this.#closing.abort(new BlockError({ code: "ECANCELED", op: "pread" }));
   }
 
+  /** Ends all tries likewise if nothing has come of one for so long. */
+  giveUp({ shortMs }: Unanswered): void {
+    const now = this.#host.clock.nowMs();
+    if ([...this.#courses].some(({ silentSince }) => now - silentSince >= shortMs)) this.close();
+  }
+
   /** `what` names the request in errors. Rejects with the last try's error. */
   async run<T>(what: string, body: (attempt: Attempt) => Promise<T>): Promise<T> {
+    const silentSince = this.#host.clock.nowMs();
+    const course: Course = { silentSince, due: silentSince + this.#patience.deadlineMs, tries: 0 };
+    this.#courses.add(course);
+    try {
+      return await this.#until(course, what, body);
+    } finally {
+      this.#courses.delete(course);
+    }
+  }
+
+  async #until<T>(course: Course, what: string, body: (attempt: Attempt) => Promise<T>): Promise<T> {
     const { clock, random } = this.#host;
     const { retries, deadlineMs } = this.#patience;
-    const course: Course = { due: clock.nowMs() + deadlineMs, tries: 0 };
     for (; ; course.tries++) {
       try {
         return await this.#once(course, body);
@@ -113,7 +134,8 @@ export class Attempts {
     };
     const progress = (): void => {
       stop();
-      course.due = clock.nowMs() + deadlineMs;
+      course.silentSince = clock.nowMs();
+      course.due = course.silentSince + deadlineMs;
       if (!controller.signal.aborted) stop = arm();
     };
     const kept = (): void => {

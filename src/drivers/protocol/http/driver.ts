@@ -11,6 +11,7 @@ import {
   type FormatSpecific,
   Req,
   type RequestFlags,
+  type Unanswered,
   type VersionedStorage,
 } from "../../../block/model/contract.ts";
 import type { NodeView } from "../../../block/model/contract.ts";
@@ -102,6 +103,10 @@ export class HttpDriver implements BlockDriver {
   close(): Promise<void> {
     this.#attempts.close();
     return Promise.resolve();
+  }
+
+  giveUp(unanswered: Unanswered): void {
+    this.#attempts.giveUp(unanswered);
   }
 }
 

@@ -13,6 +13,7 @@ import {
   Req,
   type RequestFlags,
   type TruncateOptions,
+  type Unanswered,
 } from "../../../block/model/contract.ts";
 import { allocation, command, commandFlag, exportFlag } from "../../../wire/nbd/constants.ts";
 import type { StatusExtent } from "../../../wire/nbd/transmission.ts";
@@ -131,6 +132,10 @@ export class NbdDriver implements BlockDriver {
 
   close(): Promise<void> {
     return this.#link.close();
+  }
+
+  giveUp(unanswered: Unanswered): void {
+    this.#link.giveUp(unanswered);
   }
 
   #has(flag: number): boolean {

@@ -11,8 +11,10 @@
 import { BlockError, blockError, errnoOf } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
 import { sleep } from "../../../base/sleep.ts";
+import type { Unanswered } from "../../../block/model/contract.ts";
 import type { Agreement } from "../../../wire/nbd/client/negotiation.ts";
 import type { Reply } from "../../../wire/nbd/client/replies.ts";
+import { command } from "../../../wire/nbd/constants.ts";
 import type { NbdOptions } from "./options.ts";
 import { LostLink, type NbdRequest, Session } from "./session.ts";
 
@@ -21,6 +23,8 @@ const DEPTH = 16;
 /** Pauses between attempts, ms: the first, doubled up to the longest. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
+/** Requests that a server which works answers soon. */
+const QUICK: ReadonlySet<number> = new Set([command.read, command.write, command.blockStatus]);
 
 /** The link of one open node. */
 export class Link {
@@ -35,6 +39,8 @@ export class Link {
   readonly #closing = new AbortController();
   #free = DEPTH;
   #queue: (() => void)[] = [];
+  /** Requests without an answer, and since when, ms. */
+  readonly #since = new Map<NbdRequest, number>();
 
   constructor(host: Host, options: NbdOptions, session: Session) {
     this.#host = host;
@@ -49,6 +55,7 @@ export class Link {
 
   /** Carries out a request. Rejects with BlockError: what the server answered, EIO for a lost link, ESTALE. */
   async request(request: NbdRequest): Promise<Reply> {
+    this.#since.set(request, this.#host.clock.nowMs());
     await this.#enter();
     try {
       const reply = await this.#carryOut(request);
@@ -56,6 +63,7 @@ export class Link {
       const { error: code, text } = reply;
       throw new BlockError({ code, op: "nbd", ...(text ? { cause: new Error(text) } : {}) });
     } finally {
+      this.#since.delete(request);
       this.#leave();
     }
   }
@@ -79,6 +87,17 @@ export class Link {
     this.#closing.abort(why);
     await this.#connecting?.catch(() => undefined);
     await this.#session.close();
+  }
+
+  /** See BlockDriver. */
+  giveUp({ shortMs, longMs }: Unanswered): void {
+    const now = this.#host.clock.nowMs();
+    const isStuck = ([{ type }, since]: [NbdRequest, number]): boolean =>
+      now - since >= (QUICK.has(type) ? shortMs : longMs);
+    if (this.#over || ![...this.#since].some(isStuck)) return;
+    this.#over = blockError("EIO", "nbd", "The NBD server does not answer");
+    this.#closing.abort(this.#over);
+    this.#session.abort(this.#over);
   }
 
   #noteLoss(session: Session, error: LostLink): void {
@@ -105,7 +124,7 @@ export class Link {
   async #reconnect(): Promise<Session> {
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
-        return this.#accept(await Session.open(this.#host, this.#options));
+        return this.#accept(await Session.open(this.#host, this.#options, this.#closing.signal));
       } catch (error) {
         const leftMs = this.#waitLeftMs();
         if (this.#over || leftMs <= 0) throw this.#over ?? new LostLink(error, { isBreach: false });

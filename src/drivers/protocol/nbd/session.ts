@@ -8,7 +8,7 @@ import { assert } from "../../../base/assert.ts";
 import { BlockError, blockError } from "../../../base/errors.ts";
 import type { Host, HostConnection, HostReceiver } from "../../../base/host.ts";
 import { limits } from "../../../base/limits.ts";
-import { settleAll } from "../../../base/signals.ts";
+import { onAbort, settleAll } from "../../../base/signals.ts";
 import { Inbox } from "../../../wire/nbd/bytes.ts";
 import { type Agreement, negotiate, type Step } from "../../../wire/nbd/client/negotiation.ts";
 import { type Awaited, type Reply, ReplyReader } from "../../../wire/nbd/client/replies.ts";
@@ -113,17 +113,19 @@ export class Session implements HostReceiver {
     this.#replies = new ReplyReader({ find: (cookie) => this.#waiting.get(cookie), finish }, agreement);
   }
 
-  /** Connects and agrees. Rejects with what connecting fails with, a ServerRefusal, or a protocolError(). */
-  static async open(host: Host, options: NbdOptions): Promise<Session> {
+  /** Connects and agrees. Rejects with what connecting fails with, a ServerRefusal, a protocolError(), or the signal's reason. */
+  static async open(host: Host, options: NbdOptions, signal?: AbortSignal): Promise<Session> {
     if (!host.sockets) throw blockError("ENOTSUP", "open", "This platform has no sockets");
     const attempt = new AbortController();
     const limit = limits.nbdHandshakeSeconds;
     const late = blockError("ETIMEDOUT", "open", `The NBD server took more than ${limit} seconds to agree`);
     let incoming = new Incoming();
-    const stop = host.clock.timer(limit * 1000, () => {
-      attempt.abort(late);
-      incoming.fail(late);
-    });
+    const end = (why: Error): void => {
+      attempt.abort(why);
+      incoming.fail(why);
+    };
+    const stop = host.clock.timer(limit * 1000, () => end(late));
+    const forget = signal && onAbort(signal, () => end(signal.reason as Error));
     try {
       const plain = await host.sockets.connect(options.address, {
         receiver: incoming,
@@ -147,6 +149,7 @@ export class Session implements HostReceiver {
       }
     } finally {
       stop();
+      forget?.();
     }
   }
 

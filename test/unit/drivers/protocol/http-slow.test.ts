@@ -106,6 +106,22 @@ test("silence is a failure, at any speed", async () => {
   expect(host.clock.nowMs()).toBeLessThan(6000);
 });
 
+test("at a program's end it is given up once it has been silent so long, and not while anything comes", async () => {
+  const made = world(MiB, { bytesPerSecond: 10 * MiB, latencyMs: 4000 });
+  const { host, engine } = made;
+  const disk = await open(made, { timeout: 600, deadline: 600 });
+  const { driver } = engine.graph.node(disk.name);
+  const read = (askedAfterMs: number): Promise<Uint8Array> => {
+    host.clock.timer(askedAfterMs, () => driver.giveUp?.({ shortMs: 3000, longMs: 30_000 }));
+    return host.clock.settle(Promise.resolve(disk.read(0, 2 * CLUSTER)));
+  };
+  expect((await read(2900)).byteLength).toBe(2 * CLUSTER);
+  await disk.close();
+  const again = await open(made, { timeout: 600, deadline: 600, "node-name": "again" });
+  host.clock.timer(3100, () => engine.graph.node("again").driver.giveUp?.({ shortMs: 3000, longMs: 30_000 }));
+  await expect(host.clock.settle(again.read(0, CLUSTER))).rejects.toMatchObject({ code: "ECANCELED" });
+});
+
 test("a server without ranges is asked once", async () => {
   const made = world(MiB, { bytesPerSecond: 10 * MiB, latencyMs: 1 });
   const { host, link } = made;

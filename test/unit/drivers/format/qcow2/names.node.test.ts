@@ -45,3 +45,21 @@ test("backing, bitmap and snapshot names stay as they are", async () => {
   for (const name of ["base-XX", "map-XX", "snap-XX"]) expect(after.includes(odd(name)), name).toBe(true);
   expect(after.includes("\ufffd")).toBe(false);
 });
+
+test("a data file's name stays as it is, though no such file can be opened", async () => {
+  const file = { driver: "file", filename: join(directory, "b.qcow2") } as const;
+  const data = { driver: "file", filename: join(directory, "data-XX") } as const;
+  writeFileSync(data.filename, "");
+  await createImage({ driver: "qcow2", file, "data-file": data, size: 1 << 20 });
+  const image = readFileSync(file.filename);
+  const odd = Buffer.from("data-\xe9\xff", "latin1");
+  odd.copy(image, image.indexOf("data-XX"));
+  writeFileSync(file.filename, image);
+  {
+    await using disk = await openNode({ driver: "qcow2", file, "data-file": data });
+    await amend(disk, { "lazy-refcounts": true });
+  }
+  const after = readFileSync(file.filename);
+  expect(after.includes(odd)).toBe(true);
+  expect(after.includes("\ufffd")).toBe(false);
+});
