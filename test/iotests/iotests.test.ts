@@ -1,7 +1,6 @@
 // QEMU's own block tests with our programs: every pair of test and format that starts no machine passes, save those of pairs.tsv that
 // name a reason (docs/COMPATIBILITY.md). They take an hour one by one, so the runner runs them in parts (docs/TESTING.md).
-// Pairs of the format raw+nbd reach their images by the real qemu-nbd, and so try our NBD client. BLOCKWRIGHT_IOTESTS="qcow2:020 raw:221"
-// runs these only.
+// BLOCKWRIGHT_IOTESTS="qcow2:020 raw:221" runs these only.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -37,6 +37,32 @@ export function haltingMachine(folder: string): string {
   return program;
 }
 
+/**
+ * Our qemu-nbd as the server of the tests, of the programs in `shims`. They give a server a second from its start before they use it, within
+ * which Node may not have begun where much else runs: here their `sleep` lasts until the server that was begun has said by its
+ * file of a process id that it listens.
+ */
+export function ourServer(folder: string, shims: string): Record<string, string> {
+  const own = join(folder, "server");
+  mkdirSync(own);
+  const program = (name: string, lines: readonly string[]): string => {
+    writeFileSync(join(own, name), `${["#!/bin/bash", ...lines].join("\n")}\n`);
+    chmodSync(join(own, name), 0o755);
+    return join(own, name);
+  };
+  program("sleep", ['/bin/sleep "$@"', 'while [ -e "$SOCK_DIR/starting" ]; do /bin/sleep 0.1; done']);
+  const server = program("qemu-nbd", [
+    'for word in "$@"; do case "$word" in --pid-file=*) file=${word#*=} ;; esac; done',
+    'case " $* " in *" --fork "* | *" -L "* | *" --list "*) file= ;; esac',
+    'if [ -n "$file" ]; then',
+    '  touch "$SOCK_DIR/starting"',
+    '  (while kill -0 $$ && [ ! -e "$file" ]; do /bin/sleep 0.05; done; rm -f "$SOCK_DIR/starting") >/dev/null 2>&1 </dev/null &',
+    "fi",
+    `exec ${join(shims, "qemu-nbd")} "$@"`,
+  ]);
+  return { QEMU_NBD_PROG: server, PATH: `${own}:${process.env["PATH"] ?? ""}` };
+}
+
 /** Our programs under QEMU's names; the machine is ours, too, unless another one is given. */
 export function ourPrograms(folder: string, machine?: string): Record<string, string> {
   const shims = join(folder, "shims");

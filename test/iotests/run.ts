@@ -1,4 +1,4 @@
-// One pair of QEMU's tests: `./check -FORMAT TEST` (of `raw+nbd`: `-raw -nbd`) with our programs under QEMU's names. What the test leaves running is found by
+// One pair of QEMU's tests: `./check -FORMAT TEST` (of `raw+nbd`: `-raw -nbd`; of `raw+nbd+ours` with our qemu-nbd, too) with our programs under QEMU's names. What the test leaves running is found by
 // a mark in its environment and ended.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -18,6 +18,8 @@ interface PairResult {
 interface PairTools {
   readonly path: string;
   readonly programs: Readonly<Record<string, string>>;
+  /** What is different with our qemu-nbd. */
+  readonly server?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
 }
 
@@ -39,16 +41,18 @@ export function testPairs(pairs: readonly Pair[], tools: Omit<PairTools, "timeou
 /** Runs a pair in folders of its own, which are short: tests bind Unix sockets below them. */
 async function runPair(
   { test, format }: { test: string; format: string },
-  { path, programs, timeoutMs }: PairTools,
+  { path, programs, server, timeoutMs }: PairTools,
 ): Promise<PairResult> {
   const scratch = mkdtempSync(join(tmpdir(), "bwi-"));
   const mark = `IOTEST_RUN=${scratch}`;
   const folders = { TEST_DIR: join(scratch, "t"), SOCK_DIR: join(scratch, "s") };
   for (const folder of Object.values(folders)) mkdirSync(folder);
-  const env = { ...process.env, ...programs, ...folders, IOTEST_RUN: scratch };
+  const words = format.split("+");
+  const own = words.includes("ours") ? server : {};
+  const env = { ...process.env, ...programs, ...own, ...folders, IOTEST_RUN: scratch };
   try {
-    const words = format.split("+").map((word) => `-${word}`);
-    return await check([...words, test], { path, env, timeoutMs });
+    const options = words.filter((word) => word !== "ours").map((word) => `-${word}`);
+    return await check([...options, test], { path, env, timeoutMs });
   } finally {
     endMarked(mark);
     rmSync(scratch, { recursive: true, force: true });

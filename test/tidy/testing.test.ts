@@ -102,6 +102,7 @@ describe("the programs that few files want", () => {
 it.each([
   ["pairs.tsv", "iotests", "pairs of test and format run here"],
   ["machine-pairs.tsv", "iotests-machine", "are in"],
+  ["nbd-pairs.tsv", "iotests-nbd", "pairs, formats with `ours`"],
 ])(
   "docs/COMPATIBILITY.md has QEMU's own tests that do not pass, with the reasons of test/iotests/%s",
   (file, table, words) => {

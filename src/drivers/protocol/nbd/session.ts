@@ -5,7 +5,7 @@
  * later is looked at. The handshake has a limit of time. Data goes from the socket's buffer straight to the request's memory.
  */
 import { assert } from "../../../base/assert.ts";
-import { BlockError, blockError } from "../../../base/errors.ts";
+import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import type { Host, HostConnection, HostReceiver } from "../../../base/host.ts";
 import { limits } from "../../../base/limits.ts";
 import { onAbort, settleAll } from "../../../base/signals.ts";
@@ -46,7 +46,9 @@ interface Waiting extends Awaited {
 /** What comes during the handshake, for whom waits for so many bytes. */
 class Incoming implements HostReceiver {
   readonly #inbox = new Inbox();
-  #ended: Error | undefined;
+  /** Why no more comes, and why nobody waits for it any more. */
+  #ended: BlockError | undefined;
+  #failed: Error | undefined;
   #wake: (() => void) | undefined;
   /** After the handshake: who takes everything. */
   onward: HostReceiver | undefined;
@@ -59,16 +61,22 @@ class Incoming implements HostReceiver {
   }
 
   end(error?: BlockError): void {
-    this.#ended = error ?? blockError("EIO", "open", "Unexpected end-of-file before all data were read");
+    this.#ended =
+      error === undefined
+        ? blockError("EIO", "open", "Unexpected end-of-file before all data were read")
+        : blockError(error.code, "open", `Unable to read from socket: ${error.message}`);
     this.onward?.end(error);
     this.#wake?.();
   }
 
-  async read(count: number): Promise<Uint8Array> {
+  /** The next bytes. Rejects where they do not come: with what they were to be. */
+  async read(count: number, what: string): Promise<Uint8Array> {
     for (;;) {
       const bytes = this.#inbox.take(count);
       if (bytes) return bytes;
-      if (this.#ended) throw this.#ended;
+      if (this.#failed) throw this.#failed;
+      if (this.#ended)
+        throw blockError(this.#ended.code, "open", `Failed to read ${what}: ${this.#ended.message}`);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
@@ -88,7 +96,7 @@ class Incoming implements HostReceiver {
 
   /** Ends the wait of read(). */
   fail(error: Error): void {
-    this.#ended ??= error;
+    this.#failed ??= error;
     this.#wake?.();
   }
 }
@@ -240,6 +248,18 @@ function startTls(
   return connection.startTls({ role: "client", credentials, ...named, receiver });
 }
 
+async function send(
+  connection: HostConnection,
+  { send: bytes, what }: { send: Uint8Array; what: string },
+): Promise<void> {
+  try {
+    await connection.write(bytes);
+  } catch (error) {
+    const message = `Failed to send ${what}: Unable to write to socket: ${messageOf(error)}`;
+    throw blockError(errnoOf(error), "open", message);
+  }
+}
+
 interface Agreeing {
   readonly options: NbdOptions;
   readonly incoming: Incoming;
@@ -256,8 +276,8 @@ async function agree({ options, incoming, connection, switchOver }: Agreeing): P
   while (!next.done) {
     const step = next.value;
     let came: Uint8Array = nothing;
-    if ("send" in step) await connection().write(step.send);
-    else if ("receive" in step) came = await from.read(step.receive);
+    if ("send" in step) await send(connection(), step);
+    else if ("receive" in step) came = await from.read(step.receive, step.what);
     else from = await switchOver();
     next = steps.next(came);
   }

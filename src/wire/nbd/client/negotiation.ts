@@ -74,26 +74,30 @@ export type HandshakeState =
   | "NEWSTYLE.OPT_EXPORT_NAME.START"
   | "READY";
 
-/** One step: bytes to send, bytes to wait for (given back to next()), or the switch to TLS. `state` says where it is. */
+/**
+ * One step: bytes to send, bytes to wait for (given back to next()), or the switch to TLS. `state` says where it is, `what` what is
+ * sent or read, in QEMU's words.
+ */
 export type Step = { readonly state: HandshakeState } & (
-  | { readonly send: Uint8Array }
-  | { readonly receive: number }
+  | { readonly send: Uint8Array; readonly what: string }
+  | { readonly receive: number; readonly what: string }
   | { readonly startTls: true }
 );
 
 type Steps<T> = Generator<Step, T, Uint8Array>;
 
 const SKIP_BYTES = 4096;
-const OLDSTYLE_REST_BYTES = 8 + 4 + EXPORT_NAME_PADDING;
+const OPTION_REQUEST = "option request header";
 
 /** Goes through the handshake. Throws ServerRefusal, or a protocolError(), after which the connection is of no use. */
 export function* negotiate(wishes: Wishes): Steps<Agreement> {
   checkNames(wishes);
   const state = "MAGIC.START";
-  const greeting = yield { state, receive: GREETING_BYTES - 2 };
-  if (new Fields(greeting.subarray(8)).u64() === OLDSTYLE_MAGIC) return yield* oldstyle(wishes, greeting);
-  const flags = yield { state, receive: 2 };
-  const server = decodeGreeting(Uint8Array.from([...greeting, ...flags])).flags;
+  const initial = yield { state, receive: 8, what: "initial magic" };
+  const magic = yield { state, receive: 8, what: "server magic" };
+  if (new Fields(magic).u64() === OLDSTYLE_MAGIC) return yield* oldstyle(wishes);
+  const flags = yield { state, receive: GREETING_BYTES - 16, what: "server flags" };
+  const server = decodeGreeting(Uint8Array.from([...initial, ...magic, ...flags])).flags;
   return yield* new Newstyle(wishes, server).run();
 }
 
@@ -104,14 +108,13 @@ function checkNames({ exportName, context }: Wishes): void {
     throw new ServerRefusal("x-dirty-bitmap query too long to send to server");
 }
 
-function* oldstyle(wishes: Wishes, greeting: Uint8Array): Steps<Agreement> {
+function* oldstyle(wishes: Wishes): Steps<Agreement> {
   if (wishes.tls) throw new ServerRefusal("Server does not support STARTTLS");
   if (wishes.exportName !== "") throw new ServerRefusal("Server does not support non-empty export names");
-  // Only the first magic is left to be checked.
-  new Fields(greeting).u64();
-  const rest = new Fields(yield { state: "OLDSTYLE.START", receive: OLDSTYLE_REST_BYTES });
-  const size = rest.size();
-  const flags = rest.u32();
+  const state = "OLDSTYLE.START";
+  const size = new Fields(yield { state, receive: 8, what: "export length" }).size();
+  const flags = new Fields(yield { state, receive: 4, what: "export flags" }).u32();
+  yield { state, receive: EXPORT_NAME_PADDING, what: "reserved block" };
   return { ...checkedExport(size, flags & 0xffff), ...plain };
 }
 
@@ -142,7 +145,7 @@ class Newstyle {
   *run(): Steps<Agreement> {
     const { fixedNewstyle, noZeroes } = handshakeFlag;
     const agreed = this.#serverFlags & (fixedNewstyle | noZeroes);
-    yield { state: "NEWSTYLE.START", send: encodeClientFlags(agreed) };
+    yield { state: "NEWSTYLE.START", send: encodeClientFlags(agreed), what: "clientflags field" };
     const omitsZeroes = (agreed & noZeroes) !== 0;
     if ((agreed & fixedNewstyle) === 0) {
       if (this.#wishes.tls) throw new ServerRefusal("Server does not support STARTTLS");
@@ -153,7 +156,7 @@ class Newstyle {
     } catch (error) {
       // Good-bye: the server need not wonder.
       if (error instanceof ServerRefusal)
-        yield { state: "NEWSTYLE.OPT_ABORT.START", send: encodeOption(option.abort) };
+        yield { state: "NEWSTYLE.OPT_ABORT.START", send: encodeOption(option.abort), what: OPTION_REQUEST };
       throw error;
     }
   }
@@ -179,7 +182,7 @@ class Newstyle {
 
   /** An option without a payload, which is answered by ACK; false: the server does not know it. */
   *#simple(asked: number, state: HandshakeState): Steps<boolean> {
-    yield { state, send: encodeOption(asked) };
+    yield { state, send: encodeOption(asked), what: OPTION_REQUEST };
     const reply = yield* this.#reply(asked, state);
     if (this.#isRefused(asked, reply)) return false;
     if (reply.type !== optionReply.ack) throw unexpected(reply, optionReply.ack);
@@ -194,7 +197,7 @@ class Newstyle {
     const state = "NEWSTYLE.OPT_META_CONTEXT.START";
     const { exportName: name, context } = this.#wishes;
     const payload = encodeMetaRequest({ name, queries: [context] });
-    yield { state, send: encodeOption(option.setMetaContext, payload) };
+    yield { state, send: encodeOption(option.setMetaContext, payload), what: OPTION_REQUEST };
     let id: number | undefined;
     for (;;) {
       const reply = yield* this.#reply(option.setMetaContext, state);
@@ -216,7 +219,7 @@ class Newstyle {
     const state = "NEWSTYLE.OPT_GO.START";
     const { exportName: name } = this.#wishes;
     const payload = encodeInfoRequest({ name, wanted: [info.blockSize] });
-    yield { state, send: encodeOption(option.go, payload) };
+    yield { state, send: encodeOption(option.go, payload), what: OPTION_REQUEST };
     let found: { size: number; flags: number } | undefined;
     let blockSizes: BlockSizes | undefined;
     for (;;) {
@@ -241,25 +244,31 @@ class Newstyle {
   /** For servers without GO, which close the connection if they have no such export. */
   *#exportName(omitsZeroes: boolean): Steps<Agreement> {
     const state = "NEWSTYLE.OPT_EXPORT_NAME.START";
-    yield { state, send: encodeOption(option.exportName, utf8(this.#wishes.exportName)) };
-    const { size, flags } = decodeExportNameReply(yield { state, receive: 10 });
-    if (!omitsZeroes) yield { state, receive: EXPORT_NAME_PADDING };
+    const request = encodeOption(option.exportName, utf8(this.#wishes.exportName));
+    yield { state, send: request, what: OPTION_REQUEST };
+    const length = yield { state, receive: 8, what: "export length" };
+    const rest = yield { state, receive: 2, what: "export flags" };
+    const { size, flags } = decodeExportNameReply(Uint8Array.from([...length, ...rest]));
+    if (!omitsZeroes) yield { state, receive: EXPORT_NAME_PADDING, what: "reserved block" };
     return { ...checkedExport(size, flags), ...plain };
   }
 
   *#reply(asked: number, state: HandshakeState): Steps<Reply> {
-    const header = decodeOptionReplyHeader(yield { state, receive: OPTION_REPLY_HEADER_BYTES });
+    const what = "option reply";
+    const header = decodeOptionReplyHeader(yield { state, receive: OPTION_REPLY_HEADER_BYTES, what });
     const { type, length } = header;
     if (header.option !== asked)
       throw protocolError(
         `Unexpected option type ${header.option} (${optionWord(header.option)}), expected ${asked}`,
       );
     if (length > limits.nbdMaxOptionBytes) throw protocolError("A reply to an option is too long");
+    const nothing = new Uint8Array(0);
+    if (length === 0) return { type, length, payload: nothing };
     if (length <= limits.nbdMaxStringBytes + 8)
-      return { type, length, payload: length === 0 ? new Uint8Array(0) : yield { state, receive: length } };
+      return { type, length, payload: yield { state, receive: length, what } };
     for (let left = length; left > 0; left -= SKIP_BYTES)
-      yield { state, receive: Math.min(left, SKIP_BYTES) };
-    return { type, length, payload: new Uint8Array(0) };
+      yield { state, receive: Math.min(left, SKIP_BYTES), what };
+    return { type, length, payload: nothing };
   }
 
   /** Whether the server does not know the option. Throws ServerRefusal for every other refusal. */
