@@ -3,8 +3,8 @@
  * guest waits for goes before what a job reads, and one connection is kept free of jobs.
  *
  * Invariants: a cluster is under way at most once; only verified clusters reach the cache or a reader; the cache holds
- * at most `cacheBytes`. Whole clusters that a job reads are not cached: it reads each one once. What came before a connection was
- * lost is kept, and only the rest is asked for again. How much is asked for at once follows the link's pace (pace.ts).
+ * at most `cacheBytes`. Whole clusters that a job reads are not cached, unless its read fails in part: it reads each one once. What
+ * came before a connection was lost is kept, and only the rest is asked for again. How much is asked for at once follows the link's pace (pace.ts).
  */
 import { assert } from "../../../base/assert.ts";
 import type { BlockError } from "../../../base/errors.ts";
@@ -68,6 +68,7 @@ export class Clusters {
     const { clusterBytes } = this.#init;
     const end = offset + buffer.byteLength;
     const waits: Promise<void>[] = [];
+    const came = new Map<number, Uint8Array>();
     for (let at = offset; at < end;) {
       const cluster = Math.floor(at / clusterBytes);
       const start = at - cluster * clusterBytes;
@@ -80,12 +81,27 @@ export class Clusters {
       } else {
         const whole = into.byteLength === this.#length(cluster);
         const { arrival } = this.#want(cluster, { background, keep: !background || !whole });
-        waits.push(arrival.promise.then((bytes) => into.set(bytes.subarray(start, start + into.byteLength))));
+        waits.push(
+          arrival.promise.then((bytes) => {
+            into.set(bytes.subarray(start, start + into.byteLength));
+            came.set(cluster, bytes);
+          }),
+        );
       }
       at = stop;
     }
     if (!background) this.#readAhead(offset, end);
-    return waits.length === 0 ? undefined : settleAll(waits).then(() => undefined);
+    return waits.length === 0 ? undefined : this.#arrived(waits, came);
+  }
+
+  /** Who reads again what has failed in part is sent the rest only. */
+  async #arrived(waits: readonly Promise<void>[], came: ReadonlyMap<number, Uint8Array>): Promise<void> {
+    try {
+      await settleAll(waits);
+    } catch (error) {
+      for (const [cluster, bytes] of came) this.store(cluster, bytes);
+      throw error;
+    }
   }
 
   /** Bytes of a cluster: the last one may be short. */
