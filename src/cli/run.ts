@@ -156,7 +156,10 @@ export class Run {
   /** Signals end the run, and so does the loss of whoever reads stdout. */
   #handleSignals(): () => void {
     const end = (signal: Ending) => (): void => {
-      if (this.#signal) endAtOnce(statusOf[signal]);
+      if (this.#signal) {
+        this.note(`ended by a second ${signal}: what has not answered was not waited for`);
+        endAtOnce(statusOf[signal]);
+      }
       this.#signal = signal;
       this.#abort.abort(new Error("cancelled"));
     };

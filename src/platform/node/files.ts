@@ -25,6 +25,7 @@ import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { fileInfo, isSymlink } from "./info.ts";
 import { pooledOrAtHand } from "./at-hand.ts";
 import { Lane, inTurnTransfers, pooledTransfers, type Transfers } from "./lanes.ts";
+import { isOn, servedDevices } from "./mounts.ts";
 import type { NativeCalls } from "./native.ts";
 import { identityOf, isOpenHere } from "./open-files.ts";
 
@@ -40,7 +41,10 @@ const creationLock = { perm: 2 | 8, shared: 15 & ~8 };
 export interface NodeFilesInit {
   /** Gives the calls that Node lacks; asked on the first use of a file. */
   native: () => NativeCalls | undefined;
-  /** Moves the data of buffered files in the caller's turn, see lanes.ts; else it does so where no disk is waited for, see at-hand.ts. */
+  /**
+   * Moves the data of buffered files in the caller's turn, see lanes.ts, but of those that somebody serves, see mounts.ts; else it does so where no
+   * disk is waited for, see at-hand.ts.
+   */
   inTurn: boolean;
   /** See HostFiles. */
   copyLeastBytes: number;
@@ -51,6 +55,7 @@ export class NodeFiles implements HostFiles {
   readonly inTurn: boolean;
   readonly copyLeastBytes: number;
   readonly #native: () => NativeCalls | undefined;
+  #served: ReadonlySet<string> | undefined;
 
   constructor({ native, inTurn, copyLeastBytes }: NodeFilesInit) {
     this.#native = native;
@@ -144,8 +149,14 @@ export class NodeFiles implements HostFiles {
     return base.slice(0, slash + 1) + name;
   }
 
+  /** Devices on which no call may be made in turn. */
+  get #servedDevices(): ReadonlySet<string> {
+    return (this.#served ??= servedDevices());
+  }
+
+  /** For calls by a name, which may lead anywhere. */
   #lane(): Lane {
-    return new Lane({ inTurn: this.inTurn });
+    return new Lane({ inTurn: this.inTurn && this.#servedDevices.size === 0 });
   }
 
   async #stat(call: "stat" | "lstat", path: string): Promise<FileFacts> {
@@ -162,7 +173,8 @@ export class NodeFiles implements HostFiles {
     const facts = (await lane.make({ call: "fstat", fd }, "open")) as FileFacts;
     const alignment = direct ? await directAlignment(lane, fd, facts) : 1;
     const native = this.#native();
-    const transfers = await this.#transfers(lane, { fd, facts, native, direct });
+    const isServed = this.inTurn && isOn(this.#servedDevices, facts);
+    const transfers = await this.#transfers(lane, { fd, facts, native, isPooled: direct || isServed });
     const identity = identityOf(facts, () => (isFdSetName(name) ? name : fs.realpathSync(name)));
     return new NodeFile({
       fd,
@@ -172,17 +184,20 @@ export class NodeFiles implements HostFiles {
       direct,
       write,
       transfers,
-      inTurn: this.inTurn,
+      inTurn: this.inTurn && !isServed,
       native,
     });
   }
 
   #transfers(
     lane: Lane,
-    { direct, ...file }: { fd: number; facts: FileFacts; native: NativeCalls | undefined; direct: boolean },
+    {
+      isPooled,
+      ...file
+    }: { fd: number; facts: FileFacts; native: NativeCalls | undefined; isPooled: boolean },
   ): Answer<Transfers> {
     // What goes to a disk itself takes long, and gains by several requests under way.
-    if (direct) return pooledTransfers;
+    if (isPooled) return pooledTransfers;
     return this.inTurn ? inTurnTransfers : pooledOrAtHand(lane, file);
   }
 }

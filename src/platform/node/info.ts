@@ -25,7 +25,7 @@ export function contentBytes(facts: FileFacts): number {
 }
 
 /** The two numbers of a device, as Linux packs them. */
-function numbersOf(rdev: bigint): { major: bigint; minor: bigint } {
+export function numbersOf(rdev: bigint): { major: bigint; minor: bigint } {
   const bits = (shift: bigint, mask: bigint): bigint => (rdev >> shift) & mask;
   return {
     major: bits(8n, 0xfffn) | (bits(44n, 0xfffffn) << 12n),
