@@ -8,7 +8,7 @@
  */
 import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
-import { BlockError, CommandError } from "../base/errors.ts";
+import { BlockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { recoverStorage } from "../block/graph/recover.ts";
@@ -21,7 +21,8 @@ import { imageInfo } from "../block/query.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
 import { type MapExtent, type MapRange, checkMapRange, extentAt, mapExtents } from "./map.ts";
-import { callOptions, optionsOf, wrongArgument } from "./options.ts";
+import { checkBuffer, checkBytes, checkNumber, checkRange } from "./arguments.ts";
+import { callOptions, optionsOf } from "./options.ts";
 import { type StreamRange, readableOf, writableOf } from "./streams.ts";
 
 /** What every call takes. */
@@ -302,35 +303,6 @@ export class Node implements AsyncDisposable {
   }
 }
 
-function checkRange(offset: unknown, bytes: unknown): void {
-  checkNumber("offset", offset);
-  checkNumber("bytes", bytes);
-}
-
 function closedHandle(): BlockError {
   return new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
-}
-
-/** Throws CommandError unless `value` is a number; where it must lie, the disk says. */
-function checkNumber(name: string, value: unknown): void {
-  if (typeof value !== "number") throw wrongArgument(name, "number");
-}
-
-/** Throws CommandError unless `value` is a number of bytes, or a buffer for them. */
-function checkBuffer(name: string, value: unknown): void {
-  if (typeof value !== "number") return checkBytes(name, value);
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new CommandError(`Parameter '${name}' expects a number of bytes, and ${value} is none`);
-}
-
-/** Throws CommandError unless `value` is a Uint8Array, of whichever realm. */
-function checkBytes(name: string, value: unknown): void {
-  if (value instanceof Uint8Array || Object.prototype.toString.call(value) === "[object Uint8Array]") return;
-  const how =
-    typeof value === "string"
-      ? " (new TextEncoder().encode(text) makes one)"
-      : value instanceof ArrayBuffer || ArrayBuffer.isView(value)
-        ? " (new Uint8Array() over its buffer makes one)"
-        : "";
-  throw wrongArgument(name, `Uint8Array${how}`);
 }

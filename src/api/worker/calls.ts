@@ -99,6 +99,8 @@ export type RemoteConvertOptions = Omit<ConvertOptions, "signal" | "onProgress" 
 
 /** Work on whole images, beside them in workers that have the library; nodes are given by their names. */
 export type ImageCalls = {
+  /** The description of the image that a name leads to. */
+  describe: { args: { name: string }; value: OpenSpec };
   check: {
     args: { image: string | OpenSpec; repair: CheckOptions["repair"] | undefined } & Told;
     value: CheckReport;

@@ -9,6 +9,7 @@ import { asyncDispose } from "../../base/lease.ts";
 import { blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { abortable, settleAll } from "../../base/signals.ts";
+import { checkBuffer, checkBytes, checkNumber, checkRange } from "../arguments.ts";
 import { checkMapRange, type MapExtent, type MapRange } from "../map.ts";
 import { type CallOptions, type ImageInfo, checkCall, checkInfo, checkZeroes } from "../node.ts";
 import { checkStreamOptions, type ImageStreamOptions } from "../image-stream.ts";
@@ -122,6 +123,8 @@ export class RemoteDisk implements AsyncDisposable {
   async read(offset: number, into: number | Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   async read(offset: number, into: number | Uint8Array, options: CallOptions = {}): Promise<Uint8Array> {
     checkCall(options);
+    checkNumber("offset", offset);
+    checkBuffer("bytes", into);
     const bytes = typeof into === "number" ? into : into.byteLength;
     if (typeof into === "number" && !this.#shared && bytes <= this.#pieceBytes) {
       // What comes is what was asked for: it is handed on as it is.
@@ -138,6 +141,8 @@ export class RemoteDisk implements AsyncDisposable {
   /** Writes; not durable before flush(). The data is copied before the call returns. */
   async write(offset: number, data: Uint8Array, options: CallOptions = {}): Promise<void> {
     checkCall(options);
+    checkNumber("offset", offset);
+    checkBytes("data", data);
     const copy = data.slice();
     return this.#pieces(offset, copy.byteLength, (at, length) =>
       this.#inPlace(options, async (slot) => {
@@ -161,6 +166,7 @@ export class RemoteDisk implements AsyncDisposable {
     options: CallOptions & { unmap?: boolean } = {},
   ): Promise<void> {
     checkZeroes(options);
+    checkRange(offset, bytes);
     const args = { offset, bytes, unmap: options.unmap ?? false };
     await this.#inPlace(options, async () => this.#took(await this.#caller.call("zeroes", args, options)));
   }
@@ -168,6 +174,7 @@ export class RemoteDisk implements AsyncDisposable {
   /** Drops a range's content, if the node was opened with `discard: "unmap"`. */
   async discard(offset: number, bytes: number, options: CallOptions = {}): Promise<void> {
     checkCall(options);
+    checkRange(offset, bytes);
     await this.#inPlace(options, async () =>
       this.#took(await this.#caller.call("discard", { offset, bytes }, options)),
     );

@@ -9,12 +9,13 @@ import type { CheckOptions, CheckReport } from "../check.ts";
 import type { CompareOptions, CompareResult } from "../compare.ts";
 import type { ConvertOptions } from "../convert.ts";
 import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
-import type { ImageRef } from "../named.ts";
+import { type ImageRef, isName } from "../named.ts";
 import type { ResizeOptions } from "../resize.ts";
 import type { ListImagesOptions, StoredImage } from "../stored.ts";
 import type { EngineCalls, ImageCalls } from "./calls.ts";
 import type { RunControl } from "./guest.ts";
 import { PortCaller, type PortLike } from "./port.ts";
+import type { RemoteDisk, RemoteDiskOptions } from "./remote-disk.ts";
 import { portConnection } from "./port-connection.ts";
 import { type RemoteDiskRef, RemoteImages } from "./remote-images.ts";
 import { WorkerEngine } from "./worker-engine.ts";
@@ -48,6 +49,15 @@ export class RemoteEngine extends WorkerEngine implements AsyncDisposable {
       caller.end(error as Error);
       throw error;
     }
+  }
+
+  /**
+   * Opens a node as openNode() does: by a path or URL, whose format is found, or by a description, in which a File or Blob crosses. It is
+   * closed with the disk.
+   */
+  override async open(image: ImageRef, options: RemoteDiskOptions & CallOptions = {}): Promise<RemoteDisk> {
+    if (!isName(image)) return super.open(image, options);
+    return super.open(await this.#images.describe(image, options), options);
   }
 
   /** Checks an image, and repairs it if asked, as check() does: by its name, or a description in which a File or Blob crosses. */

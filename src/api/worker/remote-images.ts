@@ -7,6 +7,7 @@ import { CommandError } from "../../base/errors.ts";
 import { abortable } from "../../base/signals.ts";
 import type { CheckOptions, CheckReport } from "../check.ts";
 import type { CompareOptions, CompareResult } from "../compare.ts";
+import type { CallOptions } from "../node.ts";
 import type { ConvertOptions, UnreadRange } from "../convert.ts";
 import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
 import type { ResizeOptions } from "../resize.ts";
@@ -33,6 +34,10 @@ export class RemoteImages {
 
   constructor(caller: PortCaller<ImageCalls>) {
     this.#caller = caller;
+  }
+
+  describe(name: string | URL, { signal }: CallOptions): Promise<OpenSpec> {
+    return this.#call("describe", { name: String(name) }, { signal });
   }
 
   check(image: string | URL | OpenSpec, options: CheckOptions): Promise<CheckReport> {

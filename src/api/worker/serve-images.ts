@@ -13,6 +13,7 @@ import { CompareError, compare } from "../compare.ts";
 import { CopyError, convert } from "../convert.ts";
 import { importImageIn } from "../import.ts";
 import { portableLibrary } from "../library.ts";
+import { describeImage } from "../named.ts";
 import { Node } from "../node.ts";
 import { resize } from "../resize.ts";
 import { listImagesIn } from "../stored.ts";
@@ -73,6 +74,7 @@ const crossed = (error: unknown): never => {
 
 /** The calls, for one engine. */
 export const imageHandlers = (engine: Engine): CallHandlers<ImageCalls> => ({
+  describe: ({ name }) => describeImage(engine, name),
   check: ({ image, repair, told }, { signal }) =>
     telling(told, (tell) =>
       portableLibrary.check(image, {

@@ -11,15 +11,18 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   BlockError,
+  connectEngine,
   createEngine,
   createImage,
   defaultEngine,
   fileGate,
   nodeHost,
   openNode,
+  serveEngine,
 } from "../../../src/node.ts";
 import { MiB, pattern, same } from "../support/graph.ts";
 
@@ -168,4 +171,18 @@ describe("the gate", () => {
     const disk = await openNode(spec, { engine });
     expect(disk.chain).toHaveLength(2);
   });
+});
+
+it("open by their names in an engine behind a port, and their format is found", async () => {
+  await createImage({ driver: "qcow2", file: fileOf("disk.qcow2"), size: MiB });
+  const { port1, port2 } = new MessageChannel();
+  const served = serveEngine(port1, createEngine());
+  const engine = await connectEngine(port2);
+  for (const name of [at("disk.qcow2"), pathToFileURL(at("disk.qcow2"))]) {
+    await using disk = await engine.open(name, { maxInFlight: 2 });
+    expect([disk.length, disk.readOnly, (await disk.info()).format]).toEqual([MiB, false, "qcow2"]);
+  }
+  await expect(engine.open(at("nothing"))).rejects.toMatchObject({ code: "ENOENT" });
+  await engine.close();
+  await served;
 });

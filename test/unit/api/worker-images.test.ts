@@ -109,6 +109,14 @@ describe("convert and compare", () => {
   });
 });
 
+it("open takes a name, too, and refuses what is none", async () => {
+  await expect(remote.open("")).rejects.toThrow("An image's name is empty");
+  await expect(remote.open(new URL("nothing://there"))).rejects.toThrow("Unknown protocol 'nothing'");
+  const abort = new AbortController();
+  abort.abort(new Error("changed my mind"));
+  await expect(remote.open("nothing://there", { signal: abort.signal })).rejects.toThrow("changed my mind");
+});
+
 it("resize sets the length, of the handle too", async () => {
   const disk = await image("disk", MiB);
   await remote.resize(disk, 3 * MiB);

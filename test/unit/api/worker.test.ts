@@ -50,6 +50,8 @@ const heldDriver: DriverType = {
   },
 };
 
+type Wrong = (...given: unknown[]) => Promise<unknown>;
+
 function held_(size: number): never {
   return { driver: "held", size } as never;
 }
@@ -159,6 +161,28 @@ describe.each([
     await disk.flush();
     expect(same(await disk.read(1000, 4096), new Uint8Array(4096))).toBe(true);
     expect(await disk.read(0, 0)).toHaveLength(0);
+  });
+
+  it("tells of a wrong argument by its name, as a node does", async () => {
+    await using disk = await remote.open(held_(64 * KiB), { shared });
+    const wrong = disk as unknown as Record<"read" | "write" | "writeZeroes" | "discard", Wrong>;
+    const refusals: [Promise<unknown>, string][] = [
+      [wrong.write(0, "hi"), "'data', expected: Uint8Array (new TextEncoder().encode(text) makes one)"],
+      [wrong.write("0", new Uint8Array(1)), "'offset', expected: number"],
+      [
+        wrong.write(0, new ArrayBuffer(1)),
+        "'data', expected: Uint8Array (new Uint8Array() over its buffer makes one)",
+      ],
+      [wrong.read(0, -1), "'bytes' expects a number of bytes, and -1 is none"],
+      [wrong.read(0, undefined), "'bytes', expected: Uint8Array"],
+      [wrong.read(undefined, 1), "'offset', expected: number"],
+      [wrong.writeZeroes(0, undefined), "'bytes', expected: number"],
+      [wrong.discard(undefined, 1), "'offset', expected: number"],
+    ];
+    for (const [call, words] of refusals) await expect(call).rejects.toThrow(words);
+    // It goes on.
+    await disk.write(0, pattern(512, 2));
+    expect(same(await disk.read(0, 512), pattern(512, 2))).toBe(true);
   });
 
   it("keeps the order of requests that overlap", async () => {
