@@ -191,6 +191,9 @@ it("jobs over images: a stream, a commit and a mirror into a file, which holds n
   runVerb(["create", "-q", "-f", "qcow2", "base.qcow2", "1M"], { cwd: folder });
   expect(run(json, "--target", "base.qcow2").status).toBe(0);
   runVerb(["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2"], { cwd: folder });
+  // The backing file is looked for while virtual time stands still.
+  const virtual = run(json, "--target", "top.qcow2", "--device", "ssd", "--overwrite");
+  expect(virtual).toMatchObject({ status: 0, document: { clock: "virtual", errors: [] } });
   const before = run(job("commit", "commit"), "--target", "top.qcow2");
   expect(before).toMatchObject({ status: 0, document: { workers: [{ job: { status: "completed" } }] } });
   const words = [job("mirror", "mirror", "copy.img"), "--target", "base.qcow2"];

@@ -23,7 +23,7 @@ import { steadyState } from "../stats/steady.ts";
 import { Tally } from "../stats/tally.ts";
 import { Timeline } from "../stats/timeline.ts";
 import { Digest, diskDigest, hex } from "../stream/digest.ts";
-import { type VirtualHost, virtualHost } from "../time/host.ts";
+import { type VirtualHost, asking, virtualHost } from "../time/host.ts";
 import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
 import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
 import { endsByTime, extentOf, mayCollide, neededBytes } from "./extents.ts";
@@ -98,6 +98,7 @@ class WorkloadRun {
     const { host, drivers, equals } = options.platform;
     this.#virtual = clock === "virtual" ? virtualHost(host, seed) : undefined;
     const own = this.#virtual ?? host;
+    const gate = this.#virtual && options.gate ? asking(this.#virtual, options.gate) : options.gate;
     this.#pacer = this.#virtual ? virtualPacer(own.clock) : realPacer(own.clock);
     const bay = model && new DeviceBay({ model, seed, pacer: this.#pacer });
     this.#bay = bay;
@@ -110,7 +111,7 @@ class WorkloadRun {
       {
         kernels: options.kernels ?? "auto",
         arenaBytes: ARENA_BYTES,
-        ...(options.gate ? { gate: options.gate } : {}),
+        ...(gate ? { gate } : {}),
       },
     );
     this.#ledger = options.verify ? new Ledger(this.#engine.graph.kernels) : undefined;

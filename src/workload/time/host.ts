@@ -105,3 +105,11 @@ export function virtualHost(base: Host, seed: number): VirtualHost {
     ...(base.http ? { http: trackedHttp(scheduler, base.http) } : {}),
   };
 }
+
+/** A question to somebody outside, who may look at the platform's files for the answer: virtual time stands still meanwhile. */
+export function asking<Question, Given>(
+  { scheduler }: VirtualHost,
+  ask: (question: Question) => Promise<Given>,
+): (question: Question) => Promise<Given> {
+  return (question) => scheduler.outside(ask(question));
+}
