@@ -119,7 +119,9 @@ export class MachineProgram {
     this.#qtestLogPath = qtestLog;
     nbdControlOf(this.#engine).onFault = (error) => tellFault("machine", error);
     const registry = machineRegistry(this.#commandOptions());
-    this.#served = { verb: "machine", registry, engine: this.#engine, signal: this.#stop.signal };
+    const { signal } = this.#stop;
+    const eventClock = isStill ? { eventClock: this.#clock } : {};
+    this.#served = { verb: "machine", registry, engine: this.#engine, signal, ...eventClock };
   }
 
   #commandOptions(): Parameters<typeof machineRegistry>[0] {

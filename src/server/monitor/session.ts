@@ -31,6 +31,7 @@ import {
   toQmpError,
   type RequestId,
 } from "./output.ts";
+import { HeldEvents } from "./held-events.ts";
 import { type CommandContext, type CommandRegistry, idOf, parseRequest } from "./registry.ts";
 
 /** What a session needs. */
@@ -39,6 +40,8 @@ export interface QmpSessionOptions<E> {
   readonly engine: E;
   readonly events: EventBus<QmpEvent>;
   readonly clock: Clock;
+  /** By which events are held back (HeldEvents); default: `clock`. */
+  readonly eventClock?: Pick<Clock, "timer"> | undefined;
   readonly write: WriteBytes;
   /** See CommandContext. */
   readonly takeDescriptor?: (() => number | undefined) | undefined;
@@ -66,6 +69,7 @@ export class QmpSession<E> {
   readonly #input: JsonStream;
   readonly #output: OutputQueue;
   readonly #style: { readonly indent: number };
+  readonly #held: HeldEvents;
   readonly #queue: JsonItem[] = [];
   readonly #changed = new Wakeup();
   readonly #unsubscribe: () => void;
@@ -84,9 +88,11 @@ export class QmpSession<E> {
       ...(options.maxOutputBytes === undefined ? {} : { limitBytes: options.maxOutputBytes }),
     });
     this.#style = { indent: options.indent ?? 0 };
+    this.#held = new HeldEvents(options.eventClock ?? options.clock);
     this.#unsubscribe = options.events.subscribe((event) => {
       if (this.#state !== "ready") return;
-      this.#send(formatEvent(event, options.clock.wallMicroseconds(), this.#style));
+      const line = formatEvent(event, options.clock.wallMicroseconds(), this.#style);
+      this.#held.pass(event, () => this.#send(line));
     });
     this.#send(formatGreeting(options.registry.version, this.#style));
   }
@@ -128,6 +134,7 @@ export class QmpSession<E> {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#unsubscribe();
+    this.#held.end();
     this.#queue.length = 0;
     this.#output.end();
     this.#changed.wake();

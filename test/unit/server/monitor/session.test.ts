@@ -371,3 +371,69 @@ describe("the end", () => {
     );
   });
 });
+
+it("holds back events of a copy of a quorum that come within a second: the last of them is sent then", async () => {
+  const timers: { at: number; callback: () => void }[] = [];
+  let now = 0;
+  const eventClock = {
+    timer: (delayMs: number, callback: () => void) => {
+      const timer = { at: now + delayMs, callback };
+      timers.push(timer);
+      return () => void timers.splice(timers.indexOf(timer), 1);
+    },
+  };
+  const step = (ms: number): void => {
+    now += ms;
+    for (const timer of timers.filter(({ at }) => at <= now)) {
+      timers.splice(timers.indexOf(timer), 1);
+      timer.callback();
+    }
+  };
+  const events = new EventBus<QmpEvent>();
+  const lines: string[] = [];
+  const session = new QmpSession<TestEngine>({
+    registry: new CommandRegistry<TestEngine>(handlers, VERSION),
+    engine: { log: [], gate: deferred() },
+    events,
+    clock,
+    eventClock,
+    write: (bytes) => {
+      lines.push(...new TextDecoder().decode(bytes).trimEnd().split("\n"));
+      return Promise.resolve();
+    },
+  });
+  await session.feed(encode('{"execute":"qmp_capabilities"}'));
+  await session.idle();
+  const bad = (name: string, sector: number): void =>
+    events.emit("QUORUM_REPORT_BAD", {
+      ...{ type: "read", "node-name": name, "sector-num": sector, "sectors-count": 1 },
+    });
+  const told = async (): Promise<unknown[]> => {
+    await session.flushed();
+    return lines.splice(0).flatMap((text) => {
+      const { event, data } = JSON.parse(text) as { event?: string; data?: Record<string, unknown> };
+      return event === "QUORUM_REPORT_BAD"
+        ? [`${String(data?.["node-name"])} ${String(data?.["sector-num"])}`]
+        : [];
+    });
+  };
+  bad("a", 1);
+  bad("a", 2);
+  bad("b", 3);
+  bad("a", 4);
+  expect(await told()).toEqual(["a 1", "b 3"]);
+  step(1000);
+  expect(await told()).toEqual(["a 4"]);
+  bad("b", 5);
+  bad("a", 6);
+  expect(await told()).toEqual(["b 5"]);
+  step(1000);
+  expect(await told()).toEqual(["a 6"]);
+  step(1000);
+  bad("a", 7);
+  bad("a", 8);
+  session.close();
+  step(1000);
+  expect(timers).toEqual([]);
+  expect(await told()).toEqual(["a 7"]);
+});
