@@ -50,7 +50,9 @@ async function nbd(client: QmpClient): Promise<Nodes> {
   const server = start("qemu-nbd", ["-t", "-f", "raw", "-x", "", "-k", path("nbd.sock"), "far"]);
   while (!existsSync(path("nbd.sock"))) await setTimeout(20);
   const address = { type: "unix", path: path("nbd.sock") } as const;
-  await client.execute("blockdev-add", { driver: "nbd", "node-name": "far", server: address });
+  // The socket is there a moment before somebody listens.
+  const far = { driver: "nbd", "node-name": "far", server: address, "open-timeout": 60 } as const;
+  await client.execute("blockdev-add", far);
   server.kill("SIGSTOP");
   const another = { type: "inet", host: "127.0.0.1", port: port() } as const;
   void client.execute("blockdev-add", { driver: "nbd", "node-name": "late", server: another }).catch(() => 0);
