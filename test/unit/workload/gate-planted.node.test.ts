@@ -13,7 +13,7 @@ const SEEDS = Number(process.env["BLOCKWRIGHT_GATE_SEEDS"] ?? 6);
 const workload: WorkloadJson = {
   size: "1M",
   target: { driver: "raw", file: { driver: "memory" } },
-  workers: [{ mix: { read: 1, write: 1 }, locality: "random", requests: 240, depth: 4, flushEvery: 40 }],
+  workers: [{ mix: { read: 1, write: 1 }, locality: "random", requests: 300, depth: 4, flushEvery: 40 }],
 };
 
 /** What the changed code does of one write in a hundred. */
