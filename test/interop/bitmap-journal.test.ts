@@ -9,6 +9,7 @@ import { settleBitmaps } from "../../src/block/bitmap/persistence.ts";
 import type { NodeSpec } from "../../src/block/model/contract.ts";
 import { findDirtyBitmap } from "../../src/block/model/dirty-bitmap.ts";
 import { nodeOf } from "../../src/block/model/node.ts";
+import { Daemon } from "../support/daemon.ts";
 import { program } from "../support/verb-client.ts";
 import { inDirectory, must, openImage, tool } from "./support/qcow2.ts";
 
@@ -226,5 +227,29 @@ test("our check finds nothing wrong in what a crash leaves, and repairs nothing 
     await must(process.execPath, program, "bitmap", "--merge", "on", path, "off");
     expect((await seen(path, "off"))?.dirty).toEqual(kept);
     expect(await qemuFlags(path)).toEqual([["auto"], []]);
+  });
+});
+
+test.each([
+  { args: [], asked: {}, isRight: false },
+  { args: ["--compat", "10.1"], asked: {}, isRight: false },
+  { args: [], asked: { "bitmap-journal": true }, isRight: true },
+  { args: ["--compat", "blockwright"], asked: {}, isRight: true },
+  { args: ["--compat", "blockwright"], asked: { "bitmap-journal": false }, isRight: false },
+])("a daemon that is killed, %o: as QEMU's, or right", async ({ args, asked, isRight }) => {
+  await inDirectory(async (directory) => {
+    const filename = join(directory, "a.qcow2");
+    await must("qemu-img", "create", "-q", "-f", "qcow2", filename, "4M");
+    await must("qemu-img", "bitmap", "--add", filename, "on");
+    const daemon = await Daemon.start({ args });
+    await daemon.execute("blockdev-add", {
+      ...asked,
+      driver: "qcow2",
+      "node-name": "disk",
+      file: { driver: "file", filename },
+    });
+    daemon.kill("SIGKILL");
+    await daemon.exited;
+    expect((await seen(filename, "on"))?.inconsistent).toBe(!isRight);
   });
 });

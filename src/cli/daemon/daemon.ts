@@ -33,7 +33,8 @@ import { DEFAULT_WEB_ADDRESS, openNbdDoor, startWeb, webAddress } from "./web.ts
 
 /** Who stands in for QEMU's program has no word of our own in its help. */
 const compatUsage = `  --compat 7.2|10.1|blockwright
-                         whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it
+                         whose QMP is spoken: QEMU 7.2's (default), or that with what is our own beside it:
+                         dirty bitmaps survive a crash, too
 `;
 
 const usage = (own: string): string => `
@@ -105,7 +106,7 @@ class Daemon {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = programEngine({ strictErrorPolicy: strict }, gate);
+    this.#engine = programEngine({ strictErrorPolicy: strict }, gate, compat);
     this.#engine.graph.onTrouble = (words) =>
       void process.stderr.write(`${verbProgram("daemon")}: ${printableMessage(words)}\n`);
     this.#host = this.#engine.graph.host;

@@ -101,7 +101,7 @@ export class MachineProgram {
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
-    this.#engine = programEngine({}, gate);
+    this.#engine = programEngine({}, gate, compat);
     this.#engine.graph.isForGuests = true;
     this.#isStill = isStill;
     if (isPaused) this.#engine.machine.holdAtStart();

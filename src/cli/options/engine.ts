@@ -13,6 +13,7 @@ import {
   urlGate,
 } from "../../block/model/gate.ts";
 import { nodeHost } from "../../platform/node/host.ts";
+import type { CompatLevel } from "../../wire/qapi/index.ts";
 import type { Engine, NodeEngineOptions } from "../../node.ts";
 import { createEngine } from "../../node-engine.ts";
 import { beLikeQemu } from "../like-qemu.ts";
@@ -43,13 +44,14 @@ export function gateOf({ policy, origins }: GateChoice): Gate {
   return origins.length === 0 ? files : urlGate(origins, files);
 }
 
-/** An engine of the program: it behaves as QEMU's own programs do where it stands in for one of them. */
+/** An engine of the program: it behaves as QEMU's own programs do where it stands in for one of them, or `compat` says so. */
 export function programEngine(
   options: Omit<NodeEngineOptions, "gate" | "warnUnflushed">,
   gate: GateChoice,
+  compat?: CompatLevel,
 ): Engine {
   const engine = createEngine({ ...options, gate: gateOf(gate), warnUnflushed: false });
-  beLikeQemu(engine.graph);
+  beLikeQemu(engine.graph, compat);
   return engine;
 }
 
