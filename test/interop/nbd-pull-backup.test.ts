@@ -24,9 +24,13 @@ const SPOTS = 256;
 const disks = ["a", "b"] as const;
 type Disk = (typeof disks)[number];
 
-/** Which disk the guest's write number `i` goes to, where, and what it leaves there: its number, or zeroes. */
+/**
+ * Which disk the guest's write number `i` goes to, where, and what it leaves there: its number, or zeroes, over the number of the write
+ * before it on that disk, so that each write is seen.
+ */
 function writeOf(i: number): { disk: Disk; offset: number; value: number } {
-  const offset = ((i * 7919) % SPOTS) * GRANULE + (i % 16) * WRITE;
+  const place = i % 13 === 0 ? i - 2 : i;
+  const offset = ((place * 7919) % SPOTS) * GRANULE + (place % 16) * WRITE;
   return { disk: disks[i % 2]!, offset, value: i % 13 === 0 ? 0 : i };
 }
 
@@ -47,7 +51,8 @@ for uri in uris:
     hs.append(h)
 i = first
 while going:
-    h, at = hs[i % 2], (i * 7919 % ${SPOTS}) * ${GRANULE} + (i % 16) * ${WRITE}
+    j = i - 2 if i % 13 == 0 else i
+    h, at = hs[i % 2], (j * 7919 % ${SPOTS}) * ${GRANULE} + (j % 16) * ${WRITE}
     if i % 13 == 0: h.zero(${WRITE}, at)
     else: h.pwrite(struct.pack("<I", i) * ${WRITE / 4}, at)
     print(i, flush=True)
