@@ -12,7 +12,7 @@ import { cutOf } from "./cut.ts";
 import { FileMedium, type Make, StoreMedium } from "./medium.ts";
 import { identityOf, isPath, openNamed } from "./names.ts";
 import { PartsCopy } from "./parts.ts";
-import { type Checkpoint, type Claim, TargetPlace } from "./place.ts";
+import { type Checkpoint, type Claim, FencedError, TargetPlace } from "./place.ts";
 import { copyRange, reach, shareOf, STEP_UNIT } from "./steps.ts";
 import { verify } from "./verify.ts";
 import type { CopyContext, CopyResult, Work } from "./work.ts";
@@ -89,7 +89,8 @@ async function copyToFile(work: Work, source: Node): Promise<CopyResult> {
   try {
     await attempt.run();
   } catch (error) {
-    if (context.isGivenUp(error)) place.discard(claim.generation);
+    // Of a part that was begun after another one had looked for it nobody else knows.
+    if (context.isGivenUp(error) || error instanceof FencedError) place.discard(claim.generation);
     else place.release(claim.generation);
     throw error;
   } finally {
