@@ -248,8 +248,7 @@ test.each([
       "node-name": "disk",
       file: { driver: "file", filename },
     });
-    daemon.kill("SIGKILL");
-    await daemon.exited;
+    await daemon.kill();
     expect((await seen(filename, "on"))?.inconsistent).toBe(!isRight);
   });
 });
