@@ -407,10 +407,7 @@ async function bundleDashboard() {
       entryPoints: [{ in: "uplot", out: "uplot" }],
     }),
   ]);
-  for (const [from, to] of [
-    ["daemon", "index.html"],
-    ["fleet", "fleet.html"],
-  ])
+  for (const [from, to] of Object.entries({ daemon: "index.html", fleet: "fleet.html" }))
     copyFileSync(join(root, "src", "dashboard", from, "index.html"), join(folder, to));
   return built.map(({ metafile }) => metafile);
 }

@@ -8,9 +8,13 @@ import { makeDisk, said, say, Scratch } from "./support/nbd.ts";
 
 const scratch = new Scratch();
 const [node, main] = ours;
-const programs = { theirs: ["qemu-nbd"], ours: [node!, main!, "--run-as=qemu-nbd"] } as const;
+const programs = {
+  theirs: ["qemu-nbd"],
+  ours: [node!, main!, "--run-as=qemu-nbd"],
+  own: [node!, main!, "nbd"],
+} as const;
 type Side = keyof typeof programs;
-const sides: readonly Side[] = ["theirs", "ours"];
+const sides = ["theirs", "ours"] as const;
 const running: ChildProcess[] = [];
 
 beforeAll(async () => {
@@ -114,14 +118,31 @@ describe("it ends", () => {
     const once = await start("ours", "-f", "qcow2", "ours.qcow2");
     await said("nbdinfo", "--size", once.uri);
     expect(await once.over).toBe(0);
-    const stays = await start("ours", "-t", "-f", "qcow2", "--pid-file=ours.pid", "ours.qcow2");
-    await until(() => existsSync(scratch.at("ours.pid")));
-    expect(readFileSync(scratch.at("ours.pid"), "utf8")).toBe(`${stays.child.pid}\n`);
-    for (let i = 0; i < 2; i++) await said("nbdinfo", "--size", stays.uri);
-    stays.child.kill("SIGTERM");
-    expect(await stays.over).toBe(0);
-    expect(existsSync(scratch.at("ours.pid"))).toBe(false);
+    for (let i = 0; i < 2; i++) {
+      const stays = await start("ours", "-t", "-f", "qcow2", "ours.qcow2");
+      for (let client = 0; client < 2; client++) await said("nbdinfo", "--size", stays.uri);
+      stays.child.kill("SIGTERM");
+      expect(await stays.over).toBe(0);
+    }
   });
+
+  test.each([
+    { side: "theirs", isLeft: true },
+    { side: "ours", isLeft: true },
+    { side: "own", isLeft: false },
+  ] as const)(
+    "$side: its pid file is left as qemu-nbd leaves it, under that name alone: $isLeft",
+    async ({ side, isLeft }) => {
+      const pidfile = `${side}.pid`;
+      const image = side === "theirs" ? "theirs.qcow2" : "ours.qcow2";
+      const server = await start(side, "-t", "-f", "qcow2", `--pid-file=${pidfile}`, image);
+      await until(() => existsSync(scratch.at(pidfile)) && readFileSync(scratch.at(pidfile), "utf8") !== "");
+      expect(readFileSync(scratch.at(pidfile), "utf8")).toBe(`${server.child.pid}\n`);
+      server.child.kill("SIGTERM");
+      expect(await server.over).toBe(0);
+      expect(existsSync(scratch.at(pidfile))).toBe(isLeft);
+    },
+  );
 
   test("--fork returns when clients are served", async () => {
     const socket = scratch.at("fork.sock");
@@ -130,8 +151,9 @@ describe("it ends", () => {
     expect((await say(program, [...first, ...args], scratch.path)).status).toBe(0);
     expect(statSync(socket).mode & 0o777).toBe(0o600);
     expect(await said("nbdinfo", "--size", `nbd+unix:///?socket=${socket}`)).toBe(`${2 ** 26}\n`);
-    process.kill(Number(readFileSync(scratch.at("fork.pid"), "utf8")), "SIGTERM");
-    await until(() => !existsSync(scratch.at("fork.pid")));
+    const pid = Number(readFileSync(scratch.at("fork.pid"), "utf8"));
+    process.kill(pid, "SIGTERM");
+    await until(() => !existsSync(`/proc/${pid}`));
   });
 });
 

@@ -14,7 +14,7 @@ import { NbdServer, type NbdServerOptions } from "../../../server/nbd/server.ts"
 import { daemonize, tellReady } from "../../daemon/background.ts";
 import { takePidfile } from "../../daemon/pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, openNbdDoor, webAddress } from "../../daemon/web.ts";
-import { programName, verbProgram } from "../../program.ts";
+import { programName, standIn, verbProgram } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { NbdFlags } from "./flags.ts";
@@ -155,6 +155,7 @@ async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
   if (!run.signal.aborted) await over.promise;
   forget();
   await exports.endAll();
-  pidfile?.remove();
+  // The real one leaves its own, and who ends it counts on that.
+  if (standIn() === undefined) pidfile?.remove();
   await opened.close();
 }
