@@ -9,6 +9,9 @@ const SIZE = 8 * MiB;
 /** The guest writes runs of this many sectors, at places that lie across the disk. */
 const COUNT = 24;
 const PLACES = 40;
+/** How long a browser may take to load the page, ms, and how often it is started for that. */
+const START_MS = 90_000;
+const STARTS = 3;
 
 /** What may be at a place: the last write that was answered, and those that were begun after it. */
 interface Place {
@@ -23,14 +26,24 @@ function lbaOf(place: number): number {
   return 56 + place * 400;
 }
 
-/** Lets the guest write until the browser dies; calls `onAnswer` for each write that was answered. */
-async function writeUntilDeath(tab: Tab, firstSeed: number, onAnswer: () => void): Promise<void> {
+/** How the guest's writes go on. */
+interface Writing {
+  /** A write was answered. */
+  onAnswer(): void;
+  /** Whether the browser is being killed: whatever fails before is a fault. */
+  isOver(): boolean;
+}
+
+/** Lets the guest write until the browser dies. Rejects with what fails before. */
+async function writeUntilDeath(tab: Tab, firstSeed: number, { onAnswer, isOver }: Writing): Promise<void> {
   for (let i = 0; ; i++) {
     const seed = firstSeed + i;
     const index = (seed * 7) % PLACES;
     const place = places[index]!;
     place.begun.push(seed);
-    const answer = await tab.call("guestWrite", lbaOf(index), seed, COUNT).catch(() => undefined);
+    const answer = await tab.call("guestWrite", lbaOf(index), seed, COUNT).catch((error: unknown) => {
+      if (!isOver()) throw error;
+    });
     if (!answer) return;
     expect(answer.status).toBe(0);
     place.answered = seed;
@@ -56,6 +69,23 @@ function judge(content: Uint8Array, image: Uint8Array): void {
   expect(Buffer.from(content).equals(checked)).toBe(true);
 }
 
+/** Opens the page. A browser that was killed may hang at its next start, before it has loaded anything: it is killed once more. */
+async function openAgain(bench: Bench): Promise<Tab> {
+  for (let tries = 1; ; tries++) {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), START_MS);
+    });
+    const opening = bench.tab();
+    const tab = await Promise.race([opening, late]).finally(() => clearTimeout(timer));
+    if (tab) return tab;
+    if (tries === STARTS) throw new Error(`${STARTS} times the browser has not loaded the page`);
+    opening.catch(() => undefined);
+    await bench.browser.kill();
+    bench.browser = await Browser.start(bench.profile);
+  }
+}
+
 /** Kills in the middle of a fill and of the guest's writes. */
 export async function kills(engine: EngineName, times: number): Promise<void> {
   const image = diskImage(SIZE);
@@ -63,7 +93,7 @@ export async function kills(engine: EngineName, times: number): Promise<void> {
   let answered = 0;
   let filled = 0;
   for (let round = 0; round <= times; round++) {
-    const tab = await bench.tab();
+    const tab = await openAgain(bench);
     if (round === 0) await tab.call("create", bench.base);
     const complete = await tab.call("open", bench.base);
     const content = await tab.content(bench.app, "disk");
@@ -74,18 +104,21 @@ export async function kills(engine: EngineName, times: number): Promise<void> {
     }
     await tab.call("boot", {});
     if (!complete) await tab.call("fill", { speed: 64 * 1024, onError: "stop" });
-    let writing: Promise<void> | undefined;
-    await new Promise<void>((begun) => {
-      writing = writeUntilDeath(tab, 1000 * (round + 1), () => {
+    let isOver = false;
+    let writing = Promise.resolve();
+    const begun = new Promise<void>((resolve) => {
+      const onAnswer = (): void => {
         answered += 1;
-        begun();
-      });
+        resolve();
+      };
+      writing = writeUntilDeath(tab, 1000 * (round + 1), { onAnswer, isOver: () => isOver });
     });
+    await Promise.race([begun, writing]);
     // Somewhere in a later one.
-    await new Promise((resolve) => {
-      setTimeout(resolve, 100 + ((round * 137) % 400));
-    });
+    const later = new Promise((resolve) => setTimeout(resolve, 100 + ((round * 137) % 400)));
+    await Promise.race([later, writing]);
     filled = Math.max(filled, (await tab.call("state")).job?.offset ?? 0);
+    isOver = true;
     await bench.browser.kill();
     await writing;
     bench.browser = await Browser.start(bench.profile);

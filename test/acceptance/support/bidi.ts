@@ -1,6 +1,9 @@
 // A small client of WebDriver BiDi (W3C), the protocol by which Firefox is driven: commands with numbers, answers with theirs.
 import { WebSocket } from "ws";
 
+/** A command that has no answer for so long will have none, ms. */
+const HANG_MS = 300_000;
+
 interface Answer {
   id?: number;
   type: "success" | "error" | "event";
@@ -47,11 +50,23 @@ export class BidiSession {
     return session;
   }
 
-  /** Sends a command; its result. There is no time limit: a page may take long, and a dead browser ends all of them. */
+  /** Sends a command; its result. A page may take long, and a dead browser ends all of them; the limit is for one that hangs. */
   send<T>(method: string, params: object): Promise<T> {
     const id = ++this.#next;
+    const hangs = new Error(`the browser has not answered ${method} ${JSON.stringify(params).slice(0, 500)}`);
     return new Promise<T>((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
+      const limit = setTimeout(() => reject(hangs), HANG_MS);
+      const over = (): void => clearTimeout(limit);
+      this.#waiting.set(id, {
+        resolve(result) {
+          over();
+          resolve(result);
+        },
+        reject(error) {
+          over();
+          reject(error);
+        },
+      });
       this.#socket.send(JSON.stringify({ id, method, params }), (error) => {
         if (error) this.#end();
       });
