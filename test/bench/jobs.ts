@@ -2,19 +2,11 @@
 // Each job is timed from its command to READY or COMPLETED, the two programs in turn, and the minima are compared:
 // ratio = the peer's time / ours, above 1 is faster than the peer. The images lie on a tmpfs where there is one.
 import { execFileSync, spawn } from "node:child_process";
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeDisk } from "./support/disk.ts";
 
 const [mib = "1024", runs = "5", folder = "", only = ""] = process.argv.slice(2);
 const MIB = Number(mib);
@@ -215,23 +207,6 @@ async function measure(program: Program, { nodes, command, until }: Job, dir: st
   return result;
 }
 
-/** A source of incompressible bytes without holes. */
-function makeSource(path: string): void {
-  const fd = openSync(path, "w");
-  const block = new Uint32Array(1 << 18);
-  let state = 88_172_645;
-  for (let i = 0; i < MIB; i++) {
-    for (let word = 0; word < block.length; word++) {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      block[word] = state;
-    }
-    writeSync(fd, new Uint8Array(block.buffer));
-  }
-  closeSync(fd);
-}
-
 function roomOn(path: string): number {
   const { bavail, bsize } = statfsSync(path);
   return (bavail * bsize) / 2 ** 20;
@@ -240,7 +215,7 @@ function roomOn(path: string): number {
 const where = folder || (existsSync(shm) && roomOn(shm) > 3 * MIB ? shm : tmpdir());
 const dir = mkdtempSync(join(where, "blockwright-bench-"));
 try {
-  makeSource(join(dir, "src.raw"));
+  makeDisk(join(dir, "src.raw"), MIB);
   console.log(`${MIB} MiB of incompressible data on ${where}, minima of ${runs} runs in turn\n`);
   console.log("job                            peer s   ours s   ratio  floor  our peak MiB");
   for (const each of jobs.filter((job) => job.name.includes(only))) {

@@ -2,10 +2,11 @@
 // Whole copies are timed as processes (minima), fio's requests of 4 KiB by a warm server (medians), the two programs in turn; ratio =
 // the peer's time / ours, or our requests a second / the peer's: above 1 is faster than the peer. The disk lies on a tmpfs where there is one.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeDisk } from "./support/disk.ts";
 
 const [mib = "1024", runs = "5", seconds = "3", folder = "", only = ""] = process.argv.slice(2);
 const MIB = Number(mib);
@@ -190,28 +191,11 @@ const rows: readonly ((place: Place) => Promise<Row>)[] = [
   memory,
 ];
 
-/** A disk of incompressible bytes without holes. */
-function makeDisk(path: string): void {
-  const fd = openSync(path, "w");
-  const block = new Uint32Array(1 << 18);
-  let state = 88_172_645;
-  for (let i = 0; i < MIB; i++) {
-    for (let word = 0; word < block.length; word++) {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      block[word] = state;
-    }
-    writeSync(fd, new Uint8Array(block.buffer));
-  }
-  closeSync(fd);
-}
-
 const where = folder || (existsSync(shm) ? shm : tmpdir());
 const dir = mkdtempSync(join(where, "blockwright-bench-"));
 const image = join(dir, "disk");
 try {
-  makeDisk(image);
+  makeDisk(image, MIB);
   console.log(`${MIB} MiB on ${where}, ${runs} runs in turn, load ${loadavg()[0]!.toFixed(1)} before\n`);
   for (const [index, measure] of rows.entries()) {
     if (only && only !== String(index)) continue;

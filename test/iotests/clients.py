@@ -106,7 +106,8 @@ class Shell:
         self.child.wait()
 
 
-def by_shell(path):
+def stopped_mirror(path):
+    """A shell over a mirror that has stopped at its error, and what asks for the jobs."""
     shell = Shell(path)
     for node in NODES:
         shell.ask('blockdev-add ' + ' '.join(f'{key}={value(item)}' for key, item in node.items()))
@@ -114,6 +115,11 @@ def by_shell(path):
     jobs = lambda: job_of(json.loads(shell.ask('query-block-jobs'))['return'])
     while jobs()[0][1] != 'paused':
         pass
+    return shell, jobs
+
+
+def by_shell(path):
+    shell, jobs = stopped_mirror(path)
     show(['BLOCK_JOB_ERROR' in shell.ask(''), jobs()])
     show(json.loads(shell.ask('block-job-complete device=m'))['error']['desc'])
     shell.ask('block-job-resume device=m')
@@ -127,13 +133,7 @@ def by_shell(path):
 
 
 def by_human_shell(path):
-    shell = Shell(path)
-    for node in NODES:
-        shell.ask('blockdev-add ' + ' '.join(f'{key}={value(item)}' for key, item in node.items()))
-    shell.ask('blockdev-mirror ' + ' '.join(f'{key}={item}' for key, item in MIRROR.items()))
-    jobs = lambda: job_of(json.loads(shell.ask('query-block-jobs'))['return'])
-    while jobs()[0][1] != 'paused':
-        pass
+    shell, _ = stopped_mirror(path)
     shell.end()
     shell = Shell('-H', path)
     show(shell.ask('info block-jobs').split(',')[0])

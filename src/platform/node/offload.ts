@@ -33,7 +33,7 @@ export async function copiedWithin(
   const counts: number[] = [];
   for (const range of ranges) {
     const count = await copiedRange(range, copy);
-    if (count < range.bytes && counts.length === 0 && count === 0) return undefined;
+    if (count === 0 && counts.length === 0) return undefined;
     counts.push(count);
     if (count < range.bytes) break;
   }
