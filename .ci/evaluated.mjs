@@ -18,6 +18,7 @@ const NOTING = `
 const FIRST = [
   ["create", "-q", "-f", "raw", "a.raw", "1M"],
   ["create", "-q", "-f", "qcow2", "a.qcow2", "1M"],
+  ["create", "-q", "-f", "raw", "-o", "preallocation=full", "large.raw", "128M"],
 ];
 const THEN = [
   ["info", "a.qcow2"],
@@ -26,6 +27,7 @@ const THEN = [
   ["compare", "-q", "a.qcow2", "a.raw"],
   ["convert", "-O", "qcow2", "a.raw", "b.qcow2"],
   ["convert", "-O", "raw", "a.qcow2", "b.raw"],
+  ["convert", "-O", "raw", "large.raw", "c.raw"],
   ["measure", "-O", "qcow2", "a.qcow2"],
   ["snapshot", "-l", "a.qcow2"],
 ];

@@ -149,6 +149,8 @@ export interface HostFiles {
   readonly inTurn?: boolean;
   /** Of disks of so many bytes HostFile.copyFrom() is worth its beginning; absent: of none. */
   readonly copyLeastBytes?: number;
+  /** HostFile.copyFrom() of so many bytes will be asked for soon: what it needs may begin. */
+  expectCopies?(): void;
   open(path: string, options: FileOpenOptions): Promise<HostFile>;
   /**
    * Creates an empty file of `size` bytes; an existing one is truncated to 0 first unless `exclusive`. EAGAIN and EBUSY for one

@@ -2,6 +2,7 @@
  * The command line program blockwright, which main.ts starts.
  */
 import { Command, type OutputConfiguration } from "commander";
+import { endDone } from "../platform/node/exit.ts";
 import { makeOutputLate } from "../platform/node/late-output.ts";
 import { version } from "../version.ts";
 import { endWhereBroken } from "./broken.ts";
@@ -65,7 +66,7 @@ const isNode = !("bun" in process.versions || "deno" in process.versions);
 async function mainToTheEnd(): Promise<void> {
   const isAllWritten = isNode ? makeOutputLate() : () => false;
   await main();
-  if (isAllWritten()) process.exit();
+  if (isAllWritten()) endDone();
 }
 
 /** Settles when the command line is carried out. */

@@ -35,6 +35,8 @@ export class ExtentFinder {
   /** Where the last hole that was found ended: data, as far as is known; -1: nothing is known. */
   #dataAt = -1;
   #supported = true;
+  /** Where the file ends, if it was found to lie in memory with all of its pages; 0: not so; undefined: not looked at. */
+  #wholeBytes: number | undefined;
   #exclusive = false;
   /** They grow with each change, and with those that end all that is known: what was asked for before them is not kept. */
   #changes = 0;
@@ -82,6 +84,7 @@ export class ExtentFinder {
     this.#endings += 1;
     this.#known = undefined;
     this.#dataAt = -1;
+    this.#wholeBytes = undefined;
   }
 
   #seek(fd: number, offset: number, kind: SeekKind): Answer<number> {
@@ -97,8 +100,25 @@ export class ExtentFinder {
         if (before === this.#changes) this.#dataAt = at;
         return { start, end: at, data: false };
       }
-      if (at === start) return this.#seekHole(fd, start);
+      if (at === start) return this.#dataFrom(fd, start);
       return at === -ENXIO ? this.#holeAtEnd(fd, start) : this.#failed(at);
+    });
+  }
+
+  /** Data begins at `start`: looks for its end, unless the file plainly has no hole. */
+  #dataFrom(fd: number, start: number): Answer<Known | undefined> {
+    return andThen(this.#whole(fd), (end) =>
+      end > start ? { start, end, data: true } : this.#seekHole(fd, start),
+    );
+  }
+
+  #whole(fd: number): Answer<number> {
+    if (this.#wholeBytes !== undefined) return this.#wholeBytes;
+    const endings = this.#endings;
+    return andThen(this.#calls.facts(fd), (facts) => {
+      const bytes = hasEveryPage(facts) ? Number(facts.size) : 0;
+      if (endings === this.#endings) this.#wholeBytes = bytes;
+      return bytes;
     });
   }
 
@@ -128,4 +148,17 @@ export class ExtentFinder {
 function fullyAllocated({ blocks, size }: FileFacts, offset: number): FileExtent | undefined {
   const bytes = Number(size);
   return offset < bytes && blocks * 512n >= size ? { data: true, bytes: bytes - offset } : undefined;
+}
+
+/** The bytes of a page, and of the smallest file of which it matters. */
+const PAGE = 4096n;
+const LARGE = 2n ** 26n;
+
+/**
+ * Whether a file without a disk, as on a tmpfs, has as many pages as its length takes: to look for a hole the kernel would go through all of
+ * them, which takes as long as copying a tenth of them. Should one lie beyond the end, a hole is told as data.
+ */
+function hasEveryPage({ dev, blocks, size }: FileFacts): boolean {
+  const hasDisk = ((dev >> 8n) & 0xf_ffn) !== 0n;
+  return !hasDisk && size >= LARGE && blocks * 512n === ((size + PAGE - 1n) / PAGE) * PAGE;
 }

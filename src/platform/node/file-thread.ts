@@ -261,6 +261,7 @@ class FileThreads {
     this.#worker.on("message", () => this.#settle());
     this.#worker.on("error", () => undefined);
     this.#worker.once("exit", () => this.#left());
+    this.#rest();
   }
 
   run(job: FileCopy | FileComparison): Promise<readonly number[]> {
@@ -303,7 +304,9 @@ class FileThreads {
     return this.#lists.length < before;
   }
 
+  /** Ends the thread when nothing is asked for. */
   #rest(): void {
+    clearTimeout(this.#idle);
     this.#worker?.unref();
     this.#idle = setTimeout(() => this.#end(), IDLE_MS).unref();
   }
@@ -372,6 +375,11 @@ function theThreads(): FileThreads | undefined {
   }
   isBroken = threads === undefined;
   return threads;
+}
+
+/** Has the other thread begin, which takes it as long as a job of 64 MiB: there will be jobs soon. */
+export function expectJobs(): void {
+  theThreads();
 }
 
 /** Has a job done; resolves with the bytes that were done of each range from its start. Undefined: it can't be. */

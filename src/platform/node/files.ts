@@ -21,6 +21,7 @@ import type {
 import type { FileFacts } from "./calls.ts";
 import { openDescriptor, openFlags, NodeFile } from "./file.ts";
 import { isReplaceable, makeDraft } from "./draft.ts";
+import { expectJobs } from "./file-thread.ts";
 import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { fileInfo, isSymlink } from "./info.ts";
 import { pooledOrAtHand } from "./at-hand.ts";
@@ -61,6 +62,10 @@ export class NodeFiles implements HostFiles {
     this.#native = native;
     this.inTurn = inTurn;
     this.copyLeastBytes = copyLeastBytes;
+  }
+
+  expectCopies(): void {
+    expectJobs();
   }
 
   async open(name: string, options: FileOpenOptions): Promise<HostFile> {

@@ -189,6 +189,11 @@ export function loadNativeCalls(): NativeCalls | undefined {
   return loaded.calls;
 }
 
+/** The native calls, if somebody has needed them. */
+export function nativeIfLoaded(): NativeCalls | undefined {
+  return loaded?.calls;
+}
+
 /** koffi itself, and its file; what a thread loads it by. Loaded as the calls are. */
 export function loadKoffi(): Pick<Loaded, "koffi" | "addon"> {
   loaded ??= tryLoad();

@@ -7,6 +7,7 @@ import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { SECTOR_SIZE } from "../../../base/limits.ts";
 import { type BlockBackend, stillPermissions } from "../../../block/graph/backend.ts";
+import { allocatedBytes } from "../../../block/model/allocated.ts";
 import { findDriver } from "../../../block/model/options.ts";
 import { convert as convertNode, CopyError, CopyStatusError } from "../../../api/convert.ts";
 import type { ConvertOptions, Node, UnreadRange } from "../../../node.ts";
@@ -66,6 +67,7 @@ export function convert(files: readonly string[], given: ConvertFlags): Promise<
     const held: BlockBackend[] = [];
     const work = async (): Promise<void> => {
       await openSources(verb, { files: files.slice(0, -1), sources, held, flags });
+      if (isPlain(flags, numbers)) await expectCopies(verb, sources);
       await keeping(verb, { checkpoint: flags.checkpoint, kind: "convert" }, (kept) =>
         copyInto(verb, { sources, target, flags, numbers, openedFormat: openedFormat(given), kept }),
       );
@@ -122,6 +124,28 @@ async function openSources(verb: Run, { files, sources, held, flags }: Opening):
   if (which === undefined) return;
   if (sources.length > 1) throw new Refusal("No support for concatenating multiple snapshot");
   await loadSnapshot(sources[0]!, which);
+}
+
+/** Whether nothing stands in the way of the host's own copying (see ConvertOptions). */
+function isPlain(flags: Flags, { parallel, speedBytesPerSecond }: ConvertNumbers): boolean {
+  const { compress, salvage, checkpoint, offload } = flags;
+  return (
+    !compress &&
+    !salvage &&
+    checkpoint === undefined &&
+    !offload &&
+    parallel !== 1 &&
+    speedBytesPerSecond === 0
+  );
+}
+
+/** While the target is made the host may begin what it needs to copy much. */
+async function expectCopies({ engine }: Run, sources: readonly Node[]): Promise<void> {
+  const { files } = engine.graph.host;
+  const bytes = await Promise.all(
+    sources.map(async (source) => (await allocatedBytes(source.blockNode)) ?? 0),
+  );
+  if (Math.max(...bytes) >= (files.copyLeastBytes ?? Infinity)) files.expectCopies?.();
 }
 
 interface Wanted {

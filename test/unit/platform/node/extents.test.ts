@@ -99,3 +99,55 @@ test("what is asked for elsewhere is kept, unless the file changes meanwhile", a
   await asked;
   expect(finder.find(0, 0)).toBeInstanceOf(Promise);
 });
+
+/** What fstat tells of a file of `pages` pages and `size` bytes. */
+function told(size: number, { pages, device = 0 }: { pages: number; device?: number }): fs.BigIntStats {
+  const dev = BigInt(device) * 256n + 30n;
+  return Object.assign(Object.create(null), { size: BigInt(size), blocks: BigInt(pages) * 8n, dev });
+}
+
+test("a large file in memory that has all of its pages is not looked through for holes", () => {
+  const size = 2 ** 26 + 5000;
+  const pages = 2 ** 14 + 2;
+  const { native, calls } = fakeNative(size, [[0, 2 ** 26]]);
+  let now = told(size, { pages });
+  const finder = new ExtentFinder({ ...native, facts: () => now });
+  expect(finder.find(0, 0)).toEqual({ data: true, bytes: size });
+  expect(finder.find(0, 2 ** 26)).toEqual({ data: true, bytes: 5000 });
+  expect(calls.splice(0)).toEqual(["data"]);
+  for (const other of [
+    told(size, { pages: pages - 1 }),
+    told(size, { pages: pages + 1 }),
+    told(size, { pages, device: 8 }),
+  ]) {
+    now = other;
+    finder.forget();
+    expect(finder.find(0, 4096)).toEqual({ data: true, bytes: 2 ** 26 - 4096 });
+    expect(calls.splice(0)).toEqual(["data", "hole"]);
+  }
+});
+
+test("whether a file has all of its pages is asked anew when that changed meanwhile", async () => {
+  const size = 2 ** 26;
+  const { native, calls } = fakeNative(size, [[0, size / 2]]);
+  let now = told(size, { pages: size / 4096 });
+  const facts = async (): Promise<fs.BigIntStats> => {
+    const then = now;
+    await Promise.resolve();
+    return then;
+  };
+  const finder = new ExtentFinder({ ...native, facts });
+  const asked = finder.find(0, 0);
+  now = told(size, { pages: size / 8192 });
+  finder.forget();
+  expect(await asked).toEqual({ data: true, bytes: size });
+  expect(await finder.find(0, 0)).toEqual({ data: true, bytes: size / 2 });
+  expect(calls).toEqual(["data", "data", "hole"]);
+});
+
+test("a small file has its holes, however many blocks it takes", () => {
+  const { native, calls } = fakeNative(8192, [[0, 4096]]);
+  const finder = new ExtentFinder({ ...native, facts: () => told(8192, { pages: 2 }) });
+  expect(finder.find(0, 0)).toEqual({ data: true, bytes: 4096 });
+  expect(calls).toEqual(["data", "hole"]);
+});

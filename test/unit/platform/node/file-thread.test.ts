@@ -254,3 +254,29 @@ test("compares ranges, up to the piece that differs", async () => {
   expect(sameOne(b, 0, { ...range, file: b })).toBeUndefined();
   await Promise.all([a.close(), b.close()]);
 });
+
+test("a thread that is expected begins before there is a job, once", async () => {
+  const threads = process.getBuiltinModule("node:worker_threads");
+  const { Worker } = threads;
+  vi.resetModules();
+  let begun = 0;
+  class Counted extends Worker {
+    constructor(program: string, how: WorkerOptions) {
+      super(program, how);
+      begun += 1;
+    }
+  }
+  vi.spyOn(threads, "Worker", "get").mockReturnValue(Counted);
+  const anew = await import("../../../../src/platform/node/file-thread.ts");
+  anew.expectJobs();
+  anew.expectJobs();
+  expect(begun).toBe(1);
+  const content = pattern(4 * PIECE);
+  fs.writeFileSync(path("expected-a"), content);
+  const [a, b] = [fs.openSync(path("expected-a"), "r"), fs.openSync(path("expected-b"), "w")];
+  const ranges = [{ a, atA: 0, atB: 0, bytes: content.length }];
+  expect(await anew.onFileThreads({ verb: "copy", b, ranges, ...asData })).toEqual([content.length]);
+  for (const fd of [a, b]) fs.closeSync(fd);
+  expect(begun).toBe(1);
+  expect(bytes("expected-b").equals(content)).toBe(true);
+});
