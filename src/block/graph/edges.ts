@@ -38,28 +38,40 @@ type Plan = Map<Child, Permissions>;
  * driver's refusal whoever undoes the change calls restorePermissions().
  */
 export async function refreshPermissions(roots: readonly BlockNode[]): Promise<void> {
-  const order = parentsFirst(roots);
   const plan: Plan = new Map();
-  // Below an edge that stays as it is nothing changes: who opens a long chain comes here with each of its layers.
-  const concerned = new Set(roots);
+  const order = parentsFirst(roots, planFrom(roots, plan));
   for (const node of order) {
-    if (!concerned.has(node)) continue;
-    const total = cumulative(node, plan);
     checkConflicts(node, plan);
-    checkWritable(node, total);
-    for (const child of node.children) {
-      const permissions = permissionsOn(node, child, total);
-      plan.set(child, permissions);
-      if (permissions.perm !== child.perm || permissions.shared !== child.shared) concerned.add(child.node);
-    }
+    checkWritable(node, cumulative(node, plan));
   }
   for (const [child, permissions] of plan) Object.assign(child, permissions);
   // What holds by then: another change may have come since.
   for (const node of order)
-    if (node.isOpen && concerned.has(node)) {
+    if (node.isOpen) {
       await node.driver.permissionsChanged?.(node.cumulativePermissions());
       await node.driver.sharedStorage?.setPermissions(node.cumulativePermissions());
     }
+}
+
+/**
+ * Fills a plan: what each node below takes of its children. Answers with the nodes that it concerns: below an edge that stays as it is
+ * nothing changes, and nobody looks. Who opens a long chain comes here with each of its layers.
+ */
+function planFrom(roots: readonly BlockNode[], plan: Plan): ReadonlySet<BlockNode> {
+  const concerned = new Set(roots);
+  const pending = [...roots];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    const total = cumulative(node, plan);
+    for (const child of node.children) {
+      const now = permissionsOf(child, plan);
+      const permissions = permissionsOn(node, child, total);
+      plan.set(child, permissions);
+      if (permissions.perm === now.perm && permissions.shared === now.shared) continue;
+      concerned.add(child.node);
+      pending.push(child.node);
+    }
+  }
+  return concerned;
 }
 
 /** After a change that was refused and undone: edges, and drivers that took the new permissions, get the old ones back. */
@@ -67,11 +79,11 @@ export async function restorePermissions(roots: readonly BlockNode[]): Promise<v
   await refreshPermissions(roots.filter((node) => !node.closed)).catch(() => undefined);
 }
 
-function parentsFirst(roots: readonly BlockNode[]): BlockNode[] {
+function parentsFirst(roots: readonly BlockNode[], among: ReadonlySet<BlockNode>): BlockNode[] {
   const seen = new Set<BlockNode>();
   const order: BlockNode[] = [];
   const visit = (node: BlockNode): void => {
-    if (seen.has(node)) return;
+    if (seen.has(node) || !among.has(node)) return;
     seen.add(node);
     for (const child of node.children) visit(child.node);
     order.push(node);
@@ -252,7 +264,10 @@ export async function replaceParents(from: BlockNode, to: BlockNode): Promise<vo
 /** Whether `parent` is `node` or lies below it, so that moving its edge to `node` would make a circle. */
 export function leadsTo(node: BlockNode, parent: BlockNode | undefined): boolean {
   if (!parent) return false;
-  return node === parent || node.children.some((child) => leadsTo(child.node, parent));
+  if (node === parent) return true;
+  // Upwards: what is being opened has few parents yet, and may stand on a long chain.
+  for (const edge of parent.parents) if (leadsTo(node, edge.parent.parentNode)) return true;
+  return false;
 }
 
 function moveEdges(edges: readonly Child[], to: BlockNode): Promise<void> {

@@ -17,7 +17,7 @@ import {
   type NodeOptions,
 } from "../model/contract.ts";
 import { attachChild, detachChild, refresh } from "./edges.ts";
-import { checkOpened, imageFilename, nodeFilename } from "../model/filename.ts";
+import { checkOpened, imageFilename, openedFilename } from "../model/filename.ts";
 import type { Gate } from "../model/gate.ts";
 import type { NodeHome } from "./home.ts";
 import { probeFormat } from "./probe.ts";
@@ -227,7 +227,7 @@ export async function openBackingFromHeader(
   try {
     const child = await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
     await checkBacking(graph, child, answer);
-    node.openedByHeader = { header: filename, name: nodeFilename(child.node) };
+    node.openedByHeader = { header: filename, name: openedFilename(child.node) };
   } catch (error) {
     // A chain without an end is told once, and not by each of its images.
     if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;

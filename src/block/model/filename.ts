@@ -34,10 +34,18 @@ export function ownFilename(node: BlockNode): string {
   return plainFilename(node, asItSays) ?? `json:${stringify(describe(node, asItSays))}`;
 }
 
+/** The name as nodeFilename() has it of an image that has just been opened: what its backing file is called was found then. */
+export function openedFilename(node: BlockNode): string {
+  return plainFilename(node, asOpened) ?? `json:${stringify(describe(node, asOpened))}`;
+}
+
 /** A backing file that is to be described; null: that there is none. Undefined: its header says it. */
 type BackingOf = (node: BlockNode) => BlockNode | null | undefined;
 
 const asItSays: BackingOf = () => undefined;
+
+/** To look through all of a chain for each image of it takes long. */
+const asOpened: BackingOf = (node) => (node.openedByHeader && node.backing ? undefined : otherBacking(node));
 
 /** The backing file where it is another than the header says, or none though that names one. */
 function otherBacking(node: BlockNode): BlockNode | null | undefined {

@@ -38,9 +38,9 @@ export function readGate(text: string): GateChoice | undefined {
   return { policy: policy ?? defaultGate.policy, origins: urls.map((url) => new URL(url).origin) };
 }
 
-/** The gate that was chosen. */
-export function gateOf({ policy, origins }: GateChoice): Gate {
-  const files = policy === "deny" ? denyGate : fileGate(policy, nodeHost());
+/** The gate that was chosen; `io`: how it looks at files, as NodeHostOptions has it. */
+export function gateOf({ policy, origins }: GateChoice, io?: "pool" | "in-turn"): Gate {
+  const files = policy === "deny" ? denyGate : fileGate(policy, nodeHost(io && { io }));
   return origins.length === 0 ? files : urlGate(origins, files);
 }
 
@@ -50,7 +50,7 @@ export function programEngine(
   gate: GateChoice,
   compat?: CompatLevel,
 ): Engine {
-  const engine = createEngine({ ...options, gate: gateOf(gate), warnUnflushed: false });
+  const engine = createEngine({ ...options, gate: gateOf(gate, options.io), warnUnflushed: false });
   beLikeQemu(engine.graph, compat);
   return engine;
 }
