@@ -103,7 +103,8 @@ test("what is asked for elsewhere is kept, unless the file changes meanwhile", a
 /** What fstat tells of a file of `pages` pages and `size` bytes. */
 function told(size: number, { pages, device = 0 }: { pages: number; device?: number }): fs.BigIntStats {
   const dev = BigInt(device) * 256n + 30n;
-  return Object.assign(Object.create(null), { size: BigInt(size), blocks: BigInt(pages) * 8n, dev });
+  const some = fs.statSync(".", { bigint: true });
+  return Object.assign(some, { size: BigInt(size), blocks: BigInt(pages) * 8n, dev });
 }
 
 test("a large file in memory that has all of its pages is not looked through for holes", () => {
