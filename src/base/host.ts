@@ -1,7 +1,6 @@
 /**
- * The Host: everything that waits, draws a random number, reads a clock or touches the outside goes through this
- * interface. platform/node and platform/browser implement it; test/sim implements it in virtual time, so that one seed
- * replays one run exactly.
+ * The Host: everything that waits, draws a random number, reads a clock or touches the outside goes through this interface.
+ * platform/node and platform/browser implement it; test/sim implements it in virtual time, so that one seed replays one run exactly.
  */
 import type { Answer } from "./answer.ts";
 import type { BlockError } from "./errors.ts";
