@@ -17,8 +17,10 @@ import {
   checkValue,
   compatLevels,
   enumOf,
+  isOfTable,
   optionTypes,
   struct,
+  tableOf,
   type TypeDef,
   type TypeTable,
   typesWith,
@@ -135,7 +137,7 @@ export function checkLength(bytes: number, op: string): void {
 /** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */
 export function checkNodeSpec(spec: unknown, drivers: Iterable<DriverType>): void {
   if (!has(spec)) throw wrongArgument("spec", "object");
-  checkValue("BlockdevOptions", spec, specTypes(drivers), "description");
+  checkValue("BlockdevOptions", spec, isOfTable(spec) ? [own, ...tables] : specTypes(drivers), "description");
 }
 
 /** The same for what createImage() makes: as blockdev-create's options, with a new file for `file`. */
@@ -155,9 +157,9 @@ export function checkNewFile(file: unknown, drivers: Iterable<DriverType>): void
 }
 
 /** What the library takes where QAPI's own driver takes less. */
-const own: TypeTable = {
+const own: TypeTable = tableOf({
   BlockdevOptionsMemory: struct({ "*size": "size", "*max-bytes": "size", "*buffer": "Bytes" }),
-  BlockdevOptionsHttp: withMembers("BlockdevOptionsHttp", { "*manifest": "StringOrBytes" }),
+  BlockdevOptionsHttp: () => withMembers("BlockdevOptionsHttp", { "*manifest": "StringOrBytes" }),
   BlockdevOptionsBlob: struct({ blob: "Blob" }),
   BlockdevCreateOptionsOfAFile: struct({
     file: "BlockdevRef",
@@ -166,7 +168,7 @@ const own: TypeTable = {
   }),
   /** A driver that says nothing of its options. */
   Undescribed: { ...struct({}), isOpen: true },
-};
+});
 
 function withMembers(name: string, members: Record<string, string>): TypeDef {
   const definition = (optionTypes as TypeTable)[name];

@@ -34,8 +34,8 @@ export {
   type TypeOf,
 } from "./table.ts";
 export { compatLevels, ownDrivers, schemaAt, schemaShownAt, type CompatLevel } from "./own.ts";
-export { enumOf, struct, type TypeDef, type TypeTable } from "./schema.ts";
+export { enumOf, struct, tableOf, type TypeDef, type TypeTable } from "./schema.ts";
 export { checkValue } from "./reader.ts";
-export { optionTypes, valuesOf } from "./option-types.ts";
+export { isOfTable, optionTypes, valuesOf } from "./option-types.ts";
 export { typeTable } from "./types.ts";
 export { readArguments, schemaWith, validate, validateArguments, validateNode } from "./reader.ts";

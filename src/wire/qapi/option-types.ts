@@ -21,3 +21,12 @@ export type EnumName = {
 export function valuesOf<N extends EnumName>(name: N): (typeof optionTypes)[N]["values"] {
   return optionTypes[name].values;
 }
+
+/** Whether all drivers in a description are the table's own. What others add to the table takes longer to put together than a check takes. */
+export function isOfTable(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  if (Array.isArray(value)) return value.every(isOfTable);
+  if (!("driver" in value)) return true;
+  const known: readonly unknown[] = optionTypes.BlockdevDriver.values;
+  return known.includes(value.driver) && Object.values(value).every(isOfTable);
+}

@@ -32,7 +32,7 @@ import {
   struct,
 } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
-import { optionTypes } from "./option-types.ts";
+import { isOfTable, optionTypes } from "./option-types.ts";
 import { schema, type Schema, type ArgsOf, type CommandName, type TypeName, type TypeOf } from "./table.ts";
 
 /** Where in the input a value stands. `name` is its own key; undefined inside a list and at the top. */
@@ -445,7 +445,7 @@ export function validateOptions<N extends TypeName>(name: N, input: Json, table:
 
 /** Reads parsed key=value options as the description of a node, for an engine with these drivers. Throws QapiError. */
 export function validateNode(input: Json, drivers: Iterable<DriverSchema>): TypeOf<"BlockdevOptions"> {
-  const reader = new Reader("options", typesWith(drivers, optionTypes));
+  const reader = new Reader("options", isOfTable(input) ? optionTypes : typesWith(drivers, optionTypes));
   return reader.value("BlockdevOptions", input) as TypeOf<"BlockdevOptions">;
 }
 

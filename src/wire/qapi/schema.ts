@@ -159,16 +159,24 @@ export function command<
   return { data: definition.data ?? ({} as A), returns: definition.returns, features };
 }
 
-type Together<P extends readonly TypeTable[]> = P extends readonly [
+/** A part of a table. What makes a definition is called when that is asked for first: a run that opens one image asks for few. */
+type Part = { readonly [name: string]: TypeDef | (() => TypeDef) };
+
+type Together<P extends readonly Part[]> = P extends readonly [
   infer First,
-  ...infer Rest extends readonly TypeTable[],
+  ...infer Rest extends readonly Part[],
 ]
-  ? First & Together<Rest>
+  ? { [N in keyof First]: First[N] extends () => infer Made ? Made : First[N] } & Together<Rest>
   : unknown;
 
 /** Puts tables of types together. A bundler may leave out what nobody reads. @__NO_SIDE_EFFECTS__ */
-export function tableOf<const P extends readonly TypeTable[]>(...parts: P): Simplify<Together<P>> {
-  return Object.assign({}, ...parts) as Simplify<Together<P>>;
+export function tableOf<const P extends readonly Part[]>(...parts: P): Simplify<Together<P>> {
+  const all = Object.assign(Object.create(null), ...parts) as Record<string, Part[string]>;
+  const get = (_all: object, name: string): TypeDef | undefined => {
+    const found = all[name];
+    return typeof found === "function" ? (all[name] = found()) : found;
+  };
+  return new Proxy(all, { get }) as Simplify<Together<P>>;
 }
 
 /** Flattens an intersection, so that editors show one object. */
