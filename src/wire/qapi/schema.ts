@@ -171,7 +171,7 @@ type Together<P extends readonly Part[]> = P extends readonly [
 
 /** Puts tables of types together. A bundler may leave out what nobody reads. @__NO_SIDE_EFFECTS__ */
 export function tableOf<const P extends readonly Part[]>(...parts: P): Simplify<Together<P>> {
-  const all = Object.assign(Object.create(null), ...parts) as Record<string, Part[string]>;
+  const all = Object.assign(Object.create(null) as object, ...parts) as Record<string, Part[string]>;
   const get = (_all: object, name: string): TypeDef | undefined => {
     const found = all[name];
     return typeof found === "function" ? (all[name] = found()) : found;
