@@ -82,6 +82,8 @@ export interface ConvertOptions {
   length?: number;
   /** Told how far it is: bytes done and in all (of the disk, also where a range of it is copied). */
   onProgress?: (done: number, total: number) => void;
+  /** Bytes that are copied at once at most (of small ones a cluster), and so between two calls of `onProgress`. Default: as fits the host. */
+  stepBytes?: number;
   /** Ends the copying between two pieces; the target is then half written. */
   signal?: AbortSignal;
 }
@@ -97,6 +99,7 @@ const checkOptions = optionsOf<ConvertOptions>({
   parallel: "int",
   inOrder: "bool",
   offload: "bool",
+  stepBytes: "int",
   speedBytesPerSecond: "Finite",
   salvage: "Function",
   checkpoint: "Storage",
@@ -294,8 +297,13 @@ class Conversion {
     this.#files = this.#fileCopier({ from, to, options }, sparseBytes > 0 ? granule : 0);
     const pieces = piecesFor(graph.host);
     // Of what is under way nothing is known when the process is killed.
-    const most = keep ? Math.max(MiB, alignDown(this.#length / 64, KEEP_STEP)) : Infinity;
-    this.#pieces = this.#files ? piecesOfFiles : { ...pieces, bytes: Math.min(pieces.bytes, most) };
+    const kept = keep ? Math.max(MiB, alignDown(this.#length / 64, KEEP_STEP)) : Infinity;
+    const { stepBytes } = options;
+    const step =
+      stepBytes === undefined ? Infinity : Math.max(this.#unit, stepBytes - (stepBytes % this.#unit));
+    const most = Math.min(kept, step);
+    const usual = this.#files ? piecesOfFiles : pieces;
+    this.#pieces = { ...usual, bytes: Math.min(usual.bytes, most) };
     this.#layers = { base: options.targetHasBacking ? skipFilters(source.node).backing?.node : undefined };
     this.#backingBytes = skipFilters(target.node).backing?.node.length ?? 0;
     this.#order = options.inOrder && !compress ? new WriteOrder() : undefined;

@@ -67,7 +67,7 @@ export function isPowerOfTwo(value: number): boolean {
 }
 
 /** Throws EFBIG, by the limit's name, for a disk beyond what is held exactly. */
-export function checkDiskLength(bytes: number, op: string): void {
+export function checkDiskLength(bytes: number | bigint, op: string): void {
   if (bytes <= limits.maxImageBytes) return;
   const message = `Image size ${bytes} is above ${limits.maxImageBytes} bytes (limits.maxImageBytes)`;
   throw blockError("EFBIG", op, message);

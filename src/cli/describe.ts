@@ -6,14 +6,14 @@
  * Invariant: names are read only where the user wrote them; a `filename` among options is a file's, whatever it looks like.
  * Source: behaviour of QEMU 7.2's bdrv_fill_options and bdrv_open_child.
  */
-import { CommandError } from "../base/errors.ts";
+import { BlockError, CommandError, errnoOf } from "../base/errors.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { type FoundFormat, probeFormat } from "../block/graph/probe.ts";
 import { typeOfName } from "../block/graph/storage-name.ts";
 import { protocolPrefix } from "../block/model/gate.ts";
 import { guessedFormat } from "../block/model/spec.ts";
 import { isJsonObject, type Json, type JsonObject } from "../wire/qapi/index.ts";
-import type { Opener } from "./names.ts";
+import { type Opener, readName } from "./names.ts";
 import { isFromHeader, nodeSpec } from "./node-spec.ts";
 
 /** What is to be described. */
@@ -44,9 +44,11 @@ export function driverType({ engine }: Opener, name: string): DriverType {
 
 /** All options of a node, with the drivers of it and of what lies below. Throws CommandError. */
 export async function describe(opener: Opener, named: Named): Promise<JsonObject> {
-  const { name, isStorage = false } = named;
-  const options = Object.assign(Object.create(null) as JsonObject, named.options);
-  let type = typeOf(opener, { ...named, options });
+  const { isStorage = false } = named;
+  // A name within a name may be options, too: `blkdebug::json:{…}`.
+  const { name, options: read } = named.name === undefined ? { options: {} } : readName(named.name);
+  const options = Object.assign(Object.create(null) as JsonObject, read, named.options);
+  let type = typeOf(opener, { ...named, name, options });
   if (type && options["driver"] === undefined && (await isDevice(opener, name)))
     type = driverType(opener, "host_device");
   const isNamed = type?.parseName !== undefined;
@@ -129,7 +131,19 @@ async function describeChild(
   if (child === "backing" && isFromHeader(below)) return;
   // What an image or a filter lies in is storage; only a backing file, and what blkverify tests, is an image by itself.
   const isStorage = child !== "backing" && child !== "test" && !guess;
-  options[child] = await describe(opener, { name, options: below, isStorage, forceShare });
+  try {
+    options[child] = await describe(opener, { name, options: below, isStorage, forceShare });
+  } catch (error) {
+    throw child === "backing" ? ofBackingFile(error) : error;
+  }
+}
+
+/** What is wrong with a backing file is told as such. */
+function ofBackingFile(error: unknown): unknown {
+  const prefix = "Could not open backing file: ";
+  const isOurs = error instanceof CommandError || error instanceof BlockError;
+  if (!isOurs || error.message.startsWith(prefix)) return error;
+  return new BlockError({ code: errnoOf(error), op: "open", message: prefix + error.message, cause: error });
 }
 
 /** Completes the options of a list of children; undefined: there is none. */

@@ -50,6 +50,8 @@ export async function describeImage(
   if (imageOpts && format !== undefined)
     throw new Refusal("--image-opts and --format are mutually exclusive");
   const named = readImageName(name, imageOpts);
+  if (imageOpts && forceShare && saysNotShared(named.options))
+    throw new Refusal("--force-share/-U conflicts with image options");
   // A format of its own counts more than the driver in the object.
   const given = { ...named.options, ...options, ...(format === undefined ? {} : { driver: format }) };
   const all = await describe(verb, {
@@ -62,6 +64,11 @@ export async function describeImage(
   if (guessed && (how.warn ?? how.write ?? false) && isUnclaimed(verb, spec.driver))
     warnOfGuess(name ?? "", spec.driver);
   return spec;
+}
+
+/** Whether options say the contrary of -U. */
+export function saysNotShared({ "force-share": own }: JsonObject): boolean {
+  return own !== undefined && own !== "on";
 }
 
 function readImageName(

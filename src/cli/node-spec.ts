@@ -4,7 +4,7 @@
  * again.
  */
 import { CommandError, detailOf } from "../base/errors.ts";
-import { defaultFormat, findDriver } from "../block/model/options.ts";
+import { defaultFormat, type DriverSource, findDriver } from "../block/model/options.ts";
 import { givenWords, guessedFormat } from "../block/model/spec.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import { LUKS } from "../crypto/luks-rows.ts";
@@ -25,15 +25,24 @@ export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
     return spec;
   } catch (error) {
     const unknown = detailOf(error, "unexpected");
-    if (unknown === undefined || unknown.includes(".")) throw error;
-    const driver = typeof options["driver"] === "string" ? options["driver"] : "";
-    const isProtocol = findDriver(graph, driver)?.kind === "protocol";
-    throw new CommandError(
-      isProtocol
-        ? `Block protocol '${driver}' doesn't support the option '${unknown}'`
-        : `Block format '${driver}' does not support the option '${unknown}'`,
-    );
+    const refusal = unknown === undefined ? undefined : unsupported(graph, options, unknown);
+    throw refusal === undefined ? error : new CommandError(refusal);
   }
+}
+
+/** That a node's driver has no such option; undefined where a part of the description that is no node's has it. */
+function unsupported(graph: DriverSource, options: JsonObject, path: string): string | undefined {
+  const [child = "", ...rest] = path.split(".");
+  const below = options[child];
+  if (rest.length > 0 && isJsonObject(below) && typeof below["driver"] === "string") {
+    const words = unsupported(graph, below, rest.join("."));
+    return child === "backing" && words !== undefined ? `Could not open backing file: ${words}` : words;
+  }
+  if (rest.length > 0 && child !== "cache") return undefined;
+  const driver = typeof options["driver"] === "string" ? options["driver"] : "";
+  return findDriver(graph, driver)?.kind === "protocol"
+    ? `Block protocol '${driver}' doesn't support the option '${path}'`
+    : `Block format '${driver}' does not support the option '${path}'`;
 }
 
 /** Options of a backing file that are put to what the overlay's header says of it. */

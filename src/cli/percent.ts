@@ -28,6 +28,8 @@ export class PercentLine {
   #begun = false;
   #percent = 0;
   #written = 0;
+  /** The end is told, whether it was told before or not. */
+  tellsEnd = false;
 
   /** From here on the line is ended, shown or not. */
   reserve(): void {
@@ -53,6 +55,7 @@ export class PercentLine {
   end(whole: boolean): void {
     if (!this.#due) return;
     if (whole && this.#begun) this.show(100);
+    if (whole && this.tellsEnd) this.#write();
     this.#begun = this.#due = false;
     process.stdout.write("\n");
   }
@@ -84,6 +87,16 @@ export class VerbProgress {
   constructor({ quiet = false, progress = false }: { quiet?: boolean; progress?: boolean }) {
     this.#asked = !quiet && progress ? new PercentLine() : undefined;
     this.#watched = !quiet && isWatched();
+  }
+
+  /** Whether the user asked for it. */
+  get isAskedFor(): boolean {
+    return this.#asked !== undefined;
+  }
+
+  /** That all is done is told once more when the verb ends, as by qemu-img where it copies. */
+  tellEnd(): void {
+    if (this.#asked) this.#asked.tellsEnd = true;
   }
 
   /** From here on the progress that is to be shown ends with a line feed, even if it never began. */

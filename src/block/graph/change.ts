@@ -5,7 +5,7 @@ import { closing, Lease } from "../../base/lease.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
-import { Role } from "../model/contract.ts";
+import { type NodeSpec, Role } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/request-path.ts";
@@ -66,6 +66,8 @@ export async function rewriteBacking(
   if (!headerBacking) throw new CommandError("Operation not supported", { code: "ENOTSUP" });
   await flush(node);
   await headerBacking.change(backing);
+  // A name that nobody has opened stands for itself.
+  node.openedByHeader = undefined;
   node.writeGeneration += 1;
   await flush(node);
 }
@@ -163,6 +165,7 @@ export async function prepareSnapshotSync(
     driver: format,
     file,
     backing: null,
+    ...cachedAs(node),
     ...(name === undefined ? {} : { "node-name": name }),
   });
   const install = async (): Promise<PreparedChange> => {
@@ -171,6 +174,11 @@ export async function prepareSnapshotSync(
     return installOverlay(graph, node, overlay);
   };
   return heldUntilDecided(graph, overlay, install);
+}
+
+/** An overlay is cached as the image is whose place it takes. */
+function cachedAs({ options: { cacheDirect, cacheNoFlush } }: BlockNode): Partial<NodeSpec> {
+  return cacheDirect || cacheNoFlush ? { cache: { direct: cacheDirect, "no-flush": cacheNoFlush } } : {};
 }
 
 /** An overlay that nobody uses is there all the same until all actions of its transaction are: another one may be refused for it. */

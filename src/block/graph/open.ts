@@ -293,18 +293,22 @@ export async function closeNode(graph: NodeHome, node: BlockNode): Promise<void>
   assert(node.parents.size === 0, `node '${node.name}' is in use`);
   if (node.closed) return;
   const errors: unknown[] = [];
-  const attempt = async (step: () => Promise<void> | undefined): Promise<void> => {
+  const attempt = async (step: () => Promise<void> | undefined): Promise<boolean> => {
     try {
       await step();
+      return true;
     } catch (error) {
       errors.push(error);
+      return false;
     }
   };
   await drained([node], async () => {
     await attempt(() => saveBitmaps(node));
-    await attempt(() => flush(node));
+    const isFlushed = await attempt(() => flush(node));
     node.closed = true;
-    await attempt(() => node.driver.close?.());
+    const isClosed = await attempt(() => node.driver.close?.());
+    // The driver says what it could not keep; that it could not be flushed is less.
+    if (!isFlushed && !isClosed) errors.splice(-2, 1);
   });
   for (const bitmap of [...node.dirtyBitmaps]) bitmap.release();
   graph.removeNode(node);

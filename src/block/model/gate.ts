@@ -49,8 +49,8 @@ const sharedMemory = /^\/dev\/shm\//;
  * /sys or /dev (but in /dev/shm, where the image does too); a data file, and whatever is opened for writing, lies beside the image and is no symbolic link. `same-dir`:
  * that holds for backing files, too. `all`: any file, also devices. Names with a protocol (`json:`, `nbd:` …: a colon before
  * the first slash, as QEMU reads them) are refused by all, save a backing file behind blkdebug: it adds faults to a file that is
- * read, and nothing else, so the file and the rules beside it pass as backing files do; and null-co and null-aio, which open
- * nothing.
+ * read, and nothing else, so the file and the rules beside it pass as backing files do; null-co and null-aio, which open
+ * nothing; and, of a backing file, `file:` before an absolute path, which is that path.
  */
 export function fileGate(policy: GatePolicy, host: Host): Gate {
   if (policy === "deny") return denyGate;
@@ -62,9 +62,9 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     const faulty = request.kind === "backing" ? readFaulty(request.name) : undefined;
     if (faulty) return throughBlkdebug(fileGate(policy, host), request, faulty);
     if (request.kind === "backing" && emptyDisks.has(request.name)) return { allow: emptyDisk(request) };
-    if (hasProtocol(request.name))
-      return refuse("names with a protocol are not opened out of an image's header");
-    const filename = host.files.resolve(request.image, request.name);
+    const path = request.kind === "backing" ? pathOf(request.name) : request.name;
+    if (hasProtocol(path)) return refuse("names with a protocol are not opened out of an image's header");
+    const filename = host.files.resolve(request.image, path);
     const file: NodeSpec = { driver: "file", filename };
     const allow: NodeSpec = { driver: request.format ?? "", file };
     if (policy === "all") return { allow };
@@ -75,6 +75,11 @@ export function fileGate(policy: GatePolicy, host: Host): Gate {
     // A file that is not there is not there: opening it says so.
     return info ? { allow, identity: info.identity } : { allow };
   };
+}
+
+/** What a name says as a path: `file:` before an absolute one only says so. */
+function pathOf(name: string): string {
+  return name.startsWith("file:/") ? name.slice("file:".length) : name;
 }
 
 /** Names of disks that open nothing at all: they read as zeroes. */

@@ -116,6 +116,8 @@ export class DriveMaker {
 
   async #describe(wish: DriveWish): Promise<NodeSpec> {
     const { file, format, options, readOnly, aio } = wish;
+    if (options["force-share"] === "on" && !readOnly)
+      throw new CommandError("force-share=on can only be used with read-only images");
     const opener = { engine: this.#board.engine, signal: this.#signal };
     const how = { format, options, write: !readOnly };
     const spec = await describeImage(opener, file, how);

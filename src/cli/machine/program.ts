@@ -7,6 +7,7 @@ import type { HostConnection } from "../../base/host.ts";
 import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
 import { type GateChoice, programEngine } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
+import { checkFlash } from "../../machine/board/flash.ts";
 import { propertyWord } from "../../machine/board/device.ts";
 import type { Drive } from "../../machine/board/drive.ts";
 import { fdSets } from "../../platform/node/fd-sets.ts";
@@ -136,7 +137,7 @@ export class MachineProgram {
       version: qemuVersion,
       beforeQuit: () => {
         this.#sayShutdown("host-qmp-quit");
-        return Promise.resolve();
+        return this.#closeEngine();
       },
       onQuit: () => this.#quit(),
       hmp: {
@@ -271,6 +272,11 @@ export class MachineProgram {
 
   /** Gives the drives that name a bus their devices; resolves with what went wrong, as of blaming(). */
   async connectDrives(): Promise<string | undefined> {
+    try {
+      checkFlash(this.#made.map(({ drive }) => drive));
+    } catch (error) {
+      return ` ${told(error).replaceAll("\n", `\n${verbProgram("machine")}: `)}`;
+    }
     for (const { drive, option } of this.#made) {
       try {
         await this.#board.connectDrive(drive);
@@ -321,15 +327,21 @@ export class MachineProgram {
   /** Cancels jobs, closes images, then ends the monitors. Returns the exit status. */
   async close(): Promise<number> {
     this.#isOver = true;
-    this.#closed ??= closeInTime(this.#engine).catch((error: unknown) => {
-      process.stderr.write(`${verbProgram("machine")}: ${messageOf(error)}\n`);
-      this.#status = 1;
-    });
-    await this.#closed;
+    await this.#closeEngine();
     await this.#devices.stopListening();
     this.#stop.abort();
     await this.#devices.ended();
     return this.#status;
+  }
+
+  /** Cancels jobs and closes images, once. What fails is told line by line. */
+  #closeEngine(): Promise<void> {
+    this.#closed ??= closeInTime(this.#engine).catch((error: unknown) => {
+      for (const line of messageOf(error).split("\n"))
+        process.stderr.write(`${verbProgram("machine")}: ${line}\n`);
+      this.#status = 1;
+    });
+    return this.#closed;
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import type { CreateOption, DriverType, OptionUse } from "../../block/model/contract.ts";
 import { foreignFormats } from "../../block/model/foreign-formats.ts";
-import { type DriverSource, findDriver } from "../../block/model/options.ts";
+import { defaultFormat, type DriverSource, findDriver } from "../../block/model/options.ts";
 import { splitAtCommas } from "../../wire/qapi/keyval.ts";
 import { Refusal } from "../refusal.ts";
 import { cUnsigned, notASize, parseSize, safeBytes } from "./sizes.ts";
@@ -16,7 +16,10 @@ export function isKnownFormat(drivers: DriverSource, name: string): boolean {
 
 /** The format of that name, of which images can be made. Throws Refusal `Unknown file format 'x'`. */
 export function creatable(drivers: DriverSource, format: string): DriverType {
-  const type = findDriver(drivers, format);
+  const named = findDriver(drivers, format);
+  // `file` by itself: an image without a format.
+  const isFile = named?.kind === "protocol" && named.createOptions !== undefined;
+  const type = isFile ? findDriver(drivers, defaultFormat(drivers, "unclaimed")) : named;
   if (type?.kind !== "format" || !type.createOptions) throw new Refusal(`Unknown file format '${format}'`);
   return type;
 }

@@ -170,12 +170,23 @@ function permissionOption(spec: NodeSpec, name: string): number {
   return bits;
 }
 
+/** A single rule may stand by itself, without a number: `inject-error.event=…`. */
+function asLists(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const read = Object.assign(Object.create(null) as Record<string, unknown>, options);
+  for (const name of ["inject-error", "set-state"]) {
+    const rule = read[name];
+    if (typeof rule === "object" && rule !== null && !Array.isArray(rule)) read[name] = [rule];
+  }
+  return read;
+}
+
 /**
  * Options: `image`; `config`, `inject-error`, `set-state` (rules); `align`, `max-transfer`, `opt-write-zero`,
  * `max-write-zero`, `opt-discard`, `max-discard` (bytes); `take-child-perms`, `unshare-child-perms`.
  */
 export const blkdebug: DriverType = {
   name: "blkdebug",
+  modernOptions: asLists,
   kind: "filter",
   /** `blkdebug:CONFIG:FILE`; another name is the file's. */
   parseName(name) {

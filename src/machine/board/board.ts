@@ -11,7 +11,7 @@ import type { Engine } from "../engine.ts";
 import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
 import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
 import { Drive, type DriveInit, modelFor } from "./drive.ts";
-import { checkProperties, deviceModel } from "./models.ts";
+import { checkProperties, type DeviceModel, deviceModel } from "./models.ts";
 
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
@@ -32,6 +32,8 @@ export class Board {
   readonly #buses: Bus[] = firstBuses();
   readonly #slots = new Map<BoardDevice, number>();
   #anonymous = 0;
+  /** Devices that the machine has brought itself. */
+  #builtIn = 0;
 
   /** The engine's events, to which the machine adds its own. */
   readonly events: EventBus<MachineEvent>;
@@ -116,12 +118,22 @@ export class Board {
     const model = deviceModel(wish.driver);
     if (!model) throw new CommandError(`'${wish.driver}' is not a valid device model name`);
     const id = this.#checkId(wish.id);
-    const bus = findBus(this.#buses, model.bus, { model: model.name, name: wish.bus });
     const path =
       id === "" ? `/machine/peripheral-anon/device[${this.#anonymous}]` : `/machine/peripheral/${id}`;
-    checkProperties(model, wish.properties);
-    const device = new BoardDevice({ model, id, path, bus, properties: wish.properties });
-    const drive = model.drive ? await this.#driveFor(device, wish.properties["drive"]) : undefined;
+    const device = await this.#make(model, wish, { id, path });
+    if (id === "") this.#anonymous += 1;
+    return device;
+  }
+
+  async #make(
+    model: DeviceModel,
+    { bus: name, properties }: Pick<DeviceWish, "bus" | "properties">,
+    named: { id: string; path: string },
+  ): Promise<BoardDevice> {
+    const bus = findBus(this.#buses, model.bus, { model: model.name, name });
+    checkProperties(model, properties);
+    const device = new BoardDevice({ ...named, model, bus, properties });
+    const drive = model.drive ? await this.#driveFor(device, properties["drive"]) : undefined;
     try {
       if (drive && model.drive) {
         device.disk = new BoardDisk(device, drive, model.drive);
@@ -131,7 +143,6 @@ export class Board {
       if (drive?.name === "") await this.removeDrive(drive);
       throw error;
     }
-    if (id === "") this.#anonymous += 1;
     this.#place(device);
     return device;
   }
@@ -197,8 +208,17 @@ export class Board {
         `machine type does not support if=${place.interface},bus=${place.bus},unit=${place.unit}`,
       );
     if (drive.user) return drive.connect(drive.user);
+    const properties = { drive: name };
+    // Of these alone QEMU makes a `-device` of its own.
+    if (place.interface === "virtio") {
+      await this.addDevice({ driver: model.name, properties });
+      return;
+    }
     const bus = place.interface === "ide" ? `ide.${place.bus}` : undefined;
-    await this.addDevice({ driver: model, bus, properties: { drive: name } });
+    const isFlash = place.interface === "pflash";
+    const path = isFlash ? `system.flash${place.unit}` : `unattached/device[${this.#builtIn}]`;
+    await this.#make(model, { bus, properties }, { id: "", path: `/machine/${path}` });
+    if (!isFlash) this.#builtIn += 1;
   }
 
   /** device_del. Throws CommandError. What a guest would have to let go of stays until the machine is reset. */

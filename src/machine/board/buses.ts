@@ -27,6 +27,7 @@ export function firstBuses(): Bus[] {
     bus("ide.0", "IDE", 2),
     bus("ide.1", "IDE", 2),
     bus("floppy-bus.0", "floppy-bus", 2),
+    bus("main-system-bus", "System", Infinity),
   ];
 }
 

@@ -19,6 +19,7 @@ import {
 } from "../../block/throttle/config.ts";
 import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
 import type { OnError } from "../../job/core/error-policy.ts";
+import { type DeviceModel, deviceModel, flash } from "./models.ts";
 
 /** The buses that `-drive if=` names. */
 export const driveInterfaces = [
@@ -177,9 +178,11 @@ export class Drive {
 }
 
 /** The model that a place gets; undefined where the machine has none such. */
-export function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): string | undefined {
-  if (kind === "virtio") return "virtio-blk-pci";
-  if (kind === "floppy") return bus === 0 && unit < 2 ? "floppy" : undefined;
+export function modelFor({ interface: kind, bus, unit, isCdrom }: DrivePlace): DeviceModel | undefined {
+  if (kind === "virtio") return deviceModel("virtio-blk-pci");
+  const isOneOfTwo = bus === 0 && unit < 2;
+  if (kind === "floppy") return isOneOfTwo ? deviceModel("floppy") : undefined;
+  if (kind === "pflash") return isOneOfTwo ? flash : undefined;
   if (kind !== "ide" || bus > 1) return undefined;
-  return isCdrom ? "ide-cd" : "ide-hd";
+  return deviceModel(isCdrom ? "ide-cd" : "ide-hd");
 }

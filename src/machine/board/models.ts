@@ -7,7 +7,7 @@ import type { PropertyRow } from "../qom/property.ts";
 import { modelProperties, unlisted } from "./properties.ts";
 
 /** A kind of bus, as QEMU's messages name it. */
-export type BusKind = "PCI" | "SCSI" | "IDE" | "floppy-bus";
+export type BusKind = "PCI" | "SCSI" | "IDE" | "floppy-bus" | "System";
 
 /** What a model's drive is. */
 export interface DriveModel {
@@ -123,6 +123,15 @@ export const deviceModels: readonly DeviceModel[] = [
     leavesAtReset: true,
   },
 ];
+
+/** Memory that keeps its content: firmware. Nobody but the machine itself makes one. */
+export const flash: DeviceModel = {
+  name: "cfi.pflash01",
+  parent: "sys-bus-device",
+  properties: modelProperties.flash,
+  bus: "System",
+  drive: { type: "cfi.pflash01", isRemovable: false, takesReadOnly: true, keepsIoStatus: false },
+};
 
 /** The model of a name or an alias. */
 export function deviceModel(name: string): DeviceModel | undefined {

@@ -41,6 +41,9 @@ const rows = (...parts: readonly string[]): readonly PropertyRow[] => propertyRo
 /** By model. */
 export const modelProperties = {
   "pci-bridge": rows(pci, bridge),
+  flash: rows(`id0:uint16=137 id1:uint16=24 id2:uint16=0 id3:uint16=0 secure:bool=false big-endian:bool=false
+    num-blocks:uint32=0 max-device-width:uint8=0 old-multiple-chip-handling:bool=false name:str drive:str
+    sector-length:uint64=0 device-width:uint8=0 width:uint8=1`),
   floppy: rows(block, unit, "drive-type:FdcDriveType=auto"),
   "ide-cd": rows(block, disk, drive, unit, "model:str"),
   "ide-hd": rows(

@@ -11,15 +11,23 @@ import { deviceProperties } from "./properties.ts";
 /** The machine, with its devices. */
 export function machineObject(board: Board, type: string): QomObject {
   const named = [...board.devices].filter(({ id }) => id !== "");
-  const others = [...board.devices].filter(({ id }) => id === "");
+  const within = (folder: string): [string, QomObject][] =>
+    [...board.devices].flatMap((device) =>
+      folderOf(device.path) === folder ? [[lastPart(device.path), deviceObject(device)]] : [],
+    );
   return container(
     [
-      ["unattached", container([])],
-      ["peripheral-anon", container(others.map((device) => [lastPart(device.path), deviceObject(device)]))],
+      ["unattached", container(within("/machine/unattached"))],
+      ["peripheral-anon", container(within("/machine/peripheral-anon"))],
+      ...within("/machine"),
       ["peripheral", container(named.map((device) => [device.id, deviceObject(device)]))],
     ],
     type,
   );
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
 }
 
 function lastPart(path: string): string {

@@ -31,10 +31,11 @@ export interface CommandContext<E> {
 type Answer<N extends CommandName> =
   ReturnOf<N> extends infer R ? (R extends void ? void | Record<string, never> : R) : never;
 
-/** A command's handler. */
+/** A command's handler. `given`: the arguments as they came, with integers that no number holds exactly. */
 export type CommandHandler<N extends CommandName, E> = (
   args: ArgsOf<N>,
   context: CommandContext<E>,
+  given?: Json,
 ) => Answer<N> | Promise<Answer<N>>;
 
 /** Handlers by command name; a command without one does not exist for clients. */
@@ -52,7 +53,7 @@ export interface RegistryTables<E> {
   readonly refused?: Readonly<Record<string, string>>;
 }
 
-type AnyHandler<E> = (args: unknown, context: CommandContext<E>) => unknown;
+type AnyHandler<E> = (args: unknown, context: CommandContext<E>, given: Json) => unknown;
 
 /** The commands that a monitor serves. */
 export class CommandRegistry<E> {
@@ -84,7 +85,8 @@ export class CommandRegistry<E> {
 
   /** Checks the arguments and runs a command. Throws CommandError, QapiError, or what the handler throws. */
   async run(name: string, args: Json, context: CommandContext<E>): Promise<unknown> {
-    return await this.#handler(name)(readArguments(name, args, this.#tableOf(context.engine)), context);
+    const handler = this.#handler(name);
+    return await handler(readArguments(name, args, this.#tableOf(context.engine)), context, args);
   }
 
   /** No command that is served may run beside the others. Throws CommandError. */

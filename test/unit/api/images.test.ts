@@ -70,6 +70,16 @@ describe("convert", () => {
     }
   });
 
+  it("copies no more at once than is asked for, and tells of each", async () => {
+    const source = await disk(4 * MiB, "stepped");
+    const target = await disk(4 * MiB, "steps");
+    await source.write(0, pattern(4 * MiB, 3));
+    const seen: number[] = [];
+    await convert(source, target, { stepBytes: MiB, onProgress: (done) => seen.push(done / MiB) });
+    expect(seen).toEqual([0, 1, 2, 3, 4]);
+    expect(await compare(source, target)).toMatchObject({ identical: true });
+  });
+
   it("writes in order where it is asked to, whatever is read first", async () => {
     const source = await disk(24 * MiB, "source");
     await source.write(0, pattern(24 * MiB, 1));

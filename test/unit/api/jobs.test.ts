@@ -87,7 +87,7 @@ describe("a switch that took place is a success, whatever becomes of the image t
     await job.complete();
     const { warnings, cancelled } = await job.done;
     expect([completed, cancelled, node.name]).toEqual([["well"], false, "new"]);
-    expect(warnings?.map(({ message }) => message)).toContain("Input/output error");
+    expect(warnings?.map(({ message }) => message).join()).toContain("Input/output error");
     expect((await node.read(4096, 1))[0]).toBe(7);
   }
 

@@ -122,6 +122,7 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     wrong: [
       { compress: "yes" },
       { offload: "yes" },
+      { stepBytes: "1M" },
       { sparseBytes: "4k" },
       { salvage: true },
       { onProgress: 1 },

@@ -92,6 +92,20 @@ describe.each(["same-dir", "local", "all"] as const)("%s", (policy) => {
     });
   });
 
+  test("`file:` before an absolute path is that path, and no more than it", async () => {
+    const identity = policy === "all" ? {} : { identity: "/images/base.raw" };
+    const file = { driver: "file", filename: "/images/base.raw" };
+    expect(await gate(ask("file:/images/base.raw", "raw"))).toEqual({
+      allow: { driver: "raw", file },
+      ...identity,
+    });
+    for (const name of ["file:base.raw", "file:json:{}", "file:nbd://host/x"])
+      expect(await gate(ask(name))).toHaveProperty("refuse");
+    if (policy === "all") return;
+    for (const name of ["file:/proc/self/mem", "file:/dev/null"])
+      expect(await gate(ask(name))).toHaveProperty("refuse");
+  });
+
   test("a file behind blkdebug, and the rules beside it, pass as they would alone", async () => {
     const identity = policy === "all" ? {} : { identity: "/images/base.raw" };
     const image = { driver: "file", filename: "/images/base.raw" };

@@ -5,7 +5,7 @@
 import { closing } from "../../../base/lease.ts";
 import { errnoOf } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
-import { SECTOR_SIZE } from "../../../base/limits.ts";
+import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { type BlockBackend, stillPermissions } from "../../../block/graph/backend.ts";
 import { allocatedBytes } from "../../../block/model/allocated.ts";
 import { findDriver } from "../../../block/model/options.ts";
@@ -22,6 +22,7 @@ import { freeLeaks, type KeptRun, keeping } from "../../checkpoint.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
+import { findData } from "./data-progress.ts";
 import { type ConvertNumbers, convertNumbers, type NumberFlags } from "./numbers.ts";
 import { intoNewTarget } from "../create/new-target.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
@@ -224,10 +225,12 @@ async function fillTarget(
   });
   try {
     if (flags.bitmaps) checkTargetBitmaps(node);
+    const progress = await shownProgress(verb, sources, hasBacking);
     const isNew = options !== undefined && !hasBacking;
     const fresh = isNew && (node.blockNode.driver.hasZeroInit?.() ?? false);
     await convertNode(sources, node, {
       ...copyOptions(verb, wanted),
+      ...progress,
       checkpoint: kept?.ref,
       targetHasBacking: hasBacking,
       targetIsZero: (flags.targetIsZero ?? false) || fresh,
@@ -262,9 +265,23 @@ function copyOptions(verb: Run, { flags, numbers }: Wanted): ConvertOptions {
     offload: flags.offload ?? false,
     compress: flags.compress ?? false,
     ...(compressionLevel === undefined ? {} : { compressionLevel }),
-    onProgress: verb.progress.show,
     signal: verb.signal,
   };
+}
+
+/** Shows how far it is, if somebody wants to see that. */
+async function shownProgress(
+  { progress, signal }: Run,
+  sources: readonly Node[],
+  ownLayer: boolean,
+): Promise<Pick<ConvertOptions, "onProgress" | "stepBytes">> {
+  if (!progress.isAskedFor) return { onProgress: progress.show };
+  const data = await findData(sources, { ownLayer, signal });
+  if (data.total === 0) return {};
+  progress.tellEnd();
+  // A step for each percent, but none that is smaller than is told apart.
+  const stepBytes = Math.max(MiB, Math.floor(data.total / 100));
+  return { onProgress: (done) => progress.show(data.before(done), data.total), stepBytes };
 }
 
 function tellUnread(verb: Run, { quiet }: Flags, { step, offset, error }: UnreadRange): void {

@@ -200,8 +200,14 @@ async function openBase(
   verb: Run,
   { name, format }: { name: string; format: string | undefined },
 ): Promise<Node> {
+  const open = (forceShare: boolean): Promise<Node> =>
+    openBare(verb, name, { format, forceShare, metadataOnly: true });
   try {
-    return await openBare(verb, name, { format, metadataOnly: true });
+    // A guest may be writing to it; its lock then keeps the file from being made anew, too.
+    return await open(false).catch((error: unknown) => {
+      if (errnoOf(error) !== "EAGAIN") throw error;
+      return open(true);
+    });
   } catch (error) {
     throw new Refusal(`${told(error)}\nCould not open backing image.`);
   }

@@ -17,7 +17,7 @@ import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { createImageIn } from "../../../api/open.ts";
 import type { Node } from "../../../node.ts";
 import { parseKeyval } from "../../../wire/qapi/index.ts";
-import { describeImage, openDescribed, withAio } from "../../images.ts";
+import { describeImage, saysNotShared, openDescribed, withAio } from "../../images.ts";
 import type { CacheMode } from "../../options/engine.ts";
 import { told } from "../../refusal.ts";
 import type { IoConsole } from "./console.ts";
@@ -86,7 +86,7 @@ export async function openDisk(
     return await openLayers(verb, { name, choices, opened, close });
   } catch (error) {
     await close().catch(() => undefined);
-    if (verb.signal.aborted) throw error;
+    if (verb.signal.aborted || error instanceof IoFailure) throw error;
     const what = name === undefined ? "can't open" : `can't open device ${name}`;
     throw new IoFailure(`${what}: ${told(error)}`, "note");
   }
@@ -162,6 +162,7 @@ async function describe(verb: IoConsole, name: string | undefined, choices: Disk
     const given = parseKeyval(options ?? "");
     if (given["driver"] === undefined && given["file"] === undefined && given["filename"] === undefined)
       throw new Error("Must specify either driver or file");
+    if (forceShare && saysNotShared(given)) throw new IoFailure("-U conflicts with image options", "note");
     return withAio(await describeImage(verb, options ?? "", { imageOpts: true, forceShare }), choices.aio);
   }
   if (name === "json:{}") throw new Error("Must specify either driver or file");

@@ -43,11 +43,15 @@ function readWishes(args: Arguments): Wishes {
   return { readOnly, cache, options };
 }
 
-/** The node's description with what changes, children by the names of their nodes. */
+/**
+ * The node's description with what changes, children by the names of their nodes. `isBelow`: it is within that of the node that
+ * opened it, whose caching it goes on to share unless it has one of its own.
+ */
 function changedSpec(
   graph: BlockGraph,
   node: BlockNode,
   { readOnly, cache: mode, options }: Wishes,
+  isBelow = false,
 ): NodeSpec {
   const { driver, cache, "node-name": name = node.name, ...changes } = options;
   if (name !== node.name) throw new CommandError("Cannot change the option 'node-name'");
@@ -65,7 +69,7 @@ function changedSpec(
     const nothingElse = { readOnly: undefined, cache: undefined };
     inner[name] =
       below.inheritsFrom === node
-        ? changedSpec(graph, below, { ...nothingElse, options: wished })
+        ? changedSpec(graph, below, { ...nothingElse, options: wished }, true)
         : { driver: below.type.name, ...wished };
   }
   const typed = typedOptions(graph, node, {
@@ -75,8 +79,8 @@ function changedSpec(
     ...(cache === undefined ? {} : { cache }),
   });
   const { discard, detectZeroes, autoReadOnly, cacheDirect, cacheNoFlush } = node.options;
-  const caching = { direct: cacheDirect, "no-flush": cacheNoFlush };
-  const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly, cache: caching };
+  const caching = isBelow ? node.spec.cache : { direct: cacheDirect, "no-flush": cacheNoFlush };
+  const now = { discard, "detect-zeroes": detectZeroes, "auto-read-only": autoReadOnly };
   return {
     ...(node.type.keptOptions?.(node.spec, typed) ?? node.spec),
     ...now,

@@ -8,7 +8,7 @@ import { aioMode, cacheChoice, discardChoice } from "./choices.ts";
 import { ioCommands } from "./commands.ts";
 import { defaultChoices, type DiskChoices } from "./disk.ts";
 import { Session } from "./session.ts";
-import { programName } from "../../program.ts";
+import { programName, standIn } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { ImageVerbFlags } from "../../options/verb-flags.ts";
@@ -41,9 +41,18 @@ export function io(files: readonly string[], flags: IoFlags): Promise<number> {
           : session.open(file, choices));
       await carryOut(session, flags.cmd);
     };
-    await closing(work, () => session.close());
+    await closing(work, () => close(session));
     return session.failed ? 1 : 0;
   });
+}
+
+/** Under QEMU's name what has failed is not told once more by the closing, whose status is the same. */
+async function close(session: Session): Promise<void> {
+  try {
+    await session.close();
+  } catch (error) {
+    if (!session.failed || standIn() === undefined) throw error;
+  }
 }
 
 function choicesOf(flags: IoFlags): DiskChoices {

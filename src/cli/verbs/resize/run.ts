@@ -25,7 +25,7 @@ export function resize(words: readonly string[], flags: ResizeFlags): Promise<nu
   return new Run(flags).carryOut(async (verb) => {
     if (words.length < 2) throw misuse("Not enough arguments");
     const unknown = words.slice(0, -1).find((word) => word.startsWith("-"));
-    if (unknown !== undefined) throw new Refusal(`unrecognized option '${unknown}'`);
+    if (unknown !== undefined) throw misuse(`unrecognized option '${unknown}'`);
     const size = words.at(-1)!;
     const preallocation = preallocationMode(flags.preallocation ?? "off");
     if (!preallocation) throw new Refusal(`Invalid preallocation mode '${flags.preallocation}'`);

@@ -255,10 +255,23 @@ export class Qcow2 implements BlockDriver, Encryptable {
 
   async close(): Promise<void> {
     if (this.#image.node.readOnly || this.#image.dead) return;
-    await writeBack(this.#image);
-    await this.#image.file.flush();
+    try {
+      await writeBack(this.#image);
+      await this.#image.file.flush();
+    } catch (error) {
+      throw notKept(error);
+    }
     await markClosed(this.#image);
   }
+}
+
+/** Metadata did not become durable before the image was closed: in QEMU's words. */
+function notKept(cause: unknown): BlockError {
+  const code = errnoOf(cause);
+  const message = ["L2 table", "refcount block"]
+    .map((what) => `Failed to flush the ${what} cache: ${strerror(code)}`)
+    .join("\n");
+  return new BlockError({ code, op: "close", message, cause });
 }
 
 /** Throws EACCES for an image that holds what this build can't keep right while it writes. */

@@ -4,6 +4,7 @@
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
+import { checkDiskLength } from "../../../base/ranges.ts";
 import { changeChild } from "../../../block/graph/child-list.ts";
 import { reopen } from "../../../block/graph/reopen.ts";
 import * as change from "../../../block/graph/change.ts";
@@ -12,11 +13,22 @@ import { drained } from "../../../block/model/drain.ts";
 import { Perm } from "../../../block/model/permissions.ts";
 import { prepareInternalSnapshot, removeInternalSnapshot } from "../../../block/graph/internal-snapshots.ts";
 import type { Engine } from "../../../machine/engine.ts";
-import type { ArgsOf } from "../../../wire/qapi/index.ts";
+import { type ArgsOf, isJsonObject, type Json } from "../../../wire/qapi/index.ts";
 import { snapshotInfo } from "../../../block/query.ts";
 import type { CommandHandlers } from "../registry.ts";
 
-async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<void> {
+/** The longest disk of QEMU's, bytes. */
+const LONGEST = 2n ** 63n - 2n ** 30n;
+
+/** Throws for a length that no disk can have, as it was given. */
+function checkLength(given: Json | undefined): void {
+  const size = given !== undefined && isJsonObject(given) ? given["size"] : undefined;
+  if (typeof size !== "bigint") return;
+  if (size > LONGEST) throw new CommandError(`offset(${size}) exceeds maximum(${LONGEST})`);
+  checkDiskLength(size, "truncate");
+}
+
+async function resize(engine: Engine, args: ArgsOf<"block_resize">, given?: Json): Promise<void> {
   const node = engine.graph.nodeOrDevice({
     ...(args.device === undefined ? {} : { device: args.device }),
     ...(args["node-name"] === undefined ? {} : { node: args["node-name"] }),
@@ -26,6 +38,7 @@ async function resize(engine: Engine, args: ArgsOf<"block_resize">): Promise<voi
   // The device's name is missing in QEMU's words here.
   if (node.blockedBy("resize"))
     throw new CommandError(`Device '${args.device ?? "(null)"}' is in use`, { code: "EBUSY" });
+  checkLength(given);
   // A parent that asks for the right to resize: whoever counts on the length below or beside it refuses.
   await engine.graph.withRoot(node, { perm: Perm.resize, shared: Perm.all }, (root) =>
     drained([root.node], () => root.truncate(size, { exact: false, preallocation: "off" })),
@@ -66,8 +79,8 @@ export const nodeCommands: CommandHandlers<Engine> = {
     await engine.jobs.exclusively(() => changeChild(engine.graph, args));
     return {};
   },
-  block_resize: async (args, { engine }) => {
-    await engine.jobs.exclusively(() => resize(engine, args));
+  block_resize: async (args, { engine }, given) => {
+    await engine.jobs.exclusively(() => resize(engine, args, given));
     return {};
   },
   "change-backing-file": async (args, { engine }) => {

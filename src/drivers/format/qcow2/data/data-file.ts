@@ -50,6 +50,8 @@ export async function openDataFile(
   const given = spec["data-file"] as ChildRef | undefined;
   if (!hasDataFile(header)) {
     if (given === undefined) return undefined;
+    // As QEMU, which says first what is wrong with the file.
+    await context.openChild(given, "data-file", Role.data);
     throw new CommandError("'data-file' can only be set for images with an external data file");
   }
   if (given !== undefined) return context.openChild(given, "data-file", Role.data);

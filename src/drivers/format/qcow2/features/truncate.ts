@@ -8,6 +8,7 @@ import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import type { TruncateOptions } from "../../../../block/model/contract.ts";
 import { allocate, free, lastUsedCluster, unallocate } from "../metadata/allocate.ts";
 import { isRawDataFile } from "../data/data-file.ts";
+import { hasSubclusters } from "../disk/header.ts";
 import { updateHeader } from "../metadata/header-update.ts";
 import type { Image } from "../metadata/image.ts";
 import { COPIED_HIGH, entryOffset, Kind, l1EntriesFor, writeEntry } from "../disk/layout.ts";
@@ -137,11 +138,16 @@ async function grow(image: Image, size: number, options: TruncateOptions): Promi
   });
   const from = Math.ceil(old / clusterSize) * clusterSize;
   const to = Math.ceil(size / clusterSize) * clusterSize;
-  if (options.zeroNew && from < to && image.header.version < 3)
-    refuse("Failed to zero out the new area: Operation not supported", "ENOTSUP");
+  const { preallocation: mode } = options;
+  // What is reserved in the file reads as zeroes there: nothing need say so, and it counts as data, as QEMU's does.
+  const inFile = (mode === "falloc" || mode === "full") && !image.hasDataFile;
+  const asZeroes = options.zeroNew && from < to && !inFile;
+  if (asZeroes && image.header.version < 3)
+    refuse("Failed to zero out new clusters: Operation not supported", "ENOTSUP");
+  const isShown = inFile && options.zeroNew === true;
   try {
-    if (options.preallocation !== "off") await preallocate(image, { from, to, mode: options.preallocation });
-    if (options.zeroNew && from < to) await zeroClusters(image, from, to);
+    if (mode !== "off") await preallocate(image, { from, to, mode, isShown });
+    if (asZeroes) await zeroClusters(image, from, to);
   } catch (error) {
     // Nothing may stay mapped beyond the disk's end, and least of all beyond the end of a file that could not grow.
     await discardFully(image, { from, to });
@@ -234,18 +240,24 @@ async function copyL1(
   }
 }
 
+/** Clusters that get their places before anything is written to them. */
+interface Reserved {
+  readonly from: number;
+  readonly to: number;
+  readonly mode: TruncateOptions["preallocation"];
+  /** Subclusters count as written: their zeroes are seen, and no backing file behind them. */
+  readonly isShown: boolean;
+}
+
 /** Gives every cluster of the range a place in the file; falloc and full reserve the space below too. */
-async function preallocate(
-  image: Image,
-  { from, to, mode }: { from: number; to: number; mode: TruncateOptions["preallocation"] },
-): Promise<void> {
+async function preallocate(image: Image, { from, to, mode, isShown }: Reserved): Promise<void> {
   const { clusterSize, sliceEntries } = image.geometry;
   const sliceCoverage = sliceEntries * clusterSize;
   for (let at = from; at < to;) {
     const end = Math.min(to, at - (at % sliceCoverage) + sliceCoverage);
     await image.locked(async () => {
       await makeRoom(image);
-      await preallocateSlice(image, at, end);
+      await preallocateSlice(image, { from: at, to: end, mode, isShown });
       // Slice by slice: the tables of the next one come behind what is reserved, and not before it.
       if (mode !== "metadata") await growBelow(image, image.hasDataFile ? end : image.untouchedFrom, mode);
     });
@@ -272,7 +284,7 @@ async function growBelow(
   }
 }
 
-async function preallocateSlice(image: Image, from: number, to: number): Promise<void> {
+async function preallocateSlice(image: Image, { from, to, isShown }: Reserved): Promise<void> {
   const { clusterSize, entryBytes } = image.geometry;
   const slice = await writableSlice(image, from);
   const count = (to - from) / clusterSize;
@@ -290,8 +302,8 @@ async function preallocateSlice(image: Image, from: number, to: number): Promise
     if (slice.view.getUint32(place + 4) !== 0 || slice.view.getUint32(place) !== 0) {
       throw blockError("EIO", "truncate", "clusters beyond the end of the disk are mapped");
     }
-    // With subclusters the clusters are reserved only: they may stand before a backing file.
     writeEntry(slice.view, place, (cluster + index) * clusterSize, COPIED_HIGH);
+    if (isShown && hasSubclusters(image.header)) slice.view.setUint32(place + 12, 0xffff_ffff);
   }
   image.l2.markDirty(slice, at, at + count * entryBytes);
   image.barrierBeforeL2 = true;

@@ -218,7 +218,7 @@ describe("files that an image names", () => {
   const names = [
     'json:{"driver":"file","filename":"/etc/passwd"}',
     "nbd://10.0.0.1/x",
-    "file:/etc/passwd",
+    "file:passwd",
     "fat:/etc",
   ];
   test.each(names)("CVE-2024-4467: the name %s is refused by every gate", async (name) => {
@@ -227,6 +227,12 @@ describe("files that an image names", () => {
     const data = await Victim.of(withDataFile(await fresh(), name));
     expect(await data.refusal()).toContain("names with a protocol are not opened");
     expect([...backing.opened, ...data.opened]).toEqual([]);
+  });
+
+  test("CVE-2024-4467: file: before a path is no data file's name, and no way around a gate's policy (block/gate)", async () => {
+    const data = await Victim.of(withDataFile(await fresh(), "file:/etc/passwd"));
+    expect(await data.refusal()).toContain("names with a protocol are not opened");
+    expect(data.opened).toEqual([]);
   });
 
   test("CVE-2024-32498, CVE-2024-40767: a data file stands behind the gate, and is never a guess at a format", async () => {
