@@ -20,7 +20,7 @@ export interface CheckOptions {
 }
 
 /**
- * What a check found. Counts save `imageEndOffset` (bytes). With a repair, `corruptions` and `leaks` are what a second look
+ * What a check found. Counts save `imageEndOffset` and `clusterSize` (bytes). With a repair, `corruptions` and `leaks` are what a second look
  * still found.
  */
 export type CheckReport = Readonly<ImageCheck>;

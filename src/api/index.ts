@@ -106,7 +106,7 @@ export {
 export type { GuestDiskOptions } from "./guest.ts";
 export type { ImportImageOptions, ImportImageSpec } from "./import.ts";
 export type { ListImagesOptions, StoredImage } from "./stored.ts";
-export { type ImageMapEntry, type MapExtent, type MapRange, map } from "./map.ts";
+export { type ImageMapEntry, type MapExtent, type MapRange, imageMap } from "./map.ts";
 export type { ImageRef } from "./named.ts";
 export type { ProbeResult } from "./probe.ts";
 export type { WholeDiskOptions } from "./running-guest.ts";

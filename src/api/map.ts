@@ -70,7 +70,7 @@ function alike(a: MapExtent, b: MapExtent): boolean {
   return a.data === b.data && a.zero === b.zero && a.present === b.present && a.depth === b.depth;
 }
 
-/** One entry of map(): as MapExtent, in the words of `qemu-img map`. */
+/** One entry of imageMap(): as MapExtent, in the words of `qemu-img map`. */
 export interface ImageMapEntry extends MapExtent {
   /** Where the bytes lie in `file`, if they lie there as they are read. */
   fileOffset?: number;
@@ -83,7 +83,7 @@ export interface ImageMapEntry extends MapExtent {
  * Neighbours are joined where they also lie next to each other. The length counts in sectors of 512 bytes. Rejects with
  * BlockError when metadata can't be read.
  */
-export function map(
+export function imageMap(
   node: { readonly blockNode: BlockNode },
   range: MapRange = {},
 ): AsyncGenerator<ImageMapEntry> {

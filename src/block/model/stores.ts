@@ -89,7 +89,7 @@ export interface StoredBitmap {
   bits: Uint8Array;
 }
 
-/** What a check of an image found. All members are counts save `imageEndOffset` (bytes). */
+/** What a check of an image found. All members are counts save `imageEndOffset` and `clusterSize` (bytes). */
 export interface ImageCheck {
   /** What can destroy data, as far as it is left. */
   corruptions: number;
@@ -101,6 +101,8 @@ export interface ImageCheck {
   leaksFixed: number;
   /** Behind the last cluster in use. */
   imageEndOffset: number;
+  /** What a cluster holds: `allocatedClusters` of them are what the image takes. */
+  clusterSize: number;
   /** Clusters of the disk; those of them that are in the image, that do not follow their neighbour, and that are compressed. */
   totalClusters: number;
   allocatedClusters: number;

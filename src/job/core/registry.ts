@@ -21,6 +21,9 @@ import type { JobTransaction } from "./job-core.ts";
 /** A job of any kind: `job.isBlockJob` tells which. */
 export type AnyJob = BlockJob | (Job & { readonly isBlockJob: false });
 
+/** A class of jobs: MirrorJob, BackupJob, CommitJob, StreamJob. */
+type JobKind<T extends Job> = abstract new (...init: never[]) => T;
+
 const wellFormedId = /^[A-Za-z][A-Za-z0-9\-._]*$/;
 
 /** All jobs of an engine. */
@@ -52,9 +55,11 @@ export class JobRegistry implements JobHome {
     }
   }
 
-  /** The job of that id; none where it never was, or has been dismissed. */
-  find(id: string): AnyJob | undefined {
-    return this.#jobs.find((job) => job.id === id) as AnyJob | undefined;
+  /** The job of that id, if it is of the class `kind`; none where it never was, or has been dismissed. */
+  find(id: string): AnyJob | undefined;
+  find<T extends Job>(id: string, kind: JobKind<T>): T | undefined;
+  find(id: string, kind?: JobKind<Job>): Job | undefined {
+    return this.#jobs.find((job) => job.id === id && (kind === undefined || job instanceof kind));
   }
 
   /** The job of that id for a job-* command: CommandError `Job not found`. */

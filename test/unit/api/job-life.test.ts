@@ -2,9 +2,11 @@
 // Runs in Node and in Chromium.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
+  BackupJob,
   type Engine,
   type Host,
   JobCancelledError,
+  MirrorJob,
   type Node,
   type ProgressReport,
   backup,
@@ -134,6 +136,11 @@ describe("await using", () => {
       // As what it is: a job of any other kind has no error policy.
       expect(found.ioStatus).toBe("ok");
       expect(engine.jobs.find("none")).toBeUndefined();
+      // Of a class, with what its jobs have.
+      const ofClass: MirrorJob | undefined = engine.jobs.find("m", MirrorJob);
+      expect(ofClass).toBe(job);
+      expect(ofClass?.copiesInFlight).toBe(0);
+      expect(engine.jobs.find("m", BackupJob)).toBeUndefined();
       throw new Error("left in a hurry");
     };
     await expect(left()).rejects.toThrow("left in a hurry");

@@ -162,8 +162,8 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.exportDisk(disk, options as never),
     wrong: [{ compress: "yes" }],
   },
-  map: {
-    call: (options) => library.map(disk, options as never),
+  imageMap: {
+    call: (options) => library.imageMap(disk, options as never),
     wrong: [{ offset: "0" }],
   },
   makeManifest: {

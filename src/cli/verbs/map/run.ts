@@ -3,7 +3,7 @@
  */
 import { strerror } from "../../../base/errno.ts";
 import { errnoOf } from "../../../base/errors.ts";
-import { map as mapImage } from "../../../api/map.ts";
+import { imageMap } from "../../../api/map.ts";
 import type { ImageMapEntry, MapRange } from "../../../node.ts";
 import { bytesArgument } from "../../options/sizes.ts";
 import { openImage } from "../../images.ts";
@@ -33,7 +33,7 @@ export function map(files: readonly string[], flags: MapFlags): Promise<number> 
     if (offset !== undefined) range.offset = offset;
     if (length !== undefined) range.length = length;
     const printer = new Printer(verb, flags.output === "json");
-    for await (const entry of metadata(mapImage(node, range))) printer.entry(entry);
+    for await (const entry of metadata(imageMap(node, range))) printer.entry(entry);
     printer.end(offset ?? 0);
     return 0;
   });

@@ -286,6 +286,7 @@ async function check(
         const totalClusters = Math.ceil(header.size / header.clusterSize);
         return {
           ...found,
+          clusterSize: header.clusterSize,
           totalClusters,
           allocatedClusters: used.size,
           fragmentedClusters: 0,

@@ -68,6 +68,7 @@ async function readWholeHeader(file: Edge): Promise<Header> {
 }
 
 function emptyResult(header: Header): ImageCheck {
+  const clusterSize = 2 ** header.clusterBits;
   return {
     corruptions: 0,
     leaks: 0,
@@ -75,7 +76,8 @@ function emptyResult(header: Header): ImageCheck {
     corruptionsFixed: 0,
     leaksFixed: 0,
     imageEndOffset: 0,
-    totalClusters: Math.ceil(virtualSize(header) / 2 ** header.clusterBits),
+    clusterSize,
+    totalClusters: Math.ceil(virtualSize(header) / clusterSize),
     allocatedClusters: 0,
     fragmentedClusters: 0,
     compressedClusters: 0,
