@@ -258,10 +258,17 @@ function checkLoop(node: BlockNode, { file }: NodeSpec): void {
   const filename = typeof file === "object" && file !== null ? (file as NodeSpec)["filename"] : undefined;
   if (typeof filename !== "string") return;
   for (let at: BlockNode | undefined = node; at; at = at.inheritsFrom) {
-    if (imageFilename(at) !== filename) continue;
+    if (openedName(at) !== filename) continue;
     const message = `Backing file '${filename}' creates an infinite loop.`;
     throw new BlockError({ code: "ELOOP", op: chainOp, node: node.name, message });
   }
+}
+
+/** imageFilename() of an image, which in a long chain is looked for often: mostly as it stands in what was to be opened. */
+function openedName(image: BlockNode): string {
+  const { file } = image.spec;
+  const name = typeof file === "object" && file !== null ? (file as NodeSpec)["filename"] : undefined;
+  return typeof name === "string" ? name : imageFilename(image);
 }
 
 function checkDepth(node: BlockNode): void {

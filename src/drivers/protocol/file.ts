@@ -354,7 +354,7 @@ async function checkOpened(
   if (locking === "on" && !file.canLock) {
     throw blockError("ENOTSUP", "open", "locking=on was specified, but image locks are not available here");
   }
-  const length = await file.size();
+  const length = file.info && info.kind === "file" ? info.size : await file.size();
   if (length > limits.maxImageBytes) {
     throw blockError("EFBIG", "open", `Could not open '${filename}': ${strerror("EFBIG")}`);
   }

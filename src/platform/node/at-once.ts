@@ -32,6 +32,6 @@ export function callAtOnce(call: ShortCall): FileAnswer {
     case "lstat":
       return fs[`${call.call}Sync`](call.path, { bigint: true });
     case "realpath":
-      return fs.realpathSync(call.path);
+      return fs.realpathSync.native(call.path);
   }
 }

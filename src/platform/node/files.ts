@@ -129,8 +129,11 @@ export class NodeFiles implements HostFiles {
   async info(name: string, { link = false } = {}): Promise<FileInfo> {
     const facts = isFdSetName(name) ? fdSets.facts(name) : undefined;
     if (facts) return fileInfo(facts, () => name);
-    const info = fileInfo(await this.#stat("stat", name), () => fs.realpathSync(name));
-    return link ? { ...info, symlink: isSymlink(await this.#stat("lstat", name)) } : info;
+    const own = link ? await this.#stat("lstat", name) : undefined;
+    const symlink = own !== undefined && isSymlink(own);
+    const leadsTo = own && !symlink ? own : await this.#stat("stat", name);
+    const info = fileInfo(leadsTo, () => fs.realpathSync(name));
+    return link ? { ...info, symlink } : info;
   }
 
   async realPath(name: string): Promise<string> {

@@ -180,7 +180,7 @@ function callOnPool(call: FileCall, answered: Answered): void {
     case "unlink":
       return fs.unlink(call.path, answered);
     case "realpath":
-      return fs.realpath(call.path, answered);
+      return fs.realpath.native(call.path, answered);
     case "rename":
       return fs.rename(call.path, call.to, answered);
     case "chmod":
