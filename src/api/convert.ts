@@ -35,8 +35,9 @@ import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/window.ts";
 
 const DEFAULT_SPARSE = 4096;
-/** How far the block status is asked for ahead, bytes. */
+/** How far the block status is asked for ahead, bytes; where nothing lies, ever farther. */
 const STATUS_REACH = 1024 * MiB;
+const FARTHEST_REACH = 2 ** 20 * MiB;
 
 /** Options of convert(). */
 export interface ConvertOptions {
@@ -267,6 +268,7 @@ class Conversion {
   readonly #wait: (delayMs: number) => Promise<void>;
   readonly #keep: Keep | undefined;
   #piece: Piece | undefined;
+  #reach = STATUS_REACH;
   /** The progress that was told last, bytes. */
   #told = 0;
 
@@ -383,7 +385,7 @@ class Conversion {
 
   /** What lies at `offset`, in whole units: one that is partly something else counts as data. */
   #learn(offset: number): Answer<Learned> {
-    const asked = Math.min(this.#end - offset, this.#keep ? KEEP_STEP - (offset % KEEP_STEP) : STATUS_REACH);
+    const asked = Math.min(this.#end - offset, this.#keep ? KEEP_STEP - (offset % KEEP_STEP) : this.#reach);
     const status = this.#sourceStatus(offset, asked);
     return isPromise(status)
       ? status.then((told) => this.#inUnits(told, offset, asked))
@@ -392,6 +394,7 @@ class Conversion {
 
   #inUnits(status: ChainStatus, offset: number, asked: number): Answer<Learned> {
     const kind = this.#kindOf(status, offset);
+    this.#reach = kind === "data" ? STATUS_REACH : Math.min(2 * this.#reach, FARTHEST_REACH);
     if (status.bytes >= asked) return { kind, bytes: asked, status };
     if (status.bytes >= this.#unit) return { kind, bytes: alignDown(status.bytes, this.#unit), status };
     const unit = { kind: "data", bytes: Math.min(this.#unit, this.#end - offset) } as const;

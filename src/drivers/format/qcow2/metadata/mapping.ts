@@ -114,11 +114,14 @@ export function sliceReach(image: Image, guest: number): number {
   return coverage - (guest % coverage);
 }
 
-/** The extent at `guest`, at most `maxBytes` long and within one slice. Unchecked: see isImpossible. */
+/** The extent at `guest`, at most `maxBytes` long and within one slice, if there is one. Unchecked: see isImpossible. */
 export function extentAt(image: Image, slice: CachedTable | null, guest: number, maxBytes: number): Extent {
   const limit = Math.min(maxBytes, sliceReach(image, guest));
-  if (slice === null)
-    return { kind: Kind.unallocated, bytes: limit, host: 0, copied: false, high: 0, low: 0 };
+  if (slice === null) {
+    // The tables that are missing side by side are told at once: a large disk has many.
+    const bytes = Math.max(limit, unmappedBytes(image, guest, maxBytes));
+    return { kind: Kind.unallocated, bytes, host: 0, copied: false, high: 0, low: 0 };
+  }
   const { clusterSize, entryBytes } = image.geometry;
   if (entryBytes > 8) return extendedExtentAt(image, slice, guest, limit);
   const at = entryPlace(image, guest);
@@ -166,7 +169,10 @@ export function unmappedBytes(image: Image, guest: number, maxBytes: number): nu
   const table = image.l1.peek(image.header.l1Offset + byte - inPiece);
   if (!table) return 0;
   const l2Offset = entryOffset(table.view.getUint32(inPiece), table.view.getUint32(inPiece + 4));
-  if (l2Offset === 0) return Math.min(maxBytes, l2Coverage - (guest % l2Coverage));
+  if (l2Offset === 0) {
+    const tables = Math.max(1, Math.floor(emptyWords(table, inPiece / 4) / 2));
+    return Math.min(maxBytes, tables * l2Coverage - (guest % l2Coverage));
+  }
   const isSound = l2Offset % clusterSize === 0;
   const slice = isSound ? image.l2.peek(sliceOffset(image, l2Offset, guest)) : undefined;
   if (!slice) return 0;

@@ -1,5 +1,6 @@
 // What a layer of a chain leaves to those below it: told without waiting, it must be what its block status says.
 import { expect, test } from "vitest";
+import { convert, createEngine, createImage, openNode } from "../../../../../src/browser.ts";
 import { type ChainStatus, blockStatusAbove } from "../../../../../src/block/io/status.ts";
 import type { BlockNode, Child } from "../../../../../src/block/model/node.ts";
 import { checkedQcow2 as qcow2 } from "../../../../../src/drivers/format/qcow2/checked.ts";
@@ -105,3 +106,33 @@ test.each([1, 2, 3, 4])(
     expect(passed > 0).toBe(seed !== 4);
   },
 );
+
+test("tables that are missing side by side are passed at once, and a conversion of nothing asks ever farther", async () => {
+  const engine = createEngine();
+  const size = 16 * 2 ** 40;
+  for (const file of ["from", "to"]) {
+    await engine.graph.add({ driver: "memory", "node-name": file, size: 0 });
+    await createImage({ driver: "qcow2", file, size, "cluster-size": 2 ** 21 }, { engine });
+  }
+  {
+    await using from = await openNode({ driver: "qcow2", file: "from" }, { engine });
+    await using to = await openNode({ driver: "qcow2", file: "to" }, { engine });
+    await from.write(size / 2, new Uint8Array(512).fill(7));
+    const { driver } = from.blockNode;
+    const tableBytes = 2 ** 39;
+    expect(driver.passesThrough!(0, size)).toBe(size / 2);
+    const rest = size / 2 - tableBytes;
+    expect(driver.passesThrough!(size / 2 + tableBytes, rest)).toBe(rest);
+
+    let asked = 0;
+    const status = driver.blockStatus!.bind(driver);
+    driver.blockStatus = (...range) => {
+      asked += 1;
+      return status(...range);
+    };
+    await convert(from, to, { targetIsZero: true });
+    expect(asked).toBeLessThan(64);
+    expect(await to.read(size / 2, 1024)).toEqual(new Uint8Array(1024).fill(7, 0, 512));
+  }
+  await engine.close();
+});
