@@ -263,6 +263,27 @@ describe("gate", () => {
   });
 });
 
+it.each([
+  ["verify", "--repeat", "0"],
+  ["verify", "--vs", "true"],
+  ["run", "--record", "log", "--repeat", "2"],
+  ["record", "--output", "csv"],
+  ["check", "--seed", "7"],
+  ["gate", "--target", "memory:1M"],
+  ["compare", "--tolerance", "1"],
+  ["report", "--no-disk-digest"],
+  ["schema", "-o", "schema.json"],
+])("%s %s: what would have no effect is refused", (action, ...words) => {
+  const { status, stdout, stderr } = workload(action, json, ...words);
+  expect(status).toBe(2);
+  const what = words.at(-2) === "--repeat" ? "--repeat" : words[0];
+  expect(stderr).toContain(`${what} has no effect with`);
+  if (["run", "verify"].includes(action)) {
+    const { errors } = JSON.parse(stdout) as ResultDocument;
+    expect(errors).toMatchObject([{ code: "INPUT" }]);
+  }
+});
+
 it("the schema is the one that is shipped", () => {
   const { stdout } = workload("schema");
   expect(JSON.parse(stdout)).toEqual(

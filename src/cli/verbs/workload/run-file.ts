@@ -22,7 +22,7 @@ import { gateOf } from "../../options/engine.ts";
 import { environment } from "./environment.ts";
 import { formatOf, isFormat, note, readJson, readPlan, recorderInto, writeOut } from "./files.ts";
 import { textOf } from "./plot-script.ts";
-import type { WorkloadFlags } from "./flags.ts";
+import { type WorkloadFlags, refuseUseless } from "./flags.ts";
 import { isMounted } from "./mounted.ts";
 import { versus } from "./versus.ts";
 
@@ -103,7 +103,7 @@ function failedDocument(file: string | undefined, flags: WorkloadFlags, error: u
 
 /** What a run does beside running. */
 interface How {
-  readonly verify?: boolean;
+  readonly action: "run" | "verify" | "record" | "replay";
   /** Takes what is sent, in the place of the file that --record names. */
   readonly recorder?: Recorder;
 }
@@ -119,6 +119,7 @@ async function documentOf(
     const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
     if (unknown !== undefined) throw new WorkloadError(`unknown option '${unknown}'`);
     if (file === undefined || more.length > 0) throw new WorkloadError("expecting one workload file");
+    refuseUseless(how.action, flags);
     const options = await optionsOf(flags, how.signal);
     const plan = limited(await readPlan(file, speedOf(flags)), flags);
     return await carriedOut(plan, flags, { ...options, how });
@@ -133,14 +134,15 @@ async function carriedOut(
   flags: WorkloadFlags,
   { how, ...given }: RunOptions & { readonly how: How },
 ): Promise<ResultDocument> {
-  const options = how.verify ? { ...given, verify: true } : given;
+  const isVerified = how.action === "verify";
+  const options = isVerified ? { ...given, verify: true } : given;
   const recorder = how.recorder ?? (flags.record === undefined ? undefined : recorderInto(flags.record));
   if (recorder) {
     const result = await runWorkload(plan, { ...options, record: recorder.record });
     recorder.end();
     return result;
   }
-  if (how.verify) return runWorkload(plan, options);
+  if (isVerified) return runWorkload(plan, options);
   if (flags.vs !== undefined) return versus(plan, options, { command: flags.vs, pairs: pairsOf(flags) });
   return repeated(plan, options, flags.repeat === undefined ? 1 : pairsOf(flags));
 }
@@ -182,9 +184,9 @@ function formOf({ output }: WorkloadFlags): ReportFormat {
 
 /** Runs a workload; resolves with the exit status. */
 export async function runFile(
+  action: "run" | "verify" | "replay",
   files: readonly string[],
   flags: WorkloadFlags,
-  { verify = false }: { verify?: boolean } = {},
 ): Promise<number> {
   const abort = new AbortController();
   let ended: string | undefined;
@@ -195,7 +197,7 @@ export async function runFile(
   process.on("SIGINT", end).on("SIGTERM", end);
   const alive = keepAlive();
   try {
-    const document = await documentOf(files, flags, { verify, signal: abort.signal });
+    const document = await documentOf(files, flags, { action, signal: abort.signal });
     for (const { name, where } of document.ignored) note(`ignored: ${name} (${where})`);
     for (const text of document.notes) note(text);
     for (const { message, times = 1 } of document.errors)
@@ -213,7 +215,7 @@ export async function recordFile(file: string, flags: WorkloadFlags): Promise<nu
   const isKept = flags.out === undefined || flags.out === "-";
   const recorder = isKept ? new Recorder() : recorderInto(flags.out!);
   const signal = new AbortController().signal;
-  const document = await documentOf([file], flags, { recorder, signal });
+  const document = await documentOf([file], flags, { action: "record", recorder, signal });
   for (const { message } of document.errors) note(message);
   if (document.status !== "done") return statusOf(document, undefined);
   if (isKept) process.stdout.write(recorder.text);

@@ -10,7 +10,7 @@ import { gateStatus } from "../../../workload/gate/gate.ts";
 import { compareText } from "../../../workload/gate/compare.ts";
 import { workloadSchema } from "../../../workload/model/workload-schema.ts";
 import { asResult } from "../../../workload/gate/metrics.ts";
-import type { WorkloadFlags } from "./flags.ts";
+import { type WorkloadFlags, refuseUseless } from "./flags.ts";
 import { formatOf, note, readPlan, readJson, writeOut } from "./files.ts";
 import { pageOf, textOf } from "./plot-script.ts";
 import { recordFile, runFile } from "./run-file.ts";
@@ -92,10 +92,10 @@ function schema(): Promise<number> {
 }
 
 const actions: Readonly<Record<string, Action>> = {
-  run: (files, flags) => runFile(files, flags),
-  verify: (files, flags) => runFile(files, flags, { verify: true }),
+  run: (files, flags) => runFile("run", files, flags),
+  verify: (files, flags) => runFile("verify", files, flags),
   record,
-  replay: (files, flags) => runFile(files, flags),
+  replay: (files, flags) => runFile("replay", files, flags),
   check,
   gate: judge,
   compare,
@@ -118,6 +118,7 @@ export async function workload(
     }
     const unknown = files.find((word) => word.length > 1 && word.startsWith("-"));
     if (unknown !== undefined && !RUNS.has(action)) throw new WorkloadError(`unknown option '${unknown}'`);
+    if (!RUNS.has(action)) refuseUseless(action, flags);
     return await actions[action]!(files, flags);
   } catch (error) {
     note(messageOf(error));
