@@ -3,7 +3,10 @@
  * a multiple of 512 bytes; what is missing to that reads as zeroes. Read only, and its disks must keep their lengths.
  * Source: behaviour of qemu-img convert 7.2 with several sources.
  */
-import { nodeOf } from "../block/model/node.ts";
+import { closing } from "../base/lease.ts";
+import { type BlockBackend, readerPermissions } from "../block/graph/backend.ts";
+import type { BlockGraph } from "../block/graph/graph.ts";
+import { type BlockNode, nodeOf } from "../block/model/node.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import {
@@ -60,7 +63,7 @@ class Concat implements BlockDriver {
 }
 
 /** Only convert() opens it; QAPI does not offer it. Option: `disks`, names of open nodes. */
-export const concat: DriverType = {
+const concat: DriverType = {
   name: "concat",
   kind: "format",
   isLibraryOnly: true,
@@ -71,3 +74,20 @@ export const concat: DriverType = {
     return new Concat(children);
   },
 };
+
+/** Attaches `backend` to the disk of `sources`, or to all of them as one. */
+export async function attachSources(
+  backend: BlockBackend,
+  graph: BlockGraph,
+  sources: readonly { readonly blockNode: BlockNode }[],
+): Promise<void> {
+  const [only] = sources;
+  if (only && sources.length === 1) return backend.attach(only.blockNode, readerPermissions);
+  graph.register(concat);
+  const disks = sources.map(({ blockNode }) => blockNode.name);
+  const node = await graph.open({ driver: concat.name, disks, "read-only": true });
+  await closing(
+    () => backend.attach(node, readerPermissions),
+    () => graph.release(node),
+  );
+}

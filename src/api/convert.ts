@@ -11,7 +11,7 @@ import { BlockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, type ByteRange } from "../base/ranges.ts";
 import { sleep } from "../base/sleep.ts";
-import { BlockBackend, readerPermissions } from "../block/graph/backend.ts";
+import { BlockBackend } from "../block/graph/backend.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { Perm } from "../block/model/permissions.ts";
@@ -25,11 +25,10 @@ import { type ChainOptions, type ChainStatus, blockStatusAbove } from "../block/
 import { FileCopier, FileList } from "../block/copy/file-copier.ts";
 import { WriteOrder } from "../block/copy/write-order.ts";
 import { RateLimit } from "../job/core/pace.ts";
-import type { Engine } from "../machine/engine.ts";
 import { loadCheckpoints } from "./checkpoint/index.ts";
 import type { CheckpointRef } from "./checkpoint/file.ts";
 import { levelOf } from "./compression-level.ts";
-import { concat } from "./concat.ts";
+import { attachSources } from "./concat.ts";
 import { type Node, releaseIdle } from "./node.ts";
 import { checkNodes, followed, optionsOf, rangeOptions } from "./options.ts";
 import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/window.ts";
@@ -165,7 +164,7 @@ export async function convert(
   const from = new BlockBackend(engine.graph);
   const to = new BlockBackend(engine.graph);
   const copy = async (): Promise<void> => {
-    await attachSources(from, engine, sources);
+    await attachSources(from, engine.graph, sources);
     await to.attach(target.blockNode, {
       // What is padded to whole blocks of a disk may be longer than the target is; for a checkpoint it is looked at, too.
       perm: Perm.write | Perm.resize | (options.checkpoint === undefined ? 0 : Perm.consistentRead),
@@ -186,19 +185,6 @@ export async function convert(
 
 function isBytes(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
-}
-
-async function attachSources(from: BlockBackend, engine: Engine, sources: readonly Node[]): Promise<void> {
-  const [only] = sources;
-  if (only && sources.length === 1) return from.attach(only.blockNode, readerPermissions);
-  const { graph } = engine;
-  graph.register(concat);
-  const disks = sources.map(({ blockNode }) => blockNode.name);
-  const node = await graph.open({ driver: concat.name, disks, "read-only": true });
-  await closing(
-    () => from.attach(node, readerPermissions),
-    () => graph.release(node),
-  );
 }
 
 interface Ends {
