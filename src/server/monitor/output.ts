@@ -2,8 +2,8 @@
  * What a monitor sends: greeting, replies and events, a line each, and the queue of those on their way to one client. The one
  * place where an error becomes QMP's `{class, desc}`. Source: QEMU's QMP specification (docs/interop/qmp-spec).
  *
- * Invariants: lines leave in the order in which they were pushed; replies wait for room, events never wait, and a client that
- * falls behind by more than the limit is given up.
+ * Invariants: lines leave in the order in which they were pushed; commands wait while a quarter of the limit is on its way, events
+ * never wait, and a client that falls behind by more than the limit is given up.
  */
 import { limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
@@ -45,6 +45,12 @@ export class OutputQueue {
     this.#lines.push(bytes);
     this.#waitingBytes += bytes.length;
     if (!this.#isWriting) void this.#run();
+  }
+
+  /** Waits while so much is on its way that nothing should be added: as QEMU, a client may send before it reads. */
+  async hasRoom(): Promise<void> {
+    const most = this.#limitBytes / 4;
+    await this.#moved.until(() => this.#failure !== undefined || this.#waitingBytes <= most);
   }
 
   /** Waits until every line has been handed over, or the queue has failed. */

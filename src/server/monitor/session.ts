@@ -178,7 +178,7 @@ export class QmpSession<E> {
       if (isProgramFault(error)) this.#options.onFault?.(error);
       this.#sendError(error, id);
     }
-    await this.#output.flushed();
+    await (callbacks.length > 0 ? this.#output.flushed() : this.#output.hasRoom());
     for (const callback of callbacks) callback();
   }
 

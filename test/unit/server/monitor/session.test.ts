@@ -226,6 +226,24 @@ describe("order", () => {
   });
 });
 
+it("carries out what a client sends before it reads, until a quarter of what may wait does", async () => {
+  const gate = deferred();
+  let wait: Promise<void> = Promise.resolve();
+  const { session, engine } = await makeSession({ write: () => wait, maxOutputBytes: 4000 });
+  wait = gate.promise;
+  const many = '{"execute":"block-stream","arguments":{"device":"x"}}'.repeat(200);
+  const fed = session.feed(encode(many));
+  for (let turn = 0; turn < 5000; turn++) await Promise.resolve();
+  const done = engine.log.length;
+  expect(done).toBeGreaterThan(5);
+  expect(done).toBeLessThan(200);
+  expect(session.state).toBe("ready");
+  gate.resolve();
+  await fed;
+  await session.idle();
+  expect(engine.log).toHaveLength(200);
+});
+
 describe("events", () => {
   it("are stamped, and sent to negotiated clients only", async () => {
     const { session, events, lines } = await makeSession({ isReady: false });
