@@ -177,6 +177,13 @@ export interface HostFiles {
 export interface HostReceiver {
   /** Bytes that came; they are the receiver's until it returns, then their memory is used again. */
   take(bytes: Uint8Array): void;
+  /**
+   * Where the next bytes are to be put, where the platform can: what is put there is told by placed(), not by take(). Undefined:
+   * nowhere; what comes is to be taken. The memory is the platform's until it is told, or the connection has ended.
+   */
+  place?(): Uint8Array | undefined;
+  /** So many bytes, at least one, were put into the memory that place() gave last. */
+  placed?(count: number): void;
   /** Nothing more comes: the peer closed its direction, or the connection is lost. Told once. */
   end(error?: BlockError): void;
 }
@@ -211,8 +218,8 @@ export interface StartTls {
 export interface HostConnection {
   /** Bytes as they come; ends at the peer's close. Nobody's where a receiver takes them. */
   readonly incoming: AsyncIterable<Uint8Array>;
-  /** Resolves when the bytes, and `more` right after them, are handed over and the peer keeps up (backpressure). */
-  write(bytes: Uint8Array, more?: Uint8Array): Promise<void>;
+  /** Answers when the bytes, and `more` right after them, are handed over and the peer keeps up (backpressure): at once, if they are. */
+  write(bytes: Uint8Array, more?: Uint8Array): Answer<void>;
   /** What is written is sent first, if the peer takes it in time. */
   close(): Promise<void>;
   /** Drops the connection at once, with what was not sent. Absent: close() is the only way. */

@@ -31,8 +31,8 @@ function useOf(words: readonly string[]): string {
   return /^(?:--)?[a-z][a-z-]{0,40}$/.test(use) ? use : "other";
 }
 
-/** Verbs that read or write whole disks, and end when that is done. Telling V8 loads a module that takes others 3 ms. */
-const COPYING = new Set(["convert", "compare", "dd", "rebase", "bench", "io", "manifest"]);
+/** Verbs that read or write whole disks, or serve who does, and end soon after. Telling V8 loads a module that takes others 3 ms. */
+const COPYING = new Set(["convert", "compare", "dd", "rebase", "bench", "io", "manifest", "nbd"]);
 
 /** How the program requires the other part of it. */
 const FURTHER = "./further.js";
@@ -53,7 +53,7 @@ const isNode = !("bun" in process.versions || "deno" in process.versions);
 if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) writeVersion();
 else if (isNode) {
   const name = useOf(words);
-  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io))/, "").replace(/^io-.*/, "io"))) optimiseLater();
+  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io|nbd))/, "").replace(/^(io|nbd)-.*/, "$1"))) optimiseLater();
   const requireOwn = requireLate(require);
   const run = (script: string, use: string, requireIt: (id: string) => unknown): unknown =>
     runCached({

@@ -24,7 +24,7 @@ import {
 import type { NativeCalls } from "./native.ts";
 
 /** Longer transfers pay for a second processor. */
-const SHORT_BYTES = 64 * KiB;
+const SHORT_BYTES = 256 * KiB;
 /** Not all is in memory. */
 const EAGAIN = 11;
 /** TMPFS_MAGIC and RAMFS_MAGIC. */

@@ -4,7 +4,7 @@
  * write to the file, because reading a stale hole as zeroes would lose what another process wrote.
  * Source: lseek(2).
  */
-import { type Answer, andThen } from "../../base/answer.ts";
+import { type Answer, andThen, isPromise } from "../../base/answer.ts";
 import type { FileExtent } from "../../base/host.ts";
 import type { FileFacts } from "./calls.ts";
 import { nativeError } from "./errors.ts";
@@ -32,6 +32,8 @@ export interface ExtentCalls {
 export class ExtentFinder {
   readonly #calls: ExtentCalls;
   #known: Known | undefined;
+  /** Until an answer that was asked for elsewhere is here. */
+  #looking: Promise<void> | undefined;
   /** Where the last hole that was found ended: data, as far as is known; -1: nothing is known. */
   #dataAt = -1;
   #supported = true;
@@ -56,19 +58,32 @@ export class ExtentFinder {
   find(fd: number, offset: number): Answer<FileExtent | undefined> {
     if (!this.#calls.seek || !this.#supported)
       return andThen(this.#calls.facts(fd), (facts) => fullyAllocated(facts, offset));
+    // Many ask at once when a client begins, mostly of one extent, which may be long to look through.
+    return this.#kept(offset) ?? this.#looking?.then(() => this.#kept(offset) ?? this.#look(fd, offset)) ?? this.#look(fd, offset);
+  }
+
+  #kept(offset: number): FileExtent | undefined {
     const known = this.#known;
-    if (known && offset >= known.start && offset < known.end) {
-      return { data: known.data, bytes: known.end - offset };
-    }
+    return known && offset >= known.start && offset < known.end
+      ? { data: known.data, bytes: known.end - offset }
+      : undefined;
+  }
+
+  #look(fd: number, offset: number): Answer<FileExtent | undefined> {
     const changes = this.#changes;
     const endings = this.#endings;
-    return andThen(this.#seekData(fd, offset), (found) => {
+    const looking = andThen(this.#seekData(fd, offset), (found) => {
       if (!found) return undefined;
       const isLasting = found.data ? endings === this.#endings : this.#exclusive && changes === this.#changes;
       if (isLasting) this.#known = found;
       else if (changes === this.#changes) this.#known = undefined;
       return { data: found.data, bytes: found.end - found.start };
     });
+    if (isPromise(looking) && !this.#looking) {
+      const done = (): void => (this.#looking = undefined);
+      this.#looking = looking.then(done, done);
+    }
+    return looking;
   }
 
   /** Bytes start … end were written: what was a hole there may be data now. */

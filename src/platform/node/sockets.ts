@@ -6,6 +6,7 @@
 import * as fs from "node:fs";
 import type * as net from "node:net";
 import { dirname } from "node:path";
+import type { Answer } from "../../base/answer.ts";
 import { ConnectionQueue } from "../../base/connection-queue.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
@@ -28,6 +29,8 @@ import { secure } from "./tls.ts";
 const MAX_UNIX_PATH = 107;
 /** How long close() waits for a peer that reads no more, ms. */
 const CLOSE_GRACE_MS = 2000;
+/** What is so long leaves at once, while it is in the processor's cache. */
+const LONG_BYTES = 64 * KiB;
 /** What a receiver is told of at once, at most. */
 const RECEIVE_BYTES = 256 * KiB;
 
@@ -47,17 +50,18 @@ class NodeConnection implements HostConnection {
     socket.on("error", () => undefined);
   }
 
-  write(bytes: Uint8Array, more?: Uint8Array): Promise<void> {
+  write(bytes: Uint8Array, more?: Uint8Array): Answer<void> {
     const socket = this.#socket;
-    this.#gather();
+    const isLong = bytes.byteLength + (more?.byteLength ?? 0) >= LONG_BYTES;
+    if (!isLong || more) this.#gather();
+    let told: ((error: Error | null | undefined) => void) | undefined;
+    if (more) socket.write(bytes);
+    // Node tells it later in any case.
+    socket.write(more ?? bytes, (error) => told?.(error));
+    if (isLong) this.#leave();
+    if (isLong && socket.writableLength === 0 && socket.writable) return undefined;
     return new Promise((resolve, reject) => {
-      const done = (error: Error | null | undefined): void => {
-        if (error) reject(writeError(error));
-        else resolve();
-      };
-      if (!more) return void socket.write(bytes, done);
-      socket.write(bytes);
-      socket.write(more, done);
+      told = (error) => (error ? reject(writeError(error)) : resolve());
     });
   }
 
@@ -66,10 +70,14 @@ class NodeConnection implements HostConnection {
     if (this.#gathering) return;
     this.#gathering = true;
     this.#socket.cork();
-    setImmediate(() => {
-      this.#gathering = false;
-      this.#socket.uncork();
-    });
+    setImmediate(() => this.#leave());
+  }
+
+  /** What was gathered leaves, as far as the platform takes it. */
+  #leave(): void {
+    if (!this.#gathering) return;
+    this.#gathering = false;
+    this.#socket.uncork();
   }
 
   abort(): void {
@@ -219,12 +227,14 @@ function socketError(error: unknown, address: SocketAddress, op: "connect" | "li
   return blockError(code, op, `Failed to ${verb} ${op === "connect" ? `'${where}'` : where}: ${message}`);
 }
 
-/** Reads into one buffer, which a receiver sees filled again and again. */
-function intoOneBuffer(receiver: HostReceiver): net.OnReadOpts {
+/** Reads to where the receiver wants it, else into one buffer, which it sees filled again and again. */
+function readFor(receiver: HostReceiver): net.OnReadOpts {
+  const own = new Uint8Array(RECEIVE_BYTES);
   return {
-    buffer: new Uint8Array(RECEIVE_BYTES),
+    buffer: () => receiver.place?.() ?? own,
     callback: (count, buffer) => {
-      receiver.take(buffer.subarray(0, count));
+      if (buffer === own) receiver.take(own.subarray(0, count));
+      else receiver.placed?.(count);
       return true;
     },
   };
@@ -245,7 +255,7 @@ async function connect(
     if (address.type === "fd") return resolve(inherited(address.fd, takesRights));
     const target =
       address.type === "unix" ? { path: address.path } : { host: address.host, port: address.port };
-    const onread = receiver ? { onread: intoOneBuffer(receiver) } : {};
+    const onread = receiver ? { onread: readFor(receiver) } : {};
     const socket = process
       .getBuiltinModule("node:net")
       .connect({ ...target, ...onread, allowHalfOpen: true, noDelay: true });

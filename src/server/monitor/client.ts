@@ -6,6 +6,7 @@
  * told so. Source: QEMU's QMP specification.
  */
 import { readAddress } from "../../base/address.ts";
+import { rescue } from "../../base/answer.ts";
 import { asyncDispose } from "../../base/lease.ts";
 import { CommandError, blockError, type QmpErrorClass } from "../../base/errors.ts";
 import type { HostConnection, HostSockets } from "../../base/host.ts";
@@ -179,9 +180,10 @@ export class QmpClient extends EventTarget {
     const reply = deferred<unknown>();
     this.#pending.set(id, reply);
     const line = `${stringifyJson({ execute: name, arguments: args, id })}\n`;
-    this.#connection.write(new TextEncoder().encode(line)).catch((error: unknown) => {
-      this.#end(error instanceof Error ? error : new Error(String(error)));
-    });
+    void rescue(
+      () => this.#connection.write(new TextEncoder().encode(line)),
+      (error) => this.#end(error instanceof Error ? error : new Error(String(error))),
+    );
     return reply.promise;
   }
 

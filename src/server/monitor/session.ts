@@ -234,7 +234,7 @@ export async function serveMonitor<E>(
   const closeConnection = (): void => void connection.close().catch(() => undefined);
   const session = new QmpSession<E>({
     ...sessionOptions,
-    write: (bytes) => connection.write(bytes),
+    write: async (bytes) => connection.write(bytes),
     takeDescriptor: connection.descriptors && (() => connection.descriptors?.take()),
     onClose: (reason) => {
       options.onClose?.(reason);

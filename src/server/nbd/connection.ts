@@ -5,11 +5,11 @@
  * faster or reads slower than it is served waits; when the client is gone its requests are carried out to their end, unanswered; a
  * client that does not get on with its handshake is dropped.
  */
-import { type Answer, andThen, ending, guarded, isPromise } from "../../base/answer.ts";
+import { type Answer, andThen, ending, guarded, isPromise, rescue } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Clock, HostConnection, TlsCredentials } from "../../base/host.ts";
-import { limits } from "../../base/limits.ts";
+import { KiB, limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
 import { Req, type RequestFlags } from "../../block/model/contract.ts";
 import { Inbox } from "../../wire/nbd/bytes.ts";
@@ -21,6 +21,10 @@ import type { ExportClient, NbdExport } from "./export.ts";
 import type { ServerMemory } from "./memory.ts";
 import { ConnectionGone, PIECE_BYTES, Replies } from "./replies.ts";
 
+/** Bytes of replies that wait for a client to read them, of which no more come into memory for it. */
+const UNSENT_BYTES = 512 * KiB;
+/** Replies from this on count as such. */
+const LONG_BYTES = 64 * KiB;
 /** How long a client may take its last replies when the server ends, ms. */
 const FAREWELL_MS = 1000;
 
@@ -45,6 +49,8 @@ export class NbdClient implements ExportClient {
   #connection: HostConnection;
   #incoming: AsyncIterator<Uint8Array>;
   #underWay = 0;
+  /** Bytes of long replies that the platform has not taken yet. */
+  #unsent = 0;
   #ending = false;
   #served: Promise<void> | undefined;
 
@@ -159,16 +165,22 @@ export class NbdClient implements ExportClient {
 
   async #transmission(agreed: Agreement<NbdExport>): Promise<void> {
     const replies = new Replies(agreed, this.#init.memory, (bytes) => this.#send(bytes));
-    for (;;) {
+    for (let taken = 1; ; taken++) {
       while (this.#inbox.length < REQUEST_BYTES) if (!(await this.#receive())) return;
       if (this.#ending) return;
       const request = decodeRequest(this.#inbox.take(REQUEST_BYTES)!);
       if (request.type === command.disconnect) return;
-      while (this.#underWay >= limits.nbdClientRequests) await this.#changes.wait();
+      while (this.#isBusy()) await this.#changes.wait();
       // What is there already is begun in this turn, request by request, and what can be answered at once is.
       const going = this.#take(request, agreed, replies);
       if (!(isPromise(going) ? await going : going)) return;
+      // Of one whose requests are all answered at once the others have their turn, too.
+      if (this.#underWay === 0 && taken % limits.nbdClientRequests === 0) await this.#init.clock.turn();
     }
+  }
+
+  #isBusy(): boolean {
+    return this.#underWay >= limits.nbdClientRequests || this.#unsent >= UNSENT_BYTES;
   }
 
   /** Takes in one request with its data. False: nothing more comes. */
@@ -283,9 +295,19 @@ export class NbdClient implements ExportClient {
     this.#ended();
   };
 
-  #send(bytes: Uint8Array): Promise<void> {
-    return this.#connection.write(bytes).catch((cause: unknown) => {
-      throw new ConnectionGone("the client is gone", { cause });
+  /** Nobody else's data comes into memory for a client that does not read what there is for it. */
+  #send(bytes: Uint8Array): Answer<void> {
+    const sending = rescue(
+      () => this.#connection.write(bytes),
+      (cause) => {
+        throw new ConnectionGone("the client is gone", { cause });
+      },
+    );
+    if (!isPromise(sending) || bytes.byteLength < LONG_BYTES) return sending;
+    this.#unsent += bytes.byteLength;
+    return sending.finally(() => {
+      this.#unsent -= bytes.byteLength;
+      this.#changes.wake();
     });
   }
 }

@@ -30,8 +30,8 @@ export const PIECE_BYTES = 1024 * KiB;
 /** Data that a connection may have in memory whatever the others do. */
 const SMALL_PIECE_BYTES = 64 * KiB;
 
-/** Where replies go. Resolves when the platform has taken the bytes; rejects when the connection is gone. */
-export type Send = (bytes: Uint8Array) => Promise<void>;
+/** Where replies go. Answers when the platform has taken the bytes; fails when the connection is gone. */
+export type Send = (bytes: Uint8Array) => Answer<void>;
 
 /** What a request failed with; its words are QEMU's for the command. */
 function failureOf(error: unknown, text: string): Refusal {
@@ -60,7 +60,7 @@ export class Replies implements Borrower {
   }
 
   /** Answers that the request is refused. */
-  refuse(request: NbdRequest, refusal: Refusal): Promise<void> {
+  refuse(request: NbdRequest, refusal: Refusal): Answer<void> {
     return this.#send(encodeFailure(request, refusal, this.#agreed.structured));
   }
 

@@ -8,6 +8,7 @@ import { strerror } from "../../../base/errno.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { type BlockBackend, stillPermissions } from "../../../block/graph/backend.ts";
 import { allocatedBytes } from "../../../block/model/allocated.ts";
+import { protocolPrefix } from "../../../block/model/gate.ts";
 import { findDriver } from "../../../block/model/options.ts";
 import { convert as convertNode, CopyError, CopyStatusError } from "../../../api/convert.ts";
 import type { ConvertOptions, Node, UnreadRange } from "../../../node.ts";
@@ -20,7 +21,7 @@ import { describeImage, holdImage, openImage } from "../../images.ts";
 import { type CacheMode, cacheMode } from "../../options/engine.ts";
 import { freeLeaks, type KeptRun, keeping } from "../../checkpoint.ts";
 import { Refusal } from "../../refusal.ts";
-import { Run } from "../../run.ts";
+import { Run, type RunOptions } from "../../run.ts";
 import { checkSourceBitmaps, checkTargetBitmaps, copyBitmaps } from "./bitmaps.ts";
 import { findData } from "./data-progress.ts";
 import { type ConvertNumbers, convertNumbers, type NumberFlags } from "./numbers.ts";
@@ -51,10 +52,16 @@ export interface ConvertFlags extends ImageVerbFlags, NumberFlags {
 /** The options with the default of -O. */
 type Flags = ConvertFlags & { targetFormat: string };
 
+/** While something is written, the next comes over the network. */
+function ioFor(sources: readonly string[]): RunOptions {
+  const isRemote = (name: string): boolean => !["", "file:", "json:"].includes(protocolPrefix(name));
+  return sources.some(isRemote) ? { io: "pool" } : {};
+}
+
 /** Runs the verb; resolves with the exit status. */
 export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
   const flags: Flags = { ...given, targetFormat: given.targetFormat ?? plainFormat };
-  return new Run(flags).carryOut(async (verb) => {
+  return new Run(flags, ioFor(files.slice(0, -1))).carryOut(async (verb) => {
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
     verb.progress.start();

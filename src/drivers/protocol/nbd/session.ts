@@ -4,6 +4,7 @@
  * Invariants: a session that has failed once does nothing any more: whoever waits gets the same failure, and no byte that comes
  * later is looked at. The handshake has a limit of time. Data goes from the socket's buffer straight to the request's memory.
  */
+import { guarded, isPromise, rescue } from "../../../base/answer.ts";
 import { assert } from "../../../base/assert.ts";
 import { BlockError, blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import type { Host, HostConnection, HostReceiver } from "../../../base/host.ts";
@@ -58,6 +59,14 @@ class Incoming implements HostReceiver {
     // The memory is used again.
     this.#inbox.push(bytes.slice());
     this.#wake?.();
+  }
+
+  place(): Uint8Array | undefined {
+    return this.onward?.place?.();
+  }
+
+  placed(count: number): void {
+    this.onward?.placed?.(count);
   }
 
   end(error?: BlockError): void {
@@ -175,9 +184,15 @@ export class Session implements HostReceiver {
     const reply = new Promise<Reply>((resolve, reject) => {
       this.#waiting.set(cookie, { ...request, resolve, reject });
     });
-    const sending = this.#connection.write(header, payload).catch((error: unknown) => {
-      throw this.#fail(error, false);
-    });
+    const sending = guarded(() =>
+      rescue(
+        () => this.#connection.write(header, payload),
+        (error) => {
+          throw this.#fail(error, false);
+        },
+      ),
+    );
+    if (!isPromise(sending)) return reply;
     if (payload) return this.#whenSent(reply, sending);
     // Who waits for the reply is told of it.
     sending.catch(() => undefined);
@@ -191,9 +206,22 @@ export class Session implements HostReceiver {
   }
 
   take(bytes: Uint8Array): void {
+    this.#understand(() => this.#replies.push(bytes));
+  }
+
+  place(): Uint8Array | undefined {
+    return this.#lost ? undefined : this.#replies.place();
+  }
+
+  placed(count: number): void {
+    this.#understand(() => this.#replies.placed(count));
+  }
+
+  /** Once it is lost, nothing that comes is looked at. */
+  #understand(take: () => void): void {
     if (this.#lost) return;
     try {
-      this.#replies.push(bytes);
+      take();
     } catch (error) {
       this.#fail(error, true);
     }
@@ -221,7 +249,10 @@ export class Session implements HostReceiver {
     this.#lost = new LostLink(undefined, { isBreach: false });
     const { disconnect: type } = command;
     const bye = encodeRequest({ type, flags: 0, offset: 0, length: 0, cookie: ++this.#cookie });
-    await this.#connection.write(bye).catch(() => undefined);
+    await rescue(
+      () => this.#connection.write(bye),
+      () => undefined,
+    );
     await this.#connection.close();
   }
 

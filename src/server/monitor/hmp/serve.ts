@@ -22,7 +22,7 @@ export async function serveHmp(connection: HostConnection, service: HmpService):
   const { signal } = service;
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
-  const write = (text: string): Promise<void> => connection.write(encoder.encode(text));
+  const write = async (text: string): Promise<void> => connection.write(encoder.encode(text));
   const editor = new LineEditor();
   const forget = onAbort(signal, () => void connection.close().catch(() => undefined));
   try {

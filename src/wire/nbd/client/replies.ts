@@ -9,7 +9,7 @@
  */
 import { assert } from "../../../base/assert.ts";
 import type { Errno } from "../../../base/errno.ts";
-import { limits } from "../../../base/limits.ts";
+import { KiB, limits } from "../../../base/limits.ts";
 import {
   CHUNK_DONE,
   CHUNK_HEADER_BYTES,
@@ -79,6 +79,8 @@ export type ReplyState =
   | "REPLY.CHUNK_REPLY.RECV_OFFSET"
   | "REPLY.CHUNK_REPLY.RECV_OFFSET_DATA";
 
+/** Less is read together with what follows it. */
+const PLACED_BYTES = 64 * KiB;
 const MAGIC_BYTES = 4;
 const OFFSET_BYTES = 8;
 const MAX_ERROR_BYTES = 4 + 2 + limits.nbdMaxStringBytes + 8;
@@ -122,6 +124,23 @@ export class ReplyReader {
       this.#at += count;
       if (this.#at === target.byteLength) this.#filled(target);
     }
+  }
+
+  /** The memory for what comes next, where that is data, and much of it: for whoever can put it there. */
+  place(): Uint8Array | undefined {
+    const isData =
+      this.#state === "REPLY.CHUNK_REPLY.RECV_OFFSET_DATA" ||
+      this.#state === "REPLY.SIMPLE_REPLY.RECV_READ_PAYLOAD";
+    const left = this.#target.byteLength - this.#at;
+    return isData && left >= PLACED_BYTES ? this.#target.subarray(this.#at) : undefined;
+  }
+
+  /** So many bytes were put into that memory. Throws as push(). */
+  placed(count: number): void {
+    const target = this.#target;
+    this.#at += count;
+    assert(this.#at <= target.byteLength, "no more was put into a place than it has room for");
+    if (this.#at === target.byteLength) this.#filled(target);
   }
 
   #receive(state: ReplyState, target: Uint8Array): void {

@@ -152,3 +152,20 @@ test("a small file has its holes, however many blocks it takes", () => {
   expect(finder.find(0, 0)).toEqual({ data: true, bytes: 4096 });
   expect(calls).toEqual(["data", "hole"]);
 });
+
+test("many who ask at once share one answer, and look for themselves beyond it", async () => {
+  const { native, calls } = fakeNative(1000, [
+    [0, 500],
+    [600, 1000],
+  ]);
+  const finder = new ExtentFinder({
+    facts,
+    seek: (...words) => Promise.resolve().then(() => native.seek!(...words)),
+  });
+  const found = await Promise.all([0, 100, 499, 600, 700].map((at) => finder.find(0, at)));
+  expect(found).toEqual([500, 400, 1, 400, 300].map((bytes) => ({ data: true, bytes })));
+  expect(calls).toHaveLength(2 * 3);
+  const lost = new ExtentFinder({ facts, seek: () => Promise.resolve(-5) });
+  const asked = await Promise.allSettled([0, 1].map((at) => lost.find(0, at)));
+  expect(asked.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+});

@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import { describe, expect, test } from "vitest";
 import type { HostConnection, HostListener } from "../../../../src/base/host.ts";
+import { deferred } from "../../../../src/base/signals.ts";
 import { nodeSockets } from "../../../../src/platform/node/sockets.ts";
 import { codeOf, pattern, temporaryDirectory } from "./support.ts";
 
@@ -11,6 +12,10 @@ const path = temporaryDirectory();
 async function accept(listener: HostListener): Promise<HostConnection> {
   for await (const connection of listener.connections) return connection;
   throw new Error("the listener closed");
+}
+
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
 }
 
 async function collect(connection: HostConnection): Promise<Uint8Array> {
@@ -108,6 +113,55 @@ describe("Unix sockets", () => {
     await listener.close();
   });
 
+  test("what a receiver has a place for is put there, the rest is handed to it", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("place") });
+    const memory = new Uint8Array(100_000);
+    const taken: number[] = [];
+    let at = 0;
+    const ended = deferred();
+    const receiver = {
+      take: (bytes: Uint8Array) => void taken.push(...bytes),
+      place: () => (taken.length > 0 && at < memory.length ? memory.subarray(at) : undefined),
+      placed: (count: number) => void (at += count),
+      end: () => ended.resolve(),
+    };
+    const client = await nodeSockets.connect({ type: "unix", path: path("place") }, { receiver });
+    const server = await accept(listener);
+    await server.write(pattern(1));
+    await until(() => taken.length === 1);
+    await server.write(pattern(100_000, 5));
+    await until(() => at === memory.length);
+    expect(memory).toEqual(pattern(100_000, 5));
+    await server.write(pattern(9, 3));
+    await server.close();
+    await ended.promise;
+    expect(taken).toEqual([...pattern(1), ...pattern(9, 3)]);
+    await client.close();
+    await listener.close();
+  });
+
+  test("a long write leaves at once with what was gathered before it, and is told then if the kernel took it", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("long") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("long") });
+    const server = await accept(listener);
+    const received = collect(client);
+    const small = server.write(pattern(10));
+    expect(server.write(pattern(70_000, 1))).toBeUndefined();
+    await small;
+    // More than any socket holds.
+    const large = pattern(32 << 20, 2);
+    const writing = server.write(large);
+    expect(writing).toBeInstanceOf(Promise);
+    await writing;
+    await server.write(pattern(65_536, 3), pattern(65_536, 4));
+    await server.close();
+    const expected = [pattern(10), pattern(70_000, 1), large, pattern(65_536, 3), pattern(65_536, 4)];
+    expect(Buffer.concat(expected).equals(await received)).toBe(true);
+    expect(await codeOf(async () => server.write(large))).toBe("EPIPE");
+    await client.close();
+    await listener.close();
+  });
+
   test("closing ends the reader and the iteration of connections; writing then is EPIPE", async () => {
     const listener = await nodeSockets.listen({ type: "unix", path: path("close") });
     const client = await nodeSockets.connect({ type: "unix", path: path("close") });
@@ -115,7 +169,7 @@ describe("Unix sockets", () => {
     const reading = collect(client);
     await client.close();
     expect(await reading).toHaveLength(0);
-    expect(await codeOf(client.write(new Uint8Array(1)))).toBe("EPIPE");
+    expect(await codeOf(async () => client.write(new Uint8Array(1)))).toBe("EPIPE");
     await client.close();
     await server.close();
     const accepting = accept(listener);

@@ -79,7 +79,7 @@ export class TestClient {
     while (!(await this.#incoming.next()).done);
   }
 
-  say(bytes: Uint8Array): Promise<void> {
+  async say(bytes: Uint8Array): Promise<void> {
     return this.connection.write(bytes);
   }
 

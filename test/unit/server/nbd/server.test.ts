@@ -110,6 +110,38 @@ describe("clients", () => {
   });
 });
 
+describe("a client that does not read its replies", () => {
+  it("has no more long ones in memory than it needs to be kept busy", async () => {
+    const made = await bench();
+    await made.fill("d", 0, MiB, 1);
+    await made.export("d");
+    const deaf = await made.client("d");
+    for (let i = 0; i < 16; i++)
+      await deaf.request({ type: command.read, offset: i * 64 * KiB, length: 256 * KiB });
+    await made.host.clock.idle();
+    expect(made.server.memoryBytes).toBeGreaterThan(0);
+    expect(made.server.memoryBytes).toBeLessThanOrEqual(MiB);
+    deaf.connection.abort?.();
+    await expectQuiet(made);
+  });
+
+  it("gets all of them once it does", async () => {
+    const made = await bench();
+    await made.fill("d", 0, MiB, 1);
+    await made.export("d");
+    const slow = await made.client("d");
+    const length = 256 * KiB;
+    const asked: bigint[] = [];
+    for (let i = 0; i < 12; i++)
+      asked.push(await slow.request({ type: command.read, offset: i * 64 * KiB, length }));
+    await made.host.clock.idle();
+    for (const [i, cookie] of asked.entries()) {
+      const { data } = await slow.reply(cookie, length);
+      expect(same(data[0]!.bytes, await made.content("d", i * 64 * KiB, length))).toBe(true);
+    }
+  });
+});
+
 describe("the removal of an export", () => {
   it("is refused, safe, while somebody uses it; hard, it ends the client and tells of it", async () => {
     const made = await bench();

@@ -192,3 +192,50 @@ describe("coverage", () => {
     }).toThrow("too many pieces");
   });
 });
+
+describe("data that is put where it belongs", () => {
+  const LONG = 100_000;
+  const bytes = Uint8Array.from({ length: LONG }, (_, i) => i * 7);
+
+  /** A reader with a read of LONG bytes at 0, and what became of it. */
+  function long(structuredReplies: boolean): { reader: ReplyReader; buffer: Uint8Array; told: Reply[] } {
+    const buffer = new Uint8Array(LONG);
+    const told: Reply[] = [];
+    const request = { type: command.read, offset: 0, length: LONG, buffer };
+    const asker = { find: () => request, finish: (_: bigint, reply: Reply) => void told.push(reply) };
+    return { reader: new ReplyReader(asker, { structuredReplies, contextId: undefined }), buffer, told };
+  }
+
+  it.each([true, false])("in parts, until little is left (structured: %s)", (structured) => {
+    const { reader, buffer, told } = long(structured);
+    expect(reader.place()).toBeUndefined();
+    reader.push(structured ? encodeDataStart(last(1n), 0, LONG) : encodeSimpleReply(1n));
+    for (let at = 0; at < 30_000; at += 10_000) {
+      const place = reader.place()!;
+      expect(place.byteLength).toBe(LONG - at);
+      place.set(bytes.subarray(at, at + 10_000));
+      reader.placed(10_000);
+    }
+    reader.push(bytes.subarray(30_000, 40_000));
+    expect(reader.place()).toBeUndefined();
+    reader.push(bytes.subarray(40_000));
+    expect(told).toEqual([{}]);
+    expect(buffer).toEqual(bytes);
+    expect(reader.state).toBe("REPLY.START");
+  });
+
+  it("to its end at once", () => {
+    const { reader, buffer, told } = long(true);
+    reader.push(encodeDataStart(last(1n), 0, LONG));
+    reader.place()!.set(bytes);
+    reader.placed(LONG);
+    expect(told).toEqual([{}]);
+    expect(buffer).toEqual(bytes);
+  });
+
+  it("never for what is no data", () => {
+    const { reader } = long(true);
+    reader.push(encodeDataStart(last(1n), 0, LONG).subarray(0, 20));
+    expect(reader.place()).toBeUndefined();
+  });
+});
