@@ -53,7 +53,8 @@ const isNode = !("bun" in process.versions || "deno" in process.versions);
 if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) writeVersion();
 else if (isNode) {
   const name = useOf(words);
-  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io|nbd))/, "").replace(/^(io|nbd)-.*/, "$1"))) optimiseLater();
+  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io|nbd))/, "").replace(/^(io|nbd)-.*/, "$1")))
+    optimiseLater();
   const requireOwn = requireLate(require);
   const run = (script: string, use: string, requireIt: (id: string) => unknown): unknown =>
     runCached({

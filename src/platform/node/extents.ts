@@ -59,7 +59,11 @@ export class ExtentFinder {
     if (!this.#calls.seek || !this.#supported)
       return andThen(this.#calls.facts(fd), (facts) => fullyAllocated(facts, offset));
     // Many ask at once when a client begins, mostly of one extent, which may be long to look through.
-    return this.#kept(offset) ?? this.#looking?.then(() => this.#kept(offset) ?? this.#look(fd, offset)) ?? this.#look(fd, offset);
+    return (
+      this.#kept(offset) ??
+      this.#looking?.then(() => this.#kept(offset) ?? this.#look(fd, offset)) ??
+      this.#look(fd, offset)
+    );
   }
 
   #kept(offset: number): FileExtent | undefined {
