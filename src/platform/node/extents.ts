@@ -85,7 +85,7 @@ export class ExtentFinder {
     });
     if (isPromise(looking) && !this.#looking) {
       const done = (): void => (this.#looking = undefined);
-      this.#looking = looking.then(done, done);
+      this.#looking = looking.then(done).catch(done);
     }
     return looking;
   }

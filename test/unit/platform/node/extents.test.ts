@@ -162,10 +162,10 @@ test("many who ask at once share one answer, and look for themselves beyond it",
     facts,
     seek: (...words) => Promise.resolve().then(() => native.seek!(...words)),
   });
-  const found = await Promise.all([0, 100, 499, 600, 700].map((at) => finder.find(0, at)));
+  const found = await Promise.all([0, 100, 499, 600, 700].map(async (at) => finder.find(0, at)));
   expect(found).toEqual([500, 400, 1, 400, 300].map((bytes) => ({ data: true, bytes })));
   expect(calls).toHaveLength(2 * 3);
   const lost = new ExtentFinder({ facts, seek: () => Promise.resolve(-5) });
-  const asked = await Promise.allSettled([0, 1].map((at) => lost.find(0, at)));
+  const asked = await Promise.allSettled([0, 1].map(async (at) => lost.find(0, at)));
   expect(asked.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
 });

@@ -104,7 +104,7 @@ describe("Unix sockets", () => {
     const server = await accept(listener);
     const received = collect(client);
     const parts = [1, 2, 3].map((seed) => pattern(500, seed));
-    await Promise.all(parts.map((part) => server.write(part, part.subarray(0, 7))));
+    await Promise.all(parts.map(async (part) => server.write(part, part.subarray(0, 7))));
     void server.write(parts[0]!);
     server.abort?.();
     const expected = [...parts.flatMap((part) => [part, part.subarray(0, 7)]), parts[0]!];
