@@ -84,8 +84,8 @@ export class ExtentFinder {
       return { data: found.data, bytes: found.end - found.start };
     });
     if (isPromise(looking) && !this.#looking) {
-      const done = (): void => (this.#looking = undefined);
-      this.#looking = looking.then(done).catch(done);
+      const forget = (): void => (this.#looking = undefined);
+      this.#looking = looking.then(forget, forget);
     }
     return looking;
   }
