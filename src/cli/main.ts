@@ -34,6 +34,9 @@ function useOf(words: readonly string[]): string {
 /** Verbs that read or write whole disks, or serve who does, and end soon after. Telling V8 loads a module that takes others 3 ms. */
 const COPYING = new Set(["convert", "compare", "dd", "rebase", "bench", "io", "manifest", "nbd"]);
 
+/** Threads of Node's pool for a server: as many writes of its clients may wait for the disk at once. Read when the first is needed. */
+const SERVER_THREADS = "32";
+
 /** How the program requires the other part of it. */
 const FURTHER = "./further.js";
 
@@ -53,8 +56,9 @@ const isNode = !("bun" in process.versions || "deno" in process.versions);
 if (words.length === 1 && (words[0] === "-V" || words[0] === "--version")) writeVersion();
 else if (isNode) {
   const name = useOf(words);
-  if (COPYING.has(name.replace(/^qemu-(?:img-|(?=io|nbd))/, "").replace(/^(io|nbd)-.*/, "$1")))
-    optimiseLater();
+  const verb = name.replace(/^qemu-(?:img-|(?=io|nbd))/, "").replace(/^(io|nbd)-.*/, "$1");
+  if (COPYING.has(verb)) optimiseLater();
+  if (verb === "nbd") process.env["UV_THREADPOOL_SIZE"] ??= SERVER_THREADS;
   const requireOwn = requireLate(require);
   const run = (script: string, use: string, requireIt: (id: string) => unknown): unknown =>
     runCached({

@@ -1,7 +1,7 @@
 // `blockwright nbd` beside the real qemu-nbd: what clients see, refusals word by word, how it ends, and lists of each other's servers.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, existsSync, readFileSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ours } from "../support/daemon.ts";
 import { makeDisk, said, say, Scratch } from "./support/nbd.ts";
@@ -156,6 +156,17 @@ describe("it ends", () => {
     await until(() => !existsSync(`/proc/${pid}`));
   });
 });
+
+test.runIf(existsSync("/proc/self/task"))(
+  "as many writes as a client has under way may wait for the disk at once",
+  async () => {
+    for (const side of ["own", "ours"] as const) {
+      const { child } = await start(side, "-t", "-f", "qcow2", "ours.qcow2");
+      expect(readdirSync(`/proc/${child.pid}/task`).length).toBeGreaterThan(32);
+      await stop(running.splice(0));
+    }
+  },
+);
 
 describe("-L", () => {
   test("lists ours and theirs as qemu-nbd does", async () => {
