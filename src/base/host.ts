@@ -3,8 +3,10 @@
  * platform/node and platform/browser implement it; test/sim implements it in virtual time, so that one seed replays one run exactly.
  */
 import type { Answer } from "./answer.ts";
-import type { BlockError } from "./errors.ts";
 import type { ByteRange, FileStreams, FileZeroes } from "./ranges.ts";
+import type { HostReceiver } from "./receiver.ts";
+
+export type { HostReceiver } from "./receiver.ts";
 
 /** Time. The monotonic clock only ever goes forward within one run; the wall clock is the system's, which may be corrected. */
 export interface Clock {
@@ -171,21 +173,6 @@ export interface HostFiles {
   remove(path: string, only?: { identity: string }): Promise<void>;
   /** Resolves `path` against the directory of the file `base`; absolute paths stay. */
   resolve(base: string, path: string): string;
-}
-
-/** Who takes what comes over a connection at once, in place of `incoming`. */
-export interface HostReceiver {
-  /** Bytes that came; they are the receiver's until it returns, then their memory is used again. */
-  take(bytes: Uint8Array): void;
-  /**
-   * Where the next bytes are to be put, where the platform can: what is put there is told by placed(), not by take(). Undefined:
-   * nowhere; what comes is to be taken. The memory is the platform's until it is told, or the connection has ended.
-   */
-  place?(): Uint8Array | undefined;
-  /** So many bytes, at least one, were put into the memory that place() gave last. */
-  placed?(count: number): void;
-  /** Nothing more comes: the peer closed its direction, or the connection is lost. Told once. */
-  end(error?: BlockError): void;
 }
 
 /** What a side of a TLS connection shows of itself, and what it wants to see of the other. */
