@@ -2,6 +2,7 @@
  * `blockwright daemon`: the storage daemon with qemu-storage-daemon's command line. Options are carried out in the order
  * in which they are given; an error ends the program with status 1 before anything is served.
  */
+import { setMaxListeners } from "node:events";
 import { printableMessage } from "../printable.ts";
 import { parseArgs } from "node:util";
 import { CommandError, messageOf } from "../../base/errors.ts";
@@ -103,6 +104,8 @@ class Daemon {
   readonly quitRequested: Promise<void>;
 
   constructor({ gate, strict, plainTcp, compat }: DaemonInit) {
+    // Each client waits for it.
+    setMaxListeners(0, this.#stop.signal);
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });

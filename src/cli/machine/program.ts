@@ -1,6 +1,7 @@
 /**
  * One run of the machine: its engine and board, what its options make, its monitors, and its end.
  */
+import { setMaxListeners } from "node:events";
 import { appendFileSync } from "node:fs";
 import { CommandError, messageOf } from "../../base/errors.ts";
 import type { HostConnection } from "../../base/host.ts";
@@ -99,6 +100,8 @@ export class MachineProgram {
   readonly quitRequested: Promise<void>;
 
   constructor({ gate, snapshot, isPaused, isStill, identity, compat, qtestLog }: MachineInit) {
+    // Each client waits for it.
+    setMaxListeners(0, this.#stop.signal);
     this.quitRequested = new Promise((resolve) => {
       this.#quit = resolve;
     });
