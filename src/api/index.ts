@@ -106,7 +106,14 @@ export {
 export type { GuestDiskOptions } from "./guest.ts";
 export type { ImportImageOptions, ImportImageSpec } from "./import.ts";
 export type { ListImagesOptions, StoredImage } from "./stored.ts";
-export { type ImageMapEntry, type MapExtent, type MapRange, imageMap } from "./map.ts";
+export {
+  type ImageMapEntry,
+  type MapExtent,
+  type MapRange,
+  imageMap,
+  /** @deprecated The former name of imageMap(). */
+  imageMap as map,
+} from "./map.ts";
 export type { ImageRef } from "./named.ts";
 export type { ProbeResult } from "./probe.ts";
 export type { WholeDiskOptions } from "./running-guest.ts";

@@ -166,6 +166,10 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
     call: (options) => library.imageMap(disk, options as never),
     wrong: [{ offset: "0" }],
   },
+  map: {
+    call: (options) => library.map(disk, options as never),
+    wrong: [{ offset: "0" }],
+  },
   makeManifest: {
     call: (options) => library.makeManifest(disk, options as never),
     wrong: [{ clusterBytes: "64k" }],
