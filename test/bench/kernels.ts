@@ -1,7 +1,7 @@
 /**
  * Speed of the kernels beside what Node and npm offer: GB/s of CPU time (10^9 bytes), medians of interleaved slices.
  * CPU time and not the clock, since a shared machine makes the clock lie; ratios between lines of one block are what
- * counts. A program without asserts: `npm run bench:kernels [-- MILLISECONDS_PER_SLICE]`.
+ * counts. A program without asserts: `npm run bench:kernels [-- --pairs ROUNDS --record]`.
  */
 import bufferEqual from "buffer-equal";
 import { compare as uint8arraysCompare } from "uint8arrays/compare";
@@ -14,17 +14,25 @@ import { Arena } from "../../src/kernels/arena.ts";
 import { Bitmap } from "../../src/kernels/bitmap.ts";
 import type { Kernels } from "../../src/kernels/kernels.ts";
 import { loadKernels, loadTwinKernels } from "../../src/kernels/load.ts";
+import { median } from "../../src/workload/stats/bootstrap.ts";
+import { type Judged, type Row, type Sample, rowOf } from "./support/contest.ts";
+import { benchOptions } from "./support/options.ts";
+import { fillSheet } from "./support/sheet.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const SIZES = [64 * KiB, 256 * KiB, MiB, 16 * MiB];
-const ROUNDS = 7;
-const sliceMs = Number(process.argv[2] ?? 12);
+const SLICE_MS = 12;
+const options = benchOptions({ mebibytes: 40, pairs: 11 });
+/** The rows for docs/benchmarks.json. */
+const rows: Row[] = [];
 
 interface Line {
   readonly name: string;
   /** Ours, by WebAssembly and in place: the line that the others are held against. */
   readonly ours?: boolean;
+  /** Another's: what ours is held against in the documentation. */
+  readonly isPeer?: boolean;
   /** Prepares a run over `bytes` bytes. */
   readonly over: (bytes: number) => () => unknown;
 }
@@ -37,7 +45,7 @@ function cpuMicroseconds(): number {
   return user + system;
 }
 
-/** Microseconds of CPU for one call, in a slice of about sliceMs. */
+/** Microseconds of CPU for one call, in a slice of about SLICE_MS. */
 function slice(run: () => unknown, calls: number): number {
   const start = cpuMicroseconds();
   for (let i = 0; i < calls; i++) sink = run();
@@ -47,47 +55,65 @@ function slice(run: () => unknown, calls: number): number {
 /** How many calls fill a slice; warms up at the same time. */
 function calibrate(run: () => unknown): number {
   let calls = 1;
-  while (slice(run, calls) * calls < sliceMs * 500 && calls < 2 ** 28) calls *= 2;
+  while (slice(run, calls) * calls < SLICE_MS * 500 && calls < 2 ** 28) calls *= 2;
   return calls * 2;
 }
 
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
-
-/** Median microseconds of each line's call, the lines taking turns. */
-function measure(runs: (() => unknown)[]): number[] {
+/** Microseconds of each line's call by rounds, the lines taking turns. */
+function measure(runs: (() => unknown)[]): number[][] {
   const calls = runs.map(calibrate);
   const times: number[][] = runs.map(() => []);
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < options.pairs; round++) {
     for (let i = 0; i < runs.length; i++) {
       const at = (i + round) % runs.length;
       times[at]!.push(slice(runs[at]!, calls[at]!));
     }
   }
-  return times.map(median);
+  return times;
 }
 
-/** Prints a block: a column of GB/s for each size, and how often as fast our first line is at 256 KiB and 1 MiB. */
-function block(title: string, lines: Line[], sizes: number[] = SIZES): void {
-  const table = sizes.map((bytes) => {
-    const times = measure(lines.map((line) => line.over(bytes)));
-    return times.map((microseconds) => bytes / microseconds / 1000);
-  });
-  const head = sizes
-    .map((bytes) =>
-      (bytes < KiB ? `${bytes}` : bytes < MiB ? `${bytes / KiB}K` : `${bytes / MiB}M`).padStart(8),
-    )
-    .join("");
+function inWords(bytes: number): string {
+  if (bytes < KiB) return `${bytes} B`;
+  return bytes < MiB ? `${bytes / KiB} KiB` : `${bytes / MiB} MiB`;
+}
+
+/** Keeps what the documentation tells: ours beside one of another's. */
+function keep(judged: Judged, theirs: readonly number[], ours: readonly number[]): void {
+  const samples = (values: readonly number[]): Sample[] => values.map((value) => ({ value }));
+  rows.push(rowOf(judged, { theirs: samples(theirs), ours: samples(ours) }));
+}
+
+/** The speeds of lines at a size, GB/s by rounds. */
+function speedsOf(lines: readonly Line[], bytes: number): number[][] {
+  const times = measure(lines.map((line) => line.over(bytes)));
+  return times.map((rounds) => rounds.map((microseconds) => bytes / microseconds / 1000));
+}
+
+/** Prints a block: a column of GB/s for each size, and how often as fast our first line is. Those of `told` sizes are kept. */
+function block(
+  title: string,
+  lines: Line[],
+  { sizes = SIZES, told = [256 * KiB], goal }: { sizes?: number[]; told?: number[]; goal?: number } = {},
+): void {
+  const table = sizes.map((bytes) => speedsOf(lines, bytes));
+  const medians = table.map((column) => column.map(median));
+  const head = sizes.map((bytes) => inWords(bytes).padStart(8)).join("");
   console.log(`\n${title.padEnd(44)}${head}   GB/s; ours/this by column`);
   const ours = Math.max(
     0,
     lines.findIndex((line) => line.ours),
   );
   lines.forEach((line, i) => {
-    const speeds = table.map((column) => column[i]!.toFixed(1).padStart(8)).join("");
-    const ratios = table.map((column) => (column[ours]! / column[i]!).toFixed(2).padStart(6)).join("");
+    const speeds = medians.map((column) => column[i]!.toFixed(1).padStart(8)).join("");
+    const ratios = medians.map((column) => (column[ours]! / column[i]!).toFixed(2).padStart(6)).join("");
     console.log(`  ${line.name.padEnd(42)}${speeds}  ${i === ours ? "" : ratios}`);
+    if (!line.isPeer) return;
+    for (const bytes of told) {
+      const column = table[sizes.indexOf(bytes)]!;
+      const name = `${title}, ${inWords(bytes)}, GB/s`;
+      const judged = { name, peer: line.name, moreIsBetter: true, ...(goal === undefined ? {} : { goal }) };
+      keep(judged, column[i]!, column[ours]!);
+    }
   });
 }
 
@@ -150,6 +176,7 @@ function zeroBlocks(): void {
     ...ourLines("isZero", (set, bytes) => set.isZero(bytes)),
     {
       name: "Buffer.equals(zeros)",
+      isPeer: true,
       over: (bytes) => {
         const [a, b] = [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
         return () => a.equals(b);
@@ -175,6 +202,7 @@ function equalBlock(): void {
   const line = (name: string, run: (a: Uint8Array, b: Uint8Array) => unknown): Line => ({
     name,
     ours: name.startsWith("firstDifference"),
+    isPeer: name.startsWith("uint8arrays, compare"),
     over: (bytes) => {
       const [a, b] = [inA.subarray(0, bytes), inB.subarray(0, bytes)];
       return () => run(a, b);
@@ -187,14 +215,15 @@ function equalBlock(): void {
     {
       // It takes Buffers only.
       name: "buffer-equal",
+      isPeer: true,
       over: (bytes: number) => {
         const [a, b] = [heapA.subarray(0, bytes), heapB.subarray(0, bytes)];
         return () => bufferEqual(a, b);
       },
     },
   ];
-  block("equality of small buffers", lines, [64, 512, 4 * KiB, 16 * KiB]);
-  block("equality of large buffers", lines, [64 * KiB, 256 * KiB, MiB, 4 * MiB]);
+  block("equality of small buffers", lines, { sizes: [64, 512, 4 * KiB, 16 * KiB], told: [512, 4 * KiB] });
+  block("equality of large buffers", lines, { told: [256 * KiB, MiB] });
 }
 
 function compareBlock(): void {
@@ -206,6 +235,7 @@ function compareBlock(): void {
   const line = (name: string, inside: boolean, run: (a: Uint8Array, b: Uint8Array) => unknown): Line => ({
     name,
     ours: inside,
+    isPeer: name === "Buffer.compare" || name === "TypedArray.set on the heap",
     over: (bytes) => {
       const [a, b] = pair(bytes, inside);
       return () => run(a, b);
@@ -243,14 +273,19 @@ async function hashBlocks(): Promise<void> {
     };
   block("CRC-32C", [
     ...ourLines("crc32c", (set, bytes) => set.crc32c(bytes)),
-    { name: "@node-rs/crc32 (native add-on)", over: heap((bytes) => nodeRsCrc32c(bytes)) },
+    { name: "@node-rs/crc32 (native add-on)", isPeer: true, over: heap((bytes) => nodeRsCrc32c(bytes)) },
     { name: "hash-wasm", over: heap((bytes) => wasmCrc.init().update(bytes).digest("binary")) },
   ]);
-  block("XXH3-64", [
+  const xxh3Lines: Line[] = [
     ...ourLines("xxh3", (set, bytes) => set.xxh3(bytes)),
-    { name: "hash-wasm (XXH3)", over: heap((bytes) => wasmXxh3.init().update(bytes).digest("binary")) },
+    {
+      name: "hash-wasm (XXH3)",
+      isPeer: true,
+      over: heap((bytes) => wasmXxh3.init().update(bytes).digest("binary")),
+    },
     { name: "xxhash-wasm (XXH64, another hash)", over: heap((bytes) => xxhashWasm.h64Raw(bytes)) },
-  ]);
+  ];
+  block("XXH3-64", xxh3Lines, { goal: 4 });
 }
 
 const GRANULES = 16 * MiB;
@@ -288,11 +323,12 @@ function plainSet(words: Uint32Array, first: number, count: number): number {
   return changed;
 }
 
-/** One cell for each of ours, the twin, and the plain loop (none where it would not find the same): time, and by item. */
-function cells(times: number[], items: number, unit: string): string {
-  return times
-    .map((time) => `${((time * 1000) / Math.max(1, items)).toFixed(1)} ${unit}`.padStart(14))
-    .join("");
+/** One line of ours, the twin, and the plain loop: time by item, ns. Ours is kept beside the plain loop. */
+function tellBitmap(title: string, unit: string, times: readonly number[][], items: number): void {
+  const each = times.map((rounds) => rounds.map((time) => (time * 1000) / Math.max(1, items)));
+  const cells = each.map((rounds) => `${median(rounds).toFixed(1)} ${unit}`.padStart(14)).join("");
+  console.log(`  ${title.padEnd(28)}${cells}`);
+  keep({ name: `bitmap: ${title}, ${unit}`, peer: "a loop over a Uint32Array" }, each[2]!, each[0]!);
 }
 
 function scans(every: number): void {
@@ -316,7 +352,7 @@ function scans(every: number): void {
   });
   const times = measure([...runs, (): unknown => plainScan(words, pairs)]);
   const title = every === 0 ? "scan, clean" : every === 1 ? "scan, all dirty" : `scan, one bit in ${every}`;
-  console.log(`  ${title.padEnd(28)}${cells(times, found, found > 1 ? "ns/extent" : "ns")}`);
+  tellBitmap(title, found > 1 ? "ns/extent" : "ns", times, found);
   for (const bitmap of bitmaps) bitmap.free();
 }
 
@@ -331,7 +367,12 @@ function sets(granules: number): void {
   const plain = (): void => {
     for (const first of firsts) sink = plainSet(words, first, granules);
   };
-  console.log(`  ${`set ${granules} granules`.padEnd(28)}${cells(measure([...runs, plain]), 1000, "ns")}`);
+  tellBitmap(
+    `set ${granules} ${granules === 1 ? "granule" : "granules"}`,
+    "ns",
+    measure([...runs, plain]),
+    1000,
+  );
   for (const bitmap of bitmaps) bitmap.free();
 }
 
@@ -342,11 +383,30 @@ function bitmapBlock(): void {
   for (const granules of [1, 16, 1024]) sets(granules);
 }
 
-console.log(`kernels: ${kernels.kind}; Node ${process.version}; slices of ${sliceMs} ms, ${ROUNDS} rounds`);
-zeroBlocks();
-fill("noise");
-equalBlock();
-compareBlock();
-await hashBlocks();
-bitmapBlock();
+async function* measured(): AsyncGenerator<Row> {
+  zeroBlocks();
+  fill("noise");
+  equalBlock();
+  compareBlock();
+  await hashBlocks();
+  bitmapBlock();
+  yield* rows;
+}
+
+console.log(
+  `kernels: ${kernels.kind}; Node ${process.version}; slices of ${SLICE_MS} ms, ${options.pairs} rounds`,
+);
+await fillSheet(
+  "kernels",
+  {
+    title: "Kernels",
+    command: "npm run bench:kernels",
+    method:
+      "speeds (GB/s) and times (ns) by the processor's clock, ours in the arena, short slices in turn; the bitmap has 16 Mi bits",
+    peer: "the other",
+    unit: "",
+  },
+  measured(),
+  options,
+);
 if (sink === kernels) console.log();

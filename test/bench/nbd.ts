@@ -1,207 +1,137 @@
-// NBD beside QEMU's programs, both ways: `npm run bench:nbd [-- MIB [RUNS [SECONDS [FOLDER [ROW]]]]]`.
-// Whole copies are timed as processes (minima), fio's requests of 4 KiB by a warm server (medians), the two programs in turn; ratio =
-// the peer's time / ours, or our requests a second / the peer's: above 1 is faster than the peer. The disk lies on a tmpfs where there is one.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
-import { loadavg, tmpdir } from "node:os";
+/**
+ * NBD beside QEMU's programs, both ways: `npm run bench:nbd [-- --mib N --pairs N --seconds N --folder DIR --only TEXT --node PATH
+ * --record]`. Whole copies are timed as processes, fio's requests of 4 KiB by a warm server.
+ */
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Judged, type Row, type Sample, inTurn, rowOf } from "./support/contest.ts";
 import { makeDisk } from "./support/disk.ts";
+import { type Load, fio, serve } from "./support/nbd-server.ts";
+import { BenchFolder, benchOptions } from "./support/options.ts";
+import { cpuOf, peakOf, timed } from "./support/process.ts";
+import { fillSheet } from "./support/sheet.ts";
 
-const [mib = "1024", runs = "5", seconds = "3", folder = "", only = ""] = process.argv.slice(2);
-const MIB = Number(mib);
-const cli = join(process.cwd(), "build", "cli", "main.js");
-const shm = "/dev/shm";
+const options = benchOptions({ mebibytes: 1024, pairs: 7 });
 const CLIENTS = 16;
+const MOST_MIB = 150;
+/** On a disk that is waited for. */
+const EXT4_MIB = 256;
 
-interface Program {
-  readonly server: readonly string[];
-  readonly client: readonly string[];
-}
-const qemu: Program = { server: ["qemu-nbd"], client: ["qemu-img"] };
-const ours: Program = { server: [process.execPath, cli, "nbd"], client: [process.execPath, cli] };
-
-interface Server {
-  readonly pid: number;
-  readonly url: string;
-  end(): Promise<void>;
-}
-
-async function answers(socket: string): Promise<boolean> {
-  const client = connect(socket);
-  return new Promise((resolve) => {
-    client.once("data", () => {
-      client.destroy();
-      resolve(true);
-    });
-    client.once("error", () => resolve(false));
-  });
-}
-
-async function serve({ server }: Program, image: string, socket: string): Promise<Server> {
-  const [executable = "", ...words] = server;
-  const args = [...words, "-f", "raw", "-t", "-e", "32", "-k", socket, image];
-  const child: ChildProcess = spawn(executable, args, { stdio: ["ignore", "ignore", "ignore"] });
-  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  while (!(existsSync(socket) && (await answers(socket)))) {
-    if (child.exitCode !== null) throw new Error(`${args.join(" ")} ended`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return {
-    pid: child.pid ?? 0,
-    url: `nbd+unix:///?socket=${socket}`,
-    end: () => {
-      child.kill("SIGTERM");
-      return gone;
-    },
-  };
-}
-
-/** Peak resident memory of a process, MiB. */
-function peak(pid: number): number {
-  const line = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-  return Number(line?.[1] ?? 0) / 1024;
-}
-
-function timed(command: readonly string[]): number {
-  const [executable = "", ...args] = command;
-  const begin = performance.now();
-  execFileSync(executable, args, { stdio: "ignore" });
-  return (performance.now() - begin) / 1000;
-}
-
-/** What fio finds: requests a second, and how long one takes on average, µs. */
-interface Found {
-  readonly iops: number;
-  readonly latency: number;
-}
-
-interface Load {
-  readonly rw: "randread" | "randwrite";
-  readonly depth: number;
-  readonly clients?: number;
-  readonly bytes?: string;
-}
-
-function fio(url: string, { rw, depth, clients = 1, bytes = "4k" }: Load, time: number): Found {
-  const words = ["--name=bench", "--ioengine=nbd", `--uri=${url}`, `--rw=${rw}`, `--bs=${bytes}`, "--thread"];
-  const more = [`--iodepth=${depth}`, `--numjobs=${clients}`, "--group_reporting", "--output-format=json"];
-  const span = ["--time_based", `--runtime=${time}`, `--size=${MIB}m`];
-  const text = execFileSync("fio", [...words, ...more, ...span], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  interface Side {
-    iops: number;
-    clat_ns: { mean: number };
-  }
-  const { jobs } = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { read: Side; write: Side }[] };
-  const side = jobs[0]![rw === "randread" ? "read" : "write"];
-  return { iops: side.iops, latency: side.clat_ns.mean / 1000 };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
-
-/** Calls `body` for both programs in turn; the results of each. */
-async function inTurn<T>(body: (program: Program, run: number) => Promise<T> | T): Promise<[T[], T[]]> {
-  const found = new Map<Program, T[]>([
-    [qemu, []],
-    [ours, []],
-  ]);
-  for (let run = 0; run < Number(runs); run++)
-    for (const program of run % 2 === 0 ? [qemu, ours] : [ours, qemu])
-      found.get(program)!.push(await body(program, run));
-  return [found.get(qemu)!, found.get(ours)!];
-}
+const qemu = { server: ["qemu-nbd"], client: ["qemu-img"] } as const;
+const ours = { server: [...options.ours, "nbd"], client: options.ours } as const;
 
 interface Place {
   readonly dir: string;
   readonly image: string;
+  readonly mebibytes: number;
 }
 
-/** What a row says: its name, the peer's figure, ours, their ratio, and what is asked of it. */
-type Row = readonly [name: string, theirs: string, ours: string, ratio: string, wanted: string];
-
-async function serverToNbdcopy({ dir, image }: Place): Promise<Row> {
-  const [theirs, mine] = await inTurn(async (program, run) => {
-    const server = await serve(program, image, join(dir, `copy${run}`));
-    const took = timed(["nbdcopy", server.url, "null:"]);
-    await server.end();
-    return took;
-  });
-  return whole("server to nbdcopy", theirs, mine);
+/** A row, and how it is come by. */
+interface Contest extends Judged {
+  readonly isOnDisk?: boolean;
+  readonly measure: (place: Place) => ReturnType<typeof inTurn>;
 }
 
-async function clientFromQemuNbd({ dir, image }: Place): Promise<Row> {
-  const server = await serve(qemu, image, join(dir, "source"));
+/** What one client copies out of a server; the processor's time is both ends'. */
+function serverToNbdcopy({ dir, image }: Place): ReturnType<typeof inTurn> {
+  const copied = (server: readonly string[]) => async (): Promise<Sample> => {
+    const running = await serve(server, image, join(dir, "copy"));
+    const { value, cpu } = await timed(["nbdcopy", running.url, "null:"]);
+    const sample = { value, cpu: cpu + cpuOf(running.pid), peakMiB: peakOf(running.pid) };
+    await running.end();
+    return sample;
+  };
+  return inTurn(options.pairs, copied(qemu.server), copied(ours.server));
+}
+
+async function clientFromQemuNbd({ dir, image }: Place): ReturnType<typeof inTurn> {
+  const server = await serve(qemu.server, image, join(dir, "source"));
   const copy = join(dir, "copy.raw");
-  const [theirs, mine] = await inTurn(({ client }) => {
+  const converted = (client: readonly string[]) => (): Promise<Sample> => {
     rmSync(copy, { force: true });
     return timed([...client, "convert", "-f", "raw", "-O", "raw", server.url, copy]);
-  });
+  };
+  const runs = await inTurn(options.pairs, converted(qemu.client), converted(ours.client));
   rmSync(copy, { force: true });
   await server.end();
-  return whole("convert from qemu-nbd to a raw file", theirs, mine);
-}
-
-function whole(name: string, theirs: readonly number[], mine: readonly number[]): Row {
-  const [a, b] = [Math.min(...theirs), Math.min(...mine)];
-  return [name, `${a.toFixed(2)} s`, `${b.toFixed(2)} s`, (a / b).toFixed(2), "≥ 1.0"];
+  return runs;
 }
 
 /** Requests of 4 KiB; of those one by one the time is told, of many at once their number. */
-async function requests({ dir, image }: Place, load: Load): Promise<Row> {
-  const [theirs, mine] = await inTurn(async (program, run) => {
-    const server = await serve(program, image, join(dir, `${load.rw}${load.depth}-${run}`));
-    fio(server.url, load, 1);
-    const found = fio(server.url, load, Number(seconds));
-    await server.end();
-    return found;
-  });
-  const name = `4 KiB at depth ${load.depth}, ${load.rw === "randread" ? "reads" : "writes"}`;
-  const figure = (all: readonly Found[], key: keyof Found): number => median(all.map((one) => one[key]));
-  const key = load.depth === 1 ? "latency" : "iops";
-  const [a, b] = [figure(theirs, key), figure(mine, key)];
-  return key === "latency"
-    ? [name, `${a.toFixed(0)} µs`, `${b.toFixed(0)} µs`, (a / b).toFixed(2), "≥ 0.77"]
-    : [name, `${a.toFixed(0)}/s`, `${b.toFixed(0)}/s`, (b / a).toFixed(2), "≥ 0.7"];
+function requests(load: Pick<Load, "rw" | "depth">): Contest["measure"] {
+  return ({ dir, image, mebibytes }) => {
+    const asked = (server: readonly string[]) => async (): Promise<Sample> => {
+      const running = await serve(server, image, join(dir, "load"));
+      fio(running.url, { ...load, mebibytes, seconds: 1 });
+      const { iops, latency } = fio(running.url, { ...load, mebibytes, seconds: options.seconds });
+      const sample = { value: load.depth === 1 ? latency : iops, peakMiB: peakOf(running.pid) };
+      await running.end();
+      return sample;
+    };
+    return inTurn(options.pairs, asked(qemu.server), asked(ours.server));
+  };
 }
 
 /** Peak memory of a server that many clients read from at once, each with large requests. */
-async function memory({ dir, image }: Place): Promise<Row> {
-  const peaks: string[] = [];
-  for (const program of [qemu, ours]) {
-    const server = await serve(program, image, join(dir, `many${peaks.length}`));
+function memory({ dir, image, mebibytes }: Place): ReturnType<typeof inTurn> {
+  const peak = (server: readonly string[]) => async (): Promise<Sample> => {
+    const running = await serve(server, image, join(dir, "many"));
     const load = { rw: "randread", depth: 8, clients: CLIENTS, bytes: "256k" } as const;
-    fio(server.url, load, Number(seconds));
-    peaks.push(`${peak(server.pid).toFixed(0)} MiB`);
-    await server.end();
-  }
-  return [`peak memory of a server with ${CLIENTS} clients`, peaks[0]!, peaks[1]!, "–", "≤ 150 MiB"];
+    fio(running.url, { ...load, mebibytes, seconds: options.seconds });
+    const value = peakOf(running.pid);
+    await running.end();
+    return { value, peakMiB: value };
+  };
+  return inTurn(options.pairs, peak(qemu.server), peak(ours.server));
 }
 
-const rows: readonly ((place: Place) => Promise<Row>)[] = [
-  serverToNbdcopy,
-  clientFromQemuNbd,
-  (place) => requests(place, { rw: "randread", depth: 1 }),
-  (place) => requests(place, { rw: "randread", depth: 32 }),
-  (place) => requests(place, { rw: "randwrite", depth: 32 }),
-  memory,
+const reads = { rw: "randread", depth: 32 } as const;
+const writes = { rw: "randwrite", depth: 32 } as const;
+const contests: readonly Contest[] = [
+  { name: "server to nbdcopy, s", goal: 1, measure: serverToNbdcopy },
+  { name: "convert from qemu-nbd to a raw file, s", goal: 1, measure: clientFromQemuNbd },
+  {
+    name: "reads of 4 KiB at depth 1, µs",
+    goal: 0.77,
+    measure: requests({ rw: "randread", depth: 1 }),
+  },
+  ...[false, true].flatMap((isOnDisk) =>
+    ([reads, writes] as const).map((load) => ({
+      name: `${load === reads ? "reads" : "writes"} of 4 KiB at depth 32${isOnDisk ? ", on a disk" : ""}, a second`,
+      goal: 0.7,
+      moreIsBetter: true,
+      isOnDisk,
+      measure: requests(load),
+    })),
+  ),
+  {
+    name: `peak memory of a server with ${CLIENTS} clients, MiB (ours at most ${MOST_MIB})`,
+    measure: memory,
+  },
 ];
 
-const where = folder || (existsSync(shm) ? shm : tmpdir());
-const dir = mkdtempSync(join(where, "blockwright-bench-"));
-const image = join(dir, "disk");
-try {
-  makeDisk(image, MIB);
-  console.log(`${MIB} MiB on ${where}, ${runs} runs in turn, load ${loadavg()[0]!.toFixed(1)} before\n`);
-  for (const [index, measure] of rows.entries()) {
-    if (only && only !== String(index)) continue;
-    console.log((await measure({ dir, image })).join(" | "));
-  }
-  console.log(`\nload ${loadavg()[0]!.toFixed(1)} after`);
-} finally {
-  rmSync(dir, { recursive: true, force: true });
+async function row({ isOnDisk = false, measure, ...judged }: Contest): Promise<Row> {
+  const mebibytes = isOnDisk ? EXT4_MIB : options.mebibytes;
+  using folder = new BenchFolder(isOnDisk ? tmpdir() : options.folder, 3 * mebibytes);
+  const image = join(folder.path, "disk");
+  makeDisk(image, mebibytes);
+  return rowOf(judged, await measure({ dir: folder.path, image, mebibytes }));
 }
+
+async function* rows(): AsyncGenerator<Row> {
+  for (const contest of contests) if (contest.name.includes(options.only)) yield await row(contest);
+}
+
+await fillSheet(
+  "nbd",
+  {
+    title: "NBD",
+    command: "npm run bench:nbd",
+    method: `${options.mebibytes} MiB of incompressible data on a tmpfs (on a disk: ${EXT4_MIB} MiB where temporary files lie); whole copies as processes, their processor's time the server's too; fio's nbd engine against a warm server; memory: each client reads 256 KiB at a time, eight at once`,
+    peer: "QEMU's",
+    unit: "",
+  },
+  rows(),
+  options,
+);

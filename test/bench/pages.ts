@@ -3,12 +3,14 @@
  * table of headlines in README.md, and the picture docs/speed.svg. `npm run docs` writes them (report.ts); test/tidy holds
  * them equal to what is committed. Pure: text from data.
  */
+import type { Row } from "./support/contest.ts";
+import type { Sheet } from "./support/sheet.ts";
 
 /** A value of a table: a name, a figure, or "–" where there is none. */
 type Cell = string | number;
 
-/** One table: how it was measured, and what came out. */
-export interface Measured {
+/** A table of figures that are compared with nobody's. */
+export interface Figures {
   readonly title: string;
   readonly command: string;
   readonly method: string;
@@ -18,12 +20,16 @@ export interface Measured {
 
 /** docs/benchmarks.json. */
 export interface Benchmarks {
-  readonly machine: string;
   /** Paragraphs on where it loses, and why. */
   readonly losses: readonly string[];
-  /** The rows that README shows, by their table and their name there. */
-  readonly headlines: readonly { readonly table: string; readonly row: string; readonly label: string }[];
-  readonly tables: Readonly<Record<string, Measured>>;
+  /** The rows that README shows, by their table, their name there and, where there are two of it, whom they are held against. */
+  readonly headlines: readonly {
+    readonly table: string;
+    readonly row: string;
+    readonly peer?: string;
+    readonly label: string;
+  }[];
+  readonly tables: Readonly<Record<string, Figures | Sheet>>;
 }
 
 /** A comparison with QEMU's program: seconds of both, and how many times faster ours is. */
@@ -34,9 +40,6 @@ interface Headline {
   readonly ratio: number;
 }
 
-const OURS = "Blockwright, s";
-const THEIRS = /^(qemu-img|qemu-storage-daemon|QEMU's program), s$/;
-
 function lineOf(cells: readonly Cell[]): string {
   return `| ${cells.join(" | ")} |`;
 }
@@ -45,32 +48,72 @@ function table(columns: readonly string[], rows: readonly (readonly Cell[])[]): 
   return [lineOf(columns), lineOf(columns.map(() => "---")), ...rows.map(lineOf)].join("\n");
 }
 
+/** A ratio, and its interval at 95 %. */
+function ratioCell({ ratio, low, high }: Row["better"]): string {
+  const digits = (value: number): string => (value < 10 ? value.toFixed(2) : value.toPrecision(3));
+  return `${digits(ratio)} (${digits(low)}–${digits(high)})`;
+}
+
+/** The columns that a sheet's rows have something for: heading, and a row's cell. */
+function columnsOf({ rows, peer, unit }: Sheet): (readonly [heading: string, cell: (row: Row) => Cell])[] {
+  const has = (key: keyof Row): boolean => rows.some((row) => row[key] !== undefined);
+  const all = [
+    [true, "", ({ name }: Row) => name],
+    [has("peer"), "beside", (row: Row) => row.peer ?? peer],
+    [true, has("peer") ? `the other's${unit}` : `${peer}${unit}`, ({ theirs }: Row) => theirs],
+    [true, `Blockwright${unit}`, ({ ours }: Row) => ours],
+    [true, "times better (95 %)", ({ better }: Row) => ratioCell(better)],
+    [has("goal"), "goal", ({ goal }: Row) => (goal === undefined ? "–" : Number(goal.toFixed(2)))],
+    [has("cpu"), "CPU: theirs, s", ({ cpu }: Row) => cpu?.theirs ?? "–"],
+    [has("cpu"), "ours, s", ({ cpu }: Row) => cpu?.ours ?? "–"],
+    [has("peakMiB"), "our peak memory, MiB", ({ peakMiB }: Row) => peakMiB ?? "–"],
+  ] as const;
+  return all.filter(([shown]) => shown).map(([, heading, cell]) => [heading, cell] as const);
+}
+
+function pairsOf(rows: readonly Row[]): string {
+  const counts = [...new Set(rows.map(({ better }) => better.pairs))].toSorted((a, b) => a - b);
+  return counts.length === 1 ? `${counts[0]}` : `${counts[0]} to ${counts.at(-1)}`;
+}
+
+/** Where and when a sheet was measured, and how often. */
+function whereOf({ where, rows }: Sheet): string {
+  const { date, node, machine, load, stealPercent } = where;
+  const steal = stealPercent === null ? "" : `, ${stealPercent} % stolen`;
+  return `Medians of ${pairsOf(rows)} pairs. ${date}, ${machine}, Node ${node.slice(1)}, load ${load[0]} before and ${load[1]} after${steal}.`;
+}
+
+function section(of: Figures | Sheet): string {
+  const told = `\`${of.command}\`: ${of.method}.`;
+  if (!("where" in of)) return [`## ${of.title}`, table(of.columns, of.rows), told].join("\n\n");
+  const columns = columnsOf(of);
+  const rows = of.rows.map((row) => columns.map(([, cell]) => cell(row)));
+  const headings = columns.map(([heading]) => heading);
+  return [`## ${of.title}`, table(headings, rows), `${told} ${whereOf(of)}`].join("\n\n");
+}
+
 /** The whole of docs/BENCHMARKS.md. */
-export function benchmarkPage({ machine, losses, tables }: Benchmarks): string {
-  const sections = Object.values(tables).map(({ title, command, method, columns, rows }) =>
-    [`## ${title}`, table(columns, rows), `\`${command}\`: ${method}.`].join("\n\n"),
-  );
+export function benchmarkPage({ losses, tables }: Benchmarks): string {
   const head = [
     "# Measurements",
-    "<!-- Made of docs/benchmarks.json by `npm run docs`: change the figures there. -->",
-    `Machine: ${machine}. A ratio above 1 means that Blockwright is faster than the other.`,
+    "<!-- Made of docs/benchmarks.json by `npm run docs`: `npm run bench:… -- --record` puts the figures there. -->",
+    'Each program is measured in turn with its peer, the first one now being the one and now the other. "Times better" above 1 means that Blockwright is ahead; beside it is the interval of that ratio at 95 % (bootstrap over the pairs), as `blockwright workload compare` tells it. Where the interval includes 1, neither is ahead.',
     "![seconds of both programs, by command](speed.svg)",
     ...losses,
   ];
-  return `${[...head, ...sections].join("\n\n")}\n`;
+  return `${[...head, ...Object.values(tables).map(section)].join("\n\n")}\n`;
 }
 
 /** The rows that README shows. Throws where docs/benchmarks.json names a row that it has not. */
 export function headlinesOf({ headlines, tables }: Benchmarks): Headline[] {
-  return headlines.map(({ table: name, row: wanted, label }) => {
-    const columns = tables[name]?.columns ?? [];
-    const row = tables[name]?.rows.find(([first]) => first === wanted);
-    const ours = row?.[columns.indexOf(OURS)];
-    const theirs = row?.[columns.findIndex((column) => THEIRS.test(column))];
-    if (typeof ours !== "number" || typeof theirs !== "number")
-      throw new Error(`docs/benchmarks.json has no times for "${wanted}" in "${name}"`);
-    const told = row?.[columns.indexOf("theirs / ours")];
-    return { label, theirs, ours, ratio: typeof told === "number" ? told : theirs / ours };
+  return headlines.map(({ table: name, row: wanted, peer, label }) => {
+    const sheet = tables[name];
+    const row =
+      sheet && "where" in sheet
+        ? sheet.rows.find((one) => one.name === wanted && (peer === undefined || one.peer === peer))
+        : undefined;
+    if (!row) throw new Error(`docs/benchmarks.json has no times for "${wanted}" in "${name}"`);
+    return { label, theirs: row.theirs, ours: row.ours, ratio: row.better.ratio };
   });
 }
 
@@ -83,7 +126,10 @@ export function headlineTable(benchmarks: Benchmarks): string {
     ratio < 1 ? `${ratio.toFixed(2)} (loses)` : `**${ratio.toFixed(2)}**`,
   ]);
   const columns = ["", "QEMU's tool", "Blockwright", "theirs / ours"];
-  return `${table(columns, rows)}\n\n${benchmarks.machine}.`;
+  const { images } = benchmarks.tables;
+  if (!images || !("where" in images)) throw new Error("docs/benchmarks.json has no measured images");
+  const { machine, node } = images.where;
+  return `${table(columns, rows)}\n\nMedians on ${machine}, Node ${node.slice(1)}, QEMU 7.2.`;
 }
 
 const WIDTH = 760;

@@ -1,0 +1,77 @@
+/** NBD servers, ours and QEMU's, and fio's requests to them. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { connect } from "node:net";
+
+/** A server that runs. */
+export interface Server {
+  readonly pid: number;
+  readonly url: string;
+  end(): Promise<void>;
+}
+
+async function answers(socket: string): Promise<boolean> {
+  const client = connect(socket);
+  return new Promise((resolve) => {
+    client.once("data", () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.once("error", () => resolve(false));
+  });
+}
+
+/** Serves a raw image on a socket; resolves when it answers. */
+export async function serve(server: readonly string[], image: string, socket: string): Promise<Server> {
+  const [executable = "", ...words] = server;
+  const args = [...words, "-f", "raw", "-t", "-e", "32", "-k", socket, image];
+  const child: ChildProcess = spawn(executable, args, { stdio: "ignore" });
+  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  while (!(existsSync(socket) && (await answers(socket)))) {
+    if (child.exitCode !== null) throw new Error(`${args.join(" ")} ended`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return {
+    pid: child.pid ?? 0,
+    url: `nbd+unix:///?socket=${socket}`,
+    end: () => {
+      child.kill("SIGTERM");
+      return gone;
+    },
+  };
+}
+
+/** What fio asks for. */
+export interface Load {
+  readonly rw: "randread" | "randwrite";
+  readonly depth: number;
+  readonly clients?: number;
+  readonly bytes?: string;
+  readonly mebibytes: number;
+  readonly seconds: number;
+}
+
+/** What fio finds: requests a second, and how long one takes on average, µs. */
+export interface Found {
+  readonly iops: number;
+  readonly latency: number;
+}
+
+interface Side {
+  readonly iops: number;
+  readonly clat_ns: { readonly mean: number };
+}
+
+/** Runs fio's nbd engine. */
+export function fio(url: string, { rw, depth, clients = 1, bytes = "4k", mebibytes, seconds }: Load): Found {
+  const words = ["--name=bench", "--ioengine=nbd", `--uri=${url}`, `--rw=${rw}`, `--bs=${bytes}`, "--thread"];
+  const more = [`--iodepth=${depth}`, `--numjobs=${clients}`, "--group_reporting", "--output-format=json"];
+  const span = ["--time_based", `--runtime=${seconds}`, `--size=${mebibytes}m`];
+  const text = execFileSync("fio", [...words, ...more, ...span], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const { jobs } = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { read: Side; write: Side }[] };
+  const side = jobs[0]![rw === "randread" ? "read" : "write"];
+  return { iops: side.iops, latency: side.clat_ns.mean / 1000 };
+}
