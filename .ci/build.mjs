@@ -434,11 +434,11 @@ async function bundle() {
 /** What "blockwright/wasm" is, is its importer's to say: a bundler makes a URL of it, or bytes, or a module. */
 const kernelsTypes = "declare const kernels: unknown;\nexport default kernels;\n";
 
-/** Writes the schema of workload files, as the program prints it. */
+/** Writes the schema of workload files, which the program prints, in one line. */
 function workloadSchema() {
   const { status, stdout } = spawnSync(process.execPath, [join(out, "cli", "main.js"), "workload", "schema"]);
   if (status !== 0) throw new Error("the schema of workloads could not be written");
-  writeFileSync(join(out, "workload.schema.json"), stdout);
+  writeFileSync(join(out, "workload.schema.json"), JSON.stringify(JSON.parse(String(stdout))));
 }
 
 /** Writes the declarations. They are written even when a type error makes the build fail. */

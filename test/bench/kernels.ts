@@ -225,7 +225,7 @@ function equalBlock(): void {
     },
   ];
   block("equality of small buffers", lines, { sizes: [64, 512, 4 * KiB, 16 * KiB], told: [512, 4 * KiB] });
-  block("equality of large buffers", lines, { told: [256 * KiB, MiB] });
+  block("equality of large buffers", lines);
 }
 
 function compareBlock(): void {
@@ -325,11 +325,12 @@ function plainSet(words: Uint32Array, first: number, count: number): number {
   return changed;
 }
 
-/** One line of ours, the twin, and the plain loop: time by item, ns. Ours is kept beside the plain loop. */
+/** One line of ours, the twin, and the plain loop: time by item, ns. Ours is kept beside the plain loop where both look at bits. */
 function tellBitmap(title: string, unit: string, times: readonly number[][], items: number): void {
   const each = times.map((rounds) => rounds.map((time) => (time * 1000) / Math.max(1, items)));
   const cells = each.map((rounds) => `${median(rounds).toFixed(1)} ${unit}`.padStart(14)).join("");
   console.log(`  ${title.padEnd(28)}${cells}`);
+  if (/clean|all dirty|000000/.test(title)) return;
   keep({ name: `bitmap: ${title}, ${unit}`, peer: "a loop over a Uint32Array" }, each[2]!, each[0]!);
 }
 

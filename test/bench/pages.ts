@@ -80,7 +80,7 @@ function pairsOf(rows: readonly Row[]): string {
 function whereOf({ where, rows }: Sheet): string {
   const { date, node, machine, load, stealPercent } = where;
   const steal = stealPercent === null ? "" : `, ${stealPercent} % stolen`;
-  return `Medians of ${pairsOf(rows)} pairs. ${date}, ${machine}, Node ${node.slice(1)}, load ${load[0]} before and ${load[1]} after${steal}.`;
+  return `Medians of ${pairsOf(rows)} pairs, ${date}, ${machine}, Node ${node.slice(1)}, load ${load[0]} to ${load[1]}${steal}.`;
 }
 
 function section(of: Figures | Sheet): string {
@@ -97,7 +97,7 @@ export function benchmarkPage({ losses, tables }: Benchmarks): string {
   const head = [
     "# Measurements",
     "<!-- Made of docs/benchmarks.json by `npm run docs`: `npm run bench:… -- --record` puts the figures there. -->",
-    'Each program is measured in turn with its peer, the first one now being the one and now the other. "Times better" above 1 means that Blockwright is ahead; beside it is the interval of that ratio at 95 % (bootstrap over the pairs), as `blockwright workload compare` tells it. Where the interval includes 1, neither is ahead.',
+    'Programs are measured in turn with their peers. "Times better" above 1: Blockwright is ahead; beside it the interval at 95 % (bootstrap over the pairs), as `blockwright workload compare` tells it. Where it includes 1, neither is ahead.',
     "![seconds of both programs, by command](speed.svg)",
     ...losses,
   ];
