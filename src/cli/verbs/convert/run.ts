@@ -8,7 +8,6 @@ import { strerror } from "../../../base/errno.ts";
 import { MiB, SECTOR_SIZE } from "../../../base/limits.ts";
 import { type BlockBackend, stillPermissions } from "../../../block/graph/backend.ts";
 import { allocatedBytes } from "../../../block/model/allocated.ts";
-import { protocolPrefix } from "../../../block/model/gate.ts";
 import { findDriver } from "../../../block/model/options.ts";
 import { convert as convertNode, CopyError, CopyStatusError } from "../../../api/convert.ts";
 import type { ConvertOptions, Node, UnreadRange } from "../../../node.ts";
@@ -52,16 +51,18 @@ export interface ConvertFlags extends ImageVerbFlags, NumberFlags {
 /** The options with the default of -O. */
 type Flags = ConvertFlags & { targetFormat: string };
 
-/** While something is written, the next comes over the network. */
-function ioFor(sources: readonly string[]): RunOptions {
-  const isRemote = (name: string): boolean => !["", "file:", "json:"].includes(protocolPrefix(name));
-  return sources.some(isRemote) ? { io: "pool" } : {};
+/** A name that leads to another machine, or may; descriptions of nodes and filters' names lead to files as a rule. */
+const REMOTE = /^(?!(?:file|json|blk[a-z]+):)[a-z][a-z\d+.-]*:/;
+
+/** While something is written, the next comes over the network. What can't be read is told in its order where nothing overtakes. */
+function ioFor(sources: readonly string[], { salvage }: Flags): RunOptions {
+  return !salvage && sources.some((name) => REMOTE.test(name)) ? { io: "pool" } : {};
 }
 
 /** Runs the verb; resolves with the exit status. */
 export function convert(files: readonly string[], given: ConvertFlags): Promise<number> {
   const flags: Flags = { ...given, targetFormat: given.targetFormat ?? plainFormat };
-  return new Run(flags, ioFor(files.slice(0, -1))).carryOut(async (verb) => {
+  return new Run(flags, ioFor(files.slice(0, -1), flags)).carryOut(async (verb) => {
     const numbers = convertNumbers(flags);
     checkUse(flags, numbers);
     verb.progress.start();
