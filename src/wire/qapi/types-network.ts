@@ -4,6 +4,14 @@
  */
 import { enumOf, extend, struct, union } from "./schema.ts";
 
+/** The forms of a socket's address, by their tag. */
+const socketAddresses = {
+  inet: "InetSocketAddress",
+  unix: "UnixSocketAddress",
+  vsock: "VsockSocketAddress",
+  fd: "String",
+} as const;
+
 /** The types of sockets and of what goes over them. */
 export const networkTypes = {
   SocketAddressType: () => enumOf("inet", "unix", "vsock", "fd"),
@@ -11,12 +19,7 @@ export const networkTypes = {
     union({
       base: { type: "SocketAddressType" },
       tag: "type",
-      branches: {
-        inet: "InetSocketAddress",
-        unix: "UnixSocketAddress",
-        vsock: "VsockSocketAddress",
-        fd: "String",
-      },
+      branches: socketAddresses,
     }),
   InetSocketAddressBase: () => struct({ host: "str", port: "str" }),
   InetSocketAddress: () =>
@@ -39,10 +42,7 @@ export const networkTypes = {
       base: { type: "NbdServerAddressType" },
       tag: "type",
       branches: {
-        inet: "InetSocketAddress",
-        unix: "UnixSocketAddress",
-        vsock: "VsockSocketAddress",
-        fd: "String",
+        ...socketAddresses,
         websocket: "WebSocketAddress",
       },
     }),
