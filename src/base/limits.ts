@@ -1,6 +1,6 @@
 /**
  * Every limit of the library, named, in one place. They are checked before anything is allocated.
- * Where QEMU has the limit, its value is taken; the rest are ours (see docs/ARCHITECTURE.md).
+ * Where QEMU has the limit, its value is taken; the rest are ours.
  */
 
 /** 2^10. */
