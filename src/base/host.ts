@@ -205,6 +205,10 @@ export interface StartTls {
 export interface HostConnection {
   /** Bytes as they come; ends at the peer's close. Nobody's where a receiver takes them. */
   readonly incoming: AsyncIterable<Uint8Array>;
+  /** Tells the receiver of all that comes, in place of `incoming`, of which nothing was asked yet. Absent: there is `incoming` only. */
+  receive?(receiver: HostReceiver): void;
+  /** Nothing is read any more, or it is again. Absent where receive() is. */
+  hold?(isHeld: boolean): void;
   /** Answers when the bytes, and `more` right after them, are handed over and the peer keeps up (backpressure): at once, if they are. */
   write(bytes: Uint8Array, more?: Uint8Array): Answer<void>;
   /** What is written is sent first, if the peer takes it in time. */

@@ -6,135 +6,23 @@
 import * as fs from "node:fs";
 import type * as net from "node:net";
 import { dirname } from "node:path";
-import type { Answer } from "../../base/answer.ts";
 import { ConnectionQueue } from "../../base/connection-queue.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
 import type {
   ConnectOptions,
   HostConnection,
   HostListener,
-  HostReceiver,
   HostSockets,
   SocketAddress,
-  StartTls,
   WebSocketAddress,
 } from "../../base/host.ts";
-import { KiB } from "../../base/limits.ts";
 import { onAbort } from "../../base/signals.ts";
+import { NodeConnection, readFor } from "./connection.ts";
 import { nodeError } from "./errors.ts";
 import { receivesRights, RightsReceiver } from "./rights.ts";
-import { secure } from "./tls.ts";
 
 /** Longest path in sockaddr_un, bytes, without the final NUL. */
 const MAX_UNIX_PATH = 107;
-/** How long close() waits for a peer that reads no more, ms. */
-const CLOSE_GRACE_MS = 2000;
-/** What is so long leaves at once, while it is in the processor's cache. */
-const LONG_BYTES = 64 * KiB;
-/** What a receiver is told of at once, at most. */
-const RECEIVE_BYTES = 256 * KiB;
-
-class NodeConnection implements HostConnection {
-  readonly incoming: AsyncIterable<Uint8Array>;
-  readonly descriptors?: RightsReceiver;
-  readonly #socket: net.Socket;
-  #gathering = false;
-
-  /** `rights`: reads the socket, which Node does not then. */
-  constructor(socket: net.Socket, receiver?: HostReceiver, rights?: RightsReceiver) {
-    this.#socket = socket;
-    this.incoming = { [Symbol.asyncIterator]: () => (rights ? rights.incoming() : receive(socket)) };
-    if (rights) this.descriptors = rights;
-    if (receiver) tellEnd(socket, receiver);
-    // Errors reach the reader and the writers; without a listener they would end the process.
-    socket.on("error", () => undefined);
-  }
-
-  write(bytes: Uint8Array, more?: Uint8Array): Answer<void> {
-    const socket = this.#socket;
-    const isLong = bytes.byteLength + (more?.byteLength ?? 0) >= LONG_BYTES;
-    if (!isLong || more) this.#gather();
-    let told: ((error: Error | null | undefined) => void) | undefined;
-    if (more) socket.write(bytes);
-    // Node tells it later in any case.
-    socket.write(more ?? bytes, (error) => told?.(error));
-    if (isLong) this.#leave();
-    if (isLong && socket.writableLength === 0 && socket.writable) return undefined;
-    return new Promise((resolve, reject) => {
-      told = (error) => (error ? reject(writeError(error)) : resolve());
-    });
-  }
-
-  /** What is written in one turn of the event loop leaves by one call at its end: each would wake the peer. */
-  #gather(): void {
-    if (this.#gathering) return;
-    this.#gathering = true;
-    this.#socket.cork();
-    setImmediate(() => this.#leave());
-  }
-
-  /** What was gathered leaves, as far as the platform takes it. */
-  #leave(): void {
-    if (!this.#gathering) return;
-    this.#gathering = false;
-    this.#socket.uncork();
-  }
-
-  abort(): void {
-    this.#socket.uncork();
-    this.#socket.destroy();
-  }
-
-  async startTls(how: StartTls): Promise<HostConnection> {
-    const socket = await secure(this.#socket, how);
-    if (how.receiver) socket.on("data", (bytes: Uint8Array) => how.receiver!.take(bytes));
-    return new NodeConnection(socket, how.receiver);
-  }
-
-  close(): Promise<void> {
-    const socket = this.#socket;
-    if (socket.closed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const grace = setTimeout(() => socket.destroy(), CLOSE_GRACE_MS);
-      socket.once("close", () => {
-        clearTimeout(grace);
-        resolve();
-      });
-      socket.destroySoon();
-    });
-  }
-}
-
-/** Node reports a write after the end of a socket with a code of its own. */
-function writeError(error: Error): BlockError {
-  const ended = "code" in error && typeof error.code === "string" && error.code.startsWith("ERR_");
-  return ended ? blockError("EPIPE", "send") : nodeError(error, "send");
-}
-
-/** Tells a receiver of the end, once: of the peer's direction, or of all by an error. */
-function tellEnd(socket: net.Socket, receiver: HostReceiver): void {
-  let told = false;
-  const tell = (error?: Error): void => {
-    if (told) return;
-    told = true;
-    receiver.end(error && nodeError(error, "receive"));
-  };
-  socket.once("end", () => tell());
-  socket.once("error", tell);
-  socket.once("close", () => tell());
-}
-
-async function* receive(socket: net.Socket): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk as Uint8Array;
-  } catch (error) {
-    // Closed by ourselves while waiting: an end, not an error.
-    const closedHere =
-      error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE";
-    if (!closedHere) throw nodeError(error, "receive");
-  }
-}
-
 class NodeListener implements HostListener {
   readonly connections = new ConnectionQueue();
   readonly address: SocketAddress;
@@ -227,19 +115,6 @@ function socketError(error: unknown, address: SocketAddress, op: "connect" | "li
   return blockError(code, op, `Failed to ${verb} ${op === "connect" ? `'${where}'` : where}: ${message}`);
 }
 
-/** Reads to where the receiver wants it, else into one buffer, which it sees filled again and again. */
-function readFor(receiver: HostReceiver): net.OnReadOpts {
-  const own = new Uint8Array(RECEIVE_BYTES);
-  return {
-    buffer: () => receiver.place?.() ?? own,
-    callback: (count, buffer) => {
-      if (buffer === own) receiver.take(own.subarray(0, count));
-      else receiver.placed?.(count);
-      return true;
-    },
-  };
-}
-
 /** Connects. `signal` ends the attempt. */
 async function connect(
   address: SocketAddress | WebSocketAddress,
@@ -284,7 +159,7 @@ function listen(address: SocketAddress, descriptors: boolean): Promise<HostListe
     const takesRights = descriptors && address.type === "unix" && receivesRights();
     const server = process
       .getBuiltinModule("node:net")
-      .createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: takesRights });
+      .createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true });
     server.once("error", (error) => reject(socketError(error, address, "listen")));
     server.once("listening", () => resolve(new NodeListener(server, address, takesRights)));
     if (address.type === "fd") return void server.listen({ fd: address.fd });

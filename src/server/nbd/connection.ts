@@ -11,13 +11,13 @@ import { messageOf } from "../../base/errors.ts";
 import type { Clock, HostConnection, TlsCredentials } from "../../base/host.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
-import { Req, type RequestFlags } from "../../block/model/contract.ts";
-import { Inbox } from "../../wire/nbd/bytes.ts";
+import { Req } from "../../block/model/contract.ts";
 import { command, commandFlag, REQUEST_BYTES } from "../../wire/nbd/constants.ts";
 import { type Agreement, ServerHandshake } from "../../wire/nbd/server-handshake.ts";
 import { checkNbdRequest, hasPayload } from "../../wire/nbd/server-requests.ts";
 import { decodeRequest, type NbdRequest } from "../../wire/nbd/transmission.ts";
 import type { ExportClient, NbdExport } from "./export.ts";
+import { Intake, type Next } from "./intake.ts";
 import type { ServerMemory } from "./memory.ts";
 import { ConnectionGone, PIECE_BYTES, Replies } from "./replies.ts";
 
@@ -25,6 +25,8 @@ import { ConnectionGone, PIECE_BYTES, Replies } from "./replies.ts";
 const UNSENT_BYTES = 512 * KiB;
 /** Replies from this on count as such. */
 const LONG_BYTES = 64 * KiB;
+/** Requests that are answered at once before others have their turn. */
+const TURN_REQUESTS = 64;
 /** How long a client may take its last replies when the server ends, ms. */
 const FAREWELL_MS = 1000;
 
@@ -44,19 +46,18 @@ export interface ClientInit {
 /** One connection. */
 export class NbdClient implements ExportClient {
   readonly #init: ClientInit;
-  readonly #inbox = new Inbox();
+  readonly #intake = new Intake();
   readonly #changes = new Wakeup();
   #connection: HostConnection;
-  #incoming: AsyncIterator<Uint8Array>;
   #underWay = 0;
   /** Bytes of long replies that the platform has not taken yet. */
   #unsent = 0;
-  #ending = false;
+  /** Requests that were taken. */
+  #taken = 0;
   #served: Promise<void> | undefined;
 
   constructor(connection: HostConnection, init: ClientInit) {
     this.#connection = connection;
-    this.#incoming = connection.incoming[Symbol.asyncIterator]();
     this.#init = init;
   }
 
@@ -67,8 +68,7 @@ export class NbdClient implements ExportClient {
   }
 
   async end(how: "abrupt" | "gently"): Promise<void> {
-    this.#ending = true;
-    this.#changes.wake();
+    this.#intake.stop();
     if (how === "gently") await this.#lastReplies();
     this.#drop();
     await this.#served;
@@ -92,6 +92,7 @@ export class NbdClient implements ExportClient {
 
   async #serve(): Promise<void> {
     let why: string | undefined;
+    this.#intake.listen(this.#connection);
     try {
       const agreed = await this.#handshake();
       if (agreed) await this.#withExport(agreed);
@@ -115,14 +116,15 @@ export class NbdClient implements ExportClient {
       });
       await this.#connection.write(handshake.greeting());
       for (;;) {
-        const step = handshake.next(this.#inbox);
+        const step = handshake.next(this.#intake.inbox);
         if (!step) {
-          if (!(await this.#receive())) return undefined;
+          if (!(await this.#intake.more())) return undefined;
           continue;
         }
+        const go = step.kind === "tls" ? this.#intake.switchOver() : undefined;
         if (step.bytes) await this.#connection.write(step.bytes);
         if (step.kind === "transmission") return step;
-        if (step.kind === "tls") await this.#startTls(handshake);
+        if (go) await this.#startTls(handshake, go);
         if (step.kind !== "closed") continue;
         if (step.why !== undefined) this.#init.onMessage?.(step.why);
         return undefined;
@@ -133,23 +135,16 @@ export class NbdClient implements ExportClient {
   }
 
   /** What came in the clear behind the wish for TLS is nobody's, and is thrown away. */
-  async #startTls(handshake: ServerHandshake<NbdExport>): Promise<void> {
+  async #startTls(
+    handshake: ServerHandshake<NbdExport>,
+    go: (connection: HostConnection) => void,
+  ): Promise<void> {
     const { credentials } = this.#init;
     if (!credentials || !this.#connection.startTls) throw new Error("there is no TLS here");
-    await this.#incoming.return?.();
-    this.#inbox.clear();
-    this.#connection = await this.#connection.startTls({ role: "server", credentials });
-    this.#incoming = this.#connection.incoming[Symbol.asyncIterator]();
+    const how = { role: "server", credentials, receiver: this.#intake } as const;
+    this.#connection = await this.#connection.startTls(how);
+    go(this.#connection);
     handshake.secured();
-  }
-
-  /** False: nothing more comes. */
-  async #receive(): Promise<boolean> {
-    if (this.#ending) return false;
-    const next = await this.#incoming.next();
-    if (next.done || this.#ending) return false;
-    this.#inbox.push(next.value);
-    return true;
   }
 
   async #withExport(agreed: Agreement<NbdExport>): Promise<void> {
@@ -165,18 +160,24 @@ export class NbdClient implements ExportClient {
 
   async #transmission(agreed: Agreement<NbdExport>): Promise<void> {
     const replies = new Replies(agreed, this.#init.memory, (bytes) => this.#send(bytes));
-    for (let taken = 1; ; taken++) {
-      while (this.#inbox.length < REQUEST_BYTES) if (!(await this.#receive())) return;
-      if (this.#ending) return;
-      const request = decodeRequest(this.#inbox.take(REQUEST_BYTES)!);
-      if (request.type === command.disconnect) return;
-      while (this.#isBusy()) await this.#changes.wait();
-      // What is there already is begun in this turn, request by request, and what can be answered at once is.
-      const going = this.#take(request, agreed, replies);
-      if (!(isPromise(going) ? await going : going)) return;
+    await this.#intake.serve(() => this.#next(agreed, replies));
+  }
+
+  /** What is there already is begun in this turn, request by request, and what can be answered at once is. */
+  #next(agreed: Agreement<NbdExport>, replies: Replies): Answer<Next> {
+    if (this.#intake.isStopped) return "over";
+    if (this.#isBusy()) return this.#changes.until(() => !this.#isBusy()).then(() => "again");
+    const head = this.#intake.inbox.take(REQUEST_BYTES);
+    if (!head) return "wait";
+    const request = decodeRequest(head);
+    if (request.type === command.disconnect) return "over";
+    return andThen(this.#take(request, agreed, replies), (going) => {
+      this.#taken += 1;
       // Of one whose requests are all answered at once the others have their turn, too.
-      if (this.#underWay === 0 && taken % limits.nbdClientRequests === 0) await this.#init.clock.turn();
-    }
+      const isGreedy = this.#underWay === 0 && this.#taken % TURN_REQUESTS === 0;
+      const next = going ? "again" : "over";
+      return isGreedy ? this.#init.clock.turn().then(() => next) : next;
+    });
   }
 
   #isBusy(): boolean {
@@ -189,7 +190,7 @@ export class NbdClient implements ExportClient {
     const given = { size: one.size, writable: one.writable, structured, hasContexts: contexts.length > 0 };
     const refusal = checkNbdRequest(request, given);
     if (refusal) {
-      return andThen(hasPayload(request) ? this.#pass(request.length) : true, (going) => {
+      return andThen(hasPayload(request) ? this.#intake.pass(request.length) : true, (going) => {
         if (going) this.#start(() => replies.refuse(request, refusal));
         return going;
       });
@@ -199,34 +200,24 @@ export class NbdClient implements ExportClient {
     return true;
   }
 
-  /** A write whose data has come in one piece is carried out from where it lies; a long one in several steps, as its data comes. */
+  /** A write is carried out when its data is here; a long one in several steps, as its data comes. */
   #takeWrite(request: NbdRequest, replies: Replies): Answer<boolean> {
     const { length, flags, offset } = request;
+    if (length > PIECE_BYTES) return this.#takeLongWrite(request, replies);
     const fua = flags & commandFlag.fua ? Req.fua : 0;
-    const here = length <= PIECE_BYTES ? this.#inbox.takePiece(length) : undefined;
-    if (here) {
-      this.#start(() => replies.finish(request, () => replies.write(offset, here, fua)));
-      return true;
-    }
-    return length > PIECE_BYTES
-      ? this.#takeLongWrite(request, replies)
-      : this.#takePartedWrite(request, fua, replies);
-  }
-
-  /** A write whose data comes in several pieces. */
-  async #takePartedWrite(request: NbdRequest, fua: RequestFlags, replies: Replies): Promise<boolean> {
-    const loan = await replies.borrow(request.length);
-    if (!(await this.#fill(loan.data))) {
-      loan.end();
-      return false;
-    }
-    this.#start(() =>
-      ending(
-        () => replies.finish(request, () => replies.write(request.offset, loan.data, fua)),
-        () => loan.end(),
-      ),
+    return andThen(replies.borrow(length), (loan) =>
+      andThen(this.#intake.fill(loan.data), (isFull) => {
+        if (isFull)
+          this.#start(() =>
+            ending(
+              () => replies.finish(request, () => replies.write(offset, loan.data, fua)),
+              () => loan.end(),
+            ),
+          );
+        else loan.end();
+        return isFull;
+      }),
     );
-    return true;
   }
 
   async #takeLongWrite(request: NbdRequest, replies: Replies): Promise<boolean> {
@@ -236,7 +227,7 @@ export class NbdClient implements ExportClient {
       const bytes = Math.min(PIECE_BYTES, end - at);
       const loan = await replies.borrow(bytes);
       try {
-        if (!(await this.#fill(loan.data))) return false;
+        if (!(await this.#intake.fill(loan.data))) return false;
         if (!failure) await replies.write(at, loan.data, 0);
       } catch (error) {
         failure = { error };
@@ -251,26 +242,6 @@ export class NbdClient implements ExportClient {
         return request.flags & commandFlag.fua ? replies.flush() : undefined;
       }),
     );
-    return true;
-  }
-
-  /** Fills the buffer as the bytes come. False: they do not come any more. */
-  async #fill(data: Uint8Array): Promise<boolean> {
-    let at = this.#inbox.takeInto(data);
-    while (at < data.byteLength) {
-      if (!(await this.#receive())) return false;
-      at += this.#inbox.takeInto(data.subarray(at));
-    }
-    return true;
-  }
-
-  /** Passes over so many bytes. False: they do not come any more. */
-  async #pass(bytes: number): Promise<boolean> {
-    let left = bytes - this.#inbox.skip(bytes);
-    while (left > 0) {
-      if (!(await this.#receive())) return false;
-      left -= this.#inbox.skip(left);
-    }
     return true;
   }
 

@@ -137,11 +137,6 @@ export class Inbox {
     return first.subarray(0, count);
   }
 
-  /** As take(), but only where they came in one piece. */
-  takePiece(count: number): Uint8Array | undefined {
-    return (this.#pieces[0]?.byteLength ?? 0) >= count ? this.take(count) : undefined;
-  }
-
   /** Fills `target` as far as there are bytes; returns how many. */
   takeInto(target: Uint8Array): number {
     let at = 0;
@@ -154,6 +149,12 @@ export class Inbox {
       at += count;
     }
     return at;
+  }
+
+  /** Copies what is left of the piece that was pushed last, whose memory is used again. */
+  keep(): void {
+    const last = this.#pieces.pop();
+    if (last) this.#pieces.push(last.slice());
   }
 
   /** Throws away up to `count` bytes; returns how many. */

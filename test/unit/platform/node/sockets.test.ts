@@ -140,6 +140,73 @@ describe("Unix sockets", () => {
     await listener.close();
   });
 
+  test("of a listener tell a receiver what comes, and its answers of one turn arrive in their order, however long they are", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("receive") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("receive") });
+    const server = await accept(listener);
+    const lengths = [16, 4096, 60_000, 60_000, 60_000, 1_000_000, 5, 70_000, 8_000_000, 3, 60_000];
+    const answers = lengths.map((length, at) => pattern(length, at));
+    const taken: Uint8Array[] = [];
+    const ended = deferred();
+    const received = collect(client);
+    const writes: (void | Promise<void>)[] = [];
+    server.receive!({
+      take: (bytes) => {
+        taken.push(bytes.slice());
+        for (const answer of answers) {
+          // Its memory is the writer's again where the answer is there at once.
+          const own = answer.slice();
+          const written = server.write(own);
+          writes.push(written);
+          if (!written) own.fill(0xee);
+        }
+      },
+      end: () => ended.resolve(),
+    });
+    await client.write(pattern(3));
+    await until(() => writes.length > 0);
+    expect(writes.slice(0, 5).every((written) => written === undefined)).toBe(true);
+    await Promise.all(writes);
+    await server.close();
+    expect(Buffer.concat(answers).equals(await received)).toBe(true);
+    expect(taken).toEqual([pattern(3)]);
+    await ended.promise;
+    expect(await codeOf(async () => server.write(pattern(1)))).toBe("EPIPE");
+    await client.close();
+    await listener.close();
+  });
+
+  test("that are held read nothing until they are not", async () => {
+    const listener = await nodeSockets.listen({ type: "unix", path: path("hold") });
+    const client = await nodeSockets.connect({ type: "unix", path: path("hold") });
+    const server = await accept(listener);
+    let came = 0;
+    const ended = deferred();
+    const receiver = {
+      take: (bytes: Uint8Array) => {
+        came += bytes.byteLength;
+        if (came < 10) server.hold!(true);
+      },
+      end: () => ended.resolve(),
+    };
+    server.receive!(receiver);
+    await client.write(pattern(1));
+    await until(() => came === 1);
+    // More than a socket holds, so the writer waits as long as nothing is read.
+    let isWritten = false;
+    const writing = Promise.resolve(client.write(pattern(8 << 20))).then(() => (isWritten = true));
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect([came, isWritten]).toEqual([1, false]);
+    came = 10;
+    server.hold!(false);
+    await writing;
+    await client.close();
+    await ended.promise;
+    expect(came).toBe(10 + (8 << 20));
+    await server.close();
+    await listener.close();
+  });
+
   test("a long write leaves at once with what was gathered before it, and is told then if the kernel took it", async () => {
     const listener = await nodeSockets.listen({ type: "unix", path: path("long") });
     const client = await nodeSockets.connect({ type: "unix", path: path("long") });

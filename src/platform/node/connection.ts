@@ -1,0 +1,245 @@
+/**
+ * A connected socket of Node. Who takes what comes at once reads it from one buffer that all such connections share, and what it
+ * answers in that turn leaves by one call at the turn's end: many small requests cost neither memory nor promises.
+ *
+ * Invariant: bytes leave in the order in which they were written, whichever way they go.
+ */
+import * as fs from "node:fs";
+import type * as net from "node:net";
+import type { Answer } from "../../base/answer.ts";
+import { type BlockError, blockError } from "../../base/errors.ts";
+import type { HostConnection, HostReceiver, StartTls } from "../../base/host.ts";
+import { KiB } from "../../base/limits.ts";
+import { nodeError } from "./errors.ts";
+import type { RightsReceiver } from "./rights.ts";
+import { secure } from "./tls.ts";
+
+/** How long close() waits for a peer that reads no more, ms. */
+const CLOSE_GRACE_MS = 2000;
+/** What is so long leaves at once, while it is in the processor's cache. */
+const LONG_BYTES = 64 * KiB;
+/** What a receiver is told of at once, at most. */
+const RECEIVE_BYTES = 256 * KiB;
+
+/** What is written within one delivery, by whichever connection it is; made when it is needed. */
+let outbox: Uint8Array | undefined;
+/** What was read last, by whichever connection; made when it is needed. */
+let inbox: Uint8Array | undefined;
+
+/** Node's own object under a socket. */
+interface Handle {
+  readonly fd?: number;
+  readonly useUserBuffer?: unknown;
+}
+
+function handleOf(socket: net.Socket): Handle | null | undefined {
+  return (socket as { _handle?: Handle | null })._handle;
+}
+
+/** A connection over `socket`. */
+export class NodeConnection implements HostConnection {
+  readonly incoming: AsyncIterable<Uint8Array>;
+  readonly descriptors?: RightsReceiver;
+  #socket: net.Socket;
+  #gathering = false;
+  /** Within a delivery. */
+  #delivering = false;
+  #outBytes = 0;
+  /** Its descriptor takes bytes as they are. */
+  #isPlain = false;
+
+  /** `receiver`: who is told of its end. `rights`: reads the socket, which Node does not then. */
+  constructor(socket: net.Socket, receiver?: HostReceiver, rights?: RightsReceiver) {
+    this.#socket = socket;
+    this.incoming = {
+      [Symbol.asyncIterator]: () => (rights ? rights.incoming() : iterate(this.#socket)),
+    };
+    if (rights) this.descriptors = rights;
+    this.#listen(receiver);
+  }
+
+  #listen(receiver: HostReceiver | undefined): void {
+    if (receiver) tellEnd(this.#socket, receiver);
+    // Errors reach the reader and the writers; without a listener they would end the process.
+    this.#socket.on("error", () => undefined);
+  }
+
+  receive(receiver: HostReceiver): void {
+    const deliver = (tell: () => void): void => this.#deliver(tell);
+    const restarted = restart(this.#socket, readFor(receiver, deliver));
+    if (restarted) {
+      this.#socket = restarted;
+      this.#isPlain = true;
+      this.#listen(receiver);
+      return;
+    }
+    tellEnd(this.#socket, receiver);
+    this.#socket.on("data", (bytes: Uint8Array) => deliver(() => receiver.take(bytes)));
+  }
+
+  hold(isHeld: boolean): void {
+    if (isHeld) this.#socket.pause();
+    else this.#socket.resume();
+  }
+
+  write(bytes: Uint8Array, more?: Uint8Array): Answer<void> {
+    if (this.#delivering && !more && this.#putOut(bytes)) return undefined;
+    this.#leaveOut();
+    const socket = this.#socket;
+    const isLong = bytes.byteLength + (more?.byteLength ?? 0) >= LONG_BYTES;
+    if (!isLong || more) this.#gather();
+    let told: ((error: Error | null | undefined) => void) | undefined;
+    if (more) socket.write(bytes);
+    // Node tells it later in any case.
+    socket.write(more ?? bytes, (error) => told?.(error));
+    if (isLong) this.#leave();
+    if (isLong && socket.writableLength === 0 && socket.writable) return undefined;
+    return new Promise((resolve, reject) => {
+      told = (error) => (error ? reject(writeError(error)) : resolve());
+    });
+  }
+
+  #deliver(tell: () => void): void {
+    this.#delivering = true;
+    try {
+      tell();
+    } finally {
+      this.#delivering = false;
+      this.#leaveOut();
+    }
+  }
+
+  /** Keeps a copy until the delivery is over, if nothing waits before it. */
+  #putOut(bytes: Uint8Array): boolean {
+    if (bytes.byteLength >= LONG_BYTES) return false;
+    outbox ??= new Uint8Array(2 * LONG_BYTES);
+    if (this.#outBytes + bytes.byteLength > outbox.byteLength) this.#leaveOut();
+    if (this.#socket.writableLength > 0 || !this.#socket.writable) return false;
+    outbox.set(bytes, this.#outBytes);
+    this.#outBytes += bytes.byteLength;
+    return true;
+  }
+
+  /** What was kept leaves; what the platform does not take at once waits in the socket. */
+  #leaveOut(): void {
+    const count = this.#outBytes;
+    if (count === 0) return;
+    this.#outBytes = 0;
+    const sent = this.#isPlain ? sendNow(this.#socket, count) : 0;
+    if (sent < count) this.#socket.write(outbox!.slice(sent, count));
+  }
+
+  /** What is written in one turn of the event loop leaves by one call at its end: each would wake the peer. */
+  #gather(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    this.#socket.cork();
+    setImmediate(() => this.#leave());
+  }
+
+  /** What was gathered leaves, as far as the platform takes it. */
+  #leave(): void {
+    if (!this.#gathering) return;
+    this.#gathering = false;
+    this.#socket.uncork();
+  }
+
+  abort(): void {
+    this.#leaveOut();
+    this.#socket.uncork();
+    this.#socket.destroy();
+  }
+
+  async startTls(how: StartTls): Promise<HostConnection> {
+    const connection = new NodeConnection(await secure(this.#socket, how));
+    if (how.receiver) connection.receive(how.receiver);
+    return connection;
+  }
+
+  close(): Promise<void> {
+    const socket = this.#socket;
+    if (socket.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const grace = setTimeout(() => socket.destroy(), CLOSE_GRACE_MS);
+      socket.once("close", () => {
+        clearTimeout(grace);
+        resolve();
+      });
+      socket.destroySoon();
+    });
+  }
+}
+
+/** Sends the first `count` bytes of the outbox; answers how many the platform took. What is wrong is told by the next write. */
+function sendNow(socket: net.Socket, count: number): number {
+  const fd = handleOf(socket)?.fd ?? -1;
+  if (fd < 0 || socket.writableLength > 0) return 0;
+  try {
+    return fs.writeSync(fd, outbox!, 0, count);
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * The same socket anew, read by `onread`, which Node has for sockets that connect and not for those of a server. Undefined where
+ * this can't be done: it was read already, is TLS's, or the platform's is made otherwise.
+ */
+function restart(socket: net.Socket, onread: net.OnReadOpts): net.Socket | undefined {
+  const handle = handleOf(socket);
+  const isPlain = socket.isPaused() && socket.readableLength === 0 && !("encrypted" in socket);
+  if (!isPlain || socket.destroyed || typeof handle?.useUserBuffer !== "function") return undefined;
+  (socket as { _handle?: Handle | null })._handle = null;
+  socket.destroy();
+  const { Socket } = process.getBuiltinModule("node:net");
+  const options = { handle, onread, readable: true, writable: true, allowHalfOpen: true };
+  return new Socket(options as net.SocketConstructorOpts);
+}
+
+/** Node reports a write after the end of a socket with a code of its own. */
+function writeError(error: Error): BlockError {
+  const ended = "code" in error && typeof error.code === "string" && error.code.startsWith("ERR_");
+  return ended ? blockError("EPIPE", "send") : nodeError(error, "send");
+}
+
+/** Tells a receiver of the end, once: of the peer's direction, or of all by an error. */
+function tellEnd(socket: net.Socket, receiver: HostReceiver): void {
+  let told = false;
+  const tell = (error?: Error): void => {
+    if (told) return;
+    told = true;
+    receiver.end(error && nodeError(error, "receive"));
+  };
+  socket.once("end", () => tell());
+  socket.once("error", tell);
+  socket.once("close", () => tell());
+}
+
+async function* iterate(socket: net.Socket): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk as Uint8Array;
+  } catch (error) {
+    // Closed by ourselves while waiting: an end, not an error.
+    const closedHere =
+      error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE";
+    if (!closedHere) throw nodeError(error, "receive");
+  }
+}
+
+/** Reads to where the receiver wants it, else into the buffer that is filled again and again. */
+export function readFor(
+  receiver: HostReceiver,
+  deliver = (tell: () => void): void => tell(),
+): net.OnReadOpts {
+  const own = (inbox ??= new Uint8Array(RECEIVE_BYTES));
+  return {
+    buffer: () => receiver.place?.() ?? own,
+    callback: (count, buffer) => {
+      deliver(() => {
+        if (buffer === own) receiver.take(own.subarray(0, count));
+        else receiver.placed?.(count);
+      });
+      return true;
+    },
+  };
+}
