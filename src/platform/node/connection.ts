@@ -193,7 +193,7 @@ function restart(socket: net.Socket, onread: net.OnReadOpts): net.Socket | undef
   socket.destroy();
   const { Socket } = process.getBuiltinModule("node:net");
   const options = { handle, onread, readable: true, writable: true, allowHalfOpen: true };
-  return new Socket(options as net.SocketConstructorOpts);
+  return new Socket(options);
 }
 
 /** Node reports a write after the end of a socket with a code of its own. */

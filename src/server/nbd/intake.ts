@@ -7,7 +7,7 @@
 import { type Answer, andThen, guarded, isPromise, repeat } from "../../base/answer.ts";
 import type { HostConnection, HostReceiver } from "../../base/host.ts";
 import { KiB } from "../../base/limits.ts";
-import { deferred, Wakeup } from "../../base/signals.ts";
+import { type Deferred, deferred, Wakeup } from "../../base/signals.ts";
 import { Inbox } from "../../wire/nbd/bytes.ts";
 
 /** As much may wait before nothing more is read. */
@@ -33,6 +33,8 @@ export class Intake implements HostReceiver {
   /** What is left to be filled. */
   #target: Uint8Array | undefined;
   #onArrival: (() => void) | undefined;
+  /** A message is being taken. */
+  #isRunning = false;
 
   /** Nothing is taken any more, not even what has come. */
   get isStopped(): boolean {
@@ -173,24 +175,28 @@ export class Intake implements HostReceiver {
    */
   async serve(next: () => Answer<Next>): Promise<void> {
     const over = deferred();
-    let isRunning = false;
-    const run = (): void => {
-      if (isRunning) return;
-      isRunning = true;
-      const before = this.#arrivals;
-      const done = (last: Next): void => {
-        isRunning = false;
-        if (last === "over" || (this.#ended && before === this.#arrivals)) return over.resolve();
-        if (before !== this.#arrivals) return run();
-        this.#holdBack(false);
-      };
-      const answer = guarded(() => lastOf(next));
-      if (isPromise(answer)) answer.then(done, over.reject);
-      else done(answer);
-    };
-    this.#onArrival = run;
-    run();
+    this.#onArrival = () => this.#run(next, over);
+    this.#run(next, over);
     await over.promise.finally(() => (this.#onArrival = undefined));
+  }
+
+  #run(next: () => Answer<Next>, over: Deferred<void>): void {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    const before = this.#arrivals;
+    const settle = (last: Next): void => {
+      this.#isRunning = false;
+      if (last === "over") over.resolve();
+      else if (before !== this.#arrivals) this.#run(next, over);
+      else if (this.#ended) over.resolve();
+      else this.#holdBack(false);
+    };
+    const answer = guarded(() => lastOf(next));
+    if (!isPromise(answer)) return settle(answer);
+    void answer.then(
+      (last) => settle(last),
+      (error: unknown) => over.reject(error),
+    );
   }
 }
 

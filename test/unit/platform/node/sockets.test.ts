@@ -166,7 +166,7 @@ describe("Unix sockets", () => {
     await client.write(pattern(3));
     await until(() => writes.length > 0);
     expect(writes.slice(0, 5).every((written) => written === undefined)).toBe(true);
-    await Promise.all(writes);
+    await Promise.all(writes.map(async (written) => written));
     await server.close();
     expect(Buffer.concat(answers).equals(await received)).toBe(true);
     expect(taken).toEqual([pattern(3)]);
