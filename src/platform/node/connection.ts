@@ -125,7 +125,7 @@ export class NodeConnection implements HostConnection {
     const count = this.#outBytes;
     if (count === 0) return;
     this.#outBytes = 0;
-    const sent = this.#isPlain ? sendNow(this.#socket, count) : 0;
+    const sent = this.#isPlain ? sendOutbox(this.#socket, count) : 0;
     if (sent < count) this.#socket.write(outbox!.slice(sent, count));
   }
 
@@ -171,7 +171,7 @@ export class NodeConnection implements HostConnection {
 }
 
 /** Sends the first `count` bytes of the outbox; answers how many the platform took. What is wrong is told by the next write. */
-function sendNow(socket: net.Socket, count: number): number {
+function sendOutbox(socket: net.Socket, count: number): number {
   const fd = handleOf(socket)?.fd ?? -1;
   if (fd < 0 || socket.writableLength > 0) return 0;
   try {
