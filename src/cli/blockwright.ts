@@ -25,12 +25,17 @@ async function main(): Promise<void> {
   const output: OutputConfiguration = {
     outputError: (text, write) => write(`${programName()}: ${usageError(text, args, known())}\n`),
   };
-  const known = (): Known => ({
-    verbs: verbNames,
-    options: [program, ...program.commands.filter((command) => command.name() === args[0])].flatMap(
-      ({ options }) => options.flatMap(({ long }) => long ?? []),
-    ),
-  });
+  const known = (): Known => {
+    const verb = program.commands.filter((command) => command.name() === args[0]);
+    const actions = verb.flatMap(({ commands }) => commands);
+    return {
+      verbs: verbNames,
+      options: [program, ...verb, ...actions.filter((command) => command.name() === args[1])].flatMap(
+        ({ options }) => options.flatMap(({ long }) => long ?? []),
+      ),
+      actions: actions.map((command) => command.name()),
+    };
+  };
 
   const program = new Command(programName())
     .description(

@@ -92,6 +92,10 @@ export function findBackup<B extends Backup>(all: readonly B[], word: string): B
   if (fits.length > 1)
     throw blockError("EINVAL", "backup", `'${word}' is the beginning of ${fits.length} backups`);
   const [only] = fits;
-  if (!only) throw blockError("ENOENT", "backup", `there is no backup '${word}'`);
+  if (!only) {
+    const isDisk = all.some(({ name }) => name === word);
+    const hint = isDisk ? `: '${word}@latest' is the newest of the disk '${word}'` : "";
+    throw blockError("ENOENT", "backup", `there is no backup '${word}'${hint}`);
+  }
   return only;
 }

@@ -274,6 +274,7 @@ describe.each([
       ["20", "'20' is the beginning of 2 backups"],
       ["c@latest", "there is no backup 'c@latest'"],
       ["x", "there is no backup 'x'"],
+      ["a", "there is no backup 'a': 'a@latest' is the newest of the disk 'a'"],
     ])
       expect(blockwright(`backup restore --repo ${repo} ${word} no.raw`).stderr).toContain(words);
     expect(existsSync(join(folder, "no.raw"))).toBe(false);

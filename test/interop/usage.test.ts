@@ -57,7 +57,15 @@ it.each([
   ["version", "Command not found: version (did you mean '--version'?)"],
   ["-v", "unrecognized option '-v' (did you mean '--version'?)"],
   ["info --forma raw x.qcow2", "unrecognized option '--forma' (did you mean '--format'?)"],
+  ["ocnvert", "Command not found: ocnvert (did you mean 'convert'?)"],
   ["xyzzy", "Command not found: xyzzy"],
+  [
+    "fleet sttaus",
+    "unknown action 'sttaus': there are run, submit, worker, status, cancel, drain, retry (did you mean 'status'?)",
+  ],
+  ["backup lsit --repo kept", "backup has no action 'lsit' (did you mean 'list'?)"],
+  ["backup create --nmae x", "unrecognized option '--nmae' (did you mean '--name'?)"],
+  ["backup frob there --repo kept", "unrecognized option '--repo'"],
 ])("%s says what was meant, if anything is near", (line, text) => {
   const { status, stderr } = runVerb(line.split(" "), { cwd: directory });
   expect(stderr).toBe(`blockwright: ${text}\nTry 'blockwright --help' for more information\n`);

@@ -143,6 +143,12 @@ describe("run", () => {
     expect(statSync(join(folder, "out.html")).size).toBeLessThan(300 * 1024);
   });
 
+  it("names the devices that are declared to whom misspells one", () => {
+    const { status, stderr } = workload("run", json, "--device", "floppy");
+    expect(stderr).toContain("--device: 'floppy' is neither a file nor one of ssd, disk, cloud, http");
+    expect(status).toBe(2);
+  });
+
   it.each([
     [["missing.json"], 2],
     [[], 2],

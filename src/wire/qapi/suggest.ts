@@ -4,7 +4,7 @@
  * (`speed`: `speedBytesPerSecond`), and a slip of the pen the word beside it.
  */
 
-/** Slips (letters put in, left out or changed) that a word may have, by its length. */
+/** Slips (letters put in, left out, changed or swapped) that a word may have, by its length. */
 function slipsOf(word: string): number {
   return word.length < 4 ? 0 : word.length < 8 ? 1 : 2;
 }
@@ -35,16 +35,19 @@ function bare(word: string): string {
   return word.toLowerCase().replaceAll(/[-_. ]/g, "");
 }
 
-/** Levenshtein's, by rows. */
+/** Levenshtein's, by rows, where two neighbours that are swapped are one slip, too. */
 function distance(a: string, b: string): number {
+  let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, at) => at);
   for (let i = 1; i <= a.length; i += 1) {
     const next = [i];
     for (let j = 1; j <= b.length; j += 1) {
       const changed = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, changed));
+      const isSwapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swapped = isSwapped ? before[j - 2]! + 1 : Infinity;
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, changed, swapped));
     }
-    row = next;
+    [before, row] = [row, next];
   }
   return row[b.length]!;
 }

@@ -15,7 +15,7 @@ import {
   WorkloadError,
   runWorkload,
 } from "../../../workload.ts";
-import { isModelName } from "../../../workload/device/shipped.ts";
+import { deviceModels, isModelName } from "../../../workload/device/shipped.ts";
 import { emptyDocument } from "../../../workload/run/document.ts";
 import { bytesOf, timeOf } from "../../../workload/model/units.ts";
 import { gateOf } from "../../options/engine.ts";
@@ -40,8 +40,17 @@ function clockOf(text: string | undefined): "real" | "virtual" | undefined {
   throw new WorkloadError(`--clock: '${text}' is neither real nor virtual`);
 }
 
+/** A declared device: a model's name, or what a file says. */
 async function deviceOf(text: string | undefined): Promise<unknown> {
-  return text === undefined || isModelName(text) ? text : readJson(text);
+  if (text === undefined || isModelName(text)) return text;
+  try {
+    return await readJson(text);
+  } catch (error) {
+    if (!/^\w+$/.test(text)) throw error;
+    throw new WorkloadError(
+      `--device: '${text}' is neither a file nor one of ${Object.keys(deviceModels).join(", ")}`,
+    );
+  }
 }
 
 /** Limits of the command line: each worker ends there, if not before. */
