@@ -178,5 +178,10 @@ export const programs: readonly Program[] = [
     debian: "postgresql-15",
     wantedBy: /^test\/interop\/fleet-(queues|limits|storm)\.test/,
   },
+  {
+    name: "/usr/lib/python3/dist-packages/swift/__init__.py",
+    debian: "python3-swift",
+    wantedBy: /^test\/interop\/s3-swift\.test/,
+  },
   { name: "nbd-client", debian: "nbd-client", wantedBy: /^test\/interop\/nbd-server\.test/ },
 ];

@@ -28,6 +28,8 @@ export interface ObjectStore {
 
 /** Objects of one owner, from the root of a place. */
 export interface ObjectPlace extends ObjectStore {
+  /** False: of two that make an object at one moment both may be told that they did. */
+  readonly isExclusive?: boolean;
   /** Whether nothing is there. */
   isEmpty(): Promise<boolean>;
   /** Removes what programs that were killed while they put an object have left. */

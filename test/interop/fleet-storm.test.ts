@@ -10,6 +10,7 @@ import { type Crew, Storm, stormSize } from "./support/storm.ts";
 const MiB = 2 ** 20;
 const size = stormSize(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 30));
 const isWhole = size.images >= 1000;
+const isAsked = process.env["BLOCKWRIGHT_TEST_FLEET"] !== undefined;
 const WORKERS = 4;
 const AT_ONCE = 2;
 const LIMIT_MS = isWhole ? 3600_000 : 300_000;
@@ -87,7 +88,7 @@ async function overQueue(name: string, url: string, blows: Blow[]): Promise<void
 
 describe(`${size.images} images, ${WORKERS} workers`, () => {
   // What their servers do to the adapter is held by fleet-queues, too.
-  it.skipIf(!isWhole)("over Redis, which forgets twice, restarted once", { timeout: LIMIT_MS }, async () => {
+  it.skipIf(!isAsked)("over Redis, which forgets twice, restarted once", { timeout: LIMIT_MS }, async () => {
     storm = new Storm(size, 1);
     const { url, forget, stop, start } = await storm.folder.redis();
     await overQueue("Redis", url, [
@@ -97,7 +98,7 @@ describe(`${size.images} images, ${WORKERS} workers`, () => {
     ]);
   });
 
-  it.skipIf(!isWhole)("over PostgreSQL, which is restarted once", { timeout: LIMIT_MS }, async () => {
+  it.skipIf(!isAsked)("over PostgreSQL, which is restarted once", { timeout: LIMIT_MS }, async () => {
     storm = new Storm(size, 2);
     const { url, restart } = storm.folder.postgres();
     await overQueue("PostgreSQL", url, [[0.5, restart]]);

@@ -7,7 +7,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import type { DriverType, GraphView, NodeSpec } from "../model/contract.ts";
-import { driverOfProtocol, findDriver } from "../model/options.ts";
+import { driverOfProtocol, findDriver, optionsOfName } from "../model/options.ts";
 import type { NodeHome } from "./home.ts";
 import { probeFormat } from "./probe.ts";
 
@@ -27,7 +27,7 @@ export function typeOfName(graph: GraphView, name: string): DriverType {
 export async function storageByName(graph: NodeHome, name: string): Promise<NodeSpec> {
   const type = typeOfName(graph, name);
   const { options = {}, children = {} } = type.parseName?.(name) ?? { options: { filename: name } };
-  const spec: NodeSpec = { driver: type.name, ...options };
+  const spec: NodeSpec = { driver: type.name, ...optionsOfName(type, options) };
   for (const [child, below] of Object.entries(children)) {
     const storage = await storageByName(graph, below.name);
     spec[child] = below.guess ? { ...(await probeFormat(graph, storage)), file: storage } : storage;
@@ -48,7 +48,8 @@ export function newStorage(graph: GraphView, name: string): NewStorage {
   const { options = {} } = type.parseName?.(name) ?? { options: { filename: name } };
   const { filename } = options;
   if (type.create && typeof filename === "string") return { filename, file: { driver: "file", filename } };
-  if (type.makeInPlace) return { filename: undefined, file: { ...options, driver: type.name } };
+  if (type.makeInPlace)
+    return { filename: undefined, file: { ...optionsOfName(type, options), driver: type.name } };
   throw new CommandError(`Protocol driver '${type.name}' does not support image creation`);
 }
 

@@ -82,7 +82,7 @@ export function driverOfProtocol({ drivers }: DriverSource, protocol: string): D
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /** The options that a name gave as text, as the driver's description of them has them: numbers and flags are such. */
-function optionsOfName(
+export function optionsOfName(
   { openOptions = {} }: Pick<DriverType, "openOptions">,
   options: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {

@@ -83,6 +83,7 @@ async function copyToFile(work: Work, source: Node): Promise<CopyResult> {
   if (done) return { bytes: done.bytes };
   const identity = await identityOf(source);
   const claim = await place.claim(spec, identity, context.watchMs);
+  if (claim.done) return { bytes: claim.done.bytes };
   context.claimed(place.target, claim.generation);
   const alive = setInterval(() => place.touch(claim.generation), TOUCH_MS);
   const attempt = new Attempt(work, { place, claim, spec, source, identity });

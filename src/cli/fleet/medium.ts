@@ -149,6 +149,8 @@ export class StoreMedium implements Medium {
         `the target '${name}' is no file and nothing in a store that keeps a fence beside it`,
       );
     const objects = await store.objects(graph, { ...file, url: `${url}.fleet` });
+    if (objects.isExclusive === false)
+      throw new FleetError(`the target '${name}': a fence needs a store with conditional writes`);
     return new StoreMedium({ graph, file, store: store as Stored, objects });
   }
 

@@ -47,11 +47,11 @@ export class PartsCopy {
 
   /** Copies what nobody else does, until all is done. Throws ElsewhereError where another one has all that is left to do. */
   async run(): Promise<CopyResult> {
-    const { work, medium } = this.#init;
-    const spec = specOf(work.job);
-    const done = await this.#fence.done();
-    if (done?.spec === spec && (await medium.exists())) return { bytes: done.bytes };
+    const spec = specOf(this.#init.work.job);
+    const bytes = await this.#bytesOfDone(spec);
+    if (bytes !== undefined) return { bytes };
     const plan = await this.#plan(spec);
+    if (typeof plan === "number") return { bytes: plan };
     try {
       return { bytes: await this.#carry(plan) };
     } catch (error) {
@@ -68,14 +68,22 @@ export class PartsCopy {
     }
   }
 
-  async #giveUp(plan: ActivePlan): Promise<void> {
+  /** What was moved for the target, if it is there and says that it is this job's. */
+  async #bytesOfDone(spec: string): Promise<number | undefined> {
+    const done = await this.#fence.done();
+    return done?.spec === spec && (await this.#init.medium.exists()) ? done.bytes : undefined;
+  }
+
+  /** Ends a plan; answers the number that says so, undefined where another one did it. */
+  async #giveUp(plan: ActivePlan): Promise<number | undefined> {
     const { medium } = this.#init;
     const number = await this.#fence.replace(plan, undefined).catch(() => undefined);
     if (number !== undefined) await medium.discard(plan.token).catch(() => undefined);
+    return number;
   }
 
-  /** The plan in force for this job and this source, or a new one. */
-  async #plan(spec: string): Promise<ActivePlan> {
+  /** The plan in force for this job and this source, or a new one; a number: it was done meanwhile, and so much was moved for it. */
+  async #plan(spec: string): Promise<ActivePlan | number> {
     const { source, medium, cut, make } = this.#init;
     const what = { spec, source: await identityOf(source), length: source.length, partBytes: cut.partBytes };
     for (;;) {
@@ -89,7 +97,13 @@ export class PartsCopy {
       const number = await this.#fence.replace(plan, { ...what, token });
       if (number !== undefined) {
         if (plan) await medium.discard(plan.token);
-        return { ...what, token, number };
+        const active = { ...what, token, number };
+        // Who was at it may have ended it since it was looked for: nobody makes what is to be seen a second time.
+        const bytes = await this.#bytesOfDone(spec);
+        if (bytes === undefined) return active;
+        const ended = await this.#giveUp(active);
+        if (ended !== undefined) await this.#fence.sweep(ended);
+        return bytes;
       }
       await medium.discard(token);
     }

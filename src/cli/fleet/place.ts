@@ -75,6 +75,8 @@ export interface Claim {
   readonly resume: Checkpoint | undefined;
   /** Bytes that earlier attempts copied. */
   readonly before: number;
+  /** It was done after it was looked for: nothing was taken. */
+  readonly done: Done | undefined;
 }
 
 function readJson<T>(path: string): T | undefined {
@@ -106,7 +108,7 @@ export class TargetPlace {
   }
 
   /**
-   * Takes the next generation. Whoever had the last one and goes on is waited for, `watchMs` if he is not on this machine.
+   * Takes the next generation, unless it is done meanwhile. Whoever had the last one and goes on is waited for, `watchMs` if he is not on this machine.
    * Throws ElsewhereError where he gets on, FencedError where another one was faster.
    */
   async claim(spec: string, source: string, watchMs: number): Promise<Claim> {
@@ -120,6 +122,10 @@ export class TargetPlace {
       if ((error as NodeJS.ErrnoException).code === "EEXIST") throw new FencedError();
       throw error;
     }
+    // Who was at it may have ended it since it was looked for: nobody makes what is to be seen a second time.
+    const done = this.done(spec);
+    if (done) rmSync(this.#file("g", generation), { force: true });
+    if (done) return { generation, part: "", resume: undefined, before: 0, done };
     const claim = this.#takeOver({ generation, spec, source });
     this.check(generation);
     return claim;
@@ -169,7 +175,7 @@ export class TargetPlace {
       else if (isSame && !resume && this.#isPublished(checkpoint)) resume = checkpoint;
       else rmSync(oldPart, { force: true });
     }
-    return { generation, part, resume, before };
+    return { generation, part, resume, before, done: undefined };
   }
 
   /** It was named, and whoever did it ended before he could say so. */

@@ -99,6 +99,17 @@ describe("a target's place", () => {
     expect(existsSync(first.part)).toBe(false);
   });
 
+  it("is not taken where it was done after it was looked for", async () => {
+    const first = await claim();
+    writeFileSync(first.part, "part");
+    expect(place.done("job")).toBeUndefined();
+    const done = place.publish(1, checkpoint, 9);
+    expect(await claim()).toMatchObject({ done });
+    expect(readdirSync(join(folder, ".disk.fleet"))).toEqual(["done.json"]);
+    // Another job of that target takes it.
+    expect(await claim("another")).toMatchObject({ generation: 2, done: undefined });
+  });
+
   it("knows the target of one who was killed after he named it", async () => {
     const first = await claim();
     writeFileSync(first.part, "part");

@@ -39,12 +39,6 @@ export async function hexHash(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The headers of a condition. */
-export function conditionHeaders({ over }: Condition): Record<string, string> {
-  if (over === "anything") return {};
-  return over === "nothing" ? { "If-None-Match": "*" } : { "If-Match": over.etag };
-}
-
 /** A store. */
 export class Store {
   readonly #http: HostHttp & Required<Pick<HostHttp, "send">>;
@@ -65,6 +59,11 @@ export class Store {
     this.#attempts = new Attempts(host, options);
     const [timeoutMs, deadlineMs] = [options.timeoutMs * UPLOAD_TIMES, options.deadlineMs * UPLOAD_TIMES];
     this.#uploads = new Attempts(host, { ...options, timeoutMs, deadlineMs });
+  }
+
+  /** Whether it is asked to refuse what does not meet a condition. */
+  get hasConditions(): boolean {
+    return this.#options.conditionalWrites;
   }
 
   /** Ends all that is under way. */

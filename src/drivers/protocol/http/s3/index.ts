@@ -11,7 +11,7 @@ import { parseS3Name, plainS3Name } from "./names.ts";
 
 /**
  * Options: `url` (or `bucket` and `key`), `endpoint`, `region`, `path-style`, `access-key-id`, `secret-access-key`,
- * `session-token` (ids of secrets), `form`, `chunk-size`, `etag`, `cache-size`, `readahead`, `connections`, `timeout`, `deadline`,
+ * `session-token` (ids of secrets), `conditional-writes`, `form`, `chunk-size`, `etag`, `cache-size`, `readahead`, `connections`, `timeout`, `deadline`,
  * `retries`. Errors of requests: EIO (no usable answer in time), ENOENT, EACCES, ENOSPC, ESTALE (the object has changed, or
  * another writer was first).
  */
@@ -28,6 +28,7 @@ export const s3: DriverType = {
     "*access-key-id": "str",
     "*secret-access-key": "str",
     "*session-token": "str",
+    "*conditional-writes": "bool",
     "*form": "str",
     "*chunk-size": "size",
     "*etag": "str",
@@ -38,7 +39,7 @@ export const s3: DriverType = {
     "*deadline": "int",
     "*retries": "int",
   },
-  namedBy: ["url", "bucket", "key", "endpoint", "region", "path-style", "etag"],
+  namedBy: ["url", "bucket", "key", "endpoint", "region", "path-style", "conditional-writes", "etag"],
   parseName: parseS3Name,
   plainName: plainS3Name,
   open: async (context, spec) => (await import("./late.ts")).openS3(context, spec),

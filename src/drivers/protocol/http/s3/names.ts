@@ -7,7 +7,7 @@ import type { ParsedName } from "../../../../block/model/contract.ts";
 
 /** What may stand behind the question mark. */
 const IN_NAMES = new Set([
-  ...["endpoint", "region", "path-style", "form", "chunk-size", "etag"],
+  ...["endpoint", "region", "path-style", "conditional-writes", "form", "chunk-size", "etag"],
   ...["cache-size", "readahead", "connections", "timeout", "deadline", "retries"],
 ]);
 
@@ -72,6 +72,8 @@ export function encodedKey(key: string): string {
 export function plainS3Name(options: Readonly<Record<string, unknown>>): string | undefined {
   const { url, ...others } = options;
   if (typeof url !== "string") return undefined;
-  const parts = Object.entries(others).map(([key, value]) => `${key}=${encodeURIComponent(String(value))}`);
+  const textOf = (value: unknown): string =>
+    typeof value === "boolean" ? (value ? "on" : "off") : String(value);
+  const parts = Object.entries(others).map(([key, value]) => `${key}=${encodeURIComponent(textOf(value))}`);
   return parts.length === 0 ? url : `${url}?${parts.join("&")}`;
 }

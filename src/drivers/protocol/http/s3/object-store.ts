@@ -35,6 +35,10 @@ class S3Objects implements ObjectPlace {
     this.#root = root;
   }
 
+  get isExclusive(): boolean {
+    return this.#store.hasConditions;
+  }
+
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<boolean> {
     try {
       await this.#put(name, bytes, "nothing");

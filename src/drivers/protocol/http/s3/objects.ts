@@ -1,11 +1,34 @@
 /**
  * What is done with objects of a store: put, asked about, removed, listed.
  */
-import { BlockError } from "../../../../base/errors.ts";
+import { BlockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import { discardBody } from "../body.ts";
-import { bodyText, elements } from "./answers.ts";
-import { type Condition, conditionHeaders, type Store } from "./client.ts";
+import { bodyText, elements, storeError } from "./answers.ts";
+import type { Condition, Store } from "./client.ts";
 import { type ObjectPlace, urlOf } from "./names.ts";
+
+/**
+ * Puts something on a condition, by `send` with the condition's headers. A store that is told to have no conditions is asked before
+ * what is there. ESTALE where the condition is not met.
+ */
+export async function onCondition<T>(
+  { store, place, condition: { over } }: { store: Store; place: ObjectPlace; condition: Condition },
+  send: (headers: Record<string, string>) => Promise<T>,
+): Promise<T> {
+  if (over === "anything") return send({});
+  if (!store.hasConditions) {
+    const there = await statObject(store, place);
+    if (over === "nothing" ? !there : there?.etag === over.etag) return send({});
+    throw storeError({ what: urlOf(place), status: 412, code: "" });
+  }
+  try {
+    return await send(over === "nothing" ? { "If-None-Match": "*" } : { "If-Match": over.etag });
+  } catch (error) {
+    if (errnoOf(error) !== "ENOTSUP") throw error;
+    const why = "the store has no conditional writes; 'conditional-writes=off' keeps no two writers apart";
+    throw new BlockError({ code: "ENOTSUP", op: "s3", message: `${messageOf(error)}: ${why}`, cause: error });
+  }
+}
 
 /** Stores an object; answers its ETag. ESTALE where the condition is not met. */
 export function putObject(
@@ -13,15 +36,17 @@ export function putObject(
   place: ObjectPlace,
   put: { body: Uint8Array<ArrayBuffer>; condition: Condition; type?: string },
 ): Promise<string> {
+  const { body, condition } = put;
   const type: Record<string, string> = put.type === undefined ? {} : { "Content-Type": put.type };
-  const headers = { ...conditionHeaders(put.condition), ...type };
-  return store.request({ method: "PUT", place, headers, body: put.body }, async (response) => {
-    await bodyText(response);
-    const etag = response.headers.get("etag");
-    if (etag !== null) return etag;
-    const message = `${urlOf(place)}: the store tells no ETag of what it has stored`;
-    throw new BlockError({ code: "EIO", op: "s3", message });
-  });
+  return onCondition({ store, place, condition }, (met) =>
+    store.request({ method: "PUT", place, headers: { ...met, ...type }, body }, async (response) => {
+      await bodyText(response);
+      const etag = response.headers.get("etag");
+      if (etag !== null) return etag;
+      const message = `${urlOf(place)}: the store tells no ETag of what it has stored`;
+      throw new BlockError({ code: "EIO", op: "s3", message });
+    }),
+  );
 }
 
 /** What is told of an object without its content. */

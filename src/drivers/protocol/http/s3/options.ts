@@ -28,6 +28,8 @@ export interface StoreOptions extends Patience {
   readonly region: string;
   /** The bucket is the first part of the path, not of the host's name. */
   readonly pathStyle: boolean;
+  /** It refuses what does not meet a condition; else that is looked at before, which keeps no two writers apart. */
+  readonly conditionalWrites: boolean;
   /** Undefined: nobody in particular (a public bucket). Throws CommandError for a secret that is not there. */
   credentials(this: void): Credentials | undefined;
 }
@@ -131,6 +133,7 @@ export function storeOptions(spec: NodeSpec, graph: Graph): StoreOptions {
     endpoint: endpoint ?? `https://s3.${region}.amazonaws.com`,
     region,
     pathStyle: flagOption(spec, "path-style") ?? endpoint !== undefined,
+    conditionalWrites: flagOption(spec, "conditional-writes") ?? true,
     credentials: credentialsOption(spec, graph),
     timeoutMs: numberWithin(spec, "timeout", { byDefault: 15, least: 1, most: 86_400 }) * 1000,
     deadlineMs: numberWithin(spec, "deadline", { byDefault: 60, least: 1, most: 86_400 }) * 1000,

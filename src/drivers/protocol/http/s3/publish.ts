@@ -5,12 +5,12 @@ import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
 import { settleAll } from "../../../../base/signals.ts";
 import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
-import { type Condition, conditionHeaders, type Store } from "./client.ts";
+import type { Condition, Store } from "./client.ts";
 import { isHeadType, partPlace } from "./format.ts";
 import { putHead, readHead } from "./heads.ts";
 import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
-import { deleteObject, DRAFT_HEADER, listKeys, putObject, statObject } from "./objects.ts";
+import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObject } from "./objects.ts";
 
 /** Parts of an object, at most. */
 const MOST_PARTS = 10_000;
@@ -187,13 +187,15 @@ async function complete(
   const xml = `<CompleteMultipartUpload>${rows.join("")}</CompleteMultipartUpload>`;
   const body = new TextEncoder().encode(xml);
   const request = { method: "POST", place, query: { uploadId: upload }, body } as const;
-  const headers = { ...conditionHeaders(condition), "Content-Type": "application/xml" };
+  const type = { "Content-Type": "application/xml" };
   try {
-    await store.request({ ...request, headers }, async (response) => {
-      const answer = await bodyText(response);
-      if (/<CompleteMultipartUploadResult[\s>]/.test(answer)) return;
-      throw storeError({ what: urlOf(place), status: 503, code: elements(answer, "Code")[0] ?? "" });
-    });
+    await onCondition({ store, place, condition }, (met) =>
+      store.request({ ...request, headers: { ...met, ...type } }, async (response) => {
+        const answer = await bodyText(response);
+        if (/<CompleteMultipartUploadResult[\s>]/.test(answer)) return;
+        throw storeError({ what: urlOf(place), status: 503, code: elements(answer, "Code")[0] ?? "" });
+      }),
+    );
   } catch (error) {
     // A try whose answer was lost may have done it.
     if ((await statObject(store, place).catch(() => undefined))?.draft === encodedKey(draft.key)) return;
