@@ -4,9 +4,9 @@
  */
 import { BlockError } from "../../../../base/errors.ts";
 import type { StoredRefcounts } from "./refcounts.ts";
-import { hex } from "./tables.ts";
+import { hex, nextEntry } from "./tables.ts";
 import type { Inspected } from "./inspected.ts";
-import { COPIED_HIGH, entryKind, entryOffset, Incompatible, Kind } from "../disk/layout.ts";
+import { COMPRESSED_HIGH, COPIED_HIGH, entryKind, entryOffset, Incompatible, Kind } from "../disk/layout.ts";
 
 /** Compares the COPIED flags of the active tables with the refcounts, which are right by now if they were repaired. */
 export async function checkCopiedFlags(image: Inspected, stored: StoredRefcounts): Promise<void> {
@@ -17,7 +17,8 @@ export async function checkCopiedFlags(image: Inspected, stored: StoredRefcounts
   const l1 = new Uint8Array(header.l1Size * 8);
   await file.pread(header.l1Offset, l1);
   const view = new DataView(l1.buffer);
-  for (let index = 0; index < header.l1Size; index++) {
+  for (let at = nextEntry(l1, 0); at < l1.byteLength; at = nextEntry(l1, at + 8)) {
+    const index = at / 8;
     const high = view.getUint32(index * 8);
     const low = view.getUint32(index * 8 + 4);
     const offset = entryOffset(high, low);
@@ -49,6 +50,7 @@ async function checkL2Flags(
   for (let at = 0; at < bytes.byteLength; at += extended ? 16 : 8) {
     const high = view.getUint32(at);
     const low = view.getUint32(at + 4);
+    if (high & COMPRESSED_HIGH) continue;
     const kind = entryKind(high, extended ? low & ~1 : low, hasDataFile);
     if (kind !== Kind.normal && kind !== Kind.zeroAllocated) continue;
     const where = entryOffset(high, low);

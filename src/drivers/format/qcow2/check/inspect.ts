@@ -4,6 +4,7 @@
  * corrupt or dirty, and those about to be opened. Source: qcow2.txt; behaviour and words of QEMU 7.2.
  */
 import { BlockError } from "../../../../base/errors.ts";
+import type { ByteRange } from "../../../../base/ranges.ts";
 import type { Edge } from "../../../../block/model/contract.ts";
 import type { CheckRequest, CreateContext, ImageCheck } from "../../../../block/model/contract.ts";
 import { Perm } from "../../../../block/model/permissions.ts";
@@ -14,6 +15,7 @@ import { rebuildStructures } from "./rebuild.ts";
 import { compareRefcounts, StoredRefcounts } from "./refcounts.ts";
 import { SnapshotTableCheck } from "./snapshots.ts";
 import type { Inspected } from "./inspected.ts";
+import { nextEntry } from "./tables.ts";
 import { ReferenceWalk } from "./walk.ts";
 import { Autoclear, entryOffset, Incompatible, readU64 } from "../disk/layout.ts";
 import { MetadataMap } from "../metadata/overlap.ts";
@@ -92,19 +94,27 @@ async function metadataOf({ file, header }: Inspection): Promise<MetadataMap> {
   map.addRange("active L1 table", header.l1Offset, header.l1Size * 8);
   const tableBytes = header.refcountTableClusters * clusterSize;
   map.addRange("refcount table", header.refcountTableOffset, tableBytes);
-  const l1 = new DataView(new ArrayBuffer(header.l1Size * 8));
-  await file.pread(header.l1Offset, new Uint8Array(l1.buffer));
-  for (let at = 0; at < l1.byteLength; at += 8) {
-    const offset = entryOffset(l1.getUint32(at), l1.getUint32(at + 4));
+  await eachOffset(file, { offset: header.l1Offset, bytes: header.l1Size * 8 }, (view, at) => {
+    const offset = entryOffset(view.getUint32(at), view.getUint32(at + 4));
     if (offset !== 0 && offset % clusterSize === 0) map.addTable("active L2 table", offset);
-  }
-  const table = new DataView(new ArrayBuffer(tableBytes));
-  await file.pread(header.refcountTableOffset, new Uint8Array(table.buffer));
-  for (let at = 0; at < table.byteLength; at += 8) {
-    const offset = readU64(table, at);
-    if (offset !== 0 && offset % clusterSize === 0) map.addTable("refcount block", offset);
-  }
+  });
+  await eachOffset(file, { offset: header.refcountTableOffset, bytes: tableBytes }, (view, at) => {
+    const offset = readU64(view, at);
+    if (offset % clusterSize === 0) map.addTable("refcount block", offset);
+  });
   return map;
+}
+
+/** Calls `entry` for each entry of a table that is not 0. */
+async function eachOffset(
+  file: Edge,
+  { offset, bytes }: ByteRange,
+  entry: (view: DataView, at: number) => void,
+): Promise<void> {
+  const table = new Uint8Array(bytes);
+  await file.pread(offset, table);
+  const view = new DataView(table.buffer);
+  for (let at = nextEntry(table, 0); at < bytes; at = nextEntry(table, at + 8)) entry(view, at);
 }
 
 async function inspect(image: Inspected & { snapshots: SnapshotTableCheck }): Promise<ImageCheck> {

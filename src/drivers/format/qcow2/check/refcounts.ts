@@ -7,6 +7,7 @@
 import { BlockError } from "../../../../base/errors.ts";
 import { MiB } from "../../../../base/limits.ts";
 import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
+import { firstDifference, highestOf } from "./plain.ts";
 import { type BlockBytes, readRefcount, refcountBytes, writeRefcount } from "../disk/layout.ts";
 
 interface LoadedBlock extends BlockBytes {
@@ -26,6 +27,8 @@ export class StoredRefcounts {
   readonly blockEntries: number;
   #table: DataView | undefined;
   readonly #blocks = new Map<number, LoadedBlock>();
+  /** The block that was asked last. */
+  #near: { readonly index: number; readonly block: LoadedBlock } | undefined;
 
   constructor(image: Inspected) {
     const { header } = image;
@@ -44,8 +47,14 @@ export class StoredRefcounts {
 
   /** The refcount of a cluster if its block is in memory. */
   peek(cluster: number): number | undefined {
-    const block = this.#blocks.get(Math.floor(cluster / this.blockEntries));
-    return block && readRefcount(block, cluster % this.blockEntries, this.#image.header.refcountOrder);
+    const index = Math.floor(cluster / this.blockEntries);
+    if (index !== this.#near?.index) {
+      const block = this.#blocks.get(index);
+      if (!block) return undefined;
+      this.#near = { index, block };
+    }
+    const { block } = this.#near;
+    return readRefcount(block, cluster - index * this.blockEntries, this.#image.header.refcountOrder);
   }
 
   /** A refcount just read, in full: one of 64 bits may be more than a number holds. */
@@ -88,6 +97,11 @@ export class StoredRefcounts {
   /** Forgets what was read: the structures have moved. */
   forget(): void {
     this.#table = undefined;
+    this.#drop();
+  }
+
+  #drop(): void {
+    this.#near = undefined;
     this.#blocks.clear();
   }
 
@@ -111,7 +125,7 @@ export class StoredRefcounts {
     const bytes = new Uint8Array(this.#clusterSize);
     await file.pread(offset, bytes);
     const block = { offset, bytes, view: new DataView(bytes.buffer) };
-    if (this.#blocks.size * this.#clusterSize >= CACHE_BYTES) this.#blocks.clear();
+    if (this.#blocks.size * this.#clusterSize >= CACHE_BYTES) this.#drop();
     this.#blocks.set(index, block);
     return block;
   }
@@ -129,7 +143,12 @@ export async function compareRefcounts(
   for (let cluster = 0; cluster < walk.clusters; cluster++) {
     const block = await stored.load(Math.floor(cluster / stored.blockEntries));
     const end = Math.min(walk.clusters, cluster - (cluster % stored.blockEntries) + stored.blockEntries);
+    const base = cluster;
+    const plain = header.refcountOrder === 4 && typeof block !== "string" ? block : undefined;
+    if (plain) highest = highestOf(walk.counts, { base, end }) ?? highest;
     for (; cluster < end; cluster++) {
+      if (plain) cluster = firstDifference(plain.view, walk.counts, { base, from: cluster, end });
+      if (cluster === end) break;
       if (block === "bad") {
         say(`Can't get refcount for cluster ${cluster}: Input/output error`);
         result.checkErrors += 1;
@@ -138,7 +157,7 @@ export async function compareRefcounts(
       const index = cluster % stored.blockEntries;
       const found = typeof block === "string" ? 0 : readRefcount(block, index, header.refcountOrder);
       const wanted = walk.counts[cluster] ?? 0;
-      if (found > 0 || wanted > 0) highest = cluster;
+      if (found > 0 || wanted > 0) highest = Math.max(highest, cluster);
       if (found !== wanted) await differs({ image, walk, stored, fix }, { cluster, found, wanted });
     }
     cluster -= 1;

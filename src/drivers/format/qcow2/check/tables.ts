@@ -14,6 +14,14 @@ export function hex(high: number, low: number): string {
   return (BigInt(high >>> 0) * 2n ** 32n + BigInt(low >>> 0)).toString(16);
 }
 
+/** Where the first entry of `bytes` at `from` or behind it lies that is not 0, in an array that begins at a multiple of 4; or the end. */
+export function nextEntry(bytes: Uint8Array, from: number): number {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
+  let index = from >>> 2;
+  while (index < words.length && words[index] === 0) index += 1;
+  return (index >>> 1) * 8;
+}
+
 /** Calls `entry` for each entry of a table that is not 0. What lies outside of the file counts as 0. */
 export async function forEachEntry(
   walk: Walk,
@@ -27,12 +35,10 @@ export async function forEachEntry(
   for (let done = 0; done < within; done += bytes.byteLength) {
     const part = Math.min(bytes.byteLength, entries * 8 - done);
     walk.spend(part);
-    await file.pread(offset + done, bytes.subarray(0, part));
-    for (let at = 0; at < part; at += 8) {
-      const high = view.getUint32(at);
-      const low = view.getUint32(at + 4);
-      if ((high | low) === 0) continue;
-      const waiting = entry(high, low, (done + at) / 8);
+    const table = bytes.subarray(0, part);
+    await file.pread(offset + done, table);
+    for (let at = nextEntry(table, 0); at < part; at = nextEntry(table, at + 8)) {
+      const waiting = entry(view.getUint32(at), view.getUint32(at + 4), (done + at) / 8);
       if (waiting) await waiting;
     }
   }

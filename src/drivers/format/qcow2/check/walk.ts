@@ -10,6 +10,7 @@ import { strerror } from "../../../../base/errno.ts";
 import { limits } from "../../../../base/limits.ts";
 import { type Inspected, LAST_OFFSET, type Walk } from "./inspected.ts";
 import { countBitmaps } from "./bitmaps.ts";
+import { countPlain } from "./plain.ts";
 import { forEachEntry, hex } from "./tables.ts";
 import {
   compressedExtent,
@@ -156,9 +157,29 @@ export class ReferenceWalk implements Walk {
     const view = new DataView(bytes.buffer);
     await file.pread(offset, bytes);
     for (let at = 0; at < bytes.byteLength; at += this.entryBytes) {
-      const isEmpty = view.getUint32(at) === 0 && view.getUint32(at + 4) === 0 && this.entryBytes === 8;
-      if (!isEmpty && this.#cluster(view, at, active)) await this.#zero(view, at, { l2: offset, active });
+      at = this.#plain(view, at, active);
+      if (at === bytes.byteLength) return;
+      if (this.#cluster(view, at, active)) await this.#zero(view, at, { l2: offset, active });
     }
+  }
+
+  /** Counts the entries with which nothing is wrong from `at` on, where they are all alike; answers where the next one lies. */
+  #plain(view: DataView, at: number, active: boolean): number {
+    if (this.entryBytes !== 8 || this.#hasDataFile) return at;
+    const { counts, clusterSize, clusters } = this;
+    const { result, file, header } = this.image;
+    const end = Math.min(clusters, Math.ceil(file.length / clusterSize));
+    const next = this.#nextContiguous / clusterSize;
+    const bounds = { counts, end, most: this.#countMax, clusterBits: header.clusterBits };
+    const tally = { ...bounds, normal: 0, compressed: 0, apart: 0, next };
+    const stopped = countPlain(view, at, tally);
+    if (!active) return stopped;
+    this.#nextContiguous = tally.next * clusterSize;
+    result.allocatedClusters += tally.normal + tally.compressed;
+    result.compressedClusters += tally.compressed;
+    // Compressed ones are by their nature.
+    result.fragmentedClusters += tally.apart + tally.compressed;
+    return stopped;
   }
 
   /** Counts one cluster; true: its entry is to be mended by making it read as zeroes without a cluster. */
