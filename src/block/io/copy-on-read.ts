@@ -3,6 +3,7 @@
  * there. The request is serialising already. Source: behaviour of QEMU's block/io.c.
  */
 import { errnoOf, isUnsupported } from "../../base/errors.ts";
+import { KiB, MiB } from "../../base/limits.ts";
 import { alignDown, alignUp } from "../../base/ranges.ts";
 import { Req, type RequestFlags } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
@@ -10,7 +11,11 @@ import { withBounce } from "./read-modify-write.ts";
 import { copyUnit, readWithinEnd, writeSplit } from "./request-path.ts";
 import { isAllocated } from "./status.ts";
 
-const MAX_BOUNCE_BYTES = 1 << 20;
+/** Most bytes that are read at once: into memory of the arena, and where that has none into other. */
+const MAX_SLOT_BYTES = 4 * MiB;
+const MAX_BOUNCE_BYTES = MiB;
+/** Zeroes are looked for in parts of so many bytes, or a cluster. */
+const ZERO_BYTES = 512 * KiB;
 
 /** Reads the range and populates the node with whatever part of it is not allocated there. */
 export async function copyOnRead(
@@ -45,12 +50,29 @@ async function populate(
     alignUp(offset + part.byteLength, cluster),
     alignUp(node.length, node.limits.requestAlignment),
   );
-  for (let at = start; at < stop; at += MAX_BOUNCE_BYTES) {
-    // Whoever reads may hold memory of the arena already, and must not wait for more.
-    await withBounce(node, Math.min(MAX_BOUNCE_BYTES, stop - at), async (chunk) => {
+  for (let at = start; at < stop;) {
+    await withChunk(node, stop - at, async (chunk) => {
       await populateChunk(node, at, chunk, flags);
       if (!(flags & Req.prefetch)) copyOverlap(chunk, at, part, offset);
+      at += chunk.byteLength;
     });
+  }
+}
+
+/** Runs `body` with memory for a beginning of `bytes`. Whoever reads may hold memory of the arena already, and must not wait for more. */
+async function withChunk(
+  node: BlockNode,
+  bytes: number,
+  body: (chunk: Uint8Array) => Promise<void>,
+): Promise<void> {
+  const { arena } = node.services;
+  const most = Math.min(bytes, MAX_SLOT_BYTES);
+  const slot = most > MAX_BOUNCE_BYTES && most <= arena.size ? arena.tryAcquire(most) : undefined;
+  if (!slot) return withBounce(node, Math.min(bytes, MAX_BOUNCE_BYTES), body);
+  try {
+    await body(slot.bytes);
+  } finally {
+    slot.release();
   }
 }
 
@@ -73,15 +95,27 @@ async function populateChunk(
 
 /** Writes what the backing chain holds. The content of the node does not change, so no bitmap is told. */
 async function writeCopy(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
-  const { driver } = node;
-  if (driver.pwriteZeroes && node.services.kernels.isZero(bytes)) {
-    try {
-      return await driver.pwriteZeroes(offset, bytes.byteLength, Req.writeUnchanged);
-    } catch (error) {
-      if (!isUnsupported(error)) throw error;
-    }
+  const granule = Math.max(ZERO_BYTES, copyUnit(node));
+  const runs = new Uint32Array(2 * (Math.ceil(bytes.byteLength / granule / 2) + 1));
+  const count = node.driver.pwriteZeroes ? node.services.kernels.zeroRuns(bytes, granule, runs) : 0;
+  let done = 0;
+  for (let index = 0; index < 2 * count; index += 2) {
+    const [from = 0, length = 0] = runs.subarray(index, index + 2);
+    if (from > done) await writeSplit(node, offset + done, bytes.subarray(done, from), Req.writeUnchanged);
+    done = from + length;
+    await writeZeroes(node, offset + from, bytes.subarray(from, done));
   }
-  await writeSplit(node, offset, bytes, Req.writeUnchanged);
+  if (done < bytes.byteLength)
+    await writeSplit(node, offset + done, bytes.subarray(done), Req.writeUnchanged);
+}
+
+async function writeZeroes(node: BlockNode, offset: number, bytes: Uint8Array): Promise<void> {
+  try {
+    await node.driver.pwriteZeroes!(offset, bytes.byteLength, Req.writeUnchanged);
+  } catch (error) {
+    if (!isUnsupported(error)) throw error;
+    await writeSplit(node, offset, bytes, Req.writeUnchanged);
+  }
 }
 
 function copyOverlap(from: Uint8Array, fromOffset: number, to: Uint8Array, toOffset: number): void {

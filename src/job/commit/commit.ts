@@ -23,6 +23,7 @@ import { startActiveCommit } from "./active-commit.ts";
 import type { BlockJob, BlockJobOptions } from "../core/block-job.ts";
 import { ChunkJob, type ChunkLook, type ChunkVerdict } from "../core/chunk-copy.ts";
 import { type BlockCommitArguments, type CommitPlan, planCommit } from "./plan.ts";
+import { maxChunkBytes } from "../core/chunk-size.ts";
 import { commitTop } from "./top.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
@@ -72,7 +73,8 @@ export class CommitJob extends ChunkJob {
     this.#target = await this.graph.attach(this, base, { name: "base", perm, shared });
     this.#source = await this.graph.attach(this, top, { name: "top", perm: 0, shared: Perm.all });
     const { arena, kernels } = this.graph;
-    this.#copier = new RangeCopier({ source: this.#source, target: this.#target, arena, kernels });
+    const edges = { source: this.#source, target: this.#target };
+    this.#copier = new RangeCopier({ ...edges, arena, kernels, maxTransfer: maxChunkBytes });
   }
 
   #insertFilter(name: string | undefined): Promise<FilterLease> {

@@ -6,7 +6,7 @@
  * tried again, and nothing else of it. Source: behaviour of QEMU 7.2's stream and commit.
  */
 import { assert } from "../../base/assert.ts";
-import { KiB } from "../../base/limits.ts";
+import { KiB, MiB } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
 import { type FailedRange, failedGranules } from "../../block/copy/pieces.ts";
 import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
@@ -15,12 +15,12 @@ import { recoverStorage } from "../../block/graph/recover.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import { BlockJob } from "./block-job.ts";
+import { chunkBytes, ChunkSize } from "./chunk-size.ts";
 import type { OnError } from "./error-policy.ts";
 
-/** Most bytes that are copied at once. */
-export const chunkBytes = 512 * KiB;
-
 const maxInFlight = 8;
+/** Bytes that are copied at once, but for a chunk. */
+const maxBytesInFlight = 16 * MiB;
 
 /** How exactly what is left is told, bytes. */
 const checkpointGranularity = 64 * KiB;
@@ -46,6 +46,7 @@ interface Chunk extends ChunkLook, Work<readonly FailedRange[]> {
 /** The common loop. */
 export abstract class ChunkJob extends BlockJob {
   readonly #chunks = new Window<Chunk>({ works: maxInFlight });
+  readonly #size = new ChunkSize();
   /** All before it is copied; undefined: nothing was begun. */
   #position: number | undefined;
   #passedOver = false;
@@ -168,7 +169,7 @@ export abstract class ChunkJob extends BlockJob {
     const most = this.speed > 0 ? 1 : maxInFlight;
     let next = done;
     for (const chunk of this.#chunks.works) next = chunk.offset + chunk.bytes;
-    while (next < length && this.#chunks.size < most) {
+    while (next < length && this.#chunks.size < most && this.#bytesInFlight < maxBytesInFlight) {
       const chunk = await this.#begin(next, length - next);
       assert(chunk.bytes > 0 && next + chunk.bytes <= length, "chunk within the disk");
       this.#chunks.add(chunk);
@@ -177,17 +178,32 @@ export abstract class ChunkJob extends BlockJob {
     }
   }
 
+  /** Bytes of the chunks that are copied. */
+  get #bytesInFlight(): number {
+    let sum = 0;
+    for (const { copy, bytes } of this.#chunks.works) if (copy) sum += bytes;
+    return sum;
+  }
+
   async #begin(offset: number, bytes: number): Promise<Chunk> {
     try {
       const found = await this.look(offset, bytes);
       const chunk = { offset, copy: found.copy, bytes: Math.min(found.bytes, bytes) };
       if (!chunk.copy) return { ...chunk, result: Promise.resolve([]) };
-      chunk.bytes = Math.min(chunk.bytes, chunkBytes);
-      return { ...chunk, result: this.#failuresOf(chunk, this.copy(offset, chunk.bytes)) };
+      chunk.bytes = Math.min(chunk.bytes, this.speed > 0 ? chunkBytes : this.#size.bytes);
+      return { ...chunk, result: this.#failuresOf(chunk, this.#timed(offset, chunk.bytes)) };
     } catch (error) {
       const chunk = { offset, copy: false, bytes: Math.min(bytes, chunkBytes) };
       return { ...chunk, result: this.#split(chunk, error) };
     }
+  }
+
+  /** Copies a chunk; how long it took says how large the next ones are. */
+  async #timed(offset: number, bytes: number): Promise<void> {
+    const { clock } = this.graph.host;
+    const from = clock.nowMs();
+    await this.copy(offset, bytes);
+    this.#size.took(bytes, clock.nowMs() - from);
   }
 
   async #failuresOf(range: ByteRange, copying: Promise<void>): Promise<readonly FailedRange[]> {

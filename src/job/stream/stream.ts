@@ -19,7 +19,8 @@ import { Perm } from "../../block/model/permissions.ts";
 import { isAllocated, isAllocatedAbove } from "../../block/io/status.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import type { BlockJobOptions } from "../core/block-job.ts";
-import { ChunkJob, type ChunkLook, type ChunkVerdict, chunkBytes } from "../core/chunk-copy.ts";
+import { ChunkJob, type ChunkLook, type ChunkVerdict } from "../core/chunk-copy.ts";
+import { maxChunkBytes } from "../core/chunk-size.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { jobsOf, type StartOptions, jobOptions, lookupNode } from "../core/registry.ts";
@@ -55,7 +56,7 @@ export class StreamJob extends ChunkJob {
   #top: Child | undefined;
   #firstError: unknown;
   /** Prefetching reads name a range by a buffer that nobody touches. */
-  readonly #range = new Uint8Array(chunkBytes);
+  readonly #range = new Uint8Array(maxChunkBytes);
 
   constructor(options: BlockJobOptions, init: StreamInit) {
     super(options);

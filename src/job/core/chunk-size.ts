@@ -1,0 +1,32 @@
+/**
+ * How large the chunks of a job are that goes through a disk: as QEMU's at first, so that a slow disk holds up neither a pause nor
+ * a guest's request for long, and larger while they take little time: what is done for each then costs more than its bytes.
+ */
+import { assert } from "../../base/assert.ts";
+import { KiB, MiB } from "../../base/limits.ts";
+
+/** Most bytes of a chunk at first, and of a job with a speed limit. */
+export const chunkBytes = 512 * KiB;
+/** Most bytes of any chunk. */
+export const maxChunkBytes = 4 * MiB;
+
+/** A chunk that took less time is followed by larger ones, one that took more by smaller ones, ms. */
+const SHORT_MS = 25;
+const LONG_MS = 100;
+
+/** The size of the next chunk. */
+export class ChunkSize {
+  #bytes = chunkBytes;
+
+  /** Bytes, a power of two of chunkBytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A chunk of so many bytes was copied within `ms`. */
+  took(bytes: number, ms: number): void {
+    assert(bytes > 0 && bytes <= maxChunkBytes && ms >= 0, "a chunk that is none was timed");
+    if (bytes >= this.#bytes && ms < SHORT_MS) this.#bytes = Math.min(2 * this.#bytes, maxChunkBytes);
+    else if (ms > LONG_MS) this.#bytes = Math.max(this.#bytes / 2, chunkBytes);
+  }
+}
