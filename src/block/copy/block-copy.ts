@@ -19,6 +19,7 @@ import {
   type CopyRateLimit,
   type CopyState,
 } from "./copy-pass.ts";
+import { maxChunkBytes } from "./chunk-size.ts";
 import { CopyError, RangeCopier, type RangeCopierOptions, copyClusterSize } from "./range-copy.ts";
 import { isAllocated } from "../io/status.ts";
 
@@ -65,7 +66,7 @@ export class BlockCopy implements CopyState {
     this.clusterSizeKnown = cluster.known;
     this.clock = clock;
     this.length = options.source.length;
-    this.#base = { ...base, clusterSize: cluster.bytes };
+    this.#base = { maxTransfer: maxChunkBytes, ...base, clusterSize: cluster.bytes };
     this.#copier = new RangeCopier(this.#base);
     this.bitmap = new Bitmap(this.length, cluster.bytes, options.kernels);
     if (bitmap) this.bitmap.merge(bitmap);

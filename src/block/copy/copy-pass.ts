@@ -10,6 +10,7 @@ import { MiB } from "../../base/limits.ts";
 import { type ByteRange, alignDown, alignUp, type RangeLock } from "../../base/ranges.ts";
 import type { Bitmap } from "../../kernels/bitmap.ts";
 import { DirtyCursor } from "../bitmap/dirty-cursor.ts";
+import { ChunkSize } from "./chunk-size.ts";
 import { failedGranules } from "./pieces.ts";
 import { CopyError, type CopyExtent, type RangeCopier } from "./range-copy.ts";
 import { Window, type Work } from "./window.ts";
@@ -17,8 +18,9 @@ import { Window, type Work } from "./window.ts";
 /** Copies that one pass runs at once, unless told otherwise. */
 export const MAX_COPY_WORKERS = 64;
 
-/** Data that one pass has in flight at most (one request may be larger), bytes. */
+/** Data that one pass has in flight at most (one request may be larger), bytes; and larger requests. */
 const MAX_BYTES_IN_FLIGHT = 8 * MiB;
+const MAX_LARGE_IN_FLIGHT = 4;
 
 /** Largest run of zeroes that is written at once without a rate limit, bytes. */
 const MAX_ZERO_BYTES = 128 * MiB;
@@ -95,7 +97,8 @@ export class CopyPass {
   readonly #copy: CopyState;
   readonly #range: ByteRange;
   readonly #cursor: DirtyCursor;
-  readonly #maxChunk: number;
+  readonly #size: ChunkSize;
+  readonly #least: number;
   readonly #urgent: boolean;
   readonly #isFatal: (error: CopyError) => boolean;
   readonly #window: Window<Work>;
@@ -114,14 +117,14 @@ export class CopyPass {
     this.#copy = copy;
     this.#range = range;
     this.#cursor = new DirtyCursor(copy, range);
-    this.#window = new Window({
-      works: Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS),
-      bytes: MAX_BYTES_IN_FLIGHT,
-    });
+    this.#window = new Window({ works: Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS) });
     this.#urgent = options.urgent ?? false;
     // The guest's write fails at once, whatever else of its clusters could be copied.
     this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
-    this.#maxChunk = this.#chunk(options.maxChunk ?? 0);
+    const least = this.#chunk(options.maxChunk ?? 0);
+    const isFixed = this.#urgent || copy.copier.compress || (options.maxChunk ?? 0) > 0;
+    this.#size = isFixed ? new ChunkSize(least, least) : new ChunkSize(least);
+    this.#least = least;
     this.done = this.#run()
       .catch((error: unknown) => this.#end(error))
       .finally(() => {
@@ -179,13 +182,25 @@ export class CopyPass {
       const extent = this.#cursor.peek();
       if (!extent) break;
       found = true;
-      if (!this.#window.hasRoom(this.#maxChunk)) await this.#window.wait();
+      if (!this.#hasRoom()) await this.#window.wait();
       else if (this.#delayMs > 0) await this.#sleep(this.#delayMs);
       else if (!this.#knows(extent.offset)) this.#known = await this.#learn(extent);
       else this.#startTask(extent);
     }
     await this.#window.empty();
     return found;
+  }
+
+  /** Whether another request may begin. */
+  #hasRoom(): boolean {
+    const next = this.#maxChunk;
+    const most = Math.max(MAX_BYTES_IN_FLIGHT, MAX_LARGE_IN_FLIGHT * next);
+    return this.#window.hasRoom() && (this.#window.size === 0 || this.#window.bytes + next <= most);
+  }
+
+  /** Largest request of data, bytes. */
+  get #maxChunk(): number {
+    return this.#limited ? this.#least : this.#size.bytes;
   }
 
   get #delayMs(): number {
@@ -259,8 +274,16 @@ export class CopyPass {
   async #copyRange(range: ByteRange, zero: boolean): Promise<void> {
     const { copier, history } = this.#copy;
     if (zero) await copier.writeZeroes(range.offset, range.bytes);
-    else await copier.copyData(range.offset, range.bytes, this.#urgent);
+    else await this.#copyData(range);
     history?.written.set(range.offset, range.bytes);
+  }
+
+  /** Copies data; how long it took says how large the next requests are. */
+  async #copyData({ offset, bytes }: ByteRange): Promise<void> {
+    const { copier, clock } = this.#copy;
+    const from = clock.nowMs();
+    await copier.copyData(offset, bytes, this.#urgent);
+    this.#size.took(bytes, clock.nowMs() - from);
   }
 
   #clusters({ bytes }: ByteRange): number {

@@ -246,7 +246,7 @@ export class RangeCopier {
    * request waits for which may itself hold arena memory: they never wait for the arena.
    */
   copyData(offset: number, bytes: number, urgent = false): Answer<void> {
-    const most = Math.min(bytes, this.#maxTransfer);
+    const most = Math.min(bytes, urgent ? this.#spareBytes : this.#maxTransfer);
     const slot: Answer<CopyBuffer> = this.#arena.tryAcquire(most) ?? this.#slot(most, urgent);
     return isPromise(slot)
       ? slot.then((held) => this.#copyThrough(held, offset, bytes))
@@ -310,10 +310,14 @@ export class RangeCopier {
     }
   }
 
+  get #spareBytes(): number {
+    return Math.min(this.#maxTransfer, MAX_COPY_BUFFER);
+  }
+
   async #slot(bytes: number, urgent: boolean): Promise<CopyBuffer> {
     if (!urgent) return this.#arena.acquire(bytes);
     const release = await this.#spareLock.lock();
-    this.#spare ??= new Uint8Array(this.#maxTransfer);
+    this.#spare ??= new Uint8Array(this.#spareBytes);
     return { bytes: this.#spare.subarray(0, bytes), release };
   }
 

@@ -8,6 +8,7 @@
 import { assert } from "../../base/assert.ts";
 import { KiB, MiB } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
+import { ChunkSize } from "../../block/copy/chunk-size.ts";
 import { type FailedRange, failedGranules } from "../../block/copy/pieces.ts";
 import { CopyError, copyClusterSize } from "../../block/copy/range-copy.ts";
 import { Window, type Work } from "../../block/copy/window.ts";
@@ -15,8 +16,10 @@ import { recoverStorage } from "../../block/graph/recover.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
 import { Bitmap } from "../../kernels/bitmap.ts";
 import { BlockJob } from "./block-job.ts";
-import { chunkBytes, ChunkSize } from "./chunk-size.ts";
 import type { OnError } from "./error-policy.ts";
+
+/** Most bytes of a chunk at first, as of QEMU's, and of a job with a speed limit. */
+const chunkBytes = 512 * KiB;
 
 const maxInFlight = 8;
 /** Bytes that are copied at once, but for a chunk. */
@@ -46,7 +49,7 @@ interface Chunk extends ChunkLook, Work<readonly FailedRange[]> {
 /** The common loop. */
 export abstract class ChunkJob extends BlockJob {
   readonly #chunks = new Window<Chunk>({ works: maxInFlight });
-  readonly #size = new ChunkSize();
+  readonly #size = new ChunkSize(chunkBytes);
   /** All before it is copied; undefined: nothing was begun. */
   #position: number | undefined;
   #passedOver = false;

@@ -8,6 +8,7 @@
 import { AssertionError, assert } from "../../base/assert.ts";
 import { BlockError, CommandError, messageOf } from "../../base/errors.ts";
 import { chainContains, filterOrCow, freezeChain, layers, skipFilters } from "../../block/model/chain.ts";
+import { maxChunkBytes } from "../../block/copy/chunk-size.ts";
 import type { Child, BlockNode } from "../../block/model/node.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Req, Role } from "../../block/model/contract.ts";
@@ -20,7 +21,6 @@ import { isAllocated, isAllocatedAbove } from "../../block/io/status.ts";
 import type { ArgsOf } from "../../wire/qapi/index.ts";
 import type { BlockJobOptions } from "../core/block-job.ts";
 import { ChunkJob, type ChunkLook, type ChunkVerdict } from "../core/chunk-copy.ts";
-import { maxChunkBytes } from "../core/chunk-size.ts";
 import { devicePolicyOf } from "../core/device-policy.ts";
 import { type OnError, checkErrorPolicy } from "../core/error-policy.ts";
 import { jobsOf, type StartOptions, jobOptions, lookupNode } from "../core/registry.ts";

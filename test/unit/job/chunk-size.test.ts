@@ -5,7 +5,7 @@ import { blockError } from "../../../src/base/errors.ts";
 import type { BlockNode } from "../../../src/block/model/node.ts";
 import { Perm } from "../../../src/block/model/permissions.ts";
 import { copyOnRead } from "../../../src/drivers/filter/copy-on-read.ts";
-import { ChunkSize } from "../../../src/job/core/chunk-size.ts";
+import { ChunkSize } from "../../../src/block/copy/chunk-size.ts";
 import { startCommit } from "../../../src/job/commit/commit.ts";
 import { startStream } from "../../../src/job/stream/stream.ts";
 import { KiB, MiB, TestGraph, pattern, same } from "../support/graph.ts";
@@ -55,7 +55,7 @@ async function contentOf(made: TestGraph, name: string): Promise<Uint8Array> {
 }
 
 test("a size grows while chunks take little time, shrinks when they take long, within its bounds", () => {
-  const size = new ChunkSize();
+  const size = new ChunkSize(512 * KiB);
   const seen = [size.bytes];
   for (const ms of [1, 1, 1, 1, 50, 101, 500, 500, 500]) {
     size.took(size.bytes, ms);
