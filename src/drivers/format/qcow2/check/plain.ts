@@ -3,6 +3,7 @@
  * check runs once, before the engine has compiled it. What is odd in any way is left for walk.ts, which says what it is.
  * Source: qcow2.txt, "Cluster mapping".
  */
+import { assert } from "../../../../base/assert.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, ZERO_LOW } from "../disk/layout.ts";
 
 /** What is counted of the tables so far, and its bounds. */
@@ -28,6 +29,7 @@ const PLAIN_HIGH = 0x00ffffff;
 /** Counts entries of 8 bytes from `at` on; answers where the first one lies that is left, or the end. */
 export function countPlain(view: DataView, from: number, tally: PlainCount): number {
   const { counts, end, most, clusterBits } = tally;
+  assert(end <= counts.length && from % 8 === 0, "clusters are counted that have no count");
   const clusterMask = 2 ** clusterBits - 1;
   const sectorBits = clusterBits - 9;
   const sectorMask = 2 ** sectorBits - 1;
