@@ -177,6 +177,11 @@ const hoverTexts = {
   children: "The copies, 1 to 32: names of open nodes, or descriptions. All are of one length.",
   "prealloc-size": "Bytes that are reserved at once beyond a write; default 128 MiB.",
   "prealloc-align": "Bytes: what is reserved ends at a multiple of it; default 1 MiB.",
+  log: "Where the log of writes lies: a name or a description.",
+  "log-sector-size": "Bytes of the log's sectors, a power of two; default 512.",
+  "log-append": "Goes on with the log that is there; default false.",
+  "log-super-update-interval":
+    "So many entries come between two counts of them in the log's head; default 4096.",
   "vote-threshold": "So many copies must carry a request out and, for a read, agree.",
   "rewrite-corrupted": "Makes copies that were outvoted what the others are; default false.",
   "read-pattern":

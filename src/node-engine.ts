@@ -5,6 +5,8 @@
 import { type EngineOptions, makeEngine } from "./api/engine.ts";
 import { unflushedFiles } from "./api/node.ts";
 import type { DriverType } from "./block/model/contract.ts";
+import { blklogwrites } from "./drivers/filter/blklogwrites/index.ts";
+import { blkreplay } from "./drivers/filter/blkreplay.ts";
 import { preallocate } from "./drivers/filter/preallocate.ts";
 import { quorum } from "./drivers/filter/quorum.ts";
 import { portableDrivers } from "./drivers/index.ts";
@@ -30,6 +32,8 @@ export const nodeDrivers: readonly DriverType[] = [
   hostDevice,
   hostCdrom,
   nbd,
+  blklogwrites,
+  blkreplay,
   preallocate,
   quorum,
 ];

@@ -6,7 +6,7 @@ import { allocatedBytes } from "./model/allocated.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { TypeOf } from "../wire/qapi/index.ts";
-import { backingChainNext } from "./model/chain.ts";
+import { filterOrCow, skipImplicitFilters } from "./model/chain.ts";
 import type { SnapshotInfo } from "./model/contract.ts";
 import type { DriverInfo } from "./model/terms.ts";
 import { dirtyBitmapInfo } from "./model/dirty-bitmap.ts";
@@ -44,14 +44,21 @@ function isEncrypted(node: BlockNode): boolean {
   return below ? isEncrypted(below.node) : false;
 }
 
+/** The name of what lies behind an image; a filter has none, though what it shows counts as a layer. */
 function backingFile(node: BlockNode): string | undefined {
-  const backing = backingChainNext(node);
-  return backing ? nodeFilename(backing) : undefined;
+  const below = node.isFilter ? undefined : layerBelow(node);
+  return below && nodeFilename(below);
+}
+
+/** The next layer, filters of the user's among them. */
+function layerBelow(node: BlockNode): BlockNode | undefined {
+  const next = filterOrCow(node);
+  return next && skipImplicitFilters(next);
 }
 
 function depth(node: BlockNode): number {
   let count = 0;
-  for (let at = backingChainNext(node); at; at = backingChainNext(at)) count += 1;
+  for (let at = layerBelow(node); at; at = layerBelow(at)) count += 1;
   return count;
 }
 
@@ -60,7 +67,7 @@ export async function imageInfo(node: BlockNode, chain: boolean): Promise<TypeOf
   const info = driverInfo(node);
   const actual = await allocatedBytes(node);
   const specific = node.driver.formatSpecific?.() as TypeOf<"ImageInfoSpecific"> | undefined;
-  const backing = chain ? backingChainNext(node) : undefined;
+  const backing = chain ? layerBelow(node) : undefined;
   const snapshots = node.driver.snapshots?.()?.list() ?? [];
   return {
     filename: nodeFilename(node),

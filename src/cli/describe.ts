@@ -66,7 +66,7 @@ export async function describe(opener: Opener, named: Named): Promise<JsonObject
     const found = await probe(opener, file, named.forceShare);
     type = driverType(opener, found.driver);
     if (found[guessedFormat]) Object.assign(options, { [guessedFormat]: true });
-  } else if (!isNamed && type.kind !== "protocol" && !copies && options["file"] === undefined)
+  } else if (!isNamed && type.kind !== "protocol" && !copies && !("file" in options || "image" in options))
     throw new CommandError('A block device must be specified for "file"');
   options["driver"] = type.name;
   return type.modernOptions ? (type.modernOptions(options) as JsonObject) : options;

@@ -44,6 +44,21 @@ const scenarios: Readonly<Record<string, readonly [readonly string[], readonly S
     ["info block nope", "info block d", "info block -n", "info block -v d"],
   ],
   "info block of nodes": [node, ["info block", "info block n", "info block -n"]],
+  "filters are layers of a chain": [
+    [
+      ...[
+        "-object",
+        "throttle-group,id=g",
+        "-blockdev",
+        "qcow2,node-name=base,file.driver=file,file.filename=base.qcow2",
+      ],
+      ...["-blockdev", "throttle,node-name=t,throttle-group=g,file=base"],
+      ...["-blockdev", "qcow2,node-name=top,file.driver=file,file.filename=top.qcow2,backing=t"],
+      ...["-blockdev", "compress,node-name=c,file=top", "-blockdev", "raw,node-name=r,file=c"],
+      ...["-blockdev", "blkreplay,node-name=replay,image=r"],
+    ],
+    ["base", "t", "top", "c", "r", "replay"].map((name) => `info block -n -v ${name}`),
+  ],
   "info blockstats": [disk, ["info blockstats"]],
   "info block-jobs": [raw, ["info block-jobs"]],
   "info snapshots without images for them": [raw, ["info snapshots", "savevm x", "delvm x"]],

@@ -1,5 +1,5 @@
 /**
- * Options of blkdebug and blkverify: by themselves, for pages have no use for them.
+ * Options of blkdebug, blkverify, blklogwrites and blkreplay: by themselves, for pages have no use for them.
  * Source: QAPI block-core schema, QEMU 7.2.
  */
 import { enumOf, struct } from "./schema.ts";
@@ -7,6 +7,15 @@ import { enumOf, struct } from "./schema.ts";
 /** The types of their options. */
 export const blkdebugTypes = {
   BlockdevOptionsBlkverify: () => struct({ test: "BlockdevRef", raw: "BlockdevRef" }),
+  BlockdevOptionsBlklogwrites: () =>
+    struct({
+      file: "BlockdevRef",
+      log: "BlockdevRef",
+      "*log-sector-size": "uint32",
+      "*log-append": "bool",
+      "*log-super-update-interval": "uint64",
+    }),
+  BlockdevOptionsBlkreplay: () => struct({ image: "BlockdevRef" }),
   BlkdebugEvent: () =>
     enumOf(
       "l1_update",

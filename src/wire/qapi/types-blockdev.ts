@@ -12,6 +12,8 @@ export const blockdevTypes = {
   BlockdevDriver: () =>
     enumOf(
       "blkdebug",
+      "blklogwrites",
+      "blkreplay",
       "blkverify",
       "compress",
       "copy-before-write",
@@ -50,6 +52,8 @@ export const blockdevTypes = {
       tag: "driver",
       branches: {
         blkdebug: "BlockdevOptionsBlkdebug",
+        blklogwrites: "BlockdevOptionsBlklogwrites",
+        blkreplay: "BlockdevOptionsBlkreplay",
         blkverify: "BlockdevOptionsBlkverify",
         compress: "BlockdevOptionsGenericFormat",
         "copy-before-write": "BlockdevOptionsCbw",
@@ -207,6 +211,8 @@ export const blockdevTypes = {
         luks: "BlockdevCreateOptionsLUKS",
         qcow2: "BlockdevCreateOptionsQcow2",
         blkdebug: null,
+        blklogwrites: null,
+        blkreplay: null,
         blkverify: null,
         compress: null,
         "copy-before-write": null,
@@ -242,6 +248,8 @@ export const blockdevTypes = {
         luks: "BlockdevAmendOptionsLUKS",
         qcow2: "BlockdevAmendOptionsQcow2",
         blkdebug: null,
+        blklogwrites: null,
+        blkreplay: null,
         blkverify: null,
         compress: null,
         "copy-before-write": null,

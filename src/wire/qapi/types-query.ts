@@ -130,6 +130,8 @@ export const queryTypes = {
       file: "BlockStatsSpecificFile",
       host_device: "BlockStatsSpecificFile",
       blkdebug: null,
+      blklogwrites: null,
+      blkreplay: null,
       blkverify: null,
       compress: null,
       host_cdrom: null,

@@ -7,6 +7,8 @@ import { nbd } from "../../../src/drivers/protocol/nbd/index.ts";
 import { portableDrivers } from "../../../src/drivers/index.ts";
 import { file, hostCdrom, hostDevice } from "../../../src/drivers/protocol/file.ts";
 import { indexedDb } from "../../../src/drivers/protocol/indexeddb.ts";
+import { blklogwrites } from "../../../src/drivers/filter/blklogwrites/index.ts";
+import { blkreplay } from "../../../src/drivers/filter/blkreplay.ts";
 import { preallocate } from "../../../src/drivers/filter/preallocate.ts";
 import { quorum } from "../../../src/drivers/filter/quorum.ts";
 import { opfs } from "../../../src/drivers/protocol/opfs/index.ts";
@@ -19,6 +21,8 @@ const drivers: readonly DriverType[] = [
   hostDevice,
   hostCdrom,
   nbd,
+  blklogwrites,
+  blkreplay,
   preallocate,
   quorum,
   opfs,
