@@ -1,10 +1,13 @@
 /**
  * `npm run sim`: the verb sim of the build. With `--zoo [NAME]`: looks for planted bugs, which are no part of the package; exit
- * status 0 if all were found, in a minute of the processor each and in stories of twenty steps, 1 if one was not.
+ * status 0 if all were found, in a minute of the processor each and in stories of twenty steps, 1 if one was not. With `--month`: a month of
+ * nightly backups (`--days N`, `--per-second N` requests of the guest, `--seed N`); 1 if anything was wrong.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { bugs } from "./zoo/bugs.ts";
+import { runMonth } from "./month.ts";
 import { hunt } from "./zoo/hunt.ts";
 
 const words = process.argv.slice(2);
@@ -31,7 +34,30 @@ async function zoo(name: string | undefined): Promise<number> {
   return missed > 0 ? 1 : 0;
 }
 
-if (words[0] === "--zoo") process.exitCode = await zoo(words[1]);
+async function month(args: string[]): Promise<number> {
+  const number = (value: string): { type: "string"; default: string } => ({ type: "string", default: value });
+  const { values } = parseArgs({
+    args,
+    options: { days: number("30"), "per-second": number("10"), seed: number("1") },
+  });
+  const [days, perSecond, seed] = [values.days, values["per-second"], values.seed].map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  const onNight = (line: string): void => void process.stdout.write(`${line}\n`);
+  const { violations, ...counts } = await runMonth({ seed, days, perSecond, onNight });
+  const cpuSeconds = process.cpuUsage().user / 1e6 + process.cpuUsage().system / 1e6;
+  const told = Object.entries(counts).map(([name, count]) => `${count} ${name}`);
+  for (const violation of violations) process.stdout.write(`${violation}\n`);
+  process.stdout.write(
+    `${days} days (seed ${seed}): ${told.join(", ")}; ${violations.length} violations, ${cpuSeconds.toFixed(0)} s of the processor\n`,
+  );
+  return violations.length > 0 ? 1 : 0;
+}
+
+if (words[0] === "--month") process.exitCode = await month(words.slice(1));
+else if (words[0] === "--zoo") process.exitCode = await zoo(words[1]);
 else {
   const command = [join(root, "build/cli/main.js"), "sim", ...words];
   process.exitCode = spawnSync(process.execPath, command, { stdio: "inherit" }).status ?? 1;

@@ -54,7 +54,7 @@ export async function switchDirectory(
   image: Image,
   { place, at, journaled }: DirectorySwitch,
 ): Promise<void> {
-  if (place && at !== undefined) return replacePlace(image, place, at);
+  if (place && at !== undefined) return replacePlace(image, { place, at, journaled });
   const own = AUTOCLEAR_BITMAPS | JOURNAL_BIT;
   if ((image.header.autoclear & own) !== 0n) await setBits(image, own, 0n);
   setDirectoryPlace(image.header, place);
@@ -64,12 +64,17 @@ export async function switchDirectory(
   if (place) await setBits(image, own, AUTOCLEAR_BITMAPS | (journaled ? JOURNAL_BIT : 0n));
 }
 
-async function replacePlace(image: Image, place: DirectoryPlace, at: number): Promise<void> {
+/** What is to count, where a directory does. */
+type Replacement = Required<{ [K in keyof DirectorySwitch]: NonNullable<DirectorySwitch[K]> }>;
+
+async function replacePlace(image: Image, { place, at, journaled }: Replacement): Promise<void> {
   setDirectoryPlace(image.header, place);
   const { data } = image.header.extensions.find(({ type }) => type === Extension.bitmaps)!;
   try {
     await image.file.pwrite(at, data);
     await image.file.flush();
+    // An error may have ended the journal.
+    if (journaled && !hasJournalBit(image)) await setJournalBit(image);
   } catch (error) {
     // Which of them the file names is not known: none is to count.
     await setBits(image, AUTOCLEAR_BITMAPS | JOURNAL_BIT, 0n);

@@ -5,9 +5,9 @@
  * Invariants: a change is given to the driver only when the bits of its regions are durable (`cover`), so the first one in a region costs a
  * sector and a flush, and all others nothing. What is stored anew is taken in one turn with the regions of all requests that
  * have begun and are not over; until it counts nothing more begins. Regions lose bits only after that. Whatever fails ends the journal: its
- * bit is taken off the header, and the bitmaps are inconsistent after a crash, as they are without one.
+ * bit is taken off the header, and the bitmaps are inconsistent after a crash, as they are without one, until they are stored again: when
+ * one changes otherwise than by recording, or after some writes, twice as many after each failure.
  */
-import { rejected } from "../../../../base/answer.ts";
 import { blockError } from "../../../../base/errors.ts";
 import { encodeName } from "../../../../base/names.ts";
 import { type ByteRange } from "../../../../base/ranges.ts";
@@ -39,6 +39,8 @@ const MOST_AHEAD = 64;
  * writes don't see in their 99th percentile.
  */
 const NOTES_A_DOUBLING = 8;
+/** Writes after which a journal that an error has ended is begun anew, at first. */
+const WRITES_BEFORE_RETRY = 256;
 /** What the extension that names the directory takes, if it is not there yet. */
 const DIRECTORY_EXTENSION_BYTES = 32;
 
@@ -66,7 +68,9 @@ export class BitmapJournal implements WriteAhead {
   #renewal: Promise<void> | undefined;
   #changes = 0;
   #kept = 0;
-  #isOver = false;
+  /** Writes that are to come before the bitmaps are stored again; 0: no error has ended the journal. */
+  #untilRetry = 0;
+  #patience = WRITES_BEFORE_RETRY;
   #failure: unknown;
 
   /** `store` takes the bitmaps in its first turn and puts them into the image, by way of `prepare` and `switched`. */
@@ -79,14 +83,16 @@ export class BitmapJournal implements WriteAhead {
   /** Goes on with what a crash has left. */
   adopt(live: Live): void {
     this.#live = live;
+    this.#untilRetry = 0;
     this.#notes = 0;
     this.#regionBytes = 2 ** live.regions.bits;
     this.#image.headerEnd = this.#place.at;
   }
 
   cover(offset: number, bytes: number): Promise<void> | undefined {
+    if (this.#untilRetry > 0 && (this.#untilRetry -= 1) === 0) this.changed();
     if (this.#kept !== this.#changes) return this.settle();
-    if (this.#failure !== undefined) return rejected(this.#failure);
+    if (this.#failure !== undefined) return this.#tell();
     if (!this.#live || bytes <= 0) return undefined;
     const { set } = this.#live.regions;
     const { first, last } = this.#regionsOf(offset, bytes);
@@ -96,7 +102,7 @@ export class BitmapJournal implements WriteAhead {
   }
 
   changed(): void {
-    if (!this.#isOver) this.#changes += 1;
+    if (this.#failure === undefined) this.#changes += 1;
   }
 
   settle(): Promise<void> {
@@ -165,7 +171,7 @@ export class BitmapJournal implements WriteAhead {
   async #renew(): Promise<void> {
     this.#renewal = undefined;
     const changes = this.#changes;
-    if (this.#isOver || this.#kept === changes) return;
+    if (this.#kept === changes) return;
     this.#fresh = this.#underWay();
     try {
       await this.#store();
@@ -206,6 +212,7 @@ export class BitmapJournal implements WriteAhead {
     const regions = this.#fresh ?? this.#underWay();
     this.#fresh = undefined;
     const before = this.#live;
+    this.#patience = WRITES_BEFORE_RETRY;
     this.adopt({ regions, slot: before ? 1 - before.slot : 0 });
     // Only bits that are of no use any more are lost if this is not durable.
     if (before)
@@ -222,10 +229,11 @@ export class BitmapJournal implements WriteAhead {
     this.#image.headerEnd = this.#image.geometry.clusterSize;
   }
 
-  /** Ends the journal for as long as the image is open. */
+  /** Ends the journal until the bitmaps are stored again. */
   async #retire(): Promise<void> {
-    this.#isOver = true;
     this.#kept = this.#changes;
+    this.#untilRetry = this.#patience;
+    this.#patience *= 2;
     this.rest();
     try {
       await clearJournalBit(this.#image);
@@ -233,6 +241,15 @@ export class BitmapJournal implements WriteAhead {
       // The image may say that it has all that is written from now on.
       this.#failure = error;
     }
+  }
+
+  /** Tries once more to have the image say that it has no journal; until it does nothing is written. */
+  #tell(): Promise<void> {
+    return this.#mutex.run(async () => {
+      if (this.#failure === undefined) return;
+      await clearJournalBit(this.#image);
+      this.#failure = undefined;
+    });
   }
 
   /** Throws ENOSPC unless the header leaves the journal's place alone, also if it gets `more` bytes. */

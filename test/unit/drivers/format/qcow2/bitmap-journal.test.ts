@@ -262,6 +262,38 @@ test("where the image can't be told that the journal has ended, nothing is writt
   await expect(disk.write(5 * MiB)).rejects.toMatchObject({ code: "EIO" });
   await expect(disk.write(9 * MiB)).rejects.toMatchObject({ code: "EIO" });
   expect(await disk.crashed()).toEqual({ inconsistent: false, dirty: [] });
+  disk.onWrite = () => undefined;
+  await disk.write(9 * MiB);
+  expect((await disk.crashed())?.inconsistent).toBe(true);
+});
+
+test("a journal that an error has ended is begun anew after some writes, more of them after each failure", async () => {
+  const disk = await Disk.make(64 * MiB);
+  await disk.addBitmap();
+  let fails = true;
+  disk.onWrite = (offset) => {
+    if (fails && offset >= place.at && offset < 65536) throw blockError("EIO", "pwrite");
+  };
+  // The first one ends it, and after 256 it can't be begun.
+  for (let index = 0; index < 257; index++) await disk.write(5 * MiB);
+  fails = false;
+  for (let index = 0; index < 500; index++) await disk.write(5 * MiB);
+  expect((await disk.crashed())?.inconsistent).toBe(true);
+  for (let index = 0; index < 12; index++) await disk.write(5 * MiB);
+  await disk.write(9 * MiB);
+  expect(await disk.crashed()).toEqual({ inconsistent: false, dirty: [5 * MiB, MiB, 9 * MiB, MiB] });
+});
+
+test("a journal that an error has ended is begun anew when a bitmap changes", async () => {
+  const disk = await Disk.make(64 * MiB);
+  await disk.addBitmap();
+  disk.onWrite = (offset) => {
+    if (offset >= place.at && offset < 65536) throw blockError("EIO", "pwrite");
+  };
+  await disk.write(5 * MiB);
+  disk.onWrite = () => undefined;
+  await disk.addBitmap("other");
+  expect(await disk.crashed()).toEqual({ inconsistent: false, dirty: [5 * MiB, 64 * KiB] });
 });
 
 test("a header that needs the journal's place ends it", async () => {
