@@ -66,8 +66,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Reads JOBS.json. Throws FleetError, which names the job. */
-export function parseJobs(text: string): FleetJob[] {
+/** Reads JOBS.json; `nameOf` is what a name of an image is known by everywhere. Throws FleetError, which names the job. */
+export function parseJobs(text: string, nameOf: (name: string) => string): FleetJob[] {
   let list: unknown;
   try {
     list = JSON.parse(text);
@@ -75,10 +75,19 @@ export function parseJobs(text: string): FleetJob[] {
     throw new FleetError(`the list of jobs is no JSON: ${(error as Error).message}`);
   }
   if (!Array.isArray(list)) throw new FleetError("the list of jobs is no array");
-  const jobs = list.map((one: unknown, index) => readJob(one, index));
+  const jobs = list.map((one: unknown, index) => named(readJob(one, index), nameOf));
   refuseTwice(jobs, ({ id }) => id, "id");
   refuseTwice(jobs, ({ kind, target }) => (kind === "verify" ? undefined : target), "target");
   return jobs;
+}
+
+function named(job: FleetJob, nameOf: (name: string) => string): FleetJob {
+  const source = nameOf(job.source);
+  if (job.target === undefined) return { ...job, source };
+  const target = nameOf(job.target);
+  if (target === source && job.kind !== "verify")
+    throw new FleetError(`job '${job.id}': 'source' and 'target' are the same`);
+  return { ...job, source, target };
 }
 
 function refuseTwice(jobs: readonly FleetJob[], key: (job: FleetJob) => string | undefined, what: string) {

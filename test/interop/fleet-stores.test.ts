@@ -158,6 +158,29 @@ describe("jobs on s3://", () => {
     expect((await run(jobs.slice(0, 2))).said.done).toBe(2);
   });
 
+  it.each(["from", "to"])("whose credentials expire midway %s a store go on with new ones", async (way) => {
+    const source = folder.image("a.raw", 48);
+    const there = "s3://disks/a?retries=0";
+    if (way === "from") store.put("disks/a", readFileSync(source));
+    const names = way === "from" ? { source: there, target: folder.in("b") } : { source, target: there };
+    const jobs = [{ id: "a", kind: "convert", ...names, options: { sourceFormat: "raw" } }];
+    // Nobody is let in after so many bytes.
+    store.fault = () =>
+      store.sent + store.received > 28 * MiB ? { status: 403, code: "ExpiredToken" } : undefined;
+    const first = await run(jobs);
+    expect(first).toMatchObject({ status: 1, said: { failed: 1 } });
+    expect(first.said.jobs[0]).toMatchObject({ attempts: 1 });
+    expect(first.said.jobs[0]?.lastError).toContain("the credentials have expired");
+    store.fault = () => undefined;
+    expect((await run(jobs)).status).toBe(0);
+    const copy = way === "from" ? folder.in("b") : download("a");
+    await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, copy);
+    // Of the 96 MiB of the object the 28 MiB are not moved again.
+    expect(store.sent + store.received).toBeLessThan(1.1 * 96 * MiB);
+    expect(folder.leftovers()).toEqual([]);
+    expect(keys().filter((key) => key.includes("draft-") || key.includes(".fleet/"))).toEqual([]);
+  });
+
   it("never replace what somebody else has put at the target meanwhile unseen", async () => {
     const source = folder.image("a.raw", 32);
     const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 40 * MiB };

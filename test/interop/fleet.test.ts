@@ -168,6 +168,11 @@ describe("refuses, with status 2", () => {
     ['[{"id":"a","kind":"convert","source":"x"}]', "'target' must name an image"],
     ['[{"id":"a","kind":"verify","source":"x"},{"id":"a","kind":"verify","source":"y"}]', "another job's"],
     ['[{"id":"a","kind":"convert","source":"x","target":"x"}]', "are the same"],
+    ['[{"id":"a","kind":"convert","source":"x","target":"./x"}]', "are the same"],
+    [
+      '[{"id":"a","kind":"convert","source":"x","target":"y"},{"id":"b","kind":"convert","source":"x","target":"./y"}]',
+      "is another job's ('a')",
+    ],
     ['[{"id":"a","kind":"verify","source":"x","options":{"format":"raw"}}]', "there is no option 'format'"],
   ])("the list %s", async (text, words) => {
     writeFileSync(folder.in("jobs.json"), text);
@@ -182,12 +187,15 @@ describe("refuses, with status 2", () => {
     [["run", "jobs.json", "--limit", "disk=1"], "--limit"],
     [["status", "--queue", "http://x"], "no queues of 'http:'"],
     [["retry", "--queue", "redis://localhost"], "--failed"],
+    [["status", "--queue", "redis://somebody:geheim@localhost:1"], "the queue: connect ECONNREFUSED"],
+    [["status", "--queue", "postgres://somebody:geheim@localhost:1/x"], "the queue: "],
   ])("%j", async (words, said) => {
     folder.list([]);
     const { status, stderr } = await folder.fleet(
       ...words.map((word) => word.replace(/^\w+\.json$/, folder.in(word))),
     );
-    expect(status).toBe(2);
+    expect({ status, stderr }).toMatchObject({ status: 2 });
     expect(stderr.toLowerCase()).toContain(said.toLowerCase());
+    expect(stderr).not.toContain("geheim");
   });
 });

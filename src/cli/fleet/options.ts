@@ -37,7 +37,7 @@ export function retriesOf({ attempts, backoff }: FleetFlags): RetryPolicy {
   };
 }
 
-/** Reads a list of jobs; names that are paths become absolute ones. Throws FleetError. */
+/** Reads a list of jobs; names that are paths become absolute ones, by which two of the same are found. Throws FleetError. */
 export function readJobs(file: string): FleetJob[] {
   let text: string;
   try {
@@ -46,14 +46,8 @@ export function readJobs(file: string): FleetJob[] {
     throw new FleetError(`'${file}': ${(error as Error).message}`);
   }
   try {
-    return parseJobs(text).map(absolute);
+    return parseJobs(text, (name) => (isPath(name) ? resolve(name) : name));
   } catch (error) {
     throw error instanceof FleetError ? new FleetError(`'${file}': ${error.message}`) : error;
   }
-}
-
-function absolute(job: FleetJob): FleetJob {
-  const path = (name: string): string => (isPath(name) ? resolve(name) : name);
-  const { target } = job;
-  return { ...job, source: path(job.source), ...(target === undefined ? {} : { target: path(target) }) };
 }

@@ -5,7 +5,7 @@
  * SIGINT and SIGTERM, which let jobs under way keep what they have; a second signal ends the program at once.
  */
 import { once } from "node:events";
-import { messageOf } from "../../base/errors.ts";
+import { messageOf, rootMessage } from "../../base/errors.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import { LocalQueue } from "../../fleet/local-queue.ts";
 import type { FleetQueue } from "../../fleet/queue.ts";
@@ -64,7 +64,7 @@ export async function runFleet(
   } catch (error) {
     if (ending.status() !== undefined) return ending.status()!;
     note(messageOf(error));
-    return error instanceof FleetError ? 2 : 1;
+    return 2;
   } finally {
     ending.stop();
   }
@@ -160,6 +160,8 @@ async function withQueue<T>(flags: FleetFlags, body: (queue: FleetQueue) => Prom
   });
   try {
     return await body(queue);
+  } catch (error) {
+    throw error instanceof FleetError ? error : new FleetError(`the queue: ${rootMessage(error)}`);
   } finally {
     await queue.close();
   }

@@ -65,6 +65,14 @@ function isFinal(error: unknown): boolean {
   return code !== undefined && finalCodes.has(code);
 }
 
+/** What is refused may be allowed later (credentials that had expired): who retries then goes on from the checkpoint. */
+const refusals = new Set(["EACCES", "EPERM"]);
+
+function isHopeless(error: unknown): boolean {
+  const { code } = error as { code?: string };
+  return isFinal(error) && !(code !== undefined && refusals.has(code));
+}
+
 /** Runs jobs as they come from the process. To be called in a thread of startThread(). */
 export function serveThread(): boolean {
   const port = parentPort;
@@ -93,7 +101,7 @@ export function serveThread(): boolean {
           port.postMessage({ type: "may-transfer" } satisfies Up);
         });
       const isGivenUp = (error: unknown): boolean =>
-        !message.isHelper && !isElsewhere(error) && (signal.aborted ? isCancelled : isFinal(error));
+        !message.isHelper && !isElsewhere(error) && (signal.aborted ? isCancelled : isHopeless(error));
       void runJob(port, message, { signal, mayTransfer, isGivenUp });
     }
   });
