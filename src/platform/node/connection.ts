@@ -1,6 +1,6 @@
 /**
  * A connected socket of Node. Who takes what comes at once reads it from one buffer that all such connections share, and what it
- * answers in that turn leaves by one call at the turn's end: many small requests cost neither memory nor promises.
+ * answers in short leaves by one call at the turn's end: many small requests cost neither memory nor promises.
  *
  * Invariant: bytes leave in the order in which they were written, whichever way they go.
  */
@@ -21,8 +21,11 @@ const LONG_BYTES = 64 * KiB;
 /** What a receiver is told of at once, at most. */
 const RECEIVE_BYTES = 256 * KiB;
 
-/** What is written within one delivery, by whichever connection it is; made when it is needed. */
-let outbox: Uint8Array | undefined;
+/** As much of what is written in one turn is kept until it ends. */
+const OUTBOX_BYTES = 2 * LONG_BYTES;
+/** Buffers for that, kept for whichever connection needs one next. */
+const outboxes: Uint8Array[] = [];
+const MOST_OUTBOXES = 4;
 /** What was read last, by whichever connection; made when it is needed. */
 let inbox: Uint8Array | undefined;
 
@@ -42,8 +45,11 @@ export class NodeConnection implements HostConnection {
   readonly descriptors?: RightsReceiver;
   #socket: net.Socket;
   #gathering = false;
+  #isReceiving = false;
   /** Within a delivery. */
   #delivering = false;
+  /** What was written in this turn: so many bytes of it. */
+  #outbox: Uint8Array | undefined;
   #outBytes = 0;
   /** Its descriptor takes bytes as they are. */
   #isPlain = false;
@@ -65,6 +71,7 @@ export class NodeConnection implements HostConnection {
   }
 
   receive(receiver: HostReceiver): void {
+    this.#isReceiving = true;
     const deliver = (tell: () => void): void => this.#deliver(tell);
     const restarted = restart(this.#socket, readFor(receiver, deliver));
     if (restarted) {
@@ -83,7 +90,7 @@ export class NodeConnection implements HostConnection {
   }
 
   write(bytes: Uint8Array, more?: Uint8Array): Answer<void> {
-    if (this.#delivering && !more && this.#putOut(bytes)) return undefined;
+    if (this.#isReceiving && !more && this.#putOut(bytes)) return undefined;
     this.#leaveOut();
     const socket = this.#socket;
     const isLong = bytes.byteLength + (more?.byteLength ?? 0) >= LONG_BYTES;
@@ -109,24 +116,30 @@ export class NodeConnection implements HostConnection {
     }
   }
 
-  /** Keeps a copy until the delivery is over, if nothing waits before it. */
+  /** Keeps a copy until the turn is over, if nothing waits before it. */
   #putOut(bytes: Uint8Array): boolean {
     if (bytes.byteLength >= LONG_BYTES) return false;
-    outbox ??= new Uint8Array(2 * LONG_BYTES);
-    if (this.#outBytes + bytes.byteLength > outbox.byteLength) this.#leaveOut();
+    if (this.#outBytes + bytes.byteLength > OUTBOX_BYTES) this.#leaveOut();
     if (this.#socket.writableLength > 0 || !this.#socket.writable) return false;
-    outbox.set(bytes, this.#outBytes);
+    if (!this.#outbox) {
+      this.#outbox = outboxes.pop() ?? new Uint8Array(OUTBOX_BYTES);
+      if (!this.#delivering) setImmediate(() => this.#leaveOut());
+    }
+    this.#outbox.set(bytes, this.#outBytes);
     this.#outBytes += bytes.byteLength;
     return true;
   }
 
   /** What was kept leaves; what the platform does not take at once waits in the socket. */
   #leaveOut(): void {
-    const count = this.#outBytes;
-    if (count === 0) return;
+    const outbox = this.#outbox;
+    if (!outbox) return;
+    const kept = outbox.subarray(0, this.#outBytes);
+    this.#outbox = undefined;
     this.#outBytes = 0;
-    const sent = this.#isPlain ? sendOutbox(this.#socket, count) : 0;
-    if (sent < count) this.#socket.write(outbox!.slice(sent, count));
+    const sent = this.#isPlain ? sendKept(this.#socket, kept) : 0;
+    if (sent < kept.byteLength) this.#socket.write(kept.slice(sent));
+    if (outboxes.length < MOST_OUTBOXES) outboxes.push(outbox);
   }
 
   /** What is written in one turn of the event loop leaves by one call at its end: each would wake the peer. */
@@ -151,12 +164,14 @@ export class NodeConnection implements HostConnection {
   }
 
   async startTls(how: StartTls): Promise<HostConnection> {
+    this.#leaveOut();
     const connection = new NodeConnection(await secure(this.#socket, how));
     if (how.receiver) connection.receive(how.receiver);
     return connection;
   }
 
   close(): Promise<void> {
+    this.#leaveOut();
     const socket = this.#socket;
     if (socket.closed) return Promise.resolve();
     return new Promise((resolve) => {
@@ -170,12 +185,12 @@ export class NodeConnection implements HostConnection {
   }
 }
 
-/** Sends the first `count` bytes of the outbox; answers how many the platform took. What is wrong is told by the next write. */
-function sendOutbox(socket: net.Socket, count: number): number {
+/** Sends what was kept; answers how many bytes the platform took. What is wrong is told by the next write. */
+function sendKept(socket: net.Socket, kept: Uint8Array): number {
   const fd = handleOf(socket)?.fd ?? -1;
   if (fd < 0 || socket.writableLength > 0) return 0;
   try {
-    return fs.writeSync(fd, outbox!, 0, count);
+    return fs.writeSync(fd, kept);
   } catch {
     return 0;
   }
