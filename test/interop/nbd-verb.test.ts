@@ -216,6 +216,22 @@ describe("refusals", () => {
     [["-k", "SOCK", "--tls-creds=t", "DISK"]],
     [["-L", "DISK"]],
     [["-L", "-D", "text"]],
+    [["-L", "-A"]],
+    [["-L", "--aio=native"]],
+    [["-L", "--fork"]],
+    [["-L", "-r", "-s", "-t", "-k", "/nonexistent/sock"]],
+    [["-L", "--tls-creds=x", "--tls-authz=a"]],
+    [["-n", "--cache=none", "DISK"]],
+    [["--cache=none", "--cache=none", "DISK"]],
+    [["--aio=native", "--aio=threads", "DISK"]],
+    [["--discard=ignore", "--discard=unmap", "DISK"]],
+    [["-e", "2147483648", "DISK"]],
+    [["--tls-authz=a", "DISK"]],
+    [["--tls-hostname=h", "DISK"]],
+    [["--tls-creds=x", "--tls-hostname=h", "DISK"]],
+    [["-x", "LONG", "DISK"]],
+    [["-D", "LONG", "DISK"]],
+    [["-k", "SOCK", "-f", "qcow2", "--pid-file=/nonexistent/pid", "DISK"]],
     [["-L", "-k", "/nonexistent/sock"]],
     [["-l", "none", "-k", "SOCK", "-f", "qcow2", "DISK"]],
   ])("%j", async (args) => {
@@ -223,7 +239,9 @@ describe("refusals", () => {
       sides.map(async (side) => {
         const [program, ...first] = programs[side];
         const words = args.map((word) =>
-          word === "DISK" ? `${side}.qcow2` : word.replace("SOCK", scratch.at("x.sock")),
+          word === "DISK"
+            ? `${side}.qcow2`
+            : word.replace("SOCK", scratch.at("x.sock")).replace("LONG", "x".repeat(4097)),
         );
         const { status, stderr } = await say(program, [...first, ...words], scratch.path);
         return { status, text: stderr.replaceAll(side, "SIDE") };
@@ -238,7 +256,7 @@ describe("refusals", () => {
       [["-c", "/dev/nbd0", "ours.qcow2"], "use nbd-client"],
       [["-d", "/dev/nbd0"], "use nbd-client"],
       [["-b", "0.0.0.0", "ours.qcow2"], "without TLS is refused"],
-      [["--tls-authz=a", "ours.qcow2"], "--tls-authz is not supported"],
+      [["--tls-creds=x", "--tls-authz=a", "ours.qcow2"], "--tls-authz is not supported"],
     ] as const) {
       const { status, stderr } = await say(program, [...first, ...args], scratch.path);
       expect([status, stderr]).toEqual([1, expect.stringContaining(words)]);

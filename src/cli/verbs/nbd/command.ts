@@ -48,9 +48,9 @@ export function addNbd(program: Command): void {
       "show an internal snapshot: ID, NAME or snapshot.id=…,snapshot.name=…",
     )
     .option("-n, --nocache", "as --cache=none")
-    .option("--cache <mode>", "none, writeback (default), writethrough, directsync, unsafe")
-    .option("--aio <mode>", "threads, native or io_uring: accepted, one way of I/O serves all")
-    .option("--discard <mode>", "ignore (default) or unmap")
+    .option("--cache <mode>", "none, writeback (default), writethrough, directsync, unsafe", repeatable)
+    .option("--aio <mode>", "threads, native or io_uring: accepted, one way of I/O serves all", repeatable)
+    .option("--discard <mode>", "ignore (default) or unmap", repeatable)
     .option("--detect-zeroes <mode>", "off (default), on or unmap");
   addImageFlags(command, { share: false }).action(async (files: string[], flags: NbdFlags) => {
     const { nbd } = await import("./run.ts");

@@ -31,8 +31,9 @@ export interface NbdFlags extends VerbFlags {
   snapshot?: boolean;
   loadSnapshot?: string;
   nocache?: boolean;
-  cache?: string;
-  aio?: string;
-  discard?: string;
+  /** Of these three one may be given; the parser keeps them all. */
+  cache?: string[];
+  aio?: string[];
+  discard?: string[];
   detectZeroes?: string;
 }

@@ -28,9 +28,9 @@ const detections = valuesOf("BlockdevDetectZeroesOptions");
 
 /** The flags, as the options of a node. Throws Refusal in qemu-nbd's words. */
 function nodeOptions(flags: NbdFlags): Partial<NodeSpec> {
-  const { discard, aio } = flags;
+  const { discard: [discard] = [], aio: [aio] = [], cache: [cacheWord] = [] } = flags;
   const detectZeroes = flags.detectZeroes as (typeof detections)[number] | undefined;
-  const mode = flags.nocache ? "none" : flags.cache;
+  const mode = flags.nocache ? "none" : cacheWord;
   let cache;
   try {
     cache = mode === undefined ? undefined : cacheMode(mode, "cache");
@@ -75,7 +75,7 @@ export async function openExported(run: Run, file: string, flags: NbdFlags): Pro
   };
   const how = { format: flags.format, imageOpts: flags.imageOpts, write: writable };
   let node = await blkNewOpen(file, async () => {
-    const spec = withAio(await describeImage(run, file, how), flags.aio);
+    const spec = withAio(await describeImage(run, file, how), flags.aio?.[0]);
     const readOnly = !writable || (flags.snapshot ?? false);
     const image = await open({ ...spec, ...more, "read-only": spec["read-only"] ?? readOnly });
     return flags.snapshot ? overlay(image, { open, readOnly: false }) : image;
@@ -91,7 +91,7 @@ export async function openExported(run: Run, file: string, flags: NbdFlags): Pro
   return {
     node,
     writable: writable && !node.blockNode.readOnly,
-    writethrough: flags.cache === "writethrough" || flags.cache === "directsync",
+    writethrough: flags.cache?.[0] === "writethrough" || flags.cache?.[0] === "directsync",
     close: async () => {
       for (const one of opened.splice(0).toReversed()) await one.close();
     },

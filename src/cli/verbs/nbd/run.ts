@@ -3,7 +3,8 @@
  * Source: behaviour and words of qemu-nbd 7.2; where it listens without -k and -b, and that plain TCP beyond this machine wants leave,
  * are ours.
  */
-import { messageOf } from "../../../base/errors.ts";
+import { strerror } from "../../../base/errno.ts";
+import { errnoOf, messageOf } from "../../../base/errors.ts";
 import type { SocketAddress, TlsCredentials } from "../../../base/host.ts";
 import { deferred, onAbort } from "../../../base/signals.ts";
 import { exportsOf } from "../../../export/exports.ts";
@@ -12,11 +13,12 @@ import { checkReach, listenAddress } from "../../../server/nbd/address.ts";
 import { tlsCredentialsOf } from "../../../server/nbd/credentials.ts";
 import { NbdServer, type NbdServerOptions } from "../../../server/nbd/server.ts";
 import { daemonize, tellReady } from "../../daemon/background.ts";
-import { takePidfile } from "../../daemon/pidfile.ts";
+import { type Pidfile, takePidfile } from "../../daemon/pidfile.ts";
 import { DEFAULT_WEB_ADDRESS, openNbdDoor, webAddress } from "../../daemon/web.ts";
 import { programName, standIn, verbProgram } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
+import { checkFlags } from "./check.ts";
 import type { NbdFlags } from "./flags.ts";
 import { listExports } from "./list.ts";
 import { openExported } from "./open.ts";
@@ -38,33 +40,6 @@ export async function nbd(files: readonly string[], flags: NbdFlags): Promise<nu
     if (flags.list) await listExports(run, flags, credentialsOf(run, flags, "client"));
     else await serve(run, files[0] ?? "", flags);
   });
-}
-
-/** Throws Refusal for what is none of the program's, or does not go together. */
-function checkFlags(files: readonly string[], flags: NbdFlags): void {
-  const more = `Try \`${programName()} --help' for more information.`;
-  if (flags.connect !== undefined || flags.disconnect)
-    throw new Refusal(
-      "The kernel's NBD client is not driven from here: use nbd-client on the server's address",
-    );
-  if (flags.tlsAuthz !== undefined) throw new Refusal("--tls-authz is not supported");
-  if (flags.selinuxLabel !== undefined) throw new Refusal("--selinux-label is not supported");
-  if (flags.list) {
-    if (files.length > 0) throw new Refusal("List mode is incompatible with a file name");
-    const { exportName, description, offset, bitmap, format, snapshot, readOnly, persistent } = flags;
-    if (exportName || description || offset || bitmap || format || snapshot || readOnly || persistent)
-      throw new Refusal("List mode is incompatible with per-device settings");
-    return;
-  }
-  if (flags.tlsHostname !== undefined) throw new Refusal("TLS hostname is only supported with list mode");
-  if (files.length !== 1) throw new Refusal(`Invalid number of arguments\n${more}`);
-  if (!/^\d+$/.test(flags.shared)) throw new Refusal(`Invalid shared device number '${flags.shared}'`);
-  if (flags.socket !== undefined && !flags.socket.startsWith("/"))
-    throw new Refusal("socket path must be absolute");
-  if (flags.websocket !== undefined && (flags.socket !== undefined || flags.bind !== undefined))
-    throw new Refusal("--websocket has its own address: it is not given with -k or -b");
-  if (flags.imageOpts && flags.format !== undefined)
-    throw new Refusal("--image-opts and -f are mutually exclusive");
 }
 
 function credentialsOf(
@@ -91,26 +66,27 @@ function isActivated(): boolean {
   return true;
 }
 
-/** The server, which nobody but clients of the address reaches, and what tells where it is if only it knows. */
-async function listen(
-  run: Run,
-  flags: NbdFlags,
-  options: NbdServerOptions,
-): Promise<{ server: NbdServer; url?: string }> {
+/** Where the server will be, once it is there; what is wrong with that is told before anything is opened. */
+type Listens = (options: NbdServerOptions) => Promise<{ server: NbdServer; url?: string }>;
+
+/** How to start a server that nobody but clients of the address reaches, and that tells where it is if only it knows. */
+function listensAt(run: Run, flags: NbdFlags): Listens {
   const allowPlainTcp = flags.allowPlainTcp ?? false;
   if (flags.websocket !== undefined) {
     const text = flags.websocket === true ? DEFAULT_WEB_ADDRESS : flags.websocket;
     const asked = webAddress(text);
     const address = { ...asked, tlsCreds: asked.tlsCreds ?? flags.tlsCreds };
-    const door = await openNbdDoor(run.engine, address, { allowPlainTcp });
-    const server = new NbdServer(options);
-    server.open({ listener: door });
-    return { server, url: door.url(flags.exportName) };
+    return async (options) => {
+      const door = await openNbdDoor(run.engine, address, { allowPlainTcp });
+      const server = new NbdServer(options);
+      server.open({ listener: door });
+      return { server, url: door.url(flags.exportName) };
+    };
   }
   const credentials = credentialsOf(run, flags, "server");
   const address = addressOf(flags);
   checkReach(address, { tls: credentials !== undefined, allowed: allowPlainTcp });
-  return { server: await NbdServer.start({ ...options, address, credentials }) };
+  return async (options) => ({ server: await NbdServer.start({ ...options, address, credentials }) });
 }
 
 function addressOf(flags: NbdFlags): SocketAddress {
@@ -123,12 +99,24 @@ function addressOf(flags: NbdFlags): SocketAddress {
   return { type: "fd", fd: ACTIVATION_FD };
 }
 
+/** Throws Refusal in qemu-nbd's words. */
+function pidfileAt(path: string): Pidfile {
+  try {
+    return takePidfile(path, loadNativeCalls());
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (cause === undefined) throw error;
+    throw new Refusal(`Could not create '${path}': ${strerror(errnoOf(cause))}`);
+  }
+}
+
 async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
   const { engine } = run;
+  const listen = listensAt(run, flags);
   const opened = await openExported(run, file, flags);
   let came = false;
   const over = deferred();
-  const { server, url } = await listen(run, flags, {
+  const { server, url } = await listen({
     host: engine.graph.host,
     maxConnections: Number(flags.shared),
     onFault: (error) => run.note(`internal error: ${messageOf(error)}`),
@@ -148,7 +136,7 @@ async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
     (backend) =>
       server.serve(backend, { name: exportName, description, writable, bitmaps: bitmap, allocationDepth }),
   );
-  const pidfile = flags.pidFile === undefined ? undefined : takePidfile(flags.pidFile, loadNativeCalls());
+  const pidfile = flags.pidFile === undefined ? undefined : pidfileAt(flags.pidFile);
   if (url !== undefined) process.stdout.write(`${url}\n`);
   tellReady();
   const forget = onAbort(run.signal, () => over.resolve());
