@@ -129,7 +129,7 @@ export const programs: readonly Program[] = [
     name: "qemu-system-x86_64",
     debian: "qemu-system-x86",
     wantedBy:
-      /^test\/(iotests\/|interop\/(machine(-(descriptors|graph|nodes|pairs))?|backup-running|monitor-commands|luks-shared|preallocate|quorum|shims)\.test)/,
+      /^test\/(iotests\/|interop\/(machine(-(descriptors|devices|graph|nodes|pairs))?|backup-running|monitor-commands|luks-shared|preallocate|quorum|shims)\.test)/,
   },
   { name: "qemu-nbd", debian: "qemu-utils", wantedBy: /^test\/(iotests\/|interop\/nbd-)/ },
   { name: "nbdkit", debian: "nbdkit", wantedBy: /^test\/interop\/nbd-servers\.test/ },

@@ -16,7 +16,7 @@ import type { ByteRange } from "../base/ranges.ts";
 import type { Errno } from "../base/errno.ts";
 
 /** QAPI's RunState, as far as storage brings it about. */
-export type RunState = "running" | "paused" | "io-error" | "prelaunch" | "shutdown";
+export type RunState = "running" | "paused" | "io-error" | "prelaunch" | "restore-vm" | "shutdown";
 
 /** The error that a guest's request met last. */
 export interface GuestFailure extends ByteRange {

@@ -10,6 +10,7 @@ beforeAll(() => {
   image("-f", "raw", "a.raw", "1M");
   image("-f", "raw", "b.raw", "1M");
   image("-f", "qcow2", "base.qcow2", "1M");
+  image("-f", "qcow2", "base2.qcow2", "1M");
   image("-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2");
   machines.tool("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 64k", "base.qcow2");
   machines.tool("qemu-io", "-f", "qcow2", "-c", "write -P 2 64k 64k", "top.qcow2");
@@ -58,6 +59,24 @@ const scenarios: Readonly<Record<string, readonly [readonly string[], readonly S
       ...["-blockdev", "blkreplay,node-name=replay,image=r"],
     ],
     ["base", "t", "top", "c", "r", "replay"].map((name) => `info block -n -v ${name}`),
+  ],
+  "a loadvm that fails leaves the machine standing": [
+    [
+      ...["-S", ...top, "-blockdev"],
+      '{"driver":"qcow2","node-name":"b","file":{"driver":"blkdebug","image":{"driver":"file","filename":"base2.qcow2"},"inject-error":[{"event":"l1_update","errno":28,"state":1}]}}',
+    ],
+    [
+      ...[
+        "loadvm nope",
+        "info status",
+        qmp("cont"),
+        "savevm one",
+        "loadvm nope",
+        "info status",
+        qmp("query-status"),
+      ],
+      ...[qmp("cont"), "loadvm one", "info status", "cont", "stop", "loadvm nope", "info status"],
+    ],
   ],
   "info blockstats": [disk, ["info blockstats"]],
   "info block-jobs": [raw, ["info block-jobs"]],

@@ -41,14 +41,19 @@ const caches: Readonly<Record<string, readonly [writeback: boolean, direct: bool
   unsafe: [true, false, true],
 };
 
+/** Throws CommandError for what is no id of a group of options. */
+export function checkIdentifier(name: string): void {
+  if (/^[A-Za-z][A-Za-z0-9._-]*$/.test(name)) return;
+  throw new CommandError(
+    "Parameter 'id' expects an identifier\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+  );
+}
+
 /** Reads the argument of `-drive`. Throws CommandError, QapiError. */
 export function readDrive(text: string): DriveWish {
   const pairs = optionPairs(text, "file");
   const name = takeOption(pairs, "id");
-  if (name !== undefined && !/^[A-Za-z][A-Za-z0-9._-]*$/.test(name))
-    throw new CommandError(
-      "Parameter 'id' expects an identifier\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
-    );
+  if (name !== undefined) checkIdentifier(name);
   const media = takeOption(pairs, "media");
   if (media !== undefined && media !== "disk" && media !== "cdrom")
     throw new CommandError(`'${media}' invalid media`);

@@ -1,7 +1,8 @@
 /**
  * What the machine's command line says of itself: usage, its machines, its devices.
  */
-import { deviceModels } from "../../machine/board/models.ts";
+import { deviceModel, deviceModels } from "../../machine/board/models.ts";
+import type { PropertyRow } from "../../machine/qom/property.ts";
 import { createEngine } from "../../node-engine.ts";
 import { qemuRelease } from "../../version.ts";
 import { ownDrivers } from "../../wire/qapi/index.ts";
@@ -73,4 +74,20 @@ export function deviceHelp(): string {
   const bridges = rows.filter((_, at) => isBridge(at));
   const storage = rows.filter((_, at) => !isBridge(at));
   return `Controller/Bridge/Hub devices:\n${bridges.join("")}\nStorage devices:\n${storage.join("")}`;
+}
+
+/** The text of `-device MODEL,help`; undefined: there is no such model. */
+export function propertiesHelp(name: string): string | undefined {
+  const model = deviceModel(name);
+  if (!model) return undefined;
+  const rows = model.properties.toSorted((a, b) => (word(a) < word(b) ? -1 : 1));
+  return [`${model.name} options:`, ...rows.map(propertyHelp), ""].join("\n");
+}
+
+const word = ({ name, type }: PropertyRow): string => `${name}=<${type}>`;
+
+function propertyHelp(row: PropertyRow): string {
+  const { description = "", "default-value": value } = row;
+  const more = `${description}${value === undefined ? "" : ` (default: ${typeof value === "bigint" ? value.toString() : JSON.stringify(value)})`}`;
+  return more === "" ? `  ${word(row)}` : `  ${word(row).padEnd(22)} - ${more}`;
 }

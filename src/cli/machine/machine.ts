@@ -17,7 +17,7 @@ import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
 import { standIn, verbProgram } from "../program.ts";
 import { told } from "../refusal.ts";
 import { givenDescriptors } from "./descriptors.ts";
-import { deviceHelp, formatsHelp, machineHelp, usage } from "./help.ts";
+import { deviceHelp, formatsHelp, machineHelp, propertiesHelp, usage } from "./help.ts";
 import { optionPairs } from "./opts.ts";
 import { compatLevels, type CompatLevel } from "../../wire/qapi/index.ts";
 import { blaming, type GivenOption, readOptions, WrongOption } from "./options.ts";
@@ -66,6 +66,9 @@ function answered(options: readonly GivenOption[]): number | undefined {
     if ((name === "machine" || name === "M") && (word === "help" || word === "?"))
       return print(machineHelp());
     if (name === "device" && (word === "help" || word === "?")) return print(deviceHelp());
+    const asked = name === "device" ? /^(?:driver=)?([\w-]+),(?:help|\?)$/.exec(value)?.[1] : undefined;
+    const properties = asked === undefined ? undefined : propertiesHelp(asked);
+    if (properties !== undefined) return print(properties);
     if (name === "drive" && asksForFormats(value)) return print(formatsHelp());
   }
   return undefined;
@@ -193,6 +196,9 @@ async function carryOut(
   options: readonly GivenOption[],
 ): Promise<string | undefined> {
   for (const names of order) {
+    // What the board itself has is there before any other device.
+    const early = names.includes("device") ? await program.connectDrives("board") : undefined;
+    if (early !== undefined) return early;
     for (const option of options.filter(({ name }) => names.includes(name))) {
       try {
         await program.apply(option);
@@ -201,7 +207,7 @@ async function carryOut(
       }
     }
     if (names.includes("device")) {
-      const wrong = await program.connectDrives();
+      const wrong = await program.connectDrives("slots");
       if (wrong !== undefined) return wrong;
     }
   }

@@ -40,6 +40,7 @@ import { told } from "../refusal.ts";
 import { snapshotRows } from "../snapshot-table.ts";
 import { IoSessions } from "./console.ts";
 import { addDescriptor } from "./descriptors.ts";
+import { checkIdentifier } from "./drive-options.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
 import { readChardev } from "./legacy-chardev.ts";
 import { takeFlag, takeOption, optionPairs } from "./opts.ts";
@@ -234,6 +235,7 @@ export class MachineProgram {
   async #addDevice(value: string): Promise<void> {
     const { driver, id, bus, ...properties } = readDevice(value);
     if (driver === undefined) throw new CommandError("Parameter 'driver' is missing");
+    if (typeof id === "string" && !value.startsWith("{")) checkOptionsId(this.#board, id);
     await this.#board.addDevice({
       driver: propertyWord(driver),
       id: id === undefined ? undefined : propertyWord(id),
@@ -273,14 +275,15 @@ export class MachineProgram {
     );
   }
 
-  /** Gives the drives that name a bus their devices; resolves with what went wrong, as of blaming(). */
-  async connectDrives(): Promise<string | undefined> {
+  /** Gives the drives that name a bus their devices, on the board or in its slots; resolves with what went wrong, as of blaming(). */
+  async connectDrives(where: "board" | "slots"): Promise<string | undefined> {
     try {
       checkFlash(this.#made.map(({ drive }) => drive));
     } catch (error) {
       return ` ${told(error).replaceAll("\n", `\n${verbProgram("machine")}: `)}`;
     }
     for (const { drive, option } of this.#made) {
+      if ((drive.place?.interface === "virtio") !== (where === "slots")) continue;
       try {
         await this.#board.connectDrive(drive);
       } catch (error) {
@@ -356,6 +359,12 @@ async function counted(session: Promise<void>): Promise<void> {
   } finally {
     fdSets.monitorClosed();
   }
+}
+
+/** Throws CommandError for an id that a group of options can't have. */
+function checkOptionsId(board: Board, id: string): void {
+  checkIdentifier(id);
+  if (board.device(id)?.id === id) throw new CommandError(`Duplicate ID '${id}' for device`);
 }
 
 /** A device's description, as JSON or as key=value pairs, whose values are words. */

@@ -8,10 +8,12 @@ import type { EventBus } from "../../base/event-bus.ts";
 import type { MachineEvent } from "../../wire/qapi/machine/table.ts";
 import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../engine.ts";
-import { type Bus, findBus, firstBuses, takeSlot } from "./buses.ts";
+import { type Bus, findBus, firstBuses } from "./buses.ts";
 import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
 import { Drive, type DriveInit, modelFor } from "./drive.ts";
 import { checkProperties, type DeviceModel, deviceModel } from "./models.ts";
+import { placeFor } from "./places.ts";
+import { checkValues } from "./values.ts";
 
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
@@ -29,8 +31,7 @@ export class Board {
   /** In the order in which they were made; those without a name too, while a device has them. */
   readonly drives = new Set<Drive>();
   readonly devices = new Set<BoardDevice>();
-  readonly #buses: Bus[] = firstBuses();
-  readonly #slots = new Map<BoardDevice, number>();
+  readonly buses: Bus[] = firstBuses();
   #anonymous = 0;
   /** Devices that the machine has brought itself. */
   #builtIn = 0;
@@ -130,11 +131,13 @@ export class Board {
     { bus: name, properties }: Pick<DeviceWish, "bus" | "properties">,
     named: { id: string; path: string },
   ): Promise<BoardDevice> {
-    const bus = findBus(this.#buses, model.bus, { model: model.name, name });
+    const bus = findBus(this.buses, model.bus, { model: model.name, name });
     checkProperties(model, properties);
+    checkValues(model, properties);
     const device = new BoardDevice({ ...named, model, bus, properties });
     const drive = model.drive ? await this.#driveFor(device, properties["drive"]) : undefined;
     try {
+      device.place = placeFor(bus, model.name, properties);
       if (drive && model.drive) {
         device.disk = new BoardDisk(device, drive, model.drive);
         await device.disk.plug();
@@ -156,15 +159,15 @@ export class Board {
   }
 
   #place(device: BoardDevice): void {
-    const { model, bus, disk, id } = device;
-    this.#slots.set(device, takeSlot(bus, undefined));
+    const { model, bus, disk, id, place } = device;
+    bus.taken.set(place.key, { model: model.name, id });
     this.devices.add(device);
     if (disk) this.engine.machine.devices.add(disk);
     if (!model.provides) return;
-    const { kind, slots } = model.provides;
+    const { kind, slots, luns = 1 } = model.provides;
     const name = id === "" ? this.#busName(kind) : kind === "PCI" ? id : `${id}.0`;
-    device.provides = { name, kind, slots, taken: new Set() };
-    this.#buses.push(device.provides);
+    device.provides = { name, kind, slots, luns, taken: new Map() };
+    this.buses.push(device.provides);
   }
 
   /** `scsi.0`, `scsi.1` … for buses of devices without an id. */
@@ -172,14 +175,14 @@ export class Board {
     const prefix = kind.toLowerCase();
     for (let at = 0; ; at++) {
       const name = `${prefix}.${at}`;
-      if (!this.#buses.some((bus) => bus.name === name)) return name;
+      if (!this.buses.some((bus) => bus.name === name)) return name;
     }
   }
 
   /** The drive that a device's property names, a drive over the node that it names, or an empty one. */
   async #driveFor({ model }: BoardDevice, value: unknown): Promise<Drive> {
     const { type, missing } = model.drive!;
-    if (value === undefined) {
+    if (value === undefined || value === "") {
       if (missing !== undefined) throw new CommandError(missing);
       return this.addDrive({ name: "" });
     }
@@ -217,7 +220,12 @@ export class Board {
     const bus = place.interface === "ide" ? `ide.${place.bus}` : undefined;
     const isFlash = place.interface === "pflash";
     const path = isFlash ? `system.flash${place.unit}` : `unattached/device[${this.#builtIn}]`;
-    await this.#make(model, { bus, properties }, { id: "", path: `/machine/${path}` });
+    const at = isFlash ? {} : { unit: place.unit };
+    await this.#make(
+      model,
+      { bus, properties: { ...properties, ...at } },
+      { id: "", path: `/machine/${path}` },
+    );
     if (!isFlash) this.#builtIn += 1;
   }
 
@@ -247,12 +255,11 @@ export class Board {
   }
 
   async #take(device: BoardDevice): Promise<void> {
-    const { provides, bus, disk, id, path } = device;
+    const { provides, bus, disk, id, path, place: taken } = device;
     for (const other of [...this.devices]) if (provides && other.bus === provides) await this.#take(other);
-    if (provides) this.#buses.splice(this.#buses.indexOf(provides), 1);
+    if (provides) this.buses.splice(this.buses.indexOf(provides), 1);
     this.devices.delete(device);
-    bus.taken.delete(this.#slots.get(device)!);
-    this.#slots.delete(device);
+    bus.taken.delete(taken.key);
     if (disk) {
       this.engine.machine.devices.delete(disk);
       await disk.unplug();

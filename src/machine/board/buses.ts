@@ -5,25 +5,51 @@
 import { CommandError } from "../../base/errors.ts";
 import type { BusKind } from "./models.ts";
 
+/** Who has a place: the model, and the id, empty for none. */
+export interface Occupant {
+  readonly model: string;
+  readonly id: string;
+}
+
+/** A place, and what a device there says of it. */
+export interface Place {
+  /** Of the bus. */
+  readonly key: number;
+  readonly told: Readonly<Record<string, string>>;
+}
+
 /** A bus. */
 export interface Bus {
   readonly name: string;
   readonly kind: BusKind;
+  /** PCI: slots; SCSI: targets; else units. */
   readonly slots: number;
-  readonly taken: Set<number>;
+  /** Of each SCSI target. */
+  readonly luns: number;
+  readonly taken: Map<number, Occupant>;
 }
+
+/** What sits on a `pc`'s PCI bus from the start, by slot and function. */
+const chips: readonly (readonly [number, string])[] = [
+  [0, "i440FX"],
+  [8, "PIIX3"],
+  [9, "piix3-ide"],
+  [11, "PIIX4_PM"],
+];
 
 /** The buses that a `pc` has from the start. */
 export function firstBuses(): Bus[] {
-  const bus = (name: string, kind: BusKind, slots: number, taken: number[] = []): Bus => ({
+  const bus = (name: string, kind: BusKind, slots: number): Bus => ({
     name,
     kind,
     slots,
-    taken: new Set(taken),
+    luns: 1,
+    taken: new Map(),
   });
-  // Slots 0 and 1 hold the host bridge and the chips behind it.
+  const pci = bus("pci.0", "PCI", 32);
+  for (const [key, model] of chips) pci.taken.set(key, { model, id: "" });
   return [
-    bus("pci.0", "PCI", 32, [0, 1]),
+    pci,
     bus("ide.0", "IDE", 2),
     bus("ide.1", "IDE", 2),
     bus("floppy-bus.0", "floppy-bus", 2),
@@ -44,19 +70,14 @@ export function findBus(
     if (isFull(named)) throw new CommandError(`Bus '${named.name}' is full`);
     return named;
   }
-  const free = buses.find((bus) => bus.kind === kind && !isFull(bus));
+  // The newest first; only bridges come after what they lie on.
+  const inOrder = kind === "PCI" ? buses : buses.toReversed();
+  const free = inOrder.find((bus) => bus.kind === kind && !isFull(bus));
   if (free) return free;
   throw new CommandError(`No '${kind}' bus found for device '${wanted.model}'`);
 }
 
-function isFull({ taken, slots }: Bus): boolean {
-  return taken.size >= slots;
-}
-
-/** Takes a place: the one that is asked for, or the first that is free. Throws CommandError. */
-export function takeSlot(bus: Bus, wanted: number | undefined): number {
-  let slot = wanted ?? 0;
-  if (wanted === undefined) while (bus.taken.has(slot)) slot += 1;
-  bus.taken.add(slot);
-  return slot;
+/** The others are full when a place is looked for on them. */
+function isFull({ kind, taken, slots }: Bus): boolean {
+  return kind === "IDE" && taken.size >= slots;
 }

@@ -10,7 +10,7 @@ import { announceDevicePolicy } from "../../job/core/device-policy.ts";
 import type { IoStatus, OnError } from "../../job/core/error-policy.ts";
 import type { BlockBackend } from "../../block/graph/backend.ts";
 import type { GuestFailure, PluggedDevice } from "../machine.ts";
-import type { Bus } from "./buses.ts";
+import type { Bus, Place } from "./buses.ts";
 import type { Drive, DriveUser } from "./drive.ts";
 import type { DeviceModel, DriveModel } from "./models.ts";
 
@@ -31,6 +31,8 @@ export class BoardDevice {
   readonly path: string;
   readonly bus: Bus;
   readonly properties: Readonly<Record<string, unknown>>;
+  /** Where it is on its bus. */
+  place: Place = { key: 0, told: {} };
   /** The bus that it has. */
   provides: Bus | undefined;
   disk: BoardDisk | undefined;

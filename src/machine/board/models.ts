@@ -34,7 +34,7 @@ export interface DeviceModel {
   readonly aliases?: readonly string[];
   readonly bus: BusKind;
   /** The bus that it has, and how it is called behind the device's id. */
-  readonly provides?: { readonly kind: BusKind; readonly slots: number };
+  readonly provides?: { readonly kind: BusKind; readonly slots: number; readonly luns?: number };
   readonly drive?: DriveModel;
   readonly properties: readonly PropertyRow[];
   /** It goes only when the machine is reset: the guest would have to let go of it. */
@@ -87,7 +87,7 @@ export const deviceModels: readonly DeviceModel[] = [
     properties: modelProperties.lsi53c895a,
     aliases: ["lsi"],
     bus: "PCI",
-    provides: { kind: "SCSI", slots: 7 },
+    provides: { kind: "SCSI", slots: 8 },
     leavesAtReset: true,
   },
   {
@@ -119,7 +119,7 @@ export const deviceModels: readonly DeviceModel[] = [
     properties: modelProperties["virtio-scsi-pci"],
     aliases: ["virtio-scsi"],
     bus: "PCI",
-    provides: { kind: "SCSI", slots: 256 },
+    provides: { kind: "SCSI", slots: 256, luns: 16384 },
     leavesAtReset: true,
   },
 ];

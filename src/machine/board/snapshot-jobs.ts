@@ -7,7 +7,7 @@ import { Job } from "../../job/core/job.ts";
 import { jobsOf } from "../../job/core/registry.ts";
 import { startJob } from "../../job/start.ts";
 import type { Board } from "./board.ts";
-import { anyHas, type Disk, disksNamed, loadOn, removeFrom, saveOn } from "./snapshots.ts";
+import { anyHas, type Disk, disksNamed, loadOn, removeFrom, restored, saveOn } from "./snapshots.ts";
 
 /** The kinds. */
 export type SnapshotJobKind = "snapshot-save" | "snapshot-load" | "snapshot-delete";
@@ -55,13 +55,14 @@ const works: Record<SnapshotJobKind, (board: Board, args: SnapshotJobArguments) 
     checkState(disks, vmstate);
     await saveOn(board, disks, tag);
   },
-  "snapshot-load": async (board, { tag, devices, vmstate }) => {
-    const disks = disksNamed(board, devices);
-    if (!disks.every((disk) => anyHas([disk], tag)))
-      throw new CommandError(`Snapshot '${tag}' does not exist in one or more devices`);
-    checkState(disks, vmstate);
-    await loadOn(board, disks, tag);
-  },
+  "snapshot-load": (board, { tag, devices, vmstate }) =>
+    restored(board, async () => {
+      const disks = disksNamed(board, devices);
+      if (!disks.every((disk) => anyHas([disk], tag)))
+        throw new CommandError(`Snapshot '${tag}' does not exist in one or more devices`);
+      checkState(disks, vmstate);
+      await loadOn(disks, tag);
+    }),
   "snapshot-delete": async (board, { tag, devices }) => removeFrom(disksNamed(board, devices), tag),
 };
 

@@ -4,6 +4,7 @@
  *
  * Invariant: all writable disks are looked at before the first is changed. Source: behaviour of QEMU 7.2's migration/savevm.c.
  */
+import { strerror } from "../../base/errno.ts";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { SnapshotInfo, SnapshotStore } from "../../block/model/contract.ts";
 import { drained } from "../../block/model/drain.ts";
@@ -74,21 +75,29 @@ export async function saveOn(board: Board, disks: readonly Disk[], name: string)
 
 /** Makes all disks what they were. Throws CommandError. */
 export async function loadAll(board: Board, name: string): Promise<void> {
-  await loadOn(board, disksOf(board), name);
+  await restored(board, () => loadOn(disksOf(board), name));
 }
 
-/** The same of some disks. Throws CommandError. */
-export async function loadOn(board: Board, disks: readonly Disk[], name: string): Promise<void> {
+/** The same of some disks, of a machine that stands still. Throws CommandError; disks before the one that fails are as they were then. */
+export async function loadOn(disks: readonly Disk[], name: string): Promise<void> {
   const found = disks.map((disk) => ({ ...disk, snapshot: byName(disk, name) }));
   if (found.length === 0 || found.some(({ snapshot }) => !snapshot))
     throw new CommandError(`Snapshot '${name}' does not exist in one or more devices`);
-  await stopped(board, async () => {
-    for (const { node, store, snapshot } of found) {
-      const words = `Could not load snapshot '${name}' on '${node.deviceOrName}'`;
-      await attempt(words, () => drained([node], () => store.apply(snapshot!.id)));
-      node.updateLength();
-    }
-  });
+  for (const { node, store, snapshot } of found) {
+    const words = `Could not load snapshot '${name}' on '${node.deviceOrName}'`;
+    const load = (): Promise<unknown> => drained([node], () => store.apply(snapshot!.id));
+    await attempt(words, load, "Failed to load snapshot");
+    node.updateLength();
+  }
+}
+
+/** The guest stands still, and goes on only where all disks are what they were: what failed must not be run. */
+export async function restored(board: Board, body: () => Promise<void>): Promise<void> {
+  const { machine } = board.engine;
+  const wasRunning = machine.isRunning;
+  await machine.stop("restore-vm");
+  await body();
+  if (wasRunning) await machine.cont();
 }
 
 /** Forgets it wherever it is. Throws CommandError. */
@@ -143,12 +152,14 @@ async function stopped(board: Board, body: () => Promise<void>): Promise<void> {
   }
 }
 
-async function attempt(words: string, change: () => Promise<unknown>): Promise<void> {
+/** With `what`, the reason is told, too. */
+async function attempt(words: string, change: () => Promise<unknown>, what?: string): Promise<void> {
   try {
     await change();
   } catch (cause) {
     if (!(cause instanceof BlockError)) throw cause;
-    throw new CommandError(words, { cause });
+    const why = what === undefined ? "" : `: ${what}: ${strerror(cause.code)}`;
+    throw new CommandError(`${words}${why}`, { cause });
   }
 }
 

@@ -24,6 +24,8 @@ export async function asTold<T>(call: () => T | Promise<T>): Promise<T> {
 /** What the human monitor works with: the machine's QMP commands, and what only the program can do. */
 export interface HmpHost {
   readonly board: Board;
+  /** The machine is a `pc`. */
+  readonly hasChips: boolean;
   /** Carries out a QMP command; rejects as it does. */
   readonly execute: (name: string, args: Json) => Promise<unknown>;
   /** Carries out a line of qemu-io on a backend; resolves with what the monitor is told. */

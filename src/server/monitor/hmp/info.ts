@@ -2,6 +2,7 @@
  * The subcommands of `info` that are about blocks and the machine's state. Source: behaviour of QEMU 7.2's human monitor.
  */
 import type { TypeOf } from "../../../wire/qapi/index.ts";
+import { treeText } from "../../../machine/board/qtree.ts";
 import { type HmpCommand, type HmpHost, parameters, text } from "./command.ts";
 import { infoSnapshots } from "./snapshots.ts";
 import { blockParagraph } from "./info-block.ts";
@@ -95,6 +96,13 @@ export const infoCommands: readonly HmpCommand[] = [
     run: infoJobs,
   },
   { name: "blockstats", parameters: [], synopsis: "", help: "show block device statistics", run: infoStats },
+  {
+    name: "qtree",
+    parameters: [],
+    synopsis: "",
+    help: "show the buses and devices that are about disks, with their properties",
+    run: ({ board, hasChips }) => treeText(board, hasChips),
+  },
   infoSnapshots,
   {
     name: "status",

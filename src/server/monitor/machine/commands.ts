@@ -54,7 +54,7 @@ export interface MachineCommandsOptions extends EngineCommandsOptions {
     format: string | undefined;
     readOnly: boolean;
   }) => Promise<BlockNode>;
-  readonly hmp: Omit<HmpHost, "execute" | "board">;
+  readonly hmp: Omit<HmpHost, "execute" | "board" | "hasChips">;
   readonly chardevs: ChardevControl & Pick<QomHost, "chardevs">;
   readonly identity: MachineIdentity;
   readonly descriptors: DescriptorControl;
@@ -178,6 +178,7 @@ export function machineHmp(
 ): HmpHost {
   return {
     ...options.hmp,
+    hasChips: options.identity.machine === "pc",
     board: options.board,
     execute: (name, args) => registry.run(name, args, context),
   };
