@@ -78,6 +78,44 @@ const scenarios: Readonly<Record<string, readonly [readonly string[], readonly S
       ...[qmp("cont"), "loadvm one", "info status", "cont", "stop", "loadvm nope", "info status"],
     ],
   ],
+  "images that can't be made": [
+    top,
+    [
+      ...["raw", "throttle", "foo"].flatMap((format) =>
+        ["drive-backup", "drive-mirror"].map((job) =>
+          qmp(job, { device: "d", target: "x", format, sync: "top" }),
+        ),
+      ),
+      qmp("drive-backup", { device: "d", target: "a.raw", format: "foo", sync: "full", mode: "existing" }),
+    ],
+  ],
+  "lines of the human monitor that are wrong": [
+    disk,
+    [
+      ...[
+        "info blockstats foo",
+        "help foo",
+        "drive_add -x 0 if=none",
+        "drive_mirror -x d y",
+        "block_job_cancel -x d",
+      ],
+      ...["block_set_io_throttle d a 0 0 0 0 0", "commit d", "drive_add 0 if=virtio,file=b.raw,format=raw"],
+      ...[
+        "drive_add 0 if=ide,file=b.raw,format=raw",
+        "change vnc foo",
+        "drive_mirror d x.foo foo",
+        "drive_backup d x.foo foo",
+      ],
+      ...[
+        "device_del",
+        "object_del nope",
+        "block_resize d -1",
+        "block_stream d foo",
+        "eject -f d x",
+        "qemu-io d foo",
+      ],
+    ],
+  ],
   "info blockstats": [disk, ["info blockstats"]],
   "info block-jobs": [raw, ["info block-jobs"]],
   "info snapshots without images for them": [raw, ["info snapshots", "savevm x", "delvm x"]],

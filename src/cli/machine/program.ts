@@ -10,7 +10,7 @@ import { type GateChoice, programEngine } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
 import { checkFlash } from "../../machine/board/flash.ts";
 import { propertyWord } from "../../machine/board/device.ts";
-import type { Drive } from "../../machine/board/drive.ts";
+import { type Drive, driveInterfaces } from "../../machine/board/drive.ts";
 import { fdSets } from "../../platform/node/fd-sets.ts";
 import { monitorSockets } from "../../platform/node/sockets.ts";
 import type { Engine } from "../../node.ts";
@@ -150,7 +150,7 @@ export class MachineProgram {
         addDrive: async (text) => {
           const drive = await this.#drives.make(text);
           if (drive.place?.interface === "none") return "OK";
-          const kind = drive.place?.interface ?? "";
+          const kind = driveInterfaces.indexOf(drive.place?.interface ?? "none");
           await this.#board.removeDrive(drive);
           throw new CommandError(`Can't hot-add drive to type ${kind}`);
         },

@@ -2,9 +2,11 @@
  * The target image of drive-mirror and drive-backup: made in the wished format (unless it exists) and opened without its
  * backing file. Source: behaviour of QEMU 7.2's blockdev.c.
  */
+import { CommandError } from "../../base/errors.ts";
 import { backingChainNext, skipFilters } from "../../block/model/chain.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
 import type { BlockNode } from "../../block/model/node.ts";
+import { findDriver } from "../../block/model/options.ts";
 import { type FoundFormat, probeFormat } from "../../block/graph/probe.ts";
 import type { NewImage } from "../../block/graph/home.ts";
 import { makeImageFile } from "../../block/graph/new-image.ts";
@@ -29,6 +31,7 @@ export async function openTargetImage(graph: BlockGraph, image: TargetImage): Pr
     image.format === undefined && image.mode === "existing"
       ? await probeFormat(graph, file)
       : { driver: image.format ?? image.source.type.name };
+  if (image.mode !== "existing") checkMakes(graph, found.driver, explicitBacking(image));
   const type = graph.driver(found.driver);
   if (image.mode !== "existing") await makeImageFile(graph, newImage(image, type.name));
   // A protocol in the place of a format is the storage itself.
@@ -39,6 +42,16 @@ export async function openTargetImage(graph: BlockGraph, image: TargetImage): Pr
     ...(image.nodeName === undefined ? {} : { "node-name": image.nodeName }),
     discard: "unmap",
   });
+}
+
+/** Throws CommandError where no such image can be made. */
+function checkMakes(graph: BlockGraph, format: string, backing: BlockNode | undefined): void {
+  const type = findDriver(graph, format);
+  if (!type) throw new CommandError(`Unknown file format '${format}'`);
+  if (type.kind === "filter")
+    throw new CommandError(`Format driver '${format}' does not support image creation`);
+  if (backing && type.kind === "format" && !type.supportsBacking)
+    throw new CommandError(`Backing file not supported for file format '${format}'`);
 }
 
 function newImage(image: TargetImage, format: string): NewImage {

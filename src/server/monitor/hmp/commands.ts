@@ -55,6 +55,7 @@ async function commit({ board, commit: write }: HmpHost, args: HmpArguments): Pr
   const drive = board.drive(name);
   if (!drive) throw new Reported(`Device '${name}' not found`);
   if (!drive.node) throw new Reported(`Device '${name}' has no medium`);
+  if (!drive.node.backing) throw new Reported(`'commit' error for '${name}': Operation not supported`);
   await write(drive.node);
 }
 
@@ -78,7 +79,10 @@ async function change(host: HmpHost, args: HmpArguments): Promise<void> {
   const mode = text(args, "read-only-mode");
   if (mode !== undefined && !readOnlyModes.includes(mode))
     throw new CommandError(`invalid parameter value: ${mode}`);
-  if (name === "vnc") throw new CommandError("Parameter 'read-only-mode' is invalid for VNC");
+  if (name === "vnc") {
+    if (mode !== undefined) throw new CommandError("Parameter 'read-only-mode' is invalid for VNC");
+    throw new Reported("Expected 'password' after 'vnc'");
+  }
   await host.execute(
     "blockdev-change-medium",
     given({

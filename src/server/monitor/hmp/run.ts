@@ -24,7 +24,7 @@ function helpText(topic: string): string {
   if (prefix !== "" && wanted === "")
     return infoCommands.map((command) => helpLine(command, prefix)).join("");
   const found = find(list, wanted);
-  return found ? helpLine(found, prefix) : "";
+  return found ? helpLine(found, prefix) : `unknown command: '${topic.trim()}'\n`;
 }
 
 function find(commands: readonly HmpCommand[], name: string): HmpCommand | undefined {
@@ -57,7 +57,8 @@ interface Call {
 async function carryOut({ command, name, rest, line }: Call, host: HmpHost): Promise<string> {
   if (!command) return `unknown command: '${line.trim()}'\n`;
   try {
-    const called = command.alias === undefined ? name : `${command.name}|${command.alias}`;
+    // A subcommand is told by its own name, and to be asked for by both.
+    const called = command.alias === undefined ? command.name : `${command.name}|${command.alias}`;
     return (await command.run(host, readWords(called, rest, command.parameters))) ?? "";
   } catch (error) {
     if (error instanceof Reported) return `${error.message}\n`;

@@ -94,6 +94,7 @@ export function readWords(name: string, text: string, parameters: readonly Param
   const values: Record<string, string | number | boolean | undefined> = {};
   for (const parameter of parameters) {
     line.skipSpaces();
+    if (parameter.kind === "flag") checkFlag(name, line, parameters);
     values[parameter.name] = readOne(name, line, parameter);
   }
   line.skipSpaces();
@@ -120,11 +121,22 @@ function readOne(name: string, line: Line, parameter: Parameter): string | numbe
     }
     const value = kind === "size" ? parsedSize(word) : Number(word);
     if (value === undefined || Number.isNaN(value))
-      throw new WrongLine(kind === "size" ? `invalid size` : `expecting a number`);
+      throw new WrongLine(kind === "size" ? "invalid size" : notNumber(word));
     return value;
   }
   if (word === undefined && !optional) throw new WrongLine(`${name}: ${expected[kind]}`);
   return word;
+}
+
+function notNumber(word: string): string {
+  return /^[A-Za-z]/.test(word) ? `invalid char '${word[0]}' in expression` : "expecting a number";
+}
+
+/** Where a command has flags, what begins like one is one of them. */
+function checkFlag(name: string, { text, at }: Line, parameters: readonly Parameter[]): void {
+  const letter = text[at] === "-" ? text[at + 1] : undefined;
+  if (letter !== undefined && !parameters.some((one) => one.letter === letter))
+    throw new WrongLine(`${name}: unsupported option -${letter}`);
 }
 
 /** A flag stands before the other words; the first flag of several may be left out. */
