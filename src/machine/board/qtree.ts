@@ -3,9 +3,8 @@
  */
 import { assert } from "../../base/assert.ts";
 import type { Board } from "./board.ts";
-import type { Bus } from "./buses.ts";
 import { type BoardDevice, isOn, propertyWord } from "./device.ts";
-import { pciFacts, shownProperties } from "./shown.ts";
+import { pciFacts, shownProperties } from "./properties.ts";
 
 type Words = Readonly<Record<string, string>>;
 
@@ -17,53 +16,29 @@ interface Chip {
 interface ChipBus {
   readonly name: string;
   readonly type: string;
-  readonly chips?: readonly Chip[];
+  readonly chips: readonly Chip[];
 }
 
-const chips: ChipBus = {
-  name: "main-system-bus",
-  type: "System",
-  chips: [
-    {
-      model: "i440FX-pcihost",
-      buses: [
-        {
-          name: "pci.0",
-          type: "PCI",
-          chips: [
-            {
-              model: "piix3-ide",
-              buses: [
-                { name: "ide.1", type: "IDE" },
-                { name: "ide.0", type: "IDE" },
-              ],
-            },
-            {
-              model: "PIIX3",
-              buses: [
-                {
-                  name: "isa.0",
-                  type: "ISA",
-                  chips: [{ model: "isa-fdc", buses: [{ name: "floppy-bus.0", type: "floppy-bus" }] }],
-                },
-              ],
-            },
-          ],
-        },
-      ],
-    },
-  ],
-};
+const bus = (name: string, type: string, ...held: Chip[]): ChipBus => ({ name, type, chips: held });
+const chip = (model: string, ...buses: ChipBus[]): Chip => ({ model, buses });
+const mainBus = (...held: Chip[]): ChipBus => bus("main-system-bus", "System", ...held);
+
+const fdc = chip("isa-fdc", bus("floppy-bus.0", "floppy-bus"));
+const southBridge = [
+  chip("piix3-ide", bus("ide.1", "IDE"), bus("ide.0", "IDE")),
+  chip("PIIX3", bus("isa.0", "ISA", fdc)),
+];
+const chips = mainBus(chip("i440FX-pcihost", bus("pci.0", "PCI", ...southBridge)));
 
 /** The text; `hasChips`: the machine is a `pc`. */
 export function treeText(board: Board, hasChips: boolean): string {
-  const lines = busLines(board, hasChips ? chips : { ...chips, chips: [] });
+  const lines = busLines(board, hasChips ? chips : mainBus());
   return lines.map((line) => `${line}\n`).join("");
 }
 
 const within = (lines: readonly string[]): string[] => lines.map((line) => `  ${line}`);
 
-function busLines(board: Board, { name, type, chips: held = [] }: ChipBus): string[] {
+function busLines(board: Board, { name, type, chips: held }: ChipBus): string[] {
   const bus = board.buses.find((one) => one.name === name);
   const mine = [...board.devices].filter(
     (device) => device.bus === bus && shownProperties[device.model.name],
@@ -82,18 +57,17 @@ function deviceLines(board: Board, device: BoardDevice): string[] {
   const { model, id } = device;
   const inner = /^virtio-(?:blk|scsi)/.exec(model.name)?.[0];
   const values = valuesOf(board, device);
-  const bus = device.provides ? busLines(board, providedBus(device.provides)) : [];
+  const { provides } = device;
+  const below = provides ? busLines(board, bus(provides.name, provides.kind)) : [];
   const head = `dev: ${model.name}, id "${id}"`;
   const own = [...propertyLines(model.name, values), ...factLines(model.name, values["addr"])];
-  if (inner === undefined) return [head, ...within([...gpio(model.name), ...own, ...bus])];
+  if (inner === undefined) return [head, ...within([...gpio(model.name), ...own, ...below])];
   const held = [
     `dev: ${inner}-device, id ""`,
-    ...within([...propertyLines(`${inner}-device`, values), ...bus]),
+    ...within([...propertyLines(`${inner}-device`, values), ...below]),
   ];
   return [head, ...within([...own, "bus: virtio-bus", ...within(["type virtio-pci-bus", ...held])])];
 }
-
-const providedBus = ({ name, kind }: Bus): ChipBus => ({ name, type: kind });
 
 const gpio = (model: string): string[] => (model === "lsi53c895a" ? ['gpio-out "" 1'] : []);
 
@@ -159,11 +133,12 @@ function queueWords({ model }: BoardDevice, given: Words): Words {
   return { vectors: String(Number(queues) + (model.name === "virtio-scsi-pci" ? 3 : 1)) };
 }
 
-function driveWords(board: Board, { disk, model, bus, place }: BoardDevice, given: Words): Words {
+function driveWords({ buses }: Board, device: BoardDevice, given: Words): Words {
+  const { disk, model, place } = device;
   const length = disk?.drive.node?.length ?? 0;
   const cylinders = Math.max(2, Math.min(16383, Math.floor(length / (512 * 16 * 63))));
   const isGiven = given["cyls"] !== undefined;
-  const ide = board.buses.filter(({ kind }) => kind === "IDE").indexOf(bus);
+  const ide = buses.filter(({ kind }) => kind === "IDE").indexOf(device.bus);
   return {
     device_id: given["serial"] ?? disk?.drive.name ?? "",
     ...(isGiven ? {} : { cyls: String(cylinders) }),
