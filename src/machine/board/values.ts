@@ -3,6 +3,7 @@
  * Source: behaviour of QEMU 7.2's qdev properties and block configuration.
  */
 import { CommandError } from "../../base/errors.ts";
+import { schema } from "../../wire/qapi/index.ts";
 import { integerFromOption, sizeFromOption } from "../../wire/qapi/option-number.ts";
 import type { PropertyRow } from "../qom/property.ts";
 import { propertyWord } from "./device.ts";
@@ -10,12 +11,16 @@ import type { DeviceModel } from "./models.ts";
 
 type Values = Readonly<Record<string, unknown>>;
 
-const enumerations: Readonly<Record<string, readonly string[]>> = {
-  OnOffAuto: ["auto", "on", "off"],
-  BlockdevOnError: ["report", "ignore", "enospc", "stop", "auto"],
+/** Of types that QAPI does not have. */
+const ownEnumerations: Readonly<Record<string, readonly string[]>> = {
   FdcDriveType: ["144", "288", "120", "none", "auto"],
   BiosAtaTranslation: ["auto", "none", "lba", "large", "rechs"],
 };
+
+function wordsOf(type: string): readonly string[] | undefined {
+  const known = schema.types[type];
+  return known && "values" in known ? known.values : ownEnumerations[type];
+}
 
 /** Looked at by who places the device, or finds the drive. */
 const elsewhere: ReadonlySet<string> = new Set(["addr", "drive"]);
@@ -37,7 +42,7 @@ function wrongType(name: string, expected: string): CommandError {
 }
 
 function checkValue({ name, type }: PropertyRow, value: unknown): void {
-  const accepted = enumerations[type];
+  const accepted = wordsOf(type);
   const number = /^(u?)int(\d+)$/.exec(type);
   if (type === "bool") checkTruth(name, value);
   else if (type === "size") numberIn(name, value, "size");
