@@ -21,7 +21,7 @@ import { type FileLock, ImageLock } from "./image-lock.ts";
 import { Lane, type TransferRequest, type Transfers, UnflushedRanges } from "./lanes.ts";
 import { Fallocate, type NativeCalls, type SeekKind } from "./native.ts";
 import { contentBytes, fileInfo } from "./info.ts";
-import { copiedWithin, copyCalls } from "./offload.ts";
+import { copyCalls, Offload } from "./offload.ts";
 import { OpenFile } from "./open-files.ts";
 import { resizeFile } from "./preallocate.ts";
 import { rewrite } from "./rewrite.ts";
@@ -123,6 +123,7 @@ export class NodeFile implements HostFile {
   #write: boolean;
   /** The first failed flush. */
   #lost: BlockError | undefined;
+  readonly #offload = new Offload();
   readonly #unflushed = new UnflushedRanges();
   #recovery: Promise<boolean> | undefined;
 
@@ -209,10 +210,8 @@ export class NodeFile implements HostFile {
   ): Promise<readonly number[]> | undefined {
     const native = this.#native;
     if (!native) return byThreads();
-    const make = async (run: () => Promise<number>): Promise<number> =>
-      (await this.#lane.make({ call: "native", run }, "pwrite")) as number;
     const none = ranges.map(() => 0);
-    return copiedWithin(ranges, copyCalls(native, own, make)).then(
+    return this.#offload.copy(ranges, copyCalls(native, own, this.#lane)).then(
       (counts) => counts ?? byThreads() ?? none,
       () => none,
     );

@@ -4,7 +4,9 @@
  *
  * Invariant: what is told as done is; the rest is for whoever asked, who so finds out why.
  */
+import { Mutex } from "../../base/signals.ts";
 import type { TwoRanges } from "./file-thread.ts";
+import type { Lane } from "./lanes.ts";
 import type { NativeCalls } from "./native.ts";
 
 /** One call copies at most so much, so that a program ends soon that is asked to. A multiple of every file system's blocks. */
@@ -13,16 +15,23 @@ const MOST_BYTES = 2 ** 26;
 /** Copies by one system call: bytes, 0 at the end of the file, or -errno. */
 export type CopyCall = (range: TwoRanges) => Promise<number>;
 
-/** The calls of a file, by `make`, which makes a native call in its turn. */
-export function copyCalls(
-  native: NativeCalls,
-  to: number,
-  make: (run: () => Promise<number>) => Promise<number>,
-): CopyCall {
-  return ({ a, atA, atB, bytes }) =>
-    make(() =>
-      native.copyFileRange({ fd: a, offset: atA }, { fd: to, offset: atB }, Math.min(bytes, MOST_BYTES)),
-    );
+/** The calls of a file, in its lane. */
+export function copyCalls(native: NativeCalls, to: number, lane: Lane): CopyCall {
+  return async ({ a, atA, atB, bytes }) => {
+    const run = (): Promise<number> =>
+      native.copyFileRange({ fd: a, offset: atA }, { fd: to, offset: atB }, Math.min(bytes, MOST_BYTES));
+    return (await lane.make({ call: "native", run }, "pwrite")) as number;
+  };
+}
+
+/** Copies into one file, one list after the other: the kernel lets no two in at once, and who waits there keeps a processor. */
+export class Offload {
+  readonly #turn = new Mutex();
+
+  /** As copiedWithin(). */
+  copy(ranges: readonly TwoRanges[], call: CopyCall): Promise<number[] | undefined> {
+    return this.#turn.run(() => copiedWithin(ranges, call));
+  }
 }
 
 /** Copies each range: bytes done of each from its start. Undefined: the system can't copy between these files, and nothing was. */

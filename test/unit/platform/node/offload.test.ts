@@ -1,7 +1,7 @@
 // Ranges that the system copies: whole, in more calls than one, up to where it can no more, or not at all.
 import { expect, test } from "vitest";
 import type { TwoRanges } from "../../../../src/platform/node/file-thread.ts";
-import { copiedWithin } from "../../../../src/platform/node/offload.ts";
+import { copiedWithin, Offload } from "../../../../src/platform/node/offload.ts";
 
 const ranges: TwoRanges[] = [
   { a: 3, atA: 0, atB: 1000, bytes: 100 },
@@ -27,4 +27,26 @@ test("an error, or the end of a file, ends the copy there", async () => {
 
 test("what can't be begun is told apart", async () => {
   expect(await copiedWithin(ranges, () => Promise.resolve(-18))).toBeUndefined();
+});
+
+test("lists into one file are copied one after the other, whatever becomes of them", async () => {
+  const offload = new Offload();
+  const begun: number[] = [];
+  const ends: (() => void)[] = [];
+  const list = (atB: number): typeof ranges => [{ a: 3, atA: 0, atB, bytes: 100 }];
+  const copies = [0, 100, 200].map((atB) =>
+    offload.copy(list(atB), async (range) => {
+      begun.push(range.atB);
+      await new Promise<void>((resolve) => ends.push(resolve));
+      if (range.atB === 100) throw new Error("no answer");
+      return range.bytes;
+    }),
+  );
+  const settled = Promise.allSettled(copies);
+  for (const at of [1, 2, 3]) {
+    await expect.poll(() => ends.length).toBe(at);
+    expect(begun).toEqual([0, 100, 200].slice(0, at));
+    ends[at - 1]!();
+  }
+  expect((await settled).map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
 });
