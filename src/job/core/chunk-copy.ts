@@ -23,7 +23,7 @@ const chunkBytes = 512 * KiB;
 
 const maxInFlight = 8;
 /** Bytes that are copied at once, but for a chunk. */
-const maxBytesInFlight = 16 * MiB;
+const maxBytesInFlight = 12 * MiB;
 
 /** How exactly what is left is told, bytes. */
 const checkpointGranularity = 64 * KiB;
