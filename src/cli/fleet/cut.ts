@@ -18,6 +18,8 @@ const OBJECT_CHUNK = 8 * MiB;
 const DISK_CHUNK = MiB;
 /** Chunks that a step fills whose image is no raw one: a flush stores those of its tables again. */
 const STEP_CHUNKS = 32;
+/** Of how many chunks a store joins an object at most. */
+const OBJECT_CHUNKS = 10_000;
 
 /** How a job's disk is cut. Throws FleetError for shards of what can't be cut. */
 export function cutOf(
@@ -64,8 +66,17 @@ function measureOf(
   { length, isPlain }: { length: number; isPlain: boolean },
 ): Cut["measure"] {
   const query = new URLSearchParams(target.replace(/^[^?]*\??/, ""));
-  const said = Number(query.get("chunk-size") ?? NaN);
-  const chunk = said > 0 ? said : query.get("form") === "chunks" ? DISK_CHUNK : OBJECT_CHUNK;
+  const [, digits, unit = ""] = /^(\d+)([KMG]?)$/i.exec(query.get("chunk-size") ?? "") ?? [];
+  const said = Number(digits) * 1024 ** ["", "K", "M", "G"].indexOf(unit.toUpperCase());
+  const isObject = query.get("form") !== "chunks";
+  const chunk = said > 0 ? said : isObject ? OBJECT_CHUNK : DISK_CHUNK;
+  // Told now, not when all of it has been copied.
+  if (isObject && isPlain && length > OBJECT_CHUNKS * chunk) {
+    const enough = 2 ** Math.ceil(Math.log2(length / OBJECT_CHUNKS));
+    throw new FleetError(
+      `an object has ${OBJECT_CHUNKS} chunks at most: say '?chunk-size=${enough}' behind the target's name, or 'form=chunks'`,
+    );
+  }
   if (isPlain) return { share: Math.max(shareOf(length), 2 * chunk), unit: Math.max(STEP_UNIT, chunk) };
   return { share: STEP_CHUNKS * chunk, unit: Math.max(STEP_UNIT, chunk) };
 }

@@ -1,0 +1,34 @@
+// How a job's disk is cut, and what can't be.
+import { expect, it } from "vitest";
+import { cutOf } from "../../../../src/cli/fleet/cut.ts";
+import type { FleetJob } from "../../../../src/fleet/jobs.ts";
+
+const MiB = 2 ** 20;
+const GiB = 2 ** 30;
+
+function cut(target: string, length: number, options: FleetJob["options"] = {}): ReturnType<typeof cutOf> {
+  const job: FleetJob = { id: "a", kind: "convert", source: "s", target, options, priority: 0 };
+  const isFile = !target.startsWith("s3:");
+  return cutOf(job, { length, target, isFile, isPlain: options.targetFormat !== "qcow2" });
+}
+
+it("a raw file is cut from 128 GiB on, and where it is told", () => {
+  expect(cut("t", 127 * GiB).partBytes).toBe(127 * GiB);
+  expect(cut("t", 128 * GiB).partBytes).toBe(16 * GiB);
+  expect(cut("t", 64 * MiB, { shards: 4 }).partBytes).toBe(16 * MiB);
+  expect(cut("t", 128 * GiB, { shards: 1 }).partBytes).toBe(128 * GiB);
+  expect(cut("t", 128 * GiB, { targetFormat: "qcow2" }).partBytes).toBe(128 * GiB);
+  expect(() => cut("t", GiB, { targetFormat: "qcow2", shards: 2 })).toThrow("only a raw file");
+  expect(() => cut("s3://b/k", GiB, { shards: 2 })).toThrow("only a raw file");
+});
+
+it("an object of more chunks than a store joins is refused before anything is copied", () => {
+  const most = 10_000 * 8 * MiB;
+  expect(cut("s3://b/k", most).partBytes).toBe(most);
+  expect(() => cut("s3://b/k", most + 1)).toThrow(`'?chunk-size=${16 * MiB}'`);
+  expect(() => cut("s3://b/k", 2 ** 40)).toThrow(`'?chunk-size=${128 * MiB}'`);
+  expect(cut(`s3://b/k?chunk-size=${128 * MiB}`, 2 ** 40).partBytes).toBe(2 ** 40);
+  expect(cut("s3://b/k?chunk-size=128M", 2 ** 40).measure.unit).toBe(128 * MiB);
+  expect(cut("s3://b/k?form=chunks", 2 ** 40).partBytes).toBe(2 ** 40);
+  expect(cut("s3://b/k", 2 ** 40, { targetFormat: "qcow2" }).partBytes).toBe(2 ** 40);
+});
