@@ -22,7 +22,7 @@ const marks = [
 /** Node prints the line in which a program failed: a file of one line would fill the screen. */
 const LINE_LIMIT = 400;
 
-/** @typedef {{ outputs: Record<string, { imports: { path: string, external?: boolean }[], entryPoint?: string }> }} Metafile */
+/** @typedef {{ outputs: Record<string, { imports: { path: string, external?: boolean }[], exports: string[], entryPoint?: string }> }} Metafile */
 
 /** A function that the sources call one without effects. */
 const WITHOUT_EFFECTS = /\/\/ @__NO_SIDE_EFFECTS__\nfunction ([\w$]+)/g;
@@ -71,6 +71,22 @@ function reachedFrom({ outputs }, files) {
   return reached;
 }
 
+/** How a class begins; esbuild numbers names of which there are several. */
+const CLASS = /^(?:var (\w+?)\d* = )?class(?: _?(\w+?)\d*)?(?: extends [^{\n]+)? \{$/gm;
+
+/**
+ * The text with names in its classes that those see who inspect an object: of the ones that somebody imports by them.
+ *
+ * @param {string} text
+ * @param {ReadonlySet<string>} names
+ */
+function withClassNames(text, names) {
+  return text.replaceAll(CLASS, (/** @type {string} */ head, variable, own) => {
+    const name = String(variable ?? own);
+    return names.has(name) ? `${head}\n  static name = "${name}";` : head;
+  });
+}
+
 /**
  * Makes the files of a bundle shorter.
  *
@@ -91,11 +107,12 @@ export async function compact(root, metafile, { target, isOwn }) {
   });
   const found = texts.flatMap(([, text]) => [...text.matchAll(WITHOUT_EFFECTS)].map(([, name = ""]) => name));
   const pure = new Set(found);
+  const exported = new Set(entries.flatMap(([, { exports }]) => exports));
   await Promise.all(
     texts.map(async ([name, text]) => {
       const file = join(root, name);
       const short = imported.has(name)
-        ? await shortened(withMarkedCalls(text, pure), target)
+        ? await shortened(withClassNames(withMarkedCalls(text, pure), exported), target)
         : (await transform(text, { target, minify: true })).code;
       writeFileSync(file, short);
     }),

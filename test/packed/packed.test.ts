@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { root } from "../support/root.ts";
 
@@ -74,6 +75,20 @@ beforeAll(() => {
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+it.each(["index", "node", "browser", "v86", "workload"])(
+  "the classes of %s bear their names",
+  async (entry) => {
+    const url = pathToFileURL(join(root, "build", `${entry}.js`)).href;
+    const classes = Object.entries((await import(url)) as Record<string, unknown>).filter(([, value]) =>
+      /^class\b/.test(String(value)),
+    );
+    expect(classes.length).toBeGreaterThan(1);
+    expect(classes.map(([, value]) => (value as { name: string }).name)).toEqual(
+      classes.map(([name]) => name),
+    );
+  },
+);
 
 describe.each(runtimes)("$name", ({ name, from, command }) => {
   const home = join(folder, name.replace(" ", "-"));

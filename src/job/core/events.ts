@@ -18,6 +18,7 @@ export type JobEventName =
 export type JobEvents = { readonly [N in JobEventName]: EventDataOf<N> };
 
 class TypedJobEvent<N extends JobEventName> extends Event {
+  static override readonly name = "JobEvent";
   declare readonly type: N;
   /** The event's data, wire names. */
   readonly data: JobEvents[N];
