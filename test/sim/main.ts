@@ -38,7 +38,7 @@ async function month(args: string[]): Promise<number> {
   const number = (value: string): { type: "string"; default: string } => ({ type: "string", default: value });
   const { values } = parseArgs({
     args,
-    options: { days: number("30"), "per-second": number("10"), seed: number("1") },
+    options: { days: number("31"), "per-second": number("10"), seed: number("1") },
   });
   const [days, perSecond, seed] = [values.days, values["per-second"], values.seed].map(Number) as [
     number,

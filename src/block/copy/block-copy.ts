@@ -55,6 +55,7 @@ export class BlockCopy implements CopyState {
   skipUnallocated = false;
   progress: CopyProgress | undefined;
   history: CopyHistory | undefined;
+  urgentMs = -Infinity;
   onCopied: ((range: ByteRange) => Promise<void>) | undefined;
   rateLimit: CopyRateLimit | undefined;
 

@@ -22,6 +22,9 @@ export const MAX_COPY_WORKERS = 64;
 const MAX_BYTES_IN_FLIGHT = 8 * MiB;
 const MAX_LARGE_IN_FLIGHT = 4;
 
+/** A guest that has written within this time is in the way of large requests, ms. */
+const GUEST_QUIET_MS = 1000;
+
 /** Largest run of zeroes that is written at once without a rate limit, bytes. */
 const MAX_ZERO_BYTES = 128 * MiB;
 
@@ -84,6 +87,8 @@ export interface CopyState {
   readonly history: CopyHistory | undefined;
   /** Called with what was copied for good, before it counts as done; does not reject. */
   readonly onCopied: ((range: ByteRange) => Promise<void>) | undefined;
+  /** When a pass in a guest's way last began, by the clock. */
+  urgentMs: number;
   markDirty(range: ByteRange): void;
   markClean(range: ByteRange): void;
 }
@@ -119,6 +124,7 @@ export class CopyPass {
     this.#cursor = new DirtyCursor(copy, range);
     this.#window = new Window({ works: Math.max(1, options.maxWorkers ?? MAX_COPY_WORKERS) });
     this.#urgent = options.urgent ?? false;
+    if (this.#urgent) copy.urgentMs = copy.clock.nowMs();
     // The guest's write fails at once, whatever else of its clusters could be copied.
     this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
     const least = this.#chunk(options.maxChunk ?? 0);
@@ -200,7 +206,13 @@ export class CopyPass {
 
   /** Largest request of data, bytes. */
   get #maxChunk(): number {
-    return this.#limited ? this.#least : this.#size.bytes;
+    return this.#limited || this.#isInTheWay ? this.#least : this.#size.bytes;
+  }
+
+  /** Whether a guest writes: its requests would wait behind large ones. */
+  get #isInTheWay(): boolean {
+    const { clock, urgentMs } = this.#copy;
+    return clock.nowMs() - urgentMs < GUEST_QUIET_MS;
   }
 
   get #delayMs(): number {
