@@ -47,6 +47,10 @@ export interface Found {
   isDirty(sector: number): boolean;
 }
 
+function eighth(sectors: number): number {
+  return Math.floor(sectors / 8);
+}
+
 /** One image's life between two cuts. */
 export class BitmapStory {
   readonly #journal: Journal;
@@ -104,14 +108,14 @@ export class BitmapStory {
     this.#journal.now++;
   }
 
-  /** Writes in lanes that do not meet, within `sectors`. */
-  async #volley(sectors: number): Promise<void> {
+  /** Writes in lanes that do not meet, within the sectors [first, end). */
+  async #volley(end: number, first = 0): Promise<void> {
     const lanes = 1 + this.#random(5);
-    const lane = Math.floor(sectors / lanes);
+    const lane = Math.floor((end - first) / lanes);
     await Promise.all(
       Array.from({ length: lanes }, async (_, index) => {
         const count = 1 + this.#random(Math.min(lane, 200));
-        await this.#write(index * lane + this.#random(lane - count + 1), count);
+        await this.#write(first + index * lane + this.#random(lane - count + 1), count);
       }),
     );
   }
@@ -123,7 +127,7 @@ export class BitmapStory {
     else if (kind < 4) await this.#volley(sectors);
     else if (kind === 4) await Promise.all([this.#volley(sectors), this.#disk.flush()]);
     else if (this.#random(2) === 0) await this.#command();
-    else await Promise.all([this.#volley(sectors), this.#command()]);
+    else await Promise.all([this.#volley(sectors, eighth(sectors)), this.#command()]);
   }
 
   async #resize(sectors: number): Promise<void> {
@@ -202,7 +206,8 @@ export class BitmapStory {
   async #backup(bitmap: DirtyBitmap, step: Known): Promise<Known> {
     const base = this.#base();
     bitmap.createSuccessor();
-    await this.#volley(Math.floor(this.#disk.length / SECTOR / 8)).catch(() => undefined);
+    // Other writes are beyond: of two that meet nobody knows which one stays.
+    await this.#volley(eighth(this.#disk.length / SECTOR)).catch(() => undefined);
     if (this.#random(3) === 0) {
       bitmap.reclaim();
       return step;
