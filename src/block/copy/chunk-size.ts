@@ -14,13 +14,14 @@ const LONG_MS = 100;
 
 /** The size of the next chunk. */
 export class ChunkSize {
-  readonly #least: number;
+  /** Bytes of the smallest. */
+  readonly least: number;
   readonly #most: number;
   #bytes: number;
 
   /** Chunks have `least` bytes at first, and at most `most`, which is that doubled a few times. */
   constructor(least: number, most = Math.max(least, maxChunkBytes)) {
-    this.#least = least;
+    this.least = least;
     this.#most = most;
     this.#bytes = least;
   }
@@ -34,6 +35,6 @@ export class ChunkSize {
   took(bytes: number, ms: number): void {
     assert(bytes > 0 && bytes <= this.#most && ms >= 0, "a chunk that is none was timed");
     if (bytes >= this.#bytes && ms < SHORT_MS) this.#bytes = Math.min(2 * this.#bytes, this.#most);
-    else if (ms > LONG_MS) this.#bytes = Math.max(this.#bytes / 2, this.#least);
+    else if (ms > LONG_MS) this.#bytes = Math.max(this.#bytes / 2, this.least);
   }
 }

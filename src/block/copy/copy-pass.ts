@@ -103,7 +103,6 @@ export class CopyPass {
   readonly #range: ByteRange;
   readonly #cursor: DirtyCursor;
   readonly #size: ChunkSize;
-  readonly #least: number;
   readonly #urgent: boolean;
   readonly #isFatal: (error: CopyError) => boolean;
   readonly #window: Window<Work>;
@@ -130,7 +129,6 @@ export class CopyPass {
     const least = this.#chunk(options.maxChunk ?? 0);
     const isFixed = this.#urgent || copy.copier.compress || (options.maxChunk ?? 0) > 0;
     this.#size = isFixed ? new ChunkSize(least, least) : new ChunkSize(least);
-    this.#least = least;
     this.done = this.#run()
       .catch((error: unknown) => this.#end(error))
       .finally(() => {
@@ -200,13 +198,12 @@ export class CopyPass {
   /** Whether another request may begin. */
   #hasRoom(): boolean {
     const next = this.#maxChunk;
-    const most = Math.max(MAX_BYTES_IN_FLIGHT, MAX_LARGE_IN_FLIGHT * next);
-    return this.#window.hasRoom() && (this.#window.size === 0 || this.#window.bytes + next <= most);
+    return this.#window.hasRoom(next, Math.max(MAX_BYTES_IN_FLIGHT, MAX_LARGE_IN_FLIGHT * next));
   }
 
   /** Largest request of data, bytes. */
   get #maxChunk(): number {
-    return this.#limited || this.#isInTheWay ? this.#least : this.#size.bytes;
+    return this.#limited || this.#isInTheWay ? this.#size.least : this.#size.bytes;
   }
 
   /** Whether a guest writes: its requests would wait behind large ones. */

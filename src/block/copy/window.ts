@@ -24,8 +24,6 @@ export interface Work<T = void> {
 export interface WindowLimits {
   /** Works, >= 1. */
   readonly works: number;
-  /** Their bytes together; default: no limit. */
-  readonly bytes?: number;
   /** Called when the last work has ended. */
   onEmpty?(): void;
 }
@@ -63,10 +61,9 @@ export class Window<W extends Work<unknown> = Work> {
     return this.#works.values().next().value;
   }
 
-  /** Whether a work of at most so many bytes may begin. */
-  hasRoom(bytes = 0): boolean {
-    const { works, bytes: most = Infinity } = this.#limits;
-    return this.size === 0 || (this.size < works && this.#bytes + bytes <= most);
+  /** Whether a work of at most so many bytes may begin, where all together may have `most`. */
+  hasRoom(bytes = 0, most = Infinity): boolean {
+    return this.size === 0 || (this.size < this.#limits.works && this.#bytes + bytes <= most);
   }
 
   /** Gives a work its place, which it keeps when it has ended, until end(). */
