@@ -1,9 +1,7 @@
 // A disk of 1 TiB that is copied in shards: by the workers of one process, and over Redis by workers of which one is killed and one comes
 // later. What is copied is held against qemu-img.
-import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
-import { writeSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { contentOf } from "../support/content.ts";
 import { must } from "../support/tools.ts";
 import { ended, FleetFolder, killed, type Status, until } from "./support/fleet.ts";
 
@@ -19,22 +17,6 @@ afterEach(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
-/** A sparse image with a piece of data in the middle of each of so many equal parts. */
-function sparse(
-  name: string,
-  { bytes, pieces, piece }: Record<"bytes" | "pieces" | "piece", number>,
-): string {
-  const path = folder.in(name);
-  const fd = openSync(path, "w");
-  ftruncateSync(fd, bytes);
-  for (let i = 0; i < pieces; i++) {
-    const at = Math.floor(((bytes / pieces) * (i + 0.5)) / 4096) * 4096;
-    writeSync(fd, contentOf(piece, i + 1), 0, piece, at);
-  }
-  closeSync(fd);
-  return path;
-}
-
 /** What is left beside the target of how it came to be: the word that it is done, and no more. */
 function leftovers(target: string): string[] {
   const words = readdirSync(folder.in(`.${target}.fleet`), { recursive: true }).map(String);
@@ -43,7 +25,7 @@ function leftovers(target: string): string[] {
 
 describe("a disk in shards", () => {
   it("is copied by all workers of a process, whole, once", async () => {
-    const source = sparse("a.raw", { bytes: 64 * MiB + 512, pieces: 8, piece: 2 * MiB });
+    const source = folder.sparse("a.raw", { bytes: 64 * MiB + 512, pieces: 8, piece: 2 * MiB });
     const options = { sourceFormat: "raw", targetFormat: "raw", shards: 5 };
     const list = folder.list([
       { id: "a", kind: "mirror", source, target: folder.in("b.raw"), options },
@@ -59,7 +41,7 @@ describe("a disk in shards", () => {
     const { stdout, status } = await folder.fleet("run", list, "--workers", "3", "--json", "--jobs");
     const said = JSON.parse(stdout) as Status;
     expect(said.jobs[0]).toMatchObject({ state: "done", bytes: 16 * MiB, lastError: "" });
-    expect(said.jobs[1]?.lastError).toContain("only a raw file is written in shards");
+    expect(said.jobs[1]?.lastError).toContain("only a raw disk is written in shards");
     expect(said.jobs[2]?.lastError).toContain("'shards' and 'shardBytes' can't be used together");
     expect(status).toBe(1);
     await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, folder.in("b.raw"));
@@ -69,7 +51,7 @@ describe("a disk in shards", () => {
 
   it("of 1 TiB is copied by workers over a queue, of which one is killed and one comes later", async () => {
     const pieces = 48;
-    const source = sparse("a.raw", { bytes: TiB, pieces, piece: 2 * MiB });
+    const source = folder.sparse("a.raw", { bytes: TiB, pieces, piece: 2 * MiB });
     const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 6 * MiB };
     const list = folder.list([{ id: "big", kind: "convert", source, target: folder.in("b.raw"), options }]);
     const { url } = await folder.redis();
@@ -132,7 +114,7 @@ describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
     }
 
     it("a fifth one that comes in the middle shortens what is left", { timeout: 1_800_000 }, async () => {
-      const source = sparse("source.raw", { bytes: TiB, pieces, piece: 48 * MiB });
+      const source = folder.sparse("source.raw", { bytes: TiB, pieces, piece: 48 * MiB });
       const [four, five] = [await secondHalf(source, 0), await secondHalf(source, 1)];
       process.stderr.write(`${JSON.stringify({ four, five, shorter: 1 - five / four })}\n`);
       expect(five).toBeLessThanOrEqual(0.85 * four);

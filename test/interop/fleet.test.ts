@@ -185,6 +185,8 @@ describe("refuses, with status 2", () => {
     [["run", "none.json"], "no such file"],
     [["run", "jobs.json", "--workers", "0"], "--workers"],
     [["run", "jobs.json", "--limit", "disk=1"], "--limit"],
+    [["run", "jobs.json", "--journal", "/proc/none"], "ENOENT"],
+    [["run", "jobs.json", "--journal", "/dev/null/none"], "ENOTDIR"],
     [["status", "--queue", "http://x"], "no queues of 'http:'"],
     [["retry", "--queue", "redis://localhost"], "--failed"],
     [["status", "--queue", "redis://somebody:geheim@localhost:1"], "the queue: connect ECONNREFUSED"],

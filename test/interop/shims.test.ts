@@ -138,6 +138,13 @@ it("run the daemon in the background under its name", () => {
   process.kill(pid, "SIGTERM");
 });
 
+it.each([["shims"], ["man", "--all"]])("%s ends where no folder can be made", (...words) => {
+  expect(run(process.execPath, [program, ...words, "/proc/none"])).toEqual({
+    ...{ status: 1, stdout: "" },
+    stderr: "blockwright: ENOENT: no such file or directory, mkdir '/proc/none'\n",
+  });
+});
+
 it("are not written over what somebody else has made", () => {
   symlinkSync("/bin/true", join(directory, "qemu-io"));
   const args = [program, "shims", directory];

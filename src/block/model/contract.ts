@@ -22,7 +22,7 @@ import type { QmpEvent, TypeOf } from "../../wire/qapi/index.ts";
 import type { Members } from "../../wire/qapi/schema.ts";
 import type { CreateOption } from "./create-option.ts";
 import type { ChildRef, NodeSpec } from "./spec.ts";
-import type { BitmapStore, ImageCheck, SnapshotStore, StoredDraft, VmStateStore } from "./stores.ts";
+import type { BitmapStore, ImageCheck, Parts, SnapshotStore, StoredDraft, VmStateStore } from "./stores.ts";
 import type {
   AmendContext,
   AmendOptions,
@@ -481,7 +481,7 @@ export interface DriverType {
   readonly store?: {
     /** Whether something is there. */
     exists(this: void, graph: GraphView, file: NodeSpec): Promise<boolean>;
-    draft(this: void, graph: GraphView, file: NodeSpec, token?: string): Promise<StoredDraft>;
+    draft(this: void, graph: GraphView, file: NodeSpec, known?: string | Parts): Promise<StoredDraft>;
     /** The objects below a place, for what is built of objects (a repository of backups). Absent: it keeps no others. */
     objects?(this: void, graph: GraphView, file: NodeSpec): Promise<ObjectPlace>;
   };

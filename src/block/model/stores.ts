@@ -110,7 +110,16 @@ export interface ImageCheck {
   compressedClusters: number;
 }
 
-/** What a protocol makes beside the place that it is to have. It is published or discarded, once. */
+/** In which parts a draft is written: so many, of so many bytes each but the last. */
+export interface Parts {
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/**
+ * What a protocol makes beside the place that it is to have: begun anew, in parts where that is said, or found by its token. It is
+ * published or discarded, once.
+ */
 export interface StoredDraft {
   /** It, to be filled. */
   readonly file: NodeSpec;
@@ -118,6 +127,8 @@ export interface StoredDraft {
   readonly name: string;
   /** By which another process finds the same draft. Absent: none can. */
   readonly token?: string;
+  /** Its parts, where it was begun in such: each of the whole length, with a writer of its own. Nothing is written into `file` then. */
+  readonly parts?: readonly NodeSpec[];
   /** It takes its place, whole; one that has it already is no error. ESTALE where something else did meanwhile, which stays. */
   publish(): Promise<void>;
   discard(): Promise<void>;

@@ -1,9 +1,11 @@
 /**
  * In which parts a disk is copied, and in which steps.
  *
- * Invariants: only a raw file is cut, since its parts lie where they will be; a disk in an object store has one writer, and steps that
- * fill its chunks.
+ * Invariants: only a raw disk is cut, since its parts lie where they will be; of a disk in an object store parts and steps end where its
+ * chunks do.
  */
+import { PAGE_CHUNKS } from "../../drivers/protocol/http/s3/format.ts";
+import { alignUp } from "../../base/ranges.ts";
 import { type FleetJob, FleetError } from "../../fleet/jobs.ts";
 import { type Cut, shareOf, STEP_UNIT } from "./steps.ts";
 
@@ -13,6 +15,8 @@ const GiB = 2 ** 30;
 const SHARDED_BYTES = 128 * GiB;
 const SHARD_BYTES = 16 * GiB;
 const MOST_SHARDS = 256;
+/** As many as may be asked for. */
+const BOUND_SHARDS = 4096;
 /** What a store's driver takes for a chunk of what becomes an object, and of a disk in chunks. */
 const OBJECT_CHUNK = 8 * MiB;
 const DISK_CHUNK = MiB;
@@ -36,38 +40,40 @@ export function cutOf(
     readonly isPlain: boolean;
   },
 ): Cut {
-  const partBytes = partBytesOf(job, length);
-  const isCut = partBytes < length;
-  if (isCut && !(isFile && isPlain)) {
-    const { shards, shardBytes } = job.options;
-    if (shards !== undefined || shardBytes !== undefined)
-      throw new FleetError("only a raw file is written in shards: leave out 'shards' and 'shardBytes'");
-  }
-  const whole = Math.max(1, length);
-  if (isFile)
-    return {
-      partBytes: isCut && isPlain ? partBytes : whole,
-      measure: { share: shareOf(length), unit: STEP_UNIT },
-    };
-  return { partBytes: whole, measure: measureOf(target, { length, isPlain }) };
+  const { shards, shardBytes } = job.options;
+  const { unit, measure } = isFile
+    ? { unit: STEP_UNIT, measure: { share: shareOf(length), unit: STEP_UNIT } }
+    : measuresOf(target, { length, isPlain });
+  const partBytes = alignUp(partBytesOf(job, length), unit);
+  if (partBytes >= length) return { partBytes: Math.max(1, length), measure };
+  if (isPlain) return { partBytes: bounded(partBytes, length), measure };
+  if (shards !== undefined || shardBytes !== undefined)
+    throw new FleetError("only a raw disk is written in shards: leave out 'shards' and 'shardBytes'");
+  return { partBytes: length, measure };
 }
 
 function partBytesOf({ options: { shards, shardBytes } }: FleetJob, length: number): number {
-  const aligned = (bytes: number): number => Math.max(STEP_UNIT, Math.ceil(bytes / STEP_UNIT) * STEP_UNIT);
   if (shards !== undefined && shardBytes !== undefined)
     throw new FleetError("options 'shards' and 'shardBytes' can't be used together");
-  if (shardBytes !== undefined) return shardBytes === 0 ? length : aligned(shardBytes);
-  if (shards !== undefined) return aligned(length / Math.max(1, shards));
-  return length < SHARDED_BYTES ? length : aligned(Math.max(SHARD_BYTES, length / MOST_SHARDS));
+  if (shardBytes !== undefined) return shardBytes === 0 ? length : shardBytes;
+  if (shards !== undefined) return Math.max(1, Math.ceil(length / Math.max(1, shards)));
+  return length < SHARDED_BYTES ? length : Math.max(SHARD_BYTES, Math.ceil(length / MOST_SHARDS));
 }
 
-function measureOf(
+/** Each shard is some files or objects beside the target. */
+function bounded(partBytes: number, length: number): number {
+  if (partBytes * BOUND_SHARDS >= length) return partBytes;
+  throw new FleetError(`a disk is copied in ${BOUND_SHARDS} shards at most`);
+}
+
+/** The steps of a copy into a store, and what a part is a multiple of. */
+function measuresOf(
   target: string,
   { length, isPlain }: { length: number; isPlain: boolean },
-): Cut["measure"] {
+): { unit: number; measure: Cut["measure"] } {
   const query = new URLSearchParams(target.replace(/^[^?]*\??/, ""));
-  const [, digits, unit = ""] = /^(\d+)([KMG]?)$/i.exec(query.get("chunk-size") ?? "") ?? [];
-  const said = Number(digits) * 1024 ** ["", "K", "M", "G"].indexOf(unit.toUpperCase());
+  const [, digits, letter = ""] = /^(\d+)([KMG]?)$/i.exec(query.get("chunk-size") ?? "") ?? [];
+  const said = Number(digits) * 1024 ** ["", "K", "M", "G"].indexOf(letter.toUpperCase());
   const isObject = query.get("form") !== "chunks";
   const chunk = said > 0 ? said : isObject ? OBJECT_CHUNK : DISK_CHUNK;
   // Told now, not when all of it has been copied.
@@ -77,6 +83,8 @@ function measureOf(
       `an object has ${OBJECT_CHUNKS} chunks at most: say '?chunk-size=${enough}' behind the target's name, or 'form=chunks'`,
     );
   }
-  if (isPlain) return { share: Math.max(shareOf(length), 2 * chunk), unit: Math.max(STEP_UNIT, chunk) };
-  return { share: STEP_CHUNKS * chunk, unit: Math.max(STEP_UNIT, chunk) };
+  const share = isPlain ? Math.max(shareOf(length), 2 * chunk) : STEP_CHUNKS * chunk;
+  // A page of the index is of one part.
+  const unit = Math.max(STEP_UNIT, isObject ? chunk : PAGE_CHUNKS * chunk);
+  return { unit, measure: { share, unit: Math.max(STEP_UNIT, chunk) } };
 }

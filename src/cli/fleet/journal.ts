@@ -5,7 +5,6 @@
 import {
   closeSync,
   existsSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -16,6 +15,7 @@ import {
 import { join } from "node:path";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { Journal, JournalEntry } from "../../fleet/queue.ts";
+import { makeFolders } from "../../platform/node/folders.ts";
 import { livenessOf, type Owner, thisOwner } from "../../platform/node/owner.ts";
 
 /** A journal in a folder, which one run has at a time. */
@@ -26,7 +26,7 @@ export class FolderJournal implements Journal, Disposable {
 
   /** Opens it, and makes the folder. Throws FleetError where another run has it. */
   constructor(folder: string) {
-    mkdirSync(folder, { recursive: true });
+    makeFolders(folder);
     this.#lock = join(folder, "lock");
     this.#take();
     const path = join(folder, "journal.jsonl");

@@ -9,13 +9,17 @@ import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, statSy
 import { basename, dirname, join } from "node:path";
 import { errnoOf } from "../../base/errors.ts";
 import type { ObjectPlace } from "../../base/objects.ts";
-import type { DriverType, NodeSpec } from "../../block/model/contract.ts";
+import { settleAll } from "../../base/signals.ts";
+import type { Parts, DriverType, NodeSpec } from "../../block/model/contract.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { Engine } from "../../machine/engine.ts";
 import type { OpenSpec } from "../../node.ts";
 import { ObjectDirectory } from "../../platform/node/object-directory.ts";
 import { type Opener, storageOf } from "./names.ts";
+
+/** Parts of a draft that are made at once. */
+const MADE_AT_ONCE = 8;
 
 /** How an image is made in storage. */
 export type Make = (file: NodeSpec) => Promise<void>;
@@ -26,10 +30,10 @@ export interface Medium {
   readonly objects: ObjectPlace;
   /** Something has the target's name. */
   exists(): Promise<boolean>;
-  /** Makes what is to be filled; answers by what any worker finds it. */
-  begin(make: Make): Promise<string>;
-  /** The storage of it. */
-  storage(token: string): Promise<NodeSpec>;
+  /** Makes what is to be filled, in so many parts; answers by what any worker finds it. */
+  begin(make: Make, parts: Parts): Promise<string>;
+  /** The storage of a part of it, of the whole length. */
+  storage(token: string, part: number): Promise<NodeSpec>;
   /** Gives it the target's name; once more is no error. `isQuiet`: nobody else can write into it any more. */
   publish(token: string, isQuiet: boolean): Promise<void>;
   discard(token: string): Promise<void>;
@@ -55,15 +59,19 @@ export class FileMedium implements Medium {
 
   async begin(make: Make): Promise<string> {
     const token = randomBytes(8).toString("hex");
-    await make(await this.storage(token));
+    await make(this.#storage(token));
     // What an unshared copy has said of this target counts for no other.
     rmSync(join(this.#folder, "done.json"), { force: true });
     return token;
   }
 
-  /** Each worker writes parts of its own, so that none locks the others out. */
   storage(token: string): Promise<NodeSpec> {
-    return Promise.resolve({ driver: "file", filename: this.#part(token), locking: "off" });
+    return Promise.resolve(this.#storage(token));
+  }
+
+  /** Each worker writes parts of its own, so that none locks the others out. */
+  #storage(token: string): NodeSpec {
+    return { driver: "file", filename: this.#part(token), locking: "off" };
   }
 
   async publish(token: string, isQuiet: boolean): Promise<void> {
@@ -158,11 +166,16 @@ export class StoreMedium implements Medium {
     return this.#store.exists(this.#graph, this.#file);
   }
 
-  async begin(make: Make): Promise<string> {
-    const draft = await this.#store.draft(this.#graph, this.#file);
+  /** All parts are made now: later each is only changed, over what is there. */
+  async begin(make: Make, parts: Parts): Promise<string> {
+    const draft = await this.#store.draft(this.#graph, this.#file, parts.count > 1 ? parts : undefined);
     if (draft.token === undefined) throw new FleetError("this store has no drafts to go on with");
+    const files = [...(draft.parts ?? [draft.file])];
+    const makeSome = async (): Promise<void> => {
+      for (let file = files.pop(); file; file = files.pop()) await make(file);
+    };
     try {
-      await make(draft.file);
+      await settleAll(Array.from({ length: MADE_AT_ONCE }, makeSome));
     } catch (error) {
       await draft.discard().catch(() => undefined);
       throw error;
@@ -170,8 +183,9 @@ export class StoreMedium implements Medium {
     return draft.token;
   }
 
-  async storage(token: string): Promise<NodeSpec> {
-    return (await this.#store.draft(this.#graph, this.#file, token)).file;
+  async storage(token: string, part: number): Promise<NodeSpec> {
+    const { parts, file } = await this.#store.draft(this.#graph, this.#file, token);
+    return parts?.[part] ?? file;
   }
 
   async publish(token: string): Promise<void> {

@@ -55,17 +55,22 @@ export class PartsCopy {
     try {
       return { bytes: await this.#carry(plan) };
     } catch (error) {
-      if (this.#context.signal.aborted) {
-        if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
-        throw error;
-      }
-      const ended = await this.#fence.done();
-      if (ended?.plan === plan.number) return { bytes: ended.bytes };
+      return { bytes: await this.#failed(plan, error) };
+    }
+  }
+
+  /** After a failure: what was moved, if it is done all the same. Throws what there is to be told. */
+  async #failed(plan: ActivePlan, error: unknown): Promise<number> {
+    const ended = await this.#fence.done().catch(() => undefined);
+    // One who comes back after the end leaves no words.
+    if (ended && ended.plan >= plan.number) await this.#fence.sweep(plan.number).catch(() => undefined);
+    if (!this.#context.signal.aborted) {
+      if (ended?.plan === plan.number) return ended.bytes;
       // Where the plan has ended meanwhile its storage is gone, and what failed tells only that.
       if (!isElsewhere(error)) await this.#refuseOld(plan);
-      if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
-      throw error;
     }
+    if (this.#context.isGivenUp(error)) await this.#giveUp(plan);
+    throw error;
   }
 
   /** What was moved for the target, if it is there and says that it is this job's. */
@@ -93,7 +98,7 @@ export class PartsCopy {
       if (plan && isSame && plan.partBytes === what.partBytes) return plan;
       if (this.#context.isHelper) throw new ElsewhereError();
       if (plan && (await this.#isHeld(plan))) continue;
-      const token = await medium.begin(make);
+      const token = await medium.begin(make, { count: this.#count, bytes: cut.partBytes });
       const number = await this.#fence.replace(plan, { ...what, token });
       if (number !== undefined) {
         if (plan) await medium.discard(plan.token);
@@ -192,6 +197,12 @@ export class PartsCopy {
         body: () => this.#fill(plan, taken),
         end: (bytes) => this.#fence.release(plan, taken, { bytes }),
       });
+    } catch (error) {
+      // Where another one has the part meanwhile, what failed tells only that.
+      await this.#fence.check(plan, taken).catch((other: unknown) => {
+        if (isElsewhere(other)) throw other;
+      });
+      throw error;
     } finally {
       this.#context.transferred();
     }
@@ -205,7 +216,7 @@ export class PartsCopy {
     const limit = Math.min(plan.length, start + plan.partBytes);
     let position = Math.max(start, taken.checkpoint?.position ?? 0);
     let bytes = taken.checkpoint ? taken.checkpoint.bytes + taken.checkpoint.under : 0;
-    const file = await medium.storage(plan.token);
+    const file = await medium.storage(plan.token, taken.part);
     const spec = { driver: format, file, discard: "unmap" } as unknown as OpenSpec;
     const target = await work.library.openNode(spec, { engine: work.engine });
     try {

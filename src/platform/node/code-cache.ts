@@ -10,7 +10,6 @@
 import {
   fstatSync,
   closeSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -23,6 +22,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { Script } from "node:vm";
+import { makeFolders } from "./folders.ts";
 
 /** How many folders of compiled code are kept: of versions of the script and of Node. */
 const KEPT_FOLDERS = 4;
@@ -64,7 +64,7 @@ function keepCode(path: string, code: () => Buffer): void {
   const folder = dirname(path);
   const made = `${path}.${process.pid}`;
   try {
-    const isNew = mkdirSync(folder, { recursive: true, mode: 0o700 }) !== undefined;
+    const isNew = makeFolders(folder, 0o700);
     if (!isOwn(statSync(folder))) return;
     writeFileSync(made, code(), { mode: 0o600, flag: "wx" });
     renameSync(made, path);

@@ -1,7 +1,7 @@
 // Images, lists of jobs, servers of queues and processes for the tests of `fleet`.
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { truncateSync, writeFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -82,6 +82,19 @@ export class FleetFolder implements AsyncDisposable {
     const path = this.in(name);
     writeFileSync(path, contentOf(dataMiB * MiB, name.length + dataMiB));
     truncateSync(path, 2 * dataMiB * MiB + 512);
+    return path;
+  }
+
+  /** A sparse raw image with a piece of data in the middle of each of so many equal parts. */
+  sparse(name: string, { bytes, pieces, piece }: Record<"bytes" | "pieces" | "piece", number>): string {
+    const path = this.in(name);
+    const fd = openSync(path, "w");
+    ftruncateSync(fd, bytes);
+    for (let i = 0; i < pieces; i++) {
+      const at = Math.floor(((bytes / pieces) * (i + 0.5)) / 4096) * 4096;
+      writeSync(fd, contentOf(piece, i + 1), 0, piece, at);
+    }
+    closeSync(fd);
     return path;
   }
 

@@ -1,11 +1,12 @@
 /**
  * The verb `man`: prints one page, or writes all of them.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { messageOf } from "../../../base/errors.ts";
 import { portableDrivers } from "../../../drivers/index.ts";
+import { makeFolders } from "../../../platform/node/folders.ts";
 import { version } from "../../../version.ts";
 import { programPage, verbPage } from "./page.ts";
 import { tableOf } from "../../options/table.ts";
@@ -15,7 +16,7 @@ export async function man(program: Command, name?: string, directory?: string): 
   const table = tableOf(program);
   try {
     if (directory !== undefined) {
-      await mkdir(directory, { recursive: true });
+      makeFolders(directory);
       await writeFile(join(directory, "blockwright.1"), programPage(table, version));
       for (const verb of table.verbs)
         await writeFile(

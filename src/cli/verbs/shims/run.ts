@@ -4,9 +4,10 @@
  *
  * Invariant: a file that is there and no shim is not replaced.
  */
-import { lstat, mkdir, readFile, realpath, rename, writeFile } from "node:fs/promises";
+import { lstat, readFile, realpath, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, messageOf } from "../../../base/errors.ts";
+import { makeFolders } from "../../../platform/node/folders.ts";
 import type { VerbFlags } from "../../options/flags.ts";
 import { programName, runAsArguments, standIns } from "../../program.ts";
 
@@ -24,7 +25,7 @@ export async function shims(
 ): Promise<number> {
   try {
     const program = await realpath(process.argv[1] ?? "");
-    await mkdir(directory, { recursive: true });
+    makeFolders(directory);
     const paths = Object.keys(standIns).map((name) => ({ name, path: join(directory, name) }));
     if (!force) for (const { path } of paths) await refuseOther(path);
     for (const { name, path } of paths) {

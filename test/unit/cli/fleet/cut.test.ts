@@ -18,8 +18,22 @@ it("a raw file is cut from 128 GiB on, and where it is told", () => {
   expect(cut("t", 64 * MiB, { shards: 4 }).partBytes).toBe(16 * MiB);
   expect(cut("t", 128 * GiB, { shards: 1 }).partBytes).toBe(128 * GiB);
   expect(cut("t", 128 * GiB, { targetFormat: "qcow2" }).partBytes).toBe(128 * GiB);
-  expect(() => cut("t", GiB, { targetFormat: "qcow2", shards: 2 })).toThrow("only a raw file");
-  expect(() => cut("s3://b/k", GiB, { shards: 2 })).toThrow("only a raw file");
+  expect(() => cut("t", GiB, { targetFormat: "qcow2", shards: 2 })).toThrow("only a raw disk");
+  expect(() => cut("s3://b/k", GiB, { targetFormat: "qcow2", shards: 2 })).toThrow("only a raw disk");
+});
+
+it("a disk in a store is cut where its chunks end, or the pages of their index", () => {
+  expect(cut("s3://b/k", 64 * MiB, { shards: 5 }).partBytes).toBe(16 * MiB);
+  expect(cut("s3://b/k?chunk-size=16M", 64 * MiB, { shardBytes: 1 }).partBytes).toBe(16 * MiB);
+  expect(cut("s3://b/k?form=chunks", 8 * GiB, { shards: 5 }).partBytes).toBe(2 * GiB);
+  expect(cut("s3://b/k?form=chunks&chunk-size=64K", GiB, { shardBytes: 1 }).partBytes).toBe(64 * MiB);
+  expect(cut("s3://b/k?form=chunks", 64 * MiB, { shards: 4 }).partBytes).toBe(64 * MiB);
+});
+
+it("a disk has so many shards and no more", () => {
+  expect(cut("t", 8 * GiB, { shards: 4096 }).partBytes).toBe(2 * MiB);
+  expect(() => cut("t", 8 * GiB + 512, { shardBytes: 1 })).toThrow("4096 shards at most");
+  expect(cut("t", 4 * MiB, { shards: 1e9 }).partBytes).toBe(2 * MiB);
 });
 
 it("an object of more chunks than a store joins is refused before anything is copied", () => {
@@ -27,8 +41,8 @@ it("an object of more chunks than a store joins is refused before anything is co
   expect(cut("s3://b/k", most).partBytes).toBe(most);
   expect(() => cut("s3://b/k", most + 1)).toThrow(`'?chunk-size=${16 * MiB}'`);
   expect(() => cut("s3://b/k", 2 ** 40)).toThrow(`'?chunk-size=${128 * MiB}'`);
-  expect(cut(`s3://b/k?chunk-size=${128 * MiB}`, 2 ** 40).partBytes).toBe(2 ** 40);
+  expect(cut(`s3://b/k?chunk-size=${128 * MiB}`, 2 ** 40).partBytes).toBe(16 * GiB);
   expect(cut("s3://b/k?chunk-size=128M", 2 ** 40).measure.unit).toBe(128 * MiB);
-  expect(cut("s3://b/k?form=chunks", 2 ** 40).partBytes).toBe(2 ** 40);
+  expect(cut("s3://b/k?form=chunks", 2 ** 40).partBytes).toBe(16 * GiB);
   expect(cut("s3://b/k", 2 ** 40, { targetFormat: "qcow2" }).partBytes).toBe(2 ** 40);
 });

@@ -1,38 +1,12 @@
 // The fence of a target whose parts several workers write, in a directory and in an object store: who may write which, who must stop,
 // what the next one goes on from.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { ObjectPlace } from "../../../../src/base/objects.ts";
 import { type ActivePlan, Fence, type Plan, type Taken } from "../../../../src/cli/fleet/fence.ts";
 import { FencedError } from "../../../../src/cli/fleet/place.ts";
-import { createEngine, type Engine } from "../../../../src/node.ts";
-import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
-import { placeIn, withKeys } from "../../../support/s3-place.ts";
-import { TestStore } from "../../../support/s3-store.ts";
+import { placesOfEachTest } from "../../../support/places.ts";
 
-let folder: string;
-let withoutKeys: () => void;
-let store: TestStore;
-let engine: Engine;
-
-beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "bw-fence-"));
-  store = await TestStore.start();
-  engine = createEngine();
-  withoutKeys = withKeys();
-});
-
-afterEach(async () => {
-  withoutKeys();
-  await engine.close();
-  await store.stop();
-  rmSync(folder, { recursive: true });
-});
-
-const inBucket = (): Promise<ObjectPlace> => placeIn(store, engine, "a.fleet");
-const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "a")));
+const places = placesOfEachTest("a.fleet");
 
 const plan: Plan = { spec: "job", source: "id", length: 300, partBytes: 100, token: "t" };
 
@@ -44,10 +18,7 @@ async function taken(fence: Fence, active: ActivePlan, part: number, last = 0): 
   return (await fence.take(active, part, last))!;
 }
 
-describe.each([
-  { place: "a directory", open: inFolder },
-  { place: "a bucket", open: inBucket },
-])("a fence in $place", ({ open }) => {
+describe.each(places.objects)("a fence in $place", ({ open }) => {
   let one: Fence;
   let two: Fence;
   let objects: ObjectPlace;

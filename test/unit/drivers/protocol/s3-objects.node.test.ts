@@ -1,45 +1,17 @@
 // Objects below a key of a bucket, as a repository has them: what a directory of objects does they do too, and a store's faults
 // are told from another's object.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ObjectPlace } from "../../../../src/base/objects.ts";
-import { createEngine, type Engine } from "../../../../src/node.ts";
-import { ObjectDirectory } from "../../../../src/platform/node/object-directory.ts";
-import { placeIn, withKeys } from "../../../support/s3-place.ts";
-import { TestStore } from "../../../support/s3-store.ts";
+import { describe, expect, it } from "vitest";
+import { placeIn } from "../../../support/s3-place.ts";
+import { placesOfEachTest } from "../../../support/places.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const text = (content: Uint8Array): string => new TextDecoder().decode(content);
 
-let store: TestStore;
-let engine: Engine;
-let folder: string;
-let withoutKeys: () => void;
+const key = "re%20po";
+const places = placesOfEachTest(key);
+const inBucket = () => placeIn(places.store, places.engine, key);
 
-beforeEach(async () => {
-  store = await TestStore.start();
-  engine = createEngine();
-  folder = mkdtempSync(join(tmpdir(), "bw-objects-"));
-  withoutKeys = withKeys();
-});
-
-afterEach(async () => {
-  withoutKeys();
-  await engine.close();
-  await store.stop();
-  rmSync(folder, { recursive: true });
-});
-
-const inBucket = (): Promise<ObjectPlace> => placeIn(store, engine, "re%20po");
-
-const inFolder = (): Promise<ObjectPlace> => Promise.resolve(new ObjectDirectory(join(folder, "repo")));
-
-describe.each([
-  { place: "a directory", open: inFolder },
-  { place: "a bucket", open: inBucket },
-])("objects in $place", ({ open }) => {
+describe.each(places.objects)("objects in $place", ({ open }) => {
   it("are made once, put anew, read in part, listed and removed", async () => {
     const objects = await open();
     expect(await objects.isEmpty()).toBe(true);
@@ -71,7 +43,8 @@ describe("faults of a store", () => {
   it("an answer that was lost is no other's object", async () => {
     const objects = await inBucket();
     let lost = 1;
-    store.fault = ({ method }) => (method === "PUT" && lost-- > 0 ? { status: 503, after: true } : undefined);
+    places.store.fault = ({ method }) =>
+      method === "PUT" && lost-- > 0 ? { status: 503, after: true } : undefined;
     expect(await objects.putIfAbsent("packs/a", bytes("ours"))).toBe(true);
     lost = 1;
     expect(await objects.putIfAbsent("packs/a", bytes("theirs"))).toBe(false);
@@ -80,14 +53,14 @@ describe("faults of a store", () => {
   it("are errnos that name the object", async () => {
     const objects = await inBucket();
     await objects.put("packs/a", bytes("0123456789"));
-    store.fault = () => ({ status: 507 });
+    places.store.fault = () => ({ status: 507 });
     await expect(objects.put("packs/b", bytes("x"))).rejects.toMatchObject({
       code: "ENOSPC",
       message: expect.stringContaining("'packs/b': ") as string,
     });
-    store.fault = () => ({ status: 503 });
+    places.store.fault = () => ({ status: 503 });
     await expect(objects.get("packs/a")).rejects.toMatchObject({ code: "EIO" });
-    store.fault = () => ({ status: 200, headers: { "Content-Length": "0" } });
+    places.store.fault = () => ({ status: 200, headers: { "Content-Length": "0" } });
     await expect(objects.get("packs/a", { offset: 0, bytes: 2 })).rejects.toMatchObject({ code: "ENOTSUP" });
   });
 });

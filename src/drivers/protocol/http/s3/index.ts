@@ -49,7 +49,7 @@ export const s3: DriverType = {
   },
   store: {
     exists: async (graph, file) => (await import("./late.ts")).objectExists(graph, file),
-    draft: async (graph, file, token) => (await import("./late.ts")).draftOf(graph, file, token),
+    draft: async (graph, file, known) => (await import("./late.ts")).draftOf(graph, file, known),
     objects: async (graph, file) => (await import("./late.ts")).objectsBelow(graph, file),
   },
 };

@@ -1,14 +1,15 @@
 /**
  * Making disks in an object store: one in chunks at once, one object out of a draft. A draft is a disk in chunks beside the
  * place; when it is whole, the store itself joins its chunks to the one object (parts copied by the store, so that nothing is sent
- * twice), or the draft's head becomes the disk's.
+ * twice), or the draft's head becomes the disk's. A draft in parts is a disk for each, of the whole length, in which only its part is written:
+ * its writers are kept apart as those of any disk are.
  *
  * Invariants: until then what was at the place is there, and it is replaced only if it still is the one that was there when the draft was begun;
  * of two drafts for one place one wins, and the other is ESTALE. A draft that was not published is removed.
  */
 import { blockError } from "../../../../base/errors.ts";
 import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
-import type { StoredDraft } from "../../../../block/model/stores.ts";
+import type { Parts, StoredDraft } from "../../../../block/model/stores.ts";
 import { type Condition, Store } from "./client.ts";
 import { deleteObject, listKeys, statObject } from "./objects.ts";
 import { atOnce, isPublished, publishDisk, publishObject } from "./publish.ts";
@@ -80,21 +81,36 @@ async function newHead(
   await putHead(store, options.place, { head, condition });
 }
 
-/** What a draft is known by: its key, and what was at its place when it was begun (null: nothing, "": something without an ETag). */
+/**
+ * What a draft is known by: its key, what was at its place when it was begun (null: nothing, "": something without an ETag), and its parts,
+ * if it has such.
+ */
 interface Token {
   readonly key: string;
   readonly before: string | null;
+  readonly parts?: Parts | undefined;
 }
 
-async function newToken(graph: GraphView, file: NodeSpec, { place }: S3Options): Promise<Token> {
+async function newToken(
+  graph: GraphView,
+  file: NodeSpec,
+  { place, parts }: { place: ObjectPlace; parts: Parts | undefined },
+): Promise<Token> {
   const before = await withStore(graph, file, (store) => statObject(store, place));
   // Stores differ in how they read the name of what they are to copy: a draft's has letters that all of them read alike.
   const key = `${place.key.replaceAll(/[^\w./-]/g, "_")}.blockwright/draft-${randomName(graph.host)}`;
-  return { key, before: before ? (before.etag ?? "") : null };
+  return { key, before: before ? (before.etag ?? "") : null, parts };
 }
 
-/** Begins what takes the place of an object, or becomes it; or goes on with the draft of a token. */
-export async function draftOf(graph: GraphView, file: NodeSpec, known?: string): Promise<StoredDraft> {
+/**
+ * Begins what takes the place of an object, or becomes it; or goes on with the draft of a token. Parts begin at multiples of a chunk, and of
+ * a disk in chunks of PAGE_CHUNKS of them.
+ */
+export async function draftOf(
+  graph: GraphView,
+  file: NodeSpec,
+  known?: string | Parts,
+): Promise<StoredDraft> {
   const options = s3Options(file, graph);
   if (options.form === "object" && (options.chunkBytes ?? PART_BYTES) < LEAST_PART_BYTES)
     throw blockError(
@@ -103,21 +119,27 @@ export async function draftOf(graph: GraphView, file: NodeSpec, known?: string):
       "Parameter 'chunk-size' is at least 8 MiB for what becomes one object",
     );
   const { place } = options;
-  const token = known === undefined ? await newToken(graph, file, options) : (JSON.parse(known) as Token);
+  const token =
+    typeof known === "string"
+      ? (JSON.parse(known) as Token)
+      : await newToken(graph, file, { place, parts: known });
   const draft = { bucket: place.bucket, key: token.key };
   const { bucket: _bucket, key: _key, ...others } = file;
   const isObject = options.form === "object";
   const chunkBytes = options.chunkBytes ?? (isObject ? PART_BYTES : CHUNK_BYTES);
-  const spec = { ...others, url: urlOf(draft), "chunk-size": chunkBytes } as NodeSpec;
-  const { driver: _driver, ...named } = spec;
+  const specOf = (at: ObjectPlace): NodeSpec => ({ ...others, url: urlOf(at), "chunk-size": chunkBytes });
+  const { driver: _driver, ...named } = specOf(draft);
+  const { count, bytes: partBytes } = token.parts ?? { count: 0, bytes: Infinity };
+  const parts = Array.from({ length: count }, (_none, i) => ({ ...draft, key: `${draft.key}-${i}` }));
   return {
-    file: spec,
+    file: specOf(draft),
     name: plainS3Name(named) ?? "",
     token: JSON.stringify(token),
+    ...(count > 0 && { parts: parts.map(specOf) }),
     publish: () =>
       withStore(graph, file, async (store) => {
         const condition = conditionOf(token.before === null ? undefined : { etag: token.before || null });
-        const made = { store, place, draft, condition, graph };
+        const made = { store, place, draft, parts: count > 0 ? parts : [draft], partBytes, condition, graph };
         if (!(await isPublished(made))) await (isObject ? publishObject(made) : publishDisk(made));
         await removeAll(store, draft).catch(() => undefined);
       }),

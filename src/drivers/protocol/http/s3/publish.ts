@@ -1,13 +1,14 @@
 /**
  * Publishing a draft: the store joins its chunks to one object, or copies them, and then the head appears.
  */
+import { assert } from "../../../../base/assert.ts";
 import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
 import { settleAll } from "../../../../base/signals.ts";
 import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import type { Condition, Store } from "./client.ts";
-import { isHeadType, partPlace } from "./format.ts";
-import { putHead, readHead } from "./heads.ts";
+import { type Head, isHeadType, PAGE_CHUNKS, partPlace } from "./format.ts";
+import { putHead, type ReadHead, readHead } from "./heads.ts";
 import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
 import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObject } from "./objects.ts";
@@ -37,6 +38,9 @@ export interface Publishing {
   readonly store: Store;
   readonly place: ObjectPlace;
   readonly draft: ObjectPlace;
+  /** Where its chunks are: each has those of so many bytes of the disk. */
+  readonly parts: readonly ObjectPlace[];
+  readonly partBytes: number;
   readonly condition: Condition;
   readonly graph: GraphView;
 }
@@ -46,10 +50,29 @@ function lostRace(place: ObjectPlace, cause: unknown): BlockError {
   return new BlockError({ code: "ESTALE", op: "create", message, cause });
 }
 
-async function indexOf({ store, draft, graph }: Publishing): Promise<IndexMap> {
-  const read = await readHead(store, draft);
-  if (!read) throw blockError("ESTALE", "create", `${urlOf(draft)}: it is no draft any more`);
-  return new IndexMap(store, draft, { read, host: graph.host });
+/** The heads of the draft's parts. */
+async function headsOf({ store, parts }: Publishing): Promise<ReadHead[]> {
+  const heads: ReadHead[] = [];
+  await atOnce(parts, async (place, part) => {
+    const read = await readHead(store, place);
+    if (!read) throw blockError("ESTALE", "create", `${urlOf(place)}: it is no draft any more`);
+    heads[part] = read;
+  });
+  return heads;
+}
+
+/** The head that the draft becomes: of each part the pages of its own range. */
+async function headOf(made: Publishing): Promise<Head> {
+  const heads = (await headsOf(made)).map(({ head }) => head);
+  const first = heads[0]!;
+  if (heads.length === 1) return first;
+  const pageBytes = first.chunkBytes * PAGE_CHUNKS;
+  assert(made.partBytes % pageBytes === 0, "a page is of one part");
+  const pages = first.pages.map((_none, i) => {
+    const head = heads[Math.floor((i * pageBytes) / made.partBytes)];
+    return head?.pages[i] ?? null;
+  });
+  return { ...first, writer: encodedKey(made.draft.key), generation: 1, pages };
 }
 
 /** Has the store copy an object, or its beginning. */
@@ -77,15 +100,12 @@ async function copied(
 }
 
 /** Whether the draft has its place already: the object says of which draft it is, a disk has the draft's head. */
-export async function isPublished({ store, place, draft }: Publishing): Promise<boolean> {
+export async function isPublished(made: Publishing): Promise<boolean> {
+  const { store, place, draft } = made;
   const there = await statObject(store, place);
   if (!there || !isHeadType(there.type)) return there?.draft === encodedKey(draft.key);
-  const [disk, own] = [await readHead(store, place), await ifThere(readHead(store, draft))];
-  return (
-    disk !== undefined &&
-    disk.head.writer === own?.head.writer &&
-    disk.head.generation === own.head.generation
-  );
+  const [disk, own] = [await readHead(store, place), await ifThere(headOf(made))];
+  return disk !== undefined && disk.head.writer === own?.writer && disk.head.generation === own.generation;
 }
 
 function ifThere<T>(answer: Promise<T>): Promise<T | undefined> {
@@ -97,20 +117,22 @@ function ifThere<T>(answer: Promise<T>): Promise<T | undefined> {
 
 /** The draft's chunks become the disk's: copied by the store, and then the head. */
 export async function publishDisk(made: Publishing): Promise<void> {
-  const { store, place, draft, condition } = made;
-  const read = await readHead(store, draft);
-  if (!read) throw blockError("ESTALE", "create", `${urlOf(draft)}: it is no draft any more`);
-  const prefix = partPlace(draft, "").key;
-  const keys = await listKeys(store, { bucket: draft.bucket, key: prefix });
-  await atOnce(keys, async (key) => {
-    const to = partPlace(place, key.slice(prefix.length));
-    await copied(store, { from: { bucket: draft.bucket, key }, to });
-  });
+  const { store, place, parts, condition } = made;
+  const head = await headOf(made);
+  const copies: ObjectPlace[] = [];
+  for (const { bucket, key } of parts.map((part) => partPlace(part, ""))) {
+    const keys = await listKeys(store, { bucket, key });
+    await atOnce(keys, async (one) => {
+      const to = partPlace(place, one.slice(key.length));
+      copies.push(to);
+      await copied(store, { from: { bucket, key: one }, to });
+    });
+  }
   try {
-    await putHead(store, place, { head: read.head, condition });
+    await putHead(store, place, { head, condition });
   } catch (error) {
     if (errnoOf(error) !== "ESTALE") throw error;
-    await atOnce(keys, (key) => deleteObject(store, partPlace(place, key.slice(prefix.length))));
+    await atOnce(copies, (copy) => deleteObject(store, copy));
     throw lostRace(place, error);
   }
 }
@@ -118,7 +140,10 @@ export async function publishDisk(made: Publishing): Promise<void> {
 /** The draft's chunks are joined to one object. */
 export async function publishObject(made: Publishing): Promise<void> {
   const { store, place, draft, condition } = made;
-  const index = await indexOf(made);
+  const { graph, parts: drafts } = made;
+  const heads = await headsOf(made);
+  const indexes = heads.map((read, i) => new IndexMap(store, drafts[i]!, { read, host: graph.host }));
+  const index = indexes[0]!;
   if (index.chunks > MOST_PARTS)
     throw blockError(
       "EFBIG",
@@ -131,7 +156,7 @@ export async function publishObject(made: Publishing): Promise<void> {
   }
   const upload = await beginUpload(store, place, draft.key);
   try {
-    const parts = await copyParts(made, { index, upload });
+    const parts = await copyParts(made, { indexes, upload });
     await complete(made, { upload, parts });
   } catch (error) {
     const query = { uploadId: upload };
@@ -153,21 +178,23 @@ async function beginUpload(store: Store, place: ObjectPlace, draft: string): Pro
 
 /** Copies each chunk as a part; answers the parts' ETags. */
 async function copyParts(
-  { store, place, draft }: Publishing,
-  { index, upload }: { index: IndexMap; upload: string },
+  { store, place, draft, parts: drafts, partBytes }: Publishing,
+  { indexes, upload }: { indexes: readonly IndexMap[]; upload: string },
 ): Promise<string[]> {
   const zeroes = partPlace(draft, "zeroes");
+  const { chunks, chunkBytes, size } = indexes[0]!;
   let zeroesThere: Promise<unknown> | undefined;
   const parts: string[] = [];
-  await atOnce(Array.from({ length: index.chunks }), async (_none, chunk) => {
-    const name = await index.get(chunk);
-    const bytes = Math.min(index.chunkBytes, index.size - chunk * index.chunkBytes);
+  await atOnce(Array.from({ length: chunks }), async (_none, chunk) => {
+    const part = Math.floor((chunk * chunkBytes) / partBytes);
+    const name = await indexes[part]!.get(chunk);
+    const bytes = Math.min(chunkBytes, size - chunk * chunkBytes);
     if (name === null) {
-      const body = new Uint8Array(Math.min(index.chunkBytes, index.size));
+      const body = new Uint8Array(Math.min(chunkBytes, size));
       await (zeroesThere ??= putObject(store, zeroes, { body, condition: { over: "anything" } }));
     }
-    const from = name === null ? zeroes : partPlace(draft, name);
-    const isPartOfZeroes = name === null && bytes < Math.min(index.chunkBytes, index.size);
+    const from = name === null ? zeroes : partPlace(drafts[part]!, name);
+    const isPartOfZeroes = name === null && bytes < Math.min(chunkBytes, size);
     parts[chunk] = await copied(store, {
       ...{ from, to: place, query: { partNumber: String(chunk + 1), uploadId: upload } },
       headers: isPartOfZeroes ? { "x-amz-copy-source-range": `bytes=0-${bytes - 1}` } : {},
