@@ -19,10 +19,14 @@ export function printable(text: string): string {
   });
 }
 
-/** A message for stderr, which lands in logs: without the passwords of URLs and the values of cookies that it repeats. */
-export function printableMessage(text: string): string {
-  const unseen = withoutPassword(text)
+/** `text` without the passwords of URLs and the values of cookies that it repeats. */
+export function withoutSecrets(text: string): string {
+  return withoutPassword(text)
     .replaceAll(/\bcookie=(?:[^,'\n]|,,)*/g, "cookie=***")
     .replaceAll(/"([\w.]*cookie)": ?"(?:[^"\\]|\\.)*"/g, '"$1": "***"');
-  return printable(unseen);
+}
+
+/** A message for stderr, which lands in logs. */
+export function printableMessage(text: string): string {
+  return printable(withoutSecrets(text));
 }

@@ -4,6 +4,7 @@
  * Invariants: every job has an id of its own; no two jobs write the same target; what a job says is known by its `spec`, a text that
  * is the same for the same words in any order.
  */
+import { withoutPassword } from "../base/names.ts";
 
 /** What a job does: `mirror` and `backup` of a disk that nobody writes are copies into a new image. */
 export const jobKinds = ["convert", "backup", "verify", "mirror"] as const;
@@ -77,7 +78,7 @@ export function parseJobs(text: string, nameOf: (name: string) => string): Fleet
   if (!Array.isArray(list)) throw new FleetError("the list of jobs is no array");
   const jobs = list.map((one: unknown, index) => named(readJob(one, index), nameOf));
   refuseTwice(jobs, ({ id }) => id, "id");
-  refuseTwice(jobs, ({ kind, target }) => (kind === "verify" ? undefined : target), "target");
+  refuseTwice(jobs, ({ kind, target }) => (kind === "verify" ? undefined : placeOf(target)), "target");
   return jobs;
 }
 
@@ -88,6 +89,13 @@ function named(job: FleetJob, nameOf: (name: string) => string): FleetJob {
   if (target === source && job.kind !== "verify")
     throw new FleetError(`job '${job.id}': 'source' and 'target' are the same`);
   return { ...job, source, target };
+}
+
+/** A target without what says only how it is made. */
+function placeOf(target: string | undefined): string | undefined {
+  const [, place, query] = /^(s3:[^?]*)\?(.*)$/is.exec(target ?? "") ?? [];
+  const endpoint = new URLSearchParams(query).get("endpoint");
+  return endpoint === null ? (place ?? target) : `${place}?endpoint=${endpoint}`;
 }
 
 function refuseTwice(jobs: readonly FleetJob[], key: (job: FleetJob) => string | undefined, what: string) {
@@ -117,6 +125,9 @@ export function readJob(value: unknown, index: number): FleetJob {
   for (const name of Object.keys(value)) if (!members.has(name)) refuseIt(`there is no member '${name}'`);
   if (!jobKinds.some((name) => name === kind)) refuseIt(`'kind' must be one of ${jobKinds.join(", ")}`);
   if (!isName(source)) return refuseIt("'source' must name an image");
+  for (const [member, name] of Object.entries({ source, target }))
+    if (typeof name === "string" && hasPassword(name))
+      refuseIt(`'${member}' holds a user's name or password, which lists, queues and journals would keep`);
   if (target !== undefined ? !isName(target) : kind !== "verify")
     return refuseIt("'target' must name an image");
   if (target === source) refuseIt("'source' and 'target' are the same");
@@ -137,6 +148,10 @@ export const MAX_PRIORITY = 1_000_000;
 
 function isName(value: unknown): value is string {
   return typeof value === "string" && value !== "" && !value.includes("\0");
+}
+
+function hasPassword(name: string): boolean {
+  return /^[a-z][a-z0-9+.-]*:/i.test(name) && withoutPassword(name) !== name;
 }
 
 function readOptions(options: unknown, refuse: (what: string) => never): JobOptions {

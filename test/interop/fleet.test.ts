@@ -1,6 +1,14 @@
 // `blockwright fleet run`: many copies in one process with no server, killed at any time and started again. What is copied is held
 // against qemu-img.
-import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
 import { FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
@@ -100,6 +108,40 @@ describe("a run", () => {
     expect(identity()).not.toBe(first);
   });
 
+  it("fails what would take the place of its own source, and what can't be read or made, each with its reason", async () => {
+    const base = folder.image("base.raw", 1);
+    symlinkSync(base, folder.in("link.raw"));
+    const backing = ["-b", base, "-F", "raw"];
+    await must("qemu-img", "create", "-q", "-f", "qcow2", ...backing, folder.in("top.qcow2"));
+    const copy = (id: string, source: string, target = folder.in(id)) => ({
+      id,
+      kind: "convert",
+      source,
+      target,
+    });
+    const list = folder.list([
+      copy("link", base, folder.in("link.raw")),
+      copy("backing", folder.in("top.qcow2"), base),
+      copy("json", "json:{"),
+      copy("folder", base, folder.in("none/x")),
+      copy("signed", "https://127.0.0.1:1/x?a=b&X-Amz-Signature=geheim&token=geheim"),
+      copy("fine", base),
+    ]);
+    const before = readFileSync(base);
+    const { said, status } = await run(list, "--attempts", "1");
+    expect(status).toBe(1);
+    expect(said.jobs.map(({ id, state, lastError }) => [id, state, lastError])).toEqual([
+      ["link", "failed", `the target '${base}' is what the source is read from`],
+      ["backing", "failed", `the target '${base}' is what the source is read from`],
+      ["json", "failed", expect.stringContaining("the source's json: is no JSON")],
+      ["folder", "failed", `there is no folder '${folder.in("none")}' for the target`],
+      ["signed", "failed", expect.stringContaining("?a=b&X-Amz-Signature=***&token=***'")],
+      ["fine", "done", ""],
+    ]);
+    expect(readFileSync(base).equals(before)).toBe(true);
+    expect(JSON.stringify(said)).not.toContain("geheim");
+  });
+
   it("tries again what may work later, with a wait between, and not what never will", async () => {
     // A source that is cut off: its second half is no error of the job's own.
     writeFileSync(folder.in("rules"), '[inject-error]\nevent = "read_aio"\nerrno = "5"\nonce = "on"\n');
@@ -174,11 +216,33 @@ describe("refuses, with status 2", () => {
       "is another job's ('a')",
     ],
     ['[{"id":"a","kind":"verify","source":"x","options":{"format":"raw"}}]', "there is no option 'format'"],
+    ['[{"id":"a","kind":"convert","source":"x","target":"file:x"}]', "are the same"],
+    [
+      '[{"id":"a","kind":"convert","source":"x","target":"y"},{"id":"b","kind":"mirror","source":"x","target":"file:y"}]',
+      "is another job's ('a')",
+    ],
+    [
+      '[{"id":"a","kind":"convert","source":"x","target":"s3://b/k"},{"id":"b","kind":"convert","source":"x","target":"s3://b/k?form=chunks"}]',
+      "is another job's ('a')",
+    ],
+    [
+      '[{"id":"a","kind":"verify","source":"https://me:geheim@h/x"}]',
+      "'source' holds a user's name or password",
+    ],
+    [
+      '[{"id":"a","kind":"convert","source":"x","target":"nbd://me:geheim@h"}]',
+      "'target' holds a user's name",
+    ],
+    [
+      String.raw`[{"id":"a","kind":"verify","source":"json:{\"url\":\"https://me:geheim@h/x\"}"}]`,
+      "'source' holds a user's name",
+    ],
   ])("the list %s", async (text, words) => {
     writeFileSync(folder.in("jobs.json"), text);
     const { status, stderr, stdout } = await folder.fleet("run", folder.in("jobs.json"));
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
     expect(stderr).toContain(words);
+    expect(stderr).not.toContain("geheim");
   });
 
   it.each([

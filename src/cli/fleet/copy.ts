@@ -10,7 +10,7 @@ import { type FleetJob, FleetError, specOf } from "../../fleet/jobs.ts";
 import type { CreateImageSpec, Node, OpenSpec } from "../../node.ts";
 import { cutOf } from "./cut.ts";
 import { FileMedium, type Make, StoreMedium } from "./medium.ts";
-import { identityOf, isPath, openNamed } from "./names.ts";
+import { identityOf, isPath, openNamed, refuseOwn } from "./names.ts";
 import { PartsCopy } from "./parts.ts";
 import { type Checkpoint, type Claim, FencedError, TargetPlace } from "./place.ts";
 import { copyRange, reach, shareOf, STEP_UNIT } from "./steps.ts";
@@ -67,6 +67,7 @@ async function copy(work: Work): Promise<CopyResult> {
   const target = job.target ?? "";
   const isFile = isPath(target) || /^file:/i.test(target);
   await using source = await openNamed(work, job.source, job.options.sourceFormat);
+  refuseOwn(work, source, isFile ? targetPath(target) : target);
   const format = formatOf(job, source);
   const isPlain = format === plainFormat;
   const cut = cutOf(job, { length: source.length, target, isFile, isPlain });

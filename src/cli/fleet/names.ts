@@ -1,6 +1,8 @@
 /**
  * What a job's names lead to: a path, a URL of any protocol that the library knows, or json:{…}; and by what a source is known again.
  */
+import { statSync } from "node:fs";
+import { messageOf } from "../../base/errors.ts";
 import { storageOfName } from "../../block/model/options.ts";
 import type { NodeSpec } from "../../block/model/spec.ts";
 import { FleetError } from "../../fleet/jobs.ts";
@@ -39,9 +41,36 @@ export async function openNamed(
 ): Promise<Node> {
   const open = (image: string | OpenSpec): Promise<Node> =>
     library.openNode(image, { engine, readOnly: true });
-  if (name.startsWith("json:")) return open(JSON.parse(name.slice("json:".length)) as OpenSpec);
+  if (name.startsWith("json:")) return open(parsed(name.slice("json:".length)));
   if (format === undefined) return open(name);
   return open({ driver: format, file: storageOf(engine, name) } as unknown as OpenSpec);
+}
+
+function parsed(text: string): OpenSpec {
+  try {
+    return JSON.parse(text) as OpenSpec;
+  } catch (error) {
+    throw new FleetError(`the source's json: is no JSON: ${messageOf(error)}`);
+  }
+}
+
+/** Throws FleetError where what is to be made takes the place of something that the source is read from. */
+export function refuseOwn({ engine }: Opener, source: Node, target: string): void {
+  const { filename, url, endpoint } = storageOf(engine, target) as Readonly<Record<string, unknown>>;
+  const there = fileId(filename);
+  for (const { spec } of storagesOf(source.blockNode)) {
+    const own = spec as Readonly<Record<string, unknown>>;
+    const isObject = url !== undefined && own["url"] === url && own["endpoint"] === endpoint;
+    if (isObject || (there !== undefined && fileId(own["filename"]) === there))
+      throw new FleetError(`the target '${target}' is what the source is read from`);
+  }
+}
+
+/** What a file is known by under all its names; undefined: there is none. */
+function fileId(path: unknown): string | undefined {
+  if (typeof path !== "string") return undefined;
+  const info = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return info && `${info.dev} ${info.ino}`;
 }
 
 type BlockNode = Node["blockNode"];

@@ -37,6 +37,12 @@ export function retriesOf({ attempts, backoff }: FleetFlags): RetryPolicy {
   };
 }
 
+/** A path as every worker can use it; `file:` is what QEMU's programs take before one. */
+function absolute(name: string): string {
+  if (/^file:/i.test(name)) return resolve(name.slice("file:".length));
+  return isPath(name) ? resolve(name) : name;
+}
+
 /** Reads a list of jobs; names that are paths become absolute ones, by which two of the same are found. Throws FleetError. */
 export function readJobs(file: string): FleetJob[] {
   let text: string;
@@ -46,7 +52,7 @@ export function readJobs(file: string): FleetJob[] {
     throw new FleetError(`'${file}': ${(error as Error).message}`);
   }
   try {
-    return parseJobs(text, (name) => (isPath(name) ? resolve(name) : name));
+    return parseJobs(text, absolute);
   } catch (error) {
     throw error instanceof FleetError ? new FleetError(`'${file}': ${error.message}`) : error;
   }

@@ -19,6 +19,7 @@ import {
 } from "node:fs";
 import { statSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { FleetError } from "../../fleet/jobs.ts";
 import { livenessOf, type Owner, thisOwner, touchedAt } from "../../platform/node/owner.ts";
 
 /** How far a copy is. */
@@ -137,7 +138,10 @@ export class TargetPlace {
     try {
       mkdirSync(this.#folder);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT")
+        throw new FleetError(`there is no folder '${dirname(this.target)}' for the target`);
+      if (code !== "EEXIST") throw error;
     }
   }
 

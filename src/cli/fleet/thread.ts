@@ -13,6 +13,7 @@ import type { CopyContext } from "./work.ts";
 import { isElsewhere } from "./parts.ts";
 import type { ShardCounts } from "../../fleet/queue.ts";
 import { messageOf } from "../../base/errors.ts";
+import { withoutSecrets } from "../printable.ts";
 
 /** What the threads know each other by. */
 const MARK = "blockwright-fleet";
@@ -108,6 +109,13 @@ export function serveThread(): boolean {
   return true;
 }
 
+/** What may be kept and shown of a failure: without passwords, cookies, and what lets in whoever has a signed URL. */
+function tellable(text: string): string {
+  const keys =
+    /([?&](?:x-(?:amz|goog|ms)-[\w-]+|sig|signature|\w*token|\w*key|\w*password|\w*secret)=)[^&\s'"]*/gi;
+  return withoutSecrets(text).replaceAll(keys, "$1***");
+}
+
 async function runJob(
   port: MessagePort,
   { job, watchMs, isHelper }: Extract<Down, { type: "job" }>,
@@ -129,7 +137,7 @@ async function runJob(
     tell({ ...ended, state: "done", bytes: result.bytes });
   } catch (error) {
     const state = isElsewhere(error) ? "elsewhere" : "failed";
-    tell({ ...ended, state, bytes, error: messageOf(error), isFinal: isFinal(error) });
+    tell({ ...ended, state, bytes, error: tellable(messageOf(error)), isFinal: isFinal(error) });
   }
 }
 
