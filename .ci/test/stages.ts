@@ -166,12 +166,12 @@ export const programs: readonly Program[] = [
   {
     name: "redis-server",
     debian: "redis-server",
-    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|limits|storm|dashboard|recipe)\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "redis-cli",
     debian: "redis-tools",
-    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|limits|storm|dashboard|recipe)\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "/usr/lib/postgresql/15/bin/postgres",

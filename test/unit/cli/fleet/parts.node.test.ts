@@ -2,7 +2,7 @@
 // once, also where one of them is given up and comes back.
 import { closeSync, ftruncateSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { deferred } from "../../../../src/base/signals.ts";
 import { type Make, type Medium, FileMedium, StoreMedium } from "../../../../src/cli/fleet/medium.ts";
 import { openNamed } from "../../../../src/cli/fleet/names.ts";
@@ -175,6 +175,23 @@ describe.each(kinds)("a copy to $what", ({ partBytes, target, open, seen, left, 
     const both = await Promise.all([copy({ medium: counted }).run(), copy({ medium: counted }).run()]);
     expect(both).toEqual([{ bytes }, { bytes }]);
     expect(publications).toBe(1);
+    await isEqual();
+  });
+
+  it("is done once where clocks jump by days, to and fro", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    let days = 1;
+    const convert: typeof library.convert = (...words) => {
+      vi.setSystemTime(Date.now() + (days *= -2) * 24 * 3600_000);
+      return library.convert(...words);
+    };
+    try {
+      const jumpy = { with: { ...library, convert } };
+      expect(await Promise.all([copy(jumpy).run(), copy(jumpy).run()])).toEqual([{ bytes }, { bytes }]);
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(days).not.toBe(1);
     await isEqual();
   });
 
