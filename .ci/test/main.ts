@@ -152,15 +152,18 @@ async function run(
   tellLeft([...left, ...late], `no room in the budget; BLOCKWRIGHT_TEST_SEED=${seed} chooses the same again`);
 }
 
-/** Tells what failed once more, where a reader of the end finds it. */
-function tellFailures(): void {
+/** How many lines of a failure are told again at the end; the stage has said all of it. */
+const LINES_TOLD = 25;
+
+/** Tells what failed once more, where a reader of the end finds it: `line` makes one of it. */
+function tellFailures(line: (name: string, lines: string[]) => string): void {
   for (const { name, failures } of stages)
-    for (const failure of failures) console.log(`\nNOT OK, ${name}: ${failure}`);
+    for (const failure of failures) console.log(line(name, failure.split("\n")));
 }
 
 /** Prints what failed, each stage's sum, and the last line. */
 function summarize(): void {
-  tellFailures();
+  tellFailures((name, lines) => `\nNOT OK, ${name}: ${lines.slice(0, LINES_TOLD).join("\n")}`);
   console.log("\nStages:");
   for (const name of new Set(stages.map((stage) => stage.name))) {
     const own = stages.filter((stage) => stage.name === name);
@@ -170,6 +173,8 @@ function summarize(): void {
     console.log(lineOf({ name, seconds: sum("seconds"), ...counts }));
   }
   console.log(`all            ${secondsNow().toFixed(1).padStart(7)} s`);
+  // By name only, so that those who keep a few lines of a log have all of them.
+  tellFailures((name, [first = ""]) => `NOT OK, ${name}: ${first}`);
   const total = (key: "passed" | "failed" | "skipped"): number =>
     stages.reduce((sum, stage) => sum + stage[key], 0);
   const skipped = total("skipped") > 0 ? `, ${total("skipped")} skipped` : "";

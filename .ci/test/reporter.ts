@@ -32,9 +32,10 @@ function write(line: Line): void {
   appendFileSync(process.env["BLOCKWRIGHT_TEST_REPORT"]!, `${JSON.stringify(line)}\n`);
 }
 
-/** What an error says, and the places of the repository that it came through. */
-function wordsOf({ message, stack, diff }: SerializedError): string {
-  const places = (stack ?? "")
+/** What an error says, and the places of the repository that it came through. A stack begins with the message. */
+function wordsOf({ message, stack = "", diff }: SerializedError): string {
+  const places = stack
+    .slice(stack.indexOf(message) + message.length)
     .split("\n")
     .filter((line) => /^ +at /.test(line) && !/node_modules|node:/.test(line));
   return [message, ...places, ...(typeof diff === "string" ? [diff] : [])].join("\n");

@@ -15,12 +15,13 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Browser, type Page, chromium } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { must } from "../support/tools.ts";
 import { guestChecksum, guestPattern } from "../support/v86/monitor-guest.ts";
 import { firmware, monitorSector } from "../support/v86/node.ts";
 import { runnable, runnableNames } from "../tidy/docs.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
 const PAGE = "docs/BROWSER.md";
@@ -84,10 +85,7 @@ beforeAll(async () => {
   disk.set(guestPattern(5, 8 * 512), 4096 * 512);
   writeFileSync(join(target, "disk.img"), disk);
   server = await serve(target);
-  browser = await chromium.launch({
-    executablePath: process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu"],
-  });
+  browser = await startChromium();
 });
 
 afterAll(async () => {
@@ -129,9 +127,7 @@ async function command(page: Page, op: "R" | "W", lba: number, seed: number): Pr
 
 /** Waits until the guest ticks. */
 async function booted(page: Page): Promise<void> {
-  await page.waitForFunction(() => (globalThis as Partial<PageGlobals>).serial?.includes(46), undefined, {
-    timeout: 60_000,
-  });
+  await page.waitForFunction(() => (globalThis as Partial<PageGlobals>).serial?.includes(46));
 }
 
 it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", async () => {
@@ -141,7 +137,7 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
   expect(code.length).toBeLessThanOrEqual(20);
   expect(runnableNames(PAGE)).toEqual(["install", "page", "guest", "worker", "bundle", "export"]);
   const context = await browser.newContext();
-  const page = await context.newPage();
+  const page = await newPage(context);
   const faults: string[] = [];
   page.on("pageerror", (error) => faults.push(error.message));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
@@ -165,17 +161,13 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
   expect(await command(page, "R", 6000, 0)).toEqual([0, own]);
   expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
   await expect
-    .poll(() => page.evaluate(() => (globalThis as unknown as PageGlobals).disk.status.fill), {
-      timeout: 20_000,
-    })
+    .poll(() => page.evaluate(() => (globalThis as unknown as PageGlobals).disk.status.fill))
     .toBe("done");
   expect(await page.textContent("#status")).toBe("All of the disk is here: it works without the network.");
 
-  const second = await context.newPage();
+  const second = await newPage(context);
   await second.goto(url);
-  await expect
-    .poll(() => second.textContent("#status"), { timeout: 20_000 })
-    .toContain("open in another tab");
+  await expect.poll(() => second.textContent("#status")).toContain("open in another tab");
   await second.close();
 
   // All is here: the image on the server is not asked for any more.

@@ -60,7 +60,7 @@ async function begin(browser: Browser, site: Site): Promise<{ tab: Tab; size: nu
   return { tab, size: await tab.callOther<number>("mount") };
 }
 
-test("pread, pwrite and fsync of an unchanged C program, over a kill", { timeout: 300_000 }, async () => {
+test("pread, pwrite and fsync of an unchanged C program, over a kill", async () => {
   expect(readdirSync(folder)).toContain("program.wasm");
   await using site = await Site.serve(folder, { isIsolated: true });
   const profile = new Profile("chromium");
@@ -99,7 +99,7 @@ test("pread, pwrite and fsync of an unchanged C program, over a kill", { timeout
   }
 });
 
-test("without shared memory it is refused by name", { timeout: 60_000 }, async () => {
+test("without shared memory it is refused by name", async () => {
   await using site = await Site.serve(folder);
   const profile = new Profile("chromium");
   const browser = await Browser.start(profile);

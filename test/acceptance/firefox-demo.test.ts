@@ -2,6 +2,4 @@
 import { test } from "vitest";
 import { demo } from "./stories/demo.ts";
 
-test("the demo of files alone waits, says why, and goes on by itself", { timeout: 300_000 }, () =>
-  demo("firefox"),
-);
+test("the demo of files alone waits, says why, and goes on by itself", () => demo("firefox"));

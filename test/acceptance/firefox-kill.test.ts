@@ -5,6 +5,4 @@ import { kills } from "./stories/kill.ts";
 
 const KILLS = 10;
 
-test(`${KILLS} kills in the middle of a fill and of the guest's writes`, { timeout: 600_000 }, () =>
-  kills("firefox", KILLS),
-);
+test(`${KILLS} kills in the middle of a fill and of the guest's writes`, () => kills("firefox", KILLS));

@@ -3,4 +3,4 @@
 import { test } from "vitest";
 import { linux } from "./stories/linux.ts";
 
-test("Debian's kernel over HTTP while the overlay is filled", { timeout: 900_000 }, () => linux("firefox"));
+test("Debian's kernel over HTTP while the overlay is filled", () => linux("firefox"));

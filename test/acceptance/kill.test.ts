@@ -5,6 +5,4 @@ import { kills } from "./stories/kill.ts";
 
 const KILLS = 20;
 
-test(`${KILLS} kills in the middle of a fill and of the guest's writes`, { timeout: 240_000 }, () =>
-  kills("chromium", KILLS),
-);
+test(`${KILLS} kills in the middle of a fill and of the guest's writes`, () => kills("chromium", KILLS));

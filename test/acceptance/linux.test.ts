@@ -3,4 +3,4 @@
 import { test } from "vitest";
 import { linux } from "./stories/linux.ts";
 
-test("Debian's kernel over HTTP while the overlay is filled", { timeout: 300_000 }, () => linux("chromium"));
+test("Debian's kernel over HTTP while the overlay is filled", () => linux("chromium"));

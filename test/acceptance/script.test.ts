@@ -4,11 +4,11 @@ import { readFileSync } from "node:fs";
 import { type Server, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, normalize } from "node:path";
-import { type Browser, chromium } from "playwright";
+import type { Browser } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BlockwrightScript } from "../../src/script.ts";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { root } from "../support/root.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
 /** What the server's disk holds at each 512 bytes: the number of the sector. */
@@ -51,7 +51,7 @@ function urlOf(server: Server): string {
 }
 
 beforeAll(async () => {
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS });
+  browser = await startChromium();
   const library = await host(() => "");
   servers = [library, await host(() => urlOf(library))];
 });
@@ -68,7 +68,7 @@ describe.each(["its own host", "another host"])("a script tag from %s", (where) 
   const url = (): string => urlOf(servers[where === "another host" ? 1 : 0]!);
 
   it("sets a global, whose functions can be called at once", async () => {
-    const page = await browser.newPage();
+    const page = await newPage(browser);
     await page.goto(url());
     const told = await page.evaluate(async () => {
       const { Blockwright } = globalThis as unknown as { Blockwright: BlockwrightScript };
@@ -96,7 +96,7 @@ describe.each(["its own host", "another host"])("a script tag from %s", (where) 
   });
 
   it("starts both of the library's workers", async () => {
-    const page = await browser.newPage();
+    const page = await newPage(browser);
     await page.goto(url());
     const told = await page.evaluate(async () => {
       const { Blockwright } = globalThis as unknown as { Blockwright: BlockwrightScript };

@@ -5,11 +5,6 @@ import { killedInIndexedDb, storedInIndexedDb } from "./stories/fallback.ts";
 
 const KILLS = 3;
 
-test(
-  "boot over HTTP, fill, lose the network, stop, go on, finish; reload offline",
-  { timeout: 300_000 },
-  () => storedInIndexedDb("webkit"),
-);
-test(`${KILLS} kills under a fill and the guest's writes`, { timeout: 600_000 }, () =>
-  killedInIndexedDb("webkit", KILLS),
-);
+test("boot over HTTP, fill, lose the network, stop, go on, finish; reload offline", () =>
+  storedInIndexedDb("webkit"));
+test(`${KILLS} kills under a fill and the guest's writes`, () => killedInIndexedDb("webkit", KILLS));

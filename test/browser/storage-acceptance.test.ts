@@ -64,7 +64,7 @@ async function openOverlay(base: Base = {}): Promise<void> {
 
 /** Waits for a state of the job. */
 async function jobIs(state: object): Promise<void> {
-  await expect.poll(() => storage.calls.job(), { timeout: 20_000, interval: 50 }).toMatchObject(state);
+  await expect.poll(() => storage.calls.job(), { interval: 50 }).toMatchObject(state);
 }
 
 test("a used up quota pauses the stream with nospace, the guest goes on, and more room lets it conclude", async () => {

@@ -7,11 +7,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { normalise } from "./compare.ts";
-
-/** Long, since other suites may keep the machine busy. */
-const STEP_TIMEOUT_MS = 60_000;
-const START_TIMEOUT_MS = 60_000;
-const EXIT_TIMEOUT_MS = 60_000;
+import { HANG_MS } from "../support/until.ts";
 
 interface Command {
   execute: string;
@@ -115,13 +111,13 @@ class Monitor {
   }
 
   async waitFor<T>(take: () => T | undefined, what: string): Promise<T> {
-    const deadline = Date.now() + STEP_TIMEOUT_MS;
+    const deadline = Date.now() + HANG_MS;
     for (;;) {
       const got = take();
       if (got !== undefined) return got;
       if (this.#closed) throw new Error(`connection closed while waiting for ${what}`);
       const left = deadline - Date.now();
-      if (left <= 0) throw new Error(`no ${what} within ${STEP_TIMEOUT_MS} ms`);
+      if (left <= 0) throw new Error(`no ${what} within ${HANG_MS} ms`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, left);
         this.#waiters.push(() => {
@@ -204,7 +200,7 @@ function inspect(cwd: string, check: ImageToCheck): Record<string, unknown> {
 }
 
 async function connectTo(path: string, child: ChildProcess): Promise<Socket> {
-  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; await sleep(25)) {
+  for (const deadline = Date.now() + HANG_MS; Date.now() < deadline; await sleep(25)) {
     if (child.exitCode !== null)
       throw new Error(`the program exited with ${child.exitCode} before its monitor was up`);
     if (!existsSync(path)) continue;
@@ -215,11 +211,11 @@ async function connectTo(path: string, child: ChildProcess): Promise<Socket> {
     });
     if (connected) return socket;
   }
-  throw new Error(`no monitor socket within ${START_TIMEOUT_MS} ms`);
+  throw new Error(`no monitor socket within ${HANG_MS} ms`);
 }
 
 async function poll(monitor: Monitor, command: Command, until: unknown): Promise<QmpMessage> {
-  const deadline = Date.now() + STEP_TIMEOUT_MS;
+  const deadline = Date.now() + HANG_MS;
   for (;;) {
     const reply = await monitor.command(command);
     if (matches(until, reply)) return reply;
@@ -287,9 +283,8 @@ export async function runScenario(scenario: Scenario, program: readonly string[]
     await sleep(50);
     await monitor.command({ execute: "quit" }).catch(() => undefined);
     outcome.events = monitor.events.map((event) => normalise(event, scenario));
-    await Promise.race([exited, sleep(EXIT_TIMEOUT_MS)]);
-    if (child.exitCode === null)
-      throw new Error(`the program did not exit within ${EXIT_TIMEOUT_MS} ms of quit`);
+    await Promise.race([exited, sleep(HANG_MS)]);
+    if (child.exitCode === null) throw new Error(`the program did not exit within ${HANG_MS} ms of quit`);
     outcome.exit = child.exitCode;
     outcome.images = (scenario.check ?? []).map((check) => inspect(cwd, check));
   } catch (error) {

@@ -121,7 +121,7 @@ async function run(words: readonly string[]): Promise<Ran> {
     written: Number(/wchar: (\d+)/.exec(output)?.[1]),
     errors,
   }));
-  await expect.poll(() => output, { timeout: 20_000 }).toContain("\n");
+  await expect.poll(() => output).toContain("\n");
   return { pid: Number.parseInt(output, 10), ended };
 }
 
@@ -144,7 +144,7 @@ async function killAndResume(verb: Verb, seed: number): Promise<"killed" | "done
   await stage(verb);
   const { rate, words } = verb;
   const first = await run([...words, rate, "64M", "--checkpoint", "ckpt"]);
-  await expect.poll(async () => !isAlive(first.pid) || (await isBegun()), { timeout: 60_000 }).toBe(true);
+  await expect.poll(async () => !isAlive(first.pid) || (await isBegun())).toBe(true);
   await sleep(randomness(seed * 7919)(1600));
   if (isAlive(first.pid)) process.kill(first.pid, "SIGKILL");
   const { written, errors } = await first.ended;

@@ -136,7 +136,7 @@ async function answers(
 }
 
 describe("refused commands", () => {
-  test("have QEMU's words and leave the images alone", { timeout: 60_000 }, async () => {
+  test("have QEMU's words and leave the images alone", async () => {
     const images = await makeImages();
     await goodImage(path("base2"));
     const before = images.map((name) => contentOf(path(name)));

@@ -9,6 +9,7 @@ import { takePidfile } from "../../src/cli/daemon/pidfile.ts";
 import type { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours, theirs } from "../support/daemon.ts";
 import { monitorClient } from "../support/monitor-client.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 let directory = "";
@@ -23,13 +24,6 @@ afterEach(() => {
   for (const child of running.splice(0)) child.kill("SIGKILL");
   rmSync(directory, { recursive: true, force: true });
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 600) throw new Error("waited for 30 s");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 function ended(child: ChildProcess): Promise<number | string | null> {
   if (child.exitCode !== null) return Promise.resolve(child.exitCode);
@@ -79,9 +73,9 @@ describe("a client on standard input", () => {
     const ready = heard("BLOCK_JOB_READY");
     const job = { "job-id": "j", device: "s", target: "t", sync: "full", speed: MiB } as const;
     await other.execute("blockdev-mirror", job);
-    await until(() => said.out.includes("QMP"));
+    await until("a greeting", () => said.out.includes("QMP"));
     child.stdin!.write(command("qmp_capabilities"));
-    await until(() => said.out.includes("return"));
+    await until("an answer", () => said.out.includes("return"));
     child.stdout!.destroy();
     for (let turn = 0; turn < 10; turn++) {
       child.stdin!.write(command("query-version"));

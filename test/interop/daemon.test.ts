@@ -9,6 +9,7 @@ import { nodeSockets } from "../../src/platform/node/sockets.ts";
 import { QmpClient } from "../../src/server/monitor/index.ts";
 import { ours, theirs } from "../support/daemon.ts";
 import { monitorClient } from "../support/monitor-client.ts";
+import { HANG_MS, until } from "../support/until.ts";
 
 let directory = "";
 const running: ChildProcess[] = [];
@@ -32,17 +33,10 @@ interface Ended {
 function run(program: readonly string[], ...args: string[]): Promise<Ended> {
   const [command = "", ...first] = program;
   return new Promise((resolve) => {
-    execFile(command, [...first, ...args], { cwd: directory, timeout: 30_000 }, (error, stdout, stderr) => {
+    execFile(command, [...first, ...args], { cwd: directory, timeout: HANG_MS }, (error, stdout, stderr) => {
       resolve({ status: error ? ((error.code as number | undefined) ?? null) : 0, stdout, stderr });
     });
   });
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 600) throw new Error("waited for 30 s");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }
 
 /** Starts a daemon with a monitor on a socket; resolves with the process and a client. */
@@ -140,13 +134,13 @@ describe.each([
     const events: string[] = [];
     client.on("JOB_STATUS_CHANGE", ({ data }) => void events.push(data.status));
     await client.execute("blockdev-mirror", { "job-id": "j", device: "a", target: "b", sync: "full" });
-    await until(() => events.includes("ready"));
+    await until("the client is told that it may go on", () => events.includes("ready"));
     expect(await client.execute("query-jobs")).toMatchObject([{ id: "j", type: "mirror", status: "ready" }]);
     await expect(client.execute("blockdev-del", { "node-name": "nope" })).rejects.toThrow(
       "Failed to find node with node-name='nope'",
     );
     await client.execute("job-complete", { id: "j" });
-    await until(() => events.includes("null"));
+    await until("the client has its answer", () => events.includes("null"));
     expect(events.slice(0, 3)).toEqual(["created", "running", "ready"]);
     await client.execute("quit");
     expect(await ended(child)).toBe(0);
@@ -198,7 +192,7 @@ test("--daemonize returns once the images are open; the pid file names the daemo
     { "node-name": "a" },
   ]);
   await client.execute("quit");
-  await until(() => !existsSync(pidfile));
+  await until("the pid file is gone", () => !existsSync(pidfile));
   const failed = await run(ours, "--daemonize", "--blockdev", "file,node-name=f,filename=missing.raw");
   expect(failed.status).toBe(1);
   expect(failed.stderr).toContain("Could not open 'missing.raw'");

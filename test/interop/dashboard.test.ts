@@ -2,17 +2,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Browser, chromium, type Page } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { Daemon } from "../support/daemon.ts";
 import { parseOpenMetrics } from "../support/open-metrics.ts";
 import { must, tool } from "../support/tools.ts";
 import { violations } from "./support/accessible.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
-const PATIENCE = { timeout: 30_000, interval: 50 };
 
 let folder: string;
 let daemon: Daemon;
@@ -55,8 +54,8 @@ beforeAll(async () => {
     ],
   });
   url = new URL(/dashboard: (\S+)/.exec(daemon.errors)?.[1] ?? "");
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS });
-  page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  browser = await startChromium();
+  page = await newPage(browser, { viewport: { width: 1280, height: 900 } });
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("console", (message) => {
     if (message.type() === "error") faults.push(message.text());
@@ -124,12 +123,12 @@ describe("who gets in", () => {
 
 describe("the page", () => {
   it("shows nodes, disks and exports", async () => {
-    await expect.poll(() => text("pill-link"), PATIENCE).toBe("Connected");
-    await expect.poll(() => text("graph-words"), PATIENCE).toBe("5 nodes");
+    await expect.poll(() => text("pill-link")).toBe("Connected");
+    await expect.poll(() => text("graph-words")).toBe("5 nodes");
     const map = page.locator('canvas[aria-label^="disk: map of 1024 cells"]');
     await map.waitFor();
     expect(await map.getAttribute("aria-label")).toBe("disk: map of 1024 cells, 832 not allocated, 192 data");
-    await expect.poll(() => text("export-rows"), PATIENCE).toBe("out\tnbd\tdisk\t0\tthere");
+    await expect.poll(() => text("export-rows")).toBe("out\tnbd\tdisk\t0\tthere");
     expect(await text("jobs-none")).toBe("There is no job.");
     expect(faults).toEqual([]);
   });
@@ -154,8 +153,8 @@ describe("the page", () => {
       "on-target-error": "enospc",
     });
     const card = page.getByRole("article", { name: "mirror move" });
-    await expect.poll(() => card.innerText(), PATIENCE).toContain("io-status nospace");
-    await expect.poll(() => card.innerText(), PATIENCE).toContain("write of copy at 33554432");
+    await expect.poll(() => card.innerText()).toContain("io-status nospace");
+    await expect.poll(() => card.innerText()).toContain("write of copy at 33554432");
     for (const colorScheme of ["dark", "light"] as const) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       for (const width of [1280, 768, 390]) {
@@ -169,7 +168,7 @@ describe("the page", () => {
 
   it("shows on the map where it failed, and in the metrics that it is stopped", async () => {
     const map = page.locator('canvas[aria-label^="copy: map of"]');
-    await expect.poll(() => map.getAttribute("aria-label"), PATIENCE).toMatch(/\d+ failed/);
+    await expect.poll(() => map.getAttribute("aria-label")).toMatch(/\d+ failed/);
     const response = await metrics();
     expect(response.headers.get("content-type")).toMatch(/^application\/openmetrics-text; version=1\.0\.0/);
     const families = parseOpenMetrics(await response.text());
@@ -190,10 +189,10 @@ describe("the page", () => {
     expect(await card.getByRole("button", { name: "Finalize" }).count()).toBe(0);
     await card.getByRole("button", { name: "Resume mirror move" }).focus();
     await page.keyboard.press("Enter");
-    await expect.poll(() => card.innerText(), PATIENCE).toContain("ready");
+    await expect.poll(() => card.innerText()).toContain("ready");
     await card.getByRole("button", { name: "Complete mirror move" }).click();
-    await expect.poll(() => text("jobs-none"), PATIENCE).toBe("There is no job.");
-    await expect.poll(() => text("log"), PATIENCE).toContain("BLOCK_JOB_COMPLETED");
+    await expect.poll(() => text("jobs-none")).toBe("There is no job.");
+    await expect.poll(() => text("log")).toContain("BLOCK_JOB_COMPLETED");
     expect(await text("log")).toContain("BLOCK_JOB_ERROR device: move, operation: write, action: stop");
     expect(faults).toEqual([]);
   });
@@ -212,12 +211,12 @@ describe("the page", () => {
     await card.getByLabel("Speed limit of backup slow").fill("0.5");
     await card.getByRole("button", { name: "Set the speed" }).click();
     await expect
-      .poll(async () => JSON.stringify(await daemon.execute("query-block-jobs")), PATIENCE)
+      .poll(async () => JSON.stringify(await daemon.execute("query-block-jobs")))
       .toContain('"speed":524288');
     await card.getByRole("button", { name: "Pause backup slow" }).click();
-    await expect.poll(() => card.innerText(), PATIENCE).toContain("paused");
+    await expect.poll(() => card.innerText()).toContain("paused");
     await card.getByRole("button", { name: "Cancel backup slow" }).click();
-    await expect.poll(() => text("jobs-none"), PATIENCE).toBe("There is no job.");
+    await expect.poll(() => text("jobs-none")).toBe("There is no job.");
   });
 });
 

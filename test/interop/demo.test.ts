@@ -5,17 +5,17 @@ import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Browser, type Page, chromium } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
 import { violations } from "./support/accessible.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
 const MAGIC = 0xb10c0de5;
 const SECTOR = 512;
 /** Where the guest keeps its state. */
 const STATE = 16;
-const PATIENCE = { timeout: 20_000, interval: 100 };
 
 let server: ChildProcess;
 let url: string;
@@ -31,11 +31,8 @@ beforeAll(async () => {
   [server, url] = await serve("--no-debian");
   source = Buffer.from(await (await fetch(`${url}disk.img`)).arrayBuffer());
   expect(source.length).toBe(16 * MiB);
-  browser = await chromium.launch({
-    executablePath: process.env["BLOCKWRIGHT_CHROMIUM"] ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu"],
-  });
-  page = await browser.newPage({ viewport: { width: 1280, height: 800 }, acceptDownloads: true });
+  browser = await startChromium();
+  page = await newPage(browser, { viewport: { width: 1280, height: 800 }, acceptDownloads: true });
   page.on("pageerror", (error) => faults.push(error.message));
 });
 
@@ -79,8 +76,8 @@ async function press(id: string): Promise<void> {
 }
 
 async function boots(count: number): Promise<void> {
-  await expect.poll(() => numberOf("Boots of this disk"), PATIENCE).toBe(count);
-  await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+  await expect.poll(() => numberOf("Boots of this disk")).toBe(count);
+  await expect.poll(() => text("pill-guest")).toBe("Guest: running");
 }
 
 /** Whether the page fits its width, and every control is large enough to be touched. */
@@ -101,8 +98,8 @@ describe("the demo page", () => {
     await page.goto(url);
     await boots(1);
     await speedOf("stream: fill", "1048576");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill[\s\S]*running · \d+ %.*of 16 MiB/);
-    await expect.poll(() => numberOf("Sectors read, and true"), PATIENCE).toBeGreaterThan(8);
+    await expect.poll(() => text("jobs")).toMatch(/stream: fill[\s\S]*running · \d+ %.*of 16 MiB/);
+    await expect.poll(() => numberOf("Sectors read, and true")).toBeGreaterThan(8);
     expect(await page.locator("#legend li").count()).toBe(6);
   });
 
@@ -119,7 +116,7 @@ describe("the demo page", () => {
     for (const width of [390, 480, 861, 1000, 1100, 1280]) {
       await page.setViewportSize({ width, height: 800 });
       expect(await fits()).toBe(true);
-      await expect.poll(isMapWhole, PATIENCE).toBe(true);
+      await expect.poll(isMapWhole).toBe(true);
     }
     expect(await violations(page)).toEqual([]);
     await page.emulateMedia({ colorScheme: "dark" });
@@ -136,16 +133,16 @@ describe("the demo page", () => {
         ].join(" ");
       });
     await page.emulateMedia({ colorScheme: "dark" });
-    await expect.poll(ground, PATIENCE).toContain("13,19,38");
+    await expect.poll(ground).toContain("13,19,38");
     await page.emulateMedia({ colorScheme: "light" });
-    await expect.poll(ground, PATIENCE).toContain("241,244,251");
+    await expect.poll(ground).toContain("241,244,251");
     await page.emulateMedia({ colorScheme: "dark" });
-    await expect.poll(ground, PATIENCE).toContain("13,19,38");
+    await expect.poll(ground).toContain("13,19,38");
   });
 
   it("says beside a button that can't be pressed why not", async () => {
     expect(await text("revert-why")).toBe("There is no snapshot to go back to yet.");
-    await expect.poll(() => text("job-start-why"), PATIENCE).toBe("One job at a time: fill is still there.");
+    await expect.poll(() => text("job-start-why")).toBe("One job at a time: fill is still there.");
     expect(await text("layer-why")).toBe("One job at a time: fill is still there.");
     expect(await page.locator("#job-start").isDisabled()).toBe(true);
     await card("Resume");
@@ -153,18 +150,18 @@ describe("the demo page", () => {
 
   it("pauses the job when the room ends, and goes on by itself when there is some", async () => {
     await press("fill-up");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status nospace/);
-    await expect.poll(() => text("story"), PATIENCE).toContain("The stream waits: the storage is full.");
+    await expect.poll(() => text("jobs")).toMatch(/paused, io-status nospace/);
+    await expect.poll(() => text("story")).toContain("The stream waits: the storage is full.");
     expect(await text("log")).toMatch(/BLOCK_JOB_ERROR device=fill operation=read action=stop|action=stop/);
     await press("fill-up");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
+    await expect.poll(() => text("jobs")).toMatch(/stream: fill\s+running/);
   });
 
   it("begins the stream anew under another policy, and complains of nothing", async () => {
     await page.locator("#speed").selectOption("1048576");
     for (const policy of ["enospc", "stop", "enospc", "stop"]) {
       await page.getByLabel("On an error of stream: fill").selectOption(policy);
-      await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
+      await expect.poll(() => text("jobs")).toMatch(/stream: fill\s+running/);
     }
     expect(await text("trouble")).toBe("");
   });
@@ -173,11 +170,9 @@ describe("the demo page", () => {
     await page.locator("#auto-resume").focus();
     await page.keyboard.press("Space");
     await press("cut");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status failed/);
-    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: stopped");
-    await expect
-      .poll(() => text("story"), PATIENCE)
-      .toMatch(/it wants sector \d+, which is still on the server/);
+    await expect.poll(() => text("jobs")).toMatch(/paused, io-status failed/);
+    await expect.poll(() => text("pill-guest")).toBe("Guest: stopped");
+    await expect.poll(() => text("story")).toMatch(/it wants sector \d+, which is still on the server/);
     expect(await text("story")).toContain('Press "Continue the guest"');
     await press("cut");
     await resume();
@@ -185,19 +180,19 @@ describe("the demo page", () => {
   });
 
   it("goes on by itself after a cut, if it is told to", async () => {
-    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+    await expect.poll(() => text("pill-guest")).toBe("Guest: running");
     await page.locator("#auto-resume").focus();
     await page.keyboard.press("Space");
     await press("cut");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/paused, io-status failed/);
-    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: stopped");
+    await expect.poll(() => text("jobs")).toMatch(/paused, io-status failed/);
+    await expect.poll(() => text("pill-guest")).toBe("Guest: stopped");
     await press("cut");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
-    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+    await expect.poll(() => text("jobs")).toMatch(/stream: fill\s+running/);
+    await expect.poll(() => text("pill-guest")).toBe("Guest: running");
     await speedOf("stream: fill", "0");
-    await expect.poll(() => text("pill-disk"), PATIENCE).toBe("Disk: all here");
-    await expect.poll(() => text("log"), PATIENCE).toContain("BLOCK_JOB_COMPLETED");
-    await expect.poll(() => text("pill-guest"), PATIENCE).toBe("Guest: running");
+    await expect.poll(() => text("pill-disk")).toBe("Disk: all here");
+    await expect.poll(() => text("log")).toContain("BLOCK_JOB_COMPLETED");
+    await expect.poll(() => text("pill-guest")).toBe("Guest: running");
     expect(await numberOf("not true")).toBe(0);
     expect(await numberOf("failed")).toBe(0);
   });
@@ -205,10 +200,10 @@ describe("the demo page", () => {
   it("keeps what was typed over a reload, with the server down", async () => {
     await page.locator("#type-text").fill("hello from 2026");
     await page.keyboard.press("Enter");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+hello from 2026/);
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+hello from 2026/);
     await page.locator("#console").focus();
     await page.keyboard.type("!?");
-    await expect.poll(screen, PATIENCE).toMatch(/> !\?/);
+    await expect.poll(screen).toMatch(/> !\?/);
     await page.keyboard.press("Tab");
     expect(await page.evaluate(() => document.activeElement?.id)).toBe("type-text");
     await press("cut");
@@ -218,13 +213,13 @@ describe("the demo page", () => {
     expect(await text("step-reload")).toBe("Done");
     expect(await screen()).toMatch(/Kept on this disk:\s+hello from 2026/);
     const before = await numberOf("Sectors read, and true");
-    await expect.poll(() => numberOf("Sectors read, and true"), PATIENCE).toBeGreaterThan(before + 64);
+    await expect.poll(() => numberOf("Sectors read, and true")).toBeGreaterThan(before + 64);
     expect(await text("pill-disk")).toBe("Disk: all here");
   });
 
   it.each(["qcow2-compressed", "qcow2", "raw"])("exports the disk as %s", async (choice) => {
     await page.locator("#export-format").selectOption(choice);
-    const downloading = page.waitForEvent("download", { timeout: 60_000 });
+    const downloading = page.waitForEvent("download");
     await press("export");
     const path = join(folder, choice);
     await (await downloading).saveAs(path);
@@ -234,11 +229,11 @@ describe("the demo page", () => {
   it("copies the disk by a backup, which is paused, slowed down and resumed", async () => {
     await page.locator("#speed").selectOption("1048576");
     await start("backup");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+running · \d+ %.*of 16 MiB/);
+    await expect.poll(() => text("jobs")).toMatch(/backup\s+running · \d+ %.*of 16 MiB/);
     expect(await text("jobs")).toContain("on an error: stop");
     expect(await page.locator("#job-start").isDisabled()).toBe(true);
     await card("Pause");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/backup\s+paused/);
+    await expect.poll(() => text("jobs")).toMatch(/backup\s+paused/);
     await card("Resume");
     await speedOf("backup", "0");
     await expectCopy("backup");
@@ -246,60 +241,60 @@ describe("the demo page", () => {
 
   it("mirrors the disk to another store until the copy is finished", async () => {
     await start("mirror");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+(running|ready)/);
+    await expect.poll(() => text("jobs")).toMatch(/mirror\s+(running|ready)/);
     await speedOf("mirror", "0");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+ready/);
+    await expect.poll(() => text("jobs")).toMatch(/mirror\s+ready/);
     expect(await violations(page)).toEqual([]);
     await card("Finish the copy");
     await expectCopy("mirror");
     await page.getByLabel("Remove the mirror").click();
-    await expect.poll(() => text("copies"), PATIENCE).not.toContain("mirror");
+    await expect.poll(() => text("copies")).not.toContain("mirror");
   });
 
   it("removes what a cancelled job has made so far", async () => {
     await page.locator("#speed").selectOption("1048576");
     await start("mirror");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/mirror\s+running/);
+    await expect.poll(() => text("jobs")).toMatch(/mirror\s+running/);
     await card("Cancel");
-    await expect.poll(() => text("jobs"), PATIENCE).toBe("");
+    await expect.poll(() => text("jobs")).toBe("");
     expect(await text("copies")).not.toContain("mirror");
   });
 
   it("commits a layer that was put on top and survives a reload", async () => {
     await press("layer");
-    await expect.poll(() => text("log"), PATIENCE).toContain("A layer is on top");
+    await expect.poll(() => text("log")).toContain("A layer is on top");
     await page.locator("#type-text").fill("in the layer");
     await page.keyboard.press("Enter");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+in the layer/);
     await press("reload");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
-    await expect.poll(() => text("map-facts"), PATIENCE).toContain("a layer over");
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+in the layer/);
+    await expect.poll(() => text("map-facts")).toContain("a layer over");
     expect(await text("pill-disk")).toBe("Disk: all here");
     await start("commit");
-    await expect.poll(() => text("jobs"), PATIENCE).toMatch(/commit\s+ready/);
+    await expect.poll(() => text("jobs")).toMatch(/commit\s+ready/);
     // The facts of the storage are told anew after the map was looked at again.
     await page.locator("#storage-facts").evaluate((facts) => (facts.textContent = "old"));
-    await expect.poll(() => text("storage-facts"), PATIENCE).not.toBe("old");
+    await expect.poll(() => text("storage-facts")).not.toBe("old");
     expect(await text("pill-disk")).toBe("Disk: all here");
     expect(await text("legend")).not.toMatch(/on the server\s*[1-9]/);
     await card("Finish the commit");
-    await expect.poll(() => text("log"), PATIENCE).toContain("The layer is part of the disk now");
-    await expect.poll(() => text("map-facts"), PATIENCE).not.toContain("layer");
+    await expect.poll(() => text("log")).toContain("The layer is part of the disk now");
+    await expect.poll(() => text("map-facts")).not.toContain("layer");
     await press("reload");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+in the layer/);
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+in the layer/);
     await page.locator("#type-text").fill("hello from 2026");
     await page.keyboard.press("Enter");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+hello from 2026/);
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+hello from 2026/);
   });
 
   it("goes back to a snapshot, and forgets the disk", async () => {
     await press("snapshot");
-    await expect.poll(() => page.locator("#revert").isEnabled(), PATIENCE).toBe(true);
+    await expect.poll(() => page.locator("#revert").isEnabled()).toBe(true);
     await page.locator("#type-text").fill("later");
     await page.keyboard.press("Enter");
-    await expect.poll(screen, PATIENCE).toMatch(/Kept on this disk:\s+later/);
+    await expect.poll(screen).toMatch(/Kept on this disk:\s+later/);
     await press("revert");
-    await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+5\b[\s\S]*hello from 2026/);
+    await expect.poll(screen).toMatch(/Boots of this disk\s+5\b[\s\S]*hello from 2026/);
     await fetch(`${url}network?state=mended`, { method: "POST" });
     page.once("dialog", (question) => void question.dismiss());
     await press("start-over");
@@ -307,7 +302,7 @@ describe("the demo page", () => {
     expect(await text("pill-guest")).toBe("Guest: running");
     page.once("dialog", (question) => void question.accept());
     await press("start-over");
-    await expect.poll(screen, PATIENCE).toMatch(/Boots of this disk\s+1\b/);
+    await expect.poll(screen).toMatch(/Boots of this disk\s+1\b/);
     expect(faults).toEqual([]);
   });
 
@@ -319,24 +314,18 @@ describe("the demo page", () => {
   });
 });
 
-test(
-  "the demo page boots Debian's kernel, which it makes when it is asked to",
-  { timeout: 180_000 },
-  async () => {
-    const [other, address] = await serve();
-    try {
-      await page.goto(address);
-      await page.locator("#guest-kind").selectOption("debian");
-      await expect
-        .poll(() => page.url() === address && screen(), { timeout: 150_000 })
-        .toMatch(/Linux|\[ +\d\.\d+\]/);
-      expect(await page.locator("#guest-kind").inputValue()).toBe("debian");
-      expect(await fits()).toBe(true);
-    } finally {
-      process.kill(-other.pid!);
-    }
-  },
-);
+test("the demo page boots Debian's kernel, which it makes when it is asked to", async () => {
+  const [other, address] = await serve();
+  try {
+    await page.goto(address);
+    await page.locator("#guest-kind").selectOption("debian");
+    await expect.poll(() => page.url() === address && screen()).toMatch(/Linux|\[ +\d\.\d+\]/);
+    expect(await page.locator("#guest-kind").inputValue()).toBe("debian");
+    expect(await fits()).toBe(true);
+  } finally {
+    process.kill(-other.pid!);
+  }
+});
 
 function speedOf(job: string, speed: string): Promise<unknown> {
   return page.getByLabel(`Speed of ${job}`).selectOption(speed);
@@ -344,7 +333,7 @@ function speedOf(job: string, speed: string): Promise<unknown> {
 
 /** Starts a job by keyboard. */
 async function start(kind: string): Promise<void> {
-  await expect.poll(() => page.locator("#job-start").isEnabled(), PATIENCE).toBe(true);
+  await expect.poll(() => page.locator("#job-start").isEnabled()).toBe(true);
   await page.locator("#job-kind").selectOption(kind);
   await press("job-start");
 }
@@ -352,14 +341,14 @@ async function start(kind: string): Promise<void> {
 /** Presses a button of the one job's card. */
 async function card(name: string): Promise<void> {
   const button = page.locator("#jobs button", { hasText: name });
-  await button.focus({ timeout: PATIENCE.timeout });
+  await button.focus();
   await page.keyboard.press("Enter");
 }
 
 /** The copy is listed when its job is over, and what is downloaded is the disk. */
 async function expectCopy(kind: string): Promise<void> {
-  await expect.poll(() => text("copies"), PATIENCE).toContain(kind);
-  const downloading = page.waitForEvent("download", { timeout: 60_000 });
+  await expect.poll(() => text("copies")).toContain(kind);
+  const downloading = page.waitForEvent("download");
   await page.getByLabel(`Download the ${kind}`).click();
   const path = join(folder, `${kind}.qcow2`);
   await (await downloading).saveAs(path);
@@ -380,7 +369,7 @@ async function resume(): Promise<void> {
   const button = page.locator("#jobs button", { hasText: "Resume" });
   await button.focus();
   await page.keyboard.press("Enter");
-  await expect.poll(() => text("jobs"), PATIENCE).toMatch(/running|^$/);
+  await expect.poll(() => text("jobs")).toMatch(/running|^$/);
 }
 
 /** The source with those sectors of `disk` that the guest may have written, and what it wrote there. */

@@ -1,29 +1,29 @@
 // The page of a fleet in headless Chromium, and its OpenMetrics: who gets in, what is shown, a queue that is away for a while.
 import { writeFileSync } from "node:fs";
-import { type Browser, chromium, type Page } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { parseOpenMetrics } from "../support/open-metrics.ts";
-import { ended, FleetFolder, until } from "./support/fleet.ts";
+import { ended, FleetFolder } from "./support/fleet.ts";
 import { violations } from "./support/accessible.ts";
+import { until } from "../support/until.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 2 ** 20;
 const TOKEN = "a-token-of-the-tests.1";
-const PATIENCE = { timeout: 60_000, interval: 50 };
 let folder: FleetFolder;
 let browser: Browser;
 let page: Page;
 const faults: string[] = [];
 
 beforeAll(async () => {
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS });
+  browser = await startChromium();
 });
 
 afterAll(() => browser.close());
 
 beforeEach(async () => {
   folder = new FleetFolder();
-  page = await browser.newPage();
+  page = await newPage(browser);
   page.on("pageerror", (error) => faults.push(error.message));
 });
 
@@ -56,20 +56,20 @@ it("shows a run: what is done, what runs, and why a job failed; nothing without 
   for (const path of ["", "fleet.json", "metrics"])
     expect((await fetch(new URL(path, url.origin))).status).toBe(401);
   await page.goto(url.href);
-  await expect.poll(() => text("counts"), PATIENCE).toContain("1 waiting, 1 running, 1 done, 1 failed");
+  await expect.poll(() => text("counts")).toContain("1 waiting, 1 running, 1 done, 1 failed");
   expect(await text("running")).toContain("slow");
   expect(await text("queued")).toContain("later");
   // What a job is called is a text, whatever is in it.
   expect(await text("failed")).toContain("<b>lost</b>");
   expect(await text("failed")).toContain("No such file or directory");
-  await expect.poll(() => text("counts"), PATIENCE).toMatch(/MiB moved, \d.*\/s/);
+  await expect.poll(() => text("counts")).toMatch(/MiB moved, \d.*\/s/);
   expect(await violations(page)).toEqual([]);
   const answer = await fetch(new URL(`metrics${url.search}`, url));
   const jobs = parseOpenMetrics(await answer.text()).get("blockwright_fleet_jobs");
   expect(jobs?.samples.find(({ labels }) => labels["state"] === "running")?.value).toBe(1);
   child.kill("SIGTERM");
   await ended(child);
-  await expect.poll(() => text("trouble"), PATIENCE).toContain("does not answer");
+  await expect.poll(() => text("trouble")).toContain("does not answer");
   expect(faults).toEqual([]);
 });
 
@@ -84,15 +84,15 @@ it("shows a queue, and goes on when that has been away", async () => {
   const url = new URL(/dashboard: (\S+)/.exec(folder.said(child))?.[1] ?? "");
   expect(url.search).toBe(`?token=${TOKEN}`);
   await page.goto(url.href);
-  await expect.poll(() => text("counts"), PATIENCE).toContain("1 waiting, 0 running");
+  await expect.poll(() => text("counts")).toContain("1 waiting, 0 running");
   await stop();
-  await expect.poll(() => text("trouble"), PATIENCE).toContain("the queue does not answer");
+  await expect.poll(() => text("trouble")).toContain("the queue does not answer");
   const { status } = await fetch(new URL(`metrics${url.search}`, url));
   expect(status).toBe(503);
   await start();
-  await expect.poll(() => text("trouble"), PATIENCE).toBe("");
+  await expect.poll(() => text("trouble")).toBe("");
   await ended(folder.start("worker", "--queue", queue, "--idle-exit"));
-  await expect.poll(() => text("counts"), PATIENCE).toContain("0 waiting, 0 running, 1 done, 0 failed");
+  await expect.poll(() => text("counts")).toContain("0 waiting, 0 running, 1 done, 0 failed");
   child.kill("SIGINT");
   await ended(child);
   expect(child.exitCode).toBe(130);

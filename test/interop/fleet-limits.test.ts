@@ -5,7 +5,8 @@ import { openQueue } from "../../src/cli/fleet/queues.ts";
 import type { FleetQueue } from "../../src/fleet/queue.ts";
 import type { TransferLimits, TransferPlaces } from "../../src/fleet/slots.ts";
 import { must } from "../support/tools.ts";
-import { ended, FleetFolder, type Status, until } from "./support/fleet.ts";
+import { ended, FleetFolder, type Status } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 let folder: FleetFolder;

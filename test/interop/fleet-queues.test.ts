@@ -4,7 +4,8 @@ import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
-import { ended, FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
+import { ended, FleetFolder, killed, type Status, type TestJob } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 let folder: FleetFolder;

@@ -3,7 +3,8 @@
 import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { must } from "../support/tools.ts";
-import { ended, FleetFolder, killed, type Status, until } from "./support/fleet.ts";
+import { ended, FleetFolder, killed, type Status } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const TiB = 2 ** 40;

@@ -4,7 +4,8 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
 import { TestStore } from "../support/s3-store.ts";
-import { ended, FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
+import { ended, FleetFolder, killed, type Status, type TestJob } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const SECRET = "ein-Geheimnis-4711";

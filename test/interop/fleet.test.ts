@@ -11,7 +11,8 @@ import {
 } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
-import { FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
+import { FleetFolder, killed, type Status, type TestJob } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 let folder: FleetFolder;

@@ -17,6 +17,7 @@ import { type Daemon, ours, withDaemon } from "../support/daemon.ts";
 import { randomness } from "../support/random.ts";
 import { type SmallDisk, mountSmallDisk, whyNoSmallDisk } from "../support/small-disk.ts";
 import { checkFaults, must } from "../support/tools.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const DISK = 8 * MiB;
@@ -160,12 +161,12 @@ async function waitFor(
   daemon: Daemon,
   holds: (info: Record<string, unknown>) => boolean,
 ): Promise<Record<string, unknown>> {
-  for (let tries = 0; tries < 1000; tries++) {
-    const info = await jobInfo(daemon);
-    if (info && holds(info)) return info;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error("the job does not come to rest");
+  let info: Record<string, unknown> | undefined;
+  await until("the job at rest", async () => {
+    info = await jobInfo(daemon);
+    return info !== undefined && holds(info);
+  });
+  return info!;
 }
 
 test.skipIf(reason !== undefined).each<Format>(["raw", "qcow2"])(

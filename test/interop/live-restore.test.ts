@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { until } from "../support/until.ts";
 
 const cli = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 let folder: string;
@@ -28,13 +29,6 @@ function blockwright(...words: string[]): string {
   return execFileSync(process.execPath, [cli, ...words], { cwd: folder, encoding: "utf8" });
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 1200) throw new Error("waited for 60 s");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
 /** Starts the verb; resolves once it serves. */
 async function restore(...words: string[]) {
   const socket = join(folder, "live.sock");
@@ -44,7 +38,7 @@ async function restore(...words: string[]) {
   child.stdout.on("data", (text: Buffer) => (said.out += text.toString()));
   child.stderr.on("data", (text: Buffer) => (said.error += text.toString()));
   const ended = once(child, "close") as Promise<[number | null]>;
-  await until(() => said.out.includes("nbd+unix:") || child.exitCode !== null);
+  await until("it serves", () => said.out.includes("nbd+unix:") || child.exitCode !== null);
   return { child, said, ended, url: `nbd+unix:///?socket=${socket}` };
 }
 
@@ -75,7 +69,7 @@ it("has its name when it is whole, and not before", async () => {
   // A client that stays: the disk is filled and named beside it.
   const client = spawn("qemu-io", ["-f", "raw", live.url], { stdio: ["pipe", "ignore", "ignore"] });
   client.stdin.write("write -P 7 5M 1M\n");
-  await until(() => existsSync(join(folder, "out.img")));
+  await until("the restored image", () => existsSync(join(folder, "out.img")));
   client.stdin.end("write -P 6 6M 1M\n");
   expect((await live.ended)[0]).toBe(0);
   const reads = ["read -P 7 5M 1M", "read -P 6 6M 1M", "read -P 1 0 3M"];

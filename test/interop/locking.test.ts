@@ -3,7 +3,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createInterface } from "node:readline";
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import type { Child, ChildParent } from "../../src/block/model/node.ts";
 import { BlockGraph } from "../../src/block/graph/graph.ts";
 import { Perm } from "../../src/block/model/permissions.ts";
@@ -12,6 +12,7 @@ import { program } from "../support/verb-client.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { hasNative, pattern, temporaryDirectory } from "../unit/platform/node/support.ts";
+import { until } from "../support/until.ts";
 
 const path = temporaryDirectory();
 const hasQemu = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"].every(
@@ -86,7 +87,7 @@ async function theirWriter(disk: string): Promise<void> {
     server.kill();
     return ended;
   });
-  await vi.waitUntil(() => fs.existsSync(socket) || server.exitCode !== null, { timeout: 30_000 });
+  await until("qemu-nbd listens", () => fs.existsSync(socket) || server.exitCode !== null);
   expect(server.exitCode).toBe(null);
 }
 

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Machines } from "./support/machines.ts";
 import { program } from "./support/twins.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const machines = new Machines();
 afterAll(() => machines.remove());
@@ -154,7 +155,7 @@ function failure(
   const { stderr, status } = spawnSync(command, [...words, ...QUIET, ...args], {
     cwd: machines.folder,
     encoding: "utf8",
-    timeout: 60_000,
+    timeout: HANG_MS,
   });
   return { stderr, status };
 }

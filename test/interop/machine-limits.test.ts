@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { program } from "./support/twins.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "blockwright-machine-limits-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -34,7 +35,7 @@ function machine(
   const input = [{ execute: "qmp_capabilities" }, ...commands, { execute: "quit" }]
     .map((command) => JSON.stringify(command))
     .join("\n");
-  const said = spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8", input, timeout: 60_000 });
+  const said = spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8", input, timeout: HANG_MS });
   expect(said.stderr).toBe("");
   const [, ...lines] = said.stdout.trim().split("\n");
   return { status: said.status, lines: lines.map((line) => JSON.parse(line) as Line) };

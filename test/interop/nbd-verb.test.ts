@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, statSync } from "n
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ours } from "../support/daemon.ts";
 import { makeDisk, said, say, Scratch } from "./support/nbd.ts";
+import { until } from "../support/until.ts";
 
 const scratch = new Scratch();
 const [node, main] = ours;
@@ -38,13 +39,6 @@ afterEach(() => stop(running.splice(0)));
 
 afterAll(() => scratch.remove());
 
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 600) throw new Error("waited for 30 s");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
 /** Starts a server on a socket; resolves when it listens. */
 async function start(
   side: Side,
@@ -55,7 +49,7 @@ async function start(
   const child = spawn(program, [...first, "-k", socket, ...args], { cwd: scratch.path, stdio: "ignore" });
   const over = new Promise<number | null>((resolve) => child.once("exit", resolve));
   running.push(child);
-  await until(() => existsSync(socket) || child.exitCode !== null);
+  await until("it listens", () => existsSync(socket) || child.exitCode !== null);
   const name = args[args.indexOf("-x") + 1] ?? "";
   return { child, over, uri: `nbd+unix:///${args.includes("-x") ? name : ""}?socket=${socket}` };
 }
@@ -136,7 +130,10 @@ describe("it ends", () => {
       const pidfile = `${side}.pid`;
       const image = side === "theirs" ? "theirs.qcow2" : "ours.qcow2";
       const server = await start(side, "-t", "-f", "qcow2", `--pid-file=${pidfile}`, image);
-      await until(() => existsSync(scratch.at(pidfile)) && readFileSync(scratch.at(pidfile), "utf8") !== "");
+      await until(
+        "the pid file",
+        () => existsSync(scratch.at(pidfile)) && readFileSync(scratch.at(pidfile), "utf8") !== "",
+      );
       expect(readFileSync(scratch.at(pidfile), "utf8")).toBe(`${server.child.pid}\n`);
       server.child.kill("SIGTERM");
       expect(await server.over).toBe(0);
@@ -153,7 +150,7 @@ describe("it ends", () => {
     expect(await said("nbdinfo", "--size", `nbd+unix:///?socket=${socket}`)).toBe(`${2 ** 26}\n`);
     const pid = Number(readFileSync(scratch.at("fork.pid"), "utf8"));
     process.kill(pid, "SIGTERM");
-    await until(() => !existsSync(`/proc/${pid}`));
+    await until("the server has ended", () => !existsSync(`/proc/${pid}`));
   });
 });
 
@@ -275,6 +272,6 @@ test("a socket that was handed over is listened on", async () => {
   const args = ["-c", script, socket, ...programs.ours, "-f", "qcow2", "ours.qcow2"];
   const child = spawn("python3", args, { cwd: scratch.path, stdio: "ignore" });
   running.push(child);
-  await until(() => existsSync(socket));
+  await until("it listens", () => existsSync(socket));
   expect(await said("nbdinfo", "--size", `nbd+unix:///?socket=${socket}`)).toBe(`${2 ** 26}\n`);
 });

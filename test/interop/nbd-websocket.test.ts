@@ -7,13 +7,13 @@ import { get } from "node:https";
 import type { AddressInfo } from "node:net";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Browser, type Page, chromium } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { createEngine, openNode, serveNbd } from "../../src/node.ts";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { type Daemon, ours, withDaemon } from "../support/daemon.ts";
 import { makeCredentials, makeDisk, said, say, Scratch } from "./support/nbd.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
 const scratch = new Scratch();
@@ -83,8 +83,8 @@ describe("a page in Chromium", () => {
   let page: Page;
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS });
-    page = await browser.newPage();
+    browser = await startChromium();
+    page = await newPage(browser);
     await page.goto(origin);
   }, 60_000);
 

@@ -18,7 +18,6 @@ import { createServer, request as ask, type Server } from "node:http";
 import { createServer as createSocket, type AddressInfo } from "node:net";
 import { dirname } from "node:path";
 import { gzipSync } from "node:zlib";
-import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { imageOf, parseOciName } from "../../src/drivers/protocol/http/oci/names.ts";
 import { tarHeader } from "../../src/drivers/protocol/http/oci/tar.ts";
@@ -26,6 +25,7 @@ import { createEngine, nodeHost, openNode } from "../../src/node.ts";
 import { contentOf } from "../support/content.ts";
 import { ours } from "../support/daemon.ts";
 import { Scratch } from "./support/nbd.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const OS_RELEASE = 'PRETTY_NAME="A disk in a registry"\n';
@@ -93,17 +93,12 @@ beforeAll(async () => {
   const config = `version: 0.1\nlog: { level: error }\nstorage: { filesystem: { rootdirectory: "${scratch.at("registry")}" } }\nhttp: { addr: "${direct}" }\n`;
   writeFileSync(scratch.at("config.yml"), config);
   registry = spawn("docker-registry", ["serve", scratch.at("config.yml")], { stdio: "ignore" });
-  for (let tries = 0; ; tries++) {
-    if (
-      await fetch(`http://${direct}/v2/`).then(
-        ({ ok }) => ok,
-        () => false,
-      )
-    )
-      break;
-    if (tries > 300) throw new Error("docker-registry does not start");
-    await setTimeout(50);
-  }
+  await until("docker-registry answers", () =>
+    fetch(`http://${direct}/v2/`).then(
+      ({ ok }) => ok,
+      () => false,
+    ),
+  );
   await startProxy(port);
 });
 

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { program } from "../support/verb-client.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const LIMIT_MS = 120_000;
 
 // The mount has a folder of its own, which nobody looks into while its server is stopped.
 const folder = mkdtempSync(join(tmpdir(), "blockwright-stalled-mount-"));
@@ -57,7 +57,7 @@ beforeAll(async () => {
     isKnown = answered;
     asker.kill("SIGKILL");
   }
-}, LIMIT_MS);
+}, HANG_MS);
 
 afterAll(async () => {
   if (server?.pid !== undefined && reason === undefined) {
@@ -66,7 +66,7 @@ afterAll(async () => {
     execFileSync("umount", ["-l", disk], { stdio: "ignore" });
   }
   for (const path of [folder, mounts]) rmSync(path, { recursive: true, force: true });
-}, LIMIT_MS);
+}, HANG_MS);
 
 /** Whether a SIGINT was sent that it has not taken yet. */
 function isSignalled(pid: number): boolean {
@@ -103,7 +103,7 @@ describe.each([
   ["convert", "-O", "qcow2", disk, "copy.qcow2"],
   ["create", "-f", "qcow2", "-b", disk, "-F", "raw", "overlay.qcow2"],
 ])("%s %s", (...words) => {
-  test("ends, and has made nothing", { timeout: LIMIT_MS }, async (context) => {
+  test("ends, and has made nothing", { timeout: HANG_MS }, async (context) => {
     if (reason !== undefined) context.skip(reason);
     const { end, said } = await interrupted(words);
     expect(said).toMatch(/^blockwright: (?:cancelled by SIGINT|ended by a second SIGINT: .*)\n$/);

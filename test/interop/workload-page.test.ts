@@ -3,12 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type Browser, chromium, type Page } from "playwright";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../support/chromium.ts";
 import { runVerb } from "../support/verb-client.ts";
+import { newPage, startChromium } from "../support/pages.ts";
 
-const PATIENCE = { timeout: 30_000, interval: 50 };
 const folder = mkdtempSync(join(tmpdir(), "blockwright-page-"));
 const path = join(folder, "page.html");
 const asked: string[] = [];
@@ -30,8 +29,8 @@ beforeAll(async () => {
   for (const device of ["ssd", "cloud"])
     workload("run", "load.json", "--device", device, "-o", `${device}.json`);
   workload("report", "ssd.json", "cloud.json", "-o", "page.html");
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS });
-  page = await browser.newPage({ viewport: { width: 1000, height: 900 } });
+  browser = await startChromium();
+  page = await newPage(browser, { viewport: { width: 1000, height: 900 } });
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("request", (request) => {
     if (!request.url().startsWith("data:")) asked.push(request.url());
@@ -46,7 +45,7 @@ afterAll(async () => {
 
 it("has uPlot's pictures, the names as they are, and needs nothing else", async () => {
   expect(readFileSync(path).byteLength).toBeLessThan(300 * 1024);
-  await expect.poll(() => page.locator("figure.plot canvas").count(), PATIENCE).toBe(4);
+  await expect.poll(() => page.locator("figure.plot canvas").count()).toBe(4);
   expect(await page.locator("h1").textContent()).toBe("a <b> & </script> and a <b> & </script>");
   expect(await page.locator(".u-legend").first().innerText()).toContain("B write");
   expect(asked).toEqual([pathToFileURL(path).href]);
@@ -56,5 +55,5 @@ it("has uPlot's pictures, the names as they are, and needs nothing else", async 
 it("tells the value under the pointer", async () => {
   const figure = page.locator("figure.plot").first();
   await figure.locator(".u-over").hover({ position: { x: 300, y: 60 } });
-  await expect.poll(() => figure.locator(".u-legend").innerText(), PATIENCE).toMatch(/A read\s*\d/);
+  await expect.poll(() => figure.locator(".u-legend").innerText()).toMatch(/A read\s*\d/);
 });

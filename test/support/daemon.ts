@@ -2,9 +2,7 @@
 // qemu-storage-daemon. The client is this file's own (JSON lines), so that a fault in src/ cannot hide in it.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-
-/** Longest wait for an answer or an event. A daemon that takes longer hangs. */
-const PATIENCE_MS = 60_000;
+import { HANG_MS } from "./until.ts";
 
 /** A message of the monitor. */
 export interface QmpMessage {
@@ -202,7 +200,7 @@ function contains(whole: Record<string, unknown>, part: Record<string, unknown>)
 async function within<T>(promise: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no ${what} within ${PATIENCE_MS} ms`)), PATIENCE_MS);
+    timer = setTimeout(() => reject(new Error(`no ${what} within ${HANG_MS} ms`)), HANG_MS);
   });
   try {
     return await Promise.race([promise, late]);

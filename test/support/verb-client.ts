@@ -8,6 +8,7 @@ import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSyn
 import { constants as osConstants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { root } from "./root.ts";
+import { HANG_MS } from "./until.ts";
 
 /** What one run gave. A run that a signal ended has the status that shells give it. */
 export interface Outcome {
@@ -21,7 +22,6 @@ const OTHER = process.env["BLOCKWRIGHT_PROGRAM"];
 export const program = OTHER ?? join(root, "build", "cli", "main.js");
 /** Runs of a server before a new one takes over: each leaves a module and a WebAssembly memory for the collector. */
 const RUNS = 60;
-const START_MS = 60_000;
 const ENVIRONMENT = { NO_COLOR: "1", CI: "1" };
 
 /** Whether a line ends its process itself. */
@@ -68,7 +68,7 @@ class Server {
     for (let done = 0; done < bytes;) {
       const count = this.#some(buffer, done);
       // No writer: it has not begun yet, or it is gone.
-      if (count === 0 && (this.runs > 1 || Date.now() - begin > START_MS))
+      if (count === 0 && (this.runs > 1 || Date.now() - begin > HANG_MS))
         throw new Error("the process that runs verbs has died");
       done += Math.max(0, count);
       if (count <= 0) Atomics.wait(clock, 0, 0, 1);

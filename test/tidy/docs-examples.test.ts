@@ -19,6 +19,7 @@ import { transformSync } from "esbuild";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { root } from "../support/root.ts";
 import { runnable, runnableNames } from "./docs.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const RECIPES = "docs/RECIPES.md";
 const program = join(root, "build", "cli", "main.js");
@@ -39,7 +40,7 @@ describe("examples", () => {
   function run(name: string, page = RECIPES): string {
     const file = join(directory, `${name}.mjs`);
     writeFileSync(file, transformSync(runnable(page, name), { loader: "ts", target: "node20" }).code);
-    return execFileSync(process.execPath, [file], { cwd: directory, encoding: "utf8", timeout: 60_000 });
+    return execFileSync(process.execPath, [file], { cwd: directory, encoding: "utf8", timeout: HANG_MS });
   }
 
   it("are all run here", () => {

@@ -15,7 +15,7 @@ import {
   toV86Disk,
 } from "blockwright/v86";
 import { V86 } from "v86";
-import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
+import { GUEST_DEADLINE_MS, MonitorGuest } from "../../support/v86/monitor-guest.ts";
 
 type StreamJob = Awaited<ReturnType<typeof stream>>;
 
@@ -111,7 +111,7 @@ const calls = {
     cmdline?: string;
     memoryMiB?: number;
   }): Promise<void> {
-    const { deadlineMs = 2000, kernel = false, cmdline = "", memoryMiB = 16 } = options;
+    const { deadlineMs = GUEST_DEADLINE_MS, kernel = false, cmdline = "", memoryMiB = 16 } = options;
     disk = await toV86Disk(need(node, "node"), { deadlineMs });
     emulator = new V86({
       wasm_path: "/v86.wasm",

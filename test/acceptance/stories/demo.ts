@@ -9,8 +9,6 @@ import { Browser, type EngineName, Profile } from "../support/browser.ts";
 import type { DrivenPage } from "../support/driver.ts";
 import { Site } from "../support/site.ts";
 
-const PATIENCE = { timeout: 60_000, interval: 100 };
-
 function textOf(page: DrivenPage, id: string): Promise<string> {
   return page.evaluate((what) => document.querySelector<HTMLElement>(`#${what}`)?.innerText ?? "", id);
 }
@@ -26,7 +24,7 @@ async function numberOf(page: DrivenPage, label: string): Promise<number> {
 }
 
 async function boots(page: DrivenPage, count: number): Promise<void> {
-  await expect.poll(() => numberOf(page, "Boots of this disk"), PATIENCE).toBe(count);
+  await expect.poll(() => numberOf(page, "Boots of this disk")).toBe(count);
 }
 
 /** Chooses a speed for the stream's card. */
@@ -55,20 +53,20 @@ export async function demo(engine: EngineName): Promise<void> {
     expect(await textOf(page, "guest-why")).toContain("without the demo's server");
 
     await press(page, "cut");
-    await expect.poll(() => textOf(page, "jobs"), PATIENCE).toMatch(/paused, io-status failed/);
-    await expect.poll(() => textOf(page, "pill-guest"), PATIENCE).toBe("Guest: stopped");
+    await expect.poll(() => textOf(page, "jobs")).toMatch(/paused, io-status failed/);
+    await expect.poll(() => textOf(page, "pill-guest")).toBe("Guest: stopped");
     const said = /The guest waits: it wants sector \d+, .*The stream waits: .*It tries again by itself/;
-    await expect.poll(() => textOf(page, "story"), PATIENCE).toMatch(said);
+    await expect.poll(() => textOf(page, "story")).toMatch(said);
     await press(page, "cut");
-    await expect.poll(() => textOf(page, "pill-guest"), PATIENCE).toBe("Guest: running");
-    await expect.poll(() => textOf(page, "jobs"), PATIENCE).toMatch(/stream: fill\s+running/);
+    await expect.poll(() => textOf(page, "pill-guest")).toBe("Guest: running");
+    await expect.poll(() => textOf(page, "jobs")).toMatch(/stream: fill\s+running/);
     await setSpeed(page, "0");
-    await expect.poll(() => textOf(page, "pill-disk"), PATIENCE).toBe("Disk: all here");
-    await expect.poll(() => textOf(page, "story"), PATIENCE).toContain("needs no server any more");
+    await expect.poll(() => textOf(page, "pill-disk")).toBe("Disk: all here");
+    await expect.poll(() => textOf(page, "story")).toContain("needs no server any more");
     expect([await numberOf(page, "not true"), await numberOf(page, "failed")]).toEqual([0, 0]);
 
     await press(page, "cut");
-    await expect.poll(() => textOf(page, "pill-network"), PATIENCE).toBe("Network: cut");
+    await expect.poll(() => textOf(page, "pill-network")).toBe("Network: cut");
     await page.reload();
     await boots(page, 2);
     expect(await textOf(page, "pill-network")).toBe("Network: cut");

@@ -1,6 +1,7 @@
 // The browser is killed, with all its processes, while a job fills the overlay and the guest writes to it, again and
 // again over one disk: it opens again, no cluster is torn, and no write that the guest was told of is lost.
 import { expect } from "vitest";
+import { HANG_MS } from "../../support/until.ts";
 import { guestPattern } from "../../support/v86/monitor-guest.ts";
 import { Bench, MiB, compareWithQemu, diskImage } from "../support/bench.ts";
 import { Browser, type EngineName, type Tab } from "../support/browser.ts";
@@ -10,7 +11,7 @@ const SIZE = 8 * MiB;
 const COUNT = 24;
 const PLACES = 40;
 /** How long a browser may take to load the page, ms, and how often it is started for that. */
-const START_MS = 90_000;
+const START_MS = HANG_MS / 3;
 const STARTS = 3;
 
 /** What may be at a place: the last write that was answered, and those that were begun after it. */

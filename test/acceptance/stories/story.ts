@@ -37,7 +37,7 @@ export async function story(engine: EngineName): Promise<void> {
   // 3. The guest reads what is not there: it stops, and knows nothing of it.
   const missing = SIZE / 512 - 4096;
   const answer = bench.read(tab, { lba: missing, count: 64 });
-  const stopped = await tab.until("stopped", ({ guest }) => !guest.runs, 20_000);
+  const stopped = await tab.until("stopped", ({ guest }) => !guest.runs);
   expect(stopped.machine).toBe("io-error");
   expect(stopped.events.slice(-2)).toEqual(["BLOCK_IO_ERROR read stop", "STOP"]);
 

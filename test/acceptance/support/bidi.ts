@@ -1,8 +1,6 @@
 // A small client of WebDriver BiDi (W3C), the protocol by which Firefox is driven: commands with numbers, answers with theirs.
 import { WebSocket } from "ws";
-
-/** A command that has no answer for so long will have none, ms. */
-const HANG_MS = 300_000;
+import { HANG_MS } from "../../support/until.ts";
 
 interface Answer {
   id?: number;

@@ -8,6 +8,7 @@ import { Chromium } from "./chromium.ts";
 import type { DrivenPage, Driver } from "./driver.ts";
 import { Firefox } from "./firefox.ts";
 import { WebKit } from "./webkit.ts";
+import { HANG_MS } from "../../support/until.ts";
 
 type Result<N extends keyof Calls> = Awaited<ReturnType<Calls[N]>>;
 
@@ -65,12 +66,12 @@ export class Tab {
   }
 
   /** Waits until the state is as wanted; returns it. Fails with what it was at last. */
-  async until(what: string, wanted: (state: State) => boolean, timeoutMs = 60_000): Promise<State> {
-    const end = Date.now() + timeoutMs;
+  async until(what: string, wanted: (state: State) => boolean): Promise<State> {
+    const end = Date.now() + HANG_MS;
     for (;;) {
       const state = await this.call("state");
       if (wanted(state)) return state;
-      if (Date.now() > end) throw new Error(`not ${what} after ${timeoutMs} ms: ${JSON.stringify(state)}`);
+      if (Date.now() > end) throw new Error(`it never came: ${what}; ${JSON.stringify(state)}`);
       await pause(50);
     }
   }

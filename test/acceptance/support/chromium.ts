@@ -2,6 +2,7 @@
 import { type Browser as Connection, type Page, chromium } from "playwright";
 import { CHROMIUM, CHROMIUM_ARGUMENTS } from "../../support/chromium.ts";
 import { BrowserProcess, type DrivenPage, type Driver, jsonCall } from "./driver.ts";
+import { newPage } from "../../support/pages.ts";
 
 const FLAGS = ["--headless", ...CHROMIUM_ARGUMENTS, "--remote-debugging-port=0"];
 
@@ -41,7 +42,7 @@ export class Chromium implements Driver {
   }
 
   async open(url: string): Promise<DrivenPage> {
-    const page = await this.#connection.contexts()[0]!.newPage();
+    const page = await newPage(this.#connection.contexts()[0]!);
     await page.goto(url);
     return new ChromiumPage(page);
   }

@@ -8,9 +8,7 @@ import { checkFaults, must } from "../../support/tools.ts";
 import type { GuestStory } from "../guest.ts";
 import { DiskModel } from "./disk-model.ts";
 import type { ImageName, JobKind } from "./kinds.ts";
-
-/** Longest time for one story; its process is killed then, and the story has failed. */
-const PATIENCE_MS = 20_000;
+import { HANG_MS } from "../../support/until.ts";
 
 /** How far the job is known to have come when its process died. */
 export interface Outcome {
@@ -91,7 +89,7 @@ export async function daemonStory(
   started = performance.now();
   reached("start");
   daemon.send(kind.command.execute, kind.command.arguments);
-  const guard = setTimeout(() => fail({ event: "the story takes too long" }), PATIENCE_MS);
+  const guard = setTimeout(() => fail({ event: "the story takes too long" }), HANG_MS);
   const { code, signal } = await daemon.exited;
   clearTimeout(guard);
   await dead;
@@ -114,7 +112,7 @@ export async function guestStory(
   const guard = setTimeout(() => {
     late = true;
     child.kill("SIGKILL");
-  }, PATIENCE_MS);
+  }, HANG_MS);
   const outcome: Outcome = {
     ready: false,
     mayHaveCompleted: !init.kind.completes,

@@ -4,9 +4,9 @@ import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSyn
 import { closeSync, ftruncateSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
 import { contentOf } from "../../support/content.ts";
 import { program } from "./twins.ts";
+import { until } from "../../support/until.ts";
 
 const MiB = 2 ** 20;
 const POSTGRES = "/usr/lib/postgresql/15/bin";
@@ -56,14 +56,6 @@ export interface RedisServer {
   /** Is killed; what it has written of its jobs it has again when it is started. */
   stop(): Promise<void>;
   start(): Promise<void>;
-}
-
-/** Waits until it is so. */
-export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await isSo()); tries++) {
-    if (tries > 4800) throw new Error(`it never came: ${what}`);
-    await setTimeout(25);
-  }
 }
 
 /** A folder with images in it, and the processes over them. */

@@ -5,6 +5,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { tool } from "../../support/tools.ts";
+import { HANG_MS } from "../../support/until.ts";
 
 /** What a program said. */
 export interface Said {
@@ -15,7 +16,7 @@ export interface Said {
 
 /** Runs a program, whatever becomes of it. */
 export function say(program: string, args: readonly string[], cwd?: string): Promise<Said> {
-  const options = { timeout: 60_000, maxBuffer: 2 ** 26, ...(cwd === undefined ? {} : { cwd }) };
+  const options = { timeout: HANG_MS, maxBuffer: 2 ** 26, ...(cwd === undefined ? {} : { cwd }) };
   return new Promise((resolve) => {
     execFile(program, [...args], options, (error, stdout, stderr) =>
       resolve({ status: error ? Number(error.code ?? -1) : 0, stdout, stderr }),

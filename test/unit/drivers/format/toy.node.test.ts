@@ -121,9 +121,7 @@ it("is made, added and shown by QMP, whose schema has it", async () => {
   await writeFile(file.filename, "");
   const options = { driver: "toy", file, size: MiB, "cluster-size": 4096 };
   await run("blockdev-create", { "job-id": "make", options });
-  await vi.waitFor(async () => {
-    expect(await run("query-jobs", {})).toMatchObject([{ id: "make", status: "concluded" }]);
-  });
+  await expect.poll(() => run("query-jobs", {})).toMatchObject([{ id: "make", status: "concluded" }]);
   expect(await run("query-jobs", {})).not.toHaveProperty("[0].error");
   await expect(run("blockdev-create", { "job-id": "b", options: { ...options, odd: 1 } })).rejects.toThrow(
     "Parameter 'options.odd' is unexpected",
