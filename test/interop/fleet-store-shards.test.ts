@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { must } from "../support/tools.ts";
 import { withKeys } from "../support/s3-place.ts";
 import { TestStore } from "../support/s3-store.ts";
-import { ended, FleetFolder, killed, type Status, type TestJob, until } from "./support/fleet.ts";
+import { ended, FleetFolder, killed, type Status, type TestJob } from "./support/fleet.ts";
+import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const SHARDS = 6;
