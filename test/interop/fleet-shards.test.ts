@@ -80,7 +80,7 @@ describe("a disk in shards", () => {
   });
 });
 
-// What docs/SCALE.md tells of: minutes, and some 36 GiB of room.
+// What docs/SCALE.md tells of: minutes, and 13 GiB of room that takes 500 MiB/s (a file system in memory: TMPDIR=/dev/shm).
 describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
   "1 TiB by workers of 50 MiB/s",
   () => {
@@ -92,15 +92,19 @@ describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
       speedBytesPerSecond: 50 * MiB,
     };
 
+    let url: string;
+    let round = 0;
+
     /** How long the second half of the shards takes, seconds, if so many workers come when the first one is done. */
     async function secondHalf(source: string, late: number): Promise<number> {
-      const target = folder.in(`with-${late}.raw`);
-      const list = folder.list([{ id: `with-${late}`, kind: "convert", source, target, options }]);
-      const queue = ["--queue", `${(await folder.redis()).url}?queue=with-${late}`];
+      const id = `round-${(round += 1)}`;
+      const target = folder.in(`${id}.raw`);
+      const list = folder.list([{ id, kind: "convert", source, target, options }]);
+      const queue = ["--queue", `${url}?queue=${id}`];
       await folder.fleet("submit", list, ...queue);
       const worker = () => folder.start("worker", "--workers", "1", "--idle-exit", ...queue);
       const workers = [1, 2, 3, 4].map(worker);
-      const words = folder.in(`.with-${late}.raw.fleet/f`);
+      const words = folder.in(`.${id}.raw.fleet/f`);
       const done = (): number =>
         existsSync(words) ? readdirSync(words).filter((name) => name.startsWith("d0")).length : 0;
       await until("half is done", () => done() >= pieces / 2);
@@ -115,10 +119,15 @@ describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
     }
 
     it("a fifth one that comes in the middle shortens what is left", { timeout: 1_800_000 }, async () => {
-      const source = folder.sparse("source.raw", { bytes: TiB, pieces, piece: 48 * MiB });
-      const [four, five] = [await secondHalf(source, 0), await secondHalf(source, 1)];
-      process.stderr.write(`${JSON.stringify({ four, five, shorter: 1 - five / four })}\n`);
-      expect(five).toBeLessThanOrEqual(0.85 * four);
+      const source = folder.sparse("source.raw", { bytes: TiB, pieces, piece: 24 * MiB });
+      ({ url } = await folder.redis());
+      const [four, five]: [number[], number[]] = [[], []];
+      for (const isOdd of [false, true, false])
+        for (const late of isOdd ? [1, 0] : [0, 1])
+          (late === 0 ? four : five).push(await secondHalf(source, late));
+      process.stderr.write(`${JSON.stringify({ four, five })}\n`);
+      // The least of each is what others on the machine have slowed least.
+      expect(Math.min(...five)).toBeLessThanOrEqual(0.85 * Math.min(...four));
     });
   },
 );

@@ -9,6 +9,7 @@ import { ended, FleetFolder, killed, type Status, type TestJob } from "./support
 import { until } from "../support/until.ts";
 
 const MiB = 2 ** 20;
+const TiB = 2 ** 40;
 const SHARDS = 6;
 /** Data in the middle of each shard, bytes. */
 const PIECE = 4 * MiB;
@@ -117,4 +118,23 @@ describe.each(forms)("shards into a store, as $form", ({ query, shardBytes }) =>
     expect(leftovers()).toEqual([]);
     await isEqual(source);
   });
+});
+
+it("a disk of 1 TiB is cut by itself, and is whole in its store", async () => {
+  store.pageKeys = 1000;
+  const source = folder.sparse("a.raw", { bytes: TiB, pieces: 12, piece: 2 * MiB });
+  const target = `s3://${KEY}?form=chunks`;
+  const list = folder.list([{ id: "a", kind: "convert", source, target, options: { sourceFormat: "raw" } }]);
+  const child = folder.start("run", list, "--workers", "4");
+  await until("some of 64 shards are done", () => words("d").length >= 20);
+  await killed(child);
+  expect(store.objects.has(KEY)).toBe(false);
+  const { stdout, status } = await folder.fleet("run", list, "--workers", "4", "--json", "--jobs");
+  expect(status, stdout).toBe(0);
+  const { bytes = 0 } = (JSON.parse(stdout) as Status).jobs[0] ?? {};
+  expect(bytes).toBeGreaterThanOrEqual(24 * MiB);
+  // Those that were killed may each have had a piece in hand.
+  expect(bytes).toBeLessThanOrEqual((24 + 8) * MiB);
+  expect(leftovers()).toEqual([]);
+  await isEqual(source);
 });

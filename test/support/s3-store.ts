@@ -54,6 +54,8 @@ export class TestStore {
   received = 0;
   sent = 0;
   fault: Fault = () => undefined;
+  /** Keys that a page of a listing has. */
+  pageKeys = 3;
   readonly #server: Server;
 
   private constructor() {
@@ -215,7 +217,7 @@ export class TestStore {
     const start = `${bucket}/${query.get("prefix") ?? ""}`;
     const after = query.get("continuation-token") ?? "";
     const keys = this.keys().filter((key) => key.startsWith(start) && key > after);
-    const page = keys.slice(0, 3);
+    const page = keys.slice(0, this.pageKeys);
     const rows = page.map((key) => {
       const { bytes, changed } = this.objects.get(key)!;
       const facts = `<LastModified>${changed}</LastModified><Size>${bytes.byteLength}</Size>`;
