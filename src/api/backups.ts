@@ -1,5 +1,5 @@
 /**
- * Disks into and out of a repository of backups: what is data is read, in pieces, and what the repository has already costs
+ * Disks into a repository of backups: what is data is read, in pieces, and what the repository has already costs
  * nothing. An incremental backup reads only what a dirty bitmap says has changed.
  *
  * Invariants: a backup is published when all of it is durable; a disk that is read is read at one time, so whoever could write to
@@ -138,12 +138,18 @@ async function beginning(
   return [await reader.leaves(), reader.blob];
 }
 
-function chunksOf(bytes: number): number {
+/** Chunks of a disk of so many bytes. */
+export function chunksOf(bytes: number): number {
   return Math.ceil(bytes / CHUNK_BYTES);
 }
 
 /** The runs of chunks `from` … `end` that hold data, and of those that don't. */
-async function* runsOf(node: Node, from: number, end: number, tellHoles = false): AsyncGenerator<ChunkRun> {
+export async function* runsOf(
+  node: Node,
+  from: number,
+  end: number,
+  tellHoles = false,
+): AsyncGenerator<ChunkRun> {
   let next = from;
   const offset = from * CHUNK_BYTES;
   const length = Math.min(end * CHUNK_BYTES, node.length) - offset;
@@ -269,39 +275,4 @@ class DiskCopy {
 
 function holes({ chunk, count }: ChunkRun): Read[] {
   return Array.from({ length: count }, (_, at) => ({ chunk: chunk + at, hash: undefined, blob: undefined }));
-}
-
-/** Writes a backup's disk into an open, writable one of its length at least that reads as zeroes. Durable when it resolves. */
-export async function restoreBackup(
-  repository: Repository,
-  { backup, target }: { backup: Backup; target: Node },
-  run: BackupRun = {},
-): Promise<void> {
-  const { tools } = repository;
-  await using _holder = await Holder.take(tools, `restore ${backup.id}`);
-  const index = await repository.index((damage) => run.onDamage?.(damage), { withCondemned: true });
-  const reader = new BackupReader(tools, index, backup);
-  let done = 0;
-  const pipeline = new Pipeline<number>(PIECES_AT_ONCE, (end) => {
-    done = Math.min(end, backup.size);
-    run.onProgress?.(done, backup.size);
-  });
-  try {
-    for await (const { chunk, hash } of reader.chunks()) {
-      run.signal?.throwIfAborted();
-      await pipeline.push(async () => {
-        await target.write(chunk * CHUNK_BYTES, own(await reader.blob(hash)));
-        return (chunk + 1) * CHUNK_BYTES;
-      });
-    }
-    await pipeline.drain();
-  } finally {
-    await pipeline.settle();
-  }
-  await target.flush();
-}
-
-/** Bytes that are nobody else's; those of a store come in memory that is not shared. */
-function own(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return bytes as Uint8Array<ArrayBuffer>;
 }

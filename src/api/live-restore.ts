@@ -2,7 +2,8 @@
  * A disk that is used at once while it is restored: what was not brought over yet is read from where it is restored from, and what is
  * written goes to the target.
  *
- * Invariant: which parts the target has is known in memory only, until the job has ended well; then the target alone is the disk.
+ * Invariant: which parts the target has is known in memory, and in `map` where it is given; when the job has ended well, the target alone
+ * is the disk.
  */
 import { failed } from "../base/lease.ts";
 import { BlockError, CommandError } from "../base/errors.ts";
@@ -22,6 +23,11 @@ export interface LiveRestoreOptions extends CallOptions {
   speedBytesPerSecond?: number | undefined;
   /** What the filling does about an error; default report: the job ends, and the disk can be used on while its source is there. */
   onError?: OnError | undefined;
+  /**
+   * A raw node, empty at first, that is kept with the target: each flush of the disk notes there what the target has, so that after a
+   * kill liveRestore() with the same three goes on. What was not flushed by then is as before it was written.
+   */
+  map?: Node | undefined;
 }
 
 /** A disk that is being restored. */
@@ -37,6 +43,7 @@ const checkOptions = /* @__PURE__ */ optionsOf<LiveRestoreOptions>({
   jobId: "str",
   speedBytesPerSecond: "Finite",
   onError: "BlockdevOnError",
+  map: "Node",
 });
 
 /**
@@ -49,9 +56,10 @@ export async function liveRestore(
   options: LiveRestoreOptions = {},
 ): Promise<LiveRestore> {
   checkOptions(options);
-  checkNodes({ from, target });
+  const { map, ...rest } = options;
+  checkNodes({ from, target, ...(map ? { map } : {}) });
   const { engine } = target;
-  if (from.engine !== engine)
+  if (from.engine !== engine || (map && map.engine !== engine))
     throw new BlockError({
       code: "EINVAL",
       op: "restore",
@@ -59,10 +67,16 @@ export async function liveRestore(
     });
   if (from.length !== target.length) throw new CommandError("Source and target image have different sizes");
   engine.graph.register(allocTrack);
-  const spec = { driver: "alloc-track", file: target.name, backing: from.name, discard: "unmap" } as const;
+  const spec = {
+    driver: "alloc-track",
+    file: target.name,
+    backing: from.name,
+    discard: "unmap",
+    ...(map ? { map: map.name } : {}),
+  } as const;
   const node = await openNodeIn(engine, spec);
   try {
-    return { node, job: await stream(node, options) };
+    return { node, job: await stream(node, rest) };
   } catch (error) {
     return failed(error, () => node.close());
   }

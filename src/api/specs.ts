@@ -71,6 +71,8 @@ export interface AllocTrackOptions {
   driver: "alloc-track";
   file: OpenChild;
   backing: OpenChild;
+  /** Where it is kept what `file` has; raw, empty at first. */
+  map?: OpenChild;
   "node-name"?: string;
   "read-only"?: boolean;
   discard?: "ignore" | "unmap";

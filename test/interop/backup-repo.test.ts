@@ -309,3 +309,29 @@ it("equal disks share their chunks, and a second look at one adds nothing", () =
   const told = must("backup create --repo repo disk.raw -f raw --json");
   expect(JSON.parse(told)).toMatchObject({ kind: "full", "new-bytes": 0, "stored-bytes": 0 });
 });
+
+it("a seed's part of a disk is not read from the repository, and a seed of no use does no harm", () => {
+  makeDisk();
+  must("backup create --repo repo disk.qcow2");
+  qemu("img", "convert", "-O", "raw", "disk.qcow2", "old.raw");
+  write("disk.qcow2", "write -P 7 50M 1M", "write -P 8 199M 64k");
+  must("backup create --repo repo disk.qcow2");
+  const seeded = JSON.parse(must("backup restore --repo repo latest a.raw --seed old.raw --json")) as object;
+  expect(seeded).toMatchObject({ restored: "a.raw", "seed-bytes": 20 * 2 ** 20 + 5 * 65536 + 15 * 65536 });
+  const lies = "backup restore --repo repo latest b.qcow2 -O qcow2 --seed empty.raw --seed old.raw";
+  writeFileSync(join(folder, "empty.raw"), "no disk of ours");
+  must(lies);
+  qemu("img", "compare", "-q", "-F", "raw", "disk.qcow2", "a.raw");
+  qemu("img", "compare", "-q", "disk.qcow2", "b.qcow2");
+  expect(blockwright("backup restore --repo repo latest c.raw --seed none.raw").stderr).toContain(
+    "Could not open 'none.raw'",
+  );
+  expect(
+    blockwright("backup restore --repo repo latest c.raw --seed old.raw --live unix:s").stderr,
+  ).toContain("--seed does not go with --live");
+  must("backup create --repo chain:images disk.qcow2");
+  expect(blockwright("backup restore --repo chain:images latest c.raw --seed old.raw").stderr).toContain(
+    "--seed goes with a repository of chunks",
+  );
+  expect(readdirSync(folder).filter((name) => /^c\.|new$/.test(name))).toEqual([]);
+});

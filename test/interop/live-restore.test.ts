@@ -2,7 +2,7 @@
 // what can't be.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -77,14 +77,62 @@ it("has its name when it is whole, and not before", async () => {
   expect(read).not.toContain("verification failed");
 });
 
-it("that is stopped or can't be done leaves nothing", async () => {
+/** What the verb says that can't be done. */
+function refusedRestore(...words: string[]): string {
+  const args = [cli, "backup", "restore", "--repo", "repo", ...words, "--live", "unix:other.sock"];
+  const { status, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8" });
+  expect(status).toBe(1);
+  return stderr;
+}
+
+it.each(["SIGTERM", "SIGKILL"] as const)("goes on after %s, by the same command only", async (signal) => {
+  blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
+  const slow = await restore("--repo", "repo", "latest", "out.img", "-O", "qcow2", "--speed", "64k");
+  const io = (url: string, ...commands: string[]): string =>
+    tool("qemu-io", "-f", "raw", ...commands.flatMap((command) => ["-c", command]), url);
+  io(slow.url, "write -P 9 1M 70000", "write -P 8 30G 10", "write -z 20G 1M", "flush");
+  expect(refusedRestore("latest", "out.img", "-O", "qcow2")).toContain("lock");
+  slow.child.kill(signal);
+  await slow.ended;
+  expect(slow.said.error.includes("the same command goes on")).toBe(signal === "SIGTERM");
+  expect(existsSync(join(folder, "out.img"))).toBe(false);
+  expect(refusedRestore("latest", "out.img", "-O", "raw")).toContain("restore that one to go on");
+  const live = await restore("--repo", "repo", "latest", "out.img", "-O", "qcow2");
+  const reads = ["read -P 9 1M 70000", "read -P 8 30G 10", "read -P 0 20G 1M", "read -P 2 20481M 4M"];
+  expect(io(live.url, ...reads)).not.toContain("verification failed");
+  expect([(await live.ended)[0], live.said.error]).toEqual([0, ""]);
+  for (const write of ["write -P 9 1M 70000", "write -P 8 30G 10", "write -z 20G 1M"])
+    tool("qemu-io", "-c", write, "disk.qcow2");
+  tool("qemu-img", "compare", "-q", "disk.qcow2", "out.img");
+  tool("qemu-img", "check", "-q", "out.img");
+  expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
+});
+
+it("is given up by --force for another backup", async () => {
   blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
   const slow = await restore("--repo", "repo", "latest", "out.img", "--speed", "64k");
-  slow.child.kill("SIGTERM");
+  tool("qemu-io", "-f", "raw", "-c", "write -P 9 1M 70000", "-c", "flush", slow.url);
+  tool("qemu-io", "-c", "write -P 5 40G 1M", "disk.qcow2");
+  blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
+  // Not while somebody works on it.
+  expect(refusedRestore("latest", "out.img", "--force")).toContain("lock");
+  slow.child.kill("SIGKILL");
   await slow.ended;
-  expect(readdirSync(folder).toSorted()).toEqual(["disk.qcow2", "repo"]);
+  expect(refusedRestore("latest", "out.img")).toContain("give that up by --force");
+  const live = await restore("--repo", "repo", "latest", "out.img", "--force");
+  tool("qemu-io", "-r", "-f", "raw", "-c", "read -P 5 40G 1M", live.url);
+  expect((await live.ended)[0]).toBe(0);
+  tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", "disk.qcow2", "out.img");
+  expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
+});
+
+it("that can't be done leaves nothing", () => {
+  blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
   const bad = [cli, "backup", "restore", "--repo", "repo", "latest", "out.img", "--live", "nowhere"];
   const refused = spawnSync(process.execPath, bad, { cwd: folder, encoding: "utf8" });
   expect(refused.status).toBe(1);
-  expect(existsSync(join(folder, "out.img"))).toBe(false);
+  expect(readdirSync(folder).toSorted()).toEqual(["disk.qcow2", "repo"]);
+  writeFileSync(join(folder, "other.sock"), "no socket");
+  refusedRestore("latest", "out.img");
+  expect(readdirSync(folder).toSorted()).toEqual(["disk.qcow2", "other.sock", "repo"]);
 });

@@ -3,7 +3,9 @@
  * written through it (by a guest, or a stream job) is read from `file`, the rest from `backing`. When a stream has done its work, the
  * link to the backing node is dropped, and `file` alone holds the disk.
  *
- * Invariants: which granules are in `file` is known in memory only: whoever opens `file` before the link was dropped has half a disk.
+ * Invariants: which granules are in `file` is known in memory, and in `map` where there is one: whoever opens `file` alone before the link
+ * was dropped has half a disk. A bit is in `map` once its granule is durable in `file`, and none is ever taken back, so that any mixture of
+ * an old and a new one is true; a flush makes both durable.
  * A granule counts as written when all of it is: one that is written in part gets the rest from `backing` first, and nobody
  * else writes to it meanwhile. When the link goes, what was never written reads as zeroes in `file`, too.
  * Not in QEMU; the idea is that of Proxmox's live restore.
@@ -11,7 +13,10 @@
 import { assert } from "../../base/assert.ts";
 import { type Answer, andThen } from "../../base/answer.ts";
 import { RangeLock, alignDown, alignUp } from "../../base/ranges.ts";
+import { sameBytes } from "../../base/bytes.ts";
 import { blockError } from "../../base/errors.ts";
+import { failed } from "../../base/lease.ts";
+import { SECTOR_SIZE } from "../../base/limits.ts";
 import {
   type BlockDriver,
   type BlockStatus,
@@ -43,16 +48,44 @@ interface Part {
 class AllocTrack implements BlockDriver {
   readonly #node: NodeView;
   readonly #file: Edge;
+  readonly #map: Edge | undefined;
+  /** What `map` says. */
+  #told = new Uint8Array();
   /** What `file` holds; all of it, once the link is gone. */
   readonly #here: Bitmap;
   /** Granules that are being written, while they don't count as written yet. */
   readonly #filling = new RangeLock();
 
-  constructor(node: NodeView, file: Edge) {
+  constructor(node: NodeView, file: Edge, map: Edge | undefined) {
     this.#node = node;
     this.#file = file;
+    this.#map = map;
     const { clusterSize = 0 } = file.node.driver.getInfo?.() ?? {};
     this.#here = new Bitmap(file.length, clusterSize || DEFAULT_GRANULE, node.services.kernels);
+  }
+
+  /** Goes on with what `map` says to be in `file`; an empty one is new. Throws EINVAL for one of another disk. */
+  async goOn(): Promise<void> {
+    if (!this.#map) return;
+    this.#told = new Uint8Array(this.#here.serializedBytes);
+    const { length } = this.#map;
+    const bytes = alignUp(this.#told.length, SECTOR_SIZE);
+    if (length === 0) return this.#map.truncate(bytes, { exact: true, preallocation: "off" });
+    if (length !== bytes) throw blockError("EINVAL", "open", "the map is of another disk");
+    await this.#map.pread(0, this.#told);
+    this.#here.deserialize(this.#told);
+  }
+
+  async writeBack(): Promise<void> {
+    if (!this.#map) return;
+    const here = this.#here.serialize();
+    if (sameBytes(here, this.#told)) return;
+    await this.#file.flush();
+    for (let at = 0; at < here.length; at += SECTOR_SIZE) {
+      const part = here.subarray(at, at + SECTOR_SIZE);
+      if (!sameBytes(part, this.#told.subarray(at, at + SECTOR_SIZE))) await this.#map.pwrite(at, part);
+    }
+    this.#told = here;
   }
 
   get #granule(): number {
@@ -143,6 +176,7 @@ class AllocTrack implements BlockDriver {
 
   truncate(size: number, options: TruncateOptions): Answer<void> {
     const before = this.length();
+    if (this.#map) throw blockError("ENOTSUP", "truncate", "a disk with a map keeps its length");
     return andThen(this.#file.truncate(size, options), () => {
       this.#here.truncate(size);
       // What is added is the file's: it reads as zeroes there, whatever the backing node is as long as.
@@ -194,7 +228,10 @@ class AllocTrack implements BlockDriver {
   }
 }
 
-/** Options: `file`, whose content does not count; `backing`, what the disk is. Errors: EINVAL for a node without a backing one. */
+/**
+ * Options: `file`, whose content does not count; `backing`, what the disk is; `map`, where it is kept what `file` has, so that another
+ * process can go on. Errors: EINVAL for a node without a backing one, and for a map of another disk.
+ */
 export const allocTrack: DriverType = {
   name: "alloc-track",
   staysAsOpened: true,
@@ -205,6 +242,16 @@ export const allocTrack: DriverType = {
     if (spec["backing"] === undefined || spec["backing"] === null)
       throw blockError("EINVAL", "open", "Parameter 'backing' is missing");
     const file = await context.openChild(childOption(spec, "file"), "file", Role.data | Role.primary);
-    return new AllocTrack(context.node, file);
+    const map =
+      spec["map"] === undefined
+        ? undefined
+        : await context.openChild(childOption(spec, "map"), "map", Role.metadata);
+    const driver = new AllocTrack(context.node, file, map);
+    try {
+      await driver.goOn();
+    } catch (error) {
+      return failed(error, () => driver.close());
+    }
+    return driver;
   },
 };

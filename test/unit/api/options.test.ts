@@ -84,7 +84,7 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
   },
   liveRestore: {
     call: (options) => library.liveRestore(disk, other, options as never),
-    wrong: [{ jobId: 5 }, { onError: "retry" }, { speedBytesPerSecond: "1M" }],
+    wrong: [{ jobId: 5 }, { onError: "retry" }, { speedBytesPerSecond: "1M" }, { map: "map" }],
   },
   mirror: {
     call: (options) => library.mirror(disk, other, options as never),

@@ -1,7 +1,8 @@
 // A repository in memory: objects that can be counted, torn and taken away, and processes that live or not.
 import { createHash } from "node:crypto";
 import { type Node, addBitmap, clearBitmap, createEngine, openNode } from "../../../src/node.ts";
-import { createBackup, dirtyIn, restoreBackup } from "../../../src/api/backups.ts";
+import { createBackup, dirtyIn } from "../../../src/api/backups.ts";
+import { restoreBackup } from "../../../src/api/restore-backup.ts";
 import { blockError } from "../../../src/base/errors.ts";
 import type { ObjectInfo, ObjectStore } from "../../../src/base/objects.ts";
 import type { Backup } from "../../../src/store/description.ts";

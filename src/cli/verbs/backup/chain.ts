@@ -37,6 +37,7 @@ import { newName, type StoreTools, isoTime } from "../../../store/tools.ts";
 import { CHUNK_BYTES } from "../../../store/tree.ts";
 import type { Verdict } from "../../../store/verify.ts";
 import { openImage } from "../../images.ts";
+import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
 import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
 
@@ -113,10 +114,12 @@ class ChainPlace implements BackupPlace {
     return newName(this.#tools);
   }
 
-  async restore(backup: Backup, target: Node): Promise<void> {
+  async restore(backup: Backup, target: Node, seeds: readonly Node[]): Promise<number> {
+    if (seeds.length > 0) throw new Refusal("--seed goes with a repository of chunks");
     await this.#checkFiles(backup);
     await this.#reading(backup, (node) => convert(node, target, { targetIsZero: true, ...this.#how() }));
     await target.flush();
+    return 0;
   }
 
   async open(backup: Backup): Promise<OpenBackup> {

@@ -1,9 +1,10 @@
 /**
  * A place for backups that is a repository of chunks.
  */
-import { type BackupSource, createBackup, restoreBackup } from "../../../api/backups.ts";
+import { type BackupSource, createBackup } from "../../../api/backups.ts";
 import { custom } from "../../../api/builders.ts";
 import { openNodeIn } from "../../../api/open.ts";
+import { restoreBackup } from "../../../api/restore-backup.ts";
 import { closing, failed, asyncDispose } from "../../../base/lease.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";
@@ -57,8 +58,8 @@ class ChunkPlace implements BackupPlace {
     return newName(this.#repository.tools);
   }
 
-  restore(backup: Backup, target: Node): Promise<void> {
-    return restoreBackup(this.#repository, { backup, target }, this.#watcher);
+  restore(backup: Backup, target: Node, seeds: readonly Node[]): Promise<number> {
+    return restoreBackup(this.#repository, { backup, target, seeds }, this.#watcher);
   }
 
   async open(backup: Backup): Promise<OpenBackup> {

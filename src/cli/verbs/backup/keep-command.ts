@@ -6,7 +6,8 @@ import { plainFormat } from "../../../drivers/format/defaults.ts";
 import type { Keep } from "../../../store/retention.ts";
 import { gateFlag, objectFlag, repeatable, size as sizeFlag } from "../../options/flags.ts";
 import { addProgressFlag, addQuietFlag, examples } from "../../options/verb-flags.ts";
-import type { CreateBackupFlags, PruneFlags, RepoFlags, RestoreFlags } from "./repo.ts";
+import type { CreateBackupFlags, PruneFlags, RepoFlags } from "./repo.ts";
+import type { RestoreFlags } from "./restore-kept.ts";
 
 function count(text: string): number {
   const value = Number(text);
@@ -134,6 +135,12 @@ function addRestoreVerb(backup: Command): void {
         .argument("<out>", "the file that is made")
         .option("-O, --target-format <format>", "its format", plainFormat)
         .option("--force", "replace a file that exists")
+        .addOption(
+          new Option(
+            "--seed <image>",
+            "an image that may have some of the disk, an older state of it; again for more: what it has is not read from the repository",
+          ).argParser(repeatable),
+        )
         .option(
           "--live <address>",
           "serve the disk by NBD while it is restored, at unix:PATH or HOST:PORT, until the last client has gone",
@@ -141,7 +148,7 @@ function addRestoreVerb(backup: Command): void {
         .option("--speed <bytes>", "with --live: most bytes per second (64k, 10M …)", sizeFlag),
     ),
   ).action(async (id: string, out: string, flags: RestoreFlags) => {
-    process.exitCode = await (await import("./repo.ts")).restoreKept({ id, out }, flags);
+    process.exitCode = await (await import("./restore-kept.ts")).restoreKept({ id, out }, flags);
   });
 }
 

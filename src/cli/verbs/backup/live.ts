@@ -2,8 +2,9 @@
  * `backup restore --live ADDRESS`: the disk is served by NBD from the first moment on, while it is restored.
  *
  * Invariants: OUT has its name once it holds the whole disk, durably, and is served on until the last client has gone, as by `nbd`; before that a
- * failure, a signal or a kill leaves no OUT, and what clients have written meanwhile is lost.
+ * failure, a signal or a kill leaves no OUT, and the next run goes on with what clients had flushed, and with what was filled a second before.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { liveRestore } from "../../../api/live-restore.ts";
 import { serveNbd } from "../../../api/serve-nbd.ts";
 import { closing } from "../../../base/lease.ts";
@@ -15,6 +16,8 @@ import type { Run } from "../../run.ts";
 export interface LiveTarget {
   readonly from: Node;
   readonly target: Node;
+  /** Where it is kept what the target has. */
+  readonly map: Node;
   /** Of the filling, bytes per second. */
   readonly speed: number | undefined;
   /** Where NBD listens: `unix:PATH` or `HOST:PORT`. */
@@ -28,6 +31,7 @@ export interface LiveTarget {
 /** Fills the target, and serves it until that is done and the last client has gone. */
 export async function fillServed(verb: Run, live: LiveTarget): Promise<void> {
   const { node, job } = await liveRestore(live.from, live.target, {
+    map: live.map,
     speedBytesPerSecond: live.speed,
     signal: verb.signal,
   });
@@ -47,7 +51,7 @@ export async function fillServed(verb: Run, live: LiveTarget): Promise<void> {
       },
     });
     live.onServed(service.url);
-    await followed(verb, job);
+    await followed(verb, node, job);
     await live.publish();
     filled = true;
     settle();
@@ -58,21 +62,35 @@ export async function fillServed(verb: Run, live: LiveTarget): Promise<void> {
   const give = async (): Promise<void> => {
     if (!job.isCompleted) await job.cancel({ force: true }).catch(() => undefined);
     await job.done.catch(() => undefined);
+    await node.flush().catch(() => undefined);
     await node.close();
   };
   await closing(serve, give);
 }
 
 const SHOW_MS = 200;
+/** How much of what was filled is filled again after a kill at most, by time. */
+const KEEP_MS = 1000;
 
 async function followed(
   verb: Run,
+  node: Node,
   job: { readonly offset: number; readonly length: number; readonly done: Promise<unknown> },
 ): Promise<void> {
   const timer = setInterval(() => verb.progress.show(job.offset, Math.max(1, job.length)), SHOW_MS);
+  let isOver = false;
+  const keeping = (async () => {
+    while (!isOver) {
+      await Promise.race([sleep(KEEP_MS, undefined, { ref: false }), job.done.catch(() => undefined)]);
+      // A failure is told to whoever needs what was to be flushed.
+      if (!isOver) await node.flush().catch(() => undefined);
+    }
+  })();
   try {
     await job.done;
   } finally {
+    isOver = true;
     clearInterval(timer);
+    await keeping;
   }
 }

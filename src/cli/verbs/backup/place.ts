@@ -41,8 +41,8 @@ export interface BackupPlace {
   create(source: BackupSource): Promise<Backup>;
   /** A name for a backup that is not made yet. */
   newId(): string;
-  /** Writes a backup into a disk of zeroes. */
-  restore(backup: Backup, target: Node): Promise<void>;
+  /** Writes a backup into a disk of zeroes; answers the bytes that the seeds had. Throws Refusal where seeds are of no use. */
+  restore(backup: Backup, target: Node, seeds: readonly Node[]): Promise<number>;
   /** Opens a backup as a disk, without looking at all of it first. */
   open(backup: Backup): Promise<OpenBackup>;
   /** Gives the bytes of a range, in pieces, to `take`. */

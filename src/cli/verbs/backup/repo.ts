@@ -1,5 +1,5 @@
 /**
- * The verbs over backups that are kept: `backup create`, `list`, `verify`, `restore`, `prune` and `cat`.
+ * The verbs over backups that are kept: `backup create`, `list`, `verify`, `prune` and `cat`; `restore` is in restore-kept.ts.
  *
  * Exit status: 0; 1 where something fails; 2 from `verify` where a backup or an object of the repository is damaged.
  */
@@ -20,7 +20,6 @@ import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import { asJson, prunedLines, tableOf, toldBytes, verdictLines } from "./report.ts";
 import { type BackupPlace, openPlace } from "./place.ts";
-import { restoreInto } from "./restore.ts";
 
 /** Options of all of them. */
 export interface RepoFlags extends VerbFlags {
@@ -149,54 +148,6 @@ export function verifyKept(word: string | undefined, flags: RepoFlags): Promise<
     if (flags.json) verb.print(`${asJson({ ok, ...verdict })}\n`);
     else for (const line of verdictLines(verdict)) verb.say(line);
     return ok ? 0 : DAMAGED;
-  });
-}
-
-/** Options of restore. */
-export interface RestoreFlags extends RepoFlags {
-  /** Where the disk is served meanwhile. */
-  live?: string;
-  /** Of a live restore, bytes per second. */
-  speed?: number;
-  targetFormat: string;
-  force?: boolean;
-}
-
-/** `backup restore`. */
-export function restoreKept(words: { id: string; out: string }, flags: RestoreFlags): Promise<number> {
-  return new Run(flags, { io: "pool" }).carryOut(async (verb) => {
-    const place = await openPlace(verb, flags.repo);
-    const backup = await place.find(words.id);
-    verb.progress.start();
-    await restoreInto(
-      verb,
-      { out: words.out, format: flags.targetFormat, size: backup.size, force: flags.force ?? false },
-      flags.live === undefined
-        ? (target) => place.restore(backup, target)
-        : (target, publish) => restoreLive(verb, { place, backup, flags }, { target, publish }),
-    );
-    verb.progress.end(true);
-    if (flags.json) verb.print(`${asJson({ ...backup, restored: words.out })}\n`);
-    else verb.say(`${words.out}: ${backup.name} as of ${backup.time}`);
-    return 0;
-  });
-}
-
-/** Serves the disk from the first moment on, while it is restored. */
-async function restoreLive(
-  verb: Run,
-  { place, backup, flags }: { place: BackupPlace; backup: Backup; flags: RestoreFlags },
-  made: { target: Node; publish: () => Promise<void> },
-): Promise<void> {
-  const { fillServed } = await import("./live.ts");
-  await using from = await place.open(backup);
-  await fillServed(verb, {
-    ...made,
-    from: from.node,
-    address: flags.live!,
-    speed: flags.speed,
-    onServed: (url) =>
-      flags.json ? verb.print(`${asJson({ serving: url })}\n`) : verb.say(`serving ${url}`),
   });
 }
 

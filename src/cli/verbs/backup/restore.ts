@@ -2,6 +2,7 @@
  * Restoring into a file: it is made beside the place that it takes, and takes it when it is whole and durable.
  */
 import { randomBytes } from "node:crypto";
+import type { Stats } from "node:fs";
 import { link, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { createImageIn } from "../../../api/open.ts";
@@ -21,47 +22,54 @@ export interface Restored {
   readonly force: boolean;
 }
 
-/**
- * Makes the image, lets `fill` write the disk into it, and gives it its name; `fill` may have that done itself, by `publish`, once the
- * disk is whole, and go on with it. Throws Refusal, BlockError.
- */
-export async function restoreInto(
-  verb: Run,
-  { out, format, size, force }: Restored,
-  fill: (target: Node, publish: () => Promise<void>) => Promise<void>,
-): Promise<void> {
-  const { engine } = verb;
+/** Throws Refusal where it can't be; answers the file that is there, and is going to be replaced. */
+export async function checkOut(
+  { engine }: Run,
+  { out, format, force }: Restored,
+): Promise<Stats | undefined> {
   const type = findDriver(engine.graph, format);
   if (type?.kind !== "format" || !type.createOptions) throw new Refusal(`Unknown file format '${format}'`);
   const there = await stat(out).catch(() => undefined);
   if (there && !there.isFile()) throw new Refusal(`'${out}' is no regular file`);
   if (there && there.size > 0 && !force) throw new Refusal(`'${out}' exists; --force replaces it`);
+  return there;
+}
+
+/** Makes the image, lets `fill` write the disk into it, and gives it its name. Throws Refusal, BlockError. */
+export async function restoreInto(
+  verb: Run,
+  restored: Restored,
+  fill: (target: Node) => Promise<void>,
+): Promise<void> {
+  const { engine } = verb;
+  const { out, format, size } = restored;
+  const there = await checkOut(verb, restored);
   const draft = join(dirname(out), `.${basename(out).slice(0, 200)}.${randomBytes(4).toString("hex")}.new`);
   const remove = (): Promise<void> => rm(draft, { force: true });
   verb.onFailure(remove);
   const file = { driver: "file", filename: draft } as const;
   await createImageIn(engine, { driver: format, file, size } as unknown as CreateImageSpec);
   const target = await openDescribed(verb, { driver: format, file: { ...file }, discard: "unmap" });
-  let isPublished = false;
-  const publish = async (): Promise<void> => {
-    await syncPath(draft);
-    await nameIt({ draft, out, replaces: there !== undefined });
-    isPublished = true;
-  };
   try {
-    await fill(target, async () => {
-      await target.flush();
-      await publish();
-    });
+    await fill(target);
   } finally {
     await target.close();
   }
-  if (!isPublished) await publish();
+  await syncPath(draft);
+  await nameIt({ draft, out, replaces: there !== undefined });
   await remove();
 }
 
 /** Gives a file that is whole another name, durably; the old one stays until it is removed. */
-async function nameIt({ draft, out, replaces }: { draft: string; out: string; replaces: boolean }) {
+export async function nameIt({
+  draft,
+  out,
+  replaces,
+}: {
+  draft: string;
+  out: string;
+  replaces: boolean;
+}): Promise<void> {
   if (replaces) {
     const second = `${draft.slice(0, -".new".length)}.whole.new`;
     await link(draft, second).then(

@@ -141,3 +141,81 @@ describe("a stream into it", () => {
     await made.backend.close();
   });
 });
+
+describe("with a map", () => {
+  /** A disk over what `file` and `map` hold by now, with an own idea of it. */
+  async function withMap(made: TestGraph, name: string): Promise<BlockBackend> {
+    const spec = { driver: "alloc-track", "node-name": name, file: "file", backing: "below", map: "map" };
+    await made.graph.add(spec);
+    const backend = new BlockBackend(made.graph, `guest of ${name}`);
+    await backend.attach(made.graph.node(name), guestPermissions);
+    return backend;
+  }
+
+  async function shown(made: TestGraph, backend: BlockBackend): Promise<Uint8Array> {
+    const bytes = new Uint8Array(SIZE);
+    await made.host.clock.settle(backend.pread(0, bytes));
+    return bytes;
+  }
+
+  async function begun(): Promise<{ made: TestGraph; copies: () => Promise<void> }> {
+    const made = new TestGraph();
+    made.graph.register(allocTrack, copyOnRead);
+    await made.disk("below", SIZE);
+    await made.disk("file", SIZE);
+    await made.disk("map", 0);
+    await made.fill("below", 0, SIZE, 3);
+    await made.fill("file", 0, SIZE, 77);
+    // As another process finds them, whatever this one does at its end.
+    const copies = async (): Promise<void> => {
+      for (const name of ["file", "map"]) {
+        const bytes = await made.content(name);
+        await made.disk(`${name}2`, bytes.length);
+        const edge = new BlockBackend(made.graph, name);
+        await edge.attach(made.graph.node(`${name}2`), guestPermissions);
+        await made.host.clock.settle(edge.pwrite(0, bytes));
+        await edge.close();
+      }
+    };
+    return { made, copies };
+  }
+
+  test("another process goes on with what was flushed, and with nothing else", async () => {
+    const { made, copies } = await begun();
+    const settle = <T>(one: T | Promise<T>): Promise<T> => made.host.clock.settle(one);
+    const first = await withMap(made, "one");
+    const model = await made.content("below");
+    const kept = pattern(70 * KiB, 9);
+    await settle(first.pwrite(100 * KiB, kept));
+    await settle(first.flush());
+    model.set(kept, 100 * KiB);
+    await settle(first.pwrite(MiB, pattern(KiB, 10)));
+    await copies();
+    const again = { driver: "alloc-track", "node-name": "two", file: "file2", backing: "below", map: "map2" };
+    await made.graph.add(again);
+    const second = new BlockBackend(made.graph, "second");
+    await second.attach(made.graph.node("two"), guestPermissions);
+    expect(same(await shown(made, second), model)).toBe(true);
+    const job = await startStream(made.graph, { device: "two", "job-id": "s" });
+    await settle(job.done);
+    expect(same(await made.content("file2"), model)).toBe(true);
+    await settle(second.flush());
+    // All of it is noted: nothing would be filled again.
+    expect((await made.content("map2")).subarray(0, 4)).toEqual(Uint8Array.of(255, 255, 255, 255));
+    await first.close();
+    await second.close();
+  });
+
+  test("of a disk of another length it is refused, and the disk keeps its length", async () => {
+    const { made } = await begun();
+    const backend = await withMap(made, "one");
+    const exact = { exact: true, preallocation: "off" } as const;
+    const longer = async (): Promise<void> => made.graph.node("one").driver.truncate!(SIZE + MiB, exact);
+    await expect(longer()).rejects.toThrow("keeps its length");
+    await backend.close();
+    await made.disk("other", KiB);
+    await made.disk("rest", SIZE);
+    const spec = { driver: "alloc-track", "node-name": "two", file: "rest", backing: "below", map: "other" };
+    await expect(made.graph.add(spec)).rejects.toThrow("the map is of another disk");
+  });
+});
