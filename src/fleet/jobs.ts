@@ -71,7 +71,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
 export function parseJobs(text: string, nameOf: (name: string) => string): FleetJob[] {
   let list: unknown;
   try {
-    list = JSON.parse(text);
+    // Some editors begin a file with a mark of its encoding.
+    list = JSON.parse(text.replace(/^\uFEFF/, ""));
   } catch (error) {
     throw new FleetError(`the list of jobs is no JSON: ${(error as Error).message}`);
   }

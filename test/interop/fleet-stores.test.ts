@@ -89,7 +89,7 @@ describe("jobs on s3://", () => {
   it.each([
     { format: "raw", query: "" },
     { format: "qcow2", query: "?form=chunks" },
-  ])("that are killed go on where they were: $format$query", async ({ format, query }) => {
+  ])("that are killed go on where they were: $format, '$query'", async ({ format, query }) => {
     const source = folder.image("a.raw", 48);
     const options = { sourceFormat: "raw", targetFormat: format, speedBytesPerSecond: 40 * MiB };
     const jobs = [{ id: "a", kind: "convert", source, target: `s3://disks/a${query}`, options }];

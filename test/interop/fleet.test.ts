@@ -143,6 +143,11 @@ describe("a run", () => {
     expect(JSON.stringify(said)).not.toContain("geheim");
   });
 
+  it("reads a list that begins with the mark of its encoding", async () => {
+    writeFileSync(folder.in("jobs.json"), "\uFEFF[]");
+    expect((await run(folder.in("jobs.json"))).said).toMatchObject({ done: 0, failed: 0 });
+  });
+
   it("tries again what may work later, with a wait between, and not what never will", async () => {
     // A source that is cut off: its second half is no error of the job's own.
     writeFileSync(folder.in("rules"), '[inject-error]\nevent = "read_aio"\nerrno = "5"\nonce = "on"\n');
