@@ -60,10 +60,16 @@ export async function describeImage(
     forceShare,
   });
   const spec = nodeSpec(verb, all);
-  const guessed = named.name !== undefined && given["driver"] === undefined;
+  const guessed = given["driver"] === undefined;
   if (guessed && (how.warn ?? how.write ?? false) && isUnclaimed(verb, spec.driver))
-    warnOfGuess(name ?? "", spec.driver);
+    warnOfGuess(named.name === undefined ? fileNameOf(spec) : (name ?? ""), spec.driver);
   return spec;
+}
+
+/** The name of the file at the bottom of what options describe. */
+function fileNameOf({ file, filename }: Partial<NodeSpec> & { filename?: unknown }): string {
+  if (typeof filename === "string") return filename;
+  return typeof file === "object" && file !== null ? fileNameOf(file) : "";
 }
 
 /** Whether options say the contrary of -U. */

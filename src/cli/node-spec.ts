@@ -19,6 +19,7 @@ export function nodeSpec({ engine }: Opener, options: JsonObject): NodeSpec {
   const { graph } = engine;
   const anyFormat = { plain: defaultFormat(graph, "unclaimed"), overlay: defaultFormat(graph, "overlay") };
   const { filled, undo } = fillIn(options, anyFormat);
+  Object.assign(filled, nameless(options));
   try {
     const spec = validateNode(filled, engine.graph.drivers) as NodeSpec;
     undo(spec);
@@ -91,12 +92,17 @@ function fillMember(key: string, value: Json, anyFormat: AnyFormat): { value?: J
   };
 }
 
+/** What a file lacks its driver says, in QEMU's words. */
+function nameless({ driver, filename }: JsonObject): JsonObject | undefined {
+  return driver === "file" && filename === undefined ? { filename: "" } : undefined;
+}
+
 /** What the table wants and the header says. */
 function missing(key: string, value: JsonObject, anyFormat: AnyFormat): JsonObject {
   // The format of encryption stands in the header.
   if (key === "encrypt" && value["format"] === undefined) return { format: LUKS };
-  // What a file lacks its driver says, in QEMU's words.
-  if (value["driver"] === "file" && value["filename"] === undefined) return { filename: "" };
+  const name = nameless(value);
+  if (name) return name;
   if (key !== "backing" || !isFromHeader(value)) return {};
   const format = value["backing"] === undefined ? anyFormat.plain : anyFormat.overlay;
   return { file: "", ...(value["driver"] === undefined ? { driver: format } : {}) };

@@ -35,7 +35,8 @@ function isPacked(path: string): boolean {
 
 /** For who works on the sources, which are not in the package. */
 const ofTheRepository = [
-  ...["CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/STATUS.md", "docs/TESTING.md"],
+  ...["CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md"],
+  ...["docs/COMPATIBILITY.md", "docs/STATUS.md", "docs/TESTING.md"],
 ];
 
 /** The names that a page does not mention. */

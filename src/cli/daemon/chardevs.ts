@@ -153,6 +153,28 @@ function placeOf(address: SocketAddress): string {
   return address.type === "inet" ? `tcp:${address.host}:${address.port}` : `fd:${address.fd}`;
 }
 
+/** A device of the command line as chardev-add would be asked for it; undefined: there is nothing to open. */
+export function backendOf(options: ChardevOptions): ChardevBackend | undefined {
+  switch (options.backend) {
+    case "file":
+      return { type: "file", data: { out: options.path, append: options.append } };
+    case "ringbuf":
+    case "memory":
+      return { type: options.backend, data: options.size === undefined ? {} : { size: options.size } };
+    case "socket": {
+      const { address, server } = options;
+      if (address.type === "fd") return undefined;
+      const addr =
+        address.type === "unix"
+          ? ({ type: "unix", data: { path: address.path } } as const)
+          : ({ type: "inet", data: { host: address.host, port: String(address.port) } } as const);
+      return { type: "socket", data: { addr, server } };
+    }
+    default:
+      return undefined;
+  }
+}
+
 /** What query-chardev calls a device of the command line. */
 export function filenameOf(options: ChardevOptions, isConnected: boolean): string {
   if (options.backend !== "socket") return options.backend;

@@ -61,6 +61,7 @@ const usage = (own: string): string => `
   --metrics [[<H>:]<PORT>][,token-secret=<ID>][,tls-creds=<ID>]
                          serve measurements alone, in OpenMetrics' format
   --allow-plain-tcp      let NBD and web servers listen on addresses that others reach without TLS
+  --allow-tcp-monitor    let monitors be on TCP, on loopback addresses
   --gate deny|same-dir|local|all[,http[s]://HOST…]
                          which files an image may name to be opened (default: local)
 ${own}  --strict-error-policy  refuse on-error=stop|enospc unless the device stops too (QEMU's rule of 2012)
@@ -85,6 +86,7 @@ interface DaemonInit {
   readonly gate: GateChoice;
   readonly strict: boolean;
   readonly plainTcp: boolean;
+  readonly tcpMonitor: boolean;
   readonly compat: CompatLevel;
 }
 
@@ -103,7 +105,7 @@ class Daemon {
   /** Resolves when the daemon is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, strict, plainTcp, compat }: DaemonInit) {
+  constructor({ gate, strict, plainTcp, tcpMonitor, compat }: DaemonInit) {
     // Each client waits for it.
     setMaxListeners(0, this.#stop.signal);
     this.quitRequested = new Promise((resolve) => {
@@ -129,6 +131,7 @@ class Daemon {
     const registry = engineCommands(this.#commands);
     const nbd = nbdControlOf(this.#engine);
     nbd.allowPlainTcp = plainTcp;
+    this.#devices.allowTcp = tcpMonitor;
     nbd.onFault = (error) => tellFault("daemon", error);
     this.#served = { verb: "daemon", registry, engine: this.#engine, signal: this.#stop.signal };
   }
@@ -145,7 +148,7 @@ class Daemon {
       );
     else if (name === "object")
       await this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
-    else if (name === "chardev") this.#devices.add(parseChardev(value));
+    else if (name === "chardev") await this.#devices.add(parseChardev(value), { isServed: true });
     else if (name === "monitor") await this.#addMonitor(value);
     else if (name === "nbd-server") await this.#startNbd(value);
     else if (name === "dashboard" || name === "metrics") await this.#startWeb(name, value);
@@ -258,6 +261,7 @@ export async function daemon(words: string[]): Promise<number> {
     gate,
     strict: values["strict-error-policy"] ?? false,
     plainTcp: values["allow-plain-tcp"] ?? false,
+    tcpMonitor: values["allow-tcp-monitor"] ?? false,
     compat,
     pidfile: values.pidfile,
   });

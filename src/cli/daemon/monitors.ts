@@ -3,12 +3,13 @@
  * QEMU's main loop starts last.
  */
 import { CommandError, messageOf } from "../../base/errors.ts";
-import type { HostConnection, HostSockets } from "../../base/host.ts";
+import type { HostConnection, HostSockets, SocketAddress } from "../../base/host.ts";
 import { stdioConnection } from "../../platform/node/stdio.ts";
 import type { ChardevBackend, ChardevControl, ChardevRow } from "../../server/monitor/machine/chardev.ts";
 import { isInBackground } from "./background.ts";
+import { isLoopback } from "../../server/nbd/address.ts";
 import type { ChardevOptions } from "../../wire/qapi/index.ts";
-import { filenameOf, openChardev, type OpenedChardev, type RingBuffer } from "./chardevs.ts";
+import { backendOf, filenameOf, openChardev, type OpenedChardev, type RingBuffer } from "./chardevs.ts";
 
 /** Serves a connection until either side ends it. `interactive`: somebody types there. */
 export type Service = (connection: HostConnection, interactive: boolean) => Promise<void>;
@@ -32,16 +33,25 @@ export class CharacterDevices implements ChardevControl {
   readonly #waiters: (() => Promise<void>)[] = [];
   readonly #early: (() => void)[] = [];
   #isSetUp = false;
+  /** Monitors of QMP may be on TCP, where this machine's programs reach them. */
+  allowTcp = false;
 
   constructor(sockets: HostSockets | undefined) {
     this.#sockets = sockets;
   }
 
-  /** Makes a device. Throws CommandError where its id is taken. */
-  add(options: ChardevOptions): void {
-    if (this.#devices.has(options.id))
-      throw new CommandError(`Chardev with id '${options.id}' already exists`);
-    this.#devices.set(options.id, { options, used: false, clients: 0 });
+  /** Makes a device; `isServed`: somebody will be served on it, and opens it then. Throws CommandError where its id is taken. */
+  async add(options: ChardevOptions, { isServed }: { isServed: boolean }): Promise<void> {
+    if (this.#devices.has(options.id)) throw new CommandError(`Duplicate ID '${options.id}' for chardev`);
+    if (options.backend === "stdio" && this.#hasStdio())
+      throw new CommandError("cannot use stdio by multiple character devices");
+    const backend = isServed && options.backend === "socket" ? undefined : backendOf(options);
+    const opened = backend && (await openChardev(backend, this.#sockets));
+    this.#devices.set(options.id, { options, used: false, clients: 0, ...(opened ? { opened } : {}) });
+  }
+
+  #hasStdio(): boolean {
+    return [...this.#devices.values()].some(({ options }) => options.backend === "stdio");
   }
 
   /** The ids and kinds of all. */
@@ -67,8 +77,7 @@ export class CharacterDevices implements ChardevControl {
 
   async #open(id: string, backend: ChardevBackend): Promise<void> {
     try {
-      const isTaken = [...this.#devices.values()].some(({ options }) => options.backend === "stdio");
-      if (backend.type === "stdio" && isTaken)
+      if (backend.type === "stdio" && this.#hasStdio())
         throw new CommandError("cannot use stdio by multiple character devices");
       const opened = await openChardev(backend, this.#sockets);
       this.#devices.set(id, { options: { backend: "null", id }, used: false, clients: 0, opened });
@@ -106,14 +115,26 @@ export class CharacterDevices implements ChardevControl {
   }
 
   /** Serves on the device of that id, which nobody else does. Throws CommandError. */
-  async serve(id: string, service: Service): Promise<void> {
+  async serve(id: string, service: Service, { isQmp = true }: { isQmp?: boolean } = {}): Promise<void> {
     const device = this.#devices.get(id);
     if (!device) throw new CommandError(`chardev "${id}" not found`);
     if (device.used) throw new CommandError(`Device '${id}' is in use`);
     device.used = true;
     if (device.options.backend === "stdio")
       this.#attend(stdioConnection(), { service, interactive: true, device });
-    else if (device.options.backend === "socket") await this.#serveSocket(device, device.options, service);
+    else if (device.options.backend === "socket") {
+      this.#checkReach(device.options.address, isQmp);
+      await this.#serveSocket(device, device.options, service);
+    }
+  }
+
+  /** Throws CommandError for a socket that others reach, or on which a first line that is no JSON would count. */
+  #checkReach(address: SocketAddress, isQmp: boolean): void {
+    if (address.type === "inet" && !(isQmp && this.allowTcp && isLoopback(address.host)))
+      throw new CommandError(
+        "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket, " +
+          "or a loopback address and --allow-tcp-monitor",
+      );
   }
 
   async #serveSocket(
@@ -123,11 +144,6 @@ export class CharacterDevices implements ChardevControl {
   ): Promise<void> {
     const sockets = this.#sockets;
     if (!sockets) throw new CommandError("this platform has no sockets");
-    if (options.address.type === "inet") {
-      throw new CommandError(
-        "A QMP monitor on TCP is refused: it gives whoever connects the rights of this user; use a Unix socket",
-      );
-    }
     if (!options.server)
       return this.#attend(await sockets.connect(options.address), { service, interactive: false, device });
     const listener = await sockets.listen(options.address);
@@ -178,8 +194,7 @@ export class CharacterDevices implements ChardevControl {
    */
   tell(text: string): void {
     this.#early.push(() => {
-      const isTaken =
-        isInBackground() || [...this.#devices.values()].some(({ options }) => options.backend === "stdio");
+      const isTaken = isInBackground() || this.#hasStdio();
       (isTaken ? process.stderr : process.stdout).write(text);
     });
   }

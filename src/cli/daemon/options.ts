@@ -14,6 +14,7 @@ export const options = {
   pidfile: { type: "string" },
   daemonize: { type: "boolean" },
   "allow-plain-tcp": { type: "boolean" },
+  "allow-tcp-monitor": { type: "boolean" },
   gate: { type: "string" },
   compat: { type: "string" },
   "strict-error-policy": { type: "boolean" },

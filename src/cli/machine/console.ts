@@ -3,6 +3,8 @@
  * told by the monitor. A drive's asynchronous requests are its session's, which stays.
  */
 import type { BlockBackend } from "../../block/graph/backend.ts";
+import type { Board } from "../../machine/board/board.ts";
+import type { Drive } from "../../machine/board/drive.ts";
 import type { Engine } from "../../node.ts";
 import { ioCommands } from "../verbs/io/commands.ts";
 import { Session } from "../verbs/io/session.ts";
@@ -12,15 +14,17 @@ import { printable } from "../printable.ts";
 const foreign = new Set(["open", "close", "quit", "abort", "sigraise"]);
 const commands = ioCommands.filter(({ name }) => !foreign.has(name));
 
-/** The sessions of an engine's backends. */
+/** The sessions of a machine's backends. */
 export class IoSessions {
   readonly #engine: Engine;
   readonly #signal: AbortSignal;
+  readonly #drives: ReadonlySet<Drive>;
   readonly #sessions = new WeakMap<BlockBackend, Session>();
   #told = "";
 
-  constructor(engine: Engine, signal: AbortSignal) {
+  constructor({ engine, drives }: Board, signal: AbortSignal) {
     this.#engine = engine;
+    this.#drives = drives;
     this.#signal = signal;
   }
 
@@ -28,7 +32,8 @@ export class IoSessions {
   async run(backend: BlockBackend, line: string): Promise<string> {
     const session = this.#sessionOf(backend);
     const { node } = backend;
-    if (node) session.borrow({ backend, node, close: () => Promise.resolve() });
+    const { account } = [...this.#drives].find((drive) => drive.backend === backend) ?? {};
+    if (node) session.borrow({ backend, node, account, close: () => Promise.resolve() });
     this.#told = "";
     await session.execute(line);
     return this.#told;

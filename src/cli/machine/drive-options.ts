@@ -7,7 +7,15 @@ import type { OnError } from "../../job/core/error-policy.ts";
 import { type DriveInterface, driveInterfaces, type DrivePlace } from "../../machine/board/drive.ts";
 import { type JsonObject, parseKeyval, QapiError, valuesOf } from "../../wire/qapi/index.ts";
 import { limitNames, oldLimitName, type ThrottleLimits } from "../../block/throttle/config.ts";
-import { joinedPairs, type OptionPairs, optionPairs, takeFlag, takeNumber, takeOption } from "./opts.ts";
+import {
+  joinedPairs,
+  type OptionPairs,
+  optionPairs,
+  renameOption,
+  takeFlag,
+  takeNumber,
+  takeOption,
+} from "./opts.ts";
 
 /** A drive as it was asked for. */
 export interface DriveWish {
@@ -30,6 +38,8 @@ export interface DriveWish {
   isEmpty: boolean;
   throttling: ThrottleLimits | undefined;
   throttleGroup: string | undefined;
+  /** What is counted, and over which seconds. */
+  counting: { invalid: boolean; failed: boolean; intervals: readonly number[] };
 }
 
 const caches: Readonly<Record<string, readonly [writeback: boolean, direct: boolean, noFlush: boolean]>> = {
@@ -41,6 +51,15 @@ const caches: Readonly<Record<string, readonly [writeback: boolean, direct: bool
   unsafe: [true, false, true],
 };
 
+/** Older names of options. */
+const aliases: readonly (readonly [alias: string, name: string])[] = [
+  ["readonly", "read-only"],
+  ["group", "throttling.group"],
+  ...limitNames
+    .filter((name) => !name.endsWith("-length"))
+    .map((name) => [oldLimitName(name), `throttling.${name}`] as const),
+];
+
 /** Throws CommandError for what is no id of a group of options. */
 export function checkIdentifier(name: string): void {
   if (/^[A-Za-z][A-Za-z0-9._-]*$/.test(name)) return;
@@ -49,44 +68,54 @@ export function checkIdentifier(name: string): void {
   );
 }
 
-/** Reads the argument of `-drive`. Throws CommandError, QapiError. */
-export function readDrive(text: string): DriveWish {
-  const pairs = optionPairs(text, "file");
-  const name = takeOption(pairs, "id");
+/** Reads the argument of `-drive`; `otherwise`: where a drive goes that does not say. Throws CommandError, QapiError. */
+export function readDrive(text: string, otherwise: DriveInterface): DriveWish {
+  const pairs = optionPairs(text);
+  for (const [alias, to] of aliases) renameOption(pairs, alias, to);
+  // The first one counts, here alone.
+  const name = pairs.find(([key]) => key === "id")?.[1];
+  takeOption(pairs, "id");
   if (name !== undefined) checkIdentifier(name);
   const media = takeOption(pairs, "media");
   if (media !== undefined && media !== "disk" && media !== "cdrom")
     throw new CommandError(`'${media}' invalid media`);
   const isCdrom = media === "cdrom";
-  const place = readPlace(pairs, isCdrom);
+  const place = readPlace(pairs, { otherwise, isCdrom });
   const index = takeNumber(pairs, "index");
   if (index !== undefined && (place.bus !== undefined || place.unit !== undefined))
     throw new CommandError("index cannot be used with bus and unit");
-  const readOnly = takeFlag(pairs, "readonly") ?? takeFlag(pairs, "read-only");
+  const readOnly = takeFlag(pairs, "read-only") ?? false;
   const snapshot = takeFlag(pairs, "snapshot");
   const cache = takeCache(pairs);
   const policies = takePolicies(pairs, place.interface);
   const rest = takeRest(pairs);
+  const counting = takeCounting(pairs);
   return {
     name,
     place,
     index,
     ...policies,
-    readOnly: readOnly ?? isCdrom,
+    readOnly: readOnly || isCdrom,
     snapshot,
     copyOnRead: takeFlag(pairs, "copy-on-read") ?? false,
+    counting,
     ...rest,
     ...cache,
     ...nodeOptions(pairs),
   };
 }
 
-function readPlace(pairs: OptionPairs, isCdrom: boolean): DriveWish["place"] {
-  const text = takeOption(pairs, "if") ?? "ide";
+function readPlace(
+  pairs: OptionPairs,
+  { otherwise, isCdrom }: { otherwise: DriveInterface; isCdrom: boolean },
+): DriveWish["place"] {
+  const text = takeOption(pairs, "if") ?? otherwise;
   const found = driveInterfaces.find((one) => one === text);
   if (!found) throw new CommandError(`unsupported bus type '${text}'`);
   return { interface: found, bus: takeNumber(pairs, "bus"), unit: takeNumber(pairs, "unit"), isCdrom };
 }
+
+const MOST_SECONDS = 2 ** 32 - 1;
 
 const withPolicies: ReadonlySet<DriveInterface> = new Set(["ide", "scsi", "virtio", "none"]);
 
@@ -128,10 +157,10 @@ function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "t
     throw new CommandError("invalid aio option");
   const limits: [string, number][] = [];
   for (const name of limitNames) {
-    const value = takeNumber(pairs, `throttling.${name}`) ?? takeOldLimit(pairs, name);
+    const value = takeNumber(pairs, `throttling.${name}`);
     if (value !== undefined) limits.push([name, value]);
   }
-  const throttleGroup = takeOption(pairs, "throttling.group") ?? takeOption(pairs, "group");
+  const throttleGroup = takeOption(pairs, "throttling.group");
   return {
     aio,
     throttling: limits.length === 0 ? undefined : (Object.fromEntries(limits) as ThrottleLimits),
@@ -139,9 +168,22 @@ function takeRest(pairs: OptionPairs): Pick<DriveWish, "aio" | "throttling" | "t
   };
 }
 
-/** A limit by its older name, if it had one. */
-function takeOldLimit(pairs: OptionPairs, name: string): number | undefined {
-  return name.endsWith("-length") ? undefined : takeNumber(pairs, oldLimitName(name));
+/** `stats-…`: what is counted. Throws CommandError, QapiError. */
+function takeCounting(pairs: OptionPairs): DriveWish["counting"] {
+  const invalid = takeFlag(pairs, "stats-account-invalid") ?? true;
+  const failed = takeFlag(pairs, "stats-account-failed") ?? true;
+  const intervals: number[] = [];
+  const prefix = "stats-intervals.";
+  for (;;) {
+    const text = takeOption(pairs, `${prefix}${intervals.length}`);
+    if (text === undefined) break;
+    if (!/^[0-9]+$/.test(text) || Number(text) === 0 || Number(text) > MOST_SECONDS)
+      throw new CommandError(`Invalid interval length: ${text}`);
+    intervals.push(Number(text));
+  }
+  const left = pairs.find(([key]) => key.startsWith(prefix));
+  if (left) throw new CommandError(`Invalid option ${left[0]}`);
+  return { invalid, failed, intervals };
 }
 
 function nodeOptions(pairs: OptionPairs): Pick<DriveWish, "file" | "format" | "options" | "isEmpty"> {

@@ -49,16 +49,23 @@ export class DriveMaker {
   }
 
   /** Makes a drive of the text of `-drive`. Throws CommandError, QapiError, Refusal. */
-  async make(text: string): Promise<Drive> {
-    const wish = readDrive(text);
+  async make(text: string, warn: (words: string) => void = () => undefined): Promise<Drive> {
+    const wish = readDrive(text, this.#board.hasChips ? "ide" : "none");
     const place = this.#placeOf(wish);
     const name = wish.name ?? defaultName(place);
     if (this.#board.drive(name)) throw new CommandError(`Duplicate ID '${name}' for drive`);
+    if (wish.options["node-name"] === name)
+      throw new CommandError(`Device name '${name}' conflicts with an existing node name`);
+    if (wish.copyOnRead && wish.readOnly) {
+      warn("disabling copy-on-read on read-only drive");
+      wish.copyOnRead = false;
+    }
     const drive = this.#board.addDrive({
       name,
       place,
       readOnly: wish.readOnly,
       writeCache: wish.writeCache,
+      counting: wish.counting,
       ...(wish.rerror === undefined ? {} : { rerror: wish.rerror }),
       ...(wish.werror === undefined ? {} : { werror: wish.werror }),
     });
@@ -70,6 +77,16 @@ export class DriveMaker {
       throw error;
     }
     return drive;
+  }
+
+  /** Makes a drive of such a text where its place is free. */
+  async makeDefault(text: string): Promise<Drive | undefined> {
+    try {
+      this.#placeOf(readDrive(text, "ide"));
+    } catch {
+      return undefined;
+    }
+    return this.make(text);
   }
 
   /** Makes a node, and no drive, of such a text (`drive_add -n`). Throws CommandError, QapiError, Refusal. */
@@ -96,7 +113,10 @@ export class DriveMaker {
     const node = await this.#openImage(wish);
     if (!wish.copyOnRead) return node;
     try {
-      return await graph.open({ driver: "copy-on-read", file: node.name });
+      const filter = await graph.open({ driver: "copy-on-read", file: node.name });
+      // QEMU's drive does so by itself: nobody sees a node for it.
+      filter.implicit = true;
+      return filter;
     } finally {
       await graph.release(node);
     }

@@ -31,6 +31,7 @@ export function usage(): string {
                          the test protocol, with a clock that stands still until it is stepped
   -compat 7.2|10.1|blockwright
                          whose commands monitors take (default: QEMU 7.2's)
+  -allow-tcp-monitor     let QMP be on TCP, on loopback addresses
   -S                     the machine is paused at first
   -gate deny|same-dir|local|all[,https://<host>…]
                          which files an image may name to be opened (default: local)

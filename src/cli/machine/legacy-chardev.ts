@@ -22,5 +22,10 @@ export function readChardev(text: string, id: string): NamedChardev {
   if (unix) return made(`socket,id=${id},path=${unix[2]}`);
   const tcp = /^tcp:([^:]*):([0-9]+)(.*)$/.exec(text);
   if (tcp) return made(`socket,id=${id},host=${tcp[1]},port=${tcp[2]}${tcp[3]}`);
-  throw new QapiError(`'${text}' is not a valid char driver`);
+  const file = /^file:(.*)$/s.exec(text);
+  if (file) return made(`file,id=${id},path=${file[1]}`);
+  throw new UnknownChardev(`'${text}' is not a valid char driver`);
 }
+
+/** There is no kind of that name. */
+export class UnknownChardev extends QapiError {}

@@ -12,28 +12,32 @@ import { loadNativeCalls } from "../../platform/node/native.ts";
 import { qemuRelease, version } from "../../version.ts";
 import { daemonize, tellReady } from "../daemon/background.ts";
 import { type Pidfile, takePidfile } from "../daemon/pidfile.ts";
-import { printableMessage } from "../printable.ts";
 import type { MachineIdentity } from "../../server/monitor/machine/queries.ts";
-import { standIn, verbProgram } from "../program.ts";
+import { standIn } from "../program.ts";
 import { told } from "../refusal.ts";
 import { givenDescriptors } from "./descriptors.ts";
+import { wrongProperty } from "./checks.ts";
+import { defaultDrives, devicesBefore } from "./defaults.ts";
+import { misspeltDevice } from "./descriptions.ts";
 import { deviceHelp, formatsHelp, machineHelp, propertiesHelp, usage } from "./help.ts";
-import { optionPairs } from "./opts.ts";
+import { type OptionPairs, optionPairs } from "./opts.ts";
 import { compatLevels, type CompatLevel } from "../../wire/qapi/index.ts";
-import { blaming, type GivenOption, readOptions, WrongOption } from "./options.ts";
+import { blaming, type GivenOption, lastValue, readOptions, WrongOption } from "./options.ts";
+import { tell, Unlocated } from "./telling.ts";
 import { MachineProgram } from "./program.ts";
 
 /** The options in the order in which QEMU carries them out. */
 const order: readonly (readonly string[])[] = [
+  ["global"],
   ["add-fd"],
   ["chardev"],
   ["object"],
   ["blockdev"],
   ["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb"],
-  ["serial"],
-  ["device"],
   ["qtest"],
   ["mon", "monitor", "qmp", "qmp-pretty"],
+  ["serial"],
+  ["device"],
 ];
 
 function print(text: string): number {
@@ -47,7 +51,7 @@ function fail(message: string): number {
 
 /** As fail(), of what stands after the program's name and a colon. */
 function failAt(message: string): number {
-  process.stderr.write(`${verbProgram("machine")}:${printableMessage(message)}\n`);
+  tell(message);
   return 1;
 }
 
@@ -65,6 +69,8 @@ function answered(options: readonly GivenOption[]): number | undefined {
     const word = first?.[1];
     if ((name === "machine" || name === "M") && (word === "help" || word === "?"))
       return print(machineHelp());
+    if (name === "accel" && ["help", "?", "", undefined].includes(word))
+      return print("Accelerators supported in QEMU binary:\ntcg\nqtest\n");
     if (name === "device" && (word === "help" || word === "?")) return print(deviceHelp());
     const asked = name === "device" ? /^(?:driver=)?([\w-]+),(?:help|\?)$/.exec(value)?.[1] : undefined;
     const properties = asked === undefined ? undefined : propertiesHelp(asked);
@@ -80,16 +86,11 @@ function asksForFormats(value: string): boolean {
   );
 }
 
-/** The value that an option was given last. */
-function lastValue(options: readonly GivenOption[], name: string): string | undefined {
-  return options.findLast((option) => option.name === name)?.value;
-}
-
 /** Runs the machine with the arguments after `machine`; resolves with the exit status. */
 export async function machine(args: string[]): Promise<number> {
   let options: GivenOption[];
   try {
-    options = readOptions(args);
+    options = readOptions(args, tell);
   } catch (error) {
     if (error instanceof WrongOption) return failAt(error.message);
     throw error;
@@ -98,13 +99,20 @@ export async function machine(args: string[]): Promise<number> {
   if (early !== undefined) return early;
   const wrong = unsupported(options);
   if (wrong !== undefined) return fail(wrong);
+  const misspelt = misspeltDevice(options);
+  if (misspelt !== undefined) return failAt(misspelt);
   const wanted = lastValue(options, "gate");
   const gate = wanted === undefined ? defaultGate : readGate(wanted);
   if (gate === undefined) return fail(`-gate ${wanted}: one of ${gatePolicies.join(", ")} is expected`);
   const compat = compatOf(options);
   if (compat === undefined)
     return fail(`-compat ${lastValue(options, "compat")}: one of ${compatLevels.join(", ")} is expected`);
-  if (options.some(({ name }) => name === "daemonize"))
+  const onStdio = options.find(
+    ({ name, value }) => /^(qmp|qmp-pretty|monitor|serial)$/.test(name) && value === "stdio",
+  );
+  const isDaemon = options.some(({ name }) => name === "daemonize");
+  if (isDaemon && onStdio) return failAt(blaming(onStdio, "cannot use stdio with -daemonize"));
+  if (isDaemon)
     return daemonize(
       args.filter((arg) => !/^--?daemonize$/.test(arg)),
       "machine",
@@ -113,14 +121,24 @@ export async function machine(args: string[]): Promise<number> {
   return run(options, gate, compat);
 }
 
-function unsupported(options: readonly GivenOption[]): string | undefined {
-  const names = options.flatMap(({ name, value = "" }) =>
-    name === "machine" || name === "M"
-      ? optionPairs(value, "type").flatMap(([key, text]) => (key === "type" ? [text] : []))
-      : [],
+/** What was said of the machine. */
+function machinePairs(options: readonly GivenOption[]): OptionPairs {
+  return options.flatMap(({ name, value = "" }) =>
+    name === "machine" || name === "M" ? optionPairs(value, "type") : [],
   );
-  const unknown = names.find((name) => !/^(pc(-i440fx-[0-9.]+)?|none)$/.test(name));
+}
+
+function unsupported(options: readonly GivenOption[]): string | undefined {
+  const names = machinePairs(options).flatMap(([key, text]) => (key === "type" ? [text] : []));
+  const unknown = names.find((name) => {
+    const [, release = "0"] = /^pc-i440fx-([0-9]\.[0-9])$/.exec(name) ?? [];
+    return !["pc", "none"].includes(name) && !(Number(release) > 1.3 && Number(release) <= 7.2);
+  });
   if (unknown !== undefined) return "unsupported machine type\nUse -machine help to list supported machines";
+  const { machine } = identityOf(options);
+  const type = `${machine === "pc" ? `pc-i440fx-${qemuRelease.split(".").slice(0, 2).join(".")}` : machine}-machine`;
+  const wrong = wrongProperty({ kind: machine, type }, machinePairs(options));
+  if (wrong !== undefined) return wrong;
   const display = lastValue(options, "display");
   if (display !== undefined && display !== "none") return `-display ${display}: this machine has no display`;
   return undefined;
@@ -137,9 +155,7 @@ function compatOf(options: readonly GivenOption[]): CompatLevel | undefined {
 function identityOf(options: readonly GivenOption[]): MachineIdentity {
   const value = (option: string, key: string): string | undefined =>
     optionPairs(lastValue(options, option) ?? "", key).findLast(([name]) => name === key)?.[1];
-  const machines = options.filter(({ name }) => name === "machine" || name === "M");
-  const types = machines.flatMap(({ value: text = "" }) => optionPairs(text, "type"));
-  const [, type] = types.findLast(([key]) => key === "type") ?? [];
+  const [, type] = machinePairs(options).findLast(([key]) => key === "type") ?? [];
   const name = value("name", "guest");
   const uuid = lastValue(options, "uuid");
   return {
@@ -159,6 +175,7 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
     identity: identityOf(options),
     compat,
     qtestLog: lastValue(options, "qtest-log"),
+    tcpMonitor: options.some(({ name }) => name === "allow-tcp-monitor"),
   });
   process.once("SIGINT", () => program.end("SIGINT"));
   process.once("SIGTERM", () => program.end("SIGTERM"));
@@ -169,14 +186,17 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
     if (path !== undefined) pidfile = takePidfile(path, loadNativeCalls());
   } catch (error) {
     await program.close();
-    const why = error instanceof Error && "code" in error ? strerror(errnoOf(error)) : messageOf(error);
+    const cause = error instanceof Error ? error.cause : undefined;
     return fail(
-      why === messageOf(error) ? why : `cannot create PID file: Could not create '${path}': ${why}`,
+      cause === undefined
+        ? messageOf(error)
+        : `cannot create PID file: Could not create '${path}': ${strerror(errnoOf(cause))}`,
     );
   }
+  program.defaults = { drives: defaultDrives(options), before: devicesBefore(options) };
   const failed = await carryOut(program, options);
   if (failed !== undefined) {
-    await program.close();
+    await program.fail();
     pidfile?.remove();
     return failAt(failed);
   }
@@ -190,6 +210,16 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
   return status;
 }
 
+/** Whether another option serves somebody on a character device. */
+function isNamed(options: readonly GivenOption[], { value = "" }: GivenOption): boolean {
+  const id = optionPairs(value, "backend").findLast(([key]) => key === "id")?.[1];
+  return options.some(
+    ({ name, value: its = "" }) =>
+      its === `chardev:${id}` ||
+      (name === "mon" && optionPairs(its, "chardev").some(([key, text]) => key === "chardev" && text === id)),
+  );
+}
+
 /** Carries the options out in QEMU's order; resolves with what went wrong. */
 async function carryOut(
   program: MachineProgram,
@@ -197,13 +227,15 @@ async function carryOut(
 ): Promise<string | undefined> {
   for (const names of order) {
     // What the board itself has is there before any other device.
-    const early = names.includes("device") ? await program.connectDrives("board") : undefined;
+    const early = names.includes("serial") ? await program.connectDrives("board") : undefined;
     if (early !== undefined) return early;
     for (const option of options.filter(({ name }) => names.includes(name))) {
       try {
-        await program.apply(option);
+        await program.apply(
+          names.includes("chardev") ? { ...option, isServed: isNamed(options, option) } : option,
+        );
       } catch (error) {
-        return blaming(option, told(error));
+        return error instanceof Unlocated ? error.message : blaming(option, told(error));
       }
     }
     if (names.includes("device")) {

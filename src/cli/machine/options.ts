@@ -5,6 +5,7 @@
  */
 
 import { ConfigFileError, type ConfigGroup, readConfigFile } from "./config-file.ts";
+import { shortForms, wrongValue } from "./checks.ts";
 import { joinedPairs, optionPairs } from "./opts.ts";
 
 /** An option as it was given. */
@@ -14,6 +15,8 @@ export interface GivenOption {
   readonly value: string | undefined;
   /** As it was written, for messages. */
   readonly words: string;
+  /** A character device on which somebody is to be served. */
+  readonly isServed?: boolean;
   /** `FILE:LINE` of one out of a file; messages name it in the words' place. */
   readonly place?: string | undefined;
 }
@@ -36,15 +39,27 @@ const carriedOut: Readonly<Record<string, boolean>> = {
     display: true,
     set: true,
     "qtest-log": true,
+    "allow-tcp-monitor": false,
+    vga: true,
+    parallel: true,
   },
 };
 
 /** Options that nothing here depends on. */
 const accepted: Readonly<Record<string, boolean>> = {
-  ...{ vga: true, cpu: true, smp: true, m: true, k: true, boot: true, rtc: true, msg: true },
+  ...{ cpu: true, smp: true, m: true, k: true, boot: true, rtc: true, msg: true },
   ...{ bios: true, L: true, d: true, D: true, sandbox: true, overcommit: true, audio: true, audiodev: true },
-  ...{ smbios: true, acpitable: true, fw_cfg: true, parallel: true, watchdog: true },
-  ...{ seed: true, "mem-prealloc": false, "no-reboot": false, "no-shutdown": false, "no-user-config": false },
+  ...{ smbios: true, acpitable: true, fw_cfg: true },
+  ...{
+    action: true,
+    "watchdog-action": true,
+    usbdevice: true,
+    seed: true,
+    "mem-prealloc": false,
+    "no-reboot": false,
+    "no-shutdown": false,
+    "no-user-config": false,
+  },
   ...{ usb: false, "no-acpi": false, "no-hpet": false, "no-fd-bootchk": false, "enable-kvm": false },
   ...{ "only-migratable": false, nouserconfig: false, icount: true, trace: true, "mem-path": true },
 };
@@ -95,8 +110,8 @@ export function blaming({ words, place }: Pick<GivenOption, "words" | "place">, 
   return place === undefined ? ` ${words}: ${message}` : `${place}: ${message}`;
 }
 
-/** Takes the words of a command line apart. Throws WrongOption. */
-export function readOptions(words: readonly string[]): GivenOption[] {
+/** Takes the words of a command line apart; `warn` gets what stands after the program's name and a colon. Throws WrongOption. */
+export function readOptions(words: readonly string[], warn: (text: string) => void): GivenOption[] {
   const given: GivenOption[] = [];
   for (let at = 0; at < words.length; at++) {
     const word = words[at]!;
@@ -109,6 +124,9 @@ export function readOptions(words: readonly string[]): GivenOption[] {
     if (takes === undefined) throw new WrongOption(` ${word}: invalid option`);
     const value = takes ? words[++at] : undefined;
     if (takes && value === undefined) throw new WrongOption(` ${word}: requires an argument`);
+    const wrong = value === undefined ? undefined : wrongValue(name, value);
+    if (wrong !== undefined) throw new WrongOption(wrong);
+    for (const warning of value === undefined ? [] : shortForms(name, value)) warn(warning);
     if (Object.hasOwn(accepted, name)) continue;
     if (name === "set") {
       setProperty(given, word, value!);
@@ -121,8 +139,7 @@ export function readOptions(words: readonly string[]): GivenOption[] {
     const why = refused[name]?.why;
     if (why !== undefined && !(maybeNone.has(name) && value === "none"))
       throw new WrongOption(` ${word}${value === undefined ? "" : ` ${value}`}: ${why}`);
-    if (why === undefined)
-      given.push({ name, value, words: value === undefined ? word : `-${name} ${value}` });
+    given.push({ name, value, words: value === undefined ? word : `-${name} ${value}` });
   }
   return given;
 }
@@ -150,6 +167,8 @@ function optionOfGroup({ name, pairs, place }: ConfigGroup): GivenOption[] {
 function setProperty(given: GivenOption[], word: string, text: string): void {
   const [, group, id, option, value] = /^([^.]+)\.([^.]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
   if (group === undefined) throw new WrongOption(` ${word} ${text}: can't parse: "${text}"`);
+  if (group === "object" || group === "machine" || group === "smp-opts" || group === "boot-opts")
+    throw new WrongOption(` ${word} ${text}: -set is not supported with ${group}`);
   if (!Object.hasOwn(carriedOut, group) && !Object.hasOwn(accepted, group))
     throw new WrongOption(` ${word} ${text}: There is no option group '${group}'`);
   const at = given.findIndex(
@@ -160,4 +179,9 @@ function setProperty(given: GivenOption[], word: string, text: string): void {
   if (!found) throw new WrongOption(` ${word} ${text}: there is no ${group} "${id}" defined`);
   const more = `,${option}=${value!.replaceAll(",", ",,")}`;
   given[at] = { ...found, value: `${found.value}${more}`, words: `${found.words}${more}` };
+}
+
+/** The value that an option was given last. */
+export function lastValue(options: readonly GivenOption[], name: string): string | undefined {
+  return options.findLast((option) => option.name === name)?.value;
 }

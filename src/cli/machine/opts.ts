@@ -18,6 +18,16 @@ export function optionPairs(text: string, implied?: string): OptionPairs {
   });
 }
 
+/** The words of an option string that stand for `on` or `off`, with their keys and values. */
+export function shortWords(text: string, implied?: string): [word: string, key: string, value: string][] {
+  return splitAtCommas(text).flatMap((word, index) => {
+    if (word.includes("=") || word === "help" || word === "?" || (index === 0 && implied !== undefined))
+      return [];
+    const [[key, value]] = optionPairs(word) as [[string, string]];
+    return [[word, key, value]];
+  });
+}
+
 /** Takes the last value of a key out of the pairs. */
 export function takeOption(pairs: OptionPairs, key: string): string | undefined {
   let found: string | undefined;
@@ -38,12 +48,22 @@ export function takeFlag(pairs: OptionPairs, key: string): boolean | undefined {
   throw new QapiError(`Parameter '${key}' expects 'on' or 'off'`);
 }
 
-/** Takes a number. Throws QapiError. */
+/** Gives what was asked for by an option's older name the newer one. Throws QapiError where both are there. */
+export function renameOption(pairs: OptionPairs, alias: string, name: string): void {
+  const value = takeOption(pairs, alias);
+  if (value === undefined) return;
+  if (pairs.some(([key]) => key === name))
+    throw new QapiError(`'${name}' and its alias '${alias}' can't be used at the same time`);
+  pairs.push([name, value]);
+}
+
+/** Takes a number; one below zero wraps, as QEMU's. Throws QapiError. */
 export function takeNumber(pairs: OptionPairs, key: string): number | undefined {
   const text = takeOption(pairs, key);
   if (text === undefined) return undefined;
-  if (!/^(0[xX][0-9a-fA-F]+|[0-9]+)$/.test(text)) throw new QapiError(`Parameter '${key}' expects a number`);
-  return Number(text);
+  const [, sign, digits] = /^(-?)(0[xX][0-9a-fA-F]+|[0-9]+)$/.exec(text) ?? [];
+  if (digits === undefined) throw new QapiError(`Parameter '${key}' expects a number`);
+  return Number(sign ? BigInt.asUintN(64, -BigInt(digits)) : digits);
 }
 
 /** The pairs as one option string again. */

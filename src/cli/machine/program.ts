@@ -10,7 +10,8 @@ import { type GateChoice, programEngine } from "../options/engine.ts";
 import { Board } from "../../machine/board/board.ts";
 import { checkFlash } from "../../machine/board/flash.ts";
 import { propertyWord } from "../../machine/board/device.ts";
-import { type Drive, driveInterfaces } from "../../machine/board/drive.ts";
+import { type Drive, driveInterfaces, modelFor } from "../../machine/board/drive.ts";
+import { readGlobal } from "../../machine/board/globals.ts";
 import { fdSets } from "../../platform/node/fd-sets.ts";
 import { monitorSockets } from "../../platform/node/sockets.ts";
 import type { Engine } from "../../node.ts";
@@ -22,14 +23,7 @@ import { exportHandlers } from "../../server/nbd/commands.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
 import { type QtestLog, serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
-import {
-  type CompatLevel,
-  isJsonObject,
-  parseChardev,
-  parseJson,
-  parseOption,
-  schemaWith,
-} from "../../wire/qapi/index.ts";
+import { type CompatLevel, parseChardev, parseOption, schemaWith } from "../../wire/qapi/index.ts";
 import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
@@ -42,10 +36,12 @@ import { IoSessions } from "./console.ts";
 import { addDescriptor } from "./descriptors.ts";
 import { checkIdentifier } from "./drive-options.ts";
 import { DriveMaker, formattingLine } from "./drives.ts";
-import { readChardev } from "./legacy-chardev.ts";
+import { readChardev, UnknownChardev } from "./legacy-chardev.ts";
 import { takeFlag, takeOption, optionPairs } from "./opts.ts";
+import { objectOptions, readDevice } from "./descriptions.ts";
 import { blaming, type GivenOption } from "./options.ts";
 import { StillClock } from "./still-clock.ts";
+import { tell, twice, Unlocated } from "./telling.ts";
 
 type Ending = "SIGINT" | "SIGTERM" | "SIGHUP";
 
@@ -75,6 +71,8 @@ export interface MachineInit {
   readonly compat: CompatLevel;
   /** Where the test protocol is told: a file, `none`, or (undefined) stderr. */
   readonly qtestLog: string | undefined;
+  /** QMP may be on TCP, on loopback addresses. */
+  readonly tcpMonitor: boolean;
 }
 
 /** One run. */
@@ -96,11 +94,18 @@ export class MachineProgram {
   readonly #isStill: boolean;
   #status = 0;
   #names = 0;
+  #serials = 0;
+  readonly #monitors = new Set<string>();
   #quit!: () => void;
+  /** What it has beside what options ask for. */
+  defaults: { drives: readonly string[]; before: { floppy: number; ide: number } } = {
+    drives: [],
+    before: { floppy: 13, ide: 5 },
+  };
   /** Resolves when the machine is asked to end. */
   readonly quitRequested: Promise<void>;
 
-  constructor({ gate, snapshot, isPaused, isStill, identity, compat, qtestLog }: MachineInit) {
+  constructor({ gate, snapshot, isPaused, isStill, identity, compat, qtestLog, tcpMonitor }: MachineInit) {
     // Each client waits for it.
     setMaxListeners(0, this.#stop.signal);
     this.quitRequested = new Promise((resolve) => {
@@ -114,11 +119,12 @@ export class MachineProgram {
       void process.stderr.write(`${verbProgram("machine")}: ${printable(words)}\n`);
     this.#engine.graph.onNewImage = (image) =>
       void process.stdout.write(printable(formattingLine(this.#engine.graph, image)));
-    this.#board = new Board(this.#engine);
+    this.#board = new Board(this.#engine, { hasChips: identity.machine === "pc" });
     this.#devices = new CharacterDevices(monitorSockets);
+    this.#devices.allowTcp = tcpMonitor;
     fdSets.isRunning = () => this.#engine.machine.isRunning;
     this.#drives = new DriveMaker(this.#board, { signal: this.#stop.signal, snapshot });
-    this.#io = new IoSessions(this.#engine, this.#stop.signal);
+    this.#io = new IoSessions(this.#board, this.#stop.signal);
     this.#identity = identity;
     this.#compat = compat;
     this.#qtestLogPath = qtestLog;
@@ -166,6 +172,15 @@ export class MachineProgram {
     this.#engine.graph.events.emit("SHUTDOWN", { guest: false, reason });
   }
 
+  /** It can't be what it was to be: who has connected is greeted, and told no more. */
+  async fail(): Promise<void> {
+    this.#isOver = true;
+    this.#stop.abort();
+    this.#devices.setUp();
+    await this.#devices.ended();
+    await this.close();
+  }
+
   /** A signal asks for the end. */
   end(signal: Ending): void {
     const number = signalNumbers[signal];
@@ -178,34 +193,54 @@ export class MachineProgram {
   async apply(option: GivenOption): Promise<void> {
     const { name, value = "" } = option;
     switch (name) {
+      case "global":
+        this.#board.globals.push(readGlobal(value, optionPairs));
+        return;
       case "add-fd":
         return addDescriptor(value);
       case "chardev":
-        return this.#devices.add(parseChardev(value));
+        return this.#devices.add(parseChardev(value), { isServed: option.isServed ?? false });
       case "object":
-        return this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
+        return this.#addObject(value);
       case "blockdev":
         return this.#addNode(value);
       case "device":
         return this.#addDevice(value);
       case "serial":
-        return this.#addSerial(value);
+        return this.#addSerial(option);
       case "qtest":
-        return this.#serveNamed(value, (connection) =>
+        return this.#serveNamed(option, (connection) =>
           serveQtest(connection, { clock: this.#clock, signal: this.#stop.signal, log: this.#qtestLog() }),
         );
       case "mon":
         return this.#addMonitor(value);
       case "monitor":
-        return this.#serveNamed(value, (connection) => this.#attendHmp(connection));
+        return this.#serveNamed(option, (connection) => this.#attendHmp(connection));
       case "qmp":
       case "qmp-pretty":
-        return this.#serveNamed(value, (connection, interactive) =>
+        return this.#serveNamed(option, (connection, interactive) =>
           this.#attendQmp(connection, { indent: name === "qmp" ? 0 : 4, interactive }),
         );
       default:
-        this.#made.push({ drive: await this.#drives.make(this.#driveText(name, value)), option });
+        this.#made.push({
+          drive: await this.#drives.make(this.#driveText(name, value), (words) =>
+            tell(blaming(option, `warning: ${words}`)),
+          ),
+          option,
+        });
     }
+  }
+
+  /** What is wrong with how it is written is told with the option, what is wrong with it without. */
+  async #addObject(value: string): Promise<void> {
+    const options = objectOptions(value);
+    const { objects } = this.#engine;
+    if (objects.list().some(({ name }) => name === options.id))
+      throw new CommandError(`Duplicate ID '${options.id}' for object`);
+    checkIdentifier(options.id);
+    await objects.add(options).catch((error: unknown) => {
+      throw new Unlocated(` ${told(error)}`);
+    });
   }
 
   /** QEMU tells all of the test protocol, and by default on stderr. */
@@ -234,8 +269,8 @@ export class MachineProgram {
 
   async #addDevice(value: string): Promise<void> {
     const { driver, id, bus, ...properties } = readDevice(value);
-    if (driver === undefined) throw new CommandError("Parameter 'driver' is missing");
-    if (typeof id === "string" && !value.startsWith("{")) checkOptionsId(this.#board, id);
+    if (driver === undefined || (value.startsWith("{") && typeof driver !== "string"))
+      throw new CommandError("Parameter 'driver' is missing");
     await this.#board.addDevice({
       driver: propertyWord(driver),
       id: id === undefined ? undefined : propertyWord(id),
@@ -244,50 +279,95 @@ export class MachineProgram {
     });
   }
 
-  async #addSerial(value: string): Promise<void> {
-    const named = readChardev(value, `serial${this.#names++}`);
-    if (named.kind === "known" && !this.#devices.has(named.id))
-      throw new CommandError(`could not connect serial device to character backend 'chardev:${named.id}'`);
-    if (named.kind === "new") this.#devices.add(named.options);
-    return Promise.resolve();
+  async #addSerial({ value = "", ...option }: GivenOption): Promise<void> {
+    const more = `could not connect serial device to character backend '${value}'`;
+    const named = await this.#named(value, { id: `serial${this.#serials}`, isServed: false }).catch(
+      (error: unknown) => {
+        throw twice(option, messageOf(error), blaming(option, more));
+      },
+    );
+    if (named.kind !== "none") this.#serials += 1;
+    if (named.kind === "known" && !this.#devices.has(named.id)) throw new CommandError(more);
+  }
+
+  /** Reads a character device's name and makes it, if it is a new one. Throws CommandError, QapiError. */
+  async #named(
+    value: string,
+    { id, isServed }: { id: string; isServed: boolean },
+  ): Promise<ReturnType<typeof readChardev>> {
+    const named = readChardev(value, id);
+    if (named.kind === "none" && isServed) throw new UnknownChardev("'none' is not a valid char driver");
+    if (named.kind === "new") await this.#devices.add(named.options, { isServed });
+    return named;
   }
 
   async #serveNamed(
-    value: string,
+    { value = "", ...option }: GivenOption,
     service: (connection: HostConnection, interactive: boolean) => Promise<void>,
   ): Promise<void> {
-    const named = readChardev(value, `compat_monitor${this.#names++}`);
-    if (named.kind === "none") return;
-    if (named.kind === "new") this.#devices.add(named.options);
-    await this.#devices.serve(named.kind === "new" ? named.options.id : named.id, service);
+    const isTest = option.name === "qtest";
+    if (value === "none" && option.name === "monitor") return;
+    const id = isTest ? "qtest" : `compat_monitor${this.#names++}`;
+    const named = await this.#named(value, { id, isServed: true }).catch((error: unknown) => {
+      if (!(error instanceof UnknownChardev)) throw error;
+      if (isTest) throw twice(undefined, error.message, ` Failed to initialize device for qtest: "${value}"`);
+      throw twice(option, error.message, blaming(option, `parse error: ${value}`));
+    });
+    const isQmp = option.name.startsWith("qmp");
+    await this.#devices.serve(named.kind === "known" ? named.id : id, service, { isQmp });
   }
 
   async #addMonitor(value: string): Promise<void> {
     const pairs = optionPairs(value, "chardev");
     const mode = takeOption(pairs, "mode") ?? "readline";
     const pretty = takeFlag(pairs, "pretty") ?? false;
-    const id = takeOption(pairs, "chardev") ?? "";
-    if (mode !== "readline" && mode !== "control") throw new CommandError(`unknown monitor mode "${mode}"`);
-    await this.#devices.serve(id, (connection, interactive) =>
-      mode === "readline"
-        ? this.#attendHmp(connection)
-        : this.#attendQmp(connection, { indent: pretty ? 4 : 0, interactive }),
-    );
+    const id = takeOption(pairs, "chardev");
+    const name = takeOption(pairs, "id");
+    const [left] = pairs;
+    if (left) throw new CommandError(`Invalid parameter '${left[0]}'`);
+    if (name !== undefined && this.#monitors.has(name))
+      throw new CommandError(`Duplicate ID '${name}' for mon`);
+    if (name !== undefined) this.#monitors.add(name);
+    if (mode !== "readline" && mode !== "control")
+      throw new CommandError(`Parameter 'mode' does not accept value '${mode}'`);
+    if (id === undefined) throw new CommandError("Parameter 'chardev' is missing");
+    if (pretty && mode === "readline") throw new CommandError("'pretty' is not compatible with HMP monitors");
+    const isQmp = mode === "control";
+    const service = (connection: HostConnection, interactive: boolean): Promise<void> =>
+      isQmp
+        ? this.#attendQmp(connection, { indent: pretty ? 4 : 0, interactive })
+        : this.#attendHmp(connection);
+    await this.#devices.serve(id, service, { isQmp });
+  }
+
+  async #makeDefaults(): Promise<void> {
+    const { drives, before } = this.defaults;
+    this.#board.builtIn = before;
+    for (const value of this.#board.hasChips ? drives : []) {
+      const drive = await this.#drives.makeDefault(value);
+      // There is no slot for a card.
+      if (drive && drive.place?.interface !== "sd")
+        this.#made.push({ drive, option: { name: "drive", value, words: "" } });
+    }
   }
 
   /** Gives the drives that name a bus their devices, on the board or in its slots; resolves with what went wrong, as of blaming(). */
   async connectDrives(where: "board" | "slots"): Promise<string | undefined> {
+    if (where === "board") await this.#makeDefaults();
     try {
       checkFlash(this.#made.map(({ drive }) => drive));
     } catch (error) {
       return ` ${told(error).replaceAll("\n", `\n${verbProgram("machine")}: `)}`;
     }
-    for (const { drive, option } of this.#made) {
+    const isFloppy = ({ drive }: { drive: Drive }): number => Number(drive.place?.interface === "floppy");
+    for (const { drive, option } of this.#made.toSorted((a, b) => isFloppy(b) - isFloppy(a))) {
       if ((drive.place?.interface === "virtio") !== (where === "slots")) continue;
       try {
         await this.#board.connectDrive(drive);
       } catch (error) {
-        return blaming(option, told(error));
+        // Devices of the board are made for no option in particular.
+        const isOrphan = drive.place && !modelFor(drive.place);
+        return where === "slots" || isOrphan ? blaming(option, told(error)) : ` ${told(error)}`;
       }
     }
     return undefined;
@@ -298,7 +378,10 @@ export class MachineProgram {
    * the options were there before the accelerator, as in QEMU 7.2, and count by the real one.
    */
   setUp(): void {
-    if (this.#isStill) throttleGroupsOf(this.#engine.graph).countBy(this.#clock);
+    if (this.#isStill) {
+      throttleGroupsOf(this.#engine.graph).countBy(this.#clock);
+      this.#board.clock = { nowMs: () => this.#clock.nowMs(), latencyMs: 1 };
+    }
     this.#devices.setUp();
   }
 
@@ -359,20 +442,4 @@ async function counted(session: Promise<void>): Promise<void> {
   } finally {
     fdSets.monitorClosed();
   }
-}
-
-/** Throws CommandError for an id that a group of options can't have. */
-function checkOptionsId(board: Board, id: string): void {
-  checkIdentifier(id);
-  if (board.device(id)?.id === id) throw new CommandError(`Duplicate ID '${id}' for device`);
-}
-
-/** A device's description, as JSON or as key=value pairs, whose values are words. */
-function readDevice(value: string): Record<string, unknown> {
-  if (value.startsWith("{")) {
-    const parsed = parseJson(value);
-    if (!isJsonObject(parsed)) throw new CommandError("Invalid JSON object given");
-    return { ...parsed };
-  }
-  return Object.fromEntries(optionPairs(value, "driver"));
 }

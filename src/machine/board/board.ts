@@ -6,16 +6,24 @@
 import { CommandError } from "../../base/errors.ts";
 import type { EventBus } from "../../base/event-bus.ts";
 import type { MachineEvent } from "../../wire/qapi/machine/table.ts";
+import type { AccountClock } from "./account.ts";
 import { BlockJob } from "../../job/core/block-job.ts";
 import type { Engine } from "../engine.ts";
 import { type Bus, findBus, firstBuses } from "./buses.ts";
-import { BoardDevice, BoardDisk, propertyWord } from "./device.ts";
-import { Drive, type DriveInit, modelFor } from "./drive.ts";
+import { backendPath, BoardDevice, BoardDisk, propertyWord } from "./device.ts";
+import { Drive, type DriveInit, type DrivePlace, modelFor } from "./drive.ts";
+import { type GlobalProperty, globalsFor } from "./globals.ts";
 import { checkProperties, type DeviceModel, deviceModel } from "./models.ts";
 import { placeFor } from "./places.ts";
 import { checkValues } from "./values.ts";
 
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
+
+/** Throws CommandError for a path of what is no device. */
+function checkHotpluggable(path: string): void {
+  if (path === "" || /^\/(objects|machine(\/(unattached|peripheral|peripheral-anon))?)?$/.test(path))
+    throw new CommandError(`${path} is not a hotpluggable device`);
+}
 
 /** What device_add and `-device` give: the model's name, where it goes, and its properties. */
 export interface DeviceWish {
@@ -31,16 +39,28 @@ export class Board {
   /** In the order in which they were made; those without a name too, while a device has them. */
   readonly drives = new Set<Drive>();
   readonly devices = new Set<BoardDevice>();
-  readonly buses: Bus[] = firstBuses();
+  readonly buses: Bus[];
+  /** It is a `pc`; else it has nothing of its own. */
+  readonly hasChips: boolean;
+  /** Devices that a `pc` has before its first floppy drive, as its paths count them, and then before its first IDE drive. */
+  builtIn = { floppy: 13, ide: 5 };
   #anonymous = 0;
-  /** Devices that the machine has brought itself. */
-  #builtIn = 0;
+  #floppies = 0;
+  #disks = 0;
+
+  /** `-global`: of every device of a type. */
+  readonly globals: GlobalProperty[] = [];
+  /** By which requests are counted. */
+  clock: AccountClock;
 
   /** The engine's events, to which the machine adds its own. */
   readonly events: EventBus<MachineEvent>;
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, { hasChips = true }: { hasChips?: boolean } = {}) {
     this.engine = engine;
+    this.hasChips = hasChips;
+    this.buses = firstBuses(hasChips);
+    this.clock = engine.graph.host.clock;
     // One bus for the monitors; the library's types know only what every engine sends.
     this.events = engine.graph.events as unknown as EventBus<MachineEvent>;
     engine.graph.iothreadOf = (user) => this.#iothreadOf(user);
@@ -64,7 +84,7 @@ export class Board {
       throw new CommandError(`Device with id '${init.name}' already exists`);
     if (init.name !== "" && graph.findNode(init.name))
       throw new CommandError(`Device name '${init.name}' conflicts with an existing node name`);
-    const drive = new Drive(graph, init);
+    const drive = new Drive(graph, init, () => this.clock);
     this.drives.add(drive);
     return drive;
   }
@@ -101,6 +121,7 @@ export class Board {
   driveOf({ device, id }: { device?: string | undefined; id?: string | undefined }): Drive {
     if ((device === undefined) === (id === undefined))
       throw new CommandError("Need exactly one of 'device' and 'id'");
+    if (id !== undefined) checkHotpluggable(id);
     if (id === undefined) {
       const drive = this.drive(device!);
       if (!drive) throw new CommandError(`Device '${device}' not found`, { qmpClass: "DeviceNotFound" });
@@ -128,12 +149,15 @@ export class Board {
 
   async #make(
     model: DeviceModel,
-    { bus: name, properties }: Pick<DeviceWish, "bus" | "properties">,
+    { bus: name, properties: given }: Pick<DeviceWish, "bus" | "properties">,
     named: { id: string; path: string },
   ): Promise<BoardDevice> {
     const bus = findBus(this.buses, model.bus, { model: model.name, name });
-    checkProperties(model, properties);
+    const common = globalsFor(model, this.globals);
+    checkProperties(model, given);
+    const properties = { ...common, ...given };
     checkValues(model, properties);
+    this.#checkLinks(properties);
     const device = new BoardDevice({ ...named, model, bus, properties });
     const drive = model.drive ? await this.#driveFor(device, properties["drive"]) : undefined;
     try {
@@ -148,6 +172,20 @@ export class Board {
     }
     this.#place(device);
     return device;
+  }
+
+  /** Throws CommandError for an iothread that there is not, and for a place in the order of boot that another device has. */
+  #checkLinks({ iothread, bootindex }: Readonly<Record<string, unknown>>): void {
+    if (typeof iothread === "string" && iothread !== "") {
+      const id = iothread.replace(/^\/objects\//, "");
+      const found = this.engine.objects.list().find(({ name }) => name === id);
+      if (!found) throw new CommandError(`Device '${iothread}' not found`, { qmpClass: "DeviceNotFound" });
+      if (found.type !== "child<iothread>")
+        throw new CommandError("Invalid parameter type for 'iothread', expected: iothread");
+    }
+    if (bootindex === undefined || Number(bootindex) < 0) return;
+    if ([...this.devices].some(({ properties }) => Number(properties["bootindex"]) === Number(bootindex)))
+      throw new CommandError(`The bootindex ${Number(bootindex)} has already been used`);
   }
 
   #checkId(id: string | undefined): string {
@@ -180,7 +218,8 @@ export class Board {
   }
 
   /** The drive that a device's property names, a drive over the node that it names, or an empty one. */
-  async #driveFor({ model }: BoardDevice, value: unknown): Promise<Drive> {
+  async #driveFor(device: BoardDevice, value: unknown): Promise<Drive> {
+    const { model } = device;
     const { type, missing } = model.drive!;
     if (value === undefined || value === "") {
       if (missing !== undefined) throw new CommandError(missing);
@@ -192,6 +231,7 @@ export class Board {
     const node = this.engine.graph.findNode(name);
     if (!node) throw new CommandError(`Property '${type}.drive' can't find value '${name}'`);
     const made = this.addDrive({ name: "" });
+    made.backend.describe = () => `block device '${backendPath(device)}'`;
     try {
       await made.insert(node);
     } catch (error) {
@@ -219,18 +259,26 @@ export class Board {
     }
     const bus = place.interface === "ide" ? `ide.${place.bus}` : undefined;
     const isFlash = place.interface === "pflash";
-    const path = isFlash ? `system.flash${place.unit}` : `unattached/device[${this.#builtIn}]`;
+    const path = isFlash ? `system.flash${place.unit}` : `unattached/device[${this.#number(place)}]`;
     const at = isFlash ? {} : { unit: place.unit };
     await this.#make(
       model,
       { bus, properties: { ...properties, ...at } },
       { id: "", path: `/machine/${path}` },
     );
-    if (!isFlash) this.#builtIn += 1;
+    if (place.interface === "floppy") this.#floppies += 1;
+    else if (!isFlash) this.#disks += 1;
+  }
+
+  /** The number of a device that the machine makes itself. */
+  #number({ interface: kind }: DrivePlace): number {
+    const { floppy, ide } = this.builtIn;
+    return floppy + this.#floppies + (kind === "floppy" ? 0 : ide + this.#disks);
   }
 
   /** device_del. Throws CommandError. What a guest would have to let go of stays until the machine is reset. */
   async removeDevice(name: string): Promise<void> {
+    checkHotpluggable(name);
     const device = this.device(name);
     if (!device) throw new CommandError(`Device '${name}' not found`, { qmpClass: "DeviceNotFound" });
     if (device.disk?.drive.place) this.#cancelJobs(device.disk.drive);

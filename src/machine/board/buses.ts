@@ -37,8 +37,8 @@ const chips: readonly (readonly [number, string])[] = [
   [11, "PIIX4_PM"],
 ];
 
-/** The buses that a `pc` has from the start. */
-export function firstBuses(): Bus[] {
+/** The buses that a `pc` has from the start; without its chips, those of any machine. */
+export function firstBuses(hasChips: boolean): Bus[] {
   const bus = (name: string, kind: BusKind, slots: number): Bus => ({
     name,
     kind,
@@ -46,15 +46,11 @@ export function firstBuses(): Bus[] {
     luns: 1,
     taken: new Map(),
   });
+  const system = bus("main-system-bus", "System", Infinity);
+  if (!hasChips) return [system];
   const pci = bus("pci.0", "PCI", 32);
   for (const [key, model] of chips) pci.taken.set(key, { model, id: "" });
-  return [
-    pci,
-    bus("ide.0", "IDE", 2),
-    bus("ide.1", "IDE", 2),
-    bus("floppy-bus.0", "floppy-bus", 2),
-    bus("main-system-bus", "System", Infinity),
-  ];
+  return [pci, bus("ide.0", "IDE", 2), bus("ide.1", "IDE", 2), bus("floppy-bus.0", "floppy-bus", 2), system];
 }
 
 /** The bus for a device: the one it names, or the first of its kind that has room. Throws CommandError. */

@@ -48,12 +48,18 @@ export class BoardDevice {
   }
 }
 
+/** What query-block calls a device: a virtio proxy holds the one that has the disk. */
+export function backendPath({ model, path, id }: BoardDevice): string {
+  return model.drive?.type === "virtio-blk-device" ? `${path}/virtio-backend` : id || path;
+}
+
 /** The disk of a device. */
 export class BoardDisk implements DriveUser, PluggedDevice {
   readonly drive: Drive;
   readonly rerror: OnError;
   readonly werror: OnError;
   readonly backendPath: string;
+  readonly isRemovable: boolean;
   readonly lastFailure: GuestFailure | undefined = undefined;
   readonly ioStatus: IoStatus = "ok";
   readonly #model: DriveModel;
@@ -62,10 +68,9 @@ export class BoardDisk implements DriveUser, PluggedDevice {
   constructor(device: BoardDevice, drive: Drive, model: DriveModel) {
     this.drive = drive;
     this.#model = model;
-    // A virtio proxy holds the device that has the disk.
-    const inner = model.type === "virtio-blk-device";
-    this.backendPath = inner ? `${device.path}/virtio-backend` : device.id || device.path;
+    this.backendPath = backendPath(device);
     const { properties } = device;
+    this.isRemovable = model.isRemovable || isOn(properties["removable"]);
     this.#shareWrites = isOn(properties["share-rw"]);
     this.rerror = policy(properties["rerror"], drive.rerror);
     this.werror = policy(properties["werror"], drive.werror);
@@ -85,12 +90,8 @@ export class BoardDisk implements DriveUser, PluggedDevice {
     return this.drive.account;
   }
 
-  get isRemovable(): boolean {
-    return this.#model.isRemovable;
-  }
-
   get hasTray(): boolean {
-    return this.#model.hasTray ?? false;
+    return this.#model.hasTray ?? this.isRemovable !== this.#model.isRemovable;
   }
 
   get iostatusEnabled(): boolean {
@@ -107,7 +108,7 @@ export class BoardDisk implements DriveUser, PluggedDevice {
     if (node.readOnly && !this.#model.takesReadOnly) throw new CommandError("Block node is read-only");
     const writes = !this.#model.onlyReads && !node.readOnly && !this.drive.readOnly;
     // Only the length of a disk may change under its guest.
-    const shared = Perm.consistentRead | Perm.writeUnchanged | (this.#model.isRemovable ? 0 : Perm.resize);
+    const shared = Perm.consistentRead | Perm.writeUnchanged | (this.isRemovable ? 0 : Perm.resize);
     return {
       perm: Perm.consistentRead | (writes ? Perm.write : 0),
       shared: this.#shareWrites ? shared | Perm.write : shared,
@@ -116,7 +117,7 @@ export class BoardDisk implements DriveUser, PluggedDevice {
 
   /** Takes the drive. Throws CommandError in QEMU's words. */
   async plug(): Promise<void> {
-    if (!this.drive.node && !this.#model.isRemovable)
+    if (!this.drive.node && !this.isRemovable)
       throw new CommandError("Device needs media, but drive is empty");
     await this.drive.connect(this);
     announceDevicePolicy(this.backend, this);

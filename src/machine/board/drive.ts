@@ -6,7 +6,7 @@
 import { CommandError } from "../../base/errors.ts";
 import { BlockBackend } from "../../block/graph/backend.ts";
 import type { BlockGraph } from "../../block/graph/graph.ts";
-import { Account, type BlockNode } from "../../block/model/node.ts";
+import type { BlockNode } from "../../block/model/node.ts";
 import type { Permissions } from "../../block/model/contract.ts";
 import { drained } from "../../block/model/drain.ts";
 import { Perm } from "../../block/model/permissions.ts";
@@ -19,6 +19,7 @@ import {
 } from "../../block/throttle/config.ts";
 import { throttleGroupsOf } from "../../block/throttle/throttle.ts";
 import type { OnError } from "../../job/core/error-policy.ts";
+import { type AccountClock, type Counting, defaultCounting, DriveAccount } from "./account.ts";
 import { type DeviceModel, deviceModel, flash } from "./models.ts";
 
 /** The buses that `-drive if=` names. */
@@ -54,6 +55,7 @@ export interface DriveInit {
   readonly werror?: OnError;
   readonly readOnly?: boolean;
   readonly writeCache?: boolean;
+  readonly counting?: Counting | undefined;
 }
 
 /** The device that uses a drive, as the drive sees it. */
@@ -76,13 +78,14 @@ export class Drive {
   user: DriveUser | undefined;
   isTrayOpen = false;
   /** What was asked of it: there is no guest, but somebody may act for one. */
-  readonly account = new Account();
+  readonly account: DriveAccount;
   /** Its name is nobody's any more. */
   isForgotten = false;
   #isFilling = false;
 
-  constructor(graph: BlockGraph, init: DriveInit) {
+  constructor(graph: BlockGraph, init: DriveInit, clock: () => AccountClock) {
     this.name = init.name;
+    this.account = new DriveAccount(init.counting ?? defaultCounting, clock);
     this.place = init.place;
     this.rerror = init.rerror ?? "report";
     this.werror = init.werror ?? "enospc";

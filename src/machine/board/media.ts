@@ -65,6 +65,7 @@ export async function removeMedium(board: Board, name: DriveName): Promise<void>
 
 /** blockdev-insert-medium, into a tray that is open. Throws CommandError. */
 export async function insertMedium(board: Board, name: DriveName, nodeName: string): Promise<void> {
+  board.driveOf(name);
   const node = board.engine.graph.findNode(nodeName);
   if (!node) throw new CommandError(`Node '${nodeName}' not found`);
   if (isUsed(node)) throw new CommandError(`Node '${nodeName}' is already in use`);

@@ -6,7 +6,7 @@ import { CommandError } from "../../base/errors.ts";
 import { schema } from "../../wire/qapi/index.ts";
 import { integerFromOption, sizeFromOption } from "../../wire/qapi/option-number.ts";
 import type { PropertyRow } from "../qom/property.ts";
-import { propertyWord } from "./device.ts";
+import { isOn, propertyWord } from "./device.ts";
 import type { DeviceModel } from "./models.ts";
 
 type Values = Readonly<Record<string, unknown>>;
@@ -25,13 +25,16 @@ function wordsOf(type: string): readonly string[] | undefined {
 /** Looked at by who places the device, or finds the drive. */
 const elsewhere: ReadonlySet<string> = new Set(["addr", "drive"]);
 
+/** Throws CommandError for a value that is none of its property's. */
+export function checkOne(model: DeviceModel, name: string, value: unknown): void {
+  const row = model.properties.find((one) => one.name === name) ?? { name, type: "int32" };
+  if (!elsewhere.has(name)) checkValue(row, value);
+  else if (typeof value !== "string" && name === "drive") throw wrongType(name, "string");
+}
+
 /** Throws CommandError for the first value that is none. */
 export function checkValues(model: DeviceModel, values: Values): void {
-  for (const [name, value] of Object.entries(values)) {
-    const row = model.properties.find((one) => one.name === name) ?? { name, type: "int32" };
-    if (!elsewhere.has(name)) checkValue(row, value);
-    else if (typeof value !== "string" && name === "drive") throw wrongType(name, "string");
-  }
+  for (const [name, value] of Object.entries(values)) checkOne(model, name, value);
   checkBlocks(values);
   checkModel(model.name, values);
   checkGeometry(model, values);
@@ -112,6 +115,8 @@ function checkModel(model: string, values: Values): void {
     throw new CommandError(
       "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0.",
     );
+  if (model === "virtio-blk-pci" && isOn(values["scsi"]) && !isOn(values["disable-modern"]))
+    throw new CommandError("Please set scsi=off for virtio-blk devices in order to use virtio 1.0");
   if (model.startsWith("virtio-")) checkQueues(values);
 }
 

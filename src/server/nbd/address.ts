@@ -34,7 +34,7 @@ export function listenAddressLegacy(addr: TypeOf<"SocketAddressLegacy">): Socket
 }
 
 /** Whether only this machine's programs reach the address. */
-function isLoopback(host: string): boolean {
+export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 

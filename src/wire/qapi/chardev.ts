@@ -5,7 +5,7 @@
  */
 import type { SocketAddress } from "../../base/host.ts";
 import { QapiError } from "./errors.ts";
-import { integerFromOption } from "./option-number.ts";
+import { integerFromOption, sizeFromOption } from "./option-number.ts";
 import { splitAtCommas, type OptionPair } from "./keyval.ts";
 
 /** A character device that a monitor may use. */
@@ -19,10 +19,14 @@ export type ChardevOptions =
       /** A server waits for its first client before anything else starts. */
       readonly wait: boolean;
     }
-  | { readonly backend: "stdio" | "null"; readonly id: string };
+  | { readonly backend: "stdio" | "null"; readonly id: string }
+  | { readonly backend: "file"; readonly id: string; readonly path: string; readonly append: boolean }
+  | { readonly backend: "ringbuf" | "memory"; readonly id: string; readonly size: number | undefined };
 
-const TEXT_KEYS = ["backend", "id", "path", "host", "port", "fd"];
-const FLAG_KEYS = ["server", "wait", "signal", "mux", "ipv4", "ipv6", "nodelay"];
+const TEXT_KEYS = ["backend", "id", "path", "host", "port", "fd", "size"];
+const FLAG_KEYS = ["server", "wait", "signal", "mux", "ipv4", "ipv6", "nodelay", "append"];
+const notIdentifier = `Parameter 'id' expects an identifier
+Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.`;
 const IDENTIFIER = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
 function pairOf(part: string, index: number): OptionPair {
@@ -39,9 +43,10 @@ function pairsOf(text: string): Map<string, string> {
     if (!TEXT_KEYS.includes(key) && !FLAG_KEYS.includes(key)) {
       throw new QapiError(`Invalid parameter '${key}'`);
     }
-    if (key === "id" && !IDENTIFIER.test(value)) throw new QapiError("Parameter 'id' expects an identifier");
+    if (key === "id" && !IDENTIFIER.test(value)) throw new QapiError(notIdentifier);
     values.set(key, value);
   }
+  for (const key of FLAG_KEYS) flag(values, key, false);
   return values;
 }
 
@@ -69,6 +74,16 @@ function addressOf(values: Map<string, string>): SocketAddress {
   return { type: "inet", host: host ?? "", port: Number(number) };
 }
 
+function sizeOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const size = sizeFromOption(text);
+  if (size === undefined)
+    throw new QapiError(`Parameter 'size' expects a non-negative number below 2^64
+Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-
+and exabytes, respectively.`);
+  return Number(size);
+}
+
 function descriptor(text: string): number {
   const number = integerFromOption(text, true);
   if (number !== undefined && number <= 0x7fff_ffffn) return Number(number);
@@ -79,16 +94,27 @@ function descriptor(text: string): number {
 export function parseChardev(text: string): ChardevOptions {
   const values = pairsOf(text);
   const id = values.get("id");
-  const backend = values.get("backend") ?? "";
+  const backend = values.get("backend");
   const server = flag(values, "server", false);
   const wait = flag(values, "wait", true);
   if (id === undefined) throw new QapiError("chardev: no id specified");
+  if (backend === undefined) throw new QapiError(`chardev: "${id}" missing backend`);
   switch (backend) {
     case "socket":
+      if (!server && values.has("wait"))
+        throw new QapiError("'wait' option is incompatible with socket in client connect mode");
       return { backend, id, address: addressOf(values), server, wait };
     case "stdio":
     case "null":
       return { backend, id };
+    case "file": {
+      const path = values.get("path");
+      if (path === undefined) throw new QapiError("chardev: file: no filename given");
+      return { backend, id, path, append: flag(values, "append", false) };
+    }
+    case "ringbuf":
+    case "memory":
+      return { backend, id, size: sizeOf(values.get("size")) };
     default:
       throw new QapiError(`'${backend}' is not a valid char driver name`);
   }

@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import { program } from "./twins.ts";
 
-const quiet = ["-nodefaults", "-display", "none"];
-const theirs = ["qemu-system-x86_64", ...quiet, "-accel", "tcg"];
-const ours = [process.execPath, program, "--run-as=qemu-system-x86_64", ...quiet, "-accel", "qtest"];
+const theirs = ["qemu-system-x86_64", "-display", "none", "-accel", "tcg"];
+const ours = [
+  ...[process.execPath, program, "--run-as=qemu-system-x86_64", "-display", "none"],
+  ...["-accel", "qtest"],
+];
 
 /** A line of QMP. */
 export const qmp = (execute: string, args: object = {}): string =>
@@ -34,6 +36,7 @@ interface Message {
 class Talk {
   readonly answers: unknown[] = [];
   readonly events: unknown[] = [];
+  isGreeted = false;
   #left: Step[];
   #new: Message[] = [];
   readonly #say: (line: string) => void;
@@ -45,7 +48,10 @@ class Talk {
 
   take(message: Message): void {
     delete message.timestamp;
-    if ("QMP" in message) return this.#next();
+    if ("QMP" in message) {
+      this.isGreeted = true;
+      return this.#next();
+    }
     if (message.event !== undefined) {
       this.events.push(steady(message));
       this.#new.push(message);
@@ -75,6 +81,11 @@ function matches({ event, data = {} }: Message, { until, data: wanted = {} }: Un
   return event === until && Object.entries(wanted).every(([key, value]) => data[key] === value);
 }
 
+/** Names that are made up. */
+function steadyWords(text: string): string {
+  return text.replaceAll(/#block\d+/g, "NODE");
+}
+
 /** Names that are made up, and room on the disk of the host, are not looked at. */
 function steady(message: unknown): unknown {
   const text = JSON.stringify(message)
@@ -90,6 +101,8 @@ function talk(words: readonly string[], cwd: string, steps: readonly Step[]): Pr
   const [command, ...args] = [...words, "-qmp", "stdio"];
   const child = spawn(command, args, { cwd, stdio: ["pipe", "pipe", "pipe"] });
   const one = new Talk(steps, (line) => child.stdin.write(`${line}\n`));
+  // A machine that can't be what it is to be greets, and ends.
+  child.stdin.on("error", () => undefined);
   let stderr = "";
   let rest = "";
   const printed: string[] = [];
@@ -104,7 +117,10 @@ function talk(words: readonly string[], cwd: string, steps: readonly Step[]): Pr
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (status) =>
-      resolve({ answers: one.answers, events: one.events, printed, stderr, status }),
+      resolve({
+        ...{ answers: one.answers, events: one.events, isGreeted: one.isGreeted },
+        ...{ printed, stderr: steadyWords(stderr), status },
+      }),
     );
   });
 }
@@ -129,15 +145,16 @@ export class Machines {
     if (status !== 0) throw new Error(`${name} ${words.join(" ")}: ${stderr}`);
   }
 
-  /** What both answer, each over images of its own. */
+  /** What both answer, each over images of its own; `bare`: with the devices that a machine has by itself. */
   async answers(
     options: readonly string[],
     steps: readonly Step[],
+    { bare = false }: { bare?: boolean } = {},
   ): Promise<{ its: unknown; mine: unknown }> {
     const run = (words: readonly string[]): Promise<unknown> => {
       const cwd = mkdtempSync(join(this.#root, "run-"));
       cpSync(this.#images, cwd, { recursive: true });
-      return talk([...words, ...options], cwd, steps);
+      return talk([...words, ...(bare ? [] : ["-nodefaults"]), ...options], cwd, steps);
     };
     const [its, mine] = await Promise.all([run(theirs), run(ours)]);
     return { its, mine };

@@ -176,7 +176,9 @@ const others: readonly IoCommand[] = [
     summary: "waits for the reads and writes that were started, and flushes",
     words: [0, 0],
     run: async (session) => {
+      const startMs = performance.now();
       await session.settle();
+      session.disk.account?.done("flush", 0, performance.now() - startMs);
       return true;
     },
   },

@@ -15,6 +15,7 @@ import { BlkdebugDriver } from "../../../drivers/filter/blkdebug.ts";
 import type { RuleEngine } from "../../../drivers/filter/blkdebug-rules.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { createImageIn } from "../../../api/open.ts";
+import type { DriveAccount } from "../../../machine/board/account.ts";
 import type { Node } from "../../../node.ts";
 import { parseKeyval } from "../../../wire/qapi/index.ts";
 import { describeImage, saysNotShared, openDescribed, withAio } from "../../images.ts";
@@ -62,6 +63,8 @@ export interface Disk {
   readonly backend: BlockBackend;
   /** The image itself, below a filter. */
   readonly node: BlockNode;
+  /** Counts the requests that are left to themselves. */
+  readonly account?: DriveAccount | undefined;
   close(): Promise<void>;
 }
 

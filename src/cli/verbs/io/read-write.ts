@@ -11,6 +11,7 @@ import { safeBytes } from "../../options/sizes.ts";
 import { type Arguments, byteCount, MAX_REQUEST_BYTES, patternByte } from "./arguments.ts";
 import { IoFailure, wrongUse } from "./failure.ts";
 import { carryOutRead, carryOutWrite, FILL_BYTE, type ReadRequest, type WriteRequest } from "./requests.ts";
+import type { Disk } from "./disk.ts";
 import type { IoCommand, Session } from "./session.ts";
 
 const statistics = ["-C  the report is one line for programs", "-q  no report"];
@@ -160,16 +161,37 @@ function vectorWrite(name: string, given: Given, args: Arguments): WriteRequest 
   return { name, ...vector(args), ...telling(given), flags: flagsOf(given), zeroes: given.has("z"), source };
 }
 
+/** Does a request that is left to itself, and counts it where somebody counts. */
+async function counted(
+  { account }: Disk,
+  { kind, bytes }: { kind: "read" | "write"; bytes: number },
+  request: () => Promise<unknown>,
+): Promise<void> {
+  const startMs = performance.now();
+  try {
+    await request();
+    account?.done(kind, bytes, performance.now() - startMs);
+  } catch (error) {
+    account?.failed(kind, performance.now() - startMs);
+    throw error;
+  }
+}
+
 function aioRead(session: Session, args: Arguments): boolean {
   const given = takeOptions(args, "CP:iqv");
   if (args.rest.length < 2) throw wrongUse();
   if (given.has("i")) {
     session.verb.print("injecting invalid read request\n");
+    session.disk.account?.invalid("read");
     return true;
   }
   const request = vectorRead(given, args);
   const { backend } = session.disk;
-  session.launch(async () => void (await carryOutRead(session.verb, backend, request)));
+  session.launch(() =>
+    counted(session.disk, { kind: "read", bytes: request.bytes }, () =>
+      carryOutRead(session.verb, backend, request),
+    ),
+  );
   return true;
 }
 
@@ -181,11 +203,16 @@ function aioWrite(session: Session, args: Arguments): boolean {
   if (given.has("u") && !given.has("z")) throw new IoFailure("-u requires -z to be specified");
   if (given.has("i")) {
     session.verb.print("injecting invalid write request\n");
+    session.disk.account?.invalid("write");
     return true;
   }
   const request = vectorWrite("aio_write", given, args);
   const { backend } = session.disk;
-  session.launch(async () => void (await carryOutWrite(session.verb, backend, request)));
+  session.launch(() =>
+    counted(session.disk, { kind: "write", bytes: request.bytes }, () =>
+      carryOutWrite(session.verb, backend, request),
+    ),
+  );
   return true;
 }
 

@@ -3,7 +3,7 @@
  * Source: QAPI block, qdev, machine and misc schemas; behaviour of QEMU 7.2.
  */
 import { CommandError } from "../../../base/errors.ts";
-import { accountStats, chainStats } from "../../../block/stats.ts";
+import { chainStats } from "../../../block/stats.ts";
 import { limitNames, oldLimitName, type ThrottleLimits } from "../../../block/throttle/config.ts";
 import type { BlockNode } from "../../../block/model/node.ts";
 import type { Board } from "../../../machine/board/board.ts";
@@ -147,9 +147,9 @@ function setThrottle(board: Board, args: MachineArgsOf<"block_set_io_throttle">)
 }
 
 /** The statistics of a drive, and of the disk in it below what jobs have put over it. */
-function statsRow(drive: Drive, nowMs: number): TypeOf<"BlockStats"> {
+function statsRow(drive: Drive): TypeOf<"BlockStats"> {
   const { node } = drive;
-  const stats = accountStats(drive.account, node?.highestWrite ?? 0, { nowMs });
+  const stats = drive.account.stats(node?.highestWrite ?? 0);
   const qdev = drive.user?.backendPath;
   return {
     device: drive.isForgotten ? "" : drive.name,
@@ -165,7 +165,7 @@ function queryHandlers({ board }: MachineCommandsOptions): CommandHandlers<Engin
       Promise.all<TypeOf<"BlockInfo">>(listedDrives(board).map((drive) => driveRow(drive))),
     "query-blockstats": (args, { engine }) => {
       if (args["query-nodes"]) return statsOfNodes(engine);
-      return listedDrives(board).map((drive) => statsRow(drive, engine.graph.host.clock.nowMs()));
+      return listedDrives(board).map(statsRow);
     },
   };
 }

@@ -39,7 +39,14 @@ describe("--chardev", () => {
     ["foo,id=a", "'foo' is not a valid char driver name"],
     ["stdio,id=a,zz=1", "Invalid parameter 'zz'"],
     ["socket,id=a,host=x", "chardev: socket: no port given"],
-    ["socket,id=1a,path=/x", "Parameter 'id' expects an identifier"],
+    [
+      "socket,id=1a,path=/x",
+      "Parameter 'id' expects an identifier\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+    ],
+    ["id=a", 'chardev: "a" missing backend'],
+    ["file,id=a", "chardev: file: no filename given"],
+    ["socket,id=a,path=/x,wait=off", "'wait' option is incompatible with socket in client connect mode"],
+    ["null,id=a,mux=x", "Parameter 'mux' expects 'on' or 'off'"],
     ["socket,id=a,path=/x,host=b,port=1", "None or one of 'path', 'fd' or 'host' option required."],
     // Ours: the real program says "Unable to parse FD number" here.
     ["socket,id=a", "None or one of 'path', 'fd' or 'host' option required."],
