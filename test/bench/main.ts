@@ -62,7 +62,7 @@ async function gated(): Promise<number> {
 
 /** All benchmarks; the exit status of the first that fails. */
 function all(): number {
-  for (const name of ["images", "jobs", "nbd", "kernels", "browser", "starts"]) {
+  for (const name of ["images", "jobs", "nbd", "fleecing", "kernels", "browser", "starts"]) {
     const words = ["run", "--silent", `bench:${name}`, ...(values.record ? ["--", "--record"] : [])];
     const { status } = spawnSync("npm", words, { stdio: "inherit" });
     if (status !== 0) return status ?? 1;

@@ -10,6 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { until } from "../support/until.ts";
 
 const cli = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
+const hasFio = spawnSync("fio", ["--version"]).status === 0;
 let folder: string;
 
 beforeEach(() => {
@@ -62,6 +63,22 @@ describe.each([
     expect(readdirSync(folder).filter((name) => name.endsWith(".new"))).toEqual([]);
   });
 });
+
+it.skipIf(!hasFio).each(["raw", "qcow2"])(
+  "fio verifies what it wrote into %s while that fills",
+  async (format) => {
+    blockwright("backup", "create", "--repo", "repo", "disk.qcow2");
+    const live = await restore("--repo", "repo", "latest", "out.img", "-O", format, "--speed", "2M");
+    const client = spawn("qemu-io", ["-f", "raw", live.url], { stdio: ["pipe", "ignore", "ignore"] });
+    const load = ["--ioengine=nbd", `--uri=${live.url}`, "--rw=randwrite", "--bsrange=4k-64k", "--iodepth=8"];
+    const span = ["--size=64g", "--io_size=8m", "--verify=crc32c", "--verify_fatal=1", "--thread"];
+    tool("fio", "--name=v", ...load, ...span, "--output-format=terse");
+    await until("the restored image", () => existsSync(join(folder, "out.img")));
+    tool("fio", "--name=v", ...load, ...span, "--verify_only", "--output-format=terse");
+    client.stdin.end();
+    expect([(await live.ended)[0], live.said.error]).toEqual([0, ""]);
+  },
+);
 
 it("has its name when it is whole, and not before", async () => {
   blockwright("backup", "create", "--repo", "repo", "disk.qcow2");

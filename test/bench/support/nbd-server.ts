@@ -10,7 +10,8 @@ export interface Server {
   end(): Promise<void>;
 }
 
-async function answers(socket: string): Promise<boolean> {
+/** Whether a server listens on a socket. */
+export async function answers(socket: string): Promise<boolean> {
   const client = connect(socket);
   return new Promise((resolve) => {
     client.once("data", () => {
@@ -49,29 +50,35 @@ export interface Load {
   readonly bytes?: string;
   readonly mebibytes: number;
   readonly seconds: number;
+  /** Requests a second at most. */
+  readonly ratePerSecond?: number;
 }
 
-/** What fio finds: requests a second, and how long one takes on average, µs. */
+/** What fio finds: requests a second, and how long one takes on average and at the 99th percentile, µs. */
 export interface Found {
   readonly iops: number;
   readonly latency: number;
+  readonly p99: number;
 }
 
 interface Side {
   readonly iops: number;
-  readonly clat_ns: { readonly mean: number };
+  readonly clat_ns: { readonly mean: number; readonly percentile?: Readonly<Record<string, number>> };
 }
 
 /** Runs fio's nbd engine. */
-export function fio(url: string, { rw, depth, clients = 1, bytes = "4k", mebibytes, seconds }: Load): Found {
+export function fio(url: string, load: Load): Found {
+  const { rw, depth, clients = 1, bytes = "4k", mebibytes, seconds, ratePerSecond } = load;
   const words = ["--name=bench", "--ioengine=nbd", `--uri=${url}`, `--rw=${rw}`, `--bs=${bytes}`, "--thread"];
   const more = [`--iodepth=${depth}`, `--numjobs=${clients}`, "--group_reporting", "--output-format=json"];
   const span = ["--time_based", `--runtime=${seconds}`, `--size=${mebibytes}m`];
-  const text = execFileSync("fio", [...words, ...more, ...span], {
+  const rate = ratePerSecond === undefined ? [] : [`--rate_iops=${ratePerSecond}`];
+  const text = execFileSync("fio", [...words, ...more, ...span, ...rate], {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
   const { jobs } = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { read: Side; write: Side }[] };
   const side = jobs[0]![rw === "randread" ? "read" : "write"];
-  return { iops: side.iops, latency: side.clat_ns.mean / 1000 };
+  const { mean, percentile = {} } = side.clat_ns;
+  return { iops: side.iops, latency: mean / 1000, p99: (percentile["99.000000"] ?? 0) / 1000 };
 }
