@@ -67,6 +67,16 @@ const lines: Readonly<Record<string, readonly string[][]>> = {
     ["-global", "floppy.drive-type=foo", "-device", "floppy"],
     ["-global", "virtio-scsi-pci.num_queues=0", "-device", "virtio-scsi"],
     ["-global", "ide-hd.werror=stop", "-drive", "file=b.raw,format=raw"],
+    [...raw, "-global", "floppy.drive=d", "-fda", "f.img"],
+    [
+      ...raw,
+      "-drive",
+      "if=none,id=e,file=f.img,format=raw",
+      "-global",
+      "floppy.drive=d",
+      "-device",
+      "floppy,drive=e",
+    ],
   ],
   "the machine": [
     ["-machine", "pc,foo=bar"],

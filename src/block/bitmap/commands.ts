@@ -37,9 +37,18 @@ export interface BitmapsToMerge {
   bitmaps: readonly (string | BitmapName)[];
 }
 
+/** The node that is to have a bitmap; the words are those of commands on bitmaps that there are. */
+function holder(graph: GraphView, name: string): BlockNode {
+  try {
+    return nodeOf(graph.lookup(name));
+  } catch (cause) {
+    throw new CommandError(`Node '${name}' not found`, { code: "ENOENT", cause });
+  }
+}
+
 /** The bitmap of that name, or `Dirty bitmap 'x' not found`. */
 export function lookupBitmap(graph: GraphView, { node, name }: BitmapName): DirtyBitmap {
-  const bitmap = findDirtyBitmap(nodeOf(graph.lookup(node)), name);
+  const bitmap = findDirtyBitmap(holder(graph, node), name);
   if (!bitmap) throw new CommandError(`Dirty bitmap '${name}' not found`, { code: "ENOENT" });
   return bitmap;
 }

@@ -359,8 +359,7 @@ export class MachineProgram {
     } catch (error) {
       return ` ${told(error).replaceAll("\n", `\n${verbProgram("machine")}: `)}`;
     }
-    const isFloppy = ({ drive }: { drive: Drive }): number => Number(drive.place?.interface === "floppy");
-    for (const { drive, option } of this.#made.toSorted((a, b) => isFloppy(b) - isFloppy(a))) {
+    for (const { drive, option } of this.#made.toSorted(byPlace)) {
       if ((drive.place?.interface === "virtio") !== (where === "slots")) continue;
       try {
         await this.#board.connectDrive(drive);
@@ -442,4 +441,18 @@ async function counted(session: Promise<void>): Promise<void> {
   } finally {
     fdSets.monitorClosed();
   }
+}
+
+/** Floppy drives come first, and disks of a kind in the order of their places, not in that of options. */
+function byPlace(
+  { drive: { place: a } }: { drive: Drive },
+  { drive: { place: b } }: { drive: Drive },
+): number {
+  const rank = (place: Drive["place"]): number =>
+    place?.interface === "floppy"
+      ? place.unit
+      : place?.interface === "ide"
+        ? 8 + 2 * place.bus + place.unit
+        : 16;
+  return rank(a) - rank(b);
 }

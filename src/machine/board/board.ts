@@ -155,11 +155,17 @@ export class Board {
     const bus = findBus(this.buses, model.bus, { model: model.name, name });
     const common = globalsFor(model, this.globals);
     checkProperties(model, given);
+    if (common["drive"] !== undefined && given["drive"] !== undefined)
+      throw new CommandError(
+        `-global ${model.name}.drive=... conflicts with drive=${propertyWord(given["drive"])}`,
+      );
     const properties = { ...common, ...given };
     checkValues(model, properties);
     this.#checkLinks(properties);
     const device = new BoardDevice({ ...named, model, bus, properties });
     const drive = model.drive ? await this.#driveFor(device, properties["drive"]) : undefined;
+    const isCommon = common["drive"] !== undefined;
+    drive?.checkFree(isCommon ? `can't apply global ${model.name}.drive=${drive.name}: ` : "");
     try {
       device.place = placeFor(bus, model.name, properties);
       if (drive && model.drive) {

@@ -119,9 +119,14 @@ export class Drive {
     if (node) await drained([node], () => this.backend.detach());
   }
 
+  /** Throws CommandError where a device has it; `before` stands before the words. */
+  checkFree(before = ""): void {
+    if (this.user) throw new CommandError(before + this.#inUse());
+  }
+
   /** Connects a device. Throws CommandError where the drive has one. */
   async connect(user: DriveUser): Promise<void> {
-    if (this.user) throw new CommandError(this.#inUse());
+    this.checkFree();
     this.user = user;
     try {
       await this.#refresh();

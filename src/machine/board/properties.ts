@@ -128,6 +128,7 @@ export const shownProperties: Readonly<Record<string, string>> = {
     bypass-iommu:false`,
   "piix3-ide": `addr:01.1 ${shownPci}`,
   PIIX3: `addr:01.0 ${shownPci}`.replace("multifunction:false", "multifunction:true"),
+  "isa-pcspk": `audiodev"" iobase#97 migrate:true`,
   "isa-fdc": `iobase#1008 irq#6 dma#2 fdtypeA"auto" fdtypeB"auto" fallback"288"`,
 };
 

@@ -24,9 +24,11 @@ const chip = (model: string, ...buses: ChipBus[]): Chip => ({ model, buses });
 const mainBus = (...held: Chip[]): ChipBus => bus("main-system-bus", "System", ...held);
 
 const fdc = chip("isa-fdc", bus("floppy-bus.0", "floppy-bus"));
+/** What comes after it: scripts look for its end. */
+const afterFdc = chip("isa-pcspk");
 const southBridge = [
   chip("piix3-ide", bus("ide.1", "IDE"), bus("ide.0", "IDE")),
-  chip("PIIX3", bus("isa.0", "ISA", fdc)),
+  chip("PIIX3", bus("isa.0", "ISA", fdc, afterFdc)),
 ];
 const chips = mainBus(chip("i440FX-pcihost", bus("pci.0", "PCI", ...southBridge)));
 

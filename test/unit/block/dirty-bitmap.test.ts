@@ -151,6 +151,13 @@ describe("commands", () => {
     expect(node.dirtyBitmaps).toHaveLength(1);
   });
 
+  test("of a node that there is not are refused in other words than a new one's", async () => {
+    const { test: made } = await bench();
+    expect(() => commands.clearBitmap(made.graph, { node: "nope", name: "b" })).toThrow(
+      "Node 'nope' not found",
+    );
+  });
+
   test.each([
     ["busy", "Bitmap 'b' is currently in use by another operation and cannot be used", true, true],
     // Recording is not a part of what the image stores: that may be switched, as the real daemon has it.
