@@ -126,8 +126,8 @@ describe.skipIf(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 0) < 1000)(
         for (const late of isOdd ? [1, 0] : [0, 1])
           (late === 0 ? four : five).push(await secondHalf(source, late));
       process.stderr.write(`${JSON.stringify({ four, five })}\n`);
-      // The least of each is what others on the machine have slowed least.
-      expect(Math.min(...five)).toBeLessThanOrEqual(0.85 * Math.min(...four));
+      const median = (times: number[]): number => times.sort((a, b) => a - b)[1]!;
+      expect(median(five)).toBeLessThanOrEqual(0.85 * median(four));
     });
   },
 );
