@@ -378,7 +378,7 @@ const plotBefore = {
   },
 };
 
-/** The pages that the daemon and fleets serve, and uPlot, which reports of workloads carry with them, too. */
+/** The pages that the daemon and fleets serve. */
 async function bundleDashboard() {
   const folder = join(out, "dashboard");
   const page = /** @type {const} */ ({
@@ -398,13 +398,6 @@ async function bundleDashboard() {
         { in: "src/dashboard/daemon/daemon.css", out: "page" },
         { in: "src/dashboard/fleet/page.ts", out: "fleet" },
       ],
-    }),
-    esbuild({
-      ...page,
-      format: "iife",
-      globalName: "uPlot",
-      footer: { js: "uPlot=uPlot.default;" },
-      entryPoints: [{ in: "uplot", out: "uplot" }],
     }),
   ]);
   for (const [from, to] of Object.entries({ daemon: "index.html", fleet: "fleet.html" }))

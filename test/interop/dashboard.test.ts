@@ -93,6 +93,18 @@ function fits(): Promise<boolean> {
 
 const text = (id: string): Promise<string> => page.locator(`#${id}`).innerText();
 
+/** What a daemon serves that has no uPlot. */
+async function saysRatesWithoutPlot(): Promise<void> {
+  const plain = await newPage(browser);
+  plain.on("pageerror", (error) => faults.push(error.message));
+  await plain.route("**/uplot.js", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+  await plain.goto(url.href);
+  await expect.poll(() => plain.locator("#rates-words").innerText()).toMatch(/^Now: slow .*\/s\.$/);
+  expect(await plain.locator("#rates").isHidden()).toBe(true);
+  expect(faults).toEqual([]);
+  await plain.close();
+}
+
 describe("who gets in", () => {
   it("is whoever has the token, and no page of another origin", async () => {
     expect((await fetch(new URL("/", url))).status).toBe(401);
@@ -213,6 +225,8 @@ describe("the page", () => {
     await expect
       .poll(async () => JSON.stringify(await daemon.execute("query-block-jobs")))
       .toContain('"speed":524288');
+    await expect.poll(() => page.locator("#rates canvas").count()).toBe(1);
+    await saysRatesWithoutPlot();
     await card.getByRole("button", { name: "Pause backup slow" }).click();
     await expect.poll(() => card.innerText()).toContain("paused");
     await card.getByRole("button", { name: "Cancel backup slow" }).click();

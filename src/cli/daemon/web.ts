@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { BlockError, CommandError } from "../../base/errors.ts";
 import type { HostConnection, HttpListening, TlsCredentials } from "../../base/host.ts";
 import type { Engine } from "../../node.ts";
+import { plotLibrary } from "../../platform/node/plot-library.ts";
 import { engineCommands, type EngineCommandsOptions } from "../../server/monitor/commands/index.ts";
 import type { CommandRegistry } from "../../server/monitor/index.ts";
 import { checkReach } from "../../server/nbd/address.ts";
@@ -136,7 +137,6 @@ function dashboardRegistry({ commands }: WebInit): CommandRegistry<Engine> {
 
 const TYPES = {
   "index.html": "text/html; charset=utf-8",
-  "uplot.js": "text/javascript; charset=utf-8",
   "page.js": "text/javascript; charset=utf-8",
   "page.css": "text/css; charset=utf-8",
 } as const;
@@ -150,9 +150,11 @@ function pageFiles(): Map<string, WebFile> {
       op: "dashboard",
       message: `the dashboard's page is not in '${folder}'`,
     });
+  const script = new TextEncoder().encode(plotLibrary() ?? "");
+  const plot: WebFile = { type: TYPES["page.js"], bytes: script, isOpen: true };
   const files = Object.entries(TYPES).map(([name, type]): [string, WebFile] => [
     name === "index.html" ? "/" : `/${name}`,
     { type, bytes: readFileSync(`${folder}${name}`), isOpen: name !== "index.html" },
   ]);
-  return new Map(files);
+  return new Map([...files, ["/uplot.js", plot]]);
 }

@@ -1,5 +1,5 @@
 /**
- * The rates of the jobs over the last minutes, by uPlot. Colours are the page's; what is plotted is also said in words.
+ * The rates of the jobs over the last minutes, by uPlot where the daemon has it. Colours are the page's; what is plotted is also said in words.
  */
 import uPlot from "uplot";
 import { byId, bytesText, say } from "../dom.ts";
@@ -7,6 +7,7 @@ import { byId, bytesText, say } from "../dom.ts";
 /** Samples that are kept: five minutes of seconds. */
 const KEPT = 300;
 const HEIGHT = 180;
+const IS_THERE = typeof uPlot === "function";
 const LINES = ["--flight", "--dirty", "--local", "--failed"];
 
 /** What a job has done at some time. */
@@ -82,8 +83,8 @@ export class RatePlot {
     this.#plot = undefined;
     const ids = [...this.#series.keys()];
     this.#shown = ids.join("\n");
-    this.#holder.hidden = ids.length === 0;
-    if (ids.length === 0) return;
+    this.#holder.hidden = ids.length === 0 || !IS_THERE;
+    if (this.#holder.hidden) return;
     const style = getComputedStyle(document.documentElement);
     const colour = (name: string): string => style.getPropertyValue(name).trim();
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 } };
