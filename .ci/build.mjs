@@ -388,21 +388,19 @@ async function bundleDashboard() {
     supported: {},
     outdir: "build/dashboard",
   });
-  const built = await Promise.all([
-    esbuild({
-      ...page,
-      format: "esm",
-      plugins: [plotBefore],
-      entryPoints: [
-        { in: "src/dashboard/daemon/page.ts", out: "page" },
-        { in: "src/dashboard/daemon/daemon.css", out: "page" },
-        { in: "src/dashboard/fleet/page.ts", out: "fleet" },
-      ],
-    }),
-  ]);
+  const { metafile } = await esbuild({
+    ...page,
+    format: "esm",
+    plugins: [plotBefore],
+    entryPoints: [
+      { in: "src/dashboard/daemon/page.ts", out: "page" },
+      { in: "src/dashboard/daemon/daemon.css", out: "page" },
+      { in: "src/dashboard/fleet/page.ts", out: "fleet" },
+    ],
+  });
   for (const [from, to] of Object.entries({ daemon: "index.html", fleet: "fleet.html" }))
     copyFileSync(join(root, "src", "dashboard", from, "index.html"), join(folder, to));
-  return built.map(({ metafile }) => metafile);
+  return metafile;
 }
 
 /** Bundles the entries; then removes chunks of earlier builds. */
@@ -413,7 +411,7 @@ async function bundle() {
     bundleDashboard(),
     bundleScript(),
   ]);
-  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), ...pages.flat()];
+  const metafiles = [...[library, ...program].map(({ metafile }) => metafile), ...pages];
   const kept = new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs)));
   rmSync(join(out, "cli", "chunks"), { recursive: true, force: true });
   const chunks = join(out, "chunks");

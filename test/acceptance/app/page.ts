@@ -10,10 +10,7 @@ declare global {
 }
 
 const script = new URLSearchParams(location.search).get("worker") ?? "worker";
-// In Firefox a worker that has workers of its own may hang when it waits for one of its synchronous calls (docs/BROWSER.md): v86 has
-// another way to go on, which its address asks for.
-const yields = navigator.userAgent.includes("Firefox") ? "?use-scheduling-api" : "";
-const worker = new Worker(`/${script}.js${yields}`, { type: "module" });
+const worker = new Worker(`/${script}.js`, { type: "module" });
 const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
 let next = 0;
 

@@ -4,7 +4,7 @@ import { connectWorker } from "blockwright/browser";
 import { keepGeneration, toV86Disk } from "blockwright/v86";
 import type { V86Disk } from "blockwright/v86";
 import { V86 } from "v86";
-import { GUEST_DEADLINE_MS, MonitorGuest } from "../../support/v86/monitor-guest.ts";
+import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
 import { obeyAgent } from "./agent.ts";
 import type { Base, State } from "./worker.ts";
 
@@ -57,7 +57,7 @@ const calls = {
   },
 
   async boot({ isOn = true }: { isOn?: boolean }): Promise<void> {
-    const remote = await engine.guestDisk("disk", { deadlineMs: GUEST_DEADLINE_MS, writeCache: false });
+    const remote = await engine.guestDisk("disk", { writeCache: false });
     hda = await toV86Disk(remote, { identity: "remote", generation: keepGeneration("remote") });
     emulator = new V86({
       wasm_path: "/v86.wasm",

@@ -1,5 +1,6 @@
 // The worker of the acceptance tests: engine, job and v86 in one thread, as a fork of v86 would have it. The page calls
 // these functions by name.
+import "./ticks.ts";
 import {
   type Engine,
   type Node,
@@ -15,7 +16,7 @@ import {
   toV86Disk,
 } from "blockwright/v86";
 import { V86 } from "v86";
-import { GUEST_DEADLINE_MS, MonitorGuest } from "../../support/v86/monitor-guest.ts";
+import { MonitorGuest } from "../../support/v86/monitor-guest.ts";
 
 type StreamJob = Awaited<ReturnType<typeof stream>>;
 
@@ -105,14 +106,9 @@ const calls = {
   },
 
   /** Boots a guest: the test's monitor from the disk, or a kernel. */
-  async boot(options: {
-    deadlineMs?: number;
-    kernel?: boolean;
-    cmdline?: string;
-    memoryMiB?: number;
-  }): Promise<void> {
-    const { deadlineMs = GUEST_DEADLINE_MS, kernel = false, cmdline = "", memoryMiB = 16 } = options;
-    disk = await toV86Disk(need(node, "node"), { deadlineMs });
+  async boot(options: { kernel?: boolean; cmdline?: string; memoryMiB?: number }): Promise<void> {
+    const { kernel = false, cmdline = "", memoryMiB = 16 } = options;
+    disk = await toV86Disk(need(node, "node"));
     emulator = new V86({
       wasm_path: "/v86.wasm",
       bios: { url: "/bios.bin" },

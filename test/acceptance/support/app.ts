@@ -20,7 +20,8 @@ async function bundle(name: string): Promise<Uint8Array> {
     target: "chrome120",
     // v86 is served as it is: what it asks of Node confuses a bundler.
     alias: { v86: "/libv86.mjs" },
-    external: ["/libv86.mjs"],
+    // What must be there before v86 is loaded is a module of its own.
+    external: ["/libv86.mjs", "./ticks.ts"],
     logLevel: "error",
   });
   return outputFiles[0]!.contents;
@@ -51,7 +52,7 @@ export class AppServer {
         return;
       }
       const file = this.files.get(path);
-      const type = /\.m?js$/.test(path)
+      const type = /\.(m?js|ts)$/.test(path)
         ? "text/javascript"
         : path.endsWith(".wasm")
           ? "application/wasm"
@@ -68,6 +69,7 @@ export class AppServer {
     files.set("/remote.html", html("remote.js"));
     const programs = ["page", "worker", "remote", "engine", "bench"];
     await Promise.all(programs.map(async (name) => files.set(`/${name}.js`, await bundle(`${name}.ts`))));
+    files.set("/ticks.ts", await bundle("ticks.ts"));
     files.set("/libv86.mjs", readFileSync(join(buildFolder("v86"), "libv86.mjs")));
     files.set("/v86.wasm", readFileSync(join(buildFolder("v86"), "v86.wasm")));
     files.set("/bios.bin", readFileSync(firmware.bios));

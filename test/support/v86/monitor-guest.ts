@@ -14,9 +14,6 @@ export interface GuestAnswer {
   checksum: number;
 }
 
-/** How long a test's guest waits for its disk, ms: as a busy machine needs. What a deadline does is tested on clocks of tests. */
-export const GUEST_DEADLINE_MS = 240_000;
-
 const STEP = 0x9e3779b1;
 const SECTOR = 512;
 
