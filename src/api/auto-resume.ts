@@ -83,6 +83,7 @@ export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void
     end();
   };
   job.ended.then(leave, leave);
+  if (options.signal?.aborted) return leave();
   const watch = new Watch({ graph, stands, failures, goOn: () => job.resume() }, options, over.signal);
   job.addEventListener("JOB_STATUS_CHANGE", () => watch.look());
   watch.look();
@@ -108,6 +109,7 @@ export function autoCont(engine: Engine, options: AutoResumeOptions = {}): void 
     over.abort();
   };
   onAbort(options.signal, end);
+  if (options.signal?.aborted) return end();
   watch.look();
 }
 

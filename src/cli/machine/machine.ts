@@ -196,9 +196,10 @@ async function run(options: readonly GivenOption[], gate: GateChoice, compat: Co
   program.defaults = { drives: defaultDrives(options), before: devicesBefore(options) };
   const failed = await carryOut(program, options);
   if (failed !== undefined) {
+    const status = failAt(failed);
     await program.fail();
     pidfile?.remove();
-    return failAt(failed);
+    return status;
   }
   const alive = keepAlive();
   program.setUp();

@@ -14,12 +14,14 @@ export async function serveQtest(
   connection: HostConnection,
   { clock, signal, log }: { clock: VirtualClock; signal: AbortSignal; log?: QtestLog | undefined },
 ): Promise<void> {
-  const forget = onAbort(signal, () => void connection.close().catch(() => undefined));
+  const close = (): void => void connection.close().catch(() => undefined);
+  const forget = onAbort(signal, close);
   const session = new QtestSession(clock);
   const decoder = new TextDecoder();
   const encoder = new TextEncoder();
   let rest = "";
   log?.("I", "OPENED");
+  if (signal.aborted) close();
   try {
     for await (const bytes of connection.incoming) {
       rest += decoder.decode(bytes, { stream: true });

@@ -189,6 +189,15 @@ describe("a job", () => {
     expect(all.clock.pending).toBe(0);
   });
 
+  test("is not probed at all when the signal had come before", async () => {
+    const all = await bench();
+    failUntil(all, Infinity, "EIO");
+    const job = await stream(all.disk, { onError: "stop", autoResume: { signal: AbortSignal.abort() } });
+    await all.clock.idle();
+    expect(all.clock.pending).toBe(0);
+    await job.cancel();
+  });
+
   test.each([0, -1, Number.NaN])("a probeMs of %d is refused before anything starts", async (probeMs) => {
     const all = await bench();
     await expect(stream(all.disk, { autoResume: { probeMs } })).rejects.toThrow(
@@ -239,6 +248,17 @@ describe("a machine", () => {
     await all.clock.idle();
     expect(all.clock.nowMs()).toBe(33_000);
     expect(all.engine.machine.state).toBe("running");
+  });
+
+  test("stays stopped when the signal had come before", async () => {
+    const all = await bench();
+    const device = await guest(all);
+    failUntil(all, Infinity, "EIO");
+    autoCont(all.engine, { signal: AbortSignal.abort() });
+    void Promise.resolve(device.read(0, new Uint8Array(512))).catch(() => undefined);
+    await all.clock.idle();
+    expect(all.engine.machine.state).toBe("io-error");
+    expect(all.clock.pending).toBe(0);
   });
 
   test("without space tries again by itself", async () => {

@@ -24,9 +24,11 @@ export async function serveHmp(connection: HostConnection, service: HmpService):
   const decoder = new TextDecoder();
   const write = async (text: string): Promise<void> => connection.write(encoder.encode(text));
   const editor = new LineEditor();
-  const forget = onAbort(signal, () => void connection.close().catch(() => undefined));
+  const close = (): void => void connection.close().catch(() => undefined);
+  const forget = onAbort(signal, close);
   try {
     await write(`QEMU ${service.version} monitor - type 'help' for more information\r\n${PROMPT}`);
+    if (signal.aborted) close();
     for await (const bytes of connection.incoming) {
       if (signal.aborted) break;
       for (const char of decoder.decode(bytes, { stream: true })) {
