@@ -118,7 +118,9 @@ function talk(words: readonly string[], cwd: string, steps: readonly Step[]): Pr
     child.on("error", reject);
     child.on("close", (status) =>
       resolve({
-        ...{ answers: one.answers, events: one.events, isGreeted: one.isGreeted },
+        ...{ answers: one.answers, events: one.events },
+        // Whoever fails greets now and then: the real one's monitors are a thread of their own.
+        ...(status === 0 ? { isGreeted: one.isGreeted } : {}),
         ...{ printed, stderr: steadyWords(stderr), status },
       }),
     );
