@@ -76,6 +76,8 @@ export interface ImageMapEntry extends MapExtent {
   fileOffset?: number;
   /** Name of the file that holds them; empty for what is no file. */
   file?: string;
+  /** Stored compressed, as QEMU tells since 8.2. */
+  compressed: boolean;
 }
 
 /**
@@ -139,6 +141,7 @@ async function entryAt(top: BlockNode, offset: number, bytes: number): Promise<I
       zero: status.zero,
       present: decided && status.allocated,
       depth,
+      compressed: decided && (status.compressed ?? false),
     };
     if (!decided || !status.map) return entry;
     return { ...entry, fileOffset: status.map.offset, file: ownFilename(status.map.node as BlockNode) };
@@ -146,6 +149,6 @@ async function entryAt(top: BlockNode, offset: number, bytes: number): Promise<I
 }
 
 function isContinued(a: ImageMapEntry, b: ImageMapEntry): boolean {
-  if (!alike(a, b) || a.file !== b.file) return false;
+  if (!alike(a, b) || a.file !== b.file || a.compressed !== b.compressed) return false;
   return a.fileOffset === undefined ? b.fileOffset === undefined : a.fileOffset + a.bytes === b.fileOffset;
 }

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { runVerb } from "../support/verb-client.ts";
 import { Twins } from "./support/twins.ts";
 
 let twins: Twins;
@@ -83,4 +84,24 @@ it.each([
 ])("maps as qemu-img: %s", async (line) => {
   const { ours, theirs } = await twins.pair("map", ...line.split(" ").filter((word) => word !== ""));
   expect(ours).toEqual(theirs);
+});
+
+it("says what is stored compressed where newer answers are asked for, as QEMU has done since 8.2", () => {
+  const map = (...words: string[]): Record<string, unknown>[] =>
+    JSON.parse(
+      runVerb(["map", "--output=json", ...words, "packed.qcow2"], { cwd: twins.theirs }).stdout,
+    ) as Record<string, unknown>[];
+  const entries = map("--compat", "10.1");
+  expect(Object.keys(entries[0]!).slice(0, 7)).toEqual([
+    "start",
+    "length",
+    "depth",
+    "present",
+    "zero",
+    "data",
+    "compressed",
+  ]);
+  expect(entries.filter(({ compressed }) => compressed === true).length).toBeGreaterThan(0);
+  for (const { compressed, data, zero } of entries) expect(compressed).toBe(data === true && zero === false);
+  expect(entries.map(({ compressed: _, ...old }) => old)).toEqual(map());
 });

@@ -366,6 +366,20 @@ describe("map", () => {
     expect(same(await file.read(place, 1000), pattern(128 * KiB, 1).subarray(0, 1000))).toBe(true);
     expect(await all(imageMap(image, { offset: MiB, length: 10 }))).toMatchObject([{ bytes: 10 }]);
   });
+
+  it("says what is stored compressed", async () => {
+    const source = await disk(192 * KiB, "source");
+    await source.write(0, new Uint8Array(128 * KiB).fill(7));
+    const image = await qcow2(192 * KiB, "image");
+    await convert(source, image, { compress: true });
+    await image.write(64 * KiB, pattern(64 * KiB, 1));
+    const entries = await all(imageMap(image));
+    expect(entries.map(({ offset, data, compressed }) => [offset, data, compressed])).toEqual([
+      [0, true, true],
+      [64 * KiB, true, false],
+      [128 * KiB, false, false],
+    ]);
+  });
 });
 
 describe("check", () => {

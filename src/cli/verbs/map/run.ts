@@ -15,6 +15,7 @@ import type { ImageVerbFlags } from "../../options/verb-flags.ts";
 /** Options of the verb. */
 export interface MapFlags extends ImageVerbFlags {
   output: string;
+  compat: string;
   startOffset?: string;
   maxLength?: string;
 }
@@ -32,7 +33,7 @@ export function map(files: readonly string[], flags: MapFlags): Promise<number> 
     const range: MapRange = { signal: verb.signal };
     if (offset !== undefined) range.offset = offset;
     if (length !== undefined) range.length = length;
-    const printer = new Printer(verb, flags.output === "json");
+    const printer = new Printer(verb, flags);
     for await (const entry of metadata(imageMap(node, range))) printer.entry(entry);
     printer.end(offset ?? 0);
     return 0;
@@ -54,12 +55,15 @@ async function* metadata(entries: AsyncGenerator<ImageMapEntry>): AsyncGenerator
 class Printer {
   readonly #verb: Run;
   readonly #json: boolean;
+  /** As QEMU has had it since 8.2. */
+  readonly #tellsCompressed: boolean;
   #before = "[";
 
-  constructor(verb: Run, json: boolean) {
+  constructor(verb: Run, { output, compat }: MapFlags) {
     this.#verb = verb;
-    this.#json = json;
-    if (!json) verb.print(row(["Offset", "Length", "Mapped to", "File"]));
+    this.#json = output === "json";
+    this.#tellsCompressed = compat !== "7.2";
+    if (!this.#json) verb.print(row(["Offset", "Length", "Mapped to", "File"]));
   }
 
   entry(entry: ImageMapEntry): void {
@@ -73,11 +77,12 @@ class Printer {
   }
 
   #object(entry: ImageMapEntry): void {
-    const { offset, bytes, depth, present, zero, data, fileOffset } = entry;
+    const { offset, bytes, depth, present, zero, data, fileOffset, compressed } = entry;
+    const packed = this.#tellsCompressed ? `, "compressed": ${compressed}` : "";
     const place = fileOffset === undefined ? "" : `, "offset": ${fileOffset}`;
     this.#verb.print(
       `${this.#before}{ "start": ${offset}, "length": ${bytes}, "depth": ${depth}, "present": ${present}, ` +
-        `"zero": ${zero}, "data": ${data}${place}}`,
+        `"zero": ${zero}, "data": ${data}${packed}${place}}`,
     );
     this.#before = ",\n";
   }
@@ -86,7 +91,10 @@ class Printer {
   end(offset: number): void {
     if (!this.#json) return;
     if (this.#before === "[")
-      this.#object({ offset, bytes: 0, depth: 0, present: false, zero: false, data: false });
+      this.#object({
+        ...{ offset, bytes: 0, depth: 0, present: false, zero: false },
+        ...{ data: false, compressed: false },
+      });
     this.#verb.print("]\n");
   }
 }
