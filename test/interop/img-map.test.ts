@@ -103,5 +103,6 @@ it("says what is stored compressed where newer answers are asked for, as QEMU ha
   ]);
   expect(entries.filter(({ compressed }) => compressed === true).length).toBeGreaterThan(0);
   for (const { compressed, data, zero } of entries) expect(compressed).toBe(data === true && zero === false);
-  expect(entries.map(({ compressed: _, ...old }) => old)).toEqual(map());
+  for (const entry of entries) delete entry["compressed"];
+  expect(entries).toEqual(map());
 });
