@@ -112,8 +112,10 @@ describe.each(forms)("shards into a store, as $form", ({ query, shardBytes }) =>
     const { jobs, ...counts } = await status();
     expect(counts).toEqual({ queued: 0, running: 0, done: 1, failed: 0 });
     // Each may have had the data of a shard in hand whose step is lost: also who was helping when the job came to it once more.
-    expect(jobs[0]?.bytes).toBeGreaterThanOrEqual(data);
-    expect(jobs[0]?.bytes).toBeLessThanOrEqual(data + 4 * PIECE);
+    // It moved nothing, where the worker that the queue had forgotten was through before the job came to another.
+    const { bytes } = jobs[0]!;
+    if (bytes > 0) expect(bytes).toBeGreaterThanOrEqual(data);
+    expect(bytes).toBeLessThanOrEqual(data + 4 * PIECE);
     expect(store.objects.get(KEY)?.changed).toBe(seen);
     expect(leftovers()).toEqual([]);
     await isEqual(source);

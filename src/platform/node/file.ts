@@ -71,8 +71,9 @@ export class Descriptor {
    * Closes after the last request; reports what close(2) says. Nothing may begin any more. The descriptor of a file that
    * was given up stays open: what is stuck below may still use it.
    */
-  async close(): Promise<void> {
+  async close(lock?: FileLock): Promise<void> {
     if (this.#users > 0) await new Promise<void>((resolve) => (this.#whenIdle = resolve));
+    lock?.release(this.fd);
     if (fdSets.release(this.fd)) return;
     if (!this.#lane.givenUp) await this.#lane.make({ call: "close", fd: this.fd }, "close");
   }
@@ -423,7 +424,7 @@ export class NodeFile implements HostFile {
       throw error;
     }
     this.#descriptor = reopened;
-    await old.close();
+    await old.close(this.#lock);
   }
 
   /** Whether this process has the file open under another descriptor, too. */
@@ -436,7 +437,7 @@ export class NodeFile implements HostFile {
   }
 
   close(): Promise<void> {
-    return this.#descriptor.close().finally(() => this.#entry.leave());
+    return this.#descriptor.close(this.#lock).finally(() => this.#entry.leave());
   }
 
   /** Opens the very same file again: by its descriptor where /proc has it, else by name if that still means it. */

@@ -25,6 +25,11 @@ export interface FileLock {
   change(fd: number, wanted: FileLockRequest): void;
   /** Takes what is held on another open file of the same image too, before it replaces this one. */
   copyTo(fd: number): void;
+  /**
+   * Gives back what is held on an open file that is closed right after. Closing alone would not: a process that is being started at that
+   * moment has the file, too, until it is another program.
+   */
+  release(fd: number): void;
 }
 
 /** The locks of one open file, seen by all processes. */
@@ -64,6 +69,10 @@ export class ImageLock implements FileLock {
   /** Takes what is held on another open file of the same image too, before it replaces this one. */
   copyTo(fd: number): void {
     this.#apply(fd, unlocked, this.#held);
+  }
+
+  release(fd: number): void {
+    this.#apply(fd, this.#held, unlocked);
   }
 
   #apply(fd: number, from: FileLockRequest, to: FileLockRequest): void {

@@ -50,6 +50,8 @@ export class OpenFile {
   /** Nothing: the entry outlives the descriptor that it began with. */
   copyTo(): void {}
 
+  release(): void {}
+
   /** The file is closed. */
   leave(): void {
     const same = register.get(this.identity);

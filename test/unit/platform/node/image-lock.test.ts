@@ -1,4 +1,5 @@
 // Image locks on open file descriptions: who excludes whom.
+import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { HostFile } from "../../../../src/base/host.ts";
@@ -34,6 +35,27 @@ describe.skipIf(!hasNative)("image locks", () => {
     await second.lock({ perm: WRITE, shared: ALL });
     await first.close();
     await second.close();
+  });
+
+  // What fork() does to all descriptors until exec().
+  test("closing gives the lock back, whoever else has the descriptor", async () => {
+    const [first, second] = await pair("inherited");
+    await first.lock({ perm: READ | WRITE, shared: READ });
+    const writes = (fd: string): boolean =>
+      /flags:\s+\d*2$/m.test(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"));
+    const own = fs.readdirSync("/proc/self/fd").find((fd) => {
+      const to = fs.readlinkSync(`/proc/self/fd/${fd}`, "utf8");
+      return to === fs.realpathSync(path("inherited")) && writes(fd);
+    });
+    const heir = spawn("sleep", ["600"], { stdio: ["ignore", "ignore", "ignore", Number(own)] });
+    try {
+      await expect(second.lock({ perm: WRITE, shared: ALL })).rejects.toThrow('"write" lock');
+      await first.close();
+      await second.lock({ perm: WRITE, shared: ALL });
+    } finally {
+      heir.kill();
+      await second.close();
+    }
   });
 
   test("who shares no writing is refused beside a writer", async () => {
