@@ -90,6 +90,7 @@ const lines: Readonly<Record<string, readonly string[][]>> = {
     ["-m", "64,foo=1"],
     ["-name", "foo,bar=1"],
     ["-uuid", "foo"],
+    ["-rtc", ",base=utc"],
     ["-rtc", "base=foo"],
     ["-boot", "order=z"],
     ["-boot", "menu=foo"],

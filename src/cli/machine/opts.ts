@@ -13,9 +13,13 @@ export function optionPairs(text: string, implied?: string): OptionPairs {
   return splitAtCommas(text).map((part, index) => {
     const at = part.indexOf("=");
     if (at >= 0) return [part.slice(0, at), part.slice(at + 1)];
-    if (index === 0 && implied !== undefined) return [implied, part];
-    return part.startsWith("no") && part.length > 2 ? [part.slice(2), "off"] : [part, "on"];
+    return index === 0 && implied !== undefined ? [implied, part] : shortPair(part);
   });
+}
+
+/** What a key alone stands for. It may be empty. */
+function shortPair(word: string): [key: string, value: string] {
+  return word.startsWith("no") && word.length > 2 ? [word.slice(2), "off"] : [word, "on"];
 }
 
 /** The words of an option string that stand for `on` or `off`, with their keys and values. */
@@ -23,8 +27,7 @@ export function shortWords(text: string, implied?: string): [word: string, key: 
   return splitAtCommas(text).flatMap((word, index) => {
     if (word.includes("=") || word === "help" || word === "?" || (index === 0 && implied !== undefined))
       return [];
-    const [[key, value]] = optionPairs(word) as [[string, string]];
-    return [[word, key, value]];
+    return [[word, ...shortPair(word)]];
   });
 }
 
