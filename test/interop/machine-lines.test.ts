@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { type AddressInfo, createConnection, createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { shortWords } from "../../src/cli/machine/opts.ts";
 import { Machines, qmp } from "./support/machines.ts";
 import { program } from "./support/twins.ts";
 
@@ -90,7 +91,6 @@ const lines: Readonly<Record<string, readonly string[][]>> = {
     ["-m", "64,foo=1"],
     ["-name", "foo,bar=1"],
     ["-uuid", "foo"],
-    ["-rtc", ",base=utc"],
     ["-rtc", "base=foo"],
     ["-boot", "order=z"],
     ["-boot", "menu=foo"],
@@ -134,6 +134,13 @@ describe.each(Object.entries(lines))("of %s", (_what, all) => {
   it.each(all.map((words) => [words.join(" "), words] as const))("%s", async (_line, words) => {
     await machines.expectSame(words, questions);
   });
+});
+
+it("takes a key that is empty", () => {
+  expect(shortWords(",no,id=a")).toEqual([
+    ["", "", "on"],
+    ["no", "no", "on"],
+  ]);
 });
 
 it("has the drives of a pc unless it is told otherwise", async () => {
