@@ -2,23 +2,20 @@
 // is written in all, by the system's own count.
 //
 // CRASH_KILLS: kills per verb (default 2). CRASH_SEED: the first seed. A failure names its seed; the machine's own timing plays along.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { copyFile, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { randomness } from "../support/random.ts";
 import { inShard } from "../support/shard.ts";
 import { must } from "../support/tools.ts";
+import { type CountedRun, runCounted } from "./support/counted.ts";
 
 const KILLS = Number(process.env["CRASH_KILLS"] ?? 2);
 const SEED = Number(process.env["CRASH_SEED"] ?? 1);
 const MiB = 2 ** 20;
 const SIZE = 128 * MiB;
-const program = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 
 let home: string;
 const at = (name: string): string => join(home, name);
@@ -104,26 +101,7 @@ async function stage({ name }: Verb): Promise<void> {
   else await copyFile(at("source.raw"), at("top.flat"));
 }
 
-/** A run, whose process can be killed; `written`: bytes that it wrote, told by the system when it has ended. */
-interface Ran {
-  readonly pid: number;
-  readonly ended: Promise<{ code: number | null; written: number; errors: string }>;
-}
-
-async function run(words: readonly string[]): Promise<Ran> {
-  const script = '"$@" >&2 & echo $!; wait $!; code=$?; grep wchar /proc/$$/io; exit $code';
-  const child = spawn("sh", ["-c", script, "sh", process.execPath, program, ...words], { cwd: home });
-  let [output, errors] = ["", ""];
-  child.stdout.on("data", (data: Buffer) => (output += data.toString()));
-  child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
-  const ended = once(child, "close").then(([code]) => ({
-    code: code as number | null,
-    written: Number(/wchar: (\d+)/.exec(output)?.[1]),
-    errors,
-  }));
-  await expect.poll(() => output).toContain("\n");
-  return { pid: Number.parseInt(output, 10), ended };
-}
+const run = (words: readonly string[]): Promise<CountedRun> => runCounted(words, home);
 
 /** The verb was begun, and said so. */
 async function isBegun(): Promise<boolean> {
@@ -147,14 +125,14 @@ async function killAndResume(verb: Verb, seed: number): Promise<"killed" | "done
   await expect.poll(async () => !isAlive(first.pid) || (await isBegun())).toBe(true);
   await sleep(randomness(seed * 7919)(1600));
   if (isAlive(first.pid)) process.kill(first.pid, "SIGKILL");
-  const { written, errors } = await first.ended;
+  const { written, said } = await first.ended;
   if (!(await isBegun())) {
-    expect(errors.replace("Image committed.\n", ""), "it was done before").toBe("");
+    expect(said.replace("Image committed.\n", ""), "it was done before").toBe("");
     return "done";
   }
   const second = await run(["job", "resume", "ckpt", rate, "1G"]);
   const resumed = await second.ended;
-  expect(resumed.errors.replace("Image committed.\n", "")).toBe("");
+  expect(resumed.said.replace("Image committed.\n", "")).toBe("");
   expect(resumed.code).toBe(0);
   const [file, format] = verb.written;
   await must("qemu-img", "compare", "-f", "raw", "-F", format, at(verb.wanted), at(file));

@@ -2,16 +2,15 @@
 // had flushed is there, and nothing that is noted as filled is filled again, by the system's own count of what was written.
 //
 // LIVE_KILLS: kills of each restore (default 2). CRASH_SEED: the first seed. The machine's own timing plays along.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { copyFile, mkdtemp, open, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { randomness } from "../support/random.ts";
 import { must } from "../support/tools.ts";
+import { program } from "../support/verb-client.ts";
+import { type CountedRun, runCounted } from "./support/counted.ts";
 
 const KILLS = Number(process.env["LIVE_KILLS"] ?? 2);
 const SEED = Number(process.env["CRASH_SEED"] ?? 1);
@@ -20,7 +19,6 @@ const SIZE = 96 * MiB;
 const GRANULE = 65536;
 /** What a run writes beside the disk: what the guest writes, with the granules around it, tables, the map. */
 const MORE = 2 * MiB;
-const program = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 
 let home: string;
 const at = (name: string): string => join(home, name);
@@ -48,24 +46,10 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
-/** A run; `written`: bytes that it wrote, told by the system when it has ended. */
-async function restore(format: string, speed: string) {
+/** A run that serves. */
+function restore(format: string, speed: string): Promise<CountedRun> {
   const words = ["backup", "restore", "--repo", "repo", "latest", "out.img", "-O", format];
-  const live = [...words, "--live", "unix:live.sock", "--speed", speed];
-  const script = '"$@" >&2 & echo $!; wait $!; code=$?; grep wchar /proc/$$/io; exit $code';
-  const child = spawn("sh", ["-c", script, "sh", process.execPath, program, ...live], { cwd: home });
-  let [output, said] = ["", ""];
-  child.stdout.on("data", (data: Buffer) => (output += data.toString()));
-  child.stderr.on("data", (data: Buffer) => (said += data.toString()));
-  const ended = once(child, "close").then(([code]) => ({
-    code: code as number | null,
-    written: Number(/wchar: (\d+)/.exec(output)?.[1]),
-    said,
-  }));
-  const isServing = (): boolean => said.includes("serving") || child.exitCode !== null;
-  while (!isServing() || !output.includes("\n")) await sleep(20);
-  expect(said).toContain("serving");
-  return { pid: Number.parseInt(output, 10), ended };
+  return runCounted([...words, "--live", "unix:live.sock", "--speed", speed], home, "serving");
 }
 
 /** What a guest writes, durably; the disk as it is to be gets it, too. */
