@@ -194,8 +194,21 @@ async function* changedChunks(
   if (!told) yield turning;
 }
 
-/** The ranges that a bitmap of the node has dirty. */
-export function* dirtyIn(node: Node, bitmap: string): Generator<ByteRange> {
+/** The ranges that bitmaps of the node have dirty, ascending; those of several may overlap. */
+export function* dirtyIn(node: Node, ...names: readonly string[]): Generator<ByteRange> {
+  const sources = names.map((name) => dirtyOfOne(node, name));
+  const next = sources.map((source) => source.next());
+  for (;;) {
+    let first: number | undefined;
+    for (const [at, { value }] of next.entries())
+      if (value && (first === undefined || value.offset < next[first]!.value!.offset)) first = at;
+    if (first === undefined) return;
+    yield next[first]!.value!;
+    next[first] = sources[first]!.next();
+  }
+}
+
+function* dirtyOfOne(node: Node, bitmap: string): Generator<ByteRange, undefined> {
   for (let at = 0; at < node.length;) {
     const ranges = dirtyRanges(node, bitmap, { offset: at }) ?? [];
     yield* ranges;

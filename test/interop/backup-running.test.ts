@@ -1,99 +1,44 @@
 // Backups of the disks of a running machine, QEMU's own: a guest's writes (by qemu-io of the human monitor) go on, the disks are as
 // of one moment, and whatever becomes of the tool, no change is lost and nothing of it is left over there.
-import { execFileSync, spawn, type ChildProcess, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { QmpClient } from "../../src/node.ts";
+import type { QmpClient } from "../../src/node.ts";
+import { until } from "../support/until.ts";
+import { cli, type Made, RunningMachine } from "./support/running-machine.ts";
 
-const cli = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
 let folder: string;
-let machine: ChildProcess;
+let machine: RunningMachine;
 let qmp: QmpClient;
-/** Writes that the machine has told of. */
-let wrote = 0;
-
-/** A drive of the machine; what its device would write comes by its name. */
-const image = (name: string): string[] => [
-  "-drive",
-  `if=none,id=drive-${name},driver=qcow2,node-name=${name},file.driver=file,file.filename=${name}.qcow2`,
-];
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "blockwright-running-"));
-  for (const name of ["a", "b"]) qemu("img", "create", "-q", "-f", "qcow2", `${name}.qcow2`, "64M");
-  const words = ["-machine", "none", "-nodefaults", "-display", "none", "-S", ...image("a"), ...image("b")];
-  for (const socket of ["mine", "tools"]) words.push("-qmp", `unix:${socket},server=on,wait=off`);
-  machine = spawn("qemu-system-x86_64", words, { cwd: folder, stdio: ["ignore", "pipe", "ignore"] });
-  machine.stdout!.on("data", (text: Buffer) => (wrote += text.toString().split("wrote ").length - 1));
-  while (!existsSync(join(folder, "tools"))) await wait(20);
-  qmp = await QmpClient.connect(`unix:${join(folder, "mine")}`);
+  machine = new RunningMachine(folder);
+  machine.makeDisks();
+  await machine.start();
+  ({ qmp } = machine);
   await guest("a", "write -P 1 0 4M");
   await guest("b", "write -P 2 8M 1M");
 });
 
 afterEach(async () => {
-  await qmp.close();
-  await stop();
+  await machine.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function stop(): Promise<void> {
-  if (machine.exitCode !== null) return;
-  machine.kill("SIGTERM");
-  await once(machine, "exit");
-}
-
-function qemu(tool: string, ...words: string[]): string {
-  return execFileSync(`qemu-${tool}`, words, { cwd: folder, encoding: "utf8" });
-}
-
-/** The guest's hands. */
-async function guest(node: string, command: string): Promise<void> {
-  const line = `qemu-io drive-${node} "${command}"`;
-  const before = wrote;
-  await qmp.executeRaw("human-monitor-command", { "command-line": line });
-  // It is told on the machine's stdout; what fails is not told like this, and the test ends by its time.
-  while (command !== "flush" && wrote === before) await wait(5);
-}
+const guest = (node: string, command: string): Promise<void> => machine.guest(node, command);
+const qemu = (tool: string, ...words: string[]): string => machine.qemu(tool, ...words);
 
 const CREATE = "backup create --repo repo --qmp tools --node a --node b --bitmap nightly --name vm --json";
 
-interface Made {
-  id: string;
-  name: string;
-  kind: string;
-  time: string;
-  "read-bytes": number;
-}
-
 function create(line = CREATE): Made[] {
-  const words = [cli, ...line.split(" ")];
-  const { status, stdout, stderr } = spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8" });
+  const { status, stdout, stderr } = machine.run(line);
   expect(`${stderr}${status}`).toBe("0");
   return JSON.parse(stdout) as Made[];
-}
-
-/** What a killed tool would leave: jobs, nodes, exports, frozen bitmaps, files. */
-async function leftovers(): Promise<unknown[]> {
-  const nodes = (await qmp.executeRaw("query-named-block-nodes", { flat: true })) as {
-    "node-name": string;
-    "dirty-bitmaps"?: { name: string }[];
-  }[];
-  const named = nodes.flatMap((node) => [
-    node["node-name"],
-    ...(node["dirty-bitmaps"] ?? []).map(({ name }) => name),
-  ]);
-  return [
-    ...((await qmp.executeRaw("query-jobs")) as unknown[]),
-    ...((await qmp.executeRaw("query-block-exports")) as unknown[]),
-    ...named.filter((name) => /^bwb-|frozen/.test(name)),
-    ...readdirSync(tmpdir()).filter((name) => name.startsWith("bwb-")),
-  ];
 }
 
 function restore(name: string, out: string): void {
@@ -108,7 +53,7 @@ it("reads what changed of all disks, and the next one what changed since", async
     { name: "vm/b", kind: "full", "read-bytes": 1 << 20 },
   ]);
   expect(first[0]!.time).toBe(first[1]!.time);
-  expect(await leftovers()).toEqual([]);
+  expect(await machine.leftovers()).toEqual([]);
   await guest("a", "write -P 3 1M 100k");
   await guest("b", "write -z 8M 64k");
   expect(create()).toMatchObject([
@@ -116,7 +61,7 @@ it("reads what changed of all disks, and the next one what changed since", async
     { name: "vm/b", kind: "incremental", "read-bytes": 0 },
   ]);
   expect(create()).toMatchObject([{ "read-bytes": 0 }, { "read-bytes": 0 }]);
-  await stop();
+  await machine.stop();
   for (const name of ["a", "b"]) {
     restore(`vm/${name}@latest`, `out-${name}.qcow2`);
     expect(qemu("img", "compare", `${name}.qcow2`, `out-${name}.qcow2`)).toBe("Images are identical.\n");
@@ -129,7 +74,11 @@ it("keeps the disks as they were while the guest writes on", async () => {
   await guest("a", "flush");
   qemu("img", "convert", "-U", "-O", "raw", "a.qcow2", "before.raw");
   const words = [cli, ...CREATE.split(" ")];
-  const tool = spawn(process.execPath, words, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+  const tool = spawn(process.execPath, words, {
+    cwd: folder,
+    env: machine.env,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
   const ended = once(tool, "exit");
   // From when the job is there on nothing that is written is in the backup.
   while (((await qmp.executeRaw("query-jobs")) as unknown[]).length < 2) await wait(1);
@@ -138,7 +87,7 @@ it("keeps the disks as they were while the guest writes on", async () => {
   restore("vm/a@latest", "out.qcow2");
   expect(qemu("img", "compare", "-F", "qcow2", "before.raw", "out.qcow2")).toBe("Images are identical.\n");
   expect(create()[0]!["read-bytes"]).toBe(64 * 65536);
-  await stop();
+  await machine.stop();
   restore("vm/a@latest", "now.qcow2");
   expect(qemu("img", "compare", "a.qcow2", "now.qcow2")).toBe("Images are identical.\n");
 });
@@ -147,7 +96,11 @@ it("loses no change and leaves nothing, at whatever moment it is killed", async 
   create();
   for (let round = 0; round < 12; round += 1) {
     await guest("a", `write -P ${round + 20} ${round}M 64k`);
-    const tool = spawn(process.execPath, [cli, ...CREATE.split(" ")], { cwd: folder, stdio: "ignore" });
+    const tool = spawn(process.execPath, [cli, ...CREATE.split(" ")], {
+      cwd: folder,
+      env: machine.env,
+      stdio: "ignore",
+    });
     const ended = once(tool, "exit");
     const timer = setTimeout(() => tool.kill("SIGKILL"), 120 + 40 * round);
     await ended;
@@ -155,8 +108,8 @@ it("loses no change and leaves nothing, at whatever moment it is killed", async 
     await guest("b", `write -P ${round + 20} ${round}M 64k`);
   }
   expect(create()).toMatchObject([{ kind: "incremental" }, { kind: "incremental" }]);
-  expect(await leftovers()).toEqual([]);
-  await stop();
+  expect(await machine.leftovers()).toEqual([]);
+  await machine.stop();
   for (const name of ["a", "b"]) {
     restore(`vm/${name}@latest`, `out-${name}.qcow2`);
     expect(qemu("img", "compare", `${name}.qcow2`, `out-${name}.qcow2`)).toBe("Images are identical.\n");
@@ -167,7 +120,11 @@ it("gives the bitmap back what it had, where a backup fails", async () => {
   create();
   await guest("a", "write -P 3 1M 64k");
   const words = [cli, ...CREATE.replace("--repo repo", "--repo /proc/none").split(" ")];
-  const { status, stderr } = spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8" });
+  const { status, stderr } = spawnSync(process.execPath, words, {
+    cwd: folder,
+    env: machine.env,
+    encoding: "utf8",
+  });
   expect([status, stderr]).toEqual([1, expect.stringContaining("'repository.json'") as string]);
   expect(create()[0]).toMatchObject({ kind: "incremental", "read-bytes": 65536 });
 });
@@ -181,20 +138,28 @@ it.each([
   ["--qmp tools --node a --nbd somewhere", "'somewhere' is no address: unix:PATH or HOST:PORT"],
 ])("refuses '%s'", async (line, words) => {
   const all = [cli, "backup", "create", "--repo", "repo", ...line.split(" ")];
-  const { status, stderr } = spawnSync(process.execPath, all, { cwd: folder, encoding: "utf8" });
+  const { status, stderr } = spawnSync(process.execPath, all, {
+    cwd: folder,
+    env: machine.env,
+    encoding: "utf8",
+  });
   expect(stderr).toContain(words);
   expect(status).toBe(1);
-  expect(await leftovers()).toEqual([]);
+  expect(await machine.leftovers()).toEqual([]);
 });
 
 it("uses an NBD server that runs already, and says so where it is not told of", async () => {
   const path = join(folder, "nbd.sock");
   await qmp.executeRaw("nbd-server-start", { addr: { type: "unix", data: { path } } });
   const words = [cli, ...CREATE.split(" ")];
-  const { status, stderr } = spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8" });
+  const { status, stderr } = spawnSync(process.execPath, words, {
+    cwd: folder,
+    env: machine.env,
+    encoding: "utf8",
+  });
   expect([status, stderr]).toEqual([1, expect.stringContaining("say where it listens with --nbd") as string]);
   expect(create(`${CREATE} --nbd unix:${path}`)).toHaveLength(2);
-  expect(await leftovers()).toEqual([]);
+  expect(await machine.leftovers()).toEqual([]);
   expect(existsSync(path)).toBe(true);
 });
 
@@ -210,7 +175,7 @@ it("pulls backups out of our own daemon, whose guest writes through an export wi
   );
   own.push("--chardev", "socket,id=m,path=own,server=on,wait=off", "--monitor", "m");
   const daemon = spawn(process.execPath, own, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
-  while (!existsSync(join(folder, "own"))) await wait(20);
+  await until("the daemon's monitor", () => existsSync(join(folder, "own")));
   const write = (...commands: string[]): string =>
     qemu(
       "io",
@@ -228,6 +193,7 @@ it("pulls backups out of our own daemon, whose guest writes through an export wi
     qemu("img", "convert", "-U", "-O", "raw", `nbd+unix:///g?socket=${join(folder, "nbd")}`, "before.raw");
     const tool = spawn(process.execPath, [cli, ...line.split(" ")], {
       cwd: folder,
+      env: machine.env,
       stdio: ["ignore", "pipe", "inherit"],
     });
     const said = tool.stdout.toArray();

@@ -47,6 +47,18 @@ function processOf(pid: number): { state: string; start: string } | undefined {
   return state === "" ? undefined : { state, start: fields[19] ?? "" };
 }
 
+/** When a process of this machine began, in the system's own measure; undefined: there is none. Empty where the system does not tell. */
+export function startOf(pid: number): string | undefined {
+  if (thisMachine() !== "") return processOf(pid)?.start;
+  try {
+    process.kill(pid, 0);
+    return "";
+  } catch (error) {
+    // Somebody else's.
+    return error instanceof Error && "code" in error && error.code === "EPERM" ? "" : undefined;
+  }
+}
+
 let turns = 0;
 
 /** This process, for one more attempt. */

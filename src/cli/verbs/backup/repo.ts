@@ -60,7 +60,7 @@ export function createKept(image: string | undefined, flags: CreateBackupFlags):
     const nameOf = (one: string): string =>
       name === undefined ? one : node.length > 1 ? `${name}/${one}` : name;
     const { backupRunning } = await import("./running.ts");
-    const made = await backupRunning(verb, place, {
+    const { made, failures } = await backupRunning(verb, place, {
       socket: qmp!,
       nodes: [...new Set(node)],
       bitmap,
@@ -69,7 +69,8 @@ export function createKept(image: string | undefined, flags: CreateBackupFlags):
       nbd: flags.nbd,
     });
     tellCreated(verb, made, flags.json ? "all" : "lines");
-    return 0;
+    for (const failure of failures) verb.note(failure);
+    return failures.length === 0 ? 0 : 1;
   });
 }
 
@@ -114,15 +115,16 @@ interface Asked {
 
 /** The backup that an incremental one is compared with; undefined, with a word on why: all has to be read. */
 async function sinceWhich(verb: Run, { place, node, bitmap, name }: Asked): Promise<Since | undefined> {
-  const since = bitmapSince(bitmaps(node), bitmap);
   const all = await place.backups();
+  const known = (wanted: string): Backup | undefined => all.find(({ id }) => id === wanted);
+  const since = bitmapSince(bitmaps(node), bitmap, (id) => known(id) !== undefined);
   const isFirst = !all.some((backup) => backup.name === name);
   if ("unknown" in since) {
     if (!isFirst) verb.warn(`${since.unknown}: this is a full backup`);
     return undefined;
   }
-  const backup = all.find(({ id }) => id === since.backup);
-  if (backup) return { backup, changed: () => dirtyIn(node, bitmap) };
+  const backup = known(since.backup);
+  if (backup) return { backup, changed: () => dirtyIn(node, ...since.bitmaps) };
   verb.warn(
     `bitmap '${bitmap}' counts from backup ${since.backup}, which is not here: this is a full backup`,
   );

@@ -7,24 +7,35 @@
  * is published, and merged back if it never is, by us or by the next run; everything that we make over there begins with
  * `bwb-PID-`, so that the next run finds what one that was killed has left.
  */
-import { randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mapExtents } from "../../../api/map.ts";
 import { createImageIn } from "../../../api/open.ts";
-import { bitmapSince, type BitmapState, markOf, marksOf } from "../../../api/turn-bitmap.ts";
+import { bitmapSince } from "../../../api/turn-bitmap.ts";
 import { readAddress } from "../../../base/address.ts";
 import { messageOf } from "../../../base/errors.ts";
 import type { ByteRange } from "../../../base/ranges.ts";
 import { overlayFormat } from "../../../drivers/format/defaults.ts";
 import { type CreateImageSpec, type Node, QmpClient } from "../../../node.ts";
+import { startOf, thisMachine } from "../../../platform/node/owner.ts";
 import type { Backup } from "../../../store/description.ts";
 import type { TypeOf } from "../../../wire/qapi/index.ts";
 import { openDescribed } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
-import { isAlive, type BackupPlace } from "./place.ts";
+import type { BackupPlace } from "./place.ts";
+import {
+  type Action,
+  frozenIn,
+  givenBack,
+  type RecordedDisk,
+  type RunningBitmap,
+  thawing,
+  turned,
+  turning,
+} from "./running-bitmaps.ts";
 
 /** Which disks, and how. */
 export interface RunningDisks {
@@ -38,41 +49,40 @@ export interface RunningDisks {
   nameOf(node: string): string;
 }
 
-interface Bitmap extends BitmapState {
-  readonly persistent: boolean;
-  readonly granularity: number;
-}
-
 /** A disk over there. */
-interface Disk {
-  readonly node: string;
+interface Disk extends RecordedDisk {
   readonly size: number;
-  readonly bitmaps: readonly Bitmap[];
   /** Of its scratch image, its job and its export. */
   readonly tag: string;
-  /** What its backup will be called. */
-  readonly id: string;
 }
 
 interface NamedNode {
   readonly "node-name": string;
   readonly image: { readonly "virtual-size": number };
-  readonly "dirty-bitmaps"?: readonly (Omit<Bitmap, "name" | "inconsistent"> & {
+  readonly "dirty-bitmaps"?: readonly (Omit<RunningBitmap, "name" | "inconsistent"> & {
     readonly name?: string;
     readonly inconsistent?: boolean;
   })[];
 }
 
-type Action = { readonly type: string; readonly data: object };
-
 const PREFIX = "bwb-";
-const FROZEN = "blockwright:frozen:";
+/** At the end of a tag: the NBD server is not to be stopped. */
+const USES_THEIR_SERVER = "n";
+/** The tag that the names over there begin with: the process, and digits that tell it from another one of that number. */
+const TAG = new RegExp(`^(${PREFIX}(\\d+)-([0-9a-f]{4})(${USES_THEIR_SERVER}?))-`);
 const POLL_MS = 20;
 /** How long a job may take to end, or a node to go, ms. */
 const PATIENCE_MS = 30_000;
 
-/** Backs them all up as of one moment. Throws Refusal; what was published by then stays. */
-export async function backupRunning(verb: Run, place: BackupPlace, disks: RunningDisks): Promise<Backup[]> {
+/** What became of the disks. */
+export interface BackedUp {
+  readonly made: readonly Backup[];
+  /** Why others have no backup, a line each. */
+  readonly failures: readonly string[];
+}
+
+/** Backs them all up as of one moment, those that can be. Throws Refusal where none can be begun with. */
+export async function backupRunning(verb: Run, place: BackupPlace, disks: RunningDisks): Promise<BackedUp> {
   const client = await QmpClient.connect(`unix:${disks.socket}`, { signal: verb.signal }).catch(
     (error: unknown) => {
       throw new Refusal(`Could not connect to '${disks.socket}': ${messageOf(error)}`);
@@ -90,7 +100,7 @@ class Fleecing {
   readonly #place: BackupPlace;
   readonly #client: QmpClient;
   readonly #wanted: RunningDisks;
-  readonly #tag = `${PREFIX}${process.pid}-${randomBytes(2).toString("hex")}`;
+  readonly #tag: string;
   readonly #server: TypeOf<"SocketAddress"> | undefined;
   /** As of when the disks are. */
   #time = "";
@@ -103,17 +113,18 @@ class Fleecing {
     this.#client = init.client;
     this.#wanted = init.disks;
     const { nbd } = init.disks;
+    this.#tag = `${PREFIX}${process.pid}-${startDigits(process.pid)}${nbd === undefined ? "" : USES_THEIR_SERVER}`;
     this.#server = nbd === undefined ? undefined : serverAt(nbd);
   }
 
-  async run(): Promise<Backup[]> {
+  async run(): Promise<BackedUp> {
     await this.#removeLeftovers();
     const known = await this.#place.backups();
-    for (const disk of await this.#disks())
-      await this.#thaw(disk, (id) => known.some((one) => one.id === id));
+    await this.#thaw(known);
     const disks = await this.#disks();
     this.#folder = await mkdtemp(join(tmpdir(), `${this.#tag}-`));
     const made: Backup[] = [];
+    const failures: string[] = [];
     let hasBegun = false;
     try {
       // The other program may be somebody else's.
@@ -124,10 +135,15 @@ class Fleecing {
       hasBegun = true;
       await this.#serve(disks);
       for (const disk of disks) {
-        made.push(await this.#backUp(disk, known));
-        await this.#turned(disk);
+        try {
+          made.push(await this.#backUp(disk, known));
+          await this.#turned(disk);
+        } catch (error) {
+          this.#verb.signal.throwIfAborted();
+          failures.push(`'${disk.node}': ${messageOf(error)}`);
+        }
       }
-      return made;
+      return { made, failures };
     } finally {
       if (hasBegun) {
         const failed = disks.filter(({ id }) => !made.some((backup) => backup.id === id));
@@ -164,17 +180,18 @@ class Fleecing {
     });
   }
 
-  /** Ends what a run that was killed has begun with a disk's bitmap. */
-  async #thaw({ node, bitmaps }: Disk, isPublished: (id: string) => boolean): Promise<void> {
+  /** Ends what runs that were killed have begun with the disks' bitmaps. */
+  async #thaw(known: readonly Backup[]): Promise<void> {
     const { bitmap } = this.#wanted;
-    if (bitmap === undefined) return;
-    for (const frozen of bitmaps.filter(({ name }) => name.startsWith(frozenOf(bitmap, "")))) {
-      const id = frozen.name.slice(frozenOf(bitmap, "").length);
-      const marks = marksOf(bitmaps, bitmap).map(({ name }) => remove(node, name));
-      const ending = isPublished(id)
-        ? [...marks, add(node, markOf(bitmap, id), { disabled: true, persistent: frozen.persistent })]
-        : [merge(node, bitmap, frozen.name)];
-      await this.#transaction([...ending, remove(node, frozen.name)]);
+    const isPublished = (id: string): boolean => known.some((one) => one.id === id);
+    for (let isDone = bitmap === undefined; !isDone;) {
+      const disks = await this.#disks();
+      for (const { node, bitmaps } of disks)
+        if (bitmaps.some(({ name, inconsistent }) => inconsistent && name === bitmap))
+          this.#verb.warn(`'${node}': bitmap '${bitmap}' is inconsistent: the image was not closed well`);
+      const actions = disks.flatMap((disk) => thawing(disk, bitmap!, isPublished) ?? []);
+      await this.#transaction(actions);
+      isDone = actions.length === 0;
     }
   }
 
@@ -197,24 +214,14 @@ class Fleecing {
   }
 
   /** What happens to one disk at the moment that counts. */
-  #beginning({ node, bitmaps, tag, id }: Disk): Action[] {
+  #beginning(disk: Disk): Action[] {
+    const { node, tag } = disk;
     const fleecing = {
       type: "blockdev-backup",
       data: { "job-id": tag, device: node, target: tag, sync: "none" },
     };
-    const { bitmap: name } = this.#wanted;
-    if (name === undefined) return [fleecing];
-    const bitmap = bitmaps.find((one) => one.name === name);
-    if (!bitmap) return [fleecing, add(node, name, { persistent: true })];
-    if (bitmap.inconsistent) return [remove(node, name), add(node, name, { persistent: true }), fleecing];
-    const { persistent, granularity } = bitmap;
-    const frozen = frozenOf(name, id);
-    return [
-      add(node, frozen, { persistent, granularity, disabled: true }),
-      merge(node, frozen, name),
-      { type: "block-dirty-bitmap-clear", data: { node, name } },
-      fleecing,
-    ];
+    const { bitmap } = this.#wanted;
+    return bitmap === undefined ? [fleecing] : [...turning(disk, bitmap), fleecing];
   }
 
   async #serve(disks: readonly Disk[]): Promise<void> {
@@ -246,12 +253,10 @@ class Fleecing {
     return join(this.#folder, "nbd.sock");
   }
 
-  /** The name under which what changed before is kept, where there was a bitmap. */
-  #frozenIn({ bitmaps, id }: Disk): string | undefined {
+  /** The bitmap of what changed before, where that is known. */
+  #frozenIn(disk: Disk): string | undefined {
     const { bitmap } = this.#wanted;
-    const has =
-      bitmap !== undefined && bitmaps.some(({ name, inconsistent }) => name === bitmap && !inconsistent);
-    return has ? frozenOf(bitmap, id) : undefined;
+    return bitmap === undefined ? undefined : frozenIn(disk, bitmap);
   }
 
   async #backUp(disk: Disk, known: readonly Backup[]): Promise<Backup> {
@@ -276,7 +281,7 @@ class Fleecing {
   }
 
   #sinceWhich({ node, bitmaps }: Disk, known: readonly Backup[], bitmap: string): Backup | undefined {
-    const since = bitmapSince(bitmaps, bitmap);
+    const since = bitmapSince(bitmaps, bitmap, () => false);
     const name = this.#wanted.nameOf(node);
     if ("backup" in since) {
       const backup = known.find(({ id }) => id === since.backup);
@@ -302,24 +307,17 @@ class Fleecing {
   async #turned(disk: Disk): Promise<void> {
     const { bitmap } = this.#wanted;
     if (bitmap === undefined) return;
-    const { node, bitmaps, id, tag } = disk;
     // An export holds the bitmap that it shows.
-    await this.#removeExport(tag);
-    const frozen = this.#frozenIn(disk);
-    await this.#transaction([
-      ...(frozen === undefined ? [] : [remove(node, frozen)]),
-      ...marksOf(bitmaps, bitmap).map(({ name }) => remove(node, name)),
-      add(node, markOf(bitmap, id), { persistent: true, disabled: true }),
-    ]);
+    await this.#removeExport(disk.tag);
+    await this.#transaction(turned(disk, bitmap));
   }
 
   /** There is no backup: what the bitmap had recorded before is its own again. */
   async #giveBack(disk: Disk): Promise<void> {
     const { bitmap } = this.#wanted;
-    const frozen = this.#frozenIn(disk);
-    if (bitmap === undefined || frozen === undefined) return;
+    if (bitmap === undefined) return;
     await this.#removeExport(disk.tag);
-    await this.#transaction([merge(disk.node, bitmap, frozen), remove(disk.node, frozen)]);
+    await this.#transaction(givenBack(disk, bitmap));
   }
 
   /** Removes what runs that were killed have left over there. Throws where one lives. */
@@ -327,20 +325,20 @@ class Fleecing {
     const jobs = (await this.#qmp("query-jobs")) as { id: string }[];
     const nodes = (await this.#qmp("query-named-block-nodes", { flat: true })) as NamedNode[];
     const names = [...jobs.map(({ id }) => id), ...nodes.map((node) => node["node-name"])];
-    const found = new Map<string, number>();
+    const found = new Map<string, RegExpExecArray>();
     for (const name of names) {
-      const [, tag, pid] = /^(bwb-(\d+)-[0-9a-f]{4})-/.exec(name) ?? [];
-      if (tag !== undefined) found.set(tag, Number(pid));
+      const tag = TAG.exec(name);
+      if (tag) found.set(tag[1]!, tag);
     }
-    for (const [tag, pid] of found) {
-      if (isAlive(pid)) throw new Refusal(`a backup by process ${pid} is under way there`);
-      this.#isServing = true;
+    for (const [tag, [, , pid, digits, theirs]] of found) {
+      if (isAtWork(pid, digits)) throw new Refusal(`a backup by process ${pid} is under way there`);
+      this.#isServing = theirs === "";
       await this.#takeDown(tag);
     }
     this.#isServing = false;
     for (const folder of await readdir(tmpdir())) {
-      const [, pid] = /^bwb-(\d+)-[0-9a-f]{4}-/.exec(folder) ?? [];
-      if (pid !== undefined && !isAlive(Number(pid)))
+      const [, , pid, digits] = TAG.exec(folder) ?? [];
+      if (pid !== undefined && !isAtWork(pid, digits))
         await rm(join(tmpdir(), folder), { recursive: true, force: true });
     }
   }
@@ -386,6 +384,17 @@ class Fleecing {
   }
 }
 
+/** Digits by which a process is told from another one of its number; undefined: there is none. */
+function startDigits(pid: number): string | undefined {
+  const start = startOf(pid);
+  if (start === undefined) return undefined;
+  return createHash("sha256").update(`${thisMachine()} ${start}`).digest("hex").slice(0, 4);
+}
+
+function isAtWork(pid: string | undefined, digits: string | undefined): boolean {
+  return digits !== undefined && startDigits(Number(pid)) === digits;
+}
+
 /** An address as QAPI has it. */
 function serverAt(text: string): TypeOf<"SocketAddress"> {
   const address = readAddress(text);
@@ -396,24 +405,4 @@ function serverAt(text: string): TypeOf<"SocketAddress"> {
 /** What a disk by its dirty bitmap shows as no data has changed. */
 async function* dirtyOf(node: Node): AsyncGenerator<ByteRange> {
   for await (const { offset, bytes, data } of mapExtents(node.blockNode)) if (!data) yield { offset, bytes };
-}
-
-function frozenOf(bitmap: string, id: string): string {
-  return `${FROZEN}${bitmap}:${id}`;
-}
-
-function add(
-  node: string,
-  name: string,
-  options: { persistent?: boolean; disabled?: boolean; granularity?: number },
-): Action {
-  return { type: "block-dirty-bitmap-add", data: { node, name, ...options } };
-}
-
-function merge(node: string, target: string, source: string): Action {
-  return { type: "block-dirty-bitmap-merge", data: { node, target, bitmaps: [source] } };
-}
-
-function remove(node: string, name: string): Action {
-  return { type: "block-dirty-bitmap-remove", data: { node, name } };
 }
