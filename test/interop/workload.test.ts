@@ -143,6 +143,12 @@ describe("run", () => {
     expect(statSync(join(folder, "out.html")).size).toBeLessThan(300 * 1024);
   });
 
+  it("names what is not known in a model", () => {
+    file("typo-model.json", '{"latency":{"read":"1ms"},"chanels":8}');
+    const { document } = run(json, "--device", "typo-model.json");
+    expect(document.ignored).toMatchObject([{ name: "chanels", where: "device, top level" }]);
+  });
+
   it("names the devices that are declared to whom misspells one", () => {
     const { status, stderr } = workload("run", json, "--device", "floppy");
     expect(stderr).toContain("--device: 'floppy' is neither a file nor one of ssd, disk, cloud, http");
@@ -161,6 +167,7 @@ describe("run", () => {
     [["load.json", "--seed"], 2],
     [["load.json", "--record", "no/such/folder/x.log"], 2],
     [["broken.json"], 2],
+    [["zipf.json"], 2, "workers[0].locality.zipf: must be above 0"],
     [["load.json", "--target", '{"driver":"there-is-none"}'], 1],
     [
       [
@@ -170,12 +177,13 @@ describe("run", () => {
       ],
       1,
     ],
-  ] as const)("%j fails with a document that parses", (words, status) => {
+  ] as const)("%j fails with a document that parses", (words, status, message = "") => {
     file("broken.json", '{"workers":[{"depth":-1}]}');
+    file("zipf.json", '{"workers":[{"locality":{"zipf":-1}}]}');
     const failed = run(...words);
     expect(failed.status).toBe(status);
     expect(failed.document.status).toBe("failed");
-    expect(failed.document.errors.length).toBeGreaterThan(0);
+    expect(failed.document.errors[0]?.message).toContain(message);
     expect(failed.document.digest).toBeDefined();
   });
 });
@@ -259,6 +267,11 @@ describe("gate", () => {
     expect(workload("gate", "base.json").status).toBe(2);
     expect(workload("compare", "base.json", "same.json").stdout).toContain("requests: same");
     expect(workload("report", "base.json", "slow.json").stdout).toContain("B against A");
+    const half = JSON.parse(readFileSync(join(folder, "base.json"), "utf8")) as ResultDocument;
+    file("half.json", JSON.stringify({ ...half, totals: { read: {} } }));
+    expect(status("base.json", "half.json")).toBe(2);
+    file("odd.json", JSON.stringify({ ...half, timeline: {} }));
+    expect(workload("report", "odd.json")).toMatchObject({ status: 2, stdout: "" });
   });
 
   it("--repeat gives the wall clock an interval, --vs compares with a program", () => {

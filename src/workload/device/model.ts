@@ -12,7 +12,7 @@
  *   faults          by schedule: stall (nothing begins), slow (latencies times a factor), error, power-cut
  */
 import { type Errno, isErrno } from "../../base/errno.ts";
-import { type Operation, WorkloadError, operations } from "../model/plan.ts";
+import { type Ignored, type Operation, WorkloadError, operations } from "../model/plan.ts";
 import { type Schema, checkAgainst } from "../model/schema.ts";
 import { bytesOf, timeOf } from "../model/units.ts";
 import { workloadSchema } from "../model/workload-schema.ts";
@@ -93,6 +93,8 @@ export interface DeviceModel {
   readonly cliff: { readonly afterBytes: number; readonly speed: number } | undefined;
   readonly zones: readonly Zone[];
   readonly faults: readonly Fault[];
+  /** Members that are not known, and have no effect. */
+  readonly ignored: readonly Ignored[];
 }
 
 const fileSchema: Schema = {
@@ -184,7 +186,7 @@ function positive(value: number, what: string): number {
 
 /** Reads a model. Throws WorkloadError. */
 export function readDevice(json: DeviceJson): DeviceModel {
-  checkAgainst(fileSchema, json);
+  const ignored = checkAgainst(fileSchema, json);
   const { seek, cache, cliff } = json;
   const latency = (name: Operation): Latency => readLatency(json.latency?.[name], `latency.${name}`);
   return {
@@ -216,5 +218,6 @@ export function readDevice(json: DeviceJson): DeviceModel {
     },
     zones: readZones(json.zones),
     faults: readFaults(json.faults),
+    ignored: ignored.map((one) => ({ ...one, where: `device, ${one.where}` })),
   };
 }

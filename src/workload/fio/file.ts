@@ -22,7 +22,10 @@ export interface FioSection {
 
 /** What a job file may name beside itself. */
 export interface FioOutside {
-  /** `${VAR}`; a variable that is not there is empty, as in fio. */
+  /**
+   * `${VAR}`; a variable that is not there is empty, as in fio. `pagesize`, `mb_memory` and `ncpus` are fio's reserved keywords, too
+   * (`$ncpus`), which stay as they are where they are not there.
+   */
   readonly variables?: Readonly<Record<string, string | undefined>>;
   /** Reads the file that `include` names; absent: there are no others. */
   readonly include?: (name: string) => Promise<string>;
@@ -42,7 +45,9 @@ function stripped(line: string): string {
 }
 
 function expanded(text: string, { variables = {} }: FioOutside): string {
-  return text.replaceAll(/\$\{([^}]*)\}/g, (_all, name: string) => variables[name] ?? "");
+  return text
+    .replaceAll(/\$\{([^}]*)\}/g, (_all, name: string) => variables[name] ?? "")
+    .replaceAll(/\$(pagesize|mb_memory|ncpus)\b/g, (all, name: string) => variables[name] ?? all);
 }
 
 async function includeFile(reader: Reader, name: string, where: string, depth: number): Promise<void> {

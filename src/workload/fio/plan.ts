@@ -70,6 +70,7 @@ function place(jobs: readonly FioJob[], ignored: Ignored[]): Placed[] {
       continue;
     }
     const after = order.before(job);
+    ignored.push(...workerOf(job, 0).partly.map((one) => ({ ...one, where: `[${job.name}]` })));
     const copies = Math.max(1, job.number("numjobs") ?? 1);
     if (copies > MOST_COPIES) throw new WorkloadError(`[${job.name}]: numjobs is more than ${MOST_COPIES}`);
     for (let copy = 0; copy < copies; copy++) {
@@ -99,7 +100,7 @@ function laidOut(placed: readonly Placed[]): WorkerPlan[] {
     at += Math.ceil(length / 2 ** 20) * 2 ** 20;
   }
   return placed.map((each, i) => {
-    const { file: _file, region, ...worker } = each.worker;
+    const { file: _file, partly: _partly, region, ...worker } = each.worker;
     const offset = region.offset + starts.get(fileOf(each, i))!;
     return { ...worker, name: each.name, after: each.after, region: { ...region, offset } };
   });
@@ -109,7 +110,9 @@ function laidOut(placed: readonly Placed[]): WorkerPlan[] {
 function targetOf(jobs: readonly FioJob[], placed: readonly Placed[]): string | undefined {
   const names = new Set(placed.map(({ worker }) => worker.file));
   const [name] = names;
-  return names.size === 1 && jobs.filter(usesDisk).every(isOfFiles) ? name : undefined;
+  // A colon parts the names of several files.
+  if (names.size !== 1 || name === undefined || /(^|[^\\]):/.test(name)) return undefined;
+  return jobs.filter(usesDisk).every(isOfFiles) ? name.replaceAll("\\:", ":") : undefined;
 }
 
 /** Reads a job file. Throws WorkloadError. */

@@ -4,7 +4,6 @@ import {
   type DataShape,
   type Locality,
   type Operation,
-  type Pace,
   type Region,
   type Sizes,
   type Until,
@@ -13,8 +12,9 @@ import {
   extremes,
   oneSize,
 } from "../model/plan.ts";
-import type { Spread } from "../random/places.ts";
 import type { FioJob } from "./job.ts";
+import { paced } from "./pace.ts";
+import { spreadOf } from "./spread.ts";
 import { fioNumber, fioSplit, threeOf } from "./values.ts";
 
 /** The options that have their effect here; all others are named. */
@@ -65,7 +65,11 @@ const DIRECTIONS: Readonly<Record<string, { mix: "read" | "write" | "discard" | 
   };
 
 /** A worker without its place among the others. */
-export type FioWorker = Omit<WorkerPlan, "after" | "name"> & { readonly file: string | undefined };
+export type FioWorker = Omit<WorkerPlan, "after" | "name"> & {
+  readonly file: string | undefined;
+  /** What of its options has an effect in part only. */
+  readonly partly: readonly { readonly name: string; readonly reason: string }[];
+};
 
 /** Whether a job sends requests to a disk at all. */
 export function usesDisk(job: FioJob): boolean {
@@ -125,39 +129,13 @@ function rangeOf(text: string, base: 1024 | 1000): Sizes {
   return min === max ? oneSize(min) : { kind: "range", min, max, step: min };
 }
 
-function spreadOf(job: FioJob, mixed: boolean): Spread {
-  const text = job.text("random_distribution") ?? "random";
-  const [kind = "", first = ""] = text.split(/:(.*)/s);
-  const number = (fallback: number): number => (first === "" ? fallback : Number(first.split(",")[0]));
-  if (kind === "zipf") return { kind: "zipf", theta: number(1.1) };
-  if (kind === "pareto") return { kind: "pareto", h: number(0.2) };
-  if (kind === "normal" || kind === "gauss") return { kind: "normal", deviationPercent: number(10) };
-  if (kind === "zoned") return { kind: "hot", spots: zonesOf(first, job) };
-  if (kind !== "random")
-    throw new WorkloadError(`[${job.name}]: random_distribution=${text} is not understood`);
-  return job.bool("norandommap") || mixed ? { kind: "uniform" } : { kind: "once" };
-}
-
-/** `percent of accesses/percent of the disk`, the last with the rest; for reads, and so for all. */
-function zonesOf(text: string, job: FioJob): { accesses: number; of: number }[] {
-  const parts = (text.split(",")[0] ?? "").split(":").map((part) => part.split("/"));
-  const of = parts.reduce((sum, [, share]) => sum + (share ? Number(share) : 0), 0);
-  const spots = parts.map(([accesses, share]) => ({
-    accesses: Number(accesses),
-    of: share ? Number(share) : 100 - of,
-  }));
-  if (spots.some((spot) => !Number.isFinite(spot.accesses) || !Number.isFinite(spot.of)))
-    throw new WorkloadError(`[${job.name}]: random_distribution=zoned:${text} is not understood`);
-  return spots;
-}
-
-function localityOf(job: FioJob, mixed: boolean): Locality {
+function localityOf(job: FioJob): Locality {
   const { random, suffix } = directionOf(job);
   const plain = { spread: { kind: "uniform" }, run: 1, skip: 0 } as const;
   if (!random) return { ...plain, randomPercent: 0, skip: suffix === "" ? 0 : signed(suffix, job) };
   const share = job.read("percentage_random", (text) => Number(text.split(",")[0])) ?? 100;
   const run = suffix === "" ? 1 : Math.max(1, signed(suffix, job));
-  return { ...plain, randomPercent: share, spread: spreadOf(job, mixed), run };
+  return { ...plain, randomPercent: share, spread: spreadOf(job), run };
 }
 
 function signed(text: string, job: FioJob): number {
@@ -166,56 +144,41 @@ function signed(text: string, job: FioJob): number {
   return isNegative ? -value : value;
 }
 
+/** Bytes, or a percentage of the disk. */
+function placeOf(job: FioJob, name: "offset" | "offset_increment"): { bytes: number; percent: number } {
+  if (job.text(name)?.endsWith("%")) return { bytes: 0, percent: job.decimal(name)! };
+  return { bytes: job.number(name) ?? 0, percent: 0 };
+}
+
 /** `size` and `offset`: bytes, or a percentage of the disk. */
 function regionOf(job: FioJob, copy: number): Region {
   const size = job.text("size") ?? job.text("filesize")?.split("-").at(-1);
-  const step = (job.number("offset_increment") ?? 0) * copy;
-  const offset = job.text("offset");
-  const start = offset?.endsWith("%")
-    ? { offset: step, offsetPercent: job.decimal("offset")! }
-    : { offset: (job.number("offset") ?? 0) + step };
+  const [first, step] = [placeOf(job, "offset"), placeOf(job, "offset_increment")];
+  const offsetPercent = first.percent + step.percent * copy;
+  const start = {
+    offset: first.bytes + step.bytes * copy,
+    ...(offsetPercent === 0 ? {} : { offsetPercent }),
+  };
   if (size === undefined || size === "") return start;
   if (size.endsWith("%")) return { ...start, percent: Number(size.slice(0, -1)) };
   const name = job.has("size") ? "size" : "filesize";
   return { ...start, bytes: job.read(name, () => fioNumber(size, job.kbBase))! };
 }
 
-function untilOf(job: FioJob): Until {
+/** `each`: requests that fio counts as one, and whose sizes it counts by themselves: a trim and the write that follows. */
+function untilOf(job: FioJob, each: 1 | 2): Until {
   const durationNs = job.time("runtime", "s");
   const requests = job.number("number_ios");
   const ends = {
-    ...(requests === undefined ? {} : { requests }),
+    ...(requests === undefined ? {} : { requests: requests * each }),
     ...(durationNs === undefined || durationNs === 0 ? {} : { durationNs }),
   };
   if (job.bool("time_based") && durationNs !== undefined) return ends;
-  const loops = job.number("loops") ?? 1;
+  const loops = (job.number("loops") ?? 1) * each;
   const limit = job.text("io_size");
   if (limit?.endsWith("%")) return { ...ends, passes: (loops * Number(limit.slice(0, -1))) / 100 };
   const bytes = job.number("io_size");
   return bytes === undefined ? { ...ends, passes: loops } : { ...ends, bytes: bytes * loops };
-}
-
-/** One pace for all directions: where each has a rate of its own, their sum, at the mix that rw says. */
-function paceOf(job: FioJob, mix: Record<Operation, number>): Pace {
-  const active = [mix.read > 0, mix.write > 0, mix.discard > 0];
-  const sum = (text: string): number =>
-    threeOf(text).reduce(
-      (total, part, i) => total + (active[i] && part ? fioNumber(part, job.kbBase) : 0),
-      0,
-    );
-  const kind = job.text("rate_process") === "poisson" ? "poisson" : "fixed";
-  const requests = job.read("rate_iops", sum);
-  if (requests !== undefined && requests > 0) return { kind, perSecond: requests, unit: "requests" };
-  const bytes = job.read("rate", sum);
-  if (bytes === undefined || bytes <= 0) return { kind: "closed" };
-  if (kind === "fixed") return { kind, perSecond: bytes, unit: "bytes" };
-  // A Poisson process is of requests: as many as make up the bytes.
-  return { kind, perSecond: bytes / meanSize(job), unit: "requests" };
-}
-
-function meanSize(job: FioJob): number {
-  const { min, max } = extremes(sizesOf(job).read);
-  return (min + max) / 2;
 }
 
 function dataOf(job: FioJob): DataShape {
@@ -255,30 +218,54 @@ export function isOfFiles(job: FioJob): boolean {
   return OF_FILES.has(engineOf(job));
 }
 
+/** What offsets are multiples of, by operation: its smallest size where nothing is said. */
+function alignsOf(job: FioJob, sizes: WorkerPlan["sizes"]): NonNullable<WorkerPlan["aligns"]> {
+  const given = job.read("blockalign", (text) =>
+    threeOf(text).map((part) => (part === undefined ? 0 : fioNumber(part, job.kbBase))),
+  );
+  const align = (i: number, each: Sizes): number => given?.[i] || extremes(each).min;
+  return { read: align(0, sizes.read), write: align(1, sizes.write), other: align(2, sizes.other) };
+}
+
+/** What of the job's options has an effect in part only. */
+function partlyOf(job: FioJob, follows: boolean): FioWorker["partly"] {
+  const zones = job.text("random_distribution");
+  return [
+    ...(job.number("fsync") && job.number("fdatasync")
+      ? [{ name: "fdatasync", reason: "fsync alone says when there are flushes" }]
+      : []),
+    ...(follows ? [{ name: "rate", reason: "a direction without a rate is sent beside the others" }] : []),
+    ...(zones?.startsWith("zoned") && zones.includes(",")
+      ? [{ name: "random_distribution", reason: "the zones of reads hold for all" }]
+      : []),
+  ];
+}
+
 /** One of a job's copies. Throws WorkloadError. */
 export function workerOf(job: FioJob, copy: number): FioWorker {
-  const { mix, type } = directionOf(job);
+  const direction = directionOf(job);
+  const rewrites = direction.type.endsWith("trimwrite");
   const sizes = sizesOf(job);
-  const all = Object.values(sizes).map((each) => extremes(each));
-  const smallest = Math.min(...all.map(({ min }) => min));
-  const mixed = all.some(({ min, max }) => min !== max) || new Set(all.map(({ min }) => min)).size > 1;
-  const flushEvery = job.number("fsync") || job.number("fdatasync") || 0;
+  const { mix, pace, follows } = paced(job, { mix: direction.mix, rewrites, sizes });
+  const aligns = alignsOf(job, sizes);
   return {
     file: fileOf(job),
+    partly: partlyOf(job, follows),
     startDelayNs: job.read("startdelay", (text) => text.split("-")[0]!) ? startDelay(job) : 0,
     mix,
-    rewrites: type.endsWith("trimwrite"),
+    rewrites,
     fuaPercent: syncPercent(job),
-    flushEvery,
+    flushEvery: job.number("fsync") || job.number("fdatasync") || 0,
     flushAtEnd: job.bool("end_fsync"),
     sizes,
-    align: job.read("blockalign", (text) => fioNumber(threeOf(text)[0] ?? "0", job.kbBase)) || smallest,
-    locality: localityOf(job, mixed),
+    align: Math.min(...Object.values(aligns)),
+    aligns,
+    locality: localityOf(job),
     region: regionOf(job, copy),
     depth: depthOf(job),
-    pace: paceOf(job, mix),
+    pace,
     think: { ns: job.time("thinktime", "us") ?? 0, every: Math.max(1, job.number("thinktime_blocks") ?? 1) },
-    until: untilOf(job),
+    until: untilOf(job, rewrites ? 2 : 1),
     warmupNs: job.time("ramp_time", "s") ?? 0,
     data: dataOf(job),
     ...errorsOf(job),

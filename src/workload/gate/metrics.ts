@@ -22,14 +22,34 @@ function isObject(value: unknown): value is Record<string, unknown> {
 export function asResult(value: unknown, what: string): ResultDocument {
   if (!isObject(value) || value["format"] !== "blockwright-workload-result")
     throw new WorkloadError(`${what} is no result of 'workload run'`);
-  const isWhole =
-    typeof value["elapsedNs"] === "number" &&
-    isObject(value["totals"]) &&
-    isObject(value["digest"]) &&
-    Array.isArray(value["devices"]) &&
-    (value["clock"] === "real" || value["clock"] === "virtual");
-  if (!isWhole) throw new WorkloadError(`${what} is a result that is not whole`);
-  return value as unknown as ResultDocument;
+  const result = value as unknown as ResultDocument;
+  if (!isWhole(value) || !hasFigures(result))
+    throw new WorkloadError(`${what} is a result that is not whole`);
+  return result;
+}
+
+function isWhole(value: Record<string, unknown>): boolean {
+  const { totals, digest, devices, workers, clock, status } = value;
+  const lists = [devices, workers, value["samplesNs"] ?? [], value["errors"], value["ignored"]];
+  return (
+    isObject(totals) &&
+    isObject(digest) &&
+    lists.every((list) => Array.isArray(list)) &&
+    (clock === "real" || clock === "virtual") &&
+    ["done", "failed", "cancelled"].includes(status as string)
+  );
+}
+
+/** Whether all that a gate judges by are numbers: one that is none would be no worse than any. */
+function hasFigures(result: ResultDocument): boolean {
+  try {
+    const samples = (result.samplesNs ?? []).map((value) => ({ value }));
+    return [...metricsOf(result), ...samples].every(({ value }) => Number.isFinite(value) && value >= 0);
+  } catch (error) {
+    // A part that figures are in is not there.
+    if (error instanceof TypeError) return false;
+    throw error;
+  }
 }
 
 function ofOperation(operation: Operation, result: OperationResult): Metric[] {

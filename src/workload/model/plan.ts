@@ -99,6 +99,8 @@ export interface WorkerPlan {
   readonly sizes: Readonly<Record<"read" | "write" | "other", Sizes>>;
   /** Offsets are multiples of it. */
   readonly align: number;
+  /** The same by operation, where they differ. */
+  readonly aligns?: Readonly<Record<"read" | "write" | "other", number>>;
   readonly locality: Locality;
   readonly region: Region;
   /** Requests under way at once. */
@@ -174,6 +176,17 @@ export function extremes(sizes: Sizes): { min: number; max: number } {
 /** The sizes that an operation takes. */
 export function sizesFor(plan: WorkerPlan, operation: Operation): Sizes {
   return operation === "read" || operation === "write" ? plan.sizes[operation] : plan.sizes.other;
+}
+
+/** What an operation's offsets are multiples of. */
+export function alignFor({ align, aligns }: WorkerPlan, operation: Operation): number {
+  if (!aligns) return align;
+  return operation === "read" || operation === "write" ? aligns[operation] : aligns.other;
+}
+
+/** The worker's operations that have a place and a size. */
+export function changesOrReads({ mix }: WorkerPlan): Operation[] {
+  return operations.filter((operation) => operation !== "flush" && mix[operation] > 0);
 }
 
 /** Whether a worker changes the disk. */

@@ -89,14 +89,20 @@ function checkObject(value: object, schema: Schema, path: string, context: Conte
   return undefined;
 }
 
-/** One of several forms: the first that fits. Where none does, what the form of the value's own kind says of it. */
+/** How near a form is to a value that does not fit it: of its kind, and with the members that the form must have. */
+function nearness(value: unknown, { type, required }: Schema): number {
+  if (type === undefined || !hasType(value, type)) return 0;
+  return required?.every((name) => Object.hasOwn(value as object, name)) ? 2 : 1;
+}
+
+/** One of several forms: the first that fits. Where none does, what the form that is nearest says of it. */
 function checkAny(
   value: unknown,
   forms: readonly Schema[],
   path: string,
   context: Context,
 ): string | undefined {
-  let first: string | undefined;
+  let nearest: { wrong: string; by: number } | undefined;
   for (const form of forms) {
     const own: Context = { root: context.root, ignored: [] };
     const wrong = check(value, form, path, own);
@@ -104,10 +110,10 @@ function checkAny(
       context.ignored.push(...own.ignored);
       return undefined;
     }
-    const { type } = resolve(form, context.root);
-    if (first === undefined || (type !== undefined && hasType(value, type))) first = wrong;
+    const by = nearness(value, resolve(form, context.root));
+    if (nearest === undefined || (by > 0 && by >= nearest.by)) nearest = { wrong, by };
   }
-  return first;
+  return nearest?.wrong;
 }
 
 function check(value: unknown, given: Schema, path: string, context: Context): string | undefined {

@@ -64,6 +64,8 @@ export async function runWorkload(plan: Plan, options: RunOptions): Promise<Resu
     document.clock = setting.clock;
     document.device = setting.model?.name ?? null;
     document.deviceModel = setting.model?.source ?? null;
+    // Of a model in the workload's file the plan knows.
+    if (options.device !== undefined) document.ignored = [...plan.ignored, ...(setting.model?.ignored ?? [])];
     if (plan.workers.length === 0) throw new WorkloadError("the workload has no worker that does any I/O");
     await new WorkloadRun(setting, document).run();
     if (options.signal?.aborted && document.errors.length === 0)

@@ -20,7 +20,7 @@ import type { DiskMap } from "../stats/disk-map.ts";
 import type { Timeline } from "../stats/timeline.ts";
 import { DataSource } from "../stream/data.ts";
 import { Digest } from "../stream/digest.ts";
-import { type Extent, type Request, RequestStream } from "../stream/requests.ts";
+import { type Extent, type Request, RequestStream, passBytes } from "../stream/requests.ts";
 import { TraceStream } from "../trace/stream.ts";
 import type { JobResult } from "./document.ts";
 import type { Ledger } from "./ledger.ts";
@@ -125,7 +125,7 @@ export class Worker implements Running {
     this.#stream = this.#trace ?? new RequestStream({ plan, extent, seed, worker: index, kernels });
     this.#source = new DataSource(plan.data, { seed, worker: index, kernels });
     const { requests = Infinity, bytes = Infinity, passes = Infinity } = plan.until;
-    this.#limits = { requests, bytes: Math.min(bytes, passes * extent.bytes) };
+    this.#limits = { requests, bytes: Math.min(bytes, passes * passBytes(plan, extent)) };
   }
 
   /** Runs to its end. Rejects with nothing that a request does: see RunContext.failed. */

@@ -8,12 +8,14 @@ import {
   type Sizes,
   type WorkerPlan,
   WorkloadError,
+  alignFor,
+  changesOrReads,
   extremes,
   operations,
   sizesFor,
 } from "../model/plan.ts";
 import { Draws, streamKey } from "../random/noise.ts";
-import { type Places, placesOf } from "../random/places.ts";
+import { type Spot, spotsOf } from "./spots.ts";
 
 /** One request. */
 export interface Request {
@@ -83,7 +85,7 @@ export class RequestStream {
   readonly #extent: Extent;
   readonly #operation: () => Operation;
   readonly #sizes: Readonly<Record<Operation, () => number>>;
-  readonly #places: Places;
+  readonly #spot: (operation: Operation, bytes: number) => Spot;
   readonly #choices: Draws;
   readonly #cursors: Record<Operation, Cursor>;
   #changes = 0;
@@ -104,9 +106,7 @@ export class RequestStream {
       flush: () => 0,
     };
     this.#choices = stream("choices");
-    const blocks = Math.max(1, Math.floor(extent.bytes / plan.align));
-    const key = streamKey(seed, worker, "order");
-    this.#places = placesOf(plan.locality.spread, blocks, { draws: stream("places"), key });
+    this.#spot = spotsOf({ plan, length: extent.bytes, seed, worker, kernels });
     this.#cursors = cursors(plan, extent);
     checkFits(plan, extent);
   }
@@ -132,43 +132,41 @@ export class RequestStream {
   #draw(): Request {
     const operation = this.#operation();
     if (operation === "flush") return { operation, offset: 0, bytes: 0, fua: false };
-    const bytes = Math.min(this.#sizes[operation](), this.#extent.bytes);
+    const wanted = Math.min(this.#sizes[operation](), this.#extent.bytes);
     const { fuaPercent } = this.#plan;
     const fua = operation === "write" && fuaPercent > 0 && this.#percent(fuaPercent);
-    return { operation, offset: this.#extent.offset + this.#place(operation, bytes), bytes, fua };
+    const { at, bytes } = this.#place(operation, wanted);
+    return { operation, offset: this.#extent.offset + at, bytes, fua };
   }
 
   #percent(share: number): boolean {
     return share >= 100 || (share > 0 && this.#choices.fraction() * 100 < share);
   }
 
-  /** The offset in the extent. */
-  #place(operation: Operation, bytes: number): number {
-    const { locality, align } = this.#plan;
+  /** The place in the extent. */
+  #place(operation: Operation, bytes: number): Spot {
+    const { locality } = this.#plan;
     const cursor = this.#cursors[operation];
     if (cursor.run > 1) cursor.run -= 1;
     else if (this.#percent(locality.randomPercent)) {
       cursor.run = locality.run;
-      return this.#moved(cursor, Math.min(this.#places() * align, this.#lastFor(bytes)), bytes);
+      return this.#moved(cursor, this.#spot(operation, bytes));
     }
-    return this.#moved(cursor, this.#wrapped(cursor.at, bytes), bytes);
+    return this.#moved(cursor, { at: this.#wrapped(operation, cursor.at, bytes), bytes });
   }
 
-  #moved(cursor: Cursor, at: number, bytes: number): number {
-    cursor.at = at + bytes + this.#plan.locality.skip;
-    return at;
+  #moved(cursor: Cursor, spot: Spot): Spot {
+    cursor.at = spot.at + spot.bytes + this.#plan.locality.skip;
+    return spot;
   }
 
-  /** The last offset at which so many bytes fit. */
-  #lastFor(bytes: number): number {
-    const { align } = this.#plan;
+  #wrapped(operation: Operation, at: number, bytes: number): number {
+    const { locality } = this.#plan;
+    if (at >= 0 && at + bytes <= this.#extent.bytes) return at;
+    if (at >= 0 && locality.skip >= 0) return 0;
+    // The last offset at which so many bytes fit.
+    const align = alignFor(this.#plan, operation);
     return Math.floor((this.#extent.bytes - bytes) / align) * align;
-  }
-
-  #wrapped(at: number, bytes: number): number {
-    if (at < 0) return this.#lastFor(bytes);
-    if (at + bytes <= this.#extent.bytes) return at;
-    return this.#plan.locality.skip < 0 ? this.#lastFor(bytes) : 0;
   }
 }
 
@@ -185,10 +183,16 @@ function cursors({ locality }: WorkerPlan, extent: Extent): Record<Operation, Cu
   return { read: cursor(), write: cursor(), zero: cursor(), discard: cursor(), flush: cursor() };
 }
 
+/** Bytes of one pass: where all requests have one size, as many of them as fit. */
+export function passBytes(plan: WorkerPlan, { bytes }: Extent): number {
+  const all = changesOrReads(plan).map((operation) => extremes(sizesFor(plan, operation)));
+  const size = all[0]?.min ?? 0;
+  const isOne = size > 0 && size <= bytes && all.every(({ min, max }) => min === size && max === size);
+  return isOne ? bytes - (bytes % size) : bytes;
+}
+
 function checkFits(plan: WorkerPlan, extent: Extent): void {
-  const sizes = operations
-    .filter((operation) => operation !== "flush" && plan.mix[operation] > 0)
-    .map((operation) => extremes(sizesFor(plan, operation)).min);
+  const sizes = changesOrReads(plan).map((operation) => extremes(sizesFor(plan, operation)).min);
   const least = Math.min(...sizes);
   if (sizes.length > 0 && least > extent.bytes)
     throw new WorkloadError(

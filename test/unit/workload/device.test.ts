@@ -140,3 +140,11 @@ it.each<[DeviceJson, string]>([
 ])("%j is refused", (json, message) => {
   expect(() => readDevice(json)).toThrow(message);
 });
+
+it("what a model has that is not known is named", () => {
+  const model = readDevice({ nme: "x", latency: { read: "1ms", wrte: "2ms" } } as DeviceJson);
+  expect(model.ignored.map(({ name, where }) => `${name} (${where})`)).toEqual([
+    "nme (device, top level)",
+    "wrte (device, latency)",
+  ]);
+});

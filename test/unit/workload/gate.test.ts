@@ -124,3 +124,52 @@ it("a comparison tells each figure and whether the runs did the same", () => {
   expect(text).toContain("requests: same (");
   expect(text).toMatch(/elapsedNs: \d+ -> \d+ \(\+100\.000 %\)/);
 });
+
+describe("a result that is not whole", () => {
+  /** Where its parts are, down to what has no parts. */
+  function* pathsOf(value: unknown, path: string[] = []): Generator<string[]> {
+    if (path.length > 0) yield path;
+    if (typeof value !== "object" || value === null || path.length > 4) return;
+    for (const [name, part] of Object.entries(value).slice(0, Array.isArray(value) ? 1 : undefined))
+      yield* pathsOf(part, [...path, name]);
+  }
+
+  function broken(path: readonly string[], value: unknown): ResultDocument {
+    return changed((copy) => {
+      let at = copy;
+      for (const name of path.slice(0, -1)) at = at[name] as Record<string, unknown>;
+      at[path.at(-1)!] = value;
+    });
+  }
+
+  it("is bad input, or what is wrong decides nothing", () => {
+    let refused = 0;
+    for (const path of pathsOf(base))
+      for (const value of [null, "x", -1, {}, []]) {
+        const result = broken(path, value);
+        for (const judge of [() => gate(base, result), () => gate(result, base)])
+          try {
+            expect(["no worse", "worse", "no verdict"]).toContain(judge().verdict);
+          } catch (error) {
+            expect(error, path.join(".")).toMatchObject({ name: "WorkloadError" });
+            refused += 1;
+          }
+      }
+    expect(refused).toBeGreaterThan(100);
+  });
+
+  it.each([
+    "elapsedNs",
+    "status",
+    "totals.write.requests",
+    "totals.write.response.meanNs",
+    "totals.write.response.percentilesNs.p99",
+    "devices.0.busyNs",
+    "devices.0.bytes.write",
+    "resources.arenaPeakBytes",
+  ])("%s that is no number is not taken for no worse", (name) => {
+    const result = broken(name.split("."), "x");
+    expect(() => gate(base, result)).toThrow("the new result is a result that is not whole");
+    expect(() => gate(result, base)).toThrow("the base is a result that is not whole");
+  });
+});

@@ -1,6 +1,7 @@
 /** Files of the verb `workload`: workloads, models, results, and where the document goes. */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { readFile, stat, writeFile } from "node:fs/promises";
+import { cpus, totalmem } from "node:os";
 import { basename, dirname, resolve } from "node:path";
 import { messageOf } from "../../../base/errors.ts";
 import {
@@ -87,11 +88,15 @@ export function recorderInto(file: string): Recorder {
   return new Recorder((text) => void writeSync(fd, text));
 }
 
+function memoryMib(): string {
+  return String(Math.floor(totalmem() / 2 ** 20));
+}
+
 /** Reads a workload. Throws WorkloadError. */
 export async function readPlan(file: string, speed?: number): Promise<Plan> {
   return parseWorkload(await sourceOf(file), {
     name: basename(file).replace(/\.(fio|json|job|ini)$/, ""),
-    variables: process.env,
+    variables: { ...process.env, pagesize: "4096", mb_memory: memoryMib(), ncpus: String(cpus().length) },
     ...(speed === undefined ? {} : { speed }),
     include: (name) => include(file, name),
   });

@@ -66,8 +66,22 @@ async function judge(files: readonly string[], flags: WorkloadFlags): Promise<nu
 async function compare(files: readonly string[], flags: WorkloadFlags): Promise<number> {
   const [a, b] = await twoResults(files);
   if (flags.output === "html")
-    return writeOut(flags, pageOf([asResult(a, files[0]!), asResult(b, files[1]!)]));
+    return writeOut(
+      flags,
+      made(() => pageOf([asResult(a, files[0]!), asResult(b, files[1]!)])),
+    );
   return writeOut(flags, compareText(a, b));
+}
+
+/** What is made of results; one of which a part is missing is bad input. */
+function made(make: () => string): string {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError)
+      throw new WorkloadError("the result is not whole");
+    throw error;
+  }
 }
 
 /** A result in another form; `html` where none is named. */
@@ -75,8 +89,10 @@ async function reportOf(files: readonly string[], flags: WorkloadFlags): Promise
   if (files.length === 0 || files.length > 2) throw new WorkloadError("expecting one result, or two");
   const results = await Promise.all(files.map(async (file) => asResult(await readJson(file), file)));
   const form: ReportFormat = flags.output === undefined ? "html" : formatOf(flags.output);
-  if (form === "html") return writeOut(flags, pageOf(results));
-  return writeOut(flags, results.map((result) => textOf(result, form)).join(""));
+  const text = made(() =>
+    form === "html" ? pageOf(results) : results.map((result) => textOf(result, form)).join(""),
+  );
+  return writeOut(flags, text);
 }
 
 /** Runs a workload for what it sends: the recording goes to stdout or OUT, in the place of the document. */
