@@ -143,6 +143,11 @@ describe("run", () => {
     expect(statSync(join(folder, "out.html")).size).toBeLessThan(300 * 1024);
   });
 
+  it("says of a member that has several forms what is wrong with the nearest", () => {
+    const { document } = run(file("zipf.json", '{"workers":[{"locality":{"zipf":-1}}]}'));
+    expect(document.errors).toMatchObject([{ message: "workers[0].locality.zipf: must be above 0" }]);
+  });
+
   it("names what is not known in a model", () => {
     file("typo-model.json", '{"latency":{"read":"1ms"},"chanels":8}');
     const { document } = run(json, "--device", "typo-model.json");
@@ -167,7 +172,6 @@ describe("run", () => {
     [["load.json", "--seed"], 2],
     [["load.json", "--record", "no/such/folder/x.log"], 2],
     [["broken.json"], 2],
-    [["zipf.json"], 2, "workers[0].locality.zipf: must be above 0"],
     [["load.json", "--target", '{"driver":"there-is-none"}'], 1],
     [
       [
@@ -177,13 +181,12 @@ describe("run", () => {
       ],
       1,
     ],
-  ] as const)("%j fails with a document that parses", (words, status, message = "") => {
+  ] as const)("%j fails with a document that parses", (words, status) => {
     file("broken.json", '{"workers":[{"depth":-1}]}');
-    file("zipf.json", '{"workers":[{"locality":{"zipf":-1}}]}');
     const failed = run(...words);
     expect(failed.status).toBe(status);
     expect(failed.document.status).toBe("failed");
-    expect(failed.document.errors[0]?.message).toContain(message);
+    expect(failed.document.errors.length).toBeGreaterThan(0);
     expect(failed.document.digest).toBeDefined();
   });
 });
