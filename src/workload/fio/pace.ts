@@ -73,8 +73,8 @@ export function paced(job: FioJob, { mix, rewrites, sizes }: Unpaced): Paced {
 }
 
 function kindOf(job: FioJob): "fixed" | "poisson" {
-  const process = job.text("rate_process") ?? "linear";
-  if (process !== "linear" && process !== "poisson")
-    throw new WorkloadError(`[${job.name}]: rate_process=${process} is not understood`);
-  return process === "poisson" ? "poisson" : "fixed";
+  const kind = job.text("rate_process") ?? "linear";
+  if (kind !== "linear" && kind !== "poisson")
+    throw new WorkloadError(`[${job.name}]: rate_process=${kind} is not understood`);
+  return kind === "poisson" ? "poisson" : "fixed";
 }
