@@ -6,10 +6,11 @@
  * it is kept away by the caller.
  */
 import { AssertionError } from "../base/assert.ts";
+import { errnoOf, messageOf } from "../base/errors.ts";
 import { type ByteRange, alignDown } from "../base/ranges.ts";
 import { Pipeline } from "../block/copy/window.ts";
 import type { Blob } from "../store/pack.ts";
-import type { Backup } from "../store/description.ts";
+import { type Backup, descriptionName, nextNumber } from "../store/description.ts";
 import { Holder } from "../store/holders.ts";
 import { BackupReader } from "../store/reader.ts";
 import type { Damage, Repository } from "../store/repository.ts";
@@ -77,16 +78,23 @@ interface Read {
 /** Backs a disk up, and publishes the backup. Throws BlockError. */
 export async function createBackup(
   repository: Repository,
-  source: BackupSource,
+  wanted: BackupSource,
   run: BackupRun = {},
 ): Promise<Backup> {
   const { tools } = repository;
-  const { node, since } = source;
-  const time = source.time ?? isoTime(tools);
-  await using holder = await Holder.take(tools, `create ${source.name}`);
-  const index = await repository.index((damage) => run.onDamage?.(damage));
+  const { node } = wanted;
+  const time = wanted.time ?? isoTime(tools);
+  await using holder = await Holder.take(tools, `create ${wanted.name}`);
+  let isDamaged = false;
+  const index = await repository.index((damage) => {
+    isDamaged = true;
+    run.onDamage?.(damage);
+  });
+  const base = wanted.since && (await wholeBase(repository, wanted.since.backup, { isDamaged, run }));
+  const source = base ? wanted : { ...wanted, since: undefined };
+  const { since } = source;
   const blobs = new BlobWriter({ tools, index, holder, level: source.level });
-  const disk = new DiskWriter(blobs, ...(await beginning(repository, since?.backup)));
+  const disk = new DiskWriter(blobs, ...(base ?? nothing()));
   const copy = new DiskCopy({ node, blobs, disk, sha256: tools.sha256 }, run);
   const runs = since ? changedRuns(node, since) : runsOf(node, 0, chunksOf(node.length));
   await copy.all(runs);
@@ -95,12 +103,14 @@ export async function createBackup(
   const backup = describe(source, {
     id: source.id ?? newName(tools),
     time,
+    number: nextNumber(await repository.backups(() => undefined)),
     readBytes: copy.readBytes,
     newBytes: blobs.newBytes,
     storedBytes: blobs.storedBytes,
     root: hash ? hex(hash) : null,
   });
   run.signal?.throwIfAborted();
+  await holder.check();
   await repository.publish(backup);
   return backup;
 }
@@ -108,12 +118,13 @@ export async function createBackup(
 /** The description of a backup of that source. */
 export function describe(
   { node, name, image, since, bitmap }: BackupSource,
-  facts: Pick<Backup, "id" | "time" | "readBytes" | "newBytes" | "storedBytes" | "root">,
+  facts: Pick<Backup, "id" | "time" | "number" | "readBytes" | "newBytes" | "storedBytes" | "root">,
 ): Backup {
-  const { id, time, ...cost } = facts;
+  const { id, time, number, ...cost } = facts;
   return {
     id,
     time,
+    ...(number === undefined ? {} : { number }),
     name,
     size: node.length,
     image,
@@ -125,17 +136,37 @@ export function describe(
 }
 
 /** The leaves with which a disk begins, and how its nodes are read. */
-async function beginning(
-  repository: Repository,
-  base: Backup | undefined,
-): Promise<[LeafTable, (hash: Uint8Array) => Promise<Uint8Array>]> {
-  const none = async (): Promise<never> => {
+type Base = [LeafTable, (hash: Uint8Array) => Promise<Uint8Array>];
+
+function nothing(): Base {
+  const read = async (): Promise<never> => {
     throw new AssertionError("a disk that begins as nothing has no nodes");
   };
-  if (!base) return [new LeafTable(), none];
+  return [new LeafTable(), read];
+}
+
+/**
+ * An earlier backup as the beginning of one; undefined, and told, where something of it is missing: all of the disk has to be read then. It is
+ * known by the leaves, and looked for in all chunks where something is missing for sure.
+ */
+async function wholeBase(
+  repository: Repository,
+  backup: Backup,
+  { isDamaged, run }: { isDamaged: boolean; run: BackupRun },
+): Promise<Base | undefined> {
   const index = await repository.index(() => undefined, { withCondemned: true });
-  const reader = new BackupReader(repository.tools, index, base);
-  return [await reader.leaves(), reader.blob];
+  const reader = new BackupReader(repository.tools, index, backup);
+  try {
+    const leaves = await reader.leaves();
+    if (isDamaged) for await (const { hash } of reader.chunks()) index.require(hash);
+    for (const { hash } of leaves.leaves()) index.require(hash);
+    return [leaves, reader.blob];
+  } catch (error) {
+    if (errnoOf(error) !== "EIO") throw error;
+    const problem = `backup ${backup.id} is not whole any more (${messageOf(error)}): this is a full backup`;
+    run.onDamage?.({ object: descriptionName(backup.id), problem });
+    return undefined;
+  }
 }
 
 /** Chunks of a disk of so many bytes. */

@@ -7,7 +7,7 @@ import { loadCheckpoints } from "../api/checkpoint/index.ts";
 import type { CheckpointFile } from "../api/checkpoint/file.ts";
 import { type CheckpointKind, freshState } from "../api/checkpoint/state.ts";
 import { asRef } from "../api/job-checkpoint.ts";
-import { errnoOf } from "../base/errors.ts";
+import { errnoOf, messageOf } from "../base/errors.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import type { CheckpointRef, OpenSpec } from "../node.ts";
 import type { Run } from "./run.ts";
@@ -52,6 +52,12 @@ export class KeptRun {
   /** An earlier run has made the target, and copied into it. */
   get hasTarget(): boolean {
     return (this.#file.found?.targets.length ?? 0) > 0;
+  }
+
+  /** The command line of an earlier run, where that was another one. */
+  get otherWork(): string | undefined {
+    const { found } = this.#file;
+    return found && !isSame(found.note, commandNote()) ? wordsOf(found.note).join(" ") : undefined;
   }
 
   /** An earlier run was about to make the target. */
@@ -107,7 +113,9 @@ export async function keeping(
     await body(kept);
   } catch (error) {
     await kept.close({ hasFailed: true }).catch(() => undefined);
-    throw error;
+    const { otherWork } = kept;
+    if (run.signal.aborted || otherWork === undefined || messageOf(error).includes(checkpoint)) throw error;
+    throw new Refusal(`${messageOf(error)}; the checkpoint '${checkpoint}' is of other work: ${otherWork}`);
   }
   await kept.close({ hasFailed: false });
 }

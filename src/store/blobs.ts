@@ -52,8 +52,7 @@ export class BlobMaker {
 
 /** The content of a blob. Throws EIO, which says what is missing or damaged, and where. */
 export async function readBlob(tools: StoreTools, index: ChunkIndex, hash: Uint8Array): Promise<Uint8Array> {
-  const place = index.find(hash);
-  if (!place) throw blockError("EIO", "chunk", `chunk ${hex(hash)} is missing`);
+  const place = index.require(hash);
   const content = await readPlace(tools, place).catch((error: unknown) => {
     throw blockError(
       "EIO",

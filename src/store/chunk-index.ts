@@ -3,7 +3,8 @@
  *
  * Invariant: a blob that lies in several packs is found in one that is not condemned, where there is one.
  */
-import { HASH_BYTES } from "./tools.ts";
+import { blockError } from "../base/errors.ts";
+import { HASH_BYTES, hex } from "./tools.ts";
 import type { PackIndex, Place } from "./pack.ts";
 
 /** A table of blobs by their hashes; 4 bytes a slot, at most half full. */
@@ -35,6 +36,13 @@ export class ChunkIndex {
     if (entry === 0) return undefined;
     const { pack, index } = this.#entry(entry - 1);
     return pack.place(index);
+  }
+
+  /** Throws EIO where a blob lies nowhere. */
+  require(hash: Uint8Array): Place {
+    const place = this.find(hash);
+    if (!place) throw blockError("EIO", "chunk", `chunk ${hex(hash)} is missing`);
+    return place;
   }
 
   has(hash: Uint8Array): boolean {

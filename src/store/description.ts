@@ -15,6 +15,8 @@ export interface Backup {
   readonly id: string;
   /** When the disk was as it is here, as ISO 8601. */
   readonly time: string;
+  /** Its place in the order in which the backups of the repository were made, whatever the clock said; absent: before all that have one. */
+  readonly number?: number;
   /** What the disk is called; backups of one name are versions of one disk. */
   readonly name: string;
   /** Bytes of the disk. */
@@ -66,16 +68,22 @@ export function parseDescription(name: string, bytes: Uint8Array, sha256: StoreT
   return backup;
 }
 
-function isSound({ id, time, name, size, root }: Backup): boolean {
+function isSound({ id, time, name, size, root, number = 0 }: Backup): boolean {
+  if (!Number.isSafeInteger(number) || number < 0) return false;
   const isRoot = root === null || fromHex(root, HASH_BYTES) !== undefined;
   const isSize = Number.isSafeInteger(size) && size >= 0 && size <= limits.maxImageBytes;
   return [id, time, name].every((word) => typeof word === "string" && word !== "") && isSize && isRoot;
 }
 
-/** Backups in the order of their times, the oldest first. */
+/** Backups in the order in which they were made, the oldest first. */
 export function inOrder<B extends Backup>(backups: readonly B[]): B[] {
   const key = ({ time, id }: Backup): string => `${time} ${id}`;
-  return backups.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
+  return backups.toSorted((a, b) => (a.number ?? 0) - (b.number ?? 0) || (key(a) < key(b) ? -1 : 1));
+}
+
+/** The number of the next backup. */
+export function nextNumber(all: readonly Backup[]): number {
+  return 1 + all.reduce((most, { number = 0 }) => Math.max(most, number), 0);
 }
 
 /**

@@ -68,9 +68,9 @@ export class Repository {
     return inOrder(found);
   }
 
-  /** The backup that a word means; see findBackup(). */
-  async find(word: string): Promise<Backup> {
-    return findBackup(await this.backups(() => undefined), word);
+  /** The backup that a word means; see findBackup(). Descriptions that are damaged are told to `damaged`. */
+  async find(word: string, damaged: (damage: Damage) => void = () => undefined): Promise<Backup> {
+    return findBackup(await this.backups(damaged), word);
   }
 
   /** Where all chunks lie. Packs that are damaged are told and left out; so are condemned ones, `withCondemned` apart. */

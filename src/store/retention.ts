@@ -3,7 +3,7 @@
  * (ISO 8601).
  */
 import { blockError } from "../base/errors.ts";
-import type { Backup } from "./description.ts";
+import { type Backup, inOrder } from "./description.ts";
 
 /** How many of each kind stay; absent: none for that reason. */
 export interface Keep {
@@ -54,9 +54,8 @@ export function divide<B extends Backup>(
 export function kept<B extends Backup>(backups: readonly B[], keep: Keep): Map<B, string[]> {
   const found = new Map<B, string[]>();
   for (const name of new Set(backups.map((backup) => backup.name))) {
-    const newestFirst = backups
+    const newestFirst = inOrder(backups)
       .filter((backup) => backup.name === name)
-      .toSorted(byTime)
       .toReversed();
     for (const [kind, count] of Object.entries(keep) as [keyof Keep, number][]) {
       const chosen = kind === "last" ? newestFirst : newestOfEach(newestFirst, periods[kind]);
@@ -64,10 +63,6 @@ export function kept<B extends Backup>(backups: readonly B[], keep: Keep): Map<B
     }
   }
   return found;
-}
-
-function byTime(a: Backup, b: Backup): number {
-  return a.time < b.time ? -1 : 1;
 }
 
 function newestOfEach<B extends Backup>(newestFirst: readonly B[], periodOf: (time: string) => string): B[] {

@@ -53,7 +53,7 @@ export async function sweep(repository: Repository): Promise<Swept> {
   for (const { pack } of packs) if (condemned.has(pack.name)) index.add(pack);
   const needed = await neededBlobs(tools, index, backups);
   const isTheirs = ({ pack }: Found): boolean =>
-    [...living].some((id) => pack.name.startsWith(`${PACKS}${id}-`));
+    [...living.keys()].some((id) => pack.name.startsWith(`${PACKS}${id}-`));
   const ours = packs.filter((found) => !isTheirs(found));
   const doomed: Found[] = [];
   const writer = new BlobWriter({ tools, index: new ChunkIndex(), holder });

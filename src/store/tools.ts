@@ -4,6 +4,16 @@
 import type { Clock, HostCodecs, Random } from "../base/host.ts";
 import type { ObjectStore } from "../base/objects.ts";
 
+/** A process that is at work in a repository. */
+export interface Worker {
+  readonly host: string;
+  /** The machine's boot, and its space of process numbers; absent or empty: nothing is known of that. */
+  readonly machine?: string;
+  readonly pid: number;
+  /** When the process began, in the machine's own measure. */
+  readonly start?: string;
+}
+
 /** The tools of a store. */
 export interface StoreTools {
   readonly objects: ObjectStore;
@@ -15,9 +25,9 @@ export interface StoreTools {
   /** XXH3-64: a quick look at whether stored bytes are still what was written. */
   readonly xxh3: (bytes: Uint8Array) => bigint;
   /** Who is at work here, for others to see. */
-  readonly self: { readonly host: string; readonly pid: number };
-  /** Whether a process of this host lives. */
-  readonly isAlive: (pid: number) => boolean;
+  readonly self: Worker;
+  /** Whether a process of this machine lives. */
+  readonly isAlive: (worker: Pick<Worker, "pid" | "start">) => boolean;
 }
 
 /** Bytes of a SHA-256. */

@@ -49,7 +49,10 @@ function processOf(pid: number): { state: string; start: string } | undefined {
 
 /** When a process of this machine began, in the system's own measure; undefined: there is none. Empty where the system does not tell. */
 export function startOf(pid: number): string | undefined {
-  if (thisMachine() !== "") return processOf(pid)?.start;
+  if (thisMachine() !== "") {
+    const now = processOf(pid);
+    return now && !/[ZX]/.test(now.state) ? now.start : undefined;
+  }
   try {
     process.kill(pid, 0);
     return "";

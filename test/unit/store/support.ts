@@ -16,6 +16,8 @@ export class MemoryObjects implements ObjectStore {
   /** Called before each operation, with its number and what it is. */
   before: (count: number, op: string, name: string) => Promise<void> | void = () => undefined;
   count = 0;
+  /** When objects were touched, where that is not now, ms. */
+  readonly touched = new Map<string, number>();
 
   async #begin(op: string, name: string): Promise<void> {
     this.count += 1;
@@ -44,7 +46,10 @@ export class MemoryObjects implements ObjectStore {
   async list(prefix: string): Promise<ObjectInfo[]> {
     await this.#begin("list", prefix);
     const names = [...this.all.keys()].filter((name) => name.startsWith(prefix)).toSorted();
-    return names.map((name) => ({ name, bytes: this.all.get(name)!.byteLength, changedMs: Date.now() }));
+    return names.map((name) => {
+      const changedMs = this.touched.get(name) ?? Date.now();
+      return { name, bytes: this.all.get(name)!.byteLength, changedMs };
+    });
   }
 
   async remove(name: string): Promise<void> {
@@ -73,8 +78,8 @@ export class Bench {
       codecs: host.codecs,
       sha256: (bytes) => createHash("sha256").update(bytes).digest(),
       xxh3: (bytes) => kernels.xxh3(bytes),
-      self: { host: "here", pid },
-      isAlive: (one) => !this.dead.has(one),
+      self: { host: "here", machine: "this boot", pid, start: "1" },
+      isAlive: (one) => one.start === "1" && !this.dead.has(one.pid),
     };
   }
 
@@ -89,11 +94,11 @@ export class Bench {
     return node;
   }
 
-  /** A backup of the disk; an incremental one where `since` is given. The bitmap records anew. */
-  async backup(repository: Repository, node: Node, since?: Backup): Promise<Backup> {
+  /** A backup of the disk; an incremental one where `since` is given, as of `time`. The bitmap records anew. */
+  async backup(repository: Repository, node: Node, since?: Backup, time?: string): Promise<Backup> {
     const changed = (): Iterable<{ offset: number; bytes: number }> => dirtyIn(node, "b");
     const compared = since ? { since: { backup: since, changed } } : {};
-    const made = await createBackup(repository, { node, name: "disk", image: "disk", ...compared });
+    const made = await createBackup(repository, { node, name: "disk", image: "disk", time, ...compared });
     clearBitmap(node, "b");
     return made;
   }

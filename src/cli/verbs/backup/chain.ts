@@ -29,6 +29,7 @@ import {
   encodeDescription,
   findBackup,
   inOrder,
+  nextNumber,
   parseDescription,
 } from "../../../store/description.ts";
 import { Holder, livingHolders } from "../../../store/holders.ts";
@@ -39,6 +40,7 @@ import type { Verdict } from "../../../store/verify.ts";
 import { openImage } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
+import { doing } from "./restore.ts";
 import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
 
 /** Its description beside what every backup has. */
@@ -87,20 +89,25 @@ class ChainPlace implements BackupPlace {
     return findBackup(await this.backups(), word);
   }
 
-  async create(source: BackupSource): Promise<Backup> {
-    const { node, since } = source;
-    const time = source.time ?? isoTime(this.#tools);
-    await using holder = await Holder.take(this.#tools, `create ${source.name}`);
+  async create(wanted: BackupSource): Promise<Backup> {
+    const time = wanted.time ?? isoTime(this.#tools);
+    await using holder = await Holder.take(this.#tools, `create ${wanted.name}`);
     await this.#refuseBesidePrune(holder);
+    const source = await this.#withWholeBase(wanted);
+    const { node, since } = source;
     const id = source.id ?? newName(this.#tools);
     const draft = this.#draft();
     try {
-      const readBytes = since ? await this.#changes(draft, source) : await this.#whole(draft, node);
+      const readBytes = await doing(this.#verb, `Could not write '${this.#image(id)}'`, () =>
+        since ? this.#changes(draft, source) : this.#whole(draft, node),
+      );
       await syncPath(draft);
       const { size } = await stat(draft);
-      const facts = { id, time, readBytes, newBytes: readBytes, storedBytes: size, root: null };
+      const number = nextNumber(await this.backups());
+      const facts = { id, time, number, readBytes, newBytes: readBytes, storedBytes: size, root: null };
       const backup: Link = { ...describe(source, facts), files: [await digest(draft)] };
       this.#watcher.signal.throwIfAborted();
+      await holder.check();
       await rename(draft, this.#image(id));
       await syncPath(this.#directory);
       await this.#describe(backup);
@@ -108,6 +115,25 @@ class ChainPlace implements BackupPlace {
     } finally {
       await rm(draft, { force: true });
     }
+  }
+
+  /** A full backup, and told why, where an image below an incremental one is gone, or has another length. */
+  async #withWholeBase(source: BackupSource): Promise<BackupSource> {
+    const base = source.since?.backup.id;
+    if (base === undefined) return source;
+    const all = await this.backups();
+    for (let at: string | undefined = base; at !== undefined;) {
+      const link = all.find(({ id }) => id === at);
+      const found = await stat(this.#image(at)).catch(() => undefined);
+      if (!link || found?.size !== link.storedBytes) {
+        const what = link && found ? `has ${found.size} bytes, and not ${link.storedBytes}` : "is missing";
+        const problem = `'${this.#image(at)}', which backup ${base} needs, ${what}: this is a full backup`;
+        this.#watcher.onDamage({ object: descriptionName(at), problem });
+        return { ...source, since: undefined };
+      }
+      at = link.parent;
+    }
+    return source;
   }
 
   newId(): string {
@@ -174,7 +200,7 @@ class ChainPlace implements BackupPlace {
       throw blockError(
         "EBUSY",
         "prune",
-        "others are at work in the repository; try again when they are done",
+        `others are at work in the repository (${[...others.values()].join("; ")}); try again when they are done`,
       );
     const all = await this.backups();
     const { stays, kept, removed } = divide(all, keep, { dryRun });
@@ -307,13 +333,13 @@ class ChainPlace implements BackupPlace {
 
   /** A prune is not at work, and a later one sees us. */
   async #refuseBesidePrune(own: Holder): Promise<void> {
-    for (const id of await livingHolders(this.#tools, own.id)) {
+    for (const [id, who] of await livingHolders(this.#tools, own.id)) {
       const told = await this.#objects.get(`holders/${id}`).catch(() => new Uint8Array());
       if (new TextDecoder().decode(told).includes(`"${PRUNING}"`))
         throw blockError(
           "EBUSY",
           "repository",
-          "a prune is at work in the repository; try again when it is done",
+          `a prune is at work in the repository (${who}); try again when it is done`,
         );
     }
   }

@@ -5,6 +5,7 @@ import { type BackupSource, createBackup } from "../../../api/backups.ts";
 import { custom } from "../../../api/builders.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import { restoreBackup } from "../../../api/restore-backup.ts";
+import { errnoOf, messageOf } from "../../../base/errors.ts";
 import { closing, failed, asyncDispose } from "../../../base/lease.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";
@@ -17,6 +18,7 @@ import { type Keep, divide } from "../../../store/retention.ts";
 import { newName } from "../../../store/tools.ts";
 import { sweep } from "../../../store/sweep.ts";
 import { type Verdict, verify } from "../../../store/verify.ts";
+import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
 import { backupDisk } from "./disk.ts";
 import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.ts";
@@ -47,7 +49,7 @@ class ChunkPlace implements BackupPlace {
   }
 
   find(word: string): Promise<Backup> {
-    return this.#repository.find(word);
+    return this.#repository.find(word, this.#watcher.onDamage);
   }
 
   create(source: BackupSource): Promise<Backup> {
@@ -98,12 +100,20 @@ class ChunkPlace implements BackupPlace {
   }
 
   async prune(keep: Keep | undefined, { dryRun }: { dryRun: boolean }): Promise<Pruned> {
-    const all = await this.#repository.backups();
+    const all = await this.#repository.backups().catch(needsAHand);
     const { kept, removed } = divide(all, keep, { dryRun });
     if (dryRun) return { kept, removed, freedBytes: 0, isWaiting: false };
     for (const backup of removed) await this.#repository.forget(backup);
-    const { removedBytes, waitingPacks } = await sweep(this.#repository);
+    const { removedBytes, waitingPacks } = await sweep(this.#repository).catch(needsAHand);
     await this.#objects.sweep();
     return { kept, removed, freedBytes: removedBytes, isWaiting: waitingPacks > 0 };
   }
+}
+
+/** What is damaged is not removed unasked. */
+function needsAHand(error: unknown): never {
+  if (errnoOf(error) !== "EIO") throw error;
+  throw new Refusal(
+    `${messageOf(error)}: what is needed can't be told, and no chunk was removed. 'backup verify' tells what is damaged; to give it up, remove its object ('backups/ID.json', a pack), and prune again`,
+  );
 }

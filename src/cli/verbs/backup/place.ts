@@ -9,6 +9,7 @@ import { messageOf } from "../../../base/errors.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";
 import { typeOfName } from "../../../block/graph/storage-name.ts";
 import { nodeCrypto } from "../../../platform/node/crypto.ts";
+import { startOf, thisMachine } from "../../../platform/node/owner.ts";
 import { ObjectDirectory } from "../../../platform/node/object-directory.ts";
 import type { Backup } from "../../../store/description.ts";
 import type { Keep } from "../../../store/retention.ts";
@@ -117,20 +118,12 @@ function toolsOf({ engine }: Run, objects: ObjectPlace): StoreTools {
     codecs: host.codecs,
     sha256: (bytes) => nodeCrypto.hash("sha256", bytes),
     xxh3: (bytes) => kernels.xxh3(bytes),
-    self: { host: hostname(), pid: process.pid },
-    isAlive,
+    self: { host: hostname(), machine: thisMachine(), pid: process.pid, start: startOf(process.pid) ?? "" },
+    isAlive: ({ pid, start }) => {
+      const now = startOf(pid);
+      return now !== undefined && now === (start ?? now);
+    },
   };
-}
-
-/** Whether a process of this machine lives. */
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Somebody else's.
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
 }
 
 function watcherOf(verb: Run): Watcher {

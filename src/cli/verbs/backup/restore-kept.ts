@@ -13,7 +13,7 @@ import { misuse } from "../../usage.ts";
 import { type BackupPlace, openPlace } from "./place.ts";
 import type { RepoFlags } from "./repo.ts";
 import { asJson, toldBytes } from "./report.ts";
-import { type Restored, restoreInto } from "./restore.ts";
+import { doing, type Restored, restoreInto } from "./restore.ts";
 
 /** Options of restore. */
 export interface RestoreFlags extends RepoFlags {
@@ -37,9 +37,9 @@ export function restoreKept(words: { id: string; out: string }, flags: RestoreFl
     const { targetFormat: format, force = false, live, seed = [] } = flags;
     const restored = { out: words.out, format, size: backup.size, force };
     let seedBytes: number | undefined;
-    if (live !== undefined) await restoreLive(verb, { place, backup, live, flags }, restored);
-    else
-      await restoreInto(verb, restored, async (target) => {
+    await doing(verb, `Could not restore '${words.out}'`, async () => {
+      if (live !== undefined) return restoreLive(verb, { place, backup, live, flags }, restored);
+      return restoreInto(verb, restored, async (target) => {
         const seeds: Node[] = [];
         for (const name of seed) seeds.push(await openImage(verb, name));
         const had = await closing(
@@ -48,6 +48,7 @@ export function restoreKept(words: { id: string; out: string }, flags: RestoreFl
         );
         if (seeds.length > 0) seedBytes = had;
       });
+    });
     verb.progress.end(true);
     const ofSeeds = seedBytes === undefined ? "" : `, ${toldBytes(seedBytes)} of it out of seeds`;
     if (flags.json) verb.print(`${asJson({ ...backup, restored: words.out, seedBytes })}\n`);

@@ -5,6 +5,8 @@ import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { link, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { AssertionError } from "../../../base/assert.ts";
+import { firstFailure, messageOf } from "../../../base/errors.ts";
 import { createImageIn } from "../../../api/open.ts";
 import { findDriver } from "../../../block/model/options.ts";
 import type { CreateImageSpec, Node } from "../../../node.ts";
@@ -33,6 +35,17 @@ export async function checkOut(
   if (there && !there.isFile()) throw new Refusal(`'${out}' is no regular file`);
   if (there && there.size > 0 && !force) throw new Refusal(`'${out}' exists; --force replaces it`);
   return there;
+}
+
+/** Carries out `body`; what fails is told with what it was about. */
+export async function doing<T>(verb: Run, what: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    const cause = firstFailure(error);
+    if (verb.signal.aborted || cause instanceof Refusal || cause instanceof AssertionError) throw error;
+    throw new Refusal(`${what}: ${messageOf(cause)}`);
+  }
 }
 
 /** Makes the image, lets `fill` write the disk into it, and gives it its name. Throws Refusal, BlockError. */
