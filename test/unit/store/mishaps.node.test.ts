@@ -28,7 +28,7 @@ test("the backup that was made last is the latest, and stays, whatever the clock
   expect((await repository.find("latest")).id).toBe(made[3]!.id);
   expect((await repository.find("disk@latest")).id).toBe(made[3]!.id);
   const stays = (keep: object): number[] =>
-    [...kept(made, keep).keys()].map((backup) => made.indexOf(backup)).toSorted();
+    [...kept(made, keep).keys()].map((backup) => made.indexOf(backup)).toSorted((a, b) => a - b);
   expect(stays({ last: 1 })).toEqual([3]);
   expect(stays({ daily: 2 })).toEqual([2, 3]);
   // Those of before there were numbers are older.
