@@ -9,8 +9,8 @@ import type { Backup } from "../store/description.ts";
 import { Holder } from "../store/holders.ts";
 import { BackupReader } from "../store/reader.ts";
 import type { Repository } from "../store/repository.ts";
-import { hex } from "../store/tools.ts";
 import { CHUNK_BYTES } from "../store/tree.ts";
+import { type ChunkPlaces, WantedChunks } from "../store/wanted.ts";
 import { type BackupRun, chunksOf, runsOf } from "./backups.ts";
 import type { Node } from "./node.ts";
 
@@ -38,16 +38,23 @@ export async function restoreBackup(
   const reader = new BackupReader(tools, index, backup);
   const put = (chunk: number, content: Uint8Array): Promise<void> =>
     target.write(chunk * CHUNK_BYTES, own(content));
-  let chunks: AsyncIterable<ChunkPlaces> | Iterable<ChunkPlaces> = placesOf(reader);
+  let chunks: AsyncIterable<ChunkPlaces> = placesOf(reader);
   let seedBytes = 0;
+  /** Bytes of the seeds that were looked through. */
+  let looked = 0;
+  const total = seeds.reduce((sum, { length }) => sum + length, backup.size);
   if (seeds.length > 0) {
-    const left = new Wanted(tools.sha256, put);
-    for await (const { at, hash } of chunks) left.add(at[0]!, hash);
-    for (const seed of seeds) seedBytes += await left.takeFrom(seed, run);
-    chunks = left.rest();
+    const left = new WantedChunks(index, chunksOf(backup.size));
+    for await (const { chunk, hash } of reader.chunks()) left.add(chunk, hash);
+    for (const seed of seeds) {
+      const onProgress = (done: number): void => run.onProgress?.(looked + done, total);
+      seedBytes += await takeFrom(seed, { left, put, sha256: tools.sha256 }, { ...run, onProgress });
+      looked += seed.length;
+    }
+    chunks = left.rest(reader.chunks());
   }
   const pipeline = new Pipeline<number>(PIECES_AT_ONCE, (end) =>
-    run.onProgress?.(Math.min(end, backup.size), backup.size),
+    run.onProgress?.(looked + Math.min(end, backup.size), total),
   );
   try {
     for await (const { at, hash } of chunks) {
@@ -66,70 +73,41 @@ export async function restoreBackup(
   return seedBytes;
 }
 
-/** A chunk, and the numbers of the places where it lies, ascending. */
-interface ChunkPlaces {
-  readonly hash: Uint8Array;
-  readonly at: number[];
-}
-
 /** The chunks of a backup in order, each place by itself. */
 async function* placesOf(reader: BackupReader): AsyncGenerator<ChunkPlaces> {
   for await (const { chunk, hash } of reader.chunks()) yield { hash, at: [chunk] };
 }
 
-/** Chunks that are not restored yet, by their hashes. */
-class Wanted {
-  readonly #chunks = new Map<string, ChunkPlaces>();
-  readonly #sha256: (bytes: Uint8Array) => Uint8Array;
-  readonly #put: (chunk: number, content: Uint8Array) => Promise<void>;
+interface Taking {
+  readonly left: WantedChunks;
+  readonly put: (chunk: number, content: Uint8Array) => Promise<void>;
+  readonly sha256: (bytes: Uint8Array) => Uint8Array;
+}
 
-  constructor(
-    sha256: (bytes: Uint8Array) => Uint8Array,
-    put: (chunk: number, content: Uint8Array) => Promise<void>,
-  ) {
-    this.#sha256 = sha256;
-    this.#put = put;
-  }
-
-  add(chunk: number, hash: Uint8Array): void {
-    const name = hex(hash);
-    const known = this.#chunks.get(name);
-    if (known) known.at.push(chunk);
-    else this.#chunks.set(name, { hash, at: [chunk] });
-  }
-
-  /** Restores what a disk has of them; answers its bytes. */
-  async takeFrom(seed: Node, { signal }: BackupRun): Promise<number> {
-    let bytes = 0;
-    for await (const { chunk, count } of runsOf(seed, 0, chunksOf(seed.length))) {
-      const end = Math.min((chunk + count) * CHUNK_BYTES, seed.length);
-      for (let at = chunk * CHUNK_BYTES; at < end; at += SEED_PIECE) {
-        signal?.throwIfAborted();
-        if (this.#chunks.size === 0) return bytes;
-        bytes += await this.#takeAll(await seed.read(at, Math.min(SEED_PIECE, end - at)));
+/** Restores what a disk has of the chunks that are left; answers its bytes. */
+async function takeFrom(
+  seed: Node,
+  { left, put, sha256 }: Taking,
+  { signal, onProgress }: BackupRun,
+): Promise<number> {
+  let taken = 0;
+  for await (const { chunk, count } of runsOf(seed, 0, chunksOf(seed.length))) {
+    const end = Math.min((chunk + count) * CHUNK_BYTES, seed.length);
+    for (let at = chunk * CHUNK_BYTES; at < end; at += SEED_PIECE) {
+      signal?.throwIfAborted();
+      if (left.isEmpty) return taken;
+      const piece = await seed.read(at, Math.min(SEED_PIECE, end - at));
+      for (let from = 0; from < piece.byteLength; from += CHUNK_BYTES) {
+        const content = piece.subarray(from, from + CHUNK_BYTES);
+        for (const place of left.take(sha256(content))) {
+          await put(place, content);
+          taken += content.byteLength;
+        }
       }
+      onProgress?.(at + piece.byteLength, seed.length);
     }
-    return bytes;
   }
-
-  async #takeAll(piece: Uint8Array): Promise<number> {
-    let bytes = 0;
-    for (let from = 0; from < piece.byteLength; from += CHUNK_BYTES) {
-      const content = piece.subarray(from, from + CHUNK_BYTES);
-      const name = hex(this.#sha256(content));
-      const wanted = this.#chunks.get(name);
-      if (!wanted) continue;
-      this.#chunks.delete(name);
-      for (const chunk of wanted.at) await this.#put(chunk, content);
-      bytes += content.byteLength * wanted.at.length;
-    }
-    return bytes;
-  }
-
-  /** Those that no seed had, by their first places. */
-  rest(): Iterable<ChunkPlaces> {
-    return this.#chunks.values();
-  }
+  return taken;
 }
 
 /** Bytes that are nobody else's; those of a store come in memory that is not shared. */

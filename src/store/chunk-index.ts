@@ -30,11 +30,22 @@ export class ChunkIndex {
       this.#insert(pack.hash(index), this.#entries - pack.count + index);
   }
 
+  /** The number of a blob, below `size`; undefined: it is nowhere. */
+  numberOf(hash: Uint8Array): number | undefined {
+    const entry = this.#slots[this.#slotOf(hash)]!;
+    return entry === 0 ? undefined : entry - 1;
+  }
+
+  /** Blobs in all packs. */
+  get size(): number {
+    return this.#entries;
+  }
+
   /** Where a blob lies; undefined: nowhere. */
   find(hash: Uint8Array): Place | undefined {
-    const entry = this.#slots[this.#slotOf(hash)]!;
-    if (entry === 0) return undefined;
-    const { pack, index } = this.#entry(entry - 1);
+    const number = this.numberOf(hash);
+    if (number === undefined) return undefined;
+    const { pack, index } = this.#entry(number);
     return pack.place(index);
   }
 

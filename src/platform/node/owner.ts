@@ -40,26 +40,11 @@ export function thisMachine(): string {
 }
 
 /** State and start of a process, out of what stands behind its name; undefined: there is none. */
-function processOf(pid: number): { state: string; start: string } | undefined {
+export function processOf(pid: number): { state: string; start: string } | undefined {
   const text = readOr(`/proc/${pid}/stat`, "");
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [state = ""] = fields;
   return state === "" ? undefined : { state, start: fields[19] ?? "" };
-}
-
-/** When a process of this machine began, in the system's own measure; undefined: there is none. Empty where the system does not tell. */
-export function startOf(pid: number): string | undefined {
-  if (thisMachine() !== "") {
-    const now = processOf(pid);
-    return now && !/[ZX]/.test(now.state) ? now.start : undefined;
-  }
-  try {
-    process.kill(pid, 0);
-    return "";
-  } catch (error) {
-    // Somebody else's.
-    return error instanceof Error && "code" in error && error.code === "EPERM" ? "" : undefined;
-  }
 }
 
 let turns = 0;

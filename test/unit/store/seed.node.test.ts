@@ -27,13 +27,16 @@ async function stored(content: Uint8Array<ArrayBuffer>) {
     await disk.write(0, bytes);
     return disk;
   };
+  const progress: number[] = [];
   const restore = async (...seeds: Node[]) => {
     reads = 0;
+    progress.length = 0;
     await using target = await openNode({ driver: "memory", size: SIZE }, { engine: store.engine });
-    const ofSeeds = await restoreBackup(repository, { backup, target, seeds });
+    const onProgress = (done: number, total: number): void => void progress.push(done / total);
+    const ofSeeds = await restoreBackup(repository, { backup, target, seeds }, { onProgress });
     return { ofSeeds, reads, same: Buffer.compare(await target.read(0, SIZE), content) === 0 };
   };
-  return { diskOf, restore };
+  return { store, diskOf, restore, progress };
 }
 
 function content(seed: number): Uint8Array<ArrayBuffer> {
@@ -73,4 +76,28 @@ test("several seeds, shorter and longer ones, and one of no use", async () => {
   const found = await restore(...(await Promise.all(seeds.map(diskOf))));
   // Of the end the longer one has the bytes, and not the chunk.
   expect(found).toEqual({ ofSeeds: (7 + 1 + 10) * CHUNK, reads: whole.reads - 18 * CHUNK, same: true });
+});
+
+test("how far it is is told while a seed is looked through, and never goes back", async () => {
+  const disk = content(5);
+  const { diskOf, restore, progress } = await stored(disk);
+  await restore(await diskOf(content(6)), await diskOf(disk.slice(0, 20 * CHUNK)));
+  expect(progress).toEqual(progress.toSorted((a, b) => a - b));
+  expect(progress.filter((part) => part < 0.7).length).toBeGreaterThan(3);
+  expect(progress.at(-1)).toBe(1);
+});
+
+test("a seed has what the repository has lost", async () => {
+  const disk = content(7);
+  const { store, diskOf, restore } = await stored(disk);
+  const [pack] = store.objects.packs;
+  // Of a pack that is torn there is no list: the nodes of the tree lie in it, too.
+  const { get } = store.objects;
+  store.objects.get = async (...args: Parameters<typeof get>) => {
+    const bytes = await get.apply(store.objects, args);
+    if (args[0] === pack && bytes.byteLength === CHUNK) bytes.fill(0);
+    return bytes;
+  };
+  expect(await restore(await diskOf(disk))).toMatchObject({ ofSeeds: SIZE - 3 * CHUNK, same: true });
+  await expect(restore()).rejects.toThrow("its bytes are not what was written");
 });
