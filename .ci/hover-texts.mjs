@@ -126,6 +126,7 @@ const hoverTexts = {
   "lazy-refcounts": "The dirty bit is set while the image is written to; a crash then wants a check.",
   "pass-discard-request": "Discards of a guest are passed on to the file.",
   "pass-discard-snapshot": "Clusters that a removed snapshot frees are discarded in the file.",
+  "discard-no-unref": "What is discarded keeps its cluster for the next write to it, as in QEMU since 8.1.",
   "pass-discard-other": "All other clusters that become free are discarded in the file.",
   "overlap-check":
     "Which metadata no write may land on: `none`, `constant`, `cached` (default), `all`, or a flag for each.",
@@ -149,6 +150,8 @@ const hoverTexts = {
   "bitmap-journal":
     "Dirty bitmaps survive a crash: what is written to is noted in the image first. Default true.",
   "data-file": "The file that holds the guest's data: a node's name or a description.",
+  "detached-header": "The file takes a header alone; the data will be elsewhere.",
+  header: "Where the LUKS header lies, if not before the data, as in QEMU since 9.0.",
   "key-secret": "Id of the secret that is the passphrase.",
 
   // Filters.

@@ -86,7 +86,7 @@ export const checkCreateOptions = optionsOf<CreateImageOptions & InEngine>({
 
 /**
  * Makes an image. An inline `file` of driver file is created (EEXIST if it is there, unless `overwrite`) and removed
- * again if the image could not be made. Throws BlockError or CommandError in QEMU's words.
+ * again if the image could not be made; so is the `header` of a luks volume that has it elsewhere. Throws BlockError or CommandError in QEMU's words.
  */
 export async function createImageIn(
   engine: Engine,
@@ -99,6 +99,33 @@ export async function createImageIn(
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
   await releaseIdle(engine);
+  await withHeader(engine, { spec, options }, () => makeImage(engine, spec, options));
+}
+
+interface Asked {
+  spec: CreateImageSpec;
+  options: CreateImageOptions;
+}
+
+/** Runs `body` with a new file for a header that lies elsewhere than the image, which is gone again if that fails. */
+async function withHeader(
+  engine: Engine,
+  { spec, options }: Asked,
+  body: () => Promise<void>,
+): Promise<void> {
+  const { header } = spec as { header?: CreateImageSpec["file"] };
+  const file = newFileOf(engine, { ...spec, file: header } as CreateImageSpec);
+  if (file === undefined) return body();
+  const created = await createFile(engine, file, { size: 0, exclusive: !options.overwrite });
+  try {
+    await body();
+  } catch (error) {
+    if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function makeImage(engine: Engine, spec: CreateImageSpec, options: CreateImageOptions): Promise<void> {
   const { file: storage } = spec as { file?: NodeSpec | string };
   const inPlace = typeof storage === "object" && engine.graph.driver(storage.driver).makeInPlace;
   if (inPlace)
@@ -123,7 +150,7 @@ export async function createImageIn(
 /** Makes the file, and in it the image; a new file that holds none is removed again. */
 async function makeFormatted(
   engine: Engine,
-  { spec, file, options }: { spec: CreateImageSpec; file: NewFile; options: CreateImageOptions },
+  { spec, file, options }: Asked & { file: NewFile },
 ): Promise<void> {
   const created = await createFile(engine, file, {
     size: 0,

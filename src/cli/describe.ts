@@ -28,7 +28,7 @@ export interface Named {
 }
 
 /** Names of children whose options may lack what a name or the image's first bytes say. */
-const childNames: ReadonlySet<string> = new Set(["file", "image", "test", "backing", "data-file"]);
+const childNames: ReadonlySet<string> = new Set(["file", "image", "test", "backing", "data-file", "header"]);
 
 /** Whether options of that name are those of a child. */
 function isChild(name: string, value: Json | undefined): boolean {

@@ -119,10 +119,10 @@ function checkIterations(header: LuksHeader): void {
   );
 }
 
-function checkPlaces({ slots, keyBytes, payloadSector }: LuksHeader): void {
+function checkPlaces({ slots, keyBytes, payloadSector }: LuksHeader, isDetached: boolean): void {
   const length = materialSectors(keyBytes);
   slots.forEach((slot, index) => {
-    if (slot.keySector + length > payloadSector) {
+    if (!isDetached && slot.keySector + length > payloadSector) {
       fail("key-material-offset", `Keyslot ${index} is overlapping with the encrypted payload`);
     }
     slots.slice(index + 1).forEach((other, next) => {
@@ -133,8 +133,8 @@ function checkPlaces({ slots, keyBytes, payloadSector }: LuksHeader): void {
   });
 }
 
-/** Parses HEADER_BYTES bytes. Throws ImageError. */
-export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
+/** Parses HEADER_BYTES bytes; detached: of a header whose payload lies elsewhere, and may begin anywhere. Throws ImageError. */
+export function parseLuksHeader(bytes: Uint8Array, isDetached = false): LuksHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (!MAGIC.every((byte, at) => bytes[at] === byte)) fail("magic", "Volume is not in LUKS format");
   const version = view.getUint16(6);
@@ -143,7 +143,8 @@ export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
   const cipherMode = text(bytes.subarray(40, 72), "cipher-mode", "cipher mode");
   const hash = text(bytes.subarray(72, 104), "hash-spec", "hash spec");
   const payloadSector = view.getUint32(104);
-  if (payloadSector < HEADER_SECTORS) fail("payload-offset", "LUKS payload is overlapping with the header");
+  if (!isDetached && payloadSector < HEADER_SECTORS)
+    fail("payload-offset", "LUKS payload is overlapping with the header");
   const uuid = bytes.subarray(168, FIRST_SLOT);
   const end = uuid.indexOf(0);
   const header: LuksHeader = {
@@ -158,7 +159,7 @@ export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
     uuid: new TextDecoder().decode(end < 0 ? uuid : uuid.subarray(0, end)),
     slots: parseSlots(bytes, view),
   };
-  checkPlaces(header);
+  checkPlaces(header, isDetached);
   checkIterations(header);
   return header;
 }

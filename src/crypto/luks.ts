@@ -54,48 +54,53 @@ export function requiredSecret(secrets: Secrets, id: string | undefined, prefix 
 /** An opened volume. */
 export class LuksVolume {
   readonly #context: LuksContext;
+  readonly #isDetached: boolean;
   readonly #amending = new Mutex();
   /** For the payload; absent until the volume is unlocked. */
   #cipher: SectorCipher | undefined;
   /** The secret that opened it. */
   #keySecret = "";
 
-  private constructor(context: LuksContext) {
+  private constructor(context: LuksContext, isDetached: boolean) {
     this.#context = context;
+    this.#isDetached = isDetached;
   }
 
-  /** Reads the header. Throws ImageError for a bad one, ENOTSUP for a cipher or a platform that lacks what it needs. */
-  static async open(host: Host, storage: HeaderStorage): Promise<LuksVolume> {
+  /**
+   * Reads the header; detached: the payload lies elsewhere. Throws ImageError for a bad one, ENOTSUP for a cipher or a platform
+   * that lacks what it needs.
+   */
+  static async open(host: Host, storage: HeaderStorage, isDetached = false): Promise<LuksVolume> {
     const crypto = await cryptoOf(host);
     const bytes = new Uint8Array(HEADER_BYTES);
     await storage.read(0, bytes);
-    const header = parseLuksHeader(bytes);
+    const header = parseLuksHeader(bytes, isDetached);
     const cipher = cipherOfHeader(header);
-    return new LuksVolume({ crypto, clock: host.clock, storage, header, cipher });
+    return new LuksVolume({ crypto, clock: host.clock, storage, header, cipher }, isDetached);
   }
 
-  /** Makes a header with a new master key in slot 0 under a passphrase. The volume is unlocked. */
+  /** Makes a header with a new master key in slot 0 under a passphrase; detached: of a payload elsewhere, from its first byte on. The volume is unlocked. */
   static async create(
     host: Host,
     storage: HeaderStorage,
-    options: LuksCreateOptions & { readonly passphrase: Uint8Array },
+    options: LuksCreateOptions & { readonly passphrase: Uint8Array; readonly isDetached?: boolean },
   ): Promise<LuksVolume> {
     const crypto = await cryptoOf(host);
     const context = {
       crypto,
       clock: host.clock,
       storage,
-      header: newHeader(crypto, options),
+      header: newHeader(crypto, options, options.isDetached ?? false),
       cipher: options,
     };
     const key = crypto.randomBytes(options.keyBytes);
     // Refused combinations are refused before anything is written.
     const payload = cipherWith(crypto, options, key);
-    const { passphrase, iterTimeMs } = options;
+    const { passphrase, iterTimeMs, isDetached = false } = options;
     await setMasterKey(context, key, iterTimeMs);
     await storeKey(context, 0, { key, passphrase, iterTimeMs });
     key.fill(0);
-    const volume = new LuksVolume(context);
+    const volume = new LuksVolume(context, isDetached);
     volume.#cipher = payload;
     volume.#keySecret = options.keySecret ?? "";
     return volume;
@@ -117,7 +122,7 @@ export class LuksVolume {
     return this.#cipher;
   }
 
-  /** Where the payload of a volume of its own begins, bytes. */
+  /** Where the payload begins in what holds it, bytes. */
   get payloadOffset(): number {
     return this.#context.header.payloadSector * SECTOR_SIZE;
   }
@@ -132,7 +137,7 @@ export class LuksVolume {
     }
   }
 
-  /** QAPI's QCryptoBlockInfoLUKS, in the order in which QEMU prints it. */
+  /** QAPI's QCryptoBlockInfoLUKS, in the order in which QEMU prints it; `detached-header` only where it is one. */
   info(): Record<string, unknown> {
     const { header, cipher } = this.#context;
     return {
@@ -142,6 +147,7 @@ export class LuksVolume {
       uuid: header.uuid,
       ...(cipher.ivHash === undefined ? {} : { "ivgen-hash-alg": cipher.ivHash }),
       "cipher-mode": cipher.mode,
+      ...(this.#isDetached ? { "detached-header": true } : {}),
       slots: header.slots.map(slotInfo),
       "payload-offset": this.payloadOffset,
       "master-key-iters": header.digestIterations,
@@ -163,13 +169,13 @@ function uuid(crypto: HostCrypto): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-function newHeader(crypto: HostCrypto, cipher: LuksCipher): LuksHeader {
+function newHeader(crypto: HostCrypto, cipher: LuksCipher, isDetached: boolean): LuksHeader {
   const distance = slotSectors(cipher.keyBytes);
   return {
     cipherName: "aes",
     cipherMode: cipherModeText(cipher),
     hash: cipher.hash,
-    payloadSector: payloadOffset(cipher.keyBytes) / SECTOR_SIZE,
+    payloadSector: isDetached ? 0 : payloadOffset(cipher.keyBytes) / SECTOR_SIZE,
     keyBytes: cipher.keyBytes,
     digest: new Uint8Array(DIGEST_BYTES),
     digestSalt: new Uint8Array(SALT_BYTES),

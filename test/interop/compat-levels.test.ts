@@ -46,7 +46,34 @@ const namesOf = (entry: Entry | undefined): string[] => (entry?.members ?? []).m
 const driversOf = (schema: Map<string, Entry>): string[] =>
   (argumentsOf(schema, "blockdev-add")?.variants ?? []).map((one) => one.case);
 
+/** What a command's argument takes for each driver; of blockdev-create, for each format. */
+function variantsOf(
+  schema: Map<string, Entry>,
+  command: "blockdev-add" | "blockdev-create",
+): Map<string, Entry> {
+  const whole = argumentsOf(schema, command);
+  const options = whole?.members?.find(({ name }) => name === "options")?.type ?? "";
+  const { variants = [] } = (command === "blockdev-add" ? whole : schema.get(options)) ?? {};
+  return new Map(variants.map((one) => [one.case, schema.get(one.type)!]));
+}
+
 describe("the schema", () => {
+  it.each(["blockdev-add", "blockdev-create"] as const)(
+    "has by default exactly QEMU 7.2's options of the drivers that both have: %s",
+    async (command) => {
+      const known = variantsOf(await withDaemon({ program: theirs }, schemaOf), command);
+      const shown = variantsOf(await withDaemon({}, schemaOf), command);
+      // Debian's program has modules for these; `file` says of each build which AIO it has.
+      const drivers = [...shown.keys()].filter((name) => known.has(name) && !/^https?$/.test(name));
+      expect(drivers.length).toBeGreaterThan(command === "blockdev-add" ? 15 : 2);
+      for (const driver of drivers) {
+        // Persistent reservations are a device's (docs/COMPATIBILITY.md).
+        const wanted = namesOf(known.get(driver)).filter((name) => name !== "pr-manager");
+        expect(namesOf(shown.get(driver)).toSorted(), driver).toEqual(wanted.toSorted());
+      }
+    },
+  );
+
   it("has by default no driver, command or argument that QEMU 7.2 has not", async () => {
     const real = await withDaemon({ program: theirs }, schemaOf);
     await withDaemon({}, async (daemon) => {
@@ -63,10 +90,8 @@ describe("the schema", () => {
           ).toEqual([]);
         }
       expect(driversOf(schema).filter((name) => !driversOf(real).includes(name))).toEqual([]);
-      const httpOf = (whole: Map<string, Entry>): string[] => {
-        const variant = argumentsOf(whole, "blockdev-add")?.variants?.find((one) => one.case === "http");
-        return namesOf(whole.get(variant?.type ?? ""));
-      };
+      const httpOf = (whole: Map<string, Entry>): string[] =>
+        namesOf(variantsOf(whole, "blockdev-add").get("http"));
       expect(httpOf(schema)).toContain("url");
       // Debian's daemon has curl in a module of its own, so that its schema may lack it.
       const known = ["url", "readahead", "timeout", "username", "password-secret", "cookie", "cookie-secret"];
@@ -85,6 +110,12 @@ describe("the schema", () => {
       expect.arrayContaining(["on-cbw-error", "discard-source"]),
     );
     expect(driversOf(newer)).not.toContain("memory");
+    const optionsOf = (driver: string): string[] => namesOf(variantsOf(newer, "blockdev-add").get(driver));
+    expect(optionsOf("copy-before-write")).toContain("min-cluster-size");
+    expect(optionsOf("luks")).toContain("header");
+    expect(optionsOf("qcow2")).toContain("discard-no-unref");
+    expect(optionsOf("qcow2")).not.toContain("bitmap-journal");
+    expect(namesOf(variantsOf(newer, "blockdev-create").get("luks"))).not.toContain("detached-header");
     const ours = await withDaemon({ args: ["--compat", "blockwright"] }, schemaOf);
     expect(driversOf(ours)).toEqual(expect.arrayContaining(["alloc-track", "memory", "oci", "s3"]));
     expect(namesOf(argumentsOf(ours, "blockdev-mirror"))).toEqual(

@@ -32,6 +32,10 @@ export interface CreateOption {
   readonly isFile?: boolean;
   /** Short for another option with a value, when it is on. */
   readonly alias?: { readonly option: string; readonly value: string };
+  /** Of QEMU after 7.2: taken, and not among the options that help shows. */
+  readonly isNewer?: boolean;
+  /** When on, what is made is no disk: it needs no size, and nothing can be copied to it. */
+  readonly isNoDisk?: boolean;
   /** QEMU's words for a value that it does not take; undefined: it is taken, or QAPI says it. */
   refusal?(value: string, use: OptionUse): string | undefined;
 }

@@ -22,7 +22,14 @@ import { daemonSchema } from "../../wire/qapi/machine/table.ts";
 import { type EngineCommandsOptions, engineCommands } from "../../server/monitor/commands/index.ts";
 import { helpHead, standIn, standInVersion, verbProgram } from "../program.ts";
 import { qemuVersion, version } from "../../version.ts";
-import { compatLevels, parseChardev, parseOption, type CompatLevel } from "../../wire/qapi/index.ts";
+import {
+  compatLevels,
+  parseChardev,
+  parseOption,
+  schemaAt,
+  schemaWith,
+  type CompatLevel,
+} from "../../wire/qapi/index.ts";
 import { daemonize, tellReady } from "./background.ts";
 import { closeInTime } from "./close.ts";
 import { CharacterDevices } from "./monitors.ts";
@@ -142,10 +149,7 @@ class Daemon {
 
   /** Carries one option out. Throws with a message for the user. */
   async apply({ name, value }: Token): Promise<void> {
-    if (name === "blockdev")
-      await this.#engine.graph.add(
-        parseOption("BlockdevOptions", value, { impliedKey: "driver" }) as NodeSpec,
-      );
+    if (name === "blockdev") await this.#addNode(value);
     else if (name === "object")
       await this.#engine.objects.add(parseOption("ObjectOptions", value, { impliedKey: "qom-type" }));
     else if (name === "chardev") await this.#devices.add(parseChardev(value), { isServed: true });
@@ -154,6 +158,12 @@ class Daemon {
     else if (name === "dashboard" || name === "metrics") await this.#startWeb(name, value);
     else if (name === "nbd-websocket") await this.#openDoor(value);
     else await this.#addExport(value);
+  }
+
+  async #addNode(value: string): Promise<void> {
+    const { graph } = this.#engine;
+    const table = schemaWith(graph.drivers, schemaAt(this.#commands.compat ?? "7.2", daemonSchema));
+    await graph.add(parseOption("BlockdevOptions", value, { impliedKey: "driver", table }) as NodeSpec);
   }
 
   async #addExport(value: string): Promise<void> {

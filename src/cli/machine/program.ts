@@ -23,7 +23,14 @@ import { exportHandlers } from "../../server/nbd/commands.ts";
 import { nbdControlOf } from "../../server/nbd/control.ts";
 import { type QtestLog, serveQtest } from "../../server/qtest/serve.ts";
 import { qemuRelease, qemuVersion } from "../../version.ts";
-import { type CompatLevel, parseChardev, parseOption, schemaWith } from "../../wire/qapi/index.ts";
+import {
+  type CompatLevel,
+  parseChardev,
+  parseOption,
+  schema,
+  schemaAt,
+  schemaWith,
+} from "../../wire/qapi/index.ts";
 import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
@@ -262,7 +269,7 @@ export class MachineProgram {
   }
 
   async #addNode(value: string): Promise<void> {
-    const table = schemaWith(this.#engine.graph.drivers);
+    const table = schemaWith(this.#engine.graph.drivers, schemaAt(this.#compat, schema));
     const spec = parseOption("BlockdevOptions", value, { impliedKey: "driver", table });
     await this.#engine.graph.add(spec);
   }

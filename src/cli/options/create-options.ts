@@ -86,6 +86,11 @@ export class CreateOptions {
     return words.join(" ");
   }
 
+  /** The option by which nothing is made that data could be in. */
+  get noDisk(): string | undefined {
+    return this.#own.find(({ isNoDisk, name }) => isNoDisk && isYes(this.#given.get(name)))?.name;
+  }
+
   /** Whether the image will be encrypted. */
   get encrypts(): boolean {
     return this.#secrets(this.#wire(this.#own, "create")).length > 0;
@@ -117,6 +122,7 @@ export class CreateOptions {
       ...this.#wire(this.#rows, "create"),
     };
     // Formats count in sectors.
+    if (this.noDisk !== undefined) options["size"] ??= 0;
     if (typeof options["size"] === "number")
       options["size"] = Math.min(Math.ceil(options["size"] / 512), LARGEST_SECTORS) * 512;
     return options as unknown as CreateImageSpec;

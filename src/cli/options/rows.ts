@@ -124,6 +124,7 @@ export function optionsHelp(drivers: DriverSource, format: string, withFile: boo
 
 /** Options as help lists them, a line each. */
 export function optionLines(rows: readonly CreateOption[]): string {
-  const lines = rows.map((row) => `  ${optionWords(row).padEnd(22)} - ${row.help}`);
+  const shown = rows.filter(({ isNewer }) => !isNewer);
+  const lines = shown.map((row) => `  ${optionWords(row).padEnd(22)} - ${row.help}`);
   return `${lines.toSorted().join("\n")}\n`;
 }

@@ -1,7 +1,8 @@
 /**
  * What monitors take and show beside QEMU 7.2's commands where they are asked to (`--compat`): at `10.1` what newer QEMU has brought,
- * at `blockwright` also what no QEMU has. The fixed table is never changed: by default a monitor's schema is exactly QEMU 7.2's, and
- * drivers of ours, which can be used at every level, stand in none but the last.
+ * at `blockwright` also what no QEMU has. The fixed table is never changed. It has the newer options of nodes, since the library takes
+ * them always; by default a monitor takes and shows none of them. Drivers of ours and our options of QEMU's drivers can be used at
+ * every level, and stand in no schema but the last.
  * Source: QAPI block-core and job schemas of QEMU 7.2 and 10.1.
  */
 import { typesWith } from "./reader.ts";
@@ -32,21 +33,38 @@ export const ownDrivers: ReadonlySet<string> = new Set([
 /** Commands that no QEMU has. */
 const ownCommands = new Set(["x-blockdev-recover"]);
 
-/** Options of `http` and `https` that QEMU has, too. */
-const httpOptions = new Set([
-  ...["url", "*readahead", "*timeout", "*username", "*password-secret", "*cookie", "*cookie-secret"],
-]);
+const httpOptions = [
+  ...["*size", "*etag", "*if-match", "*credentials", "*cluster-size", "*cache-size", "*deadline", "*retries"],
+  ...["*connections", "*parts", "*manifest"],
+];
+
+/** Options that no QEMU has, of types that it has. */
+const ownOptions: Readonly<Record<string, readonly string[]>> = {
+  BlockdevOptionsHttp: httpOptions,
+  BlockdevOptionsHttps: httpOptions,
+  BlockdevOptionsNbd: ["*tls"],
+  BlockdevOptionsQcow2: ["*changed-backing", "*bitmap-journal"],
+  BlockdevCreateOptionsLUKS: ["*detached-header"],
+};
+
+/** Options of the table that QEMU 7.2 has not. */
+const newerOptions: Readonly<Record<string, readonly string[]>> = {
+  BlockdevOptionsCbw: ["*min-cluster-size"],
+  BlockdevOptionsLUKS: ["*header"],
+  BlockdevOptionsQcow2: ["*discard-no-unref"],
+  BlockdevCreateOptionsLUKS: ["*header"],
+  QCryptoBlockInfoLUKS: ["*detached-header"],
+};
 
 /** The driver as the table sees it (drivers/filter/alloc-track.ts). */
 const allocTrack = { name: "alloc-track", kind: "format", supportsBacking: true } as const;
 
 const byBitmap = { "*bitmap": "str", "*bitmap-mode": "BitmapSyncMode" } as const satisfies Members;
 
-/** What newer QEMU has added to types and commands that 7.2 has. */
+/** What newer QEMU has added to other types and commands that 7.2 has. */
 const newerMembers: Readonly<Record<string, Members>> = {
   BackupCommon: { "*discard-source": "bool", "*on-cbw-error": "OnCbwError" },
   BackupPerf: { "*min-cluster-size": "size" },
-  BlockdevOptionsCbw: { "*min-cluster-size": "size" },
   BlockJobInfo: { "*actively-synced": "bool" },
 };
 
@@ -63,9 +81,9 @@ const newerTypes: TypeTable = {
   }),
 };
 
-/** The schema of that level over the table of QEMU 7.2 (or one that has more than it). */
+/** The schema of that level over the fixed table (or one that has more than it). */
 export function schemaAt(level: CompatLevel, base: Schema): Schema {
-  if (level === "7.2") return base;
+  if (level === "7.2") return olderSchema(base);
   const newer = newerSchema(base);
   if (level === "10.1") return newer;
   const { commands } = newer;
@@ -75,6 +93,25 @@ export function schemaAt(level: CompatLevel, base: Schema): Schema {
     types: { ...types, DriveMirror: struct({ ...membersOf(types, "DriveMirror"), ...byBitmap }) },
     commands: { ...commands, "blockdev-mirror": withMembers(commands["blockdev-mirror"], byBitmap) },
   };
+}
+
+function olderSchema(base: Schema): Schema {
+  const types = without(base.types, newerOptions);
+  const volume = types["BlockdevCreateOptionsLUKS"] as StructDef;
+  const { "*file": file, ...others } = volume.members;
+  const wanted = { ...volume, members: { file: file!, ...others } };
+  return { ...base, types: { ...types, BlockdevCreateOptionsLUKS: wanted } };
+}
+
+/** The types without these members of theirs. */
+function without(types: TypeTable, names: Readonly<Record<string, readonly string[]>>): TypeTable {
+  const cut = Object.entries(names).flatMap(([name, gone]): [string, TypeDef][] => {
+    const type = types[name];
+    if (type?.kind !== "struct") return [];
+    const kept = Object.entries(type.members).filter(([member]) => !gone.includes(member));
+    return [[name, { ...type, members: Object.fromEntries(kept) }]];
+  });
+  return { ...types, ...Object.fromEntries(cut) };
 }
 
 function newerSchema(base: Schema): Schema {
@@ -97,9 +134,8 @@ function newerSchema(base: Schema): Schema {
 /** What query-qmp-schema shows of a table: below our own level nothing that is ours. */
 export function schemaShownAt(level: CompatLevel, table: Schema): Schema {
   if (level === "blockwright") return table;
-  const shown = Object.entries(table.types).map(([name, type]): [string, TypeDef] => {
+  const shown = Object.entries(without(table.types, ownOptions)).map(([name, type]): [string, TypeDef] => {
     if (name === "BlockdevDriver") return [name, withoutOwnValues(type as EnumDef)];
-    if (name === "BlockdevOptionsHttp") return [name, withoutOwnOptions(type as StructDef)];
     return [name, type.kind === "union" && type.tag === "driver" ? withoutOwnBranches(type) : type];
   });
   const commands = Object.entries(table.commands).filter(([name]) => !ownCommands.has(name));
@@ -113,11 +149,6 @@ function withoutOwnValues(type: EnumDef): EnumDef {
 function withoutOwnBranches(type: UnionDef): UnionDef {
   const kept = Object.entries(type.branches).filter(([name]) => !ownDrivers.has(name));
   return { ...type, branches: Object.fromEntries(kept) };
-}
-
-function withoutOwnOptions(type: StructDef): StructDef {
-  const kept = Object.entries(type.members).filter(([name]) => httpOptions.has(name));
-  return { ...type, members: Object.fromEntries(kept) };
 }
 
 function membersOf(types: TypeTable, name: string): Members {

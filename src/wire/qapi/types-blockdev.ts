@@ -138,7 +138,8 @@ export const blockdevTypes = {
       "*backing": "BlockdevRefOrNull",
     }),
   BlockdevOptionsRaw: () => extend("BlockdevOptionsGenericFormat", { "*offset": "int", "*size": "int" }),
-  BlockdevOptionsLUKS: () => extend("BlockdevOptionsGenericFormat", { "*key-secret": "str" }),
+  BlockdevOptionsLUKS: () =>
+    extend("BlockdevOptionsGenericFormat", { "*key-secret": "str", "*header": "BlockdevRef" }),
   BlockdevOptionsQcow2: () =>
     extend("BlockdevOptionsGenericCOWFormat", {
       "*lazy-refcounts": "bool",
@@ -151,6 +152,7 @@ export const blockdevTypes = {
       "*l2-cache-entry-size": "int",
       "*refcount-cache-size": "int",
       "*cache-clean-interval": "int",
+      "*discard-no-unref": "bool",
       "*encrypt": "BlockdevQcow2Encryption",
       "*changed-backing": "ChangedBacking",
       "*bitmap-journal": "bool",
@@ -187,6 +189,7 @@ export const blockdevTypes = {
       "*bitmap": "BlockDirtyBitmap",
       "*on-cbw-error": "OnCbwError",
       "*cbw-timeout": "uint32",
+      "*min-cluster-size": "size",
     }),
 
   QuorumReadPattern: () => enumOf("quorum", "fifo"),
@@ -280,7 +283,9 @@ export const blockdevTypes = {
   Qcow2CompressionType: () => enumOf("zlib", "zstd"),
   BlockdevCreateOptionsLUKS: () =>
     extend("QCryptoBlockCreateOptionsLUKS", {
-      file: "BlockdevRef",
+      "*file": "BlockdevRef",
+      "*header": "BlockdevRef",
+      "*detached-header": "bool",
       size: "size",
       "*preallocation": "PreallocMode",
     }),

@@ -18,6 +18,7 @@ export const cryptoInfoTypes = {
     "ivgen-alg": "QCryptoIVGenAlgorithm",
     "*ivgen-hash-alg": "QCryptoHashAlgorithm",
     "hash-alg": "QCryptoHashAlgorithm",
+    "*detached-header": "bool",
     "payload-offset": "int",
     "master-key-iters": "int",
     uuid: "str",

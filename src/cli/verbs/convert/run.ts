@@ -302,6 +302,8 @@ function tellUnread(verb: Run, { quiet }: Flags, { step, offset, error }: Unread
 function targetOptions(verb: Run, { sources, flags, numbers }: Wanted): CreateOptions {
   const options = new CreateOptions(verb.engine.graph, flags.targetFormat);
   for (const list of numbers.lists) options.parse(list);
+  if (options.noDisk !== undefined)
+    throw new Refusal(`With '${options.noDisk}' no disk is made that could be written to`);
   const sectors = sources.reduce((sum, { length }) => sum + Math.ceil(length / SECTOR_SIZE), 0);
   // A size of the user's own counts for nothing, as in qemu-img.
   options.set("size", String(sectors * SECTOR_SIZE));

@@ -75,7 +75,8 @@ async function createNamed(verb: Run, { file, size, lists, flags }: Wanted): Pro
   setBacking(options, flags);
   // Held until the image is made: no file of the chain below is made anew.
   await using base = await useBacking(verb, options, { file, unsafe: flags.unsafe ?? false });
-  if (options.get("size") === undefined) throw new Refusal("Image creation needs a size parameter");
+  if (options.get("size") === undefined && options.noDisk === undefined)
+    throw new Refusal("Image creation needs a size parameter");
   verb.say(`Formatting '${file}', fmt=${flags.format} ${options.toString()}`);
   if (base)
     await refuseDataFiles(verb, base, { filename: storage.filename, dataFile: options.get("data_file") });

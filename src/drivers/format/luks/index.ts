@@ -1,5 +1,6 @@
 /**
- * luks: a LUKS1 volume. The header and its key slots come first, then the disk's sectors, each encrypted by its number.
+ * luks: a LUKS1 volume. The header and its key slots come first, then the disk's sectors, each encrypted by its number; or the
+ * header is in a child of its own (detached), as QEMU has it since 9.0.
  * The cryptography is in src/crypto. Source: LUKS1 on-disk format specification 1.2.3; behaviour and words of QEMU 7.2.
  */
 import { BlockError, ImageError } from "../../../base/errors.ts";
@@ -33,15 +34,28 @@ import { amendOptions, createOptions, measure } from "./options.ts";
 /** What is encrypted at once: bounds the copy that a write makes. */
 const MAX_TRANSFER = MiB;
 
+/** The child that holds a detached header. */
+const HEADER = "header";
+/** What is taken of it, whatever parents ask: it is read, and others may do what they like. */
+const readHeader: Permissions = { perm: Perm.consistentRead, shared: Perm.all };
+
 class LuksDriver implements BlockDriver {
   readonly #file: Edge;
   readonly #volume: LuksVolume;
   readonly #secrets: Secrets;
   readonly #reads: boolean;
+  readonly #isDetached: boolean;
   amends = 0;
 
   /** `reads`: what is stored is wanted, and not only what the header says of it. */
-  constructor(init: { file: Edge; volume: LuksVolume; secrets: Secrets; reads: boolean }) {
+  constructor(init: {
+    file: Edge;
+    volume: LuksVolume;
+    secrets: Secrets;
+    reads: boolean;
+    isDetached: boolean;
+  }) {
+    this.#isDetached = init.isDetached;
     this.#reads = init.reads;
     this.#file = init.file;
     this.#volume = init.volume;
@@ -79,10 +93,11 @@ class LuksDriver implements BlockDriver {
   }
 
   /** As a filter, since the header stays as it is, but for amendments: these want it for themselves. Whoever reads keeps them away. */
-  childPermissions(_child: Edge, parent: Permissions): Permissions {
-    const { perm, shared } = filterPermissions(parent);
+  childPermissions(child: Edge, parent: Permissions): Permissions {
+    const isHeader = child.name === HEADER;
+    const { perm, shared } = isHeader ? readHeader : filterPermissions(parent);
     const own = this.#reads ? Perm.consistentRead : 0;
-    if (this.amends === 0) return { perm: perm | own, shared };
+    if (this.amends === 0 || isHeader !== this.#isDetached) return { perm: perm | own, shared };
     return { perm: perm | own | Perm.write, shared: shared & ~(Perm.consistentRead | Perm.write) };
   }
 
@@ -110,18 +125,26 @@ async function open(context: OpenContext, spec: NodeSpec): Promise<BlockDriver> 
   // As the storage of data: two machines may open one volume, and the header is written by amendments only.
   const role = Role.data | Role.primary;
   const file = await context.openChild(childOption(spec, "file"), "file", role);
-  const volume = await openVolume(context, file);
+  const given = childOption(spec, HEADER);
+  const header = given === undefined ? undefined : await context.openChild(given, HEADER, Role.metadata);
+  const volume = await openVolume(context, header ?? file, header !== undefined);
   if (!context.metadataOnly) await volume.unlock(secrets, keySecret);
   if (file.length < volume.payloadOffset) {
     const message = "Could not refresh total sector count: Input/output error";
     throw new ImageError({ structure: "LUKS header", field: "payload-offset", code: "EIO", message });
   }
-  return new LuksDriver({ file, volume, secrets, reads: !context.metadataOnly });
+  return new LuksDriver({
+    file,
+    volume,
+    secrets,
+    reads: !context.metadataOnly,
+    isDetached: header !== undefined,
+  });
 }
 
-async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume> {
+async function openVolume({ host }: OpenContext, file: Edge, isDetached: boolean): Promise<LuksVolume> {
   try {
-    return await LuksVolume.open(host, headerStorage(file));
+    return await LuksVolume.open(host, headerStorage(file), isDetached);
   } catch (error) {
     if (!(error instanceof BlockError) || error.op !== "pread") throw error;
     const message = `Unable to read LUKS header: ${error.message}`;
@@ -129,7 +152,7 @@ async function openVolume({ host }: OpenContext, file: Edge): Promise<LuksVolume
   }
 }
 
-/** Options: `file`, `key-secret` (the id of the passphrase's secret). */
+/** Options: `file`, `key-secret` (the id of the passphrase's secret), `header` (where the header is, if not in `file`). */
 export const luks: DriverType = {
   name: "luks",
   kind: "format",

@@ -19,6 +19,14 @@ export const createOptions: readonly CreateOption[] = [
     isNeededToMeasure: () => true,
   },
   ...cipherOptions.map((row) => ({ ...row, wire: row.name })),
+  {
+    name: "detached-header",
+    type: "bool",
+    wire: "detached-header",
+    help: "Create a detached LUKS header",
+    isNewer: true,
+    isNoDisk: true,
+  },
 ];
 
 /** The key slots. */

@@ -12,7 +12,7 @@ import { discardData, zeroRawData } from "./data-file.ts";
 import { free } from "../metadata/allocate.ts";
 import { freeCompressed } from "./compressed.ts";
 import type { Image } from "../metadata/image.ts";
-import { entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
+import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW } from "../disk/layout.ts";
 import { entryPlace, findExtent, loadSlice, sliceReach, writableSlice } from "../metadata/mapping.ts";
 import type { CachedTable } from "../metadata/metadata-cache.ts";
 import type { FreeReason } from "../metadata/options.ts";
@@ -141,7 +141,7 @@ interface Work {
   readonly change: Change;
 }
 
-/** Ranges of an external data file that are of no use any more. */
+/** Ranges of the data's file that are of no use any more. */
 type Discards = { offset: number; bytes: number }[];
 
 /** Takes the lock per slice, so that a large request does not keep others out. */
@@ -187,10 +187,13 @@ function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Dis
       entryBytes > 8
         ? changeSubclusters(image, { slice, at, guest, to }, change)
         : changedEntry(image, entry, change);
+    const dropped = { guest, ...entry, reason: reasonOf(change) };
+    if (next?.fate === "dropped") dropCluster(image, dropped, discards);
+    else if (guest % clusterSize === 0 && to - guest >= clusterSize && keepsCluster(image, entry, change))
+      tellData(image, dropped, discards);
     if (!next) continue;
     slice.view.setUint32(at, next.high);
     slice.view.setUint32(at + 4, next.low);
-    if (next.drops) dropCluster(image, { guest, ...entry, reason: reasonOf(change) }, discards);
     if (dirtyFrom < 0) dirtyFrom = at;
     dirtyTo = at + entryBytes;
   }
@@ -206,22 +209,35 @@ interface Entry {
   readonly low: number;
 }
 
+/** What an entry becomes, and whether the image lets go of the cluster that it referred to. */
+interface Changed extends Entry {
+  readonly fate: "dropped" | "kept";
+}
+
+/** Whether a cluster that is emptied stays the entry's, for the next write to it (discard-no-unref). One that snapshots share would be copied then. */
+function keepsCluster(image: Image, { high, low }: Entry, change: Change): boolean {
+  if (!image.options.keepsDiscarded || (high & COPIED_HIGH) === 0) return false;
+  const isEmptied = change.to === "zero" ? change.unmap : !change.full;
+  return isEmptied && entryKind(high, low, image.hasDataFile) !== Kind.compressed;
+}
+
 /** Changes the bits of the subclusters of [guest, to) in one cluster; gives what the entry's words become, as changedEntry. */
 function changeSubclusters(
   image: Image,
   { slice, at, guest, to }: { slice: CachedTable; at: number; guest: number; to: number },
   change: Change,
-): (Entry & { drops: boolean }) | undefined {
+): Changed | undefined {
   const { clusterSize } = image.geometry;
   const { view } = slice;
   const entry = readExtended(image, view, at);
   const { high, low, zero, allocated, hasCluster } = entry;
   const inCluster = guest % clusterSize;
   const mask = subclusterMask(image, inCluster, Math.min(clusterSize, inCluster + to - guest));
-  if (mask !== ALL || (change.to === "zero" && hasCluster && !change.unmap)) {
+  const stays = hasCluster && ((change.to === "zero" && !change.unmap) || keepsCluster(image, entry, change));
+  if (mask !== ALL || stays) {
     if ((zero & mask) >>> 0 === mask && (allocated & mask) === 0) return undefined;
     writeBits(view, at, { zero: zero | mask, allocated: allocated & ~mask });
-    return { high, low, drops: false };
+    return { high, low, fate: "kept" };
   }
   const drops = hasCluster || entry.compressed;
   const isEmpty = !drops && zero === 0;
@@ -229,41 +245,46 @@ function changeSubclusters(
   const toZero = change.to === "zero" || !change.full;
   if (!drops && zero === ALL && toZero) return undefined;
   writeBits(view, at, { zero: toZero ? ALL : 0, allocated: 0 });
-  return { high: 0, low: 0, drops };
+  return { high: 0, low: 0, fate: drops ? "dropped" : "kept" };
 }
 
-/** What an entry becomes, and whether it lets go of what it refers to; undefined: it stays. */
-function changedEntry(
-  image: Image,
-  { high, low }: Entry,
-  change: Change,
-): (Entry & { drops: boolean }) | undefined {
+/** What an entry becomes; undefined: it stays. */
+function changedEntry(image: Image, { high, low }: Entry, change: Change): Changed | undefined {
   const kind = entryKind(high, low, image.hasDataFile);
   const hasCluster = kind === Kind.normal || kind === Kind.zeroAllocated;
-  if (change.to === "zero" && hasCluster && !change.unmap) {
-    return kind === Kind.normal ? { high, low: (low | ZERO_LOW) >>> 0, drops: false } : undefined;
+  if (hasCluster && ((change.to === "zero" && !change.unmap) || keepsCluster(image, { high, low }, change))) {
+    return kind === Kind.normal ? { high, low: (low | ZERO_LOW) >>> 0, fate: "kept" } : undefined;
   }
   if (kind === Kind.unallocated && isNothingToDo(image, change)) return undefined;
   const toZero = change.to === "zero" || (!change.full && image.header.version >= 3);
   if (kind === Kind.zeroPlain && toZero) return undefined;
-  return { high: 0, low: toZero ? ZERO_LOW : 0, drops: hasCluster || kind === Kind.compressed };
+  const drops = hasCluster || kind === Kind.compressed;
+  return { high: 0, low: toZero ? ZERO_LOW : 0, fate: drops ? "dropped" : "kept" };
+}
+
+interface Dropped extends Entry {
+  readonly guest: number;
+  readonly reason: FreeReason;
 }
 
 /** Gives up what an entry referred to. */
-function dropCluster(
-  image: Image,
-  { guest, high, low, reason }: Entry & { guest: number; reason: FreeReason },
-  discards: Discards,
-): void {
-  const { clusterSize } = image.geometry;
+function dropCluster(image: Image, dropped: Dropped, discards: Discards): void {
+  const { high, low, reason } = dropped;
   if (image.hasDataFile) {
-    const last = discards.at(-1);
-    if (!image.options.passDiscard[reason]) return;
-    if (last && last.offset + last.bytes === guest) last.bytes += clusterSize;
-    else discards.push({ offset: guest, bytes: clusterSize });
+    tellData(image, dropped, discards);
   } else if (entryKind(high, low) === Kind.compressed) {
     freeCompressed(image, { high, low }, reason);
   } else {
-    free(image, { cluster: entryOffset(high, low) / clusterSize, count: 1 }, reason);
+    free(image, { cluster: entryOffset(high, low) / image.geometry.clusterSize, count: 1 }, reason);
   }
+}
+
+/** Has the file told that what is in a cluster is of no use, if discards of that kind are passed on. */
+function tellData(image: Image, { guest, high, low, reason }: Dropped, discards: Discards): void {
+  if (!image.options.passDiscard[reason]) return;
+  const { clusterSize } = image.geometry;
+  const offset = image.hasDataFile ? guest : entryOffset(high, low);
+  const last = discards.at(-1);
+  if (last && last.offset + last.bytes === offset) last.bytes += clusterSize;
+  else discards.push({ offset, bytes: clusterSize });
 }

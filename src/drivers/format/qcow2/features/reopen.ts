@@ -19,6 +19,7 @@ export const reopenableOptions: ReadonlySet<string> = new Set([
   "pass-discard-request",
   "pass-discard-snapshot",
   "pass-discard-other",
+  "discard-no-unref",
   "overlap-check",
   "cache-size",
   "l2-cache-size",

@@ -12,6 +12,8 @@ export type FreeReason = "request" | "snapshot" | "other" | "always" | "never";
 export interface Qcow2Options {
   /** Which freed clusters are discarded in the file too. */
   readonly passDiscard: Readonly<Record<FreeReason, boolean>>;
+  /** Clusters that are discarded or made zero stay the image's, for the next write to the same place. */
+  readonly keepsDiscarded: boolean;
   readonly overlapCheck: boolean;
   /** Instead of what the header says. */
   readonly lazyRefcounts: boolean | undefined;
@@ -98,6 +100,8 @@ export function parseOptions(
     const words = "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level";
     throw new CommandError(words);
   }
+  if (spec["discard-no-unref"] === true && image.version < 3)
+    throw new CommandError("discard-no-unref is only supported since qcow2 version 3");
   const overlap = spec["overlap-check"];
   const template =
     typeof overlap === "object" && overlap !== null && "template" in overlap ? overlap.template : overlap;
@@ -109,6 +113,7 @@ export function parseOptions(
       snapshot: boolean(spec, "pass-discard-snapshot", true),
       other: boolean(spec, "pass-discard-other", false),
     },
+    keepsDiscarded: boolean(spec, "discard-no-unref", false),
     overlapCheck: template !== "none",
     lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
     acceptsChangedBacking: spec["changed-backing"] === "accept",
