@@ -6,7 +6,7 @@
  * Invariants: at most one probe of one watch is under way; nothing is resumed that its user paused, or that was resumed
  * meanwhile; no timer waits unless something stands still because of an error.
  */
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import type { Errno } from "../base/errno.ts";
 import { onAbort } from "../base/signals.ts";
 import { sleep } from "../base/sleep.ts";
@@ -48,7 +48,7 @@ export function checkAutoResume(options: AutoResumeOptions): void {
   const { probeMs = PROBE_MS } = options;
   if (Number.isFinite(probeMs) && probeMs > 0) return;
   const message = `probeMs expects a positive number of milliseconds, not ${probeMs}`;
-  throw new BlockError({ code: "EINVAL", op: "auto-resume", message });
+  throw blockError("EINVAL", "auto-resume", message);
 }
 
 /** Something that stands still because of an error. */

@@ -3,7 +3,7 @@
  * comparison, a few pieces at once. Source: behaviour of qemu-img compare 7.2.
  */
 import { type Answer, andThen, isPromise, rescue, together } from "../base/answer.ts";
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import type { FilePart, HostFile } from "../base/host.ts";
 import { SECTOR_SIZE } from "../base/limits.ts";
 import { type ByteRange, alignDown } from "../base/ranges.ts";
@@ -67,12 +67,7 @@ export async function compare(a: Node, b: Node, options: CompareOptions = {}): P
   checkOptions(options);
   checkNodes({ a, b });
   options.signal?.throwIfAborted();
-  if (a.engine !== b.engine)
-    throw new BlockError({
-      code: "EINVAL",
-      op: "compare",
-      message: "the disks are open in different engines",
-    });
+  if (a.engine !== b.engine) throw blockError("EINVAL", "compare", "the disks are open in different engines");
   await releaseIdle(a.engine);
   const sizesDiffer = sectors(a) !== sectors(b);
   if (sizesDiffer && options.strict) return { identical: false, mismatch: "size", sizesDiffer };

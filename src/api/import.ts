@@ -4,7 +4,7 @@
  * Invariant: the new image is whole and durable when the call resolves; else it is removed again.
  */
 import { closing, failed } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import type { Engine } from "../machine/engine.ts";
 import { fromBlobIn } from "./blob.ts";
 import { type ConvertOptions, convert } from "./convert.ts";
@@ -89,7 +89,7 @@ async function openBlob(engine: Engine, blob: Blob, format: string | undefined):
   const found = await probeIn(engine, storage);
   if (!found.supported) {
     const message = `the file holds an image of format '${found.format}', which can't be read`;
-    throw new BlockError({ code: "ENOTSUP", op: "import", message });
+    throw blockError("ENOTSUP", "import", message);
   }
   return fromBlobIn(engine, blob, { format: found.format });
 }

@@ -2,7 +2,7 @@
  * Starting block jobs from library code: typed options in TypeScript's case over the functions that the monitor calls.
  * Each returns the running job; its `done` settles when it has ended. Refusals are CommandErrors in QEMU's words.
  */
-import { BlockError, CommandError, messageOf } from "../base/errors.ts";
+import { CommandError, messageOf, blockError } from "../base/errors.ts";
 import { onAbort } from "../base/signals.ts";
 import { skipFilters } from "../block/model/chain.ts";
 import type { ChildRef } from "../block/model/contract.ts";
@@ -449,7 +449,7 @@ async function prepare(nodes: { source: Node; target?: Node; options: JobOptions
   checkNodes("target" in nodes ? { source, target } : { node: source });
   if (target && target.engine !== source.engine) {
     const message = "source and target are open in different engines";
-    throw new BlockError({ code: "EINVAL", op: "job", message });
+    throw blockError("EINVAL", "job", message);
   }
   await releaseIdle(source.engine);
   return source.engine;

@@ -6,7 +6,7 @@
  * is the disk.
  */
 import { failed } from "../base/lease.ts";
-import { BlockError, CommandError } from "../base/errors.ts";
+import { CommandError, blockError } from "../base/errors.ts";
 import { allocTrack } from "../drivers/filter/alloc-track.ts";
 import type { OnError } from "../job/core/error-policy.ts";
 import type { StreamJob } from "../job/stream/stream.ts";
@@ -60,11 +60,7 @@ export async function liveRestore(
   checkNodes({ from, target, ...(map ? { map } : {}) });
   const { engine } = target;
   if (from.engine !== engine || (map && map.engine !== engine))
-    throw new BlockError({
-      code: "EINVAL",
-      op: "restore",
-      message: "source and target are open in different engines",
-    });
+    throw blockError("EINVAL", "restore", "source and target are open in different engines");
   if (from.length !== target.length) throw new CommandError("Source and target image have different sizes");
   engine.graph.register(allocTrack);
   const spec = {

@@ -8,7 +8,7 @@
  */
 import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
+import { BlockError, blockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { recoverStorage } from "../block/graph/recover.ts";
@@ -304,5 +304,5 @@ export class Node implements AsyncDisposable {
 }
 
 function closedHandle(): BlockError {
-  return new BlockError({ code: "ENOMEDIUM", op: "node", message: "the node handle is closed" });
+  return blockError("ENOMEDIUM", "node", "the node handle is closed");
 }

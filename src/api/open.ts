@@ -3,7 +3,7 @@
  */
 import { closing } from "../base/lease.ts";
 import { limits } from "../base/limits.ts";
-import { BlockError, errnoOf } from "../base/errors.ts";
+import { blockError, errnoOf } from "../base/errors.ts";
 import type { CreatedFile, DriverType, NodeSpec } from "../block/model/contract.ts";
 import { isItsFile } from "../block/model/options.ts";
 import type { Gate } from "../block/model/gate.ts";
@@ -99,30 +99,9 @@ export async function createImageIn(
   options.signal?.throwIfAborted();
   await checkNewImage(engine, spec);
   await releaseIdle(engine);
-  await withHeader(engine, { spec, options }, () => makeImage(engine, spec, options));
-}
-
-interface Asked {
-  spec: CreateImageSpec;
-  options: CreateImageOptions;
-}
-
-/** Runs `body` with a new file for a header that lies elsewhere than the image, which is gone again if that fails. */
-async function withHeader(
-  engine: Engine,
-  { spec, options }: Asked,
-  body: () => Promise<void>,
-): Promise<void> {
-  const { header } = spec as { header?: CreateImageSpec["file"] };
-  const file = newFileOf(engine, { ...spec, file: header } as CreateImageSpec);
-  if (file === undefined) return body();
-  const created = await createFile(engine, file, { size: 0, exclusive: !options.overwrite });
-  try {
-    await body();
-  } catch (error) {
-    if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
-    throw error;
-  }
+  const header = newFileOf(engine, (spec as { header?: CreateImageSpec["file"] }).header);
+  const how = { size: 0, exclusive: !options.overwrite };
+  await withNewFile(engine, header, how, () => makeImage(engine, spec, options));
 }
 
 async function makeImage(engine: Engine, spec: CreateImageSpec, options: CreateImageOptions): Promise<void> {
@@ -132,7 +111,7 @@ async function makeImage(engine: Engine, spec: CreateImageSpec, options: CreateI
     return inPlace(engine.graph, { image: spec, file: storage, exclusive: !options.overwrite }, (name) =>
       formatImage(engine, { ...spec, file: name } as CreateImageSpec, options.signal),
     );
-  const file = newFileOf(engine, spec);
+  const file = newFileOf(engine, spec.file);
   if (file === undefined) return formatImage(engine, spec, options.signal);
   const exclusive = !options.overwrite;
   if (isItsFile(engine.graph.driver(spec.driver))) {
@@ -147,21 +126,32 @@ async function makeImage(engine: Engine, spec: CreateImageSpec, options: CreateI
   return replaceFile(engine.graph.host.files, file.filename, make);
 }
 
-/** Makes the file, and in it the image; a new file that holds none is removed again. */
+/** Makes the file, and in it the image. */
 async function makeFormatted(
   engine: Engine,
-  { spec, file, options }: Asked & { file: NewFile },
+  { spec, file, options }: { spec: CreateImageSpec; file: NewFile; options: CreateImageOptions },
 ): Promise<void> {
-  const created = await createFile(engine, file, {
+  const how = {
     size: 0,
     exclusive: !options.overwrite,
     inPlace: true,
     neededBytes: options.overwrite ? await neededBytes(engine, spec) : undefined,
-  });
+  };
+  await withNewFile(engine, file, how, () => formatImage(engine, { ...spec, file }, options.signal));
+}
+
+/** Makes the file, if there is one to make, and runs `body` with it; a new file that it fails with is removed again. */
+async function withNewFile(
+  engine: Engine,
+  file: NewFile | undefined,
+  how: NewFileOptions,
+  body: () => Promise<void>,
+): Promise<void> {
+  const created = file && (await createFile(engine, file, how));
   try {
-    await formatImage(engine, { ...spec, file }, options.signal);
+    await body();
   } catch (error) {
-    if (created.made && !isLost(error)) await removeFile(engine, file, created).catch(() => undefined);
+    if (created?.made && !isLost(error)) await removeFile(engine, file!, created).catch(() => undefined);
     throw error;
   }
 }
@@ -209,23 +199,21 @@ function checkSize(type: DriverType, size: number): void {
 }
 
 /** The file that is to be made, if the storage is described as one of a protocol that makes files. */
-function newFileOf({ graph }: Engine, { file }: CreateImageSpec): NewFile | undefined {
+function newFileOf({ graph }: Engine, file: CreateImageSpec["file"]): NewFile | undefined {
   if (typeof file !== "object") return undefined;
   const type = graph.driver(file.driver);
   return type.kind === "protocol" && type.create ? (file as NewFile) : undefined;
 }
 
-async function createFile(
-  { graph }: Engine,
-  file: NewFile,
-  how: {
-    size: number;
-    exclusive: boolean;
-    inPlace?: boolean;
-    preallocation?: string;
-    neededBytes?: number | undefined;
-  },
-): Promise<CreatedFile> {
+interface NewFileOptions {
+  size: number;
+  exclusive: boolean;
+  inPlace?: boolean;
+  preallocation?: string;
+  neededBytes?: number | undefined;
+}
+
+async function createFile({ graph }: Engine, file: NewFile, how: NewFileOptions): Promise<CreatedFile> {
   const context = { graph, host: graph.host };
   const created = await graph.driver(file.driver).create?.(context, { ...file, ...how });
   return created ?? { made: how.exclusive };
@@ -237,8 +225,7 @@ async function removeFile(
   { identity }: { identity?: string } = {},
 ): Promise<void> {
   const type = graph.driver(file.driver);
-  if (!type.remove)
-    throw new BlockError({ code: "ENOTSUP", op: "remove", message: `'${file.driver}' has no files` });
+  if (!type.remove) throw blockError("ENOTSUP", "remove", `'${file.driver}' has no files`);
   const only = identity === undefined ? {} : { identity };
   await type.remove({ graph, host: graph.host }, { ...file, ...only });
 }
@@ -248,7 +235,7 @@ async function formatImage(engine: Engine, spec: CreateImageSpec, signal?: Abort
   const type = graph.driver(spec.driver);
   if (!type.create) {
     const message = `A new ${spec.driver} image needs a file to be made`;
-    throw new BlockError({ code: "EINVAL", op: "create", message });
+    throw blockError("EINVAL", "create", message);
   }
   await type.create({ graph, host: graph.host, ...(signal ? { signal } : {}) }, { ...spec });
 }

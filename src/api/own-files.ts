@@ -2,7 +2,7 @@
  * Names of files that are to be made, beside those that they must not be: two names may mean one file by a link or by dots,
  * also one that is not there yet.
  */
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import type { HostFiles } from "../base/host.ts";
 import { hasProtocol } from "../block/model/gate.ts";
 
@@ -33,7 +33,7 @@ export async function refuseOwnFiles(files: HostFiles, image: Record<string, unk
   for (const [what, other] of Object.entries(named)) {
     if (other === undefined || !(await isSameFile(files, filename, other))) continue;
     const message = `'${filename}' can't be its own ${what} ('${other}')`;
-    throw new BlockError({ code: "EINVAL", op: "create", message });
+    throw blockError("EINVAL", "create", message);
   }
 }
 

@@ -6,7 +6,7 @@
  * that holds; they are durable before the header changes, and the header is when rebase() resolves.
  */
 import { closing } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
+import { BlockError, blockError } from "../base/errors.ts";
 import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, alignUp } from "../base/ranges.ts";
 import { BlockBackend, guestPermissions, readerPermissions } from "../block/graph/backend.ts";
@@ -78,7 +78,7 @@ export async function rebase(
 
 function checkTarget(node: Node, target: RebaseTarget | null, { unsafe }: RebaseOptions): void {
   const refuse = (message: string): never => {
-    throw new BlockError({ code: "EINVAL", op: "rebase", message });
+    throw blockError("EINVAL", "rebase", message);
   };
   if (!target?.node) {
     if (target && !unsafe) refuse("the new backing file must be open");

@@ -5,7 +5,7 @@
  * included. Handles and names mean the nodes that they show before it.
  */
 import { closing } from "../base/lease.ts";
-import { BlockError, CommandError } from "../base/errors.ts";
+import { CommandError, blockError } from "../base/errors.ts";
 import type { NodeSpec } from "../block/model/contract.ts";
 import type { BackupJob } from "../job/backup/job.ts";
 import { runTransaction } from "../job/transaction.ts";
@@ -69,7 +69,7 @@ function engineOf(actions: readonly TransactionAction[]): Engine | undefined {
   const engines = new Set(actions.flatMap(nodesOf).map(({ engine }) => engine));
   if (engines.size > 1) {
     const message = "the nodes of a transaction are open in different engines";
-    throw new BlockError({ code: "EINVAL", op: "transaction", message });
+    throw blockError("EINVAL", "transaction", message);
   }
   const [engine] = engines;
   if (!engine && actions.length > 0) throw new CommandError("Transaction aborted using Abort action");

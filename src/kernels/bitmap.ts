@@ -6,7 +6,7 @@
  * granule and a 512th; it is checked against limits.maxBitmapBytes before anything is allocated.
  */
 import { assert } from "../base/assert.ts";
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import { limits } from "../base/limits.ts";
 import { type ByteRange, isPowerOfTwo } from "../base/ranges.ts";
 import { createLongBits } from "./joined-bits.ts";
@@ -252,7 +252,7 @@ function createBits(kernels: Kernels, lengthBytes: number, granularity: number):
     const message =
       `A bitmap of ${lengthBytes} bytes at granularity ${granularity} takes more than ` +
       `${limits.maxBitmapBytes} bytes of memory: choose a larger granularity`;
-    throw new BlockError({ code: "EFBIG", op: "bitmap", message });
+    throw blockError("EFBIG", "bitmap", message);
   }
   return createLongBits(kernels, bits);
 }

@@ -8,7 +8,7 @@
  */
 import { kernelsBase64 } from "#kernels-binary";
 import { assert } from "../base/assert.ts";
-import { BlockError } from "../base/errors.ts";
+import { BlockError, blockError } from "../base/errors.ts";
 import { KiB, limits } from "../base/limits.ts";
 import { alignUp } from "../base/ranges.ts";
 import type { KernelExports } from "./abi.ts";
@@ -122,7 +122,7 @@ function arenaSize(options: KernelOptions): number {
   const bytes = options.arenaBytes ?? limits.arenaBytes;
   if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > MAX_ARENA) {
     const message = `arenaBytes must be a whole number of bytes, 1 … ${MAX_ARENA}, and is ${bytes}`;
-    throw new BlockError({ code: "EINVAL", op: "arena", message });
+    throw blockError("EINVAL", "arena", message);
   }
   return alignUp(bytes, WASM_PAGE);
 }

@@ -5,7 +5,7 @@
  * Invariants: an overlay is made only when its base can be read; which version of the base it is made over is held against
  * the base before anything is read (ESTALE); an overlay that is whole needs no base and no server.
  */
-import { BlockError, errnoOf, messageOf } from "../../base/errors.ts";
+import { BlockError, errnoOf, messageOf, blockError } from "../../base/errors.ts";
 import type { ContentVersion, DriverType } from "../../block/model/contract.ts";
 import type { Engine } from "../../machine/engine.ts";
 import type { Node } from "../node.ts";
@@ -196,7 +196,7 @@ class Opening {
   #noStore(): BlockError {
     const why = [...this.#refusals].map(([store, reason]) => `${store}: ${reason}`).join("; ");
     const message = `This browser keeps no disks here (${why || "the engine has neither opfs nor indexeddb"})`;
-    return new BlockError({ code: "ENOTSUP", op: "open", message });
+    return blockError("ENOTSUP", "open", message);
   }
 
   /** What the overlay's header names: for other programs, and so that what is whole shows. A query may hold a secret. */
@@ -219,11 +219,7 @@ class Opening {
 function formatOf({ graph }: Engine, kind: DriverType["isDefault"]): string {
   const found = [...graph.drivers].find(({ isDefault }) => isDefault === kind);
   if (found) return found.name;
-  throw new BlockError({
-    code: "ENOTSUP",
-    op: "open",
-    message: `the engine has no driver of images (${kind})`,
-  });
+  throw blockError("ENOTSUP", "open", `the engine has no driver of images (${kind})`);
 }
 
 /**

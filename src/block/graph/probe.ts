@@ -3,7 +3,7 @@
  * make it another format. Known formats without a driver are refused by name.
  * Source: behaviour of QEMU's bdrv_probe_all; CVE-2008-2004.
  */
-import { BlockError } from "../../base/errors.ts";
+import { blockError } from "../../base/errors.ts";
 import { rescue } from "../../base/answer.ts";
 import { closing } from "../../base/lease.ts";
 import { foreignFormat, foreignTrailer, TRAILER_BYTES } from "../model/foreign-formats.ts";
@@ -27,7 +27,7 @@ export async function probeFormat(graph: NodeHome, file: NodeSpec): Promise<Foun
   const found = await probeAny(graph, file);
   if (!("foreign" in found)) return found;
   const message = `Image is in ${found.foreign} format, which is not supported; give the format 'raw' to take its bytes as a disk`;
-  throw new BlockError({ code: "ENOTSUP", op: "open", message });
+  throw blockError("ENOTSUP", "open", message);
 }
 
 /** As probeFormat(); names a known format that has no driver. */

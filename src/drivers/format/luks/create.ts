@@ -3,7 +3,7 @@
  * noise until it is written to. A detached header gets a file of its own, or is all there is to make.
  * Source: QAPI BlockdevCreateOptionsLUKS; words of QEMU 7.2, for detached headers of 9.0.
  */
-import { BlockError, CommandError } from "../../../base/errors.ts";
+import { CommandError, blockError } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
 import type { ChildRef, CreateContext, Edge, Preallocation } from "../../../block/model/contract.ts";
 import { headerStorage } from "../../../block/model/header-storage.ts";
@@ -38,7 +38,7 @@ export function checkCreate({ graph }: CreateContext, options: Record<string, un
   const size = Number(options["size"] ?? 0);
   const headerBytes = payloadOffset(parsed.keyBytes);
   if (size > limits.maxImageBytes - headerBytes) {
-    throw new BlockError({ code: "EFBIG", op: "create", message: "The requested file size is too large" });
+    throw blockError("EFBIG", "create", "The requested file size is too large");
   }
   // There is no metadata beside the header.
   const preallocation = mode === "metadata" ? "off" : (mode as Preallocation);

@@ -4,7 +4,7 @@
  * its size by the ordinary code. Source: qcow2.txt; messages of QEMU 7.2.
  */
 import { encodeName } from "../../../base/names.ts";
-import { BlockError, errnoOf, messageOf } from "../../../base/errors.ts";
+import { BlockError, errnoOf, messageOf, blockError } from "../../../base/errors.ts";
 import { strerror } from "../../../base/errno.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../base/limits.ts";
 import type {
@@ -62,7 +62,7 @@ const MIN_CLUSTER_SIZE = 2 ** limits.qcow2MinClusterBits;
 const MAX_CLUSTER_SIZE = 2 ** limits.qcow2MaxClusterBits;
 
 function refuse(message: string): never {
-  throw new BlockError({ code: "EINVAL", op: "create", message });
+  throw blockError("EINVAL", "create", message);
 }
 
 function parse(options: Record<string, unknown>): CreateOptions {

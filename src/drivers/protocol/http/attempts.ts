@@ -6,7 +6,7 @@
  * slept (a frozen tab, a closed laptop) is no silence. When it settles, no try is under way any more.
  */
 import { type Errno, strerror } from "../../../base/errno.ts";
-import { BlockError, rootMessage } from "../../../base/errors.ts";
+import { BlockError, rootMessage, blockError } from "../../../base/errors.ts";
 import type { Host } from "../../../base/host.ts";
 import type { Unanswered } from "../../../block/model/contract.ts";
 import { onAbort } from "../../../base/signals.ts";
@@ -129,7 +129,7 @@ export class Attempts {
       const at = clock.nowMs() + delay;
       return clock.timer(delay, () => {
         if (clock.nowMs() > at + ASLEEP_MS) return progress();
-        controller.abort(new BlockError({ code: "EIO", op: "pread", message: "timed out" }));
+        controller.abort(blockError("EIO", "pread", "timed out"));
       });
     };
     const progress = (): void => {

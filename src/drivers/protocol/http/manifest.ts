@@ -1,7 +1,7 @@
 /**
  * The manifest of a remote disk: loaded once at the opening, asked for every cluster that comes.
  */
-import { BlockError, messageOf } from "../../../base/errors.ts";
+import { BlockError, messageOf, blockError } from "../../../base/errors.ts";
 import { limits } from "../../../base/limits.ts";
 import type { OpenContext } from "../../../block/model/contract.ts";
 import { type Manifest, parseManifest } from "../../../wire/manifest.ts";
@@ -56,9 +56,7 @@ function fetchAll(
     if (response.status !== 200) {
       await discardBody(response);
       const message = `HTTP status ${response.status}`;
-      throw response.status === 404
-        ? new BlockError({ code: "ENOENT", op: "open", message })
-        : badAnswer(url, message);
+      throw response.status === 404 ? blockError("ENOENT", "open", message) : badAnswer(url, message);
     }
     const chunks: Uint8Array[] = [];
     let total = 0;
@@ -79,9 +77,5 @@ function fetchAll(
 
 function checked(bytes: number): number {
   if (bytes <= limits.httpMaxManifestBytes) return bytes;
-  throw new BlockError({
-    code: "EFBIG",
-    op: "open",
-    message: "it is too large (limits.httpMaxManifestBytes)",
-  });
+  throw blockError("EFBIG", "open", "it is too large (limits.httpMaxManifestBytes)");
 }

@@ -4,7 +4,7 @@
  * Invariant: a part has exactly the part size when it is decoded (the last one may end at the disk's end). Parts are
  * resources of their own, so only a manifest shows that they belong to one version.
  */
-import { BlockError } from "../../../base/errors.ts";
+import { BlockError, blockError } from "../../../base/errors.ts";
 import type { HostCodecs, HostHttp, HttpResponse } from "../../../base/host.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ContentVersion } from "../../../block/model/contract.ts";
@@ -43,11 +43,7 @@ export class PartSource implements Source {
     this.maxRequestBytes = init.partBytes;
     this.#zstd = new URL(init.options.url).pathname.endsWith(".zst");
     if (this.#zstd && !init.codecs.decompressZstd)
-      throw new BlockError({
-        code: "ENOTSUP",
-        op: "open",
-        message: "zstd is not available here, but the parts are compressed with it",
-      });
+      throw blockError("ENOTSUP", "open", "zstd is not available here, but the parts are compressed with it");
   }
 
   demand({ size }: ContentVersion): void {

@@ -6,7 +6,7 @@
  * value that is there and differs from the first one is a changed source (ESTALE), which nothing makes good again.
  * Source: RFC 9110, sections 8.8 (validators) and 14 (ranges).
  */
-import { BlockError } from "../../../base/errors.ts";
+import { BlockError, blockError } from "../../../base/errors.ts";
 import type { HttpResponse } from "../../../base/host.ts";
 
 /** What is known of the resource; undefined where no answer said it yet, or none may be read. */
@@ -35,10 +35,8 @@ export function changedSource(url: string, what: string): BlockError {
 /** The status code of an answer that is no 206, as an error. */
 function statusError(url: string, { status, headers }: HttpResponse, version: Version): BlockError {
   const described = `${url}: HTTP status ${status}`;
-  if (status === 404 || status === 410)
-    return new BlockError({ code: "ENOENT", op: "pread", message: described });
-  if (status === 401 || status === 403 || status === 407)
-    return new BlockError({ code: "EACCES", op: "pread", message: described });
+  if (status === 404 || status === 410) return blockError("ENOENT", "pread", described);
+  if (status === 401 || status === 403 || status === 407) return blockError("EACCES", "pread", described);
   if (status === 412) return changedSource(url, "it has another ETag");
   if (status === 416) {
     const known = version.total ?? 0;

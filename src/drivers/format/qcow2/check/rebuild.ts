@@ -4,7 +4,7 @@
  * Invariants: new structures take clusters that nothing refers to, and are durable before the header names them.
  * Source: qcow2.txt, "Host cluster management".
  */
-import { BlockError } from "../../../../base/errors.ts";
+import { blockError } from "../../../../base/errors.ts";
 import type { Inspected, Walk } from "./inspected.ts";
 import { writeU64, maxRefcount, writeRefcount } from "../disk/layout.ts";
 
@@ -70,7 +70,7 @@ class StructurePlan {
   make(): void {
     const { counts, clusterSize } = this.#walk;
     if (counts.some((count) => count > this.#maxCount)) {
-      throw new BlockError({ code: "EIO", op: "check", message: "more references than a refcount holds" });
+      throw blockError("EIO", "check", "more references than a refcount holds");
     }
     this.#blocksFor();
     for (;;) {

@@ -22,7 +22,7 @@ import { makeRoom, withRoom } from "../metadata/write-back.ts";
 /** What becomes of an L2 entry. */
 type Change =
   /** Reads as zeroes; `unmap` also frees the cluster. */
-  | { readonly to: "zero"; readonly unmap: boolean }
+  | { readonly to: "zero"; readonly unmap: boolean; readonly reason?: undefined }
   /** As if it had never been written: zeroes, or (full) whatever the backing file holds. */
   | { readonly to: "discard"; readonly full: boolean; readonly reason: FreeReason };
 
@@ -177,20 +177,21 @@ function isNothingToDo(image: Image, change: Change): boolean {
 function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Discards): void {
   const { clusterSize, entryBytes } = image.geometry;
   const { from, to, change } = work;
-  assert(from < to && to - from <= sliceReach(image, from), "a change within its table");
+  assert(from < to && to - from <= sliceReach(image, from), "within its table");
   let dirtyFrom = -1;
   let dirtyTo = 0;
   for (let guest = from; guest < to; guest += clusterSize - (guest % clusterSize)) {
     const at = entryPlace(image, guest);
     const entry = { high: slice.view.getUint32(at), low: slice.view.getUint32(at + 4) };
+    const keeps = keepsCluster(image, entry, change);
+    const how: Change = keeps ? { to: "zero", unmap: false } : change;
     const next =
       entryBytes > 8
-        ? changeSubclusters(image, { slice, at, guest, to }, change)
-        : changedEntry(image, entry, change);
-    const dropped = { guest, ...entry, reason: reasonOf(change) };
-    if (next?.fate === "dropped") dropCluster(image, dropped, discards);
-    else if (guest % clusterSize === 0 && to - guest >= clusterSize && keepsCluster(image, entry, change))
-      tellData(image, dropped, discards);
+        ? changeSubclusters(image, { slice, at, guest, to }, how)
+        : changedEntry(image, entry, how);
+    const isEmptied = keeps && guest % clusterSize === 0 && to - guest >= clusterSize;
+    if (isEmptied || next?.drops)
+      letGo(image, { ...entry, keeps, reason: change.reason ?? "request" }, discards);
     if (!next) continue;
     slice.view.setUint32(at, next.high);
     slice.view.setUint32(at + 4, next.low);
@@ -200,25 +201,16 @@ function changeSlice(image: Image, slice: CachedTable, work: Work, discards: Dis
   if (dirtyFrom >= 0) image.l2.markDirty(slice, dirtyFrom, dirtyTo);
 }
 
-function reasonOf(change: Change): FreeReason {
-  return change.to === "zero" ? "request" : change.reason;
-}
-
 interface Entry {
   readonly high: number;
   readonly low: number;
 }
 
-/** What an entry becomes, and whether the image lets go of the cluster that it referred to. */
-interface Changed extends Entry {
-  readonly fate: "dropped" | "kept";
-}
-
 /** Whether a cluster that is emptied stays the entry's, for the next write to it (discard-no-unref). One that snapshots share would be copied then. */
-function keepsCluster(image: Image, { high, low }: Entry, change: Change): boolean {
-  if (!image.options.keepsDiscarded || (high & COPIED_HIGH) === 0) return false;
+function keepsCluster({ options, hasDataFile }: Image, { high, low }: Entry, change: Change): boolean {
   const isEmptied = change.to === "zero" ? change.unmap : !change.full;
-  return isEmptied && entryKind(high, low, image.hasDataFile) !== Kind.compressed;
+  const isOwn = (high & COPIED_HIGH) !== 0 && entryKind(high, low, hasDataFile) !== Kind.compressed;
+  return options.keepsDiscarded && isEmptied && isOwn;
 }
 
 /** Changes the bits of the subclusters of [guest, to) in one cluster; gives what the entry's words become, as changedEntry. */
@@ -226,18 +218,17 @@ function changeSubclusters(
   image: Image,
   { slice, at, guest, to }: { slice: CachedTable; at: number; guest: number; to: number },
   change: Change,
-): Changed | undefined {
+): (Entry & { drops: boolean }) | undefined {
   const { clusterSize } = image.geometry;
   const { view } = slice;
   const entry = readExtended(image, view, at);
   const { high, low, zero, allocated, hasCluster } = entry;
   const inCluster = guest % clusterSize;
   const mask = subclusterMask(image, inCluster, Math.min(clusterSize, inCluster + to - guest));
-  const stays = hasCluster && ((change.to === "zero" && !change.unmap) || keepsCluster(image, entry, change));
-  if (mask !== ALL || stays) {
+  if (mask !== ALL || (change.to === "zero" && hasCluster && !change.unmap)) {
     if ((zero & mask) >>> 0 === mask && (allocated & mask) === 0) return undefined;
     writeBits(view, at, { zero: zero | mask, allocated: allocated & ~mask });
-    return { high, low, fate: "kept" };
+    return { high, low, drops: false };
   }
   const drops = hasCluster || entry.compressed;
   const isEmpty = !drops && zero === 0;
@@ -245,46 +236,42 @@ function changeSubclusters(
   const toZero = change.to === "zero" || !change.full;
   if (!drops && zero === ALL && toZero) return undefined;
   writeBits(view, at, { zero: toZero ? ALL : 0, allocated: 0 });
-  return { high: 0, low: 0, fate: drops ? "dropped" : "kept" };
+  return { high: 0, low: 0, drops };
 }
 
-/** What an entry becomes; undefined: it stays. */
-function changedEntry(image: Image, { high, low }: Entry, change: Change): Changed | undefined {
+/** What an entry becomes, and whether it lets go of what it refers to; undefined: it stays. */
+function changedEntry(
+  image: Image,
+  { high, low }: Entry,
+  change: Change,
+): (Entry & { drops: boolean }) | undefined {
   const kind = entryKind(high, low, image.hasDataFile);
   const hasCluster = kind === Kind.normal || kind === Kind.zeroAllocated;
-  if (hasCluster && ((change.to === "zero" && !change.unmap) || keepsCluster(image, { high, low }, change))) {
-    return kind === Kind.normal ? { high, low: (low | ZERO_LOW) >>> 0, fate: "kept" } : undefined;
+  if (change.to === "zero" && hasCluster && !change.unmap) {
+    return kind === Kind.normal ? { high, low: (low | ZERO_LOW) >>> 0, drops: false } : undefined;
   }
   if (kind === Kind.unallocated && isNothingToDo(image, change)) return undefined;
   const toZero = change.to === "zero" || (!change.full && image.header.version >= 3);
   if (kind === Kind.zeroPlain && toZero) return undefined;
-  const drops = hasCluster || kind === Kind.compressed;
-  return { high: 0, low: toZero ? ZERO_LOW : 0, fate: drops ? "dropped" : "kept" };
+  return { high: 0, low: toZero ? ZERO_LOW : 0, drops: hasCluster || kind === Kind.compressed };
 }
 
-interface Dropped extends Entry {
-  readonly guest: number;
-  readonly reason: FreeReason;
-}
-
-/** Gives up what an entry referred to. */
-function dropCluster(image: Image, dropped: Dropped, discards: Discards): void {
-  const { high, low, reason } = dropped;
-  if (image.hasDataFile) {
-    tellData(image, dropped, discards);
+/** Gives up what an entry referred to; of a cluster that it keeps the content. */
+function letGo(
+  image: Image,
+  { high, low, keeps, reason }: Entry & { keeps: boolean; reason: FreeReason },
+  discards: Discards,
+): void {
+  const { clusterSize } = image.geometry;
+  const host = entryOffset(high, low);
+  if (keeps || image.hasDataFile) {
+    if (!image.options.passDiscard[reason]) return;
+    const last = discards.at(-1);
+    if (last && last.offset + last.bytes === host) last.bytes += clusterSize;
+    else discards.push({ offset: host, bytes: clusterSize });
   } else if (entryKind(high, low) === Kind.compressed) {
     freeCompressed(image, { high, low }, reason);
   } else {
-    free(image, { cluster: entryOffset(high, low) / image.geometry.clusterSize, count: 1 }, reason);
+    free(image, { cluster: host / clusterSize, count: 1 }, reason);
   }
-}
-
-/** Has the file told that what is in a cluster is of no use, if discards of that kind are passed on. */
-function tellData(image: Image, { guest, high, low, reason }: Dropped, discards: Discards): void {
-  if (!image.options.passDiscard[reason]) return;
-  const { clusterSize } = image.geometry;
-  const offset = image.hasDataFile ? guest : entryOffset(high, low);
-  const last = discards.at(-1);
-  if (last && last.offset + last.bytes === offset) last.bytes += clusterSize;
-  else discards.push({ offset, bytes: clusterSize });
 }

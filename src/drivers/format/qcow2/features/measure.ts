@@ -2,7 +2,7 @@
  * How large a qcow2 image would become, without making it. Source: qcow2.txt; behaviour of qemu-img measure 7.2, which counts
  * the metadata of a fully allocated image whatever is required.
  */
-import { BlockError } from "../../../../base/errors.ts";
+import { blockError } from "../../../../base/errors.ts";
 import { KiB, limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import { alignUp } from "../../../../base/ranges.ts";
 import { blockStatusAbove } from "../../../../block/io/status.ts";
@@ -46,7 +46,7 @@ function isOld(options: MeasureRequest["options"]): boolean {
 }
 
 function refuse(message: string): never {
-  throw new BlockError({ code: "EINVAL", op: "measure", message });
+  throw blockError("EINVAL", "measure", message);
 }
 
 interface Geometry {

@@ -38,7 +38,7 @@ function number(spec: NodeSpec, name: string): number | undefined {
   return typeof value === "number" ? value : undefined;
 }
 
-function boolean(spec: NodeSpec, name: string, fallback: boolean): boolean {
+function boolean<F>(spec: NodeSpec, name: string, fallback: F): boolean | F {
   const value = spec[name];
   return typeof value === "boolean" ? value : fallback;
 }
@@ -82,20 +82,15 @@ function checkTableCounts(spec: NodeSpec, { clusterSize }: Geometry, most: numbe
   if (Math.floor(refcount / clusterSize) > MAX_TABLES) throw new CommandError("Refcount cache size too big");
 }
 
-/** Throws for an interval of more seconds than QEMU can count. */
-function checkCleanInterval(spec: NodeSpec): void {
-  const seconds = number(spec, "cache-clean-interval") ?? 0;
-  // QEMU reads a negative number as one near 2^64.
-  if (seconds < 0 || seconds > MAX_CLEAN_INTERVAL) throw new CommandError("Cache clean interval too big");
-}
-
 /** Checks and completes the options. `size` is the virtual size; `discard` the node's own setting, `journal` whether bitmaps have one where nothing is said. */
 export function parseOptions(
   spec: NodeSpec,
   image: { geometry: Geometry; size: number; version: 2 | 3; discard: boolean; journal: boolean },
 ): Qcow2Options {
   const { l2, refcount } = cacheSizes(spec, image.geometry, image.size);
-  checkCleanInterval(spec);
+  const seconds = number(spec, "cache-clean-interval") ?? 0;
+  // QEMU counts in 32 bits, and reads a negative number as one near 2^64.
+  if (seconds < 0 || seconds > MAX_CLEAN_INTERVAL) throw new CommandError("Cache clean interval too big");
   if (spec["lazy-refcounts"] === true && image.version < 3) {
     const words = "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level";
     throw new CommandError(words);
@@ -115,7 +110,7 @@ export function parseOptions(
     },
     keepsDiscarded: boolean(spec, "discard-no-unref", false),
     overlapCheck: template !== "none",
-    lazyRefcounts: typeof spec["lazy-refcounts"] === "boolean" ? spec["lazy-refcounts"] : undefined,
+    lazyRefcounts: boolean(spec, "lazy-refcounts", undefined),
     acceptsChangedBacking: spec["changed-backing"] === "accept",
     bitmapJournal: boolean(spec, "bitmap-journal", image.journal),
     l2CacheBytes: Math.max(l2, 64 * KiB),

@@ -2,7 +2,7 @@
  * Manifests: which layers an image has. Invariant: what was asked for by its digest has it. Source: OCI image specification 1.0; Docker's
  * manifests, version 2.
  */
-import { BlockError } from "../../../../base/errors.ts";
+import { BlockError, blockError } from "../../../../base/errors.ts";
 import { hexDigest } from "./digest.ts";
 import type { OciOptions } from "./options.ts";
 import { bodyBytes, type Registry } from "./registry.ts";
@@ -58,12 +58,7 @@ export async function layersOf(registry: Registry, options: OciOptions): Promise
   const [chosen] = descriptors(url, all.filter(isFor));
   const only = all.length === 1 ? descriptors(url, all)[0] : undefined;
   const found = chosen ?? only;
-  if (!found)
-    throw new BlockError({
-      code: "ENOENT",
-      op: "open",
-      message: `${url}: there is no image for ${platform}`,
-    });
+  if (!found) throw blockError("ENOENT", "open", `${url}: there is no image for ${platform}`);
   return descriptors(url, (await read(registry, url, found.digest))["layers"]);
 }
 

@@ -4,7 +4,7 @@
  *
  * Invariant: the tag changes last, when all that its manifest names is there. Source: OCI distribution specification, pushing in chunks.
  */
-import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
+import { blockError, errnoOf } from "../../../../base/errors.ts";
 import type { HostFile, HttpResponse } from "../../../../base/host.ts";
 import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
 import type { StoredDraft } from "../../../../block/model/stores.ts";
@@ -103,11 +103,7 @@ async function push(pushing: Pushing, filename: string): Promise<void> {
 function locationOf(response: HttpResponse): string {
   const location = response.headers.get("location");
   if (location !== null) return location;
-  throw new BlockError({
-    code: "EIO",
-    op: "create",
-    message: "the registry does not tell where an upload goes on",
-  });
+  throw blockError("EIO", "create", "the registry does not tell where an upload goes on");
 }
 
 async function beginUpload(registry: Registry): Promise<string> {
@@ -191,10 +187,6 @@ function goOn(registry: Registry, location: string, expected: number): Promise<s
   return registry.request({ method: "GET", path: location, fine: [204] }, async (response) => {
     await discardBody(response);
     if (response.headers.get("range") === `0-${expected - 1}`) return locationOf(response);
-    throw new BlockError({
-      code: "EIO",
-      op: "create",
-      message: "the registry has lost a part of the upload",
-    });
+    throw blockError("EIO", "create", "the registry has lost a part of the upload");
   });
 }
