@@ -8,7 +8,7 @@
  */
 import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
-import { BlockError, blockError } from "../base/errors.ts";
+import { type BlockError, blockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { recoverStorage } from "../block/graph/recover.ts";
