@@ -198,6 +198,8 @@ const hoverTexts = {
   target: "The node that is copied to; with drive-backup and drive-mirror a file's name.",
   "on-cbw-error":
     "When the copy fails: the guest's write fails (`break-guest-write`, default) or the snapshot (`break-snapshot`).",
+  "min-cluster-size":
+    "Bytes, a power of two, that a copy has at least; 0 (default): as the target's clusters.",
   "cbw-timeout": "Seconds that a copy may take; 0 (default): any time.",
 
   // Making and amending images.

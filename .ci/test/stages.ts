@@ -110,7 +110,11 @@ export const programs: readonly Program[] = [
   { name: "chromium", debian: "chromium" },
   { name: "nasm", debian: "nasm" },
   { name: "/usr/share/seabios/bios.bin", debian: "seabios" },
-  { name: "cryptsetup", debian: "cryptsetup-bin", wantedBy: /^test\/interop\/(luks|encrypted-jobs)\.test/ },
+  {
+    name: "cryptsetup",
+    debian: "cryptsetup-bin",
+    wantedBy: /^test\/interop\/(luks|luks-detached|encrypted-jobs)\.test/,
+  },
   { name: "sfdisk", debian: "fdisk", wantedBy: /^test\/(interop\/adapters|tidy\/docs-examples)\.test/ },
   {
     name: "mke2fs",
