@@ -159,6 +159,7 @@ class Reader {
     if (format === "raw" && ("offset" in own || "size" in own))
       bad(`'${name}': a part of a raw file can't be simulated`);
     const below = this.#file(file ?? { driver: "file" }, name);
+    if (format !== "raw" && below.memory) bad(`'${name}': only a raw image can be in memory`);
     const spec = { ...own, driver: format, "node-name": name, file: below.spec };
     return { image: { name, format, memory: below.memory, spec, filters, create }, backing };
   }

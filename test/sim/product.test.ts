@@ -92,6 +92,7 @@ describe("a described graph", () => {
     [{ ...graph, jobs: [{ type: "mirror", bitmap: "b" }] }, /'bitmap' can't be given/],
     [{ ...graph, jobs: [{ type: "mirror", sync: "half" }] }, /"half" is no 'sync'/],
     [{ ...graph, jobs: [{ type: "mirror", sync: "incremental" }] }, /only a backup is incremental/],
+    [{ driver: "qcow2", file: { driver: "memory" } }, /only a raw image can be in memory/],
     [{ driver: "nbd", host: "h" }, /the driver 'nbd' can't be simulated/],
     [{ driver: "raw", file: { driver: "raw", file: { driver: "file" } } }, /'raw' can't be simulated/],
     [{ driver: "raw", backing: { driver: "raw" } }, /a raw image has no backing file/],

@@ -96,6 +96,7 @@ export class Qcow2 implements BlockDriver, Encryptable {
   }
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
+    if (this.#image.dead) return this.#refused();
     return readGuest(this.#image, { offset, buffer, flags: flags & Req.background });
   }
 
@@ -103,8 +104,13 @@ export class Qcow2 implements BlockDriver, Encryptable {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
   }
 
+  /** What was found corrupt is read no more: as QEMU has it, there is no medium then. */
+  async #refused(): Promise<void> {
+    this.#image.checkAlive();
+  }
+
   streamRange(offset: number, bytes: number): FileRange | undefined {
-    return streamRange(this.#image, offset, bytes);
+    return this.#image.dead ? undefined : streamRange(this.#image, offset, bytes);
   }
 
   copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {

@@ -247,3 +247,8 @@ export function refcountBytes(first: number, count: number, order: number): { fr
   const bits = 2 ** order;
   return { from: Math.floor((first * bits) / 8), to: Math.ceil(((first + count) * bits) / 8) };
 }
+
+/** A number as C's `%#x` prints it. */
+export function hexText(value: number): string {
+  return `${value === 0 ? "" : "0x"}${value.toString(16)}`;
+}

@@ -6,7 +6,7 @@
 import { type Answer, isPromise } from "../../../../base/answer.ts";
 import { assert } from "../../../../base/assert.ts";
 import type { Image } from "./image.ts";
-import { COPIED_HIGH, entryKind, entryOffset, Kind, ZERO_LOW, writeEntry } from "../disk/layout.ts";
+import { COPIED_HIGH, entryKind, entryOffset, hexText, Kind, ZERO_LOW, writeEntry } from "../disk/layout.ts";
 import { type CachedTable, emptyWords } from "./metadata-cache.ts";
 import { extendedRun, writeBits } from "./subclusters.ts";
 import { allocateTable, free, reserveTable, unallocate } from "./allocate.ts";
@@ -98,7 +98,7 @@ async function trimmed(image: Image, slice: Promise<CachedTable>): Promise<Cache
 /** Rejects with EIO, and reports the corruption, for an L2 table that is not on a cluster; undefined: it is on one. */
 export function checkL2Offset(image: Image, l2Offset: number, index: number): Promise<never> | undefined {
   if (l2Offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(l2Offset)) return undefined;
-  const words = `L2 table offset 0x${l2Offset.toString(16)} unaligned (L1 index: 0x${index.toString(16)})`;
+  const words = `L2 table offset ${hexText(l2Offset)} unaligned (L1 index: ${hexText(index)})`;
   return image.corrupted(words, { fatal: true });
 }
 
@@ -221,7 +221,11 @@ export function isImpossible(image: Image, extent: Extent, guest: number): boole
 /** Reports the corruption of an impossible extent and throws EIO. */
 export async function refuseExtent(image: Image, extent: Extent, guest: number): Promise<never> {
   const { clusterSize, l2Entries } = image.geometry;
-  const where = `L2 index: 0x${(Math.floor(guest / clusterSize) % l2Entries).toString(16)}`;
+  const { offset: piece, at } = l1Place(image, l1Index(image, guest));
+  const { view } = await image.l1.load(piece);
+  const table = entryOffset(view.getUint32(at), view.getUint32(at + 4));
+  const index = `L2 index: ${hexText(Math.floor(guest / clusterSize) % l2Entries)}`;
+  const where = `L2 offset: ${hexText(table)}, ${index}`;
   if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) {
     return image.corrupted(`Zero cluster entry found in pre-v3 image (${where})`, { fatal: true });
   }
@@ -233,13 +237,13 @@ export async function refuseExtent(image: Image, extent: Extent, guest: number):
     return image.corrupted(words, { fatal: true });
   }
   if (image.hasDataFile) {
-    const [host, wanted] = [extent.host, guest].map((at) => (at - (guest % clusterSize)).toString(16));
-    const words = `External data file host cluster offset 0x${host} does not match guest cluster offset: 0x${wanted}`;
-    return image.corrupted(`${words} (${where})`, { fatal: true });
+    const [host, wanted] = [extent.host, guest].map((place) => hexText(place - (guest % clusterSize)));
+    // The parenthesis that nothing opens is QEMU's.
+    const words = `External data file host cluster offset ${host} does not match guest cluster offset: ${wanted}, ${index})`;
+    return image.corrupted(words, { fatal: true });
   }
-  const what = extent.kind === Kind.normal ? "Cluster allocation" : "Preallocated zero cluster";
-  const offset = (extent.host - (guest % clusterSize)).toString(16);
-  return image.corrupted(`${what} offset 0x${offset} unaligned (${where})`, { fatal: true });
+  const offset = hexText(extent.host - (guest % clusterSize));
+  return image.corrupted(`Cluster allocation offset ${offset} unaligned (${where})`, { fatal: true });
 }
 
 /** The extent at `guest` in its slice. Errors: EIO, reported, for an impossible one. */

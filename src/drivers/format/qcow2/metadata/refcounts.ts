@@ -14,6 +14,7 @@ import {
   readRefcount,
   refcountBytes,
   refcountFits,
+  hexText,
 } from "../disk/layout.ts";
 import type { CachedTable } from "./metadata-cache.ts";
 
@@ -46,7 +47,7 @@ function namedOffset(image: Image, table: CachedTable, block: number): Answer<nu
   const entry = readU64(table.view, slotOf(image, block));
   const offset = entry - (entry % 512);
   if (offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
-  const words = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: 0x${block.toString(16)})`;
+  const words = `Refblock offset ${hexText(offset)} unaligned (reftable index: ${hexText(block)})`;
   return image.corrupted(words, { fatal: true });
 }
 
@@ -93,7 +94,7 @@ function blockAt(image: Image, block: number, offset: number): Answer<CachedTabl
   if (cached) return cached;
   if (offset < image.file.length) return image.refcountBlocks.load(offset);
   // A block is in the file before the table names it: one behind the file's end would count everything as free.
-  const words = `Refblock offset 0x${offset.toString(16)} behind the end of the file (reftable index: 0x${block.toString(16)})`;
+  const words = `Refblock offset ${hexText(offset)} behind the end of the file (reftable index: ${hexText(block)})`;
   return image.corrupted(words, { fatal: false });
 }
 

@@ -265,7 +265,9 @@ async function applyFrees(image: Image): Promise<void> {
     try {
       await addRefcounts(image, run, -1);
     } catch (error) {
-      // Not counted down: a leak, which the next write-back tries again unless the counts themselves are wrong.
+      // Counts that are wrong stay so, as in QEMU: a check finds them, and no guest's flush fails by them.
+      if (errnoOf(error) === "EINVAL") continue;
+      // Not counted down: a leak, which the next write-back tries again.
       const left = runs.slice(index + 1);
       image.freed.push(...left);
       for (const { count } of left) image.freedClusters += count;
