@@ -23,6 +23,8 @@ export class BackupReader {
   readonly #index: ChunkIndex;
   readonly #backup: Backup;
   #leaves: Promise<LeafTable> | undefined;
+  /** The leaf that was looked at last: ranges are mostly asked for in order. */
+  #last: { readonly leaf: number; readonly node: Promise<TreeNode | undefined> } | undefined;
 
   constructor(tools: StoreTools, index: ChunkIndex, backup: Backup) {
     this.#tools = tools;
@@ -42,7 +44,10 @@ export class BackupReader {
   /** The leaves of its tree; `visit` is told the nodes above them. */
   leaves(visit?: (hash: Uint8Array) => void): Promise<LeafTable> {
     if (visit) return LeafTable.load(rootOf(this.#backup), this.blob, visit);
-    return (this.#leaves ??= LeafTable.load(rootOf(this.#backup), this.blob));
+    return (this.#leaves ??= LeafTable.load(rootOf(this.#backup), this.blob).catch((error: unknown) => {
+      this.#leaves = undefined;
+      throw error;
+    }));
   }
 
   /** Its chunks, ascending; `visit` is told the leaves too. */
@@ -62,9 +67,8 @@ export class BackupReader {
     const end = Math.min(offset + bytes, this.#backup.size);
     const chunk = Math.floor(offset / CHUNK_BYTES);
     const leaf = Math.floor(chunk / CHUNKS_OF_LEAF);
-    const hash = (await this.leaves()).get(leaf);
-    if (!hash) return { data: false, bytes: Math.min(end, (leaf + 1) * LEAF_BYTES) - offset };
-    const node = TreeNode.parse(await this.blob(hash));
+    const node = await this.#leaf(leaf);
+    if (!node) return { data: false, bytes: Math.min(end, (leaf + 1) * LEAF_BYTES) - offset };
     const data = node.get(chunk % CHUNKS_OF_LEAF) !== undefined;
     let next = chunk + 1;
     while (next % CHUNKS_OF_LEAF !== 0 && (node.get(next % CHUNKS_OF_LEAF) !== undefined) === data) next += 1;
@@ -75,17 +79,11 @@ export class BackupReader {
   async read(offset: number, bytes: number): Promise<Uint8Array> {
     const end = Math.min(offset + bytes, this.#backup.size);
     const buffer = new Uint8Array(Math.max(0, end - offset));
-    const leaves = await this.leaves();
-    let node: { leaf: number; children: TreeNode | undefined } | undefined;
     for (let at = offset; at < end;) {
       const chunk = Math.floor(at / CHUNK_BYTES);
-      const leaf = Math.floor(chunk / CHUNKS_OF_LEAF);
-      if (node?.leaf !== leaf) {
-        const hash = leaves.get(leaf);
-        node = { leaf, children: hash && TreeNode.parse(await this.blob(hash)) };
-      }
+      const node = await this.#leaf(Math.floor(chunk / CHUNKS_OF_LEAF));
       const next = Math.min((chunk + 1) * CHUNK_BYTES, end);
-      const hash = node.children?.get(chunk % CHUNKS_OF_LEAF);
+      const hash = node?.get(chunk % CHUNKS_OF_LEAF);
       if (hash) {
         const content = await this.blob(hash);
         const from = at - chunk * CHUNK_BYTES;
@@ -94,5 +92,23 @@ export class BackupReader {
       at = next;
     }
     return buffer;
+  }
+
+  /** A leaf; undefined: nothing but zeroes. */
+  #leaf(leaf: number): Promise<TreeNode | undefined> {
+    if (this.#last?.leaf === leaf) return this.#last.node;
+    const node = this.#readLeaf(leaf);
+    const found = { leaf, node };
+    this.#last = found;
+    // What failed is tried again by whoever asks next.
+    node.catch(() => {
+      if (this.#last === found) this.#last = undefined;
+    });
+    return node;
+  }
+
+  async #readLeaf(leaf: number): Promise<TreeNode | undefined> {
+    const hash = (await this.leaves()).get(leaf);
+    return hash && TreeNode.parse(await this.blob(hash));
   }
 }

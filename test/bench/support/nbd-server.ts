@@ -54,10 +54,11 @@ export interface Load {
   readonly ratePerSecond?: number;
 }
 
-/** What fio finds: requests a second, and how long one takes on average and at the 99th percentile, µs. */
+/** What fio finds: requests a second, and how long one takes on average, at the median and at the 99th percentile, µs. */
 export interface Found {
   readonly iops: number;
   readonly latency: number;
+  readonly p50: number;
   readonly p99: number;
 }
 
@@ -80,5 +81,6 @@ export function fio(url: string, load: Load): Found {
   const { jobs } = JSON.parse(text.slice(text.indexOf("{"))) as { jobs: { read: Side; write: Side }[] };
   const side = jobs[0]![rw === "randread" ? "read" : "write"];
   const { mean, percentile = {} } = side.clat_ns;
-  return { iops: side.iops, latency: mean / 1000, p99: (percentile["99.000000"] ?? 0) / 1000 };
+  const at = (part: string): number => (percentile[part] ?? 0) / 1000;
+  return { iops: side.iops, latency: mean / 1000, p50: at("50.000000"), p99: at("99.000000") };
 }

@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { createBackup } from "../../../src/api/backups.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { Holder, livingHolders } from "../../../src/store/holders.ts";
+import { BackupReader } from "../../../src/store/reader.ts";
 import { kept } from "../../../src/store/retention.ts";
 import { sweep } from "../../../src/store/sweep.ts";
 import { verify } from "../../../src/store/verify.ts";
@@ -126,3 +127,31 @@ test.each(["missing", "torn"])(
     expect(await verify(repository)).toMatchObject({ backups: 1, broken: [], damaged: [] });
   },
 );
+
+test("a disk that is read piece by piece has each node of its tree read once, and again after an error", async () => {
+  const store = await bench();
+  const repository = await store.repository();
+  const node = await store.disk(8 * MiB);
+  const content = new Random(9).bytes(8 * MiB);
+  await node.write(0, content);
+  const backup = await store.backup(repository, node);
+  const index = await repository.index(() => undefined);
+  const reader = new BackupReader(repository.tools, index, backup);
+  const [leaf] = [...(await reader.leaves()).leaves()];
+  let [gets, failures] = [0, 1];
+  const { offset } = index.require(leaf!.hash);
+  const { get } = store.objects;
+  store.objects.get = async (...args: Parameters<typeof get>) => {
+    if (args[1]?.offset === offset) {
+      gets += 1;
+      if (failures-- > 0) throw new Error("the cable was out");
+    }
+    return get.apply(store.objects, args);
+  };
+  await expect(reader.read(0, 512)).rejects.toThrow("the cable was out");
+  for (let at = 0; at < 4 * MiB; at += MiB / 8) {
+    expect(isSame(await reader.read(at, 512), content.subarray(at, at + 512))).toBe(true);
+    expect(await reader.extent(at, 512)).toEqual({ data: true, bytes: 512 });
+  }
+  expect(gets).toBe(2);
+});
