@@ -80,7 +80,25 @@ export function parseJobs(text: string, nameOf: (name: string) => string): Fleet
   const jobs = list.map((one: unknown, index) => named(readJob(one, index), nameOf));
   refuseTwice(jobs, ({ id }) => id, "id");
   refuseTwice(jobs, ({ kind, target }) => (kind === "verify" ? undefined : placeOf(target)), "target");
+  refuseCircles(jobs.filter(({ kind }) => kind !== "verify"));
   return jobs;
+}
+
+/** Throws FleetError where jobs copy what they make in a circle: whichever is done first loses a disk. */
+function refuseCircles(copies: readonly FleetJob[]): void {
+  const writers = new Map(copies.map((job) => [placeOf(job.target), job]));
+  for (const job of copies) {
+    const passed = new Set<FleetJob>();
+    let other = writers.get(placeOf(job.source));
+    while (other && other !== job && !passed.has(other)) {
+      passed.add(other);
+      other = writers.get(placeOf(other.source));
+    }
+    if (other === job)
+      throw new FleetError(
+        `job '${job.id}': its target '${job.target}' is copied, by way of other jobs, to its source`,
+      );
+  }
 }
 
 function named(job: FleetJob, nameOf: (name: string) => string): FleetJob {

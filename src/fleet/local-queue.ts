@@ -13,6 +13,7 @@ import {
   type FleetCounts,
   type FleetQueue,
   type Handler,
+  type JobProgress,
   type JobRow,
   type JobState,
   type Journal,
@@ -22,10 +23,13 @@ import {
   type WorkOptions,
 } from "./queue.ts";
 import { Heap } from "./heap.ts";
+import { Company, isSuspect, lostText, MOST_LOST } from "./lost.ts";
 import { type TransferLimits, type TransferPlaces, TransferSlots } from "./slots.ts";
 
 /** How long a job waits that somebody else is at, ms. */
 const ELSEWHERE_MS = 1000;
+/** How often the journal is told how far a job is that runs, ms. */
+const KEEP_MS = 5000;
 
 interface Entry {
   readonly job: FleetJob;
@@ -37,6 +41,10 @@ interface Entry {
   bytes: number;
   worker: string;
   error: string;
+  kept: number;
+  lost: number;
+  /** When the journal was told last how far it is. */
+  keptMs: number;
   shards: ShardCounts | undefined;
   /** While it runs. */
   abort: AbortController | undefined;
@@ -50,7 +58,13 @@ export class LocalQueue implements FleetQueue {
   readonly #journal: Journal;
   readonly #retries: RetryPolicy;
   readonly #entries = new Map<string, Entry>();
-  readonly #ready = new Heap<Entry>((a, b) => b.job.priority - a.job.priority || a.place - b.place);
+  readonly #ready = new Heap<Entry>(
+    (a, b) =>
+      Number(isSuspect(a.lost)) - Number(isSuspect(b.lost)) ||
+      b.job.priority - a.job.priority ||
+      a.place - b.place,
+  );
+  readonly #company = new Company<Entry>();
   readonly #counts: FleetCounts = { queued: 0, running: 0, done: 0, failed: 0 };
   #isDrained = false;
   /** Those who hand out jobs and wait until something has changed. */
@@ -86,22 +100,28 @@ export class LocalQueue implements FleetQueue {
   #add(job: FleetJob, spec: string): void {
     const said = this.#journal.known.get(job.id);
     const before = said?.spec === spec ? said : undefined;
+    // Whoever had it ended without saying how it came out; who starts a run again wants what has failed to be tried again.
+    const lost = before?.state === "failed" ? 0 : (before?.lost ?? 0) + Number(before?.state === "running");
+    const isLost = lost >= MOST_LOST;
     const entry: Entry = {
       job,
       spec,
       place: this.#entries.size,
-      state: before?.state === "done" ? "done" : "queued",
-      // Who starts a run again wants what has failed to be tried again.
+      state: before?.state === "done" ? "done" : isLost ? "failed" : "queued",
       attempts: before?.state === "failed" ? 0 : (before?.attempts ?? 0),
       bytes: before?.bytes ?? 0,
       worker: "",
-      error: before?.error ?? "",
+      error: isLost ? lostText : (before?.error ?? ""),
+      kept: before?.kept ?? 0,
+      lost,
+      keptMs: -Infinity,
       shards: undefined,
       abort: undefined,
       wait: undefined,
     };
     this.#entries.set(job.id, entry);
     this.#counts[entry.state] += 1;
+    if (isLost) this.#write(entry);
     if (entry.state === "queued") this.#ready.push(entry);
   }
 
@@ -114,8 +134,13 @@ export class LocalQueue implements FleetQueue {
         while (running.size < atOnce && !this.#isDrained) {
           const entry = this.#next();
           if (!entry) break;
+          if (!this.#company.enter(entry, entry.lost)) {
+            this.#ready.push(entry);
+            break;
+          }
           const run = this.#run(entry, handler, name).finally(() => {
             running.delete(run);
+            this.#company.leave(entry);
             changed();
           });
           running.add(run);
@@ -151,10 +176,7 @@ export class LocalQueue implements FleetQueue {
     const delivery: Delivery = {
       job: entry.job,
       signal: entry.abort.signal,
-      progress: (bytes, shards) => {
-        entry.bytes = Math.max(entry.bytes, bytes);
-        entry.shards = shards;
-      },
+      progress: (progress) => this.#gotOn(entry, progress),
     };
     const outcome = await handler(delivery);
     if ("bytes" in outcome) entry.bytes = Math.max(entry.bytes, outcome.bytes);
@@ -163,8 +185,25 @@ export class LocalQueue implements FleetQueue {
     this.#ended(entry, outcome);
   }
 
+  #gotOn(entry: Entry, { bytes, kept, shards }: JobProgress): void {
+    entry.bytes = Math.max(entry.bytes, bytes);
+    entry.shards = shards;
+    if (kept <= entry.kept) return;
+    entry.kept = kept;
+    if (isSuspect(entry.lost)) {
+      this.#company.clear(entry);
+      this.#changed();
+    }
+    entry.lost = 0;
+    const now = this.#clock.nowMs();
+    if (now - entry.keptMs < KEEP_MS) return;
+    entry.keptMs = now;
+    this.#write(entry);
+  }
+
   #ended(entry: Entry, outcome: Outcome): void {
     if (this.#entries.get(entry.job.id) !== entry) return;
+    if (outcome.state === "done" || outcome.state === "failed") entry.lost = 0;
     if (outcome.state === "done") {
       entry.error = "";
       return this.#set(entry, "done");
@@ -189,8 +228,12 @@ export class LocalQueue implements FleetQueue {
     this.#counts[entry.state] -= 1;
     this.#counts[state] += 1;
     entry.state = state;
-    const { spec, attempts, bytes, error } = entry;
-    this.#journal.write({ id: entry.job.id, spec, state, attempts, bytes, error });
+    if (state === "running") entry.keptMs = -Infinity;
+    this.#write(entry);
+  }
+
+  #write({ job: { id }, spec, state, attempts, bytes, error, kept, lost }: Entry): void {
+    this.#journal.write({ id, spec, state, attempts, bytes, error, kept, lost });
   }
 
   helpable(): Promise<FleetJob[]> {
@@ -249,7 +292,7 @@ export class LocalQueue implements FleetQueue {
       ({ job, state }) => state === "failed" && (ids?.includes(job.id) ?? true),
     );
     for (const entry of wanted) {
-      entry.attempts = 0;
+      [entry.attempts, entry.lost] = [0, 0];
       this.#set(entry, "queued");
       this.#ready.push(entry);
     }

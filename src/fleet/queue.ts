@@ -46,13 +46,22 @@ export type Outcome =
   /** The worker ends: no attempt, to be given to another one at once. */
   | { readonly state: "given-back"; readonly bytes: number };
 
+/** How far a job is. */
+export interface JobProgress {
+  /** That all attempts have moved. */
+  readonly bytes: number;
+  /** Bytes of the disk that another attempt can go on behind. */
+  readonly kept: number;
+  readonly shards?: ShardCounts | undefined;
+}
+
 /** A job that is handed to a worker. */
 export interface Delivery {
   readonly job: FleetJob;
   /** Aborts when the job is cancelled, with the reason. */
   readonly signal: AbortSignal;
-  /** Tells how far it is, bytes; the queue may forget it. */
-  readonly progress: (bytes: number, shards?: ShardCounts) => void;
+  /** Tells how far it is, which the queue may forget. */
+  readonly progress: (progress: JobProgress) => void;
 }
 
 /** Carries a job out. It never rejects. */
@@ -124,6 +133,9 @@ export interface JournalEntry {
   readonly attempts: number;
   readonly bytes: number;
   readonly error: string;
+  /** The furthest that another attempt can go on behind, bytes of the disk; and runs that ended in it without a word since it got there. */
+  readonly kept?: number;
+  readonly lost?: number;
 }
 
 /** Where it is written. */

@@ -228,6 +228,14 @@ describe("refuses, with status 2", () => {
       "is another job's ('a')",
     ],
     [
+      '[{"id":"a","kind":"convert","source":"x","target":"y"},{"id":"b","kind":"backup","source":"./y","target":"x"}]',
+      "is copied, by way of other jobs, to its source",
+    ],
+    [
+      '[{"id":"c","kind":"convert","source":"y","target":"z"},{"id":"a","kind":"convert","source":"s3://b/k?region=x","target":"y"},{"id":"b","kind":"mirror","source":"z","target":"s3://b/k"}]',
+      "job 'c': its target",
+    ],
+    [
       '[{"id":"a","kind":"convert","source":"x","target":"s3://b/k"},{"id":"b","kind":"convert","source":"x","target":"s3://b/k?form=chunks"}]',
       "is another job's ('a')",
     ],
@@ -259,6 +267,9 @@ describe("refuses, with status 2", () => {
     [["run", "jobs.json", "--journal", "/dev/null/none"], "ENOTDIR"],
     [["status", "--queue", "http://x"], "no queues of 'http:'"],
     [["retry", "--queue", "redis://localhost"], "--failed"],
+    [["status", "--queue", "redis://localhost/first"], "'first' is no number of a database"],
+    [["status", "--queue", "unix:///none?db=x"], "'x' is no number of a database"],
+    [["status", "--queue", "redis://localhost?que=x"], "there is no option 'que'"],
     [["status", "--queue", "redis://somebody:geheim@localhost:1"], "the queue: connect ECONNREFUSED"],
     [["status", "--queue", "postgres://somebody:geheim@localhost:1/x"], "the queue: "],
   ])("%j", async (words, said) => {

@@ -62,14 +62,17 @@ it.each([
   [
     "fleet sttaus",
     "unknown action 'sttaus': there are run, submit, worker, status, cancel, drain, retry (did you mean 'status'?)",
+    2,
   ],
+  ["fleet status --jbos", "unrecognized option '--jbos' (did you mean '--jobs'?)", 2],
+  ["fleet", "missing required argument 'action'", 2],
   ["backup lsit --repo kept", "backup has no action 'lsit' (did you mean 'list'?)"],
   ["backup create --nmae x", "unrecognized option '--nmae' (did you mean '--name'?)"],
   ["backup frob there --repo kept", "unrecognized option '--repo'"],
-])("%s says what was meant, if anything is near", (line, text) => {
+])("%s says what was meant, if anything is near", (line, text, code = 1) => {
   const { status, stderr } = runVerb(line.split(" "), { cwd: directory });
   expect(stderr).toBe(`blockwright: ${text}\nTry 'blockwright --help' for more information\n`);
-  expect(status).toBe(1);
+  expect(status).toBe(code);
 });
 
 it("says nothing of that as qemu-img, whose words they are not", () => {

@@ -9,6 +9,8 @@ export interface Held {
   readonly job: FleetJob;
   readonly spec: string;
   readonly isCancelled?: boolean;
+  /** How often it had stalled when somebody last wanted it to be tried again. */
+  readonly stalls?: number;
 }
 
 /** A job of the queue. */

@@ -10,7 +10,8 @@ import type { Job, Queue } from "bullmq";
 import { messageOf } from "../../base/errors.ts";
 import { settleAll } from "../../base/signals.ts";
 import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
-import type { Delivery, FleetCounts, FleetQueue, Handler } from "../../fleet/queue.ts";
+import { Company, lostText, MOST_LOST } from "../../fleet/lost.ts";
+import type { FleetCounts, FleetQueue, Handler, JobProgress } from "../../fleet/queue.ts";
 import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
 import type { Backend, Held, OpenedQueue } from "./backend.ts";
@@ -20,6 +21,9 @@ interface Progress {
   readonly worker: string;
   readonly bytes: number;
   readonly shards?: ShardCounts;
+  /** How far it has come that another attempt can go on behind, bytes of the disk, and how often it had stalled when it came there. */
+  readonly kept?: number;
+  readonly stalls?: number;
 }
 
 const states: Readonly<Record<JobState, readonly string[]>> = {
@@ -57,8 +61,25 @@ function wait(delayMs: number, signal: AbortSignal): Promise<void> {
 
 function progressOf(job: Job<Held>): Progress {
   const progress = job.progress as Partial<Progress> | number;
-  const { worker = "", bytes = 0, shards } = typeof progress === "object" ? progress : {};
-  return { worker, bytes, ...(shards ? { shards } : {}) };
+  return { worker: "", bytes: 0, ...(typeof progress === "object" ? progress : {}) };
+}
+
+/** How often a job has stalled in all, since somebody wanted it to be tried again. */
+function stallsOf({ stalledCounter, data }: Job<Held>): number {
+  return stalledCounter - (data.stalls ?? 0);
+}
+
+/** How often a job has stalled in a row, with nothing kept between. */
+function lostOf(job: Job<Held>): number {
+  return Math.min(stallsOf(job), job.stalledCounter - (progressOf(job).stalls ?? 0));
+}
+
+/** What carries jobs out, and those that are under way here. */
+interface Carrying {
+  readonly handler: Handler;
+  readonly active: Map<string, AbortController>;
+  readonly company: Company<string>;
+  readonly name: string;
 }
 
 /** The queue. */
@@ -136,8 +157,8 @@ export class BullQueue implements FleetQueue {
       handling.add(handled);
       return handled;
     };
-    const run = (job: Job<Held>, token = ""): Promise<unknown> =>
-      this.#carry(job, token, { handler: tracked, active, name });
+    const carrying = { handler: tracked, active, company: new Company<string>(), name };
+    const run = (job: Job<Held>, token = ""): Promise<unknown> => this.#carry(job, token, carrying);
     const worker = this.#backend.worker(this.#name, run, {
       name,
       concurrency: atOnce,
@@ -215,46 +236,49 @@ export class BullQueue implements FleetQueue {
   async #carry(
     job: Job<Held>,
     token: string,
-    { handler, active, name }: { handler: Handler; active: Map<string, AbortController>; name: string },
+    { handler, active, company, name }: Carrying,
   ): Promise<unknown> {
-    const { DelayedError, UnrecoverableError, WaitingError } = this.#backend.package;
+    const { UnrecoverableError, WaitingError } = this.#backend.package;
     const key = job.id ?? "";
+    const lost = lostOf(job);
+    if (lost >= MOST_LOST) throw new UnrecoverableError(lostText);
+    if (!company.enter(key, lost)) return this.#later(job, token);
     const abort = new AbortController();
     active.set(key, abort);
-    const before = progressOf(job).bytes;
-    let shards: ShardCounts | undefined;
-    const keep = (bytes: number): Promise<void> =>
-      job
-        .updateProgress({ worker: name, bytes: Math.max(before, bytes), ...(shards ? { shards } : {}) })
-        .catch(() => undefined);
-    let moved = 0;
-    const delivery: Delivery = {
-      job: job.data.job,
-      signal: abort.signal,
-      progress: (bytes, parts) => {
-        [moved, shards] = [bytes, parts];
-      },
+    const { shards: _old, ...before } = progressOf(job);
+    let told: Progress = { ...before, worker: name };
+    const keep = (): Promise<void> => job.updateProgress(told).catch(() => undefined);
+    const progress = ({ bytes, kept, shards }: JobProgress): void => {
+      const isFurther = kept > (told.kept ?? 0);
+      if (isFurther) company.clear(key);
+      const further = isFurther ? { kept, stalls: job.stalledCounter } : {};
+      told = { ...told, ...further, bytes: Math.max(before.bytes, bytes), ...(shards ? { shards } : {}) };
     };
-    await keep(0);
-    const telling = setInterval(() => void keep(moved), LOOK_MS * 2);
+    await keep();
+    const telling = setInterval(() => void keep(), LOOK_MS * 2);
     try {
       if (job.data.isCancelled) throw new UnrecoverableError("cancelled");
-      const outcome = await handler(delivery);
-      shards = undefined;
-      if ("bytes" in outcome) await keep(outcome.bytes);
+      const outcome = await handler({ job: job.data.job, signal: abort.signal, progress });
+      const { shards: _done, ...rest } = told;
+      told = "bytes" in outcome ? { ...rest, bytes: Math.max(before.bytes, outcome.bytes) } : rest;
+      if ("bytes" in outcome) await keep();
       if (outcome.state === "done") return { bytes: outcome.bytes };
       if (outcome.state === "failed")
         throw outcome.isFinal ? new UnrecoverableError(outcome.error) : new Error(outcome.error);
-      if (outcome.state === "elsewhere") {
-        await job.moveToDelayed(Date.now() + ELSEWHERE_MS, token);
-        throw new DelayedError();
-      }
+      if (outcome.state === "elsewhere") return await this.#later(job, token);
       await job.moveToWait(token);
       throw new WaitingError();
     } finally {
       clearInterval(telling);
       active.delete(key);
+      company.leave(key);
     }
+  }
+
+  /** It is asked for again a little later, which is no attempt. */
+  async #later(job: Job<Held>, token: string): Promise<never> {
+    await job.moveToDelayed(Date.now() + ELSEWHERE_MS, token);
+    throw new this.#backend.package.DelayedError();
   }
 
   async helpable(): Promise<FleetJob[]> {
@@ -285,7 +309,7 @@ export class BullQueue implements FleetQueue {
       for (const job of jobs) {
         const { worker, bytes, shards } = progressOf(job);
         const lastError = state === "done" ? "" : (job.failedReason ?? "");
-        const attempts = job.attemptsMade + (state === "running" ? 1 : 0);
+        const attempts = job.attemptsMade + stallsOf(job) + (state === "running" ? 1 : 0);
         const told = state === "running" && shards ? { shards } : {};
         rows.push({ id: job.data.job.id, state, attempts, worker, bytes, lastError, ...told });
       }
@@ -340,7 +364,7 @@ export class BullQueue implements FleetQueue {
       if (state !== "failed") continue;
       await inBatches(jobs, async (job) => {
         const { job: what, spec } = job.data;
-        await job.updateData({ job: what, spec });
+        await job.updateData({ job: what, spec, stalls: job.stalledCounter });
         await job.retry("failed", { resetAttemptsMade: true });
       });
       count += jobs.length;

@@ -188,6 +188,6 @@ class Attempt {
     await copyRange({ ...this.#work, signal }, { source: this.#source, target }, range);
     this.#checkpoint = { ...this.#checkpoint, position: end, bytes: bytes + data };
     this.#place.save(this.#claim.generation, this.#checkpoint);
-    context.progress(this.bytes);
+    context.progress({ bytes: this.bytes, kept: end });
   }
 }

@@ -44,6 +44,12 @@ export interface PartCheckpoint {
   readonly under: number;
 }
 
+/** Bytes that all have moved, and of the disk those that are durable. */
+export interface PartsProgress {
+  readonly bytes: number;
+  readonly kept: number;
+}
+
 /** A target that is done. */
 export interface PartsDone {
   readonly plan: number;
@@ -117,7 +123,7 @@ export class Fence {
   /** Signs of life of owners elsewhere, and since when each has been the last. */
   readonly #watched = new Map<string, { beat: string; sinceMs: number }>();
   /** Bytes that parts have come to that are done. */
-  readonly #bytes = new Map<string, number>();
+  readonly #moved = new Map<string, number>();
   #beats = 0;
 
   /** `watchMs`: an owner of whom nothing else is known is given up when he is silent for so long. */
@@ -286,32 +292,35 @@ export class Fence {
     return true;
   }
 
-  /** Bytes that all have moved for a plan. */
-  async bytesOf(plan: ActivePlan, count: number): Promise<number> {
+  /** Bytes that all have moved for a plan, and bytes of the disk that are kept. */
+  async progressOf(plan: ActivePlan, count: number): Promise<PartsProgress> {
     const seen = (await this.#list()).parts(plan.number);
-    let total = 0;
-    for (const [part, { generations, isDone }] of seen)
-      if (part < count) total += await this.#bytesOfPart(plan, part, { generations, isDone });
+    const total = { bytes: 0, kept: 0 };
+    for (const [part, one] of seen) {
+      if (part >= count) continue;
+      const { bytes, kept } = await this.#progressOfPart(plan, part, one);
+      total.bytes += bytes;
+      total.kept += kept;
+    }
     return total;
   }
 
-  async #bytesOfPart(
+  async #progressOfPart(
     plan: ActivePlan,
     part: number,
     { generations, isDone }: Pick<Seen, "generations" | "isDone">,
-  ): Promise<number> {
+  ): Promise<PartsProgress> {
     const name = `${digits(plan.number)}-${digits(part)}`;
-    const known = this.#bytes.get(name);
-    if (known !== undefined) return known;
     if (isDone) {
-      const { bytes } = (await this.#get<{ bytes: number }>(`d${name}`)) ?? { bytes: 0 };
-      this.#bytes.set(name, bytes);
-      return bytes;
+      const moved = this.#moved.get(name) ?? (await this.#get<{ bytes: number }>(`d${name}`))?.bytes ?? 0;
+      this.#moved.set(name, moved);
+      return { bytes: moved, kept: plan.partBytes };
     }
-    let most = 0;
+    const most = { bytes: 0, kept: 0 };
     for (const generation of generations) {
       const one = await this.#get<PartCheckpoint>(`c${name}-${digits(generation)}`);
-      most = Math.max(most, one?.bytes ?? 0);
+      most.bytes = Math.max(most.bytes, one?.bytes ?? 0);
+      most.kept = Math.max(most.kept, (one?.position ?? 0) - part * plan.partBytes);
     }
     return most;
   }

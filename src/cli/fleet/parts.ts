@@ -158,10 +158,8 @@ export class PartsCopy {
     const parts = states.slice(0, this.#count);
     const count = (wanted: PartState["is"]): number => parts.filter(({ is }) => is === wanted).length;
     const shards: ShardCounts = { total: this.#count, done: count("done"), free: count("free") };
-    this.#context.progress(
-      await this.#fence.bytesOf(plan, this.#count),
-      this.#count === 1 ? undefined : shards,
-    );
+    const progress = await this.#fence.progressOf(plan, this.#count);
+    this.#context.progress({ ...progress, shards: this.#count === 1 ? undefined : shards });
     this.#toldMs = performance.now();
   }
 
@@ -232,7 +230,7 @@ export class PartsCopy {
             { offset: position, length: end - position },
           );
         [position, bytes] = [end, bytes + data];
-        if (this.#count === 1) this.#context.progress(bytes);
+        if (this.#count === 1) this.#context.progress({ bytes, kept: position });
         else await this.#look(plan);
       }
       await target.flush();
@@ -251,7 +249,7 @@ export class PartsCopy {
   #publish(plan: ActivePlan, taken: Taken): Promise<number> {
     return this.#alive(plan, taken, {
       body: async () => {
-        const bytes = await this.#fence.bytesOf(plan, this.#count);
+        const { bytes } = await this.#fence.progressOf(plan, this.#count);
         await this.#fence.check(plan, taken);
         const isQuiet = await this.#fence.haveAllEnded(plan, this.#count);
         try {

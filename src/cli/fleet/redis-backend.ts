@@ -4,6 +4,7 @@
  * Invariants: who comes while the server is away is told so after a few tries; who was connected once connects again whenever the server
  * is back, and what he asks meanwhile fails soon.
  */
+import { FleetError } from "../../fleet/jobs.ts";
 import { type Backend, type Held, loadPackage, type OpenedQueue } from "./backend.ts";
 import { redisPlaces } from "./redis-places.ts";
 
@@ -11,14 +12,26 @@ import { redisPlaces } from "./redis-places.ts";
 const TRIES = 3;
 const TRY_MS = 200;
 const MOST_WAIT_MS = 2000;
+/** How long a server may take for an answer to whoever does not wait for it: many jobs at once are a long one. */
+const ANSWER_MS = 30_000;
 
 const patient = (times: number): number => Math.min(TRY_MS * times, MOST_WAIT_MS);
 
-/** How Redis is reached. A path without a host is a socket's, unless it is a number: that of a database. */
+/** The number of a database; undefined: its first. Throws FleetError. */
+function databaseOf(text: string | null): number | undefined {
+  if (!text) return undefined;
+  if (!/^\d{1,6}$/.test(text)) throw new FleetError(`--queue: '${text}' is no number of a database`);
+  return Number(text);
+}
+
+/** How Redis is reached. A path without a host is a socket's, unless it is a number: that of a database. Throws FleetError. */
 function redisOptions(url: URL): Record<string, unknown> {
   const { protocol, hostname: host, port, pathname } = url;
   const isSocket = !/^rediss?:$/.test(protocol) || (host === "" && !/^\/\d*$/.test(pathname));
-  const db = isSocket ? url.searchParams.get("db") : pathname.slice(1);
+  for (const name of url.searchParams.keys())
+    if (name !== "db" || !isSocket)
+      throw new FleetError(`--queue: there is no option '${name}' (there is queue)`);
+  const db = databaseOf(isSocket ? url.searchParams.get("db") : pathname.slice(1));
   const said = (value: string): string | undefined => (value === "" ? undefined : decodeURIComponent(value));
   return {
     ...(isSocket
@@ -26,7 +39,7 @@ function redisOptions(url: URL): Record<string, unknown> {
       : { host: host.replace(/^\[|\]$/g, "") || "localhost", port: Number(port || 6379) }),
     username: said(url.username),
     password: said(url.password),
-    ...(db ? { db: Number(db) } : {}),
+    ...(db === undefined ? {} : { db }),
     ...(protocol === "rediss:" ? { tls: {} } : {}),
   };
 }
@@ -40,7 +53,12 @@ export async function redisBackend(url: URL): Promise<Backend> {
     let wasThere = false;
     const retryStrategy = (times: number): number | null =>
       wasThere || times <= TRIES ? patient(times) : null;
-    const client = new Redis({ ...server, maxRetriesPerRequest: TRIES, retryStrategy });
+    const client = new Redis({
+      ...server,
+      maxRetriesPerRequest: TRIES,
+      retryStrategy,
+      commandTimeout: ANSWER_MS,
+    });
     // Each call tells its own failure.
     client.on("error", () => undefined).once("ready", () => (wasThere = true));
     const opened = new bullmq.Queue<Held>(name, { connection: client });

@@ -34,11 +34,18 @@ interface Ending {
   stop(): void;
 }
 
-function endings(): Ending {
+/** Whether an action has nothing to bring to an end when it is told to end. */
+function isBrief(action: FleetAction, { wait, dashboard }: FleetFlags): boolean {
+  if (action === "submit") return !wait;
+  if (action === "status") return dashboard === undefined;
+  return action !== "run" && action !== "worker";
+}
+
+function endings(isBriefOne: boolean): Ending {
   const abort = new AbortController();
   let status: number | undefined;
   const end = (of: number) => (): void => {
-    if (status !== undefined) process.exit(of);
+    if (isBriefOne || status !== undefined) process.exit(of);
     status = of;
     abort.abort(new Error("the worker ends"));
   };
@@ -57,7 +64,7 @@ export async function runFleet(
   words: readonly string[],
   flags: FleetFlags,
 ): Promise<number> {
-  const ending = endings();
+  const ending = endings(isBrief(action, flags));
   try {
     const status = await actions[action](words, flags, ending.signal);
     return ending.status() ?? status;

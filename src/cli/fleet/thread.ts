@@ -11,7 +11,7 @@ import { TargetPlace } from "./place.ts";
 import { carryOut } from "./copy.ts";
 import type { CopyContext } from "./work.ts";
 import { isElsewhere } from "./parts.ts";
-import type { ShardCounts } from "../../fleet/queue.ts";
+import type { JobProgress } from "../../fleet/queue.ts";
 import { messageOf } from "../../base/errors.ts";
 import { withoutSecrets } from "../printable.ts";
 
@@ -28,7 +28,7 @@ type Up =
   | { readonly type: "claimed"; readonly target: string; readonly generation: number }
   | { readonly type: "may-transfer" }
   | { readonly type: "transferred" }
-  | { readonly type: "progress"; readonly bytes: number; readonly shards?: ShardCounts | undefined }
+  | { readonly type: "progress"; readonly progress: JobProgress }
   | ThreadResult;
 
 /** What a job has at its target. */
@@ -129,7 +129,10 @@ async function runJob(
     isHelper,
     claimed: (target, generation) => tell({ type: "claimed", target, generation }),
     transferred: () => tell({ type: "transferred" }),
-    progress: (moved, shards) => tell({ type: "progress", bytes: (bytes = moved), shards }),
+    progress: (progress) => {
+      ({ bytes } = progress);
+      tell({ type: "progress", progress });
+    },
   };
   const ended = { type: "result", error: "", isFinal: false } as const;
   try {
@@ -150,7 +153,7 @@ export interface ThreadCalls {
   isCancelled(): boolean;
   /** Resolves with what gives the place back. */
   takePlace(signal: AbortSignal): Promise<() => void>;
-  progress(bytes: number, shards?: ShardCounts): void;
+  progress(progress: JobProgress): void;
 }
 
 /** A thread of the process. */
@@ -182,8 +185,10 @@ export class EngineThread {
       const take = (message: Up): void => {
         if (message.type === "result") return end(message);
         if (message.type === "claimed") claim = message;
-        else if (message.type === "progress") calls.progress((bytes = message.bytes), message.shards);
-        else if (message.type === "transferred") giveBack();
+        else if (message.type === "progress") {
+          ({ bytes } = message.progress);
+          calls.progress(message.progress);
+        } else if (message.type === "transferred") giveBack();
         else
           void calls.takePlace(calls.signal).then(
             (give) => {

@@ -18,7 +18,7 @@ export async function verify(work: Work): Promise<CopyResult> {
   await using target = await openNamed(work, job.target, targetFormat);
   let bytes = 0;
   const { signal } = context;
-  const onProgress = (done: number): void => context.progress((bytes = done));
+  const onProgress = (done: number): void => context.progress({ bytes: (bytes = done), kept: 0 });
   const { identical, mismatch, offset = 0 } = await library.compare(source, target, { onProgress, signal });
   if (!identical) throw new FleetError(`the disks differ: ${mismatch ?? "content"} at offset ${offset}`);
   return { bytes };
@@ -33,7 +33,7 @@ async function readAll({ library, engine, job, context }: Work, source: Node): P
     for (let at = extent.offset; at < end; at += MiB) {
       context.signal.throwIfAborted();
       const piece = await source.read(at, Math.min(MiB, end - at));
-      context.progress((bytes += piece.length));
+      context.progress({ bytes: (bytes += piece.length), kept: 0 });
     }
   }
   await source.close();

@@ -20,6 +20,7 @@ export async function waitForAll(
     everyMs = LOOK_MS,
   }: { signal: AbortSignal; note: (text: string) => void; everyMs?: number },
 ): Promise<void> {
+  let said = "";
   while (!signal.aborted) {
     try {
       // Counted first: what a queue says that has just forgotten all is taken for nothing, since it knows no jobs after that.
@@ -27,8 +28,11 @@ export async function waitForAll(
       const { added } = await queue.submit(jobs);
       if (added > 0) note(`${added} jobs were lost by the queue and are submitted again`);
       else if (queued + running === 0) return;
+      said = "";
     } catch (error) {
-      note(`the queue does not answer: ${messageOf(error)}`);
+      const text = messageOf(error);
+      if (text !== said) note(`the queue does not answer: ${text}`);
+      said = text;
     }
     await setTimeout(everyMs, undefined, { signal }).catch(() => undefined);
   }

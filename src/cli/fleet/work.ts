@@ -2,7 +2,7 @@
  * A job under way: what it is carried out with, and what comes of it.
  */
 import type { FleetJob } from "../../fleet/jobs.ts";
-import type { ShardCounts } from "../../fleet/queue.ts";
+import type { JobProgress } from "../../fleet/queue.ts";
 import type { Opener } from "./names.ts";
 
 /** What a job is carried out with. */
@@ -18,8 +18,7 @@ export interface CopyContext {
   mayTransfer(): Promise<void>;
   /** The place is free for others. */
   transferred(): void;
-  /** Bytes that all attempts have moved, and how the shards stand, if there are any. */
-  progress(bytes: number, shards?: ShardCounts): void;
+  progress(progress: JobProgress): void;
   /** Whether nobody goes on after that failure. */
   isGivenUp(error: unknown): boolean;
 }

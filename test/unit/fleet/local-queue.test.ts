@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Clock } from "../../../src/base/host.ts";
 import type { FleetJob } from "../../../src/fleet/jobs.ts";
 import { LocalQueue } from "../../../src/fleet/local-queue.ts";
+import { lostText } from "../../../src/fleet/lost.ts";
 import type { JournalEntry } from "../../../src/fleet/queue.ts";
 import type { Handler, Outcome } from "../../../src/fleet/queue.ts";
 
@@ -140,5 +141,61 @@ describe("the local queue", () => {
       ["failed", "cancelled"],
       ["failed", "cancelled"],
     ]);
+  });
+
+  /** What a run that ends without a word while some jobs are under way leaves to the next one; `handler` tells what they had come to. */
+  async function ends(
+    known: readonly JournalEntry[],
+    handler: (id: string) => number,
+  ): Promise<JournalEntry[]> {
+    const { queue, lines } = make(known);
+    await queue.submit(["bad", "beside", "other"].map((id) => job(id)));
+    const never = new Promise<never>(() => undefined);
+    const { signal } = new AbortController();
+    const options = { name: "w", atOnce: 2, signal, note: () => undefined };
+    void queue.work(({ job: { id }, progress }) => {
+      progress({ bytes: 1, kept: handler(id) });
+      return never;
+    }, options);
+    for (let turns = 0; turns < 50; turns++) await Promise.resolve();
+    return [...new Map([...known, ...lines].map((entry) => [entry.id, entry])).values()];
+  }
+
+  it("gives up what ends the process again and again, alone in the end, and tries it anew when it is told to", async () => {
+    let known: JournalEntry[] = [];
+    const began: string[] = [];
+    for (let round = 0; round < 13; round++) {
+      const ran: string[] = [];
+      known = await ends(known, (id) => {
+        ran.push(id);
+        return 0;
+      });
+      began.push(ran.join(" "));
+    }
+    // Three times in company, of which nobody knows whose fault it was; then those last, and each alone.
+    expect(began.slice(0, 4)).toEqual(["bad beside", "bad beside", "bad beside", "other"]);
+    expect(began.slice(-6)).toEqual(Array.from({ length: 6 }, () => "bad"));
+    const last = make(known);
+    await last.queue.submit(["bad", "beside", "other"].map((id) => job(id)));
+    expect((await last.queue.rows())[0]).toMatchObject({ id: "bad", state: "failed", lastError: lostText });
+    const ran: string[] = [];
+    const run: Handler = (delivery) => {
+      ran.push(delivery.job.id);
+      return Promise.resolve(done);
+    };
+    await last.run(run, 2);
+    expect(ran.toSorted()).toEqual(["beside", "other"]);
+    expect(await last.queue.retry(["bad"])).toBe(1);
+    await last.run(run, 2);
+    expect(await last.queue.counts()).toEqual({ queued: 0, running: 0, done: 3, failed: 0 });
+  });
+
+  it("goes on with what gets on, however often the process ends", async () => {
+    let known: JournalEntry[] = [];
+    for (let round = 1; round <= 40; round++) known = await ends(known, (id) => (id === "bad" ? round : 0));
+    expect(known.find(({ id }) => id === "bad")).toMatchObject({ state: "running", lost: 0, kept: 40 });
+    const next = make(known);
+    await next.queue.submit([job("bad")]);
+    expect(await next.queue.counts()).toMatchObject({ queued: 1, failed: 0 });
   });
 });

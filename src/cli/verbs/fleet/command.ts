@@ -49,6 +49,8 @@ export function addFleet(program: Command): void {
     .option("--jobs", "status, run: also each job")
     .option("--metrics", "status: print OpenMetrics")
     .option("--json", "print JSON")
+    // 1 says that a job failed.
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
     .action(async (action: FleetAction, words: string[], flags: FleetFlags) => {
       const { fleet } = await import("../../fleet.ts");
       process.exitCode = await fleet(action, words, flags);

@@ -46,7 +46,7 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
     await expect(one.release(active, first, { bytes: 100 })).rejects.toThrow(FencedError);
     await two.release(active, next, { bytes: 110 });
     expect((await one.states(active, 3)).map(({ is }) => is)).toEqual(["done", "free", "free"]);
-    expect(await one.bytesOf(active, 3)).toBe(110);
+    expect(await one.progressOf(active, 3)).toEqual({ bytes: 110, kept: 100 });
     // A part that was done after somebody had looked is not taken again.
     expect(await one.take(active, 0, 2)).toBeUndefined();
   });
