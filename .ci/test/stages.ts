@@ -170,17 +170,19 @@ export const programs: readonly Program[] = [
   {
     name: "redis-server",
     debian: "redis-server",
-    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
+    wantedBy:
+      /^test\/interop\/fleet-(queues|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "redis-cli",
     debian: "redis-tools",
-    wantedBy: /^test\/interop\/fleet-(queues|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
+    wantedBy:
+      /^test\/interop\/fleet-(queues|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "/usr/lib/postgresql/15/bin/postgres",
     debian: "postgresql-15",
-    wantedBy: /^test\/interop\/fleet-(queues|limits|storm)\.test/,
+    wantedBy: /^test\/interop\/fleet-(queues|poison|limits|storm)\.test/,
   },
   {
     name: "/usr/lib/python3/dist-packages/swift/__init__.py",
