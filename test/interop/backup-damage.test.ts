@@ -1,6 +1,14 @@
 // Backups that somebody damages or gives no room: a clear word of what and where, nothing half-done to be seen, and a way on.
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -101,6 +109,31 @@ it("a description that is torn, or another repository's, is told, and a prune sa
   rmSync(join(folder, "repo", foreign));
   must("backup prune --repo repo --keep-last 2");
   expect(must("backup verify --repo repo")).toMatch(/: all whole\n$/);
+});
+
+it("a live restore says which chunk can't be read", () => {
+  const random = randomness(8);
+  writeFileSync(
+    join(folder, "disk.raw"),
+    Uint32Array.from({ length: MiB / 4 }, () => random(2 ** 32)),
+  );
+  must("backup create --repo repo -f raw disk.raw");
+  const [pack] = readdirSync(join(folder, "repo", "packs"));
+  const bytes = readFileSync(join(folder, "repo", "packs", pack!));
+  // Two chunks change places.
+  const [one, other] = [Buffer.from(bytes.subarray(8, 65544)), Buffer.from(bytes.subarray(65544, 131080))];
+  bytes.set(other, 8);
+  bytes.set(one, 65544);
+  writeFileSync(join(folder, "repo", "packs", pack!), bytes);
+  const { status, stderr } = blockwright("backup restore --repo repo latest out.raw --live unix:s");
+  expect(stderr).toMatch(
+    /warning: backup \S+: chunk [0-9a-f]{64} in '\S+' can't be read: its bytes are not what was written\n/,
+  );
+  expect(stderr).toContain("blockwright: Could not restore 'out.raw': ");
+  expect([status, readdirSync(folder).includes("out.raw")]).toEqual([1, false]);
+  expect(blockwright("backup create --repo repo -f raw disk.raw --name=").stderr).toContain(
+    "--name needs a name",
+  );
 });
 
 it("a checkpoint of other work beside a target that is not there is told for what it is", () => {

@@ -72,7 +72,14 @@ class ChunkPlace implements BackupPlace {
       const index = await this.#repository.index(this.#watcher.onDamage, { withCondemned: true });
       const driver = `backup-${backup.id}`;
       const { engine } = this.#verb;
-      engine.graph.register(backupDisk(driver, new BackupReader(tools, index, backup), backup.size));
+      const told = new Set<string>();
+      const onError = (error: unknown): void => {
+        const problem = messageOf(error);
+        if (!told.has(problem)) this.#watcher.onDamage({ object: backup.id, problem });
+        told.add(problem);
+      };
+      const reader = new BackupReader(tools, index, backup);
+      engine.graph.register(backupDisk(driver, { reader, size: backup.size, onError }));
       const node = await openNodeIn(engine, custom(driver, { "read-only": true }));
       return { node, [asyncDispose]: () => closing(() => node.close(), release) };
     } catch (error) {

@@ -8,10 +8,12 @@ import type { BackupReader } from "../../../store/reader.ts";
 class BackupDisk implements BlockDriver {
   readonly #reader: BackupReader;
   readonly #size: number;
+  readonly #onError: (error: unknown) => void;
 
-  constructor(reader: BackupReader, size: number) {
+  constructor(reader: BackupReader, size: number, onError: (error: unknown) => void) {
     this.#reader = reader;
     this.#size = size;
+    this.#onError = onError;
   }
 
   length(): number {
@@ -19,7 +21,12 @@ class BackupDisk implements BlockDriver {
   }
 
   async pread(offset: number, buffer: Uint8Array): Promise<void> {
-    buffer.set(await this.#reader.read(offset, buffer.byteLength));
+    try {
+      buffer.set(await this.#reader.read(offset, buffer.byteLength));
+    } catch (error) {
+      this.#onError(error);
+      throw error;
+    }
   }
 
   async blockStatus(offset: number, bytes: number): Promise<BlockStatus> {
@@ -28,8 +35,11 @@ class BackupDisk implements BlockDriver {
   }
 }
 
-/** The driver of one backup's disk; its node takes no options. */
-export function backupDisk(name: string, reader: BackupReader, size: number): DriverType {
+/** The driver of one backup's disk; its node takes no options. `onError` is told what can't be read: guests hear no words. */
+export function backupDisk(
+  name: string,
+  { reader, size, onError }: { reader: BackupReader; size: number; onError: (error: unknown) => void },
+): DriverType {
   return {
     name,
     kind: "format",
@@ -37,6 +47,6 @@ export function backupDisk(name: string, reader: BackupReader, size: number): Dr
     supportsBacking: true,
     isLibraryOnly: true,
     staysAsOpened: true,
-    open: () => Promise.resolve(new BackupDisk(reader, size)),
+    open: () => Promise.resolve(new BackupDisk(reader, size, onError)),
   };
 }

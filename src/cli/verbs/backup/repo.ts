@@ -51,6 +51,7 @@ export function createKept(image: string | undefined, flags: CreateBackupFlags):
       throw misuse("Expecting an image file name, or --qmp and --node", 1);
     if (qmp === undefined && node.length > 0) throw misuse("--node goes with --qmp", 1);
     if (qmp !== undefined && node.length === 0) throw misuse("--qmp needs one --node at least", 1);
+    if (flags.name === "") throw misuse("--name needs a name", 1);
     if (image !== undefined) {
       tellCreated(verb, [await createOfImage(verb, image, flags)], flags.json ? "one" : "lines");
       return 0;
