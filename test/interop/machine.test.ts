@@ -369,6 +369,15 @@ it("takes all disks back to a snapshot, which qemu-img finds", async () => {
   });
   expect(texts[2]).toMatch(/^List of snapshots present on all disks:\r\nID .*\r\n--\s+one\s+0 B /);
   expect(texts[9]).toBe(texts[2]);
+  const readsAs = (value: number): boolean => {
+    const words = ["-f", "qcow2", "-c", `read -P ${value} 0 64k`, "a.qcow2"];
+    const { stdout } = spawnSync("qemu-io", words, { cwd: directory, encoding: "utf8" });
+    return stdout.includes("read 65536/65536") && !stdout.includes("verification failed");
+  };
+  await answers(ours([...drives, "-S"]), ['qemu-io v "write -P 3 0 64k"']);
+  expect(readsAs(3)).toBe(true);
+  await answers(ours([...drives, "-S", "-loadvm", "one"]), ["info status"]);
+  expect(readsAs(1)).toBe(true);
   const list = spawnSync("qemu-img", ["snapshot", "-l", "a.qcow2"], { cwd: directory, encoding: "utf8" });
   expect(list.stdout).toContain("one");
   expect(list.stdout).not.toContain("two");

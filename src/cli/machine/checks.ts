@@ -50,8 +50,13 @@ const values: Readonly<Record<string, readonly [RegExp, string]>> = {
   ],
 };
 
+/** Options whose value is of the newer kind, which has no empty keys. */
+const newer: ReadonlySet<string> = new Set(["smp", "boot", "machine", "M"]);
+
 /** What is wrong with an option's value, as it stands after the program's name and a colon; undefined: nothing that is known of. */
 export function wrongValue(name: string, value: string): string | undefined {
+  if (newer.has(name) && optionPairs(value).some(([key]) => key === ""))
+    return ` -${name} ${value}: Invalid parameter ''`;
   const whole = values[name];
   if (whole) return whole[0].test(value) ? undefined : whole[1].replaceAll("?", value);
   const shape = shapes[name];

@@ -9,6 +9,7 @@ import { optionPairs } from "./opts.ts";
 /** The argument of `-object`, in whose pairs names of members have no dots. Throws QapiError. */
 export function objectOptions(value: string): ObjectOptions {
   if (!value.startsWith("{")) {
+    if (/^(,(?!,)|$)/.test(value)) throw new CommandError("Parameter 'qom-type' does not accept value ''");
     const dotted = optionPairs(value, "qom-type").find(([key]) => key.includes("."));
     if (dotted) throw new CommandError(`Invalid parameter '${dotted[0]}'`);
   }

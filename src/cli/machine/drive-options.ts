@@ -193,11 +193,17 @@ function nodeOptions(pairs: OptionPairs): Pick<DriveWish, "file" | "format" | "o
   if (format !== undefined && given !== undefined)
     throw new QapiError("Cannot specify both 'driver' and 'format'");
   const driver = format ?? given;
+  // A key of nothing is one that no driver has.
+  const nothing = takeOption(pairs, "");
   const describing = pairs.filter(([key]) => !key.startsWith("cache."));
   return {
     file: file === "" ? undefined : file,
     format: driver,
-    options: parseKeyval(joinedPairs(pairs)),
-    isEmpty: (file === undefined || file === "") && driver === undefined && describing.length === 0,
+    options: Object.assign(parseKeyval(joinedPairs(pairs)), nothing === undefined ? {} : { "": nothing }),
+    isEmpty:
+      (file === undefined || file === "") &&
+      driver === undefined &&
+      describing.length === 0 &&
+      nothing === undefined,
   };
 }

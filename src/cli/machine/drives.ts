@@ -125,13 +125,20 @@ export class DriveMaker {
   /** The image, or an overlay over it that goes with the machine. */
   async #openImage(wish: DriveWish): Promise<BlockNode> {
     const { graph } = this.#board.engine;
-    if (!(wish.snapshot ?? this.#snapshot)) return graph.open(await this.#describe(wish));
+    if (!(wish.snapshot ?? this.#snapshot)) return this.#open(await this.#describe(wish));
     const image = await graph.open(await this.#describe({ ...wish, readOnly: true }));
     try {
       return await openTemporaryOverlay(graph, image, wish);
     } finally {
       await graph.release(image);
     }
+  }
+
+  /** A drive may ask to unmap the zeroes that are found though discards do not go through: it is no more than shown then. */
+  async #open({ "detect-zeroes": detectZeroes = "off", ...spec }: NodeSpec): Promise<BlockNode> {
+    const node = await this.#board.engine.graph.open(spec);
+    node.options = { ...node.options, detectZeroes };
+    return node;
   }
 
   async #describe(wish: DriveWish): Promise<NodeSpec> {

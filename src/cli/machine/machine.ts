@@ -244,5 +244,6 @@ async function carryOut(
       if (wrong !== undefined) return wrong;
     }
   }
-  return undefined;
+  const snapshot = lastValue(options, "loadvm");
+  return snapshot === undefined ? undefined : program.load(snapshot);
 }

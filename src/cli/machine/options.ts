@@ -38,6 +38,7 @@ const carriedOut: Readonly<Record<string, boolean>> = {
     compat: true,
     display: true,
     set: true,
+    loadvm: true,
     "qtest-log": true,
     "allow-tcp-monitor": false,
     vga: true,
@@ -67,7 +68,6 @@ const accepted: Readonly<Record<string, boolean>> = {
 /** Options that ask for what there is not. */
 const refused: Readonly<Record<string, { value: boolean; why: string }>> = {
   incoming: { value: true, why: "migration is not supported by this machine" },
-  loadvm: { value: true, why: "there is no machine state to load" },
   kernel: { value: true, why: "this machine has no CPU to run a kernel" },
   initrd: { value: true, why: "this machine has no CPU to run a kernel" },
   append: { value: true, why: "this machine has no CPU to run a kernel" },

@@ -34,6 +34,7 @@ import {
 import { closeInTime } from "../daemon/close.ts";
 import { CharacterDevices } from "../daemon/monitors.ts";
 import { type QmpServer, serveQmp, tellFault } from "../daemon/qmp.ts";
+import { loadAll } from "../../machine/board/snapshots.ts";
 import { printable } from "../printable.ts";
 import { verbProgram } from "../program.ts";
 import { imageText } from "../image-text.ts";
@@ -266,6 +267,16 @@ export class MachineProgram {
   #driveText(name: string, value: string): string {
     const short = shorthands[name];
     return short === undefined ? value : `file=${value.replaceAll(",", ",,")},${short}`;
+  }
+
+  /** Makes all disks what they were in a snapshot; resolves with what went wrong, after the program's name and a colon. */
+  async load(snapshot: string): Promise<string | undefined> {
+    try {
+      await loadAll(this.#board, snapshot);
+      return undefined;
+    } catch (error) {
+      return ` ${told(error)}`;
+    }
   }
 
   async #addNode(value: string): Promise<void> {

@@ -81,7 +81,8 @@ export async function loadAll(board: Board, name: string): Promise<void> {
 /** The same of some disks, of a machine that stands still. Throws CommandError; disks before the one that fails are as they were then. */
 export async function loadOn(disks: readonly Disk[], name: string): Promise<void> {
   const found = disks.map((disk) => ({ ...disk, snapshot: byName(disk, name) }));
-  if (found.length === 0 || found.some(({ snapshot }) => !snapshot))
+  if (found.length === 0) throw new CommandError("no block device can store vmstate for snapshot");
+  if (found.some(({ snapshot }) => !snapshot))
     throw new CommandError(`Snapshot '${name}' does not exist in one or more devices`);
   for (const { node, store, snapshot } of found) {
     const words = `Could not load snapshot '${name}' on '${node.deviceOrName}'`;
