@@ -304,7 +304,7 @@ type OpenPart = HostPart & Pick<OpenContext, "node">;
 
 function databasesOf(host: Pick<Host, "databases">): HostDatabases {
   if (host.databases) return host.databases;
-  throw blockError("ENOTSUP", "open", "The 'indexeddb' driver needs a browser: there is no IndexedDB here");
+  throw blockError("ENOTSUP", "open", "The 'indexeddb' driver needs a browser with IndexedDB");
 }
 
 function requiredFilename(spec: NodeSpec): string {

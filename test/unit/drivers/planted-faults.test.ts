@@ -152,7 +152,7 @@ const faults: PlantedFaults = {
     async () => (await opened()).image.showL1(CLUSTER, 1),
   ],
   "slices are gone through in no order": [
-    "slices in order",
+    "in order",
     async () => {
       const { image } = await opened();
       image.locked = <T>(): T => 0 as T;

@@ -96,17 +96,13 @@ export class Qcow2 implements BlockDriver, Encryptable {
   }
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
-    if (this.#image.dead) return this.#refused();
+    // What was found corrupt is read no more: as QEMU has it, there is no medium then.
+    this.#image.checkAlive();
     return readGuest(this.#image, { offset, buffer, flags: flags & Req.background });
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void> {
     return (flags & Req.compressed ? writeCompressed : writeGuest)(this.#image, offset, buffer);
-  }
-
-  /** What was found corrupt is read no more: as QEMU has it, there is no medium then. */
-  async #refused(): Promise<void> {
-    this.#image.checkAlive();
   }
 
   streamRange(offset: number, bytes: number): FileRange | undefined {

@@ -76,9 +76,7 @@ function urlOption(spec: NodeSpec, base: string | undefined): string {
       `${spec.driver} curl driver cannot handle the URL '${withoutPassword(text)}' (does not start with '${spec.driver}://')`,
     );
   if (url.username !== "" || url.password !== "")
-    throw optionError(
-      "A URL with a user name or a password is refused: it would show in messages and image headers",
-    );
+    throw optionError("A URL with a user name or a password is refused: messages and headers would show it");
   url.hash = "";
   return url.href;
 }

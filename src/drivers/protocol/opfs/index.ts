@@ -21,7 +21,7 @@ const DEFAULT_INTERVAL_MS = 1000;
 function storageOf(host: Host, op: string): HostPrivateStorage {
   if (host.privateStorage) return host.privateStorage;
   const message =
-    "There is no private file system with synchronous handles here: the 'opfs' driver needs a browser that has it, and a dedicated worker. The 'indexeddb' driver keeps disks everywhere";
+    "The 'opfs' driver needs a dedicated worker with synchronous file handles, 'indexeddb' neither";
   throw new BlockError({ code: "ENOTSUP", op, message });
 }
 
@@ -30,7 +30,7 @@ function requiredFilename(spec: NodeSpec): string {
   if (filename === undefined) throw optionError("Parameter 'filename' is missing");
   const names = filename.split("/");
   if (names.some((name) => name === "" || name === "." || name === ".." || name.includes("\0")))
-    throw optionError(`'${filename}' is no path of the private file system: names joined by slashes`);
+    throw optionError(`'${filename}' is no path: names joined by slashes`);
   return filename;
 }
 

@@ -163,7 +163,7 @@ async function changeEntries(image: Image, { from, to, change }: Work): Promise<
       return end;
     };
     at = await withRoom(image, () => image.locked(changed));
-    assert(at > start && at <= to, "slices in order");
+    assert(at > start && at <= to, "in order");
   }
   if (discards.length > 0) await discardData(image, discards);
 }

@@ -293,13 +293,13 @@ export class Image {
     const section = this.metadata.overlap(offset, bytes, allowed);
     if (section === undefined) return undefined;
     const words = `Preventing invalid write on metadata (overlaps with ${section})`;
-    return this.corrupted(words, { fatal: true, offset, size: bytes });
+    return this.corrupted(words, { offset, size: bytes });
   }
 
-  /** Reports corruption (BLOCK_IMAGE_CORRUPTED) and throws EIO. Fatal: sets the corrupt bit and retires the image. */
+  /** Reports corruption (BLOCK_IMAGE_CORRUPTED) and throws EIO. Fatal (default): sets the corrupt bit and retires the image. */
   async corrupted(
     message: string,
-    { fatal, offset, size }: { fatal: boolean; offset?: number; size?: number },
+    { fatal = true, ...place }: { fatal?: boolean; offset?: number; size?: number } = {},
   ): Promise<never> {
     const isFatal = fatal && !this.node.readOnly;
     if (!this.dead && (isFatal || !this.#reportedCorruption)) {
@@ -308,8 +308,7 @@ export class Image {
         device: "",
         "node-name": this.node.name,
         msg: message,
-        ...(offset === undefined ? {} : { offset }),
-        ...(size === undefined ? {} : { size }),
+        ...place,
         fatal: isFatal,
       });
       if (isFatal) await this.#markCorrupt();

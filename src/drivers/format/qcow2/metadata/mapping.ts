@@ -99,7 +99,7 @@ async function trimmed(image: Image, slice: Promise<CachedTable>): Promise<Cache
 export function checkL2Offset(image: Image, l2Offset: number, index: number): Promise<never> | undefined {
   if (l2Offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(l2Offset)) return undefined;
   const words = `L2 table offset ${hexText(l2Offset)} unaligned (L1 index: ${hexText(index)})`;
-  return image.corrupted(words, { fatal: true });
+  return image.corrupted(words);
 }
 
 /** The byte of the entry for `guest` in its slice. */
@@ -220,30 +220,30 @@ export function isImpossible(image: Image, extent: Extent, guest: number): boole
 
 /** Reports the corruption of an impossible extent and throws EIO. */
 export async function refuseExtent(image: Image, extent: Extent, guest: number): Promise<never> {
-  const { clusterSize, l2Entries } = image.geometry;
-  const { offset: piece, at } = l1Place(image, l1Index(image, guest));
-  const { view } = await image.l1.load(piece);
+  const { offset, at } = l1Place(image, l1Index(image, guest));
+  const { view } = await image.l1.load(offset);
   const table = entryOffset(view.getUint32(at), view.getUint32(at + 4));
-  const index = `L2 index: ${hexText(Math.floor(guest / clusterSize) % l2Entries)}`;
-  const where = `L2 offset: ${hexText(table)}, ${index}`;
-  if (image.header.version < 3 && (extent.low & ZERO_LOW) !== 0) {
-    return image.corrupted(`Zero cluster entry found in pre-v3 image (${where})`, { fatal: true });
-  }
-  if (extent.kind === Kind.invalid) {
-    return image.corrupted(`Invalid cluster entry found (${where})`, { fatal: true });
-  }
-  if (extent.kind === Kind.compressed) {
-    const words = `Compressed cluster entry found in image with external data file (${where})`;
-    return image.corrupted(words, { fatal: true });
-  }
-  if (image.hasDataFile) {
-    const [host, wanted] = [extent.host, guest].map((place) => hexText(place - (guest % clusterSize)));
-    // The parenthesis that nothing opens is QEMU's.
-    const words = `External data file host cluster offset ${host} does not match guest cluster offset: ${wanted}, ${index})`;
-    return image.corrupted(words, { fatal: true });
-  }
-  const offset = hexText(extent.host - (guest % clusterSize));
-  return image.corrupted(`Cluster allocation offset ${offset} unaligned (${where})`, { fatal: true });
+  return image.corrupted(impossible(image, extent, { guest, table }));
+}
+
+/** What is wrong with an extent, in QEMU's words; its L2 table lies at `table`. */
+function impossible(
+  { geometry, header, hasDataFile }: Image,
+  { kind, low, host }: Extent,
+  { guest, table }: { guest: number; table: number },
+): string {
+  const inCluster = guest % geometry.clusterSize;
+  const index = `L2 index: ${hexText(Math.floor(guest / geometry.clusterSize) % geometry.l2Entries)}`;
+  const where = `(L2 offset: ${hexText(table)}, ${index})`;
+  if (header.version < 3 && (low & ZERO_LOW) !== 0)
+    return `Zero cluster entry found in pre-v3 image ${where}`;
+  if (kind === Kind.invalid) return `Invalid cluster entry found ${where}`;
+  if (kind === Kind.compressed)
+    return `Compressed cluster entry found in image with external data file ${where}`;
+  const offset = hexText(host - inCluster);
+  if (!hasDataFile) return `Cluster allocation offset ${offset} unaligned ${where}`;
+  // The parenthesis that nothing opens is QEMU's.
+  return `External data file host cluster offset ${offset} does not match guest cluster offset: ${hexText(guest - inCluster)}, ${index})`;
 }
 
 /** The extent at `guest` in its slice. Errors: EIO, reported, for an impossible one. */

@@ -48,7 +48,7 @@ function namedOffset(image: Image, table: CachedTable, block: number): Answer<nu
   const offset = entry - (entry % 512);
   if (offset % image.geometry.clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
   const words = `Refblock offset ${hexText(offset)} unaligned (reftable index: ${hexText(block)})`;
-  return image.corrupted(words, { fatal: true });
+  return image.corrupted(words);
 }
 
 /** Points the refcount table at a block. */
