@@ -30,8 +30,10 @@ import type {
   ChildRole,
   DriverInfo,
   FormatSpecific,
+  ImageInPlace,
   Permissions,
   RequestFlags,
+  StoredChunks,
   TruncateOptions,
   Unanswered,
 } from "./terms.ts";
@@ -469,18 +471,15 @@ export interface DriverType {
   makeInPlace?(
     this: void,
     graph: GraphView,
-    made: {
-      image: { driver: string; size: number; preallocation?: unknown };
-      file: NodeSpec;
-      /** Nothing may be there, where that can be told (EEXIST). */
-      exclusive?: boolean;
-    },
+    made: ImageInPlace,
     format: (storage: ChildRef) => Promise<void>,
   ): Promise<void>;
   /** Protocols that make storage, though no file: objects in a store. */
   readonly store?: {
     /** Whether something is there. */
     exists(this: void, graph: GraphView, file: NodeSpec): Promise<boolean>;
+    /** What a disk there will be made of. Throws BlockError EINVAL. */
+    chunks?(this: void, file: NodeSpec): Promise<StoredChunks>;
     draft(this: void, graph: GraphView, file: NodeSpec, known?: string | Parts): Promise<StoredDraft>;
     /** The objects below a place, for what is built of objects (a repository of backups). Absent: it keeps no others. */
     objects?(this: void, graph: GraphView, file: NodeSpec): Promise<ObjectPlace>;

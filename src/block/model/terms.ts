@@ -3,6 +3,7 @@
  * and what some hooks are asked and tell. Plain data, which knows neither nodes nor drivers.
  */
 import type { TypeOf } from "../../wire/qapi/index.ts";
+import type { NodeSpec } from "./spec.ts";
 
 /** Bits of a child's role (QEMU's BdrvChildRole). */
 export const Role = {
@@ -126,4 +127,24 @@ export interface Unanswered {
   readonly shortMs: number;
   /** Of those that take long by nature: flushes, and what frees or zeroes. */
   readonly longMs: number;
+}
+
+/** What a disk lies in that is made in a store. */
+export interface StoredChunks {
+  /** Of one. */
+  readonly bytes: number;
+  /** Bytes that parts begin at multiples of. */
+  readonly partUnit: number;
+  /** Of how many a disk is at most, if it becomes one object. */
+  readonly most?: number;
+  /** How a name asks for chunks of so many bytes, or for what has no such limit. */
+  hint(this: void, bytes: number): string;
+}
+
+/** An image that is made in what is there already, `file`. */
+export interface ImageInPlace {
+  readonly image: { driver: string; size: number; preallocation?: unknown };
+  readonly file: NodeSpec;
+  /** Nothing may be there, where that can be told (EEXIST). */
+  readonly exclusive?: boolean;
 }

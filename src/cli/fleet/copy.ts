@@ -70,9 +70,10 @@ async function copy(work: Work): Promise<CopyResult> {
   refuseOwn(work, source, isFile ? targetPath(target) : target);
   const format = formatOf(job, source);
   const isPlain = format === plainFormat;
-  const cut = cutOf(job, { length: source.length, target, isFile, isPlain });
-  if (isFile && cut.partBytes >= source.length) return await copyToFile(work, source);
-  const medium = isFile ? new FileMedium(work, targetPath(target)) : await StoreMedium.open(work, target);
+  const store = isFile ? undefined : await StoreMedium.open(work, target);
+  const cut = cutOf(job, { length: source.length, chunks: await store?.chunks(), isPlain });
+  if (!store && cut.partBytes >= source.length) return await copyToFile(work, source);
+  const medium = store ?? new FileMedium(work, targetPath(target));
   return await new PartsCopy({ work, source, medium, format, cut, make: makerOf(work, source) }).run();
 }
 

@@ -10,7 +10,7 @@ import { basename, dirname, join } from "node:path";
 import { errnoOf } from "../../base/errors.ts";
 import type { ObjectPlace } from "../../base/objects.ts";
 import { settleAll } from "../../base/signals.ts";
-import type { Parts, DriverType, NodeSpec } from "../../block/model/contract.ts";
+import type { Parts, DriverType, NodeSpec, StoredChunks } from "../../block/model/contract.ts";
 import { plainFormat } from "../../drivers/format/defaults.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { Engine } from "../../machine/engine.ts";
@@ -152,7 +152,7 @@ export class StoreMedium implements Medium {
     const file = storageOf(engine, name);
     const { store } = graph.driver(file.driver);
     const url = file["url"];
-    if (!store?.objects || typeof url !== "string")
+    if (!store?.objects || !store.chunks || typeof url !== "string")
       throw new FleetError(
         `the target '${name}' is no file and nothing in a store that keeps a fence beside it`,
       );
@@ -164,6 +164,11 @@ export class StoreMedium implements Medium {
 
   exists(): Promise<boolean> {
     return this.#store.exists(this.#graph, this.#file);
+  }
+
+  /** What the target will be made of. */
+  chunks(): Promise<StoredChunks> {
+    return this.#store.chunks(this.#file);
   }
 
   /** All parts are made now: later each is only changed, over what is there. */

@@ -48,6 +48,7 @@ export const s3: DriverType = {
     await makeInPlace(graph, made, format);
   },
   store: {
+    chunks: async (file) => (await import("./late.ts")).chunksOf(file),
     exists: async (graph, file) => (await import("./late.ts")).objectExists(graph, file),
     draft: async (graph, file, known) => (await import("./late.ts")).draftOf(graph, file, known),
     objects: async (graph, file) => (await import("./late.ts")).objectsBelow(graph, file),

@@ -10,13 +10,14 @@
 import { blockError } from "../../../../base/errors.ts";
 import type { GraphView, NodeSpec } from "../../../../block/model/contract.ts";
 import type { Parts, StoredDraft } from "../../../../block/model/stores.ts";
+import type { StoredChunks } from "../../../../block/model/terms.ts";
 import { type Condition, Store } from "./client.ts";
 import { deleteObject, listKeys, statObject } from "./objects.ts";
-import { atOnce, isPublished, publishDisk, publishObject } from "./publish.ts";
-import { isHeadType, partPlace } from "./format.ts";
+import { atOnce, isPublished, MOST_PARTS, publishDisk, publishObject } from "./publish.ts";
+import { isHeadType, PAGE_CHUNKS, partPlace } from "./format.ts";
 import { putHead, randomName } from "./heads.ts";
 import { type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
-import { CHUNK_BYTES, PART_BYTES, type S3Options, s3Options } from "./options.ts";
+import { CHUNK_BYTES, draftOptions, type S3Options, s3Options } from "./options.ts";
 
 /** Parts but the last have so many bytes at least. */
 const LEAST_PART_BYTES = 5 * 2 ** 20;
@@ -102,6 +103,16 @@ async function newToken(
   return { key, before: before ? (before.etag ?? "") : null, parts };
 }
 
+/** What a draft is made of. A page of a disk's index is written by one part. */
+export async function chunksOf(file: NodeSpec): Promise<StoredChunks> {
+  const { form, chunkBytes: bytes } = draftOptions(file);
+  const hint = (larger: number): string =>
+    `say '?chunk-size=${larger}' behind the target's name, or 'form=chunks'`;
+  return form === "object"
+    ? { bytes, partUnit: bytes, most: MOST_PARTS, hint }
+    : { bytes, partUnit: PAGE_CHUNKS * bytes, hint };
+}
+
 /**
  * Begins what takes the place of an object, or becomes it; or goes on with the draft of a token. Parts begin at multiples of a chunk, and of
  * a disk in chunks of PAGE_CHUNKS of them.
@@ -111,22 +122,21 @@ export async function draftOf(
   file: NodeSpec,
   known?: string | Parts,
 ): Promise<StoredDraft> {
-  const options = s3Options(file, graph);
-  if (options.form === "object" && (options.chunkBytes ?? PART_BYTES) < LEAST_PART_BYTES)
+  const { form, chunkBytes } = draftOptions(file);
+  const isObject = form === "object";
+  if (isObject && chunkBytes < LEAST_PART_BYTES)
     throw blockError(
       "EINVAL",
       "create",
       "Parameter 'chunk-size' is at least 8 MiB for what becomes one object",
     );
-  const { place } = options;
+  const { place } = s3Options(file, graph);
   const token =
     typeof known === "string"
       ? (JSON.parse(known) as Token)
       : await newToken(graph, file, { place, parts: known });
   const draft = { bucket: place.bucket, key: token.key };
   const { bucket: _bucket, key: _key, ...others } = file;
-  const isObject = options.form === "object";
-  const chunkBytes = options.chunkBytes ?? (isObject ? PART_BYTES : CHUNK_BYTES);
   const specOf = (at: ObjectPlace): NodeSpec => ({ ...others, url: urlOf(at), "chunk-size": chunkBytes });
   const { driver: _driver, ...named } = specOf(draft);
   const { count, bytes: partBytes } = token.parts ?? { count: 0, bytes: Infinity };

@@ -141,11 +141,22 @@ export function storeOptions(spec: NodeSpec, graph: Graph): StoreOptions {
   };
 }
 
-/** Reads all options. EINVAL. */
-export function s3Options(given: NodeSpec, graph: Graph): S3Options {
-  const spec = withNumbers(given, [
+function numbersRead(given: NodeSpec): NodeSpec {
+  return withNumbers(given, [
     ...["chunk-size", "cache-size", "readahead", "connections", "timeout", "deadline", "retries"],
   ]);
+}
+
+/** What a draft becomes, and the bytes of its chunks. EINVAL. */
+export function draftOptions(given: NodeSpec): { form: S3Options["form"]; chunkBytes: number } {
+  const spec = numbersRead(given);
+  const form = formOption(spec);
+  return { form, chunkBytes: chunkOption(spec) ?? (form === "object" ? PART_BYTES : CHUNK_BYTES) };
+}
+
+/** Reads all options. EINVAL. */
+export function s3Options(given: NodeSpec, graph: Graph): S3Options {
+  const spec = numbersRead(given);
   const place = placeOption(spec);
   const most = limits.httpMaxCacheBytes;
   return {

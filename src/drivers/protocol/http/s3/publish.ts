@@ -14,7 +14,7 @@ import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
 import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObject } from "./objects.ts";
 
 /** Parts of an object, at most. */
-const MOST_PARTS = 10_000;
+export const MOST_PARTS = 10_000;
 /** Requests at once. */
 const AT_ONCE = 8;
 
