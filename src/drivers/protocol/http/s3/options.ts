@@ -39,8 +39,6 @@ export interface S3Options extends StoreOptions {
   readonly place: ObjectPlace;
   /** The place, for messages. */
   readonly url: string;
-  /** What the draft of an image becomes. */
-  readonly form: "object" | "chunks";
   /** Of disks that are made, bytes; undefined: by what they are for. */
   readonly chunkBytes: number | undefined;
   readonly etag: string | undefined;
@@ -148,7 +146,7 @@ function numbersRead(given: NodeSpec): NodeSpec {
 }
 
 /** What a draft becomes, and the bytes of its chunks. EINVAL. */
-export function draftOptions(given: NodeSpec): { form: S3Options["form"]; chunkBytes: number } {
+export function draftOptions(given: NodeSpec): { form: "object" | "chunks"; chunkBytes: number } {
   const spec = numbersRead(given);
   const form = formOption(spec);
   return { form, chunkBytes: chunkOption(spec) ?? (form === "object" ? PART_BYTES : CHUNK_BYTES) };
@@ -158,12 +156,13 @@ export function draftOptions(given: NodeSpec): { form: S3Options["form"]; chunkB
 export function s3Options(given: NodeSpec, graph: Graph): S3Options {
   const spec = numbersRead(given);
   const place = placeOption(spec);
+  // Refused in every use.
+  formOption(spec);
   const most = limits.httpMaxCacheBytes;
   return {
     ...storeOptions(spec, graph),
     place,
     url: urlOf(place),
-    form: formOption(spec),
     chunkBytes: chunkOption(spec),
     etag: stringOption(spec, "etag"),
     cacheBytes: numberWithin(spec, "cache-size", { byDefault: 32 * MiB, least: 0, most }),
