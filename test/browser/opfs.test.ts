@@ -117,6 +117,6 @@ describe("speed", () => {
 
 test("on a page it is refused in words", async () => {
   await expect(openNode(raw)).rejects.toThrow(
-    "needs a browser that has it, and a dedicated worker. The 'indexeddb' driver",
+    "needs a dedicated worker with synchronous file handles, 'indexeddb' neither",
   );
 });

@@ -30,7 +30,7 @@ export function asResult(value: unknown, what: string): ResultDocument {
 
 function isWhole(value: Record<string, unknown>): boolean {
   const { totals, digest, devices, workers, clock, status } = value;
-  const lists = [devices, workers, value["samplesNs"] ?? [], value["errors"], value["ignored"]];
+  const lists = [devices, workers, value["samplesNs"] ?? [], value["errors"] ?? [], value["ignored"] ?? []];
   return (
     isObject(totals) &&
     isObject(digest) &&
