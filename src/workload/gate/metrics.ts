@@ -22,15 +22,17 @@ function isObject(value: unknown): value is Record<string, unknown> {
 export function asResult(value: unknown, what: string): ResultDocument {
   if (!isObject(value) || value["format"] !== "blockwright-workload-result")
     throw new WorkloadError(`${what} is no result of 'workload run'`);
-  const result = value as unknown as ResultDocument;
-  if (!isWhole(value) || !hasFigures(result))
+  // A recording may say nothing of these.
+  const filled = { errors: [], ignored: [], ...value };
+  const result = filled as unknown as ResultDocument;
+  if (!isWhole(filled) || !hasFigures(result))
     throw new WorkloadError(`${what} is a result that is not whole`);
   return result;
 }
 
 function isWhole(value: Record<string, unknown>): boolean {
   const { totals, digest, devices, workers, clock, status } = value;
-  const lists = [devices, workers, value["samplesNs"] ?? [], value["errors"] ?? [], value["ignored"] ?? []];
+  const lists = [devices, workers, value["samplesNs"] ?? [], value["errors"], value["ignored"]];
   return (
     isObject(totals) &&
     isObject(digest) &&

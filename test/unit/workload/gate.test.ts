@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { type ResultDocument, type WorkloadJson, gate, runWorkload } from "../../../src/workload.ts";
 import { compareText } from "../../../src/workload/gate/compare.ts";
+import { asResult } from "../../../src/workload/gate/metrics.ts";
 
 const workload: WorkloadJson = {
   size: "4M",
@@ -156,6 +157,16 @@ describe("a result that is not whole", () => {
           }
       }
     expect(refused).toBeGreaterThan(100);
+  });
+
+  it("may leave out what went wrong and what was ignored, where that is nothing", () => {
+    const bare = changed((copy) => {
+      delete copy["errors"];
+      delete copy["ignored"];
+    });
+    expect(gate(bare, base).verdict).toBe("no worse");
+    expect(gate(base, bare).verdict).toBe("no worse");
+    expect(asResult(bare, "it")).toMatchObject({ errors: [], ignored: [] });
   });
 
   it.each([
