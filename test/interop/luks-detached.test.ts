@@ -25,6 +25,10 @@ function withEngine(body: (engine: Engine, path: (name: string) => string) => Pr
   });
 }
 
+/** A volume in two files, as it is made. */
+const parts = (path: (name: string) => string) =>
+  ({ driver: "luks", file: file(path("disk")), header: file(path("header")), size: SIZE }) as const;
+
 const spec = (path: (name: string) => string) =>
   luks(file(path("disk")), { "key-secret": "s0", header: file(path("header")) });
 
@@ -41,13 +45,7 @@ async function opensWith(
 describe("a volume of ours", () => {
   test("is one for cryptsetup, and joined with its header for qemu-img", () =>
     withEngine(async (engine, path) => {
-      const made = {
-        driver: "luks",
-        file: file(path("disk")),
-        header: file(path("header")),
-        size: SIZE,
-      } as const;
-      await createImage({ ...made, ...options }, { engine });
+      await createImage({ ...parts(path), ...options }, { engine });
       expect((await stat(path("header"))).size).toBe(HEADER);
       expect((await stat(path("disk"))).size).toBe(SIZE);
       const disk = noise(SIZE, 5);
@@ -75,12 +73,7 @@ describe("a volume of ours", () => {
   test("is not left half-made", () =>
     withEngine(async (engine, path) => {
       await writeFile(path("disk"), "mine");
-      const made = {
-        driver: "luks",
-        file: file(path("disk")),
-        header: file(path("header")),
-        size: SIZE,
-      } as const;
+      const made = parts(path);
       await expect(createImage({ ...made, ...options }, { engine })).rejects.toMatchObject({
         code: "EEXIST",
       });
