@@ -20,8 +20,11 @@ export interface ObjectStore {
   put(name: string, bytes: Uint8Array): Promise<void>;
   /** The bytes of a range, fewer at the end; without one all. ENOENT. */
   get(name: string, range?: { offset: number; bytes: number }): Promise<Uint8Array>;
-  /** The objects whose names begin with `prefix`, which ends with a slash, by name. */
-  list(prefix: string): Promise<ObjectInfo[]>;
+  /**
+   * The objects whose names begin with `prefix`, which ends with a slash, by name. `isAsked`: of others the name is enough; where facts
+   * cost something, their `bytes` and `changedMs` are 0.
+   */
+  list(prefix: string, isAsked?: (name: string) => boolean): Promise<ObjectInfo[]>;
   /** Removes an object; one that is not there is no error. */
   remove(name: string): Promise<void>;
 }

@@ -55,7 +55,7 @@ export class Repository {
   /** All backups, the oldest first. Descriptions that are damaged are told to `damaged`; default: the first one throws. */
   async backups(damaged?: (damage: Damage) => void): Promise<Backup[]> {
     const found: Backup[] = [];
-    for (const { name } of await this.tools.objects.list(BACKUPS)) {
+    for (const { name } of await this.tools.objects.list(BACKUPS, () => false)) {
       try {
         found.push(parseDescription(name, await this.tools.objects.get(name), this.tools.sha256));
       } catch (error) {
@@ -97,7 +97,7 @@ export class Repository {
 
   /** The packs that are going to be removed. */
   async condemned(): Promise<string[]> {
-    const all = await this.tools.objects.list(CONDEMNED);
+    const all = await this.tools.objects.list(CONDEMNED, () => false);
     return all.map(({ name }) => `${PACKS}${name.slice(CONDEMNED.length)}`);
   }
 

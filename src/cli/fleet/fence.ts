@@ -87,6 +87,9 @@ interface Listing {
   parts(plan: number): ReadonlyMap<number, Seen>;
 }
 
+/** Of all else the name says everything. */
+const isBeat = (name: string): boolean => name.startsWith(`${ROOT}h`);
+
 const digits = (number: number): string => String(number).padStart(6, "0");
 
 function readListing(infos: readonly ObjectInfo[]): Listing {
@@ -133,7 +136,7 @@ export class Fence {
   }
 
   async #list(): Promise<Listing> {
-    return readListing(await this.#objects.list(ROOT));
+    return readListing(await this.#objects.list(ROOT, isBeat));
   }
 
   async #get<T>(name: string): Promise<T | undefined> {
@@ -276,6 +279,7 @@ export class Fence {
       await this.#put(`d${digits(plan.number)}-${digits(taken.part)}`, whole);
     }
     await this.#put(`e${this.#nameOf(plan, taken)}`, {}).catch(() => undefined);
+    await this.#objects.remove(`${ROOT}h${this.#nameOf(plan, taken)}`).catch(() => undefined);
   }
 
   /** Whether all who had parts of a plan are known to write no more, save the owner of the publication. */
@@ -337,7 +341,7 @@ export class Fence {
 
   /** Removes what is left of plans up to a number: the plans first, so that nobody takes a part of which nothing is known any more. */
   async sweep(upTo: number): Promise<void> {
-    const names = (await this.#objects.list(ROOT)).map(({ name }) => name);
+    const names = (await this.#objects.list(ROOT, isBeat)).map(({ name }) => name);
     const isPlan = (name: string): boolean => name.startsWith(`${ROOT}p`);
     for (const name of [...names.filter(isPlan), ...names.filter((one) => !isPlan(one))]) {
       const plan = Number(/^f\/[pgched](\d+)/.exec(name)?.[1] ?? Infinity);

@@ -82,19 +82,23 @@ export class ObjectDirectory implements ObjectPlace {
     });
   }
 
-  async list(prefix: string): Promise<ObjectInfo[]> {
+  async list(prefix: string, isAsked = (_name: string): boolean => true): Promise<ObjectInfo[]> {
     return named(prefix, "list", async () => {
       const folder = this.#path(prefix.replace(/\/$/, ""));
-      const files = await fs.readdir(folder).catch((error: unknown) => {
+      const files = await fs.readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
         if (hasCode(error, "ENOENT")) return [];
         throw error;
       });
       const found: ObjectInfo[] = [];
-      for (const file of files.toSorted((a, b) => (a < b ? -1 : 1))) {
+      for (const file of files.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+        const name = `${prefix}${file.name}`;
+        if (file.isFile() && !isAsked(name)) {
+          found.push({ name, bytes: 0, changedMs: 0 });
+          continue;
+        }
         // It may have been removed meanwhile.
-        const facts = await fs.stat(path.join(folder, file)).catch(() => undefined);
-        if (facts?.isFile())
-          found.push({ name: `${prefix}${file}`, bytes: facts.size, changedMs: facts.mtimeMs });
+        const facts = await fs.stat(path.join(folder, file.name)).catch(() => undefined);
+        if (facts?.isFile()) found.push({ name, bytes: facts.size, changedMs: facts.mtimeMs });
       }
       return found;
     });

@@ -74,7 +74,7 @@ class ChainPlace implements BackupPlace {
 
   async backups(): Promise<Link[]> {
     const found: Link[] = [];
-    for (const { name } of await this.#objects.list("backups/")) {
+    for (const { name } of await this.#objects.list("backups/", () => false)) {
       try {
         const bytes = await this.#objects.get(name);
         found.push(parseDescription(name, bytes, this.#tools.sha256) as Link);

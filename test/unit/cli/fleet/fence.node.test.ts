@@ -60,6 +60,9 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
     expect((await watcher.states(active, 1))[0]?.is).toBe("held");
     // Silent from here on.
     expect((await watcher.states(active, 1))[0]?.is).toBe("free");
+    // His signs go with him: those who look ask for the facts of each.
+    await one.release(active, mine);
+    expect((await objects.list("f/")).filter(({ name }) => name.startsWith("f/h"))).toEqual([]);
   });
 
   it("has one plan in force: whoever is at another stops", async () => {

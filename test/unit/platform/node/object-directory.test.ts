@@ -64,3 +64,14 @@ it("a draft of another machine goes when it is a day old", async () => {
   await objects.sweep();
   expect(drafts()).toEqual([]);
 });
+
+it("tells facts of what they are asked of, and of the others the names", async () => {
+  const objects = new ObjectDirectory(folder);
+  for (const name of ["f/b", "f/a"]) await objects.put(name, new Uint8Array(3));
+  const found = await objects.list("f/", (name) => name === "f/b");
+  expect(found.map(({ name, bytes }) => ({ name, bytes }))).toEqual([
+    { name: "f/a", bytes: 0 },
+    { name: "f/b", bytes: 3 },
+  ]);
+  expect((await objects.list("f/")).map(({ bytes }) => bytes)).toEqual([3, 3]);
+});
