@@ -1,13 +1,17 @@
 /**
- * `npm run coverage [-- [--sum FILE] [--projects unit,sim] FILTER…]`: which branches of the sources the suites that run in this process take
- * (unit, conformance, sim, crash, fuzz; programs that they start do not count). Prints the share by folder, and of block/, job/ and
- * format/qcow2 each branch that was not taken. FILTERs are as vitest's. `--sum` adds what FILE has of former runs, and keeps the sum there.
+ * `npm run coverage [-- [--sum FILE] [--report FILE.md] [--projects unit,sim] FILTER…]`: which branches of the sources the suites take, by
+ * themselves and by the programs that they start. Prints the share by folder, and of block/, job/ and format/qcow2 each branch that was not
+ * taken, with the reason for it (coverage/reasons.ts). FILTERs are as vitest's; `--listed` looks at those folders alone. `--sum` adds what FILE has of former runs, and keeps the
+ * sum there; with `--run no` nothing is run. `--report` writes what is printed as a page. Build first.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
+import { type Coverage, type FileCoverage, add, arms } from "./coverage/counts.ts";
+import { CoveredProgram } from "./coverage/program.ts";
+import { reasonFor } from "./coverage/reasons.ts";
 
 /** npm runs its scripts there. */
 const root = process.cwd();
@@ -16,60 +20,43 @@ const root = process.cwd();
 const LISTED = ["src/block", "src/job", "src/drivers/format/qcow2"];
 const WANTED_PERCENT = 95;
 
-interface Place {
-  readonly line?: number;
-}
-
-/** Of a file: its branches, and how often each arm was taken (istanbul's form). */
-interface FileCoverage {
-  readonly path: string;
-  readonly branchMap: Readonly<
-    Record<string, { readonly type: string; readonly locations: readonly { readonly start: Place }[] }>
-  >;
-  readonly b: Record<string, number[]>;
-}
-
-type Coverage = Record<string, FileCoverage>;
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    sum: { type: "string" },
+    report: { type: "string" },
+    listed: { type: "boolean", default: false },
+    run: { type: "string", default: "yes" },
+    projects: { type: "string", default: "unit,interop,conformance,sim,crash,fuzz" },
+  },
+});
 
 /** Runs the suites; what they took. */
-function run(projects: readonly string[], filters: readonly string[]): Coverage {
+async function run(projects: readonly string[], filters: readonly string[]): Promise<Coverage> {
   const folder = mkdtempSync(join(tmpdir(), "blockwright-coverage-"));
+  const program = new CoveredProgram(root);
+  await program.install();
   try {
     const words = [
       ...["vitest", "run", "--coverage.enabled", "--coverage.provider=v8", "--coverage.reporter=json"],
-      ...[
-        "--coverage.include=src/**/*.ts",
-        "--coverage.reportOnFailure",
-        `--coverage.reportsDirectory=${folder}`,
-      ],
+      ...(values.listed ? LISTED : ["src"]).map((one) => `--coverage.include=${one}/**/*.ts`),
+      "--coverage.reportOnFailure",
+      `--coverage.reportsDirectory=${folder}`,
       ...projects.flatMap((name) => ["--project", name]),
       ...filters,
     ];
     // What the tests say goes to stderr: stdout has the figures alone.
-    const { status } = spawnSync("npx", words, { cwd: root, stdio: ["ignore", 2, 2] });
+    const env = { ...process.env, ...program.environment };
+    const { status } = spawnSync("npx", words, { cwd: root, stdio: ["ignore", 2, 2], env });
     const file = join(folder, "coverage-final.json");
     if (!existsSync(file)) throw new Error(`vitest ended with ${status}, and without a report`);
-    return JSON.parse(readFileSync(file, "utf8")) as Coverage;
+    const coverage = JSON.parse(readFileSync(file, "utf8")) as Coverage;
+    add(coverage, await program.coverage());
+    return coverage;
   } finally {
+    program.restore();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Adds the counts of a former run of the same sources. */
-function add(sum: Coverage, more: Coverage): void {
-  for (const [path, file] of Object.entries(more)) {
-    const known = (sum[path] ??= file);
-    if (known === file) continue;
-    for (const [id, counts] of Object.entries(file.b))
-      known.b[id] = counts.map((count, arm) => count + (known.b[id]?.[arm] ?? 0));
-  }
-}
-
-/** The arms of a file: whether each was taken, and where it is. */
-function* arms({ branchMap, b }: FileCoverage): Generator<{ taken: boolean; line: number; type: string }> {
-  for (const [id, { type, locations }] of Object.entries(branchMap))
-    for (const [arm, count] of b[id]!.entries())
-      yield { taken: count > 0, line: locations[arm]?.start.line ?? locations[0]?.start.line ?? 0, type };
 }
 
 /** The row of the table that a file counts in. */
@@ -80,7 +67,9 @@ function folderOf(name: string): string {
   );
 }
 
-function table(files: readonly (readonly [string, FileCoverage])[]): void {
+type Files = readonly (readonly [string, FileCoverage])[];
+
+function* table(files: Files): Generator<string> {
   const folders = new Map<string, { taken: number; all: number }>();
   for (const [name, file] of files) {
     const folder = folderOf(name);
@@ -94,35 +83,45 @@ function table(files: readonly (readonly [string, FileCoverage])[]): void {
   for (const [folder, { taken, all }] of [...folders].toSorted(([a], [b]) => a.localeCompare(b))) {
     const percent = (100 * taken) / Math.max(1, all);
     const note = LISTED.includes(folder) && percent < WANTED_PERCENT ? ` (below ${WANTED_PERCENT})` : "";
-    console.log(
-      `${folder.padEnd(28)} ${percent.toFixed(1).padStart(5)} %  ${taken} of ${all} branches${note}`,
-    );
+    yield `${folder.padEnd(28)} ${percent.toFixed(1).padStart(5)} %  ${taken} of ${all} branches${note}`;
   }
 }
 
-function untaken(files: readonly (readonly [string, FileCoverage])[]): void {
+/** What was not taken, by the reason for it. */
+function untaken(files: Files): Map<string, string[]> {
+  const found = new Map<string, string[]>();
   for (const [name, file] of files) {
     if (!LISTED.some((folder) => name.startsWith(`${folder}/`))) continue;
-    const lines = readFileSync(file.path, "utf8").split("\n");
-    for (const { taken, line, type } of arms(file))
-      if (!taken) console.log(`${name}:${line} ${type}: ${lines[line - 1]?.trim() ?? ""}`);
+    const lines = readFileSync(join(root, name), "utf8").split("\n");
+    for (const { taken, line, type } of arms(file)) {
+      if (taken) continue;
+      const text = lines[line - 1]?.trim() ?? "";
+      const reason = reasonFor(name, text);
+      found.set(reason, [...(found.get(reason) ?? []), `${name}:${line} ${type}: ${text}`]);
+    }
   }
+  return found;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    sum: { type: "string" },
-    projects: { type: "string", default: "unit,conformance,sim,crash,fuzz" },
-  },
-});
-const coverage = run(values.projects.split(","), positionals);
+function page(rows: readonly string[], found: ReadonlyMap<string, readonly string[]>): string {
+  const head =
+    "# Branches that no test takes\n\nMade by `npm run coverage -- --report docs/COVERAGE.md`; see [TESTING.md](TESTING.md).\n";
+  const parts = [...found].map(([reason, places]) => `## ${reason}\n\n    ${places.join("\n    ")}\n`);
+  return [head, `    ${rows.join("\n    ")}\n`, ...parts].join("\n");
+}
+
+let coverage: Coverage = values.run === "no" ? {} : await run(values.projects.split(","), positionals);
 if (values.sum !== undefined) {
-  if (existsSync(values.sum)) add(coverage, JSON.parse(readFileSync(values.sum, "utf8")) as Coverage);
+  const former = existsSync(values.sum) ? (JSON.parse(readFileSync(values.sum, "utf8")) as Coverage) : {};
+  if (values.run === "no") coverage = former;
+  else add(coverage, former);
   writeFileSync(values.sum, JSON.stringify(coverage));
 }
 const files = Object.values(coverage)
   .map((file) => [relative(root, file.path), file] as const)
   .toSorted(([a], [b]) => a.localeCompare(b));
-table(files);
-untaken(files);
+const rows = [...table(files)];
+const found = untaken(files);
+for (const row of rows) console.log(row);
+for (const [reason, places] of found) for (const place of places) console.log(`${place}  [${reason}]`);
+if (values.report !== undefined) writeFileSync(values.report, page(rows, found));

@@ -16,6 +16,6 @@ export class LatencyHistogram {
   add(ns: number): void {
     const at = this.boundaries.findIndex((boundary) => ns < boundary);
     const bin = at < 0 ? this.boundaries.length : at;
-    this.bins[bin] = (this.bins[bin] ?? 0) + 1;
+    this.bins[bin]! += 1;
   }
 }

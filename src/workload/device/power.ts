@@ -55,7 +55,7 @@ export class Volatile {
     for (let at = 0; at < old.length; at += SECTOR) {
       const sector = (from + at) / SECTOR;
       const versions = this.#sectors.get(sector) ?? [];
-      versions.push({ change, before: old.slice(at, at + SECTOR) });
+      versions.push({ change, before: old.subarray(at, at + SECTOR) });
       this.#sectors.set(sector, versions);
     }
   }

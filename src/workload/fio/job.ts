@@ -66,9 +66,10 @@ export class FioJob {
     });
   }
 
-  /** A share of a hundred. */
+  /** A share of a hundred; of a list for reads, writes and trims the first. */
   percentage(name: string): number | undefined {
-    return this.#valued(name, (text) => within(Number(text.replace(/%$/, "")), { least: 0, most: 100 }));
+    const read = (text: string): number => Number(text.split(",")[0]!.replace(/%$/, ""));
+    return this.#valued(name, (text) => within(read(text), { least: 0, most: 100 }));
   }
 
   /** A number that is at least 1. */

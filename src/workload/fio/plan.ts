@@ -115,6 +115,14 @@ function targetOf(jobs: readonly FioJob[], placed: readonly Placed[]): string | 
   return jobs.filter(usesDisk).every(isOfFiles) ? name.replaceAll("\\:", ":") : undefined;
 }
 
+/** Names of files that are none here: all jobs work on one disk. */
+function otherFiles(target: string | undefined, placed: readonly Placed[]): Ignored[] {
+  if (target !== undefined) return [];
+  const named = new Set(placed.flatMap(({ worker, job }) => (worker.file === undefined ? [] : [job])));
+  const reason = "several files, or those of another engine, are parts of one disk, which --target names";
+  return [...named].map((job) => ({ name: "filename", where: `[${job}]`, reason }));
+}
+
 /** Reads a job file. Throws WorkloadError. */
 export async function planOfFio(text: string, name: string, outside: FioOutside = {}): Promise<Plan> {
   const sections = await readFioFile(text, outside);
@@ -123,6 +131,7 @@ export async function planOfFio(text: string, name: string, outside: FioOutside 
   const ignored = ignoredOf(sections);
   const placed = place(jobs, ignored);
   const target = targetOf(jobs, placed);
+  ignored.push(...otherFiles(target, placed));
   const seed = jobs[0]!.number("randseed");
   const direct = jobs.some((job) => job.bool("direct") || (job.has("buffered") && !job.bool("buffered")));
   return {

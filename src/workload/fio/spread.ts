@@ -6,7 +6,9 @@ import { fioNumber } from "./values.ts";
 
 /** A number of a distribution within fio's bounds. Throws WorkloadError. */
 function shape(text: string, fallback: number, isIn: (value: number) => boolean): number {
-  const value = text === "" ? fallback : Number(text.split(",")[0]);
+  // What follows says where the distribution's centre is.
+  const [first = ""] = text.split(/[,:/]/);
+  const value = first === "" ? fallback : Number(first);
   if (!isIn(value)) throw new WorkloadError(`input out of range: ${text}`);
   return value;
 }

@@ -1,5 +1,5 @@
 /** A job of a fio file as workers: what each of the options that we have means here. Source: fio's HOWTO. */
-import { type Errno, isErrno } from "../../base/errno.ts";
+import { type Errno, errnoFromNumber, isErrno } from "../../base/errno.ts";
 import {
   type DataShape,
   type Locality,
@@ -14,6 +14,7 @@ import {
 } from "../model/plan.ts";
 import type { FioJob } from "./job.ts";
 import { paced } from "./pace.ts";
+import { type Partly, partlyOf } from "./partly.ts";
 import { spreadOf } from "./spread.ts";
 import { fioNumber, fioSplit, threeOf } from "./values.ts";
 
@@ -67,8 +68,7 @@ const DIRECTIONS: Readonly<Record<string, { mix: "read" | "write" | "discard" | 
 /** A worker without its place among the others. */
 export type FioWorker = Omit<WorkerPlan, "after" | "name"> & {
   readonly file: string | undefined;
-  /** What of its options has an effect in part only. */
-  readonly partly: readonly { readonly name: string; readonly reason: string }[];
+  readonly partly: readonly Partly[];
 };
 
 /** Whether a job sends requests to a disk at all. */
@@ -133,7 +133,7 @@ function localityOf(job: FioJob): Locality {
   const { random, suffix } = directionOf(job);
   const plain = { spread: { kind: "uniform" }, run: 1, skip: 0 } as const;
   if (!random) return { ...plain, randomPercent: 0, skip: suffix === "" ? 0 : signed(suffix, job) };
-  const share = job.read("percentage_random", (text) => Number(text.split(",")[0])) ?? 100;
+  const share = job.percentage("percentage_random") ?? 100;
   const run = suffix === "" ? 1 : Math.max(1, signed(suffix, job));
   return { ...plain, randomPercent: share, spread: spreadOf(job), run };
 }
@@ -167,7 +167,9 @@ function regionOf(job: FioJob, copy: number): Region {
 
 /** `each`: requests that fio counts as one, and whose sizes it counts by themselves: a trim and the write that follows. */
 function untilOf(job: FioJob, each: 1 | 2): Until {
-  const durationNs = job.time("runtime", "s");
+  const runtimeNs = job.time("runtime", "s");
+  // The runtime begins when the ramp is over.
+  const durationNs = runtimeNs && runtimeNs + (job.time("ramp_time", "s") ?? 0);
   const requests = job.number("number_ios");
   const ends = {
     ...(requests === undefined ? {} : { requests: requests * each }),
@@ -194,10 +196,18 @@ function dataOf(job: FioJob): DataShape {
 
 function errorsOf(job: FioJob): Pick<WorkerPlan, "onError" | "expected"> {
   const policy = job.text("continue_on_error") ?? "none";
-  const names = (job.text("ignore_error") ?? "").split(/[,:]/).map((name) => name.trim());
-  const expected: Errno[] = names.filter((name): name is Errno => isErrno(name));
-  const stops = policy === "none" || policy === "0";
+  const expected = job.read("ignore_error", (text) => text.split(/[,:]/).flatMap(ignoredError)) ?? [];
+  const stops = policy === "none" || policy === "0" || policy === "verify";
   return { onError: stops ? "stop" : "continue", expected };
+}
+
+/** An error by its name or number, as fio has it. Throws WorkloadError. */
+function ignoredError(text: string): Errno[] {
+  const name = text.trim();
+  if (name === "") return [];
+  if (/^\d+$/.test(name)) return [errnoFromNumber(Number(name))];
+  if (isErrno(name)) return [name];
+  throw new WorkloadError(`Unknown error ${name}`);
 }
 
 function syncPercent(job: FioJob): number {
@@ -227,20 +237,6 @@ function alignsOf(job: FioJob, sizes: WorkerPlan["sizes"]): NonNullable<WorkerPl
   return { read: align(0, sizes.read), write: align(1, sizes.write), other: align(2, sizes.other) };
 }
 
-/** What of the job's options has an effect in part only. */
-function partlyOf(job: FioJob, follows: boolean): FioWorker["partly"] {
-  const zones = job.text("random_distribution");
-  return [
-    ...(job.number("fsync") && job.number("fdatasync")
-      ? [{ name: "fdatasync", reason: "fsync alone says when there are flushes" }]
-      : []),
-    ...(follows ? [{ name: "rate", reason: "a direction without a rate is sent beside the others" }] : []),
-    ...(zones?.startsWith("zoned") && zones.includes(",")
-      ? [{ name: "random_distribution", reason: "the zones of reads hold for all" }]
-      : []),
-  ];
-}
-
 /** One of a job's copies. Throws WorkloadError. */
 export function workerOf(job: FioJob, copy: number): FioWorker {
   const direction = directionOf(job);
@@ -250,7 +246,7 @@ export function workerOf(job: FioJob, copy: number): FioWorker {
   const aligns = alignsOf(job, sizes);
   return {
     file: fileOf(job),
-    partly: partlyOf(job, follows),
+    partly: partlyOf(job, { follows, isSynchronous: isSynchronous(job) }),
     startDelayNs: job.read("startdelay", (text) => text.split("-")[0]!) ? startDelay(job) : 0,
     mix,
     rewrites,
@@ -275,7 +271,11 @@ export function workerOf(job: FioJob, copy: number): FioWorker {
 
 function depthOf(job: FioJob): number {
   const depth = job.count("iodepth") ?? 1;
-  return SYNCHRONOUS.has(engineOf(job)) ? 1 : Math.floor(depth);
+  return isSynchronous(job) ? 1 : Math.floor(depth);
+}
+
+function isSynchronous(job: FioJob): boolean {
+  return SYNCHRONOUS.has(engineOf(job));
 }
 
 /** The least of a range of delays. */

@@ -183,9 +183,10 @@ export class Ledger {
     if (this.isBlank)
       for await (const granule of dataGranules(backend.node!, backend.length)) granules.add(granule);
     let unreadable = 0;
+    const buffer = new Uint8Array(GRANULE);
     for (const granule of [...granules].toSorted((a, b) => a - b)) {
       const offset = granule * GRANULE;
-      const whole = new Uint8Array(Math.min(GRANULE, backend.length - offset));
+      const whole = buffer.subarray(0, Math.min(GRANULE, backend.length - offset));
       if (await this.#compare(backend, offset, whole)) continue;
       for (let at = 0; at < whole.length; at += SECTOR)
         if (!(await this.#compare(backend, offset + at, whole.subarray(at, at + SECTOR)))) unreadable += 1;

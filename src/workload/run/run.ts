@@ -320,7 +320,9 @@ class WorkloadRun {
     const totals = new Tally();
     for (const worker of workers) totals.add(worker.tally);
     document.elapsedNs = endNs - beginNs;
-    document.totals = totals.results(document.elapsedNs);
+    // The time in which nothing was counted yet takes no part in the rates.
+    const uncountedNs = Math.min(...workers.map(({ plan: { warmupNs } }) => warmupNs));
+    document.totals = totals.results(document.elapsedNs - uncountedNs);
     document.workers = workers.map((worker) => ({
       name: worker.plan.name,
       beginNs: worker.beginNs - beginNs,
@@ -328,7 +330,7 @@ class WorkloadRun {
       requests: worker.sent,
       endsByTime: endsByTime(plan.workers, worker.plan),
       digest: { requests: hex(worker.requests.value), data: hex(worker.data.value) },
-      operations: worker.tally.results(worker.endNs - worker.beginNs),
+      operations: worker.tally.results(worker.endNs - worker.beginNs - worker.plan.warmupNs),
       ...(worker.job ? { job: worker.job } : {}),
     }));
     const timeline = this.#timeline.toJSON();

@@ -3,7 +3,8 @@
  * exchanged (V2 encoding). Beside its count each bucket keeps the largest time in it, so that a percentile is a time that was
  * measured and no bucket's border.
  *
- * Invariants: times are whole nanoseconds >= 0; what is beyond an hour counts as an hour; the arrays grow as needed.
+ * Invariants: times are whole nanoseconds >= 0; what is beyond an hour counts as an hour. Buckets lie in pages, of which there are those
+ * that hold anything: most times of a run are alike.
  * Source: the HdrHistogram project's description of its layout and of the V2 encoding.
  */
 import { fromBase64, toBase64, storedZlib, storedContent } from "./zlib.ts";
@@ -11,6 +12,8 @@ import { WorkloadError } from "../model/plan.ts";
 
 const HALF = 1024;
 const HALF_BITS = 10;
+/** Buckets of a page. */
+const PAGE = 128;
 /** An hour, ns. */
 const MOST = 3600e9;
 const DIGITS = 3;
@@ -46,10 +49,15 @@ export interface Latencies {
 /** The percentiles of results. */
 export const percentiles: readonly number[] = [1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99];
 
+/** A run of buckets. */
+interface Page {
+  readonly counts: Float64Array;
+  readonly largest: Float64Array;
+}
+
 /** One histogram. */
 export class Histogram {
-  #counts = new Float64Array(4 * HALF);
-  #largest = new Float64Array(4 * HALF);
+  readonly #pages: (Page | undefined)[] = [];
   #count = 0;
   #sum = 0;
   #squares = 0;
@@ -68,10 +76,7 @@ export class Histogram {
   /** Counts a time. */
   record(ns: number, times = 1): void {
     const time = Math.min(Math.max(0, ns), MOST);
-    const bucket = bucketOf(time);
-    this.#reach(bucket);
-    this.#counts[bucket]! += times;
-    if (time > this.#largest[bucket]!) this.#largest[bucket] = time;
+    this.#enter(bucketOf(time), times, time);
     this.#count += times;
     this.#sum += time * times;
     this.#squares += (time / 1e3) * (time / 1e3) * times;
@@ -81,11 +86,7 @@ export class Histogram {
 
   /** Adds another one up. */
   add(other: Histogram): void {
-    for (const { bucket, count, largestNs } of other.buckets()) {
-      this.#reach(bucket);
-      this.#counts[bucket]! += count;
-      this.#largest[bucket] = Math.max(this.#largest[bucket]!, largestNs);
-    }
+    for (const { bucket, count, largestNs } of other.buckets()) this.#enter(bucket, count, largestNs);
     this.#count += other.#count;
     this.#sum += other.#sum;
     this.#squares += other.#squares;
@@ -93,28 +94,56 @@ export class Histogram {
     this.#max = Math.max(this.#max, other.#max);
   }
 
+  #enter(bucket: number, count: number, largestNs: number): void {
+    const number = Math.floor(bucket / PAGE);
+    const page = (this.#pages[number] ??= {
+      counts: new Float64Array(PAGE),
+      largest: new Float64Array(PAGE),
+    });
+    const at = bucket % PAGE;
+    page.counts[at]! += count;
+    if (largestNs > page.largest[at]!) page.largest[at] = largestNs;
+  }
+
   /** The buckets that hold anything, in order. */
   *buckets(): Generator<{ bucket: number; count: number; largestNs: number }> {
-    for (const [bucket, count] of this.#counts.entries())
-      if (count > 0) yield { bucket, count, largestNs: this.#largest[bucket]! };
+    for (const [number, page] of this.#pages.entries()) {
+      if (!page) continue;
+      const { counts, largest } = page;
+      for (let at = 0; at < PAGE; at++)
+        if (counts[at]! > 0)
+          yield { bucket: number * PAGE + at, count: counts[at]!, largestNs: largest[at]! };
+    }
   }
 
   /** The smallest measured time that is not below `percent` of all; 0 of none. */
   percentile(percent: number): number {
-    // The share is meant in decimals: 99.9 % of 1000 are 999.
-    const wanted = Math.max(1, Math.ceil((percent * this.#count) / 100 - 1e-9 * this.#count));
+    return this.#percentiles([percent])[0]!;
+  }
+
+  /** The same for several, in ascending order, by one look at all buckets. */
+  #percentiles(percents: readonly number[]): number[] {
+    const found: number[] = [];
     let sum = 0;
     for (const { count, largestNs } of this.buckets()) {
       sum += count;
-      if (sum >= wanted) return largestNs;
+      while (found.length < percents.length && sum >= this.#rank(percents[found.length]!))
+        found.push(largestNs);
     }
-    return 0;
+    return percents.map((_percent, i) => found[i] ?? 0);
+  }
+
+  /** How many times are not above a percentile. */
+  #rank(percent: number): number {
+    // The share is meant in decimals: 99.9 % of 1000 are 999.
+    return Math.max(1, Math.ceil((percent * this.#count) / 100 - 1e-9 * this.#count));
   }
 
   /** What results tell. */
   summary(): Latencies {
     const n = this.#count;
     const mean = n === 0 ? 0 : this.#sum / n;
+    const values = this.#percentiles(percentiles);
     const variance = n === 0 ? 0 : Math.max(0, this.#squares / n - (mean / 1e3) * (mean / 1e3));
     return {
       count: n,
@@ -122,14 +151,14 @@ export class Histogram {
       maxNs: this.#max,
       meanNs: mean,
       deviationNs: Math.sqrt(variance) * 1e3,
-      percentilesNs: Object.fromEntries(percentiles.map((p) => [`p${p}`, this.percentile(p)])),
+      percentilesNs: Object.fromEntries(percentiles.map((percent, i) => [`p${percent}`, values[i]!])),
       hdr: this.encode(),
     };
   }
 
   /** The V2 encoding, deflated (stored blocks: the same bytes from every engine), in base 64. */
   encode(): string {
-    const payload = runs(this.#counts, this.#max === 0 ? 0 : bucketOf(this.#max));
+    const payload = runs(this.buckets(), bucketOf(this.#max));
     const bytes = new Uint8Array(40 + payload.length);
     const view = new DataView(bytes.buffer);
     view.setUint32(0, V2_COOKIE);
@@ -159,15 +188,6 @@ export class Histogram {
     for (const { bucket, count } of readRuns(bytes.subarray(40))) made.record(endOfBucket(bucket), count);
     return made;
   }
-
-  #reach(bucket: number): void {
-    if (bucket < this.#counts.length) return;
-    const length = Math.max(bucket + 1, this.#counts.length * 2);
-    const [counts, largest] = [new Float64Array(length), new Float64Array(length)];
-    counts.set(this.#counts);
-    largest.set(this.#largest);
-    [this.#counts, this.#largest] = [counts, largest];
-  }
 }
 
 const V2_COOKIE = 0x1c849303 | 0x10;
@@ -177,16 +197,16 @@ function notOurs(): WorkloadError {
   return new WorkloadError("the histogram is none of Blockwright's (V2, stored)");
 }
 
-/** Counts as ZigZag numbers of 7 bits a byte; zeroes are told as the negative of how many there are. */
-function runs(counts: Float64Array, last: number): Uint8Array {
+/** Counts as ZigZag numbers of 7 bits a byte, up to the last bucket; zeroes are told as the negative of how many there are. */
+function runs(buckets: Iterable<{ bucket: number; count: number }>, last: number): Uint8Array {
   const bytes: number[] = [];
-  for (let i = 0; i <= last;) {
-    let zeroes = 0;
-    while (i + zeroes <= last && counts[i + zeroes] === 0) zeroes += 1;
-    if (zeroes > 0) writeNumber(bytes, 2 * zeroes - 1);
-    else writeNumber(bytes, 2 * counts[i]!);
-    i += Math.max(1, zeroes);
+  let next = 0;
+  for (const { bucket, count } of buckets) {
+    if (bucket > next) writeNumber(bytes, 2 * (bucket - next) - 1);
+    writeNumber(bytes, 2 * count);
+    next = bucket + 1;
   }
+  if (next <= last) writeNumber(bytes, 2 * (last + 1 - next) - 1);
   return Uint8Array.from(bytes);
 }
 

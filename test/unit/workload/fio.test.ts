@@ -109,6 +109,9 @@ describe("what options mean", () => {
     ["fsync=8\nend_fsync=1", { flushEvery: 8, flushAtEnd: true }],
     ["sync=1", { fuaPercent: 100 }],
     ["startdelay=4\nramp_time=2s", { startDelayNs: 4e9, warmupNs: 2e9 }],
+    ["ramp_time=2s\nruntime=3\ntime_based", { warmupNs: 2e9, until: { durationNs: 5e9 } }],
+    ["continue_on_error=verify", { onError: "stop", expected: [] }],
+    ["ignore_error=EIO:28", { expected: ["EIO", "ENOSPC"] }],
     ["continue_on_error=all\nignore_error=ENOSPC", { onError: "continue", expected: ["ENOSPC"] }],
     ["rw=read:-8k", { locality: { randomPercent: 0, spread: { kind: "uniform" }, run: 1, skip: -8192 } }],
     ["rw=randread", { locality: { randomPercent: 100, spread: { kind: "once" }, run: 1, skip: 0 } }],
@@ -178,6 +181,25 @@ describe("what has no effect is named", () => {
   });
 });
 
+describe("what has an effect in part is named", () => {
+  it.each([
+    ["iodepth=8", "iodepth the engine sends one request at a time"],
+    ["ioengine=libaio\nrw=randrw\npercentage_random=100,0", "percentage_random that of reads holds for all"],
+    ["startdelay=2-9", "startdelay it is the least of the range"],
+    ["continue_on_error=write", "continue_on_error errors of all requests are gone on after"],
+    ["rw=randread\nrandom_distribution=zipf:1.2:0.25", "random_distribution its centre has no effect"],
+    ["fsync=4\nfdatasync=2", "fdatasync fsync alone says when there are flushes"],
+    ["rw=rw\nrate=1m,", "rate a direction without a rate is sent beside the others"],
+    [
+      "filename=/a:/b",
+      "filename several files, or those of another engine, are parts of one disk, which --target names",
+    ],
+  ])("%j", async (options, told) => {
+    const { ignored } = await planOfFio(`[a]\nsize=1m\n${options}\n`, "job");
+    expect(ignored.map(({ name, where, reason }) => [where, `${name} ${reason}`])).toEqual([["[a]", told]]);
+  });
+});
+
 describe("numbers out of their range are refused in fio's words", () => {
   it.each([
     ["iodepth=-3", "iodepth: min value out of range: -3 (1 min)"],
@@ -186,6 +208,8 @@ describe("numbers out of their range are refused in fio's words", () => {
     ["rwmixread=150", "rwmixread: max value out of range: 150 (100 max)"],
     ["rw=randrw\nrwmixwrite=101", "rwmixwrite: max value out of range: 101 (100 max)"],
     ["dedupe_percentage=101%", "dedupe_percentage: max value out of range: 101 (100 max)"],
+    ["percentage_random=101", "percentage_random: max value out of range: 101 (100 max)"],
+    ["ignore_error=EWHAT", "ignore_error: Unknown error EWHAT"],
     ["buffer_compress_percentage=101", "buffer_compress_percentage: max value out of range: 101 (100 max)"],
   ])("%s", async (line, message) => {
     await expect(planOfFio(`[a]\nsize=1m\nrw=randrw\n${line}\n`, "job")).rejects.toThrow(message);

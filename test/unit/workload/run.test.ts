@@ -155,8 +155,13 @@ describe("numbers", () => {
   it("a warm-up is left out of the numbers, not of the digests", async () => {
     const workload = { workers: [{ requests: 100, warmup: "50ms" }] };
     const result = await run(workload, { device: { latency: { read: "1ms" } } });
-    expect(result.totals.read!.requests).toBe(51);
-    expect(result.workers[0]!.requests).toBe(100);
+    const { requests, requestsPerSecond } = result.totals.read!;
+    // 50 ms are measured.
+    expect({ requests, requestsPerSecond }).toEqual({ requests: 51, requestsPerSecond: 1020 });
+    expect(result.workers[0]).toMatchObject({
+      requests: 100,
+      operations: { read: { requestsPerSecond: 1020 } },
+    });
   });
 
   it("a steady run is steady", async () => {
