@@ -72,6 +72,9 @@ describe("run", () => {
     expect(run(reads, "--target", "typo.img").status).toBe(1);
     expect(run(json, "--target", "never.img", "--output", "xml").status).toBe(2);
     for (const name of ["typo.img", "never.img"]) expect(existsSync(join(folder, name))).toBe(false);
+    const image = run(json, "--target", "ours.qcow2");
+    expect(image).toMatchObject({ status: 2, document: { errors: [{ code: "INPUT" }] } });
+    expect(existsSync(join(folder, "ours.qcow2"))).toBe(false);
   });
 
   it("refuses a block device, and one that is mounted always", () => {
@@ -235,6 +238,14 @@ it("verify compares, record writes fio's iolog, replay sends it again", () => {
   const { stdout } = workload("replay", "trace.log", "--device", "ssd", "--size", "1M");
   const replayed = JSON.parse(stdout) as ResultDocument;
   expect(replayed.digest.requests).toBe(verified.digest.requests);
+  for (const [words, message] of [
+    [["replay", json], "it is no recording: 'workload run' takes workloads"],
+    [["run", json, "--speed", "2"], "--speed has no effect: the workload is no recording"],
+  ] as const) {
+    const refused = workload(...words);
+    const { errors } = JSON.parse(refused.stdout) as ResultDocument;
+    expect([refused.status, errors]).toEqual([2, [{ message, code: "INPUT" }]]);
+  }
 });
 
 it("check names what is ignored, one a line", () => {

@@ -2,7 +2,7 @@
  * What a gate looks at in a result: exact figures, of which more is worse. On the virtual clock all of them follow from the code,
  * the workload and the seed; on the real one only those that no clock is in.
  */
-import { type Operation, WorkloadError, operations } from "../model/plan.ts";
+import { type Operation, RESULT_FORMAT, WorkloadError, operations } from "../model/plan.ts";
 import type { ResultDocument } from "../run/document.ts";
 import type { OperationResult } from "../stats/tally.ts";
 
@@ -20,7 +20,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 /** Checks that a value is a result of a run. Throws WorkloadError, naming it. */
 export function asResult(value: unknown, what: string): ResultDocument {
-  if (!isObject(value) || value["format"] !== "blockwright-workload-result")
+  if (!isObject(value) || value["format"] !== RESULT_FORMAT)
     throw new WorkloadError(`${what} is no result of 'workload run'`);
   // A recording may say nothing of these.
   const filled = { errors: [], ignored: [], ...value };

@@ -8,6 +8,7 @@ import {
   type Operation,
   type Pace,
   type Plan,
+  RESULT_FORMAT,
   type Region,
   type Sizes,
   WorkloadError,
@@ -278,6 +279,9 @@ function expand(file: WorkloadJson): WorkerPlan[] {
 
 /** Reads what JSON.parse() gave of one of our files. Throws WorkloadError. */
 export function planOfJson(value: unknown): Plan {
+  // It has workers, too.
+  if ((value as { format?: unknown } | null)?.format === RESULT_FORMAT)
+    throw new WorkloadError("it is the result of a run, and no workload");
   const ignored: Ignored[] = checkAgainst(workloadSchema, value);
   const file = value as WorkloadJson;
   return {

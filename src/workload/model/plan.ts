@@ -6,6 +6,9 @@ import type { Errno } from "../../base/errno.ts";
 import type { Spread } from "../random/places.ts";
 import type { JobPlan } from "./job.ts";
 
+/** What the document of a run calls itself. */
+export const RESULT_FORMAT = "blockwright-workload-result";
+
 /** What a request does. */
 export type Operation = "read" | "write" | "zero" | "discard" | "flush";
 

@@ -5,7 +5,7 @@
 import type { DeviceCounts } from "../device/device.ts";
 import type { DeviceJson } from "../device/model.ts";
 import type { JobJson } from "../model/job.ts";
-import type { Ignored, Operation } from "../model/plan.ts";
+import { type Ignored, type Operation, RESULT_FORMAT } from "../model/plan.ts";
 import type { RatioInterval } from "../stats/bootstrap.ts";
 import type { DiskMapJson } from "../stats/disk-map.ts";
 import type { SteadyState } from "../stats/steady.ts";
@@ -72,7 +72,7 @@ export interface Resources {
 
 /** The result of a run. */
 export interface ResultDocument {
-  readonly format: "blockwright-workload-result";
+  readonly format: typeof RESULT_FORMAT;
   readonly version: number;
   readonly workload: string;
   readonly status: "done" | "failed" | "cancelled";
@@ -120,7 +120,7 @@ export type Beginning = Pick<ResultDocument, "workload" | "seed" | "clock" | "de
 /** A document of a run that did not begin, or of which nothing is known yet. */
 export function emptyDocument(known: Beginning): ResultDocument {
   return {
-    format: "blockwright-workload-result",
+    format: RESULT_FORMAT,
     version: RESULT_VERSION,
     workload: known.workload,
     status: "failed",

@@ -117,6 +117,11 @@ async function makeFile(engine: Engine, path: string, bytes: number): Promise<st
     throw error;
   });
   if (info && (info.kind !== "file" || info.size > 0)) return undefined;
+  // A raw file under such a name would be measured in the image's place.
+  if (!info && /\.(qcow2?|vmdk|vdi|vhdx?)$/i.test(path))
+    throw new WorkloadError(
+      `'${path}' is not there, and an image is not made: 'blockwright create' makes one`,
+    );
   await files.create(path, { size: bytes, ...(info ? {} : { exclusive: true }) });
   return `${path}: made, ${bytes} bytes`;
 }

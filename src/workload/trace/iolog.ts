@@ -25,16 +25,15 @@ export function isIologHead(line: string): boolean {
 }
 
 function requestOf(words: readonly string[], where: string): Recorded | undefined {
-  const [file = "", action = "", offset = "0", bytes = "0"] = words;
+  const [file = "", action = "", offset, bytes] = words;
   const operation = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
   if (!operation) return undefined;
+  // What a file is synchronized by has no place.
+  if (operation === "flush") return { file, operation, offset: 0, bytes: 0, atNs: undefined };
   const request = { operation, offset: Number(offset), bytes: Number(bytes) };
   if (![request.offset, request.bytes].every((value) => Number.isSafeInteger(value) && value >= 0))
     throw new WorkloadError(`${where}: '${words.join(" ")}' is no request`);
-  // What a file is synchronized by has no place.
-  return operation === "flush"
-    ? { file, operation, offset: 0, bytes: 0, atNs: undefined }
-    : { file, ...request, atNs: undefined };
+  return { file, ...request, atNs: undefined };
 }
 
 /** A microsecond's number as nanoseconds. Throws WorkloadError. */

@@ -80,6 +80,8 @@ describe("recordings are read", () => {
   it.each([
     ["fio version 2 iolog\n/dev/x read -5 4096\n", "is no request"],
     ["fio version 3 iolog\n", "has no request"],
+    ["fio version 3 iolog\n7 d write 4096\n", "line 2: 'd write 4096' is no request"],
+    ["fio version 2 iolog\nd read\n", "line 2: 'd read' is no request"],
     ["fio version 3 iolog\nsoon /dev/x read 0 4096\n", "line 2: 'soon' is no time"],
   ])("%j is refused", async (text, message) => {
     await expect(parseWorkload(text)).rejects.toThrow(message);

@@ -253,6 +253,7 @@ describe("our own files", () => {
     [{ workers: [{ expect: ["EWHAT"] }] }, "'EWHAT' is no errno"],
     [{ seed: 1.5, workers: [{}] }, "seed: must be an integer"],
     [[], "must be an object, not array"],
+    [{ format: "blockwright-workload-result", workers: [{}] }, "it is the result of a run, and no workload"],
   ])("%j is refused", async (value, message) => {
     await expect(parseWorkload(value as WorkloadJson)).rejects.toThrow(message);
   });

@@ -131,10 +131,18 @@ async function documentOf(
     refuseUseless(how.action, flags);
     const options = await optionsOf(flags, how.signal);
     const plan = limited(await readPlan(file, speedOf(flags)), flags);
+    refuseNoRecording(plan, flags, how);
     return await carriedOut(plan, flags, { ...options, how });
   } catch (error) {
     return failedDocument(file, flags, error);
   }
+}
+
+/** Throws WorkloadError where a recording is asked for, and the file is none. */
+function refuseNoRecording({ workers }: Plan, { speed }: WorkloadFlags, { action }: How): void {
+  if (workers.some(({ trace }) => trace)) return;
+  if (action === "replay") throw new WorkloadError("it is no recording: 'workload run' takes workloads");
+  if (speed !== undefined) throw new WorkloadError("--speed has no effect: the workload is no recording");
 }
 
 /** Runs it once, several times, in turn with another program, or with what it sends recorded. */
@@ -207,7 +215,7 @@ export async function runFile(
   const alive = keepAlive();
   try {
     const document = await documentOf(files, flags, { action, signal: abort.signal });
-    for (const { name, where } of document.ignored) note(`ignored: ${name} (${where})`);
+    for (const { name, where, reason } of document.ignored) note(`ignored: ${name} (${reason}; ${where})`);
     for (const text of document.notes) note(text);
     for (const { message, times = 1 } of document.errors)
       note(times > 1 ? `${message} (${times} times)` : message);
