@@ -1,3 +1,4 @@
+/** What the package has no types of. */
 declare module "@bcoe/v8-coverage" {
   import type { Profiler } from "node:inspector";
 
