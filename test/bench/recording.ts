@@ -12,7 +12,7 @@ import { answers, fio } from "./support/nbd-server.ts";
 import { BenchFolder, benchOptions } from "./support/options.ts";
 import { fillSheet } from "./support/sheet.ts";
 
-const options = benchOptions({ mebibytes: 256, pairs: 30 });
+const options = benchOptions({ mebibytes: 256, pairs: 30, seconds: 8 });
 using folder = new BenchFolder(options.folder ?? tmpdir(), 4 * options.mebibytes);
 const dir = folder.path;
 

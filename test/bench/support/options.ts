@@ -23,12 +23,12 @@ export interface BenchOptions {
 }
 
 /** Reads `--mib N --pairs N --seconds N --folder DIR --only TEXT --node PATH --record`. */
-export function benchOptions(defaults: { mebibytes: number; pairs: number }): BenchOptions {
+export function benchOptions(defaults: { mebibytes: number; pairs: number; seconds?: number }): BenchOptions {
   const { values } = parseArgs({
     options: {
       mib: { type: "string", default: String(defaults.mebibytes) },
       pairs: { type: "string", default: String(defaults.pairs) },
-      seconds: { type: "string", default: "3" },
+      seconds: { type: "string", default: String(defaults.seconds ?? 3) },
       folder: { type: "string" },
       only: { type: "string", default: "" },
       node: { type: "string", default: process.execPath },
