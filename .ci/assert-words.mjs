@@ -17,6 +17,10 @@ export function withoutWords(path, text) {
       if (callee.type === "Identifier" && callee.name === "assert" && condition && message)
         words.push({ from: condition.end, to: message.end });
     },
+    NewExpression({ callee, arguments: [message] }) {
+      if (callee.type === "Identifier" && callee.name === "AssertionError" && message)
+        words.push({ from: message.start, to: message.end });
+    },
   });
   visitor.visit(parseSync(path, text).program);
   // From the end on, so that the places before stay right.
@@ -31,7 +35,9 @@ export const wordlessAsserts = {
   setup(build) {
     build.onLoad({ filter: /[\\/]src[\\/].*\.ts$/, namespace: "file" }, ({ path }) => {
       const text = readFileSync(path, "utf8");
-      return text.includes("assert(") ? { contents: withoutWords(path, text), loader: "ts" } : undefined;
+      return /assert\(|AssertionError\(/.test(text)
+        ? { contents: withoutWords(path, text), loader: "ts" }
+        : undefined;
     });
   },
 };

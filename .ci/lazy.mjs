@@ -99,7 +99,10 @@ function namesOf({ root, resolve }, isInside = () => false) {
       build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
         const text = readFileSync(path, "utf8");
         const own = text.replace(/^export \* from .*;$/gm, "");
-        return { contents: text.includes("assert(") ? withoutWords(path, own) : own, loader: "ts" };
+        return {
+          contents: /assert\(|AssertionError\(/.test(text) ? withoutWords(path, own) : own,
+          loader: "ts",
+        };
       });
     },
   };

@@ -6,9 +6,13 @@
 /** A broken invariant of Blockwright itself; never the user's fault. */
 export class AssertionError extends Error {
   override readonly name = "AssertionError";
+
+  constructor(message = "an invariant is broken") {
+    super(message);
+  }
 }
 
 /** Throws AssertionError unless `condition` holds. What is built has no messages (.ci/assert-words.mjs): the stack tells. */
-export function assert(condition: unknown, message = "an invariant is broken"): asserts condition {
+export function assert(condition: unknown, message?: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }

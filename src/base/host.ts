@@ -211,6 +211,8 @@ export interface HostConnection {
   hold?(isHeld: boolean): void;
   /** Answers when the bytes, and `more` right after them, are handed over and the peer keeps up (backpressure): at once, if they are. */
   write(bytes: Uint8Array, more?: Uint8Array): Answer<void>;
+  /** Sends `head` and a range of a file of this host behind it, which is not read here; beyond the file's end zeroes. False: it can't, and nothing was sent. */
+  writeFile?(head: Uint8Array, range: FileRange): Answer<void> | false;
   /** What is written is sent first, if the peer takes it in time. */
   close(): Promise<void>;
   /** Drops the connection at once, with what was not sent. Absent: close() is the only way. */

@@ -133,12 +133,12 @@ export class BlockBackend implements ChildParent {
 
   pread(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
     // No closure is made for what is over at once.
-    if (this.#mustWait()) return this.#readLater(offset, buffer, flags);
+    if (this.mustWait()) return this.#readLater(offset, buffer, flags);
     const refusal = this.#refusal("pread", offset, buffer.byteLength);
     if (refusal) return refusal;
     const turn = this.#throttle?.intercept("read", buffer.byteLength);
     if (turn) return this.#countedUntil(turn.then(() => this.root!.pread(offset, buffer, flags)));
-    return this.#counted(this.root!.pread(offset, buffer, flags));
+    return this.counted(this.root!.pread(offset, buffer, flags));
   }
 
   #readLater(offset: number, buffer: Uint8Array, flags: RequestFlags): Promise<void> {
@@ -146,7 +146,7 @@ export class BlockBackend implements ChildParent {
   }
 
   pwrite(offset: number, buffer: Uint8Array, flags: RequestFlags = 0): Answer<void> {
-    if (this.#mustWait()) return this.#later(() => this.pwrite(offset, buffer, flags));
+    if (this.mustWait()) return this.#later(() => this.pwrite(offset, buffer, flags));
     const refusal = this.#refusal("pwrite", offset, buffer.byteLength);
     return (
       refusal ??
@@ -155,7 +155,7 @@ export class BlockBackend implements ChildParent {
   }
 
   pwriteZeroes(offset: number, bytes: number, flags: RequestFlags = 0): Answer<void> {
-    if (this.#mustWait()) return this.#later(() => this.pwriteZeroes(offset, bytes, flags));
+    if (this.mustWait()) return this.#later(() => this.pwriteZeroes(offset, bytes, flags));
     const refusal = this.#refusal("pwriteZeroes", offset, bytes);
     return (
       refusal ?? this.#write(bytes, () => this.root!.pwriteZeroes(offset, bytes, this.#withCacheMode(flags)))
@@ -163,27 +163,27 @@ export class BlockBackend implements ChildParent {
   }
 
   pdiscard(offset: number, bytes: number): Answer<void> {
-    if (this.#mustWait()) return this.#later(() => this.pdiscard(offset, bytes));
-    return this.#refusal("pdiscard", offset, bytes) ?? this.#counted(this.root!.pdiscard(offset, bytes));
+    if (this.mustWait()) return this.#later(() => this.pdiscard(offset, bytes));
+    return this.#refusal("pdiscard", offset, bytes) ?? this.counted(this.root!.pdiscard(offset, bytes));
   }
 
   flush(): Answer<void> {
-    if (this.#mustWait()) return this.#later(() => this.flush());
-    return this.#refusal("flush", 0, 0) ?? this.#counted(this.root!.flush());
+    if (this.mustWait()) return this.#later(() => this.flush());
+    return this.#refusal("flush", 0, 0) ?? this.counted(this.root!.flush());
   }
 
   /** A write, when its turn has come. */
   #write(bytes: number, request: () => Answer<void>): Answer<void> {
     const turn = this.#throttle?.intercept("write", bytes);
-    return turn ? this.#countedUntil(turn.then(request)) : this.#counted(request());
+    return turn ? this.#countedUntil(turn.then(request)) : this.counted(request());
   }
 
   /** What lies at `offset` in the chain, and which layer decides; see io/status.ts. */
   status(offset: number, bytes: number): Answer<ChainStatus> {
-    if (this.#mustWait()) return this.#later(() => this.status(offset, bytes));
+    if (this.mustWait()) return this.#later(() => this.status(offset, bytes));
     return (
       this.#refusal("blockStatus", offset, bytes) ??
-      this.#counted(blockStatusAbove(this.#node(), offset, bytes))
+      this.counted(blockStatusAbove(this.#node(), offset, bytes))
     );
   }
 
@@ -210,13 +210,14 @@ export class BlockBackend implements ChildParent {
     });
   }
 
-  #mustWait(): boolean {
+  /** Whether requests wait: the node is drained, or held. */
+  mustWait(): boolean {
     return this.#quiesced || (this.held?.() ?? false);
   }
 
   /** A request that waits for the end of a drain. Its range is checked then: the disk may have been resized meanwhile. */
   async #later<T>(request: () => Answer<T>): Promise<T> {
-    while (this.#mustWait()) await this.graph.changes.wait();
+    while (this.mustWait()) await this.graph.changes.wait();
     return request();
   }
 
@@ -229,7 +230,8 @@ export class BlockBackend implements ChildParent {
     }
   }
 
-  #counted<T>(request: Answer<T>): Answer<T> {
+  /** Keeps a drain waiting until the request is over. */
+  counted<T>(request: Answer<T>): Answer<T> {
     return isPromise(request) ? this.#countedUntil(request) : request;
   }
 

@@ -75,7 +75,7 @@ export interface DataPath {
   pwrite?(offset: number, buffer: Uint8Array, flags: RequestFlags): Answer<void>;
   pwriteZeroes?(offset: number, bytes: number, flags: RequestFlags): Answer<void>;
   pdiscard?(offset: number, bytes: number): Answer<void>;
-  /** Where a range of a protocol's disk lies in a file of the host, byte by byte, or of a format's the streams of it, or of less. */
+  /** Where a range lies in a file of the host for good, byte by byte, with all that is read of it; or the streams of it, or of less. */
   fileRange?(offset: number, bytes: number): FileRange | undefined;
   streamRange?(offset: number, bytes: number): FileRange | undefined;
   /** Writes what lies in files of the host; answers as HostFile.copyFrom(), and never rejects. */

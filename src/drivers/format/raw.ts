@@ -5,7 +5,7 @@
  */
 import type { Answer } from "../../base/answer.ts";
 import { BlockError, blockError } from "../../base/errors.ts";
-import type { FilePart } from "../../base/host.ts";
+import type { FilePart, FileRange } from "../../base/host.ts";
 import { MiB, SECTOR_SIZE, limits } from "../../base/limits.ts";
 import { alignUp, type FileZeroes } from "../../base/ranges.ts";
 import { foreignFormat } from "../../block/model/foreign-formats.ts";
@@ -87,6 +87,12 @@ class RawDriver implements BlockDriver {
     return held
       ? held.then(() => this.#file.pwrite(below, buffer, flags))
       : this.#file.pwrite(below, buffer, flags);
+  }
+
+  fileRange(offset: number, bytes: number): FileRange | undefined {
+    // What lies behind the window is nobody's who was given the window.
+    if (offset + bytes > this.length()) return undefined;
+    return this.#file.node.driver.fileRange?.(offset + this.#offset, bytes);
   }
 
   copyRanges(parts: readonly FilePart[], zeroes: FileZeroes): Promise<readonly number[]> | undefined {

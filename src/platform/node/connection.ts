@@ -1,6 +1,7 @@
 /**
  * A connected socket of Node. Who takes what comes at once reads it from one buffer that all such connections share, and what it
- * answers in short leaves by one call at the turn's end: many small requests cost neither memory nor promises.
+ * answers in short leaves by one call at the turn's end: many small requests cost neither memory nor promises. What lies in a file in
+ * memory leaves by the kernel alone (sendfile): the peer's copy of it is the only one.
  *
  * Invariant: bytes leave in the order in which they were written, whichever way they go.
  */
@@ -8,9 +9,11 @@ import * as fs from "node:fs";
 import type * as net from "node:net";
 import type { Answer } from "../../base/answer.ts";
 import { type BlockError, blockError } from "../../base/errors.ts";
-import type { HostConnection, HostReceiver, StartTls } from "../../base/host.ts";
+import type { FileRange, HostConnection, HostFile, HostReceiver, StartTls } from "../../base/host.ts";
 import { KiB } from "../../base/limits.ts";
 import { nodeError } from "./errors.ts";
+import type { NodeFile } from "./file.ts";
+import { nativeIfLoaded } from "./native.ts";
 import type { RightsReceiver } from "./rights.ts";
 import { secure } from "./tls.ts";
 
@@ -18,6 +21,8 @@ import { secure } from "./tls.ts";
 const CLOSE_GRACE_MS = 2000;
 /** What is so long leaves at once, while it is in the processor's cache. */
 const LONG_BYTES = 64 * KiB;
+/** What the kernel keeps of what was sent and not yet taken, as far as it allows that; Linux keeps 208 KiB by itself. */
+const SEND_BUFFER_BYTES = 1024 * KiB;
 /** What a receiver is told of at once, at most. */
 const RECEIVE_BYTES = 256 * KiB;
 
@@ -28,6 +33,9 @@ const outboxes: Uint8Array[] = [];
 const MOST_OUTBOXES = 4;
 /** What was read last, by whichever connection; made when it is needed. */
 let inbox: Uint8Array | undefined;
+
+/** A file that may lie in memory. */
+type InMemory = Pick<NodeFile, "fdInMemory">;
 
 /** Node's own object under a socket. */
 interface Handle {
@@ -53,6 +61,8 @@ export class NodeConnection implements HostConnection {
   #outBytes = 0;
   /** Its descriptor takes bytes as they are. */
   #isPlain = false;
+  /** The rest of a file's range is under way: nothing may come between. */
+  #sending: Promise<void> | undefined;
 
   /** `receiver`: who is told of its end. `rights`: reads the socket, which Node does not then. */
   constructor(socket: net.Socket, receiver?: HostReceiver, rights?: RightsReceiver) {
@@ -76,6 +86,7 @@ export class NodeConnection implements HostConnection {
     const restarted = restart(this.#socket, readFor(receiver, deliver));
     if (restarted) {
       this.#socket = restarted;
+      widen(restarted);
       this.#isPlain = true;
       this.#listen(receiver);
       return;
@@ -89,7 +100,40 @@ export class NodeConnection implements HostConnection {
     else this.#socket.resume();
   }
 
+  writeFile(head: Uint8Array, { file, offset, bytes }: FileRange): Answer<void> | false {
+    this.#leaveOut();
+    const isFree = !this.#sending && this.#isPlain && this.#socket.writable;
+    if (!isFree || this.#socket.writableLength > 0 || fdInMemory(file) === undefined) return false;
+    const begun = sendKept(this.#socket, head);
+    if (begun === 0) return false;
+    if (begun < head.byteLength) this.#socket.write(head.slice(begun));
+    const end = offset + bytes;
+    const at = sendFile(this.#socket, file, { offset, end });
+    if (at === end) return undefined;
+    this.#sending = this.#sendRest(file, at, end).finally(() => (this.#sending = undefined));
+    return this.#sending;
+  }
+
+  /** Sends what the platform did not take at once; after each piece that it has taken it is asked again. */
+  async #sendRest(file: HostFile, from: number, end: number): Promise<void> {
+    try {
+      for (let at = from; at < end; at = sendFile(this.#socket, file, { offset: at, end })) {
+        const piece = new Uint8Array(Math.min(LONG_BYTES, end - at));
+        await file.read(piece, at);
+        await new Promise<void>((resolve, reject) => {
+          this.#socket.write(piece, (error) => (error ? reject(writeError(error)) : resolve()));
+        });
+        at += piece.byteLength;
+      }
+    } catch (error) {
+      // The peer waits for the rest, which does not come.
+      this.#socket.destroy();
+      throw error;
+    }
+  }
+
   write(bytes: Uint8Array, more?: Uint8Array): Answer<void> {
+    if (this.#sending) return this.#sending.then(() => this.write(bytes, more));
     if (this.#isReceiving && !more && this.#putOut(bytes)) return undefined;
     this.#leaveOut();
     const socket = this.#socket;
@@ -183,6 +227,32 @@ export class NodeConnection implements HostConnection {
       socket.destroySoon();
     });
   }
+}
+
+/** A reply of several hundred KiB leaves in one go, and the next ones are made while the peer takes it. */
+function widen(socket: net.Socket): void {
+  const fd = handleOf(socket)?.fd ?? -1;
+  if (fd >= 0) nativeIfLoaded()?.setSendBuffer(fd, SEND_BUFFER_BYTES);
+}
+
+/** The descriptor of a file in memory; undefined: it is none, or nothing can be sent from it. */
+function fdInMemory(file: HostFile): number | undefined {
+  return nativeIfLoaded() && "fdInMemory" in file ? (file as InMemory).fdInMemory : undefined;
+}
+
+/** Sends of a file what the platform takes at once; answers where that ends. What is wrong is told by a read or a write. */
+function sendFile(
+  socket: net.Socket,
+  file: HostFile,
+  { offset, end }: { offset: number; end: number },
+): number {
+  let at = offset;
+  for (let sent = 1; sent > 0 && at < end; at += Math.max(0, sent)) {
+    const [to, from] = [handleOf(socket)?.fd ?? -1, fdInMemory(file)];
+    if (to < 0 || from === undefined || socket.writableLength > 0) break;
+    sent = nativeIfLoaded()!.sendFile(to, { fd: from, offset: at }, end - at);
+  }
+  return at;
 }
 
 /** Sends what was kept; answers how many bytes the platform took. What is wrong is told by the next write. */

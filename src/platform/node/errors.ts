@@ -20,3 +20,10 @@ export function nodeError(error: unknown, op: string): BlockError {
 export function nativeError(errno: number, op: string): BlockError {
   return blockError(errnoFromNumber(errno), op);
 }
+
+/** Filesystems say EOPNOTSUPP, old kernels ENOSYS, and EINVAL or EPERM for files that have no such operation. */
+export function fallocateError(errno: number, op: string): BlockError {
+  const error = nativeError(errno, op);
+  const absent = ["ENOSYS", "EINVAL", "EPERM", "ENODEV"].includes(error.code);
+  return absent ? blockError("ENOTSUP", op) : error;
+}

@@ -11,9 +11,10 @@ import { BlockError, blockError, errnoOf, isUnsupported } from "../../base/error
 import type { FileExtent, FileInfo, FileLockRequest, FilePart, HostFile } from "../../base/host.ts";
 import type { FileZeroes } from "../../base/ranges.ts";
 import { SECTOR_SIZE } from "../../base/limits.ts";
+import { memoryTransfers } from "./at-hand.ts";
 import { BounceBuffer } from "./bounce.ts";
 import type { FileAnswer, FileCall, FileFacts } from "./calls.ts";
-import { nativeError, nodeError } from "./errors.ts";
+import { fallocateError, nodeError } from "./errors.ts";
 import { type ExtentCalls, ExtentFinder } from "./extents.ts";
 import { fdSets, isFdSetName } from "./fd-sets.ts";
 import { onFileThreads, type TwoRanges } from "./file-thread.ts";
@@ -427,6 +428,11 @@ export class NodeFile implements HostFile {
     await old.close(this.#lock);
   }
 
+  /** Its descriptor, if its bytes lie in memory: nobody waits for a disk who has the kernel move them. */
+  get fdInMemory(): number | undefined {
+    return this.#transfers === memoryTransfers ? this.#descriptor.fd : undefined;
+  }
+
   /** Whether this process has the file open under another descriptor, too. */
   get isOpenElsewhere(): boolean {
     return this.#entry.isOpenElsewhere;
@@ -490,11 +496,4 @@ export class NodeFile implements HostFile {
       used.release();
     }
   }
-}
-
-/** Filesystems say EOPNOTSUPP, old kernels ENOSYS, and EINVAL or EPERM for files that have no such operation. */
-function fallocateError(errno: number, op: string): BlockError {
-  const error = nativeError(errno, op);
-  const absent = ["ENOSYS", "EINVAL", "EPERM", "ENODEV"].includes(error.code);
-  return absent ? blockError("ENOTSUP", op) : error;
 }

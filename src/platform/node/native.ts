@@ -1,8 +1,8 @@
 /**
  * The few system calls that Node lacks, through the optional package koffi: lseek(SEEK_DATA/SEEK_HOLE), preadv2, fallocate,
- * posix_fallocate, copy_file_range and open-file-description locks. Everything works without them, only with less knowledge of
+ * posix_fallocate, copy_file_range, sendfile, setsockopt and open-file-description locks. Everything works without them, only with less knowledge of
  * holes and without image locks. 64-bit little-endian Linux only, since structs and constants are laid out here.
- * Source: lseek(2), preadv2(2), fallocate(2), copy_file_range(2), fcntl(2).
+ * Source: lseek(2), preadv2(2), fallocate(2), copy_file_range(2), sendfile(2), socket(7), fcntl(2).
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -36,6 +36,10 @@ export interface NativeCalls {
   posixFallocate(fd: number, offset: number, bytes: number): Promise<number>;
   /** Sets or drops an OFD lock on one byte, never waiting; 0 or -errno. */
   lockByte(fd: number, offset: number, lock: ByteLock): number;
+  /** sendfile(2) from a file into a socket, without copying: the bytes that it took, 0 at the end of the file, or -errno. */
+  sendFile(to: number, from: FilePlace, bytes: number): number;
+  /** Has the kernel keep so many bytes of what a socket sends, as far as it allows that. */
+  setSendBuffer(fd: number, bytes: number): void;
   /** Ends the process at once; waits for no thread, writes nothing. */
   exit(status: number): void;
   /** Whether another open file holds any lock on the byte: 1, 0, or -errno. */
@@ -68,6 +72,8 @@ const LOCK_TYPES: Record<ByteLock, number> = { shared: F_RDLCK, exclusive: F_WRL
 /** sizeof(struct flock): l_type, l_whence: 16 bits at 0 and 2; l_start, l_len: 64 bits at 8 and 16; l_pid at 24. */
 const FLOCK_BYTES = 32;
 const RWF_NOWAIT = 8;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
 /** What a C library says that lacks a function. */
 const ENOSYS = 38;
 
@@ -98,6 +104,8 @@ const declarations = {
   copyFileRange:
     "int64_t copy_file_range(int from, _Inout_ uint8_t *at, int to, _Inout_ uint8_t *atTo, size_t bytes, unsigned int flags)",
   fcntl: "int fcntl(int fd, int command, _Inout_ uint8_t *lock)",
+  sendfile: "int64_t sendfile(int to, int from, _Inout_ uint8_t *at, size_t bytes)",
+  setsockopt: "int setsockopt(int fd, int level, int option, const uint8_t *value, uint32_t bytes)",
   exit: "void _exit(int status)",
 } as const;
 
@@ -106,6 +114,23 @@ function placeOf({ offset }: FilePlace): Uint8Array {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigInt64(0, BigInt(offset), true);
   return bytes;
+}
+
+/** The calls of sockets. */
+function socketCalls(
+  koffi: Koffi,
+  libcFunction: (name: "sendfile" | "setsockopt") => NativeFunction,
+): Pick<NativeCalls, "sendFile" | "setSendBuffer"> {
+  return {
+    sendFile(to, from, bytes) {
+      const result = Number(libcFunction("sendfile")(to, from.fd, placeOf(from), bytes));
+      return result < 0 ? -koffi.errno() : result;
+    },
+    setSendBuffer(fd, bytes) {
+      const value = new Uint8Array(Uint32Array.of(bytes).buffer);
+      libcFunction("setsockopt")(fd, SOL_SOCKET, SO_SNDBUF, value, value.byteLength);
+    },
+  };
 }
 
 function bind(koffi: Koffi): NativeCalls {
@@ -164,6 +189,7 @@ function bind(koffi: Koffi): NativeCalls {
         });
       }),
     lockByte: (fd, offset, lock) => lockCall(fd, F_OFD_SETLK, LOCK_TYPES[lock], offset),
+    ...socketCalls(koffi, libcFunction),
     exit: (status) => void libcFunction("exit")(status),
     isByteLocked(fd, offset) {
       const result = lockCall(fd, F_OFD_GETLK, F_WRLCK, offset);

@@ -8,7 +8,7 @@
 import { type Answer, andThen, ending, guarded, isPromise, rescue } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { messageOf } from "../../base/errors.ts";
-import type { Clock, HostConnection, TlsCredentials } from "../../base/host.ts";
+import type { Clock, FileRange, HostConnection, TlsCredentials } from "../../base/host.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import { Wakeup } from "../../base/signals.ts";
 import { Req } from "../../block/model/contract.ts";
@@ -159,7 +159,10 @@ export class NbdClient implements ExportClient {
   }
 
   async #transmission(agreed: Agreement<NbdExport>): Promise<void> {
-    const replies = new Replies(agreed, this.#init.memory, (bytes) => this.#send(bytes));
+    const replies = new Replies(agreed, this.#init.memory, {
+      send: (bytes) => this.#send(bytes),
+      sendFile: (head, range) => this.#sendFile(head, range),
+    });
     await this.#intake.serve(() => this.#next(agreed, replies));
   }
 
@@ -268,17 +271,28 @@ export class NbdClient implements ExportClient {
 
   /** Nobody else's data comes into memory for a client that does not read what there is for it. */
   #send(bytes: Uint8Array): Answer<void> {
-    const sending = rescue(
-      () => this.#connection.write(bytes),
-      (cause) => {
-        throw new ConnectionGone("the client is gone", { cause });
-      },
+    return this.#sent(
+      rescue(() => this.#connection.write(bytes), isGone),
+      bytes.byteLength,
     );
-    if (!isPromise(sending) || bytes.byteLength < LONG_BYTES) return sending;
-    this.#unsent += bytes.byteLength;
+  }
+
+  #sendFile(head: Uint8Array, range: FileRange): Answer<void> | false {
+    if (!this.#connection.writeFile) return false;
+    const sending = this.#connection.writeFile(head, range);
+    return isPromise(sending) ? this.#sent(sending.catch(isGone), range.bytes) : sending;
+  }
+
+  #sent(sending: Answer<void>, bytes: number): Answer<void> {
+    if (!isPromise(sending) || bytes < LONG_BYTES) return sending;
+    this.#unsent += bytes;
     return sending.finally(() => {
-      this.#unsent -= bytes.byteLength;
+      this.#unsent -= bytes;
       this.#changes.wake();
     });
   }
+}
+
+function isGone(cause: unknown): never {
+  throw new ConnectionGone("the client is gone", { cause });
 }

@@ -6,9 +6,11 @@
  * Source: doc/proto.md; behaviour of qemu-nbd 7.2.
  */
 import { type Answer, andThen, ending, repeat, rescue } from "../../base/answer.ts";
+import type { FileRange } from "../../base/host.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
 import { KiB, limits } from "../../base/limits.ts";
 import type { ByteRange } from "../../base/ranges.ts";
+import { lend } from "../../block/graph/lend.ts";
 import { Req, type RequestFlags } from "../../block/model/contract.ts";
 import { command, commandFlag } from "../../wire/nbd/constants.ts";
 import type { Agreement } from "../../wire/nbd/server-handshake.ts";
@@ -33,6 +35,9 @@ const SMALL_PIECE_BYTES = 64 * KiB;
 /** Where replies go. Answers when the platform has taken the bytes; fails when the connection is gone. */
 export type Send = (bytes: Uint8Array) => Answer<void>;
 
+/** The same of a head, and of what lies in a file behind it; false: nothing was sent. */
+type SendFile = (head: Uint8Array, range: FileRange) => Answer<void> | false;
+
 /** What a request failed with; its words are QEMU's for the command. */
 function failureOf(error: unknown, text: string): Refusal {
   return { code: errnoOf(error), text: `${text}: ${messageOf(error)}` };
@@ -52,11 +57,17 @@ export class Replies implements Borrower {
   readonly #agreed: Agreement<NbdExport>;
   readonly #memory: ServerMemory;
   readonly #send: Send;
+  readonly #sendFile: SendFile;
 
-  constructor(agreed: Agreement<NbdExport>, memory: ServerMemory, send: Send) {
+  constructor(
+    agreed: Agreement<NbdExport>,
+    memory: ServerMemory,
+    { send, sendFile }: { send: Send; sendFile: SendFile },
+  ) {
     this.#agreed = agreed;
     this.#memory = memory;
     this.#send = send;
+    this.#sendFile = sendFile;
   }
 
   /** Answers that the request is refused. */
@@ -158,8 +169,12 @@ export class Replies implements Borrower {
     return this.#sendData(head, { offset, bytes: length });
   }
 
-  /** Reads, and sends a head and the data behind it. */
+  /** Reads, and sends a head and the data behind it; long ones that lie in a file without reading them. */
   #sendData(head: Uint8Array, { offset, bytes }: ByteRange): Answer<void> {
+    const lent =
+      bytes >= SMALL_PIECE_BYTES &&
+      lend(this.#backend, { offset, bytes }, (range) => this.#sendFile(head, range));
+    if (lent !== false) return lent;
     return andThen(this.borrow(bytes), (loan) =>
       ending(
         () => andThen(this.#backend.pread(offset, loan.data), () => this.#send(loan.headed(head, bytes))),

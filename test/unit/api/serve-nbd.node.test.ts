@@ -1,5 +1,5 @@
 // serveNbd(): a disk over NBD in a few words, its clients, and what it refuses. The protocol itself is tested elsewhere.
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -60,6 +60,42 @@ test("what is not writable is read, its bitmaps too, and the engine's end ends t
   expect(await changed.blockStatus(65536, 65536)).toMatchObject({ bytes: 65536, data: false });
   await engine.close();
   await expect(plain.read(0, 512)).rejects.toMatchObject({ code: "EIO" });
+});
+
+test("a raw disk in memory reaches all clients whole, long reads among short ones", async () => {
+  const memory = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+  const place = mkdtempSync(join(memory, "blockwright-serve-"));
+  try {
+    const bytes = Uint8Array.from({ length: 8 * MiB }, (_none, at) =>
+      at >> 20 === 3 ? 0 : (at * 31 + (at >> 9)) % 251,
+    );
+    writeFileSync(join(place, "disk"), bytes);
+    const file = { driver: "file", filename: join(place, "disk") } as const;
+    const disk = await openNode({ driver: "raw", file }, { engine });
+    const service = await serveNbd(disk, { address });
+    const client = async (): Promise<void> => {
+      await using other = createEngine({ warnUnflushed: false });
+      const seen = await openNode(
+        {
+          driver: "raw",
+          file: { driver: "nbd", server: { type: "unix", path: join(folder, "a socket") } },
+          "read-only": true,
+        } as const,
+        { engine: other },
+      );
+      const pieces = Array.from({ length: 8 }, (_none, at) => at * MiB);
+      const reads = pieces.flatMap((at) => [seen.read(at, MiB), seen.read(at + 512, 4096)]);
+      const got = await Promise.all(reads);
+      got.forEach((piece, index) => {
+        const from = pieces[index >> 1]! + 512 * (index % 2);
+        expect(Buffer.compare(piece, bytes.subarray(from, from + piece.byteLength))).toBe(0);
+      });
+    };
+    await Promise.all([client(), client(), client()]);
+    await service.close();
+  } finally {
+    rmSync(place, { recursive: true });
+  }
 });
 
 test("refusals leave nothing behind: the disk can be served afterwards", async () => {

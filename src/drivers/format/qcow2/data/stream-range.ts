@@ -13,7 +13,7 @@ export function streamRange(image: Image, offset: number, bytes: number): FileRa
   const { clusterBits, clusterSize } = image.geometry;
   const { length, node } = image.file;
   const place = node.driver.fileRange?.(0, 0);
-  if (!place || image.encryption || offset % clusterSize !== 0) return undefined;
+  if (place?.offset !== 0 || image.encryption || offset % clusterSize !== 0) return undefined;
   const places = new Float64Array(2 * Math.ceil(bytes / clusterSize));
   let count = 0;
   for (; count * 2 < places.length; count++) {
