@@ -19,6 +19,10 @@ export type HeldJob = Job<Held>;
 /** A queue that is connected, or will be, or could not be. */
 export interface OpenedQueue {
   readonly queue: Queue<Held>;
+  /** Resolves when it may be asked. Throws FleetError for a server that can't be used as its URL says. */
+  reach(this: void): Promise<unknown>;
+  /** Bytes that have come from the server. */
+  heard(this: void): number;
   close(): Promise<void>;
 }
 

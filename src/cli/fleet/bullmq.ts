@@ -16,6 +16,7 @@ import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from ".
 import type { TransferLimits } from "../../fleet/slots.ts";
 import type { Backend, Held, OpenedQueue } from "./backend.ts";
 import { SharedPlaces } from "./shared-places.ts";
+import { answered, goodbye } from "./silence.ts";
 
 interface Progress {
   readonly worker: string;
@@ -38,6 +39,8 @@ const BATCH = 200;
 const MOST_LOOKED_AT = 1000;
 const ELSEWHERE_MS = 1000;
 const LOOK_MS = 500;
+/** How often a worker sees that its server is there. */
+const PROBE_MS = 5000;
 /** How long a server may take to answer a worker that ends. */
 const ANSWER_MS = 5000;
 /** A job may stall as often as workers are killed. */
@@ -108,7 +111,17 @@ export class BullQueue implements FleetQueue {
     return this.#opened.queue;
   }
 
-  async submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
+  /** Asks the server; one that says nothing is given up. */
+  #ask<T>(question: () => Promise<T>): Promise<T> {
+    const { reach, heard } = this.#opened;
+    return answered(reach().then(question), heard);
+  }
+
+  submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
+    return this.#ask(() => this.#submit(jobs));
+  }
+
+  async #submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
     const wanted = await inBatches(jobs, async (job) => {
       const spec = specOf(job);
       const other = await this.#queue.getJob(keyOf(job.id));
@@ -176,12 +189,12 @@ export class BullQueue implements FleetQueue {
     });
     const looking = setInterval(() => void this.#lookForCancelled(active), LOOK_MS * 2);
     try {
-      await this.#untilIdle(exitsIdle, signal);
+      await this.#untilIdle(exitsIdle, signal, note);
     } finally {
       clearInterval(looking);
       await settleAll([...handling]);
       // A server that is away is not waited for: it hands out again what was not given back.
-      await worker.close(!(await this.#isThere()));
+      await ((await this.#isThere()) ? worker.close() : goodbye(worker.close(true)));
     }
   }
 
@@ -198,9 +211,10 @@ export class BullQueue implements FleetQueue {
     let said = "";
     while (!signal.aborted) {
       try {
-        await this.#queue.getJobCounts();
+        await this.counts();
         return;
       } catch (error) {
+        if (error instanceof FleetError) throw error;
         const text = messageOf(error);
         if (text !== said) note(`the queue does not answer: ${text}`);
         said = text;
@@ -212,17 +226,27 @@ export class BullQueue implements FleetQueue {
     }
   }
 
-  /** Until the signal aborts, or nothing is left to do if that is asked for. */
-  async #untilIdle(exitsIdle: boolean, signal: AbortSignal): Promise<void> {
+  /** Until the signal aborts, or nothing is left to do if that is asked for. A server that is away is told of. */
+  async #untilIdle(exitsIdle: boolean, signal: AbortSignal, note: (text: string) => void): Promise<void> {
+    const ended = new Promise<boolean>((resolve) => {
+      signal.addEventListener("abort", () => resolve(true), { once: true });
+    });
+    let said = "";
     while (!signal.aborted) {
-      await wait(LOOK_MS, signal);
-      if (!exitsIdle || signal.aborted) continue;
-      const isIdle = await this.counts().then(
-        async ({ queued, running }) => running === 0 && (queued === 0 || (await this.#queue.isPaused())),
-        () => false,
-      );
-      if (isIdle) return;
+      await wait(exitsIdle ? LOOK_MS : PROBE_MS, signal);
+      if (signal.aborted) return;
+      const idle = this.#isIdle().catch((error: unknown) => messageOf(error));
+      const told = await Promise.race([idle, ended]);
+      if (told === true && exitsIdle) return;
+      const text = typeof told === "string" ? told : "";
+      if (text !== said && text !== "") note(`the queue does not answer: ${text}`);
+      said = text;
     }
+  }
+
+  async #isIdle(): Promise<boolean> {
+    const { queued, running } = await this.counts();
+    return running === 0 && (queued === 0 || (await this.#ask(() => this.#queue.isPaused())));
   }
 
   /** Jobs that run here and were cancelled elsewhere. What the queue does not answer is asked again. */
@@ -282,8 +306,8 @@ export class BullQueue implements FleetQueue {
   }
 
   async helpable(): Promise<FleetJob[]> {
-    if (await this.#queue.isPaused()) return [];
-    const jobs = (await this.#queue.getJobs(["active"], 0, MOST_LOOKED_AT)) as Job<Held>[];
+    if (await this.#ask(() => this.#queue.isPaused())) return [];
+    const jobs = (await this.#ask(() => this.#queue.getJobs(["active"], 0, MOST_LOOKED_AT))) as Job<Held>[];
     const isFree = (job: Job<Held> | undefined): boolean =>
       job?.data?.job !== undefined && !job.data.isCancelled && (progressOf(job).shards?.free ?? 0) > 0;
     return jobs.filter(isFree).map(({ data }) => data.job);
@@ -297,7 +321,7 @@ export class BullQueue implements FleetQueue {
   }
 
   async counts(): Promise<FleetCounts> {
-    const found = await this.#queue.getJobCounts();
+    const found = await this.#ask(() => this.#queue.getJobCounts());
     const sum = (state: JobState): number =>
       states[state].reduce((total, name) => total + (found[name] ?? 0), 0);
     return { queued: sum("queued"), running: sum("running"), done: sum("done"), failed: sum("failed") };
@@ -305,7 +329,7 @@ export class BullQueue implements FleetQueue {
 
   async rows(): Promise<JobRow[]> {
     const rows: JobRow[] = [];
-    for (const [state, jobs] of await this.#all()) {
+    for (const [state, jobs] of await this.#ask(() => this.#all())) {
       for (const job of jobs) {
         const { worker, bytes, shards } = progressOf(job);
         const lastError = state === "done" ? "" : (job.failedReason ?? "");
@@ -339,7 +363,11 @@ export class BullQueue implements FleetQueue {
     return jobs;
   }
 
-  async cancel(ids: readonly string[] | undefined): Promise<number> {
+  cancel(ids: readonly string[] | undefined): Promise<number> {
+    return this.#ask(() => this.#cancel(ids));
+  }
+
+  async #cancel(ids: readonly string[] | undefined): Promise<number> {
     let count = 0;
     for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
       if (state !== "queued" && state !== "running") continue;
@@ -355,10 +383,14 @@ export class BullQueue implements FleetQueue {
   }
 
   async drain(isDrained: boolean): Promise<void> {
-    await (isDrained ? this.#queue.pause() : this.#queue.resume());
+    await this.#ask(() => (isDrained ? this.#queue.pause() : this.#queue.resume()));
   }
 
-  async retry(ids: readonly string[] | undefined): Promise<number> {
+  retry(ids: readonly string[] | undefined): Promise<number> {
+    return this.#ask(() => this.#retry(ids));
+  }
+
+  async #retry(ids: readonly string[] | undefined): Promise<number> {
     let count = 0;
     for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
       if (state !== "failed") continue;

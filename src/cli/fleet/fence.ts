@@ -6,11 +6,13 @@
  *   g<plan>-<part>-<generation>  an owner of a part; the part after the last one is the publication
  *   c…, h…, e…                   of a generation: its checkpoint, its sign of life, its end
  *   d<plan>-<part>               a part that is whole, durable
+ *   b<plan>-<random>             a draft that was about to be made for a plan of that number
  *   done                         the target is there
  *
  * Invariants: generations and plans are taken one after the other, each by one owner; who finds a next one stops; a checkpoint tells
  * nothing that is not durable.
  */
+import { randomBytes } from "node:crypto";
 import { errnoOf } from "../../base/errors.ts";
 import type { ObjectInfo, ObjectPlace } from "../../base/objects.ts";
 import { livenessOf, type Owner, thisOwner } from "../../platform/node/owner.ts";
@@ -118,10 +120,24 @@ function readListing(infos: readonly ObjectInfo[]): Listing {
   };
 }
 
-/** The fence. Errors are those of its objects. */
+/** What there is to know before a plan is made: the one in force, and the number that the next one has. */
+export interface Outlook {
+  readonly plan: ActivePlan | undefined;
+  readonly next: number;
+}
+
+/** What is removed: words of plans up to a number, and of drafts that were begun for plans up to another, but not the draft that is `kept`. */
+interface Removal {
+  readonly upTo: number;
+  readonly begun: number;
+  readonly kept?: string | undefined;
+}
+
+/** The fence. Errors are those of its objects, and of `discard`. */
 export class Fence {
   readonly #objects: ObjectPlace;
   readonly #watchMs: number;
+  readonly #discard: (token: string) => Promise<void>;
   readonly #owners = new Map<string, Owner | undefined>();
   /** Signs of life of owners elsewhere, and since when each has been the last. */
   readonly #watched = new Map<string, { beat: string; sinceMs: number }>();
@@ -129,10 +145,11 @@ export class Fence {
   readonly #moved = new Map<string, number>();
   #beats = 0;
 
-  /** `watchMs`: an owner of whom nothing else is known is given up when he is silent for so long. */
-  constructor(objects: ObjectPlace, watchMs: number) {
+  /** `watchMs`: an owner of whom nothing else is known is given up when he is silent for so long. `discard` removes what was written into. */
+  constructor(objects: ObjectPlace, watchMs: number, discard: (token: string) => Promise<void>) {
     this.#objects = objects;
     this.#watchMs = watchMs;
+    this.#discard = discard;
   }
 
   async #list(): Promise<Listing> {
@@ -163,24 +180,47 @@ export class Fence {
 
   /** The plan in force. */
   async plan(): Promise<ActivePlan | undefined> {
-    const number = (await this.#list()).plans.at(-1);
+    return this.#planOf((await this.#list()).plans.at(-1));
+  }
+
+  async #planOf(number: number | undefined): Promise<ActivePlan | undefined> {
     if (number === undefined) return undefined;
     const plan = await this.#get<Partial<Plan>>(`p${digits(number)}`);
     return plan?.token === undefined ? undefined : { ...(plan as Plan), number };
   }
 
+  /** The plan in force, and what comes after it. */
+  async look(): Promise<Outlook> {
+    const last = (await this.#list()).plans.at(-1);
+    return { plan: await this.#planOf(last), next: await this.#after(last) };
+  }
+
+  async #after(last: number | undefined): Promise<number> {
+    return Math.max(last ?? 0, (await this.done())?.plan ?? 0) + 1;
+  }
+
+  /** Says of a draft for the plan of that number that it is about to be made, so that it is found if it never gets there. */
+  async announce(number: number, token: string): Promise<string> {
+    const name = `b${digits(number)}-${randomBytes(8).toString("hex")}`;
+    await this.#put(name, { token });
+    return name;
+  }
+
+  /** Removes a draft that did not get there, and what was said of it. */
+  async withdraw(token: string, name: string | undefined): Promise<void> {
+    await this.#discard(token);
+    if (name !== undefined) await this.#objects.remove(`${ROOT}${name}`);
+  }
+
   /**
-   * Puts a plan in force in place of the one before, or (undefined) none; whoever is at that stops. Answers its number; undefined:
-   * another one was faster.
+   * Puts a plan in force as the one of that number, or (undefined) none; whoever is at the one before stops, and what that was written into goes.
+   * Answers whether it is in force; if not, another one was faster.
    */
-  async replace(before: ActivePlan | undefined, plan: Plan | undefined): Promise<number | undefined> {
-    const listing = await this.#list();
-    const last = listing.plans.at(-1) ?? 0;
-    if (before && before.number !== last) return undefined;
-    const number = Math.max(last, (await this.done())?.plan ?? 0) + 1;
-    if (!(await this.#make(`p${digits(number)}`, { ...plan, by: thisOwner() }))) return undefined;
-    await this.sweep(number - 1);
-    return number;
+  async replace(number: number, plan: Plan | undefined): Promise<boolean> {
+    if ((await this.#after((await this.#list()).plans.at(-1))) !== number) return false;
+    if (!(await this.#make(`p${digits(number)}`, { ...plan, by: thisOwner() }))) return false;
+    await this.#remove({ upTo: number - 1, begun: number, kept: plan?.token });
+    return true;
   }
 
   /** How the parts stand, by their number. */
@@ -335,17 +375,27 @@ export class Fence {
     const { number, spec, length } = plan;
     const done: PartsDone = { plan: number, spec, bytes, length, at: new Date().toISOString() };
     await this.#put("done", done);
-    await this.sweep(number);
+    await this.#remove({ upTo: number, begun: number, kept: plan.token });
     await this.#objects.sweep();
   }
 
-  /** Removes what is left of plans up to a number: the plans first, so that nobody takes a part of which nothing is known any more. */
+  /** Removes what is left of plans up to a number. */
   async sweep(upTo: number): Promise<void> {
-    const names = (await this.#objects.list(ROOT, isBeat)).map(({ name }) => name);
-    const isPlan = (name: string): boolean => name.startsWith(`${ROOT}p`);
-    for (const name of [...names.filter(isPlan), ...names.filter((one) => !isPlan(one))]) {
-      const plan = Number(/^f\/[pgched](\d+)/.exec(name)?.[1] ?? Infinity);
-      if (plan <= upTo) await this.#objects.remove(name);
+    await this.#remove({ upTo, begun: upTo });
+  }
+
+  /** The plans first, so that nobody takes a part of which nothing is known any more; before each, what was written into for it. */
+  async #remove({ upTo, begun, kept }: Removal): Promise<void> {
+    const old = (await this.#objects.list(ROOT, isBeat)).flatMap(({ name }) => {
+      const [, kind, number] = /^f\/([pgchedb])(\d+)/.exec(name) ?? [];
+      return Number(number ?? Infinity) <= (kind === "b" ? begun : upTo) ? [name.slice(ROOT.length)] : [];
+    });
+    const isTelling = (name: string): boolean => /^[pb]/.test(name);
+    for (const name of old.filter(isTelling)) {
+      const token = (await this.#get<Partial<Plan>>(name))?.token;
+      if (token !== undefined && token !== kept) await this.#discard(token);
+      await this.#objects.remove(`${ROOT}${name}`);
     }
+    for (const name of old) if (!isTelling(name)) await this.#objects.remove(`${ROOT}${name}`);
   }
 }

@@ -30,8 +30,11 @@ export interface Medium {
   readonly objects: ObjectPlace;
   /** Something has the target's name. */
   exists(): Promise<boolean>;
-  /** Makes what is to be filled, in so many parts; answers by what any worker finds it. */
-  begin(make: Make, parts: Parts): Promise<string>;
+  /**
+   * Makes what is to be filled, in so many parts; answers by what any worker finds it. `announce` is told of that before, where what a killed
+   * worker leaves would not be found otherwise.
+   */
+  begin(make: Make, parts: Parts, announce: (token: string) => Promise<void>): Promise<string>;
   /** The storage of a part of it, of the whole length. */
   storage(token: string, part: number): Promise<NodeSpec>;
   /** Gives it the target's name; once more is no error. `isQuiet`: nobody else can write into it any more. */
@@ -172,9 +175,10 @@ export class StoreMedium implements Medium {
   }
 
   /** All parts are made now: later each is only changed, over what is there. */
-  async begin(make: Make, parts: Parts): Promise<string> {
+  async begin(make: Make, parts: Parts, announce: (token: string) => Promise<void>): Promise<string> {
     const draft = await this.#store.draft(this.#graph, this.#file, parts.count > 1 ? parts : undefined);
     if (draft.token === undefined) throw new FleetError("this store has no drafts to go on with");
+    await announce(draft.token);
     const files = [...(draft.parts ?? [draft.file])];
     const makeSome = async (): Promise<void> => {
       for (let file = files.pop(); file; file = files.pop()) await make(file);

@@ -10,7 +10,7 @@ import { messageOf } from "../../base/errors.ts";
 import { FleetError, specOf } from "../../fleet/jobs.ts";
 import type { ShardCounts } from "../../fleet/queue.ts";
 import type { Node, OpenSpec } from "../../node.ts";
-import { type ActivePlan, Fence, type PartState, type Taken } from "./fence.ts";
+import { type ActivePlan, Fence, type PartState, type Plan, type Taken } from "./fence.ts";
 import type { Make, Medium } from "./medium.ts";
 import { identityOf } from "./names.ts";
 import { ElsewhereError, FencedError } from "./place.ts";
@@ -41,7 +41,8 @@ export class PartsCopy {
   constructor(init: PartsInit) {
     this.#init = init;
     this.#context = init.work.context;
-    this.#fence = new Fence(init.medium.objects, this.#context.watchMs);
+    const { medium } = init;
+    this.#fence = new Fence(medium.objects, this.#context.watchMs, (token) => medium.discard(token));
     this.#count = Math.max(1, Math.ceil(init.source.length / init.cut.partBytes));
   }
 
@@ -76,42 +77,55 @@ export class PartsCopy {
   /** What was moved for the target, if it is there and says that it is this job's. */
   async #bytesOfDone(spec: string): Promise<number | undefined> {
     const done = await this.#fence.done();
-    return done?.spec === spec && (await this.#init.medium.exists()) ? done.bytes : undefined;
+    if (done?.spec !== spec || !(await this.#init.medium.exists())) return undefined;
+    // Whoever said so may have ended before he had put all away.
+    await this.#fence.sweep(done.plan).catch(() => undefined);
+    return done.bytes;
   }
 
-  /** Ends a plan; answers the number that says so, undefined where another one did it. */
-  async #giveUp(plan: ActivePlan): Promise<number | undefined> {
-    const { medium } = this.#init;
-    const number = await this.#fence.replace(plan, undefined).catch(() => undefined);
-    if (number !== undefined) await medium.discard(plan.token).catch(() => undefined);
-    return number;
+  /** Ends a plan, by one of the next number that says so; answers whether it was not another one who did. */
+  #giveUp(plan: ActivePlan): Promise<boolean> {
+    return this.#fence.replace(plan.number + 1, undefined).catch(() => false);
   }
 
   /** The plan in force for this job and this source, or a new one; a number: it was done meanwhile, and so much was moved for it. */
   async #plan(spec: string): Promise<ActivePlan | number> {
-    const { source, medium, cut, make } = this.#init;
+    const { source, cut } = this.#init;
     const what = { spec, source: await identityOf(source), length: source.length, partBytes: cut.partBytes };
     for (;;) {
       this.#context.signal.throwIfAborted();
-      const plan = await this.#fence.plan();
+      const { plan, next } = await this.#fence.look();
       const isSame = plan?.spec === what.spec && plan.source === what.source && plan.length === what.length;
       if (plan && isSame && plan.partBytes === what.partBytes) return plan;
       if (this.#context.isHelper) throw new ElsewhereError();
       if (plan && (await this.#isHeld(plan))) continue;
-      const token = await medium.begin(make, { count: this.#count, bytes: cut.partBytes });
-      const number = await this.#fence.replace(plan, { ...what, token });
-      if (number !== undefined) {
-        if (plan) await medium.discard(plan.token);
-        const active = { ...what, token, number };
-        // Who was at it may have ended it since it was looked for: nobody makes what is to be seen a second time.
-        const bytes = await this.#bytesOfDone(spec);
-        if (bytes === undefined) return active;
-        const ended = await this.#giveUp(active);
-        if (ended !== undefined) await this.#fence.sweep(ended);
-        return bytes;
-      }
-      await medium.discard(token);
+      const active = await this.#begin(next, what);
+      // Who was at it may have ended it since it was looked for: nobody makes what is to be seen a second time.
+      const bytes = await this.#bytesOfDone(spec);
+      if (bytes === undefined && active) return active;
+      if (bytes === undefined) continue;
+      if (active && (await this.#giveUp(active))) await this.#fence.sweep(next + 1);
+      return bytes;
     }
+  }
+
+  /** Makes a draft and puts its plan in force as the one of that number; undefined: another one was faster. */
+  async #begin(number: number, what: Omit<Plan, "token">): Promise<ActivePlan | undefined> {
+    const { medium, cut, make } = this.#init;
+    const parts = { count: this.#count, bytes: cut.partBytes };
+    let word: string | undefined;
+    try {
+      const token = await medium.begin(make, parts, async (named) => {
+        word = await this.#fence.announce(number, named);
+      });
+      const plan = { ...what, token };
+      if (await this.#fence.replace(number, plan)) return { ...plan, number };
+      await this.#fence.withdraw(token, word);
+    } catch (error) {
+      // Whoever was faster has put away what was begun beside him, perhaps as it was made.
+      if ((await this.#fence.look()).next === number) throw error;
+    }
+    return undefined;
   }
 
   /** Whether somebody may be at another plan; he is watched for a while. Throws ElsewhereError where he is. */

@@ -1,6 +1,7 @@
 /**
  * Opening a queue by its URL. Its client is an optional package, which is loaded when it is needed.
  */
+import { Socket } from "node:net";
 import type { Queue, Worker } from "bullmq";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { FleetQueue, QueueOptions } from "../../fleet/queue.ts";
@@ -8,9 +9,12 @@ import { type Backend, type Held, type HeldJob, loadPackage } from "./backend.ts
 import { BullQueue } from "./bullmq.ts";
 import { type PostgresPool, postgresPlaces } from "./postgres-places.ts";
 import { redisBackend } from "./redis-backend.ts";
+import { goodbye } from "./silence.ts";
 
 /** The queue's name, unless its URL says another: `redis://…?queue=NAME`. */
 const NAME = "blockwright";
+/** How long it may take to count a place. */
+const PLACE_MS = 10_000;
 
 /** Opens a queue: redis:, rediss:, unix: (a Redis socket), postgres:, postgresql:. Throws FleetError. */
 export async function openQueue(text: string | undefined, options: QueueOptions): Promise<FleetQueue> {
@@ -46,8 +50,23 @@ async function postgresBackend(url: URL): Promise<Backend> {
   return {
     package: bullmq,
     queue: (name) => {
-      const queue = new PostgresQueue(name, { connection }) as unknown as Queue<Held>;
-      return { queue, close: () => queue.close() };
+      const sockets = new Set<Socket>();
+      let before = 0;
+      const stream = (): Socket => {
+        const socket = new Socket();
+        sockets.add(socket);
+        return socket.once("close", () => {
+          if (sockets.delete(socket)) before += socket.bytesRead;
+        });
+      };
+      const heard = (): number => [...sockets].reduce((bytes, { bytesRead }) => bytes + bytesRead, before);
+      const watched = { connection: { ...connection, stream } };
+      const queue = new PostgresQueue(name, watched) as unknown as Queue<Held>;
+      const close = async (): Promise<void> => {
+        await goodbye(queue.close());
+        for (const socket of sockets) socket.destroy();
+      };
+      return { queue, reach: () => Promise.resolve(), heard, close };
     },
     worker: (name, run, options) => {
       const process = (job: unknown, token?: string): Promise<unknown> => run(job as HeldJob, token);
@@ -55,7 +74,8 @@ async function postgresBackend(url: URL): Promise<Backend> {
     },
     places: (name) => {
       const { connectionString, connectionTimeoutMillis } = connection;
-      return postgresPlaces(new pg.Pool({ connectionString, connectionTimeoutMillis, max: 2 }), name);
+      const limits = { connectionTimeoutMillis, query_timeout: PLACE_MS, max: 2 };
+      return postgresPlaces(new pg.Pool({ connectionString, ...limits }), name);
     },
   };
 }

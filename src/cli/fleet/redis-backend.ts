@@ -7,6 +7,7 @@
 import { FleetError } from "../../fleet/jobs.ts";
 import { type Backend, type Held, loadPackage, type OpenedQueue } from "./backend.ts";
 import { redisPlaces } from "./redis-places.ts";
+import { goodbye } from "./silence.ts";
 
 /** How often a server that does not answer is asked by whoever does not wait for it. */
 const TRIES = 3;
@@ -14,6 +15,10 @@ const TRY_MS = 200;
 const MOST_WAIT_MS = 2000;
 /** How long a server may take for an answer to whoever does not wait for it: many jobs at once are a long one. */
 const ANSWER_MS = 30_000;
+/** After so long without a byte where one is due, a connection is made anew. Longer than any wait for a job. */
+const SILENT_MS = 30_000;
+/** How long it may take to count a place. */
+const PLACE_MS = 10_000;
 
 const patient = (times: number): number => Math.min(TRY_MS * times, MOST_WAIT_MS);
 
@@ -58,14 +63,30 @@ export async function redisBackend(url: URL): Promise<Backend> {
       maxRetriesPerRequest: TRIES,
       retryStrategy,
       commandTimeout: ANSWER_MS,
+      socketTimeout: SILENT_MS,
     });
-    // Each call tells its own failure.
-    client.on("error", () => undefined).once("ready", () => (wasThere = true));
+    let refused: FleetError | undefined;
+    // Each call tells its own failure. Without its database the first one would be taken for it.
+    const failed = (error: Error & { command?: { name?: string } }): void => {
+      if (error.command?.name !== "select") return;
+      refused = new FleetError(`--queue: the server has no such database: ${error.message}`);
+      client.disconnect();
+    };
+    client.on("error", failed).once("ready", () => (wasThere = true));
     const opened = new bullmq.Queue<Held>(name, { connection: client });
     return {
       queue: opened,
+      reach: async () => {
+        try {
+          await opened.waitUntilReady();
+          await client.ping();
+        } catch (error) {
+          throw refused ?? error;
+        }
+      },
+      heard: () => client.stream?.bytesRead ?? 0,
       close: async () => {
-        await opened.close();
+        await goodbye(opened.close());
         client.disconnect();
       },
     };
@@ -74,7 +95,8 @@ export async function redisBackend(url: URL): Promise<Backend> {
     package: bullmq,
     queue,
     worker: (name, run, options) => {
-      const connection = { ...server, maxRetriesPerRequest: null, retryStrategy: patient };
+      const how = { maxRetriesPerRequest: null, retryStrategy: patient, socketTimeout: SILENT_MS };
+      const connection = { ...server, ...how };
       return new bullmq.Worker<Held>(name, run, { ...options, connection });
     },
     places: (name) => {
@@ -83,6 +105,8 @@ export async function redisBackend(url: URL): Promise<Backend> {
         maxRetriesPerRequest: TRIES,
         retryStrategy: patient,
         lazyConnect: true,
+        commandTimeout: PLACE_MS,
+        socketTimeout: SILENT_MS,
       };
       return redisPlaces(new Redis(connection), `bull:${name}:places`);
     },

@@ -16,6 +16,7 @@ import { showDashboard } from "./dashboard.ts";
 import { FolderJournal } from "./journal.ts";
 import { countOf, limitsOf, readJobs, retriesOf } from "./options.ts";
 import { report, showProgress } from "./report.ts";
+import { goodbye } from "./silence.ts";
 import { LOOK_MS, waitForAll } from "./wait.ts";
 import { work } from "./worker.ts";
 
@@ -170,7 +171,9 @@ async function withQueue<T>(flags: FleetFlags, body: (queue: FleetQueue) => Prom
   } catch (error) {
     throw error instanceof FleetError ? error : new FleetError(`the queue: ${rootMessage(error)}`);
   } finally {
-    await queue.close();
+    await goodbye(queue.close());
+    // Connections to a server that is silent are nothing to wait for; what is still to be written is.
+    setInterval(() => process.stdout.writableLength === 0 && process.exit(), LOOK_MS).unref();
   }
 }
 

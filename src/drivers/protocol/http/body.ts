@@ -21,6 +21,17 @@ export async function eachChunk(response: HttpResponse, chunk: (bytes: Uint8Arra
   }
 }
 
+/** The same answer; `progress` is called as its body comes. */
+export function watched({ status, headers, body }: HttpResponse, progress: () => void): HttpResponse {
+  const telling = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      progress();
+      controller.enqueue(chunk);
+    },
+  });
+  return { status, headers, body: body && body.pipeThrough(telling) };
+}
+
 /** Lets go of an answer whose body nobody wants. */
 export async function discardBody(response: HttpResponse): Promise<void> {
   await response.body?.cancel().catch(() => undefined);

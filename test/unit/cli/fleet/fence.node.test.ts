@@ -11,7 +11,9 @@ const places = placesOfEachTest("a.fleet");
 const plan: Plan = { spec: "job", source: "id", length: 300, partBytes: 100, token: "t" };
 
 async function begun(fence: Fence, before?: ActivePlan): Promise<ActivePlan> {
-  return { ...plan, number: (await fence.replace(before, plan))! };
+  const number = before ? before.number + 1 : (await fence.look()).next;
+  expect(await fence.replace(number, plan)).toBe(true);
+  return { ...plan, number };
 }
 
 async function taken(fence: Fence, active: ActivePlan, part: number, last = 0): Promise<Taken> {
@@ -22,11 +24,15 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
   let one: Fence;
   let two: Fence;
   let objects: ObjectPlace;
+  let discarded: string[];
+  const fence = (watchMs: number): Fence =>
+    new Fence(objects, watchMs, async (token) => void discarded.push(token));
 
   beforeEach(async () => {
     objects = await open();
-    one = new Fence(objects, 60_000);
-    two = new Fence(objects, 60_000);
+    discarded = [];
+    one = fence(60_000);
+    two = fence(60_000);
   });
 
   it("gives a part to one of two, and to the next with what is durable of it", async () => {
@@ -52,7 +58,7 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
   });
 
   it("gives up an owner who is silent, and not one who gives signs of life", async () => {
-    const watcher = new Fence(objects, 0);
+    const watcher = fence(0);
     const active = await begun(one);
     const mine = await taken(one, active, 0);
     expect((await watcher.states(active, 1))[0]?.is).toBe("watched");
@@ -73,8 +79,8 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
     await expect(one.save(active, mine, { position: 1, bytes: 1, under: 0 })).rejects.toThrow(FencedError);
     expect(await one.take(active, 2, 0)).toBeUndefined();
     // Who knows of the old one only puts none in force over the new one.
-    expect(await one.replace(active, plan)).toBeUndefined();
-    expect(await two.replace(newer, undefined)).toBe(3);
+    expect(await one.replace(active.number + 1, plan)).toBe(false);
+    expect(await two.replace(newer.number + 1, undefined)).toBe(true);
     expect(await one.plan()).toBeUndefined();
     expect((await begun(one)).number).toBe(4);
   });
@@ -89,5 +95,46 @@ describe.each(places.objects)("a fence in $place", ({ open }) => {
     expect((await objects.list("f/")).map(({ name }) => name)).toEqual(["f/done"]);
     await expect(one.finish(active, last, 300)).rejects.toThrow(FencedError);
     expect((await begun(two)).number).toBe(2);
+  });
+
+  it("puts away what was begun and never got into force, and what was replaced", async () => {
+    // Somebody was killed before his draft had its plan.
+    const { next } = await one.look();
+    await one.announce(next, "killed");
+    const word = await two.announce(next, "slower");
+    const active = { ...plan, token: "first", number: next };
+    expect(await one.replace(next, active)).toBe(true);
+    expect(discarded.toSorted()).toEqual(["killed", "slower"]);
+    // Who was slower knows of nothing.
+    expect(await two.replace(next, { ...plan, token: "slower" })).toBe(false);
+    await two.withdraw("slower", word);
+    expect(await two.plan()).toMatchObject({ token: "first" });
+    discarded.length = 0;
+    await two.announce(next + 1, "second");
+    expect(await two.replace(next + 1, { ...plan, token: "second" })).toBe(true);
+    expect(discarded).toEqual(["first"]);
+    const last = await taken(two, { ...plan, token: "second", number: next + 1 }, 3);
+    // What is in force is nobody's to put away; one that was begun for what comes after it may still get there.
+    await one.announce(next + 2, "third");
+    await two.finish({ ...plan, token: "second", number: next + 1 }, last, 300);
+    expect(discarded).toEqual(["first"]);
+    expect(await one.replace(next + 2, { ...plan, token: "third" })).toBe(true);
+  });
+
+  it("keeps the word of what could not be put away, for the next one", async () => {
+    let isRefused = true;
+    const tries: string[] = [];
+    const refusing = new Fence(objects, 60_000, async (token) => {
+      tries.push(token);
+      if (isRefused) throw new Error("refused");
+    });
+    await refusing.announce(1, "killed");
+    await expect(refusing.replace(1, plan)).rejects.toThrow("refused");
+    expect(await refusing.plan()).toMatchObject({ number: 1, token: "t" });
+    isRefused = false;
+    const active = { ...plan, number: 1 };
+    await refusing.finish(active, await taken(refusing, active, 3), 300);
+    expect(tries).toEqual(["killed", "killed"]);
+    expect((await objects.list("f/")).map(({ name }) => name)).toEqual(["f/done"]);
   });
 });

@@ -59,7 +59,7 @@ function changed(medium: Medium, changes: Partial<Medium>): Medium {
   return {
     objects: medium.objects,
     exists: () => medium.exists(),
-    begin: (make, parts) => medium.begin(make, parts),
+    begin: (make, parts, announce) => medium.begin(make, parts, announce),
     storage: (token, part) => medium.storage(token, part),
     publish: (token, isQuiet) => medium.publish(token, isQuiet),
     discard: (token) => medium.discard(token),
@@ -154,14 +154,25 @@ describe.each(kinds)("a copy to $what", ({ partBytes, target, open, seen, left, 
 
   it.each([1, PARTS])("that was done by another one as this one began is done (in %i)", async (parts) => {
     let first: unknown;
-    const begin: Medium["begin"] = async (make, some) => {
+    const begin: Medium["begin"] = async (make, some, announce) => {
       expect(await copy({ parts }).run()).toEqual({ bytes });
       first = seen();
-      return medium.begin(make, some);
+      return medium.begin(make, some, announce);
     };
     expect(await copy({ parts, medium: changed(medium, { begin }) }).run()).toEqual({ bytes });
     expect(first).toBeDefined();
     expect(seen()).toBe(first);
+    await isEqual();
+  });
+
+  it("leaves nothing of one who was killed before his draft had its plan", async () => {
+    const begin: Medium["begin"] = async (make, some, announce) => {
+      await medium.begin(make, some, announce);
+      throw new Error("killed");
+    };
+    await expect(copy({ medium: changed(medium, { begin }) }).run()).rejects.toThrow("killed");
+    expect(left()).not.toEqual(["a"]);
+    expect(await copy().run()).toEqual({ bytes });
     await isEqual();
   });
 

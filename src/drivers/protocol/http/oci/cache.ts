@@ -13,7 +13,7 @@ import { Forward } from "./forward.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { OciOptions } from "./options.ts";
 import type { Registry } from "./registry.ts";
-import { type Member, members } from "./tar.ts";
+import { type Member, members, severalDisks } from "./tar.ts";
 
 /** What is looked for, and where. */
 export interface Wanted {
@@ -132,7 +132,8 @@ async function unpack(wanted: Wanted, response: HttpResponse, file: HostFile): P
   const stream = new Forward(unpacked(wanted, response, (bytes) => hasher.update(bytes)));
   let found: Member | undefined;
   for await (const member of members((offset, bytes) => stream.read(offset, bytes), limits.maxImageBytes)) {
-    if (found || !isDisk(member)) continue;
+    if (!isDisk(member) || (found && options.path !== undefined)) continue;
+    if (found) throw severalDisks(found, member);
     found = member;
     await stream.copy(member, file);
   }

@@ -19,7 +19,7 @@ import { CachedDriver } from "./cached-driver.ts";
 import { type Descriptor, layersOf } from "./manifest.ts";
 import { type OciOptions, ociOptions } from "./options.ts";
 import { Registry } from "./registry.ts";
-import { type Member, members } from "./tar.ts";
+import { type Member, members, severalDisks } from "./tar.ts";
 
 /** Unit of requests of ranges, bytes. */
 const CLUSTER_BYTES = 64 * KiB;
@@ -67,7 +67,9 @@ function kindOf({ mediaType }: Descriptor): "tar" | "tar+gzip" | "tar+zstd" | "d
   const type = mediaType.toLowerCase();
   if (/\btar\+zstd$|\.tar\.zstd$/.test(type)) return "tar+zstd";
   if (/\btar[+.]gzip$|\+gzip$/.test(type)) return "tar+gzip";
-  return /[.+/]tar$/.test(type) ? "tar" : "disk";
+  if (/\btar$/.test(type)) return "tar";
+  if (!/\btar[+.]/.test(type)) return "disk";
+  throw blockError("ENOTSUP", "open", `it has a layer that can't be unpacked (${mediaType})`);
 }
 
 /** The highest layer that has the disk gives it. */
@@ -97,7 +99,8 @@ async function openLayer(opening: Opening, layer: Descriptor): Promise<BlockDriv
 function isDiskOf({ path: wanted }: OciOptions): (member: Pick<Member, "name">) => boolean {
   return ({ name }) => {
     const path = name.replace(/^(?:\.?\/)+/, "");
-    return wanted === undefined ? /^disk\/[^/]+$/.test(path) : path === wanted;
+    // What a layer removes of those below it has such a name.
+    return wanted === undefined ? /^disk\/(?!\.wh\.)[^/]+$/.test(path) : path === wanted;
   };
 }
 
@@ -170,13 +173,27 @@ async function inArchive(
     await clusters.read(offset, buffer, false);
     return buffer;
   };
-  for await (const member of members(read, layer.size)) {
+  const found = await diskOf(members(read, layer.size), isDisk, opening.options);
+  if (!found) return undefined;
+  if (found.size > limits.maxImageBytes) throw blockError("EFBIG", "open", strerror("EFBIG"));
+  const window = new WindowSource(source, found);
+  return new LayerDriver(opening, { clusters: clustersOf(opening, window), source: window });
+}
+
+/** The disk of an archive. */
+async function diskOf(
+  all: AsyncGenerator<Member>,
+  isDisk: (member: Member) => boolean,
+  { path }: OciOptions,
+): Promise<Member | undefined> {
+  let found: Member | undefined;
+  for await (const member of all) {
     if (!isDisk(member)) continue;
-    if (member.size > limits.maxImageBytes) throw blockError("EFBIG", "open", strerror("EFBIG"));
-    const window = new WindowSource(source, member);
-    return new LayerDriver(opening, { clusters: clustersOf(opening, window), source: window });
+    if (found) throw severalDisks(found, member);
+    found = member;
+    if (path !== undefined) break;
   }
-  return undefined;
+  return found;
 }
 
 /** A part of what another source has. */

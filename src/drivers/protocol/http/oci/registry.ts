@@ -9,7 +9,7 @@ import type { Errno } from "../../../../base/errno.ts";
 import { BlockError, blockError } from "../../../../base/errors.ts";
 import type { Host, HostHttp, HttpResponse } from "../../../../base/host.ts";
 import { Attempts, FinalError } from "../attempts.ts";
-import { discardBody, eachChunk } from "../body.ts";
+import { discardBody, eachChunk, watched } from "../body.ts";
 import type { OciOptions } from "./options.ts";
 
 /** A request. */
@@ -28,6 +28,7 @@ const ERRNOS: Readonly<Record<number, Errno>> = {
   403: "EACCES",
   404: "ENOENT",
   405: "ENOTSUP",
+  410: "ENOENT",
   413: "EFBIG",
   507: "ENOSPC",
 };
@@ -103,7 +104,7 @@ export class Registry {
         response = await this.#once(request, attempt.signal);
       }
       attempt.progress();
-      if (fine.includes(response.status)) return take(response);
+      if (fine.includes(response.status)) return take(watched(response, () => attempt.progress()));
       await discardBody(response);
       throw this.#failure(response.status);
     });

@@ -27,6 +27,16 @@ function damaged(what: string): Error {
   return blockError("EIO", "open", `the layer is no tar archive: ${what}`);
 }
 
+/** What is told of an archive that has more than one disk, where nobody has said which. */
+export function severalDisks(one: Member, other: Member): Error {
+  const names = `'${one.name}', '${other.name}'`;
+  return blockError(
+    "EINVAL",
+    "open",
+    `its layer has several files below /disk/ (${names}): say which by 'path'`,
+  );
+}
+
 function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));

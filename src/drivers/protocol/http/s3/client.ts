@@ -8,6 +8,7 @@ import { AwsV4Signer } from "aws4fetch";
 import { blockError } from "../../../../base/errors.ts";
 import type { Host, HostHttp, HttpRequest, HttpResponse } from "../../../../base/host.ts";
 import { type Attempt, Attempts } from "../attempts.ts";
+import { watched } from "../body.ts";
 import { failureOf } from "./answers.ts";
 import { encodedKey, type ObjectPlace, placeOf, urlOf } from "./names.ts";
 import type { StoreOptions } from "./options.ts";
@@ -99,7 +100,7 @@ export class Store {
     const { fine = [200, 204] } = request;
     const response = await this.#once(request, attempt.signal);
     attempt.progress();
-    if (fine.includes(response.status)) return take(response);
+    if (fine.includes(response.status)) return take(watched(response, () => attempt.progress()));
     throw await failureOf(response, what);
   }
 
