@@ -171,13 +171,13 @@ export const programs: readonly Program[] = [
     name: "redis-server",
     debian: "redis-server",
     wantedBy:
-      /^test\/interop\/fleet-(queues|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
+      /^test\/interop\/fleet-(queues|silent|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "redis-cli",
     debian: "redis-tools",
     wantedBy:
-      /^test\/interop\/fleet-(queues|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
+      /^test\/interop\/fleet-(queues|silent|poison|shards|store-shards|faults|limits|storm|dashboard|recipe)\.test/,
   },
   {
     name: "/usr/lib/postgresql/15/bin/postgres",
