@@ -22,10 +22,12 @@ const CLOSE_GRACE_MS = 2000;
 /** What is so long leaves at once, while it is in the processor's cache. */
 const LONG_BYTES = 64 * KiB;
 /** What the kernel keeps of what was sent and not yet taken, as far as it allows that; Linux keeps 208 KiB by itself. */
-const SEND_BUFFER_BYTES = 1024 * KiB;
+const SEND_BUFFER_BYTES = 512 * KiB;
 /** What a receiver is told of at once, at most. */
 const RECEIVE_BYTES = 256 * KiB;
 
+/** What is read of a file to wait for room for the rest of it. */
+const WAITING_BYTES = 4 * KiB;
 /** As much of what is written in one turn is kept until it ends. */
 const OUTBOX_BYTES = 2 * LONG_BYTES;
 /** Buffers for that, kept for whichever connection needs one next. */
@@ -118,7 +120,7 @@ export class NodeConnection implements HostConnection {
   async #sendRest(file: HostFile, from: number, end: number): Promise<void> {
     try {
       for (let at = from; at < end; at = sendFile(this.#socket, file, { offset: at, end })) {
-        const piece = new Uint8Array(Math.min(LONG_BYTES, end - at));
+        const piece = new Uint8Array(Math.min(WAITING_BYTES, end - at));
         await file.read(piece, at);
         await new Promise<void>((resolve, reject) => {
           this.#socket.write(piece, (error) => (error ? reject(writeError(error)) : resolve()));
