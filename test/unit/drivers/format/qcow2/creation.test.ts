@@ -82,6 +82,17 @@ describe("an image is not opened", () => {
   });
 });
 
+test("what was asked for stands in what the image says of itself", async () => {
+  const told = async (options: Record<string, unknown>) =>
+    (await imageBench(options)).node.driver.formatSpecific?.()?.data;
+  expect(await told({ "lazy-refcounts": true, "compression-type": "zstd" })).toMatchObject({
+    ...{ compat: "1.1", "lazy-refcounts": true, "compression-type": "zstd", "refcount-bits": 16 },
+  });
+  expect(await told({ version: "v2" })).toEqual({
+    ...{ compat: "0.10", "compression-type": "zlib", "refcount-bits": 16 },
+  });
+});
+
 test("what fits is opened", async () => {
   for (const spec of [
     { "cache-size": 4_194_304 },

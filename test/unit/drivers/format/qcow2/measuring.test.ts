@@ -52,5 +52,14 @@ test("what a source holds, and its bitmaps, count", async () => {
   expect(await of({ version: "v2" })).not.toHaveProperty("bitmapsBytes");
   const backed = await of({ "backing-file": "b" });
   expect(backed.requiredBytes).toBe(backed.fullyAllocatedBytes);
-  expect(bench.graph.node("q").dirtyBitmaps).toEqual([]);
+  const kept = { node: "q", persistent: true };
+  bench.graph.node("q").dirtyBitmaps.push(
+    ...[
+      { ...kept, name: "fine", granularity: 512 },
+      { ...kept, name: "unsure", granularity: 512, inconsistent: true },
+      { ...kept, name: "passing", granularity: 512, persistent: false },
+    ].map((bitmap) => bitmap as never),
+  );
+  // Its bits, its table and the directory, a cluster each.
+  expect(await of({})).toMatchObject({ bitmapsBytes: 3 * 65_536 });
 });

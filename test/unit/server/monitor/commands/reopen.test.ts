@@ -1,5 +1,6 @@
 // blockdev-reopen: other files below nodes, links that jobs hold, options that can't change, and children that were opened with their parent.
 import { describe, expect, test } from "vitest";
+import { blkverify } from "../../../../../src/drivers/filter/blkverify.ts";
 import { Daemon } from "./daemon.ts";
 
 const MiB = 1 << 20;
@@ -76,6 +77,16 @@ describe("refused", () => {
     await daemon.run("blockdev-add", { driver: "raw", "node-name": "over", file: "r" });
     await expect(reopen(daemon, options)).rejects.toThrow(message);
     expect([below(daemon, "r"), below(daemon, "over")]).toEqual(["m1", "r"]);
+  });
+
+  test("a driver whose files stay as they were opened", async () => {
+    const daemon = new Daemon({ instead: [blkverify] });
+    for (const name of ["m1", "m2"]) await daemon.disk(name);
+    const spec = { driver: "blkverify", "node-name": "v", test: "m1", raw: "m2" };
+    await daemon.run("blockdev-add", spec);
+    await expect(reopen(daemon, spec)).rejects.toThrow(
+      "Block format 'blkverify' used by node 'v' does not support reopening files",
+    );
   });
 
   test("a link that a job holds", async () => {
