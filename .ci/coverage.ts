@@ -2,7 +2,7 @@
  * `npm run coverage [-- [--sum FILE] [--report FILE.md] [--projects unit,sim] FILTER…]`: which branches of the sources the suites take, by
  * themselves and by the programs that they start. Prints the share by folder, and of block/, job/ and format/qcow2 each branch that was not
  * taken, with the reason for it (coverage/reasons.ts). FILTERs are as vitest's; `--listed` looks at those folders alone. `--sum` adds what FILE has of former runs, and keeps the
- * sum there; with `--run no` nothing is run. `--report` writes what is printed as a page. Build first.
+ * sum there; with `--run no` nothing is run. `--report` writes what is printed as a page, with `--note` before it. Build first.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -25,6 +25,7 @@ const { values, positionals } = parseArgs({
   options: {
     sum: { type: "string" },
     report: { type: "string" },
+    note: { type: "string", default: "" },
     listed: { type: "boolean", default: false },
     run: { type: "string", default: "yes" },
     projects: { type: "string", default: "unit,interop,conformance,sim,crash,fuzz" },
@@ -105,9 +106,10 @@ function untaken(files: Files): Map<string, string[]> {
 
 function page(rows: readonly string[], found: ReadonlyMap<string, readonly string[]>): string {
   const head =
-    "# Branches that no test takes\n\nMade by `npm run coverage -- --report docs/COVERAGE.md`; see [TESTING.md](TESTING.md).\n";
+    "# Branches that no test takes\n\nMade by `npm run coverage -- --report docs/COVERAGE.md`; see [TESTING.md](TESTING.md#branches).\n";
   const parts = [...found].map(([reason, places]) => `## ${reason}\n\n    ${places.join("\n    ")}\n`);
-  return [head, `    ${rows.join("\n    ")}\n`, ...parts].join("\n");
+  const note = values.note === "" ? [] : [`${values.note}\n`];
+  return [head, ...note, `    ${rows.join("\n    ")}\n`, ...parts].join("\n");
 }
 
 let coverage: Coverage = values.run === "no" ? {} : await run(values.projects.split(","), positionals);

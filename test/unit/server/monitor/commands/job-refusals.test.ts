@@ -1,12 +1,20 @@
 // Jobs that are refused for the nodes that they name, and what some of them do where there is nothing to do.
 import { describe, expect, test } from "vitest";
+import type { DriverType } from "../../../../../src/block/model/contract.ts";
 import { Daemon } from "./daemon.ts";
 
 const MiB = 1 << 20;
 
+/** Names without a protocol are its; nothing opens. */
+const file: DriverType = {
+  name: "file",
+  kind: "protocol",
+  open: () => Promise.reject(new Error("it was opened")),
+};
+
 /** A chain top → cor (a filter) → base, and a disk beside it. */
 async function chain(): Promise<Daemon> {
-  const daemon = new Daemon();
+  const daemon = new Daemon({ instead: [file] });
   for (const name of ["base", "other"]) await daemon.image(name);
   await daemon.run("blockdev-add", { driver: "copy-on-read", "node-name": "cor", file: "base" });
   await daemon.image("top", MiB, "cor");
@@ -55,8 +63,35 @@ describe("refused", () => {
       { ...commit, "backing-file": "x" },
       "'backing-file' specified, but 'top' is the active layer",
     ],
+    [
+      "drive-backup",
+      { "job-id": "j", device: "top", target: "x", sync: "full", format: "throttle" },
+      "Format driver 'throttle' does not support image creation",
+    ],
+    [
+      "drive-mirror",
+      { "job-id": "j", device: "top", target: "x", sync: "full", format: "frob" },
+      "Unknown file format 'frob'",
+    ],
+    [
+      "drive-mirror",
+      { "job-id": "j", device: "top", target: "x", sync: "top", format: "raw" },
+      "Backing file not supported for file format 'raw'",
+    ],
+    [
+      "transaction",
+      { actions: [{ type: "blockdev-snapshot-sync", data: { "node-name": "top", "snapshot-file": "x" } }] },
+      "New overlay node-name missing",
+    ],
+    [
+      "transaction",
+      { actions: [{ type: "drive-backup", data: { device: "nope", target: "x", sync: "full" } }] },
+      "Cannot find device='nope' nor node-name='nope'",
+    ],
+    ["block-stream", { device: "top" }, "Invalid job ID ''"],
   ])("%s %j", async (name, args, message) => {
     const daemon = await chain();
+    await daemon.guest("d0", "other");
     await expect(daemon.run(name, args)).rejects.toThrow(message);
     expect(daemon.engine.jobs.find("j")).toBeUndefined();
     expect(daemon.engine.graph.node("top").backing?.node.name).toBe("cor");
