@@ -106,7 +106,7 @@ function untaken(files: Files): Map<string, string[]> {
 
 function page(rows: readonly string[], found: ReadonlyMap<string, readonly string[]>): string {
   const head =
-    "# Branches that no test takes\n\nMade by `npm run coverage -- --report docs/COVERAGE.md`; see [TESTING.md](TESTING.md#branches).\n";
+    "# Branches that no test takes\n\nMade by `npm run coverage -- --report test/COVERAGE.md`; see docs/TESTING.md.\n";
   const parts = [...found].map(([reason, places]) => `## ${reason}\n\n    ${places.join("\n    ")}\n`);
   const note = values.note === "" ? [] : [`${values.note}\n`];
   return [head, ...note, `    ${rows.join("\n    ")}\n`, ...parts].join("\n");

@@ -44,6 +44,11 @@ function alike({ branchMap, b }: FileCoverage): Map<string, string[]> {
   return groups;
 }
 
+/** A count that was told; one that was reckoned of others may be less than nothing. */
+function taken(count: number): number {
+  return Math.max(0, count);
+}
+
 /** Adds the counts of other runs of the same sources. Another compiler may number branches otherwise, and leave out some. */
 export function add(sum: Coverage, more: Coverage): void {
   for (const [path, file] of Object.entries(sum)) {
@@ -54,7 +59,7 @@ export function add(sum: Coverage, more: Coverage): void {
       const same = theirs.get(key);
       if (same?.length !== ids.length) continue;
       for (const [at, id] of ids.entries())
-        file.b[id] = file.b[id]!.map((count, arm) => count + (other.b[same[at]!]![arm] ?? 0));
+        file.b[id] = file.b[id]!.map((count, arm) => taken(count) + taken(other.b[same[at]!]![arm] ?? 0));
     }
   }
 }

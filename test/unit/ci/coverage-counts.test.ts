@@ -35,13 +35,14 @@ it("counts are added whatever the numbers of branches, and those that one lacks 
   const other = coverage([
     { line: 5, column: 0, type: "cond-expr", counts: [7, 0] },
     { line: 3, column: 21, type: "if", counts: [0, 2] },
-    { line: 3, column: 7, type: "if", counts: [1, 1] },
+    // What is reckoned may be less than nothing.
+    { line: 3, column: 7, type: "if", counts: [1, -1] },
     // Another number of arms is another branch.
     { line: 9, column: 2, type: "if", counts: [5, 5, 5] },
   ]);
   add(sum, { ...other, "/b.ts": other["/a.ts"]! });
   expect(Object.keys(sum)).toEqual(["/a.ts"]);
-  expect(sum["/a.ts"]!.b).toEqual({ 0: [2, 1], 1: [0, 2], 2: [7, 4], 3: [0, 0] });
+  expect(sum["/a.ts"]!.b).toEqual({ 0: [2, 0], 1: [0, 2], 2: [7, 4], 3: [0, 0] });
 });
 
 it("an arm without a place has its branch's", () => {
