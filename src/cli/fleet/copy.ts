@@ -10,7 +10,7 @@ import { type FleetJob, FleetError, specOf } from "../../fleet/jobs.ts";
 import type { CreateImageSpec, Node, OpenSpec } from "../../node.ts";
 import { cutOf } from "./cut.ts";
 import { FileMedium, type Make, StoreMedium } from "./medium.ts";
-import { identityOf, isPath, openNamed, refuseOwn } from "./names.ts";
+import { identityOf, isPath, openNamed, refuseChanged, refuseOwn } from "./names.ts";
 import { PartsCopy } from "./parts.ts";
 import { type Checkpoint, type Claim, FencedError, TargetPlace } from "./place.ts";
 import { copyRange, reach, shareOf, STEP_UNIT } from "./steps.ts";
@@ -142,6 +142,7 @@ class Attempt {
         this.#work.context.transferred();
       }
     }
+    await refuseChanged(this.#source, this.#checkpoint.source);
     await this.#source.close();
     this.#work.context.signal.throwIfAborted();
     this.#place.publish(generation, this.#checkpoint, length);

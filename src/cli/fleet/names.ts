@@ -75,6 +75,9 @@ function fileId(path: unknown): string | undefined {
 
 type BlockNode = Node["blockNode"];
 
+/** What is known of a file. */
+const FACTS = 4;
+
 /**
  * By what the content of a disk is known again: of each file at the bottom its inode, size and times of change, of what lies on a
  * server what that says of its version (an ETag, a digest).
@@ -83,6 +86,14 @@ export async function identityOf(source: Node): Promise<string> {
   const found: unknown[] = [];
   for (const node of storagesOf(source.blockNode)) found.push(await storageIdentity(node));
   return JSON.stringify(found);
+}
+
+/** Throws where a file that a disk is read from is not what it was: what was copied may be of both. Servers tell of that by themselves. */
+export async function refuseChanged(source: Node, before: string): Promise<void> {
+  const then = JSON.parse(before) as unknown[];
+  const now = JSON.parse(await identityOf(source)) as unknown[][];
+  if (now.some((one, i) => one.length === FACTS && JSON.stringify(one) !== JSON.stringify(then[i])))
+    throw new Error("the source has changed while it was copied");
 }
 
 function storagesOf(node: BlockNode): BlockNode[] {

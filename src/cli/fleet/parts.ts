@@ -12,7 +12,7 @@ import type { ShardCounts } from "../../fleet/queue.ts";
 import type { Node, OpenSpec } from "../../node.ts";
 import { type ActivePlan, Fence, type PartState, type Plan, type Taken } from "./fence.ts";
 import type { Make, Medium } from "./medium.ts";
-import { identityOf } from "./names.ts";
+import { identityOf, refuseChanged } from "./names.ts";
 import { ElsewhereError, FencedError } from "./place.ts";
 import { copyRange, type Cut, reach } from "./steps.ts";
 import type { CopyContext, CopyResult, Work } from "./work.ts";
@@ -265,6 +265,7 @@ export class PartsCopy {
       body: async () => {
         const { bytes } = await this.#fence.progressOf(plan, this.#count);
         await this.#fence.check(plan, taken);
+        await refuseChanged(this.#init.source, plan.source);
         const isQuiet = await this.#fence.haveAllEnded(plan, this.#count);
         try {
           await this.#init.medium.publish(plan.token, isQuiet);

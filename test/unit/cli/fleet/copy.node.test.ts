@@ -1,26 +1,47 @@
-// A copy whose target another worker takes over at a moment at which there is no part yet: nothing of it stays.
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+// A copy into a file whose target another worker takes over at a moment at which there is no part yet: nothing of it stays; and one whose
+// source changes meanwhile.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { carryOut } from "../../../../src/cli/fleet/copy.ts";
 import { contentOf } from "../../../support/content.ts";
 
-it("leaves no part when it was taken over before it began one", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "bw-copy-"));
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "bw-copy-"));
+  writeFileSync(join(folder, "a"), contentOf(65536));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+/** Copies a to b; `now` is called before the first byte. */
+function copy(now: () => void): Promise<unknown> {
   const [source, target] = [join(folder, "a"), join(folder, "b")];
-  writeFileSync(source, contentOf(65536));
-  const copy = carryOut(
+  return carryOut(
     { id: "a", kind: "convert", source, target, options: { sourceFormat: "raw" }, priority: 0 },
     {
       ...{ signal: new AbortController().signal, watchMs: 1000, isHelper: false },
       ...{ claimed: () => undefined, transferred: () => undefined, progress: () => undefined },
       isGivenUp: () => false,
-      // As long as a worker is stopped here, another one takes the next generation.
-      mayTransfer: () => Promise.resolve(writeFileSync(join(folder, ".b.fleet", "g000002"), "{}")),
+      mayTransfer: () => Promise.resolve(now()),
     },
   );
-  await expect(copy).rejects.toThrow("another worker has taken the job over");
+}
+
+it("leaves no part when it was taken over before it began one", async () => {
+  // As long as a worker is stopped here, another one takes the next generation.
+  const taken = copy(() => writeFileSync(join(folder, ".b.fleet", "g000002"), "{}"));
+  await expect(taken).rejects.toThrow("another worker has taken the job over");
   expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
-  rmSync(folder, { recursive: true });
+});
+
+it("begins anew where the source has changed meanwhile", async () => {
+  const changed = contentOf(65536, 2);
+  const torn = copy(() => writeFileSync(join(folder, "a"), changed));
+  await expect(torn).rejects.toThrow("the source has changed while it was copied");
+  expect(readdirSync(folder)).not.toContain("b");
+  await copy(() => undefined);
+  expect(readFileSync(join(folder, "b")).equals(changed)).toBe(true);
+  expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
 });

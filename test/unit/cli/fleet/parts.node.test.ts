@@ -1,6 +1,6 @@
 // Copies in parts by two workers at once, into a file, an object and a disk in chunks: each part is copied, and what is to be seen made,
 // once, also where one of them is given up and comes back.
-import { closeSync, ftruncateSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { deferred } from "../../../../src/base/signals.ts";
@@ -173,6 +173,21 @@ describe.each(kinds)("a copy to $what", ({ partBytes, target, open, seen, left, 
     await expect(copy({ medium: changed(medium, { begin }) }).run()).rejects.toThrow("killed");
     expect(left()).not.toEqual(["a"]);
     expect(await copy().run()).toEqual({ bytes });
+    await isEqual();
+  });
+
+  it("begins anew where the source changes as it is copied", async () => {
+    let left = 1;
+    const convert: typeof library.convert = async (...words) => {
+      const result = await library.convert(...words);
+      // Where all has been copied already.
+      if (left-- > 0) writeFileSync(join(places.folder, "a"), "changed", { flag: "r+" });
+      return result;
+    };
+    const first = copy({ with: { ...library, convert } }).run();
+    await expect(first).rejects.toThrow("the source has changed while it was copied");
+    expect(seen()).toBeUndefined();
+    await copy().run();
     await isEqual();
   });
 
