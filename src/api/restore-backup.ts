@@ -33,7 +33,7 @@ export async function restoreBackup(
   run: BackupRun = {},
 ): Promise<number> {
   const { tools } = repository;
-  await using _holder = await Holder.take(tools, `restore ${backup.id}`);
+  await using _holder = await Holder.take(tools, `restore ${backup.id}`, { reads: true });
   const index = await repository.index((damage) => run.onDamage?.(damage), { withCondemned: true });
   const reader = new BackupReader(tools, index, backup);
   const put = (chunk: number, content: Uint8Array): Promise<void> =>

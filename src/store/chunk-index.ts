@@ -5,34 +5,43 @@
  */
 import { blockError } from "../base/errors.ts";
 import { HASH_BYTES, hex } from "./tools.ts";
-import type { PackIndex, Place } from "./pack.ts";
+import { type PackIndex, type Place, WORDS_OF_ENTRY } from "./pack.ts";
+
+/** Words of 32 bits of a hash. */
+const HASH_WORDS = HASH_BYTES / 4;
 
 /** A table of blobs by their hashes; 4 bytes a slot, at most half full. */
 export class ChunkIndex {
   #slots = new Uint32Array(1024);
-  #used = 0;
   /** Entry `n` of the table is the blob `index` of `pack`. */
   readonly #packs: PackIndex[] = [];
   readonly #first: number[] = [];
   #entries = 0;
+  /** A hash that is looked for, and its words. */
+  readonly #wanted = new Uint8Array(HASH_BYTES);
+  readonly #words = new Uint32Array(this.#wanted.buffer);
 
   /** Packs in the table. */
   get packs(): readonly PackIndex[] {
     return this.#packs;
   }
 
-  /** Takes a pack in. What earlier ones hold stays theirs. */
-  add(pack: PackIndex): void {
-    this.#packs.push(pack);
-    this.#first.push(this.#entries);
-    this.#entries += pack.count;
-    for (let index = 0; index < pack.count; index += 1)
-      this.#insert(pack.hash(index), this.#entries - pack.count + index);
+  /** Takes packs in, in their order. What earlier ones hold stays theirs. */
+  add(packs: readonly PackIndex[]): void {
+    const entries = packs.reduce((sum, { count }) => sum + count, this.#entries);
+    if (2 * entries > this.#slots.length) this.#grow(entries);
+    for (const pack of packs) {
+      this.#packs.push(pack);
+      this.#first.push(this.#entries);
+      this.#insert(pack, this.#entries);
+      this.#entries += pack.count;
+    }
   }
 
   /** The number of a blob, below `size`; undefined: it is nowhere. */
   numberOf(hash: Uint8Array): number | undefined {
-    const entry = this.#slots[this.#slotOf(hash)]!;
+    this.#wanted.set(hash);
+    const entry = this.#slots[this.#slotOf(this.#words, 0)]!;
     return entry === 0 ? undefined : entry - 1;
   }
 
@@ -45,8 +54,8 @@ export class ChunkIndex {
   find(hash: Uint8Array): Place | undefined {
     const number = this.numberOf(hash);
     if (number === undefined) return undefined;
-    const { pack, index } = this.#entry(number);
-    return pack.place(index);
+    const pack = this.#packOf(number);
+    return this.#packs[pack]!.place(number - this.#first[pack]!);
   }
 
   /** Throws EIO where a blob lies nowhere. */
@@ -57,51 +66,50 @@ export class ChunkIndex {
   }
 
   has(hash: Uint8Array): boolean {
-    return this.#slots[this.#slotOf(hash)] !== 0;
+    return this.numberOf(hash) !== undefined;
   }
 
-  #insert(hash: Uint8Array, entry: number): void {
-    if (2 * (this.#used + 1) > this.#slots.length) this.#grow();
-    const slot = this.#slotOf(hash);
-    if (this.#slots[slot] !== 0) return;
-    this.#slots[slot] = entry + 1;
-    this.#used += 1;
-  }
-
-  #grow(): void {
-    const old = this.#slots;
-    this.#slots = new Uint32Array(old.length * 2);
-    for (const entry of old) {
-      if (entry === 0) continue;
-      const { pack, index } = this.#entry(entry - 1);
-      this.#slots[this.#slotOf(pack.hash(index))] = entry;
+  #insert({ words, count }: PackIndex, first: number): void {
+    for (let index = 0; index < count; index += 1) {
+      const slot = this.#slotOf(words, index * WORDS_OF_ENTRY);
+      if (this.#slots[slot] === 0) this.#slots[slot] = first + index + 1;
     }
   }
 
-  /** The slot that has the hash, or the free one where it belongs. */
-  #slotOf(hash: Uint8Array): number {
+  /** Makes room for so many entries. */
+  #grow(entries: number): void {
+    let slots = this.#slots.length;
+    while (slots < 2 * entries) slots *= 2;
+    this.#slots = new Uint32Array(slots);
+    for (const [at, pack] of this.#packs.entries()) this.#insert(pack, this.#first[at]!);
+  }
+
+  /** The slot that has the hash whose words begin at `at`, or the free one where it belongs. */
+  #slotOf(words: Uint32Array, at: number): number {
     const mask = this.#slots.length - 1;
-    let slot = (hash[0]! | (hash[1]! << 8) | (hash[2]! << 16) | (hash[3]! << 24)) & mask;
+    let slot = words[at]! & mask;
     for (let entry = this.#slots[slot]!; entry !== 0; entry = this.#slots[slot]!) {
-      const { pack, index } = this.#entry(entry - 1);
-      if (isSame(pack.hash(index), hash)) break;
+      const pack = this.#packOf(entry - 1);
+      const other = (entry - 1 - this.#first[pack]!) * WORDS_OF_ENTRY;
+      if (isSame(this.#packs[pack]!.words, other, words, at)) break;
       slot = (slot + 1) & mask;
     }
     return slot;
   }
 
-  #entry(entry: number): { pack: PackIndex; index: number } {
+  /** Which pack has an entry. */
+  #packOf(entry: number): number {
     let [low, high] = [0, this.#first.length - 1];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
       if (this.#first[middle]! <= entry) low = middle;
       else high = middle - 1;
     }
-    return { pack: this.#packs[low]!, index: entry - this.#first[low]! };
+    return low;
   }
 }
 
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  for (let at = 0; at < HASH_BYTES; at += 1) if (a[at] !== b[at]) return false;
+function isSame(a: Uint32Array, from: number, b: Uint32Array, at: number): boolean {
+  for (let word = 0; word < HASH_WORDS; word += 1) if (a[from + word] !== b[at + word]) return false;
   return true;
 }

@@ -17,6 +17,8 @@ const RENEW_MS = 60_000;
 const SILENCE_MS = 24 * 3600_000;
 /** Of another boot of this host, or another container there. */
 const SILENCE_HERE_MS = 3600_000;
+/** Of objects that can only be read. */
+const UNWRITABLE = new Set(["EROFS", "EACCES", "EPERM"]);
 
 /** What a holder says of itself. */
 interface Told extends Worker {
@@ -36,13 +38,15 @@ export class Holder extends Lease {
     this.#tools = tools;
   }
 
-  /** Takes a place. `what`: what is done, for people. */
-  static async take(tools: StoreTools, what: string): Promise<Holder> {
+  /** Takes a place. `what`: what is done, for people. Who only reads (`reads`) may do without one where nothing can be put. */
+  static async take(tools: StoreTools, what: string, { reads = false } = {}): Promise<Holder> {
     const id = newName(tools);
     const told: Told = { ...tools.self, what };
     const bytes = new TextEncoder().encode(`${JSON.stringify(told)}\n`);
     const name = `${PREFIX}${id}`;
-    await tools.objects.put(name, bytes);
+    await tools.objects.put(name, bytes).catch((error: unknown) => {
+      if (!reads || !UNWRITABLE.has(errnoOf(error))) throw error;
+    });
     let cancel: () => void;
     let isOver = false;
     const renew = async (): Promise<void> => {
@@ -57,7 +61,8 @@ export class Holder extends Lease {
     return new Holder(id, tools, async () => {
       isOver = true;
       cancel();
-      await tools.objects.remove(name);
+      // The next prune does it: the process is gone by then.
+      await tools.objects.remove(name).catch(() => undefined);
     });
   }
 
@@ -89,7 +94,7 @@ export async function livingHolders(tools: StoreTools, own: string): Promise<Map
     const id = info.name.slice(PREFIX.length);
     if (id === own) continue;
     const who = await whoLives(tools, info, now ?? tools.clock.wallMicroseconds() / 1000);
-    if (who === undefined) await tools.objects.remove(info.name);
+    if (who === undefined) await tools.objects.remove(info.name).catch(() => undefined);
     else living.set(id, who);
   }
   return living;

@@ -10,13 +10,17 @@
  */
 import { assert } from "../base/assert.ts";
 import { blockError } from "../base/errors.ts";
-import { MiB, limits } from "../base/limits.ts";
+import { KiB, MiB, limits } from "../base/limits.ts";
 import type { ObjectInfo, ObjectStore } from "../base/objects.ts";
 import { HASH_BYTES, type StoreTools } from "./tools.ts";
 
 const MAGIC = new TextEncoder().encode("bwChunks");
 const ENTRY_BYTES = 56;
+/** Words of 32 bits of an entry, which begins with the blob's name. */
+export const WORDS_OF_ENTRY = ENTRY_BYTES / 4;
 const TRAILER_BYTES = 24;
+/** What is read of a pack's end at first. */
+const TAIL_BYTES = 16 * KiB;
 /** A pack is closed when its blobs have so many bytes. */
 const PACK_BYTES = 32 * MiB;
 
@@ -97,12 +101,16 @@ export class PackBuilder {
 export class PackIndex {
   readonly name: string;
   readonly count: number;
+  /** Of all entries. */
+  readonly words: Uint32Array;
   readonly #entries: Uint8Array;
   readonly #view: DataView;
 
+  /** The entries begin at a whole word of their memory. */
   constructor(name: string, entries: Uint8Array) {
     this.name = name;
     this.count = entries.byteLength / ENTRY_BYTES;
+    this.words = new Uint32Array(entries.buffer, entries.byteOffset, entries.byteLength / 4);
     this.#entries = entries;
     this.#view = new DataView(entries.buffer, entries.byteOffset, entries.byteLength);
   }
@@ -110,6 +118,17 @@ export class PackIndex {
   /** The name of a blob. */
   hash(index: number): Uint8Array {
     return this.#entries.subarray(index * ENTRY_BYTES, index * ENTRY_BYTES + HASH_BYTES);
+  }
+
+  /** The first blob that does not lie between two offsets, or whose content would be too long; -1: none. */
+  outside(first: number, end: number): number {
+    for (let index = 0; index < this.count; index += 1) {
+      const at = index * ENTRY_BYTES + 40;
+      const offset = this.#view.getUint32(at, true);
+      if (offset < first || offset + this.#view.getUint32(at + 4, true) > end) return index;
+      if (this.#view.getUint32(at + 8, true) > limits.storeMaxBlobBytes) return index;
+    }
+    return -1;
   }
 
   place(index: number): Place {
@@ -128,29 +147,33 @@ export async function readPack(tools: StoreTools, info: ObjectInfo): Promise<Pac
   };
   if (info.bytes < MAGIC.byteLength + TRAILER_BYTES || info.bytes > limits.storeMaxPackBytes)
     refuse(`${info.bytes} bytes are no length of a pack`);
-  const trailer = await range(tools.objects, info, info.bytes - TRAILER_BYTES, TRAILER_BYTES);
-  const view = new DataView(trailer.buffer, trailer.byteOffset, trailer.byteLength);
+  // All that there is of the list in a pack of few blobs.
+  const known = Math.max(0, info.bytes - TAIL_BYTES);
+  const tail = await range(tools.objects, info, known, info.bytes);
+  const trailer = tail.subarray(tail.byteLength - TRAILER_BYTES);
+  const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
   if (!MAGIC.every((byte, at) => trailer[16 + at] === byte)) refuse("its end is not that of a pack");
   const [start, count] = [view.getUint32(0, true), view.getUint32(4, true)];
-  if (start + count * ENTRY_BYTES + TRAILER_BYTES !== info.bytes) refuse("its list of blobs lies elsewhere");
-  const entries = await range(tools.objects, info, start, count * ENTRY_BYTES);
+  const end = info.bytes - TRAILER_BYTES;
+  if (start + count * ENTRY_BYTES !== end) refuse("its list of blobs lies elsewhere");
+  const entries = new Uint8Array(end - start);
+  if (start < known) entries.set(await range(tools.objects, info, start, known));
+  entries.set(tail.subarray(Math.max(0, start - known), end - known), Math.max(0, known - start));
   if (tools.xxh3(entries) !== view.getBigUint64(8, true)) refuse("its list of blobs is not what was written");
   const pack = new PackIndex(info.name, entries);
-  for (let index = 0; index < count; index += 1) {
-    const { offset, storedBytes, contentBytes } = pack.place(index);
-    if (offset < MAGIC.byteLength || offset + storedBytes > start || contentBytes > limits.storeMaxBlobBytes)
-      refuse(`blob ${index} lies outside`);
-  }
+  const outside = pack.outside(MAGIC.byteLength, start);
+  if (outside >= 0) refuse(`blob ${outside} lies outside`);
   return pack;
 }
 
+/** The bytes of an object from `offset` to `end`. Throws EIO where it has fewer. */
 async function range(
   objects: ObjectStore,
   { name }: ObjectInfo,
   offset: number,
-  bytes: number,
+  end: number,
 ): Promise<Uint8Array> {
-  const found = await objects.get(name, { offset, bytes });
-  if (found.byteLength === bytes) return found;
+  const found = await objects.get(name, { offset, bytes: end - offset });
+  if (found.byteLength === end - offset) return found;
   throw blockError("EIO", "pack", `'${name}' is damaged: it ends too early`);
 }

@@ -15,16 +15,20 @@ import {
   inOrder,
   parseDescription,
 } from "./description.ts";
-import { readPack } from "./pack.ts";
+import type { ObjectInfo } from "../base/objects.ts";
+import { type PackIndex, readPack } from "./pack.ts";
 import type { StoreTools } from "./tools.ts";
 import { CHUNK_BYTES } from "./tree.ts";
 
-const SETTINGS = "repository.json";
+/** By this object a repository of chunks is known. */
+export const SETTINGS = "repository.json";
 const FORMAT = "blockwright-chunks";
 /** Packs and descriptions begin like this. */
 export const PACKS = "packs/";
 const BACKUPS = "backups/";
 const CONDEMNED = "condemned/";
+/** A store far away answers several as fast as one. */
+const PACKS_AT_ONCE = 16;
 
 /** What is wrong with an object. */
 export interface Damage {
@@ -50,6 +54,14 @@ export class Repository {
     else if (!create) throw blockError("ENOENT", "repository", "there is no repository of backups here");
     else await tools.objects.putIfAbsent(SETTINGS, newSettings());
     return new Repository(tools);
+  }
+
+  /** Throws ESTALE where it is not there any more. */
+  async check(): Promise<void> {
+    await this.tools.objects.get(SETTINGS).catch((error: unknown) => {
+      if (errnoOf(error) !== "ENOENT") throw error;
+      throw blockError("ESTALE", "repository", "the repository, or its file system, has gone");
+    });
   }
 
   /** All backups, the oldest first. Descriptions that are damaged are told to `damaged`; default: the first one throws. */
@@ -84,14 +96,20 @@ export class Repository {
       ...packs.filter(({ name }) => !last.has(name)),
       ...packs.filter(({ name }) => last.has(name)),
     ];
-    for (const info of order) {
-      if (condemned.has(info.name)) continue;
+    const read = async (info: ObjectInfo): Promise<PackIndex[]> => {
       try {
-        index.add(await readPack(this.tools, info));
+        return [await readPack(this.tools, info)];
       } catch (error) {
+        if (errnoOf(error) === "ESTALE") throw error;
         if (errnoOf(error) !== "ENOENT") damaged({ object: info.name, problem: messageOf(error) });
+        return [];
       }
-    }
+    };
+    const wanted = order.filter(({ name }) => !condemned.has(name));
+    const found: PackIndex[][] = [];
+    for (let at = 0; at < wanted.length; at += PACKS_AT_ONCE)
+      found.push(...(await Promise.all(wanted.slice(at, at + PACKS_AT_ONCE).map(read))));
+    index.add(found.flat());
     return index;
   }
 

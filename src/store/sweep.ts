@@ -49,8 +49,9 @@ export async function sweep(repository: Repository): Promise<Swept> {
   const living = await livingHolders(tools, holder.id);
   const backups = await repository.backups();
   const index = new ChunkIndex();
-  for (const { pack } of packs) if (!condemned.has(pack.name)) index.add(pack);
-  for (const { pack } of packs) if (condemned.has(pack.name)) index.add(pack);
+  const all = packs.map(({ pack }) => pack);
+  index.add(all.filter(({ name }) => !condemned.has(name)));
+  index.add(all.filter(({ name }) => condemned.has(name)));
   const needed = await neededBlobs(tools, index, backups);
   const isTheirs = ({ pack }: Found): boolean =>
     [...living.keys()].some((id) => pack.name.startsWith(`${PACKS}${id}-`));

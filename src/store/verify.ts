@@ -35,7 +35,7 @@ export async function verify(
   { onProgress, signal }: VerifyOptions = {},
 ): Promise<Verdict> {
   const { tools } = repository;
-  await using _holder = await Holder.take(tools, "verify");
+  await using _holder = await Holder.take(tools, "verify", { reads: true });
   const damaged: Damage[] = [];
   const tell = (damage: Damage): void => void damaged.push(damage);
   const backups = (await repository.backups(tell)).filter(wanted);
@@ -68,5 +68,7 @@ export async function verify(
     if (problem !== undefined) broken.push({ id: backup.id, problem });
     onProgress?.(at + 1, backups.length);
   }
+  // Of a place that has gone meanwhile nothing can be said.
+  if (broken.length + damaged.length > 0) await repository.check();
   return { backups: backups.length, chunks: seen.size, bytes, broken, damaged };
 }

@@ -65,7 +65,7 @@ export class BlobWriter {
     const bytes = this.#pack.finish(this.#tools.xxh3);
     const made = await this.#tools.objects.putIfAbsent(name, bytes);
     assert(made, "somebody else writes packs in our name");
-    this.#index.add(await readPack(this.#tools, { name, bytes: bytes.byteLength, changedMs: 0 }));
+    this.#index.add([await readPack(this.#tools, { name, bytes: bytes.byteLength, changedMs: 0 })]);
     this.#packs += 1;
     this.#pack = new PackBuilder();
     this.#pending.clear();

@@ -5,49 +5,18 @@ import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
-  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
+import { folderOfEachTest } from "./support/backup-folder.ts";
+import { cli } from "./support/running-machine.ts";
 
-const cli = fileURLToPath(new URL("../../build/cli/main.js", import.meta.url));
-let folder: string;
-
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "blockwright-backups-"));
-});
-
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-interface Done {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function blockwright(line: string): Done {
-  const words = [cli, ...line.split(" ")];
-  return spawnSync(process.execPath, words, { cwd: folder, encoding: "utf8", maxBuffer: 2 ** 29 });
-}
-
-/** What a verb says, which must succeed. */
-function must(line: string): string {
-  const { status, stdout, stderr } = blockwright(line);
-  expect(`${stderr}${status}`).toBe("0");
-  return stdout;
-}
-
-function qemu(tool: string, ...words: string[]): string {
-  return execFileSync(`qemu-${tool}`, words, { cwd: folder, encoding: "utf8" });
-}
+const { at, blockwright, must, qemu } = folderOfEachTest("blockwright-backups-");
 
 function write(image: string, ...commands: string[]): void {
   qemu("io", ...commands.flatMap((command) => ["-c", command]), image);
@@ -140,7 +109,7 @@ describe.each([
     makeDisk();
     must(`backup create --repo ${repo} disk.qcow2`);
     const words = [cli, "backup", "cat", "--repo", repo, "latest", "102400k", "400k"];
-    const bytes = execFileSync(process.execPath, words, { cwd: folder, maxBuffer: 2 ** 21 });
+    const bytes = execFileSync(process.execPath, words, { cwd: at(), maxBuffer: 2 ** 21 });
     expect(bytes.equals(Buffer.concat([Buffer.alloc(307_200, 2), Buffer.alloc(102_400)]))).toBe(true);
     expect(blockwright(`backup cat --repo ${repo} latest 0 200M`).stdout.length).toBe(200 << 20);
     expect(blockwright(`backup cat --repo ${repo} latest 1 200M`)).toMatchObject({
@@ -178,7 +147,7 @@ describe.each([
       stderr: expect.stringContaining("there is no bitmap 'b' yet: this is a full backup") as string,
     });
     // A program that dies with the image open leaves its bitmaps in use.
-    spawnSync("qemu-io", ["-c", "write -P 5 70M 64k", "-c", "sigraise 9", "disk.qcow2"], { cwd: folder });
+    spawnSync("qemu-io", ["-c", "write -P 5 70M 64k", "-c", "sigraise 9", "disk.qcow2"], { cwd: at() });
     const broken = blockwright(`backup create --repo ${repo} disk.qcow2 --bitmap b --name vm`);
     expect(broken).toMatchObject({
       status: 0,
@@ -209,7 +178,7 @@ describe.each([
     write("disk.qcow2", "write -P 9 0 100M");
     for (const delay of [80, 160, 240, 320, 400]) {
       const words = [cli, "backup", "create", "--repo", repo, "disk.qcow2", "--bitmap", "b", "--name", "vm"];
-      const child = spawn(process.execPath, words, { cwd: folder, stdio: "ignore" });
+      const child = spawn(process.execPath, words, { cwd: at(), stdio: "ignore" });
       const timer = setTimeout(() => child.kill("SIGKILL"), delay);
       await once(child, "exit");
       clearTimeout(timer);
@@ -220,28 +189,28 @@ describe.each([
     expect(must(`backup verify --repo ${repo}`)).toContain(": all whole");
     must(`backup prune --repo ${repo} --keep-last 1`);
     expect(must(`backup verify --repo ${repo}`)).toMatch(/^1 backups, .*: all whole\n$/);
-    expect(readdirSync(join(folder, "repo", "holders"))).toEqual([]);
+    expect(readdirSync(at("repo", "holders"))).toEqual([]);
   });
 
   it("makes no file of a backup that is damaged, and replaces none unasked", () => {
     makeDisk();
     must(`backup create --repo ${repo} disk.qcow2`);
-    writeFileSync(join(folder, "there.raw"), "something");
+    writeFileSync(at("there.raw"), "something");
     expect(blockwright(`backup restore --repo ${repo} latest there.raw`)).toMatchObject({
       status: 1,
       stderr: "blockwright: 'there.raw' exists; --force replaces it\n",
     });
-    expect(readFileSync(join(folder, "there.raw"), "utf8")).toBe("something");
-    const inRepo = join(folder, "repo");
+    expect(readFileSync(at("there.raw"), "utf8")).toBe("something");
+    const inRepo = at("repo");
     const [data] =
       repo === "repo"
         ? readdirSync(join(inRepo, "packs")).map((name) => `packs/${name}`)
         : readdirSync(inRepo).filter((name) => name.endsWith(".qcow2"));
     truncateSync(join(inRepo, data!), statSync(join(inRepo, data!)).size - 100_000 > 0 ? 70_000 : 100);
-    const before = readdirSync(folder);
+    const before = readdirSync(at());
     expect(blockwright(`backup restore --repo ${repo} latest there.raw --force`).status).toBe(1);
-    expect(readFileSync(join(folder, "there.raw"), "utf8")).toBe("something");
-    expect(readdirSync(folder)).toEqual(before);
+    expect(readFileSync(at("there.raw"), "utf8")).toBe("something");
+    expect(readdirSync(at())).toEqual(before);
     const verdict = blockwright(`backup verify --repo ${repo} --json`);
     expect(verdict.status).toBe(2);
     expect(JSON.parse(verdict.stdout)).toMatchObject({ ok: false, broken: [{ id: list(repo)[0]!.id }] });
@@ -257,7 +226,7 @@ describe.each([
       "'plain.raw' can't keep a dirty bitmap: its format is raw",
     ],
   ])("refuses '%s'", (line, words) => {
-    writeFileSync(join(folder, "plain.raw"), new Uint8Array(4096).fill(1));
+    writeFileSync(at("plain.raw"), new Uint8Array(4096).fill(1));
     const { status, stderr } = blockwright(line.replace("REPO", repo));
     expect(stderr).toContain(words);
     expect(status).toBe(1);
@@ -277,18 +246,18 @@ describe.each([
       ["a", "there is no backup 'a': 'a@latest' is the newest of the disk 'a'"],
     ])
       expect(blockwright(`backup restore --repo ${repo} ${word} no.raw`).stderr).toContain(words);
-    expect(existsSync(join(folder, "no.raw"))).toBe(false);
+    expect(existsSync(at("no.raw"))).toBe(false);
   });
 });
 
 it("a directory that holds something else does not become a repository", () => {
   makeDisk();
-  mkdirSync(join(folder, "home"));
-  writeFileSync(join(folder, "home", "letter.txt"), "dear");
+  mkdirSync(at("home"));
+  writeFileSync(at("home", "letter.txt"), "dear");
   const { status, stderr } = blockwright("backup create --repo home disk.qcow2");
   expect(status).toBe(1);
   expect(stderr).toContain("Could not open repository 'home': there is no repository of backups here");
-  expect(readdirSync(join(folder, "home"))).toEqual(["letter.txt"]);
+  expect(readdirSync(at("home"))).toEqual(["letter.txt"]);
 });
 
 it("a chain is read by QEMU as it stands", () => {
@@ -319,7 +288,7 @@ it("a seed's part of a disk is not read from the repository, and a seed of no us
   const seeded = JSON.parse(must("backup restore --repo repo latest a.raw --seed old.raw --json")) as object;
   expect(seeded).toMatchObject({ restored: "a.raw", "seed-bytes": 20 * 2 ** 20 + 5 * 65536 + 15 * 65536 });
   const lies = "backup restore --repo repo latest b.qcow2 -O qcow2 --seed empty.raw --seed old.raw";
-  writeFileSync(join(folder, "empty.raw"), "no disk of ours");
+  writeFileSync(at("empty.raw"), "no disk of ours");
   must(lies);
   qemu("img", "compare", "-q", "-F", "raw", "disk.qcow2", "a.raw");
   qemu("img", "compare", "-q", "disk.qcow2", "b.qcow2");
@@ -333,5 +302,5 @@ it("a seed's part of a disk is not read from the repository, and a seed of no us
   expect(blockwright("backup restore --repo chain:images latest c.raw --seed old.raw").stderr).toContain(
     "--seed goes with a repository of chunks",
   );
-  expect(readdirSync(folder).filter((name) => /^c\.|new$/.test(name))).toEqual([]);
+  expect(readdirSync(at()).filter((name) => /^c\.|new$/.test(name))).toEqual([]);
 });

@@ -208,6 +208,20 @@ it("pulls backups out of our own daemon, whose guest writes through an export wi
     );
     write(`write -P 99 ${40 + turn}M 64k`);
   }
+  // Of two tools at once one gives way, or comes second.
+  const both = [1, 2].map(() =>
+    spawn(process.execPath, [cli, ...line.split(" ")], { cwd: folder, env: machine.env }),
+  );
+  const outcomes = await Promise.all(
+    both.map(async (tool) => ({
+      said: String(await tool.stderr.toArray()),
+      ended: await once(tool, "close"),
+    })),
+  );
+  const failed = outcomes.filter(({ ended: [status] }) => status !== 0);
+  expect(failed.length).toBeLessThan(2);
+  for (const { said } of failed)
+    expect(said).toMatch(/^blockwright: a backup by process \d+ is under way there\n$/);
   daemon.kill("SIGTERM");
   await once(daemon, "exit");
   qemu("img", "check", "-q", "c.qcow2");

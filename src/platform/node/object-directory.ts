@@ -13,6 +13,8 @@ import { livenessOf, thisMachine, thisOwner } from "./owner.ts";
 
 const NAME = /^[a-z][\w.-]*(?:\/\w[\w.-]*)*$/i;
 const TEMPORARY = "tmp";
+/** What a file system that was just made holds. */
+const NEW_FILE_SYSTEM = "lost+found";
 /** A draft of a process of which nothing is known belongs to nobody who lives after so long, ms. */
 const LEFTOVER_MS = 24 * 3600_000;
 
@@ -27,6 +29,10 @@ function draftName(): string {
   return [shortened(machine), pid, start, randomBytes(8).toString("hex")].join("-");
 }
 
+function isDraft(name: string): boolean {
+  return /^[0-9a-f]{12}-\d+-\d*-[0-9a-f]{16}$/.test(name);
+}
+
 /** Whether nobody will finish a draft that was written to last at that time. */
 function isLeftover(name: string, changedMs: number): boolean {
   if (Date.now() - changedMs > LEFTOVER_MS) return true;
@@ -38,9 +44,17 @@ function isLeftover(name: string, changedMs: number): boolean {
 /** A directory of objects. It is made when the first object is put. */
 export class ObjectDirectory implements ObjectPlace {
   readonly #root: string;
+  readonly #stays: boolean;
+  /** Folders that were seen. */
+  readonly #seen = new Set<string>();
 
-  constructor(root: string) {
+  /**
+   * `stays`: what was seen of it is made no second time, and missed by nobody, but ESTALE: its file system may have gone, and what lies below
+   * the place of mounting is no empty directory of objects.
+   */
+  constructor(root: string, { stays = false } = {}) {
     this.#root = root;
+    this.#stays = stays;
   }
 
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<boolean> {
@@ -65,7 +79,8 @@ export class ObjectDirectory implements ObjectPlace {
 
   async get(name: string, range?: { offset: number; bytes: number }): Promise<Uint8Array> {
     return named(name, "get", async () => {
-      const file = await fs.open(this.#path(name), "r");
+      const target = this.#path(name);
+      const file = await this.#within(path.dirname(target), () => fs.open(target, "r"));
       try {
         if (!range) return await file.readFile();
         const buffer = new Uint8Array(range.bytes);
@@ -85,22 +100,22 @@ export class ObjectDirectory implements ObjectPlace {
   async list(prefix: string, isAsked = (_name: string): boolean => true): Promise<ObjectInfo[]> {
     return named(prefix, "list", async () => {
       const folder = this.#path(prefix.replace(/\/$/, ""));
-      const files = await fs.readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-        if (hasCode(error, "ENOENT")) return [];
-        throw error;
-      });
-      const found: ObjectInfo[] = [];
-      for (const file of files.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-        const name = `${prefix}${file.name}`;
-        if (file.isFile() && !isAsked(name)) {
-          found.push({ name, bytes: 0, changedMs: 0 });
-          continue;
-        }
-        // It may have been removed meanwhile.
-        const facts = await fs.stat(path.join(folder, file.name)).catch(() => undefined);
-        if (facts?.isFile()) found.push({ name, bytes: facts.size, changedMs: facts.mtimeMs });
-      }
-      return found;
+      const files = await this.#within(folder, () => fs.readdir(folder, { withFileTypes: true })).catch(
+        (error: unknown) => {
+          if (hasCode(error, "ENOENT")) return [];
+          throw error;
+        },
+      );
+      const found = files
+        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+        .map(async (file): Promise<ObjectInfo[]> => {
+          const name = `${prefix}${file.name}`;
+          if (file.isFile() && !isAsked(name)) return [{ name, bytes: 0, changedMs: 0 }];
+          // It may have been removed meanwhile.
+          const facts = await fs.stat(path.join(folder, file.name)).catch(() => undefined);
+          return facts?.isFile() ? [{ name, bytes: facts.size, changedMs: facts.mtimeMs }] : [];
+        });
+      return (await Promise.all(found)).flat();
     });
   }
 
@@ -110,11 +125,10 @@ export class ObjectDirectory implements ObjectPlace {
 
   async isEmpty(): Promise<boolean> {
     return named(this.#root, "list", async () => {
-      const files = await fs.readdir(this.#root).catch((error: unknown) => {
-        if (hasCode(error, "ENOENT")) return [];
-        throw error;
-      });
-      return files.length === 0;
+      const files = await namesIn(this.#root);
+      if (files.some((file) => file !== TEMPORARY && file !== NEW_FILE_SYSTEM)) return false;
+      // Drafts of objects that were never there are nothing.
+      return !files.includes(TEMPORARY) || (await namesIn(path.join(this.#root, TEMPORARY))).every(isDraft);
     });
   }
 
@@ -132,6 +146,25 @@ export class ObjectDirectory implements ObjectPlace {
     return path.join(this.#root, name);
   }
 
+  /** Does something in a folder, which is seen by that. Throws ESTALE where what was seen is there no more. */
+  async #within<T>(folder: string, body: () => Promise<T>): Promise<T> {
+    try {
+      const done = await body();
+      this.#seen.add(folder).add(this.#root);
+      return done;
+    } catch (error) {
+      if (!this.#stays || !hasCode(error, "ENOENT")) throw error;
+      for (const one of this.#seen)
+        if (!(await exists(one)))
+          throw blockError("ESTALE", "object", `the directory '${this.#root}', or its file system, has gone`);
+      throw error;
+    }
+  }
+
+  #isKept(folder: string): boolean {
+    return this.#stays && this.#seen.has(folder);
+  }
+
   /** Writes a draft, and lets `place` give it its name. */
   async #written<T>(
     name: string,
@@ -141,18 +174,23 @@ export class ObjectDirectory implements ObjectPlace {
     const target = this.#path(name);
     return named(name, "put", async () => {
       const folder = path.join(this.#root, TEMPORARY);
-      for (const one of new Set([this.#root, folder, path.dirname(target)])) await makeFolder(one);
+      const last = path.dirname(target);
+      if (!this.#isKept(this.#root)) await makeFolder(this.#root);
+      if (!this.#isKept(folder)) await this.#within(this.#root, () => makeFolder(folder));
       const draft = path.join(folder, draftName());
       try {
-        const file = await fs.open(draft, "wx", 0o600);
+        const file = await this.#within(folder, () => fs.open(draft, "wx", 0o600));
         try {
           await file.writeFile(bytes);
           await file.sync();
         } finally {
           await file.close();
         }
-        const placed = await place(draft, target);
-        await syncFolder(path.dirname(target));
+        const placed = await this.#within(last, async () => {
+          if (!this.#isKept(last)) await makeFolder(last);
+          return place(draft, target);
+        });
+        await syncFolder(last);
         return placed;
       } finally {
         await fs.rm(draft, { force: true }).catch(() => undefined);
@@ -165,6 +203,14 @@ export class ObjectDirectory implements ObjectPlace {
 async function makeFolder(folder: string): Promise<void> {
   await fs.mkdir(folder).catch((error: unknown) => {
     if (!hasCode(error, "EEXIST")) throw error;
+  });
+}
+
+/** What a folder holds; nothing where it is not there. */
+async function namesIn(folder: string): Promise<string[]> {
+  return fs.readdir(folder).catch((error: unknown) => {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
   });
 }
 

@@ -145,8 +145,9 @@ async function killAt(store: Bench, at: number, body: () => Promise<unknown>): P
     if (count >= at) throw new Error("killed");
   };
   const outcome = await body().catch((error: unknown) => String(firstFailure(error)));
-  // A pack that can't be read for this reason counts as damaged.
-  expect(outcome).toMatch(/killed|is missing/);
+  // A pack that can't be read for this reason counts as damaged; who is killed when all is done but giving up its place has done it.
+  if (typeof outcome === "string") expect(outcome).toMatch(/killed|is missing/);
+  else expect([...store.objects.all.keys()].some((name) => name.startsWith("holders/"))).toBe(true);
   store.objects.before = () => undefined;
   store.dead.add(77);
 }

@@ -33,6 +33,7 @@ import {
   parseDescription,
 } from "../../../store/description.ts";
 import { Holder, livingHolders } from "../../../store/holders.ts";
+import { SETTINGS } from "../../../store/repository.ts";
 import { type Keep, divide } from "../../../store/retention.ts";
 import { newName, type StoreTools, isoTime } from "../../../store/tools.ts";
 import { CHUNK_BYTES } from "../../../store/tree.ts";
@@ -54,6 +55,8 @@ export async function openChain(opening: Opening): Promise<BackupPlace> {
   const there = await stat(opening.directory).catch(() => undefined);
   if (!there && !opening.create) throw blockError("ENOENT", "repository", "there is no such directory");
   if (there && !there.isDirectory()) throw blockError("ENOTDIR", "repository", "it is no directory");
+  const settings = await opening.objects.get(SETTINGS).catch(() => undefined);
+  if (settings) throw blockError("EINVAL", "repository", "it is one of chunks, and no chain");
   return new ChainPlace(opening);
 }
 
@@ -119,21 +122,35 @@ class ChainPlace implements BackupPlace {
 
   /** A full backup, and told why, where an image below an incremental one is gone, or has another length. */
   async #withWholeBase(source: BackupSource): Promise<BackupSource> {
-    const base = source.since?.backup.id;
-    if (base === undefined) return source;
+    const found = source.since && (await this.#glance(source.since.backup.id));
+    if (!found) return source;
+    const problem = `${found.problem}: this is a full backup`;
+    this.#watcher.onDamage({ object: descriptionName(found.id), problem });
+    return { ...source, since: undefined };
+  }
+
+  /** What is wrong with a backup's image, or one below it, as far as their lengths say. */
+  async #glance(backup: string): Promise<{ id: string; problem: string } | undefined> {
     const all = await this.backups();
-    for (let at: string | undefined = base; at !== undefined;) {
-      const link = all.find(({ id }) => id === at);
-      const found = await stat(this.#image(at)).catch(() => undefined);
-      if (!link || found?.size !== link.storedBytes) {
+    for (let id: string | undefined = backup; id !== undefined;) {
+      const link = all.find((one) => one.id === id);
+      const found = await stat(this.#image(id)).catch(() => undefined);
+      // While a prune puts another file in its place it has either's length.
+      const isWhole = link && found && (found.size === link.storedBytes || link.files.length > 1);
+      if (!isWhole) {
         const what = link && found ? `has ${found.size} bytes, and not ${link.storedBytes}` : "is missing";
-        const problem = `'${this.#image(at)}', which backup ${base} needs, ${what}: this is a full backup`;
-        this.#watcher.onDamage({ object: descriptionName(at), problem });
-        return { ...source, since: undefined };
+        return { id, problem: `'${this.#image(id)}', which backup ${backup} needs, ${what}` };
       }
-      at = link.parent;
+      id = link.parent;
     }
-    return source;
+    return undefined;
+  }
+
+  /** Opens a backup's image, which has its length at least, and those below it. */
+  async #openWhole({ id }: Backup): Promise<Node> {
+    const found = await this.#glance(id);
+    if (found) throw blockError("EIO", "restore", found.problem);
+    return this.#open(this.#image(id));
   }
 
   newId(): string {
@@ -149,11 +166,11 @@ class ChainPlace implements BackupPlace {
   }
 
   async open(backup: Backup): Promise<OpenBackup> {
-    const holder = await Holder.take(this.#tools, `restore ${backup.id}`);
+    const holder = await Holder.take(this.#tools, `restore ${backup.id}`, { reads: true });
     const release = (): Promise<void> => holder.end();
     try {
       await this.#refuseBesidePrune(holder);
-      const node = await this.#open(this.#image(backup.id));
+      const node = await this.#openWhole(backup);
       return { node, [asyncDispose]: () => closing(() => node.close(), release) };
     } catch (error) {
       return failed(error, release);
@@ -171,7 +188,7 @@ class ChainPlace implements BackupPlace {
   }
 
   async verify(wanted: (backup: Backup) => boolean): Promise<Verdict> {
-    await using holder = await Holder.take(this.#tools, "verify");
+    await using holder = await Holder.take(this.#tools, "verify", { reads: true });
     await this.#refuseBesidePrune(holder);
     const all = await this.backups();
     const problems = new Map<string, string | undefined>();
@@ -325,9 +342,9 @@ class ChainPlace implements BackupPlace {
   }
 
   async #reading(backup: Backup, body: (node: Node) => Promise<void>): Promise<void> {
-    await using holder = await Holder.take(this.#tools, `restore ${backup.id}`);
+    await using holder = await Holder.take(this.#tools, `restore ${backup.id}`, { reads: true });
     await this.#refuseBesidePrune(holder);
-    await using node = await this.#open(this.#image(backup.id));
+    await using node = await this.#openWhole(backup);
     await body(node);
   }
 

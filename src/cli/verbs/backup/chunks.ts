@@ -5,7 +5,7 @@ import { type BackupSource, createBackup } from "../../../api/backups.ts";
 import { custom } from "../../../api/builders.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import { restoreBackup } from "../../../api/restore-backup.ts";
-import { errnoOf, messageOf } from "../../../base/errors.ts";
+import { blockError, errnoOf, messageOf } from "../../../base/errors.ts";
 import { closing, failed, asyncDispose } from "../../../base/lease.ts";
 import { MiB } from "../../../base/limits.ts";
 import type { ObjectPlace } from "../../../base/objects.ts";
@@ -13,7 +13,7 @@ import type { Node } from "../../../node.ts";
 import type { Backup } from "../../../store/description.ts";
 import { Holder } from "../../../store/holders.ts";
 import { BackupReader } from "../../../store/reader.ts";
-import { Repository } from "../../../store/repository.ts";
+import { Repository, SETTINGS } from "../../../store/repository.ts";
 import { type Keep, divide } from "../../../store/retention.ts";
 import { newName } from "../../../store/tools.ts";
 import { sweep } from "../../../store/sweep.ts";
@@ -27,8 +27,19 @@ import type { BackupPlace, OpenBackup, Opening, Pruned, Watcher } from "./place.
 export async function openChunks(opening: Opening): Promise<BackupPlace> {
   const { tools, objects, create, watcher } = opening;
   const isNew = create && (await objects.isEmpty());
-  const repository = await Repository.open(tools, { create: isNew });
+  const repository = await Repository.open(tools, { create: isNew }).catch(async (error: unknown) => {
+    throw errnoOf(error) === "ENOENT" ? await noneHere(opening, error) : error;
+  });
   return new ChunkPlace({ repository, objects, watcher, verb: opening.verb });
+}
+
+/** What there is instead of a repository. */
+async function noneHere({ objects, create, directory }: Opening, error: unknown): Promise<Error> {
+  const refusal = (words: string): Error => blockError("ENOENT", "repository", words);
+  const [packs, backups] = [await objects.list("packs/"), await objects.list("backups/")];
+  if (packs.length > 0) return refusal(`its '${SETTINGS}' is missing, which is as in any other repository`);
+  if (backups.length > 0) return refusal(`it is a chain of images: --repo chain:${directory}`);
+  return refusal(`${messageOf(error)}${create ? ", and one is made in an empty directory only" : ""}`);
 }
 
 class ChunkPlace implements BackupPlace {
@@ -66,7 +77,7 @@ class ChunkPlace implements BackupPlace {
 
   async open(backup: Backup): Promise<OpenBackup> {
     const { tools } = this.#repository;
-    const holder = await Holder.take(tools, `restore ${backup.id}`);
+    const holder = await Holder.take(tools, `restore ${backup.id}`, { reads: true });
     const release = (): Promise<void> => holder.end();
     try {
       const index = await this.#repository.index(this.#watcher.onDamage, { withCondemned: true });
@@ -93,7 +104,7 @@ class ChunkPlace implements BackupPlace {
     take: (piece: Uint8Array) => Promise<void>,
   ): Promise<void> {
     const { tools } = this.#repository;
-    await using _holder = await Holder.take(tools, `cat ${backup.id}`);
+    await using _holder = await Holder.take(tools, `cat ${backup.id}`, { reads: true });
     const index = await this.#repository.index(this.#watcher.onDamage, { withCondemned: true });
     const reader = new BackupReader(tools, index, backup);
     for (let at = offset; at < end; at += MiB) {

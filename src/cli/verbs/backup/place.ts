@@ -90,7 +90,9 @@ export async function openPlace(
   const directory = isChain ? repo.slice(CHAIN.length) : repo;
   if (directory === "") throw new Refusal("--repo names no directory");
   try {
-    const objects = isChain ? new ObjectDirectory(directory) : await objectsAt(verb, directory);
+    const objects = isChain
+      ? new ObjectDirectory(directory, { stays: true })
+      : await objectsAt(verb, directory);
     const opening = {
       ...{ verb, directory, create, objects },
       ...{ tools: toolsOf(verb, objects), watcher: watcherOf(verb) },
@@ -104,7 +106,7 @@ export async function openPlace(
 
 /** The objects of a store, where the name says one, or of a directory. */
 async function objectsAt({ engine: { graph } }: Run, repo: string): Promise<ObjectPlace> {
-  if (!/^[\w+.-]+:\/\//.test(repo)) return new ObjectDirectory(repo);
+  if (!/^[\w+.-]+:\/\//.test(repo)) return new ObjectDirectory(repo, { stays: true });
   const { name, parseName, store } = typeOfName(graph, repo);
   if (!store?.objects || !parseName) throw new Refusal(`Protocol driver '${name}' keeps no repositories`);
   return store.objects(graph, { ...parseName(repo).options, driver: name });

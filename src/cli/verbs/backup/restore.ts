@@ -8,10 +8,12 @@ import { basename, dirname, join } from "node:path";
 import { AssertionError } from "../../../base/assert.ts";
 import { firstFailure, messageOf } from "../../../base/errors.ts";
 import { createImageIn } from "../../../api/open.ts";
+import { stillPermissions } from "../../../block/graph/backend.ts";
 import { findDriver } from "../../../block/model/options.ts";
+import { plainFormat } from "../../../drivers/format/defaults.ts";
 import type { CreateImageSpec, Node } from "../../../node.ts";
 import { syncPath } from "../../../platform/node/sync.ts";
-import { openDescribed } from "../../images.ts";
+import { holdImage, openDescribed } from "../../images.ts";
 import { Refusal } from "../../refusal.ts";
 import type { Run } from "../../run.ts";
 
@@ -25,16 +27,23 @@ export interface Restored {
 }
 
 /** Throws Refusal where it can't be; answers the file that is there, and is going to be replaced. */
-export async function checkOut(
-  { engine }: Run,
-  { out, format, force }: Restored,
-): Promise<Stats | undefined> {
+export async function checkOut(verb: Run, { out, format, force }: Restored): Promise<Stats | undefined> {
+  const { engine } = verb;
+  if (/^[\w+.-]+:\/\//.test(out)) throw new Refusal(`'${out}' is no file, and backups are restored into one`);
   const type = findDriver(engine.graph, format);
   if (type?.kind !== "format" || !type.createOptions) throw new Refusal(`Unknown file format '${format}'`);
   const there = await stat(out).catch(() => undefined);
   if (there && !there.isFile()) throw new Refusal(`'${out}' is no regular file`);
   if (there && there.size > 0 && !force) throw new Refusal(`'${out}' exists; --force replaces it`);
+  if (there) await refuseUsed(verb, out);
   return there;
+}
+
+/** Throws Refusal where somebody writes to a file: they would go on with what has no name any more. */
+async function refuseUsed(verb: Run, out: string): Promise<void> {
+  const file = { driver: "file", filename: out };
+  await using node = await openDescribed(verb, { driver: plainFormat, file, "read-only": true });
+  await (await holdImage(out, node, stillPermissions)).close();
 }
 
 /** Carries out `body`; what fails is told with what it was about. */

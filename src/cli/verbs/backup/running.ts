@@ -131,7 +131,13 @@ class Fleecing {
       // The other program may be somebody else's.
       await chmod(this.#folder, 0o711);
       for (const disk of disks) await this.#addScratch(disk);
-      await this.#transaction(disks.flatMap((disk) => this.#beginning(disk)));
+      await this.#transaction(disks.flatMap((disk) => this.#beginning(disk))).catch(
+        async (error: unknown) => {
+          // Another one may have come at the same time.
+          refuseBeside(await this.#tags());
+          throw error;
+        },
+      );
       this.#time = new Date().toISOString();
       hasBegun = true;
       await this.#serve(disks);
@@ -321,18 +327,24 @@ class Fleecing {
     await this.#transaction(givenBack(disk, bitmap));
   }
 
-  /** Removes what runs that were killed have left over there. Throws where one lives. */
-  async #removeLeftovers(): Promise<void> {
+  /** The tags of what is over there, our own apart. */
+  async #tags(): Promise<Map<string, RegExpExecArray>> {
     const jobs = (await this.#qmp("query-jobs")) as { id: string }[];
     const nodes = (await this.#qmp("query-named-block-nodes", { flat: true })) as NamedNode[];
     const names = [...jobs.map(({ id }) => id), ...nodes.map((node) => node["node-name"])];
     const found = new Map<string, RegExpExecArray>();
     for (const name of names) {
       const tag = TAG.exec(name);
-      if (tag) found.set(tag[1]!, tag);
+      if (tag && tag[1] !== this.#tag) found.set(tag[1]!, tag);
     }
-    for (const [tag, [, , pid, digits, theirs]] of found) {
-      if (isAtWork(pid, digits)) throw new Refusal(`a backup by process ${pid} is under way there`);
+    return found;
+  }
+
+  /** Removes what runs that were killed have left over there. Throws where one lives. */
+  async #removeLeftovers(): Promise<void> {
+    const found = await this.#tags();
+    refuseBeside(found);
+    for (const [tag, [, , , , theirs]] of found) {
       this.#isServing = theirs === "";
       await this.#takeDown(tag);
     }
@@ -394,6 +406,12 @@ function startDigits(pid: number): string | undefined {
 
 function isAtWork(pid: string | undefined, digits: string | undefined): boolean {
   return digits !== undefined && startDigits(Number(pid)) === digits;
+}
+
+/** Throws where a tool lives whose tag is there. */
+function refuseBeside(tags: ReadonlyMap<string, RegExpExecArray>): void {
+  for (const [, , pid, digits] of tags.values())
+    if (isAtWork(pid, digits)) throw new Refusal(`a backup by process ${pid} is under way there`);
 }
 
 /** An address as QAPI has it. */

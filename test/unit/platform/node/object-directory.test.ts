@@ -1,7 +1,7 @@
 // Drafts of objects that programs which were killed have left in a directory: what is nobody's goes, what may be somebody's stays.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -74,4 +74,40 @@ it("tells facts of what they are asked of, and of the others the names", async (
     { name: "f/b", bytes: 3 },
   ]);
   expect((await objects.list("f/")).map(({ bytes }) => bytes)).toEqual([3, 3]);
+});
+
+it("what has gone meanwhile is neither made anew nor taken for empty", async () => {
+  const root = join(folder, "objects");
+  const objects = new ObjectDirectory(root, { stays: true });
+  await objects.put("backups/a", new Uint8Array(1));
+  await expect(objects.get("backups/b")).rejects.toMatchObject({ code: "ENOENT" });
+  expect(await objects.list("packs/")).toEqual([]);
+  rmSync(root, { recursive: true });
+  // What is there where a file system was mounted.
+  mkdirSync(root);
+  const uses = [
+    () => objects.put("packs/b", new Uint8Array(1)),
+    () => objects.putIfAbsent("backups/b", new Uint8Array(1)),
+    () => objects.get("backups/a"),
+    () => objects.list("backups/"),
+  ];
+  for (const use of uses)
+    await expect(use()).rejects.toMatchObject({
+      code: "ESTALE",
+      message: expect.stringContaining(`the directory '${root}', or its file system, has gone`) as string,
+    });
+  expect(readdirSync(root)).toEqual([]);
+});
+
+it("drafts that nobody has finished and a new file system's own folder are nothing, and all else is something", async () => {
+  const objects = new ObjectDirectory(folder);
+  for (const name of ["lost+found", "tmp"]) mkdirSync(join(folder, name));
+  writeFileSync(join(folder, "tmp", "0123456789ab-12-345-0123456789abcdef"), "half");
+  expect(await objects.isEmpty()).toBe(true);
+  writeFileSync(join(folder, "tmp", "letter"), "dear");
+  expect(await objects.isEmpty()).toBe(false);
+  rmSync(join(folder, "tmp"), { recursive: true });
+  expect(await objects.isEmpty()).toBe(true);
+  mkdirSync(join(folder, "home"));
+  expect(await objects.isEmpty()).toBe(false);
 });
