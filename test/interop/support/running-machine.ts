@@ -82,6 +82,9 @@ export class RunningMachine {
 
   async release(): Promise<void> {
     await this.#limitReads(0);
+    // What waits already waits on, and a machine that is ended waits for it. One that is stopped drains its disks.
+    await this.qmp.executeRaw("cont");
+    await this.qmp.executeRaw("stop");
   }
 
   async #limitReads(bytesPerSecond: number): Promise<void> {

@@ -7,10 +7,11 @@
  * is published, and merged back if it never is, by us or by the next run; everything that we make over there begins with
  * `bwb-PID-`, so that the next run finds what one that was killed has left.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { mapExtents } from "../../../api/map.ts";
 import { createImageIn } from "../../../api/open.ts";
 import { bitmapSince } from "../../../api/turn-bitmap.ts";
@@ -72,6 +73,8 @@ const USES_THEIR_SERVER = "n";
 /** The tag that the names over there begin with: the process, and digits that tell it from another one of that number. */
 const TAG = new RegExp(`^(${PREFIX}(\\d+)-([0-9a-f]{4})(${USES_THEIR_SERVER}?))-`);
 const POLL_MS = 20;
+/** How long two tools that came at once stay away at most, ms. */
+const MOST_APART_MS = 300;
 /** How long a job may take to end, or a node to go, ms. */
 const PATIENCE_MS = 30_000;
 
@@ -119,25 +122,17 @@ class Fleecing {
   }
 
   async run(): Promise<BackedUp> {
-    await this.#removeLeftovers();
-    const known = await this.#place.backups();
-    await this.#thaw(known);
-    const disks = await this.#disks();
-    this.#folder = await mkdtemp(join(tmpdir(), `${this.#tag}-`));
     const made: Backup[] = [];
     const failures: string[] = [];
+    let disks: Disk[] = [];
     let hasBegun = false;
     try {
-      // The other program may be somebody else's.
-      await chmod(this.#folder, 0o711);
-      for (const disk of disks) await this.#addScratch(disk);
-      await this.#transaction(disks.flatMap((disk) => this.#beginning(disk))).catch(
-        async (error: unknown) => {
-          // Another one may have come at the same time.
-          refuseBeside(await this.#tags());
-          throw error;
-        },
-      );
+      while (!(await this.#come())) await sleep(randomInt(MOST_APART_MS));
+      // What is there of bitmaps and backups is looked at by one tool at a time.
+      const known = await this.#place.backups();
+      await this.#thaw(known);
+      disks = await this.#disks();
+      await this.#transaction(disks.flatMap((disk) => this.#beginning(disk)));
       this.#time = new Date().toISOString();
       hasBegun = true;
       await this.#serve(disks);
@@ -157,9 +152,30 @@ class Fleecing {
         for (const disk of failed)
           await this.#giveBack(disk).catch((error: unknown) => this.#verb.warn(messageOf(error)));
       }
-      await this.#takeDown(this.#tag).catch((error: unknown) => this.#verb.warn(messageOf(error)));
-      await rm(this.#folder, { recursive: true, force: true });
+      await this.#leave().catch((error: unknown) => this.#verb.warn(messageOf(error)));
     }
+  }
+
+  /**
+   * Makes the scratch images, by which other tools see us. False: one came at the same moment, and saw us, too: ours are gone again. Throws where
+   * one was here before.
+   */
+  async #come(): Promise<boolean> {
+    await this.#removeLeftovers();
+    const disks = await this.#disks();
+    this.#folder = await mkdtemp(join(tmpdir(), `${this.#tag}-`));
+    // The other program may be somebody else's.
+    await chmod(this.#folder, 0o711);
+    for (const disk of disks) await this.#addScratch(disk);
+    if (workerOf(await this.#tags()) === undefined) return true;
+    await this.#leave();
+    return false;
+  }
+
+  /** Takes away all that we made over there, and here. */
+  async #leave(): Promise<void> {
+    await this.#takeDown(this.#tag);
+    if (this.#folder !== "") await rm(this.#folder, { recursive: true, force: true });
   }
 
   /** Runs a command of QEMU's, which the types of ours need not know. */
@@ -343,7 +359,8 @@ class Fleecing {
   /** Removes what runs that were killed have left over there. Throws where one lives. */
   async #removeLeftovers(): Promise<void> {
     const found = await this.#tags();
-    refuseBeside(found);
+    const worker = workerOf(found);
+    if (worker !== undefined) throw new Refusal(`a backup by process ${worker} is under way there`);
     for (const [tag, [, , , , theirs]] of found) {
       this.#isServing = theirs === "";
       await this.#takeDown(tag);
@@ -392,7 +409,7 @@ class Fleecing {
     while (!(await isSo())) {
       if (performance.now() > end)
         throw new Refusal(`'${this.#wanted.socket}' does not end what was begun there`);
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      await sleep(POLL_MS);
     }
   }
 }
@@ -408,10 +425,10 @@ function isAtWork(pid: string | undefined, digits: string | undefined): boolean 
   return digits !== undefined && startDigits(Number(pid)) === digits;
 }
 
-/** Throws where a tool lives whose tag is there. */
-function refuseBeside(tags: ReadonlyMap<string, RegExpExecArray>): void {
-  for (const [, , pid, digits] of tags.values())
-    if (isAtWork(pid, digits)) throw new Refusal(`a backup by process ${pid} is under way there`);
+/** The process of a tool that lives, of those whose tags these are. */
+function workerOf(tags: ReadonlyMap<string, RegExpExecArray>): string | undefined {
+  for (const [, , pid, digits] of tags.values()) if (isAtWork(pid, digits)) return pid;
+  return undefined;
 }
 
 /** An address as QAPI has it. */
