@@ -66,9 +66,9 @@ export class FioJob {
     });
   }
 
-  /** A share of a hundred; of a list for reads, writes and trims the first. */
-  percentage(name: string): number | undefined {
-    const read = (text: string): number => Number(text.split(",")[0]!.replace(/%$/, ""));
+  /** A share of a hundred; `part`: what of the text it is. */
+  percentage(name: string, part = (text: string): string => text): number | undefined {
+    const read = (text: string): number => Number(part(text).replace(/%$/, ""));
     return this.#valued(name, (text) => within(read(text), { least: 0, most: 100 }));
   }
 

@@ -133,7 +133,7 @@ function localityOf(job: FioJob): Locality {
   const { random, suffix } = directionOf(job);
   const plain = { spread: { kind: "uniform" }, run: 1, skip: 0 } as const;
   if (!random) return { ...plain, randomPercent: 0, skip: suffix === "" ? 0 : signed(suffix, job) };
-  const share = job.percentage("percentage_random") ?? 100;
+  const share = job.percentage("percentage_random", (text) => text.split(",")[0]!) ?? 100;
   const run = suffix === "" ? 1 : Math.max(1, signed(suffix, job));
   return { ...plain, randomPercent: share, spread: spreadOf(job), run };
 }

@@ -208,6 +208,7 @@ describe("numbers out of their range are refused in fio's words", () => {
     ["rwmixread=150", "rwmixread: max value out of range: 150 (100 max)"],
     ["rw=randrw\nrwmixwrite=101", "rwmixwrite: max value out of range: 101 (100 max)"],
     ["dedupe_percentage=101%", "dedupe_percentage: max value out of range: 101 (100 max)"],
+    ["rwmixread=70,30", "rwmixread: it is no number"],
     ["percentage_random=101", "percentage_random: max value out of range: 101 (100 max)"],
     ["ignore_error=EWHAT", "ignore_error: Unknown error EWHAT"],
     ["buffer_compress_percentage=101", "buffer_compress_percentage: max value out of range: 101 (100 max)"],
