@@ -119,9 +119,7 @@ async function makeFile(engine: Engine, path: string, bytes: number): Promise<st
   if (info && (info.kind !== "file" || info.size > 0)) return undefined;
   // A raw file under such a name would be measured in the image's place.
   if (!info && /\.(qcow2?|vmdk|vdi|vhdx?)$/i.test(path))
-    throw new WorkloadError(
-      `'${path}' is not there, and an image is not made here`,
-    );
+    throw new WorkloadError(`'${path}' is not there, and an image is not made here`);
   await files.create(path, { size: bytes, ...(info ? {} : { exclusive: true }) });
   return `${path}: made, ${bytes} bytes`;
 }
