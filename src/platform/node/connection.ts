@@ -102,12 +102,23 @@ export class NodeConnection implements HostConnection {
     else this.#socket.resume();
   }
 
-  writeFile(head: Uint8Array, { file, offset, bytes }: FileRange): Answer<void> | false {
+  writeFile(head: Uint8Array, range: FileRange): Answer<void> | false {
+    if (!this.#isPlain || !this.#socket.writable || fdInMemory(range.file) === undefined) return false;
+    return this.#sending
+      ? this.#sending.then(() => this.#writeFileNext(head, range))
+      : this.#startFile(head, range);
+  }
+
+  /** After what was under way: others may have come first. */
+  #writeFileNext(head: Uint8Array, range: FileRange): Answer<void> {
+    const answer = this.writeFile(head, range);
+    if (answer === false) throw blockError("EPIPE", "send");
+    return answer;
+  }
+
+  #startFile(head: Uint8Array, { file, offset, bytes }: FileRange): Answer<void> {
     this.#leaveOut();
-    const isFree = !this.#sending && this.#isPlain && this.#socket.writable;
-    if (!isFree || this.#socket.writableLength > 0 || fdInMemory(file) === undefined) return false;
     const begun = sendKept(this.#socket, head);
-    if (begun === 0) return false;
     if (begun < head.byteLength) this.#socket.write(head.slice(begun));
     const end = offset + bytes;
     const at = sendFile(this.#socket, file, { offset, end });

@@ -73,13 +73,20 @@ describe.runIf(hasMemory)("a range of a file in memory", () => {
   it("leaves in its turn where the peer is slow; what is written or sent meanwhile comes behind it", async () => {
     const sending = own.writeFile!(bytes("head "), { file, offset: 0, bytes: data.byteLength });
     expect(isPromise(sending)).toBe(true);
-    // What can't be sent so now is read and written.
-    expect(own.writeFile!(bytes("no"), { file, offset: 0, bytes: 100_000 })).toBe(false);
-    const after = [own.write(bytes(" one")), own.write(pattern(200_000)), own.write(bytes(" two"))];
+    const after = [
+      own.write(bytes(" one")),
+      own.writeFile!(bytes(" head 2 "), { file, offset: 7, bytes: MiB }),
+      own.writeFile!(bytes(" head 3 "), { file, offset: 9, bytes: MiB }),
+      own.write(pattern(200_000)),
+      own.write(bytes(" two")),
+    ];
+    expect(after.every(isPromise)).toBe(true);
     const all = received();
     await Promise.all([sending, ...after]);
     await own.close();
-    same(await all, bytes("head "), data, bytes(" one"), pattern(200_000), bytes(" two"));
+    const [second, third] = [data.subarray(7, 7 + MiB), data.subarray(9, 9 + MiB)];
+    const firsts = [bytes("head "), data, bytes(" one"), bytes(" head 2 "), second, bytes(" head 3 "), third];
+    same(await all, ...firsts, pattern(200_000), bytes(" two"));
   });
 
   it("is zeroes beyond the file's end", async () => {
