@@ -202,7 +202,8 @@ export class Fence {
   /** Says of a draft for the plan of that number that it is about to be made, so that it is found if it never gets there. */
   async announce(number: number, token: string): Promise<string> {
     const name = `b${digits(number)}-${randomBytes(8).toString("hex")}`;
-    await this.#put(name, { token });
+    // Made as what needs a store's conditions is: one that has none is told of before anything lies there.
+    await this.#make(name, { token });
     return name;
   }
 
