@@ -7,7 +7,7 @@
 import { loadTwinKernels } from "../../kernels/load.ts";
 import { Draws, streamKey } from "../random/noise.ts";
 import type { ResultDocument } from "../run/document.ts";
-import { type RatioInterval, ratioInterval } from "../stats/bootstrap.ts";
+import { type RatioInterval, quietInterval, ratioInterval } from "../stats/bootstrap.ts";
 import { type Metric, asResult, metricsByRequest, metricsOf } from "./metrics.ts";
 
 /** A figure that differs. */
@@ -38,6 +38,8 @@ export interface GateOptions {
 
 /** Fewest runs of each side that give an interval. */
 const FEWEST_RUNS = 5;
+/** Into so many groups runs are put, each judged by its quickest run, where there are enough for two in each. */
+const QUIET_GROUPS = 16;
 const WALL_TOLERANCE_PERCENT = 5;
 /** How far figures by the request may lie apart where a stream is cut at another place. */
 const CUT_TOLERANCE_PERCENT = 0.5;
@@ -136,7 +138,10 @@ function byWallClock(
     return { verdict: "no verdict", notes: [...notes, note] };
   }
   const draws = new Draws(loadTwinKernels({ arenaBytes: 65_536 }), streamKey(1, 0, "bootstrap"));
-  const interval = ratioInterval(base, now, draws);
+  const isMany = runs >= 2 * QUIET_GROUPS;
+  const interval = isMany
+    ? quietInterval(base, now, { draws, groups: QUIET_GROUPS })
+    : ratioInterval(base, now, draws);
   return { verdict: judged(interval, options.tolerancePercent ?? WALL_TOLERANCE_PERCENT), interval, notes };
 }
 
