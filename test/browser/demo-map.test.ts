@@ -80,10 +80,10 @@ it("paints one cell for one change, where cells are large", async () => {
   expect(before.get("38,196,170")).toBeUndefined();
   model.store(17 * CLUSTER, CLUSTER, "local");
   view.wake();
-  await expect.poll(() => colours(canvas).get("38,196,170") ?? 0, { timeout: 5000 }).toBeGreaterThan(16);
+  await expect.poll(() => colours(canvas).get("38,196,170") ?? 0).toBeGreaterThan(16);
   const cell = colours(canvas).get("38,196,170")!;
   model.store(0, 40 * CLUSTER, "local");
   view.wake();
-  await expect.poll(() => colours(canvas).get("38,196,170"), { timeout: 5000 }).toBe(40 * cell);
+  await expect.poll(() => colours(canvas).get("38,196,170")).toBe(40 * cell);
   expect(states).toHaveLength(6);
 });

@@ -6,6 +6,7 @@ import { setTimeout } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { ended } from "./support/fleet.ts";
 import { type Crew, Storm, stormSize } from "./support/storm.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const MiB = 2 ** 20;
 const size = stormSize(Number(process.env["BLOCKWRIGHT_TEST_FLEET"] ?? 30));
@@ -13,7 +14,7 @@ const isWhole = size.images >= 1000;
 const isAsked = process.env["BLOCKWRIGHT_TEST_FLEET"] !== undefined;
 const WORKERS = 4;
 const AT_ONCE = 2;
-const LIMIT_MS = isWhole ? 3600_000 : 300_000;
+const LIMIT_MS = isWhole ? 3600_000 : 3 * HANG_MS;
 const LOOK_MS = 25;
 /** Between two kills, ms in the mean. */
 const PAUSE_MS = isWhole ? 1500 : 300;

@@ -366,5 +366,5 @@ describe("the same with nobody on the disks", () => {
       if (number > 0) expect(bytes[0]! + bytes[1]!).toBe(dirtyBytes(before, next - 1));
       before = next - 1;
     }
-  }, 120_000);
+  });
 });

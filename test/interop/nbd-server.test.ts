@@ -47,7 +47,7 @@ beforeAll(async () => {
     ];
     daemons.set(side, await Daemon.start({ program, args }));
   }
-}, 60_000);
+});
 
 afterAll(async () => {
   for (const daemon of daemons.values()) await daemon.quit();
@@ -90,7 +90,7 @@ describe("data", () => {
         .update(Buffer.alloc(2 ** 26))
         .digest("hex"),
     );
-  }, 60_000);
+  });
 
   test("qemu-io writes, reads, discards and flushes", async () => {
     const commands = [
@@ -272,7 +272,7 @@ describe("QMP", () => {
     };
     const [real, own] = await Promise.all(sides.map(story));
     expect(own).toBe(real);
-  }, 40_000);
+  });
 
   test("quit answers, tells of the exports' end, and takes the socket away", async () => {
     const sock = scratch.at("quit.sock");
@@ -332,7 +332,7 @@ describe("TLS", () => {
         expect.stringContaining("Operation not supported for export: n"),
       ]);
     });
-  }, 40_000);
+  });
 
   test("by a shared key", async () => {
     await served("tls-creds-psk", async (port) => {
@@ -344,5 +344,5 @@ describe("TLS", () => {
       const opts = `driver=nbd,host=localhost,port=${port},export=n,tls-creds=c`;
       expect(await said("qemu-img", "info", ...own, "--image-opts", opts)).toContain("virtual size: 1 MiB");
     });
-  }, 40_000);
+  });
 });

@@ -42,7 +42,7 @@ beforeAll(async () => {
   site = await startSite();
   origin = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
   await makeCredentials(scratch.path);
-}, 60_000);
+});
 
 afterAll(() => {
   site.close();
@@ -86,7 +86,7 @@ describe("a page in Chromium", () => {
     browser = await startChromium();
     page = await newPage(browser);
     await page.goto(origin);
-  }, 60_000);
+  });
 
   afterAll(() => browser?.close());
 
@@ -98,7 +98,7 @@ describe("a page in Chromium", () => {
     expect(told).toEqual({ length: 64 * MiB, before: 5, after: 77, hole: true, dirty: 9 });
     const read = ["-c", "read -P 77 8M 1M", "-c", "read -P 5 1M 3M", "-c", "read -P 0 9M 1M"];
     expect(await said("qemu-io", "-f", "qcow2", ...read, scratch.at("page.qcow2"))).not.toContain("failed");
-  }, 60_000);
+  });
 
   it("of another origin gets nothing", async () => {
     await makeDisk(scratch.at("other.qcow2"));
@@ -107,7 +107,7 @@ describe("a page in Chromium", () => {
       const message = await page.evaluate(`${open}.then(() => "opened", (error) => error.message)`);
       expect(message).toContain("an origin that it does not know");
     });
-  }, 60_000);
+  });
 });
 
 /** In the page, out of the v86 entry: a guest of v86 reads and writes. Out of the browser's: the same disk by its name, and its map. */
@@ -284,4 +284,4 @@ it("`blockwright nbd --websocket` prints where it is, and ends with its last cli
   const out = execFileSync("/bin/sh", ["-c", script], { cwd: scratch.path, encoding: "utf8" });
   expect(out).toMatch(/wrote 1048576\/1048576[^]*\nnbd\+ws:\/\/127\.0\.0\.1:\d+\/disk\?token=/);
   expect(await said("qemu-io", "-c", "read -P 4 50M 1M", scratch.at("verb.qcow2"))).not.toContain("failed");
-}, 60_000);
+});

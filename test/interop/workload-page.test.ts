@@ -36,7 +36,7 @@ beforeAll(async () => {
     if (!request.url().startsWith("data:")) asked.push(request.url());
   });
   await page.goto(pathToFileURL(path).href);
-}, 120_000);
+});
 
 afterAll(async () => {
   await browser?.close();

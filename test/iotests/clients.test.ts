@@ -9,6 +9,7 @@ import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { root } from "../support/root.ts";
 import { ourPrograms } from "./programs.ts";
 import { iotestsSource } from "./source.ts";
+import { HANG_MS } from "../support/until.ts";
 
 const source = iotestsSource();
 const folder = mkdtempSync(join(tmpdir(), "bwc-"));
@@ -66,7 +67,7 @@ function nodeQemu(): string | undefined {
   if (existsSync(entry)) return entry;
   mkdirSync(home, { recursive: true });
   const words = ["install", "--prefix", home, "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"];
-  spawnSync("npm", [...words, "node-qemu@1.3.0"], { stdio: "ignore", timeout: 120_000 });
+  spawnSync("npm", [...words, "node-qemu@1.3.0"], { stdio: "ignore", timeout: 2 * HANG_MS });
   return existsSync(entry) ? entry : undefined;
 }
 

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { HANG_MS } from "../support/until.ts";
 import { root } from "../support/root.ts";
 
 const platform = `${process.platform}-${process.arch}`;
@@ -40,7 +41,7 @@ function install(where: string, ...packages: string[]): boolean {
   execFileSync("mkdir", ["-p", where]);
   writeFileSync(join(where, "package.json"), '{ "private": true, "type": "module" }');
   const words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages];
-  return spawnSync("npm", words, { cwd: where, timeout: 240_000 }).status === 0;
+  return spawnSync("npm", words, { cwd: where, timeout: 2 * HANG_MS }).status === 0;
 }
 
 /** What a user writes first: an image made, written, mirrored, and read again. */

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { HANG_MS } from "../support/until.ts";
 import { root } from "../support/root.ts";
 import { readText } from "../tidy/source.ts";
 
@@ -122,7 +123,7 @@ function compiler(version: string): string | undefined {
   writeFileSync(join(home, "package.json"), '{ "private": true }');
   try {
     const words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", `typescript@~${version}.0`];
-    execFileSync("npm", words, { cwd: home, stdio: "ignore", timeout: 120_000 });
+    execFileSync("npm", words, { cwd: home, stdio: "ignore", timeout: 2 * HANG_MS });
   } catch {
     return undefined;
   }

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { HANG_MS } from "../support/until.ts";
 import { DIGESTS_MODULE, digestWorkloads } from "../support/digest-workloads.ts";
 import { root } from "../support/root.ts";
 
@@ -40,7 +41,7 @@ it.for(["20", "22", "24", "26"])("Node %s: results are the same to the last digi
   mkdirSync(home);
   writeFileSync(join(home, "package.json"), '{ "private": true }');
   const words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", `${name}@${version}`];
-  const { status } = spawnSync("npm", words, { cwd: home, timeout: 240_000 });
+  const { status } = spawnSync("npm", words, { cwd: home, timeout: 2 * HANG_MS });
   if (status !== 0) context.skip(`npm's package ${name}@${version} is not to be had`);
   expect(digestsBy(join(home, "node_modules", name, "bin", "node"))).toBe(expected);
   expect(expected.trimEnd().split("\n")).toHaveLength(digestWorkloads().length);

@@ -122,5 +122,5 @@ describe("what goes wrong", () => {
     const { plan } = JSON.parse(JSON.stringify(shrunk)) as { plan: StoryPlan };
     const again = await run({ plan, sabotage: flushless });
     expect(again.story).toEqual(shrunk);
-  }, 300_000);
+  });
 });

@@ -50,7 +50,7 @@ beforeEach(() => {
 afterEach(async () => {
   for (const engine of engines.splice(0)) await engine.close();
   rmSync(folder, { recursive: true, force: true });
-}, 60_000);
+});
 
 /** A process of its own, as far as the library knows. */
 function newEngine(): Engine {
@@ -270,7 +270,7 @@ describe.each(Object.entries(kinds))("%s", (name, kind) => {
     const top = existsSync(at("top")) ? await openQcow2(engine, "top") : await openRaw(engine, "source");
     wanted = Buffer.from(await top.read(0, SIZE));
     await engine.close();
-  }, 60_000);
+  });
 
   test("goes on where it was killed, by resumeJob()", async () => {
     await killed(kind);

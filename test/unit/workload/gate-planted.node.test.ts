@@ -73,4 +73,4 @@ it("the same code is no worse, and one flush or read more in a hundred writes is
       expect(worse.map((difference) => difference.name)).toContain(name);
     }
   }
-}, 600_000);
+});
