@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { budgets, programs, suites } from "../../.ci/test/stages.ts";
+import { HANG_MS } from "../support/until.ts";
 import { markedTable } from "./docs.ts";
 import { readText, repositoryFiles } from "./source.ts";
 
@@ -53,6 +54,20 @@ describe("docs/TESTING.md", () => {
     expect(wanted.length).toBeGreaterThan(15);
     expect(wanted.filter((name) => !page.includes(name))).toEqual([]);
   });
+});
+
+it("no test has a limit of its own that is shorter than everybody's, which a busy machine would reach", () => {
+  const shorter = tests.flatMap((path) =>
+    [
+      ...readText(path).matchAll(
+        /^\s*\}, (?:\{ timeout: )?([\d_]+)(?: \})?\);$|\{ timeout: ([\d_]+) \}, async/gm,
+      ),
+    ]
+      .map((match) => Number((match[1] ?? match[2]!).replaceAll("_", "")))
+      .filter((ms) => ms >= 1000 && ms < 3 * HANG_MS)
+      .map((ms) => `${path}: ${ms} ms`),
+  );
+  expect(shorter).toEqual([]);
 });
 
 it("unit tests that Chromium runs, too, use nothing of Node's", () => {
