@@ -154,6 +154,40 @@ describe("nbdkit", () => {
     expect(node.length).toBe(MiB);
   });
 
+  it("gets data in parts once it had a long request, and a part that fails is told", async () => {
+    const broken = join(folder, "broken");
+    await nbdkit(
+      "--filter=log",
+      "--filter=error",
+      "memory",
+      "8M",
+      `logfile=${join(folder, "log")}`,
+      "error-pread=EIO",
+      "error-pread-rate=100%",
+      `error-pread-file=${broken}`,
+    );
+    const asked = (): string[] =>
+      [...readFileSync(join(folder, "log"), "utf8").matchAll(/ (Read|Write) .*count=0x([0-9a-f]+)/g)].map(
+        ([, verb, count]) => `${verb} ${parseInt(count!, 16) / KiB}`,
+      );
+    const node = await open();
+    await node.write(KiB, pattern(2 * MiB));
+    await node.write(3 * MiB, pattern(1.5 * MiB, 2));
+    const first = ["Write 2048", "Write 1024", "Write 512"];
+    expect(asked()).toEqual(first);
+    const model = Buffer.alloc(5 * MiB);
+    pattern(2 * MiB).copy(model, KiB);
+    pattern(1.5 * MiB, 2).copy(model, 3 * MiB);
+    expect((await content(node, 5 * MiB)).equals(model)).toBe(true);
+    expect((await content(node, 5 * MiB)).equals(model)).toBe(true);
+    const parts = Array.from({ length: 5 }, () => "Read 1024");
+    expect(asked()).toEqual([...first, "Read 5120", ...parts]);
+    writeFileSync(broken, "");
+    await expect(content(node, 2 * MiB)).rejects.toMatchObject({ code: "EIO" });
+    rmSync(broken);
+    expect((await content(node, 5 * MiB)).equals(model)).toBe(true);
+  });
+
   it("that exits when it likes leaves EIO, and the next request tries anew", async () => {
     const first = await nbdkit("memory", "1M");
     const node = await open();

@@ -3,8 +3,9 @@
  * Source: behaviour of QEMU 7.2's client.
  */
 import { BlockError, blockError } from "../../../base/errors.ts";
-import { SECTOR_SIZE, limits } from "../../../base/limits.ts";
+import { MiB, SECTOR_SIZE, limits } from "../../../base/limits.ts";
 import { alignDown, alignUp } from "../../../base/ranges.ts";
+import { settleAll } from "../../../base/signals.ts";
 import {
   type BlockDriver,
   type BlockLimits,
@@ -22,6 +23,11 @@ import type { NbdRequest } from "./session.ts";
 
 /** Bytes of one request without data, at most: below 2^31, as QEMU. */
 const MAX_PLAIN_BYTES = 2 ** 31 - 1;
+/**
+ * Data goes in requests of this length, but where one is longer than all before: servers take memory for each, and glibc's
+ * malloc has the kernel clear it anew unless a longer piece was given back before.
+ */
+const PART_BYTES = MiB;
 
 /** An open export. */
 export class NbdDriver implements BlockDriver {
@@ -30,6 +36,9 @@ export class NbdDriver implements BlockDriver {
   readonly #size: number;
   readonly #flags: number;
   readonly #minimum: number;
+  readonly #partBytes: number;
+  /** The longest request with data so far, bytes. */
+  #longest = 0;
 
   constructor(node: NodeView, link: Link) {
     this.#node = node;
@@ -38,6 +47,7 @@ export class NbdDriver implements BlockDriver {
     this.#size = size;
     this.#flags = flags;
     this.#minimum = blockSizes?.minimum ?? (size % SECTOR_SIZE === 0 ? SECTOR_SIZE : 1);
+    this.#partBytes = Math.max(PART_BYTES, blockSizes?.preferred ?? 0);
   }
 
   /** In whole sectors, as QEMU has it; what the last one lacks reads as zeroes. */
@@ -65,12 +75,28 @@ export class NbdDriver implements BlockDriver {
     if (within < buffer.byteLength) buffer.fill(0, within);
     if (within === 0) return;
     const into = within === buffer.byteLength ? buffer : buffer.subarray(0, within);
-    await this.#request("pread", { type: command.read, flags: 0, offset, length: within, buffer: into });
+    await this.#transfer("pread", offset, into);
   }
 
   async pwrite(offset: number, buffer: Uint8Array): Promise<void> {
-    const length = buffer.byteLength;
-    await this.#request("pwrite", { type: command.write, flags: 0, offset, length, payload: buffer });
+    await this.#transfer("pwrite", offset, buffer);
+  }
+
+  /** Reads or writes, in one request or several; all have ended when it resolves, or rejects. */
+  async #transfer(op: "pread" | "pwrite", offset: number, data: Uint8Array): Promise<void> {
+    const ask = (at: number, part: Uint8Array): Promise<unknown> => {
+      const what =
+        op === "pread" ? { type: command.read, buffer: part } : { type: command.write, payload: part };
+      return this.#request(op, { ...what, flags: 0, offset: offset + at, length: part.byteLength });
+    };
+    const bytes = data.byteLength;
+    const isLongest = bytes > this.#longest;
+    if (isLongest) this.#longest = bytes;
+    if (isLongest || bytes <= this.#partBytes) return void (await ask(0, data));
+    const parts: Promise<unknown>[] = [];
+    for (let at = 0; at < bytes; at += this.#partBytes)
+      parts.push(ask(at, data.subarray(at, at + this.#partBytes)));
+    await settleAll(parts);
   }
 
   async pwriteZeroes(offset: number, bytes: number, wanted: RequestFlags): Promise<void> {
