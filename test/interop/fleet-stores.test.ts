@@ -182,6 +182,34 @@ describe("jobs on s3://", () => {
     expect(keys().filter((key) => key.includes("draft-") || key.includes(".fleet/"))).toEqual([]);
   });
 
+  it.each([
+    { at: "a part that is copied", method: "PUT", after: false, next: "the same job" },
+    { at: "the last request", method: "POST", after: false, next: "the same job" },
+    { at: "the last request", method: "POST", after: false, next: "another job" },
+    { at: "the last request, which is done", method: "POST", after: true, next: "the same job" },
+  ])("killed within $at leave no upload open after $next", async ({ method, after, next }) => {
+    const source = folder.image("a.raw", 12);
+    const jobs: TestJob[] = [
+      { id: "a", kind: "mirror", source, target: "s3://disks/a", options: { sourceFormat: "raw" } },
+    ];
+    let isHung = false;
+    store.fault = (seen) => {
+      if (!seen.query.has("uploadId") || seen.method !== method) return undefined;
+      isHung = true;
+      return { hang: true, after };
+    };
+    const child = folder.start("run", folder.list(jobs));
+    await until("a request that hangs", () => isHung);
+    await killed(child);
+    expect(store.uploads.size).toBe(after ? 0 : 1);
+    store.fault = () => undefined;
+    if (next === "another job") Object.assign(jobs[0]!, { kind: "convert" });
+    expect((await run(jobs)).status).toBe(0);
+    expect(store.uploads.size).toBe(0);
+    expect(keys()).toEqual(["disks/a"]);
+    await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, download("a"));
+  });
+
   it("never replace what somebody else has put at the target meanwhile unseen", async () => {
     const source = folder.image("a.raw", 32);
     const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 40 * MiB };

@@ -13,7 +13,7 @@ import type { Parts, StoredDraft } from "../../../../block/model/stores.ts";
 import type { StoredChunks } from "../../../../block/model/terms.ts";
 import { type Condition, Store } from "./client.ts";
 import { deleteObject, listKeys, statObject } from "./objects.ts";
-import { atOnce, isPublished, MOST_PARTS, publishDisk, publishObject } from "./publish.ts";
+import { atOnce, endUploads, isPublished, MOST_PARTS, publishDisk, publishObject } from "./publish.ts";
 import { isHeadType, PAGE_CHUNKS, partPlace } from "./format.ts";
 import { putHead, randomName } from "./heads.ts";
 import { type ObjectPlace, plainS3Name, urlOf } from "./names.ts";
@@ -41,10 +41,19 @@ export function objectExists(graph: GraphView, file: NodeSpec): Promise<boolean>
   return withStore(graph, file, async (store, { place }) => (await statObject(store, place)) !== undefined);
 }
 
-/** Removes whatever has a key that begins so. */
-async function removeAll(store: Store, { bucket, key }: ObjectPlace): Promise<void> {
-  const keys = await listKeys(store, { bucket, key });
-  await atOnce(keys, (one) => deleteObject(store, { bucket, key: one }));
+/** A draft for a place. */
+interface Draft {
+  readonly store: Store;
+  readonly place: ObjectPlace;
+  readonly draft: ObjectPlace;
+}
+
+/** Removes a draft, and ends what was begun for it. */
+async function removeDraft(made: Draft): Promise<void> {
+  await endUploads(made);
+  const { store, draft } = made;
+  const keys = await listKeys(store, draft);
+  await atOnce(keys, (key) => deleteObject(store, { bucket: draft.bucket, key }));
 }
 
 /** Makes an empty disk in chunks; what was there is replaced, and with `exclusive` refused (EEXIST). */
@@ -150,9 +159,11 @@ export async function draftOf(
       withStore(graph, file, async (store) => {
         const condition = conditionOf(token.before === null ? undefined : { etag: token.before || null });
         const made = { store, place, draft, parts: count > 0 ? parts : [draft], partBytes, condition, graph };
+        // Of one who was killed in it, or is silent: what he began ends before it is looked whether it got there.
+        if (isObject) await endUploads(made);
         if (!(await isPublished(made))) await (isObject ? publishObject(made) : publishDisk(made));
-        await removeAll(store, draft).catch(() => undefined);
+        await removeDraft(made).catch(() => undefined);
       }),
-    discard: () => withStore(graph, file, (store) => removeAll(store, draft)),
+    discard: () => withStore(graph, file, (store) => removeDraft({ store, place, draft })),
   };
 }

@@ -8,7 +8,7 @@ import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import type { Condition, Store } from "./client.ts";
 import { type Head, isHeadType, PAGE_CHUNKS, partPlace } from "./format.ts";
-import { putHead, type ReadHead, readHead } from "./heads.ts";
+import { putHead, randomName, type ReadHead, readHead } from "./heads.ts";
 import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
 import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObject } from "./objects.ts";
@@ -17,6 +17,8 @@ import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObjec
 export const MOST_PARTS = 10_000;
 /** Requests at once. */
 const AT_ONCE = 8;
+/** Behind a draft's key: an upload that was begun for it. */
+const WORD = "-upload-";
 
 /** Calls for each, a few at a time. */
 export async function atOnce<T>(
@@ -156,15 +158,44 @@ export async function publishObject(made: Publishing): Promise<void> {
   }
   const upload = await beginUpload(store, place, draft.key);
   try {
+    await putObject(store, wordOf(draft, graph), {
+      body: new TextEncoder().encode(upload),
+      condition: { over: "anything" },
+    });
     const parts = await copyParts(made, { indexes, upload });
     await complete(made, { upload, parts });
   } catch (error) {
-    const query = { uploadId: upload };
-    await store
-      .request({ method: "DELETE", place, query, fine: [200, 204, 404] }, bodyText)
-      .catch(() => undefined);
+    await abort(store, place, upload).catch(() => undefined);
     throw error;
   }
+}
+
+/** Of each upload that is begun for a draft a word lies beside it, so that whoever comes after one who was killed finds it. */
+const wordOf = ({ bucket, key }: ObjectPlace, { host }: GraphView): ObjectPlace => ({
+  bucket,
+  key: `${key}${WORD}${randomName(host)}`,
+});
+
+/** Ends the uploads that were begun for a draft, of which nothing comes any more. */
+export async function endUploads({
+  store,
+  place,
+  draft: { bucket, key: draft },
+}: Pick<Publishing, "store" | "place" | "draft">): Promise<void> {
+  const words = await listKeys(store, { bucket, key: `${draft}${WORD}` });
+  await atOnce(words, async (key) => {
+    const request = { method: "GET", place: { bucket, key }, fine: [200, 404] } as const;
+    const upload = await store.request(request, async (response) => {
+      const text = await bodyText(response);
+      return response.status === 200 ? text : "";
+    });
+    if (upload !== "") await abort(store, place, upload);
+  });
+}
+
+function abort(store: Store, place: ObjectPlace, upload: string): Promise<unknown> {
+  const query = { uploadId: upload };
+  return store.request({ method: "DELETE", place, query, fine: [200, 204, 404] }, bodyText);
 }
 
 async function beginUpload(store: Store, place: ObjectPlace, draft: string): Promise<string> {
