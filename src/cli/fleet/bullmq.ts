@@ -15,6 +15,7 @@ import type { FleetCounts, FleetQueue, Handler, JobProgress } from "../../fleet/
 import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
 import type { Backend, Held, OpenedQueue } from "./backend.ts";
+import { inBatches } from "./batches.ts";
 import { SharedPlaces } from "./shared-places.ts";
 import { answered, goodbye } from "./silence.ts";
 
@@ -48,13 +49,6 @@ const ANY_NUMBER = 1_000_000;
 
 function keyOf(id: string): string {
   return `j${createHash("sha256").update(id).digest("hex").slice(0, 40)}`;
-}
-
-async function inBatches<T, R>(items: readonly T[], each: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let at = 0; at < items.length; at += BATCH)
-    results.push(...(await Promise.all(items.slice(at, at + BATCH).map(each))));
-  return results;
 }
 
 /** Resolves after so long, or when the signal aborts. */
@@ -91,6 +85,8 @@ export class BullQueue implements FleetQueue {
   readonly #name: string;
   readonly #options: QueueOptions;
   #opened: OpenedQueue;
+  /** That it may be asked; undefined: not known, or something has failed since. */
+  #reached: Promise<unknown> | undefined;
   readonly #places: SharedPlaces[] = [];
 
   constructor(backend: Backend, name: string, options: QueueOptions) {
@@ -112,9 +108,15 @@ export class BullQueue implements FleetQueue {
   }
 
   /** Asks the server; one that says nothing is given up. */
-  #ask<T>(question: () => Promise<T>): Promise<T> {
+  async #ask<T>(question: () => Promise<T>): Promise<T> {
     const { reach, heard } = this.#opened;
-    return answered(reach().then(question), heard);
+    this.#reached ??= reach();
+    try {
+      return await answered(this.#reached.then(question), heard);
+    } catch (error) {
+      this.#reached = undefined;
+      throw error;
+    }
   }
 
   submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
@@ -122,7 +124,7 @@ export class BullQueue implements FleetQueue {
   }
 
   async #submit(jobs: readonly FleetJob[]): Promise<{ added: number; known: number }> {
-    const wanted = await inBatches(jobs, async (job) => {
+    const wanted = await inBatches(BATCH, jobs, async (job) => {
       const spec = specOf(job);
       const other = await this.#queue.getJob(keyOf(job.id));
       if (other?.data.spec === spec) return undefined;
@@ -221,7 +223,7 @@ export class BullQueue implements FleetQueue {
         await wait(LOOK_MS * 2, signal);
         // Its connection was given up.
         await this.#opened.close().catch(() => undefined);
-        this.#opened = this.#open();
+        [this.#opened, this.#reached] = [this.#open(), undefined];
       }
     }
   }
@@ -353,7 +355,7 @@ export class BullQueue implements FleetQueue {
   }
 
   async #some(ids: readonly string[]): Promise<[JobState, Job<Held>[]][]> {
-    const jobs = await inBatches(ids, async (id) => {
+    const jobs = await inBatches(BATCH, ids, async (id) => {
       const job = await this.#queue.getJob(keyOf(id));
       if (!job) throw new FleetError(`there is no job '${id}'`);
       const told = await job.getState();
@@ -371,7 +373,7 @@ export class BullQueue implements FleetQueue {
     let count = 0;
     for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
       if (state !== "queued" && state !== "running") continue;
-      await inBatches(jobs, (job) => this.#cancelOne(job));
+      await inBatches(BATCH, jobs, (job) => this.#cancelOne(job));
       count += jobs.length;
     }
     return count;
@@ -394,7 +396,7 @@ export class BullQueue implements FleetQueue {
     let count = 0;
     for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
       if (state !== "failed") continue;
-      await inBatches(jobs, async (job) => {
+      await inBatches(BATCH, jobs, async (job) => {
         const { job: what, spec } = job.data;
         await job.updateData({ job: what, spec, stalls: job.stalledCounter });
         await job.retry("failed", { resetAttemptsMade: true });

@@ -16,9 +16,12 @@ import { randomBytes } from "node:crypto";
 import { errnoOf } from "../../base/errors.ts";
 import type { ObjectInfo, ObjectPlace } from "../../base/objects.ts";
 import { livenessOf, type Owner, thisOwner } from "../../platform/node/owner.ts";
+import { inBatches } from "./batches.ts";
 import { FencedError } from "./place.ts";
 
 const ROOT = "f/";
+/** Words that are read at once. */
+const READ_AT_ONCE = 16;
 
 /** What is copied and into what. */
 export interface Plan {
@@ -340,14 +343,10 @@ export class Fence {
   /** Bytes that all have moved for a plan, and bytes of the disk that are kept. */
   async progressOf(plan: ActivePlan, count: number): Promise<PartsProgress> {
     const seen = (await this.#list()).parts(plan.number);
-    const total = { bytes: 0, kept: 0 };
-    for (const [part, one] of seen) {
-      if (part >= count) continue;
-      const { bytes, kept } = await this.#progressOfPart(plan, part, one);
-      total.bytes += bytes;
-      total.kept += kept;
-    }
-    return total;
+    const parts = [...seen].filter(([part]) => part < count);
+    const all = await inBatches(READ_AT_ONCE, parts, ([part, one]) => this.#progressOfPart(plan, part, one));
+    const sum = (what: keyof PartsProgress): number => all.reduce((total, one) => total + one[what], 0);
+    return { bytes: sum("bytes"), kept: sum("kept") };
   }
 
   async #progressOfPart(

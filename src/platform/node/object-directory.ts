@@ -100,12 +100,7 @@ export class ObjectDirectory implements ObjectPlace {
   async list(prefix: string, isAsked = (_name: string): boolean => true): Promise<ObjectInfo[]> {
     return named(prefix, "list", async () => {
       const folder = this.#path(prefix.replace(/\/$/, ""));
-      const files = await this.#within(folder, () => fs.readdir(folder, { withFileTypes: true })).catch(
-        (error: unknown) => {
-          if (hasCode(error, "ENOENT")) return [];
-          throw error;
-        },
-      );
+      const files = await ifThere(this.#within(folder, () => fs.readdir(folder, { withFileTypes: true })));
       const found = files
         .toSorted((a, b) => (a.name < b.name ? -1 : 1))
         .map(async (file): Promise<ObjectInfo[]> => {
@@ -207,8 +202,13 @@ async function makeFolder(folder: string): Promise<void> {
 }
 
 /** What a folder holds; nothing where it is not there. */
-async function namesIn(folder: string): Promise<string[]> {
-  return fs.readdir(folder).catch((error: unknown) => {
+function namesIn(folder: string): Promise<string[]> {
+  return ifThere(fs.readdir(folder));
+}
+
+/** What was read of a folder; nothing where it is not there. */
+async function ifThere<T>(reading: Promise<T[]>): Promise<T[]> {
+  return reading.catch((error: unknown) => {
     if (hasCode(error, "ENOENT")) return [];
     throw error;
   });
