@@ -11,6 +11,7 @@ import type { CreateImageSpec, Node, OpenSpec } from "../../node.ts";
 import { cutOf } from "./cut.ts";
 import { FileMedium, type Make, StoreMedium } from "./medium.ts";
 import { identityOf, isPath, openNamed, refuseChanged, refuseOwn } from "./names.ts";
+import { Pace } from "./pace.ts";
 import { PartsCopy } from "./parts.ts";
 import { type Checkpoint, type Claim, FencedError, TargetPlace } from "./place.ts";
 import { copyRange, reach, shareOf, STEP_UNIT } from "./steps.ts";
@@ -30,9 +31,8 @@ export async function carryOut(job: FleetJob, context: CopyContext): Promise<Cop
     gate: library.fileGate("local", library.nodeHost()),
   });
   try {
-    return await (job.kind === "verify"
-      ? verify({ library, engine, job, context })
-      : copy({ library, engine, job, context }));
+    const work = { library, engine, job, context, pace: new Pace() };
+    return await (job.kind === "verify" ? verify(work) : copy(work));
   } finally {
     await engine.close();
   }
@@ -186,7 +186,7 @@ class Attempt {
     const measure = { share: shareOf(length), unit: STEP_UNIT, signal };
     const { end, data } = await reach(this.#source, { position, limit: length }, measure);
     this.#place.save(this.#claim.generation, { ...this.#checkpoint, under: data });
-    const range = { offset: position, length: end - position };
+    const range = { offset: position, length: end - position, data };
     await copyRange({ ...this.#work, signal }, { source: this.#source, target }, range);
     this.#checkpoint = { ...this.#checkpoint, position: end, bytes: bytes + data };
     this.#place.save(this.#claim.generation, this.#checkpoint);

@@ -241,7 +241,7 @@ export class PartsCopy {
           await copyRange(
             { ...work, signal },
             { source, target },
-            { offset: position, length: end - position },
+            { offset: position, length: end - position, data },
           );
         [position, bytes] = [end, bytes + data];
         if (this.#count === 1) this.#context.progress({ bytes, kept: position });

@@ -4,6 +4,7 @@
 import type { FleetJob } from "../../fleet/jobs.ts";
 import type { Node } from "../../node.ts";
 import type { Library } from "./names.ts";
+import type { Pace } from "./pace.ts";
 
 const MiB = 2 ** 20;
 /** Data between two checkpoints: what may have to be copied once more; the 128th part of a disk within these. */
@@ -58,11 +59,11 @@ export async function reach(
   return { end: limit, data };
 }
 
-/** Copies a range, as the job says, and makes it durable. */
+/** Copies a range that holds so much data, as the job says, and makes it durable. */
 export async function copyRange(
-  { library, job, signal }: { library: Library; job: FleetJob; signal: AbortSignal },
+  { library, job, pace, signal }: { library: Library; job: FleetJob; pace: Pace; signal: AbortSignal },
   { source, target }: { source: Node; target: Node },
-  { offset, length }: { offset: number; length: number },
+  { offset, length, data }: { offset: number; length: number; data: number },
 ): Promise<void> {
   const { compress, compressionLevel, sparseBytes, speedBytesPerSecond } = job.options;
   await library.convert(source, target, {
@@ -70,7 +71,9 @@ export async function copyRange(
     ...(compress === undefined ? {} : { compress }),
     ...(compressionLevel === undefined ? {} : { compressionLevel }),
     ...(sparseBytes === undefined ? {} : { sparseBytes }),
-    ...(speedBytesPerSecond === undefined ? {} : { speedBytesPerSecond }),
+    ...(speedBytesPerSecond === undefined
+      ? {}
+      : { speedBytesPerSecond: pace.next(data, speedBytesPerSecond) }),
   });
   await target.flush();
 }

@@ -78,6 +78,8 @@ function isHopeless(error: unknown): boolean {
 export function serveThread(): boolean {
   const port = parentPort;
   if (!port || workerData !== MARK) return false;
+  // Loaded before the first job comes; who needs it says what fails.
+  void import("../../node.ts").catch(() => undefined);
   let abort = new AbortController();
   let go: () => void = () => undefined;
   let isCancelled = false;
@@ -162,7 +164,7 @@ export class EngineThread {
 
   /** Carries a job out. Never rejects. One at a time. */
   run(job: FleetJob, calls: ThreadCalls): Promise<ThreadResult> {
-    const worker = (this.#worker ??= this.#start());
+    const worker = (this.#worker ??= this.#started());
     const send = (message: Down): void => worker.postMessage(message);
     let claim: Claimed | undefined;
     let bytes = 0;
@@ -205,7 +207,12 @@ export class EngineThread {
     });
   }
 
-  #start(): Worker {
+  /** Starts it, so that it is there when a job comes. */
+  start(): void {
+    this.#worker ??= this.#started();
+  }
+
+  #started(): Worker {
     const worker = new Worker(fileURLToPath(import.meta.url), {
       workerData: MARK,
       // Piped into this process's streams, which stand-ins may stand for, the end of a thread would end those too.

@@ -4,6 +4,7 @@
 import type { FleetJob } from "../../fleet/jobs.ts";
 import type { JobProgress } from "../../fleet/queue.ts";
 import type { Opener } from "./names.ts";
+import type { Pace } from "./pace.ts";
 
 /** What a job is carried out with. */
 export interface CopyContext {
@@ -32,4 +33,5 @@ export interface CopyResult {
 export interface Work extends Opener {
   readonly job: FleetJob;
   readonly context: CopyContext;
+  readonly pace: Pace;
 }

@@ -47,6 +47,9 @@ export function workerName(): string {
 export async function work(options: WorkerOptions): Promise<void> {
   const { queue, atOnce, signal, note } = options;
   const desk = new Desk(options);
+  desk.warm();
+  // Whoever comes to a disk that is being copied in shards waits for no job.
+  void desk.help();
   const looking = setInterval(() => void desk.help(), HELP_MS);
   try {
     await queue.work((delivery) => desk.handle(delivery), { name: workerName(), atOnce, signal, note });
@@ -73,6 +76,14 @@ class Desk {
   constructor(options: WorkerOptions) {
     this.#options = options;
     this.#places = options.queue.places(options.limits);
+  }
+
+  /** Starts a thread, beside the look at the queue. */
+  warm(): void {
+    const thread = new EngineThread();
+    thread.start();
+    this.#threads.add(thread);
+    this.#idle.push(thread);
   }
 
   /** Carries out a job of the queue. */

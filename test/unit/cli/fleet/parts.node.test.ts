@@ -1,5 +1,6 @@
 // Copies in parts by two workers at once, into a file, an object and a disk in chunks: each part is copied, and what is to be seen made,
 // once, also where one of them is given up and comes back.
+import { Pace } from "../../../../src/cli/fleet/pace.ts";
 import { closeSync, ftruncateSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -134,7 +135,12 @@ describe.each(kinds)("a copy to $what", ({ partBytes, target, open, seen, left, 
       await createImage({ driver: "raw", size: length, file } as never, { engine, overwrite: true });
     };
     return new PartsCopy({
-      ...{ work: { library: changes.with ?? library, engine, job, context }, source, format: "raw", make },
+      ...{
+        work: { library: changes.with ?? library, engine, job, context, pace: new Pace() },
+        source,
+        format: "raw",
+        make,
+      },
       medium: changes.medium ?? medium,
       cut: {
         partBytes: parts === 1 ? length : partBytes,
