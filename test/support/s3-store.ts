@@ -29,6 +29,8 @@ export type Fault = (seen: Seen) =>
   | {
       status?: number;
       code?: string;
+      /** Where the bucket is. */
+      region?: string;
       headers?: Record<string, string>;
       hang?: boolean;
       cut?: boolean;
@@ -109,7 +111,7 @@ export class TestStore {
     if (fault?.hang) return;
     if (fault?.cut) return void request.socket.destroy();
     const answer: Answer = fault
-      ? { status: fault.status ?? 503, body: xmlError(fault.code ?? ""), headers: fault.headers ?? {} }
+      ? { status: fault.status ?? 503, body: xmlError(fault), headers: fault.headers ?? {} }
       : right!;
     const content = Buffer.from(answer.body ?? "");
     this.sent += request.method === "HEAD" ? 0 : content.byteLength;
@@ -120,9 +122,10 @@ export class TestStore {
   #answer(request: IncomingMessage, { seen, body }: { seen: Seen; body: Buffer }): Answer {
     const { method, query, key } = seen;
     const { headers } = request;
-    if (headers.authorization === undefined) return { status: 403, body: xmlError("AccessDenied") };
+    if (headers.authorization === undefined) return { status: 403, body: xmlError({ code: "AccessDenied" }) };
     const hash = createHash("sha256").update(body).digest("hex");
-    if (headers["x-amz-content-sha256"] !== hash) return { status: 400, body: xmlError("BadDigest") };
+    if (headers["x-amz-content-sha256"] !== hash)
+      return { status: 400, body: xmlError({ code: "BadDigest" }) };
     if (query.has("list-type")) return this.#list(key, query);
     if (method === "POST" && query.has("uploads")) return this.#begin(key, headers);
     if (method === "DELETE") return this.#remove(key, query);
@@ -136,15 +139,15 @@ export class TestStore {
   #unmet(key: string, headers: IncomingMessage["headers"]): Answer | undefined {
     const there = this.objects.get(key);
     const match = headers["if-match"];
-    if (match !== undefined && !there) return { status: 404, body: xmlError("NoSuchKey") };
+    if (match !== undefined && !there) return { status: 404, body: xmlError({ code: "NoSuchKey" }) };
     const isUnmet =
       (match !== undefined && there?.etag !== match) || (headers["if-none-match"] === "*" && there);
-    return isUnmet ? { status: 412, body: xmlError("PreconditionFailed") } : undefined;
+    return isUnmet ? { status: 412, body: xmlError({ code: "PreconditionFailed" }) } : undefined;
   }
 
   #get(key: string, headers: IncomingMessage["headers"]): Answer {
     const there = this.objects.get(key);
-    if (!there) return { status: 404, body: xmlError("NoSuchKey") };
+    if (!there) return { status: 404, body: xmlError({ code: "NoSuchKey" }) };
     const unmet = this.#unmet(key, headers);
     if (unmet) return unmet;
     const own = { ETag: there.etag, "content-type": "binary/octet-stream", ...there.headers };
@@ -166,12 +169,12 @@ export class TestStore {
     let bytes = body;
     if (typeof source === "string") {
       const from = this.objects.get(decodeURIComponent(source).slice(1));
-      if (!from) return { status: 404, body: xmlError("NoSuchKey") };
+      if (!from) return { status: 404, body: xmlError({ code: "NoSuchKey" }) };
       const [, last] = /^bytes=0-(\d+)$/.exec(String(headers["x-amz-copy-source-range"])) ?? [];
       bytes = last === undefined ? from.bytes : from.bytes.subarray(0, Number(last) + 1);
     }
     const upload = this.uploads.get(query.get("uploadId") ?? "");
-    if (query.has("uploadId") && !upload) return { status: 404, body: xmlError("NoSuchUpload") };
+    if (query.has("uploadId") && !upload) return { status: 404, body: xmlError({ code: "NoSuchUpload" }) };
     if (upload) upload.parts.set(Number(query.get("partNumber")), bytes);
     const etag = upload
       ? `"${createHash("md5").update(bytes).digest("hex")}"`
@@ -196,11 +199,11 @@ export class TestStore {
   #complete(key: string, query: URLSearchParams, body: Buffer): Answer {
     const id = query.get("uploadId") ?? "";
     const upload = this.uploads.get(id);
-    if (!upload) return { status: 404, body: xmlError("NoSuchUpload") };
+    if (!upload) return { status: 404, body: xmlError({ code: "NoSuchUpload" }) };
     const numbers = [...body.toString().matchAll(/<PartNumber>(\d+)</g)].map(([, number]) => Number(number));
     const parts = numbers.map((number) => upload.parts.get(number));
     if (parts.some((part, i) => !part || (i < parts.length - 1 && part.byteLength < 5 * 2 ** 20)))
-      return { status: 400, body: xmlError("EntityTooSmall") };
+      return { status: 400, body: xmlError({ code: "EntityTooSmall" }) };
     this.put(key, Buffer.concat(parts as Buffer[]), upload.headers);
     this.uploads.delete(id);
     return { status: 200, body: "<CompleteMultipartUploadResult></CompleteMultipartUploadResult>" };
@@ -237,6 +240,7 @@ function kept(headers: IncomingMessage["headers"]): Record<string, string> {
   return Object.fromEntries(names.flatMap((name) => (headers[name] ? [[name, String(headers[name])]] : [])));
 }
 
-function xmlError(code: string): string {
-  return `<?xml version="1.0"?><Error><Code>${code}</Code><Message>said by the store</Message></Error>`;
+function xmlError({ code = "", region }: { code?: string; region?: string }): string {
+  const where = region === undefined ? "" : `<Region>${region}</Region>`;
+  return `<?xml version="1.0"?><Error><Code>${code}</Code><Message>said by the store</Message>${where}</Error>`;
 }

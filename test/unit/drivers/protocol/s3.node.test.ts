@@ -158,6 +158,28 @@ describe("errors of opening", () => {
     expect(message).not.toContain(SECRET);
   });
 
+  it.each([
+    [{ status: 400, code: "ExpiredToken" }, "the credentials have expired"],
+    [{ status: 403, code: "InvalidAccessKeyId" }, "the store knows no such access key"],
+    [{ status: 403, code: "SignatureDoesNotMatch" }, "the secret access key is wrong"],
+    [{ status: 403, code: "RequestTimeTooSkewed" }, "the clock of this machine is wrong"],
+    [
+      { status: 400, code: "AuthorizationHeaderMalformed", region: "eu-central-1" },
+      "the bucket is in another region: give 'region=eu-central-1'",
+    ],
+    [
+      { status: 301, headers: { "x-amz-bucket-region": "eu-central-1", Location: "http://127.0.0.1:9/" } },
+      "which is refused (give 'region=eu-central-1')",
+    ],
+  ])("says why, though answers to HEAD have no body: %j", async (fault, why) => {
+    store.put("disks/a", Buffer.alloc(512));
+    store.fault = () => fault;
+    const failed = open("a", { "read-only": true, retries: 0 });
+    await expect(failed).rejects.toMatchObject({ code: "EACCES" });
+    await expect(failed).rejects.toThrow(why);
+    await expect(newDisk("a", MiB)).rejects.toThrow(why);
+  });
+
   it("is told of a store that says nothing, within bounds", async () => {
     store.put("disks/a", Buffer.alloc(512));
     store.fault = () => ({ hang: true });

@@ -1,7 +1,7 @@
 /**
  * What a store's answers mean: errnos, by which policies act, and whether another try could help.
  *
- * Invariant: of an error's document only its code is told: the rest may repeat what was signed. Source: Amazon's list of error
+ * Invariant: of an error's document only its code and a region are told: the rest may repeat what was signed. Source: Amazon's list of error
  * responses; RFC 9110.
  */
 import type { Errno } from "../../../../base/errno.ts";
@@ -63,6 +63,15 @@ export async function bodyText(response: HttpResponse, most = MOST_BYTES): Promi
   return new TextDecoder().decode(all);
 }
 
+/** What the codes mean that somebody can do something about. */
+const WHY: Readonly<Record<string, string>> = {
+  ExpiredToken: "the credentials have expired",
+  InvalidAccessKeyId: "the store knows no such access key",
+  SignatureDoesNotMatch: "the secret access key is wrong",
+  RequestTimeTooSkewed: "the clock of this machine is wrong",
+  NoSuchBucket: "there is no such bucket",
+};
+
 const NAMED: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
 
 /** The texts of elements of that name, wherever they are. */
@@ -82,7 +91,11 @@ export async function failureOf(response: HttpResponse, what: string): Promise<B
   const { status } = response;
   const text = await bodyText(response).catch(() => "");
   const [code = ""] = elements(text, "Code");
-  return storeError({ what, status, code: /^[\w.]{1,64}$/.test(code) ? code : "" });
+  const region = response.headers.get("x-amz-bucket-region") ?? elements(text, "Region")[0] ?? "";
+  return storeError({
+    ...{ what, status, code: /^[\w.]{1,64}$/.test(code) ? code : "" },
+    region: /^[\w-]{1,64}$/.test(region) ? region : "",
+  });
 }
 
 /** The error of a status, and of a code where there is one. */
@@ -90,22 +103,28 @@ export function storeError({
   what,
   status,
   code,
+  region = "",
 }: {
   what: string;
   status: number;
   code: string;
+  /** Where the store says that the bucket is. */
+  region?: string;
 }): BlockError {
   const told = `${what}: HTTP status ${status}${code === "" ? "" : ` (${code})`}`;
+  const elsewhere = region === "" ? "its 'endpoint' and 'region'" : `'region=${region}'`;
   // Who follows takes the signature along, or leaves it and is nobody.
   if ((status >= 300 && status < 400) || status === 0)
     return new FinalError({
       code: "EACCES",
       op: "s3",
-      message: `${told}: the store sends the request elsewhere, which is refused (give its 'endpoint' and 'region')`,
+      message: `${told}: the store sends the request elsewhere, which is refused (give ${elsewhere})`,
     });
   const errno = BY_CODE[code] ?? BY_STATUS[status] ?? "EIO";
   const isPassing = status >= 500 || status === 408 || status === 409 || status === 429 || PASSING.has(code);
-  const message = code === "ExpiredToken" ? `${told}: the credentials have expired` : told;
+  const isRegion = code === "AuthorizationHeaderMalformed" && region !== "";
+  const why = isRegion ? `the bucket is in another region: give ${elsewhere}` : WHY[code];
+  const message = why === undefined ? told : `${told}: ${why}`;
   if (errno === "EIO" && isPassing) return new BlockError({ code: "EIO", op: "s3", message });
   return new FinalError({ code: errno, op: "s3", message });
 }

@@ -5,10 +5,10 @@
  * is refused; secrets are in no error. Source: Amazon's S3 API; AWS Signature Version 4 (by aws4fetch).
  */
 import { AwsV4Signer } from "aws4fetch";
-import { blockError } from "../../../../base/errors.ts";
+import { type BlockError, blockError } from "../../../../base/errors.ts";
 import type { Host, HostHttp, HttpRequest, HttpResponse } from "../../../../base/host.ts";
 import { type Attempt, Attempts } from "../attempts.ts";
-import { watched } from "../body.ts";
+import { discardBody, watched } from "../body.ts";
 import { failureOf } from "./answers.ts";
 import { encodedKey, type ObjectPlace, placeOf, urlOf } from "./names.ts";
 import type { StoreOptions } from "./options.ts";
@@ -32,6 +32,8 @@ export interface Condition {
 
 /** How much longer than others requests with a body may take. */
 const UPLOAD_TIMES = 3;
+/** Statuses that say little without the document that belongs to them. */
+const UNCLEAR = new Set([400, 401, 403]);
 const EMPTY_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /** A content's SHA-256, hexadecimal. */
@@ -101,7 +103,23 @@ export class Store {
     const response = await this.#once(request, attempt.signal);
     attempt.progress();
     if (fine.includes(response.status)) return take(watched(response, () => attempt.progress()));
-    throw await failureOf(response, what);
+    const failure = await failureOf(response, what);
+    throw (await this.#explained(request, { response, attempt, what })) ?? failure;
+  }
+
+  /** Why something was refused that has no body to say it in: what the answer to a reader says, if he is refused too. */
+  async #explained(
+    request: StoreRequest,
+    { response, attempt, what }: { response: HttpResponse; attempt: Attempt; what: string },
+  ): Promise<BlockError | undefined> {
+    const isMute = request.method === "HEAD" && UNCLEAR.has(response.status);
+    if (!isMute) return undefined;
+    const headers = { Range: "bytes=0-0" };
+    const asked = await this.#once({ ...request, method: "GET", headers }, attempt.signal);
+    attempt.progress();
+    if (asked.status === response.status) return await failureOf(asked, what);
+    await discardBody(asked);
+    return undefined;
   }
 
   /** Sends once. */
