@@ -63,6 +63,11 @@ const optionTypes: Readonly<Record<keyof JobOptions, "string" | "boolean" | "byt
   shardBytes: "bytes",
 };
 
+/** Those that a job has which writes nothing. */
+const verifyOptions: ReadonlySet<string> = new Set(["sourceFormat", "targetFormat"]);
+/** Of the new image's options those that the job says by itself. */
+const ownMembers = ["driver", "file", "size"] as const;
+
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -157,7 +162,7 @@ export function readJob(value: unknown, index: number): FleetJob {
     kind: kind as JobKind,
     source,
     ...(target === undefined ? {} : { target: target as string }),
-    options: readOptions(options, refuseIt),
+    options: readOptions(options, { kind: kind as JobKind, refuse: refuseIt }),
     priority: priority as number,
   };
 }
@@ -173,7 +178,10 @@ function hasPassword(name: string): boolean {
   return /^[a-z][a-z0-9+.-]*:/i.test(name) && withoutPassword(name) !== name;
 }
 
-function readOptions(options: unknown, refuse: (what: string) => never): JobOptions {
+function readOptions(
+  options: unknown,
+  { kind, refuse }: { kind: JobKind; refuse: (what: string) => never },
+): JobOptions {
   if (!isObject(options)) return refuse("'options' must be an object");
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(optionTypes, name))
@@ -187,6 +195,12 @@ function readOptions(options: unknown, refuse: (what: string) => never): JobOpti
           : typeof value === type;
     if (!isRight)
       return refuse(`option '${name}' must be ${type === "bytes" ? "a whole number" : `a ${type}`}`);
+    // What would have no effect is told of, not passed over.
+    if (kind === "verify" && !verifyOptions.has(name))
+      return refuse(`verify has no option '${name}' (there are ${[...verifyOptions].join(", ")})`);
+    for (const own of name === "create" ? ownMembers : [])
+      if (Object.hasOwn(value as object, own))
+        return refuse(`option 'create' has no '${own}': that follows from the job`);
   }
   return options;
 }

@@ -222,6 +222,14 @@ describe("refuses, with status 2", () => {
       "is another job's ('a')",
     ],
     ['[{"id":"a","kind":"verify","source":"x","options":{"format":"raw"}}]', "there is no option 'format'"],
+    [
+      '[{"id":"a","kind":"verify","source":"x","options":{"speedBytesPerSecond":1}}]',
+      "verify has no option 'speedBytesPerSecond'",
+    ],
+    [
+      '[{"id":"a","kind":"convert","source":"x","target":"y","options":{"create":{"size":1}}}]',
+      "option 'create' has no 'size'",
+    ],
     ['[{"id":"a","kind":"convert","source":"x","target":"file:x"}]', "are the same"],
     [
       '[{"id":"a","kind":"convert","source":"x","target":"y"},{"id":"b","kind":"mirror","source":"x","target":"file:y"}]',
