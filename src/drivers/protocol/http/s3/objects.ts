@@ -2,6 +2,7 @@
  * What is done with objects of a store: put, asked about, removed, listed.
  */
 import { BlockError, errnoOf, messageOf } from "../../../../base/errors.ts";
+import { settleAll } from "../../../../base/signals.ts";
 import { discardBody } from "../body.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import type { Condition, Store } from "./client.ts";
@@ -115,4 +116,22 @@ export async function listKeys(store: Store, place: ObjectPlace): Promise<string
   const keys: string[] = [];
   for await (const page of listPages(store, place)) keys.push(...page.map(({ key }) => key));
   return keys;
+}
+
+/** Requests at once. */
+const AT_ONCE = 8;
+
+/** Calls for each, a few at a time. */
+export async function atOnce<T>(
+  items: readonly T[],
+  body: (item: T, i: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < items.length) {
+      const i = next++;
+      await body(items[i]!, i);
+    }
+  };
+  await settleAll(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
 }

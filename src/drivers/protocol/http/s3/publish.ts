@@ -3,37 +3,18 @@
  */
 import { assert } from "../../../../base/assert.ts";
 import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
-import { settleAll } from "../../../../base/signals.ts";
 import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import type { Condition, Store } from "./client.ts";
 import { type Head, isHeadType, PAGE_CHUNKS, partPlace } from "./format.ts";
-import { putHead, randomName, type ReadHead, readHead } from "./heads.ts";
+import { putHead, type ReadHead, readHead } from "./heads.ts";
 import { IndexMap } from "./index-map.ts";
 import { encodedKey, type ObjectPlace, urlOf } from "./names.ts";
-import { deleteObject, DRAFT_HEADER, listKeys, onCondition, putObject, statObject } from "./objects.ts";
+import { atOnce, deleteObject, listKeys, onCondition, putObject, statObject } from "./objects.ts";
+import { announceUpload, beginUpload, endUpload } from "./uploads.ts";
 
 /** Parts of an object, at most. */
 export const MOST_PARTS = 10_000;
-/** Requests at once. */
-const AT_ONCE = 8;
-/** Behind a draft's key: an upload that was begun for it. */
-const WORD = "-upload-";
-
-/** Calls for each, a few at a time. */
-export async function atOnce<T>(
-  items: readonly T[],
-  body: (item: T, i: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next < items.length) {
-      const i = next++;
-      await body(items[i]!, i);
-    }
-  };
-  await settleAll(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
-}
 
 /** What takes which place. */
 export interface Publishing {
@@ -141,8 +122,7 @@ export async function publishDisk(made: Publishing): Promise<void> {
 
 /** The draft's chunks are joined to one object. */
 export async function publishObject(made: Publishing): Promise<void> {
-  const { store, place, draft, condition } = made;
-  const { graph, parts: drafts } = made;
+  const { store, place, condition, graph, parts: drafts } = made;
   const heads = await headsOf(made);
   const indexes = heads.map((read, i) => new IndexMap(store, drafts[i]!, { read, host: graph.host }));
   const index = indexes[0]!;
@@ -156,55 +136,15 @@ export async function publishObject(made: Publishing): Promise<void> {
     await putObject(store, place, { body: new Uint8Array(0), condition });
     return;
   }
-  const upload = await beginUpload(store, place, draft.key);
+  const upload = await beginUpload(made);
   try {
-    await putObject(store, wordOf(draft, graph), {
-      body: new TextEncoder().encode(upload),
-      condition: { over: "anything" },
-    });
+    await announceUpload(made, upload);
     const parts = await copyParts(made, { indexes, upload });
     await complete(made, { upload, parts });
   } catch (error) {
-    await abort(store, place, upload).catch(() => undefined);
+    await endUpload(made, upload).catch(() => undefined);
     throw error;
   }
-}
-
-/** Of each upload that is begun for a draft a word lies beside it, so that whoever comes after one who was killed finds it. */
-const wordOf = ({ bucket, key }: ObjectPlace, { host }: GraphView): ObjectPlace => ({
-  bucket,
-  key: `${key}${WORD}${randomName(host)}`,
-});
-
-/** Ends the uploads that were begun for a draft, of which nothing comes any more. */
-export async function endUploads({
-  store,
-  place,
-  draft: { bucket, key: draft },
-}: Pick<Publishing, "store" | "place" | "draft">): Promise<void> {
-  const words = await listKeys(store, { bucket, key: `${draft}${WORD}` });
-  await atOnce(words, async (key) => {
-    const request = { method: "GET", place: { bucket, key }, fine: [200, 404] } as const;
-    const upload = await store.request(request, async (response) => {
-      const text = await bodyText(response);
-      return response.status === 200 ? text : "";
-    });
-    if (upload !== "") await abort(store, place, upload);
-  });
-}
-
-function abort(store: Store, place: ObjectPlace, upload: string): Promise<unknown> {
-  const query = { uploadId: upload };
-  return store.request({ method: "DELETE", place, query, fine: [200, 204, 404] }, bodyText);
-}
-
-async function beginUpload(store: Store, place: ObjectPlace, draft: string): Promise<string> {
-  const headers = { "Content-Type": "application/octet-stream", [DRAFT_HEADER]: encodedKey(draft) };
-  return store.request({ method: "POST", place, query: { uploads: "" }, headers }, async (response) => {
-    const [upload] = elements(await bodyText(response), "UploadId");
-    if (upload !== undefined) return upload;
-    throw blockError("EIO", "create", `${urlOf(place)}: the store begins no upload`);
-  });
 }
 
 /** Copies each chunk as a part; answers the parts' ETags. */
