@@ -195,10 +195,10 @@ export interface Pieces {
 /**
  * The pieces for disks in files of `host`. Where requests are done in the caller's turn the large reads are not: two pieces
  * let the other processor read one while this one writes or compares the other, and the larger they are, the seldomer the
- * two wait for each other.
+ * two wait for each other. Elsewhere a third is asked for while one is written.
  */
 export function piecesFor(host: Host): Pieces {
-  return host.files.inTurn ? { bytes: 8 * MiB, atOnce: 2 } : { bytes: 2 * MiB, atOnce: 4 };
+  return host.files.inTurn ? { bytes: 8 * MiB, atOnce: 2 } : { bytes: 4 * MiB, atOnce: 3 };
 }
 
 /** Those that the host goes through by itself: each is gone through by all its threads, and the next is there as one ends. */
