@@ -45,17 +45,17 @@ function serverToNbdcopy({ dir, image }: Place): ReturnType<typeof inTurn> {
   return inTurn(options.pairs, copied(qemu.server), copied(ours.server));
 }
 
-async function clientFromQemuNbd({ dir, image }: Place): ReturnType<typeof inTurn> {
-  const server = await serve(qemu.server, image, join(dir, "source"));
+/** Each client meets a server of its own: what one asked for, the server's memory remembers for the next. */
+function clientFromQemuNbd({ dir, image }: Place): ReturnType<typeof inTurn> {
   const copy = join(dir, "copy.raw");
-  const converted = (client: readonly string[]) => (): Promise<Sample> => {
-    rmSync(copy, { force: true });
-    return timed([...client, "convert", "-f", "raw", "-O", "raw", server.url, copy]);
+  const converted = (client: readonly string[]) => async (): Promise<Sample> => {
+    const server = await serve(qemu.server, image, join(dir, "source"));
+    const sample = await timed([...client, "convert", "-f", "raw", "-O", "raw", server.url, copy]);
+    rmSync(copy);
+    await server.end();
+    return sample;
   };
-  const runs = await inTurn(options.pairs, converted(qemu.client), converted(ours.client));
-  rmSync(copy, { force: true });
-  await server.end();
-  return runs;
+  return inTurn(options.pairs, converted(qemu.client), converted(ours.client));
 }
 
 /** Requests of 4 KiB; of those one by one the time is told, of many at once their number. */
