@@ -12,7 +12,7 @@ import { MiB, SECTOR_SIZE } from "../base/limits.ts";
 import { alignDown, type ByteRange } from "../base/ranges.ts";
 import { sleep } from "../base/sleep.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
-import { skipFilters } from "../block/model/chain.ts";
+import { skipFilters, storesCompressed } from "../block/model/chain.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import { Perm } from "../block/model/permissions.ts";
 import {
@@ -153,7 +153,7 @@ export async function convert(
   const sectors = (node: Node): number => Math.ceil(node.length / SECTOR_SIZE);
   if (sectors(target) < sources.reduce((sum, node) => sum + sectors(node), 0))
     refuse("ENOSPC", "output file is smaller than input file");
-  if (options.compress && !target.blockNode.type.compressedWrites)
+  if (options.compress && !storesCompressed(target.blockNode))
     refuse("ENOTSUP", "Compression not supported for this file format");
   const { offset = 0, length = 0 } = options;
   if (!isBytes(offset) || !isBytes(length) || offset % SECTOR_SIZE !== 0)

@@ -35,11 +35,18 @@ interface Prepared {
 
 const undoable = (undo: () => void): Prepared => ({ abort: undo });
 
+/** What can end together with others: jobs do. */
+const groupable: ReadonlySet<TransactionAction["type"]> = new Set(["blockdev-backup", "drive-backup"]);
+
 async function prepare(
   graph: BlockGraph,
   action: TransactionAction,
   options: BackupStartOptions,
 ): Promise<Prepared> {
+  if (options.transaction && action.type !== "abort" && !groupable.has(action.type)) {
+    const property = "Transaction property completion-mode = grouped";
+    throw new CommandError(`Action '${action.type}' does not support ${property}`, { code: "ENOTSUP" });
+  }
   switch (action.type) {
     case "abort":
       throw new CommandError("Transaction aborted using Abort action");

@@ -3,10 +3,11 @@
  */
 import { closing, Lease } from "../../base/lease.ts";
 import { CommandError, messageOf } from "../../base/errors.ts";
-import { chainContains } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import { type NodeSpec, Role } from "../model/contract.ts";
 import { Perm } from "../model/permissions.ts";
+import { chainContains } from "../model/chain.ts";
+import { leadsTo } from "./edges.ts";
 import type { BlockGraph } from "./graph.ts";
 import { flush } from "../io/request-path.ts";
 import type { BlockNode } from "../model/node.ts";
@@ -24,7 +25,7 @@ export interface PreparedChange {
 }
 
 function checkCycle(node: BlockNode, backing: BlockNode): void {
-  if (!chainContains(backing, node)) return;
+  if (!leadsTo(backing, node)) return;
   throw new CommandError(`Making '${backing.name}' a backing child of '${node.name}' would create a cycle`);
 }
 

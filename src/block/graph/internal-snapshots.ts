@@ -5,6 +5,7 @@
 import { BlockError, CommandError, errnoOf } from "../../base/errors.ts";
 import { strerror } from "../../base/errno.ts";
 import type { PreparedChange } from "./change.ts";
+import { snapshotOwner } from "../model/chain.ts";
 import { drained } from "../model/drain.ts";
 import type { SnapshotInfo, SnapshotStore } from "../model/contract.ts";
 import type { BlockGraph } from "./graph.ts";
@@ -25,10 +26,11 @@ export async function prepareInternalSnapshot(
   graph: BlockGraph,
   { device, name }: { device: string; name: string },
 ): Promise<PreparedChange> {
-  const node = graph.lookup(device);
+  const node = graph.rootNode(device);
   node.checkBlocked("internal-snapshot");
   if (node.readOnly) throw new CommandError(`Device '${device}' is read only`);
-  const store = node.driver.snapshots?.();
+  const owner = snapshotOwner(node);
+  const store = owner.driver.snapshots?.();
   if (!store) {
     const format = `Block format '${node.type.name}' used by device '${device}'`;
     throw new CommandError(`${format} does not support internal snapshots`, { code: "ENOTSUP" });
@@ -40,8 +42,8 @@ export async function prepareInternalSnapshot(
     });
   }
   const words = `Failed to create snapshot '${name}' on device '${device}'`;
-  const made = await drained([node], () => attempt(words, () => store.create({ name })));
-  return { commit: () => Promise.resolve(), abort: () => drained([node], () => store.remove(made.id)) };
+  const made = await drained([owner], () => attempt(words, () => store.create({ name })));
+  return { commit: () => Promise.resolve(), abort: () => drained([owner], () => store.remove(made.id)) };
 }
 
 /** Which snapshot to remove; at least one is given, and all that are given must match. */
@@ -57,10 +59,11 @@ export async function removeInternalSnapshot(
   args: SnapshotToRemove,
 ): Promise<SnapshotInfo> {
   const { device, id, name } = args;
-  const node = graph.lookup(device);
+  const node = graph.rootNode(device);
   if (id === undefined && name === undefined) throw new CommandError("Name or id must be provided");
   node.checkBlocked("internal-snapshot-delete");
-  const store = storeOf(node);
+  const owner = snapshotOwner(node);
+  const store = storeOf(owner);
   const matches = (snapshot: SnapshotInfo): boolean =>
     (id === undefined || snapshot.id === id) && (name === undefined || snapshot.name === name);
   const found = store.list().find(matches);
@@ -69,7 +72,7 @@ export async function removeInternalSnapshot(
     throw new CommandError(`${which} does not exist on device '${device}'`, { code: "ENOENT" });
   }
   const words = `Failed to delete snapshot '${found.id}' on device '${device}'`;
-  await drained([node], () => attempt(words, () => store.remove(found.id)));
+  await drained([owner], () => attempt(words, () => store.remove(found.id)));
   return found;
 }
 

@@ -12,6 +12,7 @@ import { skipImplicitFilters } from "../model/chain.ts";
 import { type NodeOptions, type NodeSpec, Role } from "../model/contract.ts";
 import { drained } from "../model/drain.ts";
 import type { BlockNode, Child } from "../model/node.ts";
+import { leadsTo } from "./edges.ts";
 import type { BlockGraph } from "./graph.ts";
 import { nodeOptions } from "./open.ts";
 import { changedOption, firstOf, flatNames, isRecord } from "./option-names.ts";
@@ -23,7 +24,8 @@ const common: ReadonlySet<string> = new Set([
 
 /** Changes all nodes that the descriptions name, or none. Throws CommandError in QEMU's words. */
 export async function reopen(graph: BlockGraph, specs: readonly NodeSpec[]): Promise<void> {
-  const changes = specs.flatMap((spec) => planByName(graph, spec));
+  const named = specs.map((spec) => ({ spec, node: nodeNamed(graph, spec) }));
+  const changes = named.flatMap(({ spec, node }) => planNode(graph, node, spec));
   // What is let go is kept until all is done, so that it can be put back.
   const kept = graph.hold(
     ...changes.flatMap(({ moves }) => moves.flatMap(({ edge }) => (edge ? [edge.node] : []))),
@@ -56,10 +58,12 @@ interface Reopening {
   readonly moves: readonly Move[];
 }
 
-function planByName(graph: BlockGraph, spec: NodeSpec): Reopening[] {
-  const name = spec["node-name"];
+function nodeNamed(graph: BlockGraph, { "node-name": name }: NodeSpec): BlockNode {
   if (name === undefined) throw new CommandError("node-name not specified");
-  const node = graph.node(name);
+  return graph.node(name);
+}
+
+function planNode(graph: BlockGraph, node: BlockNode, spec: NodeSpec): Reopening[] {
   // Alone of all options this one stays.
   const options = nodeOptions({ discard: node.options.discard, ...spec }, undefined);
   return plan(graph, { node, spec, options });
@@ -153,11 +157,6 @@ function boundTo(graph: BlockGraph, node: BlockNode): Set<string> {
     for (const child of one.children) seen.add(child.node);
   }
   return found;
-}
-
-/** Whether `node` is `from` or lies below it, over any child. */
-function leadsTo(from: BlockNode, node: BlockNode): boolean {
-  return from === node || from.children.some((child) => leadsTo(child.node, node));
 }
 
 /** Throws CommandError for an option that is another, and can't be: of several the one that QEMU comes to first. */

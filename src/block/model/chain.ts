@@ -4,6 +4,7 @@
  */
 import { CommandError } from "../../base/errors.ts";
 import { Lease } from "../../base/lease.ts";
+import { Role } from "./contract.ts";
 import type { BlockNode, Child } from "./node.ts";
 
 /** The edge to the next layer: a filter's child or the backing file. */
@@ -45,6 +46,21 @@ export function aboveImplicitFilters(node: BlockNode): BlockNode {
 export function backingChainNext(node: BlockNode): BlockNode | undefined {
   const next = skipFilters(node).backing?.node;
   return next && skipFilters(next);
+}
+
+/** Whether compressed writes to a node are stored as such. */
+export function storesCompressed({ type, filtered }: BlockNode): boolean {
+  if (type.compressedWrites !== "below") return type.compressedWrites === true;
+  return filtered !== undefined && storesCompressed(filtered.node);
+}
+
+/** The node that keeps a disk's internal snapshots: its own, or the one that holds all of what it shows. */
+export function snapshotOwner(node: BlockNode): BlockNode {
+  if (node.driver.snapshots) return node;
+  const parts = node.children.filter(({ role }) => role & (Role.data | Role.metadata | Role.filtered));
+  const [only] = parts;
+  const isAll = parts.length === 1 && (only === node.file || only === node.filtered);
+  return only && isAll ? snapshotOwner(only.node) : node;
 }
 
 /** All layers from `top` (included) down. */

@@ -443,8 +443,8 @@ export interface DriverType {
    * it is absent). Options of one name give way anyway.
    */
   keptOptions?(this: void, now: Readonly<NodeSpec>, changes: Readonly<Record<string, unknown>>): NodeSpec;
-  /** Can store compressed writes (Req.compressed). */
-  readonly compressedWrites?: boolean;
+  /** Can store compressed writes (Req.compressed), or passes them `below`; see storesCompressed(). */
+  readonly compressedWrites?: true | "below";
   /** Options of its own that `open` takes (QAPI members), where the table of QEMU 7.2 does not know the driver. */
   readonly openOptions?: Members;
   /**

@@ -3,6 +3,7 @@
  * Source: QAPI BlockdevDriver `compress`; behaviour and words of QEMU 7.2.
  */
 import type { Answer } from "../../base/answer.ts";
+import { storesCompressed } from "../../block/model/chain.ts";
 import {
   type BlockLimits,
   type DriverType,
@@ -33,9 +34,9 @@ export const compress: DriverType = {
   kind: "filter",
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
-    const { type } = nodeOf(file.node);
-    if (!type.compressedWrites)
-      throw optionError(`Compression is not supported for underlying format: ${type.name}`);
+    const below = nodeOf(file.node);
+    if (!storesCompressed(below))
+      throw optionError(`Compression is not supported for underlying format: ${below.type.name}`);
     return new CompressDriver(file);
   },
 };

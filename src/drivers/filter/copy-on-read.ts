@@ -103,6 +103,7 @@ export const copyOnRead: DriverType = {
   name: "copy-on-read",
   staysAsOpened: true,
   kind: "filter",
+  compressedWrites: "below",
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);
     const name = stringOption(spec, "bottom");

@@ -78,6 +78,7 @@ function groupOf(groups: ThrottleGroups, spec: NodeSpec): ThrottleGroup {
 export const throttle: DriverType = {
   name: "throttle",
   kind: "filter",
+  compressedWrites: "below",
   reopenable: new Set(["throttle-group"]),
   async open(context, spec) {
     const file = await context.openChild(childOption(spec, "file"), "file", Role.filtered | Role.primary);

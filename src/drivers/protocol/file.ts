@@ -200,7 +200,8 @@ class FileDriver implements BlockDriver {
     this.#permissions = permissions;
   }
 
-  setReadOnly(readOnly: boolean): Promise<void> {
+  async setReadOnly(readOnly: boolean): Promise<void> {
+    checkShare(this.#node, readOnly);
     return this.#file.setWritable(this.#wantsWritable(this.#permissions, readOnly));
   }
 
@@ -307,6 +308,12 @@ function requiredFilename(options: NodeSpec): string {
   return filename;
 }
 
+/** Throws where what is opened without regard to others' locks would be written. */
+function checkShare({ options }: NodeView, readOnly: boolean): void {
+  if (options.forceShare && !readOnly)
+    throw optionError("force-share=on can only be used with read-only images");
+}
+
 function checkAio(spec: NodeSpec, direct: boolean): void {
   const aio = enumOption(spec, "aio", valuesOf("BlockdevAioOptions"));
   if (aio === "native" && !direct) {
@@ -369,6 +376,7 @@ async function openFile(context: OpenContext, spec: NodeSpec, opens: Opens): Pro
   const locking = enumOption(spec, "locking", valuesOf("OnOffAuto")) ?? "auto";
   const direct = node.options.cacheDirect;
   checkAio(spec, direct);
+  checkShare(node, node.readOnly);
   const write = !node.readOnly && !node.options.autoReadOnly;
   // A device may do something when it is opened, so it is not.
   const there = await host.files.info(filename).catch(() => undefined);

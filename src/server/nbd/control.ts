@@ -106,9 +106,9 @@ export class NbdControl {
 
   /** nbd-server-add: the name is the id, too, and what is read-only is shown so. Throws CommandError. */
   async addDevice(args: ArgsOf<"nbd-server-add">): Promise<void> {
-    this.#running();
     const { graph } = this.#engine;
     const node = graph.lookup(args.device);
+    this.#running();
     const name = args.name ?? args.device;
     await this.add({
       type: "nbd",

@@ -33,7 +33,7 @@ export function check(files: readonly string[], flags: CheckFlags): Promise<numb
     const cache = flags.cache === undefined ? undefined : cacheMode(flags.cache, "source cache");
     const share = forceShare ? { "force-share": true } : {};
     const spec = await opening(file, async () => ({
-      ...(await describeImage(verb, file, { format, imageOpts, forceShare })),
+      ...(await describeImage(verb, file, { format, imageOpts, forceShare, warn: repair !== undefined })),
       ...share,
       ...(cache ? { cache: { ...cache } } : {}),
     }));
