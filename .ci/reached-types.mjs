@@ -19,7 +19,7 @@ const ASKED =
   /(?:\{([^{}]*)\}\s+from\s+"(\.[^"]+)")|(?:\bimport\("(\.[^"]+)"\)\.(\w+))|(?:\bfrom\s+"(\.[^"]+)")/g;
 const IMPORTED = /\bimport\s+(?:type\s+)?\{([^}]*)\}\s+from\s+"(\.[^"]+)"/g;
 /** What a class or an interface adds to: its members are seen there. */
-const EXTENDS = /\bextends\s+([^{]+)\{/g;
+const EXTENDS = /\b(?:class|interface)\s+\w+(?:<[^{]*>)?\s+extends\s+([^{]+)\{/g;
 const COMMENT = /[ \t]*\/\*\*(?:(?!\*\/)[^])*\*\/\n?/g;
 
 /** @param {string} path */

@@ -3,7 +3,8 @@
  * its bytes when it returns, so its worker sleeps (Atomics.wait) while another worker, where the engine is, serves it.
  *
  * Protocol: the program's side shares memory, a head of numbers and room for data. For each request it fills the head, posts
- * an empty message and waits for the head's first number to change. One request at a time.
+ * an empty message and waits for the head's first number to change. One request at a time. What it has read lately it keeps, as long
+ * as the head's version says that nobody else has changed the disk.
  * Invariants: it behaves as a block device, whose length no write changes; bytes that a call did not give are never taken for the disk's: every failure is an errno of the C library.
  * Source: Emscripten's FS (an FS type has mount, node_ops and stream_ops), WASI's errno numbers.
  */
@@ -12,6 +13,8 @@ import { BlockError, errnoOf } from "../base/errors.ts";
 import { assert } from "../base/assert.ts";
 import type { Node } from "../api/node.ts";
 import { resize } from "../api/resize.ts";
+import { ChangeWatch } from "./change-watch.ts";
+import { ReadCache, aroundPages } from "./read-cache.ts";
 
 /** A MessagePort, or a Worker and the global scope of one. */
 export interface FilePort {
@@ -20,14 +23,17 @@ export interface FilePort {
   start?(): void;
 }
 
-const [STATE, CODE, OP, BYTES] = [0, 1, 2, 3];
+/** VERSION grows when another changes the disk; READ_AT is what it was when a read began. */
+const [STATE, CODE, OP, BYTES, VERSION, READ_AT] = [0, 1, 2, 3, 4, 5];
 const [IDLE, ASKED, DONE] = [0, 1, 2];
 const [STAT, READ, WRITE, FLUSH, TRUNCATE] = [0, 1, 2, 3, 4];
-/** The head: four 32-bit numbers, then offset and length of the disk as 64-bit ones. */
-const [NUMBERS_AT, DATA_AT] = [16, 32];
+/** The head: six 32-bit numbers, then offset and length of the disk as 64-bit ones. */
+const [NUMBERS_AT, DATA_AT] = [24, 40];
 const [OFFSET, LENGTH] = [0, 1];
 /** Room for the data of a request, bytes; longer ones are cut. */
 const PIECE = 256 * 1024;
+/** Longer reads are not kept. */
+const KEPT_BYTES = 64 * 1024;
 
 /** The C library's number of an errno (WASI); EIO for what it has none for. */
 const numbers: Partial<Record<Errno, number>> = {
@@ -59,21 +65,31 @@ class Slate {
   readonly data: Uint8Array;
 
   constructor(memory: SharedArrayBuffer) {
-    this.head = new Int32Array(memory, 0, 4);
+    this.head = new Int32Array(memory, 0, 6);
     this.places = new Float64Array(memory, NUMBERS_AT, 2);
     this.data = new Uint8Array(memory, DATA_AT);
   }
 }
 
+/** A program that is served. */
+interface Served {
+  readonly node: Node;
+  readonly slate: Slate;
+  readonly watch: ChangeWatch;
+}
+
 /** Does what the slate asks for; the bytes that came of it. */
-async function perform(node: Node, slate: Slate, buffer: Uint8Array): Promise<number> {
+async function perform({ node, slate, watch }: Served, buffer: Uint8Array): Promise<number> {
   const [op, bytes, offset] = [slate.head[OP]!, slate.head[BYTES]!, slate.places[OFFSET]!];
   // What drivers are given is never shared: they hand it to APIs that refuse shared memory.
   const own = buffer.subarray(0, bytes);
-  if (op === READ) slate.data.set(await node.read(offset, own));
-  else if (op === WRITE) {
+  if (op === READ) {
+    watch.follow();
+    slate.head[READ_AT] = slate.head[VERSION]!;
+    slate.data.set(await node.read(offset, own));
+  } else if (op === WRITE) {
     own.set(slate.data.subarray(0, bytes));
-    await node.write(offset, own);
+    await watch.write(offset, own);
   } else if (op === FLUSH) await node.flush();
   else if (op === TRUNCATE) await resize(node, offset);
   else assert(op === STAT, "an operation of the protocol");
@@ -85,13 +101,14 @@ async function perform(node: Node, slate: Slate, buffer: Uint8Array): Promise<nu
  * open. Failures reach the program as its C library's errno.
  */
 export function serveFile(node: Node, port: FilePort): void {
-  let slate: Slate | undefined;
+  let served: Served | undefined;
   const buffer = new Uint8Array(PIECE);
-  const answer = async (asked: Slate): Promise<void> => {
+  const answer = async (to: Served): Promise<void> => {
+    const asked = to.slate;
     // Whatever happens, the program is woken.
     let failure = numberOf("EIO");
     try {
-      asked.head[BYTES] = await perform(node, asked, buffer);
+      asked.head[BYTES] = await perform(to, buffer);
       failure = 0;
     } catch (error) {
       failure = numberOf(errnoOf(error));
@@ -103,8 +120,11 @@ export function serveFile(node: Node, port: FilePort): void {
     }
   };
   port.addEventListener("message", ({ data }) => {
-    if (data instanceof SharedArrayBuffer) slate = new Slate(data);
-    else if (slate && Atomics.load(slate.head, STATE) === ASKED) void answer(slate);
+    if (data instanceof SharedArrayBuffer) {
+      const slate = new Slate(data);
+      const watch = new ChangeWatch(node, () => void Atomics.add(slate.head, VERSION, 1));
+      served = { node, slate, watch };
+    } else if (served && Atomics.load(served.slate.head, STATE) === ASKED) void answer(served);
   });
   port.start?.();
 }
@@ -140,6 +160,7 @@ class ServedFile {
   readonly #fs: EmscriptenFS;
   readonly #port: FilePort;
   readonly #slate: Slate;
+  readonly #cache = new ReadCache();
 
   constructor(fs: EmscriptenFS, port: FilePort) {
     this.#fs = fs;
@@ -163,12 +184,25 @@ class ServedFile {
 
   read(into: Uint8Array, offset: number): number {
     const bytes = this.#room(offset, into.length);
+    if (bytes <= KEPT_BYTES) {
+      this.#readKept(into.subarray(0, bytes), offset);
+      return bytes;
+    }
     for (let at = 0; at < bytes; at += PIECE) {
       const piece = Math.min(PIECE, bytes - at);
       this.#ask(READ, offset + at, piece);
       into.set(this.#slate.data.subarray(0, piece), at);
     }
     return bytes;
+  }
+
+  #readKept(into: Uint8Array, offset: number): void {
+    const { head, data, places } = this.#slate;
+    if (into.byteLength === 0 || this.#cache.read(into, offset, Atomics.load(head, VERSION))) return;
+    const [start, bytes] = aroundPages(offset, into.byteLength, places[LENGTH]!);
+    this.#ask(READ, start, bytes);
+    into.set(data.subarray(offset - start, offset - start + into.byteLength));
+    this.#cache.keep(data.subarray(0, bytes), start, head[READ_AT]);
   }
 
   /** As to a block device: less where the disk ends, and ENOSPC behind its end. */
@@ -178,7 +212,9 @@ class ServedFile {
     for (let at = 0; at < bytes; at += PIECE) {
       const piece = data.subarray(at, Math.min(at + PIECE, bytes));
       this.#slate.data.set(piece);
+      this.#cache.drop(offset + at, piece.length);
       this.#ask(WRITE, offset + at, piece.length);
+      if (data.length <= KEPT_BYTES) this.#cache.keep(piece, offset + at);
     }
     return bytes;
   }

@@ -2,7 +2,8 @@
  * An engine: one block graph with its jobs, objects and machine. The monitor and the library's API work on it alike.
  */
 import { asyncDispose } from "../base/lease.ts";
-import { BlockGraph, type GraphInit } from "../block/graph/graph.ts";
+import { BlockGraph } from "../block/graph/graph.ts";
+import type { GraphInit } from "../block/graph/home.ts";
 import type { DriverType } from "../block/model/contract.ts";
 import { settleAll } from "../base/signals.ts";
 import { commitTop } from "../job/commit/top.ts";

@@ -1,54 +1,16 @@
 // A C program as Debian's Emscripten compiles it, without Asyncify: its pread and pwrite go to an 8 GiB qcow2 disk, an overlay in OPFS
 // over an image on a server. What it has synced is there after the browser was killed.
-import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { build } from "esbuild";
+import { readdirSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { root } from "../support/root.ts";
 import { Browser, Profile, Tab } from "./support/browser.ts";
+import { LAST_BLOCK as LAST, cProgramSite } from "./support/c-program.ts";
 import { Site } from "./support/site.ts";
 
 const MiB = 1024 * 1024;
-const app = join(root, "test", "acceptance", "app");
-/** In blocks of 4 KiB: the last one of 8 GiB. */
-const LAST = 2 * MiB - 1;
 let folder: string;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "blockwright-program-"));
-  const run = (program: string, ...words: string[]): void =>
-    void execFileSync(program, words, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
-  copyFileSync(join(app, "disk.c"), join(folder, "disk.c"));
-  const settings = ["MODULARIZE=1", "EXPORT_ES6=1", "ENVIRONMENT=worker", "FORCE_FILESYSTEM=1"];
-  const runtime = "EXPORTED_RUNTIME_METHODS=FS";
-  run(
-    "emcc",
-    "-O1",
-    "--no-entry",
-    "disk.c",
-    "-o",
-    "program.js",
-    ...[...settings, runtime].map((one) => `-s${one}`),
-  );
-  run("qemu-img", "create", "-f", "qcow2", "disk.qcow2", "8G");
-  run("qemu-io", "-c", "write -P 0x11 4k 4k", "-c", `write -P 0x22 ${LAST * 4}k 4k`, "disk.qcow2");
-  const entryPoints = ["emscripten", "emscripten-engine", "emscripten-program"].map((name) =>
-    join(app, `${name}.ts`),
-  );
-  await build({
-    entryPoints,
-    bundle: true,
-    outdir: folder,
-    format: "esm",
-    target: "chrome120",
-    logLevel: "error",
-  });
-  writeFileSync(
-    join(folder, "index.html"),
-    '<title>test</title><script type="module" src="emscripten.js"></script>',
-  );
+  folder = await cProgramSite();
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -78,6 +40,14 @@ test("pread, pwrite and fsync of an unchanged C program, over a kill", async () 
       const at = (block * 30_011) % LAST;
       expect(await tab.callOther("put", at, 4096, block + 1)).toBe(4096);
     }
+    // What it has read or written lately it does not ask for again, unless another has changed the disk.
+    for (const value of [0x44, 0x55]) {
+      expect(await tab.callOther("change", 30_011 * 4096, value)).toBe("ready");
+      expect(await tab.callOther("get", 30_011, 4096)).toBe(value * 4096);
+      expect(await tab.callOther("get", 30_011, 4096)).toBe(value * 4096);
+    }
+    expect(await tab.callOther("put", 30_011, 4096, 2)).toBe(4096);
+    expect(await tab.callOther("get", 30_011, 4096)).toBe(2 * 4096);
     expect(await tab.callOther("put", LAST - 15, 61_440, 0x33)).toBe(61_440);
     expect(await tab.callOther("sync_disk")).toBe(0);
     expect(await tab.callOther<number>("heap")).toBeLessThanOrEqual(64 * MiB);

@@ -24,21 +24,11 @@ import { type Gate, denyGate } from "../model/gate.ts";
 import { type BlockNode, type Child, type ChildParent, type NodeUser, nodeOf } from "../model/node.ts";
 import type { QmpEvent } from "../../wire/qapi/index.ts";
 import { FilterLease, type RootLease, takeRoot } from "./edges.ts";
-import type { NewImage, NodeHome } from "./home.ts";
+import type { GraphInit, NewImage, NodeHome } from "./home.ts";
 import { switchReadOnly } from "./read-only.ts";
 
 /** How long disks that a start does not concern are waited for, ms. */
 const PATIENCE_MS = 1000;
-
-/** What an engine is made of. */
-export interface GraphInit {
-  host: Host;
-  kernels: Kernels;
-  arena?: Arena;
-  gate?: Gate;
-  /** See job/error-policy.ts; off by default as in QEMU 7.2. */
-  strictErrorPolicy?: boolean;
-}
 
 /** All nodes of one engine. */
 export class BlockGraph implements NodeHome {

@@ -2,11 +2,22 @@
  * The graph as opening and closing a node see it. BlockGraph is the only one; the interface keeps graph.ts, which opens and
  * closes, from going in circles with the files that do it.
  */
-import type { HostChannel } from "../../base/host.ts";
+import type { Host, HostChannel } from "../../base/host.ts";
 import type { ChildRole, DriverType, GraphView, NodeSpec, Permissions } from "../model/contract.ts";
 import type { Arena } from "../../kernels/arena.ts";
+import type { Kernels } from "../../kernels/kernels.ts";
 import type { Gate } from "../model/gate.ts";
 import type { BlockNode, Child, ChildParent } from "../model/node.ts";
+
+/** What an engine is made of. */
+export interface GraphInit {
+  host: Host;
+  kernels: Kernels;
+  arena?: Arena;
+  gate?: Gate;
+  /** See job/error-policy.ts; off by default as in QEMU 7.2. */
+  strictErrorPolicy?: boolean;
+}
 
 /** Where nodes live: their names, drivers and owners. */
 export interface NodeHome extends GraphView {

@@ -8,6 +8,7 @@ import { BlockError } from "../../base/errors.ts";
 import { alignDown, alignUp, checkDiskLength, type TrackedRequest } from "../../base/ranges.ts";
 import { copyOnRead } from "./copy-on-read.ts";
 import { recordGrowth } from "../model/dirty-bitmap.ts";
+import { tellOfChange } from "../model/drain.ts";
 import { Req, type RequestFlags, type TruncateOptions } from "../model/contract.ts";
 import type { BlockNode } from "../model/node.ts";
 import { inFlight, leave } from "../model/in-flight.ts";
@@ -198,6 +199,7 @@ export async function truncate(node: BlockNode, size: number, options: TruncateO
         await truncateDriver(node, size, options);
         node.updateLength();
         node.writeGeneration += 1;
+        tellOfChange(node);
         grew();
       };
       const range = { offset: Math.min(old, size), bytes: Math.abs(size - old) };

@@ -8,6 +8,7 @@ import { BlockError, blockError } from "../../base/errors.ts";
 import { limits } from "../../base/limits.ts";
 import { type ByteRange, alignUp, type RequestKind, type TrackedRequest } from "../../base/ranges.ts";
 import { recordWrite } from "../model/dirty-bitmap.ts";
+import { tellOfChange } from "../model/drain.ts";
 import { Req, type RequestFlags, Role } from "../model/contract.ts";
 import { inFlight, leave } from "../model/in-flight.ts";
 import type { BlockNode, Child } from "../model/node.ts";
@@ -196,6 +197,7 @@ function changed(node: BlockNode, range: Change): void {
   node.writeGeneration += 1;
   if (!range.discard && end > node.highestWrite) node.highestWrite = end;
   recordWrite(node, range.offset, range.bytes);
+  tellOfChange(node);
 }
 
 /** Makes all completed writes durable, metadata included, down to the protocol. */

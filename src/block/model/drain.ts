@@ -27,6 +27,8 @@ export interface Drainable {
   readonly services: { readonly changes: Wakeup };
   /** How many drained sections it is in. */
   quiesceCounter: number;
+  /** See BlockNode. */
+  readonly changeListeners: Iterable<() => void> | undefined;
   /** Requests under way. */
   readonly inFlight: number;
 }
@@ -59,7 +61,13 @@ export function unquiesce(node: Drainable): void {
   node.quiesceCounter -= 1;
   if (node.quiesceCounter > 0) return;
   if (node.isOpen) node.driver.ownWork?.resume?.();
+  tellOfChange(node);
   for (const parent of [...node.parents]) unquiesceParent(parent);
+}
+
+/** Tells whoever keeps what the node holds that it may be something else. */
+export function tellOfChange({ changeListeners }: Pick<Drainable, "changeListeners">): void {
+  if (changeListeners) for (const listener of changeListeners) listener();
 }
 
 /** Whether requests to the node, or requests of its parents, are still under way. */

@@ -193,6 +193,8 @@ export class BlockNode implements ChildParent, NodeView {
   highestWrite = 0;
   /** Grows with each completed write; flush() compares. */
   writeGeneration = 0;
+  /** Told of each change, and after each drain, in which it may have come to hold something else. */
+  changeListeners: Set<() => void> | undefined;
   flushedGeneration = 0;
   activeFlush: Promise<void> | undefined;
   /** Owned by the monitor or the library's caller (blockdev-add), beside its parents. */

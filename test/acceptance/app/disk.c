@@ -42,4 +42,10 @@ EMSCRIPTEN_KEEPALIVE int get(int block, int bytes) {
   return sum;
 }
 
+/* Reads 4 KiB there, and does nothing with them; what pread says. Below 2 GiB. */
+EMSCRIPTEN_KEEPALIVE int take(int block) { return (int)pread(file, buffer, 4096, (off_t)block << 12); }
+
+/* Writes 4 KiB there; what pwrite says. Below 2 GiB. */
+EMSCRIPTEN_KEEPALIVE int give(int block) { return (int)pwrite(file, buffer, 4096, (off_t)block << 12); }
+
 EMSCRIPTEN_KEEPALIVE int sync_disk(void) { return fsync(file) == 0 ? 0 : -errno; }

@@ -9,9 +9,66 @@ interface Program {
 
 let program: Program | undefined;
 
+const [READ, SIZE, ROUNDS] = [4096, 32 << 20, 9];
+/** Bytes that are read again and again. */
+const WARM = 8 << 20;
+
+/** What TypeScript's library for pages lacks. */
+interface Handle {
+  read(buffer: Uint8Array, options: { at: number }): number;
+  write(buffer: Uint8Array, options: { at: number }): number;
+}
+
+/** A file of OPFS of this worker's own, of `SIZE` bytes. */
+async function bareHandle(): Promise<Handle> {
+  const root = await navigator.storage.getDirectory();
+  const file = (await root.getFileHandle("bare", { create: true })) as unknown as {
+    createSyncAccessHandle(): Promise<Handle>;
+  };
+  const handle = await file.createSyncAccessHandle();
+  const piece = new Uint8Array(1 << 20).fill(1);
+  for (let at = 0; at < SIZE; at += piece.byteLength) handle.write(piece, { at });
+  return handle;
+}
+
+/** Microseconds of a call, so many blocks of 4 KiB out of `bytes` bytes. */
+function microseconds(calls: number, bytes: number, call: (block: number) => number): number {
+  const begun = performance.now();
+  for (let i = 0; i < calls; i++) {
+    const block = (Math.imul(i, 2654435761) >>> 0) % (bytes / READ);
+    if (call(block) !== READ) throw new Error("a short read or write");
+  }
+  return ((performance.now() - begun) * 1000) / calls;
+}
+
+/** `npm run bench:emscripten`: what the disk holds, read and written in rounds in which all take turns with a bare handle. */
+async function measure(): Promise<Record<string, number[]>> {
+  const handle = await bareHandle();
+  const buffer = new Uint8Array(READ);
+  const [put, take, give] = ["_put", "_take", "_give"].map((name) => program![name as "_put"]!);
+  for (let block = 0; block < SIZE / READ; block += 15) put!(block, 15 * READ, 7);
+  const bare = {
+    read: (block: number) => handle.read(buffer, { at: block * READ }),
+    write: (block: number) => handle.write(buffer, { at: block * READ }),
+  };
+  const rounds: Record<string, number[]> = {};
+  for (let round = 0; round < ROUNDS; round++) {
+    const add = (name: string, value: number): unknown => (rounds[name] ??= []).push(value);
+    microseconds(WARM / READ, WARM, take!);
+    add("bare", microseconds(5000, WARM, bare.read));
+    add("warm", microseconds(5000, WARM, take!));
+    add("bareAll", microseconds(5000, SIZE, bare.read));
+    add("all", microseconds(1000, SIZE, take!));
+    add("bareWrite", microseconds(2000, SIZE, bare.write));
+    add("write", microseconds(100, SIZE, give!));
+  }
+  return rounds;
+}
+
 addEventListener("message", ({ data, ports }: MessageEvent<{ id: number; name: string; args: number[] }>) => {
-  const run = async (): Promise<number> => {
+  const run = async (): Promise<unknown> => {
     if (data.name === "heap") return program!.HEAPU8.byteLength;
+    if (data.name === "measure") return measure();
     if (data.name !== "mount") return program![`_${data.name}`]!(...data.args);
     const address = new URL("program.js", location.href).href;
     const { default: make } = (await import(address)) as { default: () => Promise<Program> };

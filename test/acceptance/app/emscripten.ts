@@ -16,6 +16,10 @@ globalThis.call = async (name, args) => {
     engine.postMessage({ url: new URL("disk.qcow2", location.href).href }, [port1]);
     return next(engine);
   }
+  if (name === "change") {
+    engine.postMessage({ change: args });
+    return next(engine);
+  }
   const answer = next<{ value?: number; error?: string }>(worker);
   const told = { id: ++last, name, args };
   worker.postMessage(told, name === "mount" ? [port2] : []);

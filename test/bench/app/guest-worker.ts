@@ -1,0 +1,2 @@
+// The worker of the benchmarks' pages, as docs/BROWSER.md has it.
+import "blockwright/guest-worker";
