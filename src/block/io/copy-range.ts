@@ -27,7 +27,7 @@ export function copyRanges(
   const copied = copying.then(() => undefined);
   return tracked(node, whole, changingAll(node, ranges, copied)).then(async () => {
     const counts = await copying;
-    assert(counts.length === ranges.length, "a copy did not tell of each of its ranges");
+    assert(counts.length === ranges.length, "each range is told of");
     // They count as having grown by all of it.
     if (counts.some((count, index) => count < ranges[index]!.bytes)) node.updateLength();
     return counts;

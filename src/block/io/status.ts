@@ -111,7 +111,7 @@ function statusWithoutHook(
 /** Asks the node that holds the bytes: it may know that they are a hole. */
 function mergeBelow(node: BlockNode, status: BlockStatus, wantZero: boolean): Answer<BlockStatus> {
   const { map } = status;
-  assert(map, "recursion without a map");
+  assert(map, "there is a map");
   const asked = blockStatus(nodeOf(map.node), map.offset, status.bytes, wantZero);
   return isPromise(asked) ? asked.then((below) => merged(node, status, below)) : merged(node, status, asked);
 }

@@ -28,7 +28,7 @@ export interface Drainable {
   /** How many drained sections it is in. */
   quiesceCounter: number;
   /** See BlockNode. */
-  readonly changeListeners: Iterable<() => void> | undefined;
+  readonly changeListeners: ReadonlySet<() => void> | undefined;
   /** Requests under way. */
   readonly inFlight: number;
 }
@@ -57,7 +57,7 @@ export function quiesce(node: Drainable): void {
 
 /** The reverse of quiesce. */
 export function unquiesce(node: Drainable): void {
-  assert(node.quiesceCounter > 0, `drain of '${node.name}' ended without a beginning`);
+  assert(node.quiesceCounter > 0, "a drain ended without a beginning");
   node.quiesceCounter -= 1;
   if (node.quiesceCounter > 0) return;
   if (node.isOpen) node.driver.ownWork?.resume?.();
@@ -66,8 +66,8 @@ export function unquiesce(node: Drainable): void {
 }
 
 /** Tells whoever keeps what the node holds that it may be something else. */
-export function tellOfChange({ changeListeners }: Pick<Drainable, "changeListeners">): void {
-  if (changeListeners) for (const listener of changeListeners) listener();
+export function tellOfChange(node: Pick<Drainable, "changeListeners">): void {
+  node.changeListeners?.forEach((listener) => listener());
 }
 
 /** Whether requests to the node, or requests of its parents, are still under way. */
