@@ -103,7 +103,7 @@ function halves({ offset, bytes }: ByteRange, granule: number): ByteRange[] {
   const granules = Math.ceil((end - first) / granule);
   if (granules <= 1) return [];
   const middle = first + Math.ceil(granules / 2) * granule;
-  assert(middle > offset && middle < end, "a failed piece was split into itself");
+  assert(middle > offset && middle < end, "a piece is split");
   return [
     { offset: middle, bytes: end - middle },
     { offset, bytes: middle - offset },

@@ -37,7 +37,7 @@ export class Window<W extends Work<unknown> = Work> {
   #broken: { error: unknown } | undefined;
 
   constructor(limits: WindowLimits) {
-    assert(limits.works >= 1, "a window of work has no room for any");
+    assert(limits.works >= 1, "a window has room");
     this.#limits = limits;
   }
 
@@ -68,8 +68,8 @@ export class Window<W extends Work<unknown> = Work> {
 
   /** Gives a work its place, which it keeps when it has ended, until end(). */
   add(work: W): void {
-    assert(this.hasRoom(), "more works are under way than the window holds");
-    assert(!this.#works.has(work) && work.bytes >= 0, "a work began twice, or counts for less than nothing");
+    assert(this.hasRoom(), "works fit the window");
+    assert(!this.#works.has(work) && work.bytes >= 0, "a work begins once");
     this.#works.add(work);
     this.#bytes += work.bytes;
   }

@@ -136,7 +136,7 @@ async function writeTable(image: Image, plan: Plan): Promise<void> {
 /** Makes the open image work with what the header now names. */
 function switchTo(image: Image, plan: Plan): void {
   const { header, geometry } = image;
-  assert(!isDirty(image), "old refcounts are written before the new ones count");
+  assert(!isDirty(image), "old refcounts are written");
   Object.assign(geometry, makeGeometry(header.clusterBits, header.refcountOrder, hasSubclusters(header)));
   image.refcountTable.clear();
   image.refcountBlocks.clear();

@@ -213,7 +213,7 @@ export async function growL1(image: Image, entries: number): Promise<void> {
     changed.l1Size = entries;
   });
   await image.file.flush();
-  assert(image.l1.dirtyTables === 0, "an L1 table is left with entries that were not copied");
+  assert(image.l1.dirtyTables === 0, "L1 entries are copied");
   image.l1.clear();
   image.noteL1();
   if (old.count > 0) await addRefcounts(image, old, -1);
