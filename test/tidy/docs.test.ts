@@ -26,15 +26,27 @@ function help(verb = ""): string {
   return known;
 }
 
+/** Whether a page of docs/ is left out; pictures are, too, which README.md shows on the web. */
+function isLeftOut(path: string): boolean {
+  const names = readText("docs/.npmignore").split("\n");
+  return path.endsWith(".md") && path.startsWith("docs/") && names.includes(path.slice("docs/".length));
+}
+
 /** Whether npm packs a file. */
 function isPacked(path: string): boolean {
   const { files } = JSON.parse(readText("package.json")) as { files: string[] };
-  if (files.includes(`!${path}`)) return false;
+  if (files.includes(`!${path}`) || isLeftOut(path)) return false;
   return files.some((entry) => path === entry || path.startsWith(`${entry}/`)) || path === "package.json";
 }
 
 /** For who works on the sources, which are not in the package. */
-const ofTheRepository = ["CHANGELOG.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/TESTING.md"];
+const ofTheRepository = [
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  "docs/ARCHITECTURE.md",
+  "docs/BENCHMARKS.md",
+  "docs/TESTING.md",
+];
 
 /** The names that a page does not mention. */
 function missing(page: string, names: Iterable<string>): string[] {
