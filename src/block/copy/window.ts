@@ -37,7 +37,7 @@ export class Window<W extends Work<unknown> = Work> {
   #broken: { error: unknown } | undefined;
 
   constructor(limits: WindowLimits) {
-    assert(limits.works >= 1, "a window has room");
+    assert(limits.works >= 1, "no room for any");
     this.#limits = limits;
   }
 
@@ -68,7 +68,7 @@ export class Window<W extends Work<unknown> = Work> {
 
   /** Gives a work its place, which it keeps when it has ended, until end(). */
   add(work: W): void {
-    assert(this.hasRoom(), "works fit the window");
+    assert(this.hasRoom(), "more works are under way");
     assert(!this.#works.has(work) && work.bytes >= 0, "a work begins once");
     this.#works.add(work);
     this.#bytes += work.bytes;

@@ -34,7 +34,7 @@ export class JobProgress {
 
   /** Sets what is left. */
   setRemaining(units: number): void {
-    assert(units >= 0, "a job has work left");
+    assert(units >= 0, "less than nothing is left");
     this.#remaining = units;
   }
 
