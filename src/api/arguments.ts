@@ -16,8 +16,8 @@ export function checkNumber(name: string, value: unknown): void {
 /** Throws CommandError unless `value` is a number of bytes, or a buffer for them. */
 export function checkBuffer(name: string, value: unknown): void {
   if (typeof value !== "number") return checkBytes(name, value);
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new CommandError(`Parameter '${name}' expects a number of bytes, and ${value} is none`);
+  if (value >>> 0 !== value)
+    throw new CommandError(`Parameter '${name}' expects a number of bytes below 2^32, not ${value}`);
 }
 
 /** Throws CommandError unless `value` is a Uint8Array, of whichever realm. */

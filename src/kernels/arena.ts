@@ -96,7 +96,7 @@ export class Arena implements RequestMemory {
   #check(bytes: number): void {
     assert(Number.isSafeInteger(bytes) && bytes >= 0, "the size of a slot is no length");
     if (Math.max(bytes, 1) <= this.size) return;
-    const message = `A buffer of ${bytes} bytes does not fit into the I/O arena of ${this.size} bytes`;
+    const message = `${bytes} bytes do not fit into the I/O arena of ${this.size}`;
     throw new BlockError({ code: "ENOMEM", op: "arena", message, bytes });
   }
 

@@ -121,7 +121,7 @@ function fixedMemory(bytes: number): WebAssembly.Memory {
 function arenaSize(options: KernelOptions): number {
   const bytes = options.arenaBytes ?? limits.arenaBytes;
   if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > MAX_ARENA) {
-    const message = `arenaBytes must be a whole number of bytes, 1 … ${MAX_ARENA}, and is ${bytes}`;
+    const message = `arenaBytes must be whole, 1 … ${MAX_ARENA}, and is ${bytes}`;
     throw blockError("EINVAL", "arena", message);
   }
   return alignUp(bytes, WASM_PAGE);

@@ -11,30 +11,35 @@ export const maxChunkBytes = 4 * MiB;
 /** A chunk that took less time is followed by larger ones, one that took more by smaller ones, ms. */
 const SHORT_MS = 25;
 const LONG_MS = 100;
+/** One that took longer comes over a slow link: what a guest waits for may lie in it. */
+const SLOW_MS = 1000;
 
 /** The size of the next chunk. */
 export class ChunkSize {
-  /** Bytes of the smallest. */
+  /** Bytes of the smallest, slow links apart. */
   readonly least: number;
+  readonly #floor: number;
   readonly #most: number;
-  #bytes: number;
+  /** Bytes; took() changes it. */
+  bytes: number;
+  /** Whether several may be under way: not before took() knows how long one takes, nor over a slow link. */
+  allowsSeveral = false;
 
-  /** Chunks have `least` bytes at first, and at most `most`, which is that doubled a few times. */
-  constructor(least: number, most = Math.max(least, maxChunkBytes)) {
+  /** Chunks have `least` bytes at first, over slow links down to `floor`, and at most `most`, which is `least` doubled a few times. */
+  constructor(least: number, floor = least, most = Math.max(least, maxChunkBytes)) {
     this.least = least;
+    this.#floor = floor;
     this.#most = most;
-    this.#bytes = least;
-  }
-
-  /** Bytes. */
-  get bytes(): number {
-    return this.#bytes;
+    this.bytes = least;
   }
 
   /** A chunk of so many bytes was copied within `ms`. */
   took(bytes: number, ms: number): void {
     assert(bytes > 0 && bytes <= this.#most && ms >= 0, "a chunk that is none was timed");
-    if (bytes >= this.#bytes && ms < SHORT_MS) this.#bytes = Math.min(2 * this.#bytes, this.#most);
-    else if (ms > LONG_MS) this.#bytes = Math.max(this.#bytes / 2, this.least);
+    if (ms > SLOW_MS) this.bytes = Math.max(this.bytes / 4, this.#floor);
+    else if (this.bytes < this.least) this.bytes *= ms < SLOW_MS / 2 ? 2 : 1;
+    else if (bytes >= this.bytes && ms < SHORT_MS) this.bytes = Math.min(2 * this.bytes, this.#most);
+    else if (ms > LONG_MS) this.bytes = Math.max(this.bytes / 2, this.least);
+    this.allowsSeveral = this.bytes >= this.least;
   }
 }

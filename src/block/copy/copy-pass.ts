@@ -128,7 +128,7 @@ export class CopyPass {
     this.#isFatal = this.#urgent ? () => true : (options.isFatal ?? (() => false));
     const least = this.#chunk(options.maxChunk ?? 0);
     const isFixed = this.#urgent || copy.copier.compress || (options.maxChunk ?? 0) > 0;
-    this.#size = isFixed ? new ChunkSize(least, least) : new ChunkSize(least);
+    this.#size = isFixed ? new ChunkSize(least, least, least) : new ChunkSize(least);
     this.done = this.#run()
       .catch((error: unknown) => this.#end(error))
       .finally(() => {

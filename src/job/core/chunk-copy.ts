@@ -20,6 +20,8 @@ import type { OnError } from "./error-policy.ts";
 
 /** Most bytes of a chunk at first, as of QEMU's, and of a job with a speed limit. */
 const chunkBytes = 512 * KiB;
+/** The same over a slow link. */
+const slowChunkBytes = 128 * KiB;
 
 const maxInFlight = 8;
 /** Bytes that are copied at once, but for a chunk. */
@@ -49,7 +51,7 @@ interface Chunk extends ChunkLook, Work<readonly FailedRange[]> {
 /** The common loop. */
 export abstract class ChunkJob extends BlockJob {
   readonly #chunks = new Window<Chunk>({ works: maxInFlight });
-  readonly #size = new ChunkSize(chunkBytes);
+  readonly #size = new ChunkSize(chunkBytes, slowChunkBytes);
   /** All before it is copied; undefined: nothing was begun. */
   #position: number | undefined;
   #passedOver = false;
@@ -169,7 +171,7 @@ export abstract class ChunkJob extends BlockJob {
   }
 
   async #fill(done: number, length: number): Promise<void> {
-    const most = this.speed > 0 ? 1 : maxInFlight;
+    const most = this.speed > 0 || !this.#size.allowsSeveral ? 1 : maxInFlight;
     let next = done;
     for (const chunk of this.#chunks.works) next = chunk.offset + chunk.bytes;
     while (next < length && this.#chunks.size < most && this.#bytesInFlight < maxBytesInFlight) {

@@ -208,6 +208,12 @@ const mistakes: [what: string, call: () => unknown, code: string, message: strin
     "Invalid parameter type for 'offset', expected: number",
   ],
   ["a negative length", () => disk.read(0, -1), "EINVAL", "Parameter 'bytes' expects a number of bytes"],
+  [
+    "more than there can be of a buffer",
+    () => disk.read(0, 2 ** 40),
+    "EINVAL",
+    "Parameter 'bytes' expects a number of bytes below 2^32, not 1099511627776",
+  ],
   ["words for numbers", () => disk.discard("0" as never, 512), "EINVAL", "'offset', expected: number"],
   [
     "a size with a unit",

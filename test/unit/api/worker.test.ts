@@ -173,7 +173,7 @@ describe.each([
         wrong.write(0, new ArrayBuffer(1)),
         "'data', expected: Uint8Array (new Uint8Array() over its buffer makes one)",
       ],
-      [wrong.read(0, -1), "'bytes' expects a number of bytes, and -1 is none"],
+      [wrong.read(0, -1), "'bytes' expects a number of bytes below 2^32, not -1"],
       [wrong.read(0, undefined), "'bytes', expected: Uint8Array"],
       [wrong.read(undefined, 1), "'offset', expected: number"],
       [wrong.writeZeroes(0, undefined), "'bytes', expected: number"],

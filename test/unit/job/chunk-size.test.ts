@@ -67,6 +67,29 @@ test("a size grows while chunks take little time, shrinks when they take long, w
   expect(size.bytes).toBe(512 * KiB);
 });
 
+test("over a slow link it shrinks further, nothing is under way beside, and it comes back", () => {
+  const size = new ChunkSize(512 * KiB, 128 * KiB);
+  const seen = [[size.bytes / KiB, size.allowsSeveral]];
+  for (const ms of [5000, 2000, 700, 400, 60, 60, 1]) {
+    size.took(size.bytes, ms);
+    seen.push([size.bytes / KiB, size.allowsSeveral]);
+  }
+  expect(seen).toEqual([
+    [512, false],
+    [128, false],
+    [128, false],
+    [128, false],
+    [256, false],
+    [512, true],
+    [512, true],
+    [1024, true],
+  ]);
+  // Who gives no smaller one keeps the least.
+  const fixed = new ChunkSize(512 * KiB);
+  fixed.took(512 * KiB, 5000);
+  expect([fixed.bytes / KiB, fixed.allowsSeveral]).toEqual([512, true]);
+});
+
 describe("a stream", () => {
   test("takes ever larger chunks while they take no time", async () => {
     const made = await chain();

@@ -67,7 +67,7 @@ function verifiesTls(spec: NodeSpec, http: HostHttp): boolean {
   if (verify !== true && verify !== false)
     throw optionError("Invalid parameter type for 'sslverify', expected: boolean");
   if (!verify && !http.skipsTlsChecks)
-    throw optionError("Parameter 'sslverify': a page can't do without the check of certificates");
+    throw optionError("Parameter 'sslverify': a page always checks certificates");
   return verify;
 }
 

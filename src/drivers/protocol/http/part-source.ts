@@ -43,7 +43,7 @@ export class PartSource implements Source {
     this.maxRequestBytes = init.partBytes;
     this.#zstd = new URL(init.options.url).pathname.endsWith(".zst");
     if (this.#zstd && !init.codecs.decompressZstd)
-      throw blockError("ENOTSUP", "open", "zstd is not available here, but the parts are compressed with it");
+      throw blockError("ENOTSUP", "open", "the parts need zstd, which is not here");
   }
 
   demand({ size }: ContentVersion): void {

@@ -96,7 +96,7 @@ export class RangeSource implements Source {
     const wanted = { pieces: [head], arrived: () => undefined, lost: () => undefined };
     await this.#take(attempt, response, { start: 0, end: bytes }, wanted);
     if (this.#version.total !== undefined) return head.subarray(0, this.#version.total);
-    throw badAnswer(this.#options.url, "the server does not tell the length; give the option 'size'");
+    throw badAnswer(this.#options.url, "the server tells no length; give the option 'size'");
   }
 
   async fetch(attempt: Attempt, start: number, into: Wanted): Promise<void> {

@@ -46,7 +46,7 @@ function statusError(url: string, { status, headers }: HttpResponse, version: Ve
     const etag = headers.get("etag");
     if (etag !== null && version.etag !== undefined && etag !== version.etag)
       return changedSource(url, `its ETag was ${version.etag} and is ${etag}`);
-    return badAnswer(url, "the server ignores ranges and sends everything (status 200 instead of 206)");
+    return badAnswer(url, "the server ignores ranges and sends everything (status 200)");
   }
   return badAnswer(url, `HTTP status ${status}`);
 }
