@@ -268,11 +268,11 @@ describe("refuses, with status 2", () => {
   });
 
   it.each([
-    [["run", "none.json"], "no such file"],
+    [["run", "none.json"], "none.json': No such file or directory"],
     [["run", "jobs.json", "--workers", "0"], "--workers"],
     [["run", "jobs.json", "--limit", "disk=1"], "--limit"],
-    [["run", "jobs.json", "--journal", "/proc/none"], "ENOENT"],
-    [["run", "jobs.json", "--journal", "/dev/null/none"], "ENOTDIR"],
+    [["run", "jobs.json", "--journal", "/proc/none"], "'/proc/none': No such file or directory"],
+    [["run", "jobs.json", "--journal", "/dev/null/none"], "'/dev/null/none': Not a directory"],
     [["status", "--queue", "http://x"], "no queues of 'http:'"],
     [["retry", "--queue", "redis://localhost"], "--failed"],
     [["status", "--queue", "redis://localhost/first"], "'first' is no number of a database"],

@@ -141,7 +141,7 @@ it("run the daemon in the background under its name", () => {
 it.each([["shims"], ["man", "--all"]])("%s ends where no folder can be made", (...words) => {
   expect(run(process.execPath, [program, ...words, "/proc/none"])).toEqual({
     ...{ status: 1, stdout: "" },
-    stderr: "blockwright: ENOENT: no such file or directory, mkdir '/proc/none'\n",
+    stderr: "blockwright: '/proc/none': No such file or directory\n",
   });
 });
 

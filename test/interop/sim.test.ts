@@ -40,7 +40,7 @@ it("ends by the clock", () => {
 });
 
 it.each([
-  [["none.json"], /could not read 'none.json'/],
+  [["none.json"], /could not read 'none.json': No such file or directory/],
   [["--seed", "x"], /--seed: 'x' is no whole number/],
   [["--minutes", "0"], /--minutes/],
   [["--stories", "0"], /a run of nothing/],

@@ -14,6 +14,7 @@ import { OPEN_METRICS_TYPE } from "../../server/web/open-metrics.ts";
 import { startWebServer, type WebFile } from "../../server/web/server.ts";
 import type { FleetFlags } from "../verbs/fleet/flags.ts";
 import { fleetMetrics } from "./metrics.ts";
+import { reasonOf } from "../reason.ts";
 
 const MAX_PORT = 65_535;
 const LOCAL = /^(?:127(?:\.\d+){3}|::1|localhost)$/;
@@ -39,7 +40,7 @@ function tokenOf(file: string | undefined): string {
   try {
     token = readFileSync(file, "utf8").replace(/\n$/, "");
   } catch (error) {
-    throw new FleetError(`--token-file: ${(error as Error).message}`);
+    throw new FleetError(`--token-file: '${file}': ${reasonOf(error)}`);
   }
   if (!/^[\w.~-]{16,}$/.test(token))
     throw new FleetError(`--token-file: '${file}' holds no token: 16 or more of A-Z a-z 0-9 . _ ~ -`);

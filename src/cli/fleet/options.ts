@@ -8,6 +8,7 @@ import type { RetryPolicy } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
 import type { FleetFlags } from "../verbs/fleet/flags.ts";
 import { isPath } from "./names.ts";
+import { reasonOf } from "../reason.ts";
 
 /** A whole number of an option. Throws FleetError. */
 export function countOf(name: string, text: string | undefined, other: number, least = 1): number {
@@ -49,7 +50,7 @@ export function readJobs(file: string): FleetJob[] {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new FleetError(`'${file}': ${(error as Error).message}`);
+    throw new FleetError(`'${file}': ${reasonOf(error)}`);
   }
   try {
     return parseJobs(text, absolute);

@@ -5,7 +5,7 @@
  * SIGINT and SIGTERM, which let jobs under way keep what they have; a second signal ends the program at once.
  */
 import { once } from "node:events";
-import { messageOf, rootMessage } from "../../base/errors.ts";
+import { rootMessage } from "../../base/errors.ts";
 import { FleetError } from "../../fleet/jobs.ts";
 import { LocalQueue } from "../../fleet/local-queue.ts";
 import type { FleetQueue } from "../../fleet/queue.ts";
@@ -19,6 +19,7 @@ import { report, showProgress } from "./report.ts";
 import { goodbye } from "./silence.ts";
 import { LOOK_MS, waitForAll } from "./wait.ts";
 import { work } from "./worker.ts";
+import { reasonWithPath } from "../reason.ts";
 
 const LEASE_MS = 30_000;
 const WORKERS = 2;
@@ -71,7 +72,7 @@ export async function runFleet(
     return ending.status() ?? status;
   } catch (error) {
     if (ending.status() !== undefined) return ending.status()!;
-    note(messageOf(error));
+    note(reasonWithPath(error));
     return 2;
   } finally {
     ending.stop();

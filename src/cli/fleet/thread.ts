@@ -14,6 +14,7 @@ import { isElsewhere } from "./parts.ts";
 import type { JobProgress } from "../../fleet/queue.ts";
 import { messageOf } from "../../base/errors.ts";
 import { withoutSecrets } from "../printable.ts";
+import { reasonWithPath } from "../reason.ts";
 
 /** What the threads know each other by. */
 const MARK = "blockwright-fleet";
@@ -142,7 +143,7 @@ async function runJob(
     tell({ ...ended, state: "done", bytes: result.bytes });
   } catch (error) {
     const state = isElsewhere(error) ? "elsewhere" : "failed";
-    tell({ ...ended, state, bytes, error: tellable(messageOf(error)), isFinal: isFinal(error) });
+    tell({ ...ended, state, bytes, error: tellable(reasonWithPath(error)), isFinal: isFinal(error) });
   }
 }
 

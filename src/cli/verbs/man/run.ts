@@ -4,12 +4,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { messageOf } from "../../../base/errors.ts";
 import { portableDrivers } from "../../../drivers/index.ts";
 import { makeFolders } from "../../../platform/node/folders.ts";
 import { version } from "../../../version.ts";
 import { programPage, verbPage } from "./page.ts";
 import { tableOf } from "../../options/table.ts";
+import { reasonWithPath } from "../../reason.ts";
 
 /** Runs the verb; resolves with the exit status. */
 export async function man(program: Command, name?: string, directory?: string): Promise<number> {
@@ -30,7 +30,7 @@ export async function man(program: Command, name?: string, directory?: string): 
     process.stdout.write(verb ? verbPage(verb, version, portableDrivers) : programPage(table, version));
     return 0;
   } catch (error) {
-    process.stderr.write(`blockwright: ${messageOf(error)}\n`);
+    process.stderr.write(`blockwright: ${reasonWithPath(error)}\n`);
     return 1;
   }
 }

@@ -5,12 +5,12 @@ import { writeFile } from "node:fs/promises";
 import { file } from "../../../api/builders.ts";
 import { type ManifestOptions, makeManifest } from "../../../api/manifest.ts";
 import { isSameFile } from "../../../api/own-files.ts";
-import { messageOf } from "../../../base/errors.ts";
 import { openNodeIn } from "../../../api/open.ts";
 import { bytesArgument } from "../../options/sizes.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
 import type { VerbFlags } from "../../options/flags.ts";
+import { reasonOf } from "../../reason.ts";
 
 /** Options of the verb. */
 export interface ManifestFlags extends VerbFlags {
@@ -31,7 +31,7 @@ export function manifest(filename: string, flags: ManifestFlags): Promise<number
     const bytes = await makeManifest(node, options);
     verb.progress.end(true);
     await writeFile(output, bytes).catch((error: unknown) => {
-      throw new Refusal(`Could not write '${output}': ${messageOf(error)}`);
+      throw new Refusal(`Could not write '${output}': ${reasonOf(error)}`);
     });
     verb.say(`${output}: ${bytes.byteLength} bytes for a disk of ${node.length}`);
     return 0;

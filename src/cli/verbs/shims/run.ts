@@ -6,10 +6,11 @@
  */
 import { lstat, readFile, realpath, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { errnoOf, messageOf } from "../../../base/errors.ts";
+import { errnoOf } from "../../../base/errors.ts";
 import { makeFolders } from "../../../platform/node/folders.ts";
 import type { VerbFlags } from "../../options/flags.ts";
 import { programName, runAsArguments, standIns } from "../../program.ts";
+import { reasonWithPath } from "../../reason.ts";
 
 /** Options of the verb. */
 export interface ShimsFlags extends Pick<VerbFlags, "quiet"> {
@@ -34,7 +35,7 @@ export async function shims(
     }
     return 0;
   } catch (error) {
-    process.stderr.write(`${programName()}: ${messageOf(error)}\n`);
+    process.stderr.write(`${programName()}: ${reasonWithPath(error)}\n`);
     return 1;
   }
 }

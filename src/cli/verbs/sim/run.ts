@@ -8,6 +8,7 @@ import { watchRejections } from "../../../platform/node/rejections.ts";
 import type { SimDocument, SimulateOptions, StoryReport } from "../../../sim.ts";
 import { printable, printableMessage } from "../../printable.ts";
 import type { SimFlags } from "./flags.ts";
+import { reasonOf } from "../../reason.ts";
 
 /** Bad input, told in words. */
 class InputError extends Error {}
@@ -28,7 +29,7 @@ async function readJson(file: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(file, "utf8"));
   } catch (error) {
-    throw new InputError(`could not read '${file}': ${messageOf(error)}`);
+    throw new InputError(`could not read '${file}': ${reasonOf(error)}`);
   }
 }
 

@@ -15,6 +15,7 @@ import {
 } from "../../../workload.ts";
 import { printableMessage } from "../../printable.ts";
 import type { WorkloadFlags } from "./flags.ts";
+import { reasonOf } from "../../reason.ts";
 
 /** Says something on stderr. */
 export function note(text: string): void {
@@ -26,7 +27,7 @@ export async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    throw new WorkloadError(`could not read '${file}': ${messageOf(error)}`);
+    throw new WorkloadError(`could not read '${file}': ${reasonOf(error)}`);
   }
 }
 
@@ -35,7 +36,7 @@ async function sourceOf(file: string): Promise<RecordingBytes> {
   try {
     if ((await stat(file)).isFile()) return piecesOf(file);
   } catch (error) {
-    throw new WorkloadError(`could not read '${file}': ${messageOf(error)}`);
+    throw new WorkloadError(`could not read '${file}': ${reasonOf(error)}`);
   }
   // What can't be read twice is kept.
   const text = new TextEncoder().encode(await readText(file));
@@ -83,7 +84,7 @@ export function recorderInto(file: string): Recorder {
   try {
     fd = openSync(file, "w");
   } catch (error) {
-    throw new WorkloadError(`could not write '${file}': ${messageOf(error)}`);
+    throw new WorkloadError(`could not write '${file}': ${reasonOf(error)}`);
   }
   return new Recorder((text) => void writeSync(fd, text));
 }
@@ -124,7 +125,7 @@ export async function writeOut({ out }: WorkloadFlags, text: string): Promise<nu
     await writeFile(out, text);
     return 0;
   } catch (error) {
-    note(`could not write '${out}': ${messageOf(error)}`);
+    note(`could not write '${out}': ${reasonOf(error)}`);
     // What was measured is not lost.
     process.stdout.write(text);
     return 1;
