@@ -20,6 +20,8 @@ const ASKED =
 const IMPORTED = /\bimport\s+(?:type\s+)?\{([^}]*)\}\s+from\s+"(\.[^"]+)"/g;
 /** What a class or an interface adds to: its members are seen there. */
 const EXTENDS = /\b(?:class|interface)\s+\w+(?:<[^{]*>)?\s+extends\s+([^{]+)\{/g;
+/** tsc indents by four spaces; tabs take a kibibyte less of the package. */
+const INDENTS = /^(?: {4})+/gm;
 const COMMENT = /[ \t]*\/\*\*(?:(?!\*\/)[^])*\*\/\n?/g;
 
 /** @param {string} path */
@@ -154,10 +156,13 @@ export function leaveReachedTypes(root) {
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
     const file = join(folder, name);
     if (!name.endsWith(".d.ts")) continue;
-    if (!reached.has(file)) rmSync(file);
-    else if (!entries.includes(file)) {
-      const text = readFileSync(file, "utf8");
-      writeFileSync(file, shown.has(file) ? text.replace(OPENING, "") : text.replaceAll(COMMENT, ""));
+    if (!reached.has(file)) {
+      rmSync(file);
+      continue;
     }
+    const text = readFileSync(file, "utf8").replaceAll(INDENTS, (spaces) => "\t".repeat(spaces.length / 4));
+    const isEntry = entries.includes(file);
+    const kept = isEntry || shown.has(file) ? text : text.replaceAll(COMMENT, "");
+    writeFileSync(file, isEntry ? kept : kept.replace(OPENING, ""));
   }
 }
