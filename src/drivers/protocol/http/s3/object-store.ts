@@ -45,7 +45,11 @@ class S3Objects implements ObjectPlace {
       return true;
     } catch (error) {
       if (errnoOf(error) !== "ESTALE") throw error;
-      return sameBytes(await this.get(name), bytes);
+      const there = await this.get(name).catch((why: unknown) => {
+        // The store refuses what is absent: that is what there is to tell.
+        throw errnoOf(why) === "ENOENT" ? error : why;
+      });
+      return sameBytes(there, bytes);
     }
   }
 
