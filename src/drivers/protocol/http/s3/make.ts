@@ -42,17 +42,8 @@ export function objectExists(graph: GraphView, file: NodeSpec): Promise<boolean>
   return withStore(graph, file, async (store, { place }) => (await statObject(store, place)) !== undefined);
 }
 
-/** A draft for a place. */
-interface Draft {
-  readonly store: Store;
-  readonly place: ObjectPlace;
-  readonly draft: ObjectPlace;
-}
-
-/** Removes a draft, and ends what was begun for it. */
-async function removeDraft(made: Draft): Promise<void> {
-  await endUploads(made);
-  const { store, draft } = made;
+/** Removes a draft, what is said of its uploads with it. */
+async function removeDraft(store: Store, draft: ObjectPlace): Promise<void> {
   const keys = await listKeys(store, draft);
   await atOnce(keys, (key) => deleteObject(store, { bucket: draft.bucket, key }));
 }
@@ -163,8 +154,12 @@ export async function draftOf(
         // Of one who was killed in it, or is silent: what he began ends before it is looked whether it got there.
         if (isObject) await endUploads(made);
         if (!(await isPublished(made))) await (isObject ? publishObject(made) : publishDisk(made));
-        await removeDraft(made).catch(() => undefined);
+        await removeDraft(store, draft).catch(() => undefined);
       }),
-    discard: () => withStore(graph, file, (store) => removeDraft({ store, place, draft })),
+    discard: () =>
+      withStore(graph, file, async (store) => {
+        await endUploads({ store, place, draft });
+        await removeDraft(store, draft);
+      }),
   };
 }
