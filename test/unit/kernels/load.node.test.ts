@@ -52,7 +52,7 @@ test("without WebAssembly the twin serves, on plain memory", async () => {
 
 test("an absurd arena is refused, an unobtainable one is ENOMEM", () => {
   for (const arenaBytes of [0, -1, 1.5, 2 ** 30 + 1]) {
-    expect(() => loadTwinKernels({ arenaBytes })).toThrow("arenaBytes must be a whole number");
+    expect(() => loadTwinKernels({ arenaBytes })).toThrow("arenaBytes must be whole");
   }
   vi.spyOn(WebAssembly, "Memory").mockImplementation(function () {
     throw new RangeError("no memory");
