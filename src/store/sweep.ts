@@ -70,7 +70,10 @@ export async function sweep(repository: Repository): Promise<Swept> {
   await writer.flush();
   for (const { pack } of doomed) await repository.condemn(pack.name);
   const rest = await livingHolders(tools, holder.id);
-  if (rest.size > 0) return { removedPacks: 0, removedBytes: 0, waitingPacks: doomed.length };
+  // Who came and went meanwhile has published something that may need what is condemned.
+  const known = new Set(backups.map(({ id }) => id));
+  const isAlone = rest.size === 0 && (await repository.backups()).every(({ id }) => known.has(id));
+  if (!isAlone) return { removedPacks: 0, removedBytes: 0, waitingPacks: doomed.length };
   for (const { pack } of doomed) {
     await tools.objects.remove(pack.name);
     await repository.acquit(pack.name);

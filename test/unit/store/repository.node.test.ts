@@ -220,6 +220,39 @@ test(
 );
 
 test(
+  "a backup that begins and ends at any operation of a prune is whole, also of what was only in backups that go",
+  async () => {
+    const store = await bench();
+    const { gone: first, stay, contents, node } = await threeToKeep(store);
+    // Nothing stays but the backup that is made meanwhile.
+    const gone = [...first, ...stay];
+    const old = contents[0]!;
+    await node.write(0, old);
+    await atEveryOperation(
+      store,
+      () => prune(store, gone),
+      async (at) => {
+        let made: Backup | undefined;
+        let isMade = false;
+        store.objects.before = async (count) => {
+          if (isMade || count < at) return;
+          isMade = true;
+          made = await store.backup(await store.repository(2), node);
+        };
+        await prune(store, gone);
+        expect(isSame(await store.restored(await store.repository(), made!), old), `made at ${at}`).toBe(
+          true,
+        );
+        const repository = await store.repository();
+        await sweep(repository);
+        expect(await verify(repository)).toMatchObject({ backups: 1, broken: [], damaged: [] });
+      },
+    );
+  },
+  LONG_MS,
+);
+
+test(
   "a backup that is killed at any operation harms nothing, and leaves nothing after a prune",
   async () => {
     const store = await bench();
