@@ -10,30 +10,18 @@ import {
   stream,
   toV86Disk,
 } from "blockwright/v86";
+import { bareHandle } from "./bare-handle.ts";
 
 const READ = 4096;
 const SIZE = 32 << 20;
 const BATCH = 4000;
 const ROUNDS = 9;
 
-/** What TypeScript's library for pages lacks. */
-interface Handle {
-  read(buffer: Uint8Array, options: { at: number }): number;
-  write(buffer: Uint8Array, options: { at: number }): number;
-  close(): void;
-}
-
 /** Reads at an offset; a promise only where it has to wait. */
 type Reader = (offset: number) => Promise<void> | void;
 
-async function bareHandle(): Promise<Reader> {
-  const root = await navigator.storage.getDirectory();
-  const file = (await root.getFileHandle("bare", { create: true })) as unknown as {
-    createSyncAccessHandle(): Promise<Handle>;
-  };
-  const handle = await file.createSyncAccessHandle();
-  const piece = new Uint8Array(1 << 20).fill(1);
-  for (let at = 0; at < SIZE; at += piece.byteLength) handle.write(piece, { at });
+async function bareReader(): Promise<Reader> {
+  const handle = await bareHandle(SIZE);
   const buffer = new Uint8Array(READ);
   return (at) => {
     if (handle.read(buffer, { at }) !== READ) throw new Error("a short read");
@@ -86,7 +74,7 @@ const calls = {
   /** Microseconds of a read of 4 KiB, by rounds in which all take turns. */
   async measure(): Promise<Record<string, number[]>> {
     const readers = {
-      bare: await bareHandle(),
+      bare: await bareReader(),
       opfs: await guestDisk("raw"),
       qcow2: await guestDisk("qcow2"),
       job: await guestDisk("qcow2", true),

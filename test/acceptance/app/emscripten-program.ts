@@ -1,5 +1,6 @@
 // The worker of the C program: mounts the disk, and runs what it is told by name.
 import { type EmscriptenFS, type FilePort, mountDisks } from "blockwright/emscripten";
+import { bareHandle } from "./bare-handle.ts";
 
 interface Program {
   FS: EmscriptenFS;
@@ -13,24 +14,6 @@ const [READ, SIZE, ROUNDS] = [4096, 32 << 20, 9];
 /** Bytes that are read again and again. */
 const WARM = 8 << 20;
 
-/** What TypeScript's library for pages lacks. */
-interface Handle {
-  read(buffer: Uint8Array, options: { at: number }): number;
-  write(buffer: Uint8Array, options: { at: number }): number;
-}
-
-/** A file of OPFS of this worker's own, of `SIZE` bytes. */
-async function bareHandle(): Promise<Handle> {
-  const root = await navigator.storage.getDirectory();
-  const file = (await root.getFileHandle("bare", { create: true })) as unknown as {
-    createSyncAccessHandle(): Promise<Handle>;
-  };
-  const handle = await file.createSyncAccessHandle();
-  const piece = new Uint8Array(1 << 20).fill(1);
-  for (let at = 0; at < SIZE; at += piece.byteLength) handle.write(piece, { at });
-  return handle;
-}
-
 /** Microseconds of a call, so many blocks of 4 KiB out of `bytes` bytes. */
 function microseconds(calls: number, bytes: number, call: (block: number) => number): number {
   const begun = performance.now();
@@ -43,7 +26,7 @@ function microseconds(calls: number, bytes: number, call: (block: number) => num
 
 /** `npm run bench:emscripten`: what the disk holds, read and written in rounds in which all take turns with a bare handle. */
 async function measure(): Promise<Record<string, number[]>> {
-  const handle = await bareHandle();
+  const handle = await bareHandle(SIZE);
   const buffer = new Uint8Array(READ);
   const [put, take, give] = ["_put", "_take", "_give"].map((name) => program![name as "_put"]!);
   for (let block = 0; block < SIZE / READ; block += 15) put!(block, 15 * READ, 7);
