@@ -4,7 +4,7 @@
 //   the binary --base64-->   build/generated/kernels-binary.{js,d.ts}   (imported as "#kernels-binary")
 //   src/       --esbuild-->  build/{index,node,browser,worker}.js, build/chunks/; build/cli/{main,program}.js; build/dashboard/
 //   the program's table of options --> build/man/*.1
-//   src/       --tsc-->      build/types/**/*.d.ts
+//   src/       --tsc-->      build/.types/**/*.d.ts --rollup--> build/types
 //
 // The library's entries are bundled in one go with shared chunks, so a class such as BlockError is the same object
 // whichever entry it was imported from. The program is a process of its own, and a bundle of its own. `--kernels` stops after the first two steps. Nothing here reads the network.
@@ -28,8 +28,7 @@ import { wordlessAsserts } from "./assert-words.mjs";
 import { compact } from "./compact.mjs";
 import { evaluatedBy } from "./evaluated.mjs";
 import { bundleLazily } from "./volumes.mjs";
-import { writeHover } from "./hover.mjs";
-import { leaveReachedTypes } from "./reached-types.mjs";
+import { writeDeclarations } from "./declarations.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, "build");
@@ -422,25 +421,11 @@ async function bundle() {
   chmodSync(join(out, "cli", "main.js"), 0o755);
 }
 
-/** What "blockwright/wasm" is, is its importer's to say: a bundler makes a URL of it, or bytes, or a module. */
-const kernelsTypes = "declare const kernels: unknown;\nexport default kernels;\n";
-
 /** Writes the schema of workload files, which the program prints, in one line. */
 function workloadSchema() {
   const { status, stdout } = spawnSync(process.execPath, [join(out, "cli", "main.js"), "workload", "schema"]);
   if (status !== 0) throw new Error("the schema of workloads could not be written");
   writeFileSync(join(out, "workload.schema.json"), JSON.stringify(JSON.parse(String(stdout))));
-}
-
-/** Writes the declarations. They are written even when a type error makes the build fail. */
-function declarations() {
-  rmSync(join(out, "types"), { recursive: true, force: true });
-  const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
-  const run = spawnSync(process.execPath, [tsc, "-p", ".ci/tsconfig.types.json"], {
-    cwd: root,
-    stdio: "inherit",
-  });
-  if (run.status !== 0) throw new Error("the declarations have type errors");
 }
 
 /** Writes the man pages, out of the program's own table of options. */
@@ -460,10 +445,7 @@ async function main() {
     await bundle();
     manPages();
     workloadSchema();
-    declarations();
-    await writeHover(root);
-    writeFileSync(join(out, "types", "kernels-wasm.d.ts"), kernelsTypes);
-    leaveReachedTypes(root);
+    await writeDeclarations(root);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.error(`built ${relative(process.cwd(), out) || "."} in ${seconds} s`);

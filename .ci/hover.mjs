@@ -140,12 +140,12 @@ export async function loadSchema(root) {
 }
 
 /**
- * Replaces the declarations of the table below `build/types`.
+ * Replaces the declarations of the table below `build/.types`.
  *
  * @param {string} root
  */
 export async function writeHover(root) {
-  const file = join(root, "build", "types", "wire", "qapi", "table.d.ts");
+  const file = join(root, "build", ".types", "wire", "qapi", "table.d.ts");
   const extension = /from "\.\/schema(\.d)?\.(ts|js)"/.exec(readFileSync(file, "utf8"))?.[0];
   if (extension === undefined) throw new Error("the declarations of the table are not where they were");
   const text = declarationsOf(await loadSchema(root));

@@ -10,7 +10,7 @@ import { type SyntaxNode, isNode, parse, walk } from "./source.ts";
 
 /** The public members of a class in a built declaration file, those of its constructor and of symbols left out. */
 function membersOf(file: string, name: string): string[] {
-  const path = `build/types/${file}.d.ts`;
+  const path = `build/.types/${file}.d.ts`;
   const found = new Set<string>();
   walk(parse(path, readFileSync(join(root, path), "utf8")).program, (node) => {
     if (node.type !== "ClassDeclaration" || (node["id"] as { name: string }).name !== name) return;

@@ -45,7 +45,7 @@ it("every option and argument has its sentence", () => {
   const found = argumentMembers();
   expect(found.length).toBeGreaterThan(250);
   expect(found.filter(([owner, member]) => hoverText(owner, member) === undefined)).toEqual([]);
-  const declared = readFileSync(join(root, "build/types/wire/qapi/table.d.ts"), "utf8");
+  const declared = readFileSync(join(root, "build/.types/wire/qapi/table.d.ts"), "utf8");
   expect(declared).toContain(`/** ${hoverText("BlockdevOptionsQcow2", "overlap-check")} */`);
 });
 
@@ -67,7 +67,7 @@ it("the types are those of the sources", () => {
     const names = (keys: Iterable<string>): string => [...keys].map((key) => JSON.stringify(key)).join(", ");
     writeFileSync(
       join(folder, "same.ts"),
-      `import type * as Shipped from ${JSON.stringify(join(root, "build/types/wire/qapi/table.d.ts"))};
+      `import type * as Shipped from ${JSON.stringify(join(root, "build/.types/wire/qapi/table.d.ts"))};
 import type * as Computed from ${JSON.stringify(join(root, "src/wire/qapi/table.ts"))};
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : "wider") : "narrower";
 type Wrong<T> = { [K in keyof T as T[K] extends true ? never : K]: T[K] };
