@@ -29,6 +29,7 @@ import { compact } from "./compact.mjs";
 import { evaluatedBy } from "./evaluated.mjs";
 import { bundleLazily } from "./volumes.mjs";
 import { writeDeclarations } from "./declarations.mjs";
+import { placeUrls } from "./worker-urls.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, "build");
@@ -129,6 +130,7 @@ async function bundleLibrary() {
     plugins: [wordlessAsserts],
   });
   await compact(root, built.metafile, { target, isOwn });
+  placeUrls(root, built.metafile, "build");
   return built;
 }
 

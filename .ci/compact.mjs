@@ -19,6 +19,8 @@ const marks = [
     short: "/* @__NO_SIDE_EFFECTS__ */",
   },
 ];
+/** A mark of what the minifier made of a call: bundlers warn of marks before anything else than a call. */
+const NO_CALL = /\/\* @__PURE__ \*\/(?=\[|[\w$]+\[\d+\](?!\())/g;
 /** Node prints the line in which a program failed: a file of one line would fill the screen. */
 const LINE_LIMIT = 400;
 
@@ -51,11 +53,12 @@ export async function shortened(text, target) {
     return now.replaceAll(mark, standIn);
   }, text);
   const { code } = await transform(marked, { target, minify: true, lineLimit: LINE_LIMIT });
-  return marks.reduce((now, { mark, standIn, short }) => {
+  const all = marks.reduce((now, { mark, standIn, short }) => {
     const parts = now.split(standIn);
     if (parts.length !== text.split(mark).length) throw new Error(`marks ${short} were lost`);
     return parts.join(short);
   }, code);
+  return all.replaceAll(NO_CALL, "");
 }
 
 /**

@@ -1,8 +1,10 @@
 // docs/BROWSER.md as a new user follows it: the packed package in an empty folder, its commands and scripts as they stand,
-// real v86 in headless Chromium; then a reload, and what the guest wrote is there.
+// real v86 in headless Chromium; then a reload, and what the guest wrote is there. With a bundler under the policy that the page tells, and
+// without one on an isolated page.
 import { execFileSync } from "node:child_process";
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -21,6 +23,7 @@ import { must } from "../support/tools.ts";
 import { guestChecksum, guestPattern } from "../support/v86/monitor-guest.ts";
 import { firmware, monitorSector } from "../support/v86/node.ts";
 import { runnable, runnableNames } from "../tidy/docs.ts";
+import { readText } from "../tidy/source.ts";
 import { newPage, startChromium } from "../support/pages.ts";
 
 const MiB = 1024 * 1024;
@@ -38,19 +41,28 @@ let folder: string;
 let server: Server;
 let browser: Browser;
 
-/** Answers the files of public/, with Range for all of them. */
-function serve(publicFolder: string): Promise<Server> {
+/** The policy as the page tells it. */
+function policy(): string {
+  const [, told = ""] = /^\*\*Content security policy\*\*: `([^`]+)`/m.exec(readText(PAGE)) ?? [];
+  expect(told).toContain("script-src");
+  return told;
+}
+
+/** Answers the files of a folder, with Range for all of them. */
+function serve(publicFolder: string, more: Record<string, string>): Promise<Server> {
   const types: Record<string, string> = {
     html: "text/html",
     js: "text/javascript",
+    mjs: "text/javascript",
     wasm: "application/wasm",
   };
   const made = createServer((request, response) => {
     const name = request.url === "/" ? "index.html" : (request.url ?? "").slice(1);
     const path = join(publicFolder, name);
-    if (!/^[\w.-]+$/.test(name) || !existsSync(path)) return void response.writeHead(404).end();
+    if (!/^[\w./-]+$/.test(name) || !existsSync(path)) return void response.writeHead(404).end();
     const body = readFileSync(path);
     const headers = {
+      ...more,
       "content-type": types[name.split(".").at(-1) ?? ""] ?? "application/octet-stream",
       etag: '"1"',
     };
@@ -67,6 +79,18 @@ function shell(name: string): void {
   execFileSync("sh", ["-ec", runnable(PAGE, name)], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
 }
 
+/** Puts the page into a folder, with the disk and the firmware. */
+function fill(target: string, html: string): void {
+  mkdirSync(target, { recursive: true });
+  writeFileSync(join(target, "index.html"), html);
+  copyFileSync(firmware.bios, join(target, "bios.bin"));
+  copyFileSync(firmware.vga, join(target, "vgabios.bin"));
+  const disk = new Uint8Array(4 * MiB);
+  disk.set(monitorSector());
+  disk.set(guestPattern(5, 8 * 512), 4096 * 512);
+  writeFileSync(join(target, "disk.img"), disk);
+}
+
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "blockwright-user-"));
   execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { cwd: root });
@@ -76,15 +100,8 @@ beforeAll(async () => {
   writeFileSync(join(folder, "worker.js"), runnable(PAGE, "worker"));
   shell("bundle");
   const target = join(folder, "public");
-  mkdirSync(target, { recursive: true });
-  writeFileSync(join(target, "index.html"), runnable(PAGE, "page"));
-  copyFileSync(firmware.bios, join(target, "bios.bin"));
-  copyFileSync(firmware.vga, join(target, "vgabios.bin"));
-  const disk = new Uint8Array(4 * MiB);
-  disk.set(monitorSector());
-  disk.set(guestPattern(5, 8 * 512), 4096 * 512);
-  writeFileSync(join(target, "disk.img"), disk);
-  server = await serve(target);
+  fill(target, runnable(PAGE, "page"));
+  server = await serve(target, { "content-security-policy": policy() });
   browser = await startChromium();
 });
 
@@ -135,7 +152,8 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
     .split("\n")
     .filter((line) => line.trim() !== "");
   expect(code.length).toBeLessThanOrEqual(20);
-  expect(runnableNames(PAGE)).toEqual(["install", "page", "guest", "worker", "bundle", "export"]);
+  const names = ["install", "page", "guest", "worker", "bundle", "export", "importmap"];
+  expect(runnableNames(PAGE)).toEqual(names);
   const context = await browser.newContext();
   const page = await newPage(context);
   const faults: string[] = [];
@@ -176,4 +194,43 @@ it("docs/BROWSER.md: from npm install to a guest that persists, in 20 lines", as
   await booted(page);
   expect(await command(page, "R", 4096, 0)).toEqual([0, source]);
   expect(faults).toEqual([]);
+});
+
+it("docs/BROWSER.md: without a bundler, on an isolated page, mounted twice as React's StrictMode does", async () => {
+  const bare = join(folder, "bare");
+  fill(bare, runnable(PAGE, "importmap") + runnable(PAGE, "page"));
+  for (const name of ["blockwright", "v86"])
+    cpSync(join(folder, "node_modules", name, "build"), join(bare, name), { recursive: true });
+  copyFileSync(join(bare, "v86/v86.wasm"), join(bare, "v86.wasm"));
+  const twice = `const strict = openGuestDisk({ url: "disk.img", name: "guest" });
+strict.then((first) => first.close());\n`;
+  const script = runnable(PAGE, "guest").replace(/^ *createWorker:.*\n/m, "");
+  writeFileSync(
+    join(bare, "main.js"),
+    script.replace("const disk =", `${twice}const disk =`) + HOOKS.replace(", image", ""),
+  );
+  const isolation = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+  };
+  const site = await serve(bare, isolation);
+  const context = await browser.newContext();
+  try {
+    const page = await newPage(context);
+    const faults: string[] = [];
+    page.on("pageerror", (error) => faults.push(error.message));
+    await page.goto(`http://127.0.0.1:${(site.address() as AddressInfo).port}/`);
+    await booted(page);
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+    const own = guestChecksum(guestPattern(78, 8 * 512));
+    expect(await command(page, "W", 6000, 78)).toEqual([0, own]);
+    await page.reload();
+    await booted(page);
+    expect(await command(page, "R", 6000, 0)).toEqual([0, own]);
+    expect(faults).toEqual([]);
+  } finally {
+    await context.close();
+    site.closeAllConnections();
+    site.close();
+  }
 });

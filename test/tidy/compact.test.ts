@@ -2,10 +2,13 @@
  * How the build shortens the library's files (.ci/compact.mjs): exported names stay, lines stay short, and what a page does not use a bundler
  * can still leave out.
  */
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { expect, it } from "vitest";
 import { withoutWords } from "../../.ci/assert-words.mjs";
 import { shortened } from "../../.ci/compact.mjs";
+import { root } from "../support/root.ts";
 
 const target = ["chrome120"];
 
@@ -75,4 +78,36 @@ it("asserts lose their words, and nothing else does", () => {
   const bare =
     'assert(a);\nassert(\n  f(1, "x"),\n);\nexpect(b, "c"); assert(d);\nif (a) throw new AssertionError();\nthrow new Error("e");';
   expect(withoutWords("src/a.ts", source)).toBe(bare);
+});
+
+it("drops the marks of calls that the minifier has made something else of", async () => {
+  const source = `import { table } from "library";
+var first = /* @__PURE__ */ (() => table[0])();
+var rows = /* @__PURE__ */ [[1]].map(String);
+var made = /* @__PURE__ */ table(1);
+export { first, rows, made };
+`;
+  const short = await shortened(source, target);
+  expect(short).toMatch(/=\w+\[0\],/);
+  expect(short.match(/__PURE__ \*\/\w+\(1\)/g)).toHaveLength(1);
+  expect(short.match(/__PURE__/g)).toHaveLength(1);
+});
+
+it("leaves the names of workers' scripts whole, and right for the file that has them", () => {
+  const folders = ["build", "build/chunks"];
+  const files = folders.flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => join(folder, name)),
+  );
+  const named = files
+    .filter((file) => file.endsWith(".js"))
+    .flatMap((file) => {
+      const text = readFileSync(join(root, file), "utf8");
+      // A name that is broken over lines is none for a bundler that looks for it.
+      expect(text, file).not.toMatch(/(?:new URL\(|import\(|from|import)"[^"\n]*\\\n/);
+      return [...text.matchAll(/new URL\("([^"]+)",import\.meta\.url\)/g)].map(([, name = ""]) =>
+        join(dirname(file), name),
+      );
+    });
+  expect(named.toSorted()).toEqual(["build/guest-worker.js", "build/worker.js"]);
+  for (const file of named) expect(existsSync(join(root, file)), file).toBe(true);
 });
