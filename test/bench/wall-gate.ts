@@ -1,5 +1,5 @@
 /**
- * The gate on the wall clock, judged: `npm run bench:wall -- --runs 200 [--percent 5] [--repeat 480] [--tolerance 2] [--requests N]`. Each
+ * The gate on the wall clock, judged: `npm run bench:wall -- --runs 200 [--percent 5] [--repeat 1600] [--tolerance 2] [--requests 100]`. Each
  * run is a gate of its own over `repeat` measurements of either side, in turn: once over the same code (a verdict of worse is a false alarm), once
  * over code whose every request takes so many percent longer. Prints one JSON document with how many of either were found.
  */
@@ -19,9 +19,9 @@ const { values } = parseArgs({
   options: {
     runs: { type: "string", default: "20" },
     percent: { type: "string", default: "5" },
-    repeat: { type: "string", default: "480" },
+    repeat: { type: "string", default: "1600" },
     tolerance: { type: "string", default: "2" },
-    requests: { type: "string", default: "2000" },
+    requests: { type: "string", default: "100" },
   },
 });
 const [runs, percent, repeat, tolerancePercent, requests] = [
@@ -33,7 +33,7 @@ const [runs, percent, repeat, tolerancePercent, requests] = [
 ].map(Number) as [number, number, number, number, number];
 
 const workload: WorkloadJson = {
-  size: "16M",
+  size: "1M",
   target: { driver: "raw", file: { driver: "memory" } },
   workers: [{ mix: { read: 1, write: 1 }, locality: "random", requests, sizes: "16k" }],
 };
@@ -66,7 +66,7 @@ function slower(ns: number): readonly DriverType[] {
 
 async function measured(drivers: readonly DriverType[]): Promise<ResultDocument> {
   const platform = { host: nodeHost(), drivers };
-  const result = await runWorkload(workload, { clock: "real", digestDisk: false, platform });
+  const result = await runWorkload(workload, { clock: "real", digestDisk: false, overwrite: true, platform });
   if (result.status !== "done") throw new Error(result.errors[0]?.message);
   return result;
 }

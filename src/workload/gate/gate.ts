@@ -38,7 +38,7 @@ export interface GateOptions {
 
 /** Fewest runs of each side that give an interval. */
 const FEWEST_RUNS = 5;
-/** Into so many groups runs are put, each judged by its quickest run, where there are enough for two in each. */
+/** Into so many groups runs are put, which are judged by their quickest, where there are enough for two in each. */
 const QUIET_GROUPS = 16;
 const WALL_TOLERANCE_PERCENT = 5;
 /** How far figures by the request may lie apart where a stream is cut at another place. */

@@ -52,10 +52,34 @@ export function ratioInterval(
   return bootstrap(pairs, draws, (drawn) => of(theirs, drawn) / of(ours, drawn));
 }
 
+/** The part of many runs that the machine and collections of garbage had least part in. */
+const QUIETEST = 1 / 10;
+
+/** Runs, the quickest first, each with its group. */
+function sortedRuns(values: readonly number[], groups: number, size: number): readonly [number, number][] {
+  const runs = values
+    .slice(0, groups * size)
+    .map((value, i): [number, number] => [value, Math.floor(i / size)]);
+  return runs.sort(([a], [b]) => a - b);
+}
+
+/** The mean of the quickest, at least one, of the groups that were drawn; each as often as it was drawn. */
+function quietest(runs: readonly [number, number][], times: readonly number[]): number {
+  const count = Math.max(1, Math.floor(runs.length * QUIETEST));
+  let sum = 0;
+  let left = count;
+  for (const [value, group] of runs) {
+    const taken = Math.min(left, times[group]!);
+    sum += value * taken;
+    left -= taken;
+    if (left === 0) break;
+  }
+  return sum / count;
+}
+
 /**
- * The same of many short runs on a machine that does other things beside: each `groups`-th part of them counts by its quickest
- * run of either side, which is what the machine, collections of garbage and clocks that change had the least part in. At least
- * two runs a group.
+ * The same of many short runs on a machine that does other things beside: of either side the quickest tenth counts, and the
+ * bootstrap draws whole groups of runs that followed each other, which a busy while has struck together. At least two runs a group.
  */
 export function quietInterval(
   ours: readonly number[],
@@ -63,11 +87,10 @@ export function quietInterval(
   { draws, groups }: { draws: Draws; groups: number },
 ): RatioInterval {
   const size = Math.floor(Math.min(ours.length, theirs.length) / groups);
-  const quickest = (values: readonly number[], group: number): number =>
-    Math.min(...values.slice(group * size, (group + 1) * size));
-  const ratios = Array.from(
-    { length: groups },
-    (_, group) => quickest(theirs, group) / quickest(ours, group),
-  );
-  return bootstrap(groups, draws, (drawn) => median(drawn.map((group) => ratios[group]!)));
+  const [one, other] = [sortedRuns(ours, groups, size), sortedRuns(theirs, groups, size)];
+  return bootstrap(groups, draws, (drawn) => {
+    const times = Array.from({ length: groups }, () => 0);
+    for (const group of drawn) times[group]! += 1;
+    return quietest(other, times) / quietest(one, times);
+  });
 }

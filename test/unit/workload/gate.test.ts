@@ -19,6 +19,31 @@ function changed(change: (result: Record<string, unknown>) => void): ResultDocum
   return copy as unknown as ResultDocument;
 }
 
+/** Of runs of a millisecond at a load of 6 on two processors, as measured: which part of them takes no longer than so many of their second hundredth. */
+const measured: readonly (readonly [number, number])[] = [
+  ...([
+    [0, 0.93],
+    [0.003, 0.96],
+    [0.01, 0.985],
+    [0.02, 1],
+    [0.05, 1.027],
+    [0.1, 1.06],
+  ] as const),
+  ...([
+    [0.2, 1.14],
+    [0.3, 1.4],
+    [0.5, 2.3],
+    [0.75, 8],
+    [1, 10],
+  ] as const),
+];
+
+function asMeasured(place: number): number {
+  const next = measured.findIndex(([part]) => part > place);
+  const [[from, low], [to, high]] = [measured[next - 1]!, measured[next]!];
+  return low + ((high - low) * (place - from)) / (to - from);
+}
+
 describe("on the virtual clock", () => {
   it("the same run is no worse, again and again", async () => {
     for (let i = 0; i < 5; i++)
@@ -112,16 +137,21 @@ describe("on the real clock", () => {
     expect(gate(real(noisy(1, 1e8)), real(noisy(1.05, 2e8).toReversed())).verdict).toBe("no verdict");
   });
 
-  it("of many runs the quickest of each part decide, so that a machine with other things to do trips nothing", () => {
-    const random = randomness(5);
+  it.each([
     // Two in three runs are held up, by a third and more, and each part of the runs in its own way.
+    [
+      "some undisturbed",
+      320,
+      (random: (limit: number) => number, i: number) =>
+        random(3) > 0 ? 1.3 + random(400) / 1000 + (i >> 5) / 50 : 1,
+    ],
+    ["nearly all disturbed", 1600, (random: (limit: number) => number) => asMeasured(random(1e6) / 1e6)],
+  ])("of many runs the quickest decide, so that other programs trip nothing: %s", (_name, runs, held) => {
+    const random = randomness(5);
     const disturbed = (factor: number): number[] =>
-      Array.from({ length: 320 }, (_, i) => {
-        const heldUp = random(3) > 0 ? 1.3 + random(400) / 1000 + (i >> 5) / 50 : 1;
-        return factor * heldUp * (1e7 + random(2e5));
-      });
+      Array.from({ length: runs }, (_, i) => factor * held(random, i) * (1e7 + random(2e5)));
     const counts = { alarms: 0, found: 0, undecided: 0 };
-    for (let trial = 0; trial < 100; trial++) {
+    for (let trial = 0; trial < 50; trial++) {
       const before = real(disturbed(1));
       const [even, slower] = [1, 1.05].map((factor) =>
         gate(before, real(disturbed(factor)), { tolerancePercent: 2 }),
@@ -130,7 +160,8 @@ describe("on the real clock", () => {
       if (even!.verdict === "no verdict") counts.undecided += 1;
       if (slower!.verdict === "worse") counts.found += 1;
     }
-    expect(counts).toEqual({ alarms: 0, found: 100, undecided: 0 });
+    expect(counts).toMatchObject({ alarms: 0, found: 50 });
+    expect(counts.undecided).toBeLessThan(3);
   });
 });
 
