@@ -18,6 +18,8 @@ import { type Pieces, Pipeline, piecesFor, piecesOfFiles } from "../block/copy/w
 export interface CompareOptions {
   /** Sizes and block status (data, zero, allocated) must be the same too. */
   strict?: boolean;
+  /** Where it begins, bytes, a sector: what is before is taken for the same. Default 0. */
+  offset?: number;
   /** Told how far it is: bytes done and in all. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
@@ -60,7 +62,7 @@ class Mismatch extends Error {
   }
 }
 
-const checkOptions = optionsOf<CompareOptions>({ ...followed, strict: "bool" });
+const checkOptions = optionsOf<CompareOptions>({ ...followed, strict: "bool", offset: "Length" });
 
 /** Compares two open disks of one engine. Throws CompareError; EINVAL for disks of two engines. */
 export async function compare(a: Node, b: Node, options: CompareOptions = {}): Promise<CompareResult> {
@@ -68,6 +70,9 @@ export async function compare(a: Node, b: Node, options: CompareOptions = {}): P
   checkNodes({ a, b });
   options.signal?.throwIfAborted();
   if (a.engine !== b.engine) throw blockError("EINVAL", "compare", "the disks are open in different engines");
+  const { offset = 0 } = options;
+  if (!(offset >= 0 && offset % SECTOR_SIZE === 0))
+    throw blockError("EINVAL", "compare", "the range does not begin at a sector");
   await releaseIdle(a.engine);
   const sizesDiffer = sectors(a) !== sectors(b);
   if (sizesDiffer && options.strict) return { identical: false, mismatch: "size", sizesDiffer };
@@ -145,16 +150,18 @@ class Comparison {
       await this.#disks[disk].attach(this.#nodes[disk].blockNode, readerPermissions);
     const [a, b] = this.#nodes;
     const common = Math.min(sectors(a), sectors(b)) * SECTOR_SIZE;
-    this.#options.onProgress?.(0, this.#total);
+    const { offset = 0, onProgress } = this.#options;
+    onProgress?.(Math.min(offset, this.#total), this.#total);
     try {
-      for (let at = 0; at < common;) {
+      for (let at = offset; at < common;) {
         // A disk of many small pieces comes this way often, and nearly always gets its answers at once.
         const next = this.#piece(at, common);
         at = isPromise(next) ? await next : next;
       }
       await this.#flush();
       const longer = a.length > b.length ? 0 : 1;
-      for (let at = common; at < this.#nodes[longer].length;) at = await this.#rest(longer, at);
+      for (let at = Math.max(offset, common); at < this.#nodes[longer].length;)
+        at = await this.#rest(longer, at);
       await this.#pipeline.drain();
     } finally {
       await this.#pipeline.settle();

@@ -87,6 +87,9 @@ export type PortableLibrary = {
 
 const checkInEngine = optionsOf<InEngine>({ engine: "Engine" });
 
+/** An opening that is for reading, or as it must be: there is no other way to be told of. */
+const looking = { verb: "open", readOnly: true } as const;
+
 /** The functions over the engine of those who bring none, which is asked for when a call needs it. */
 export function libraryOver(defaultEngine: () => Engine): Library {
   const engineOf = ({ engine }: InEngine): Engine => engine ?? defaultEngine();
@@ -101,12 +104,12 @@ export function libraryOver(defaultEngine: () => Engine): Library {
     probe: async (file, options = {}) => {
       const engine = engineOf(options);
       const spec = isName(file) ? await describeStorage(engine, file) : file;
-      return advised({ spec, verb: "open" }, () => probeIn(engine, spec, options));
+      return advised({ spec, ...looking }, () => probeIn(engine, spec, options));
     },
     check: async (image, options = {}) => {
       const engine = engineOf(options);
       const spec = isName(image) ? await describeNamed(engine, image) : image;
-      return advised({ spec, verb: "open" }, () => checkIn(engine, spec, options));
+      return advised({ spec, ...looking }, () => checkIn(engine, spec, options));
     },
     importImage: async (blob, spec, options = {}) => importImageIn(engineOf(options), blob, spec, options),
     listImages: async (options = {}) => listImagesIn(engineOf(options), options),
@@ -123,7 +126,7 @@ async function openImage(engine: Engine, image: ImageRef, options: OpenOptions):
 }
 
 function describeNamed(engine: Engine, name: string | URL): Promise<OpenSpec> {
-  return advised({ spec: { filename: String(name) }, verb: "open" }, () => describeImage(engine, name));
+  return advised({ spec: { filename: String(name) }, ...looking }, () => describeImage(engine, name));
 }
 
 /** The functions for callers who always bring an engine. */

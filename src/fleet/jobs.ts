@@ -128,6 +128,7 @@ function refuseTwice(jobs: readonly FleetJob[], key: (job: FleetJob) => string |
     const value = key(job);
     if (value === undefined) continue;
     const other = seen.get(value);
+    if (other !== undefined && what === "id") throw new FleetError(`two jobs have the id '${value}'`);
     if (other !== undefined)
       throw new FleetError(`job '${job.id}': its ${what} '${value}' is another job's ('${other}')`);
     seen.set(value, job.id);

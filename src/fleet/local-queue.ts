@@ -18,6 +18,7 @@ import {
   type JobState,
   type Journal,
   type Outcome,
+  type ReadCheckpoint,
   type RetryPolicy,
   type ShardCounts,
   type WorkOptions,
@@ -43,6 +44,7 @@ interface Entry {
   error: string;
   kept: number;
   lost: number;
+  checkpoint: ReadCheckpoint | undefined;
   /** When the journal was told last how far it is. */
   keptMs: number;
   shards: ShardCounts | undefined;
@@ -114,6 +116,7 @@ export class LocalQueue implements FleetQueue {
       error: isLost ? lostText : (before?.error ?? ""),
       kept: before?.kept ?? 0,
       lost,
+      checkpoint: before?.checkpoint,
       keptMs: -Infinity,
       shards: undefined,
       abort: undefined,
@@ -175,6 +178,7 @@ export class LocalQueue implements FleetQueue {
     this.#set(entry, "running");
     const delivery: Delivery = {
       job: entry.job,
+      checkpoint: entry.checkpoint,
       signal: entry.abort.signal,
       progress: (progress) => this.#gotOn(entry, progress),
     };
@@ -185,20 +189,25 @@ export class LocalQueue implements FleetQueue {
     this.#ended(entry, outcome);
   }
 
-  #gotOn(entry: Entry, { bytes, kept, shards }: JobProgress): void {
+  #gotOn(entry: Entry, { bytes, kept, shards, checkpoint }: JobProgress): void {
     entry.bytes = Math.max(entry.bytes, bytes);
     entry.shards = shards;
-    if (kept <= entry.kept) return;
+    entry.checkpoint = checkpoint;
+    if (kept > entry.kept) this.#gotFurther(entry, kept);
+    else if (!checkpoint) return;
+    const now = this.#clock.nowMs();
+    if (now - entry.keptMs < KEEP_MS) return;
+    entry.keptMs = now;
+    this.#write(entry);
+  }
+
+  #gotFurther(entry: Entry, kept: number): void {
     entry.kept = kept;
     if (isSuspect(entry.lost)) {
       this.#company.clear(entry);
       this.#changed();
     }
     entry.lost = 0;
-    const now = this.#clock.nowMs();
-    if (now - entry.keptMs < KEEP_MS) return;
-    entry.keptMs = now;
-    this.#write(entry);
   }
 
   #ended(entry: Entry, outcome: Outcome): void {
@@ -206,10 +215,13 @@ export class LocalQueue implements FleetQueue {
     if (outcome.state === "done" || outcome.state === "failed") entry.lost = 0;
     if (outcome.state === "done") {
       entry.error = "";
+      entry.checkpoint = undefined;
       return this.#set(entry, "done");
     }
     if (outcome.state === "failed") {
       entry.error = outcome.error;
+      // Who finds a disk wrong looks at all of it once more when he is asked again.
+      if (outcome.isFinal) entry.checkpoint = undefined;
       if (outcome.isFinal || entry.attempts >= this.#retries.attempts) return this.#set(entry, "failed");
     } else entry.attempts -= 1;
     this.#set(entry, "queued");
@@ -232,8 +244,8 @@ export class LocalQueue implements FleetQueue {
     this.#write(entry);
   }
 
-  #write({ job: { id }, spec, state, attempts, bytes, error, kept, lost }: Entry): void {
-    this.#journal.write({ id, spec, state, attempts, bytes, error, kept, lost });
+  #write({ job: { id }, spec, state, attempts, bytes, error, kept, lost, checkpoint }: Entry): void {
+    this.#journal.write({ id, spec, state, attempts, bytes, error, kept, lost, checkpoint });
   }
 
   helpable(): Promise<FleetJob[]> {
@@ -287,9 +299,13 @@ export class LocalQueue implements FleetQueue {
     return Promise.resolve();
   }
 
+  isDrained(): Promise<boolean> {
+    return Promise.resolve(this.#isDrained);
+  }
+
   retry(ids: readonly string[] | undefined): Promise<number> {
-    const wanted = [...this.#entries.values()].filter(
-      ({ job, state }) => state === "failed" && (ids?.includes(job.id) ?? true),
+    const wanted = [...this.#entries.values()].filter(({ job: { id }, state }) =>
+      ids ? ids.includes(id) && (state === "failed" || state === "done") : state === "failed",
     );
     for (const entry of wanted) {
       [entry.attempts, entry.lost] = [0, 0];

@@ -46,6 +46,15 @@ export type Outcome =
   /** The worker ends: no attempt, to be given to another one at once. */
   | { readonly state: "given-back"; readonly bytes: number };
 
+/** How far a job is that writes nothing, and so has no target that could say so. */
+export interface ReadCheckpoint {
+  /** What was read, as it was then. */
+  readonly of: string;
+  /** Bytes of the disk before which all was found right, and bytes that all attempts have read. */
+  readonly position: number;
+  readonly bytes: number;
+}
+
 /** How far a job is. */
 export interface JobProgress {
   /** That all attempts have moved. */
@@ -53,11 +62,14 @@ export interface JobProgress {
   /** Bytes of the disk that another attempt can go on behind. */
   readonly kept: number;
   readonly shards?: ShardCounts | undefined;
+  readonly checkpoint?: ReadCheckpoint | undefined;
 }
 
 /** A job that is handed to a worker. */
 export interface Delivery {
   readonly job: FleetJob;
+  /** What an earlier attempt has told. */
+  readonly checkpoint?: ReadCheckpoint | undefined;
   /** Aborts when the job is cancelled, with the reason. */
   readonly signal: AbortSignal;
   /** Tells how far it is, which the queue may forget. */
@@ -104,6 +116,9 @@ export function backoffOf({ backoffMs }: RetryPolicy, attempt: number): number {
   return Math.min(backoffMs * 2 ** (attempt - 1), mostBackoffMs);
 }
 
+/** What is told of a queue that is drained, whose jobs wait for no worker. */
+export const drainedText = "the queue is drained: it hands out no jobs until 'fleet drain --resume'";
+
 /** A queue. Errors of its server are FleetErrors that name no password. */
 export interface FleetQueue {
   /** Adds what it does not have; a job that says something else than the one of its id takes its place. */
@@ -120,7 +135,11 @@ export interface FleetQueue {
   cancel(ids: readonly string[] | undefined): Promise<number>;
   /** Hands out no more jobs, or (false) goes on. */
   drain(isDrained: boolean): Promise<void>;
-  /** Lets jobs that failed run again, with all their attempts. Undefined: all of those. Answers how many. */
+  isDrained(): Promise<boolean>;
+  /**
+   * Lets jobs that failed run again, with all their attempts. Undefined: all of those; by their ids also those that are done, of which it is
+   * looked again whether they are. Answers how many.
+   */
   retry(ids: readonly string[] | undefined): Promise<number>;
   close(): Promise<void>;
 }
@@ -136,6 +155,7 @@ export interface JournalEntry {
   /** The furthest that another attempt can go on behind, bytes of the disk; and runs that ended in it without a word since it got there. */
   readonly kept?: number;
   readonly lost?: number;
+  readonly checkpoint?: ReadCheckpoint | undefined;
 }
 
 /** Where it is written. */

@@ -1,6 +1,6 @@
 // `blockwright fleet` over real servers of queues, with workers that are killed, stopped and continued, and a queue that forgets
 // everything or is restarted: every image is equal in the end, and visible once. What is copied is held against qemu-img.
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
@@ -86,7 +86,12 @@ describe.each(Object.keys(servers))("over %s", (name) => {
     expect((await folder.fleet("cancel", "nobody", "--queue", url)).status).toBe(2);
     // Held back: a worker finds nothing to do.
     await folder.fleet("drain", "--queue", url);
-    await ended(worker("--idle-exit"));
+    const idle = worker("--idle-exit");
+    await ended(idle);
+    for (const said of [folder.said(idle), (await folder.fleet("status", "--queue", url)).stderr])
+      expect(said).toBe(
+        "blockwright fleet: the queue is drained: it hands out no jobs until 'fleet drain --resume'\n",
+      );
     expect(await status()).toEqual({ queued: 3, running: 0, done: 0, failed: 0 });
     await folder.fleet("drain", "--resume", "--queue", url);
     await ended(worker("--idle-exit"));
@@ -115,6 +120,13 @@ describe.each(Object.keys(servers))("over %s", (name) => {
       stdout: { queued: 0, running: 0, done: 4, failed: 0 },
     });
     await areEqual([...jobs, { ...poison, source: folder.in("none.raw") }]);
+    // What is done is looked at again by its id only: one that has gone is made once more.
+    rmSync(folder.in("a.qcow2"));
+    expect((await folder.fleet("retry", "--failed", "--queue", url)).stdout).toBe("0 retried\n");
+    expect((await folder.fleet("retry", "a", "b", "--queue", url)).stdout).toBe("2 retried\n");
+    await ended(worker("--idle-exit"));
+    expect(await status()).toEqual({ queued: 0, running: 0, done: 4, failed: 0 });
+    await areEqual(jobs);
   });
 
   it("workers are killed and stopped, the queue is shaken, and all is copied, once and whole", async () => {

@@ -210,6 +210,22 @@ describe("jobs on s3://", () => {
     await must("qemu-img", "compare", "-f", "raw", "-F", "raw", source, download("a"));
   });
 
+  it("say what a store lacks that joins no objects, and leave nothing in it", async () => {
+    const source = folder.image("a.raw", 1);
+    const job = { id: "a", kind: "convert", source, options: { sourceFormat: "raw" } };
+    store.fault = ({ query }) =>
+      query.has("partNumber") ? { status: 501, code: "NotImplemented" } : undefined;
+    const { said } = await run([{ ...job, target: "s3://disks/a" }]);
+    expect(said.jobs[0]).toMatchObject({ state: "failed", attempts: 1 });
+    expect(said.jobs[0]!.lastError).toContain(
+      "HTTP status 501 (NotImplemented): the store does not join objects to one (UploadPartCopy)",
+    );
+    expect(store.uploads.size).toBe(0);
+    expect(keys().filter((key) => key.includes("draft-"))).toEqual([]);
+    // As it says.
+    expect((await run([{ ...job, target: "s3://disks/a?form=chunks" }])).status).toBe(0);
+  });
+
   it("never replace what somebody else has put at the target meanwhile unseen", async () => {
     const source = folder.image("a.raw", 32);
     const options = { sourceFormat: "raw", targetFormat: "raw", speedBytesPerSecond: 40 * MiB };

@@ -194,6 +194,20 @@ describe("a run", () => {
     expect(folder.leftovers()).toEqual([]);
   });
 
+  it("makes once more what has gone since it was done", async () => {
+    const list = folder.list([
+      toQcow2("a", folder.image("a.raw", 1)),
+      toQcow2("b", folder.image("b.raw", 1)),
+    ]);
+    expect((await run(list)).status).toBe(0);
+    const { mtimeMs } = statSync(folder.in("b.qcow2"));
+    rmSync(folder.in("a.qcow2"));
+    const { said } = await run(list);
+    expect(said).toMatchObject({ done: 2, failed: 0 });
+    await must("qemu-img", "compare", "-f", "raw", "-F", "qcow2", folder.in("a.raw"), folder.in("a.qcow2"));
+    expect(statSync(folder.in("b.qcow2")).mtimeMs).toBe(mtimeMs);
+  });
+
   it("goes on in a source that has changed from its beginning", async () => {
     const source = folder.image("a.raw", 32);
     const list = folder.list([toQcow2("a", source, { options: { speedBytesPerSecond: 20 * MiB } })]);
@@ -214,7 +228,10 @@ describe("refuses, with status 2", () => {
     ["[", "no JSON"],
     ['[{"id":"a"}]', "'kind' must be one of"],
     ['[{"id":"a","kind":"convert","source":"x"}]', "'target' must name an image"],
-    ['[{"id":"a","kind":"verify","source":"x"},{"id":"a","kind":"verify","source":"y"}]', "another job's"],
+    [
+      '[{"id":"a","kind":"verify","source":"x"},{"id":"a","kind":"verify","source":"y"}]',
+      "two jobs have the id 'a'",
+    ],
     ['[{"id":"a","kind":"convert","source":"x","target":"x"}]', "are the same"],
     ['[{"id":"a","kind":"convert","source":"x","target":"./x"}]', "are the same"],
     [

@@ -106,7 +106,7 @@ export type ImageCalls = {
     value: CheckReport;
   };
   compare: {
-    args: { nodes: readonly string[]; options: Pick<CompareOptions, "strict"> } & Told;
+    args: { nodes: readonly string[]; options: Pick<CompareOptions, "strict" | "offset"> } & Told;
     value: CompareResult;
   };
   convert: {

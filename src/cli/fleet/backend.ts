@@ -1,6 +1,7 @@
 /** What keeps the jobs of a queue: the package's classes over one kind of server. */
 import type * as Bull from "bullmq";
 import type { Job, Queue, Worker } from "bullmq";
+import { rootMessage } from "../../base/errors.ts";
 import { FleetError, type FleetJob } from "../../fleet/jobs.ts";
 import type { PlaceCounter } from "./shared-places.ts";
 
@@ -41,6 +42,13 @@ export interface Backend {
   places(name: string): PlaceCounter;
 }
 
+/** Why a queue can't be asked. */
+export function queueReason(error: unknown): string {
+  const text = rootMessage(error);
+  const wantsPassword = /client password must be a string/.test(text);
+  return wantsPassword ? "the server wants a password: it belongs into the URL, or into PGPASSWORD" : text;
+}
+
 /** Loads an optional package. Throws FleetError, which says how to get it. */
 export async function loadPackage<T>(load: () => Promise<T>, install: string): Promise<T> {
   try {
@@ -48,6 +56,8 @@ export async function loadPackage<T>(load: () => Promise<T>, install: string): P
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
-    throw new FleetError(`this queue needs packages that are not installed: npm i ${install}`);
+    throw new FleetError(
+      `this queue needs packages that are not installed: npm i ${install} (with -g where blockwright was)`,
+    );
   }
 }

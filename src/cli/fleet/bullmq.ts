@@ -11,10 +11,11 @@ import { messageOf } from "../../base/errors.ts";
 import { settleAll } from "../../base/signals.ts";
 import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
 import { Company, lostText, MOST_LOST } from "../../fleet/lost.ts";
-import type { FleetCounts, FleetQueue, Handler, JobProgress } from "../../fleet/queue.ts";
-import type { JobRow, JobState, QueueOptions, ShardCounts, WorkOptions } from "../../fleet/queue.ts";
+import { drainedText, type FleetCounts, type FleetQueue, type Handler } from "../../fleet/queue.ts";
+import type { JobProgress, ReadCheckpoint, ShardCounts } from "../../fleet/queue.ts";
+import type { JobRow, JobState, QueueOptions, WorkOptions } from "../../fleet/queue.ts";
 import type { TransferLimits } from "../../fleet/slots.ts";
-import type { Backend, Held, OpenedQueue } from "./backend.ts";
+import { type Backend, type Held, type OpenedQueue, queueReason } from "./backend.ts";
 import { inBatches } from "./batches.ts";
 import { SharedPlaces } from "./shared-places.ts";
 import { answered, goodbye } from "./silence.ts";
@@ -26,6 +27,7 @@ interface Progress {
   /** How far it has come that another attempt can go on behind, bytes of the disk, and how often it had stalled when it came there. */
   readonly kept?: number;
   readonly stalls?: number;
+  readonly checkpoint?: ReadCheckpoint | undefined;
 }
 
 const states: Readonly<Record<JobState, readonly string[]>> = {
@@ -165,6 +167,7 @@ export class BullQueue implements FleetQueue {
     const { leaseMs, exitsIdle } = this.#options;
     await this.#untilThere(signal, note);
     if (signal.aborted) return;
+    if (await this.isDrained().catch(() => false)) note(drainedText);
     const active = new Map<string, AbortController>();
     const handling = new Set<Promise<unknown>>();
     const tracked: Handler = (delivery) => {
@@ -217,7 +220,7 @@ export class BullQueue implements FleetQueue {
         return;
       } catch (error) {
         if (error instanceof FleetError) throw error;
-        const text = messageOf(error);
+        const text = queueReason(error);
         if (text !== said) note(`the queue does not answer: ${text}`);
         said = text;
         await wait(LOOK_MS * 2, signal);
@@ -248,7 +251,7 @@ export class BullQueue implements FleetQueue {
 
   async #isIdle(): Promise<boolean> {
     const { queued, running } = await this.counts();
-    return running === 0 && (queued === 0 || (await this.#ask(() => this.#queue.isPaused())));
+    return running === 0 && (queued === 0 || (await this.isDrained()));
   }
 
   /** Jobs that run here and were cancelled elsewhere. What the queue does not answer is asked again. */
@@ -274,18 +277,23 @@ export class BullQueue implements FleetQueue {
     const { shards: _old, ...before } = progressOf(job);
     let told: Progress = { ...before, worker: name };
     const keep = (): Promise<void> => job.updateProgress(told).catch(() => undefined);
-    const progress = ({ bytes, kept, shards }: JobProgress): void => {
+    const progress = ({ bytes, kept, shards, checkpoint }: JobProgress): void => {
       const isFurther = kept > (told.kept ?? 0);
       if (isFurther) company.clear(key);
       const further = isFurther ? { kept, stalls: job.stalledCounter } : {};
-      told = { ...told, ...further, bytes: Math.max(before.bytes, bytes), ...(shards ? { shards } : {}) };
+      const now = { ...further, ...(shards ? { shards } : {}), checkpoint };
+      told = { ...told, ...now, bytes: Math.max(before.bytes, bytes) };
     };
     await keep();
     const telling = setInterval(() => void keep(), LOOK_MS * 2);
     try {
       if (job.data.isCancelled) throw new UnrecoverableError("cancelled");
-      const outcome = await handler({ job: job.data.job, signal: abort.signal, progress });
-      const { shards: _done, ...rest } = told;
+      const { checkpoint } = before;
+      const outcome = await handler({ job: job.data.job, checkpoint, signal: abort.signal, progress });
+      const { shards: _done, checkpoint: last, ...others } = told;
+      // Who has looked at all of a disk, or finds it wrong, looks at all of it once more when he is asked again.
+      const isOver = outcome.state === "done" || (outcome.state === "failed" && outcome.isFinal);
+      const rest = isOver ? others : { ...others, checkpoint: last };
       told = "bytes" in outcome ? { ...rest, bytes: Math.max(before.bytes, outcome.bytes) } : rest;
       if ("bytes" in outcome) await keep();
       if (outcome.state === "done") return { bytes: outcome.bytes };
@@ -308,7 +316,7 @@ export class BullQueue implements FleetQueue {
   }
 
   async helpable(): Promise<FleetJob[]> {
-    if (await this.#ask(() => this.#queue.isPaused())) return [];
+    if (await this.isDrained()) return [];
     const jobs = (await this.#ask(() => this.#queue.getJobs(["active"], 0, MOST_LOOKED_AT))) as Job<Held>[];
     const isFree = (job: Job<Held> | undefined): boolean =>
       job?.data?.job !== undefined && !job.data.isCancelled && (progressOf(job).shards?.free ?? 0) > 0;
@@ -388,6 +396,10 @@ export class BullQueue implements FleetQueue {
     await this.#ask(() => (isDrained ? this.#queue.pause() : this.#queue.resume()));
   }
 
+  isDrained(): Promise<boolean> {
+    return this.#ask(() => this.#queue.isPaused());
+  }
+
   retry(ids: readonly string[] | undefined): Promise<number> {
     return this.#ask(() => this.#retry(ids));
   }
@@ -395,11 +407,11 @@ export class BullQueue implements FleetQueue {
   async #retry(ids: readonly string[] | undefined): Promise<number> {
     let count = 0;
     for (const [state, jobs] of ids ? await this.#some(ids) : await this.#all()) {
-      if (state !== "failed") continue;
+      if (state !== "failed" && !(ids && state === "done")) continue;
       await inBatches(BATCH, jobs, async (job) => {
         const { job: what, spec } = job.data;
         await job.updateData({ job: what, spec, stalls: job.stalledCounter });
-        await job.retry("failed", { resetAttemptsMade: true });
+        await job.retry(state === "done" ? "completed" : "failed", { resetAttemptsMade: true });
       });
       count += jobs.length;
     }

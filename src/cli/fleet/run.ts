@@ -5,15 +5,17 @@
  * SIGINT and SIGTERM, which let jobs under way keep what they have; a second signal ends the program at once.
  */
 import { once } from "node:events";
-import { rootMessage } from "../../base/errors.ts";
+import { existsSync } from "node:fs";
 import { FleetError } from "../../fleet/jobs.ts";
 import { LocalQueue } from "../../fleet/local-queue.ts";
-import type { FleetQueue } from "../../fleet/queue.ts";
+import { drainedText, type FleetQueue } from "../../fleet/queue.ts";
 import { nodeClock } from "../../platform/node/clock.ts";
 import { printableMessage } from "../printable.ts";
 import type { FleetAction, FleetFlags } from "../verbs/fleet/flags.ts";
+import { queueReason } from "./backend.ts";
 import { showDashboard } from "./dashboard.ts";
 import { FolderJournal } from "./journal.ts";
+import { isPath } from "./names.ts";
 import { countOf, limitsOf, readJobs, retriesOf } from "./options.ts";
 import { report, showProgress } from "./report.ts";
 import { goodbye } from "./silence.ts";
@@ -88,7 +90,7 @@ const actions: Readonly<Record<FleetAction, Action>> = {
   status: (words, flags, signal) => {
     noWords(words);
     return withQueue(flags, (queue) =>
-      flags.dashboard === undefined ? report(queue, flags) : showUntil(queue, flags, signal),
+      flags.dashboard === undefined ? reportQueue(queue, flags) : showUntil(queue, flags, signal),
     );
   },
   cancel: (words, flags) =>
@@ -104,6 +106,12 @@ const actions: Readonly<Record<FleetAction, Action>> = {
       return 0;
     }),
 };
+
+async function reportQueue(queue: FleetQueue, flags: FleetFlags): Promise<number> {
+  const status = await report(queue, flags);
+  if (await queue.isDrained()) note(drainedText);
+  return status;
+}
 
 /** Serves the page until the signal aborts. */
 async function showUntil(queue: FleetQueue, flags: FleetFlags, signal: AbortSignal): Promise<number> {
@@ -140,6 +148,10 @@ async function runHere(words: readonly string[], flags: FleetFlags, signal: Abor
   const folder = flags.journal ?? `${file}.journal`;
   if (flags.journal === undefined) note(`journal: ${folder}`);
   using journal = new FolderJournal(folder);
+  // What is done and has gone since is done once more.
+  for (const { id, kind, target = "" } of jobs)
+    if (journal.known.get(id)?.state === "done" && kind !== "verify" && isPath(target) && !existsSync(target))
+      journal.known.delete(id);
   const queue = new LocalQueue({ clock: nodeClock, journal, retries });
   await queue.submit(jobs);
   const close = await showDashboard(queue, flags, note);
@@ -170,7 +182,7 @@ async function withQueue<T>(flags: FleetFlags, body: (queue: FleetQueue) => Prom
   try {
     return await body(queue);
   } catch (error) {
-    throw error instanceof FleetError ? error : new FleetError(`the queue: ${rootMessage(error)}`);
+    throw error instanceof FleetError ? error : new FleetError(`the queue: ${queueReason(error)}`);
   } finally {
     await goodbye(queue.close());
     // Connections to a server that is silent are nothing to wait for; what is still to be written is.
@@ -182,6 +194,7 @@ async function submit(words: readonly string[], flags: FleetFlags, signal: Abort
   const jobs = readJobs(jobsFile(words));
   return withQueue(flags, async (queue) => {
     const { added, known } = await queue.submit(jobs);
+    if (await queue.isDrained()) note(drainedText);
     if (!flags.wait) {
       const text = flags.json
         ? JSON.stringify({ added, known })

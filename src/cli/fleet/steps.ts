@@ -1,9 +1,10 @@
 /**
  * Copying a range of a disk in steps, after each of which a checkpoint can be kept.
  */
+import { BlockError, errnoOf, messageOf } from "../../base/errors.ts";
 import type { FleetJob } from "../../fleet/jobs.ts";
 import type { Node } from "../../node.ts";
-import type { Library } from "./names.ts";
+import { isPath, type Library } from "./names.ts";
 import type { Pace } from "./pace.ts";
 
 const MiB = 2 ** 20;
@@ -59,6 +60,13 @@ export async function reach(
   return { end: limit, data };
 }
 
+/** A failure with the name of the disk that has it. What is no path says by itself what it is. */
+function named(error: unknown, name: string): unknown {
+  if (!isPath(name)) return error;
+  const message = `'${name}': ${messageOf(error)}`;
+  return new BlockError({ code: errnoOf(error), op: "copy", message, cause: error });
+}
+
 /** Copies a range that holds so much data, as the job says, and makes it durable. */
 export async function copyRange(
   { library, job, pace, signal }: { library: Library; job: FleetJob; pace: Pace; signal: AbortSignal },
@@ -66,7 +74,7 @@ export async function copyRange(
   { offset, length, data }: { offset: number; length: number; data: number },
 ): Promise<void> {
   const { compress, compressionLevel, sparseBytes, speedBytesPerSecond } = job.options;
-  await library.convert(source, target, {
+  const copied = library.convert(source, target, {
     ...{ offset, length, signal, targetIsZero: true },
     ...(compress === undefined ? {} : { compress }),
     ...(compressionLevel === undefined ? {} : { compressionLevel }),
@@ -75,5 +83,11 @@ export async function copyRange(
       ? {}
       : { speedBytesPerSecond: pace.next(data, speedBytesPerSecond) }),
   });
-  await target.flush();
+  await copied.catch((error: unknown) => {
+    if (!(error instanceof library.CopyError)) throw error;
+    throw named(error, error.operation === "read" ? job.source : (job.target ?? ""));
+  });
+  await target.flush().catch((error: unknown) => {
+    throw named(error, job.target ?? "");
+  });
 }

@@ -20,10 +20,13 @@ import { reasonWithPath } from "../reason.ts";
 const MARK = "blockwright-fleet";
 
 type Down =
-  | { readonly type: "job"; readonly job: FleetJob; readonly watchMs: number; readonly isHelper: boolean }
+  | ({ readonly type: "job"; readonly job: FleetJob } & Given)
   | { readonly type: "go" }
   /** `isCancelled`: nobody goes on with the job. */
   | { readonly type: "abort"; readonly isCancelled: boolean };
+
+/** What a job is carried out with. */
+type Given = Pick<CopyContext, "watchMs" | "isHelper" | "checkpoint">;
 
 type Up =
   | { readonly type: "claimed"; readonly target: string; readonly generation: number }
@@ -121,7 +124,7 @@ function tellable(text: string): string {
 
 async function runJob(
   port: MessagePort,
-  { job, watchMs, isHelper }: Extract<Down, { type: "job" }>,
+  { job, watchMs, isHelper, checkpoint }: Extract<Down, { type: "job" }>,
   calls: Pick<CopyContext, "signal" | "mayTransfer" | "isGivenUp">,
 ): Promise<void> {
   const tell = (message: Up): void => port.postMessage(message);
@@ -130,6 +133,7 @@ async function runJob(
     ...calls,
     watchMs,
     isHelper,
+    checkpoint,
     claimed: (target, generation) => tell({ type: "claimed", target, generation }),
     transferred: () => tell({ type: "transferred" }),
     progress: (progress) => {
@@ -148,10 +152,8 @@ async function runJob(
 }
 
 /** What a job in a thread asks of its process. */
-export interface ThreadCalls {
+export interface ThreadCalls extends Given {
   readonly signal: AbortSignal;
-  readonly watchMs: number;
-  readonly isHelper: boolean;
   /** Whether the signal means that nobody goes on with the job. */
   isCancelled(): boolean;
   /** Resolves with what gives the place back. */
@@ -203,7 +205,8 @@ export class EngineThread {
       };
       worker.on("error", died).on("exit", exited).on("message", take);
       calls.signal.addEventListener("abort", abort, { once: true });
-      send({ type: "job", job, watchMs: calls.watchMs, isHelper: calls.isHelper });
+      const { watchMs, isHelper, checkpoint } = calls;
+      send({ type: "job", job, watchMs, isHelper, checkpoint });
       if (calls.signal.aborted) abort();
     });
   }

@@ -1,49 +1,86 @@
 /**
- * Jobs that write nothing: two disks are compared, or one is checked and read.
+ * Jobs that write nothing: two disks are compared, or one is read and checked. How far they are the queue is told, with what it was that
+ * they read: another attempt goes on there if that is the same still, whatever the queue says.
  */
+import { createHash } from "node:crypto";
 import { FleetError } from "../../fleet/jobs.ts";
+import type { ReadCheckpoint } from "../../fleet/queue.ts";
 import type { Node } from "../../node.ts";
-import { openNamed } from "./names.ts";
+import { identityOf, openNamed } from "./names.ts";
 import type { CopyResult, Work } from "./work.ts";
 
 const MiB = 2 ** 20;
 
-/** Compares source and target, or, with no target, checks the source and reads its data. Throws FleetError where they differ. */
+/** How far it is. */
+interface Course {
+  readonly of: string;
+  position: number;
+  bytes: number;
+}
+
+/** Compares source and target, or, with no target, reads the source's data and checks it. Throws FleetError where they differ. */
 export async function verify(work: Work): Promise<CopyResult> {
-  const { library, job, context } = work;
+  const { job, context } = work;
   const { sourceFormat, targetFormat } = job.options;
   await context.mayTransfer();
   await using source = await openNamed(work, job.source, sourceFormat);
-  if (job.target === undefined) return await readAll(work, source);
+  if (job.target === undefined) return await readAndCheck(work, source);
   await using target = await openNamed(work, job.target, targetFormat);
-  let bytes = 0;
-  const { signal } = context;
-  const onProgress = (done: number): void => context.progress({ bytes: (bytes = done), kept: 0 });
-  const { identical, mismatch, offset = 0 } = await library.compare(source, target, { onProgress, signal });
-  if (!identical) throw new FleetError(`the disks differ: ${mismatch ?? "content"} at offset ${offset}`);
-  return { bytes };
+  return await compare(work, source, target);
 }
 
-/** Checks an image, where its format can be, and reads what is data. */
-async function readAll({ library, engine, job, context }: Work, source: Node): Promise<CopyResult> {
-  let bytes = 0;
-  for await (const extent of source.map({ signal: context.signal })) {
-    if (!extent.data) continue;
+/** Where it begins: behind what an earlier attempt has found right in the same disks. */
+async function courseOf({ context: { checkpoint } }: Work, disks: readonly Node[]): Promise<Course> {
+  const identities: string[] = [];
+  for (const disk of disks) identities.push(await identityOf(disk));
+  const of = createHash("sha256").update(JSON.stringify(identities)).digest("hex");
+  const { position, bytes } = checkpoint?.of === of ? checkpoint : { position: 0, bytes: 0 };
+  return { of, position: Math.floor(position / MiB) * MiB, bytes };
+}
+
+function tell({ context }: Work, course: Course): void {
+  const checkpoint: ReadCheckpoint = { ...course };
+  context.progress({ bytes: course.bytes, kept: course.position, checkpoint });
+}
+
+async function compare(work: Work, source: Node, target: Node): Promise<CopyResult> {
+  const { library, context } = work;
+  const course = await courseOf(work, [source, target]);
+  const onProgress = (done: number): void => {
+    if (done <= course.position) return;
+    course.bytes += done - course.position;
+    course.position = done;
+    tell(work, course);
+  };
+  const options = { offset: course.position, onProgress, signal: context.signal };
+  const { identical, mismatch, offset = 0 } = await library.compare(source, target, options);
+  if (!identical) throw new FleetError(`the disks differ: ${mismatch ?? "content"} at offset ${offset}`);
+  return { bytes: course.bytes };
+}
+
+/** Reads what is data, and checks an image, where its format can be. */
+async function readAndCheck(work: Work, source: Node): Promise<CopyResult> {
+  const { library, engine, job, context } = work;
+  const { signal } = context;
+  const course = await courseOf(work, [source]);
+  const range = { offset: course.position, length: source.length - course.position, signal };
+  for await (const extent of source.map(range)) {
     const end = extent.offset + extent.bytes;
-    for (let at = extent.offset; at < end; at += MiB) {
-      context.signal.throwIfAborted();
+    for (let at = extent.offset; extent.data && at < end; at += MiB) {
+      signal.throwIfAborted();
       const piece = await source.read(at, Math.min(MiB, end - at));
-      context.progress({ bytes: (bytes += piece.length), kept: 0 });
+      course.bytes += piece.length;
+      course.position = at + piece.length;
+      tell(work, course);
     }
+    course.position = end;
   }
   await source.close();
-  const report = await library
-    .check(job.source, { engine, signal: context.signal })
-    .catch((error: unknown) => {
-      if (library.errnoOf(error) === "ENOTSUP") return undefined;
-      throw error;
-    });
+  const report = await library.check(job.source, { engine, signal }).catch((error: unknown) => {
+    if (library.errnoOf(error) === "ENOTSUP") return undefined;
+    throw error;
+  });
   if (report && (report.corruptions ?? 0) > 0)
     throw new FleetError(`'${job.source}' is corrupt: ${report.corruptions} errors`);
-  return { bytes };
+  return { bytes: course.bytes };
 }

@@ -2,7 +2,7 @@
  * A job under way: what it is carried out with, and what comes of it.
  */
 import type { FleetJob } from "../../fleet/jobs.ts";
-import type { JobProgress } from "../../fleet/queue.ts";
+import type { JobProgress, ReadCheckpoint } from "../../fleet/queue.ts";
 import type { Opener } from "./names.ts";
 import type { Pace } from "./pace.ts";
 
@@ -13,6 +13,8 @@ export interface CopyContext {
   readonly watchMs: number;
   /** Helps whoever has the job with its shards, and does nothing else of it. */
   readonly isHelper: boolean;
+  /** What the queue knows of an earlier attempt at a job that writes nothing. */
+  readonly checkpoint?: ReadCheckpoint | undefined;
   /** A generation was taken: whoever sees this thread die may release it. */
   claimed(target: string, generation: number): void;
   /** Waits for a place to transfer; resolves when there is one. */

@@ -80,20 +80,26 @@ class Desk {
 
   /** Starts a thread, beside the look at the queue. */
   warm(): void {
-    const thread = new EngineThread();
+    const thread = this.#thread();
     thread.start();
-    this.#threads.add(thread);
     this.#idle.push(thread);
   }
 
+  /** One that has nothing to do. */
+  #thread(): EngineThread {
+    const thread = this.#idle.pop() ?? new EngineThread();
+    this.#threads.add(thread);
+    return thread;
+  }
+
   /** Carries out a job of the queue. */
-  async handle({ job, signal, progress }: Delivery): Promise<Outcome> {
+  async handle({ job, checkpoint, signal, progress }: Delivery): Promise<Outcome> {
     this.#jobs += 1;
     try {
       await this.#makeRoom();
       const given = AbortSignal.any([signal, this.#options.signal]);
       const result = await this.#run(job, {
-        ...{ signal: given, isHelper: false, progress },
+        ...{ signal: given, isHelper: false, checkpoint, progress },
         isCancelled: () => signal.aborted,
       });
       const { state, bytes, error, isFinal } = result;
@@ -115,12 +121,8 @@ class Desk {
     }
   }
 
-  async #run(
-    job: FleetJob,
-    calls: Pick<ThreadCalls, "signal" | "isHelper" | "isCancelled" | "progress">,
-  ): Promise<ThreadResult> {
-    const thread = this.#idle.pop() ?? new EngineThread();
-    this.#threads.add(thread);
+  async #run(job: FleetJob, calls: Omit<ThreadCalls, "watchMs" | "takePlace">): Promise<ThreadResult> {
+    const thread = this.#thread();
     try {
       return await thread.run(job, {
         ...calls,

@@ -348,6 +348,21 @@ describe("compare", () => {
     expect(await compare(a, b)).toMatchObject({ mismatch: "content", offset: 3 * MiB });
     expect(await compare(a, b, { strict: true })).toMatchObject({ identical: false, mismatch: "size" });
   });
+
+  it("begins where it is told to", async () => {
+    const [a, b] = [await disk(8 * MiB, "a"), await disk(6 * MiB, "b")];
+    for (const at of [MiB, 3 * MiB, 7 * MiB]) await a.write(at, new Uint8Array([1]));
+    const first = async (offset: number): Promise<number | undefined> =>
+      (await compare(a, b, { offset })).offset;
+    expect(await first(MiB)).toBe(MiB);
+    expect(await first(MiB + 512)).toBe(3 * MiB);
+    expect(await first(4 * MiB)).toBe(7 * MiB);
+    expect(await first(7 * MiB)).toBe(7 * MiB);
+    for (const offset of [7 * MiB + 512, 9 * MiB])
+      expect(await compare(a, b, { offset })).toEqual({ identical: true, sizesDiffer: true });
+    for (const offset of [100, -512])
+      await expect(compare(a, b, { offset })).rejects.toMatchObject({ code: "EINVAL" });
+  });
 });
 
 describe("map", () => {

@@ -291,6 +291,19 @@ describe("a mistake says what to do:", () => {
     await expect(open(path)).rejects.toThrow("(`readOnly: true` opens it for reading only)");
   });
 
+  it("what may not be read, which no option makes readable", async () => {
+    const closed = createServer((_request, response) => response.writeHead(403).end());
+    await new Promise<void>((resolve) => void closed.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(closed.address() as AddressInfo).port}/x`;
+    try {
+      const refused = await open(url, { readOnly: true }).catch((error: unknown) => error as Error);
+      expect((refused as Error).message).toContain("HTTP status 403");
+      expect((refused as Error).message).not.toContain("readOnly");
+    } finally {
+      await new Promise((resolve) => closed.close(resolve));
+    }
+  });
+
   it("a server that is down: the cause in the first line", async () => {
     const free = createServer();
     await new Promise<void>((resolve) => void free.listen(0, "127.0.0.1", resolve));

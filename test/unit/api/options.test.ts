@@ -130,7 +130,7 @@ const calls: Record<string, { call: Call; wrong: Record<string, unknown>[] }> = 
   },
   compare: {
     call: (options) => library.compare(disk, other, options as never),
-    wrong: [{ strict: "yes" }],
+    wrong: [{ strict: "yes" }, { offset: "1M" }],
   },
   rebase: {
     call: (options) => library.rebase(disk, null, options as never),

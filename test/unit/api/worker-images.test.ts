@@ -66,6 +66,8 @@ describe("convert and compare", () => {
       mismatch: "content",
       offset: MiB + 4096,
     });
+    const behind = await remote.compare(source, target, { offset: 2 * MiB - 512 });
+    expect(behind.identical).toBe(true);
   });
 
   it("put several disks end to end, and pass over what can't be read", async () => {

@@ -1,7 +1,7 @@
 // The scheduler with no server, in virtual time: order, attempts and their waits, what goes on after a run that ended.
 import { describe, expect, it } from "vitest";
 import type { Clock } from "../../../src/base/host.ts";
-import type { FleetJob } from "../../../src/fleet/jobs.ts";
+import { type FleetJob, specOf } from "../../../src/fleet/jobs.ts";
 import { LocalQueue } from "../../../src/fleet/local-queue.ts";
 import { lostText } from "../../../src/fleet/lost.ts";
 import type { JournalEntry } from "../../../src/fleet/queue.ts";
@@ -197,5 +197,37 @@ describe("the local queue", () => {
     const next = make(known);
     await next.queue.submit([job("bad")]);
     expect(await next.queue.counts()).toMatchObject({ queued: 1, failed: 0 });
+  });
+
+  it("hands out with a job what it told of itself before, unless it was found wrong", async () => {
+    const checkpoint = { of: "x", position: 7, bytes: 9 };
+    const before = {
+      id: "a",
+      spec: specOf(job("a")),
+      state: "running",
+      attempts: 1,
+      bytes: 9,
+      error: "",
+    } as const;
+    const { queue, lines, run } = make([{ ...before, kept: 7, checkpoint }]);
+    await queue.submit([job("a")]);
+    const handed: unknown[] = [];
+    const outcomes: Outcome[] = [
+      { state: "failed", bytes: 0, error: "again", isFinal: false },
+      { state: "failed", bytes: 0, error: "wrong", isFinal: true },
+      done,
+    ];
+    const handler: Handler = (delivery) => {
+      handed.push(delivery.checkpoint);
+      // Another one now, of something that is not as far: what is kept of it counts for it all the same.
+      delivery.progress({ bytes: 1, kept: 2, checkpoint: { of: "y", position: 2, bytes: 1 } });
+      return Promise.resolve(outcomes.shift()!);
+    };
+    await run(handler);
+    expect(handed).toEqual([checkpoint, { of: "y", position: 2, bytes: 1 }]);
+    expect(lines.at(-1)).toMatchObject({ state: "failed", checkpoint: undefined });
+    await queue.retry(["a"]);
+    await run(handler);
+    expect(handed.at(-1)).toBeUndefined();
   });
 });

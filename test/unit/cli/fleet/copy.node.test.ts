@@ -1,10 +1,14 @@
-// A copy into a file whose target another worker takes over at a moment at which there is no part yet: nothing of it stays; and one whose
-// source changes meanwhile.
+// A copy into a file whose target another worker takes over at a moment at which there is no part yet: nothing of it stays; one whose
+// source changes meanwhile; and what is told of a disk that fails.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { blockError } from "../../../../src/base/errors.ts";
 import { carryOut } from "../../../../src/cli/fleet/copy.ts";
+import { Pace } from "../../../../src/cli/fleet/pace.ts";
+import { copyRange } from "../../../../src/cli/fleet/steps.ts";
+import * as library from "../../../../src/node.ts";
 import { contentOf } from "../../../support/content.ts";
 
 let folder: string;
@@ -44,4 +48,20 @@ it("begins anew where the source has changed meanwhile", async () => {
   await copy(() => undefined);
   expect(readFileSync(join(folder, "b")).equals(changed)).toBe(true);
   expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
+});
+
+it.each([
+  ["read", "ENOMEDIUM", "'/a': No medium found"],
+  ["write", "ENOSPC", "'/b': No space left on device"],
+  ["flush", "ENOSPC", "'/b': No space left on device"],
+] as const)("says which disk it was that could not %s", async (what, code, message) => {
+  const error = blockError(code, what);
+  const convert = (): Promise<void> =>
+    what === "flush" ? Promise.resolve() : Promise.reject(new library.CopyError(what, error));
+  const job = { id: "a", kind: "convert", source: "/a", target: "/b", options: {}, priority: 0 } as const;
+  const { signal } = new AbortController();
+  const work = { library: { ...library, convert }, job, pace: new Pace(), signal };
+  const target = { flush: () => Promise.reject(error) };
+  const copied = copyRange(work, { source: {}, target } as never, { offset: 0, length: 1, data: 1 });
+  await expect(copied).rejects.toMatchObject({ code, message });
 });
