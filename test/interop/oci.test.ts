@@ -398,7 +398,9 @@ describe.skipIf(!hasRegistry)("docker-registry and skopeo", () => {
     }
     wanted = "nothing";
     const missing = await say("info", `oci://${host}/plain:v9`);
-    expect(missing.stderr).toContain("HTTP status 404");
+    expect(missing.stderr).toContain(
+      "HTTP status 404 (MANIFEST_UNKNOWN): there is no image 'v9' in the repository",
+    );
     const closed = await say("io", "-c", "write 0 512", `oci://${host}/bare:v1`);
     expect(closed.stderr).toContain("is not written in place");
   });

@@ -105,6 +105,40 @@ describe.each([
   });
 });
 
+describe("what is refused says what is wrong", () => {
+  const document = (code: string): string => JSON.stringify({ errors: [{ code, message: "geheim" }] });
+
+  it.each([
+    [
+      "a tag that is not there",
+      404,
+      document("MANIFEST_UNKNOWN"),
+      "(MANIFEST_UNKNOWN): there is no image '1' in",
+    ],
+    [
+      "a repository that is not",
+      404,
+      document("NAME_UNKNOWN"),
+      "(NAME_UNKNOWN): there is no such repository",
+    ],
+    ["a server that tells no code", 404, "<html>geheim</html>", "HTTP status 404: there is no image '1' in"],
+    ["a code that is none", 404, document("geheim"), "HTTP status 404: there is no image '1' in"],
+    ["a password", 401, document("UNAUTHORIZED"), "HTTP status 401: 'username' or its password is wrong"],
+    ["a user", 403, document("DENIED"), "HTTP status 403 (DENIED): 'username' may not do that"],
+  ])("%s", async (_what, status, body, told) => {
+    registry.fault = () => ({ status, body });
+    const { message } = await refusal("1");
+    expect(message).toContain(told);
+    expect(message).toContain(`oci://${registry.host}/disks:1`);
+  });
+
+  it("that nobody has said who he is", async () => {
+    registry.fault = () => ({ status: 401 });
+    const { message } = await refusal("1", { username: undefined, "password-secret": undefined });
+    expect(message).toContain("it is not for everybody: give 'username' and 'password-secret'");
+  });
+});
+
 describe("who asks", () => {
   /** Wants the token that is right, and gives it to who knows the password. */
   const wants = (right: () => string) => {

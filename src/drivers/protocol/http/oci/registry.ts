@@ -8,6 +8,7 @@
 import type { Errno } from "../../../../base/errno.ts";
 import { BlockError, blockError } from "../../../../base/errors.ts";
 import type { Host, HostHttp, HttpResponse } from "../../../../base/host.ts";
+import { KiB } from "../../../../base/limits.ts";
 import { Attempts, FinalError } from "../attempts.ts";
 import { discardBody, eachChunk, watched } from "../body.ts";
 import type { OciOptions } from "./options.ts";
@@ -32,6 +33,9 @@ const ERRNOS: Readonly<Record<number, Errno>> = {
   413: "EFBIG",
   507: "ENOSPC",
 };
+
+/** Most bytes of an error's document that are read. */
+const MOST_ERROR_BYTES = 64 * KiB;
 
 /** Collects a body of at most so many bytes. */
 export async function bodyBytes(response: HttpResponse, most: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -105,16 +109,35 @@ export class Registry {
       }
       attempt.progress();
       if (fine.includes(response.status)) return take(watched(response, () => attempt.progress()));
-      await discardBody(response);
-      throw this.#failure(response.status);
+      throw await this.#failed(response, request.path);
     });
   }
 
-  #failure(status: number): BlockError {
-    const message = `${this.#options.url}: HTTP status ${status}`;
+  /** What an answer tells that is none of those that are wanted. */
+  async #failed(response: HttpResponse, path: string): Promise<BlockError> {
+    const text = await bodyBytes(response, MOST_ERROR_BYTES).catch(() => new Uint8Array());
+    return this.#failure(response.status, codeIn(new TextDecoder().decode(text)), path);
+  }
+
+  #failure(status: number, code = "", path = ""): BlockError {
+    const told = `${this.#options.url}: HTTP status ${status}${code === "" ? "" : ` (${code})`}`;
+    const why = this.#why(status, code, path);
+    const message = why === undefined ? told : `${told}: ${why}`;
     if (status === 408 || status === 429 || (status >= 500 && status !== 507))
       return new BlockError({ code: "EIO", op: "oci", message });
     return new FinalError({ code: ERRNOS[status] ?? "EIO", op: "oci", message });
+  }
+
+  /** What somebody can do something about. */
+  #why(status: number, code: string, path: string): string | undefined {
+    const [, reference] = /^manifests\/(.+)$/.exec(path) ?? [];
+    if (status === 404 && code === "NAME_UNKNOWN") return "there is no such repository";
+    if (status === 404 && reference !== undefined)
+      return `there is no image '${reference}' in the repository`;
+    if (status !== 401 && status !== 403) return undefined;
+    if (this.#options.login() === undefined)
+      return "it is not for everybody: give 'username' and 'password-secret'";
+    return status === 401 ? "'username' or its password is wrong" : "'username' may not do that";
   }
 
   #url(path: string): string {
@@ -174,6 +197,17 @@ export class Registry {
     const token = tokenIn(text);
     if (token !== undefined) return token;
     throw new FinalError({ code: "EACCES", op: "oci", message: `${url}: the registry gives no token` });
+  }
+}
+
+/** The code of an error's document, of which nothing else is told: the rest may repeat what was sent. */
+function codeIn(text: string): string {
+  try {
+    const [first] = (JSON.parse(text) as { errors: { code?: unknown }[] }).errors;
+    const code = first?.code;
+    return typeof code === "string" && /^[A-Z_]{1,40}$/.test(code) ? code : "";
+  } catch {
+    return "";
   }
 }
 

@@ -2,7 +2,7 @@
  * Publishing a draft: the store joins its chunks to one object, or copies them, and then the head appears.
  */
 import { assert } from "../../../../base/assert.ts";
-import { BlockError, blockError, errnoOf } from "../../../../base/errors.ts";
+import { BlockError, blockError, errnoOf, messageOf } from "../../../../base/errors.ts";
 import type { GraphView } from "../../../../block/model/contract.ts";
 import { bodyText, elements, storeError } from "./answers.ts";
 import type { Condition, Store } from "./client.ts";
@@ -147,6 +147,12 @@ export async function publishObject(made: Publishing): Promise<void> {
   }
 }
 
+/** Some stores copy objects, but not into parts of another one. */
+function joinsNothing(cause: unknown): BlockError {
+  const message = `${messageOf(cause)}: the store does not join objects to one (UploadPartCopy); a disk in chunks ('?form=chunks') needs none of that`;
+  return new BlockError({ code: "ENOTSUP", op: "create", message, cause });
+}
+
 /** Copies each chunk as a part; answers the parts' ETags. */
 async function copyParts(
   { store, place, draft, parts: drafts, partBytes }: Publishing,
@@ -157,18 +163,19 @@ async function copyParts(
   let zeroesThere: Promise<unknown> | undefined;
   const parts: string[] = [];
   await atOnce(Array.from({ length: chunks }), async (_none, chunk) => {
-    const part = Math.floor((chunk * chunkBytes) / partBytes);
-    const name = await indexes[part]!.get(chunk);
+    const draftPart = Math.floor((chunk * chunkBytes) / partBytes);
+    const name = await indexes[draftPart]!.get(chunk);
     const bytes = Math.min(chunkBytes, size - chunk * chunkBytes);
     if (name === null) {
       const body = new Uint8Array(Math.min(chunkBytes, size));
       await (zeroesThere ??= putObject(store, zeroes, { body, condition: { over: "anything" } }));
     }
-    const from = name === null ? zeroes : partPlace(drafts[part]!, name);
+    const from = name === null ? zeroes : partPlace(drafts[draftPart]!, name);
     const isPartOfZeroes = name === null && bytes < Math.min(chunkBytes, size);
-    parts[chunk] = await copied(store, {
-      ...{ from, to: place, query: { partNumber: String(chunk + 1), uploadId: upload } },
-      headers: isPartOfZeroes ? { "x-amz-copy-source-range": `bytes=0-${bytes - 1}` } : {},
+    const part = { from, to: place, query: { partNumber: String(chunk + 1), uploadId: upload } };
+    const headers = isPartOfZeroes ? { "x-amz-copy-source-range": `bytes=0-${bytes - 1}` } : {};
+    parts[chunk] = await copied(store, { ...part, headers }).catch((error: unknown) => {
+      throw errnoOf(error) === "ENOTSUP" ? joinsNothing(error) : error;
     });
   });
   return parts;
