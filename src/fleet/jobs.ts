@@ -155,7 +155,7 @@ export function readJob(value: unknown, index: number): FleetJob {
       refuseIt(`'${member}' holds a user's name or password, which lists, queues and journals would keep`);
   if (target !== undefined ? !isName(target) : kind !== "verify")
     return refuseIt("'target' must name an image");
-  if (target === source) refuseIt("'source' and 'target' are the same");
+  if (target === source && kind !== "verify") refuseIt("'source' and 'target' are the same");
   if (!Number.isSafeInteger(priority) || Math.abs(priority as number) > MAX_PRIORITY)
     return refuseIt(`'priority' must be a whole number from -${MAX_PRIORITY} to ${MAX_PRIORITY}`);
   return {

@@ -1,6 +1,8 @@
 // `blockwright fleet` over real servers of queues, with workers that are killed, stopped and continued, and a queue that forgets
 // everything or is restarted: every image is equal in the end, and visible once. What is copied is held against qemu-img.
 import { existsSync, rmSync } from "node:fs";
+import { Queue } from "bullmq";
+import { Redis } from "ioredis";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkFaults, must } from "../support/tools.ts";
@@ -207,4 +209,35 @@ it("workers and who waits outlive a Redis that comes later than they, and is awa
   worker.kill("SIGTERM");
   await ended(worker);
   expect(worker.exitCode).toBe(143);
+});
+
+it("a worker does nothing of what it does not know: jobs that others, or another version, put into the queue", async () => {
+  const { url } = await folder.redis();
+  const client = new Redis(folder.in("redis.sock"), { maxRetriesPerRequest: null });
+  const queue = new Queue("blockwright", { connection: client });
+  const { source, target } = job("a", 1);
+  const known = { id: "a", kind: "convert", source, target, options: {}, priority: 0 };
+  const wrong = {
+    later: { kind: "shrink" },
+    odd: { options: { create: { size: 1 } } },
+    none: { source: undefined },
+  };
+  for (const [id, more] of Object.entries(wrong))
+    await queue.add("x", { job: { ...known, id, target: folder.in(id), ...more }, spec: id });
+  await queue.add("x", { job: known, spec: "a" });
+  await queue.close();
+  client.disconnect();
+  const flags = ["--queue", url];
+  await ended(folder.start("worker", "--idle-exit", ...flags));
+  const { jobs } = JSON.parse((await folder.fleet("status", "--jobs", "--json", ...flags)).stdout) as Status;
+  expect(jobs.map(({ id, state }) => `${id} ${state}`)).toEqual([
+    "a done",
+    "later failed",
+    "none failed",
+    "odd failed",
+  ]);
+  expect(jobs[1]!.lastError).toBe(
+    "the queue holds no such job: job 'later': 'kind' must be one of convert, backup, verify, mirror",
+  );
+  for (const id of Object.keys(wrong)) expect(existsSync(folder.in(id))).toBe(false);
 });

@@ -45,8 +45,10 @@ export interface Backend {
 /** Why a queue can't be asked. */
 export function queueReason(error: unknown): string {
   const text = rootMessage(error);
-  const wantsPassword = /client password must be a string/.test(text);
-  return wantsPassword ? "the server wants a password: it belongs into the URL, or into PGPASSWORD" : text;
+  const wantsPassword = /^NOAUTH |client password must be a string/.test(text);
+  return wantsPassword
+    ? "the server wants a password: it belongs into the URL (PostgreSQL's also into PGPASSWORD)"
+    : text;
 }
 
 /** Loads an optional package. Throws FleetError, which says how to get it. */

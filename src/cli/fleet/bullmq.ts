@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Job, Queue } from "bullmq";
 import { messageOf } from "../../base/errors.ts";
 import { settleAll } from "../../base/signals.ts";
-import { FleetError, type FleetJob, MAX_PRIORITY, specOf } from "../../fleet/jobs.ts";
+import { FleetError, type FleetJob, MAX_PRIORITY, readJob, specOf } from "../../fleet/jobs.ts";
 import { Company, lostText, MOST_LOST } from "../../fleet/lost.ts";
 import { drainedText, type FleetCounts, type FleetQueue, type Handler } from "../../fleet/queue.ts";
 import type { JobProgress, ReadCheckpoint, ShardCounts } from "../../fleet/queue.ts";
@@ -289,7 +289,7 @@ export class BullQueue implements FleetQueue {
     try {
       if (job.data.isCancelled) throw new UnrecoverableError("cancelled");
       const { checkpoint } = before;
-      const outcome = await handler({ job: job.data.job, checkpoint, signal: abort.signal, progress });
+      const outcome = await handler({ job: this.#jobOf(job), checkpoint, signal: abort.signal, progress });
       const { shards: _done, checkpoint: last, ...others } = told;
       // Who has looked at all of a disk, or finds it wrong, looks at all of it once more when he is asked again.
       const isOver = outcome.state === "done" || (outcome.state === "failed" && outcome.isFinal);
@@ -306,6 +306,15 @@ export class BullQueue implements FleetQueue {
       clearInterval(telling);
       active.delete(key);
       company.leave(key);
+    }
+  }
+
+  /** What is to be done: others may put jobs into the queue too, also those of another version, of which nothing is guessed. */
+  #jobOf({ data }: Job<Held>): FleetJob {
+    try {
+      return readJob(data.job, 0);
+    } catch (error) {
+      throw new this.#backend.package.UnrecoverableError(`the queue holds no such job: ${messageOf(error)}`);
     }
   }
 

@@ -1,5 +1,6 @@
-// Waiting for the jobs of a queue that forgets all, at every moment at which it can.
+// Waiting for the jobs of a queue that forgets all, at every moment at which it can; and what is told of one that can't be asked.
 import { expect, it } from "vitest";
+import { queueReason } from "../../../../src/cli/fleet/backend.ts";
 import { waitForAll } from "../../../../src/cli/fleet/wait.ts";
 import type { FleetJob } from "../../../../src/fleet/jobs.ts";
 import type { FleetCounts, FleetQueue } from "../../../../src/fleet/queue.ts";
@@ -69,4 +70,14 @@ it("asks a queue again that does not answer, says so once, and ends when it is t
     everyMs: 0,
   });
   expect(said).toEqual(["away", "loading", "away"].map((what) => `the queue does not answer: it is ${what}`));
+});
+
+it.each([
+  "NOAUTH HELLO must be called",
+  "SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string",
+])("says of a server that answers '%s' that it wants a password", (text) => {
+  expect(queueReason(new Error("no answer", { cause: new Error(text) }))).toContain(
+    "the server wants a password",
+  );
+  expect(queueReason(new Error("no answer"))).toBe("no answer");
 });
