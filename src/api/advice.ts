@@ -42,14 +42,16 @@ function storageName(spec: unknown): string | undefined {
   return typeof url === "string" ? url : storageName(file ?? image);
 }
 
-function adviceFor({ code, details }: BlockError, { verb, readOnly = false }: Attempt): string {
+function adviceFor({ code, details, message }: BlockError, { verb, readOnly = false }: Attempt): string {
   if (details.hint !== undefined) return `. ${details.hint}`;
+  if (message.endsWith("no gate allows it")) return " (`gate: fileGate()` or `urlGate()` does)";
   if (verb === "create") return code === "EEXIST" ? " (`overwrite: true` replaces it)" : "";
   const forbidden = code === "EACCES" || code === "EROFS";
   return forbidden && !readOnly ? " (`readOnly: true` opens it for reading only)" : "";
 }
 
-function adviceOn({ details: { missingNode, missingChild } }: CommandError): string {
+function adviceOn({ message, details: { missingNode, missingChild } }: CommandError): string {
+  if (/ expects (?:u?int\d*|size)$/.test(message)) return " (sizes in bytes)";
   if (missingNode !== undefined)
     return ` (a string is the name of a node that is open; a file is { driver: "file", filename: "${missingNode}" })`;
   if (missingChild === undefined) return "";

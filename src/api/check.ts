@@ -2,7 +2,7 @@
  * Checking images for library callers and the command line: what `qemu-img check` finds and repairs.
  */
 import { closing } from "../base/lease.ts";
-import { BlockError } from "../base/errors.ts";
+import { blockError } from "../base/errors.ts";
 import type { DriverType, ImageCheck, NodeSpec } from "../block/model/contract.ts";
 import type { Engine } from "../machine/engine.ts";
 import { type InEngine, Node, releaseIdle } from "./node.ts";
@@ -49,7 +49,7 @@ export async function checkIn(
   await releaseIdle(engine);
   const type = graph.driver(described.driver);
   await openOnce(engine, described, type);
-  if (!type.check) throw new BlockError({ code: "ENOTSUP", op: "check" });
+  if (!type.check) throw blockError("ENOTSUP", "check", `No check for format '${type.name}'`);
   const context = { graph, host: graph.host, ...(signal ? { signal } : {}) };
   const run = (fix: { leaks: boolean; errors: boolean }): Promise<ImageCheck> =>
     type.check!(context, {

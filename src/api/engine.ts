@@ -13,6 +13,7 @@ import { type KernelOptions, loadKernels, loadSimdKernels, loadTwinKernels } fro
 import { Engine } from "../machine/engine.ts";
 import { makeObject } from "../machine/object-kinds.ts";
 import type { ObjectMaker } from "../machine/objects.ts";
+import { answering } from "./gate-answer.ts";
 import { optionsOf } from "./options.ts";
 import type { QmpEvent } from "../wire/qapi/index.ts";
 import { BlockJob } from "../job/core/block-job.ts";
@@ -89,7 +90,12 @@ export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}
   checkOptions(options);
   const size = kernelOptions(platform, options);
   const kernels = options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
-  return engineOver(kernels, { ...platform, makeObject }, options);
+  const { gate } = options;
+  return engineOver(
+    kernels,
+    { ...platform, makeObject },
+    gate ? { ...options, gate: answering(gate) } : options,
+  );
 }
 
 /**

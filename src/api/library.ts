@@ -9,7 +9,8 @@ import { type CheckOptions, type CheckReport, checkIn } from "./check.ts";
 import { type ImportImageOptions, type ImportImageSpec, importImageIn } from "./import.ts";
 import type { CallOptions, InEngine, Node } from "./node.ts";
 import { type ImageRef, describeImage, describeStorage, isName } from "./named.ts";
-import { optionsOf } from "./options.ts";
+import { answering } from "./gate-answer.ts";
+import { optionsOf, wrongArgument } from "./options.ts";
 import { type ProbeResult, probeIn } from "./probe.ts";
 import {
   type CreateImageOptions,
@@ -95,8 +96,10 @@ export function libraryOver(defaultEngine: () => Engine): Library {
   const engineOf = ({ engine }: InEngine): Engine => engine ?? defaultEngine();
   return {
     openNode: async (image, options = {}) => openImage(engineOf(options), image, options),
-    createImage: async (spec, options = {}) =>
-      advised({ spec, verb: "create" }, () => createImageIn(engineOf(options), spec, options)),
+    createImage: async (spec, options = {}) => {
+      if (isName(spec)) throw wrongArgument("spec", `{ ...qcow2(file("${spec}")), size }`);
+      return advised({ spec, verb: "create" }, () => createImageIn(engineOf(options), spec, options));
+    },
     removeImage: async (file, options = {}) => {
       checkInEngine(options);
       return removeImageIn(engineOf(options), file);
@@ -120,9 +123,12 @@ export function libraryOver(defaultEngine: () => Engine): Library {
 
 async function openImage(engine: Engine, image: ImageRef, options: OpenOptions): Promise<Node> {
   checkOpenOptions(options);
+  if (typeof image !== "string" && Object(image) !== image)
+    throw wrongArgument("image", "path, URL or description");
   const spec = isName(image) ? await describeNamed(engine, image) : image;
   const attempt = { spec, verb: "open", readOnly: options.readOnly } as const;
-  return advised(attempt, () => openNodeIn(engine, spec, options));
+  const own = options.gate ? { ...options, gate: answering(options.gate) } : options;
+  return advised(attempt, () => openNodeIn(engine, spec, own));
 }
 
 function describeNamed(engine: Engine, name: string | URL): Promise<OpenSpec> {

@@ -39,6 +39,7 @@ export async function describeStorage({ graph }: Engine, name: string | URL): Pr
   const isDrive = /^[a-z]:[\\/]/i.test(text);
   const protocol = isDrive ? "" : protocolPrefix(text).slice(0, -1).toLowerCase();
   if (protocol === "http" || protocol === "https") return http(text);
+  if (protocol.startsWith("json:")) throw new CommandError("Descriptions are objects here: no 'json:'");
   if (protocol !== "" && protocol !== "file") return ofProtocol(graph, protocol, text);
   if (!drivers.has("file")) return ofPage(text);
   const named = isDrive ? undefined : drivers.get("file")?.parseName?.(text).options?.["filename"];

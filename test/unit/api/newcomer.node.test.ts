@@ -99,7 +99,16 @@ describe("an image by its name", () => {
     const top = join(directory, "top.qcow2");
     const below = { "backing-file": image, "backing-fmt": "qcow2" } as const;
     await library.createImage({ ...qcow2(file(top)), size: MiB, ...below }, { engine });
-    await expect(open(top)).rejects.toThrow("no gate allows it");
+    await expect(open(top)).rejects.toThrow("no gate allows it (`gate: fileGate()` or `urlGate()` does)");
+    for (const answer of [true, undefined, "allow", {}, { allow: image }, { refuse: true }]) {
+      const gate = (() => Promise.resolve(answer)) as never;
+      const said = "The gate answered neither { allow: spec } nor { refuse: why }";
+      await expect(open(top, { gate })).rejects.toMatchObject({ code: "EINVAL", message: said });
+      await using own = library.createEngine({ arenaBytes: 16 * MiB, gate });
+      await expect(open(top, { engine: own })).rejects.toThrow(said);
+    }
+    const refusing = open(top, { gate: () => Promise.resolve({ refuse: "not today" }) });
+    await expect(refusing).rejects.toThrow("Could not open backing file: not today");
     await using node = await open(top, { gate: library.fileGate("local", library.nodeHost()) });
     holds(await node.read(0, data.length), data);
   });
@@ -176,7 +185,36 @@ const mistakes: [what: string, call: () => unknown, code: string, message: strin
     "EINVAL",
     `A block device must be specified for "file" (file: { driver: "file", filename: "…" })`,
   ],
-  ["no description", () => open(undefined), "EINVAL", "Invalid parameter type for 'spec', expected: object"],
+  [
+    "no description",
+    () => open(undefined),
+    "EINVAL",
+    "Invalid parameter type for 'image', expected: path, URL or description",
+  ],
+  [
+    "a name for a new image",
+    () => library.createImage("e.qcow2" as never, { engine }),
+    "EINVAL",
+    `expected: { ...qcow2(file("e.qcow2")), size }`,
+  ],
+  [
+    "a new image's size with a unit",
+    () => library.createImage({ ...qcow2(file("e.qcow2")), size: "64M" as never }, { engine }),
+    "EINVAL",
+    "Parameter 'size' expects uint64 (sizes in bytes)",
+  ],
+  [
+    "a description as the command line has it",
+    () => open('json:{"driver":"raw","file":{"driver":"file","filename":"e"}}'),
+    "EINVAL",
+    "Descriptions are objects here: no 'json:'",
+  ],
+  [
+    "a check of what has none",
+    () => library.check(raw(memory(512)), { engine }),
+    "ENOTSUP",
+    "No check for format 'raw'",
+  ],
   [
     "a driver that there is not",
     () => open({ driver: "vmdk", file: { driver: "file", filename: "e" } }),

@@ -385,7 +385,7 @@ describe("node descriptions and creation options", () => {
     [{ driver: "blob", blob: 1, "read-only": true }, "Invalid parameter type for 'blob', expected: Blob"],
     [{ driver: "http", url: 1 }, "Invalid parameter type for 'url', expected: string"],
     [{ size: MiB }, "Parameter 'driver' is missing"],
-    [null, "Invalid parameter type for 'spec', expected: object"],
+    [null, "Invalid parameter type for 'image', expected: path, URL or description"],
   ])("openNode(%j) is refused, and nothing is opened", async (wrong, message) => {
     const before = await state();
     const error = await refusal(() => library.openNode(wrong as never, { engine }), {});
