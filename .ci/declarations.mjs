@@ -30,6 +30,15 @@ export function entriesOf(root) {
   );
 }
 
+/** Names the library of TypeScript that a file needs: a user's `lib` need not have it. */
+const disposables = {
+  name: "disposables",
+  renderChunk: (/** @type {string} */ code) =>
+    /Disposable|\bSymbol\.(?:asyncD|d)ispose/.test(code)
+      ? `/// <reference lib="esnext.disposable" />\n${code}`
+      : null,
+};
+
 /** @param {string} root */
 async function rollUp(root) {
   const [from, to] = [join(root, "build", ".types"), join(root, "build", "types")];
@@ -41,7 +50,7 @@ async function rollUp(root) {
   delete plugin.generateBundle;
   const bundle = await rollup({
     input,
-    plugins: [plugin],
+    plugins: [plugin, disposables],
     external: (name, importer = "") => !/^[./]/.test(name) || isWhole(name, importer),
     onwarn: ({ code, message }) => {
       // A worker's entry exports nothing.

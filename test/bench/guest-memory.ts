@@ -1,7 +1,8 @@
 /**
  * How much a page and its worker grow while a script reads and writes a guest's disk of 64 GiB in headless Chromium, the base over
  * HTTP and the overlay in the private file system, whose profile needs the room of what is written: `npm run bench:guest-memory
- * [-- --mib READ] [--folder DIR]`, a quarter of what is read being written. A program without asserts.
+ * [-- --mib READ] [--folder DIR] [--only bare]`, a quarter of what is read being written. With `--only bare` a worker fetches, keeps and
+ * posts as much with nothing of ours: what the process grows by then is the browser's. A program without asserts.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,7 +24,8 @@ function residentMiB(pid: number): number {
 
 await using server = await PageServer.start();
 server.diskBytes = 65_536 * MiB;
-for (const name of ["guest-memory", "guest-worker"]) server.files.set(`/${name}.js`, await pageScript(name));
+for (const name of ["guest-memory", "guest-worker", "bare-worker"])
+  server.files.set(`/${name}.js`, await pageScript(name));
 const html = '<!doctype html><title>memory</title><script type="module" src="/guest-memory.js"></script>';
 server.files.set("/", new TextEncoder().encode(html));
 
@@ -35,7 +37,7 @@ const context = await chromium.launchPersistentContext(profile, {
 try {
   const page = await context.newPage();
   page.setDefaultTimeout(0);
-  await page.goto(server.origin);
+  await page.goto(`${server.origin}/${options.only === "bare" ? "?bare" : ""}`);
   await page.waitForFunction(() => typeof globalThis.call === "function");
   const session = await context.browser()!.newBrowserCDPSession();
   const call = (name: string, ...args: number[]): Promise<unknown> =>
