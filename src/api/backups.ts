@@ -12,6 +12,7 @@ import { Pipeline } from "../block/copy/window.ts";
 import type { Blob } from "../store/pack.ts";
 import { type Backup, descriptionName, nextNumber } from "../store/description.ts";
 import { Holder } from "../store/holders.ts";
+import { disownBroken } from "../store/needs.ts";
 import { BackupReader } from "../store/reader.ts";
 import type { Damage, Repository } from "../store/repository.ts";
 import { hex, newName, isoTime } from "../store/tools.ts";
@@ -86,14 +87,16 @@ export async function createBackup(
   const time = wanted.time ?? isoTime(tools);
   await using holder = await Holder.take(tools, `create ${wanted.name}`);
   let isDamaged = false;
-  const index = await repository.index((damage) => {
+  const tell = (damage: Damage): void => {
     isDamaged = true;
     run.onDamage?.(damage);
-  });
+  };
+  const index = await repository.index(tell);
+  await disownBroken(tools, index, tell);
   const base = wanted.since && (await wholeBase(repository, wanted.since.backup, { isDamaged, run }));
   const source = base ? wanted : { ...wanted, since: undefined };
   const { since } = source;
-  const blobs = new BlobWriter({ tools, index, holder, level: source.level });
+  const blobs = new BlobWriter({ tools, index, holder, level: source.level, patches: repository.hasPatches });
   const disk = new DiskWriter(blobs, ...(base ?? nothing()));
   const copy = new DiskCopy({ node, blobs, disk, sha256: tools.sha256 }, run);
   const runs = since ? changedRuns(node, since) : runsOf(node, 0, chunksOf(node.length));
@@ -147,25 +150,31 @@ function nothing(): Base {
 
 /**
  * An earlier backup as the beginning of one; undefined, and told, where something of it is missing: all of the disk has to be read then. It is
- * known by the leaves, and looked for in all chunks where something is missing for sure.
+ * known by the leaves, and looked for in all chunks where something is missing for sure. One that is described while we are at work stays.
  */
 async function wholeBase(
   repository: Repository,
   backup: Backup,
   { isDamaged, run }: { isDamaged: boolean; run: BackupRun },
 ): Promise<Base | undefined> {
+  const { tools } = repository;
+  const refuse = (why: string): undefined => {
+    const problem = `backup ${backup.id} ${why}: this is a full backup`;
+    run.onDamage?.({ object: descriptionName(backup.id), problem });
+    return undefined;
+  };
+  if (!(await repository.has(backup))) return refuse("is not there any more");
   const index = await repository.index(() => undefined, { withCondemned: true });
-  const reader = new BackupReader(repository.tools, index, backup);
+  const reader = new BackupReader(tools, index, backup);
   try {
+    if (isDamaged) await disownBroken(tools, index, () => undefined);
     const leaves = await reader.leaves();
     if (isDamaged) for await (const { hash } of reader.chunks()) index.require(hash);
     for (const { hash } of leaves.leaves()) index.require(hash);
     return [leaves, reader.blob];
   } catch (error) {
     if (errnoOf(error) !== "EIO") throw error;
-    const problem = `backup ${backup.id} is not whole any more (${messageOf(error)}): this is a full backup`;
-    run.onDamage?.({ object: descriptionName(backup.id), problem });
-    return undefined;
+    return refuse(`is not whole any more (${messageOf(error)})`);
   }
 }
 

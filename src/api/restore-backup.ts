@@ -6,11 +6,13 @@
  */
 import { Pipeline } from "../block/copy/window.ts";
 import type { Backup } from "../store/description.ts";
+import type { ChunkIndex } from "../store/chunk-index.ts";
 import { Holder } from "../store/holders.ts";
 import { BackupReader } from "../store/reader.ts";
 import type { Repository } from "../store/repository.ts";
+import { isSame } from "../store/tools.ts";
 import { CHUNK_BYTES } from "../store/tree.ts";
-import { type ChunkPlaces, WantedChunks } from "../store/wanted.ts";
+import { type ChunkPlaces, SeedPlaces, WantedChunks } from "../store/wanted.ts";
 import { type BackupRun, chunksOf, runsOf } from "./backups.ts";
 import type { Node } from "./node.ts";
 
@@ -35,7 +37,8 @@ export async function restoreBackup(
   const { tools } = repository;
   await using _holder = await Holder.take(tools, `restore ${backup.id}`, { reads: true });
   const index = await repository.index((damage) => run.onDamage?.(damage), { withCondemned: true });
-  const reader = new BackupReader(tools, index, backup);
+  const known = seeds.length > 0 ? new KnownSeeds(seeds, index, tools.sha256) : undefined;
+  const reader = new BackupReader(tools, index, backup, known?.read);
   const put = (chunk: number, content: Uint8Array): Promise<void> =>
     target.write(chunk * CHUNK_BYTES, own(content));
   let chunks: AsyncIterable<ChunkPlaces> = placesOf(reader);
@@ -43,12 +46,12 @@ export async function restoreBackup(
   /** Bytes of the seeds that were looked through. */
   let looked = 0;
   const total = seeds.reduce((sum, { length }) => sum + length, backup.size);
-  if (seeds.length > 0) {
+  if (known) {
     const left = new WantedChunks(index, chunksOf(backup.size));
     for await (const { chunk, hash } of reader.chunks()) left.add(chunk, hash);
     for (const seed of seeds) {
       const onProgress = (done: number): void => run.onProgress?.(looked + done, total);
-      seedBytes += await takeFrom(seed, { left, put, sha256: tools.sha256 }, { ...run, onProgress });
+      seedBytes += await takeFrom(seed, { left, put, known, sha256: tools.sha256 }, { ...run, onProgress });
       looked += seed.length;
     }
     chunks = left.rest(reader.chunks());
@@ -78,8 +81,47 @@ async function* placesOf(reader: BackupReader): AsyncGenerator<ChunkPlaces> {
   for await (const { chunk, hash } of reader.chunks()) yield { hash, at: [chunk] };
 }
 
+/** What was seen of the seeds: chunks that others are built of are taken from there, too. */
+class KnownSeeds {
+  readonly #seeds: readonly Node[];
+  readonly #places: SeedPlaces;
+  readonly #sha256: (bytes: Uint8Array) => Uint8Array;
+
+  constructor(seeds: readonly Node[], index: ChunkIndex, sha256: (bytes: Uint8Array) => Uint8Array) {
+    this.#seeds = seeds;
+    this.#places = new SeedPlaces(index);
+    this.#sha256 = sha256;
+  }
+
+  add(hash: Uint8Array, seed: Node, chunk: number): void {
+    let place = chunk;
+    for (const before of this.#seeds.slice(0, this.#seeds.indexOf(seed))) place += chunksOf(before.length);
+    this.#places.add(hash, place);
+  }
+
+  /** The content of a chunk that a seed has, and has still. */
+  readonly read = async (hash: Uint8Array): Promise<Uint8Array | undefined> => {
+    let chunk = this.#places.find(hash);
+    if (chunk === undefined) return undefined;
+    for (const seed of this.#seeds) {
+      const chunks = chunksOf(seed.length);
+      if (chunk < chunks) return this.#content(hash, seed, chunk * CHUNK_BYTES);
+      chunk -= chunks;
+    }
+    return undefined;
+  };
+
+  async #content(hash: Uint8Array, seed: Node, offset: number): Promise<Uint8Array | undefined> {
+    const bytes = Math.min(CHUNK_BYTES, seed.length - offset);
+    // The repository has it, too.
+    const content = await seed.read(offset, bytes).catch(() => undefined);
+    return content && isSame(this.#sha256(content), hash) ? content : undefined;
+  }
+}
+
 interface Taking {
   readonly left: WantedChunks;
+  readonly known: KnownSeeds;
   readonly put: (chunk: number, content: Uint8Array) => Promise<void>;
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
 }
@@ -87,7 +129,7 @@ interface Taking {
 /** Restores what a disk has of the chunks that are left; answers its bytes. */
 async function takeFrom(
   seed: Node,
-  { left, put, sha256 }: Taking,
+  { left, put, known, sha256 }: Taking,
   { signal, onProgress }: BackupRun,
 ): Promise<number> {
   let taken = 0;
@@ -99,7 +141,9 @@ async function takeFrom(
       const piece = await seed.read(at, Math.min(SEED_PIECE, end - at));
       for (let from = 0; from < piece.byteLength; from += CHUNK_BYTES) {
         const content = piece.subarray(from, from + CHUNK_BYTES);
-        for (const place of left.take(sha256(content))) {
+        const hash = sha256(content);
+        known.add(hash, seed, (at + from) / CHUNK_BYTES);
+        for (const place of left.take(hash)) {
           await put(place, content);
           taken += content.byteLength;
         }

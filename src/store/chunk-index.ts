@@ -1,7 +1,8 @@
 /**
  * Which blobs the store has, and where: a table in memory over the entries of all packs.
  *
- * Invariant: a blob that lies in several packs is found in one that is not condemned, where there is one.
+ * Invariants: of several places of a blob the first one counts, and one where it is whole before patches; so the bases of patches, which
+ * were whole when those were written, are found whole.
  */
 import { blockError } from "../base/errors.ts";
 import { HASH_BYTES, hex } from "./tools.ts";
@@ -17,6 +18,7 @@ export class ChunkIndex {
   readonly #packs: PackIndex[] = [];
   readonly #first: number[] = [];
   #entries = 0;
+  readonly #broken = new Set<string>();
   /** A hash that is looked for, and its words. */
   readonly #wanted = new Uint8Array(HASH_BYTES);
   readonly #words = new Uint32Array(this.#wanted.buffer);
@@ -42,7 +44,18 @@ export class ChunkIndex {
   numberOf(hash: Uint8Array): number | undefined {
     this.#wanted.set(hash);
     const entry = this.#slots[this.#slotOf(this.#words, 0)]!;
-    return entry === 0 ? undefined : entry - 1;
+    const isBroken = entry > 0 && this.isBroken(hash) && this.#isPatch(entry - 1);
+    return entry === 0 || isBroken ? undefined : entry - 1;
+  }
+
+  /** A patch that can't be read any more is not there: the blob has to be stored whole. */
+  disown(hash: Uint8Array): void {
+    this.#broken.add(hex(hash));
+  }
+
+  /** Whether a blob is there as such a patch, perhaps among others. */
+  isBroken(hash: Uint8Array): boolean {
+    return this.#broken.size > 0 && this.#broken.has(hex(hash));
   }
 
   /** Blobs in all packs. */
@@ -69,10 +82,18 @@ export class ChunkIndex {
     return this.numberOf(hash) !== undefined;
   }
 
-  #insert({ words, count }: PackIndex, first: number): void {
+  #isPatch(entry: number): boolean {
+    const at = this.#packOf(entry);
+    return this.#packs[at]!.isPatch(entry - this.#first[at]!);
+  }
+
+  #insert(pack: PackIndex, first: number): void {
+    const { words, count } = pack;
     for (let index = 0; index < count; index += 1) {
       const slot = this.#slotOf(words, index * WORDS_OF_ENTRY);
-      if (this.#slots[slot] === 0) this.#slots[slot] = first + index + 1;
+      const known = this.#slots[slot]!;
+      if (known === 0 || (this.#isPatch(known - 1) && !pack.isPatch(index)))
+        this.#slots[slot] = first + index + 1;
     }
   }
 

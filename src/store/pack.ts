@@ -6,12 +6,15 @@
  * Entry: SHA-256 of the content (32), XXH3-64 of what is stored (8), offset u32, stored bytes u32, content's bytes u32, codec u32.
  * Trailer: offset of the entries u32, their number u32, XXH3-64 of the entries (8), magic (8).
  *
+ * The last blob may be the notes on the others: notes.ts.
+ *
  * Invariants: a pack never changes; a pack that does not parse holds nothing, and is told of, not repaired.
  */
 import { assert } from "../base/assert.ts";
 import { blockError } from "../base/errors.ts";
 import { KiB, MiB, limits } from "../base/limits.ts";
 import type { ObjectInfo, ObjectStore } from "../base/objects.ts";
+import { type Note, encodeNotes, parseNotes } from "./notes.ts";
 import { HASH_BYTES, type StoreTools } from "./tools.ts";
 
 const MAGIC = new TextEncoder().encode("bwChunks");
@@ -24,8 +27,8 @@ const TAIL_BYTES = 16 * KiB;
 /** A pack is closed when its blobs have so many bytes. */
 const PACK_BYTES = 32 * MiB;
 
-/** How a blob is stored: as it is, zstd (RFC 8878), raw DEFLATE (RFC 1951). */
-export const Codec = { none: 0, zstd: 1, deflate: 2 } as const;
+/** How a blob is stored: as it is, zstd (RFC 8878), raw DEFLATE (RFC 1951), as a patch of others. `notes`: it is the notes. */
+export const Codec = { none: 0, zstd: 1, deflate: 2, patch: 3, notes: 4 } as const;
 
 /** A blob on its way into a pack. */
 export interface Blob {
@@ -33,6 +36,7 @@ export interface Blob {
   readonly stored: Uint8Array;
   readonly contentBytes: number;
   readonly codec: number;
+  readonly note?: Note | undefined;
 }
 
 /** Where a blob lies. */
@@ -72,7 +76,10 @@ export class PackBuilder {
   }
 
   /** The pack's bytes. */
-  finish(xxh3: StoreTools["xxh3"]): Uint8Array {
+  finish({ xxh3, sha256 }: Pick<StoreTools, "xxh3" | "sha256">): Uint8Array {
+    const notes = encodeNotes(this.#blobs.map(({ note = {} }) => note));
+    if (notes)
+      this.add({ hash: sha256(notes), stored: notes, contentBytes: notes.byteLength, codec: Codec.notes });
     const entriesBytes = this.#blobs.length * ENTRY_BYTES;
     const bytes = new Uint8Array(this.#bytes + entriesBytes + TRAILER_BYTES);
     const view = new DataView(bytes.buffer);
@@ -126,9 +133,25 @@ export class PackIndex {
       const at = index * ENTRY_BYTES + 40;
       const offset = this.#view.getUint32(at, true);
       if (offset < first || offset + this.#view.getUint32(at + 4, true) > end) return index;
-      if (this.#view.getUint32(at + 8, true) > limits.storeMaxBlobBytes) return index;
+      const isLong = this.#view.getUint32(at + 8, true) > limits.storeMaxBlobBytes;
+      if (isLong && this.#view.getUint32(at + 12, true) !== Codec.notes) return index;
     }
     return -1;
+  }
+
+  /** Where the notes lie; undefined: there are none. */
+  get notes(): Place | undefined {
+    const last = this.count === 0 ? undefined : this.place(this.count - 1);
+    return last?.codec === Codec.notes ? last : undefined;
+  }
+
+  /** Blobs, the notes left out. */
+  get blobs(): number {
+    return this.notes ? this.count - 1 : this.count;
+  }
+
+  isPatch(index: number): boolean {
+    return this.#view.getUint32(index * ENTRY_BYTES + 52, true) === Codec.patch;
   }
 
   place(index: number): Place {
@@ -166,10 +189,19 @@ export async function readPack(tools: StoreTools, info: ObjectInfo): Promise<Pac
   return pack;
 }
 
+/** What a pack notes of its blobs, the notes themselves left out; empty where it has none. Throws EIO for damaged ones. */
+export async function readNotes(tools: StoreTools, { name, notes, blobs }: PackIndex): Promise<Note[]> {
+  if (!notes) return [];
+  const { offset, storedBytes, xxh3 } = notes;
+  const bytes = await range(tools.objects, { name }, offset, offset + storedBytes);
+  if (tools.xxh3(bytes) === xxh3) return parseNotes(bytes, blobs);
+  throw blockError("EIO", "pack", `'${name}' is damaged: its notes are not what was written`);
+}
+
 /** The bytes of an object from `offset` to `end`. Throws EIO where it has fewer. */
 async function range(
   objects: ObjectStore,
-  { name }: ObjectInfo,
+  { name }: Pick<ObjectInfo, "name">,
   offset: number,
   end: number,
 ): Promise<Uint8Array> {

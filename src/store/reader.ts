@@ -2,7 +2,7 @@
  * Reading a backup: its chunks in order, or a range of bytes.
  */
 import { blockError, messageOf } from "../base/errors.ts";
-import { readBlob } from "./blobs.ts";
+import { BlobReader, type Elsewhere } from "./blobs.ts";
 import type { ChunkIndex } from "./chunk-index.ts";
 import { type Backup, rootOf } from "./description.ts";
 import type { StoreTools } from "./tools.ts";
@@ -19,23 +19,22 @@ export interface ChunkRef {
 
 /** A disk as it was. Errors name the backup: EIO for what is missing or damaged. */
 export class BackupReader {
-  readonly #tools: StoreTools;
-  readonly #index: ChunkIndex;
+  readonly #blobs: BlobReader;
   readonly #backup: Backup;
   #leaves: Promise<LeafTable> | undefined;
   /** The leaf that was looked at last: ranges are mostly asked for in order. */
   #last: { readonly leaf: number; readonly node: Promise<TreeNode | undefined> } | undefined;
 
-  constructor(tools: StoreTools, index: ChunkIndex, backup: Backup) {
-    this.#tools = tools;
-    this.#index = index;
+  /** `elsewhere`: has chunks that others are built of. */
+  constructor(tools: StoreTools, index: ChunkIndex, backup: Backup, elsewhere?: Elsewhere) {
+    this.#blobs = new BlobReader(tools, index, elsewhere && { elsewhere });
     this.#backup = backup;
   }
 
   /** The content of a blob. */
   readonly blob = async (hash: Uint8Array): Promise<Uint8Array> => {
     try {
-      return await readBlob(this.#tools, this.#index, hash);
+      return await this.#blobs.read(hash);
     } catch (error) {
       throw blockError("EIO", "backup", `backup ${this.#backup.id}: ${messageOf(error)}`);
     }

@@ -23,6 +23,8 @@ import { CHUNK_BYTES } from "./tree.ts";
 /** By this object a repository of chunks is known. */
 export const SETTINGS = "repository.json";
 const FORMAT = "blockwright-chunks";
+/** Of those that are made; 1 has no patches, and never gets any. */
+const VERSION = 2;
 /** Packs and descriptions begin like this. */
 export const PACKS = "packs/";
 const BACKUPS = "backups/";
@@ -39,9 +41,12 @@ export interface Damage {
 /** A repository that is open. It holds nothing. */
 export class Repository {
   readonly tools: StoreTools;
+  /** Whether its chunks may be patches of others: programs before 2 read none, and would remove the others. */
+  readonly hasPatches: boolean;
 
-  private constructor(tools: StoreTools) {
+  private constructor(tools: StoreTools, { version }: { version: number }) {
     this.tools = tools;
+    this.hasPatches = version >= 2;
   }
 
   /** Opens one; with `create` makes it where there is none. Throws ENOENT, and EINVAL for something else. */
@@ -50,10 +55,10 @@ export class Repository {
       if (errnoOf(error) === "ENOENT") return undefined;
       throw error;
     });
-    if (settings) checkSettings(settings);
-    else if (!create) throw blockError("ENOENT", "repository", "there is no repository of backups here");
-    else await tools.objects.putIfAbsent(SETTINGS, newSettings());
-    return new Repository(tools);
+    if (settings) return new Repository(tools, { version: versionOf(settings) });
+    if (!create) throw blockError("ENOENT", "repository", "there is no repository of backups here");
+    const made = await tools.objects.putIfAbsent(SETTINGS, newSettings());
+    return made ? new Repository(tools, { version: VERSION }) : Repository.open(tools);
   }
 
   /** Throws ESTALE where it is not there any more. */
@@ -78,6 +83,17 @@ export class Repository {
       }
     }
     return inOrder(found);
+  }
+
+  /** Whether a backup is described still. */
+  async has({ id }: Backup): Promise<boolean> {
+    return this.tools.objects.get(descriptionName(id)).then(
+      () => true,
+      (error: unknown) => {
+        if (errnoOf(error) !== "ENOENT") throw error;
+        return false;
+      },
+    );
   }
 
   /** The backup that a word means; see findBackup(). Descriptions that are damaged are told to `damaged`. */
@@ -147,11 +163,12 @@ function condemnedName(pack: string): string {
 }
 
 function newSettings(): Uint8Array {
-  const settings = { format: FORMAT, version: 1, "chunk-bytes": CHUNK_BYTES };
+  const settings = { format: FORMAT, version: VERSION, "chunk-bytes": CHUNK_BYTES };
   return new TextEncoder().encode(`${JSON.stringify(settings)}\n`);
 }
 
-function checkSettings(bytes: Uint8Array): void {
+/** The version of a repository. Throws EINVAL for what is none, and of a kind that is not known. */
+function versionOf(bytes: Uint8Array): number {
   const refuse = (why: string): never => {
     throw blockError("EINVAL", "repository", `'${SETTINGS}' ${why}`);
   };
@@ -163,5 +180,7 @@ function checkSettings(bytes: Uint8Array): void {
   }
   const { format, version, "chunk-bytes": chunk } = (settings ?? {}) as Record<string, unknown>;
   if (format !== FORMAT) refuse("is not that of a repository of backups");
-  if (version !== 1 || chunk !== CHUNK_BYTES) refuse("is of a kind that is not known here");
+  if ((version !== 1 && version !== VERSION) || chunk !== CHUNK_BYTES)
+    refuse("is of a kind that is not known here");
+  return version as number;
 }

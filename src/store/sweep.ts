@@ -4,22 +4,19 @@
  * Why nothing is lost: a maker or reader takes its place among the holders before it looks at the first pack, and does not rely on
  * packs that are condemned by then. We condemn first, and look who is at work afterwards: so whoever relies on a pack is seen,
  * and the pack stays for the next sweep. Packs of somebody who is at work are theirs. Packs are listed before holders, and
- * holders before descriptions: whoever is gone when we look has published what they made.
+ * holders before descriptions: whoever is gone when we look has published what they made. Packs that are there only afterwards are left alone.
  */
 import { blockError } from "../base/errors.ts";
 import type { ObjectInfo } from "../base/objects.ts";
-import { readBlob } from "./blobs.ts";
 import { ChunkIndex } from "./chunk-index.ts";
 import type { Backup } from "./description.ts";
 import { Holder, livingHolders } from "./holders.ts";
+import { Needs } from "./needs.ts";
 import { type PackIndex, readPack } from "./pack.ts";
 import { BackupReader } from "./reader.ts";
 import { PACKS, type Repository } from "./repository.ts";
 import { hex, type StoreTools } from "./tools.ts";
 import { BlobWriter } from "./writer.ts";
-
-/** A pack of which less than this share is needed is written anew. */
-const WORTH_KEEPING = 0.5;
 
 /** What a sweep did. */
 export interface Swept {
@@ -48,43 +45,42 @@ export async function sweep(repository: Repository): Promise<Swept> {
     if (!packs.some(({ pack }) => pack.name === name)) await repository.acquit(name);
   const living = await livingHolders(tools, holder.id);
   const backups = await repository.backups();
+  // Of who was seen at no time, and has published.
+  const later = await readPacks(tools, new Set(packs.map(({ pack }) => pack.name)));
   const index = new ChunkIndex();
-  const all = packs.map(({ pack }) => pack);
+  const all = [...packs, ...later].map(({ pack }) => pack);
   index.add(all.filter(({ name }) => !condemned.has(name)));
   index.add(all.filter(({ name }) => condemned.has(name)));
-  const needed = await neededBlobs(tools, index, backups);
-  const isTheirs = ({ pack }: Found): boolean =>
-    [...living.keys()].some((id) => pack.name.startsWith(`${PACKS}${id}-`));
-  const ours = packs.filter((found) => !isTheirs(found));
-  const doomed: Found[] = [];
-  const writer = new BlobWriter({ tools, index: new ChunkIndex(), holder });
-  for (const found of ours) {
-    const use = usedOf(found.pack, index, needed);
-    if (use.share >= WORTH_KEEPING) {
-      await repository.acquit(found.pack.name);
-      continue;
-    }
-    for (const hash of use.hashes) await writer.write(await readBlob(tools, index, hash));
-    doomed.push(found);
-  }
+  const needs = await Needs.load(tools, index, await neededBlobs(tools, index, backups));
+  const { kept, doomed } = needs.divide(
+    (pack) =>
+      later.some((found) => found.pack === pack) ||
+      [...living.keys()].some((id) => pack.name.startsWith(`${PACKS}${id}-`)),
+  );
+  for (const { name } of kept) await repository.acquit(name);
+  const writer = new BlobWriter({ tools, index: new ChunkIndex(), holder, patches: false });
+  for (const pack of doomed) await needs.move(pack, writer, { notes: repository.hasPatches });
   await writer.flush();
-  for (const { pack } of doomed) await repository.condemn(pack.name);
+  for (const { name } of doomed) await repository.condemn(name);
   const rest = await livingHolders(tools, holder.id);
   // Who came and went meanwhile has published something that may need what is condemned.
   const known = new Set(backups.map(({ id }) => id));
   const isAlone = rest.size === 0 && (await repository.backups()).every(({ id }) => known.has(id));
   if (!isAlone) return { removedPacks: 0, removedBytes: 0, waitingPacks: doomed.length };
-  for (const { pack } of doomed) {
-    await tools.objects.remove(pack.name);
-    await repository.acquit(pack.name);
+  for (const { name } of doomed) {
+    await tools.objects.remove(name);
+    await repository.acquit(name);
   }
-  const removedBytes = doomed.reduce((sum, { info }) => sum + info.bytes, 0);
+  const bytesOf = new Map(packs.map(({ info, pack }) => [pack.name, info.bytes]));
+  const removedBytes = doomed.reduce((sum, { name }) => sum + bytesOf.get(name)!, 0);
   return { removedPacks: doomed.length, removedBytes, waitingPacks: 0 };
 }
 
-async function readPacks(tools: StoreTools): Promise<Found[]> {
+/** The packs that there are, but for some. */
+async function readPacks(tools: StoreTools, known: ReadonlySet<string> = new Set()): Promise<Found[]> {
   const found: Found[] = [];
-  for (const info of await tools.objects.list(PACKS)) found.push({ info, pack: await readPack(tools, info) });
+  for (const info of await tools.objects.list(PACKS))
+    if (!known.has(info.name)) found.push({ info, pack: await readPack(tools, info) });
   return found;
 }
 
@@ -104,23 +100,4 @@ async function neededBlobs(
     }
   }
   return needed;
-}
-
-/** What of a pack is needed and found nowhere else, and its share of the pack's bytes. */
-function usedOf(
-  pack: PackIndex,
-  index: ChunkIndex,
-  needed: ReadonlySet<string>,
-): { share: number; hashes: Uint8Array[] } {
-  const hashes: Uint8Array[] = [];
-  let [used, all] = [0, 0];
-  for (let at = 0; at < pack.count; at += 1) {
-    const { storedBytes } = pack.place(at);
-    all += storedBytes;
-    const hash = pack.hash(at);
-    if (!needed.has(hex(hash)) || index.find(hash)?.pack !== pack.name) continue;
-    used += storedBytes;
-    hashes.push(hash);
-  }
-  return { share: all === 0 ? 0 : used / all, hashes };
 }

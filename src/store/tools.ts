@@ -33,9 +33,20 @@ export interface StoreTools {
 /** Bytes of a SHA-256. */
 export const HASH_BYTES = 32;
 
+const DIGITS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** A hash in hexadecimal digits. */
 export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 1) text += DIGITS[bytes[at]!]!;
+  return text;
+}
+
+/** Whether two arrays hold the same. */
+export function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let at = 0; at < a.length; at += 1) if (a[at] !== b[at]) return false;
+  return true;
 }
 
 /** The bytes of so many hexadecimal digits; undefined where they are something else. */

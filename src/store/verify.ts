@@ -3,7 +3,8 @@
  * its name.
  */
 import { messageOf } from "../base/errors.ts";
-import { readBlob } from "./blobs.ts";
+import { BlobReader } from "./blobs.ts";
+import { readNotes } from "./pack.ts";
 import type { Backup } from "./description.ts";
 import { Holder } from "./holders.ts";
 import { BackupReader } from "./reader.ts";
@@ -40,6 +41,11 @@ export async function verify(
   const tell = (damage: Damage): void => void damaged.push(damage);
   const backups = (await repository.backups(tell)).filter(wanted);
   const index = await repository.index(tell, { withCondemned: true });
+  for (const pack of index.packs)
+    await readNotes(tools, pack).catch((error: unknown) =>
+      tell({ object: pack.name, problem: messageOf(error) }),
+    );
+  const blobs = new BlobReader(tools, index);
   const broken: { id: string; problem: string }[] = [];
   /** Chunks that were read, and what was wrong with them. */
   const seen = new Map<string, string | undefined>();
@@ -47,7 +53,7 @@ export async function verify(
   const look = async (hash: Uint8Array): Promise<string | undefined> => {
     const name = hex(hash);
     if (seen.has(name)) return seen.get(name);
-    const problem = await readBlob(tools, index, hash).then(
+    const problem = await blobs.read(hash).then(
       (content) => void (bytes += content.byteLength),
       (error: unknown) => messageOf(error),
     );

@@ -73,3 +73,26 @@ export class WantedChunks {
     else this.#last[number] = last;
   }
 }
+
+/** Where seeds have the store's blobs: 4 bytes for each of those. */
+export class SeedPlaces {
+  readonly #index: ChunkIndex;
+  /** By a blob's number in the index: its place among all chunks of the seeds, and one; 0: none has it. */
+  readonly #at: Uint32Array;
+
+  constructor(index: ChunkIndex) {
+    this.#index = index;
+    this.#at = new Uint32Array(index.size);
+  }
+
+  add(hash: Uint8Array, place: number): void {
+    const number = this.#index.numberOf(hash);
+    if (number !== undefined) this.#at[number] = place + 1;
+  }
+
+  find(hash: Uint8Array): number | undefined {
+    const number = this.#index.numberOf(hash);
+    const at = number === undefined ? 0 : this.#at[number]!;
+    return at === 0 ? undefined : at - 1;
+  }
+}

@@ -9,6 +9,7 @@ import type { ChunkIndex } from "./chunk-index.ts";
 import { type Blob, PackBuilder, readPack } from "./pack.ts";
 import type { Holder } from "./holders.ts";
 import { PACKS } from "./repository.ts";
+import { SimilarChunks } from "./similar.ts";
 import { hex, type StoreTools } from "./tools.ts";
 import { CHUNK_BYTES, LEAF_BYTES, type LeafTable, type Root, TreeNode } from "./tree.ts";
 
@@ -20,41 +21,51 @@ export class BlobWriter {
   readonly #index: ChunkIndex;
   readonly #holder: Holder;
   readonly #maker: BlobMaker;
+  readonly #similar: SimilarChunks | undefined;
   /** What lies in the pack that is being filled. */
-  readonly #pending = new Set<string>();
+  readonly #pending = new Map<string, Blob>();
   #pack = new PackBuilder();
   #packs = 0;
   /** Bytes of blobs that were new: their contents, and as they are stored. */
   newBytes = 0;
   storedBytes = 0;
 
-  constructor(init: { tools: StoreTools; index: ChunkIndex; holder: Holder; level?: number | undefined }) {
+  /** `patches`: chunks may be stored as patches of others. */
+  constructor(init: {
+    tools: StoreTools;
+    index: ChunkIndex;
+    holder: Holder;
+    level?: number | undefined;
+    patches: boolean;
+  }) {
     this.#tools = init.tools;
     this.#index = init.index;
     this.#holder = init.holder;
-    this.#maker = new BlobMaker(init.tools, init.level);
+    const maker = new BlobMaker(init.tools, init.level);
+    this.#maker = maker;
+    if (init.patches) this.#similar = new SimilarChunks({ ...init, maker, pending: this.#pending });
   }
 
-  /** A blob of a content that the store lacks; undefined: it has it. May run for several contents at once. */
+  /** A chunk that the store lacks, as a blob; undefined: it has it. May run for several contents at once. */
   async prepare(hash: Uint8Array, content: Uint8Array): Promise<Blob | undefined> {
-    return this.#knows(hash) ? undefined : this.#maker.make(hash, content);
+    return this.#knows(hash) ? undefined : (this.#similar ?? this.#maker).make(hash, content);
   }
 
   /** Keeps a blob. */
   async put(blob: Blob): Promise<void> {
     if (this.#knows(blob.hash)) return;
     this.#pack.add(blob);
-    this.#pending.add(hex(blob.hash));
+    this.#pending.set(hex(blob.hash), blob);
+    await this.#similar?.learn(blob);
     this.newBytes += blob.contentBytes;
     this.storedBytes += blob.stored.byteLength;
     if (this.#pack.isFull) await this.flush();
   }
 
-  /** Keeps a content, and answers its hash. */
+  /** Keeps a node of a tree, and answers its hash. */
   readonly write = async (content: Uint8Array): Promise<Uint8Array> => {
     const hash = this.#tools.sha256(content);
-    const blob = await this.prepare(hash, content);
-    if (blob) await this.put(blob);
+    if (!this.#knows(hash)) await this.put(await this.#maker.make(hash, content));
     return hash;
   };
 
@@ -62,7 +73,7 @@ export class BlobWriter {
   async flush(): Promise<void> {
     if (this.#pack.isEmpty) return;
     const name = `${PACKS}${this.#holder.id}-${this.#packs}`;
-    const bytes = this.#pack.finish(this.#tools.xxh3);
+    const bytes = this.#pack.finish(this.#tools);
     const made = await this.#tools.objects.putIfAbsent(name, bytes);
     assert(made, "somebody else writes packs in our name");
     this.#index.add([await readPack(this.#tools, { name, bytes: bytes.byteLength, changedMs: 0 })]);

@@ -7,7 +7,7 @@ import { changedRuns, dirtyIn } from "../../../src/api/backups.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { sweep } from "../../../src/store/sweep.ts";
 import { verify } from "../../../src/store/verify.ts";
-import { Bench, isSame, Random } from "./support.ts";
+import { Bench, Random, atEveryOperation, isSame, killAt, prune } from "./support.ts";
 
 /** For stories of hundreds of runs, on a machine that does something else too. */
 const LONG_MS = 120_000;
@@ -106,50 +106,6 @@ async function threeToKeep(
     contents.push(await node.read(0, node.length));
   }
   return { gone: made.slice(0, 2), stay: made.slice(2), contents: contents.slice(2), node };
-}
-
-/** How many operations a body takes; 0 where it never came to its end. */
-async function countOf(store: Bench, body: () => Promise<unknown>): Promise<number> {
-  const before = store.objects.count;
-  await body();
-  return store.objects.count - before;
-}
-
-const prune = async (store: Bench, gone: readonly Backup[], pid = 1): Promise<void> => {
-  const repository = await store.repository(pid);
-  for (const backup of gone) await repository.forget(backup);
-  await sweep(repository);
-};
-
-/** Runs `trial` before each operation of `body`, every time from the same repository; answers how many there were. */
-async function atEveryOperation(
-  store: Bench,
-  body: () => Promise<unknown>,
-  trial: (at: number) => Promise<void>,
-): Promise<number> {
-  const begun = new Map(store.objects.all);
-  const operations = await countOf(store, body);
-  for (let at = 1; at <= operations; at += 1) {
-    store.objects.all = new Map(begun);
-    store.objects.count = 0;
-    store.dead.clear();
-    await trial(at);
-    store.objects.before = () => undefined;
-  }
-  return operations;
-}
-
-/** Process 77 is killed before an operation. */
-async function killAt(store: Bench, at: number, body: () => Promise<unknown>): Promise<void> {
-  store.objects.before = (count) => {
-    if (count >= at) throw new Error("killed");
-  };
-  const outcome = await body().catch((error: unknown) => String(firstFailure(error)));
-  // A pack that can't be read for this reason counts as damaged; who is killed when all is done but giving up its place has done it.
-  if (typeof outcome === "string") expect(outcome).toMatch(/killed|is missing/);
-  else expect([...store.objects.all.keys()].some((name) => name.startsWith("holders/"))).toBe(true);
-  store.objects.before = () => undefined;
-  store.dead.add(77);
 }
 
 test(
@@ -328,7 +284,7 @@ test("a directory that holds something else is no repository", async () => {
   );
   store.objects.all.set(
     "repository.json",
-    new TextEncoder().encode('{"format":"blockwright-chunks","version":2}'),
+    new TextEncoder().encode('{"format":"blockwright-chunks","version":3}'),
   );
   await expect(store.repository()).rejects.toThrow("is of a kind that is not known here");
 });

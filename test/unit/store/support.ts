@@ -1,12 +1,14 @@
 // A repository in memory: objects that can be counted, torn and taken away, and processes that live or not.
+import { expect } from "vitest";
 import { createHash } from "node:crypto";
 import { type Node, addBitmap, clearBitmap, createEngine, openNode } from "../../../src/node.ts";
 import { createBackup, dirtyIn } from "../../../src/api/backups.ts";
 import { restoreBackup } from "../../../src/api/restore-backup.ts";
-import { blockError } from "../../../src/base/errors.ts";
+import { blockError, firstFailure } from "../../../src/base/errors.ts";
 import type { ObjectInfo, ObjectStore } from "../../../src/base/objects.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { Repository } from "../../../src/store/repository.ts";
+import { sweep } from "../../../src/store/sweep.ts";
 import { randomness } from "../../support/random.ts";
 import type { StoreTools } from "../../../src/store/tools.ts";
 
@@ -136,4 +138,49 @@ export class Random {
 /** Whether two arrays hold the same; expect() takes long over megabytes. */
 export function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
+}
+
+/** How many operations a body takes; 0 where it never came to its end. */
+async function countOf(store: Bench, body: () => Promise<unknown>): Promise<number> {
+  const before = store.objects.count;
+  await body();
+  return store.objects.count - before;
+}
+
+/** Takes backups out, and what only they need. */
+export const prune = async (store: Bench, gone: readonly Backup[], pid = 1): Promise<void> => {
+  const repository = await store.repository(pid);
+  for (const backup of gone) await repository.forget(backup);
+  await sweep(repository);
+};
+
+/** Runs `trial` before each operation of `body`, every time from the same repository; answers how many there were. */
+export async function atEveryOperation(
+  store: Bench,
+  body: () => Promise<unknown>,
+  trial: (at: number) => Promise<void>,
+): Promise<number> {
+  const begun = new Map(store.objects.all);
+  const operations = await countOf(store, body);
+  for (let at = 1; at <= operations; at += 1) {
+    store.objects.all = new Map(begun);
+    store.objects.count = 0;
+    store.dead.clear();
+    await trial(at);
+    store.objects.before = () => undefined;
+  }
+  return operations;
+}
+
+/** Process 77 is killed before an operation. */
+export async function killAt(store: Bench, at: number, body: () => Promise<unknown>): Promise<void> {
+  store.objects.before = (count) => {
+    if (count >= at) throw new Error("killed");
+  };
+  const outcome = await body().catch((error: unknown) => String(firstFailure(error)));
+  // A pack that can't be read for this reason counts as damaged; who is killed when all is done but giving up its place has done it.
+  if (typeof outcome === "string") expect(outcome).toMatch(/killed|is missing/);
+  else expect([...store.objects.all.keys()].some((name) => name.startsWith("holders/"))).toBe(true);
+  store.objects.before = () => undefined;
+  store.dead.add(77);
 }
