@@ -82,6 +82,17 @@ describe("files that are opened without regard to others' locks", () => {
   });
 });
 
+it("a header that can't be read is told with the reason", () =>
+  expectSame("Could not read qcow2 header: No space left on device", [
+    add({
+      driver: "blkdebug",
+      "node-name": "f",
+      image: { driver: "file", filename: "a.qcow2" },
+      "inject-error": [{ event: "none", iotype: "read", errno: 28 }],
+    }),
+    add(qcow2("a", { file: "f" })),
+  ]));
+
 it("nodes to be reopened are looked for before any is looked at", () =>
   expectSame("Failed to find node with node-name='nope'", [
     add(qcow2("a")),

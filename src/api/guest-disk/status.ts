@@ -70,7 +70,7 @@ function guestWords(facts: StatusFacts): string[] {
   const { guest, guestCause: cause } = facts;
   if (guest === "paused") return ["The guest is paused."];
   if (guest === "lost")
-    return ["The disk's worker has gone: reload the page. What the guest was told is written is there."];
+    return ["The disk's worker has gone: reload the page. What was told as written is there."];
   if (guest === "running") return [];
   if (!cause) return ["The guest waits for its disk.", next(cause, "The guest", facts)];
   const wants =

@@ -340,7 +340,7 @@ export async function openQcow2(context: OpenContext, spec: NodeSpec, tools?: Im
     throw new BlockError({
       code: error.code,
       op: "open",
-      message: "Could not read qcow2 header",
+      message: `Could not read qcow2 header: ${strerror(error.code)}`,
       cause: error,
     });
   }

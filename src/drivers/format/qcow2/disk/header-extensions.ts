@@ -37,6 +37,13 @@ export interface FeatureName {
 const FEATURE_BYTES = 48;
 const MAX_FORMAT_NAME = 15;
 
+/** Throws for the name of a backing format of more bytes than a header may have: nobody would open the image. */
+export function checkFormatName(bytes: number): void {
+  if (bytes <= MAX_FORMAT_NAME) return;
+  const message = `ERROR: ext_backing_format: len=${bytes} too large (>=16)`;
+  throw new ImageError({ structure: "header extension", field: "backing format", message });
+}
+
 /** The names that we write into new images, as QEMU 7.2 does. */
 export const knownFeatures: readonly FeatureName[] = [
   { type: 0, bit: 0, name: "dirty bit" },
@@ -75,10 +82,7 @@ export function parseExtensions(
     at += 8;
     if (bytes > to - at) tooLarge();
     if (type === Extension.end) break;
-    if (type === Extension.backingFormat && bytes > MAX_FORMAT_NAME) {
-      const message = `ERROR: ext_backing_format: len=${bytes} too large (>=16)`;
-      throw new ImageError({ structure: "header extension", field: "backing format", message });
-    }
+    if (type === Extension.backingFormat) checkFormatName(bytes);
     if (KNOWN.has(type)) extensions = extensions.filter((earlier) => earlier.type !== type);
     extensions.push({ type, data: cluster.slice(at, at + bytes) });
     at += Math.ceil(bytes / 8) * 8;

@@ -8,6 +8,7 @@ import { ImageError } from "../../../../base/errors.ts";
 import { limits, SECTOR_SIZE } from "../../../../base/limits.ts";
 import {
   CryptMethod,
+  checkFormatName,
   Extension,
   type HeaderExtension,
   parseExtensions,
@@ -293,11 +294,13 @@ export function virtualSize(header: Header): number {
   return header.size - (header.size % SECTOR_SIZE);
 }
 
-/** Sets, replaces or (undefined) removes the backing format, in the header and among its extensions. */
+/** Sets, replaces or (undefined) removes the backing format, in the header and among its extensions. Throws ImageError for more than 15 bytes. */
 export function setBackingFormat(header: Header, format: string | undefined): void {
+  const data = encodeName(format ?? "");
+  checkFormatName(data.byteLength);
   header.backingFormat = format;
   const others = header.extensions.filter(({ type }) => type !== Extension.backingFormat);
-  const own = { type: Extension.backingFormat, data: encodeName(format ?? "") };
+  const own = { type: Extension.backingFormat, data };
   header.extensions = format === undefined ? others : [own, ...others];
 }
 

@@ -56,6 +56,16 @@ function changed(at: number, ...bytes: number[]): Uint8Array {
   return cluster;
 }
 
+test("a backing format that no header may hold is refused before it is written, as it is when it is read", () => {
+  const header = valid();
+  setBackingFormat(header, "x".repeat(15));
+  expect(parseHeader(image(header)).backingFormat).toHaveLength(15);
+  expect(() => setBackingFormat(header, "copy-before-write")).toThrow(
+    "ERROR: ext_backing_format: len=17 too large (>=16)",
+  );
+  expect(header.backingFormat).toHaveLength(15);
+});
+
 test("what was written is read back, unknown extensions included", () => {
   const header = valid();
   setBackingFormat(header, "raw");
