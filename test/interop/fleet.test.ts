@@ -87,6 +87,34 @@ describe("a run", () => {
     expect(folder.leftovers()).toEqual([]);
   });
 
+  it("checks what it verifies, by whatever name", async () => {
+    const path = folder.in("damaged.qcow2");
+    await must("qemu-img", "convert", "-f", "raw", "-O", "qcow2", folder.image("a.raw", 1), path);
+    const bytes = readFileSync(path);
+    const block = Number(bytes.readBigUInt64BE(Number(bytes.readBigUInt64BE(48))));
+    // What the data's clusters are not counted as: used.
+    writeFileSync(path, bytes.fill(0, block + 10, block + 2 ** 16));
+    const node = { driver: "qcow2", file: { driver: "file", filename: path } };
+    const named = [path, `json:${JSON.stringify(node)}`].map((source, i): TestJob => ({
+      id: `${i}`,
+      kind: "verify",
+      source,
+    }));
+    const { status, said } = await run(
+      folder.list([
+        ...named,
+        { ...named[0]!, id: "as qcow2", options: { sourceFormat: "qcow2" } },
+        { ...named[0]!, id: "as raw", options: { sourceFormat: "raw" } },
+      ]),
+    );
+    expect(status).toBe(1);
+    expect(said.jobs.map(({ id, state }) => `${id} ${state}`)).toEqual([
+      ...["0 failed", "1 failed", "as qcow2 failed", "as raw done"],
+    ]);
+    for (const { lastError, state } of said.jobs)
+      if (state === "failed") expect(lastError).toMatch(/is corrupt: \d+ errors$/);
+  });
+
   it("does nothing twice: by its journal, and without it by what stands beside the target", async () => {
     const list = folder.list([toQcow2("one", folder.image("a.raw", 1))]);
     const identity = (): string => {

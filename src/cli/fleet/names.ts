@@ -33,17 +33,20 @@ export function storageOf({ graph }: Engine, name: string): NodeSpec {
   return storage;
 }
 
-/** Opens what a job names for reading, as the format that the job says; default: probed. */
+/** What the library is to take for what a job names, as the format that the job says; default: probed. Throws FleetError. */
+export function imageOf(engine: Engine, name: string, format: string | undefined): string | OpenSpec {
+  if (name.startsWith("json:")) return parsed(name.slice("json:".length));
+  if (format === undefined) return name;
+  return { driver: format, file: storageOf(engine, name) } as unknown as OpenSpec;
+}
+
+/** Opens what a job names for reading. */
 export async function openNamed(
   { library, engine }: Opener,
   name: string,
   format: string | undefined,
 ): Promise<Node> {
-  const open = (image: string | OpenSpec): Promise<Node> =>
-    library.openNode(image, { engine, readOnly: true });
-  if (name.startsWith("json:")) return open(parsed(name.slice("json:".length)));
-  if (format === undefined) return open(name);
-  return open({ driver: format, file: storageOf(engine, name) } as unknown as OpenSpec);
+  return library.openNode(imageOf(engine, name, format), { engine, readOnly: true });
 }
 
 function parsed(text: string): OpenSpec {

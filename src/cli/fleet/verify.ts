@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { FleetError } from "../../fleet/jobs.ts";
 import type { ReadCheckpoint } from "../../fleet/queue.ts";
 import type { Node } from "../../node.ts";
-import { identityOf, openNamed } from "./names.ts";
+import { identityOf, imageOf, openNamed } from "./names.ts";
 import type { CopyResult, Work } from "./work.ts";
 
 const MiB = 2 ** 20;
@@ -76,7 +76,8 @@ async function readAndCheck(work: Work, source: Node): Promise<CopyResult> {
     course.position = end;
   }
   await source.close();
-  const report = await library.check(job.source, { engine, signal }).catch((error: unknown) => {
+  const image = imageOf(engine, job.source, job.options.sourceFormat);
+  const report = await library.check(image, { engine, signal }).catch((error: unknown) => {
     if (library.errnoOf(error) === "ENOTSUP") return undefined;
     throw error;
   });
