@@ -172,6 +172,7 @@ class Attempt {
       if (node && node.length >= this.#source.length) return node;
       await node?.close();
       this.#checkpoint = { ...this.#checkpoint, position: 0 };
+      this.#place.save(this.#claim.generation, this.#checkpoint);
     }
     await makerOf(this.#work, this.#source)(file);
     return library.openNode(spec, { engine });

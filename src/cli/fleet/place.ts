@@ -166,20 +166,46 @@ export class TargetPlace {
   /** Takes over what earlier generations left, or removes it. */
   #takeOver({ generation, spec, source }: { generation: number; spec: string; source: string }): Claim {
     const part = `${this.#beside}${generation}`;
+    const earlier = this.#held()
+      .toReversed()
+      .filter((held) => held.generation < generation)
+      .map((held) => ({ held, checkpoint: readJson<Checkpoint>(this.#file("c", held.generation)) }));
+    const isSame = (checkpoint: Checkpoint | undefined): checkpoint is Checkpoint =>
+      checkpoint?.spec === spec && checkpoint.source === source;
+    const before = Math.max(
+      0,
+      ...earlier.map(({ checkpoint: one }) => (isSame(one) ? one.bytes + one.under : 0)),
+    );
     let resume: Checkpoint | undefined;
-    let before = 0;
-    for (const held of this.#held().toReversed()) {
-      const old = held.generation;
-      if (old >= generation) continue;
-      const checkpoint = readJson<Checkpoint>(this.#file("c", old));
-      const isSame = checkpoint?.spec === spec && checkpoint.source === source;
-      if (isSame) before = Math.max(before, checkpoint.bytes + checkpoint.under);
-      const oldPart = `${this.#beside}${old}`;
-      if (isSame && !resume && this.#hasEnded(held) && this.#rename(oldPart, part)) resume = checkpoint;
-      else if (isSame && !resume && this.#isPublished(checkpoint)) resume = checkpoint;
+    for (const { held, checkpoint } of earlier) {
+      const oldPart = `${this.#beside}${held.generation}`;
+      const isOurs = isSame(checkpoint) && !resume;
+      if (isOurs && this.#hasEnded(held) && this.#inherit(checkpoint, { oldPart, part, generation, before }))
+        resume = checkpoint;
+      else if (isOurs && this.#isPublished(checkpoint)) resume = checkpoint;
       else rmSync(oldPart, { force: true });
     }
     return { generation, part, resume, before, done: undefined };
+  }
+
+  /**
+   * Takes a part over, whose checkpoint is there first: who ends before he has kept one of his own leaves as much as he found. False:
+   * there is no such part.
+   */
+  #inherit(
+    checkpoint: Checkpoint,
+    {
+      oldPart,
+      part,
+      generation,
+      before,
+    }: Pick<Claim, "part" | "generation" | "before"> & { oldPart: string },
+  ): boolean {
+    if (!statSync(oldPart, { throwIfNoEntry: false })) return false;
+    this.#write(this.#file("c", generation), { ...checkpoint, bytes: before, under: 0 });
+    if (this.#rename(oldPart, part)) return true;
+    rmSync(this.#file("c", generation));
+    return false;
   }
 
   /** It was named, and whoever did it ended before he could say so. */

@@ -1,5 +1,13 @@
 // The fence beside a target: who may go on, who must stop, and what is taken over.
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -56,6 +64,23 @@ describe("a target's place", () => {
     rmSync(target);
     expect(place.done("job")).toBeUndefined();
     expect((await claim()).generation).toBe(3);
+  });
+
+  it("leaves as much as was found there when it ends before it has kept anything", async () => {
+    const first = await claim();
+    writeFileSync(first.part, "part");
+    place.save(1, checkpoint);
+    for (let generation = 1; generation < 4; generation += 1) {
+      ownedBy(generation, { start: "another" });
+      const next = await claim();
+      expect(next).toMatchObject({ generation: generation + 1, resume: { position: 5 }, before: 9 });
+      expect(readFileSync(next.part, "utf8")).toBe("part");
+    }
+    // Nor is anything lost where it ended between its checkpoint and the part's name.
+    renameSync(join(folder, ".disk.part-4"), join(folder, ".disk.part-3"));
+    ownedBy(4, { start: "another" });
+    expect(await claim()).toMatchObject({ generation: 5, resume: { position: 5 }, before: 9 });
+    expect(readdirSync(folder).toSorted()).toEqual([".disk.fleet", ".disk.part-5"]);
   });
 
   it.each([
