@@ -6,6 +6,7 @@ import { cdp, commands } from "vitest/browser";
 import { createEngine, makeManifest, openNode } from "../../src/browser.ts";
 import { contentOf } from "../support/content.ts";
 import { randomness } from "../support/random.ts";
+import { until } from "../support/until.ts";
 import { same } from "../unit/support/graph.ts";
 import { type Storage, startStorage } from "./support/storage.ts";
 
@@ -182,8 +183,10 @@ describe("the tab is killed twenty times while the stream fills and the guest wr
       await storage.calls.stream("disk", { speedBytesPerSecond: MiB });
       const notes = new Int32Array(new SharedArrayBuffer(4 * 40_000));
       await storage.calls.guest("disk", kill, notes);
+      const least = 1 + random(6);
+      await until("the guest writes", () => Atomics.load(notes, 0) >= least);
       await new Promise((resolve) => {
-        setTimeout(resolve, 20 + random(100));
+        setTimeout(resolve, random(100));
       });
       storage.kill();
       storage = next;
