@@ -4,7 +4,7 @@
  */
 import type { Note } from "./notes.ts";
 import { BLOCK_BYTES, blockOf, blocksOf } from "./patch.ts";
-import type { StoreTools } from "./tools.ts";
+import { lastUpTo, type StoreTools } from "./tools.ts";
 
 /** Blocks that are known at most, each 12 bytes of memory: those of 16 GiB. */
 const MAX_BLOCKS = 2 ** 22;
@@ -67,7 +67,7 @@ export class BlockTable<Owner> {
   find(digest: number): BlockPlace<Owner> | undefined {
     const entry = digest === 0 ? 0 : this.#slots[this.#slotOf(digest)]!;
     if (entry === 0) return undefined;
-    const at = this.#ownerOf(entry - 1);
+    const at = lastUpTo(this.#first, entry - 1);
     return { owner: this.#owners[at]!, block: entry - 1 - this.#first[at]! };
   }
 
@@ -102,15 +102,5 @@ export class BlockTable<Owner> {
       slot = (slot + 1) & mask;
     }
     return slot;
-  }
-
-  #ownerOf(entry: number): number {
-    let [low, high] = [0, this.#first.length - 1];
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2);
-      if (this.#first[middle]! <= entry) low = middle;
-      else high = middle - 1;
-    }
-    return low;
   }
 }

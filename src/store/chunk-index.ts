@@ -5,7 +5,7 @@
  * were whole when those were written, are found whole.
  */
 import { blockError } from "../base/errors.ts";
-import { HASH_BYTES, hex } from "./tools.ts";
+import { HASH_BYTES, hex, lastUpTo } from "./tools.ts";
 import { type PackIndex, type Place, WORDS_OF_ENTRY } from "./pack.ts";
 
 /** Words of 32 bits of a hash. */
@@ -120,13 +120,7 @@ export class ChunkIndex {
 
   /** Which pack has an entry. */
   #packOf(entry: number): number {
-    let [low, high] = [0, this.#first.length - 1];
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2);
-      if (this.#first[middle]! <= entry) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+    return lastUpTo(this.#first, entry);
   }
 }
 

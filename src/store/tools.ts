@@ -68,3 +68,14 @@ export function newName(tools: Pick<StoreTools, "clock" | "random">): string {
     .toString(16)
     .padStart(8, "0")}`;
 }
+
+/** The place of the last number, of ascending ones whose first is no more, that is no more than `limit`. */
+export function lastUpTo(numbers: readonly number[], limit: number): number {
+  let [low, high] = [0, numbers.length - 1];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (numbers[middle]! <= limit) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

@@ -1,13 +1,20 @@
 // Patches, and what they are made of, whoever is killed, prunes or makes backups at whatever moment: no chunk is ever lost.
 import { expect, onTestFinished, test } from "vitest";
 import type { Node } from "../../../src/node.ts";
-import { firstFailure } from "../../../src/base/errors.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { Codec } from "../../../src/store/pack.ts";
 import type { Repository } from "../../../src/store/repository.ts";
 import { sweep } from "../../../src/store/sweep.ts";
 import { verify } from "../../../src/store/verify.ts";
-import { Bench, Random, atEveryOperation, isSame, killAt, prune } from "./support.ts";
+import {
+  Bench,
+  Random,
+  atEveryOperation,
+  emptiedAtEveryOperation,
+  isSame,
+  killAt,
+  prune,
+} from "./support.ts";
 
 /** For stories of hundreds of runs, on a machine that does something else too. */
 const LONG_MS = 120_000;
@@ -181,29 +188,8 @@ test(
       const made = await store.backup(await store.repository(), node, stay.at(-1));
       expect(isSame(await store.restored(await store.repository(), made), content)).toBe(true);
     };
-    let guarded = 0;
-    await atEveryOperation(store, turn, async (at) => {
-      let isPruned = false;
-      let isGuarded = true;
-      store.objects.before = async (count) => {
-        if (isPruned || count < at) return;
-        isPruned = true;
-        isGuarded = [...store.objects.all.keys()].some((name) => name.startsWith("holders/"));
-        const repository = await store.repository(2);
-        for (const backup of await repository.backups()) await repository.forget(backup);
-        // Nobody needs anything by then: twice, so that what waits goes where it may.
-        await sweep(repository);
-        await sweep(repository);
-      };
-      try {
-        await turn();
-        if (isGuarded) guarded += 1;
-      } catch (error) {
-        // What it was to be compared with, or itself, went before anybody used it.
-        if (isGuarded) throw error;
-        expect(String(firstFailure(error))).toMatch(/is missing|no such object/);
-      }
-    });
+    // Nobody needs anything by then: twice, so that what waits goes where it may.
+    const guarded = await emptiedAtEveryOperation(store, turn, 2);
     expect(guarded).toBeGreaterThan(20);
   },
   LONG_MS,

@@ -2,12 +2,19 @@
 // and damaged meanwhile; and what nobody needs goes.
 import { expect, onTestFinished, test } from "vitest";
 import { type Node, resize } from "../../../src/node.ts";
-import { firstFailure } from "../../../src/base/errors.ts";
 import { changedRuns, dirtyIn } from "../../../src/api/backups.ts";
 import type { Backup } from "../../../src/store/description.ts";
 import { sweep } from "../../../src/store/sweep.ts";
 import { verify } from "../../../src/store/verify.ts";
-import { Bench, Random, atEveryOperation, isSame, killAt, prune } from "./support.ts";
+import {
+  Bench,
+  Random,
+  atEveryOperation,
+  emptiedAtEveryOperation,
+  isSame,
+  killAt,
+  prune,
+} from "./support.ts";
 
 /** For stories of hundreds of runs, on a machine that does something else too. */
 const LONG_MS = 120_000;
@@ -147,29 +154,7 @@ test(
       const made = await store.backup(await store.repository(), node, stay.at(-1));
       expect(isSame(await store.restored(await store.repository(), made), content)).toBe(true);
     };
-    let guarded = 0;
-    await atEveryOperation(store, turn, async (at) => {
-      let isPruned = false;
-      // Somebody was at work when it began.
-      let isGuarded = true;
-      store.objects.before = async (count) => {
-        if (isPruned || count < at) return;
-        isPruned = true;
-        isGuarded = [...store.objects.all.keys()].some((name) => name.startsWith("holders/"));
-        // Everything that is described goes, the backup's own base too.
-        const repository = await store.repository(2);
-        for (const backup of await repository.backups()) await repository.forget(backup);
-        await sweep(repository);
-      };
-      try {
-        await turn();
-        if (isGuarded) guarded += 1;
-      } catch (error) {
-        // What it was to be compared with, or itself, went before anybody used it.
-        if (isGuarded) throw error;
-        expect(String(firstFailure(error))).toMatch(/is missing|no such object/);
-      }
-    });
+    const guarded = await emptiedAtEveryOperation(store, turn);
     expect(guarded).toBeGreaterThan(20);
   },
   LONG_MS,

@@ -184,3 +184,37 @@ export async function killAt(store: Bench, at: number, body: () => Promise<unkno
   store.objects.before = () => undefined;
   store.dead.add(77);
 }
+
+/**
+ * Prunes everything that is described, the backup's own base too, at every operation of a turn, by so many sweeps. Answers in how many of
+ * them a backup was at work when the prune began; one that was ends well.
+ */
+export async function emptiedAtEveryOperation(
+  store: Bench,
+  turn: () => Promise<void>,
+  sweeps = 1,
+): Promise<number> {
+  let guarded = 0;
+  await atEveryOperation(store, turn, async (at) => {
+    let isPruned = false;
+    // Somebody was at work when it began.
+    let isGuarded = true;
+    store.objects.before = async (count) => {
+      if (isPruned || count < at) return;
+      isPruned = true;
+      isGuarded = [...store.objects.all.keys()].some((name) => name.startsWith("holders/"));
+      const repository = await store.repository(2);
+      for (const backup of await repository.backups()) await repository.forget(backup);
+      for (let i = 0; i < sweeps; i++) await sweep(repository);
+    };
+    try {
+      await turn();
+      if (isGuarded) guarded += 1;
+    } catch (error) {
+      // What it was to be compared with, or itself, went before anybody used it.
+      if (isGuarded) throw error;
+      expect(String(firstFailure(error))).toMatch(/is missing|no such object/);
+    }
+  });
+  return guarded;
+}
