@@ -59,6 +59,8 @@ export interface EnginePlatform {
   drivers: readonly DriverType[];
   /** The platform's own comparison of bytes; see KernelOptions. */
   equals?: (a: Uint8Array, b: Uint8Array) => boolean;
+  /** Kernels, with the memory of the arena, of an engine that has been closed. Default: new ones, by the options. */
+  ownKernels?: Kernels;
 }
 
 const checkOptions = optionsOf<EngineOptions & EntryOptions>({
@@ -88,11 +90,9 @@ interface EntryOptions {
 /** Makes an engine. Throws BlockError ENOMEM where the arena does not fit. */
 export function makeEngine(platform: EnginePlatform, options: EngineOptions = {}): Engine {
   checkOptions(options);
-  const size = kernelOptions(platform, options);
-  const kernels = options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
   const { gate } = options;
   return engineOver(
-    kernels,
+    platform.ownKernels ?? kernelsFor(platform, options),
     { ...platform, makeObject },
     gate ? { ...options, gate: answering(gate) } : options,
   );
@@ -109,7 +109,19 @@ export function makeSimdEngine(platform: EnginePlatform, options: Omit<EngineOpt
   return engineOver(kernels, platform, options);
 }
 
-function kernelOptions({ equals }: EnginePlatform, { arenaBytes }: EngineOptions): KernelOptions {
+/** New kernels for an engine. Throws BlockError ENOMEM where the arena does not fit. */
+export function kernelsFor(
+  platform: Pick<EnginePlatform, "equals">,
+  options: Pick<EngineOptions, "kernels" | "arenaBytes">,
+): Kernels {
+  const size = kernelOptions(platform, options);
+  return options.kernels === "twin" ? loadTwinKernels(size) : loadKernels(size);
+}
+
+function kernelOptions(
+  { equals }: Pick<EnginePlatform, "equals">,
+  { arenaBytes }: Pick<EngineOptions, "arenaBytes">,
+): KernelOptions {
   return { ...(arenaBytes === undefined ? {} : { arenaBytes }), ...(equals ? { equals } : {}) };
 }
 

@@ -9,7 +9,6 @@ import type { Answer } from "../../base/answer.ts";
 import { AssertionError } from "../../base/assert.ts";
 import { closing } from "../../base/lease.ts";
 import { errnoOf, messageOf } from "../../base/errors.ts";
-import { MiB } from "../../base/limits.ts";
 import { RangeLock } from "../../base/ranges.ts";
 import { onAbort } from "../../base/signals.ts";
 import type { Kernels } from "../../kernels/kernels.ts";
@@ -26,6 +25,7 @@ import { Digest, diskDigest, hex } from "../stream/digest.ts";
 import { type VirtualHost, asking, virtualHost } from "../time/host.ts";
 import { type Pacer, realPacer, virtualPacer } from "../time/pace.ts";
 import { type Resources, type ResultDocument, type ResultError, emptyDocument } from "./document.ts";
+import { giveBackKernels, takeKernels } from "./idle-kernels.ts";
 import { endsByTime, extentOf, mayCollide, neededBytes } from "./extents.ts";
 import { Failures } from "./failures.ts";
 import { throughPowerCuts } from "./power.ts";
@@ -34,9 +34,6 @@ import { type RunOptions, type Setting, settingOf } from "./setting.ts";
 import { type Target, openTarget } from "./target.ts";
 import { JobWorker } from "./job-worker.ts";
 import { type RunContext, type Running, Worker } from "./worker.ts";
-
-/** Of a run's engine: a request's own memory is outside of it. */
-const ARENA_BYTES = 24 * MiB;
 
 /** How long a run on the real clock goes on before it lets the platform's events through, ms. */
 const BREATH_MS = 10;
@@ -108,13 +105,9 @@ class WorkloadRun {
       {
         host: own,
         drivers: bay ? drivers.map((type) => bay.wrap(type)) : drivers,
-        ...(equals ? { equals } : {}),
+        ownKernels: takeKernels({ kernels: options.kernels, equals }),
       },
-      {
-        kernels: options.kernels ?? "auto",
-        arenaBytes: ARENA_BYTES,
-        ...(gate ? { gate } : {}),
-      },
+      gate ? { gate } : {},
     );
     this.#ledger = options.verify ? new Ledger(this.#engine.graph.kernels) : undefined;
   }
@@ -138,9 +131,15 @@ class WorkloadRun {
   async run(): Promise<void> {
     const whole = closing(
       () => this.#onDisk(),
-      () => this.#engine.close(),
+      () => this.#close(),
     );
     await (this.#virtual ? this.#virtual.scheduler.settle(whole, {}) : whole);
+  }
+
+  async #close(): Promise<void> {
+    await this.#engine.close();
+    const { kernels, platform } = this.#setting.options;
+    giveBackKernels({ kernels, equals: platform.equals }, this.#kernels);
   }
 
   async #onDisk(): Promise<void> {

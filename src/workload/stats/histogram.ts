@@ -13,7 +13,7 @@ import { WorkloadError } from "../model/plan.ts";
 const HALF = 1024;
 const HALF_BITS = 10;
 /** Buckets of a page. */
-const PAGE = 128;
+const PAGE = 32;
 /** An hour, ns. */
 const MOST = 3600e9;
 const DIGITS = 3;

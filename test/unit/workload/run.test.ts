@@ -10,6 +10,7 @@ import {
   reportFormats,
   runWorkload,
 } from "../../../src/workload.ts";
+import { giveBackKernels, takeKernels } from "../../../src/workload/run/idle-kernels.ts";
 import { VirtualHost } from "../support/virtual-host.ts";
 
 const mixed: WorkloadJson = {
@@ -89,6 +90,23 @@ describe("the same bytes", () => {
     expect(one.digest.requests).not.toBe(other.digest.requests);
     expect(one.digest.data).not.toBe(other.digest.data);
     expect(one.digest.disk).not.toBe(other.digest.disk);
+  });
+
+  it("runs in turn have one memory, those beside each other have their own", () => {
+    const wish = { kernels: "auto", equals: undefined } as const;
+    const [one, other] = [takeKernels(wish), takeKernels(wish)];
+    expect(other.area.buffer).not.toBe(one.area.buffer);
+    giveBackKernels(wish, one);
+    expect(takeKernels({ ...wish, kernels: "twin" })).not.toBe(one);
+    expect(takeKernels(wish)).toBe(one);
+    expect(takeKernels(wish)).not.toBe(one);
+  });
+
+  it("nothing is left of a run in the next one", async () => {
+    const alone = report(await run(mixed), "json");
+    await run({ ...mixed, seed: 9 }, { device: "cloud" });
+    expect((await run(mixed, { target: { driver: "none" } })).status).toBe("failed");
+    expect(report(await run(mixed), "json")).toBe(alone);
   });
 
   it("a pace moves no request", async () => {
