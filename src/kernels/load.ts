@@ -6,7 +6,7 @@
  * They are made at their first use: compiling WebAssembly takes some milliseconds, which a program that looks at a
  * header has no use for. The arena's memory is there from the beginning.
  */
-import { kernelsBase64 } from "#kernels-binary";
+import { kernelsBinary } from "#kernels-binary";
 import { assert } from "../base/assert.ts";
 import { BlockError, blockError } from "../base/errors.ts";
 import { KiB, limits } from "../base/limits.ts";
@@ -98,9 +98,7 @@ let compiled: WebAssembly.Module | null | undefined;
 function compile(): WebAssembly.Module | null {
   try {
     if (typeof WebAssembly !== "object") return null;
-    const characters = atob(kernelsBase64);
-    const binary = new Uint8Array(characters.length);
-    for (let at = 0; at < binary.length; at++) binary[at] = characters.charCodeAt(at);
+    const binary = kernelsBinary();
     return WebAssembly.validate(binary) ? new WebAssembly.Module(binary) : null;
   } catch {
     return null;
