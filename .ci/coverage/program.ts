@@ -6,19 +6,17 @@ import { mergeScriptCovs } from "@bcoe/v8-coverage";
 import convert from "ast-v8-to-istanbul";
 import { build } from "esbuild";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs";
-import type { Profiler } from "node:inspector";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseAstAsync } from "vitest/node";
 import type { Coverage } from "./counts.ts";
+import { type Script, scriptsOf } from "./reports.ts";
 
 /** What the launcher and the tests' server of verbs put before the script. */
 const HEAD = "(function (exports, require, module, __filename, __dirname) {";
 /** Reports that are merged at once. */
 const BATCH = 20;
-
-type Script = Profiler.ScriptCoverage;
 
 /** The program with a map, in the place of the one that was built. */
 export class CoveredProgram {
@@ -91,8 +89,9 @@ export class CoveredProgram {
     const url = pathToFileURL(this.#file).href;
     let scripts: Script[] = [];
     for (const name of readdirSync(this.reports)) {
-      const report = JSON.parse(readFileSync(join(this.reports, name), "utf8")) as { result: Script[] };
-      scripts.push(...report.result.filter((script) => script.url === url));
+      scripts.push(
+        ...scriptsOf(readFileSync(join(this.reports, name), "utf8")).filter((one) => one.url === url),
+      );
       if (scripts.length >= BATCH) scripts = merged(scripts);
     }
     return merged(scripts)[0];

@@ -2,6 +2,7 @@
 import { expect, it } from "vitest";
 import { type Coverage, add, arms } from "../../../.ci/coverage/counts.ts";
 import { reasonFor } from "../../../.ci/coverage/reasons.ts";
+import { scriptsOf } from "../../../.ci/coverage/reports.ts";
 
 interface Row {
   readonly line: number;
@@ -55,4 +56,11 @@ it("an arm without a place has its branch's", () => {
 
 it("what nobody has given a reason for is not tested yet", () => {
   expect(reasonFor("src/block/nothing.ts", "there();")).toBe("Not tested yet");
+});
+
+it("a process that was killed while it wrote its report took nothing", () => {
+  const whole = JSON.stringify({ result: [{ scriptId: "1", url: "file:///program.js", functions: [] }] });
+  expect(scriptsOf(whole)).toHaveLength(1);
+  for (const bytes of [0, 1, whole.length >> 1, whole.length - 1])
+    expect(scriptsOf(whole.slice(0, bytes))).toEqual([]);
 });
