@@ -9,6 +9,7 @@ import { AssertionError } from "../base/assert.ts";
 import { errnoOf, messageOf } from "../base/errors.ts";
 import { type ByteRange, alignDown } from "../base/ranges.ts";
 import { Pipeline } from "../block/copy/window.ts";
+import type { ChunkIndex } from "../store/chunk-index.ts";
 import type { Blob } from "../store/pack.ts";
 import { type Backup, descriptionName, nextNumber } from "../store/description.ts";
 import { Holder } from "../store/holders.ts";
@@ -93,7 +94,8 @@ export async function createBackup(
   };
   const index = await repository.index(tell);
   await disownBroken(tools, index, tell);
-  const base = wanted.since && (await wholeBase(repository, wanted.since.backup, { isDamaged, run }));
+  const base =
+    wanted.since && (await wholeBase(repository, wanted.since.backup, { known: index, isDamaged, run }));
   const source = base ? wanted : { ...wanted, since: undefined };
   const { since } = source;
   const blobs = new BlobWriter({ tools, index, holder, level: source.level, patches: repository.hasPatches });
@@ -155,7 +157,7 @@ function nothing(): Base {
 async function wholeBase(
   repository: Repository,
   backup: Backup,
-  { isDamaged, run }: { isDamaged: boolean; run: BackupRun },
+  { known, isDamaged, run }: { known: ChunkIndex; isDamaged: boolean; run: BackupRun },
 ): Promise<Base | undefined> {
   const { tools } = repository;
   const refuse = (why: string): undefined => {
@@ -164,7 +166,7 @@ async function wholeBase(
     return undefined;
   };
   if (!(await repository.has(backup))) return refuse("is not there any more");
-  const index = await repository.index(() => undefined, { withCondemned: true });
+  const index = await repository.index(() => undefined, { withCondemned: true, known });
   const reader = new BackupReader(tools, index, backup);
   try {
     if (isDamaged) await disownBroken(tools, index, () => undefined);

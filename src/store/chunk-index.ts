@@ -63,6 +63,17 @@ export class ChunkIndex {
     return this.#entries;
   }
 
+  /** The name of the blob that has a number. */
+  hashOf(number: number): Uint8Array {
+    const pack = this.#packOf(number);
+    return this.#packs[pack]!.hash(number - this.#first[pack]!);
+  }
+
+  /** The number of the first blob of the pack at a place of `packs`. */
+  firstOf(pack: number): number {
+    return this.#first[pack]!;
+  }
+
   /** Where a blob lies; undefined: nowhere. */
   find(hash: Uint8Array): Place | undefined {
     const number = this.numberOf(hash);

@@ -8,7 +8,7 @@ import { BlobReader } from "./blobs.ts";
 import type { ChunkIndex } from "./chunk-index.ts";
 import { Codec, type PackIndex, readNotes } from "./pack.ts";
 import type { Damage } from "./repository.ts";
-import { hex, isSame, type StoreTools } from "./tools.ts";
+import { askEach, hex, isSame, type StoreTools } from "./tools.ts";
 import type { BlobWriter } from "./writer.ts";
 
 /** A pack of which less than this share is needed is written anew. */
@@ -38,7 +38,8 @@ export class Needs {
   /** `needed`: the hashes of what backups consist of; more come to it. Throws EIO for damaged packs. */
   static async load(tools: StoreTools, index: ChunkIndex, needed: Set<string>): Promise<Needs> {
     const needs = new Needs(tools, index, needed);
-    for (const pack of index.packs) needs.#patches.set(pack, await patchesOf(tools, pack));
+    for await (const [pack, patches] of askEach(index.packs, (one) => patchesOf(tools, one)))
+      needs.#patches.set(pack, patches);
     return needs;
   }
 
@@ -126,18 +127,18 @@ export async function disownBroken(
   index: ChunkIndex,
   tell: (damage: Damage) => void,
 ): Promise<void> {
-  for (const pack of index.packs) {
+  const ask = (pack: PackIndex): Promise<Patched[] | string> => patchesOf(tools, pack).catch(messageOf);
+  for await (const [pack, patches] of askEach(index.packs, ask)) {
     let problem: string | undefined;
-    try {
-      for (const { hash, bases } of await patchesOf(tools, pack)) {
+    if (typeof patches === "string") {
+      problem = patches;
+      for (let at = 0; at < pack.blobs; at += 1) if (pack.isPatch(at)) index.disown(pack.hash(at));
+    } else
+      for (const { hash, bases } of patches) {
         if (bases.every((base) => isWhole(index, base))) continue;
         problem = `a chunk that others in '${pack.name}' are made of is missing`;
         index.disown(hash);
       }
-    } catch (error) {
-      problem = messageOf(error);
-      for (let at = 0; at < pack.blobs; at += 1) if (pack.isPatch(at)) index.disown(pack.hash(at));
-    }
     if (problem !== undefined) tell({ object: pack.name, problem });
   }
 }

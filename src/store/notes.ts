@@ -45,32 +45,32 @@ export function encodeNotes(notes: readonly Note[]): Uint8Array | undefined {
 /** Reads the notes of so many blobs. Throws EIO for what is none. */
 export function parseNotes(bytes: Uint8Array, count: number): Note[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const all = new Uint32Array(Math.floor(bytes.byteLength / 4));
+  for (let word = 0; word < all.length; word += 1) all[word] = view.getUint32(4 * word, true);
   let at = 0;
   const take = (words: number): number => {
     const from = at;
-    at += 4 * words;
-    if (at > bytes.byteLength) throw malformed();
+    at += words;
+    if (at > all.length) throw malformed();
     return from;
   };
   const notes: Note[] = [];
   for (let blob = 0; blob < count; blob += 1) {
-    const head = view.getUint32(take(1), true);
+    const head = all[take(1)]!;
     const words = head % PATCH;
     const from = take(words);
     if (head === 0) notes.push({});
-    else if (head < PATCH)
-      notes.push({
-        blocks: Uint32Array.from({ length: words }, (_, word) => view.getUint32(from + 4 * word, true)),
-      });
-    else
-      notes.push({
-        bases: Array.from({ length: words / HASH_WORDS }, (_, base) =>
-          bytes.subarray(from + base * HASH_BYTES, from + (base + 1) * HASH_BYTES),
-        ),
-      });
+    else if (head < PATCH) notes.push({ blocks: all.subarray(from, from + words) });
+    else notes.push({ bases: basesOf(bytes.subarray(4 * from, 4 * (from + words))) });
   }
-  if (at !== bytes.byteLength) throw malformed();
+  if (4 * at !== bytes.byteLength) throw malformed();
   return notes;
+}
+
+function basesOf(hashes: Uint8Array): Uint8Array[] {
+  return Array.from({ length: hashes.byteLength / HASH_BYTES }, (_, base) =>
+    hashes.subarray(base * HASH_BYTES, (base + 1) * HASH_BYTES),
+  );
 }
 
 function malformed(): Error {

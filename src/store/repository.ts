@@ -17,7 +17,7 @@ import {
 } from "./description.ts";
 import type { ObjectInfo } from "../base/objects.ts";
 import { type PackIndex, readPack } from "./pack.ts";
-import type { StoreTools } from "./tools.ts";
+import { askEach, type StoreTools } from "./tools.ts";
 import { CHUNK_BYTES } from "./tree.ts";
 
 /** By this object a repository of chunks is known. */
@@ -29,8 +29,6 @@ const VERSION = 2;
 export const PACKS = "packs/";
 const BACKUPS = "backups/";
 const CONDEMNED = "condemned/";
-/** A store far away answers several as fast as one. */
-const PACKS_AT_ONCE = 16;
 
 /** What is wrong with an object. */
 export interface Damage {
@@ -101,9 +99,13 @@ export class Repository {
     return findBackup(await this.backups(damaged), word);
   }
 
-  /** Where all chunks lie. Packs that are damaged are told and left out; so are condemned ones, `withCondemned` apart. */
-  async index(damaged: (damage: Damage) => void, { withCondemned = false } = {}): Promise<ChunkIndex> {
+  /** Where all chunks lie. Packs that are damaged are told and left out; so are condemned ones, `withCondemned` apart. Those in `known` are not read again. */
+  async index(
+    damaged: (damage: Damage) => void,
+    { withCondemned = false, known }: { withCondemned?: boolean; known?: ChunkIndex } = {},
+  ): Promise<ChunkIndex> {
     const index = new ChunkIndex();
+    const read = new Map(known?.packs.map((pack) => [pack.name, pack]));
     const condemned = withCondemned ? new Set<string>() : new Set(await this.condemned());
     const packs = await this.tools.objects.list(PACKS);
     // What is condemned is a copy, if it is a use to anybody: it comes last.
@@ -112,9 +114,9 @@ export class Repository {
       ...packs.filter(({ name }) => !last.has(name)),
       ...packs.filter(({ name }) => last.has(name)),
     ];
-    const read = async (info: ObjectInfo): Promise<PackIndex[]> => {
+    const open = async (info: ObjectInfo): Promise<PackIndex[]> => {
       try {
-        return [await readPack(this.tools, info)];
+        return [read.get(info.name) ?? (await readPack(this.tools, info))];
       } catch (error) {
         if (errnoOf(error) === "ESTALE") throw error;
         if (errnoOf(error) !== "ENOENT") damaged({ object: info.name, problem: messageOf(error) });
@@ -122,10 +124,9 @@ export class Repository {
       }
     };
     const wanted = order.filter(({ name }) => !condemned.has(name));
-    const found: PackIndex[][] = [];
-    for (let at = 0; at < wanted.length; at += PACKS_AT_ONCE)
-      found.push(...(await Promise.all(wanted.slice(at, at + PACKS_AT_ONCE).map(read))));
-    index.add(found.flat());
+    const found: PackIndex[] = [];
+    for await (const [, packs] of askEach(wanted, open)) found.push(...packs);
+    index.add(found);
     return index;
   }
 

@@ -6,9 +6,10 @@
 import { type BlockPlace, BlockTable, noteOf } from "./block-table.ts";
 import { type BlobMaker, BlobReader, unpack } from "./blobs.ts";
 import type { ChunkIndex } from "./chunk-index.ts";
-import { type Blob, Codec, readNotes } from "./pack.ts";
+import type { Note } from "./notes.ts";
+import { type Blob, Codec, type PackIndex, readNotes } from "./pack.ts";
 import { BLOCK_BYTES, type BlockSource, MAX_BASES, blockOf, encodePatch } from "./patch.ts";
-import { hex, isSame, type StoreTools } from "./tools.ts";
+import { askEach, hex, isSame, type StoreTools } from "./tools.ts";
 
 /** Blocks that must be found elsewhere: reading the base costs time. */
 const WORTH_BLOCKS = 2;
@@ -16,11 +17,8 @@ const WORTH_BLOCKS = 2;
 const WORTH_SHARE = 0.9;
 /** Of a chunk of which this share is found nobody needs to know how long it would be as it is: compressing costs the most time. */
 const CLEAR_SHARE = 0.5;
-/** A store far away answers several as fast as one. */
-const PACKS_AT_ONCE = 16;
-
-/** Whose blocks the table knows. */
-type Owner = Uint8Array;
+/** Whose blocks the table knows: a chunk of the store by its number in the index, or the one learned at ~owner. */
+type Owner = number;
 
 /** Finds what chunks have alike. */
 export class SimilarChunks {
@@ -30,7 +28,8 @@ export class SimilarChunks {
   readonly #reader: BlobReader;
   /** Blobs that are not in a pack yet, by their hashes. */
   readonly #pending: ReadonlyMap<string, Blob>;
-  #table: Promise<BlockTable<Owner>> | undefined;
+  readonly #learned: Uint8Array[] = [];
+  #table: Promise<BlockTable> | undefined;
 
   constructor(init: {
     tools: StoreTools;
@@ -64,7 +63,7 @@ export class SimilarChunks {
 
   /** From now on later chunks may be patches of this one. */
   async learn({ hash, note }: Blob): Promise<void> {
-    if (note?.blocks) (await this.#known()).add(hash, note.blocks);
+    if (note?.blocks) (await this.#known()).add(~(this.#learned.push(hash) - 1), note.blocks);
   }
 
   /** A chunk as a patch, and how many of its blocks were found elsewhere; undefined: too few. */
@@ -75,7 +74,8 @@ export class SimilarChunks {
     const table = await this.#known();
     if (table.count(blocks) < WORTH_BLOCKS) return undefined;
     const places = Array.from(blocks, (digest) => table.find(digest));
-    const { bases, sources } = await this.#sources(content, places);
+    const { owners, sources } = await this.#sources(content, places);
+    const bases = owners.map((owner) => this.#hashOf(owner));
     const news = [...sources.keys()].filter((at) => !sources[at]).map((at) => blockOf(content, at));
     const found = sources.length - news.length;
     if (found < WORTH_BLOCKS) return undefined;
@@ -87,43 +87,49 @@ export class SimilarChunks {
   /** Which of a chunk's blocks are those of others for sure; the chunks that have most of them come first. */
   async #sources(
     content: Uint8Array,
-    places: readonly (BlockPlace<Owner> | undefined)[],
-  ): Promise<{ bases: Uint8Array[]; sources: BlockSource[] }> {
+    places: readonly (BlockPlace | undefined)[],
+  ): Promise<{ owners: Owner[]; sources: BlockSource[] }> {
     const counts = new Map<Owner, number>();
     for (const place of places) if (place) counts.set(place.owner, (counts.get(place.owner) ?? 0) + 1);
     const best = [...counts.keys()].sort((a, b) => counts.get(b)! - counts.get(a)!).slice(0, MAX_BASES);
-    const contents = await Promise.all(best.map((owner) => this.#contentOf(owner)));
-    const bases: Owner[] = [];
+    const contents = await Promise.all(best.map((owner) => this.#contentOf(this.#hashOf(owner))));
+    const owners: Owner[] = [];
     const sources = places.map((place, at): BlockSource => {
       const from = place && contents[best.indexOf(place.owner)];
       if (!from || !isSame(blockOf(from, place.block), blockOf(content, at))) return undefined;
-      if (!bases.includes(place.owner)) bases.push(place.owner);
-      return { base: bases.indexOf(place.owner), block: place.block };
+      if (!owners.includes(place.owner)) owners.push(place.owner);
+      return { base: owners.indexOf(place.owner), block: place.block };
     });
-    return { bases, sources };
+    return { owners, sources };
   }
 
   /** The content of a chunk that the store has whole; undefined where it can't be read. */
-  async #contentOf(hash: Owner): Promise<Uint8Array | undefined> {
+  async #contentOf(hash: Uint8Array): Promise<Uint8Array | undefined> {
     if (!this.#pending.has(hex(hash)) && this.#index.find(hash)?.codec === Codec.patch) return undefined;
     return this.#reader.base(hash).catch(() => undefined);
   }
 
+  #hashOf(owner: Owner): Uint8Array {
+    return owner < 0 ? this.#learned[~owner]! : this.#index.hashOf(owner);
+  }
+
   /** All that is known of the store's blocks, the newest packs first. */
-  #known(): Promise<BlockTable<Owner>> {
+  #known(): Promise<BlockTable> {
     return (this.#table ??= this.#load());
   }
 
-  async #load(): Promise<BlockTable<Owner>> {
-    const table = new BlockTable<Owner>();
-    const packs = this.#index.packs.toReversed();
-    for (let at = 0; at < packs.length && !table.isFull; at += PACKS_AT_ONCE) {
-      const some = packs.slice(at, at + PACKS_AT_ONCE);
-      // Without the notes of a pack, which a verify tells of, chunks are whole that could be patches.
-      const notes = await Promise.all(some.map((pack) => readNotes(this.#tools, pack).catch(() => [])));
-      for (const [which, pack] of some.entries())
-        for (const [blob, { blocks }] of notes[which]!.entries())
-          if (blocks) table.add(pack.hash(blob), blocks);
+  async #load(): Promise<BlockTable> {
+    const table = new BlockTable();
+    const index = this.#index;
+    const packs = [...index.packs.entries()].reverse();
+    // A word for each block, and one for each chunk.
+    table.reserve(packs.reduce((sum, [, { notes }]) => sum + (notes?.storedBytes ?? 0) / 4, 0));
+    // Without the notes of a pack, which a verify tells of, chunks are whole that could be patches.
+    const ask = (pack: PackIndex): Promise<Note[]> => readNotes(this.#tools, pack).catch(() => []);
+    for await (const [[at], notes] of askEach(packs, ([, pack]) => ask(pack))) {
+      if (table.isFull) break;
+      const first = index.firstOf(at);
+      for (const [blob, { blocks }] of notes.entries()) if (blocks) table.add(first + blob, blocks);
     }
     return table;
   }

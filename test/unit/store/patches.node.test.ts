@@ -165,6 +165,30 @@ test.each([false, true])(
   },
 );
 
+test("a backup over another reads the list of each pack once, and notes where a chunk is new", async () => {
+  const { store, repository } = await bench();
+  await using node = await store.disk(CHUNKS * CHUNK);
+  await node.write(0, new Random(11).bytes(CHUNKS * CHUNK));
+  const first = await store.backup(repository, node);
+  const [pack] = store.objects.packs;
+  const got: number[] = [];
+  const { get } = store.objects;
+  store.objects.get = (name, range) => {
+    if (name === pack) got.push(range!.offset);
+    return get.call(store.objects, name, range);
+  };
+  const { packs } = await repository.index(() => undefined);
+  const [list] = got.splice(0);
+  const second = await store.backup(repository, node, first);
+  const of = (offset: number): number => got.filter((one) => one === offset).length;
+  const notes = packs[0]!.notes!.offset;
+  expect([of(list!), of(notes)]).toEqual([1, 0]);
+  got.splice(0);
+  await node.write(5 * CHUNK, new Random(12).bytes(CHUNK));
+  await store.backup(repository, node, second);
+  expect([of(list!), of(notes)]).toEqual([1, 1]);
+});
+
 test("a repository of before has no patches, and gets none", async () => {
   const { store } = await bench();
   const settings = { format: "blockwright-chunks", version: 1, "chunk-bytes": CHUNK };
