@@ -45,8 +45,8 @@ export interface ServeNbdOptions extends CallOptions {
   tlsCreds?: string;
   /** Lets it listen without TLS where others than this machine's programs reach it. Default false. */
   allowPlainTcp?: boolean;
-  /** Told how many clients there are, whenever that changes. */
-  onClients?: (clients: number) => void;
+  /** Told how many clients there are, whenever that changes; of one that has gone, whether it had got as far as the disk. */
+  onClients?: (clients: number, gone?: { readonly served: boolean }) => void;
 }
 
 /** A disk that is served. */
@@ -90,9 +90,9 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
   const { engine } = node;
   const { description, name = "", writable = false, writethrough, bitmaps, allocationDepth } = options;
   let clients = 0;
-  const { server, url } = await listen(node, options, (now) => {
+  const { server, url } = await listen(node, options, (now, gone) => {
     clients = now;
-    options.onClients?.(now);
+    options.onClients?.(now, gone);
   });
   const exports = exportsOf(engine);
   exports.servers.add(server);
@@ -128,7 +128,7 @@ export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<Nb
 async function listen(
   { engine }: Node,
   options: ServeNbdOptions,
-  onClients: (clients: number) => void,
+  onClients: NonNullable<ServeNbdOptions["onClients"]>,
 ): Promise<{ server: NbdServer; url: string }> {
   const { host } = engine.graph;
   const { name = "", maxConnections, allowPlainTcp: allowed = false } = options;

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ours } from "../support/daemon.ts";
 import { makeDisk, said, say, Scratch } from "./support/nbd.ts";
@@ -108,15 +109,30 @@ describe("clients see the same", () => {
 });
 
 describe("it ends", () => {
-  test("with the last client, unless -t is given, and by SIGTERM with status 0", async () => {
+  test("with the last client, unless -t is given, and by SIGTERM and SIGHUP with status 0", async () => {
     const once = await start("ours", "-f", "qcow2", "ours.qcow2");
     await said("nbdinfo", "--size", once.uri);
     expect(await once.over).toBe(0);
     for (let i = 0; i < 2; i++) {
-      const stays = await start("ours", "-t", "-f", "qcow2", "ours.qcow2");
+      const stays = await start("ours", "-t", "-e", "0x2", "-f", "qcow2", "ours.qcow2");
       for (let client = 0; client < 2; client++) await said("nbdinfo", "--size", stays.uri);
-      stays.child.kill("SIGTERM");
+      stays.child.kill(i === 0 ? "SIGTERM" : "SIGHUP");
       expect(await stays.over).toBe(0);
+    }
+  });
+
+  test("not with one that only asks, knocks, or wants an export that is not there", async () => {
+    for (const side of ["theirs", "ours"] as const) {
+      const { uri, over } = await start(side, "-x", "disk", "-f", "qcow2", `${side}.qcow2`);
+      const socket = uri.slice(uri.indexOf("=") + 1);
+      for (const asker of sides)
+        await said(programs[asker][0], ...programs[asker].slice(1), "-L", "-k", socket);
+      expect((await say("nbdinfo", ["--size", uri.replace("disk", "other")])).status).toBe(1);
+      const knock = connect(socket);
+      await once(knock, "data");
+      knock.destroy();
+      expect(await said("nbdinfo", "--size", uri)).toBe(`${2 ** 26}\n`);
+      expect(await over).toBe(0);
     }
   });
 
@@ -223,6 +239,8 @@ describe("refusals", () => {
     [["--aio=native", "--aio=threads", "DISK"]],
     [["--discard=ignore", "--discard=unmap", "DISK"]],
     [["-e", "2147483648", "DISK"]],
+    [["-e", "0x80000000", "DISK"]],
+    [["-e", "08", "DISK"]],
     [["--tls-authz=a", "DISK"]],
     [["--tls-hostname=h", "DISK"]],
     [["--tls-creds=x", "--tls-hostname=h", "DISK"]],

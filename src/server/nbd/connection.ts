@@ -55,6 +55,7 @@ export class NbdClient implements ExportClient {
   /** Requests that were taken. */
   #taken = 0;
   #served: Promise<void> | undefined;
+  #hasChosen = false;
 
   constructor(connection: HostConnection, init: ClientInit) {
     this.#connection = connection;
@@ -65,6 +66,11 @@ export class NbdClient implements ExportClient {
   serve(): Promise<void> {
     this.#served ??= this.#serve();
     return this.#served;
+  }
+
+  /** Whether its handshake has come to an export. */
+  get served(): boolean {
+    return this.#hasChosen;
   }
 
   async end(how: "abrupt" | "gently"): Promise<void> {
@@ -149,6 +155,7 @@ export class NbdClient implements ExportClient {
 
   async #withExport(agreed: Agreement<NbdExport>): Promise<void> {
     const { clients } = agreed.export;
+    this.#hasChosen = true;
     clients.add(this);
     try {
       await this.#transmission(agreed);

@@ -29,8 +29,14 @@ export interface NbdServerOptions {
   readonly onFault?: ((error: unknown) => void) | undefined;
   /** Why a client was dropped. */
   readonly onMessage?: ((text: string) => void) | undefined;
-  /** How many clients there are by now. */
-  readonly onClients?: ((clients: number) => void) | undefined;
+  /** How many clients there are by now; of one that has gone, whether it had chosen an export, or only asked or knocked. */
+  readonly onClients?: ((clients: number, gone?: GoneClient) => void) | undefined;
+}
+
+/** A client that has gone. */
+export interface GoneClient {
+  /** It had chosen an export. */
+  readonly served: boolean;
 }
 
 /** What one is made of that listens at once. */
@@ -151,7 +157,7 @@ export class NbdServer implements ExportHome {
     void client.serve().finally(() => {
       this.#clients.delete(client);
       this.#changes.wake();
-      this.#options.onClients?.(this.#clients.size);
+      this.#options.onClients?.(this.#clients.size, { served: client.served });
     });
   }
 }

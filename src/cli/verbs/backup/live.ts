@@ -44,9 +44,9 @@ export async function fillServed(verb: Run, live: LiveTarget): Promise<void> {
     await using service = await serveNbd(node, {
       address: live.address,
       writable: true,
-      onClients: (now) => {
+      onClients: (now, gone) => {
         clients = now;
-        came ||= now > 0;
+        came ||= gone?.served ?? false;
         settle();
       },
     });

@@ -59,8 +59,7 @@ function checkList(files: readonly string[], flags: NbdFlags): void {
 function checkServer(files: readonly string[], flags: NbdFlags): void {
   const more = `Try \`${programName()} --help' for more information.`;
   if (files.length !== 1) throw new Refusal(`Invalid number of arguments\n${more}`);
-  if (!/^\d+$/.test(flags.shared) || Number(flags.shared) > MOST_SHARED)
-    throw new Refusal(`Invalid shared device number '${flags.shared}'`);
+  if (!(clientsOf(flags) <= MOST_SHARED)) throw new Refusal(`Invalid shared device number '${flags.shared}'`);
   checkLength("export name", flags.exportName);
   checkLength("export description", flags.description ?? "");
   if (flags.socket !== undefined && !flags.socket.startsWith("/"))
@@ -69,6 +68,12 @@ function checkServer(files: readonly string[], flags: NbdFlags): void {
     throw new Refusal("--websocket has its own address: it is not given with -k or -b");
   if (flags.imageOpts && flags.format !== undefined)
     throw new Refusal("--image-opts and -f are mutually exclusive");
+}
+
+/** How many clients are served at a time, as strtol() reads it; NaN: that is no number. */
+export function clientsOf({ shared }: NbdFlags): number {
+  const digits = /^\s*\+?(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(shared)?.[1];
+  return digits === undefined ? NaN : /^0\d/.test(digits) ? Number.parseInt(digits, 8) : Number(digits);
 }
 
 function checkLength(what: string, text: string): void {

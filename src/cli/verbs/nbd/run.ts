@@ -18,7 +18,7 @@ import { DEFAULT_WEB_ADDRESS, openNbdDoor, webAddress } from "../../daemon/web.t
 import { programName, standIn, verbProgram } from "../../program.ts";
 import { Refusal } from "../../refusal.ts";
 import { Run } from "../../run.ts";
-import { checkFlags } from "./check.ts";
+import { checkFlags, clientsOf } from "./check.ts";
 import type { NbdFlags } from "./flags.ts";
 import { listExports } from "./list.ts";
 import { openExported } from "./open.ts";
@@ -114,16 +114,14 @@ async function serve(run: Run, file: string, flags: NbdFlags): Promise<void> {
   const { engine } = run;
   const listen = listensAt(run, flags);
   const opened = await openExported(run, file, flags);
-  let came = false;
   const over = deferred();
   const { server, url } = await listen({
     host: engine.graph.host,
-    maxConnections: Number(flags.shared),
+    maxConnections: clientsOf(flags),
     onFault: (error) => run.note(`internal error: ${messageOf(error)}`),
     ...(flags.verbose ? { onMessage: run.note } : {}),
-    onClients: (clients) => {
-      if (clients > 0) came = true;
-      else if (came && !flags.persistent) over.resolve();
+    onClients: (clients, gone) => {
+      if (clients === 0 && gone?.served && !flags.persistent) over.resolve();
     },
   });
   const exports = exportsOf(engine);
