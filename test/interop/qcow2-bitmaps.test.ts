@@ -177,3 +177,21 @@ test("an image whose bitmaps can't be loaded stays as it is", async () => {
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 });
+
+test("a disk without length keeps no bitmaps: an image that would hold one of no bits opens nowhere", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "a.qcow2");
+    await must("qemu-img", "create", "-q", "-f", "qcow2", path, "8M");
+    await must("qemu-img", "bitmap", "--add", path, "b0");
+    const image = await openImage(path);
+    await image.disk.root!.truncate(0, { exact: true, preallocation: "off" });
+    await image.close();
+    expect(await bitmapsOf(path)).toEqual([]);
+    await must("qemu-img", "check", "-q", path);
+    const empty = await openImage(path);
+    const add = (): unknown => addBitmap(empty.graph, { node: "disk", name: "b1", persistent: true });
+    expect(add).toThrow("Can't make bitmap 'b1' persistent in 'disk': The disk has no length");
+    await empty.close();
+    await must("qemu-img", "check", "-q", path);
+  });
+});

@@ -65,6 +65,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const refuse = (why: string): never => {
       throw new CommandError(`Can't make bitmap '${name}' persistent in '${this.#image.node.name}': ${why}`);
     };
+    if (this.#image.size === 0) refuse("The disk has no length");
     if (this.#image.header.version < 3) refuse("Cannot store dirty bitmaps in qcow2 v2 files");
     if (encodeName(name).byteLength > limits.maxBitmapNameBytes)
       refuse(`Name length exceeds maximum (${limits.maxBitmapNameBytes} characters)`);
@@ -182,8 +183,10 @@ export class Qcow2Bitmaps implements BitmapStore {
     await this.#image.locked(() => this.#store(bitmaps, this.#journal));
   }
 
-  async #store(bitmaps: readonly StoredBitmap[], journal?: BitmapJournal): Promise<void> {
+  /** Of a disk without length the format holds none: no program would open an image with a bitmap of no bits. */
+  async #store(given: readonly StoredBitmap[], journal?: BitmapJournal): Promise<void> {
     const image = this.#image;
+    const bitmaps = image.size === 0 ? [] : given;
     const trusted = trustedPlace(image);
     const at = trusted ? await placeInFile(image) : undefined;
     const mayTell = bitmaps.length <= MOST_JOURNALED_BITMAPS && (!trusted || at !== undefined);
