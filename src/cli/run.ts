@@ -1,8 +1,8 @@
 /**
- * One run of a verb: an engine with the user's gate and objects, messages, a clean end at SIGINT and SIGTERM, and undoing what
+ * One run of a verb: an engine with the user's gate and objects, messages, a clean end at SIGINT, SIGTERM and SIGHUP, and undoing what
  * a failed verb has made. How it gets on is shown by a view: a verb's percentage, or a job that is followed.
  *
- * Exit status: what the body answers; 1 (or `failure`) for what it throws; 134 for a broken invariant; 130 after SIGINT, 143 after SIGTERM. A second
+ * Exit status: what the body answers; 1 (or `failure`) for what it throws; 134 for a broken invariant; 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP. A second
  * signal ends the program at once. Messages go to stderr after the program's name, as qemu-img's after its own.
  */
 import { AssertionError } from "../base/assert.ts";
@@ -20,9 +20,9 @@ import { VerbProgress } from "./percent.ts";
 import { programName } from "./program.ts";
 import { Refusal, told } from "./refusal.ts";
 
-type Ending = "SIGINT" | "SIGTERM";
+type Ending = "SIGINT" | "SIGTERM" | "SIGHUP";
 
-const statusOf: Readonly<Record<Ending, number>> = { SIGINT: 130, SIGTERM: 143 };
+const statusOf: Readonly<Record<Ending, number>> = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 
 /** How a run came out. */
 export interface Outcome {
@@ -89,7 +89,7 @@ export class Run {
     this.engine = programEngine({ io, ...arena }, flags.gate);
   }
 
-  /** Aborts at SIGINT and SIGTERM. */
+  /** Aborts at SIGINT, SIGTERM and SIGHUP. */
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
@@ -166,6 +166,7 @@ export class Run {
     const handlers: [NodeJS.Signals, () => void][] = [
       ["SIGINT", end("SIGINT")],
       ["SIGTERM", end("SIGTERM")],
+      ["SIGHUP", end("SIGHUP")],
       ["SIGUSR1", () => this.#view.poke()],
     ];
     for (const [name, handler] of handlers) process.on(name, handler);

@@ -331,13 +331,16 @@ describe("signals", () => {
     return /"progress".*"offset":[1-9]/.test(run.stdout);
   }
 
-  it("SIGINT cancels cleanly", async () => {
+  it.each([
+    ["SIGINT", 130],
+    ["SIGHUP", 129],
+  ] as const)("%s cancels cleanly", async (signal, code) => {
     makeChain();
     const run = new Running("mirror", "top.qcow2", "copy", ...slow);
     await run.until(() => underWay(run));
-    run.child.kill("SIGINT");
+    run.child.kill(signal);
     const { status, stdout, stderr } = await run.ended();
-    expect([status, stderr]).toEqual([130, "blockwright: cancelled by SIGINT\n"]);
+    expect([status, stderr]).toEqual([code, `blockwright: cancelled by ${signal}\n`]);
     expect(jsonLines(stdout).at(-1)?.error?.desc).toBe("Operation canceled");
     expect(existsSync(join(directory, "copy"))).toBe(false);
   });

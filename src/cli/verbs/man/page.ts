@@ -84,6 +84,6 @@ export function programPage({ description, options, verbs }: ProgramTable, versi
     `${head("blockwright", { version, summary: description })}` +
     `.SH SYNOPSIS\n.B blockwright\n${roff("VERB [options] ...")}\n` +
     `.SH VERBS\n${list.join("")}.SH OPTIONS\n${options.map(optionPart).join("")}` +
-    ".SH EXIT STATUS\n0 done, 1 failed, 130 cancelled by SIGINT, 143 cancelled by SIGTERM; some verbs have more.\n"
+    ".SH EXIT STATUS\n0 done, 1 failed, 130 cancelled by SIGINT, 143 by SIGTERM, 129 by SIGHUP; some verbs have more.\n"
   );
 }
