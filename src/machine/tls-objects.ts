@@ -101,6 +101,8 @@ function parseKeys(path: string, bytes: Uint8Array): Map<string, Uint8Array> {
 }
 
 async function sharedKeys(graph: BlockGraph, options: Of<"tls-creds-psk">): Promise<TlsCredentials> {
+  if (options.endpoint === "server" && options.username !== undefined)
+    throw new CommandError("username should not be set when endpoint=server");
   const folder = new Folder(graph.host, options.dir);
   const path = folder.path("keys.psk");
   const keys = parseKeys(path, await folder.read("keys.psk"));

@@ -369,6 +369,15 @@ describe("TLS", () => {
     await engine.objects.add({ "qom-type": "tls-creds-psk", id: "wrong", dir: other });
     await expect(open({ "tls-creds": "wrong" })).rejects.toThrow("TLS handshake failed");
     await expect(
+      engine.objects.add({
+        "qom-type": "tls-creds-psk",
+        id: "s",
+        dir: keys,
+        endpoint: "server",
+        username: "q",
+      }),
+    ).rejects.toThrow("username should not be set when endpoint=server");
+    await expect(
       engine.objects.add({ "qom-type": "tls-creds-psk", id: "n", dir: keys, username: "bob" }),
     ).rejects.toThrow("Username bob not found in PSK file");
   });

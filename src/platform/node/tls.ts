@@ -102,7 +102,13 @@ function tlsError(error: unknown, hostname: string | undefined): Error {
     return blockError("EACCES", "connect", `Certificate does not match the hostname ${hostname ?? ""}`);
   const words = certificateWords[code];
   if (words !== undefined) return blockError("EACCES", "connect", words);
-  return blockError("EIO", "connect", `TLS handshake failed: ${messageOf(error)}`);
+  return blockError("EIO", "connect", `TLS handshake failed: ${reasonOf(error) ?? messageOf(error)}`);
+}
+
+/** What OpenSSL names the reason, without the address, the place in its source and the number around it. */
+function reasonOf(error: unknown): string | undefined {
+  const reason = error instanceof Error && "reason" in error ? error.reason : undefined;
+  return typeof reason === "string" ? reason : undefined;
 }
 
 /** Begins TLS on a socket, of which nothing is read any more. Rejects in QEMU's words, and the socket is gone. */

@@ -267,3 +267,19 @@ test("inet sockets connect, and a refused connection is ECONNREFUSED", async () 
   await server.close();
   await listener.close();
 });
+
+test("a server that refuses a TLS handshake is told of by the reason alone, without OpenSSL's address and source line", async () => {
+  // An alert: fatal, handshake_failure.
+  const server = net
+    .createServer((socket) => {
+      socket.once("data", () => socket.end(Uint8Array.of(21, 3, 3, 0, 2, 2, 40)));
+    })
+    .listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as net.AddressInfo;
+  const connection = await nodeSockets.connect({ type: "inet", host: "127.0.0.1", port });
+  const keys = new Map([["qemu", new Uint8Array(32)]]);
+  const start = connection.startTls!({ role: "client", credentials: { kind: "psk", keys } });
+  await expect(start).rejects.toThrow(/^TLS handshake failed: [a-z\d/ ]+$/);
+  await new Promise((resolve) => server.close(resolve));
+});
