@@ -9,6 +9,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { talliedIn, toldTally } from "../../test/support/tally.ts";
 import { Pace, nextBatch } from "./clock.ts";
 import { allPieces, record } from "./pieces.ts";
 import { type Batch, LANES, type Piece, type PlannedPhase, nameOf, plan } from "./plan.ts";
@@ -23,6 +24,10 @@ interface StageResult extends Counts {
   readonly name: string;
   readonly seconds: number;
 }
+
+/** Where suites that simulate tell what they have looked at. */
+const tallyFile = join(folder, "tally.jsonl");
+process.env["BLOCKWRIGHT_TEST_TALLY"] = tallyFile;
 
 const stages: StageResult[] = [];
 const measured: { suite: string; file: string; seconds: number }[] = [];
@@ -172,6 +177,8 @@ function summarize(): void {
     const counts = { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
     console.log(lineOf({ name, seconds: sum("seconds"), ...counts }));
   }
+  const counts = talliedIn(tallyFile);
+  if (Object.values(counts).some((count) => count > 0)) console.log(`simulated: ${toldTally(counts)}`);
   console.log(`all            ${secondsNow().toFixed(1).padStart(7)} s`);
   // By name only, so that those who keep a few lines of a log have all of them.
   tellFailures((name, [first = ""]) => `NOT OK, ${name}: ${first}`);
@@ -212,6 +219,6 @@ try {
   stages.push({ name: "the runner", seconds: 0, passed: 0, failed: 1, skipped: 0, failures: [message] });
 } finally {
   killAll();
-  rmSync(folder, { recursive: true, force: true });
 }
 summarize();
+rmSync(folder, { recursive: true, force: true });

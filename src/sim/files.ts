@@ -137,6 +137,8 @@ export class SimFiles implements HostFiles {
   alignment = 1;
   /** One request in so many that might be done at once is not; 0: none can be. */
   notNowOneIn = 0;
+  /** Requests of all files. */
+  requests = 0;
   /** Requests that were done at once. */
   atOnce = 0;
   /** How often the power was cut. */
@@ -417,6 +419,7 @@ class SimFile implements HostFile {
 
   #note(verb: string, offset: number, bytes: number): void {
     if (this.#epoch !== this.#files.epoch) return;
+    this.#files.requests += 1;
     this.#files.trace.io(verb, this.#path, offset, bytes);
   }
 

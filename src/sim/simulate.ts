@@ -58,7 +58,10 @@ export interface SimDocument {
   /** The first seed. */
   readonly seed: number;
   readonly stories: number;
+  /** Of guests. */
   readonly requests: number;
+  /** Of the engine to its files. */
+  readonly fileRequests: number;
   readonly faults: number;
   readonly jobErrors: number;
   readonly powerCuts: number;
@@ -80,7 +83,15 @@ function reportOf({ seed, told, outcome, violations, plan, trace }: StoryResult)
 
 /** The document of a run that could not begin. */
 export function failedRun(seed: number, error: unknown): SimDocument {
-  const nothing = { stories: 0, requests: 0, faults: 0, jobErrors: 0, powerCuts: 0, wrong: 0 };
+  const nothing = {
+    stories: 0,
+    requests: 0,
+    fileRequests: 0,
+    faults: 0,
+    jobErrors: 0,
+    powerCuts: 0,
+    wrong: 0,
+  };
   const lists = { outcomes: {}, digest: "", story: null, violations: [] };
   return { status: "failed", seed, ...nothing, ...lists, errors: [{ message: messageOf(error) }] };
 }
@@ -110,6 +121,7 @@ async function tryGraph(graph: GraphDescription): Promise<void> {
 class Counts {
   stories = 0;
   requests = 0;
+  fileRequests = 0;
   faults = 0;
   jobErrors = 0;
   powerCuts = 0;
@@ -120,6 +132,7 @@ class Counts {
   add(result: StoryResult): void {
     this.stories += 1;
     this.requests += result.requests;
+    this.fileRequests += result.fileRequests;
     this.faults += result.faults;
     this.jobErrors += result.jobErrors;
     this.powerCuts += result.powerCuts;
@@ -131,12 +144,13 @@ class Counts {
   }
 
   get told(): Omit<SimDocument, "status" | "seed" | "story" | "violations" | "errors"> {
-    const { stories, requests, faults, jobErrors, powerCuts, wrong } = this;
+    const { stories, requests, fileRequests, faults, jobErrors, powerCuts, wrong } = this;
     const sorted = Object.entries(this.outcomes).toSorted(([a], [b]) => (a < b ? -1 : 1));
     const digest = this.#digest.toString(16).padStart(8, "0");
     return {
       stories,
       requests,
+      fileRequests,
       faults,
       jobErrors,
       powerCuts,

@@ -31,6 +31,8 @@ export interface StoryResult {
   jobErrors: number;
   faults: number;
   requests: number;
+  /** Of the engine to its files. */
+  fileRequests: number;
   /** Reads and writes of files that were done at once. */
   atOnce: number;
   steps: number;
@@ -147,6 +149,7 @@ export class Story {
       jobErrors: watch.errors,
       faults: [...host.files.injected.values()].reduce((sum, count) => sum + count, 0),
       requests: this.guest?.requests ?? 0,
+      fileRequests: host.files.requests,
       atOnce: host.files.atOnce,
       steps: host.scheduler.steps,
       told: this.#told(),

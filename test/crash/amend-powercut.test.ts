@@ -13,6 +13,7 @@ import type { Qcow2 } from "../../src/drivers/format/qcow2/index.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
+import { tally } from "../support/tally.ts";
 import { Journal, journalType } from "./support/journal.ts";
 
 const SEED = Number(process.env["POWERCUT_SEED"] ?? 1);
@@ -265,6 +266,7 @@ test.each(
   const random = randomness(SEED * 1000 + index * 10 + (clusterSize === 512 ? 1 : 0));
   const run = await play(kind, clusterSize, random);
   const cuts = Number(CUTS ?? (kind.secrets ? 10 : 40));
+  tally({ crashStates: cuts });
   for (let cut = 0; cut < cuts; cut++) {
     // The first cut comes when the request has been answered: all of it is durable.
     const at = cut === 0 ? run.end - 1 : run.from + random(run.end - run.from);

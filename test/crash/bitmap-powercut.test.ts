@@ -12,6 +12,7 @@ import { memory } from "../../src/drivers/protocol/memory.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
+import { tally } from "../support/tally.ts";
 import {
   BitmapStory,
   type Content,
@@ -122,6 +123,7 @@ async function play(seed: number): Promise<void> {
     await close(left);
     value = story.value;
     await expectClosed(journal, last);
+    tally({ crashStates: CUTS });
     for (let cut = 0; cut < CUTS; cut++) {
       const at = cut % 2 === 0 ? journal.beforeFlush() : random(journal.now + 1);
       image = journal.crash(at, [0, 50, 90, 100, 20][random(5)]!);

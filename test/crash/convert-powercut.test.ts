@@ -17,6 +17,7 @@ import { Engine } from "../../src/machine/engine.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
 import { checkFaults, must } from "../support/tools.ts";
+import { tally } from "../support/tally.ts";
 import { RecordedFiles } from "./support/recorded-files.ts";
 import { clusterSizes, makeTemplates } from "./support/templates.ts";
 
@@ -127,6 +128,7 @@ test.each(cases)(
     if (clusterSize === clusterSizes[0] && !copies) expect(files.atOnce).toBeGreaterThan(10);
     if (clusterSize === clusterSizes[0]) expect(files.copied > 0).toBe(copies);
     const last = files.now;
+    tally({ crashStates: CUTS });
     for (let cut = 0; cut < CUTS; cut++) {
       const at = cut === 0 ? last : random(last);
       const keep = [0, 50, 90, 100, 20][random(5)]!;

@@ -17,6 +17,7 @@ import { Engine } from "../../src/machine/engine.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
 import { must } from "../support/tools.ts";
+import { tally } from "../support/tally.ts";
 import { DiskModel } from "./support/disk-model.ts";
 import { type JobKind, kinds } from "./support/kinds.ts";
 import { RecordedFiles } from "./support/recorded-files.ts";
@@ -81,6 +82,7 @@ test.each(kinds.map((kind) => [kind.name, kind] as const))("%s", async (_name, k
   const initial = await flatten(kind);
   const last = run.files.now + 1;
   const milestones = [run.ready, run.completed].filter(Number.isFinite);
+  tally({ crashStates: CUTS });
   for (let cut = 0; cut < CUTS; cut++) {
     // A third of the cuts falls around what was just reported.
     const near = milestones[random(milestones.length)]!;

@@ -10,6 +10,7 @@ import { memory } from "../../src/drivers/protocol/memory.ts";
 import { loadKernels } from "../../src/kernels/load.ts";
 import { nodeHost } from "../../src/platform/node/host.ts";
 import { randomness } from "../support/random.ts";
+import { tally } from "../support/tally.ts";
 import { Journal, journalType } from "./support/journal.ts";
 
 const CUTS = Number(process.env["POWERCUT_CUTS"] ?? 120);
@@ -160,6 +161,7 @@ async function play(seed: number): Promise<void> {
   }
   const end = journal.now;
   await close(opened);
+  tally({ crashStates: CUTS });
   for (let cut = 0; cut < CUTS; cut++) {
     const at = random(end);
     const next = steps.findLastIndex(({ from }) => from <= at);

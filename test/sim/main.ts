@@ -1,11 +1,12 @@
 /**
- * `npm run sim`: the verb sim of the build. With `--zoo [NAME]`: looks for planted bugs, which are no part of the package; exit
+ * `npm run sim`: the verb sim of the build. With `--minutes N [--seed N]` alone: stories, power cuts and mutated images for so long (campaign.ts). With `--zoo [NAME]`: looks for planted bugs, which are no part of the package; exit
  * status 0 if all were found, in a minute of the processor each and in stories of twenty steps, 1 if one was not. With `--month`: a month of
  * nightly backups (`--days N`, `--per-second N` requests of the guest, `--seed N`); 1 if anything was wrong.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { campaign, runLane } from "./campaign.ts";
 import { bugs } from "./zoo/bugs.ts";
 import { runMonth } from "./month.ts";
 import { hunt } from "./zoo/hunt.ts";
@@ -56,8 +57,16 @@ async function month(args: string[]): Promise<number> {
   return violations.length > 0 ? 1 : 0;
 }
 
+/** Whether the words name minutes, and no graph or option that is the verb's own. */
+function isCampaign(given: readonly string[]): boolean {
+  const names = given.filter((word) => !/^\d/.test(word));
+  return names.includes("--minutes") && names.every((name) => name === "--minutes" || name === "--seed");
+}
+
 if (words[0] === "--month") process.exitCode = await month(words.slice(1));
 else if (words[0] === "--zoo") process.exitCode = await zoo(words[1]);
+else if (words[0] === "--kind") process.exitCode = (await runLane(words)) > 0 ? 1 : 0;
+else if (isCampaign(words)) process.exitCode = await campaign(words);
 else {
   const command = [join(root, "build/cli/main.js"), "sim", ...words];
   process.exitCode = spawnSync(process.execPath, command, { stdio: "inherit" }).status ?? 1;

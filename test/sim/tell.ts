@@ -1,6 +1,7 @@
 // Runs a chunk of seeds, one test each. With BLOCKWRIGHT_SIM_SEED only that seed is told (replay.test.ts).
 import { describe, expect, it } from "vitest";
 import { inShard } from "../support/shard.ts";
+import { tally } from "../support/tally.ts";
 import { report } from "./report.ts";
 import { runStory } from "./run-story.ts";
 
@@ -12,6 +13,7 @@ export function tellStories(first: number, count: number): void {
     () => {
       it.each(seeds)("story %i", async (seed) => {
         const result = await runStory(seed);
+        tally({ stories: 1, requests: result.fileRequests, faults: result.faults });
         if (result.violations.length > 0) expect.fail(report(result));
       });
     },

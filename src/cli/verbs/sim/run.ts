@@ -84,7 +84,7 @@ function toldStory(story: StoryReport): string[] {
 
 /** The document for people. */
 function textOf(document: SimDocument, graph: string | undefined): string {
-  const { stories, requests, faults, jobErrors, powerCuts, wrong, outcomes, digest } = document;
+  const { stories, requests, fileRequests, faults, jobErrors, powerCuts, wrong, outcomes, digest } = document;
   const lines: string[] = [];
   for (const found of document.violations) {
     lines.push(`seed ${found.seed}: ${found.violations.length} violations in ${found.steps} steps`);
@@ -97,7 +97,7 @@ function textOf(document: SimDocument, graph: string | undefined): string {
   if (document.story && wrong === 0) lines.push(...traceOf(document.story), "");
   for (const [what, count] of Object.entries(outcomes)) lines.push(`${what}: ${count}`);
   lines.push(
-    `${stories} stories from seed ${document.seed}: ${requests} requests, ${faults} faults, ${jobErrors} errors of jobs, ` +
+    `${stories} stories from seed ${document.seed}: ${requests} requests, ${fileRequests} to files, ${faults} faults, ${jobErrors} errors of jobs, ` +
       `${powerCuts} power cuts, digest ${digest}`,
     `${wrong} stories with violations`,
   );
