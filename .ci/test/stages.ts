@@ -135,7 +135,11 @@ export const programs: readonly Program[] = [
     wantedBy:
       /^test\/(iotests\/|interop\/(machine(-(descriptors|devices|graph|nodes|pairs))?|backup-running|monitor-commands|luks-shared|preallocate|quorum|shims)\.test)/,
   },
-  { name: "qemu-nbd", debian: "qemu-utils", wantedBy: /^test\/(iotests\/|interop\/nbd-)/ },
+  {
+    name: "qemu-nbd",
+    debian: "qemu-utils",
+    wantedBy: /^test\/(iotests\/|interop\/nbd-|interop\/target-gone)/,
+  },
   { name: "nbdkit", debian: "nbdkit", wantedBy: /^test\/interop\/nbd-servers\.test/ },
   { name: "dpkg-source", debian: "dpkg-dev", wantedBy: IOTESTS },
   { name: "getfattr", debian: "attr", wantedBy: IOTESTS },

@@ -1,13 +1,12 @@
 // Places that go away while a backup is made, restored, looked at or pruned: a word of it, nothing half-done to be seen, no change forgotten,
 // and the next run goes on once the place is back. And places that are not what their name says, or can only be read.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
-  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -17,9 +16,9 @@ import {
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { randomness } from "../support/random.ts";
 import { whyNoSmallDisk } from "../support/small-disk.ts";
-import { until } from "../support/until.ts";
 import { folderOfEachTest } from "./support/backup-folder.ts";
-import { cli, type Done, type Made } from "./support/running-machine.ts";
+import type { Done, Made } from "./support/running-machine.ts";
+import { stoppedRun } from "./support/stopped-run.ts";
 
 const MiB = 2 ** 20;
 const { at, blockwright, must, qemu } = folderOfEachTest("blockwright-gone-");
@@ -42,30 +41,8 @@ beforeEach(() => {
   write(1);
 });
 
-const ended = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
-
-/**
- * Runs a line, and stops it where `isThere` while `meanwhile` happens. Undefined: it was done before it stood.
- */
-async function stopped(
-  line: string,
-  isThere: () => boolean,
-  meanwhile: () => void,
-): Promise<Done | undefined> {
-  const child = spawn(process.execPath, [cli, ...line.split(" ")], { cwd: at() });
-  const said = { stdout: "", stderr: "" };
-  child.stdout.on("data", (text: Buffer) => (said.stdout += text.toString()));
-  child.stderr.on("data", (text: Buffer) => (said.stderr += text.toString()));
-  const closed = once(child, "close") as Promise<[number | null]>;
-  await until(line, () => isThere() || ended(child));
-  child.kill("SIGSTOP");
-  await until("it stands", () => ended(child) || / T /.test(readFileSync(`/proc/${child.pid}/stat`, "utf8")));
-  const isInTime = isThere() && !ended(child);
-  if (isInTime) meanwhile();
-  child.kill("SIGCONT");
-  const [status] = await closed;
-  return isInTime ? { status, ...said } : undefined;
-}
+const stopped = (line: string, isThere: () => boolean, meanwhile: () => void): Promise<Done | undefined> =>
+  stoppedRun({ cwd: at(), line, isThere, meanwhile });
 
 /** The same, again where it was done before. */
 async function caught(line: string, isThere: () => boolean, meanwhile: () => void): Promise<Done> {

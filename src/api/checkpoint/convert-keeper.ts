@@ -61,7 +61,9 @@ export class ConvertKeeper implements Accompanied {
     this.hasFailed = hasFailed;
     if (!hasFailed) this.#position = this.#length;
     await this.#keeper.workEnded(this);
+    this.hasFailed ||= this.#lost !== undefined;
     await this.#keeper.jobEnded(this);
+    if (this.#lost && !hasFailed) throw this.#lost;
   }
 
   giveUp(error: Error): void {

@@ -1,9 +1,10 @@
 /**
  * Of what files, or what stands for files, disks consist, and whether they are still what they were. What is written by the job is
  * known by its name; what is read must not have changed: a file by its inode, size and times of change (compared, never ordered, so that
- * clocks that jump do not matter), a disk on a server by what that says of its version.
+ * clocks that jump do not matter), a disk on a server by what that says of its version. A file that is written must keep its name: what is
+ * copied into one that was removed, or whose file system was unmounted, is lost.
  */
-import { BlockError } from "../../base/errors.ts";
+import { BlockError, messageOf } from "../../base/errors.ts";
 import { Role } from "../../block/model/contract.ts";
 import { ownFilename, storageIdentity } from "../../block/model/filename.ts";
 import type { BlockNode } from "../../block/model/node.ts";
@@ -34,6 +35,26 @@ export async function targetNames({ writes }: Roots): Promise<string[]> {
   const names: string[] = [];
   for (const node of storagesOf(writes, { ownOnly: true })) names.push((await identityOf(node)).name);
   return names;
+}
+
+/** Of file systems with inodes: elsewhere a file that grows is another one. */
+const INODE = /^\d+:\d+$/;
+
+/** Throws ESTALE where the name of a file that is written leads to another one, or to none, by now. */
+export async function checkWritten({ writes }: Roots): Promise<void> {
+  for (const node of storagesOf(writes, { ownOnly: true })) {
+    const { filename } = node.spec as { filename?: unknown };
+    const opened = storageIdentity(node);
+    if (typeof filename !== "string" || opened === undefined || !INODE.test(opened)) continue;
+    const gone = (why: string): BlockError => {
+      const message = `the target '${filename}' has gone while it was written: ${why}`;
+      return new BlockError({ code: "ESTALE", op: "checkpoint", node: node.name, message });
+    };
+    const info = await node.services.host.files.info(filename).catch((error: unknown) => {
+      throw gone(messageOf(error));
+    });
+    if (info.identity !== opened) throw gone("another file has its name");
+  }
 }
 
 /** What is read and not written. */

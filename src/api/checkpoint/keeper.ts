@@ -3,11 +3,11 @@
  * written.
  *
  * Invariants: one state at a time is being written; what it says to be done was durable before; the job waits for the last one, and goes
- * on without a checkpoint that can't be written, which is told. How often: after a share of the disk or a second, and not so often that
+ * on without a checkpoint that can't be written, which is told, and gives up where the checkpoint or the target is not its own any more. How often: after a share of the disk or a second, and not so often that
  * it would take more than a third of the time, until so much is at stake that the copying has to wait.
  */
 import { sameBytes } from "../../base/bytes.ts";
-import { errnoOf, messageOf } from "../../base/errors.ts";
+import { BlockError, errnoOf, messageOf } from "../../base/errors.ts";
 import { KiB, MiB } from "../../base/limits.ts";
 import { type DirtyBitmap, createDirtyBitmap } from "../../block/model/dirty-bitmap.ts";
 import type { BlockNode, Child } from "../../block/model/node.ts";
@@ -16,7 +16,7 @@ import { Bitmap } from "../../kernels/bitmap.ts";
 import type { Engine } from "../../machine/engine.ts";
 import { Digester, regionBytes } from "./digests.ts";
 import type { CheckpointFile } from "./file.ts";
-import { type Roots, sourceIdentities } from "./identity.ts";
+import { checkWritten, type Roots, sourceIdentities } from "./identity.ts";
 import { type CheckpointState, tableBytes } from "./state.ts";
 
 const LEAST_STEP = 256 * KiB;
@@ -144,11 +144,12 @@ export class Keeper implements JobCompanion {
     // Also where it fails: the work goes on.
     this.#savedAt = job.offset;
     try {
+      await checkWritten(this.#roots);
       await this.#take(job, stage);
     } catch (error) {
-      this.#tell(error);
-      // Two processes on one target would write over each other.
+      // Two processes on one target would write over each other, and into a file without a name nobody needs to write.
       if (error instanceof Error && errnoOf(error) === "ESTALE") job.giveUp(error);
+      else this.#tell(error);
     }
     this.#savedMs = clock.nowMs();
     this.#costMs = this.#savedMs - begun;
@@ -187,7 +188,12 @@ export class Keeper implements JobCompanion {
     { stage, sources, offset }: Pick<CheckpointState, "stage" | "sources"> & { offset: number },
   ): Promise<CheckpointState> {
     const old = this.#state;
-    await edge.flush();
+    try {
+      await edge.flush();
+    } catch (error) {
+      const message = `the target can't be made durable: ${messageOf(error)}`;
+      throw new BlockError({ code: errnoOf(error), op: "checkpoint", message });
+    }
     const digests = new BigUint64Array(tableBytes({ ...old, ...shape }).digests / 8);
     if (isSame) digests.set(old.digests);
     const digester = new Digester({ edge, kernels: this.#engine.graph.kernels, ...shape });

@@ -119,7 +119,8 @@ export abstract class BlockJob extends Job {
   }
 
   /** See Accompanied. @internal */
-  giveUp(): void {
+  giveUp(error: Error): void {
+    this.failWith(error);
     void this.cancel({ force: true }).catch(() => undefined);
   }
 

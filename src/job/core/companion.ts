@@ -15,7 +15,7 @@ export interface Accompanied {
   readonly offset: number;
   /** It has failed, or was cancelled. */
   readonly hasFailed: boolean;
-  /** Another process goes on with the work: it must stop. */
+  /** The work is another process's, or its target has gone: it must stop, with that error. */
   giveUp(error: Error): void;
 }
 

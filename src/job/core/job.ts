@@ -265,6 +265,11 @@ export abstract class Job extends JobCore implements AsyncDisposable {
     await this.#dismiss();
   }
 
+  /** The job is to end with that error, unless it has one. Whoever says so ends its work. @internal */
+  protected failWith(error: Error): void {
+    this.#error ??= error;
+  }
+
   /** Ends a job that was set up and is not to be started, as a cancel ends one. @internal */
   async abandon(): Promise<void> {
     if (this.status !== "created") return;
