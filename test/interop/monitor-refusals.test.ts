@@ -93,6 +93,14 @@ it("a header that can't be read is told with the reason", () =>
     add(qcow2("a", { file: "f" })),
   ]));
 
+it("a backing file that can't be opened is told as such, at each level", () =>
+  expectSame("Could not open backing file: Cannot find device='nope' nor node-name='nope'", [
+    add(qcow2("a", { backing: "nope" })),
+    add(qcow2("b", { backing: { driver: "raw", file: "nope" } })),
+    add(qcow2("c", { backing: qcow2("a", { backing: { driver: "file", filename: "gone" } }) })),
+    add(qcow2("d", { backing: { driver: "nothing" } })),
+  ]));
+
 it("nodes to be reopened are looked for before any is looked at", () =>
   expectSame("Failed to find node with node-name='nope'", [
     add(qcow2("a")),

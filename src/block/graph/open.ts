@@ -152,7 +152,7 @@ async function attachRef(
   parent: BlockNode,
   { ref, name, role }: { ref: ChildRef; name: string; role: ChildRole },
 ): Promise<Child> {
-  const node = typeof ref === "string" ? graph.lookup(ref) : await openNode(graph, ref, { parent, role });
+  const node = await openRef(graph, ref, { parent, role });
   try {
     if (typeof ref === "string") checkCircle(parent, node, name);
     return await attachChild({ name, role, parent, node, perm: 0, shared: Perm.all });
@@ -160,6 +160,31 @@ async function attachRef(
     await graph.releaseIfUnused(node).catch(() => undefined);
     throw error;
   }
+}
+
+/** The node that a child is to be. What goes wrong is told as a backing file's, where it is one. */
+async function openRef(
+  graph: NodeHome,
+  ref: ChildRef,
+  from: { parent: BlockNode; role: ChildRole },
+): Promise<BlockNode> {
+  try {
+    return typeof ref === "string" ? graph.lookup(ref) : await openNode(graph, ref, from);
+  } catch (error) {
+    throw from.role === Role.cow ? backingError(error, from.parent) : error;
+  }
+}
+
+/** An error of opening a node's backing file. A chain without an end is told once, and not by each of its images. */
+function backingError(error: unknown, { name }: BlockNode): unknown {
+  if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) return error;
+  const message = `Could not open backing file: ${error.message}`;
+  if (error instanceof CommandError) {
+    const { qmpClass, code, details } = error;
+    return new CommandError(message, { qmpClass, code, details, cause: error });
+  }
+  const code = error instanceof BlockError ? error.code : "EINVAL";
+  return new BlockError({ code, op: "open", node: name, message, cause: error });
 }
 
 /** A format's file is opened before the node has its name. */
@@ -224,29 +249,21 @@ export async function openBackingFromHeader(
   checkLoop(node, answer.allow);
   const allowed = answer.allow.driver === "" ? await probed(graph, answer.allow) : answer.allow;
   const ref = { ...given, ...allowed };
-  try {
-    const child = await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
-    await checkBacking(graph, child, answer);
-    node.openedByHeader = { header: filename, name: openedFilename(child.node) };
-  } catch (error) {
-    // A chain without an end is told once, and not by each of its images.
-    if (!(error instanceof Error) || (error instanceof BlockError && error.op === chainOp)) throw error;
-    throw new BlockError({
-      code: error instanceof BlockError ? error.code : "EINVAL",
-      op: "open",
-      node: node.name,
-      message: `Could not open backing file: ${error.message}`,
-      cause: error,
-    });
-  }
+  const child = await attachRef(graph, node, { ref, name: "backing", role: Role.cow });
+  await checkBacking(graph, node, { child, answer });
+  node.openedByHeader = { header: filename, name: openedFilename(child.node) };
 }
 
-async function checkBacking(graph: NodeHome, child: Child, answer: { identity?: string }): Promise<void> {
+async function checkBacking(
+  graph: NodeHome,
+  node: BlockNode,
+  { child, answer }: { child: Child; answer: { identity?: string } },
+): Promise<void> {
   try {
     checkOpened(child.node, answer);
   } catch (error) {
     await graph.detach(child);
-    throw error;
+    throw backingError(error, node);
   }
 }
 
