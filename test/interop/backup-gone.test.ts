@@ -7,6 +7,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -217,4 +218,21 @@ it("an image that somebody writes to is not replaced by a restored one", async (
   guest.stdin.end();
   await gone;
   must("backup restore --repo repo latest disk.qcow2 -O qcow2 --force");
+});
+
+it("an image that somebody else reads is not written by a backup whose bitmap can't turn", async () => {
+  must(create("repo"));
+  write(2);
+  const before = readFileSync(at("disk.qcow2"));
+  const reader = spawn("qemu-io", ["-r", "disk.qcow2"], { cwd: at(), stdio: ["pipe", "pipe", "inherit"] });
+  const gone = once(reader, "close");
+  reader.stdin.write("length\n");
+  await once(reader.stdout, "data");
+  const { status, stderr } = blockwright(create("repo"));
+  expect([status, stderr]).toEqual([1, expect.stringContaining('Failed to get "write" lock') as string]);
+  expect(readFileSync(at("disk.qcow2")).equals(before)).toBe(true);
+  reader.stdin.end();
+  await gone;
+  expect(JSON.parse(must(`${create("repo")} --json`))).toMatchObject({ kind: "incremental" });
+  expect(qemu("img", "check", "disk.qcow2")).toContain("No errors were found");
 });

@@ -27,7 +27,9 @@ export async function switchReadOnly(node: BlockNode, readOnly: boolean): Promis
       await switchOne(one, readOnly);
     }
   } catch (error) {
-    const undo = switched.toReversed().map((one) => () => switchBack(one, !readOnly));
+    // One that may not be written, by its users or by locks of others, was never writable.
+    const changed = switched.filter((one) => one.readOnly === readOnly || readOnly);
+    const undo = changed.toReversed().map((one) => () => switchBack(one, !readOnly));
     await failed(error, ...undo, () => restorePermissions([node]));
   }
 }
@@ -56,7 +58,12 @@ async function switchOne(node: BlockNode, readOnly: boolean): Promise<void> {
     await node.driver.setReadOnly?.(true);
   }
   node.options = { ...node.options, readOnly };
-  await refreshPermissions([node]);
+  try {
+    await refreshPermissions([node]);
+  } catch (error) {
+    node.options = { ...node.options, readOnly: !readOnly };
+    throw error;
+  }
   if (readOnly) return;
   await node.driver.setReadOnly?.(false);
   await useBitmaps(node);
