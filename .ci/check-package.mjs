@@ -21,7 +21,7 @@ const portable = ["index", "browser", "worker", "guest-worker", "v86", "workload
 const V86_NAMES = ["createEngine", "createImage", "openNode", "stream", "toV86Disk", "qcow2", "http", "opfs"];
 const V86_MOST_KIB = 106;
 /** What starts of the program read, KiB: V8 has to look at all of it where no compiled code is kept. */
-const PROGRAM_MOST_KIB = { "cli/main.js": 6, "cli/program.js": 507, "cli/further.js": 700 };
+const PROGRAM_MOST_KIB = { "cli/main.js": 6, "cli/program.js": 508, "cli/further.js": 700 };
 /** What npm fetches, KiB. The program is a script with all that it needs inside. */
 const TARBALL_MOST_KIB = 1171;
 /** Scripts that npm runs, or asks about, where a package is installed. */

@@ -5,6 +5,8 @@
  * Invariant: the error stays the same object with the same code and cause; its message alone gets longer.
  */
 import { BlockError, CommandError } from "../base/errors.ts";
+import { imageFilename } from "../block/model/filename.ts";
+import type { Engine } from "../machine/engine.ts";
 
 /** What is being done, for the words. */
 export interface Attempt {
@@ -13,6 +15,8 @@ export interface Attempt {
   verb: "open" | "create";
   /** It is to be opened for reading only. */
   readOnly?: boolean | undefined;
+  /** Whose other disks may be what stands in the way. */
+  engine?: Engine;
 }
 
 /** Carries out an opening or a making; what it fails with says what to do. */
@@ -42,12 +46,25 @@ function storageName(spec: unknown): string | undefined {
   return typeof url === "string" ? url : storageName(file ?? image);
 }
 
-function adviceFor({ code, details, message }: BlockError, { verb, readOnly = false }: Attempt): string {
-  if (details.hint !== undefined) return `. ${details.hint}`;
+function adviceFor(
+  { code, details, message, op }: BlockError,
+  { verb, readOnly = false, engine }: Attempt,
+): string {
+  if (details.hint !== undefined)
+    return `. ${(op === "lock" ? ownHolder(details.hint, engine) : undefined) ?? details.hint}`;
   if (message.endsWith("no gate allows it")) return " (`gate: fileGate()` or `urlGate()` does)";
   if (verb === "create") return code === "EEXIST" ? " (`overwrite: true` replaces it)" : "";
   const forbidden = code === "EACCES" || code === "EROFS";
   return forbidden && !readOnly ? " (`readOnly: true` opens it for reading only)" : "";
+}
+
+/** Who holds the lock of the file that is named in the hint's brackets, if it is this engine itself. */
+function ownHolder(hint: string, engine: Engine | undefined): string | undefined {
+  const its = engine?.graph.nodes.filter((node) => hint.endsWith(`[${imageFilename(node)}]?`)) ?? [];
+  const holder = its.find(
+    (node) => !its.some(({ children }) => children.some((child) => child.node === node)),
+  );
+  return holder && `This engine has it open, as node '${holder.name}': close that first`;
 }
 
 function adviceOn({ message, details: { missingNode, missingChild } }: CommandError): string {

@@ -15,6 +15,7 @@ export function checkNumber(name: string, value: unknown): void {
 
 /** Throws CommandError unless `value` is a number of bytes, or a buffer for them. */
 export function checkBuffer(name: string, value: unknown): void {
+  if (value === undefined) throw wrongArgument(name, "number or Uint8Array");
   if (typeof value !== "number") return checkBytes(name, value);
   if (value >>> 0 !== value)
     throw new CommandError(`Parameter '${name}' expects a number of bytes below 2^32, not ${value}`);

@@ -15,7 +15,7 @@ import type { BlockGraph } from "../block/graph/graph.ts";
 import type { BlockNode } from "../block/model/node.ts";
 import type { BlockJob } from "../job/core/block-job.ts";
 import type { Engine } from "../machine/engine.ts";
-import { callOptions, optionsOf } from "./options.ts";
+import { callOptions, checkArgument, optionsOf } from "./options.ts";
 
 const PROBE_MS = 5000;
 /** Most bytes that a probe reads. */
@@ -67,6 +67,7 @@ interface Standing {
  */
 export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void {
   checkAutoResume(options);
+  checkArgument("job", job, "BlockJob");
   const { graph } = job;
   // Not by its io-status: that is cleared by the machine's cont, which leaves the job paused.
   const stands = (): boolean => job.isPausedByError && job.paused;
@@ -95,6 +96,7 @@ export function autoResume(job: BlockJob, options: AutoResumeOptions = {}): void
  */
 export function autoCont(engine: Engine, options: AutoResumeOptions = {}): void {
   checkAutoResume(options);
+  checkArgument("engine", engine, "Engine");
   const { graph, machine } = engine;
   const failures = (): Failure[] =>
     [...machine.devices.values()].flatMap(({ ioStatus, lastFailure, backend }) =>

@@ -24,7 +24,14 @@ import type { CheckpointRef } from "./checkpoint/file.ts";
 import { betweenDisks, imageInChain, withCheckpoint, withUsableBitmap } from "./job-checkpoint.ts";
 import { type CallOptions, Node, checkCall, releaseIdle } from "./node.ts";
 import type { OpenSpec } from "./specs.ts";
-import { callOptions, checkNodes, checkStorage, optionsOf, type OptionTable } from "./options.ts";
+import {
+  callOptions,
+  checkArgument,
+  checkNodes,
+  checkStorage,
+  optionsOf,
+  type OptionTable,
+} from "./options.ts";
 import { scratchMemory } from "./scratch.ts";
 import type { ArgsOf, TypeOf } from "../wire/qapi/index.ts";
 
@@ -403,6 +410,7 @@ export async function commit(node: Node, options: CommitOptions = {}): Promise<B
 /** Resolves when a mirror or active commit is ready to be completed; rejects with the job's error if it ends before. */
 export async function whenReady(job: BlockJob, options: CallOptions = {}): Promise<void> {
   checkCall(options);
+  checkArgument("job", job, "BlockJob");
   const { signal } = options;
   signal?.throwIfAborted();
   if (job.isReady) return;

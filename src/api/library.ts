@@ -98,7 +98,8 @@ export function libraryOver(defaultEngine: () => Engine): Library {
     openNode: async (image, options = {}) => openImage(engineOf(options), image, options),
     createImage: async (spec, options = {}) => {
       if (isName(spec)) throw wrongArgument("spec", `{ ...qcow2(file("${spec}")), size }`);
-      return advised({ spec, verb: "create" }, () => createImageIn(engineOf(options), spec, options));
+      const engine = engineOf(options);
+      return advised({ spec, verb: "create", engine }, () => createImageIn(engine, spec, options));
     },
     removeImage: async (file, options = {}) => {
       checkInEngine(options);
@@ -112,7 +113,7 @@ export function libraryOver(defaultEngine: () => Engine): Library {
     check: async (image, options = {}) => {
       const engine = engineOf(options);
       const spec = isName(image) ? await describeNamed(engine, image) : image;
-      return advised({ spec, ...looking }, () => checkIn(engine, spec, options));
+      return advised({ spec, ...looking, engine }, () => checkIn(engine, spec, options));
     },
     importImage: async (blob, spec, options = {}) => importImageIn(engineOf(options), blob, spec, options),
     listImages: async (options = {}) => listImagesIn(engineOf(options), options),
@@ -126,7 +127,7 @@ async function openImage(engine: Engine, image: ImageRef, options: OpenOptions):
   if (typeof image !== "string" && Object(image) !== image)
     throw wrongArgument("image", "path, URL or description");
   const spec = isName(image) ? await describeNamed(engine, image) : image;
-  const attempt = { spec, verb: "open", readOnly: options.readOnly } as const;
+  const attempt = { spec, verb: "open", readOnly: options.readOnly, engine } as const;
   const own = options.gate ? { ...options, gate: answering(options.gate) } : options;
   return advised(attempt, () => openNodeIn(engine, spec, own));
 }

@@ -6,7 +6,7 @@ import type { Engine } from "../machine/engine.ts";
 import { engineCommands } from "../server/monitor/commands/index.ts";
 import { serveMonitor as serve } from "../server/monitor/index.ts";
 import type { CompatLevel, TypeOf } from "../wire/qapi/index.ts";
-import { callOptions, optionsOf } from "./options.ts";
+import { callOptions, checkArgument, optionsOf } from "./options.ts";
 
 /** Options of serveMonitor(). */
 export interface MonitorOptions {
@@ -42,6 +42,8 @@ export async function serveMonitor(
   options: MonitorOptions = {},
 ): Promise<void> {
   checkOptions(options);
+  checkArgument("connection", connection, "Connection");
+  checkArgument("engine", engine, "Engine");
   const { compat, version = behavesAs, onQuit = () => undefined, onFault, signal, indent } = options;
   await serve<Engine>(connection, {
     registry: engineCommands({ version, onQuit, compat }),

@@ -8,7 +8,7 @@
  */
 import type { Answer } from "../base/answer.ts";
 import { asyncDispose } from "../base/lease.ts";
-import { type BlockError, blockError } from "../base/errors.ts";
+import { BlockError, blockError } from "../base/errors.ts";
 import { Mutex, abortable } from "../base/signals.ts";
 import { BlockBackend } from "../block/graph/backend.ts";
 import { recoverStorage } from "../block/graph/recover.ts";
@@ -287,6 +287,7 @@ export class Node implements AsyncDisposable {
   }
 
   async #take(perm: number): Promise<void> {
+    if (perm & Perm.write && this.readOnly) throw isReadOnly(this.blockNode);
     await this.#permissions.run(async () => {
       if ((this.#held & perm) !== perm) await this.#setPermissions(this.#held | perm);
     });
@@ -301,6 +302,11 @@ export class Node implements AsyncDisposable {
     await this.engine.graph.setPermissions(root, { perm, shared });
     this.#held = perm;
   }
+}
+
+function isReadOnly(node: BlockNode): BlockError {
+  const message = `Block node is read-only: '${imageFilename(node) || node.name}'`;
+  return new BlockError({ code: "EPERM", op: "write", node: node.name, message });
 }
 
 function closedHandle(): BlockError {

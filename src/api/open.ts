@@ -16,6 +16,7 @@ import { type CallOptions, type InEngine, Node, releaseIdle } from "./node.ts";
 import {
   checkCreateSpec,
   checkLength,
+  wrongArgument,
   checkNodeSpec,
   checkNewFile,
   imageOptions,
@@ -190,6 +191,7 @@ async function neededBytes({ graph }: Engine, spec: CreateImageSpec): Promise<nu
 
 /** A number that is no length is told as one, before it is told to be none of QAPI's sizes. */
 function checkWhole(size: unknown): void {
+  if (typeof size === "bigint") throw wrongArgument("size", "number");
   if (typeof size === "number") checkLength(Math.min(size, limits.maxImageBytes), "create");
 }
 

@@ -46,6 +46,11 @@ const things = {
   Length: thing("number", (value) => typeof value === "number"),
   Node: thing("Node (openNode() opens one)", (value) => has(value, "blockNode")),
   Engine: thing("Engine", (value) => has(value, "graph", "machine")),
+  BlockJob: thing("BlockJob", (value) => has(value, "ended", "setSpeed")),
+  Port: thing("MessagePort or Worker", (value) => has(value, "postMessage", "addEventListener")),
+  Connection: thing("HostConnection (portConnection() makes one)", (value) =>
+    has(value, "incoming", "write"),
+  ),
   NodeRef: { kind: "alternate", types: ["str", "Node"] },
   StringOrBytes: { kind: "alternate", types: ["str", "Bytes"] },
   /** A description that is checked where it is opened, or a node's name. */
@@ -137,7 +142,18 @@ export function checkLength(bytes: number, op: string): void {
 /** Throws CommandError unless `spec` describes a node as blockdev-add would take it, with what the library adds. */
 export function checkNodeSpec(spec: unknown, drivers: Iterable<DriverType>): void {
   if (!has(spec)) throw wrongArgument("spec", "object");
+  checkNoHandles("spec", spec);
   checkValue("BlockdevOptions", spec, isOfTable(spec) ? [own, ...tables] : specTypes(drivers), "description");
+}
+
+/** Throws CommandError for a handle where a description is wanted, at any depth: an open node is named. */
+function checkNoHandles(path: string, spec: object): void {
+  if (has(spec, "blockNode"))
+    throw wrongArgument(path, "description, not a Node (one that is open is named: `node.name`)");
+  if (Array.isArray(spec) || ArrayBuffer.isView(spec)) throw wrongArgument(path, "description");
+  for (const [name, part] of Object.entries(spec))
+    if (has(part, "driver") || has(part, "blockNode"))
+      checkNoHandles(path === "spec" ? name : `${path}.${name}`, part);
 }
 
 /** The same for what createImage() makes: as blockdev-create's options, with a new file for `file`. */

@@ -13,7 +13,7 @@ import { answerOf, type ServedDisk } from "../server/http/answer.ts";
 import { checkReach } from "../server/nbd/address.ts";
 import { bracketed, namesOf } from "../server/web/access.ts";
 import type { CallOptions, Node } from "./node.ts";
-import { callOptions, checkNodes, optionsOf } from "./options.ts";
+import { callOptions, checkArgument, checkNodes, optionsOf } from "./options.ts";
 
 const PIECE_BYTES = MiB;
 
@@ -61,6 +61,7 @@ let services = 0;
 export async function serveHttp(node: Node, options: ServeHttpOptions): Promise<HttpService> {
   checkOptions(options);
   checkNodes({ node });
+  checkArgument("address", options.address, "str");
   options.signal?.throwIfAborted();
   const { graph } = node.engine;
   const address = readAddress(options.address);

@@ -14,7 +14,7 @@ import { NbdServer } from "../server/nbd/server.ts";
 import { bracketed, makeToken } from "../server/web/access.ts";
 import { openSocketDoor } from "../server/web/socket-door.ts";
 import type { CallOptions, Node } from "./node.ts";
-import { callOptions, checkNodes, optionsOf } from "./options.ts";
+import { callOptions, checkArgument, checkNodes, optionsOf } from "./options.ts";
 
 /** Options of serveNbd(). */
 export interface ServeNbdOptions extends CallOptions {
@@ -86,6 +86,7 @@ let services = 0;
 export async function serveNbd(node: Node, options: ServeNbdOptions): Promise<NbdService> {
   checkOptions(options);
   checkNodes({ node });
+  checkArgument("address", options.address, "str");
   options.signal?.throwIfAborted();
   const { engine } = node;
   const { description, name = "", writable = false, writethrough, bitmaps, allocationDepth } = options;

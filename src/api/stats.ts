@@ -5,6 +5,7 @@
 import { type Account, type AccountedKind, accountedKinds } from "../block/model/node.ts";
 import type { Engine } from "../machine/engine.ts";
 import type { Node } from "./node.ts";
+import { checkArgument, checkNodes } from "./options.ts";
 
 /** The counters of one kind of request. */
 export interface OperationStats {
@@ -28,8 +29,9 @@ export interface NodeStats extends Readonly<Record<AccountedKind, OperationStats
  * What all users of a node have asked of it since it was opened: handles, guests, jobs and the nodes above. For each layer of a
  * disk ask a handle of its own, or query-blockstats of QMP.
  */
-export function stats({ blockNode }: Pick<Node, "blockNode">): NodeStats {
-  const { account, highestWrite } = blockNode;
+export function stats(node: Pick<Node, "blockNode">): NodeStats {
+  checkNodes({ node });
+  const { account, highestWrite } = node.blockNode;
   const of = (kind: AccountedKind): OperationStats => {
     const { operations, bytes, failed, invalid, timeMs } = account[kind];
     return { operations, bytes, failed, invalid, timeMs };
@@ -86,6 +88,7 @@ function jobGauges({ jobs }: Engine): string[] {
  * `application/openmetrics-text; version=1.0.0; charset=utf-8`).
  */
 export function metrics(engine: Engine): string {
+  checkArgument("engine", engine, "Engine");
   const nodes = engine.graph.nodes.map(({ name, type, account }): Labelled => [
     `node="${escaped(name)}",driver="${escaped(type.name)}"`,
     account,

@@ -4,6 +4,7 @@
  */
 import type { HostConnection } from "../../base/host.ts";
 import { Wakeup } from "../../base/signals.ts";
+import { checkArgument } from "../options.ts";
 import { type PortLike, dataOf } from "./port.ts";
 
 const encoder = new TextEncoder();
@@ -16,6 +17,7 @@ function bytesOf(message: unknown): Uint8Array {
 
 /** The connection over `port`, for QmpClient.connect() or serveMonitor(). It ends when either end closes. */
 export function portConnection(port: PortLike): HostConnection {
+  checkArgument("port", port, "Port");
   const waiting: Uint8Array[] = [];
   const changed = new Wakeup();
   let isClosed = false;

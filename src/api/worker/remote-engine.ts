@@ -10,6 +10,7 @@ import type { CompareOptions, CompareResult } from "../compare.ts";
 import type { ConvertOptions } from "../convert.ts";
 import type { ImportImageOptions, ImportImageSpec } from "../import.ts";
 import { type ImageRef, isName } from "../named.ts";
+import { checkArgument } from "../options.ts";
 import type { ResizeOptions } from "../resize.ts";
 import type { ListImagesOptions, StoredImage } from "../stored.ts";
 import type { EngineCalls, ImageCalls } from "./calls.ts";
@@ -36,6 +37,7 @@ export class RemoteEngine extends WorkerEngine implements AsyncDisposable {
   /** Waits for the other end's QMP greeting. Rejects with the signal's reason, or if the other end has gone. */
   static async connect(port: PortLike, options: CallOptions = {}): Promise<RemoteEngine> {
     checkCall(options);
+    checkArgument("port", port, "Port");
     const { signal } = options;
     const caller = new PortCaller<EngineCalls>(port);
     const { port1, port2 } = new MessageChannel();

@@ -2,6 +2,7 @@
  * The open gate: asked before any file that an image names (backing file, data file) is opened. The library's default
  * denies everything; entries choose another policy. Source: design rule "never guess for an authority decision".
  */
+import { CommandError } from "../../base/errors.ts";
 import type { FileInfo, Host } from "../../base/host.ts";
 import type { NodeSpec } from "./spec.ts";
 
@@ -156,6 +157,8 @@ async function whyNotBeside(host: Host, named: Named): Promise<string | undefine
  * name that is no URL of http or https.
  */
 export function urlGate(origins: readonly string[], otherwise: Gate = denyGate): Gate {
+  const isList: boolean = Array.isArray(origins);
+  if (!isList) throw new CommandError("Invalid parameter type for 'origins', expected: array");
   const allowed = new Set(origins.map((origin) => new URL(origin).origin));
   return async (request) => {
     if (!/^https?:/i.test(request.name)) return otherwise(request);

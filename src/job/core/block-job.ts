@@ -152,7 +152,7 @@ export abstract class BlockJob extends Job {
   /** Sets the speed limit, bytes per second; 0 is none. A higher limit takes effect at once. */
   setSpeed(bytesPerSecond: number): void {
     this.applyVerb("set-speed");
-    if (bytesPerSecond < 0) throw new CommandError("Parameter 'speed' expects a non-negative value");
+    if (!(bytesPerSecond >= 0)) throw new CommandError("Parameter 'speed' expects a non-negative value");
     const old = this.#speed;
     this.#rateLimit.setSpeed(bytesPerSecond);
     this.#speed = bytesPerSecond;

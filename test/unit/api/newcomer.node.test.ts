@@ -160,6 +160,13 @@ describe("builders", () => {
 });
 
 /** What is done, and what is said of it: of the message a part. */
+/** Of a job that runs. */
+async function speedOf(): Promise<void> {
+  await using target = await open(memory(MiB));
+  await using job = await library.mirror(disk, target, { speedBytesPerSecond: 1 });
+  job.setSpeed("fast" as never);
+}
+
 const mistakes: [what: string, call: () => unknown, code: string, message: string][] = [
   [
     "a file's name for a node's",
@@ -286,6 +293,71 @@ const mistakes: [what: string, call: () => unknown, code: string, message: strin
     "EIO",
     "no.such.host.invalid",
   ],
+  [
+    "nothing to read into",
+    () => disk.read(0, undefined as never),
+    "EINVAL",
+    "expected: number or Uint8Array",
+  ],
+  [
+    "a node where a description is wanted",
+    () => open(disk),
+    "EINVAL",
+    "'spec', expected: description, not a Node (one that is open is named: `node.name`)",
+  ],
+  [
+    "a node in a description",
+    () => open(overlay(raw(memory(512)), disk as never)),
+    "EINVAL",
+    "'file', expected: description, not a Node",
+  ],
+  ["bytes for a description", () => open(new Uint8Array(4)), "EINVAL", "'spec', expected: description"],
+  ["a list", () => open([]), "EINVAL", "'spec', expected: description"],
+  [
+    "a size that is no number",
+    () => library.createImage({ ...qcow2(file(join(directory, "n"))), size: 1024n as never }, { engine }),
+    "EINVAL",
+    "'size', expected: number",
+  ],
+  [
+    "a write to what was opened for reading",
+    async () => {
+      await using node = await open(image, { readOnly: true });
+      await node.write(0, data);
+    },
+    "EPERM",
+    "image.qcow2'",
+  ],
+  [
+    "a server without an address",
+    () => library.serveNbd(disk, {} as never),
+    "EINVAL",
+    "'address' is missing",
+  ],
+  ["pages without an address", () => library.serveHttp(disk, {} as never), "EINVAL", "'address' is missing"],
+  ["a speed that is no number", speedOf, "EINVAL", "'speed' expects a non-negative value"],
+  ...(
+    [
+      ["the counters of a name", () => library.stats("disk" as never), "'node', expected: Node"],
+      ["the metrics of a node", () => library.metrics(disk as never), "'engine', expected: Engine"],
+      ["no engine to go on", () => library.autoCont({} as never), "'engine', expected: Engine"],
+      ["no job to resume", () => library.autoResume({} as never), "'job', expected: BlockJob"],
+      ["no job to wait for", () => library.whenReady({} as never), "'job', expected: BlockJob"],
+      ["no port", () => library.portConnection("x" as never), "'port', expected: MessagePort or Worker"],
+      ["no port to an engine", () => library.connectEngine("x" as never), "'port', expected: MessagePort"],
+      [
+        "no port of an engine",
+        () => library.serveEngine("x" as never, engine),
+        "'port', expected: MessagePort",
+      ],
+      [
+        "no connection",
+        () => library.serveMonitor({} as never, engine),
+        "'connection', expected: HostConnection",
+      ],
+      ["one origin alone", () => library.urlGate("https://a" as never), "'origins', expected: array"],
+    ] as const
+  ).map(([what, call, message]) => [what, call, "EINVAL", message] as (typeof mistakes)[number]),
   ["a node twice", () => open({ ...memory(512), "node-name": "twice" }), "EEXIST", "Duplicate nodes"],
   ["a job that is not there", () => engine.jobs.job("none"), "ENOENT", "Job not found"],
 ];
@@ -307,6 +379,11 @@ describe("a mistake says what to do:", () => {
   it("an image in use", async () => {
     await using holder = await open(qcow2(file(image)));
     await holder.write(0, data);
+    const own = `This engine has it open, as node '${holder.name}': close that first`;
+    await expect(open(image)).rejects.toMatchObject({
+      code: "EAGAIN",
+      message: `Could not open '${image}': Failed to get "write" lock. ${own}`,
+    });
     const taken = open(image, { engine: other });
     await expect(taken).rejects.toMatchObject({
       code: "EAGAIN",

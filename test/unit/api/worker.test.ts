@@ -174,7 +174,7 @@ describe.each([
         "'data', expected: Uint8Array (new Uint8Array() over its buffer makes one)",
       ],
       [wrong.read(0, -1), "'bytes' expects a number of bytes below 2^32, not -1"],
-      [wrong.read(0, undefined), "'bytes', expected: Uint8Array"],
+      [wrong.read(0, undefined), "'bytes', expected: number or Uint8Array"],
       [wrong.read(undefined, 1), "'offset', expected: number"],
       [wrong.writeZeroes(0, undefined), "'bytes', expected: number"],
       [wrong.discard(undefined, 1), "'offset', expected: number"],
